@@ -1,0 +1,71 @@
+"""The database: one engine, and transactions that commit on return and roll back on raise."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+T = TypeVar("T")
+
+# What another transaction caused, and running ours again mends: a deadlock, a serialization
+# failure, a key that somebody else took between our look and our write.
+_RACES = {"40P01", "40001", "23505"}
+
+
+class Database:
+    """PostgreSQL behind a pool whose every wait is bounded.
+
+    `url` must name the driver: `postgresql+psycopg2://…`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_wait_s: float = 1,
+        connect_wait_s: int = 2,
+        lock_wait_s: float = 2,
+        statement_wait_s: float = 3,
+    ) -> None:
+        self.engine = create_engine(
+            make_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_wait_s,
+            pool_use_lifo=True,
+            # Parameters are people's phones and messages: no log shows them.
+            hide_parameters=True,
+            # A connection that died in the pool must not cost a caller his call.
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": connect_wait_s,
+                "application_name": "livebackend",
+                "options": f"-c timezone=UTC -c lock_timeout={lock_wait_s * 1000:.0f}"
+                f" -c statement_timeout={statement_wait_s * 1000:.0f}"
+                " -c idle_in_transaction_session_timeout=10000",
+            },
+        )
+
+    def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
+        """What `work` returns, once its transaction has committed; raising rolls it back.
+
+        A lost race runs `work` again, `tries` times in all, so it must do nothing but SQL.
+        """
+        for left in reversed(range(tries)):
+            try:
+                with self.engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not (left and _is_race(error)):
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _is_race(error: DBAPIError) -> bool:
+    cause: Any = error.orig
+    return getattr(cause, "pgcode", None) in _RACES

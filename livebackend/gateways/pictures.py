@@ -1,0 +1,111 @@
+"""Where pictures are kept: what a store promises, and one that keeps files as they were sent."""
+
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
+
+# The location must fit into `headImage`, and the name into what a file system allows.
+_LOCATION_MAX = 255
+_NAME_BYTES_MAX = 200
+_FOLDER = re.compile("[0-9a-f]{32}")
+
+# What the first bytes of a picture look like.
+_SIGNATURES = (
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+)
+
+
+class NotKept(Exception):
+    """The picture could not be kept; nothing of it is left."""
+
+
+class Kept(NamedTuple):
+    """A file to serve, and the type of the picture in it; None for what is no picture."""
+
+    path: Path
+    media_type: str | None
+
+
+@runtime_checkable
+class PictureStore(Protocol):
+    def keep(self, filename: str, content: BinaryIO) -> str:
+        """Keeps a picture; returns its location, up to 255 characters. Raises NotKept."""
+
+    def remove(self, location: str) -> None:
+        """Removes what `keep` kept at this location."""
+
+    def find(self, folder: str, name: str) -> Kept | None:
+        """The file behind `/pictures/<folder>/<name>`."""
+
+
+class PicturesAsSent:
+    """Keeps each file's bytes and (cleaned) name in a folder of its own: `<root>/<random>/<name>`.
+
+    The location is the absolute path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def keep(self, filename: str, content: BinaryIO) -> str:
+        folder = self._root / secrets.token_hex(16)
+        path = folder / self._clean(filename, room=_LOCATION_MAX - len(str(folder)) - 1)
+        try:
+            folder.mkdir(parents=True)
+            self._write(path, content)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise NotKept(str(error)) from error
+        return str(path)
+
+    def remove(self, location: str) -> None:
+        shutil.rmtree(Path(location).parent, ignore_errors=True)
+
+    def find(self, folder: str, name: str) -> Kept | None:
+        path = self._root / folder / name
+        if not _FOLDER.fullmatch(folder) or name != _base_name(name) or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return Kept(path, media_type(file.read(16)))
+
+    def _write(self, path: Path, content: BinaryIO) -> None:
+        # Under another name until it is whole, so that nobody is ever served half a picture. A
+        # cleaned name never begins with a dot.
+        part = path.with_name(".part")
+        with part.open("wb") as file:
+            shutil.copyfileobj(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+
+    def _clean(self, filename: str, *, room: int) -> str:
+        name = _base_name(filename) or "picture"
+        stem, dot, ending = name.rpartition(".")
+        ending = (dot + ending)[:10] if stem else ""
+        stem = stem or name
+        while len(stem) > 1 and (
+            len(stem + ending) > room or len((stem + ending).encode()) > _NAME_BYTES_MAX
+        ):
+            stem = stem[:-1]
+        return stem + ending
+
+
+def _base_name(filename: str) -> str:
+    """The last part of a path of any system, without what a file's name had better not hold."""
+    last = re.split(r"[/\\]", filename)[-1]
+    printable = "".join(character for character in last if character.isprintable())
+    return printable.strip().lstrip(".").strip()
+
+
+def media_type(head: bytes) -> str | None:
+    """The type of the picture that begins with these 16 bytes, or None."""
+    for signature, found in _SIGNATURES:
+        if signature.match(head):
+            return found
+    return None

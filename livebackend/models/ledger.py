@@ -1,0 +1,159 @@
+"""Coins: accounts, the slots their coins lie in, and the transfers that moved them.
+
+A transfer is one row with a debit and a credit side, so coins are neither made nor lost by it.
+Triggers refuse to change or delete one; a correction is a transfer the other way.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Table,
+    TypedColumns,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+
+from livebackend.models.metadata import metadata
+
+
+class _CoinAccounts(TypedColumns):
+    id = Column(BigInteger, Identity(always=True), primary_key=True)
+    # A user's account has an owner and slots; a payment provider's is where refilled coins come
+    # from: it has a name, no slots, and no limit.
+    owner_id: Column[int | None] = Column(BigInteger, ForeignKey("accounts.id"), unique=True)
+    provider: Column[str | None] = Column(String(30), unique=True)
+
+
+coin_accounts = Table(
+    "coin_accounts",
+    metadata,
+    _CoinAccounts,
+    CheckConstraint("(owner_id IS NULL) <> (provider IS NULL)", name="owner_or_provider"),
+)
+
+
+class _CoinSlots(TypedColumns):
+    coin_account_id = Column(BigInteger, ForeignKey("coin_accounts.id"), primary_key=True)
+    # 0 is what the owner spends from; credits land in 1 to 16, so that the writers of a famous
+    # host's gifts need not wait for one another.
+    slot = Column(SmallInteger, primary_key=True)
+    amount = Column(BigInteger, nullable=False, server_default="0")
+
+
+# A balance is the sum of an account's slots. They stand apart from the account's row, because
+# foreign keys lock that one. Pages are left room for updates in place.
+coin_slots = Table(
+    "coin_slots",
+    metadata,
+    _CoinSlots,
+    CheckConstraint("slot BETWEEN 0 AND 16", name="slot"),
+    CheckConstraint("amount >= 0", name="amount"),
+    postgresql_with={"fillfactor": 70},
+)
+
+
+class _Transfers(TypedColumns):
+    id = Column(BigInteger, Identity(always=True), primary_key=True)
+    # 1 gift, 2 refill, 9 reversal
+    kind = Column(SmallInteger, nullable=False)
+    debit_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
+    credit_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
+    amount = Column(BigInteger, nullable=False)
+    # Under whose lock the request's id was judged: one id of one actor moves coins once.
+    actor_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
+    request_id: Column[UUID] = Column(Uuid, nullable=False)
+    reverses_id: Column[int | None] = Column(BigInteger, ForeignKey("transfers.id"), unique=True)
+    created_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+transfers = Table(
+    "transfers",
+    metadata,
+    _Transfers,
+    UniqueConstraint("actor_id", "request_id"),
+    CheckConstraint("kind IN (1, 2, 9)", name="kind"),
+    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("debit_id <> credit_id", name="two_sides"),
+    CheckConstraint("(kind = 9) = (reverses_id IS NOT NULL)", name="reverses"),
+)
+Index("ix_transfers_debit_id_id", transfers.c.debit_id, transfers.c.id)
+Index("ix_transfers_credit_id_id", transfers.c.credit_id, transfers.c.id)
+
+
+class _Gifts(TypedColumns):
+    transfer_id = Column(BigInteger, ForeignKey("transfers.id"), primary_key=True)
+    # No foreign keys: checking one would lock the host's and the room's rows, and whoever holds
+    # those must never wait for the ledger.
+    host_id = Column(BigInteger, nullable=False)
+    room_id: Column[int | None] = Column(BigInteger)
+    description = Column(String(200), nullable=False)
+
+
+gifts = Table("gifts", metadata, _Gifts)
+
+
+class _PaymentOrders(TypedColumns):
+    provider = Column(String(30), primary_key=True)
+    order_id = Column(String(64), primary_key=True)
+    account_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
+    # A repeated request gets the same order.
+    request_id: Column[UUID] = Column(Uuid, nullable=False)
+    fen = Column(Integer, nullable=False)
+    coins = Column(Integer, nullable=False)
+    state = Column(String(7), nullable=False, server_default="pending")
+    transfer_id: Column[int | None] = Column(BigInteger, ForeignKey("transfers.id"), unique=True)
+    created_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+payment_orders = Table(
+    "payment_orders",
+    metadata,
+    _PaymentOrders,
+    UniqueConstraint("account_id", "request_id"),
+    CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
+    CheckConstraint("state IN ('pending', 'paid')", name="state"),
+    CheckConstraint("(state = 'paid') = (transfer_id IS NOT NULL)", name="transfer"),
+)
+
+
+class _Seals(TypedColumns):
+    id = Column(BigInteger, Identity(always=True), primary_key=True)
+    through_id = Column(BigInteger, ForeignKey("transfers.id"), nullable=False, unique=True)
+    transfers = Column(BigInteger, nullable=False)
+    amount_sum = Column(BigInteger, nullable=False)
+    sha256 = Column(LargeBinary(32), nullable=False)
+    previous_sha256: Column[bytes | None] = Column(LargeBinary(32))
+    created_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+# A seal closes a stretch of transfers: their number, sum and hash, chained to the seal before.
+seals = Table("seals", metadata, _Seals)
+
+
+class _Closings(TypedColumns):
+    seal_id = Column(BigInteger, ForeignKey("seals.id"), primary_key=True)
+    coin_account_id = Column(BigInteger, ForeignKey("coin_accounts.id"), primary_key=True)
+    delta = Column(BigInteger, nullable=False)
+
+
+# What a sealed stretch did to each account, so that an audit adds up seals and not transfers.
+closings = Table("closings", metadata, _Closings)

@@ -1,0 +1,201 @@
+"""How an operation is declared, found by its selector, and run inside its transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from inspect import getdoc
+from typing import Any, ClassVar, TypeVar
+
+import orjson
+import venusian
+from pyramid.config import Configurator
+from sqlalchemy import Connection
+
+from livebackend.params import LoggedIn, Params
+from livebackend.request import Request
+from livebackend.results import Reply, Result
+from livebackend.security import identify
+
+V = TypeVar("V", bound=Callable[..., Reply])
+
+
+@dataclass(frozen=True)
+class Operation:
+    """All there is to know about an operation of the API; everything else follows from it."""
+
+    name: str
+    routes: tuple[str, ...]
+    # The parameter that selects the operation with the value "1", if there is one.
+    selector: str | None
+    # Parameters whose mere presence selects it, on a path whose operations have no selector.
+    marks: tuple[str, ...]
+    params: type[Params]
+    # The code for every refusal that has none of its own.
+    refusal: Result
+    # The results of the document's row beside success and the refusal.
+    codes: tuple[Result, ...]
+    # False: it waits for something outside the database and opens its own short transactions.
+    transaction: bool
+    # One line: what it does, in English and Chinese.
+    summary: str
+
+    @property
+    def login(self) -> bool:
+        return issubclass(self.params, LoggedIn)
+
+    @property
+    def results(self) -> frozenset[Result]:
+        """Every result that a reply of this operation may bear."""
+        of_login = {Result.TOKEN_EXPIRED, Result.TOKEN_INVALID} if self.login else set()
+        return frozenset({Result.OK, self.refusal, *self.codes, *of_login})
+
+    @property
+    def request_params(self) -> tuple[str | None, ...]:
+        """Pyramid's `request_param` predicates, any one of which selects the operation."""
+        return (f"{self.selector}=1",) if self.selector else self.marks or (None,)
+
+
+class View:
+    """A path's operations. A subclass names its route, or routes."""
+
+    route: ClassVar[str | tuple[str, ...]]
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    class __view_mapper__:  # noqa: N801  # Pyramid's name for who calls a view
+        """Hands an operation its parameters."""
+
+        def __init__(self, **options: Any) -> None:
+            self.attr = options["attr"]
+
+        def __call__(self, view: type["View"]) -> Callable[[Any, Request], Reply]:
+            def mapped(context: Any, request: Request) -> Reply:
+                reply: Reply = getattr(view(request), self.attr)(request.given)
+                return reply
+
+            return mapped
+
+
+def operation(
+    selector: str | None = None,
+    *,
+    params: type[Params],
+    refusal: Result,
+    codes: Sequence[Result] = (),
+    marks: Sequence[str] = (),
+    transaction: bool = True,
+) -> Callable[[V], V]:
+    """Declares a view's method as an operation; its docstring's first line is the summary."""
+
+    def decorate(method: V) -> V:
+        def register(context: Any, name: str, view: type[View]) -> None:
+            routes = (view.route,) if isinstance(view.route, str) else view.route
+            context.config.add_operation(
+                view,
+                Operation(
+                    name=method.__name__,
+                    routes=routes,
+                    selector=selector,
+                    marks=tuple(marks),
+                    params=params,
+                    refusal=refusal,
+                    codes=tuple(codes),
+                    transaction=transaction,
+                    summary=(getdoc(method) or "").partition("\n")[0],
+                ),
+            )
+
+        venusian.attach(method, register, category="pyramid")
+        return method
+
+    return decorate
+
+
+@dataclass
+class Selectors:
+    """What selects an operation on one route."""
+
+    names: set[str] = field(default_factory=set)
+    marks: set[str] = field(default_factory=set)
+
+
+def add_operation(config: Configurator, view: type[View], declared: Operation) -> None:
+    """The directive behind `operation`: a view for each route and predicate, and its entry."""
+    for route in declared.routes:
+        selectors = config.registry.selectors.setdefault(route, Selectors())
+        selectors.names |= {declared.selector} - {None}
+        selectors.marks |= set(declared.marks)
+        for request_param in declared.request_params:
+            config.add_view(
+                view,
+                attr=declared.name,
+                route_name=route,
+                request_param=request_param,
+                renderer="envelope",
+                operation=declared,
+            )
+    entry = config.introspectable("operations", declared.name, declared.summary, "operation")
+    entry["operation"] = declared
+    config.action(("operation", declared.name), introspectables=(entry,))
+
+
+def operations(registry: Any) -> list[Operation]:
+    """Every operation of an application, in the order of its declaration."""
+    entries = registry.introspector.get_category("operations", sort_key=lambda entry: entry.order)
+    return [entry["introspectable"]["operation"] for entry in entries]
+
+
+def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
+    """Runs an operation: returning commits, raising rolls back, a lost race runs it again."""
+    declared: Operation | None = info.options.get("operation")
+    if declared is None:
+        return view
+
+    def call(context: Any, request: Request) -> Any:
+        if declared.login:
+            request.account = identify(request)
+        request.given = declared.params.read(
+            request.params, phones=request.house.settings.phones_pattern
+        )
+        return view(context, request)
+
+    def call_in_transaction(context: Any, request: Request) -> Any:
+        def work(connection: Connection) -> Any:
+            request.db = connection
+            return call(context, request)
+
+        return request.house.database.run(work)
+
+    runner = call_in_transaction if declared.transaction else call
+
+    def run(context: Any, request: Request) -> Any:
+        # First of all, so that whatever goes wrong is answered with this operation's code.
+        request.operation = declared
+        return runner(context, request)
+
+    return run
+
+
+operation_deriver.options = ("operation",)  # type: ignore[attr-defined]
+
+
+class Envelope:
+    """Renders a Reply: the JSON envelope, never cached, with the reason of a refusal beside it."""
+
+    def __init__(self, info: Any) -> None:
+        pass
+
+    def __call__(self, reply: Reply, system: dict[str, Any]) -> bytes:
+        response = system["request"].response
+        response.content_type = "application/json"
+        response.headers["Cache-Control"] = "no-store"
+        if reply.refusal:
+            response.headers["X-Refusal"] = str(reply.refusal)
+        return orjson.dumps(reply.body())
+
+
+def includeme(config: Configurator) -> None:
+    config.registry.selectors = {}
+    config.add_directive("add_operation", add_operation)
+    config.add_view_deriver(operation_deriver)
+    config.add_renderer("envelope", Envelope)

@@ -1,0 +1,69 @@
+"""What hangs on a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyramid.decorator import reify
+from pyramid.request import Request as PyramidRequest
+from sqlalchemy import Connection
+
+from livebackend.db import Database
+from livebackend.form import Form, read_form
+from livebackend.services.accounts import Account, Accounts
+from livebackend.services.codes import Codes
+from livebackend.services.friends import Friends
+from livebackend.services.golden import Golden
+from livebackend.services.pictures import Pictures
+from livebackend.services.rooms import Rooms
+from livebackend.settings import Settings
+
+if TYPE_CHECKING:
+    from livebackend.operation import Operation
+    from livebackend.security import LoginTokens
+
+
+@dataclass(frozen=True)
+class House:
+    """What `main()` builds once and every request uses."""
+
+    settings: Settings
+    database: Database
+    login_tokens: LoginTokens
+    accounts: Accounts
+    codes: Codes
+    rooms: Rooms
+    pictures: Pictures
+    golden: Golden
+
+
+class Request(PyramidRequest):
+    """A request of ours: `house` is the application's, the rest is this call's alone."""
+
+    # Set by the operation's deriver. An operation that waits for something outside the database
+    # has no `db`: it opens its own short transactions.
+    operation: Operation | None = None
+    db: Connection | None = None
+    account: Account
+    given: Any
+
+    @reify
+    def house(self) -> House:
+        house: House = self.registry.house
+        return house
+
+    @reify
+    def params(self) -> Form:
+        """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
+        return read_form(self, self.registry.bounds[self.matched_route.name])
+
+    @reify
+    def friends(self) -> Friends:
+        settings = self.house.settings
+        return Friends(
+            self.db,
+            self.account,
+            friends_max=settings.friends_max,
+            messages_max=settings.messages_max,
+        )

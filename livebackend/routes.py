@@ -1,0 +1,46 @@
+"""The seven paths of the API, and where pictures are served."""
+
+from dataclasses import replace
+
+from pyramid.config import Configurator
+
+from livebackend.form import Bounds
+from livebackend.operation import Selectors
+from livebackend.request import Request
+from livebackend.results import NotACall, Reason
+from livebackend.settings import Settings
+
+PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
+
+
+class Call:
+    """The guard in front of a path: what passes has the shape of a call and one selector at most.
+
+    Raises NotACall: 405, then as `Request.params` does, then 400 for two selectors.
+    """
+
+    def __init__(self, request: Request) -> None:
+        if request.method != "POST":
+            raise NotACall(405, "method", Reason.WRONG_METHOD)
+        selectors: Selectors = request.registry.selectors[request.matched_route.name]
+        chosen = sum(request.params.get(name) == "1" for name in selectors.names)
+        marked = any(name in request.params for name in selectors.marks)
+        if chosen + marked > 1:
+            raise NotACall(400, "form", Reason.TWO_SELECTORS)
+
+
+def bounds(settings: Settings) -> dict[str, Bounds]:
+    """What a form may be, by route."""
+    form = Bounds(
+        body_bytes_max=settings.http_body_bytes_max,
+        fields_max=settings.http_fields_max,
+        query_allowed=settings.http_query_parameters,
+    )
+    upload = replace(form, body_bytes_max=settings.http_upload_bytes_max)
+    return dict.fromkeys(PATHS, form) | {"upload": upload}
+
+
+def includeme(config: Configurator) -> None:
+    for name in PATHS:
+        config.add_route(name, f"/{name}", factory=Call)
+    config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")

@@ -1,0 +1,355 @@
+"""Friends: finding people, asking, answering, and the two lists."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from livebackend.models import accounts, friend_requests, friendships, rooms
+from livebackend.results import Failure, Reason, Result
+from livebackend.services.accounts import PROFILE, Account, Profile, find_id
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Found(NamedTuple):
+    """Somebody who was searched for."""
+
+    account_id: int
+    profile: Profile
+    is_friend: bool
+
+
+class Friend(NamedTuple):
+    """A friend as the list shows him; `play_urls` is None unless he is live."""
+
+    profile: Profile
+    title: str | None
+    play_urls: dict[str, str | None] | None
+
+
+class MessageId(NamedTuple):
+    """Names one side's copy of a request: the phone of who has it, and the request's number."""
+
+    phone: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "MessageId":
+        """From `"<phone>,<digits>"`; the comma may be a full-width one."""
+        phone, _, number = text.replace("，", ",").partition(",")
+        return cls(phone, int(number))
+
+    def __str__(self) -> str:
+        return f"{self.phone},{self.number}"
+
+
+class Message(NamedTuple):
+    """My copy of a request, with the other side's profile."""
+
+    addressee_copy: MessageId
+    applicant_copy: MessageId
+    i_applied: bool
+    accepted: bool
+    sent_at: datetime
+    other: Profile
+
+
+_mine = friendships.c.account_id == bindparam("me")
+_FIND = select(
+    accounts.c.id,
+    *PROFILE,
+    exists().where(_mine, friendships.c.friend_id == accounts.c.id).label("is_friend"),
+).where(accounts.c.phone == bindparam("phone"))
+
+_FRIENDS = (
+    select(*PROFILE, rooms.c.title, rooms.c.play_urls)
+    .select_from(
+        friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
+            rooms, and_(rooms.c.account_id == friendships.c.friend_id, rooms.c.state == "open")
+        )
+    )
+    .where(_mine)
+    .order_by(
+        rooms.c.started_at.desc().nulls_last(),
+        accounts.c.nickname.collate("C").nulls_last(),
+        accounts.c.phone,
+    )
+    .limit(bindparam("most"))
+)
+
+
+def _messages_as(*, applicant: bool) -> FromClause:
+    """My newest copies as applicant, or as addressee."""
+    r = friend_requests.c
+    me, other, kept = (
+        (r.applicant_id, r.addressee_id, r.applicant_keeps)
+        if applicant
+        else (r.addressee_id, r.applicant_id, r.addressee_keeps)
+    )
+    return (
+        select(r.sent_at_us, r.state, literal(applicant).label("i_applied"), other.label("other"))
+        .where(me == bindparam("me"), kept)
+        .order_by(r.sent_at_us.desc())
+        .limit(bindparam("most"))
+        .subquery()
+    )
+
+
+_messages = union_all(
+    select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
+).subquery()
+_MESSAGES = (
+    select(_messages.c.sent_at_us, _messages.c.state, _messages.c.i_applied, *PROFILE)
+    .join(accounts, accounts.c.id == _messages.c.other)
+    .order_by(_messages.c.sent_at_us.desc())
+    .limit(bindparam("most"))
+)
+
+_LOCK = (
+    select(accounts.c.id)
+    .where(accounts.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(accounts.c.id)
+    .with_for_update(key_share=True)
+)
+
+
+def _open_request(applicant: str, addressee: str) -> Select[Any]:
+    return select(friend_requests.c.id).where(
+        friend_requests.c.applicant_id == bindparam(applicant),
+        friend_requests.c.addressee_id == bindparam(addressee),
+        friend_requests.c.state == "open",
+    )
+
+
+def _friends_of(name: str) -> ColumnElement[int]:
+    count = select(func.count()).where(friendships.c.account_id == bindparam(name))
+    return count.scalar_subquery()
+
+
+_STANDING = select(
+    exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
+    _open_request("me", "other").scalar_subquery().label("my_request"),
+    _open_request("other", "me").scalar_subquery().label("their_request"),
+    _friends_of("me").label("my_friends"),
+    _friends_of("other").label("their_friends"),
+)
+_ASK = insert(friend_requests).values(
+    applicant_id=bindparam("me"), addressee_id=bindparam("other")
+)
+_ACCEPT = (
+    update(friend_requests)
+    .where(friend_requests.c.id == bindparam("request_id"), friend_requests.c.state == "open")
+    .values(state="accepted")
+    .returning(friend_requests.c.id)
+)
+_BEFRIEND = insert(friendships).values(
+    [
+        {"account_id": bindparam("me"), "friend_id": bindparam("other")},
+        {"account_id": bindparam("other"), "friend_id": bindparam("me")},
+    ]
+)
+_UNFRIEND = delete(friendships).where(
+    or_(
+        and_(_mine, friendships.c.friend_id == bindparam("other")),
+        and_(friendships.c.account_id == bindparam("other"), friendships.c.friend_id == bindparam("me")),
+    )
+)
+_applicant, _addressee = accounts.alias(), accounts.alias()
+_NUMBERED = (
+    select(
+        friend_requests.c.id,
+        friend_requests.c.applicant_id,
+        friend_requests.c.addressee_id,
+        friend_requests.c.state,
+        friend_requests.c.sent_at_us,
+        _applicant.c.phone.label("applicant_phone"),
+        _addressee.c.phone.label("addressee_phone"),
+    )
+    .join(_applicant, _applicant.c.id == friend_requests.c.applicant_id)
+    .join(_addressee, _addressee.c.id == friend_requests.c.addressee_id)
+    .where(friend_requests.c.sent_at_us.in_(bindparam("numbers", expanding=True)))
+)
+_DELETE_APPLICANTS_COPY = (
+    update(friend_requests)
+    .where(friend_requests.c.id == bindparam("request_id"))
+    .values(applicant_keeps=False)
+)
+# Deleting an open request unanswered declines it.
+_DELETE_ADDRESSEES_COPY = (
+    update(friend_requests)
+    .where(friend_requests.c.id == bindparam("request_id"))
+    .values(
+        addressee_keeps=False,
+        state=case((friend_requests.c.state == "open", "declined"), else_=friend_requests.c.state),
+    )
+)
+
+
+class Friends:
+    """What one account does with its friends, in the transaction of `connection`.
+
+    Whatever changes who is whose friend first locks both accounts in the order of their ids, so
+    that two calls about the same pair follow each other.
+    """
+
+    def __init__(
+        self, connection: Connection, me: Account, *, friends_max: int, messages_max: int
+    ) -> None:
+        self._connection = connection
+        self._me = me
+        self._friends_max = friends_max
+        self._messages_max = messages_max
+
+    def list(self) -> list[Friend]:
+        """My friends: who is live first (latest first), then by nickname and phone."""
+        rows = self._connection.execute(_FRIENDS, {"me": self._me.id, "most": self._friends_max})
+        return [Friend(Profile(*row[:4]), row.title, row.play_urls) for row in rows]
+
+    def messages(self) -> list[Message]:
+        """My copies of requests, newest first."""
+        rows = self._connection.execute(_MESSAGES, {"me": self._me.id, "most": self._messages_max})
+        return [self._message(row) for row in rows]
+
+    def search(self, phone: str) -> Found:
+        """Whoever has that phone. Fails with: NO_SUCH_USER."""
+        row = self._connection.execute(_FIND, {"me": self._me.id, "phone": phone}).one_or_none()
+        if row is None:
+            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+        return Found(row.id, Profile(*row[1:5]), row.is_friend)
+
+    def add(self, phone: str) -> None:
+        """Asks to be friends; if the other has asked already, both are from now on.
+
+        Fails with: NO_SUCH_USER, the refusal code for oneself, ALREADY_FRIENDS, the refusal code
+        where one of both would have too many friends.
+        """
+        other = find_id(self._connection, phone)
+        if other is None:
+            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+        if other == self._me.id:
+            raise Failure(None, "userId", Reason.ONESELF)
+        pair = self._lock(other)
+        standing = self._connection.execute(_STANDING, pair).one()
+        if standing.are_friends:
+            raise Failure(Result.ALREADY_FRIENDS, "userId", Reason.ALREADY_A_FRIEND)
+        if standing.my_request is not None:
+            return
+        if standing.my_friends >= self._friends_max:
+            raise Failure(None, "token", Reason.TOO_MANY_FRIENDS)
+        if standing.their_request is None:
+            self._connection.execute(_ASK, pair)
+        else:
+            self._befriend(pair, standing, standing.their_request)
+
+    def accept(self, applicant: str, verify_id: MessageId, object_id: MessageId) -> None:
+        """Accepts the request that the two ids name; repeated among friends, nothing is new.
+
+        Two ids that name nothing stand for the applicant's one open request to me.
+        Fails with: the refusal code.
+        """
+        other = find_id(self._connection, applicant)
+        if other is None:
+            raise Failure(None, "userId", Reason.UNKNOWN)
+        pair = self._lock(other)
+        request = self._named(verify_id, object_id)
+        standing = self._connection.execute(_STANDING, pair).one()
+        if request is None:
+            request_id, state = standing.their_request, "open"
+        elif (request.applicant_id, request.addressee_id) != (other, self._me.id):
+            raise Failure(None, "userId", Reason.CONTRADICTS)
+        else:
+            request_id, state = request.id, request.state
+        if state == "accepted" and standing.are_friends:
+            return
+        if state != "open" or request_id is None:
+            raise Failure(None, "verifyId", Reason.NOT_OPEN)
+        self._befriend(pair, standing, request_id)
+
+    def delete_message(self, phone: str, verify_id: MessageId, object_id: MessageId) -> None:
+        """Deletes my copy of the request that the two ids name; repeated, nothing is new.
+
+        `phone` is either side's. As its addressee I decline a request that is open.
+        Fails with: the refusal code.
+        """
+        request = self._named(verify_id, object_id)
+        if request is None or self._me.id not in (request.applicant_id, request.addressee_id):
+            raise Failure(None, "verifyId", Reason.UNKNOWN)
+        if phone not in (request.applicant_phone, request.addressee_phone):
+            raise Failure(None, "userId", Reason.CONTRADICTS)
+        i_applied = request.applicant_id == self._me.id
+        self._connection.execute(
+            _DELETE_APPLICANTS_COPY if i_applied else _DELETE_ADDRESSEES_COPY,
+            {"request_id": request.id},
+        )
+
+    def unfriend(self, phone: str) -> None:
+        """Ends a friendship for both. Fails with: the refusal code."""
+        other = find_id(self._connection, phone)
+        if other is None:
+            raise Failure(None, "userId", Reason.UNKNOWN)
+        if self._connection.execute(_UNFRIEND, self._lock(other)).rowcount == 0:
+            raise Failure(None, "userId", Reason.NOT_A_FRIEND)
+
+    def _lock(self, other: int) -> dict[str, int]:
+        """Locks both accounts; returns the pair as the statements' parameters."""
+        self._connection.execute(_LOCK, {"ids": [self._me.id, other]})
+        return {"me": self._me.id, "other": other}
+
+    def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:
+        if max(standing.my_friends, standing.their_friends) >= self._friends_max:
+            raise Failure(None, "userId", Reason.TOO_MANY_FRIENDS)
+        accepted = self._connection.execute(_ACCEPT, {"request_id": request_id}).one_or_none()
+        if accepted is None:  # deleted by me at this very moment, on another phone
+            raise Failure(None, "verifyId", Reason.NOT_OPEN)
+        self._connection.execute(_BEFRIEND, pair)
+
+    def _named(self, verify_id: MessageId, object_id: MessageId) -> Any:
+        """The request whose two copies these are; None if neither id names any message.
+
+        Fails with: the refusal code, for ids that name messages but not the two of one request.
+        """
+        numbers = {"numbers": [verify_id.number, object_id.number]}
+        names_any = False
+        for row in self._connection.execute(_NUMBERED, numbers):
+            copies = (
+                MessageId(row.addressee_phone, row.sent_at_us),
+                MessageId(row.applicant_phone, row.sent_at_us),
+            )
+            if copies == (verify_id, object_id):
+                return row
+            names_any |= verify_id in copies or object_id in copies
+        if names_any:
+            raise Failure(None, "verifyId", Reason.CONTRADICTS)
+        return None
+
+    def _message(self, row: Any) -> Message:
+        other = Profile(*row[3:])
+        addressee, applicant = (
+            (other.phone, self._me.phone) if row.i_applied else (self._me.phone, other.phone)
+        )
+        return Message(
+            addressee_copy=MessageId(addressee, row.sent_at_us),
+            applicant_copy=MessageId(applicant, row.sent_at_us),
+            i_applied=row.i_applied,
+            accepted=row.state == "accepted",
+            sent_at=_EPOCH + timedelta(microseconds=row.sent_at_us),
+            other=other,
+        )

@@ -1,0 +1,377 @@
+"""The coin ledger: accounts, balances, and the one function that moves coins.
+
+It knows coins only: what a gift or a payment is, others know.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+_REQUESTS = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
+_SLOTS = range(17)
+_CREDIT_SLOTS = 16
+
+
+class Kind(IntEnum):
+    GIFT = 1
+    REFILL = 2
+    REVERSAL = 9
+
+
+class CoinAccount(NamedTuple):
+    """One side of a transfer. An external account has no slots and no limit."""
+
+    id: int
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class Gift:
+    """What is remembered of a gift beside its coins."""
+
+    host_id: int
+    room_id: int | None
+    description: str
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Coins to be moved once, however often it is posted: `request_id` is the actor's own.
+
+    The actor is a user's account; it is the debited one, unless that is external.
+    """
+
+    kind: Kind
+    actor: int
+    debit: CoinAccount
+    credit: CoinAccount
+    amount: int
+    request_id: uuid.UUID
+    gift: Gift | None = None
+    reverses: int | None = None
+    # (provider, order id) of a payment that this refill settles
+    order: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.debit.external or self.debit.id == self.actor):
+            raise ValueError("an actor spends his own coins only")
+        if self.debit.id == self.credit.id or self.amount <= 0:
+            raise ValueError("a transfer moves coins from one account to another")
+
+    @property
+    def key(self) -> tuple[int, uuid.UUID]:
+        return self.actor, self.request_id
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What must be the same for a repetition to be one."""
+        description = self.gift.description if self.gift else None
+        sides = self.debit.id, self.credit.id
+        return self.kind, *sides, self.amount, description, self.reverses
+
+
+class Status(Enum):
+    DONE = "done"
+    # The same request was done before; nothing moved now.
+    REPLAYED = "replayed"
+    # The request's id was used for another content; nothing moved.
+    CONFLICT = "conflict"
+    # The debited account has too few coins; nothing moved, and the id is still free.
+    NO_COINS = "no coins"
+
+
+class Outcome(NamedTuple):
+    status: Status
+    transfer_id: int | None = None
+
+
+_OPEN_ACCOUNT = text(
+    """
+    WITH opened AS (INSERT INTO coin_accounts (owner_id) VALUES (:owner_id) RETURNING id)
+    INSERT INTO coin_slots (coin_account_id, slot) SELECT id, 0 FROM opened
+    RETURNING coin_account_id
+    """
+)
+_OPEN_EXTERNAL = text(
+    "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
+)
+_EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
+_BALANCE = text("SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id")
+
+_LOCK_ACTORS = text(
+    """
+    SELECT coin_account_id, amount FROM coin_slots
+    WHERE slot = 0 AND coin_account_id = ANY(:actors)
+    ORDER BY coin_account_id FOR NO KEY UPDATE
+    """
+)
+_KNOWN = text(
+    """
+    SELECT actor_id, request_id, id,
+        kind, debit_id, credit_id, amount, gifts.description, reverses_id
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
+    JOIN transfers ON actor_id = asked.actor AND request_id = asked.request
+    LEFT JOIN gifts ON transfer_id = id
+    """
+)
+_MAKE_SLOTS = text(
+    """
+    INSERT INTO coin_slots (coin_account_id, slot)
+    SELECT account, slot
+    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS target (account, slot)
+    ORDER BY account, slot
+    ON CONFLICT DO NOTHING
+    """
+)
+_LOCK_SLOTS = text(
+    """
+    SELECT coin_slots.coin_account_id, coin_slots.slot, amount
+    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS wanted (account, slot)
+    JOIN coin_slots ON coin_account_id = wanted.account AND coin_slots.slot = wanted.slot
+    ORDER BY coin_slots.coin_account_id, coin_slots.slot
+    FOR NO KEY UPDATE OF coin_slots
+    """
+)
+_MOVE = text(
+    """
+    UPDATE coin_slots SET amount = amount + delta
+    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[]), CAST(:deltas AS bigint[]))
+        AS change (account, slot, delta)
+    WHERE coin_account_id = change.account AND coin_slots.slot = change.slot
+    """
+)
+_RECORD = text(
+    """
+    INSERT INTO transfers
+        (kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id)
+    SELECT * FROM unnest(
+        CAST(:kinds AS smallint[]), CAST(:debits AS bigint[]), CAST(:credits AS bigint[]),
+        CAST(:amounts AS bigint[]), CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[]),
+        CAST(:reverses AS bigint[]))
+    RETURNING actor_id, request_id, id
+    """
+)
+_RECORD_GIFTS = text(
+    """
+    INSERT INTO gifts (transfer_id, host_id, room_id, description)
+    SELECT * FROM unnest(
+        CAST(:transfer_ids AS bigint[]), CAST(:hosts AS bigint[]), CAST(:rooms AS bigint[]),
+        CAST(:descriptions AS text[]))
+    """
+)
+_SETTLE_ORDERS = text(
+    """
+    UPDATE payment_orders SET state = 'paid', transfer_id = paid.transfer_id
+    FROM unnest(CAST(:providers AS text[]), CAST(:order_ids AS text[]),
+        CAST(:transfer_ids AS bigint[])) AS paid (provider, order_id, transfer_id)
+    WHERE payment_orders.provider = paid.provider AND payment_orders.order_id = paid.order_id
+    """
+)
+
+
+def open_account(connection: Connection, owner_id: int) -> int:
+    """Opens a user's coin account with no coins; returns its id."""
+    opened: int = connection.execute(_OPEN_ACCOUNT, {"owner_id": owner_id}).scalar_one()
+    return opened
+
+
+def external_account(connection: Connection, provider: str) -> int:
+    """The account that a payment provider's coins come from; opened when there is none."""
+    found = connection.execute(_EXTERNAL, {"provider": provider}).scalar_one_or_none()
+    if found is None:
+        connection.execute(_OPEN_EXTERNAL, {"provider": provider})
+        found = connection.execute(_EXTERNAL, {"provider": provider}).scalar_one()
+    account_id: int = found
+    return account_id
+
+
+def balance(connection: Connection, coin_account_id: int) -> int:
+    """The coins of a user's account, now."""
+    coins: int = connection.execute(_BALANCE, {"id": coin_account_id}).scalar_one()
+    return coins
+
+
+def request_key(source: str, actor: int, string: str) -> uuid.UUID:
+    """The id of an actor's request, from the string that its source calls it by.
+
+    Strings of different sources (a client, a payment provider) never meet.
+    """
+    return uuid.uuid5(_REQUESTS, f"{source}:{actor}:{string}")
+
+
+def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
+    """Moves coins, as if one transfer after the other; the outcomes in the same order.
+
+    `slot` is the writer's number: writers with different ones do not wait for each other at a
+    credited account. The caller commits, and tells nobody an outcome before. READ COMMITTED.
+
+    Everybody locks in this order, or writers deadlock: first slot 0 of all actors by account, then
+    in one pass by (account, slot) all else. Slots that are missing are inserted in between, in the
+    same order; an insert waits only for another's insert of the same row, never for a lock.
+    """
+    actors = sorted({transfer.actor for transfer in transfers})
+    if not actors:
+        return []
+    locked = connection.execute(_LOCK_ACTORS, {"actors": actors})
+    spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
+    # A new statement, so that it sees what the lock's former holder committed.
+    known = _known(connection, transfers)
+    fresh = [transfer for transfer in transfers if transfer.key not in known]
+    credit_slot = 1 + slot % _CREDIT_SLOTS
+    short = _short(fresh, spendable)
+    amounts = _lock_slots(connection, fresh, short, credit_slot)
+    for account in short:
+        spendable[account] = sum(amounts.get((account, each), 0) for each in _SLOTS)
+
+    statuses, done = _decide(transfers, known, spendable)
+    if done:
+        _move(connection, done, short, amounts, credit_slot)
+        known |= _record(connection, done)
+    # A refused request has no transfer, unless its id is another's.
+    return [
+        Outcome(status, known[transfer.key].id if transfer.key in known else None)
+        for status, transfer in zip(statuses, transfers, strict=True)
+    ]
+
+
+class _Known(NamedTuple):
+    """A transfer that is in the books, by its id and content."""
+
+    id: int
+    content: tuple[object, ...]
+
+
+_Keys = dict[tuple[int, uuid.UUID], _Known]
+
+
+def _known(connection: Connection, transfers: Sequence[Transfer]) -> _Keys:
+    """Those of the requests that were done before."""
+    asked = {
+        "actors": [transfer.actor for transfer in transfers],
+        "request_ids": [str(transfer.request_id) for transfer in transfers],
+    }
+    return {
+        (row.actor_id, row.request_id): _Known(row.id, tuple(row[3:]))
+        for row in connection.execute(_KNOWN, asked)
+    }
+
+
+def _short(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
+    """Who may need more in this batch than lies in his slot 0."""
+    wanted: Counter[int] = Counter()
+    for transfer in transfers:
+        if not transfer.debit.external:
+            wanted[transfer.actor] += transfer.amount
+    return {account for account, coins in wanted.items() if coins > spendable[account]}
+
+
+def _lock_slots(
+    connection: Connection, transfers: Sequence[Transfer], short: set[int], credit_slot: int
+) -> dict[tuple[int, int], int]:
+    """Locks every slot of the short, and every credited one; returns what lies in them."""
+    credited = sorted(
+        {transfer.credit.id for transfer in transfers if not transfer.credit.external}
+    )
+    if credited:
+        connection.execute(
+            _MAKE_SLOTS, {"accounts": credited, "slots": [credit_slot] * len(credited)}
+        )
+    wanted = {(account, credit_slot) for account in credited}
+    wanted |= {(account, each) for account in short for each in _SLOTS}
+    if not wanted:
+        return {}
+    accounts, slots = zip(*wanted, strict=True)
+    rows = connection.execute(_LOCK_SLOTS, {"accounts": list(accounts), "slots": list(slots)})
+    return {(row.coin_account_id, row.slot): row.amount for row in rows}
+
+
+def _decide(
+    transfers: Sequence[Transfer], known: _Keys, spendable: dict[int, int]
+) -> tuple[list[Status], list[Transfer]]:
+    """One after the other; what an earlier one brought a short account, a later one may spend."""
+    statuses = []
+    contents = {key: transfer.content for key, transfer in known.items()}
+    done = []
+    for transfer in transfers:
+        if transfer.key in contents:
+            same = contents[transfer.key] == transfer.content
+            statuses.append(Status.REPLAYED if same else Status.CONFLICT)
+        elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
+            statuses.append(Status.NO_COINS)
+        else:
+            if not transfer.debit.external:
+                spendable[transfer.actor] -= transfer.amount
+            if transfer.credit.id in spendable:
+                spendable[transfer.credit.id] += transfer.amount
+            contents[transfer.key] = transfer.content
+            statuses.append(Status.DONE)
+            done.append(transfer)
+    return statuses, done
+
+
+def _move(
+    connection: Connection,
+    done: Sequence[Transfer],
+    short: set[int],
+    amounts: dict[tuple[int, int], int],
+    credit_slot: int,
+) -> None:
+    """Writes what the transfers do to the slots, each slot once."""
+    deltas: Counter[tuple[int, int]] = Counter()
+    # Whoever spends more than his slot 0 has all his slots gathered there first.
+    gathered = short & {transfer.debit.id for transfer in done}
+    for (account, slot), amount in amounts.items():
+        if account in gathered:
+            deltas[account, slot] -= amount
+            deltas[account, 0] += amount
+    for transfer in done:
+        debit, credit = transfer.debit, transfer.credit
+        if not debit.external:
+            deltas[debit.id, 0] -= transfer.amount
+        if not credit.external:
+            deltas[credit.id, 0 if credit.id in gathered else credit_slot] += transfer.amount
+    moves = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
+    if moves:  # what goes round in a ring moves nothing
+        accounts, slots, changes = map(list, zip(*moves, strict=True))
+        connection.execute(_MOVE, {"accounts": accounts, "slots": slots, "deltas": changes})
+
+
+def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
+    """Writes the transfers, the gifts, and the payments they settle."""
+    rows = connection.execute(
+        _RECORD,
+        {
+            "kinds": [int(transfer.kind) for transfer in done],
+            "debits": [transfer.debit.id for transfer in done],
+            "credits": [transfer.credit.id for transfer in done],
+            "amounts": [transfer.amount for transfer in done],
+            "actors": [transfer.actor for transfer in done],
+            "request_ids": [str(transfer.request_id) for transfer in done],
+            "reverses": [transfer.reverses for transfer in done],
+        },
+    )
+    ids = {(row.actor_id, row.request_id): row.id for row in rows}
+    gifts = [(ids[transfer.key], transfer.gift) for transfer in done if transfer.gift]
+    if gifts:
+        connection.execute(
+            _RECORD_GIFTS,
+            {
+                "transfer_ids": [transfer_id for transfer_id, _ in gifts],
+                "hosts": [gift.host_id for _, gift in gifts],
+                "rooms": [gift.room_id for _, gift in gifts],
+                "descriptions": [gift.description for _, gift in gifts],
+            },
+        )
+    orders = [(*transfer.order, ids[transfer.key]) for transfer in done if transfer.order]
+    if orders:
+        providers, order_ids, transfer_ids = map(list, zip(*orders, strict=True))
+        connection.execute(
+            _SETTLE_ORDERS,
+            {"providers": providers, "order_ids": order_ids, "transfer_ids": transfer_ids},
+        )
+    return {transfer.key: _Known(ids[transfer.key], transfer.content) for transfer in done}

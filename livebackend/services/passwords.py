@@ -1,0 +1,49 @@
+"""Password hashes: bcrypt over a peppered digest, and no more at once than the machine bears."""
+
+import base64
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+import bcrypt
+
+from livebackend.results import Unavailable
+
+
+class Passwords:
+    """Hashes and checks passwords; raises Unavailable after `wait_s` in the queue for a turn.
+
+    `cost` is bcrypt's: one more doubles the time. `at_once` is how many may run at a time.
+    """
+
+    def __init__(self, pepper: str, *, cost: int, at_once: int, wait_s: float) -> None:
+        self._pepper = pepper.encode()
+        self._cost = cost
+        self._wait_s = wait_s
+        self._turns = BoundedSemaphore(at_once)
+        # It has the form of a hash, so that checking against it takes as long; nothing matches.
+        self._nobodys_hash = bcrypt.gensalt(cost).decode() + "." * 31
+
+    def hash(self, password: str) -> str:
+        with self._turn():
+            return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._cost)).decode()
+
+    def match(self, password: str, password_hash: str | None) -> bool:
+        """Whether it is the password; as slow, and False, for nobody's hash (None)."""
+        with self._turn():
+            known = password_hash or self._nobodys_hash
+            return bcrypt.checkpw(self._digest(password), known.encode())
+
+    def _digest(self, password: str) -> bytes:
+        # bcrypt reads 72 bytes and stops at a NUL: a base64 digest has 64 and none.
+        return base64.b64encode(hmac.digest(self._pepper, password.encode(), "sha384"))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=self._wait_s):
+            raise Unavailable("password hashers")
+        try:
+            yield
+        finally:
+            self._turns.release()

@@ -1,0 +1,41 @@
+"""/golden: coins. The document prints /friend for these calls and links to /golden: both do."""
+
+from livebackend.operation import View, operation
+from livebackend.params import Coins, Description, LoggedIn, Money, Phone, RequestId
+from livebackend.results import Result, ok
+
+
+class Refill(LoggedIn):
+    money: Money
+    requestId: RequestId | None = None
+
+
+class SendGift(LoggedIn):
+    value: Coins
+    object: Phone
+    description: Description
+    requestId: RequestId | None = None
+
+
+class Golden(View):
+    route = ("golden", "friend")
+
+    @operation("refill", params=Refill, refusal=Result.NOT_UPDATED, transaction=False)
+    def refill(self, given):
+        """Buy coins · 充值"""
+        self.request.house.golden.refill(
+            self.request.account.id, yuan=given.money, request_id=given.requestId
+        )
+        return ok()
+
+    @operation("send_gift", params=SendGift, refusal=Result.NOT_UPDATED, transaction=False)
+    def send_gift(self, given):
+        """Give coins to a host · 赠送礼物"""
+        self.request.house.golden.send_gift(
+            self.request.account.id,
+            host=given.object,
+            coins=given.value,
+            description=given.description,
+            request_id=given.requestId,
+        )
+        return ok()

@@ -1,0 +1,24 @@
+"""/room: going live and leaving."""
+
+from livebackend.operation import View, operation
+from livebackend.params import LoggedIn, Title
+from livebackend.results import Result, ok
+
+
+class GoLive(LoggedIn):
+    title: Title | None = None
+
+
+class Room(View):
+    route = "room"
+
+    @operation("live", params=GoLive, refusal=Result.BAD_REQUEST, transaction=False)
+    def live(self, given):
+        """Go live; the message is the stream's JSON, as a string · 直播请求"""
+        return ok(self.request.house.rooms.go_live(self.request.account.id, title=given.title))
+
+    @operation("leave", params=LoggedIn, refusal=Result.BAD_REQUEST, transaction=False)
+    def leave(self, given):
+        """Close one's room · 主播离开"""
+        self.request.house.rooms.leave(self.request.account.id)
+        return ok()

@@ -1,0 +1,46 @@
+"""/upload: a picture for one's avatar; and where pictures are seen."""
+
+from pyramid.response import FileResponse
+from pyramid.view import view_config
+
+from livebackend.form import Upload
+from livebackend.operation import View, operation
+from livebackend.params import Params
+from livebackend.results import NotACall, Reason, Result, ok
+
+_A_YEAR_S = 365 * 24 * 3600
+
+
+class Picture(Params):
+    img: Upload
+
+
+class UploadPicture(View):
+    route = "upload"
+
+    @operation(params=Picture, refusal=Result.REFUSED, transaction=False)
+    def upload(self, given):
+        """Keep a picture for the avatar · 注册step1"""
+        img = given.img
+        return ok(self.request.house.pictures.keep(img.filename, img.file, size=img.size))
+
+
+@view_config(route_name="picture")
+def picture(request):
+    """A picture that was uploaded. Whatever is none is for saving, never shown by a browser."""
+    if request.method not in ("GET", "HEAD"):
+        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    kept = request.house.pictures.find(**request.matchdict)
+    if kept is None:
+        raise NotACall(404, "path", Reason.WRONG_PATH)
+    response = FileResponse(
+        kept.path,
+        request=request,
+        content_type=kept.media_type or "application/octet-stream",
+        cache_max_age=_A_YEAR_S,
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    if kept.media_type is None:
+        response.headers["Content-Disposition"] = "attachment"
+    return response
