@@ -6,6 +6,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 
+from livebackend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from livebackend.settings import Settings, SettingsError
+
 T = TypeVar("T")
 
 # What another transaction caused, and running ours again mends: a deadlock, a serialization
@@ -28,7 +31,9 @@ class Database:
         connect_wait_s: int = 2,
         lock_wait_s: float = 2,
         statement_wait_s: float = 3,
+        embedded: EmbeddedPostgres | None = None,
     ) -> None:
+        self.embedded = embedded
         self.engine = create_engine(
             make_url(url),
             pool_size=pool_size,
@@ -63,7 +68,25 @@ class Database:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def close(self) -> None:
+        """Gives the connections back, and leaves the embedded PostgreSQL if this uses it."""
         self.engine.dispose()
+        if self.embedded:
+            self.embedded.close()
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings; an embedded one is started, or joined if it runs.
+
+    Raises SettingsError where it can't be started.
+    """
+    if settings.database_url != "embedded":
+        return Database(settings.database_url, pool_size=settings.database_connections)
+    embedded = EmbeddedPostgres(settings.var_dir / "postgres")
+    try:
+        url = embedded.start()
+    except EmbeddedPostgresError as error:
+        raise SettingsError(f"database.url: {error}") from None
+    return Database(url, pool_size=settings.database_connections, embedded=embedded)
 
 
 def _is_race(error: DBAPIError) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from livebackend.db import Database
 from livebackend.form import Form, read_form
+from livebackend.gateways.sms import SmsGateway
 from livebackend.services.accounts import Account, Accounts
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
@@ -30,6 +31,7 @@ class House:
 
     settings: Settings
     database: Database
+    sms: SmsGateway
     login_tokens: LoginTokens
     accounts: Accounts
     codes: Codes

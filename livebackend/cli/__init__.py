@@ -1,0 +1,56 @@
+"""What an operator types: `livebackend …`."""
+
+import os
+from pathlib import Path
+
+import click
+from pyramid.paster import get_appsettings, setup_logging
+
+from livebackend.db import open_database
+from livebackend.migrate import migrate as run_migrations
+from livebackend.settings import Settings, SettingsError
+
+
+@click.group()
+def main() -> None:
+    """Runs livebackend."""
+
+
+_ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def _load(ini: Path) -> Settings:
+    return Settings.load(get_appsettings(str(ini), name="main"), os.environ)
+
+
+@main.command()
+@_ini
+def migrate(ini: Path) -> None:
+    """Bring the database up to date.
+
+    Example: livebackend migrate production.ini
+    """
+    setup_logging(str(ini))
+    try:
+        database = open_database(_load(ini))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        run_migrations(database)
+    finally:
+        database.close()
+    click.echo("the database is up to date")
+
+
+@main.command("check-config")
+@_ini
+def check_config(ini: Path) -> None:
+    """Name every fault in the settings.
+
+    Example: livebackend check-config production.ini
+    """
+    try:
+        _load(ini)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("the settings are sound")

@@ -54,11 +54,17 @@ class Accounts:
     """Registers and logs in. No connection is held while a password is hashed."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, *, verified_phone_required: bool
+        self,
+        database: Database,
+        passwords: Passwords,
+        *,
+        verified_phone_required: bool,
+        only_our_pictures: bool,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._verified_phone_required = verified_phone_required
+        self._only_our_pictures = only_our_pictures
 
     def register(
         self,
@@ -71,7 +77,8 @@ class Accounts:
     ) -> None:
         """Opens an account with no coins, and uses up the phone's verification.
 
-        Fails with: the refusal code, for a phone that is taken or (if required) unverified.
+        Fails with: the refusal code, for a phone that is taken or (if required) unverified, and (if
+        it must be ours) for a picture that is none of ours or somebody's.
         """
 
         def check(connection: Connection) -> None:
@@ -96,7 +103,9 @@ class Accounts:
                 raise Failure(None, "userId", Reason.TAKEN)
             ledger.open_account(connection, account_id)
             if head_image:
-                pictures.claim(connection, location=head_image, account_id=account_id)
+                ours = pictures.claim(connection, location=head_image, account_id=account_id)
+                if self._only_our_pictures and not ours:
+                    raise Failure(None, "headImage", Reason.UNKNOWN)
 
         # Checked twice: before the hash, to spare it, and with the write, to be sure.
         self._database.run(check)

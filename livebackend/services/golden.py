@@ -6,8 +6,7 @@ from typing import Protocol
 from sqlalchemy import Connection, and_, bindparam, select
 
 from livebackend.db import Database
-from livebackend.models import accounts, rooms
-from livebackend.models.ledger import coin_accounts
+from livebackend.models import accounts, coin_accounts, rooms
 from livebackend.results import Failure, Reason
 from livebackend.services.ledger import (
     CoinAccount,

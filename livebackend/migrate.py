@@ -1,0 +1,41 @@
+"""Bringing the tables up to date, and telling whether they are."""
+
+from importlib.resources import as_file, files
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from livebackend.db import Database
+from livebackend.settings import SettingsError
+
+
+def migrate(database: Database) -> None:
+    """Runs the migrations that are missing, in one transaction; none twice at the same time."""
+    with database.engine.begin() as connection:
+        config = _config()
+        if not _is_behind(connection, config):
+            return
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def check_migrated(database: Database) -> None:
+    """Raises SettingsError if the tables are behind the code."""
+    with database.engine.connect() as connection:
+        if _is_behind(connection, _config()):
+            raise SettingsError("the database is behind its migrations: run `livebackend migrate`")
+
+
+def _is_behind(connection: Connection, config: Config) -> bool:
+    heads = ScriptDirectory.from_config(config).get_heads()
+    return set(MigrationContext.configure(connection).get_current_heads()) != set(heads)
+
+
+def _config() -> Config:
+    config = Config()
+    with as_file(files("livebackend.migrations")) as folder:
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
