@@ -5,7 +5,7 @@ from sqlalchemy.exc import DBAPIError
 
 from livebackend.db import Database
 from livebackend.results import Unavailable
-from livebackend.services.ledger import Outcome, Transfer, post
+from livebackend.services.ledger import Outcome, Status, Transfer, post
 
 
 class LedgerWriter:
@@ -23,7 +23,10 @@ class LedgerWriter:
         """
 
         def work(connection: Connection) -> Outcome:
-            return post(connection, [transfer], self._number)[0]
+            outcome = post(connection, [transfer], self._number)[0]
+            if outcome.status is not Status.DONE:
+                connection.rollback()  # not even an empty slot is left behind
+            return outcome
 
         try:
             return self._database.run(work)

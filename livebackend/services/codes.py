@@ -7,7 +7,18 @@ from datetime import timedelta
 from hashlib import sha256
 from random import Random
 
-from sqlalchemy import Connection, Interval, bindparam, delete, func, select, text, update
+from sqlalchemy import (
+    Connection,
+    Interval,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from livebackend.db import Database
@@ -43,22 +54,13 @@ _VERIFY = (
     .where(codes.c.id.in_(bindparam("ids", expanding=True)), codes.c.state == "sent")
     .values(state="verified", verified_at=func.now())
 )
-_VERIFIED = (
-    select(codes.c.id)
-    .where(
-        codes.c.phone == bindparam("phone"),
-        codes.c.state == "verified",
-        codes.c.verified_at > func.now() - _VERIFIED_FOR,
-    )
-    .order_by(codes.c.verified_at.desc())
-    .limit(1)
+_VERIFIED = and_(
+    codes.c.phone == bindparam("of_phone"),
+    codes.c.state == "verified",
+    codes.c.verified_at > func.now() - _VERIFIED_FOR,
 )
-_USE = (
-    update(codes)
-    .where(codes.c.id == _VERIFIED.with_for_update().scalar_subquery())
-    .values(state="spent")
-    .returning(codes.c.id)
-)
+_IS_VERIFIED = select(exists().where(_VERIFIED))
+_USE = update(codes).where(_VERIFIED).values(state="spent")
 # One row for each value tried at, so that its lock makes the count exact.
 _COUNT_TRY = text(
     """
@@ -89,12 +91,13 @@ _FORGET_OLD_TRIES = text(
 
 def is_verified(connection: Connection, phone: str) -> bool:
     """Whether the phone was verified in the last 15 minutes, and not used since."""
-    return connection.execute(_VERIFIED, {"phone": phone}).scalar_one_or_none() is not None
+    verified: bool = connection.execute(_IS_VERIFIED, {"of_phone": phone}).scalar_one()
+    return verified
 
 
 def use_verification(connection: Connection, phone: str) -> bool:
     """Uses up a phone's verification; False if there is none."""
-    return connection.execute(_USE, {"phone": phone}).scalar_one_or_none() is not None
+    return connection.execute(_USE, {"of_phone": phone}).rowcount > 0
 
 
 class Codes:
@@ -150,6 +153,8 @@ class Codes:
             connection.execute(_FORGET_TRIES, {"code_v_digest": code_v_digest})
             self._verify_phones(connection, code)
             return Result.OK
+        if not code_v:
+            return Result.WRONG_CODE  # a try at nothing, which has no count
         connection.execute(_FORGET_OLD_TRIES)
         tries = connection.execute(
             _COUNT_TRY, {"code_v_digest": code_v_digest, "most": _WRONG_TRIES_MAX}

@@ -218,7 +218,7 @@ class Friends:
         self._friends_max = friends_max
         self._messages_max = messages_max
 
-    def list(self) -> list[Friend]:
+    def listing(self) -> list[Friend]:
         """My friends: who is live first (latest first), then by nickname and phone."""
         rows = self._connection.execute(_FRIENDS, {"me": self._me.id, "most": self._friends_max})
         return [Friend(Profile(*row[:4]), row.title, row.play_urls) for row in rows]

@@ -12,7 +12,7 @@ class List(View):
     @operation("friendlist", params=LoggedIn, refusal=Result.REFUSED)
     def friendlist(self, given):
         """List one's friends, those who are live first · 好友列表"""
-        friends = [friend_card(friend) for friend in self.request.friends.list()]
+        friends = [friend_card(friend) for friend in self.request.friends.listing()]
         return ok({"count": len(friends), "friends": friends})
 
     @operation("messagelist", params=LoggedIn, refusal=Result.REFUSED)

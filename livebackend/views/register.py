@@ -6,28 +6,14 @@ from livebackend.operation import View, operation
 from livebackend.params import Gender, HeadImage, Nickname, Params, Password, Phone
 from livebackend.results import Failure, Reason, Result, failed, ok
 
+# Who sends one of these beside a `userId` means to register it.
+_OF_REGISTER = ("password", "gender", "nickname", "headImage")
+
 
 class SendCode(Params):
-    # Nobody is logged in yet: `token`, the user's identifier, is the phone.
+    # Nobody is logged in yet: `token`, the user's identifier, is the phone; `userId` is its alias.
     token: Phone | None = None
     userId: Phone | None = None
-    # Signs of a register call that lost its selector: its user asked for no message.
-    register: Any = None
-    password: Any = None
-    gender: Any = None
-    nickname: Any = None
-    headImage: Any = None
-
-    def phone(self) -> str:
-        """Fails with: the refusal code, for no phone or for two."""
-        lost = (self.register, self.password, self.gender, self.nickname, self.headImage)
-        alias = self.userId if lost == (None,) * len(lost) else None
-        phones = {self.token, alias} - {None}
-        if len(phones) > 1:
-            raise Failure(None, "userId", Reason.CONTRADICTS)
-        for phone in phones:
-            return phone
-        raise Failure(None, "token", Reason.MISSING)
 
 
 class VerifyCode(Params):
@@ -55,7 +41,17 @@ class Register(View):
     )
     def send_code(self, given):
         """Send a code to a phone · 验证码发送"""
-        return ok(self.request.house.codes.send(given.phone()))
+        form = self.request.params
+        # A register call that lost its selector: its user asked for no message.
+        if "register" in form:
+            raise Failure(None, "register", Reason.NOT_A_VALUE)
+        alias = None if any(map(form.get, _OF_REGISTER)) else given.userId
+        phone = given.token or alias
+        if phone is None:
+            raise Failure(None, "token", Reason.MISSING)
+        if alias not in (None, phone):
+            raise Failure(None, "userId", Reason.CONTRADICTS)
+        return ok(self.request.house.codes.send(phone))
 
     @operation(
         marks=["code_v", "code"],

