@@ -37,7 +37,13 @@ TEST = [
     "pytest-xdist>=3.7,<4",
     "WebTest>=3.0.4,<4",
 ]
-LINT = ["build>=1.2,<2", "mypy>=1.18,<3", "ruff>=0.14,<1", "types-requests", "types-psycopg2"]
+LINT = [
+    "build>=1.2,<2",
+    "mypy>=1.18,<3",
+    "ruff>=0.14,<1",
+    "types-psycopg2",
+    "types-requests",
+]
 
 setup(
     name="livebackend",

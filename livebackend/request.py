@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pyramid.decorator import reify
 from pyramid.request import Request as PyramidRequest
 from sqlalchemy import Connection
 
@@ -40,27 +40,28 @@ class House:
     golden: Golden
 
 
-class Request(PyramidRequest):
+class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     """A request of ours: `house` is the application's, the rest is this call's alone."""
 
-    # Set by the operation's deriver. An operation that waits for something outside the database
-    # has no `db`: it opens its own short transactions.
+    # Set by the operation's deriver.
     operation: Operation | None = None
-    db: Connection | None = None
+    # None where the operation waits for something outside the database: such a one opens its own
+    # short transactions.
+    db: Connection = None  # type: ignore[assignment]
     account: Account
     given: Any
 
-    @reify
+    @cached_property
     def house(self) -> House:
         house: House = self.registry.house
         return house
 
-    @reify
+    @cached_property
     def params(self) -> Form:
         """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
 
-    @reify
+    @cached_property
     def friends(self) -> Friends:
         settings = self.house.settings
         return Friends(

@@ -125,9 +125,7 @@ class Unavailable(Exception):
     `outcome_unknown`: it may have been done all the same.
     """
 
-    def __init__(
-        self, what: str, *, retry_after_s: int = 1, outcome_unknown: bool = False
-    ) -> None:
+    def __init__(self, what: str, *, retry_after_s: int = 1, outcome_unknown: bool = False) -> None:
         super().__init__(what)
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown

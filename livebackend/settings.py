@@ -45,8 +45,11 @@ Secret = Annotated[str, AfterValidator(_secret)]
 
 
 class Settings(BaseModel):
-    """The settings of an application. `codes_reply` here is `codes.reply` in the ini file and
-    LIVEBACKEND_CODES_REPLY in the environment, which wins."""
+    """The settings of an application.
+
+    `codes_reply` here is `codes.reply` in the ini file and LIVEBACKEND_CODES_REPLY in the
+    environment, which wins.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
 

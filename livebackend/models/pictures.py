@@ -30,7 +30,9 @@ class _Pictures(TypedColumns):
     )
 
 
-pictures = Table("pictures", metadata, _Pictures, CheckConstraint("location <> ''", name="location"))
+pictures = Table(
+    "pictures", metadata, _Pictures, CheckConstraint("location <> ''", name="location")
+)
 Index("ix_pictures_account_id", pictures.c.account_id)
 Index(
     "ix_pictures_unclaimed", pictures.c.created_at, postgresql_where=pictures.c.account_id.is_(None)

@@ -1,5 +1,6 @@
 """Accounts: registering, logging in, and who is who."""
 
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
@@ -81,36 +82,16 @@ class Accounts:
         it must be ours) for a picture that is none of ours or somebody's.
         """
 
-        def check(connection: Connection) -> None:
-            if find_id(connection, phone) is not None:
-                raise Failure(None, "userId", Reason.TAKEN)
-            if self._verified_phone_required and not codes.is_verified(connection, phone):
-                raise Failure(None, "userId", Reason.UNVERIFIED)
-
-        def add(connection: Connection) -> None:
-            verified = codes.use_verification(connection, phone)
-            if self._verified_phone_required and not verified:
-                raise Failure(None, "userId", Reason.UNVERIFIED)
-            account = {
-                "phone": phone,
-                "password_hash": password_hash,
-                "nickname": nickname,
-                "gender": gender,
-                "head_image": head_image,
-            }
-            account_id = connection.execute(_ADD, account).scalar_one_or_none()
-            if account_id is None:
-                raise Failure(None, "userId", Reason.TAKEN)
-            ledger.open_account(connection, account_id)
-            if head_image:
-                ours = pictures.claim(connection, location=head_image, account_id=account_id)
-                if self._only_our_pictures and not ours:
-                    raise Failure(None, "headImage", Reason.UNKNOWN)
-
         # Checked twice: before the hash, to spare it, and with the write, to be sure.
-        self._database.run(check)
-        password_hash = self._passwords.hash(password)
-        self._database.run(add)
+        self._database.run(partial(self._check, phone=phone))
+        account = {
+            "phone": phone,
+            "password_hash": self._passwords.hash(password),
+            "nickname": nickname,
+            "gender": gender,
+            "head_image": head_image,
+        }
+        self._database.run(partial(self._add, account=account))
 
     def log_in(self, *, phone: str, password: str) -> Account:
         """Whose phone and password these are.
@@ -126,3 +107,23 @@ class Accounts:
         if not matches:
             raise Failure(Result.WRONG_PASSWORD, "password", Reason.WRONG)
         return Account(row.id, row.phone, row.token_version)
+
+    def _check(self, connection: Connection, *, phone: str) -> None:
+        if find_id(connection, phone) is not None:
+            raise Failure(None, "userId", Reason.TAKEN)
+        if self._verified_phone_required and not codes.is_verified(connection, phone):
+            raise Failure(None, "userId", Reason.UNVERIFIED)
+
+    def _add(self, connection: Connection, *, account: dict[str, str | None]) -> None:
+        verified = codes.use_verification(connection, str(account["phone"]))
+        if self._verified_phone_required and not verified:
+            raise Failure(None, "userId", Reason.UNVERIFIED)
+        account_id = connection.execute(_ADD, account).scalar_one_or_none()
+        if account_id is None:
+            raise Failure(None, "userId", Reason.TAKEN)
+        ledger.open_account(connection, account_id)
+        head_image = account["head_image"]
+        if head_image:
+            ours = pictures.claim(connection, location=head_image, account_id=account_id)
+            if self._only_our_pictures and not ours:
+                raise Failure(None, "headImage", Reason.UNKNOWN)

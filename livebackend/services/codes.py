@@ -75,9 +75,7 @@ _COUNT_TRY = text(
     RETURNING cardinality(tried_at)
     """
 )
-_FORGET_TRIES = delete(code_tries).where(
-    code_tries.c.code_v_digest == bindparam("code_v_digest")
-)
+_FORGET_TRIES = delete(code_tries).where(code_tries.c.code_v_digest == bindparam("code_v_digest"))
 # A few at a time with each try, so that the table stays as small as the traffic of minutes.
 _FORGET_OLD_TRIES = text(
     """

@@ -151,9 +151,7 @@ _STANDING = select(
     _friends_of("me").label("my_friends"),
     _friends_of("other").label("their_friends"),
 )
-_ASK = insert(friend_requests).values(
-    applicant_id=bindparam("me"), addressee_id=bindparam("other")
-)
+_ASK = insert(friend_requests).values(applicant_id=bindparam("me"), addressee_id=bindparam("other"))
 _ACCEPT = (
     update(friend_requests)
     .where(friend_requests.c.id == bindparam("request_id"), friend_requests.c.state == "open")
@@ -169,7 +167,10 @@ _BEFRIEND = insert(friendships).values(
 _UNFRIEND = delete(friendships).where(
     or_(
         and_(_mine, friendships.c.friend_id == bindparam("other")),
-        and_(friendships.c.account_id == bindparam("other"), friendships.c.friend_id == bindparam("me")),
+        and_(
+            friendships.c.account_id == bindparam("other"),
+            friendships.c.friend_id == bindparam("me"),
+        ),
     )
 )
 _applicant, _addressee = accounts.alias(), accounts.alias()

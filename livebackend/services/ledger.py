@@ -101,7 +101,9 @@ _OPEN_EXTERNAL = text(
     "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
 )
 _EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
-_BALANCE = text("SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id")
+_BALANCE = text(
+    "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id"
+)
 
 _LOCK_ACTORS = text(
     """

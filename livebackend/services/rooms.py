@@ -39,9 +39,7 @@ _CLOSE_STALE = _CLOSE.where(
     rooms.c.started_at < func.now() - _STALE_AFTER,
 )
 _CLOSE_OPENING = _CLOSE.where(rooms.c.id == bindparam("room_id"), rooms.c.state == "opening")
-_CLOSE_OPEN = _CLOSE.where(
-    rooms.c.account_id == bindparam("of_account"), rooms.c.state == "open"
-)
+_CLOSE_OPEN = _CLOSE.where(rooms.c.account_id == bindparam("of_account"), rooms.c.state == "open")
 _OPEN = (
     update(rooms)
     .where(rooms.c.id == bindparam("room_id"), rooms.c.state == "opening")
@@ -53,9 +51,7 @@ _OPEN = (
     )
     .returning(rooms.c.id)
 )
-_DISABLED = (
-    update(rooms).where(rooms.c.id == bindparam("room_id")).values(disabled_at=func.now())
-)
+_DISABLED = update(rooms).where(rooms.c.id == bindparam("room_id")).values(disabled_at=func.now())
 
 
 class _Claim(NamedTuple):
@@ -84,7 +80,9 @@ class Rooms:
         Fails with: the refusal code, when the provider fails.
         """
         for _ in range(_LOOKS):
-            found = self._database.run(lambda connection: self._claim(connection, account_id, title))
+            found = self._database.run(
+                lambda connection: self._claim(connection, account_id, title)
+            )
             if isinstance(found, _Claim):
                 return self._open(found)
             if found is not None:

@@ -27,9 +27,7 @@ class DealMessage(LoggedIn):
 class Friend(View):
     route = "friend"
 
-    @operation(
-        "search", params=Somebody, refusal=Result.REFUSED, codes=[Result.NO_SUCH_USER]
-    )
+    @operation("search", params=Somebody, refusal=Result.REFUSED, codes=[Result.NO_SUCH_USER])
     def search(self, given):
         """Find somebody by phone · 用户搜索"""
         found = self.request.friends.search(given.userId)

@@ -40,11 +40,9 @@ def lifetime_s(expire_in: object) -> int:
 
     Never negative: 0 stands for a token that has expired already.
     """
-    match = re.fullmatch("([+-]?)0*([0-9]*)", expire_in) if isinstance(expire_in, str) else None
-    if not match or not expire_in.lstrip("+-"):
+    match = re.fullmatch("([+-]?)0*([0-9]+)", expire_in) if isinstance(expire_in, str) else None
+    if not match:
         return _DEFAULT_S
     sign, digits = match.groups()
-    if sign == "-" or not digits:
-        return 0
     # Python refuses to convert thousands of digits; ten are more than 30 days already.
-    return min(int(digits[:10]), _LONGEST_S)
+    return 0 if sign == "-" else min(int(digits[:10]), _LONGEST_S)

@@ -17,4 +17,6 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX ix_pictures_account_id ON pictures (account_id)")
-    op.execute("CREATE INDEX ix_pictures_unclaimed ON pictures (created_at) WHERE account_id IS NULL")
+    op.execute(
+        "CREATE INDEX ix_pictures_unclaimed ON pictures (created_at) WHERE account_id IS NULL"
+    )

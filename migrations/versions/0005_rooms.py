@@ -29,4 +29,6 @@ def upgrade() -> None:
                 CHECK ((closed_at IS NULL) = (close_reason IS NULL))
         )
     """)
-    op.execute("CREATE UNIQUE INDEX uq_rooms_not_closed ON rooms (account_id) WHERE state <> 'closed'")
+    op.execute(
+        "CREATE UNIQUE INDEX uq_rooms_not_closed ON rooms (account_id) WHERE state <> 'closed'"
+    )

@@ -1,0 +1,208 @@
+"""How the tests talk to the application, and how they tell whether a call changed anything."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from webtest import TestApp, Upload
+
+from livebackend.db import Database
+from livebackend.models import metadata
+from livebackend.results import Result
+
+App = Any
+PASSWORD = "abcd1234"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply as the app reads it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+    @property
+    def result(self) -> str:
+        return str(self.body["result"])
+
+    @property
+    def message(self) -> Any:
+        return self.body["message"]
+
+    @property
+    def refusal(self) -> str | None:
+        return self.headers.get("X-Refusal")
+
+
+@dataclass
+class Api:
+    """Somebody with the app."""
+
+    app: App
+    # Goes with every call.
+    always: dict[str, str] = field(default_factory=dict)
+
+    def post(self, path: str, **params: str | Upload) -> Answer:
+        return self.send(path, {**self.always, **params})
+
+    def send(self, path: str, form: Any, **options: Any) -> Answer:
+        """POSTs a form of any kind: a dict, pairs, or bytes."""
+        response = TestApp(self.app).post(path, form, status="*", **options)
+        return Answer(response.status_int, json.loads(response.body), dict(response.headers))
+
+    def person(self, phone: str, **profile: str) -> Person:
+        """Registers somebody, and logs in."""
+        registered = self.post(
+            "/register", register="1", userId=phone, password=PASSWORD, **profile
+        )
+        assert registered.result == "0000", registered
+        return self.log_in(phone)
+
+    def log_in(self, phone: str, **params: str) -> Person:
+        answer = self.post("/log", userId=phone, password=PASSWORD, **params)
+        assert answer.result == "0000", answer
+        return Person(self.app, {"token": answer.message}, phone)
+
+
+@dataclass
+class Person(Api):
+    """Somebody who is logged in."""
+
+    phone: str = ""
+
+    @property
+    def token(self) -> str:
+        return self.always["token"]
+
+    def add(self, other: Person) -> Answer:
+        return self.post("/friend", add="1", userId=other.phone)
+
+    def messages(self) -> list[dict[str, Any]]:
+        answer = self.post("/list", messagelist="1")
+        assert answer.result == "0000", answer
+        return list(answer.message)
+
+    def friends(self) -> list[dict[str, Any]]:
+        answer = self.post("/list", friendlist="1")
+        assert answer.result == "0000", answer
+        assert answer.message["count"] == len(answer.message["friends"])
+        return list(answer.message["friends"])
+
+    def deal(self, message: dict[str, Any], behaviour: str, **changed: str) -> Answer:
+        """Deals with a message as it stood in the list."""
+        ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
+        return self.post("/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed})
+
+    def befriend(self, other: Person) -> None:
+        assert self.add(other).result == "0000"
+        assert other.deal(other.messages()[0], "accept").result == "0000"
+
+    def refill(self, money: str, **params: str) -> Answer:
+        return self.post("/golden", refill="1", money=money, **params)
+
+    def give(self, host: Person, value: str, **params: str) -> Answer:
+        gift = {"object": host.phone, "value": value, "description": "a rose", **params}
+        return self.post("/golden", send_gift="1", **gift)
+
+    def live(self, **params: str) -> Answer:
+        return self.post("/room", live="1", **params)
+
+
+class World:
+    """Everything that a call could change: the tables, and the pictures on disk."""
+
+    def __init__(self, database: Database, var_dir: Path) -> None:
+        self._database = database
+        self._var_dir = var_dir
+
+    def empty(self) -> None:
+        with self._database.engine.begin() as connection:
+            # Neither foreign keys nor the triggers that keep the ledger stand in the way.
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            for table in metadata.tables.values():
+                connection.execute(table.delete())
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        with self._database.engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(metadata.tables[name].select())]
+
+    def state(self) -> dict[str, Any]:
+        tables = {name: sorted(map(repr, self.rows(name))) for name in metadata.tables}
+        return {**tables, "files": sorted(map(str, self._var_dir.rglob("*")))}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """What happens inside changes nothing."""
+        before = self.state()
+        yield
+        assert self.state() == before
+
+    def coins(self, person: Person) -> int:
+        """The balance of somebody."""
+        statement = text(
+            "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots"
+            " JOIN coin_accounts ON coin_accounts.id = coin_account_id"
+            " JOIN accounts ON accounts.id = owner_id WHERE phone = :phone"
+        )
+        with self._database.engine.connect() as connection:
+            return int(connection.execute(statement, {"phone": person.phone}).scalar_one())
+
+
+def check_reply(event: Any) -> None:
+    """Holds every reply of the suite to the envelope, and to what its operation declared."""
+    request, response = event.request, event.response
+    if response.content_type != "application/json":
+        assert request.matched_route.name == "picture", response
+        return
+    body = json.loads(response.body)
+    result = Result(body["result"])
+    extra = {"flag"} if body.get("flag") else set()
+    assert body.keys() == {"result", "message"} | extra, body
+    assert response.headers["Cache-Control"] == "no-store"
+    assert (result is Result.OK) != ("X-Refusal" in response.headers), response
+    assert response.headers.get("X-Refusal", "").isascii()
+    assert result is Result.OK or not extra
+    if request.operation is None:
+        assert result is Result.NOT_A_CALL
+    else:
+        assert result in {*request.operation.results, Result.NOT_A_CALL}, (
+            f"{request.operation.name} answers {result}, which it did not declare"
+        )
+    if result not in (Result.OK, Result.NOT_UPDATED):
+        assert body["message"] is None
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Makes the calls at the same moment, a thread each; returns their results in order."""
+    barrier = threading.Barrier(len(calls), timeout=10)
+    results: list[Any] = [None] * len(calls)
+
+    def run(index: int, call: Callable[[], Any]) -> None:
+        barrier.wait()
+        try:
+            results[index] = call()
+        except BaseException as error:  # noqa: BLE001  # raised again below, in the test's thread
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "a call hangs"
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def results(answers: Sequence[Answer]) -> list[str]:
+    return sorted(answer.result for answer in answers)

@@ -1,0 +1,160 @@
+"""One PostgreSQL for the whole run, a database for each worker, empty tables for each test."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from pyramid.events import NewResponse
+from pyramid.paster import get_appsettings
+
+import livebackend
+from livebackend.db import Database
+from livebackend.embedded_postgres import EmbeddedPostgres
+from livebackend.migrate import migrate
+from livebackend.request import House
+from tests.api import Api, App, Person, World, check_reply
+
+INI = Path(livebackend.__file__).parent.parent / "development.ini"
+
+# A developer's own settings are not the tests'.
+for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
+    del os.environ[name]
+
+# A test's example may be a whole conversation over a database: slow is no fault of it.
+settings.register_profile(
+    "livebackend",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("livebackend")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The server that all workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    embedded = EmbeddedPostgres(folder / "postgres", durable=False)
+    embedded.start()
+    yield embedded
+    embedded.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
+    """Makes an empty database, and returns its URL."""
+
+    def make(name: str) -> str:
+        server = Database(postgres.url("postgres"))
+        with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        server.close()
+        return postgres.url(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[[str], str]) -> str:
+    """A database with all tables, this worker's own."""
+    url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+    database = Database(url)
+    migrate(database)
+    database.close()
+    return url
+
+
+@pytest.fixture(scope="session")
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url, pool_size=30)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture(scope="session")
+def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
+    """Makes an application with the settings of development.ini, but for the given ones.
+
+    `codes__reply="ticket"` stands for `codes.reply`.
+    """
+    houses = []
+
+    @cache
+    def make(**changed: str) -> App:
+        ini = get_appsettings(str(INI))
+        ini |= {
+            "database.url": database_url,
+            "database.migrate": "false",
+            "database.connections": "30",
+            "var.dir": str(var_dir),
+            # As fast as bcrypt can be, and nobody waits.
+            "passwords.cost": "4",
+            "passwords.at_once": "40",
+        }
+        ini |= {name.replace("__", "."): value for name, value in changed.items()}
+        app: App = livebackend.main({}, **ini)
+        app.registry.registerHandler(check_reply, (NewResponse,))
+        houses.append(app.registry.house)
+        return app
+
+    yield make
+    for house in houses:
+        house.database.close()
+
+
+@pytest.fixture(scope="session")
+def app(new_app: Callable[..., App]) -> App:
+    """The application in spec mode."""
+    return new_app()
+
+
+@pytest.fixture
+def house(app: App) -> House:
+    house: House = app.registry.house
+    return house
+
+
+@pytest.fixture
+def world(database: Database, var_dir: Path) -> World:
+    """What a call could change."""
+    return World(database, var_dir)
+
+
+@pytest.fixture(autouse=True)
+def _empty(request: pytest.FixtureRequest) -> None:
+    """Nothing is left of the test before."""
+    if "database_url" in request.fixturenames:
+        request.getfixturevalue("world").empty()
+    if "app" in request.fixturenames:
+        request.getfixturevalue("house").sms.sent.clear()
+
+
+@pytest.fixture
+def api(app: App) -> Api:
+    """Somebody who is not logged in."""
+    return Api(app)
+
+
+@pytest.fixture
+def ann(api: Api) -> Person:
+    return api.person("13800000001", nickname="Ann")
+
+
+@pytest.fixture
+def ben(api: Api) -> Person:
+    return api.person("13800000002", nickname="Ben")
+
+
+@pytest.fixture
+def cat(api: Api) -> Person:
+    return api.person("13800000003", nickname="Cat")
