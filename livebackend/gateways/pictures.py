@@ -69,10 +69,13 @@ class PicturesAsSent:
 
     def find(self, folder: str, name: str) -> Kept | None:
         path = self._root / folder / name
-        if not _FOLDER.fullmatch(folder) or name != _base_name(name) or not path.is_file():
+        if not _FOLDER.fullmatch(folder) or name != _base_name(name):
             return None
-        with path.open("rb") as file:
-            return Kept(path, media_type(file.read(16)))
+        try:
+            with path.open("rb") as file:
+                return Kept(path, media_type(file.read(16)))
+        except OSError:
+            return None
 
     def _write(self, path: Path, content: BinaryIO) -> None:
         # Under another name until it is whole, so that nobody is ever served half a picture. A

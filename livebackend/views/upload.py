@@ -37,8 +37,9 @@ def picture(request):
         kept.path,
         request=request,
         content_type=kept.media_type or "application/octet-stream",
-        cache_max_age=_A_YEAR_S,
     )
+    # What is kept is never changed, and its URL cannot be guessed.
+    response.headers["Cache-Control"] = f"public, max-age={_A_YEAR_S}, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     if kept.media_type is None:

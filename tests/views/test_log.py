@@ -1,0 +1,186 @@
+"""Logging in, and what login tokens are worth."""
+
+import re
+
+import pytest
+
+from livebackend.request import House
+from livebackend.views.log import lifetime_s
+from tests.api import PASSWORD, Api, Person, World
+
+DAY = 24 * 3600
+
+
+class TestLogIn:
+    def test_the_message_is_a_token(self, ann: Person, api: Api) -> None:
+        answer = api.post("/log", userId=ann.phone, password=PASSWORD, expire_in="3600")
+        assert answer.body == {"result": "0000", "message": answer.message}
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", answer.message)
+        assert api.post("/list", friendlist="1", token=answer.message).result == "0000"
+
+    def test_a_second_login_leaves_the_first_token_valid(self, ann: Person, api: Api) -> None:
+        second = api.log_in(ann.phone)
+        assert second.token != ann.token
+        assert ann.friends() == second.friends() == []
+
+    @pytest.mark.parametrize(
+        ("phone", "refusal"),
+        [
+            ("13800000077", "userId is unknown"),
+            ("", "userId is missing"),
+            ("1380000000", "userId is not a phone number"),
+            ("１３８０００００００１", "userId is not a phone number"),
+            ("13800000001\0", "userId is not a phone number"),
+        ],
+    )
+    def test_nobody_is_0007(
+        self, phone: str, refusal: str, ann: Person, api: Api, world: World
+    ) -> None:
+        with world.unchanged():
+            answer = api.post("/log", userId=phone, password=PASSWORD)
+        assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
+        assert answer.refusal == refusal
+
+    def test_a_missing_phone_is_0007(self, api: Api) -> None:
+        assert api.post("/log", password=PASSWORD).result == "0007"
+        assert api.post("/log").result == "0007"
+
+    @pytest.mark.parametrize(
+        "password",
+        ["wrong1234", "ABCD1234", "abcd1234 ", "", "a", "abcd1234\0", "a1" * 65, "ａｂｃｄ1234"],
+    )
+    def test_a_wrong_password_is_0008(
+        self, password: str, ann: Person, api: Api, world: World
+    ) -> None:
+        with world.unchanged():
+            answer = api.post("/log", userId=ann.phone, password=password)
+        assert (answer.status, answer.body) == (200, {"result": "0008", "message": None})
+
+    def test_a_missing_password_is_0008(self, ann: Person, api: Api) -> None:
+        assert api.post("/log", userId=ann.phone).result == "0008"
+        # Even of nobody: which phone is registered is not told for less than a password.
+        assert api.post("/log", userId="13800000077").result == "0008"
+
+    def test_nobody_costs_as_many_hashes_as_a_wrong_password(
+        self, ann: Person, api: Api, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hashes = []
+        match = house.accounts._passwords.match
+
+        def counted(password: str, password_hash: str | None) -> bool:
+            hashes.append(password_hash)
+            return match(password, password_hash)
+
+        monkeypatch.setattr(house.accounts._passwords, "match", counted)
+        api.post("/log", userId=ann.phone, password="wrong1234")
+        api.post("/log", userId="13800000077", password="wrong1234")
+        assert len(hashes) == 2
+
+
+class TestLifetime:
+    @pytest.mark.parametrize(
+        ("expire_in", "seconds"),
+        [
+            ("3600", 3600),
+            ("+3600", 3600),
+            ("0003600", 3600),
+            (str(30 * DAY), 30 * DAY),
+            (str(30 * DAY + 1), 30 * DAY),
+            ("9" * 5000, 30 * DAY),
+            ("0", 0),
+            ("-0", 0),
+            ("-1", 0),
+            ("-" + "9" * 5000, 0),
+            (None, 7 * DAY),
+            ("", 7 * DAY),
+            ("+", 7 * DAY),
+            ("7天", 7 * DAY),
+            ("3600.0", 7 * DAY),
+            ("1e3", 7 * DAY),
+            (" 3600", 7 * DAY),
+            ("3_600", 7 * DAY),
+            ("３６００", 7 * DAY),
+            ("++1", 7 * DAY),
+            ("3600\n", 7 * DAY),
+        ],
+    )
+    def test_seconds_asked_for(self, expire_in: str | None, seconds: int) -> None:
+        assert lifetime_s(expire_in) == seconds
+
+    def test_the_token_lives_that_long(
+        self, ann: Person, api: Api, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        person = api.log_in(ann.phone, expire_in="100")
+        now = house.login_tokens._clock()
+        monkeypatch.setattr(house.login_tokens, "_clock", lambda: now + 98)
+        assert person.friends() == []
+        monkeypatch.setattr(house.login_tokens, "_clock", lambda: now + 101)
+        answer = person.post("/list", friendlist="1")
+        assert answer.body == {"result": "0011", "message": None}
+
+    @pytest.mark.parametrize("expire_in", ["0", "-5"])
+    def test_zero_or_less_gives_a_token_that_has_expired(
+        self, expire_in: str, ann: Person, api: Api
+    ) -> None:
+        person = api.log_in(ann.phone, expire_in=expire_in)
+        assert person.post("/list", friendlist="1").result == "0011"
+
+
+CALLS = [
+    ("/room", {"live": "1", "title": "hello"}),
+    ("/room", {"leave": "1"}),
+    ("/list", {"friendlist": "1"}),
+    ("/list", {"messagelist": "1"}),
+    ("/friend", {"search": "1", "userId": "13800000001"}),
+    ("/friend", {"add": "1", "userId": "13800000002"}),
+    ("/friend", {"dealMessage": "1", "behaviour": "accept"}),
+    ("/friend", {"delete": "1", "userId": "13800000002"}),
+    ("/golden", {"refill": "1", "money": "10"}),
+    ("/friend", {"refill": "1", "money": "10"}),
+    ("/golden", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
+    ("/friend", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
+]
+
+
+@pytest.mark.parametrize(("path", "form"), CALLS, ids=lambda call: str(call))
+class TestTokens:
+    """The same for every call by somebody who is logged in."""
+
+    def test_an_expired_token_is_0011(
+        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+    ) -> None:
+        late = api.log_in(ann.phone, expire_in="0")
+        with world.unchanged():
+            answer = late.post(path, **form)
+        assert (answer.status, answer.result, answer.refusal) == (200, "0011", "token has expired")
+
+    def test_no_token_is_0012(
+        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+    ) -> None:
+        with world.unchanged():
+            missing, empty = api.post(path, **form), api.post(path, **form, token="")
+        assert missing.result == empty.result == "0012"
+        assert missing.refusal == "token is missing"
+
+    def test_a_forged_token_is_0012(
+        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+    ) -> None:
+        flipped = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
+        with world.unchanged():
+            for token in (flipped, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
+                answer = api.post(path, **form, token=token)
+                assert (answer.status, answer.result) == (200, "0012"), token
+
+    def test_a_token_is_judged_before_the_parameters(
+        self, path: str, form: dict[str, str], api: Api
+    ) -> None:
+        selector = next(iter(form))
+        assert api.post(path, **{selector: "1"}).result == "0012"
+
+    def test_raising_the_token_version_ends_every_token(
+        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, house: House
+    ) -> None:
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE accounts SET token_version = token_version + 1")
+        assert ann.post(path, **form).result == "0012"
+        assert api.log_in(ann.phone).post(path, **form).result != "0012"
