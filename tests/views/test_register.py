@@ -4,19 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from livebackend.gateways.sms import EmbeddedSms, SmsFailed
 from livebackend.request import House
 from tests.api import PASSWORD, Api, App, Person, World
 
 PHONE = "13800000009"
 NEW = {"register": "1", "userId": PHONE, "password": PASSWORD}
-
-
-class BrokenSms(EmbeddedSms):
-    """A provider that refuses every message."""
-
-    def send(self, phone: str, code: str) -> None:
-        raise SmsFailed("out of credit")
 
 
 class TestSendCode:
@@ -93,7 +85,7 @@ class TestSendCode:
     def test_a_code_that_could_not_be_sent_is_void(
         self, new_app: Callable[..., App], world: World
     ) -> None:
-        api = Api(new_app(sms__gateway=f"{__name__}.BrokenSms"))
+        api = Api(new_app(sms__gateway="tests.outside.BrokenSms"))
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0002", "message": None}
         assert answer.refusal == "message could not be done outside"

@@ -1,15 +1,16 @@
 """Keeping a picture, and serving it."""
 
 import re
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from PIL import Image
+from sqlalchemy import create_engine
 from webtest import TestApp
 
+from livebackend.request import House
 from tests.api import Answer, Api, App, World
 
 
@@ -107,24 +108,13 @@ class TestUpload:
         assert (answer.result, answer.refusal) == ("0006", "img could not be kept")
 
     def test_a_file_and_its_row_are_there_both_or_neither(
-        self, new_app: Callable[..., App], api: Api, world: World, postgres: object
+        self, api: Api, house: House, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        nowhere = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
-        app = new_app()
-        house = app.registry.house
-        engine, house.database.engine = house.database.engine, new_engine(nowhere)
-        try:
-            with world.unchanged():
-                answer = upload(api, PNG)
-        finally:
-            house.database.engine = engine
+        nobody_listens = create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
+        with monkeypatch.context() as patch, world.unchanged():
+            patch.setattr(house.database, "engine", nobody_listens)
+            answer = upload(api, PNG)
         assert (answer.status, answer.result) == (503, "0006")
-
-
-def new_engine(url: str) -> object:
-    from sqlalchemy import create_engine
-
-    return create_engine(url)
 
 
 class TestPictures:

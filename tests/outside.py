@@ -1,0 +1,34 @@
+"""Outside services that fail, for the settings `sms.gateway` and `streams.gateway`."""
+
+from livebackend.gateways.sms import EmbeddedSms, SmsFailed
+from livebackend.gateways.streams import EmbeddedStreams, Stream, StreamFailed
+
+
+class BrokenSms(EmbeddedSms):
+    """Refuses every message."""
+
+    def send(self, phone: str, code: str) -> None:
+        raise SmsFailed("out of credit")
+
+
+class CountedStreams(EmbeddedStreams):
+    """Remembers what it was asked for, and fails when told to."""
+
+    created: list[str]
+    disabled: list[str]
+    fails = False
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.created, self.disabled = [], []
+
+    def create(self, key: str, publish_key: str) -> Stream:
+        self.created.append(key)
+        if self.fails:
+            raise StreamFailed("the hub is gone")
+        return super().create(key, publish_key)
+
+    def disable(self, key: str) -> None:
+        self.disabled.append(key)
+        if self.fails:
+            raise StreamFailed("the hub is gone")

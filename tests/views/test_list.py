@@ -1,0 +1,162 @@
+"""One's friends and one's messages."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from livebackend.request import House
+from tests.api import Api, Person
+
+
+class TestFriendList:
+    def test_nobody_has_no_friends(self, ann: Person) -> None:
+        answer = ann.post("/list", friendlist="1")
+        assert answer.body == {"result": "0000", "message": {"count": 0, "friends": []}}
+
+    def test_a_friend_who_is_off(self, ann: Person, ben: Person) -> None:
+        ann.befriend(ben)
+        assert ann.friends() == [
+            {
+                "userId": ben.phone,
+                "nickname": "Ben",
+                "gender": None,
+                "headImage": None,
+                "liveStatus": "off",
+                "title": None,
+                "playUrl": None,
+            }
+        ]
+
+    def test_a_friend_who_is_live(self, ann: Person, api: Api) -> None:
+        dan = api.person("13800000004", gender="1", headImage="d.png")
+        ann.befriend(dan)
+        dan.live(title="hello")
+        (friend,) = ann.friends()
+        assert friend.pop("playUrl").keys() == {"rtmp", "hls", "hdl"}
+        assert friend == {
+            "userId": dan.phone,
+            "nickname": None,
+            "gender": "1",
+            "headImage": "d.png",
+            "liveStatus": "on",
+            "title": "hello",
+        }
+        dan.post("/room", leave="1")
+        assert ann.friends()[0]["liveStatus"] == "off"
+
+    def test_a_play_url_names_the_stream_by_protocol(self, ann: Person, ben: Person) -> None:
+        ann.befriend(ben)
+        ben.live()
+        urls = ann.friends()[0]["playUrl"]
+        assert re.fullmatch(r"rtmp://[a-z.-]+/livebackend/[0-9a-f]{24}", urls["rtmp"])
+        assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.m3u8", urls["hls"])
+        assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.flv", urls["hdl"])
+
+    def test_a_room_being_opened_is_off(self, ann: Person, ben: Person, house: House) -> None:
+        ann.befriend(ben)
+        ben.live()
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
+        assert ann.friends()[0]["liveStatus"] == "off"
+        assert ann.friends()[0]["title"] is None
+
+    def test_the_order(self, ann: Person, api: Api) -> None:
+        nicknames = ["", "", "b", "a", "B", "é", "安", "z", "live", "later"]
+        people = [
+            api.person(f"1380000010{n}", nickname=nickname) for n, nickname in enumerate(nicknames)
+        ]
+        for person in reversed(people):
+            ann.befriend(person)
+        people[8].live()
+        people[9].live()
+        assert [friend["nickname"] for friend in ann.friends()] == [
+            *["later", "live"],
+            # By code point; who has no name comes last, by phone.
+            *["B", "a", "b", "z", "é", "安"],
+            *[None, None],
+        ]
+        assert [friend["userId"] for friend in ann.friends()][-2:] == ["13800000100", "13800000101"]
+
+    def test_the_list_takes_two_statements_however_long_it_is(
+        self, ann: Person, api: Api, house: House
+    ) -> None:
+        from sqlalchemy import event
+
+        for n in range(10):
+            ann.befriend(api.person(f"1380000020{n}"))
+        statements: list[str] = []
+
+        def count(*given: object) -> None:
+            statements.append(str(given[2]))
+
+        event.listen(house.database.engine, "before_cursor_execute", count)
+        try:
+            assert len(ann.friends()) == 10
+        finally:
+            event.remove(house.database.engine, "before_cursor_execute", count)
+        assert len(statements) == 2  # whose token it is, and the list
+
+
+class TestMessageList:
+    def test_nobody_asked_is_an_empty_list(self, ann: Person) -> None:
+        assert ann.post("/list", messagelist="1").body == {"result": "0000", "message": []}
+
+    def test_a_request_is_a_message_for_either_side(self, ann: Person, ben: Person) -> None:
+        ann.add(ben)
+        (mine,), (theirs,) = ann.messages(), ben.messages()
+        assert mine.keys() == theirs.keys()
+        profile = {"nickname": "Ben", "gender": None, "headImage": None}
+        ids = {"verifyId": theirs["verifyId"], "objectId": theirs["objectId"]}
+        expected = {**ids, "userId": ben.phone, **profile, "flag": 2, "time": mine["time"]}
+        assert mine == expected
+        assert theirs == {**expected, "userId": ann.phone, "nickname": "Ann", "flag": 0}
+
+    def test_the_ids_name_the_owner_of_each_copy(self, ann: Person, ben: Person) -> None:
+        ann.add(ben)
+        (message,) = ann.messages()
+        assert re.fullmatch(rf"{ben.phone},[0-9]+", message["verifyId"])
+        assert re.fullmatch(rf"{ann.phone},[0-9]+", message["objectId"])
+
+    def test_the_time_is_utc(self, ann: Person, ben: Person) -> None:
+        ann.add(ben)
+        (message,) = ann.messages()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", message["time"])
+        age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
+        assert timedelta() <= age < timedelta(seconds=10)
+
+    def test_the_flag_is_a_number_and_changes_for_both(self, ann: Person, ben: Person) -> None:
+        ann.add(ben)
+        ben.deal(ben.messages()[0], "accept")
+        assert ann.messages()[0]["flag"] == 3
+        assert ben.messages()[0]["flag"] == 1
+
+    def test_the_newest_comes_first(self, ann: Person, ben: Person, cat: Person, api: Api) -> None:
+        dan = api.person("13800000004")
+        ann.add(ben)
+        cat.add(ann)
+        ann.add(dan)
+        phones = [message["userId"] for message in ann.messages()]
+        assert phones == [dan.phone, cat.phone, ben.phone]
+
+    def test_the_newest_500_are_listed(self, ann: Person, ben: Person, house: House) -> None:
+        ann.add(ben)
+        newest = ann.messages()[0]
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)"
+                " SELECT applicant_id, addressee_id, 'declined', sent_at_us - n"
+                " FROM friend_requests, generate_series(1, 600) AS n"
+            )
+        messages = ann.messages()
+        assert len(messages) == 500
+        assert messages[0] == newest
+        times = [message["time"] for message in messages]
+        assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("listed", ["friendlist", "messagelist"])
+def test_a_list_changes_nothing(listed: str, ann: Person, ben: Person, world: object) -> None:
+    ann.befriend(ben)
+    with world.unchanged():  # type: ignore[attr-defined]
+        assert ann.post("/list", **{listed: "1"}).result == "0000"
