@@ -1,0 +1,239 @@
+"""Buying coins and giving them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from livebackend.request import House
+from livebackend.results import Unavailable
+from tests.api import Api, App, Person, World
+
+REFUSED = {"result": "0013", "message": "update failed"}
+NOBODY = "13800000077"
+
+
+class TestRefill:
+    @pytest.mark.parametrize("path", ["/golden", "/friend"])
+    @pytest.mark.parametrize("money", ["10", "50", "100", "10元", "100元"])
+    def test_one_yuan_buys_one_coin(
+        self, money: str, path: str, ann: Person, world: World
+    ) -> None:
+        answer = ann.post(path, refill="1", money=money)
+        assert answer.body == {"result": "0000", "message": None}
+        assert world.coins(ann) == int(money.removesuffix("元"))
+
+    @pytest.mark.parametrize(
+        "money",
+        ["", "0", "1", "20", "-10", "+10", "010", "10.0", "1e1", "１０", "10元元", "元", "10 ",
+         "10\0", "9" * 5000],
+    )  # fmt: skip
+    def test_any_other_amount_is_0013(self, money: str, ann: Person, world: World) -> None:
+        with world.unchanged():
+            answer = ann.refill(money)
+        assert (answer.status, answer.body) == (200, REFUSED)
+
+    def test_a_missing_amount_is_0013(self, ann: Person, world: World) -> None:
+        with world.unchanged():
+            assert ann.post("/golden", refill="1").body == REFUSED
+
+    def test_without_a_request_id_each_call_counts(self, ann: Person, world: World) -> None:
+        assert ann.refill("10").result == ann.refill("10").result == "0000"
+        assert world.coins(ann) == 20
+
+    def test_a_repeated_request_is_answered_and_moves_nothing(
+        self, ann: Person, world: World
+    ) -> None:
+        first = ann.refill("10", requestId="a-1")
+        with world.unchanged():
+            # The parsed values count.
+            again = ann.refill("10元", requestId="a-1")
+        assert first.body == again.body == {"result": "0000", "message": None}
+
+    def test_a_request_id_with_another_content_is_0013(self, ann: Person, world: World) -> None:
+        ann.refill("10", requestId="a-1")
+        with world.unchanged():
+            answer = ann.refill("50", requestId="a-1")
+        assert answer.body == REFUSED
+        assert answer.refusal == "requestId was used for another content"
+
+    def test_a_request_id_is_ones_own(self, ann: Person, ben: Person, world: World) -> None:
+        ann.refill("10", requestId="a-1")
+        assert ben.refill("50", requestId="a-1").result == "0000"
+        assert (world.coins(ann), world.coins(ben)) == (10, 50)
+
+    @pytest.mark.parametrize("request_id", ["x" * 65, "a b", "a/b", "令", "a\n", "é"])
+    def test_a_malformed_request_id_is_0013(
+        self, request_id: str, ann: Person, world: World
+    ) -> None:
+        with world.unchanged():
+            assert ann.refill("10", requestId=request_id).body == REFUSED
+
+    def test_an_empty_request_id_is_an_absent_one(self, ann: Person, world: World) -> None:
+        ann.refill("10", requestId="")
+        ann.refill("10", requestId="")
+        assert world.coins(ann) == 20
+
+    def test_a_yuan_may_buy_more(
+        self, new_app: Callable[..., App], ann: Person, world: World
+    ) -> None:
+        rich = Person(new_app(coins__per_yuan="10"), ann.always, ann.phone)
+        rich.refill("10")
+        assert world.coins(ann) == 100
+
+    def test_switched_off_it_is_0013(
+        self, new_app: Callable[..., App], ann: Person, world: World
+    ) -> None:
+        person = Person(new_app(coins__refill="disabled"), ann.always, ann.phone)
+        with world.unchanged():
+            answer = person.refill("10")
+        assert answer.body == REFUSED
+        assert answer.refusal == "refill is switched off"
+
+
+@pytest.fixture
+def rich(ann: Person) -> Person:
+    assert ann.refill("100").result == "0000"
+    return ann
+
+
+class TestSendGift:
+    @pytest.mark.parametrize("path", ["/golden", "/friend"])
+    def test_coins_go_from_the_sender_to_the_host(
+        self, path: str, rich: Person, ben: Person, world: World
+    ) -> None:
+        gift = {"value": "30", "object": ben.phone, "description": "一朵玫瑰"}
+        answer = rich.post(path, send_gift="1", **gift)
+        assert answer.body == {"result": "0000", "message": None}
+        assert (world.coins(rich), world.coins(ben)) == (70, 30)
+        (gift,) = world.rows("gifts")
+        assert gift["description"] == "一朵玫瑰"
+
+    def test_the_gift_remembers_the_hosts_room(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        ben.live()
+        rich.give(ben, "1")
+        assert world.rows("gifts")[0]["room_id"] == world.rows("rooms")[0]["id"]
+
+    def test_all_one_has_can_be_given(self, rich: Person, ben: Person, world: World) -> None:
+        assert rich.give(ben, "100").result == "0000"
+        assert (world.coins(rich), world.coins(ben)) == (0, 100)
+
+    def test_a_trailing_yuan_is_tolerated(self, rich: Person, ben: Person, world: World) -> None:
+        assert rich.give(ben, "5元").result == "0000"
+        assert world.coins(ben) == 5
+
+    def test_coins_that_were_received_can_be_spent(
+        self, rich: Person, ben: Person, cat: Person, world: World
+    ) -> None:
+        rich.give(ben, "60")
+        assert ben.give(cat, "60").result == "0000"
+        assert cat.give(rich, "50").result == "0000"
+        assert [world.coins(person) for person in (rich, ben, cat)] == [90, 0, 10]
+
+    def test_too_few_coins_move_nothing(self, rich: Person, ben: Person, world: World) -> None:
+        with world.unchanged():
+            answer = rich.give(ben, "101")
+        assert (answer.status, answer.body) == (200, REFUSED)
+        assert answer.refusal == "value is more than the coins there are"
+
+    def test_a_refusal_leaves_the_request_id_free(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        assert rich.give(ben, "150", requestId="g").result == "0013"
+        rich.refill("50")
+        assert rich.give(ben, "150", requestId="g").result == "0000"
+        assert world.coins(ben) == 150
+
+    def test_a_repeated_gift_moves_nothing(self, rich: Person, ben: Person, world: World) -> None:
+        rich.give(ben, "100", requestId="g")
+        with world.unchanged():
+            # Answered as the first time, though there are no coins any more.
+            assert rich.give(ben, "100元", requestId="g").result == "0000"
+
+    @pytest.mark.parametrize(
+        "changed", [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}]
+    )
+    def test_a_request_id_with_another_content_is_0013(
+        self, changed: dict[str, str], rich: Person, ben: Person, cat: Person, world: World
+    ) -> None:
+        rich.give(ben, "1", requestId="g")
+        form = {"value": "1", "requestId": "g", **changed}
+        with world.unchanged():
+            answer = rich.give(ben, **form)
+        assert answer.body == REFUSED
+        assert answer.refusal == "requestId was used for another content"
+
+    def test_refills_and_gifts_share_the_request_ids(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        rich.give(ben, "10", requestId="one")
+        with world.unchanged():
+            assert rich.refill("10", requestId="one").body == REFUSED
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            *[{"value": value} for value in ("", "0", "-1", "+1", "01", "1.0", "1e2", "１", "元")],
+            *[{"value": value} for value in ("100001", "9" * 30, "9" * 5000, "1\0", " 1", "1,000")],
+            *[{"object": phone} for phone in ("", NOBODY, "1", "１３８０００００００２", "ben")],
+            {"description": ""},
+            {"description": "d" * 201},
+            {"description": "a\0b"},
+            {"description": "a\u2028b"},
+            {"requestId": "a b"},
+        ],
+    )
+    def test_a_faulty_parameter_is_0013(
+        self, changed: dict[str, str], rich: Person, ben: Person, world: World
+    ) -> None:
+        with world.unchanged():
+            answer = rich.give(ben, **{"value": "1", **changed})
+        assert (answer.status, answer.body) == (200, REFUSED)
+
+    @pytest.mark.parametrize("name", ["value", "object", "description"])
+    def test_a_missing_parameter_is_0013(
+        self, name: str, rich: Person, ben: Person, world: World
+    ) -> None:
+        gift = {"value": "1", "object": ben.phone, "description": "a rose"}
+        del gift[name]
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **gift)
+        assert (answer.body, answer.refusal) == (REFUSED, f"{name} is missing")
+
+    def test_oneself_is_0013(self, rich: Person, world: World) -> None:
+        with world.unchanged():
+            answer = rich.give(rich, "1")
+        assert (answer.body, answer.refusal) == (REFUSED, "object is oneself")
+
+    def test_the_largest_gift(
+        self, new_app: Callable[..., App], ann: Person, ben: Person, world: World
+    ) -> None:
+        rich = Person(new_app(coins__per_yuan="10000"), ann.always, ann.phone)
+        rich.refill("10")
+        assert rich.give(ben, "100000").result == "0000"
+        assert world.coins(ben) == 100_000
+
+    def test_an_unknown_outcome_is_said(
+        self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lost(transfer: object) -> object:
+            raise Unavailable("the ledger", outcome_unknown=True)
+
+        monkeypatch.setattr(house.golden._writer, "submit", lost)
+        answer = rich.give(ben, "1")
+        assert (answer.status, answer.body) == (503, REFUSED)
+        assert answer.headers["X-Request-Outcome"] == "unknown"
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_coins_are_neither_made_nor_lost(
+    ann: Person, ben: Person, cat: Person, api: Api, world: World
+) -> None:
+    people = [ann, ben, cat]
+    for person in people:
+        person.refill("50")
+    for n in range(30):
+        people[n % 3].give(people[(n * 2 + 1) % 3], str(n + 1))
+    assert sum(map(world.coins, people)) == 150
+    assert min(row["amount"] for row in world.rows("coin_slots")) >= 0
