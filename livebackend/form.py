@@ -97,6 +97,8 @@ def _multipart(
         spool_limit=bounds.body_bytes_max,
     )
     for part in parser:
+        if not part.name:  # RFC 7578, section 4.2
+            raise NotACall(400, "form", Reason.WRONG_FORM)
         if part.filename is not None:
             yield part.name, Upload(part.filename, part.file, part.size)
         elif part.charset.lower() in ("utf8", "utf-8"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from webtest import TestApp, Upload
+from webtest import TestApp, TestRequest, Upload
 
 from livebackend.db import Database
 from livebackend.models import metadata
@@ -42,6 +42,21 @@ class Answer:
         return self.headers.get("X-Refusal")
 
 
+class _Request(TestRequest):
+    # Larger ones would go through temporary files that nobody closes.
+    request_body_tempfile_limit = 2**30
+
+
+class _Client(TestApp):
+    RequestClass = _Request
+    # Nothing for pytest to collect.
+    __test__ = False
+
+
+def _answer(response: Any) -> Answer:
+    return Answer(response.status_int, json.loads(response.body), dict(response.headers))
+
+
 @dataclass
 class Api:
     """Somebody with the app."""
@@ -54,9 +69,14 @@ class Api:
         return self.send(path, {**self.always, **params})
 
     def send(self, path: str, form: Any, **options: Any) -> Answer:
-        """POSTs a form of any kind: a dict, pairs, or bytes."""
-        response = TestApp(self.app).post(path, form, status="*", **options)
-        return Answer(response.status_int, json.loads(response.body), dict(response.headers))
+        """POSTs a form of fields, and of files if there are `upload_files`."""
+        return _answer(_Client(self.app).post(path, form, status="*", **options))
+
+    def send_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> Answer:
+        """POSTs a body just as it is."""
+        request = _Request.blank(path, method="POST", body=body, headers=headers)
+        request.environ["CONTENT_TYPE"] = content_type
+        return _answer(_Client(self.app).request(request, status="*"))
 
     def person(self, phone: str, **profile: str) -> Person:
         """Registers somebody, and logs in."""
