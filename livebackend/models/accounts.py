@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     TypedColumns,
     func,
+    text,
 )
 
 from livebackend.models.metadata import metadata
@@ -28,7 +29,7 @@ class _Accounts(TypedColumns):
     # The path or URL of the picture, as the app handed it in.
     head_image: Column[str | None] = Column(String(255))
     # Raising it ends every login token that was given out before.
-    token_version = Column(Integer, nullable=False, server_default="1")
+    token_version = Column(Integer, nullable=False, server_default=text("1"))
     created_at: Column[datetime] = Column(
         DateTime(timezone=True), nullable=False, server_default=func.now()
     )

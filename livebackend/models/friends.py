@@ -57,8 +57,8 @@ class _FriendRequests(TypedColumns):
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
     )
     # Each side has a copy, its message; deleting the message leaves the request.
-    applicant_keeps = Column(Boolean, nullable=False, server_default="true")
-    addressee_keeps = Column(Boolean, nullable=False, server_default="true")
+    applicant_keeps = Column(Boolean, nullable=False, server_default=text("true"))
+    addressee_keeps = Column(Boolean, nullable=False, server_default=text("true"))
 
 
 friend_requests = Table(

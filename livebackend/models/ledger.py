@@ -24,6 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 
 from livebackend.models.metadata import metadata
@@ -50,7 +51,7 @@ class _CoinSlots(TypedColumns):
     # 0 is what the owner spends from; credits land in 1 to 16, so that the writers of a famous
     # host's gifts need not wait for one another.
     slot = Column(SmallInteger, primary_key=True)
-    amount = Column(BigInteger, nullable=False, server_default="0")
+    amount = Column(BigInteger, nullable=False, server_default=text("0"))
 
 
 # A balance is the sum of an account's slots. They stand apart from the account's row, because

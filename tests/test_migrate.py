@@ -1,0 +1,133 @@
+"""Migrations: they make what the models say, once, however many start at a time."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from livebackend.db import Database
+from livebackend.migrate import check_migrated, migrate
+from livebackend.models import metadata
+from livebackend.settings import SettingsError
+from tests.api import Api, Person
+
+COLUMNS = """
+    SELECT table_name, column_name, ordinal_position, column_default, is_nullable, udt_name,
+        character_maximum_length, is_identity, identity_generation
+    FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name NOT IN ('alembic_version', 'entries')
+"""
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, contype::text, pg_get_constraintdef(oid)
+    FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass
+"""
+INDEXES = """
+    SELECT tablename, indexname, indexdef FROM pg_indexes
+    WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+"""
+OPTIONS = """
+    SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        AND relkind = 'r' AND relname <> 'alembic_version'
+"""
+
+
+@pytest.fixture
+def empty(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+    """A database without tables."""
+    database = Database(new_database(f"empty_{worker_id}"))
+    yield database
+    database.close()
+
+
+def catalog(connection: Connection) -> dict[str, list[Any]]:
+    return {
+        query: sorted(map(repr, connection.execute(text(query))))
+        for query in (COLUMNS, CONSTRAINTS, INDEXES, OPTIONS)
+    }
+
+
+@pytest.mark.parametrize("query", [COLUMNS, CONSTRAINTS, INDEXES, OPTIONS])
+def test_migrations_make_what_the_models_say(
+    query: str, database: Database, empty: Database
+) -> None:
+    with empty.engine.begin() as connection:
+        metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version ()"))
+        from_models = set(map(repr, connection.execute(text(query))))
+    with database.engine.connect() as connection:
+        from_migrations = set(map(repr, connection.execute(text(query))))
+    assert from_migrations ^ from_models == set()
+
+
+def test_migrating_twice_changes_nothing(empty: Database) -> None:
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        before = catalog(connection)
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        assert catalog(connection) == before
+
+
+def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
+    url = empty.engine.url.render_as_string(hide_password=False)
+    program = (
+        "from livebackend.db import Database; from livebackend.migrate import migrate;"
+        f"migrate(Database({url!r}))"
+    )
+    starting = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
+    assert [process.wait(timeout=60) for process in starting] == [0] * 5
+    check_migrated(empty)
+
+
+def test_tables_that_are_behind_are_refused(empty: Database) -> None:
+    with pytest.raises(SettingsError, match="run `livebackend migrate`"):
+        check_migrated(empty)
+
+
+def test_migrations_never_import_the_application() -> None:
+    versions = [
+        file
+        for file in (files("livebackend.migrations") / "versions").iterdir()
+        if file.name.endswith(".py")
+    ]
+    assert len(versions) > 5
+    for file in versions:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module in ("alembic", "sqlalchemy")
+
+
+class TestTheLedgerStaysAsItWasWritten:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE transfers SET amount = amount + 1",
+            "DELETE FROM transfers",
+            "TRUNCATE transfers CASCADE",
+            "UPDATE gifts SET description = 'x'",
+            "DELETE FROM gifts",
+            "TRUNCATE gifts",
+        ],
+    )
+    def test_nobody_changes_it(self, statement: str, database: Database) -> None:
+        with database.engine.connect() as connection:
+            with pytest.raises(DBAPIError, match="what is booked stays booked"):
+                connection.execute(text(statement))
+
+    def test_the_entries_of_a_transfer_add_up_to_nothing(
+        self, database: Database, ann: Person, ben: Person, api: Api
+    ) -> None:
+        ann.refill("100")
+        ann.give(ben, "30")
+        with database.engine.connect() as connection:
+            amounts = connection.execute(
+                text("SELECT amount FROM entries ORDER BY transfer_id, amount")
+            ).scalars()
+            assert list(amounts) == [-100, 100, -30, 30]
