@@ -25,8 +25,11 @@ def _secret(value: str) -> str:
     return value
 
 
-def _words(value: object) -> object:
-    return value.split() if isinstance(value, str) else value
+def _secrets(value: object) -> tuple[str, ...]:
+    words = tuple(str(value).split())
+    if not words:
+        raise ValueError("is missing")
+    return tuple(map(_secret, words))
 
 
 def _regular_expression(value: str) -> str:
@@ -61,8 +64,7 @@ class Settings(BaseModel):
         10, ge=1, le=100, description="connections a server process holds at most"
     )
     var_dir: Path = Field(description="where pictures and the embedded PostgreSQL are kept")
-    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_words)] = Field(
-        min_length=1,
+    secrets: Annotated[tuple[str, ...], BeforeValidator(_secrets)] = Field(
         description="what tokens and codes are signed with: the first signs, all verify",
     )
     passwords_pepper: Secret = Field(
@@ -142,5 +144,5 @@ def _faults(error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_input=False):
         name = str(fault["loc"][0])
         says = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(fault["type"])
-        lines.append(f"  {name}: {says or fault['msg']}")
+        lines.append(f"  {name}: {says or fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

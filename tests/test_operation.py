@@ -1,0 +1,67 @@
+"""The fifteen operations, each declared once."""
+
+import pytest
+
+from livebackend.operation import Operation, operations
+from livebackend.results import Result
+from tests.api import App
+
+# As the document has them: route, selector, result codes; with what is ours: 0011 and 0012 for
+# every call with a login token, 0007 for add.
+DOCUMENT = {
+    "send_code": (("register",), None, "0000 0001 0002"),
+    "verify_code": (("register",), None, "0000 0004 0005"),
+    "register": (("register",), "register", "0000 0006"),
+    "upload": (("upload",), None, "0000 0006"),
+    "log_in": (("log",), None, "0000 0007 0008"),
+    "live": (("room",), "live", "0000 0009 0011 0012"),
+    "leave": (("room",), "leave", "0000 0009 0011 0012"),
+    "friendlist": (("list",), "friendlist", "0000 0006 0011 0012"),
+    "messagelist": (("list",), "messagelist", "0000 0006 0011 0012"),
+    "search": (("friend",), "search", "0000 0006 0007 0011 0012"),
+    "add": (("friend",), "add", "0000 0006 0007 0010 0011 0012"),
+    "deal_message": (("friend",), "dealMessage", "0000 0006 0011 0012"),
+    "unfriend": (("friend",), "delete", "0000 0006 0011 0012"),
+    "refill": (("golden", "friend"), "refill", "0000 0011 0012 0013"),
+    "send_gift": (("golden", "friend"), "send_gift", "0000 0011 0012 0013"),
+}
+
+
+@pytest.fixture(scope="module")
+def declared(app: App) -> dict[str, Operation]:
+    return {operation.name: operation for operation in operations(app.registry)}
+
+
+def test_they_are_the_documents(declared: dict[str, Operation]) -> None:
+    found = {
+        name: (
+            operation.routes,
+            operation.selector,
+            " ".join(sorted(result.code for result in operation.results)),
+        )
+        for name, operation in declared.items()
+    }
+    assert found == DOCUMENT
+
+
+def test_each_says_in_two_languages_what_it_does(declared: dict[str, Operation]) -> None:
+    for operation in declared.values():
+        english, _, chinese = operation.summary.partition(" · ")
+        assert english.isascii()
+        assert chinese
+        assert not chinese.isascii()
+
+
+def test_verifying_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
+    assert declared["verify_code"].marks == ("code_v", "code")
+
+
+def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Operation]) -> None:
+    waits = {name for name, operation in declared.items() if not operation.transaction}
+    assert waits == {
+        *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift")
+    }
+
+
+def test_codes_are_four_digits_and_distinct() -> None:
+    assert [result.code for result in Result] == [f"{number:04}" for number in range(14)]
