@@ -20,6 +20,8 @@ from livebackend.results import Result
 App = Any
 PASSWORD = "abcd1234"
 
+_RESULTS = {result.code: result for result in Result}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -42,12 +44,12 @@ class Answer:
         return self.headers.get("X-Refusal")
 
 
-class _Request(TestRequest):
+class _Request(TestRequest):  # type: ignore[misc]  # WebTest brings no types
     # Larger ones would go through temporary files that nobody closes.
     request_body_tempfile_limit = 2**30
 
 
-class _Client(TestApp):
+class _Client(TestApp):  # type: ignore[misc]
     RequestClass = _Request
     # Nothing for pytest to collect.
     __test__ = False
@@ -152,7 +154,9 @@ class World:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         with self._database.engine.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(metadata.tables[name].select())]
+            return [
+                dict(row._mapping) for row in connection.execute(metadata.tables[name].select())
+            ]
 
     def state(self) -> dict[str, Any]:
         tables = {name: sorted(map(repr, self.rows(name))) for name in metadata.tables}
@@ -183,7 +187,7 @@ def check_reply(event: Any) -> None:
         assert request.matched_route.name == "picture", response
         return
     body = json.loads(response.body)
-    result = Result(body["result"])
+    result = _RESULTS[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | extra, body
     assert response.headers["Cache-Control"] == "no-store"

@@ -13,6 +13,7 @@ from pyramid.paster import get_appsettings
 import livebackend
 from livebackend.db import Database
 from livebackend.embedded_postgres import EmbeddedPostgres
+from livebackend.gateways.sms import EmbeddedSms
 from livebackend.migrate import migrate
 from livebackend.request import House
 from tests.api import Api, App, Person, World, check_reply
@@ -125,6 +126,13 @@ def house(app: App) -> House:
 
 
 @pytest.fixture
+def sms(house: House) -> EmbeddedSms:
+    """The gateway, which keeps what it was to send."""
+    assert isinstance(house.sms, EmbeddedSms)
+    return house.sms
+
+
+@pytest.fixture
 def world(database: Database, var_dir: Path) -> World:
     """What a call could change."""
     return World(database, var_dir)
@@ -136,7 +144,7 @@ def _empty(request: pytest.FixtureRequest) -> None:
     if "database_url" in request.fixturenames:
         request.getfixturevalue("world").empty()
     if "app" in request.fixturenames:
-        request.getfixturevalue("house").sms.sent.clear()
+        request.getfixturevalue("sms").sent.clear()
 
 
 @pytest.fixture

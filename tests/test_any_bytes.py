@@ -16,11 +16,12 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 paths = st.sampled_from([f"/{path}" for path in PATHS])
 content_types = st.sampled_from([FORM, MULTIPART, FORM + "; charset=utf-8", "", "text/plain"])
-names = st.sampled_from(
-    "token userId password register gender nickname headImage code_v code img expire_in title live"
-    " leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour"
-    " money refill value object description send_gift requestId".split()
-)
+NAMES = """
+    token userId password register gender nickname headImage code_v code img expire_in title live
+    leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour
+    money refill value object description send_gift requestId
+"""
+names = st.sampled_from(NAMES.split())
 # What is often good, so that calls come far, among what is not.
 values = st.one_of(
     st.sampled_from(

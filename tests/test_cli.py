@@ -19,9 +19,7 @@ def run(*arguments: str | Path, **environment: str) -> Result:
 
 
 class TestMigrate:
-    def test_it_makes_the_tables(
-        self, new_database: Callable[[str], str], worker_id: str
-    ) -> None:
+    def test_it_makes_the_tables(self, new_database: Callable[[str], str], worker_id: str) -> None:
         url = new_database(f"cli_{worker_id}")
         for _ in range(2):
             done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)

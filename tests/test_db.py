@@ -1,6 +1,7 @@
 """Transactions: returning commits, raising rolls back, a lost race runs again."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -42,13 +43,13 @@ def test_raising_rolls_back(error: BaseException, database: Database, world: Wor
 
 
 class _Race(psycopg2.Error):
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    """An error as PostgreSQL reports it."""
 
-    @property
-    def pgcode(self) -> str:
-        return self.code
+    pgcode = ""
+
+    def __init__(self, pgcode: str) -> None:
+        super().__init__(pgcode)
+        self.pgcode = pgcode
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001", "23505"])
@@ -96,7 +97,7 @@ def test_nothing_else_runs_again(code: str, database: Database) -> None:
 
 def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None:
     for digest in (b"a", b"b"):
-        database.run(lambda connection, digest=digest: add(connection, digest))
+        database.run(partial(add, digest=digest))
     both_hold_one = threading.Barrier(2, timeout=5)
     first_time = threading.local()
 

@@ -117,9 +117,11 @@ class TestTheLedgerStaysAsItWasWritten:
         ],
     )
     def test_nobody_changes_it(self, statement: str, database: Database) -> None:
-        with database.engine.connect() as connection:
-            with pytest.raises(DBAPIError, match="what is booked stays booked"):
-                connection.execute(text(statement))
+        with (
+            database.engine.connect() as connection,
+            pytest.raises(DBAPIError, match="what is booked stays booked"),
+        ):
+            connection.execute(text(statement))
 
     def test_the_entries_of_a_transfer_add_up_to_nothing(
         self, database: Database, ann: Person, ben: Person, api: Api

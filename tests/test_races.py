@@ -86,9 +86,7 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
     assert len({message["verifyId"] for message in ann.messages()}) == 20
 
 
-def test_twenty_lives_make_one_room(
-    new_app: Callable[..., App], ann: Person, world: World
-) -> None:
+def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
     app = new_app(streams__gateway="tests.outside.CountedStreams")
     house: House = app.registry.house
     streams = house.rooms._streams
@@ -122,9 +120,7 @@ def test_one_request_id_moves_coins_once(ann: Person, ben: Person, world: World)
     assert (world.coins(ann), world.coins(ben)) == (70, 30)
 
 
-def test_one_request_id_with_two_contents_moves_one(
-    ann: Person, ben: Person, world: World
-) -> None:
+def test_one_request_id_with_two_contents_moves_one(ann: Person, ben: Person, world: World) -> None:
     ann.refill("100")
     gifts = [partial(ann.give, ben, str(10 + n % 2), requestId="g") for n in range(20)]
     answers = at_once(*gifts)

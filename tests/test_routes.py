@@ -3,7 +3,7 @@
 import pytest
 from webtest import TestApp
 
-from livebackend.request import House
+from livebackend.gateways.sms import EmbeddedSms
 from livebackend.routes import PATHS
 from tests.api import PASSWORD, Answer, Api, App, Person, World
 
@@ -84,10 +84,10 @@ class TestSelectors:
         with world.unchanged():
             assert refused(api.post("/register", **form), 400, "form selects two operations")
 
-    def test_a_code_beside_a_lost_selector_is_verified(self, api: Api, house: House) -> None:
+    def test_a_code_beside_a_lost_selector_is_verified(self, api: Api, sms: EmbeddedSms) -> None:
         answer = api.post("/register", register="0", token=PHONE, code="1234")
         assert answer.result == "0004"
-        assert not house.sms.sent
+        assert not sms.sent
 
     def test_a_selector_of_another_path_is_no_selector(self, ann: Person) -> None:
         assert ann.post("/list", friendlist="1", live="1").result == "0000"
@@ -97,7 +97,9 @@ class TestSelectors:
     def test_extra_parameters_are_ignored(self, path: str, ann: Person) -> None:
         selector = {SELECTORS[f"/{path}"][0]: "1"} if f"/{path}" in SELECTORS else {}
         plain = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
-        extra = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD, x="y", 额="外")
+        extra = ann.post(
+            f"/{path}", **selector, userId=ann.phone, password=PASSWORD, x="y", 额="外"
+        )
         assert extra.result == plain.result
 
 
@@ -219,8 +221,10 @@ class TestMultipart:
             b"--x\r\nX: y\r\n\r\n1\r\n--x--\r\n",
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--x--\r\n',
             b'--x\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n1\r\n--x--\r\n',
-            b'--x\r\nContent-Disposition: form-data; name="a"\r\n'
-            b"Content-Type: text/plain; charset=gbk\r\n\r\n1\r\n--x--\r\n",
+            (
+                b'--x\r\nContent-Disposition: form-data; name="a"\r\n'
+                b"Content-Type: text/plain; charset=gbk\r\n\r\n1\r\n--x--\r\n"
+            ),
             b"\xff" * 100,
         ],
     )

@@ -86,9 +86,7 @@ def test_anybody_elses_token_is_invalid(tokens: LoginTokens, clock: Clock) -> No
         {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2e6},
     ],
 )
-def test_what_we_signed_for_another_purpose_is_invalid(
-    claims: object, tokens: LoginTokens
-) -> None:
+def test_what_we_signed_for_another_purpose_is_invalid(claims: object, tokens: LoginTokens) -> None:
     signed = tokens._serializer.dumps(claims)
     assert refused(tokens, signed) is Result.TOKEN_INVALID
 

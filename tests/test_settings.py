@@ -131,9 +131,7 @@ class TestMain:
             ("builtins.dict", "is no SmsGateway"),
         ],
     )
-    def test_a_gateway_that_is_none_is_named(
-        self, dotted: str, says: str, new_app: Any
-    ) -> None:
+    def test_a_gateway_that_is_none_is_named(self, dotted: str, says: str, new_app: Any) -> None:
         with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({says})"):
             new_app(sms__gateway=dotted)
 

@@ -38,7 +38,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "form", "code"), CALLS, ids=lambda call: str(call))
+@pytest.mark.parametrize(("path", "form", "code"), CALLS, ids=str)
 class TestTheDatabaseIsAway:
     def test_a_call_is_503_with_its_refusal_code(
         self,

@@ -15,9 +15,7 @@ NOBODY = "13800000077"
 class TestRefill:
     @pytest.mark.parametrize("path", ["/golden", "/friend"])
     @pytest.mark.parametrize("money", ["10", "50", "100", "10元", "100元"])
-    def test_one_yuan_buys_one_coin(
-        self, money: str, path: str, ann: Person, world: World
-    ) -> None:
+    def test_one_yuan_buys_one_coin(self, money: str, path: str, ann: Person, world: World) -> None:
         answer = ann.post(path, refill="1", money=money)
         assert answer.body == {"result": "0000", "message": None}
         assert world.coins(ann) == int(money.removesuffix("元"))

@@ -142,7 +142,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "form"), CALLS, ids=lambda call: str(call))
+@pytest.mark.parametrize(("path", "form"), CALLS, ids=str)
 class TestTokens:
     """The same for every call by somebody who is logged in."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from livebackend.gateways.sms import EmbeddedSms
 from livebackend.request import House
 from tests.api import PASSWORD, Api, App, Person, World
 
@@ -12,12 +13,12 @@ NEW = {"register": "1", "userId": PHONE, "password": PASSWORD}
 
 
 class TestSendCode:
-    def test_a_code_of_four_digits_goes_to_the_phone(self, api: Api, house: House) -> None:
+    def test_a_code_of_four_digits_goes_to_the_phone(self, api: Api, sms: EmbeddedSms) -> None:
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0000", "message": answer.message}
         assert len(answer.message) == 4
         assert answer.message.isdecimal()
-        assert list(house.sms.sent) == [(PHONE, answer.message)]
+        assert list(sms.sent) == [(PHONE, answer.message)]
 
     def test_the_code_is_kept_as_a_digest_only(self, api: Api, world: World) -> None:
         code = api.post("/register", token=PHONE).message
@@ -30,19 +31,19 @@ class TestSendCode:
         assert {len(code) for code in codes} == {4}
         assert any(code.startswith("0") for code in codes)
 
-    def test_userid_is_an_alias(self, api: Api, house: House) -> None:
+    def test_userid_is_an_alias(self, api: Api, sms: EmbeddedSms) -> None:
         assert api.post("/register", userId=PHONE).result == "0000"
-        assert house.sms.sent[0].phone == PHONE
+        assert sms.sent[0].phone == PHONE
         assert api.post("/register", userId=PHONE, token=PHONE).result == "0000"
 
     def test_a_registered_phone_gets_no_code(
-        self, ann: Person, api: Api, world: World, house: House
+        self, ann: Person, api: Api, world: World, sms: EmbeddedSms
     ) -> None:
         with world.unchanged():
             answer = api.post("/register", token=ann.phone)
         assert answer.body == {"result": "0001", "message": None}
         assert answer.refusal == "phone is registered already"
-        assert not house.sms.sent
+        assert not sms.sent
 
     @pytest.mark.parametrize(
         "form",
@@ -71,12 +72,12 @@ class TestSendCode:
         ],
     )
     def test_whatever_stops_the_code_is_0002(
-        self, form: dict[str, str], api: Api, world: World, house: House
+        self, form: dict[str, str], api: Api, world: World, sms: EmbeddedSms
     ) -> None:
         with world.unchanged():
             answer = api.post("/register", **form)
         assert (answer.status, answer.body) == (200, {"result": "0002", "message": None})
-        assert not house.sms.sent
+        assert not sms.sent
 
     def test_what_a_register_call_holds_does_not_stop_a_token(self, api: Api) -> None:
         form = {"token": PHONE, "userId": "13800000008", "password": PASSWORD}
@@ -91,9 +92,7 @@ class TestSendCode:
         assert answer.refusal == "message could not be done outside"
         assert [row["state"] for row in world.rows("codes")] == ["void"]
 
-    def test_the_log_shows_no_whole_phone(
-        self, api: Api, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_the_log_shows_no_whole_phone(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="livebackend"):
             code = api.post("/register", token=PHONE).message
         assert code in caplog.text
@@ -137,11 +136,11 @@ class TestVerifyCode:
             {"code_v": "1234", "code": "1235", "token": PHONE},
         ],
     )
-    def test_anything_else_is_0004(self, form: dict[str, str], api: Api, house: House) -> None:
+    def test_anything_else_is_0004(self, form: dict[str, str], api: Api, sms: EmbeddedSms) -> None:
         answer = api.post("/register", **form)
         assert (answer.status, answer.body) == (200, {"result": "0004", "message": None})
         assert answer.refusal == "code is wrong"
-        assert not house.sms.sent
+        assert not sms.sent
 
     def test_the_fifth_wrong_try_and_all_after_it_are_0005(self, api: Api) -> None:
         tries = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]

@@ -70,9 +70,7 @@ class TestLive:
         assert (room["state"], room["title"]) == ("open", "你好 <b>hello</b>")
 
     @pytest.mark.parametrize("form", [{}, {"title": ""}])
-    def test_the_title_is_optional(
-        self, form: dict[str, str], ann: Person, world: World
-    ) -> None:
+    def test_the_title_is_optional(self, form: dict[str, str], ann: Person, world: World) -> None:
         assert ann.live(**form).result == "0000"
         assert world.rows("rooms")[0]["title"] is None
 

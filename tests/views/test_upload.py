@@ -3,6 +3,7 @@
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -118,12 +119,17 @@ class TestUpload:
 
 
 class TestPictures:
-    def get(self, app: App, path: str, **options: object) -> object:
+    def get(self, app: App, path: str, **options: object) -> Any:
         return TestApp(app).get(path, status="*", **options)
 
     @pytest.mark.parametrize(
         ("kind", "media_type"),
-        [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("GIF", "image/gif"), ("WEBP", "image/webp")],
+        [
+            ("PNG", "image/png"),
+            ("JPEG", "image/jpeg"),
+            ("GIF", "image/gif"),
+            ("WEBP", "image/webp"),
+        ],
     )
     def test_a_picture_is_shown(self, kind: str, media_type: str, api: Api) -> None:
         content = image(kind)
