@@ -69,7 +69,7 @@ def build(settings: Settings, database: Database) -> House:
     passwords = Passwords(
         settings.passwords_pepper,
         cost=settings.passwords_cost,
-        at_once=settings.passwords_at_once,
+        at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
         wait_s=settings.passwords_wait_s,
     )
     return House(

@@ -1,6 +1,5 @@
 """Every setting: its name, its default (the safe one), and what it does."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +71,7 @@ class Settings(BaseModel):
     )
     passwords_cost: int = Field(12, ge=4, le=16, description="bcrypt's; one more: twice the time")
     passwords_at_once: int = Field(
-        max(1, (os.cpu_count() or 2) - 1), ge=1, description="hashes at a time (cores − 1)"
+        0, ge=0, description="hashes at a time; 0: one for each core but one"
     )
     passwords_wait_s: float = Field(
         2.0, gt=0, le=3, description="how long a call waits for its turn to hash"

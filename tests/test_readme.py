@@ -1,0 +1,143 @@
+"""The README says what is so: its walk is walked, and its tables are the code's."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from livebackend.operation import Operation, operations
+from livebackend.results import Result
+from livebackend.settings import Settings
+from tests.api import App
+from tests.conftest import INI
+
+README = INI.with_name("README.md").read_text("utf-8")
+ADDRESS = "http://127.0.0.1:6543"
+
+
+def rows(first: str) -> list[str]:
+    """The rows of the table whose head begins so."""
+    head, _, rest = README.partition(f"| {first} |")
+    assert head, f"no table of {first}"
+    table = rest.partition("\n\n")[0]
+    return table.splitlines()[2:]
+
+
+def test_the_operations(app: App) -> None:
+    def row(operation: Operation) -> str:
+        paths = " ".join(f"/{route}" for route in operation.routes)
+        params = " ".join(
+            name if field.is_required() else f"[{name}]"
+            for name, field in operation.params.model_fields.items()
+        )
+        codes = " ".join(sorted(result.code for result in operation.results - {Result.OK}))
+        cells = (operation.summary, paths, operation.selector or "", params, codes)
+        return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+    assert sorted(rows("operation")) == sorted(map(row, operations(app.registry)))
+
+
+def test_the_results() -> None:
+    assert rows("result") == [
+        f"| {result.code} | {result.chinese} | {result.english} |" for result in Result
+    ]
+
+
+def test_the_settings() -> None:
+    def default(value: object) -> str:
+        if value is PydanticUndefined:
+            return "(must be set)"
+        return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+    assert rows("setting") == [
+        f"| `{name}` | {default(field.default)} | {field.description} |"
+        for name, field in Settings.names().items()
+    ]
+
+
+def test_every_file_of_the_map_is_there() -> None:
+    map_of_the_code = README.partition("## Where things are")[2].partition("## Decisions")[0]
+    named = re.findall(r"`([a-z_/]+(?:\.py|/))`", map_of_the_code)
+    files = {path if "/" in path else f"livebackend/{path}" for path in named}
+    assert [path for path in files if not (INI.parent / path).exists()] == []
+    layers = {f"livebackend/{path.name}/" for path in (INI.parent / "livebackend").iterdir()}
+    modules = {f"livebackend/{path.name}" for path in (INI.parent / "livebackend").glob("*.py")}
+    there = {layer for layer in layers if (INI.parent / layer / "__init__.py").exists()}
+    assert there | modules <= files
+
+
+@pytest.fixture
+def server(new_database: Callable[[str], str], worker_id: str, tmp_path: Path) -> Iterator[str]:
+    """`pserve development.ini`, with an empty database; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "LIVEBACKEND_DATABASE_URL": new_database(f"readme_{worker_id}"),
+        "LIVEBACKEND_VAR_DIR": str(tmp_path),
+        "LIVEBACKEND_PASSWORDS_COST": "4",
+    }
+    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(INI), f"port={port}"]
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urlopen(address, timeout=5)
+            except HTTPError:
+                break  # it answers: there is nothing at /
+            except OSError:
+                assert process.poll() is None, "the server has ended"
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def steps() -> list[tuple[str, str]]:
+    """Each command of the walk with the reply that is promised."""
+    walk = README.partition("## A walk")[2].partition("\n## ")[0]
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", walk, re.DOTALL):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, reply = step.partition("\n")
+            found.append((command, reply.strip()))
+    return found
+
+
+def test_the_walk(server: str, tmp_path: Path, app: App) -> None:
+    walk = steps()
+    script = "".join(f"{command}; echo; echo ---\n" for command, _ in walk)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, server)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    replies = [reply.strip() for reply in done.stdout.split("---\n")[:-1]]
+    for (command, promised), reply in zip(walk, replies, strict=True):
+        pattern = ".*".join(map(re.escape, promised.split("…")))
+        assert re.fullmatch(pattern, reply), f"{command}\n{reply}"
+
+
+def test_the_walk_goes_through_every_operation(app: App) -> None:
+    commands = [command for command, _ in steps()]
+    for operation in operations(app.registry):
+        required = [name for name, field in operation.params.model_fields.items()]
+        selects = f"-d {operation.selector}=1" if operation.selector else required[0]
+        assert any(
+            f"/{operation.routes[0]} " in command and selects in command for command in commands
+        ), operation.name
