@@ -57,14 +57,8 @@ def build(settings: Settings, database: Database) -> House:
 
     Raises SettingsError for a gateway that is none.
     """
-    sms: SmsGateway = _gateway("sms.gateway", settings.sms_gateway, SmsGateway)
-    streams: StreamGateway = _gateway(
-        "streams.gateway",
-        settings.streams_gateway,
-        StreamGateway,
-        hub=settings.streams_hub,
-        clock=time.time,
-    )
+    sms: SmsGateway = _gateway("sms.gateway", settings, SmsGateway)
+    streams: StreamGateway = _gateway("streams.gateway", settings, StreamGateway)
     dice, key = random.SystemRandom(), settings.secrets[0]
     passwords = Passwords(
         settings.passwords_pepper,
@@ -101,10 +95,11 @@ def build(settings: Settings, database: Database) -> House:
     )
 
 
-def _gateway(name: str, dotted: str, protocol: type, **options: Any) -> Any:
+def _gateway(name: str, settings: Settings, protocol: type) -> Any:
+    dotted = getattr(settings, name.replace(".", "_"))
     try:
-        gateway = resolve_name(dotted)(**options)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        gateway = resolve_name(dotted).from_settings(settings)
+    except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"{name}: {dotted} can't be used: {error}") from None
     if not isinstance(gateway, protocol):
         raise SettingsError(f"{name}: {dotted} is no {protocol.__name__}")

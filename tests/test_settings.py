@@ -127,8 +127,8 @@ class TestMain:
         [
             ("livebackend.gateways.sms.Nothing", "can't be used"),
             ("no.such.module", "can't be used"),
-            ("livebackend.settings.Settings", "can't be used|is no"),
-            ("builtins.dict", "is no SmsGateway"),
+            ("builtins.dict", "can't be used"),
+            ("livebackend.gateways.streams.EmbeddedStreams", "is no SmsGateway"),
         ],
     )
     def test_a_gateway_that_is_none_is_named(self, dotted: str, says: str, new_app: Any) -> None:

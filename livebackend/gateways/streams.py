@@ -1,9 +1,12 @@
 """Streams: what a provider promises, and one that makes them up."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
+
+from livebackend.settings import Settings
 
 _CHINA = timezone(timedelta(hours=8))
 _LIFETIME = timedelta(days=16)
@@ -36,6 +39,10 @@ class StreamGateway(Protocol):
 
 class EmbeddedStreams:
     """Makes up streams of a hub that does not exist: every call gives the same for the same."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(hub=settings.streams_hub, clock=time.time)
 
     def __init__(self, *, hub: str, clock: Callable[[], float]) -> None:
         self._hub = hub

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
@@ -9,6 +10,8 @@ from threading import BoundedSemaphore
 import bcrypt
 
 from livebackend.results import Unavailable
+
+log = logging.getLogger(__name__)
 
 
 class Passwords:
@@ -33,7 +36,11 @@ class Passwords:
         """Whether it is the password; as slow, and False, for nobody's hash (None)."""
         with self._turn():
             known = password_hash or self._nobodys_hash
-            return bcrypt.checkpw(self._digest(password), known.encode())
+            try:
+                return bcrypt.checkpw(self._digest(password), known.encode())
+            except ValueError:
+                log.exception("a password's hash is damaged")
+                return False
 
     def _digest(self, password: str) -> bytes:
         # bcrypt reads 72 bytes and stops at a NUL: a base64 digest has 64 and none.

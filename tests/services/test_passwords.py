@@ -51,6 +51,11 @@ def test_nobodys_password_is_checked_all_the_same(monkeypatch: pytest.MonkeyPatc
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
+def test_a_damaged_hash_matches_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert not passwords().match("abcd1234", "nonsense")
+    assert "a password's hash is damaged" in caplog.text
+
+
 def test_no_more_run_at_once_than_said() -> None:
     hashers = passwords(at_once=2, wait_s=5)
     running, most, lock = 0, 0, threading.Lock()
