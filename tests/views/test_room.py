@@ -1,7 +1,7 @@
 """Going live and leaving."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,11 +39,12 @@ def app(new_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture
-def streams(house: House) -> CountedStreams:
+def streams(house: House) -> Iterator[CountedStreams]:
     gateway = house.rooms._streams
     assert isinstance(gateway, CountedStreams)
-    gateway.created, gateway.disabled, gateway.fails = [], [], False
-    return gateway
+    gateway.created, gateway.disabled = [], []
+    yield gateway
+    gateway.fails = False
 
 
 def leave(person: Person) -> Answer:
