@@ -1,0 +1,51 @@
+# `make` alone lists what can be made.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 6543
+# What to hand on to pytest: make test ARGS='-k friend'
+ARGS ?=
+
+# Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
+IN_VENV = .venv/bin/python -m
+
+.PHONY: help run test install lint format types clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its own, until Ctrl-C
+	@echo "livebackend is on http://$(HOST):$(PORT) in a moment. Try:"
+	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
+	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
+
+test: .venv/installed-test ## run every test
+	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
+
+install: .venv/installed-dev ## make .venv
+
+lint: .venv/installed-test,lint ## check the style
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) ruff format --check .
+
+format: .venv/installed-test,lint ## mend the style
+	@$(IN_VENV) ruff check --fix-only .
+	@$(IN_VENV) ruff format .
+
+types: .venv/installed-test,lint ## check the types
+	@$(IN_VENV) mypy
+
+clean: ## remove all that was made but the data in var/
+	rm -rf .venv build dist *.egg-info .hypothesis .*_cache
+
+# Installs extras of setup.py. Who comes second waits for the first, and finds it done.
+.venv/installed-%: setup.py
+	@flock setup.py sh -ec ' \
+		[ ! "$@" -nt setup.py ] || exit 0; \
+		$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
+			|| { echo "livebackend needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }; \
+		.venv/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv \
+			|| { echo "A .venv could not be made. On Debian: apt install python3-venv" >&2; exit 1; }; \
+		echo "installing into .venv"; \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"; \
+		touch "$@"'
