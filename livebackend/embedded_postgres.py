@@ -106,6 +106,8 @@ class EmbeddedPostgres:
         self._users = None
         if os.getpid() != self._started_by:
             return  # In a fork. Whether it was the last is for the others and the guard to see.
+        if not self._beside("users").exists():
+            return  # Somebody has deleted it all. A server without its folder ends by itself.
         with _opened(self._beside("users")) as users:
             if _lock(users, fcntl.LOCK_EX):
                 self._stop()
@@ -234,6 +236,9 @@ class EmbeddedPostgres:
 
     def _stop(self) -> None:
         """Do the guard's work, while the lock that it waits for is ours."""
+        lines = self._pid_file()
+        if len(lines) > 4:
+            self._sockets = Path(lines[4])  # After a crash another user may have started it anew.
         if self._sockets is not None:
             _spawn(self._stop_command(), self._beside("log")).wait(2 * STOP_S)
         if self._guard is not None:
@@ -241,14 +246,15 @@ class EmbeddedPostgres:
                 os.killpg(self._guard.pid, signal.SIGKILL)
 
     def _drop_misleading_pid_file(self) -> None:
-        """Remove what a killed server left if its id is another process's by now.
+        """Remove what a killed server left if its id is another process's, or a zombie's, by now.
 
         PostgreSQL copes with an id that is nobody's. But a container that is started again, starts
         its ids again, and PostgreSQL would take that other process for a server and give up.
         """
         lines = self._pid_file()
         with suppress(FileNotFoundError):
-            if lines and Path(f"/proc/{lines[0]}/comm").read_text() != "postgres\n":
+            command = Path(f"/proc/{lines[0]}/cmdline").read_bytes() if lines else b""
+            if lines and not command.partition(b"\0")[0].endswith(b"postgres"):
                 (self._folder / "postmaster.pid").unlink()
 
     def _pid_file(self) -> list[str]:
@@ -319,9 +325,13 @@ def _become(uid: int, gid: int, place: Path, program: Path) -> list[str]:
     in a container, or not enough, as after an installation with umask 077, to write it as well.
     """
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    reach = ["sh", "-c", 'cd -- "$1" && exec "$2" --version', "sh", str(place), str(program)]
+    # PostgreSQL's programs look for themselves by access(2), so it is not enough that they run.
+    reach = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
+    reach += [str(place), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
-        more = [f"--{kind}-caps=+{capability}" for kind in ("inh", "ambient") if capability]
+        # Without the secure bit, access(2) leaves out what the capability allows.
+        more = ["--securebits=+no_setuid_fixup"] if capability else []
+        more += [f"--{kind}-caps=+{capability}" for kind in ("inh", "ambient") if capability]
         attempt = subprocess.run(
             [*become, *more, *reach], cwd="/", capture_output=True, timeout=START_S, check=False
         )
