@@ -42,12 +42,17 @@ INIT_S = 180
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # Stops the server that has the pid file $1, the socket folder $2 and the lock $3; the rest is the
-# command to do so. It is repeated while a server that has only just begun has no pid file yet, and
-# kept from another server, which has come after somebody deleted the data folder of this one.
+# command to do so. It is repeated while a server that has only just begun says nothing in its pid
+# file yet, and kept from another server, which has come after this one was killed or its data
+# folder was deleted: that one has a guard of its own.
 STOP = """
 pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
-    grep -qsxF -e "$sockets" "$pid_file" && "$@" || sleep 0.1
+    case $(sed -n 5p "$pid_file" 2> /dev/null) in
+        "$sockets") "$@" || sleep 0.1 ;;
+        "") sleep 0.1 ;;
+        *) break ;;
+    esac
 done
 [ ! -d "$sockets" ] || rm -r -- "$sockets"
 """
