@@ -41,6 +41,8 @@ from pathlib import Path
 sys.path.append("livebackend")
 from embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
+# A shell that starts the tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 postgres = EmbeddedPostgres(Path(sys.argv[1]), durable=False)
 try:
     url = postgres.start()
