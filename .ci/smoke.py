@@ -102,8 +102,9 @@ def main() -> None:
         environment["LIVEBACKEND_DATABASE_URL"] = postgres.start()
         try:
             command = [python, "-m", "livebackend.cli"]
-            run(*command, "check-config", ini, env=environment)
-            run(*command, "migrate", ini, env=environment)
+            # From elsewhere, or Python would find the tree instead of what is installed.
+            run(*command, "check-config", ini, env=environment, cwd=elsewhere)
+            run(*command, "migrate", ini, env=environment, cwd=elsewhere)
             check_serving(pserve, environment, elsewhere)
         finally:
             postgres.close()
