@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.db import Database
 from livebackend.results import Unavailable
@@ -37,5 +38,5 @@ class LedgerWriter:
         # does it or finds it done.
         try:
             return self._database.run(work)
-        except DBAPIError as error:
+        except (DBAPIError, NoConnection) as error:
             raise Unavailable("the ledger", outcome_unknown=True) from error

@@ -172,6 +172,7 @@ _SETTLE_ORDERS = text(
     FROM unnest(CAST(:providers AS text[]), CAST(:order_ids AS text[]),
         CAST(:transfer_ids AS bigint[])) AS paid (provider, order_id, transfer_id)
     WHERE payment_orders.provider = paid.provider AND payment_orders.order_id = paid.order_id
+        AND state = 'pending'
     """
 )
 
@@ -214,13 +215,18 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
     Everybody locks in this order, or writers deadlock: first slot 0 of all actors by account, then
     in one pass by (account, slot) all else. Slots that are missing are inserted in between, in the
-    same order; an insert waits only for another's insert of the same row, never for a lock.
+    same order; an insert waits for whoever has inserted or written the same row, never for one who
+    only locked it: whoever writes has all his locks.
+
+    Raises LookupError for an actor who has no slot 0, and an order that is not pending.
     """
     actors = sorted({transfer.actor for transfer in transfers})
     if not actors:
         return []
     locked = connection.execute(_LOCK_ACTORS, {"actors": actors})
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
+    if len(spendable) < len(actors):
+        raise LookupError("an actor has no coin account of his own")
     # A new statement, so that it sees what the lock's former holder committed.
     known = _known(connection, transfers)
     fresh = [transfer for transfer in transfers if transfer.key not in known]
@@ -234,9 +240,9 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     if done:
         _move(connection, done, short, amounts, credit_slot)
         known |= _record(connection, done)
-    # A refused request has no transfer, unless its id is another's.
+    # Without coins there is no transfer, though a later one of the batch may have used the id.
     return [
-        Outcome(status, known[transfer.key].id if transfer.key in known else None)
+        Outcome(status, None if status is Status.NO_COINS else known[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -372,8 +378,10 @@ def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
     orders = [(*transfer.order, ids[transfer.key]) for transfer in done if transfer.order]
     if orders:
         providers, order_ids, transfer_ids = map(list, zip(*orders, strict=True))
-        connection.execute(
+        settled = connection.execute(
             _SETTLE_ORDERS,
             {"providers": providers, "order_ids": order_ids, "transfer_ids": transfer_ids},
         )
+        if settled.rowcount != len(orders):
+            raise LookupError("a payment order is unknown, or was paid by another transfer")
     return {transfer.key: _Known(ids[transfer.key], transfer.content) for transfer in done}
