@@ -18,7 +18,7 @@ from livebackend.settings import SettingsError
 from tests.api import Api, Person
 
 COLUMNS = """
-    SELECT table_name, column_name, ordinal_position, column_default, is_nullable, udt_name,
+    SELECT table_name, column_name, column_default, is_nullable, udt_name,
         character_maximum_length, is_identity, identity_generation
     FROM information_schema.columns
     WHERE table_schema = 'public' AND table_name NOT IN ('alembic_version', 'entries')

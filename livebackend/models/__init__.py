@@ -1,8 +1,8 @@
 """Tables and constraints, one noun per file. No queries, no JSON."""
 
-from livebackend.models.accounts import accounts
+from livebackend.models.accounts import accounts, logged_out
 from livebackend.models.codes import code_tries, codes
-from livebackend.models.friends import friend_requests, friendships
+from livebackend.models.friends import blocks, friend_requests, friendships
 from livebackend.models.ledger import (
     closings,
     coin_accounts,
@@ -12,12 +12,14 @@ from livebackend.models.ledger import (
     seals,
     transfers,
 )
+from livebackend.models.limits import limit_windows
 from livebackend.models.metadata import metadata
 from livebackend.models.pictures import pictures
 from livebackend.models.rooms import rooms
 
 __all__ = [
     "accounts",
+    "blocks",
     "closings",
     "code_tries",
     "codes",
@@ -26,6 +28,8 @@ __all__ = [
     "friend_requests",
     "friendships",
     "gifts",
+    "limit_windows",
+    "logged_out",
     "metadata",
     "payment_orders",
     "pictures",

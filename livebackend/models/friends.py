@@ -43,6 +43,24 @@ friendships = Table(
 )
 
 
+class _Blocks(TypedColumns):
+    account_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
+    blocked_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
+    created_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+# Whose requests an account is never shown.
+blocks = Table(
+    "blocks",
+    metadata,
+    _Blocks,
+    CheckConstraint("account_id <> blocked_id", name="not_oneself"),
+)
+Index("ix_blocks_blocked_id", blocks.c.blocked_id)
+
+
 class _FriendRequests(TypedColumns):
     id = Column(BigInteger, Identity(always=True), primary_key=True)
     applicant_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
