@@ -136,6 +136,13 @@ class EmbeddedPostgres:
         atexit.register(self.close)
         # A shared lock waits for nobody but a guard, or a last user, who is stopping the server.
         _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
+        try:
+            self._connect()
+        except psycopg2.OperationalError:
+            # One that has just been killed still takes a connection, but answers nothing.
+            self._connect()
+
+    def _connect(self) -> None:
         self._sockets = _wait_for(self._join_or_launch, START_S + INIT_S, "PostgreSQL to start")
         self._create_database()
 
