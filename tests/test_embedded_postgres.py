@@ -153,7 +153,11 @@ def eventually(true: Callable[[], object], limit_s: float = 20) -> bool:
 
 
 def is_gone(folder: Path, url: str) -> bool:
-    return eventually(lambda: not processes_of(folder) and not sockets_of(url).exists())
+    if eventually(lambda: not processes_of(folder) and not sockets_of(url).exists()):
+        return True
+    pytest.fail(
+        f"still there: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
+    )
 
 
 def test_a_server_speaks_utf8_and_utc_and_sorts_by_code_point_whatever_the_machine_does(
