@@ -59,7 +59,11 @@ setup(
     ],
     # They stand at the top for whoever reads the tree, and travel inside the package.
     package_dir={"livebackend.migrations": "migrations"},
-    package_data={"livebackend": ["py.typed"], "livebackend.migrations": ["script.py.mako"]},
+    package_data={
+        "livebackend": ["py.typed"],
+        "livebackend.services": ["common_passwords.txt"],
+        "livebackend.migrations": ["script.py.mako"],
+    },
     install_requires=RUN,
     extras_require={"dev": DEV, "test": TEST, "lint": LINT},
     entry_points={

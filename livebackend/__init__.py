@@ -5,27 +5,32 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from pkgutil import resolve_name
 from typing import Any
 
 from pyramid.config import Configurator
 
+from livebackend.check import checked_settings
 from livebackend.db import Database, open_database
-from livebackend.gateways.pictures import PicturesAsSent
-from livebackend.gateways.sms import SmsGateway
-from livebackend.gateways.streams import StreamGateway
+from livebackend.gateways import make_gateways
+from livebackend.gateways.pictures import PicturesAsSent, PictureStore
+from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
 from livebackend.ledger_writer import LedgerWriter
+from livebackend.limits import Limits
 from livebackend.migrate import check_migrated, migrate
 from livebackend.request import House, Request
 from livebackend.routes import bounds
 from livebackend.security import LoginTokens
 from livebackend.services.accounts import Accounts
-from livebackend.services.codes import Codes
+from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
+from livebackend.services.logins import Logins
 from livebackend.services.passwords import Passwords
 from livebackend.services.pictures import Pictures
+from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
 from livebackend.settings import Settings, SettingsError
+from livebackend.signing import derived_key
+from livebackend.transport import Peers
 
 
 def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
@@ -34,7 +39,7 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     Ends the process with one message that names all faults, if the settings have any.
     """
     try:
-        settings = Settings.load(ini, os.environ)
+        settings = checked_settings(ini, os.environ)
         database = open_database(settings)
         if settings.database_migrate:
             migrate(database)
@@ -46,6 +51,8 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     config = Configurator(request_factory=Request)
     config.registry.house = house
     config.registry.bounds = bounds(settings)
+    config.registry.peers = Peers(settings.trusted_proxies)
+    config.include("livebackend.transport")
     config.include("livebackend.operation")
     config.include("livebackend.routes")
     config.scan("livebackend.views")
@@ -55,37 +62,55 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
 def build(settings: Settings, database: Database) -> House:
     """Everything that outlives a request.
 
-    Raises SettingsError for a gateway that is none.
+    Raises SettingsError for gateways that are none.
     """
-    sms: SmsGateway = _gateway("sms.gateway", settings, SmsGateway)
-    streams: StreamGateway = _gateway("streams.gateway", settings, StreamGateway)
-    dice, key = random.SystemRandom(), settings.secrets[0]
+    sms, streams = make_gateways(settings)
+    dice = random.SystemRandom()
+    limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
         settings.passwords_pepper,
         cost=settings.passwords_cost,
         at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
         wait_s=settings.passwords_wait_s,
+        common_refused=settings.passwords_common_refused,
+    )
+    pictures = Pictures(
+        database,
+        _picture_store(settings),
+        bytes_max=settings.pictures_bytes_max,
+        unclaimed=timedelta(seconds=settings.pictures_unclaimed_s),
+    )
+    digests = Digests([derived_key(secret, "codes") for secret in settings.secrets])
+    plain = settings.codes_reply == "plain"
+    codes = Codes(
+        database,
+        sms,
+        limits,
+        PlainJudge(digests) if plain else TicketJudge(settings.secrets, digests),
+        digests,
+        random=dice,
+        ttl=timedelta(seconds=settings.codes_ttl_s),
     )
     return House(
         settings=settings,
         database=database,
         sms=sms,
         login_tokens=LoginTokens(settings.secrets, clock=time.time),
+        limits=limits,
         accounts=Accounts(
             database,
             passwords,
+            pictures,
+            codes,
             verified_phone_required=settings.register_verified_phone == "required",
             only_our_pictures=settings.pictures_only_ours,
         ),
-        codes=Codes(
-            database, sms, random=dice, key=key, ttl=timedelta(seconds=settings.codes_ttl_s)
+        logins=Logins(database, passwords, limits),
+        codes=codes,
+        rooms=Rooms(
+            database, streams, random=dice, key=derived_key(settings.secrets[0], "streams")
         ),
-        rooms=Rooms(database, streams, random=dice, key=key),
-        pictures=Pictures(
-            database,
-            PicturesAsSent(settings.var_dir / "pictures"),
-            bytes_max=settings.pictures_bytes_max,
-        ),
+        pictures=pictures,
         golden=Golden(
             database,
             LedgerWriter(database, number=dice.randrange(16)),
@@ -95,12 +120,8 @@ def build(settings: Settings, database: Database) -> House:
     )
 
 
-def _gateway(name: str, settings: Settings, protocol: type) -> Any:
-    dotted = getattr(settings, name.replace(".", "_"))
-    try:
-        gateway = resolve_name(dotted).from_settings(settings)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{name}: {dotted} can't be used: {error}") from None
-    if not isinstance(gateway, protocol):
-        raise SettingsError(f"{name}: {dotted} is no {protocol.__name__}")
-    return gateway
+def _picture_store(settings: Settings) -> PictureStore:
+    root, free = settings.var_dir / "pictures", settings.pictures_free_bytes_min
+    if settings.pictures_keep == "as_sent":
+        return PicturesAsSent(root, free_bytes_min=free)
+    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from livebackend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from livebackend.settings import Settings, SettingsError
@@ -19,12 +19,12 @@ _RACES = {"40P01", "40001", "23505"}
 class Database:
     """PostgreSQL behind a pool whose every wait is bounded.
 
-    `url` must name the driver: `postgresql+psycopg2://…`.
+    Raises SettingsError unless `url` names the driver: `postgresql+psycopg2://…`.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | URL,
         *,
         pool_size: int = 10,
         pool_wait_s: float = 1,
@@ -35,7 +35,7 @@ class Database:
     ) -> None:
         self.embedded = embedded
         self.engine = create_engine(
-            make_url(url),
+            _driven(url),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_wait_s,
@@ -67,6 +67,10 @@ class Database:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
+    def beside(self, pool_size: int) -> "Database":
+        """The same database by connections of its own, so that neither use waits for the other."""
+        return Database(self.engine.url, pool_size=pool_size)
+
     def close(self) -> None:
         """Gives the connections back, and leaves the embedded PostgreSQL if this uses it."""
         self.engine.dispose()
@@ -87,6 +91,16 @@ def open_database(settings: Settings) -> Database:
     except EmbeddedPostgresError as error:
         raise SettingsError(f"database.url: {error}") from None
     return Database(url, pool_size=settings.database_connections, embedded=embedded)
+
+
+def _driven(url: str | URL) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("database.url: is no URL") from None
+    if parsed.drivername != "postgresql+psycopg2":
+        raise SettingsError("database.url: must begin with postgresql+psycopg2://")
+    return parsed
 
 
 def _is_race(error: DBAPIError) -> bool:

@@ -7,6 +7,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from livebackend.db import Database
 from livebackend.settings import SettingsError
@@ -22,11 +23,15 @@ def migrate(database: Database) -> None:
         command.upgrade(config, "head")
 
 
-def check_migrated(database: Database) -> None:
-    """Raises SettingsError if the tables are behind the code."""
-    with database.engine.connect() as connection:
-        if _is_behind(connection, _config()):
-            raise SettingsError("the database is behind its migrations: run `livebackend migrate`")
+def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
+    """Raises SettingsError if the database can't be reached, or its tables are behind the code."""
+    try:
+        with database.engine.connect() as connection:
+            behind = _is_behind(connection, _config())
+    except OperationalError as error:
+        raise SettingsError(f"database.url: {str(error.orig).strip()}") from None
+    if behind and not reachable_only:
+        raise SettingsError("the database is behind its migrations: run `livebackend migrate`")
 
 
 def _is_behind(connection: Connection, config: Config) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import getdoc
 from typing import Any, ClassVar, TypeVar
 
@@ -35,6 +36,10 @@ class Operation:
     codes: tuple[Result, ...]
     # False: it waits for something outside the database and opens its own short transactions.
     transaction: bool
+    # Names of settings `limits.*`: how often an account may call it, or else an address.
+    limits: tuple[str, ...]
+    # It is not in the API document.
+    extension: bool
     # One line: what it does, in English and Chinese.
     summary: str
 
@@ -84,6 +89,8 @@ def operation(
     codes: Sequence[Result] = (),
     marks: Sequence[str] = (),
     transaction: bool = True,
+    limits: Sequence[str] = (),
+    extension: bool = False,
 ) -> Callable[[V], V]:
     """Declares a view's method as an operation; its docstring's first line is the summary."""
 
@@ -101,6 +108,8 @@ def operation(
                     refusal=refusal,
                     codes=tuple(codes),
                     transaction=transaction,
+                    limits=tuple(limits),
+                    extension=extension,
                     summary=(getdoc(method) or "").partition("\n")[0],
                 ),
             )
@@ -152,8 +161,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         return view
 
     def call(context: Any, request: Request) -> Any:
-        if declared.login:
-            request.account = identify(request)
+        _identify(request, declared)
         request.given = declared.params.read(
             request.params, phones=request.house.settings.phones_pattern
         )
@@ -171,9 +179,25 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     def run(context: Any, request: Request) -> Any:
         # First of all, so that whatever goes wrong is answered with this operation's code.
         request.operation = declared
+        _admit(request, declared)
         return runner(context, request)
 
     return run
+
+
+def _admit(request: Request, declared: Operation) -> None:
+    """Reads the login token and counts the call, before any transaction: a count stays counted."""
+    if declared.login:
+        request.claims = request.house.login_tokens.read(request.params.get("token"))
+    for limit in declared.limits:
+        who = f"account {request.claims.account_id}" if declared.login else request.address
+        request.house.limits.take(limit, who)
+
+
+def _identify(request: Request, declared: Operation) -> None:
+    if declared.login:
+        find = partial(identify, claims=request.claims)
+        request.account = find(request.db) if request.db else request.house.database.run(find)
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

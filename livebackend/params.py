@@ -161,6 +161,8 @@ NoControl = AfterValidator(_no_control_characters)
 Displayed = AfterValidator(_fit_for_display)
 
 Phone = Annotated[str, AfterValidator(_phone)]
+# Anything that may be a password: whether it is the right one is asked elsewhere.
+TypedPassword = Annotated[str, length(1, 128), NoControl]
 Password = Annotated[str, length(8, 128), NoControl, AfterValidator(_letter_and_digit)]
 Gender = Annotated[str, pattern("[01]", Reason.NOT_A_VALUE)]
 Nickname = Annotated[str, length(1, 32), NoControl, Displayed, AfterValidator(_visible)]

@@ -12,17 +12,19 @@ from sqlalchemy import Connection
 from livebackend.db import Database
 from livebackend.form import Form, read_form
 from livebackend.gateways.sms import SmsGateway
+from livebackend.limits import Limits
 from livebackend.services.accounts import Account, Accounts
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
 from livebackend.services.golden import Golden
+from livebackend.services.logins import Logins
 from livebackend.services.pictures import Pictures
 from livebackend.services.rooms import Rooms
 from livebackend.settings import Settings
 
 if TYPE_CHECKING:
     from livebackend.operation import Operation
-    from livebackend.security import LoginTokens
+    from livebackend.security import Claims, LoginTokens
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,18 @@ class House:
     database: Database
     sms: SmsGateway
     login_tokens: LoginTokens
+    limits: Limits
     accounts: Accounts
+    logins: Logins
     codes: Codes
     rooms: Rooms
     pictures: Pictures
     golden: Golden
+
+    def close(self) -> None:
+        """Gives back what is held outside this process."""
+        self.limits.close()
+        self.database.close()
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
@@ -48,6 +57,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     # None where the operation waits for something outside the database: such a one opens its own
     # short transactions.
     db: Connection = None  # type: ignore[assignment]
+    claims: Claims
     account: Account
     given: Any
 
@@ -55,6 +65,12 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     def house(self) -> House:
         house: House = self.registry.house
         return house
+
+    @cached_property
+    def address(self) -> str:
+        """Whom limits count a call for that nobody logged in makes."""
+        address: str = self.registry.peers.address(self)
+        return address
 
     @cached_property
     def params(self) -> Form:

@@ -49,10 +49,12 @@ class Reason(StrEnum):
     NOT_A_VALUE = "is not one of the values"
     NOT_A_NUMBER = "is not a whole number in range"
     NOT_A_FILE = "is not a file"
+    NOT_A_PICTURE = "is not a picture that is taken here"
     NOT_A_MESSAGE_ID = "is not a message id"
     NOT_A_REQUEST_ID = "is not a request id"
     NOT_A_CODE = "is not a code"
     WEAK = "needs a letter and a digit"
+    TOO_COMMON = "is too easily guessed"
     CONTRADICTS = "contradicts another parameter"
     UNKNOWN = "is unknown"
     TAKEN = "is registered already"
@@ -63,8 +65,11 @@ class Reason(StrEnum):
     NOT_A_FRIEND = "is not a friend"
     ALREADY_A_FRIEND = "is a friend already"
     TOO_MANY_FRIENDS = "would have too many friends"
+    BLOCKED = "is blocked by oneself"
+    TOO_MANY_BLOCKED = "would be one blocked too many"
     NOT_OPEN = "is not open"
     NOT_LIVE = "is not live"
+    LIVE = "is live"
     NOT_ENOUGH_COINS = "is more than the coins there are"
     USED_OTHERWISE = "was used for another content"
     SWITCHED_OFF = "is switched off"
@@ -74,6 +79,7 @@ class Reason(StrEnum):
     # The call as a whole, before any operation saw it.
     WRONG_PATH = "is not a path of this API"
     WRONG_METHOD = "is not the method of this path"
+    NOT_HTTPS = "is not HTTPS"
     WRONG_TYPE = "is not a form in UTF-8"
     WRONG_FORM = "is not well formed"
     TOO_LARGE = "is too large"
@@ -101,13 +107,22 @@ class Refusal:
 class Failure(Exception):
     """Ends an operation and undoes what it wrote; the reply bears `result`.
 
-    `result` None stands for the refusal code of the operation that was called.
+    `result` None stands for the refusal code of the operation that was called. `retry_after_s`
+    says when the same call may succeed, where that is known.
     """
 
-    def __init__(self, result: Result | None, what: str, reason: Reason) -> None:
+    def __init__(
+        self,
+        result: Result | None,
+        what: str,
+        reason: Reason,
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(f"{result.name if result else 'refused'}: {what} {reason}")
         self.result = result
         self.refusal = Refusal(what, reason)
+        self.retry_after_s = retry_after_s
 
 
 class NotACall(Exception):

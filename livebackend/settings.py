@@ -2,14 +2,26 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from limits import parse_many
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
 ENVIRONMENT = "LIVEBACKEND_"
 
 _SECRET_LENGTH_MIN = 32
+# What every secret in a file that everybody can read begins with.
+_KNOWN = "for-development-only"
 # Settings of Pyramid's own may stand in the same section.
 _FOREIGN = ("pyramid.",)
 
@@ -17,10 +29,16 @@ _FOREIGN = ("pyramid.",)
 class SettingsError(ValueError):
     """The settings are faulty: all faults at once, a line each."""
 
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(["the settings are faulty:", *(f"  {each}" for each in faults)]))
+        self.faults = faults
 
-def _secret(value: str) -> str:
+
+def _secret(value: str, info: ValidationInfo) -> str:
     if len(value) < _SECRET_LENGTH_MIN:
         raise ValueError(f"must have {_SECRET_LENGTH_MIN} characters at least")
+    if value.startswith(_KNOWN):
+        _only_if_meant("secrets_known_is_meant", info, "is known to everybody")
     return value
 
 
@@ -28,7 +46,45 @@ def _secrets(value: object) -> tuple[str, ...]:
     words = tuple(str(value).split())
     if not words:
         raise ValueError("is missing")
-    return tuple(map(_secret, words))
+    return words
+
+
+def _only_if_meant(name: str, info: ValidationInfo, what: str) -> None:
+    """Refuses what is dangerous on the open internet, unless a setting says that it is meant."""
+    if not info.data.get(name):
+        raise ValueError(f"{what}; set {_dotted(name)} = true if that is meant")
+
+
+def _plain_if_meant(value: str, info: ValidationInfo) -> str:
+    if value == "plain":
+        _only_if_meant("codes_plain_is_meant", info, "gives every code away")
+    return value
+
+
+def _direct_if_meant(value: str, info: ValidationInfo) -> str:
+    if value == "direct":
+        _only_if_meant("coins_direct_refill_is_meant", info, "gives coins away")
+    return value
+
+
+def _gateway(value: str, info: ValidationInfo) -> str:
+    if value.rpartition(".")[2].startswith("Embedded"):
+        _only_if_meant("gateways_embedded_is_meant", info, "is a stand-in")
+    return value
+
+
+def _limit(value: str) -> str:
+    try:
+        parse_many(value) if value else None
+    except ValueError:
+        raise ValueError('is no limit, as "10 per minute; 100 per hour" is one') from None
+    return value
+
+
+def _networks(value: str) -> str:
+    for network in value.split():
+        ip_network(network)
+    return value
 
 
 def _regular_expression(value: str) -> str:
@@ -44,6 +100,8 @@ def _dotted(name: str) -> str:
 
 
 Secret = Annotated[str, AfterValidator(_secret)]
+Limit = Annotated[str, AfterValidator(_limit)]
+Gateway = Annotated[str, AfterValidator(_gateway)]
 
 
 class Settings(BaseModel):
@@ -63,7 +121,16 @@ class Settings(BaseModel):
         10, ge=1, le=100, description="connections a server process holds at most"
     )
     var_dir: Path = Field(description="where pictures and the embedded PostgreSQL are kept")
-    secrets: Annotated[tuple[str, ...], BeforeValidator(_secrets)] = Field(
+    # What is meant stands before what needs it: a field is judged by the fields above it.
+    secrets_known_is_meant: bool = Field(
+        False, description="take secrets that everybody knows, for development only"
+    )
+    codes_plain_is_meant: bool = Field(False, description="allow `codes.reply = plain`")
+    gateways_embedded_is_meant: bool = Field(
+        False, description="allow gateways that send nothing and stream nothing"
+    )
+    coins_direct_refill_is_meant: bool = Field(False, description="allow `coins.refill = direct`")
+    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_secrets)] = Field(
         description="what tokens and codes are signed with: the first signs, all verify",
     )
     passwords_pepper: Secret = Field(
@@ -76,8 +143,18 @@ class Settings(BaseModel):
     passwords_wait_s: float = Field(
         2.0, gt=0, le=3, description="how long a call waits for its turn to hash"
     )
+    passwords_common_refused: bool = Field(
+        True, description="refuse what everybody tries first, and what holds one's phone"
+    )
     phones_pattern: Annotated[str, AfterValidator(_regular_expression)] = Field(
         "1[0-9]{10}", description="what a phone number is, as a regular expression"
+    )
+    http_url: str = Field(
+        pattern="^https?://[^/?#]+(/[^?#]*)?$",
+        description="the address by which the app's users reach this server",
+    )
+    http_trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "", description="networks of proxies of one's own; HTTPS is required behind them"
     )
     http_query_parameters: bool = Field(
         False, description="take parameters from the query string too"
@@ -85,28 +162,61 @@ class Settings(BaseModel):
     http_body_bytes_max: int = Field(65_536, ge=1024, description="a body's size")
     http_upload_bytes_max: int = Field(6_291_456, ge=1024, description="a body's size at /upload")
     http_fields_max: int = Field(100, ge=10, description="parameters in one call")
-    codes_reply: Literal["plain"] = Field(
-        description="`plain`: the code stands in the reply, for development only"
+    codes_reply: Annotated[Literal["ticket", "plain"], AfterValidator(_plain_if_meant)] = Field(
+        "ticket", description="`ticket`: an opaque one; `plain`: the code itself, for development"
     )
     codes_ttl_s: int = Field(300, ge=30, le=3600, description="how long a code lives")
     register_verified_phone: Literal["required", "optional"] = Field(
         "required", description="whether a registration needs a phone verified before"
     )
-    pictures_keep: Literal["as_sent"] = Field(
-        description="`as_sent`: bytes and name are kept, the reply is the path on disk"
+    pictures_keep: Literal["re_encoded", "as_sent"] = Field(
+        "re_encoded", description="`re_encoded`: checked and made anew; `as_sent`: kept on disk"
     )
     pictures_only_ours: bool = Field(
         True, description="take only an avatar that was uploaded here and is nobody's"
     )
     pictures_bytes_max: int = Field(5_242_880, ge=1, description="a picture's size")
-    friends_max: int = Field(5000, ge=1, description="friends of one account")
+    pictures_unclaimed_s: int = Field(
+        86_400, ge=900, description="how long a picture is kept that is nobody's avatar"
+    )
+    pictures_free_bytes_min: int = Field(
+        500_000_000, ge=0, description="room on the disk that uploads leave free"
+    )
+    friends_max: int = Field(5000, ge=1, description="friends, or blocked ones, of one account")
     messages_max: int = Field(500, ge=1, description="messages in a list")
-    coins_refill: Literal["direct", "disabled"] = Field(
-        "disabled", description="`direct`: coins are credited at once, unpaid"
+    coins_refill: Annotated[Literal["direct", "disabled"], AfterValidator(_direct_if_meant)] = (
+        Field("disabled", description="`direct`: coins are credited at once, unpaid")
     )
     coins_per_yuan: int = Field(1, ge=1, le=10_000, description="coins that one yuan buys")
-    sms_gateway: str = Field(description="dotted name of the class that sends messages")
-    streams_gateway: str = Field(description="dotted name of the class that makes streams")
+    limits_connections: int = Field(
+        2, ge=1, le=20, description="connections for counting, besides `database.connections`"
+    )
+    limits_codes_phone: Limit = Field(
+        "1 per 60 seconds; 5 per day", description="codes for one phone"
+    )
+    limits_codes_address: Limit = Field("20 per hour", description="codes asked for by one address")
+    limits_codes_all: Limit = Field("2000 per day", description="codes that are sent in all")
+    limits_login_account: Limit = Field(
+        "10 per 5 minutes; 30 per hour; 100 per day",
+        description="wrong passwords for one account from one address",
+    )
+    limits_login_address: Limit = Field(
+        "100 per hour; 500 per day", description="wrong passwords from one address"
+    )
+    limits_reset: Limit = Field("20 per hour", description="passwords reset from one address")
+    limits_upload: Limit = Field("10 per hour", description="pictures from one address")
+    limits_search: Limit = Field("100 per hour", description="searches by one account")
+    limits_add: Limit = Field("60 per hour", description="requests by one account")
+    limits_refill: Limit = Field("30 per hour", description="refills of one account")
+    sms_gateway: Gateway = Field(
+        "livebackend.gateways.qiniu_sms.QiniuSms",
+        description="dotted name of the class that sends messages",
+    )
+    sms_template: str = Field("", description="Qiniu's id of the text with the code in it")
+    sms_url: str = Field("https://sms.qiniuapi.com", description="where Qiniu takes messages")
+    qiniu_access_key: str = Field("", description="Qiniu's name for one's account")
+    qiniu_secret_key: str = Field("", repr=False, description="what calls of Qiniu are signed with")
+    streams_gateway: Gateway = Field(description="dotted name of the class that makes streams")
     streams_hub: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,50}$")] = Field(
         "livebackend", description="the name that streams are grouped under"
     )
@@ -117,15 +227,33 @@ class Settings(BaseModel):
 
         Raises SettingsError, which names every missing, unknown and faulty setting.
         """
+        try:
+            return cls.model_validate(cls.given(ini, environment))
+        except ValidationError as error:
+            raise SettingsError(*_faults(error)) from None
+
+    @classmethod
+    def given(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+        """What is set, as it is written, by the names in an ini file."""
         given = {name: value for name, value in ini.items() if not name.startswith(_FOREIGN)}
         names = {variable(name): name for name in cls.names()}
         for key, value in environment.items():
             if key.startswith(ENVIRONMENT):
                 given[names.get(key, key)] = value
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            raise SettingsError(_faults(error)) from None
+        return given
+
+    @property
+    def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:
+        return [ip_network(network) for network in self.http_trusted_proxies.split()]
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Every limit by the last part of its name."""
+        return {
+            name.removeprefix("limits_"): value
+            for name, value in self
+            if name.startswith("limits_") and isinstance(value, str)
+        }
 
     @classmethod
     def names(cls) -> dict[str, Any]:
@@ -138,10 +266,10 @@ def variable(name: str) -> str:
     return ENVIRONMENT + name.upper().replace(".", "_")
 
 
-def _faults(error: ValidationError) -> str:
-    lines = ["the settings are faulty:"]
+def _faults(error: ValidationError) -> list[str]:
+    lines = []
     for fault in error.errors(include_url=False, include_input=False):
         name = str(fault["loc"][0])
         says = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(fault["type"])
-        lines.append(f"  {name}: {says or fault['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
+        lines.append(f"{name}: {says or fault['msg'].removeprefix('Value error, ')}")
+    return lines

@@ -14,9 +14,11 @@ import livebackend
 from livebackend.db import Database
 from livebackend.embedded_postgres import EmbeddedPostgres
 from livebackend.gateways.sms import EmbeddedSms
+from livebackend.logs import LineFormatter
 from livebackend.migrate import migrate
 from livebackend.request import House
-from tests.api import Api, App, Person, World, check_reply
+from tests.api import SECRETS, Api, App, Person, World, check_reply
+from tests.scanner import leaks
 
 INI = Path(livebackend.__file__).parent.parent / "development.ini"
 
@@ -110,7 +112,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
 
     yield make
     for house in houses:
-        house.database.close()
+        house.close()
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +147,18 @@ def _empty(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("world").empty()
     if "app" in request.fixturenames:
         request.getfixturevalue("sms").sent.clear()
+
+
+@pytest.fixture(autouse=True)
+def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test's log holds a secret."""
+    caplog.set_level("INFO", "livebackend")
+    SECRETS.clear()
+    yield
+    formatter = LineFormatter("%(levelname)s %(name)s: %(message)s")
+    records = caplog.get_records("setup") + caplog.get_records("call")
+    log = "\n".join(map(formatter.format, records))
+    assert leaks(log, SECRETS) == []
 
 
 @pytest.fixture

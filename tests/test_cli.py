@@ -42,7 +42,7 @@ class TestCheckConfig:
     def test_every_fault_is_named(self) -> None:
         done = run("check-config", PRODUCTION)
         assert done.exit_code == 1
-        for name in ("database.url", "secrets", "passwords.pepper", "sms.gateway"):
+        for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
             assert f"  {name}: is missing\n" in done.stderr
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:

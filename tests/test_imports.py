@@ -13,6 +13,8 @@ ROOT = Path(livebackend.__file__).parent
 # What each part may import of ours, besides its own.
 ALLOWED = {
     "results": set(),
+    "logs": set(),
+    "signing": set(),
     "settings": set(),
     "models": set(),
     "embedded_postgres": set(),
@@ -20,15 +22,18 @@ ALLOWED = {
     "db": {"embedded_postgres", "settings"},
     "migrate": {"db", "settings"},
     "gateways": {"results", "settings"},
-    "services": {"models", "results", "gateways", "db"},
+    "limits": {"db", "results"},
+    "services": {"models", "results", "gateways", "db", "limits", "signing"},
     "ledger_writer": {"db", "results", "services"},
     "params": {"form", "results"},
     "request": {
-        *("db", "form", "gateways", "services", "settings"),
+        *("db", "form", "gateways", "limits", "services", "settings"),
         # For their types alone.
         *("operation", "security"),
     },
-    "security": {"request", "results", "services"},
+    "check": {"db", "gateways", "migrate", "settings"},
+    "security": {"results", "services", "signing"},
+    "transport": {"logs", "request", "results"},
     "operation": {"params", "request", "results", "security"},
     "routes": {"form", "operation", "request", "results", "settings"},
     "views": {"form", "operation", "params", "results", "services"},

@@ -1,4 +1,4 @@
-"""The fifteen operations, each declared once."""
+"""The fifteen operations of the document and the extensions, each declared once."""
 
 import pytest
 
@@ -26,6 +26,17 @@ DOCUMENT = {
     "send_gift": (("golden", "friend"), "send_gift", "0000 0011 0012 0013"),
 }
 
+EXTENSIONS = {
+    "log_out": (("log",), "logout", "0000 0006 0011 0012"),
+    "change_password": (("log",), "change", "0000 0006 0008 0011 0012"),
+    "forgot_password": (("log",), "forgot", "0000 0002"),
+    "reset_password": (("log",), "reset", "0000 0004 0005 0006"),
+    "change_profile": (("register",), "profile", "0000 0006 0011 0012"),
+    "remove": (("register",), "remove", "0000 0006 0008 0011 0012"),
+    "block": (("friend",), "block", "0000 0006 0007 0011 0012"),
+    "unblock": (("friend",), "unblock", "0000 0006 0007 0011 0012"),
+}
+
 
 @pytest.fixture(scope="module")
 def declared(app: App) -> dict[str, Operation]:
@@ -41,7 +52,8 @@ def test_they_are_the_documents(declared: dict[str, Operation]) -> None:
         )
         for name, operation in declared.items()
     }
-    assert found == DOCUMENT
+    assert found == DOCUMENT | EXTENSIONS
+    assert {name for name, operation in declared.items() if operation.extension} == set(EXTENSIONS)
 
 
 def test_each_says_in_two_languages_what_it_does(declared: dict[str, Operation]) -> None:
@@ -59,8 +71,14 @@ def test_verifying_is_selected_by_its_parameters(declared: dict[str, Operation])
 def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Operation]) -> None:
     waits = {name for name, operation in declared.items() if not operation.transaction}
     assert waits == {
-        *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift")
+        *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
+        *("change_password", "forgot_password", "reset_password", "change_profile", "remove"),
     }
+
+
+def test_every_limit_is_a_setting(declared: dict[str, Operation], app: App) -> None:
+    limits = app.registry.house.settings.limits
+    assert {limit for operation in declared.values() for limit in operation.limits} <= set(limits)
 
 
 def test_codes_are_four_digits_and_distinct() -> None:

@@ -1,24 +1,21 @@
 """The README says what is so: its walk is walked, and its tables are the code's."""
 
-import os
 import re
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 from pydantic_core import PydanticUndefined
 
+from livebackend.db import Database
+from livebackend.migrate import migrate
 from livebackend.operation import Operation, operations
 from livebackend.results import Result
 from livebackend.settings import Settings
 from tests.api import App
 from tests.conftest import INI
+from tests.servers import PRODUCTION_INI, Server, hardened, serving
 
 README = INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"
@@ -43,7 +40,9 @@ def test_the_operations(app: App) -> None:
         cells = (operation.summary, paths, operation.selector or "", params, codes)
         return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
-    assert sorted(rows("operation")) == sorted(map(row, operations(app.registry)))
+    for title, extension in (("operation", False), ("extension", True)):
+        declared = [each for each in operations(app.registry) if each.extension is extension]
+        assert sorted(rows(title)) == sorted(map(row, declared))
 
 
 def test_the_results() -> None:
@@ -76,33 +75,13 @@ def test_every_file_of_the_map_is_there() -> None:
 
 
 @pytest.fixture
-def server(new_database: Callable[[str], str], worker_id: str, tmp_path: Path) -> Iterator[str]:
-    """`pserve development.ini`, with an empty database; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "LIVEBACKEND_DATABASE_URL": new_database(f"readme_{worker_id}"),
-        "LIVEBACKEND_VAR_DIR": str(tmp_path),
-        "LIVEBACKEND_PASSWORDS_COST": "4",
-    }
-    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(INI), f"port={port}"]
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urlopen(address, timeout=5)
-            except HTTPError:
-                break  # it answers: there is nothing at /
-            except OSError:
-                assert process.poll() is None, "the server has ended"
-                time.sleep(0.05)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+def url(new_database: Callable[[str], str], worker_id: str) -> str:
+    """An empty database with all tables."""
+    url = new_database(f"readme_{worker_id}")
+    database = Database(url)
+    migrate(database)
+    database.close()
+    return url
 
 
 def steps() -> list[tuple[str, str]]:
@@ -116,26 +95,42 @@ def steps() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_walk(server: str, tmp_path: Path, app: App) -> None:
-    walk = steps()
-    script = "".join(f"{command}; echo; echo ---\n" for command, _ in walk)
+def walk(server: Server, **instead: str) -> None:
+    """Walks the walk; a command of `instead` stands for the one that sets its variable."""
+    commands = []
+    for command, _ in steps():
+        variable = command.partition("=")[0]
+        commands.append(f"{variable}={instead[variable]}" if variable in instead else command)
+    script = "".join(f"{command}; echo; echo ---\n" for command in commands)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, server)],
-        cwd=tmp_path,
+        ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, server.address)],
+        cwd=server.log.parent,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
     replies = [reply.strip() for reply in done.stdout.split("---\n")[:-1]]
-    for (command, promised), reply in zip(walk, replies, strict=True):
+    for (command, promised), reply in zip(steps(), replies, strict=True):
         pattern = ".*".join(map(re.escape, promised.split("…")))
         assert re.fullmatch(pattern, reply), f"{command}\n{reply}"
 
 
+def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
+    with serving(INI, tmp_path, {"database.url": url}) as server:
+        walk(server)
+
+
+def test_the_walk_in_production(url: str, tmp_path: Path) -> None:
+    with serving(PRODUCTION_INI, tmp_path, hardened(url)) as server:
+        # The code is nowhere in the reply: it went out by the gateway, which logs it.
+        walk(server, CODE=f"$(sed -n 's/.*code for .*: //p' '{server.log}' | tail -n 1)")
+
+
 def test_the_walk_goes_through_every_operation(app: App) -> None:
     commands = [command for command, _ in steps()]
-    for operation in operations(app.registry):
+    documented = [each for each in operations(app.registry) if not each.extension]
+    for operation in documented:
         required = [name for name, field in operation.params.model_fields.items()]
         selects = f"-d {operation.selector}=1" if operation.selector else required[0]
         assert any(

@@ -1,5 +1,7 @@
 """Login tokens: signed by the newest key, read by all, worth nothing once forged or expired."""
 
+from unittest.mock import ANY
+
 import pytest
 from itsdangerous import URLSafeSerializer
 
@@ -35,7 +37,7 @@ def refused(tokens: LoginTokens, token: object) -> Result | None:
 
 
 def test_a_token_says_whose_it_is(tokens: LoginTokens) -> None:
-    assert tokens.read(tokens.issue(ANN, lifetime_s=60)) == Claims(7, 3)
+    assert tokens.read(tokens.issue(ANN, lifetime_s=60)) == Claims(ANY, 7, 3, 1_000_060)
 
 
 def test_each_token_is_another(tokens: LoginTokens) -> None:
@@ -64,7 +66,7 @@ def test_the_newest_key_signs_and_the_older_still_verifies(
     tokens: LoginTokens, clock: Clock
 ) -> None:
     before = LoginTokens([OLD], clock=clock)
-    assert tokens.read(before.issue(ANN, lifetime_s=60)) == Claims(7, 3)
+    assert tokens.read(before.issue(ANN, lifetime_s=60)) == Claims(ANY, 7, 3, 1_000_060)
     assert refused(before, tokens.issue(ANN, lifetime_s=60)) is Result.TOKEN_INVALID
 
 
@@ -80,14 +82,14 @@ def test_anybody_elses_token_is_invalid(tokens: LoginTokens, clock: Clock) -> No
         [],
         None,
         "login",
-        {"typ": "ticket", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000},
-        {"typ": "login", "sub": "7", "v": 3, "iat": 1_000_000, "exp": 2_000_000},
-        {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000},
-        {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2e6},
+        {"typ": "ticket", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000},
+        {"typ": "login", "jti": "x", "sub": "7", "v": 3, "iat": 1_000_000, "exp": 2_000_000},
+        {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000},
+        {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2e6},
     ],
 )
 def test_what_we_signed_for_another_purpose_is_invalid(claims: object, tokens: LoginTokens) -> None:
-    signed = tokens._serializer.dumps(claims)
+    signed = tokens._signer.sign(claims)
     assert refused(tokens, signed) is Result.TOKEN_INVALID
 
 

@@ -10,21 +10,32 @@ import livebackend
 from livebackend.settings import Settings, SettingsError, variable
 from tests.conftest import INI
 
+KNOWN = "for-development-only-not-a-secret-0000"
+
 GIVEN = {
     "database.url": "postgresql+psycopg2:///x",
     "var.dir": "/tmp/x",
     "secrets": "s" * 32,
     "passwords.pepper": "p" * 32,
-    "codes.reply": "plain",
-    "pictures.keep": "as_sent",
-    "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
-    "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
+    "http.url": "https://live.example",
+    "streams.gateway": "tests.outside.CountedStreams",
+}
+MEANT = {
+    "secrets.known_is_meant": "true",
+    "codes.plain_is_meant": "true",
+    "gateways.embedded_is_meant": "true",
+    "coins.direct_refill_is_meant": "true",
 }
 
 
 def test_a_missing_setting_is_the_safe_one() -> None:
     settings = Settings.load(GIVEN, {})
+    assert settings.codes_reply == "ticket"
     assert settings.register_verified_phone == "required"
+    assert settings.pictures_keep == "re_encoded"
+    assert settings.passwords_common_refused is True
+    assert all(settings.limits.values())
+    assert settings.trusted_proxies == []
     assert settings.pictures_only_ours is True
     assert settings.phones_pattern == "1[0-9]{10}"
     assert settings.http_query_parameters is False
@@ -32,20 +43,39 @@ def test_a_missing_setting_is_the_safe_one() -> None:
     assert settings.database_migrate is False
 
 
+def meant(name: str) -> str:
+    return f"{name}_is_meant = true if that is meant"
+
+
 def test_all_faults_are_named_at_once() -> None:
     ini = {**GIVEN, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
-    del ini["var.dir"], ini["codes.reply"]
+    ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": KNOWN}
+    ini |= {"streams.gateway": "livebackend.gateways.streams.EmbeddedStreams"}
+    del ini["var.dir"], ini["http.url"]
     with pytest.raises(SettingsError) as caught:
         Settings.load(ini, {"LIVEBACKEND_NONSENSE": "1"})
     assert str(caught.value).splitlines() == [
         "the settings are faulty:",
         "  var.dir: is missing",
         "  secrets: must have 32 characters at least",
-        "  codes.reply: is missing",
+        f"  passwords.pepper: is known to everybody; set {meant('secrets.known')}",
+        "  http.url: is missing",
+        f"  codes.reply: gives every code away; set {meant('codes.plain')}",
+        f"  coins.refill: gives coins away; set {meant('coins.direct_refill')}",
         "  coins.per_yuan: Input should be greater than or equal to 1",
+        f"  streams.gateway: is a stand-in; set {meant('gateways.embedded')}",
         "  no.such: is unknown",
         "  LIVEBACKEND_NONSENSE: is unknown",
     ]
+
+
+def test_what_is_meant_is_no_fault() -> None:
+    ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": KNOWN}
+    ini |= {"sms.gateway": "livebackend.gateways.sms.EmbeddedSms"}
+    assert Settings.load({**GIVEN, **MEANT, **ini}, {}).codes_reply == "plain"
+    for name in MEANT:
+        with pytest.raises(SettingsError, match=name):
+            Settings.load({**GIVEN, **MEANT, **ini, name: "false"}, {})
 
 
 def test_a_fault_does_not_show_the_secret() -> None:
@@ -61,6 +91,8 @@ def test_every_setting_has_its_variable(name: str) -> None:
         "var.dir": "/tmp/y",
         "codes.reply": "plain",
         "pictures.keep": "as_sent",
+        "http.url": "https://other.example/live",
+        "http.trusted_proxies": "10.0.0.0/8 ::1",
         "register.verified_phone": "optional",
         "coins.refill": "direct",
         "phones.pattern": "[0-9]{11}",
@@ -73,9 +105,12 @@ def test_every_setting_has_its_variable(name: str) -> None:
         str(default + 1) if isinstance(default, int) else "o" * 40
     )  # fmt: skip
     field = name.replace(".", "_", 1)
-    before, after = Settings.load(GIVEN, {}), Settings.load(GIVEN, {variable(name): value})
-    same = {"codes.reply", "pictures.keep"}  # these have one value yet
-    assert (getattr(before, field) == getattr(after, field)) == (name in same)
+    if name.startswith("limits.") and name != "limits.connections":
+        value = "3 per 7 minutes"
+    # All but this one are meant.
+    given = {**GIVEN, **{each: meant for each, meant in MEANT.items() if each != name}}
+    before, after = Settings.load(given, {}), Settings.load(given, {variable(name): value})
+    assert getattr(before, field) != getattr(after, field)
     assert all(
         getattr(before, each) == getattr(after, each)
         for each in Settings.model_fields
@@ -104,6 +139,11 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
         ("database.migrate", "maybe"),
         ("coins.refill", "free"),
         ("secrets", ""),
+        ("limits.search", "often"),
+        ("http.url", "live.example"),
+        ("http.url", "https://live.example/?x"),
+        ("http.trusted_proxies", "localhost"),
+        ("pictures.unclaimed_s", "1"),
         ("secrets", f"{'a' * 32} short"),
     ],
 )

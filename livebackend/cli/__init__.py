@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from pyramid.paster import get_appsettings, setup_logging
 
+from livebackend.check import checked_settings
 from livebackend.db import open_database
 from livebackend.migrate import migrate as run_migrations
 from livebackend.settings import Settings, SettingsError
@@ -45,12 +46,12 @@ def migrate(ini: Path) -> None:
 @main.command("check-config")
 @_ini
 def check_config(ini: Path) -> None:
-    """Name every fault in the settings.
+    """Name every fault that would keep the server from starting.
 
     Example: livebackend check-config production.ini
     """
     try:
-        _load(ini)
+        checked_settings(get_appsettings(str(ini), name="main"), os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     click.echo("the settings are sound")

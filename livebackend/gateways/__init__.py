@@ -1,0 +1,34 @@
+"""The outside world: what a gateway promises, a harmless one, and the real ones."""
+
+from pkgutil import resolve_name
+from typing import Any
+
+from livebackend.gateways.sms import SmsGateway
+from livebackend.gateways.streams import StreamGateway
+from livebackend.settings import Settings, SettingsError
+
+
+def make_gateways(settings: Settings) -> tuple[SmsGateway, StreamGateway]:
+    """The gateways that the settings name. Raises SettingsError, for all that are none."""
+    found: list[Any] = []
+    faults: list[str] = []
+    for name, protocol in (("sms", SmsGateway), ("streams", StreamGateway)):
+        try:
+            found.append(_gateway(name, settings, protocol))
+        except SettingsError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise SettingsError(*faults)
+    sms, streams = found
+    return sms, streams
+
+
+def _gateway(name: str, settings: Settings, protocol: type) -> Any:
+    dotted = getattr(settings, f"{name}_gateway")
+    try:
+        gateway = resolve_name(dotted).from_settings(settings)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"{name}.gateway: {dotted} can't be used: {error}") from None
+    if not isinstance(gateway, protocol):
+        raise SettingsError(f"{name}.gateway: {dotted} is no {protocol.__name__}")
+    return gateway

@@ -25,6 +25,10 @@ class NotKept(Exception):
     """The picture could not be kept; nothing of it is left."""
 
 
+class NotAPicture(Exception):
+    """What was sent is no picture that the store takes; nothing of it is left."""
+
+
 class Kept(NamedTuple):
     """A file to serve, and the type of the picture in it; None for what is no picture."""
 
@@ -35,7 +39,10 @@ class Kept(NamedTuple):
 @runtime_checkable
 class PictureStore(Protocol):
     def keep(self, filename: str, content: BinaryIO) -> str:
-        """Keeps a picture; returns its location, up to 255 characters. Raises NotKept."""
+        """Keeps a picture; returns its location, up to 255 characters.
+
+        Raises NotAPicture, NotKept.
+        """
 
     def remove(self, location: str) -> None:
         """Removes what `keep` kept at this location."""
@@ -44,28 +51,40 @@ class PictureStore(Protocol):
         """The file behind `/pictures/<folder>/<name>`."""
 
 
-class PicturesAsSent:
-    """Keeps each file's bytes and (cleaned) name in a folder of its own: `<root>/<random>/<name>`.
+class PictureFolders:
+    """Files on disk, each in a folder of its own: `<root>/<random>/<name>`."""
 
-    The location is the absolute path.
-    """
-
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, free_bytes_min: int) -> None:
         self._root = root.absolute()
+        self._free_bytes_min = free_bytes_min
 
-    def keep(self, filename: str, content: BinaryIO) -> str:
-        folder = self._root / secrets.token_hex(16)
-        path = folder / self._clean(filename, room=_LOCATION_MAX - len(str(folder)) - 1)
+    def write(self, folder: str, name: str, content: BinaryIO) -> Path:
+        """Writes a file into a folder of that name, which is new. Raises NotKept."""
+        path = self._root / folder / name
+        # Under another name until it is whole, so that nobody is ever served half a picture. No
+        # name begins with a dot.
+        part = path.with_name(".part")
         try:
-            folder.mkdir(parents=True)
-            self._write(path, content)
+            path.parent.mkdir(parents=True)
+            self._check_room()
+            with part.open("wb") as file:
+                shutil.copyfileobj(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(path)
+            _sync(path.parent)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.remove(folder)
             raise NotKept(str(error)) from error
-        return str(path)
+        return path
 
-    def remove(self, location: str) -> None:
-        shutil.rmtree(Path(location).parent, ignore_errors=True)
+    def _check_room(self) -> None:
+        if shutil.disk_usage(self._root).free < self._free_bytes_min:
+            raise OSError("the disk is nearly full")
+
+    def remove(self, folder: str) -> None:
+        if _FOLDER.fullmatch(folder):
+            shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def find(self, folder: str, name: str) -> Kept | None:
         path = self._root / folder / name
@@ -77,15 +96,22 @@ class PicturesAsSent:
         except OSError:
             return None
 
-    def _write(self, path: Path, content: BinaryIO) -> None:
-        # Under another name until it is whole, so that nobody is ever served half a picture. A
-        # cleaned name never begins with a dot.
-        part = path.with_name(".part")
-        with part.open("wb") as file:
-            shutil.copyfileobj(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
+
+class PicturesAsSent:
+    """Keeps each file's bytes and (cleaned) name. The location is the absolute path."""
+
+    def __init__(self, root: Path, *, free_bytes_min: int) -> None:
+        self._root = root.absolute()
+        self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
+        self.find = self._folders.find
+
+    def keep(self, filename: str, content: BinaryIO) -> str:
+        folder = new_folder()
+        name = self._clean(filename, room=_LOCATION_MAX - len(str(self._root / folder)) - 1)
+        return str(self._folders.write(folder, name, content))
+
+    def remove(self, location: str) -> None:
+        self._folders.remove(Path(location).parent.name)
 
     def _clean(self, filename: str, *, room: int) -> str:
         name = _base_name(filename) or "picture"
@@ -97,6 +123,20 @@ class PicturesAsSent:
         ):
             stem = stem[:-1]
         return stem + ending
+
+
+def new_folder() -> str:
+    """A name that nobody guesses."""
+    return secrets.token_hex(16)
+
+
+def _sync(folder: Path) -> None:
+    """Makes a new name in a folder outlast a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _base_name(filename: str) -> str:

@@ -53,6 +53,7 @@ codes = Table(
 )
 Index("ix_codes_sent", codes.c.expires_at, postgresql_where=codes.c.state == "sent")
 Index("ix_codes_phone", codes.c.phone)
+Index("ix_codes_expires_at", codes.c.expires_at)
 Index("ix_codes_verified", codes.c.phone, postgresql_where=codes.c.state == "verified")
 
 

@@ -1,16 +1,25 @@
-"""Accounts: registering, logging in, and who is who."""
+"""Accounts: opening one, changing what it says, and its end."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from livebackend.db import Database
-from livebackend.models import accounts
+from livebackend.models import (
+    accounts,
+    blocks,
+    friend_requests,
+    friendships,
+    logged_out,
+    rooms,
+)
 from livebackend.results import Failure, Reason, Result
-from livebackend.services import codes, ledger, pictures
+from livebackend.services import codes, ledger
+from livebackend.services.codes import Codes, Purpose
 from livebackend.services.passwords import Passwords
+from livebackend.services.pictures import Pictures
 
 
 class Account(NamedTuple):
@@ -30,19 +39,76 @@ class Profile(NamedTuple):
     head_image: str | None
 
 
+IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
 PROFILE = (accounts.c.phone, accounts.c.nickname, accounts.c.gender, accounts.c.head_image)
 
-_IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
-_BY_ID = select(*_IDENTITY).where(accounts.c.id == bindparam("id"))
-_TO_LOG_IN = select(*_IDENTITY, accounts.c.password_hash).where(
-    accounts.c.phone == bindparam("phone")
+_BY_TOKEN = select(*IDENTITY).where(
+    accounts.c.id == bindparam("id"),
+    accounts.c.phone.is_not(None),
+    accounts.c.disabled_at.is_(None),
+    ~select(logged_out.c.token_id).where(logged_out.c.token_id == bindparam("token_id")).exists(),
 )
 _ID_OF_PHONE = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
 _ADD = insert(accounts).on_conflict_do_nothing().returning(accounts.c.id)
+_LOG_OUT = (
+    insert(logged_out)
+    .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
+    .on_conflict_do_nothing()
+)
+# Some with each new one: whoever logs out makes room for himself.
+_FORGET_EXPIRED = text(
+    """
+    DELETE FROM logged_out WHERE token_id IN (
+        SELECT token_id FROM logged_out WHERE expires_at < now()
+        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+    """
+)
+_SET_PASSWORD = (
+    update(accounts)
+    .where(accounts.c.disabled_at.is_(None))
+    .values(
+        password_hash=bindparam("new_hash"),
+        # All tokens that were given out before end with the old password.
+        token_version=accounts.c.token_version + 1,
+    )
+    .returning(*IDENTITY)
+)
+_CHANGE_PASSWORD = _SET_PASSWORD.where(
+    accounts.c.id == bindparam("account_id"), accounts.c.token_version == bindparam("version")
+)
+_RESET_PASSWORD = _SET_PASSWORD.where(accounts.c.phone == bindparam("of_phone"))
+_MINE = select(*PROFILE).where(accounts.c.id == bindparam("id")).with_for_update()
+_IS_LIVE = select(rooms.c.id).where(
+    rooms.c.account_id == bindparam("account_id"), rooms.c.state != "closed"
+)
+_me: BindParameter[int] = bindparam("account_id")
+_PART = [
+    delete(friendships).where(or_(friendships.c.account_id == _me, friendships.c.friend_id == _me)),
+    delete(friend_requests).where(
+        or_(friend_requests.c.applicant_id == _me, friend_requests.c.addressee_id == _me)
+    ),
+    delete(blocks).where(or_(blocks.c.account_id == _me, blocks.c.blocked_id == _me)),
+    update(rooms).where(rooms.c.account_id == _me).values(title=None),
+]
+_LOCK = select(accounts.c.id).where(accounts.c.id == _me).with_for_update()
+_REMOVE = (
+    update(accounts)
+    .where(accounts.c.id == _me)
+    .values(
+        phone=None,
+        password_hash="",  # no password has it
+        nickname=None,
+        gender=None,
+        head_image=None,
+        token_version=accounts.c.token_version + 1,
+        removed_at=func.now(),
+    )
+)
 
 
-def find_account(connection: Connection, account_id: int) -> Account | None:
-    row = connection.execute(_BY_ID, {"id": account_id}).one_or_none()
+def find_account(connection: Connection, account_id: int, *, token_id: str) -> Account | None:
+    """The account that a token names; None when either has ended."""
+    row = connection.execute(_BY_TOKEN, {"id": account_id, "token_id": token_id}).one_or_none()
     return Account(*row) if row else None
 
 
@@ -51,19 +117,29 @@ def find_id(connection: Connection, phone: str) -> int | None:
     return connection.execute(_ID_OF_PHONE, {"phone": phone}).scalar_one_or_none()
 
 
+def log_out(connection: Connection, *, token_id: str, expires_at: int) -> None:
+    """Ends one token before it expires by itself, at that second since 1970."""
+    connection.execute(_FORGET_EXPIRED)
+    connection.execute(_LOG_OUT, {"token_id": token_id, "expires_at": expires_at})
+
+
 class Accounts:
-    """Registers and logs in. No connection is held while a password is hashed."""
+    """Opens, changes and removes accounts. No connection is held while a password is hashed."""
 
     def __init__(
         self,
         database: Database,
         passwords: Passwords,
+        pictures: Pictures,
+        codes: Codes,
         *,
         verified_phone_required: bool,
         only_our_pictures: bool,
     ) -> None:
         self._database = database
         self._passwords = passwords
+        self._pictures = pictures
+        self._codes = codes
         self._verified_phone_required = verified_phone_required
         self._only_our_pictures = only_our_pictures
 
@@ -78,10 +154,11 @@ class Accounts:
     ) -> None:
         """Opens an account with no coins, and uses up the phone's verification.
 
-        Fails with: the refusal code, for a phone that is taken or (if required) unverified, and (if
-        it must be ours) for a picture that is none of ours or somebody's.
+        Fails with: the refusal code, for a password that is easily guessed, a phone that is taken
+        or (if required) unverified, and (if it must be ours) for a picture that is none of ours or
+        somebody's.
         """
-
+        self._passwords.refuse_common(password, phone=phone)
         # Checked twice: before the hash, to spare it, and with the write, to be sure.
         self._database.run(partial(self._check, phone=phone))
         account = {
@@ -93,20 +170,87 @@ class Accounts:
         }
         self._database.run(partial(self._add, account=account))
 
-    def log_in(self, *, phone: str, password: str) -> Account:
-        """Whose phone and password these are.
+    def change_password(self, account: Account, new: str) -> Account:
+        """Sets a new password, and ends all tokens; returns the account with its new version.
 
-        Fails with: NO_SUCH_USER, WRONG_PASSWORD; both take the same time.
+        Fails with: the refusal code, for a password that is easily guessed, or one that was changed
+        at the same moment.
         """
+        self._passwords.refuse_common(new, phone=account.phone)
+        values = {
+            "account_id": account.id,
+            "version": account.token_version,
+            "new_hash": self._passwords.hash(new),
+        }
         row = self._database.run(
-            lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
+            lambda connection: connection.execute(_CHANGE_PASSWORD, values).one_or_none()
         )
-        matches = self._passwords.match(password, row.password_hash if row else None)
         if row is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
-        if not matches:
-            raise Failure(Result.WRONG_PASSWORD, "password", Reason.WRONG)
-        return Account(row.id, row.phone, row.token_version)
+            raise Failure(None, "password", Reason.CONTRADICTS)
+        return Account(*row)
+
+    def reset_password(self, *, phone: str, code_v: str, code: str, new: str) -> Result:
+        """Sets a new password with a code that was sent for it, and ends all tokens.
+
+        Returns OK, WRONG_CODE or TOO_MANY_TRIES. Fails with: the refusal code, for a password that
+        is easily guessed.
+        """
+        self._passwords.refuse_common(new, phone=phone)
+        values = {"of_phone": phone, "new_hash": self._passwords.hash(new)}
+
+        def work(connection: Connection) -> Result:
+            verdict = self._codes.verify(
+                connection, code_v=code_v, code=code, purpose=Purpose.RESET, phone=phone
+            )
+            if verdict is Result.OK and connection.execute(_RESET_PASSWORD, values).rowcount == 0:
+                return Result.WRONG_CODE  # the account has ended since the code was sent
+            return verdict
+
+        return self._database.run(work)
+
+    def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
+        """Changes some of nickname, gender and head_image; returns the whole profile.
+
+        Fails with: the refusal code, as `register` does for a picture.
+        """
+
+        def work(connection: Connection) -> tuple[Profile, list[str]]:
+            before = connection.execute(_MINE, {"id": account.id}).one()
+            gone: list[str] = []
+            new_picture = changed.get("head_image", before.head_image)
+            if new_picture != before.head_image:
+                self._claim(connection, new_picture, account.id)
+                gone = self._pictures.disown(connection, account.id, but=new_picture)
+            if changed:
+                connection.execute(
+                    update(accounts).where(accounts.c.id == account.id).values(changed)
+                )
+            return Profile(*connection.execute(_MINE, {"id": account.id}).one()), gone
+
+        profile, gone = self._database.run(work)
+        self._pictures.remove(gone)
+        return profile
+
+    def remove(self, account: Account) -> None:
+        """Ends an account: its phone, name, friends, messages and pictures go.
+
+        What it did with coins stays in the ledger, without a name.
+        Fails with: the refusal code, for who is live.
+        """
+
+        def work(connection: Connection) -> list[str]:
+            mine = {"account_id": account.id}
+            connection.execute(_LOCK, mine)
+            if connection.execute(_IS_LIVE, mine).first():
+                raise Failure(None, "room", Reason.LIVE)
+            for statement in _PART:
+                connection.execute(statement, mine)
+            codes.forget_phone(connection, account.phone)
+            gone = self._pictures.disown(connection, account.id)
+            connection.execute(_REMOVE, mine)
+            return gone
+
+        self._pictures.remove(self._database.run(work))
 
     def _check(self, connection: Connection, *, phone: str) -> None:
         if find_id(connection, phone) is not None:
@@ -114,16 +258,18 @@ class Accounts:
         if self._verified_phone_required and not codes.is_verified(connection, phone):
             raise Failure(None, "userId", Reason.UNVERIFIED)
 
-    def _add(self, connection: Connection, *, account: dict[str, str | None]) -> None:
-        verified = codes.use_verification(connection, str(account["phone"]))
+    def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
+        verified = codes.use_verification(connection, account["phone"])
         if self._verified_phone_required and not verified:
             raise Failure(None, "userId", Reason.UNVERIFIED)
         account_id = connection.execute(_ADD, account).scalar_one_or_none()
         if account_id is None:
             raise Failure(None, "userId", Reason.TAKEN)
         ledger.open_account(connection, account_id)
-        head_image = account["head_image"]
-        if head_image:
-            ours = pictures.claim(connection, location=head_image, account_id=account_id)
-            if self._only_our_pictures and not ours:
-                raise Failure(None, "headImage", Reason.UNKNOWN)
+        if account["head_image"]:
+            self._claim(connection, account["head_image"], account_id)
+
+    def _claim(self, connection: Connection, location: str, account_id: int) -> None:
+        ours = self._pictures.claim(connection, location=location, account_id=account_id)
+        if self._only_our_pictures and not ours:
+            raise Failure(None, "headImage", Reason.UNKNOWN)

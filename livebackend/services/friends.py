@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.models import accounts, friend_requests, friendships, rooms
+from livebackend.models import accounts, blocks, friend_requests, friendships, rooms
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import PROFILE, Account, Profile, find_id
 
@@ -125,7 +125,7 @@ _MESSAGES = (
 
 _LOCK = (
     select(accounts.c.id)
-    .where(accounts.c.id.in_(bindparam("ids", expanding=True)))
+    .where(accounts.c.id.in_(bindparam("ids", expanding=True)), accounts.c.phone.is_not(None))
     .order_by(accounts.c.id)
     .with_for_update(key_share=True)
 )
@@ -144,14 +144,26 @@ def _friends_of(name: str) -> ColumnElement[int]:
     return count.scalar_subquery()
 
 
+def _is_blocked(by: str, whom: str) -> ColumnElement[bool]:
+    return exists().where(
+        blocks.c.account_id == bindparam(by), blocks.c.blocked_id == bindparam(whom)
+    )
+
+
 _STANDING = select(
     exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
     _open_request("me", "other").scalar_subquery().label("my_request"),
     _open_request("other", "me").scalar_subquery().label("their_request"),
     _friends_of("me").label("my_friends"),
     _friends_of("other").label("their_friends"),
+    _is_blocked("me", "other").label("i_blocked"),
+    _is_blocked("other", "me").label("they_blocked"),
 )
-_ASK = insert(friend_requests).values(applicant_id=bindparam("me"), addressee_id=bindparam("other"))
+_ASK = insert(friend_requests).values(
+    applicant_id=bindparam("me"),
+    addressee_id=bindparam("other"),
+    addressee_keeps=bindparam("seen"),
+)
 _ACCEPT = (
     update(friend_requests)
     .where(friend_requests.c.id == bindparam("request_id"), friend_requests.c.state == "open")
@@ -204,6 +216,33 @@ _DELETE_ADDRESSEES_COPY = (
 )
 
 
+_BLOCK = (
+    insert(blocks)
+    .values(account_id=bindparam("me"), blocked_id=bindparam("other"))
+    .on_conflict_do_nothing()
+)
+_COUNT_BLOCKED = select(func.count()).where(blocks.c.account_id == bindparam("me"))
+_UNBLOCK = delete(blocks).where(
+    blocks.c.account_id == bindparam("me"), blocks.c.blocked_id == bindparam("other")
+)
+_theirs = and_(
+    friend_requests.c.applicant_id == bindparam("other"),
+    friend_requests.c.addressee_id == bindparam("me"),
+    friend_requests.c.state == "open",
+)
+_HIDE_THEIRS = update(friend_requests).where(_theirs).values(addressee_keeps=False)
+_DECLINE_THEIRS = update(friend_requests).where(_theirs).values(state="declined")
+_WITHDRAW_MINE = (
+    update(friend_requests)
+    .where(
+        friend_requests.c.applicant_id == bindparam("me"),
+        friend_requests.c.addressee_id == bindparam("other"),
+        friend_requests.c.state == "open",
+    )
+    .values(state="declined", applicant_keeps=False, addressee_keeps=False)
+)
+
+
 class Friends:
     """What one account does with its friends, in the transaction of `connection`.
 
@@ -239,24 +278,22 @@ class Friends:
     def add(self, phone: str) -> None:
         """Asks to be friends; if the other has asked already, both are from now on.
 
-        Fails with: NO_SUCH_USER, the refusal code for oneself, ALREADY_FRIENDS, the refusal code
-        where one of both would have too many friends.
+        Whoever blocked me never sees it. Fails with: NO_SUCH_USER, the refusal code for oneself,
+        ALREADY_FRIENDS, the refusal code for somebody I blocked, and where one of both would have
+        too many friends.
         """
-        other = find_id(self._connection, phone)
-        if other is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
-        if other == self._me.id:
-            raise Failure(None, "userId", Reason.ONESELF)
-        pair = self._lock(other)
+        pair = self._lock_somebody(phone)
         standing = self._connection.execute(_STANDING, pair).one()
         if standing.are_friends:
             raise Failure(Result.ALREADY_FRIENDS, "userId", Reason.ALREADY_A_FRIEND)
+        if standing.i_blocked:
+            raise Failure(None, "userId", Reason.BLOCKED)
         if standing.my_request is not None:
             return
         if standing.my_friends >= self._friends_max:
             raise Failure(None, "token", Reason.TOO_MANY_FRIENDS)
         if standing.their_request is None:
-            self._connection.execute(_ASK, pair)
+            self._connection.execute(_ASK, {**pair, "seen": not standing.they_blocked})
         else:
             self._befriend(pair, standing, standing.their_request)
 
@@ -280,7 +317,8 @@ class Friends:
             request_id, state = request.id, request.state
         if state == "accepted" and standing.are_friends:
             return
-        if state != "open" or request_id is None:
+        # What a blocked one asks is not there for me, though its ids may be known.
+        if state != "open" or request_id is None or standing.i_blocked:
             raise Failure(None, "verifyId", Reason.NOT_OPEN)
         self._befriend(pair, standing, request_id)
 
@@ -309,9 +347,44 @@ class Friends:
         if self._connection.execute(_UNFRIEND, self._lock(other)).rowcount == 0:
             raise Failure(None, "userId", Reason.NOT_A_FRIEND)
 
+    def block(self, phone: str) -> None:
+        """Ends a friendship and both sides' open requests, and hides those to come; he is not told.
+
+        Repeated, nothing is new. Fails with: NO_SUCH_USER, the refusal code for oneself, and for
+        more blocked ones than there may be friends.
+        """
+        pair = self._lock_somebody(phone)
+        if self._connection.execute(_COUNT_BLOCKED, pair).scalar_one() >= self._friends_max:
+            raise Failure(None, "userId", Reason.TOO_MANY_BLOCKED)
+        for statement in (_BLOCK, _UNFRIEND, _HIDE_THEIRS, _WITHDRAW_MINE):
+            self._connection.execute(statement, pair)
+
+    def unblock(self, phone: str) -> None:
+        """Lets somebody's next request be seen; what was hidden stays so.
+
+        Fails with: NO_SUCH_USER, the refusal code for oneself.
+        """
+        pair = self._lock_somebody(phone)
+        if self._connection.execute(_UNBLOCK, pair).rowcount:
+            self._connection.execute(_DECLINE_THEIRS, pair)
+
+    def _lock_somebody(self, phone: str) -> dict[str, int]:
+        """Locks me and who has that phone. Fails with: NO_SUCH_USER, the refusal code for me."""
+        other = find_id(self._connection, phone)
+        if other is None:
+            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+        if other == self._me.id:
+            raise Failure(None, "userId", Reason.ONESELF)
+        return self._lock(other)
+
     def _lock(self, other: int) -> dict[str, int]:
-        """Locks both accounts; returns the pair as the statements' parameters."""
-        self._connection.execute(_LOCK, {"ids": [self._me.id, other]})
+        """Locks both accounts; returns the pair as the statements' parameters.
+
+        Fails with: the refusal code, where one was removed at this very moment.
+        """
+        ids = {self._me.id, other}
+        if len(self._connection.execute(_LOCK, {"ids": list(ids)}).all()) < len(ids):
+            raise Failure(None, "userId", Reason.UNKNOWN)
         return {"me": self._me.id, "other": other}
 
     def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:

@@ -5,13 +5,16 @@ import hmac
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from threading import BoundedSemaphore
 
 import bcrypt
 
-from livebackend.results import Unavailable
+from livebackend.results import Failure, Reason, Unavailable
 
 log = logging.getLogger(__name__)
+
+_COMMON = frozenset(files(__package__).joinpath("common_passwords.txt").read_text("utf-8").split())
 
 
 class Passwords:
@@ -20,13 +23,28 @@ class Passwords:
     `cost` is bcrypt's: one more doubles the time. `at_once` is how many may run at a time.
     """
 
-    def __init__(self, pepper: str, *, cost: int, at_once: int, wait_s: float) -> None:
+    def __init__(
+        self, pepper: str, *, cost: int, at_once: int, wait_s: float, common_refused: bool
+    ) -> None:
         self._pepper = pepper.encode()
         self._cost = cost
         self._wait_s = wait_s
+        self._common_refused = common_refused
         self._turns = BoundedSemaphore(at_once)
         # It has the form of a hash, so that checking against it takes as long; nothing matches.
         self._nobodys_hash = bcrypt.gensalt(cost).decode() + "." * 31
+
+    def refuse_common(self, password: str, *, phone: str) -> None:
+        """Refuses, if told to, what everybody tries first, and what holds the account's own phone.
+
+        Fails with: the refusal code.
+        """
+        if self._common_refused and (password.lower() in _COMMON or phone in password):
+            raise Failure(None, "password", Reason.TOO_COMMON)
+
+    def is_cheap(self, password_hash: str) -> bool:
+        """Whether a hash was made at less than today's cost."""
+        return int(password_hash.split("$")[2]) < self._cost
 
     def hash(self, password: str) -> str:
         with self._turn():

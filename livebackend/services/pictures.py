@@ -1,17 +1,22 @@
-"""Pictures: keeping one, and naming it as somebody's avatar."""
+"""Pictures: keeping one, naming it as somebody's avatar, and throwing it away."""
 
 import logging
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import BinaryIO
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
-from livebackend.gateways.pictures import Kept, NotKept, PictureStore
+from livebackend.gateways.pictures import Kept, NotAPicture, NotKept, PictureStore
 from livebackend.models import pictures
 from livebackend.results import Failure, Reason
 
 log = logging.getLogger(__name__)
+
+# With each upload, so that what nobody wants never outgrows what is sent.
+_SWEPT_AT_ONCE = 10
 
 _ADD = insert(pictures).values(location=bindparam("location"))
 _CLAIM = (
@@ -19,33 +24,63 @@ _CLAIM = (
     .where(pictures.c.location == bindparam("of_location"), pictures.c.account_id.is_(None))
     .values(account_id=bindparam("owner"))
 )
-
-
-def claim(connection: Connection, *, location: str, account_id: int) -> bool:
-    """Makes an uploaded picture an account's avatar; False if it is none that is free."""
-    claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
-    return claimed.rowcount == 1
+_DISOWN = (
+    delete(pictures)
+    .where(pictures.c.account_id == bindparam("owner"), pictures.c.location != bindparam("but"))
+    .returning(pictures.c.location)
+)
+_SWEEP = (
+    delete(pictures)
+    .where(
+        pictures.c.id.in_(
+            select(pictures.c.id)
+            .where(
+                pictures.c.account_id.is_(None),
+                pictures.c.created_at < func.now() - bindparam("age", type_=Interval),
+            )
+            .order_by(pictures.c.created_at)
+            .limit(_SWEPT_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .returning(pictures.c.location)
+)
 
 
 class Pictures:
-    """Keeps pictures of up to `bytes_max`. A file and its row are there both or neither."""
+    """Keeps pictures of up to `bytes_max`, for `unclaimed` if nobody makes them his avatar.
 
-    def __init__(self, database: Database, store: PictureStore, *, bytes_max: int) -> None:
+    A row is there before its file can be named, and goes before its file does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: PictureStore,
+        *,
+        bytes_max: int,
+        unclaimed: timedelta,
+    ) -> None:
         self._database = database
         self._store = store
         self._bytes_max = bytes_max
+        self._unclaimed = unclaimed
 
     def keep(self, filename: str, content: BinaryIO, *, size: int) -> str:
         """Keeps a picture; returns its location.
 
-        Fails with: the refusal code, for an empty file, one over `bytes_max`, or a full disk.
+        Fails with: the refusal code, for an empty file, one over `bytes_max`, one that the store
+        takes for no picture, or a disk that is full or nearly so.
         """
         if size == 0:
             raise Failure(None, "img", Reason.MISSING)
         if size > self._bytes_max:
             raise Failure(None, "img", Reason.TOO_LARGE)
+        self._sweep()
         try:
             location = self._store.keep(filename, content)
+        except NotAPicture as error:
+            raise Failure(None, "img", Reason.NOT_A_PICTURE) from error
         except NotKept as error:
             log.error("a picture was not kept: %s", error)
             raise Failure(None, "img", Reason.NOT_KEPT) from error
@@ -61,3 +96,24 @@ class Pictures:
     def find(self, folder: str, name: str) -> Kept | None:
         """The file behind a picture's URL, if there is one."""
         return self._store.find(folder, name)
+
+    def claim(self, connection: Connection, *, location: str, account_id: int) -> bool:
+        """Makes an uploaded picture an account's avatar; False if it is none that is free."""
+        claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
+        return claimed.rowcount == 1
+
+    def disown(self, connection: Connection, account_id: int, *, but: str = "") -> list[str]:
+        """Forgets an account's pictures but one; returns the others' locations, for `remove`."""
+        gone = connection.execute(_DISOWN, {"owner": account_id, "but": but})
+        return list(gone.scalars())
+
+    def remove(self, locations: Iterable[str]) -> None:
+        """Removes the files of pictures that are forgotten, once that is committed."""
+        for location in locations:
+            self._store.remove(location)
+
+    def _sweep(self) -> None:
+        def work(connection: Connection) -> list[str]:
+            return list(connection.execute(_SWEEP, {"age": self._unclaimed}).scalars())
+
+        self.remove(self._database.run(work))

@@ -66,12 +66,12 @@ class Rooms:
     """Opens and closes rooms. `random` makes publish keys, `key` the streams' names."""
 
     def __init__(
-        self, database: Database, streams: StreamGateway, *, random: Random, key: str
+        self, database: Database, streams: StreamGateway, *, random: Random, key: bytes
     ) -> None:
         self._database = database
         self._streams = streams
         self._random = random
-        self._key = key.encode()
+        self._key = key
 
     def go_live(self, account_id: int, *, title: str | None) -> str:
         """The JSON of the account's stream; who is live already gets the same, and keeps the title.

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 @exception_view_config(Failure, renderer="envelope")
 def failure(error, request):
     """An operation refused; the app reads why in the body."""
+    request.response.retry_after = error.retry_after_s
     return refused(error.result or request.operation.refusal, error.refusal)
 
 

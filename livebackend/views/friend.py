@@ -27,7 +27,13 @@ class DealMessage(LoggedIn):
 class Friend(View):
     route = "friend"
 
-    @operation("search", params=Somebody, refusal=Result.REFUSED, codes=[Result.NO_SUCH_USER])
+    @operation(
+        "search",
+        params=Somebody,
+        refusal=Result.REFUSED,
+        codes=[Result.NO_SUCH_USER],
+        limits=["search"],
+    )
     def search(self, given):
         """Find somebody by phone · 用户搜索"""
         found = self.request.friends.search(given.userId)
@@ -40,6 +46,7 @@ class Friend(View):
         params=Somebody,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER, Result.ALREADY_FRIENDS],
+        limits=["add"],
     )
     def add(self, given):
         """Ask somebody to be friends · 添加好友"""
@@ -58,4 +65,28 @@ class Friend(View):
     def unfriend(self, given):
         """End a friendship · 删除好友"""
         self.request.friends.unfriend(given.userId)
+        return ok()
+
+    @operation(
+        "block",
+        params=Somebody,
+        refusal=Result.REFUSED,
+        codes=[Result.NO_SUCH_USER],
+        extension=True,
+    )
+    def block(self, given):
+        """Part from somebody, and see no request of his any more · 拉黑"""
+        self.request.friends.block(given.userId)
+        return ok()
+
+    @operation(
+        "unblock",
+        params=Somebody,
+        refusal=Result.REFUSED,
+        codes=[Result.NO_SUCH_USER],
+        extension=True,
+    )
+    def unblock(self, given):
+        """See somebody's requests again · 取消拉黑"""
+        self.request.friends.unblock(given.userId)
         return ok()

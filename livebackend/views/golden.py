@@ -20,7 +20,13 @@ class SendGift(LoggedIn):
 class Golden(View):
     route = ("golden", "friend")
 
-    @operation("refill", params=Refill, refusal=Result.NOT_UPDATED, transaction=False)
+    @operation(
+        "refill",
+        params=Refill,
+        refusal=Result.NOT_UPDATED,
+        transaction=False,
+        limits=["refill"],
+    )
     def refill(self, given):
         """Buy coins · 充值"""
         self.request.house.golden.refill(

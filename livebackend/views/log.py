@@ -1,11 +1,12 @@
-"""/log: logging in."""
+"""/log: logging in and out, and what becomes of a password."""
 
 import re
 from typing import Annotated, Any
 
 from livebackend.operation import View, operation
-from livebackend.params import NoControl, Params, Phone, Refuses, length
-from livebackend.results import Result, ok
+from livebackend.params import LoggedIn, Params, Password, Phone, Refuses, TypedPassword
+from livebackend.results import Reason, Result, failed, ok
+from livebackend.services.accounts import log_out
 
 _DAY_S = 24 * 3600
 _DEFAULT_S = 7 * _DAY_S
@@ -14,9 +15,31 @@ _LONGEST_S = 30 * _DAY_S
 
 class LogIn(Params):
     userId: Annotated[Phone, Refuses(Result.NO_SUCH_USER)]
-    password: Annotated[str, length(1, 128), NoControl]
+    password: TypedPassword
     # Anything that is no number of seconds counts as absent.
     expire_in: Any = None
+
+
+class LogOut(LoggedIn):
+    pass
+
+
+class ChangePassword(LoggedIn):
+    oldPassword: Annotated[TypedPassword, Refuses(Result.WRONG_PASSWORD)]
+    password: Password
+    expire_in: Any = None
+
+
+class Forgot(Params):
+    userId: Phone
+
+
+class ResetPassword(Params):
+    userId: Phone
+    # As in verifying: a malformed try is a try.
+    code_v: Any = None
+    code: Any = None
+    password: Password
 
 
 class Log(View):
@@ -31,8 +54,63 @@ class Log(View):
     def log_in(self, given):
         """Log in · 登录"""
         house = self.request.house
-        account = house.accounts.log_in(phone=given.userId, password=given.password)
+        account = house.logins.log_in(
+            phone=given.userId, password=given.password, address=self.request.address
+        )
         return ok(house.login_tokens.issue(account, lifetime_s=lifetime_s(given.expire_in)))
+
+    @operation("logout", params=LogOut, refusal=Result.REFUSED, extension=True)
+    def log_out(self, given):
+        """End this login token · 退出登录"""
+        claims = self.request.claims
+        log_out(self.request.db, token_id=claims.token_id, expires_at=claims.expires_at)
+        return ok()
+
+    @operation(
+        "change",
+        params=ChangePassword,
+        refusal=Result.REFUSED,
+        codes=[Result.WRONG_PASSWORD],
+        transaction=False,
+        extension=True,
+    )
+    def change_password(self, given):
+        """Change one's password; every login token ends but the one in the reply · 修改密码"""
+        house, account = self.request.house, self.request.account
+        house.logins.confirm(account, password=given.oldPassword, address=self.request.address)
+        changed = house.accounts.change_password(account, given.password)
+        return ok(house.login_tokens.issue(changed, lifetime_s=lifetime_s(given.expire_in)))
+
+    @operation(
+        "forgot",
+        params=Forgot,
+        refusal=Result.CODE_NOT_SENT,
+        transaction=False,
+        limits=["codes_address"],
+        extension=True,
+    )
+    def forgot_password(self, given):
+        """Send a code to reset a password with · 忘记密码"""
+        return ok(self.request.house.codes.send_to_reset(given.userId))
+
+    @operation(
+        "reset",
+        params=ResetPassword,
+        refusal=Result.REFUSED,
+        codes=[Result.WRONG_CODE, Result.TOO_MANY_TRIES],
+        transaction=False,
+        limits=["reset"],
+        extension=True,
+    )
+    def reset_password(self, given):
+        """Set a new password with the code; every login token ends · 重置密码"""
+        verdict = self.request.house.accounts.reset_password(
+            phone=given.userId,
+            code_v=str(given.code_v or ""),
+            code=str(given.code or ""),
+            new=given.password,
+        )
+        return ok() if verdict is Result.OK else failed(verdict, "code", Reason.WRONG)
 
 
 def lifetime_s(expire_in: object) -> int:

@@ -3,8 +3,19 @@
 from typing import Any
 
 from livebackend.operation import View, operation
-from livebackend.params import Gender, HeadImage, Nickname, Params, Password, Phone
+from livebackend.params import (
+    Gender,
+    HeadImage,
+    LoggedIn,
+    Nickname,
+    Params,
+    Password,
+    Phone,
+    TypedPassword,
+)
 from livebackend.results import Failure, Reason, Result, failed, ok
+from livebackend.services.codes import Purpose
+from livebackend.views.cards import profile_card
 
 # Who sends one of these beside a `userId` means to register it.
 _OF_REGISTER = ("password", "gender", "nickname", "headImage")
@@ -30,6 +41,17 @@ class OpenAccount(Params):
     nickname: Nickname | None = None
 
 
+class ChangeProfile(LoggedIn):
+    # What is absent stays as it is.
+    nickname: Nickname | None = None
+    gender: Gender | None = None
+    headImage: HeadImage | None = None
+
+
+class RemoveAccount(LoggedIn):
+    password: TypedPassword
+
+
 class Register(View):
     route = "register"
 
@@ -38,6 +60,7 @@ class Register(View):
         refusal=Result.CODE_NOT_SENT,
         codes=[Result.PHONE_TAKEN],
         transaction=False,
+        limits=["codes_address"],
     )
     def send_code(self, given):
         """Send a code to a phone · 验证码发送"""
@@ -62,7 +85,10 @@ class Register(View):
     def verify_code(self, given):
         """Judge a code that was typed · 验证码校验"""
         verdict = self.request.house.codes.verify(
-            self.request.db, code_v=str(given.code_v or ""), code=str(given.code or "")
+            self.request.db,
+            code_v=str(given.code_v or ""),
+            code=str(given.code or ""),
+            purpose=Purpose.REGISTER,
         )
         # A wrong try stays counted: returning commits.
         return ok() if verdict is Result.OK else failed(verdict, "code", Reason.WRONG)
@@ -77,4 +103,37 @@ class Register(View):
             gender=given.gender,
             head_image=given.headImage,
         )
+        return ok()
+
+    @operation(
+        "profile", params=ChangeProfile, refusal=Result.REFUSED, transaction=False, extension=True
+    )
+    def change_profile(self, given):
+        """Change one's nickname, gender or picture · 修改资料"""
+        changed = {
+            "nickname": given.nickname,
+            "gender": given.gender,
+            "head_image": given.headImage,
+        }
+        profile = self.request.house.accounts.change_profile(
+            self.request.account,
+            {name: value for name, value in changed.items() if value is not None},
+        )
+        return ok(profile_card(profile))
+
+    @operation(
+        "remove",
+        params=RemoveAccount,
+        refusal=Result.REFUSED,
+        codes=[Result.WRONG_PASSWORD],
+        transaction=False,
+        extension=True,
+    )
+    def remove(self, given):
+        """End one's account, with all that is personal in it · 注销账号"""
+        house = self.request.house
+        house.logins.confirm(
+            self.request.account, password=given.password, address=self.request.address
+        )
+        house.accounts.remove(self.request.account)
         return ok()

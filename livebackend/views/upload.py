@@ -18,7 +18,7 @@ class Picture(Params):
 class UploadPicture(View):
     route = "upload"
 
-    @operation(params=Picture, refusal=Result.REFUSED, transaction=False)
+    @operation(params=Picture, refusal=Result.REFUSED, transaction=False, limits=["upload"])
     def upload(self, given):
         """Keep a picture for the avatar · 注册step1"""
         img = given.img

@@ -15,3 +15,4 @@ def upgrade() -> None:
                 CONSTRAINT ck_codes_tries CHECK (tries BETWEEN 0 AND 5)
     """)
     op.execute("CREATE INDEX ix_codes_phone ON codes (phone)")
+    op.execute("CREATE INDEX ix_codes_expires_at ON codes (expires_at)")

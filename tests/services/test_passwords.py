@@ -11,7 +11,7 @@ from livebackend.services.passwords import Passwords
 
 
 def passwords(pepper: str = "p" * 32, *, at_once: int = 1, wait_s: float = 0.05) -> Passwords:
-    return Passwords(pepper, cost=4, at_once=at_once, wait_s=wait_s)
+    return Passwords(pepper, cost=4, at_once=at_once, common_refused=True, wait_s=wait_s)
 
 
 def test_a_password_matches_its_hash_alone() -> None:

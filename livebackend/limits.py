@@ -1,0 +1,157 @@
+"""How often a thing may be done: limits that all server processes count together."""
+
+import time
+from collections.abc import Mapping
+from itertools import count
+from math import ceil
+from typing import Any
+
+from limits import RateLimitItem, parse_many
+from limits.storage import MovingWindowSupport, Storage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from livebackend.db import Database
+from livebackend.results import Failure, Reason
+
+_SWEEP_EVERY = 16
+
+# clock_timestamp(), not now(): whoever waited for the row's lock counts from when he has it.
+_ACQUIRE = text(
+    """
+    INSERT INTO limit_windows AS w (key, hits, expires_at)
+    VALUES (:key, array_fill(clock_timestamp(), ARRAY[:amount]),
+        clock_timestamp() + make_interval(secs => :expiry))
+    ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at, hits = ARRAY(
+            SELECT hit FROM unnest(w.hits) AS hit
+            WHERE hit > clock_timestamp() - make_interval(secs => :expiry)
+        ) || excluded.hits
+    WHERE :amount + (
+        SELECT count(*) FROM unnest(w.hits) AS hit
+        WHERE hit > clock_timestamp() - make_interval(secs => :expiry)
+    ) <= :most
+    RETURNING true
+    """
+)
+_WINDOW = text(
+    """
+    SELECT coalesce(extract(epoch FROM min(hit)), extract(epoch FROM now()))::float8 AS start,
+        count(hit) AS hits
+    FROM limit_windows, unnest(hits) AS hit
+    WHERE key = :key AND hit > now() - make_interval(secs => :expiry)
+    """
+)
+_EXPIRY = text("SELECT extract(epoch FROM expires_at)::float8 FROM limit_windows WHERE key = :key")
+_CLEAR = text("DELETE FROM limit_windows WHERE key = :key")
+_CLEAR_ALL = text("DELETE FROM limit_windows")
+_SWEEP = text(
+    """
+    DELETE FROM limit_windows WHERE key IN (
+        SELECT key FROM limit_windows WHERE expires_at < now()
+        ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+    """
+)
+
+
+class PostgresWindows(Storage, MovingWindowSupport):
+    """Keeps the `limits` library's moving windows in a table; other windows it does not keep.
+
+    Each call commits by itself, whatever becomes of the operation that made it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+        self._calls = count()
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        return SQLAlchemyError
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        if amount > limit:
+            return False
+        if next(self._calls) % _SWEEP_EVERY == 0:
+            # By itself: rows that two sweepers lock in different orders are no deadlock then.
+            self._run(_SWEEP)
+        window = {"key": key, "amount": amount, "expiry": expiry, "most": limit}
+        return self._run(_ACQUIRE, **window) is not None
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        found = self._run(_WINDOW, key=key, expiry=expiry)
+        return found.start, found.hits
+
+    def get(self, key: str) -> int:
+        raise NotImplementedError("it keeps moving windows only")
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        raise NotImplementedError("it keeps moving windows only")
+
+    def get_expiry(self, key: str) -> float:
+        found = self._run(_EXPIRY, key=key)
+        return float(found[0]) if found else 0.0
+
+    def check(self) -> bool:
+        return self._run(text("SELECT 1")) is not None
+
+    def clear(self, key: str) -> None:
+        self._run(_CLEAR, key=key)
+
+    def reset(self) -> int | None:
+        self._run(_CLEAR_ALL)
+        return None
+
+    def _run(self, statement: Any, **values: Any) -> Any:
+        def work(connection: Connection) -> Any:
+            result = connection.execute(statement, values)
+            return result.one_or_none() if result.returns_rows else None
+
+        return self._database.run(work)
+
+
+class Limits:
+    """The limits of the settings, by name: `"10 per minute; 100 per hour"`, or none if empty.
+
+    `database` is theirs alone.
+    """
+
+    def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
+        self._database = database
+        self._limiter = MovingWindowRateLimiter(PostgresWindows(database))
+        self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
+
+    def take(self, name: str, who: str) -> None:
+        """Counts one more for somebody.
+
+        Fails with: the refusal code, and when to try again, for who is over a limit; that call does
+        not count.
+        """
+        full = self._hit(name, who)
+        if full:
+            # Told by the database's clock; to the second, ours is the same.
+            again_at = self._limiter.get_window_stats(full, name, who).reset_time
+            wait_s = max(1, ceil(again_at - time.time()))
+            raise Failure(None, "call", Reason.TOO_OFTEN, retry_after_s=wait_s)
+
+    def allows(self, name: str, who: str) -> bool:
+        """Counts one more for somebody; False, uncounted, for who is over a limit."""
+        return self._hit(name, who) is None
+
+    def is_full(self, name: str, who: str) -> bool:
+        """Whether one more would be too many."""
+        return not all(self._limiter.test(rule, name, who) for rule in self._rules[name])
+
+    def clear(self, name: str, who: str) -> None:
+        """Counts anew from zero."""
+        for rule in self._rules[name]:
+            self._limiter.clear(rule, name, who)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _hit(self, name: str, who: str) -> RateLimitItem | None:
+        for rule in self._rules[name]:
+            if not self._limiter.hit(rule, name, who):
+                return rule
+        return None

@@ -1,0 +1,81 @@
+"""Who is who: judging a password, and slowing down whoever guesses."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+
+from livebackend.db import Database
+from livebackend.limits import Limits
+from livebackend.models import accounts
+from livebackend.results import Failure, Reason, Result
+from livebackend.services.accounts import IDENTITY, Account
+from livebackend.services.passwords import Passwords
+
+_TO_LOG_IN = select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at).where(
+    accounts.c.phone == bindparam("phone")
+)
+# Only over the hash that was judged: a password that was changed meanwhile stays changed.
+_REHASH = (
+    update(accounts)
+    .where(
+        accounts.c.id == bindparam("account_id"),
+        accounts.c.password_hash == bindparam("judged_hash"),
+    )
+    .values(password_hash=bindparam("new_hash"))
+)
+
+
+class Logins:
+    """Judges passwords. No connection is held while one is hashed.
+
+    Failures are counted for the pair of account and address, and for the address alone; so nobody
+    can lock another out. Whoever is over a limit reads what a wrong password reads.
+    """
+
+    def __init__(self, database: Database, passwords: Passwords, limits: Limits) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._limits = limits
+
+    def log_in(self, *, phone: str, password: str, address: str) -> Account:
+        """Whose phone and password these are.
+
+        Fails with: NO_SUCH_USER, WRONG_PASSWORD; both take the same time.
+        """
+        pair = f"{phone} {address}"
+        # The pair is counted before the hash, or a crowd at once would slip by; and given back
+        # with a success.
+        if self._limits.is_full("login_address", address) or not self._limits.allows(
+            "login_account", pair
+        ):
+            raise _wrong()
+        row: Any = self._database.run(
+            lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
+        )
+        matches = self._passwords.match(password, row.password_hash if row else None)
+        if row is None or not matches:
+            self._limits.allows("login_address", address)
+        if row is None:
+            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+        if not matches or row.disabled_at:
+            raise _wrong()
+        self._limits.clear("login_account", pair)
+        if self._passwords.is_cheap(row.password_hash):
+            self._rehash(row, password)
+        return Account(row.id, row.phone, row.token_version)
+
+    def confirm(self, account: Account, *, password: str, address: str) -> None:
+        """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
+        self.log_in(phone=account.phone, password=password, address=address)
+
+    def _rehash(self, row: Any, password: str) -> None:
+        values = {
+            "account_id": row.id,
+            "judged_hash": row.password_hash,
+            "new_hash": self._passwords.hash(password),
+        }
+        self._database.run(lambda connection: connection.execute(_REHASH, values).rowcount)
+
+
+def _wrong() -> Failure:
+    return Failure(Result.WRONG_PASSWORD, "password", Reason.WRONG)
