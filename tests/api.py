@@ -19,7 +19,8 @@ from livebackend.models import metadata
 from livebackend.results import Result
 
 App = Any
-PASSWORD = "abcd1234"
+# Good enough for hardened mode, too.
+PASSWORD = "harbour-42"
 
 # Secrets that went to and fro in the running test: none of them may stand in the log.
 SECRETS: set[str] = set()
@@ -106,6 +107,38 @@ class Api:
 
 
 @dataclass
+class Phone(Api):
+    """Somebody's phone in hardened mode: what it was sent is read from the gateway."""
+
+    number: str = ""
+
+    def __init__(self, app: App, number: str) -> None:
+        super().__init__(app)
+        self.number = number
+
+    @property
+    def sent(self) -> list[str]:
+        """The codes that it was sent, the newest last."""
+        messages = self.app.registry.house.sms.sent
+        return [message.code for message in messages if message.phone == self.number]
+
+    def ask(self) -> str:
+        """Asks for a code; returns the ticket."""
+        answer = self.post("/register", token=self.number)
+        assert answer.result == "0000", answer
+        return str(answer.message)
+
+    def verify(self) -> None:
+        answer = self.post("/register", code_v=self.ask(), code=self.sent[-1])
+        assert answer.result == "0000", answer
+
+    def register(self, **profile: str) -> Person:
+        """Verifies the phone, registers, and logs in."""
+        self.verify()
+        return self.person(self.number, **profile)
+
+
+@dataclass
 class Person(Api):
     """Somebody who is logged in."""
 
@@ -170,7 +203,9 @@ class World:
             ]
 
     def state(self) -> dict[str, Any]:
-        tables = {name: sorted(map(repr, self.rows(name))) for name in metadata.tables}
+        # That a call was counted is no change by the call.
+        names = metadata.tables.keys() - {"limit_windows"}
+        tables = {name: sorted(map(repr, self.rows(name))) for name in names}
         return {**tables, "files": sorted(map(str, self._var_dir.rglob("*")))}
 
     @contextmanager

@@ -17,10 +17,11 @@ from livebackend.gateways.sms import EmbeddedSms
 from livebackend.logs import LineFormatter
 from livebackend.migrate import migrate
 from livebackend.request import House
-from tests.api import SECRETS, Api, App, Person, World, check_reply
+from tests.api import SECRETS, Api, App, Person, Phone, World, check_reply
 from tests.scanner import leaks
 
 INI = Path(livebackend.__file__).parent.parent / "development.ini"
+PRODUCTION_INI = INI.with_name("production.ini")
 
 # A developer's own settings are not the tests'.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
@@ -86,15 +87,15 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
-    """Makes an application with the settings of development.ini, but for the given ones.
+    """Makes an application with the settings of an ini file, but for the given ones.
 
     `codes__reply="ticket"` stands for `codes.reply`.
     """
     houses = []
 
     @cache
-    def make(**changed: str) -> App:
-        ini = get_appsettings(str(INI))
+    def make(file: Path = INI, **changed: str) -> App:
+        ini = get_appsettings(str(file))
         ini |= {
             "database.url": database_url,
             "database.migrate": "false",
@@ -121,6 +122,31 @@ def app(new_app: Callable[..., App]) -> App:
     return new_app()
 
 
+@pytest.fixture(scope="session")
+def hardened_app(new_app: Callable[..., App]) -> App:
+    """The application as production.ini has it, but for what it takes to run here."""
+    return new_app(
+        PRODUCTION_INI,
+        secrets="a-secret-of-the-tests-that-is-long-enough",
+        passwords__pepper="a-pepper-of-the-tests-that-is-long-enough",
+        gateways__embedded_is_meant="true",
+        sms__gateway="livebackend.gateways.sms.EmbeddedSms",
+        streams__gateway="livebackend.gateways.streams.EmbeddedStreams",
+        coins__direct_refill_is_meant="true",
+        coins__refill="direct",
+    )
+
+
+@pytest.fixture
+def phone_of_ann(hardened_app: App) -> Phone:
+    return Phone(hardened_app, "13800000001")
+
+
+@pytest.fixture
+def phone_of_ben(hardened_app: App) -> Phone:
+    return Phone(hardened_app, "13800000002")
+
+
 @pytest.fixture
 def house(app: App) -> House:
     house: House = app.registry.house
@@ -145,8 +171,8 @@ def _empty(request: pytest.FixtureRequest) -> None:
     """Nothing is left of the test before."""
     if "database_url" in request.fixturenames:
         request.getfixturevalue("world").empty()
-    if "app" in request.fixturenames:
-        request.getfixturevalue("sms").sent.clear()
+    for name in {"app", "hardened_app"} & set(request.fixturenames):
+        request.getfixturevalue(name).registry.house.sms.sent.clear()
 
 
 @pytest.fixture(autouse=True)

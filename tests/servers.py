@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import INI
 from tests.scanner import leaks
-
-PRODUCTION_INI = INI.with_name("production.ini")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from livebackend.operation import Operation, operations
 from livebackend.results import Result
 from livebackend.settings import Settings
 from tests.api import App
-from tests.conftest import INI
-from tests.servers import PRODUCTION_INI, Server, hardened, serving
+from tests.conftest import INI, PRODUCTION_INI
+from tests.servers import Server, hardened, serving
 
 README = INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"
