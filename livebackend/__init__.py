@@ -2,17 +2,20 @@
 
 import os
 import random
+import secrets
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from pyramid.config import Configurator
+from pyramid.events import NewRequest
 
 from livebackend.check import checked_settings
 from livebackend.db import Database, open_database
 from livebackend.gateways import make_gateways
 from livebackend.gateways.pictures import PicturesAsSent, PictureStore
+from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
@@ -28,8 +31,10 @@ from livebackend.services.passwords import Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
+from livebackend.services.streams import STALE_S, Streams
 from livebackend.settings import Settings, SettingsError
 from livebackend.signing import derived_key
+from livebackend.sweeper import Sweeper
 from livebackend.transport import Peers
 
 
@@ -56,6 +61,8 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     config.include("livebackend.operation")
     config.include("livebackend.routes")
     config.scan("livebackend.views")
+    # With a process's first request: a thread that was there before a fork is not there after it.
+    config.add_subscriber(lambda event: house.sweeper.start(), NewRequest)
     return config.make_wsgi_app()
 
 
@@ -64,7 +71,7 @@ def build(settings: Settings, database: Database) -> House:
 
     Raises SettingsError for gateways that are none.
     """
-    sms, streams = make_gateways(settings)
+    sms, provider = make_gateways(settings)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
@@ -91,6 +98,7 @@ def build(settings: Settings, database: Database) -> House:
         random=dice,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
+    streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
     return House(
         settings=settings,
         database=database,
@@ -108,7 +116,25 @@ def build(settings: Settings, database: Database) -> House:
         logins=Logins(database, passwords, limits),
         codes=codes,
         rooms=Rooms(
-            database, streams, random=dice, key=derived_key(settings.secrets[0], "streams")
+            database,
+            provider,
+            streams,
+            random=dice,
+            key=derived_key(settings.secrets[0], "streams"),
+        ),
+        provider=provider,
+        streams=streams,
+        sweeper=Sweeper(
+            database,
+            streams,
+            holder=secrets.token_hex(16),
+            # So that whatever is stale just after a round is not older than promised at the next.
+            pause_s=settings.streams_sweep_s - STALE_S,
+        ),
+        callbacks=QiniuCallbacks(
+            settings.http_url,
+            access_key=settings.qiniu_access_key,
+            secret_key=settings.qiniu_secret_key,
         ),
         pictures=pictures,
         golden=Golden(

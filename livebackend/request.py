@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 
 from livebackend.db import Database
 from livebackend.form import Form, read_form
+from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms import SmsGateway
+from livebackend.gateways.streams import StreamGateway
 from livebackend.limits import Limits
 from livebackend.services.accounts import Account, Accounts
 from livebackend.services.codes import Codes
@@ -20,7 +22,9 @@ from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
 from livebackend.services.pictures import Pictures
 from livebackend.services.rooms import Rooms
+from livebackend.services.streams import Streams
 from livebackend.settings import Settings
+from livebackend.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from livebackend.operation import Operation
@@ -40,11 +44,16 @@ class House:
     logins: Logins
     codes: Codes
     rooms: Rooms
+    provider: StreamGateway
+    streams: Streams
+    sweeper: Sweeper
+    callbacks: QiniuCallbacks
     pictures: Pictures
     golden: Golden
 
     def close(self) -> None:
         """Gives back what is held outside this process."""
+        self.sweeper.close()
         self.limits.close()
         self.database.close()
 

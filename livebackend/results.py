@@ -51,6 +51,7 @@ class Reason(StrEnum):
     NOT_A_FILE = "is not a file"
     NOT_A_PICTURE = "is not a picture that is taken here"
     NOT_A_MESSAGE_ID = "is not a message id"
+    NOT_A_PLACE = "is not a place in this list"
     NOT_A_REQUEST_ID = "is not a request id"
     NOT_A_CODE = "is not a code"
     WEAK = "needs a letter and a digit"
@@ -88,6 +89,7 @@ class Reason(StrEnum):
     NO_SELECTOR = "selects no operation"
     TWO_SELECTORS = "selects two operations"
     QUERY_REFUSED = "may not be used"
+    NOT_OURS = "is not from whom it must be"
     # The server's side.
     UNAVAILABLE = "cannot be served now"
     BROKEN = "met an error of ours"

@@ -1,4 +1,4 @@
-"""The seven paths of the API, and where pictures are served."""
+"""The seven paths of the API, where pictures are served, and what others call."""
 
 from dataclasses import replace
 
@@ -11,6 +11,8 @@ from livebackend.results import NotACall, Reason
 from livebackend.settings import Settings
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
+# What one's own media server asks before it lets anybody publish or watch.
+HOOK = "/nginx/hook"
 
 
 class Call:
@@ -37,10 +39,14 @@ def bounds(settings: Settings) -> dict[str, Bounds]:
         query_allowed=settings.http_query_parameters,
     )
     upload = replace(form, body_bytes_max=settings.http_upload_bytes_max)
-    return dict.fromkeys(PATHS, form) | {"upload": upload}
+    # Signed, or with a secret: by whom, only the view can tell.
+    called = replace(form, query_allowed=True)
+    return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": called, "nginx": called}
 
 
 def includeme(config: Configurator) -> None:
     for name in PATHS:
         config.add_route(name, f"/{name}", factory=Call)
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
+    config.add_route("pili", "/pili/callback")
+    config.add_route("nginx", HOOK)

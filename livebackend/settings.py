@@ -22,6 +22,8 @@ ENVIRONMENT = "LIVEBACKEND_"
 _SECRET_LENGTH_MIN = 32
 # What every secret in a file that everybody can read begins with.
 _KNOWN = "for-development-only"
+# A room is opening for half of it, at most.
+_SWEEP_S_MIN = 10
 # Settings of Pyramid's own may stand in the same section.
 _FOREIGN = ("pyramid.",)
 
@@ -67,9 +69,19 @@ def _direct_if_meant(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _shared_secret(value: str, info: ValidationInfo) -> str:
+    return _secret(value, info) if value else value
+
+
 def _gateway(value: str, info: ValidationInfo) -> str:
     if value.rpartition(".")[2].startswith("Embedded"):
         _only_if_meant("gateways_embedded_is_meant", info, "is a stand-in")
+    return value
+
+
+def _sweep(value: int) -> int:
+    if value and value < _SWEEP_S_MIN:
+        raise ValueError(f"must be 0, or {_SWEEP_S_MIN} at least")
     return value
 
 
@@ -102,6 +114,8 @@ def _dotted(name: str) -> str:
 Secret = Annotated[str, AfterValidator(_secret)]
 Limit = Annotated[str, AfterValidator(_limit)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
+# A name, and perhaps a port; it stands in URLs as it is.
+Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$")]
 
 
 class Settings(BaseModel):
@@ -220,6 +234,33 @@ class Settings(BaseModel):
     streams_hub: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,50}$")] = Field(
         "livebackend", description="the name that streams are grouped under"
     )
+    streams_url: str = Field("https://pili.qiniuapi.com", description="where Qiniu takes calls")
+    streams_publish_security: Literal["none", "static", "expiry", "expiry_sk", "dynamic"] = Field(
+        "static", description="how the hub knows a publisher: see Streams"
+    )
+    streams_publish_url_s: int = Field(
+        3600, ge=60, le=86_400, description="how long a signed publish URL is good for a start"
+    )
+    streams_publish_host: Host = Field("", description="where broadcasters publish, by RTMP")
+    streams_rtmp_host: Host = Field("", description="where streams are watched by RTMP")
+    streams_hls_host: Host = Field("", description="where streams are watched by HLS")
+    streams_hdl_host: Host = Field("", description="where streams are watched as FLV over HTTP")
+    streams_snapshot_host: Host = Field("", description="where pictures of streams are")
+    streams_playback_host: Host = Field("", description="where past streams are watched")
+    streams_control_url: str = Field(
+        "http://127.0.0.1:8081", description="where one's own media server takes orders"
+    )
+    streams_hook_secret: Annotated[
+        str, Field(pattern="^[A-Za-z0-9_-]*$"), AfterValidator(_shared_secret)
+    ] = Field("", repr=False, description="what one's own media server proves itself with")
+    streams_absent_s: int = Field(
+        60, ge=5, le=3600, description="how long a room is open without a stream"
+    )
+    streams_sweep_s: Annotated[int, AfterValidator(_sweep)] = Field(
+        10,
+        le=3600,
+        description="how soon a vanished broadcaster is noticed; 0: by `livebackend sweep` alone",
+    )
 
     @classmethod
     def load(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> Self:
@@ -241,6 +282,12 @@ class Settings(BaseModel):
             if key.startswith(ENVIRONMENT):
                 given[names.get(key, key)] = value
         return given
+
+    def require(self, *names: str) -> None:
+        """Raises ValueError, which names those of the settings that are empty."""
+        missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
+        if missing:
+            raise ValueError(f"it needs {', '.join(missing)}")
 
     @property
     def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:

@@ -12,6 +12,7 @@ from pyramid.tweens import EXCVIEW
 from livebackend.logs import request_id
 from livebackend.request import Request
 from livebackend.results import NotACall, Reason
+from livebackend.routes import HOOK
 
 Handler = Callable[[Request], Any]
 
@@ -53,6 +54,11 @@ class Peers:
         """Whether the request came through a proxy of ours."""
         return self._is_trusted(_address(request.remote_addr or ""))
 
+    def is_here(self, request: Request) -> bool:
+        """Whether the request was made on this machine, and came through nobody's proxy."""
+        address = _address(request.remote_addr or "")
+        return bool(address and address.is_loopback) and "X-Forwarded-For" not in request.headers
+
     def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
 
@@ -92,7 +98,9 @@ def https_only(handler: Handler, registry: Any) -> Handler:
     """A tween that refuses what a proxy of ours got, or may have got, without encryption."""
 
     def tween(request: Request) -> Any:
-        if registry.peers.is_proxied(request) and not _came_by_https(request):
+        # A media server on the proxy's own machine calls us directly.
+        is_hook = request.environ["PATH_INFO"] == HOOK and registry.peers.is_here(request)
+        if registry.peers.is_proxied(request) and not _came_by_https(request) and not is_hook:
             raise NotACall(400, "scheme", Reason.NOT_HTTPS)
         return handler(request)
 

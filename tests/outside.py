@@ -32,3 +32,4 @@ class CountedStreams(EmbeddedStreams):
         self.disabled.append(key)
         if self.fails:
             raise StreamFailed("the hub is gone")
+        super().disable(key)

@@ -9,8 +9,11 @@ from click.testing import CliRunner, Result
 from livebackend.cli import main
 from livebackend.db import Database
 from livebackend.migrate import check_migrated
+from tests.api import Person, World
 from tests.conftest import INI
+from tests.fake_server import closed_port
 
+HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
 PRODUCTION = INI.with_name("production.ini")
 
 
@@ -34,6 +37,48 @@ class TestMigrate:
         assert done.stderr.startswith("Error: the settings are faulty:\n  codes.ttl_s: ")
 
 
+class TestSweep:
+    def sweep(self, url: str, **environment: str) -> Result:
+        return run("sweep", INI, LIVEBACKEND_DATABASE_URL=url, **environment)
+
+    def test_it_closes_what_a_crash_left_behind(
+        self, ann: Person, database: Database, database_url: str, world: World
+    ) -> None:
+        ann.live()
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
+            )
+        done = self.sweep(database_url)
+        assert done.stdout == "0 rooms looked at, 1 closed, 1 streams disabled\n", done.stderr
+        assert done.exit_code == 0
+        assert world.rows("rooms")[0]["close_reason"] == "abandoned"
+        assert self.sweep(database_url).stdout.startswith("0 rooms looked at, 0 closed, 0")
+
+    def test_a_provider_that_fails_is_told(
+        self, ann: Person, database_url: str, world: World
+    ) -> None:
+        ann.live()
+        before = world.rows("rooms")
+        done = self.sweep(
+            database_url,
+            LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
+            LIVEBACKEND_STREAMS_URL=f"http://127.0.0.1:{closed_port()}",
+            LIVEBACKEND_QINIU_ACCESS_KEY="ak",
+            LIVEBACKEND_QINIU_SECRET_KEY="sk",
+        )
+        assert done.exit_code == 1
+        assert "the provider failed" in done.stderr
+        assert world.rows("rooms") == before
+
+    def test_tables_that_are_behind_are_told(
+        self, new_database: Callable[[str], str], worker_id: str
+    ) -> None:
+        done = self.sweep(new_database(f"sweep_{worker_id}"))
+        assert done.exit_code == 1
+        assert "run `livebackend migrate`" in done.stderr
+
+
 class TestCheckConfig:
     def test_sound_settings(self) -> None:
         done = run("check-config", INI)
@@ -44,6 +89,20 @@ class TestCheckConfig:
         assert done.exit_code == 1
         for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
             assert f"  {name}: is missing\n" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("gateway", "needs"),
+        [
+            ("PiliV1", "qiniu.access_key, qiniu.secret_key"),
+            ("PiliV2", f"qiniu.access_key, qiniu.secret_key, {HOSTS}"),
+            ("SelfHosted", f"{HOSTS}, streams.hook_secret"),
+        ],
+    )
+    def test_what_a_gateway_needs_is_named(self, gateway: str, needs: str) -> None:
+        name = f"livebackend.gateways.streams.{gateway}"
+        done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
+        assert done.exit_code == 1
+        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in done.stderr
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         assert run("check-config", tmp_path / "no.ini").exit_code == 2

@@ -25,15 +25,16 @@ ALLOWED = {
     "limits": {"db", "results"},
     "services": {"models", "results", "gateways", "db", "limits", "signing"},
     "ledger_writer": {"db", "results", "services"},
+    "sweeper": {"db", "services"},
     "params": {"form", "results"},
     "request": {
-        *("db", "form", "gateways", "limits", "services", "settings"),
+        *("db", "form", "gateways", "limits", "services", "settings", "sweeper"),
         # For their types alone.
         *("operation", "security"),
     },
     "check": {"db", "gateways", "migrate", "settings"},
     "security": {"results", "services", "signing"},
-    "transport": {"logs", "request", "results"},
+    "transport": {"logs", "request", "results", "routes"},
     "operation": {"params", "request", "results", "security"},
     "routes": {"form", "operation", "request", "results", "settings"},
     "views": {"form", "operation", "params", "results", "services"},

@@ -89,7 +89,7 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
 def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
     app = new_app(streams__gateway="tests.outside.CountedStreams")
     house: House = app.registry.house
-    streams = house.rooms._streams
+    streams = house.provider
     assert isinstance(streams, CountedStreams)
     before = len(streams.created)
     caller = Person(app, ann.always, ann.phone)

@@ -40,6 +40,8 @@ def test_a_missing_setting_is_the_safe_one() -> None:
     assert settings.phones_pattern == "1[0-9]{10}"
     assert settings.http_query_parameters is False
     assert settings.coins_refill == "disabled"
+    assert settings.streams_hook_secret == ""
+    assert (settings.streams_absent_s, settings.streams_sweep_s) == (60, 10)
     assert settings.database_migrate is False
 
 
@@ -97,6 +99,7 @@ def test_every_setting_has_its_variable(name: str) -> None:
         "coins.refill": "direct",
         "phones.pattern": "[0-9]{11}",
         "streams.hub": "other",
+        "streams.publish_security": "expiry_sk",
         "passwords.wait_s": "3",
     }
     default = Settings.names()[name].default
@@ -134,6 +137,15 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
         ("phones.pattern", "["),
         ("streams.hub", "a b"),
         ("streams.hub", ""),
+        ("streams.publish_security", "magic"),
+        ("streams.hls_host", "http://hls.example"),
+        ("streams.rtmp_host", "a b"),
+        ("streams.hook_secret", "short"),
+        ("streams.hook_secret", f"{'a' * 32}?x=y"),
+        ("streams.hook_secret", KNOWN),
+        ("streams.absent_s", "4"),
+        ("streams.sweep_s", "9"),
+        ("streams.sweep_s", "-1"),
         ("passwords.cost", "3"),
         ("passwords.cost", "x"),
         ("database.migrate", "maybe"),

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 from pyramid.paster import get_appsettings, setup_logging
 
+from livebackend import build
 from livebackend.check import checked_settings
 from livebackend.db import open_database
+from livebackend.migrate import check_migrated
 from livebackend.migrate import migrate as run_migrations
 from livebackend.settings import Settings, SettingsError
 
@@ -41,6 +43,34 @@ def migrate(ini: Path) -> None:
     finally:
         database.close()
     click.echo("the database is up to date")
+
+
+@main.command()
+@_ini
+def sweep(ini: Path) -> None:
+    """Close the rooms of those who vanished, once; see the setting streams.sweep_s.
+
+    Example: livebackend sweep production.ini
+    """
+    setup_logging(str(ini))
+    try:
+        settings = _load(ini)
+        house = build(settings, open_database(settings))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        check_migrated(house.database)
+        swept = house.streams.sweep()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        house.close()
+    click.echo(
+        f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
+        f" {swept.disabled} streams disabled"
+    )
+    if swept.failed:
+        raise click.ClickException("the provider failed; what is left is the next round's")
 
 
 @main.command("check-config")

@@ -31,10 +31,7 @@ class QiniuSms:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Raises ValueError for a setting that is missing."""
-        needed = ("sms.template", "qiniu.access_key", "qiniu.secret_key")
-        missing = [name for name in needed if not getattr(settings, name.replace(".", "_"))]
-        if missing:
-            raise ValueError(f"it needs {', '.join(missing)}")
+        settings.require("sms.template", "qiniu.access_key", "qiniu.secret_key")
         qiniu = Qiniu(
             settings.sms_url,
             access_key=settings.qiniu_access_key,

@@ -3,6 +3,7 @@
 from livebackend.models.accounts import accounts, logged_out
 from livebackend.models.codes import code_tries, codes
 from livebackend.models.friends import blocks, friend_requests, friendships
+from livebackend.models.leases import leases
 from livebackend.models.ledger import (
     closings,
     coin_accounts,
@@ -28,6 +29,7 @@ __all__ = [
     "friend_requests",
     "friendships",
     "gifts",
+    "leases",
     "limit_windows",
     "logged_out",
     "metadata",

@@ -11,10 +11,12 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    SmallInteger,
     String,
     Table,
     TypedColumns,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -38,10 +40,27 @@ class _Rooms(TypedColumns):
     started_at: Column[datetime] = Column(
         DateTime(timezone=True), nullable=False, server_default=func.now()
     )
+    # When the stream was last known to be well: on air, or just made.
+    seen_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+    # Since when the provider, whenever it answered, has seen no publisher. None: it sees one.
+    absent_since: Column[datetime | None] = Column(DateTime(timezone=True))
+    # When the provider was last asked about this room alone.
+    looked_at: Column[datetime | None] = Column(DateTime(timezone=True))
+    # What the provider calls whoever publishes, and since when it does.
+    publisher: Column[str | None] = Column(String(64))
+    published_at: Column[datetime | None] = Column(DateTime(timezone=True))
     closed_at: Column[datetime | None] = Column(DateTime(timezone=True))
+    # left, failed, abandoned or vanished.
     close_reason: Column[str | None] = Column(String(20))
     # When the provider confirmed that the stream takes no publisher any more.
     disabled_at: Column[datetime | None] = Column(DateTime(timezone=True))
+    # How often it did not confirm that, and when to ask it again.
+    disable_tries = Column(SmallInteger, nullable=False, server_default=text("0"))
+    disable_after: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
 
 
 rooms = Table(
@@ -54,6 +73,7 @@ rooms = Table(
     ),
     CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
     CheckConstraint("(closed_at IS NULL) = (close_reason IS NULL)", name="close_reason"),
+    CheckConstraint("(publisher IS NULL) = (published_at IS NULL)", name="published_at"),
 )
 # One room a user: this index is the claim that twenty callers compete for.
 Index(
@@ -61,4 +81,17 @@ Index(
     rooms.c.account_id,
     unique=True,
     postgresql_where=rooms.c.state != "closed",
+)
+# All that are live, newest first.
+Index(
+    "ix_rooms_open",
+    rooms.c.started_at,
+    rooms.c.id,
+    postgresql_where=rooms.c.state == "open",
+)
+# Streams that are still to be disabled.
+Index(
+    "ix_rooms_to_disable",
+    rooms.c.disable_after,
+    postgresql_where=(rooms.c.state == "closed") & rooms.c.disabled_at.is_(None),
 )

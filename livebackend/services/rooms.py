@@ -5,70 +5,111 @@ import logging
 import time
 from datetime import timedelta
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from livebackend.db import Database
-from livebackend.gateways.streams import StreamFailed, StreamGateway
-from livebackend.models import rooms
-from livebackend.results import Failure, Reason
+from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
+from livebackend.models import accounts, rooms
+from livebackend.results import Failure, Reason, Result
+from livebackend.services.streams import CLOSE, CLOSE_STALE, Room, Streams
 
 log = logging.getLogger(__name__)
 
 # Whoever finds the room being opened by another call looks again this often, for 3 s in all.
 _LOOKS, _LOOK_AFTER_S = 60, 0.05
-# A call to the provider ends within 4 s: what is opening for longer was left behind by a crash.
-_STALE_AFTER = timedelta(seconds=10)
+# A stream that was seen so lately is not asked for again, when its broadcaster goes live again.
+_STILL_KNOWN = timedelta(seconds=10)
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-_NOT_CLOSED = select(rooms.c.state, rooms.c.stream).where(
-    rooms.c.account_id == bindparam("account_id"), rooms.c.state != "closed"
+# An account that is being removed is waited for, and then is none any more.
+_ACCOUNT = (
+    select(accounts.c.id)
+    .where(accounts.c.id == bindparam("account_id"), accounts.c.phone.is_not(None))
+    .with_for_update(read=True, key_share=True)
+)
+_known_at = func.greatest(rooms.c.seen_at, func.coalesce(rooms.c.looked_at, rooms.c.seen_at))
+_NOT_CLOSED = select(
+    rooms.c.id,
+    rooms.c.state,
+    rooms.c.stream,
+    (_known_at < func.now() - _STILL_KNOWN).label("in_doubt"),
+).where(rooms.c.account_id == bindparam("account_id"), rooms.c.state != "closed")
+_HAS_FAILED = select(rooms.c.id).where(
+    rooms.c.id == bindparam("room_id"), rooms.c.close_reason == "failed"
 )
 _CLAIM = insert(rooms).on_conflict_do_nothing().returning(rooms.c.id)
-_CLOSE = (
+_of_account = rooms.c.account_id == bindparam("of_account")
+_this, _is_open = rooms.c.id == bindparam("room_id"), rooms.c.state == "open"
+_CLOSE_STALE = CLOSE_STALE.where(_of_account)
+_CLOSE_OPENING = CLOSE.where(_this, rooms.c.state == "opening")
+_CLOSE_OPEN = CLOSE.where(_of_account, _is_open)
+_MADE = (
     update(rooms)
-    .values(state="closed", closed_at=func.now(), close_reason=bindparam("reason"))
-    .returning(rooms.c.id, rooms.c.stream_key)
-)
-_CLOSE_STALE = _CLOSE.where(
-    rooms.c.account_id == bindparam("of_account"),
-    rooms.c.state == "opening",
-    rooms.c.started_at < func.now() - _STALE_AFTER,
-)
-_CLOSE_OPENING = _CLOSE.where(rooms.c.id == bindparam("room_id"), rooms.c.state == "opening")
-_CLOSE_OPEN = _CLOSE.where(rooms.c.account_id == bindparam("of_account"), rooms.c.state == "open")
-_OPEN = (
-    update(rooms)
-    .where(rooms.c.id == bindparam("room_id"), rooms.c.state == "opening")
     .values(
-        state="open",
         stream=bindparam("document"),
         play_urls=bindparam("urls", type_=JSONB),
-        started_at=func.now(),
+        seen_at=func.now(),
+        # Nobody publishes yet.
+        absent_since=func.now(),
     )
     .returning(rooms.c.id)
 )
-_DISABLED = update(rooms).where(rooms.c.id == bindparam("room_id")).values(disabled_at=func.now())
+_OPEN = _MADE.where(_this, rooms.c.state == "opening").values(state="open", started_at=func.now())
+_MADE_AGAIN = _MADE.where(_this, _is_open)
+_ASK_ABOUT = (
+    update(rooms)
+    .where(_this, _is_open, _known_at < func.now() - _STILL_KNOWN)
+    .values(looked_at=func.now())
+    .returning(rooms.c.id, rooms.c.stream_key, rooms.c.publish_key)
+)
+_MINE = select(rooms.c.stream_key, rooms.c.stream, rooms.c.absent_since).where(
+    _of_account, _is_open
+)
 
 
 class _Claim(NamedTuple):
-    """A room that this call alone may open."""
+    """A room that this call alone may open, or make the stream of again."""
 
     room_id: int
     key: str
     publish_key: str
 
 
+class _Found(NamedTuple):
+    """A room that is there already; without a stream while another call is opening it."""
+
+    room_id: int
+    stream: str | None
+    # It was not seen for so long that its provider may have forgotten it.
+    in_doubt: bool
+
+
+class Beat(NamedTuple):
+    """What a broadcaster's app hears of its room."""
+
+    on_air: bool
+    # For him alone: it bears the publish key, or what stands for it.
+    publish_url: str
+
+
 class Rooms:
     """Opens and closes rooms. `random` makes publish keys, `key` the streams' names."""
 
     def __init__(
-        self, database: Database, streams: StreamGateway, *, random: Random, key: bytes
+        self,
+        database: Database,
+        gateway: StreamGateway,
+        streams: Streams,
+        *,
+        random: Random,
+        key: bytes,
     ) -> None:
         self._database = database
+        self._gateway = gateway
         self._streams = streams
         self._random = random
         self._key = key
@@ -76,90 +117,137 @@ class Rooms:
     def go_live(self, account_id: int, *, title: str | None) -> str:
         """The JSON of the account's stream; who is live already gets the same, and keeps the title.
 
-        However many call at once, the provider is asked for one stream.
+        However many call at once, the provider is asked for one stream. One that the provider has
+        forgotten meanwhile is made again.
         Fails with: the refusal code, when the provider fails.
         """
+        waited_for = 0
         for _ in range(_LOOKS):
-            found = self._database.run(
-                lambda connection: self._claim(connection, account_id, title)
-            )
+            found = self._claim(account_id, title=title, waited_for=waited_for)
             if isinstance(found, _Claim):
                 return self._open(found)
-            if found is not None:
-                return found
+            if found and found.stream:
+                return self._made_sure(found) if found.in_doubt else found.stream
+            waited_for = found.room_id if found else waited_for
             time.sleep(_LOOK_AFTER_S)
-        raise Failure(None, "stream", Reason.OUTSIDE_FAILED)
+        raise _outside_failed()
 
     def leave(self, account_id: int) -> None:
         """Closes the account's room for everyone, then disables its stream.
 
         Fails with: the refusal code, for who is not live. A provider that fails is no refusal: the
-        row says that the stream is still to be disabled.
+        sweeper tries again.
         """
-        closed = self._database.run(
-            lambda connection: connection.execute(
-                _CLOSE_OPEN, {"of_account": account_id, "reason": "left"}
-            ).one_or_none()
-        )
+        closed = self._close(_CLOSE_OPEN, of_account=account_id, reason="left")
         if closed is None:
-            raise Failure(None, "room", Reason.NOT_LIVE)
-        self._disable(closed.id, closed.stream_key)
+            raise _not_live()
+        self._streams.disable(closed)
+
+    def heartbeat(self, account_id: int) -> Beat:
+        """Whether the account's stream is on air, and where to publish it from now on.
+
+        Fails with: the refusal code, for who is not live, or no longer.
+        """
+        self._streams.look_at(self._mine(account_id).stream_key)
+        room = self._mine(account_id)
+        url = self._gateway.publish_url(orjson.loads(room.stream))
+        return Beat(on_air=room.absent_since is None, publish_url=url)
 
     def _claim(
-        self, connection: Connection, account_id: int, title: str | None
-    ) -> _Claim | str | None:
-        """A claim; or the open room's stream; or None while another call is opening it."""
-        connection.execute(_CLOSE_STALE, {"of_account": account_id, "reason": "abandoned"})
-        room = connection.execute(_NOT_CLOSED, {"account_id": account_id}).one_or_none()
-        if room is not None:
-            return room.stream if room.state == "open" else None
+        self, account_id: int, *, title: str | None, waited_for: int
+    ) -> _Claim | _Found | None:
+        """A claim; or the room that is there; or None when another call was faster just now."""
+
+        def work(connection: Connection) -> _Claim | _Found | None:
+            of_account = {"account_id": account_id}
+            connection.execute(_CLOSE_STALE, {"of_account": account_id, "reason": "abandoned"})
+            room = connection.execute(_NOT_CLOSED, of_account).one_or_none()
+            if room is not None:
+                return _Found(room.id, room.stream if room.state == "open" else None, room.in_doubt)
+            if waited_for and connection.execute(_HAS_FAILED, {"room_id": waited_for}).first():
+                raise _outside_failed()
+            if connection.execute(_ACCOUNT, of_account).first() is None:
+                raise Failure(Result.TOKEN_INVALID, "token", Reason.WRONG)
+            return self._insert(connection, {**of_account, "title": title})
+
+        return self._database.run(work)
+
+    def _insert(self, connection: Connection, room: dict[str, Any]) -> _Claim | None:
         room_id = connection.execute(_NEXT_ID).scalar_one()
         claim = _Claim(room_id, self._stream_key(room_id), f"{self._random.getrandbits(64):016x}")
-        claimed = connection.execute(
-            _CLAIM,
-            {
-                "id": room_id,
-                "account_id": account_id,
-                "title": title,
-                "stream_key": claim.key,
-                "publish_key": claim.publish_key,
-            },
-        ).one_or_none()
-        return claim if claimed else None
+        keys = {"id": room_id, "stream_key": claim.key, "publish_key": claim.publish_key}
+        return claim if connection.execute(_CLAIM, {**room, **keys}).first() else None
 
     def _open(self, claim: _Claim) -> str:
         try:
-            stream = self._streams.create(claim.key, claim.publish_key)
+            stream = self._gateway.create(claim.key, claim.publish_key)
         except StreamFailed as error:
             log.error("stream %s was not created: %s", claim.key, error)
-            self._database.run(
-                lambda connection: connection.execute(
-                    _CLOSE_OPENING, {"room_id": claim.room_id, "reason": "failed"}
-                ).one_or_none()
-            )
-            raise Failure(None, "stream", Reason.OUTSIDE_FAILED) from error
-        document = orjson.dumps(stream.document).decode()
-        opened = self._database.run(
+            # It may have been made all the same: the sweeper disables it.
+            self._close(_CLOSE_OPENING, room_id=claim.room_id, reason="failed")
+            raise _outside_failed() from error
+        return self._kept(_OPEN, claim, stream)
+
+    def _made_sure(self, found: _Found) -> str:
+        """The stream of an open room; it is made again if its provider has forgotten it."""
+        room = self._database.run(
             lambda connection: connection.execute(
-                _OPEN,
-                {"room_id": claim.room_id, "document": document, "urls": stream.play_urls},
+                _ASK_ABOUT, {"room_id": found.room_id}
             ).one_or_none()
         )
-        if opened is None:  # it took so long that another call gave the room up
-            self._disable(claim.room_id, claim.key)
-            raise Failure(None, "stream", Reason.OUTSIDE_FAILED)
+        known = found.stream or ""
+        if room is None:
+            return known  # another call asks, at this moment
+        claim = _Claim(*room)
+        try:
+            if self._gateway.knows(claim.key):
+                return known
+        except StreamFailed as error:
+            log.warning("whether %s is still there is not known: %s", claim.key, error)
+            return known
+        try:
+            stream = self._gateway.create(claim.key, claim.publish_key)
+        except StreamExists:
+            return known
+        except StreamFailed as error:
+            log.error("stream %s was not created again: %s", claim.key, error)
+            raise _outside_failed() from error
+        return self._kept(_MADE_AGAIN, claim, stream)
+
+    def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
+        """Writes a stream down that has been made; its JSON."""
+        document = orjson.dumps(stream.document).decode()
+        values = {"room_id": claim.room_id, "document": document, "urls": stream.play_urls}
+        kept = self._database.run(
+            lambda connection: connection.execute(statement, values).one_or_none()
+        )
+        if kept is None:  # it took so long that the room was closed meanwhile
+            self._streams.disable(Room(claim.room_id, claim.key))
+            raise _outside_failed()
         return document
 
-    def _disable(self, room_id: int, stream_key: str) -> None:
-        try:
-            self._streams.disable(stream_key)
-        except StreamFailed as error:
-            log.error("stream %s is still to be disabled: %s", stream_key, error)
-            return
-        self._database.run(
-            lambda connection: connection.execute(_DISABLED, {"room_id": room_id}).rowcount
+    def _close(self, statement: Any, **values: Any) -> Room | None:
+        row = self._database.run(
+            lambda connection: connection.execute(statement, values).one_or_none()
         )
+        return Room(row.id, row.stream_key) if row else None
+
+    def _mine(self, account_id: int) -> Any:
+        row = self._database.run(
+            lambda connection: connection.execute(_MINE, {"of_account": account_id}).one_or_none()
+        )
+        if row is None:
+            raise _not_live()
+        return row
 
     def _stream_key(self, room_id: int) -> str:
         # The same for the same room, and nobody guesses another's: it stands in the play URLs.
         return hmac.digest(self._key, f"stream {room_id}".encode(), "sha256").hex()[:24]
+
+
+def _not_live() -> Failure:
+    return Failure(None, "room", Reason.NOT_LIVE)
+
+
+def _outside_failed() -> Failure:
+    return Failure(None, "stream", Reason.OUTSIDE_FAILED)

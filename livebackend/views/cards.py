@@ -1,9 +1,10 @@
-"""Rows as the app reads them: a profile, a friend, a message."""
+"""Rows as the app reads them: a profile, a friend, a message, a room."""
 
 from typing import Any
 
 from livebackend.services.accounts import Profile
 from livebackend.services.friends import Friend, Message
+from livebackend.services.live_rooms import LiveRoom
 
 
 def profile_card(profile: Profile) -> dict[str, Any]:
@@ -32,4 +33,13 @@ def message_card(message: Message) -> dict[str, Any]:
         **profile_card(message.other),
         "flag": 2 * message.i_applied + message.accepted,
         "time": f"{message.sent_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+
+
+def room_card(room: LiveRoom) -> dict[str, Any]:
+    return {
+        **profile_card(room.profile),
+        "title": room.title,
+        "playUrl": room.play_urls,
+        "time": f"{room.place.started_at:%Y-%m-%dT%H:%M:%S.%fZ}",
     }

@@ -20,6 +20,9 @@ from livebackend.results import (
 
 log = logging.getLogger(__name__)
 
+# What a path takes, if that is not POST alone.
+_METHODS = {"picture": ("GET", "HEAD"), "nginx": ("GET", "POST")}
+
 
 @exception_view_config(Failure, renderer="envelope")
 def failure(error, request):
@@ -33,8 +36,7 @@ def not_a_call(error, request):
     """The request is no call of this API."""
     request.response.status_int = error.status
     if error.status == 405:
-        is_picture = request.matched_route.name == "picture"
-        request.response.allow = ("GET", "HEAD") if is_picture else ("POST",)
+        request.response.allow = _METHODS.get(request.matched_route.name, ("POST",))
     return refused(Result.NOT_A_CALL, error.refusal)
 
 

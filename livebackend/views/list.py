@@ -1,9 +1,18 @@
-"""/list: one's friends and one's messages."""
+"""/list: one's friends, one's messages, and all who are live."""
+
+from typing import Annotated
 
 from livebackend.operation import View, operation
-from livebackend.params import LoggedIn
-from livebackend.results import Result, ok
-from livebackend.views.cards import friend_card, message_card
+from livebackend.params import LoggedIn, pattern
+from livebackend.results import Reason, Result, ok
+from livebackend.services.live_rooms import Place, live_rooms
+from livebackend.views.cards import friend_card, message_card, room_card
+
+_PAGE = 50
+
+
+class LiveList(LoggedIn):
+    after: Annotated[str, pattern("[0-9]{1,16},[0-9]{1,18}", Reason.NOT_A_PLACE)] | None = None
 
 
 class List(View):
@@ -19,3 +28,11 @@ class List(View):
     def messagelist(self, given):
         """List one's messages, the newest first · 消息列表"""
         return ok([message_card(message) for message in self.request.friends.messages()])
+
+    @operation("livelist", params=LiveList, refusal=Result.REFUSED, extension=True)
+    def livelist(self, given):
+        """List all who are live, the latest first, 50 a page · 直播列表"""
+        after = Place.parse(given.after) if given.after else None
+        page = live_rooms(self.request.db, after=after, most=_PAGE)
+        more = str(page[-1].place) if len(page) == _PAGE else None
+        return ok({"rooms": [room_card(room) for room in page], "next": more})

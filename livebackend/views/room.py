@@ -1,4 +1,4 @@
-"""/room: going live and leaving."""
+"""/room: going live, staying so, and leaving."""
 
 from livebackend.operation import View, operation
 from livebackend.params import LoggedIn, Title
@@ -22,3 +22,15 @@ class Room(View):
         """Close one's room · 主播离开"""
         self.request.house.rooms.leave(self.request.account.id)
         return ok()
+
+    @operation(
+        "heartbeat",
+        params=LoggedIn,
+        refusal=Result.BAD_REQUEST,
+        transaction=False,
+        extension=True,
+    )
+    def heartbeat(self, given):
+        """Tell whether one's stream is on air, and where to publish it · 直播心跳"""
+        beat = self.request.house.rooms.heartbeat(self.request.account.id)
+        return ok({"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url})

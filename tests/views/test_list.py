@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -155,7 +156,89 @@ class TestMessageList:
         assert times == sorted(times, reverse=True)
 
 
-@pytest.mark.parametrize("listed", ["friendlist", "messagelist"])
+class TestLiveList:
+    def live_list(self, person: Person, **params: str) -> Any:
+        answer = person.post("/list", livelist="1", **params)
+        assert answer.result == "0000", answer
+        return answer.message
+
+    def test_nobody_is_live(self, ann: Person) -> None:
+        assert self.live_list(ann) == {"rooms": [], "next": None}
+
+    def test_who_is_live_is_there_for_strangers_too(self, ann: Person, ben: Person) -> None:
+        ben.live(title="hello")
+        (room,) = self.live_list(ann)["rooms"]
+        assert room.pop("playUrl").keys() == {"rtmp", "hls", "hdl"}
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", room.pop("time"))
+        assert room == {
+            "userId": ben.phone,
+            "nickname": "Ben",
+            "gender": None,
+            "headImage": None,
+            "title": "hello",
+        }
+        ben.post("/room", leave="1")
+        assert self.live_list(ann)["rooms"] == []
+
+    def test_a_room_being_opened_is_not_there(self, ann: Person, ben: Person, house: House) -> None:
+        ben.live()
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
+        assert self.live_list(ann)["rooms"] == []
+
+    def crowd(self, house: House, *, size: int) -> None:
+        """So many are live; some of them started at the same moment."""
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "WITH made AS (INSERT INTO accounts (phone, password_hash)"
+                f" SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, {size}) AS n"
+                " RETURNING id, phone)"
+                " INSERT INTO rooms (account_id, state, stream_key, publish_key, stream, play_urls,"
+                " started_at) SELECT id, 'open', phone, 'p', '{}', '{}',"
+                " timestamptz '2026-01-01' + (substr(phone, 2)::int / 7) * interval '1 s' FROM made"
+            )
+
+    def test_pages_are_whole_and_none_is_twice(self, ann: Person, house: House) -> None:
+        self.crowd(house, size=120)
+        pages: list[Any] = []
+        after: dict[str, str] = {}
+        while not pages or after["after"]:
+            page = self.live_list(ann, **after)
+            pages.append(page["rooms"])
+            after = {"after": page["next"]}
+        assert [len(page) for page in pages] == [50, 50, 20]
+        rooms = [room for page in pages for room in page]
+        assert len({room["userId"] for room in rooms}) == 120
+        assert [room["time"] for room in rooms] == sorted(
+            (room["time"] for room in rooms), reverse=True
+        )
+
+    def test_a_page_stays_where_it_was_while_rooms_come_and_go(
+        self, ann: Person, ben: Person, house: House
+    ) -> None:
+        self.crowd(house, size=60)
+        first = self.live_list(ann)
+        expected = self.live_list(ann, after=first["next"])["rooms"]
+        ben.live()
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
+                f" WHERE stream_key = '{first['rooms'][-1]['userId']}'"
+            )
+        assert self.live_list(ann, after=first["next"])["rooms"] == expected
+        assert len(expected) == 10
+
+    @pytest.mark.parametrize("after", ["x", "1", "1,", ",1", "1,1,1", "-1,1", "9" * 17 + ",1"])
+    def test_a_place_that_is_none_is_refused(self, after: str, ann: Person) -> None:
+        answer = ann.post("/list", livelist="1", after=after)
+        assert (answer.result, answer.refusal) == ("0006", "after is not a place in this list")
+
+    def test_the_last_places_that_can_be_written(self, ann: Person) -> None:
+        assert self.live_list(ann, after="9" * 16 + "," + "9" * 18)["rooms"] == []
+        assert self.live_list(ann, after="0,0")["rooms"] == []
+
+
+@pytest.mark.parametrize("listed", ["friendlist", "messagelist", "livelist"])
 def test_a_list_changes_nothing(listed: str, ann: Person, ben: Person, world: object) -> None:
     ann.befriend(ben)
     with world.unchanged():  # type: ignore[attr-defined]

@@ -1,12 +1,16 @@
 """Going live and leaving."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from livebackend.models import metadata
+from livebackend.operation import operations
 from livebackend.request import House
-from tests.api import Answer, Api, App, Person, World
+from livebackend.results import Failure, Result
+from tests.api import Answer, Api, App, Person, World, at_once
 from tests.outside import CountedStreams
 
 # Every key of the document's example, with its type.
@@ -40,7 +44,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def streams(house: House) -> Iterator[CountedStreams]:
-    gateway = house.rooms._streams
+    gateway = house.provider
     assert isinstance(gateway, CountedStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
@@ -137,17 +141,32 @@ class TestLive:
         assert ann.live().result == "0009"
         assert sum(waits) == pytest.approx(3)
 
-    def test_only_the_broadcaster_sees_the_publish_key(
-        self, ann: Person, ben: Person, api: Api
+    def test_a_waiter_gives_up_with_the_call_that_it_waits_for(
+        self, ann: Person, streams: CountedStreams, monkeypatch: pytest.MonkeyPatch, world: World
     ) -> None:
-        ann.befriend(ben)
-        key = json.loads(ann.live().message)["publishKey"]
-        for path, form in [
-            ("/list", {"friendlist": "1"}),
-            ("/list", {"messagelist": "1"}),
-            ("/friend", {"search": "1", "userId": ann.phone}),
-        ]:
-            assert key not in json.dumps(ben.post(path, **form).body)
+        refused, create = threading.Event(), CountedStreams.create
+
+        def late(self: CountedStreams, key: str, publish_key: str) -> object:
+            refused.wait(1)
+            return create(self, key, publish_key)
+
+        monkeypatch.setattr(CountedStreams, "create", late)
+        streams.fails = True
+        answers = at_once(*[ann.live] * 5)
+        assert {answer.result for answer in answers} == {"0009"}
+        assert len(world.rows("rooms")) == len(streams.created) == 1
+
+    def test_a_room_of_an_account_that_is_removed_meanwhile_is_not_opened(
+        self, ann: Person, house: House, world: World
+    ) -> None:
+        token = house.login_tokens.read(ann.token)
+        with house.database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
+            )
+        with world.unchanged(), pytest.raises(Failure) as caught:
+            house.rooms.go_live(token.account_id, title=None)
+        assert caught.value.result is Result.TOKEN_INVALID
 
 
 class TestLeave:
@@ -186,3 +205,59 @@ class TestLeave:
         assert leave(ann).result == "0000"
         (room,) = world.rows("rooms")
         assert (room["state"], room["disabled_at"]) == ("closed", None)
+
+
+class TestSecrecy:
+    """The publish key is for the broadcaster alone."""
+
+    def test_no_other_reply_holds_it(
+        self, ann: Person, ben: Person, api: Api, app: App, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ann.befriend(ben)
+        secrets = {json.loads(ann.live(title="hello").message)["publishKey"]}
+        secrets.add(json.loads(ann.live().message)["publishKey"])
+        (key,) = secrets
+        selectors = [
+            (route, each.selector)
+            for each in operations(app.registry)
+            for route in each.routes
+            if each.selector
+        ]
+        everything = {"userId": ann.phone, "object": ann.phone, "value": "1", "description": "x"}
+        everything |= {"money": "10", "behaviour": "accept", "password": "harbour-42"}
+        everything |= {"verifyId": f"{ann.phone},1", "objectId": f"{ben.phone},1", "nickname": "B"}
+        heard = []
+        for somebody in (ben, api):
+            for route, selector in selectors:
+                if selector in ("remove", "logout", "change"):
+                    continue  # they end what the others need
+                answer = somebody.post(f"/{route}", **{selector: "1"}, **everything)
+                heard.append(json.dumps([answer.body, answer.headers]))
+        # Ben himself went live among all that; his own key is none of Ann's.
+        assert any('"publishKey\\' in each for each in heard)
+        assert [each for each in heard if key in each] == []
+        # What is hers, is hers alone; and her lists and searches hold no key either.
+        for path, form in [
+            ("/list", {"friendlist": "1"}),
+            ("/list", {"livelist": "1"}),
+            ("/list", {"messagelist": "1"}),
+            ("/friend", {"search": "1", "userId": ann.phone}),
+            ("/register", {"profile": "1", "nickname": "A"}),
+            ("/room", {"leave": "1"}),
+        ]:
+            answer = ann.post(path, **form)
+            assert answer.result == "0000"
+            assert key not in json.dumps([answer.body, answer.headers])
+        assert key not in caplog.text
+        assert "publishKey" not in caplog.text
+
+    def test_it_stands_in_one_table_only(self, ann: Person, world: World) -> None:
+        key = json.loads(ann.live().message)["publishKey"]
+        holders = {
+            (name, column)
+            for name in metadata.tables
+            for row in world.rows(name)
+            for column, value in row.items()
+            if key in str(value)
+        }
+        assert holders == {("rooms", "publish_key"), ("rooms", "stream")}

@@ -1,6 +1,7 @@
 """Streams, and where they are watched."""
 
-from livebackend.gateways.streams import EmbeddedStreams, StreamGateway, play_urls
+from livebackend.gateways.streams import EmbeddedStreams, StreamGateway
+from livebackend.gateways.streams.documents import play_urls
 
 
 def streams(now: float = 1_483_669_725.799) -> EmbeddedStreams:

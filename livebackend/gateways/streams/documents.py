@@ -1,0 +1,105 @@
+"""A stream's JSON as the API document prints it, and where it is watched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Self
+
+from livebackend.settings import Settings
+
+ZONE = "z1"
+_CHINA = timezone(timedelta(hours=8))
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """A hub's domains, each with a port if need be; an empty one where there is none."""
+
+    publish: str
+    rtmp: str
+    hls: str
+    hdl: str = ""
+    snapshot: str = ""
+    playback: str = ""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            publish=settings.streams_publish_host,
+            rtmp=settings.streams_rtmp_host,
+            hls=settings.streams_hls_host,
+            hdl=settings.streams_hdl_host,
+            snapshot=settings.streams_snapshot_host,
+            playback=settings.streams_playback_host,
+        )
+
+    def document(self) -> dict[str, dict[str, str]]:
+        return {
+            "publish": {"rtmp": self.publish},
+            "live": {
+                "rtmp": self.rtmp,
+                "hls": self.hls,
+                "http": self.hls,
+                "hdl": self.hdl,
+                "snapshot": self.snapshot,
+            },
+            "play": {"rtmp": self.rtmp, "http": self.hls},
+            "playback": {"hls": self.playback, "http": self.playback},
+        }
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a stream was made and last changed, and when its provider forgets it."""
+
+    created: datetime
+    updated: datetime
+    expire: datetime
+
+    @classmethod
+    def made_at(cls, moment: float, *, lifetime: timedelta) -> Self:
+        """Those of a stream that is made at this second since 1970."""
+        created = datetime.fromtimestamp(moment, UTC)
+        return cls(created, created, created + lifetime)
+
+
+def new_document(
+    *, hub: str, key: str, publish_key: str, security: str, hosts: Hosts, times: Times
+) -> dict[str, Any]:
+    """The JSON of a stream that has just been made."""
+    return {
+        "id": stream_id(hub, key),
+        "hub": hub,
+        "title": key,
+        "publishKey": publish_key,
+        "publishSecurity": security,
+        "nonce": 0,
+        "disabled": False,
+        "disabledTill": 0,
+        "nropEnable": None,
+        "createdAt": times.created.astimezone(_CHINA).isoformat(timespec="milliseconds"),
+        "updatedAt": times.updated.astimezone(_CHINA).isoformat(timespec="milliseconds"),
+        "expireAt": times.expire.astimezone(_CHINA).isoformat(timespec="microseconds"),
+        "hosts": hosts.document(),
+    }
+
+
+def stream_id(hub: str, key: str) -> str:
+    return f"{ZONE}.{hub}.{key}"
+
+
+def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
+    """Where a stream is watched, by protocol; None for a protocol that has no host.
+
+    Source: Pili API v1, the stream's `hosts`; the app derives the same URLs from them.
+    """
+    live, path = document["hosts"]["live"], f"/{document['hub']}/{document['title']}"
+
+    def url(scheme: str, host: str, ending: str) -> str | None:
+        return f"{scheme}://{live[host]}{path}{ending}" if live.get(host) else None
+
+    return {
+        "rtmp": url("rtmp", "rtmp", ""),
+        "hls": url("http", "hls", ".m3u8"),
+        "hdl": url("http", "hdl", ".flv"),
+    }

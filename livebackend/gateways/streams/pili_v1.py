@@ -1,0 +1,146 @@
+"""Streams of Qiniu's Pili, version 1: its replies are the JSON that the API document prints."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, ValidationError
+
+from livebackend.gateways.qiniu import Qiniu, QiniuAuth
+from livebackend.gateways.streams.documents import play_urls, stream_id
+from livebackend.gateways.streams.pili import Pili, escaped, items
+from livebackend.gateways.streams.protocol import NoSuchStream, Stream, StreamFailed
+from livebackend.gateways.streams.publishing import KINDS, Publishing
+from livebackend.settings import Settings
+
+_Text = Annotated[str, Field(max_length=255)]
+_Security = Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]
+
+
+class _Publish(BaseModel):
+    rtmp: Annotated[_Text, Field(min_length=1)]
+
+
+class _Live(BaseModel):
+    rtmp: _Text = ""
+    hls: _Text = ""
+    http: _Text = ""
+    hdl: _Text = ""
+    snapshot: _Text = ""
+
+
+class _Play(BaseModel):
+    rtmp: _Text = ""
+    http: _Text = ""
+
+
+class _Playback(BaseModel):
+    hls: _Text = ""
+    http: _Text = ""
+
+
+class _Hosts(BaseModel):
+    """Those that a hub has; the older ones lack some."""
+
+    publish: _Publish
+    live: _Live = _Live()
+    play: _Play = _Play()
+    playback: _Playback = _Playback()
+
+
+class _Reply(BaseModel):
+    """A stream's JSON. What is none of these keys is left out; what older replies lack has a value.
+
+    Source: Pili API v1, the stream object.
+    """
+
+    id: _Text
+    hub: _Text
+    title: _Text
+    publishKey: _Text  # noqa: N815  # Pili's name, as those that follow
+    publishSecurity: _Security  # noqa: N815
+    nonce: int = 0
+    disabled: bool = False
+    disabledTill: int = 0  # noqa: N815
+    nropEnable: bool | None = None  # noqa: N815
+    createdAt: _Text  # noqa: N815
+    updatedAt: _Text  # noqa: N815
+    expireAt: _Text = ""  # noqa: N815
+    hosts: _Hosts
+
+
+class PiliV1:
+    """Qiniu's Pili, version 1. The stream's own JSON says how and where it is published."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Raises ValueError for a setting that is missing."""
+        settings.require("qiniu.access_key", "qiniu.secret_key")
+        keys = {
+            "access_key": settings.qiniu_access_key,
+            "secret_key": settings.qiniu_secret_key,
+        }
+        publishing = Publishing(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        return cls(
+            Pili(Qiniu(settings.streams_url, **keys), "/v1"),
+            hub=settings.streams_hub,
+            security=settings.streams_publish_security,
+            publishing=publishing,
+        )
+
+    def __init__(self, pili: Pili, *, hub: str, security: str, publishing: Publishing) -> None:
+        self._pili = pili
+        self._hub = hub
+        # Two can be asked for; a hub's own setting may make another of it.
+        self._security = security if security == "dynamic" else "static"
+        self._publishing = publishing
+
+    def create(self, key: str, publish_key: str) -> Stream:
+        wanted = {
+            "hub": self._hub,
+            "title": key,
+            "publishKey": publish_key,
+            "publishSecurity": self._security,
+        }
+        document = self._document(key, self._pili.call("POST", "/streams", wanted))
+        return Stream(document, play_urls(document))
+
+    def knows(self, key: str) -> bool:
+        try:
+            self._document(key, self._pili.call("GET", self._path(key)))
+        except NoSuchStream:
+            return False
+        return True
+
+    def disable(self, key: str) -> None:
+        try:
+            answer = self._pili.call("POST", self._path(key), {"disabled": True})
+        except NoSuchStream:
+            return
+        if not self._document(key, answer)["disabled"]:
+            raise StreamFailed(f"{key} is still not disabled")
+
+    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        names = {stream_id(self._hub, key): key for key in keys}
+        answer = self._pili.call("POST", "/statuses", {"streamIds": list(names)})
+        live = [each for each in items(answer) if each.get("status") == "connected"]
+        return {names[each["streamId"]]: None for each in live if each.get("streamId") in names}
+
+    def publish_url(self, document: Mapping[str, Any]) -> str:
+        return self._publishing.url(document)
+
+    def _path(self, key: str) -> str:
+        return f"/streams/{escaped(stream_id(self._hub, key))}"
+
+    def _document(self, key: str, answer: Any) -> dict[str, Any]:
+        try:
+            document = _Reply.model_validate(answer, strict=True).model_dump()
+        except ValidationError as error:
+            # Not its own words: they quote the answer, publish key and all.
+            raise StreamFailed(f"the answer is no stream: {error.error_count()} faults") from None
+        if (document["hub"], document["title"]) != (self._hub, key):
+            raise StreamFailed("the answer is another stream")
+        live, play = document["hosts"]["live"], document["hosts"]["play"]
+        live["hls"] = live["http"] = live["hls"] or live["http"]
+        play["rtmp"], play["http"] = play["rtmp"] or live["rtmp"], play["http"] or live["http"]
+        return document

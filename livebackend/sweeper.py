@@ -1,0 +1,77 @@
+"""The sweeper's thread: rounds over all rooms, in one server process at a time."""
+
+import logging
+import threading
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from livebackend.db import Database
+from livebackend.services.leases import Lease
+from livebackend.services.streams import Streams
+
+log = logging.getLogger(__name__)
+
+# The process ends in any case; this is for its lease to be given back.
+_CLOSE_S = 6
+
+
+class Sweeper:
+    """Sweeps every `pause_s` while it holds the lease; not at all if that is zero or less.
+
+    Its thread starts at a process's first use of it, because threads do not survive a fork.
+    """
+
+    def __init__(
+        self, database: Database, streams: Streams, *, holder: str, pause_s: float
+    ) -> None:
+        self._database = database
+        self._streams = streams
+        self._pause_s = pause_s
+        # Another process takes over as soon as this one has missed a round.
+        self._lease = Lease("sweeper", holder, ttl_s=pause_s)
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs."""
+        if self._pause_s <= 0 or (self._thread and self._thread.is_alive()):
+            return
+        with self._lock:
+            if self._over.is_set() or (self._thread and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread, and leaves the rounds to another process."""
+        with self._lock:
+            self._over.set()
+        if self._thread:
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._over.wait(wait_s):
+            wait_s = self._round()
+        try:
+            self._database.run(self._lease.give_back)
+        except SQLAlchemyError as error:
+            log.warning("the sweeper's lease ends by itself: %s", type(error).__name__)
+
+    def _may_go_on(self) -> bool:
+        return not self._over.is_set() and not self._database.run(self._lease.take)
+
+    def _round(self) -> float:
+        """Sweeps, if it is this process's turn; returns how long to wait for the next one."""
+        start = time.monotonic()
+        try:
+            others_s = self._database.run(self._lease.take)
+            if others_s:
+                return min(others_s, self._pause_s)
+            self._streams.sweep(self._may_go_on)
+        except SQLAlchemyError as error:
+            log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
+        # However long it took, others have their turn at the database.
+        return max(0.5, self._pause_s - (time.monotonic() - start))

@@ -1,0 +1,181 @@
+"""A server of the outside world on loopback, which can misbehave in every way that we know of."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+HUNDRED_MB = 100 * 1024 * 1024
+# None lasts longer than this, so that no thread outlives its test by much.
+_PATIENCE_S = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: str = "200 OK"
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class FakeServer:
+    """Answers with what `answer` says, unless `fault` names another way."""
+
+    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+        self.answer = answer
+        self.fault = ""
+        self.asked: list[Asked] = []
+        self.over = threading.Event()
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_any(self) -> None:
+                size = int(self.headers.get("Content-Length") or 0)
+                asked = Asked(
+                    self.command, self.path, dict(self.headers.items()), self.rfile.read(size)
+                )
+                fake.asked.append(asked)
+                with suppress(OSError):  # whoever asked has gone
+                    fake.reply(self.connection, asked)
+                self.close_connection = True
+
+            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *given: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+
+            def handle_error(self, *given: object) -> None:
+                pass  # a connection that was cut
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def reply(self, connection: socket.socket, asked: Asked) -> None:
+        ways: dict[str, Callable[[], object]] = {
+            "read timeout": lambda: self.over.wait(_PATIENCE_S),
+            "1 byte/s": lambda: self._drip(connection, self._right(asked)),
+            "1 byte/s in the body": lambda: self._drip_body(connection, self._right(asked)),
+            "truncated": lambda: connection.sendall(self._right(asked)[:-10]),
+            "cut off": lambda: None,
+            "100 MB": lambda: self._flood(connection),
+            "500 after a second": lambda: self.over.wait(1) or self._say(connection, "500"),
+            "": lambda: connection.sendall(self._right(asked)),
+        }
+        way = ways.get(self.fault)
+        if way:
+            way()
+        else:
+            self._say(connection, self.fault)
+
+    def _right(self, asked: Asked) -> bytes:
+        return written(self.answer(asked))
+
+    def _say(self, connection: socket.socket, fault: str) -> bool:
+        connection.sendall(written(FAULTS[fault]))
+        return True
+
+    def _drip_body(self, connection: socket.socket, reply: bytes) -> None:
+        head, end, body = reply.partition(b"\r\n\r\n")
+        connection.sendall(head + end)
+        self._drip(connection, body)
+
+    def _drip(self, connection: socket.socket, reply: bytes) -> None:
+        end = time.monotonic() + _PATIENCE_S
+        for byte in reply:
+            connection.sendall(bytes([byte]))
+            if self.over.wait(1) or time.monotonic() > end:
+                return
+
+    def _flood(self, connection: socket.socket) -> None:
+        connection.sendall(
+            f"HTTP/1.1 200 OK\r\nContent-Length: {HUNDRED_MB}\r\n"
+            "Content-Type: application/json\r\n\r\n".encode()
+        )
+        block = b" " * (1 << 20)
+        for _ in range(HUNDRED_MB // len(block)):
+            connection.sendall(block)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=10)
+
+
+# What any server may say instead of an answer.
+FAULTS = {
+    "401": Reply("401 Unauthorized", b'{"error":"bad token"}'),
+    "429": Reply("429 Too Many Requests", b'{"error":"too often"}', headers={"Retry-After": "9"}),
+    "500": Reply("500 Internal Server Error", b'{"error":"oops"}'),
+    "503": Reply("503 Service Unavailable", b"<html>busy</html>", "text/html"),
+    "302": Reply("302 Found", b"", headers={"Location": "http://127.0.0.1:1/elsewhere"}),
+    "HTML": Reply("200 OK", b"<!DOCTYPE html><html>Welcome to the hotel</html>", "text/html"),
+    "{}": Reply("200 OK", b"{}"),
+    "a list": Reply("200 OK", b"[]"),
+    "null": Reply("200 OK", b"null"),
+    "deep": Reply("200 OK", b"[" * 100_000),
+}
+# Those, and what happens on the wire. "refused" has nobody listening.
+WAYS_TO_FAIL = [
+    *FAULTS,
+    *("refused", "read timeout", "1 byte/s", "1 byte/s in the body"),
+    *("truncated", "cut off", "100 MB"),
+]
+
+
+def written(reply: Reply) -> bytes:
+    # An explicit status line: the standard library knows no 612.
+    lines = [
+        f"HTTP/1.1 {reply.status}",
+        f"Content-Length: {len(reply.body)}",
+        f"Content-Type: {reply.content_type}",
+        "X-Reqid: fake-1",
+        *(f"{name}: {value}" for name, value in reply.headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + reply.body
+
+
+@contextmanager
+def running(server: FakeServer) -> Iterator[FakeServer]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def closed_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,193 @@
+"""Qiniu's signature, by known answers: those of its SDKs, and some computed with them."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from livebackend.gateways.qiniu import QiniuAuth, signature
+
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+NAME = b'{"name": "test"}'
+TITLE = "586f00dd5e77b017852a1a7e"
+ENCODED = "NTg2ZjAwZGQ1ZTc3YjAxNzg1MmExYTdl"
+PILI, SMS = "pili.qiniuapi.com", "sms.qiniuapi.com"
+MESSAGE = b'{"template_id":"1234567890","mobile":"13800138000","parameters":{"code":"1234"}}'
+AAA = {"X-Qiniu-Bbb": "BBB", "x-qiniu-aaa": "DDD", "X-Qiniu-": "", "X-Other": "1"}
+
+
+def signed(
+    auth: QiniuAuth, method: str, target: str, host: str, body: bytes, **headers: str
+) -> str:
+    return auth.authorization(method, target, host=host, headers=headers, body=body)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "host", "content_type", "own", "body", "expected"),
+    [
+        ("GET", "", "", JSON, {}, NAME, "K1DI0goT05yhGizDFE5FiPJxAj4="),
+        ("POST", "", "", JSON, {}, NAME, "0ujEjW_vLRZxebsveBgqa3JyQ-w="),
+        ("GET", "", "", FORM, {}, NAME, "0i1vKClRDWFyNkcTFzwcE7PzX74="),
+        ("GET", "", "upload.qiniup.com", FORM, {}, NAME, "GShw5NitGmd5TLoo38nDkGUofRw="),
+        ("GET", "", "upload.qiniup.com", JSON, AAA, NAME, "DhNA1UCaBqSHCsQjMOLRfVn63GQ="),
+        (
+            *("GET", "", "upload.qiniup.com", FORM, AAA, b"name=test&language=go"),
+            "KUAhrYh32P9bv0COD8ugZjDCmII=",
+        ),
+        (
+            *("GET", "/mkfile/sdf.jpg?s=er3&df", "upload.qiniup.com", FORM, AAA),
+            *(b"name=test&language=go", "PUFPWsEUIpk_dzUvvxTTmwhp3p4="),
+        ),
+    ],
+)
+def test_the_vectors_of_the_sdks(
+    method: str,
+    target: str,
+    host: str,
+    content_type: str,
+    own: dict[str, str],
+    body: bytes,
+    expected: str,
+) -> None:
+    headers = {"Content-Type": content_type, **own}
+    assert signed(QiniuAuth("ak", "sk"), method, target, host, body, **headers) == (
+        f"Qiniu ak:{expected}"
+    )
+
+
+CALLS = [
+    (
+        *("POST", "/v1/streams", JSON),
+        b'{"hub":"mrpyq","title":"586f00dd5e77b017852a1a7e","publishSecurity":"static"}',
+        "_WjM8QkwHqWU5a1rGByP4Iwp-zc=",
+    ),
+    ("GET", f"/v1/streams/z1.mrpyq.{TITLE}", "", b"", "6GBhyyatEToIaF5VjMiB5fjAC4g="),
+    ("GET", f"/v1/streams/z1.mrpyq.{TITLE}/status", "", b"", "c3UmeSnA0yEHLoIPeD97FiGXQT4="),
+    (
+        *("GET", "/v1/streams?hub=mrpyq&status=connected&limit=10", "", b""),
+        "-c-AeSBKcU6ir9g-wnJtPDCYszE=",
+    ),
+    (
+        *("POST", f"/v1/streams/z1.mrpyq.{TITLE}", JSON, b'{"disabled":true}'),
+        "wkycP6JXzo3tyR4iTI304fwZNfg=",
+    ),
+    (
+        *("POST", f"/v1/streams/z1.mrpyq.{TITLE}/available", JSON),
+        *(b'{"available":"disabled","disabledTill":1700000000}', "NIDyxf5TZf-ALODuxf7Hl7QRwJY="),
+    ),
+    ("DELETE", f"/v1/streams/z1.mrpyq.{TITLE}", "", b"", "z89ZXfviyaPOcnEV-eFs7fJG1cI="),
+    (
+        *("POST", "/v2/hubs/mrpyq/streams", JSON, b'{"key":"586f00dd5e77b017852a1a7e"}'),
+        "hFxfNlniR2xZ206mNJQP7SnetMQ=",
+    ),
+    (
+        *("GET", f"/v2/hubs/mrpyq/streams/{ENCODED}/live", FORM, b""),
+        "SeNOYvhy7wk6O460bfb0tMkD8Us=",
+    ),
+    (
+        *("POST", f"/v2/hubs/mrpyq/streams/{ENCODED}/disabled", JSON, b'{"disabledTill":-1}'),
+        "dqaFzEDL3tejOMzwq9vhD2ud_iU=",
+    ),
+    (
+        *("POST", "/v2/hubs/mrpyq/livestreams", JSON, b'{"items":["586f00dd5e77b017852a1a7e"]}'),
+        "RFTWfKYjFclpt11VOH1X_IBTZ8g=",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "content_type", "body", "expected"), CALLS)
+def test_calls_of_pili(
+    method: str, target: str, content_type: str, body: bytes, expected: str
+) -> None:
+    """Signed as they are sent: through `requests`, with the host of their URL."""
+    request = requests.Request(
+        method,
+        f"https://{PILI}{target}",
+        data=body or None,
+        headers={"Content-Type": content_type} if content_type else {},
+        auth=QiniuAuth("test-ak", "test-sk"),
+    ).prepare()
+    assert request.headers["Authorization"] == f"Qiniu test-ak:{expected}"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "BTvyy9yFghBPhy69K5obtg6a3YY="),
+        ({"X-Qiniu-Date": "20260101T000000Z"}, "Yc-xXvSW4egFl-k-Cj31BqW4OZQ="),
+    ],
+)
+def test_calls_for_messages(own: dict[str, str], expected: str) -> None:
+    headers = {"Content-Type": JSON, **own}
+    auth = QiniuAuth("test-ak", "test-sk")
+    made = signed(auth, "POST", "/v1/message/single", SMS, MESSAGE, **headers)
+    assert made == f"Qiniu test-ak:{expected}"
+
+
+def test_an_octet_stream_is_not_signed() -> None:
+    auth = QiniuAuth("ak", "sk")
+    kind = {"Content-Type": "application/octet-stream"}
+    assert signed(auth, "PUT", "/x", "h", b"1", **kind) == signed(
+        auth, "PUT", "/x", "h", b"", **kind
+    )
+
+
+SUNFLOWER = (
+    b"name=sunflower.jpg&hash=Fn6qeQi4VDLQ347NiRm-RlQx_4O2&location=Shanghai&price=1500.00&uid=123"
+)
+CALLBACK: dict[str, Any] = {
+    "method": "POST",
+    "target": "/callback",
+    "host": "foo.com",
+    "headers": {
+        "content-type": FORM,
+        "AUTHORIZATION": "Qiniu test-ak:RYVhq0HoQ7YF0n26Jm44yGQ5-ak=",
+    },
+    "body": b"extra=foo&ip=22.73.202.226&status=connected&title=stream1",
+}
+
+
+class TestCallback:
+    def test_qinius_own_is_genuine(self) -> None:
+        assert QiniuAuth("test-ak", "test-sk").is_genuine(**CALLBACK)
+
+    def test_the_sdks_own_is_genuine(self) -> None:
+        headers = {
+            "Content-Type": FORM,
+            "X-Qiniu-Bbb": "BBB",
+            "Authorization": "Qiniu abcdefghklmnopq:ZqS7EZuAKrhZaEIxqNGxDJi41IQ=",
+        }
+        auth = QiniuAuth("abcdefghklmnopq", "1234567890")
+        assert auth.is_genuine(
+            "GET", "/callback", host="test.qiniu.com", headers=headers, body=SUNFLOWER
+        )
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"method": "PUT"},
+            {"target": "/callback?a=1"},
+            {"host": "evil.example"},
+            {"body": b"extra=foo&ip=22.73.202.226&status=connected&title=stream2"},
+            {"headers": {"content-type": FORM}},
+            {"headers": {**CALLBACK["headers"], "X-Qiniu-More": "1"}},
+            {"headers": {**CALLBACK["headers"], "content-type": JSON}},
+            {"headers": {"content-type": FORM, "Authorization": "Qiniu test-ak:"}},
+            {"headers": {"content-type": FORM, "Authorization": "Qiniu test-ak:é"}},
+            {"headers": {"content-type": FORM, "Authorization": "QBox test-ak:x"}},
+        ],
+    )
+    def test_any_other_is_not(self, changed: dict[str, Any]) -> None:
+        assert not QiniuAuth("test-ak", "test-sk").is_genuine(**{**CALLBACK, **changed})
+
+
+def test_the_bare_signature() -> None:
+    """Of the SDK's tests of upload tokens, which sign a policy's text."""
+    policy = base64.urlsafe_b64encode(
+        json.dumps({"scope": "avatars:u/1.jpg", "deadline": 1700000000}, separators=(",", ":"))
+        .encode()
+    )  # fmt: skip
+    assert QiniuAuth("test-ak", "test-sk").token(policy) == ("test-ak:I6KAuaAiplB7sjjMvg6ICVjaYYM=")
+    assert signature(b"1234567890", b"test") == "mSNBTR7uS2crJsyFr2Amwv1LaYg="
