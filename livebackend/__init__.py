@@ -24,7 +24,7 @@ from livebackend.services.accounts import Accounts
 from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
-from livebackend.services.passwords import Passwords
+from livebackend.services.passwords import Hasher, Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
@@ -68,8 +68,7 @@ def build(settings: Settings, database: Database) -> House:
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
-        settings.passwords_pepper,
-        cost=settings.passwords_cost,
+        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
         at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
         wait_s=settings.passwords_wait_s,
         common_refused=settings.passwords_common_refused,

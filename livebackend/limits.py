@@ -57,7 +57,8 @@ _SWEEP = text(
 class PostgresWindows(Storage, MovingWindowSupport):
     """Keeps the `limits` library's moving windows in a table; other windows it does not keep.
 
-    Each call commits by itself, whatever becomes of the operation that made it.
+    Each call is one statement that commits by itself, whatever becomes of the operation that made
+    it: `database` must commit each.
     """
 
     def __init__(self, database: Database) -> None:
@@ -141,11 +142,6 @@ class Limits:
     def is_full(self, name: str, who: str) -> bool:
         """Whether one more would be too many."""
         return not all(self._limiter.test(rule, name, who) for rule in self._rules[name])
-
-    def clear(self, name: str, who: str) -> None:
-        """Counts anew from zero."""
-        for rule in self._rules[name]:
-            self._limiter.clear(rule, name, who)
 
     def close(self) -> None:
         self._database.close()

@@ -1,5 +1,6 @@
 """Who is who: judging a password, and slowing down whoever guesses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -42,31 +43,34 @@ class Logins:
 
         Fails with: NO_SUCH_USER, WRONG_PASSWORD; both take the same time.
         """
-        pair = f"{phone} {address}"
-        # The pair is counted before the hash, or a crowd at once would slip by; and given back
-        # with a success.
-        if self._limits.is_full("login_address", address) or not self._limits.allows(
-            "login_account", pair
-        ):
-            raise _wrong()
+        counts = {"login_address": address, "login_account": f"{phone} {address}"}
+        self._refuse_guesser(counts)
         row: Any = self._database.run(
             lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
         )
-        matches = self._passwords.match(password, row.password_hash if row else None)
-        if row is None or not matches:
-            self._limits.allows("login_address", address)
+        with self._passwords.turn() as hasher:
+            # Again: of a crowd of guesses, those before this one are counted by now.
+            self._refuse_guesser(counts)
+            right = hasher.match(password, row.password_hash if row else None)
+            if not right:
+                for limit, who in counts.items():
+                    self._limits.allows(limit, who)
+            cheap = right and hasher.is_cheap(row.password_hash)
         if row is None:
             raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
-        if not matches or row.disabled_at:
+        if not right or row.disabled_at:
             raise _wrong()
-        self._limits.clear("login_account", pair)
-        if self._passwords.is_cheap(row.password_hash):
+        if cheap:
             self._rehash(row, password)
         return Account(row.id, row.phone, row.token_version)
 
     def confirm(self, account: Account, *, password: str, address: str) -> None:
         """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
         self.log_in(phone=account.phone, password=password, address=address)
+
+    def _refuse_guesser(self, counts: Mapping[str, str]) -> None:
+        if any(self._limits.is_full(limit, who) for limit, who in counts.items()):
+            raise _wrong()
 
     def _rehash(self, row: Any, password: str) -> None:
         values = {
