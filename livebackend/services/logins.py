@@ -16,7 +16,7 @@ _TO_LOG_IN = select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at)
     accounts.c.phone == bindparam("phone")
 )
 # Only over the hash that was judged: a password that was changed meanwhile stays changed.
-_REHASH = (
+_REPLACE_HASH = (
     update(accounts)
     .where(
         accounts.c.id == bindparam("account_id"),
@@ -41,13 +41,29 @@ class Logins:
     def log_in(self, *, phone: str, password: str, address: str) -> Account:
         """Whose phone and password these are.
 
-        Fails with: NO_SUCH_USER, WRONG_PASSWORD; both take the same time.
+        Fails with: NO_SUCH_USER, WRONG_PASSWORD, after the same time.
+        """
+        account = self._judged(phone=phone, password=password, address=address)
+        if account is None:
+            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+        return account
+
+    def confirm(self, account: Account, *, password: str, address: str) -> None:
+        """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
+        if self._judged(phone=account.phone, password=password, address=address) != account:
+            raise _wrong()  # or the account ended or changed at this very moment
+
+    def _judged(self, *, phone: str, password: str, address: str) -> Account | None:
+        """Whose phone and password these are; None, as late, for nobody's phone.
+
+        Fails with: WRONG_PASSWORD.
         """
         counts = {"login_address": address, "login_account": f"{phone} {address}"}
         self._refuse_guesser(counts)
         row: Any = self._database.run(
             lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
         )
+        new_hash = None
         with self._passwords.turn() as hasher:
             # Again: of a crowd of guesses, those before this one are counted by now.
             self._refuse_guesser(counts)
@@ -55,30 +71,27 @@ class Logins:
             if not right:
                 for limit, who in counts.items():
                     self._limits.allows(limit, who)
-            cheap = right and hasher.is_cheap(row.password_hash)
+            elif hasher.is_cheap(row.password_hash):
+                new_hash = hasher.hash(password)
         if row is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+            return None
         if not right or row.disabled_at:
             raise _wrong()
-        if cheap:
-            self._rehash(row, password)
+        if new_hash:
+            self._replace_hash(row, new_hash)
         return Account(row.id, row.phone, row.token_version)
-
-    def confirm(self, account: Account, *, password: str, address: str) -> None:
-        """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
-        self.log_in(phone=account.phone, password=password, address=address)
 
     def _refuse_guesser(self, counts: Mapping[str, str]) -> None:
         if any(self._limits.is_full(limit, who) for limit, who in counts.items()):
             raise _wrong()
 
-    def _rehash(self, row: Any, password: str) -> None:
+    def _replace_hash(self, row: Any, new_hash: str) -> None:
         values = {
             "account_id": row.id,
             "judged_hash": row.password_hash,
-            "new_hash": self._passwords.hash(password),
+            "new_hash": new_hash,
         }
-        self._database.run(lambda connection: connection.execute(_REHASH, values).rowcount)
+        self._database.run(lambda connection: connection.execute(_REPLACE_HASH, values).rowcount)
 
 
 def _wrong() -> Failure:
