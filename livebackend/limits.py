@@ -126,7 +126,7 @@ class Limits:
         """Counts one more for somebody.
 
         Fails with: the refusal code, and when to try again, for who is over a limit; that call does
-        not count.
+        not count against it.
         """
         full = self._hit(name, who)
         if full:

@@ -106,7 +106,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
             "passwords.at_once": "40",
         }
         ini |= {name.replace("__", "."): value for name, value in changed.items()}
-        app: App = livebackend.main({}, **ini)
+        app: App = livebackend.main(ini.global_conf, **ini)
         app.registry.registerHandler(check_reply, (NewResponse,))
         houses.append(app.registry.house)
         return app
