@@ -5,9 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from livebackend.db import Database
 from livebackend.request import House
 from tests.api import App, Person, Phone, World
 
@@ -51,14 +49,3 @@ def harmless(world: World, house: House) -> Harmless:
         assert outside() == before
 
     return harmless
-
-
-@pytest.fixture
-def a_day_passes(database: Database) -> Callable[[], None]:
-    """Forgets what was counted, as a day does."""
-
-    def passes() -> None:
-        with database.engine.begin() as connection:
-            connection.execute(text("DELETE FROM limit_windows"))
-
-    return passes
