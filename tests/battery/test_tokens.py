@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from livebackend.request import House
-from tests.api import PASSWORD, App, Person, Phone
+from tests.api import App, Person
 from tests.battery.conftest import Harmless
 from tests.servers import hardened
 from tests.views.test_log import CALLS
@@ -89,14 +89,10 @@ def test_even_one_that_we_signed_is_0012_when_it_says_nonsense(
 
 
 def refuse_everywhere(person: Person, token: str, harmless: Harmless) -> None:
-    for path, form in CALLS:
-        with harmless():
+    with harmless():
+        for path, form in CALLS:
             answer = person.post(path, **{**form, "token": token})
-        assert (answer.status, answer.result, answer.message) == (
-            200,
-            "0012",
-            "update failed" if answer.result == "0013" else None,
-        ), (path, form)
+            assert (answer.status, answer.body) == (200, {"result": "0012", "message": None}), path
     assert person.friends() == []
 
 
@@ -110,17 +106,6 @@ def test_the_same_token_in_another_spelling_is_the_same_token(ann: Person) -> No
     assert ann.post("/log", logout="1", token=spellings[-1]).result == "0000"
     for token in spellings:
         assert ann.post("/list", friendlist="1", token=token).result == "0012"
-
-
-def test_whoever_has_ones_phone_next_is_somebody_else(
-    ann: Person, phone_of_ann: Phone, a_day_passes: Callable[[], None], harmless: Harmless
-) -> None:
-    assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
-    a_day_passes()
-    anew = phone_of_ann.register()
-    with harmless():
-        assert ann.post("/list", friendlist="1").result == "0012"
-    assert anew.friends() == []
 
 
 def test_a_token_of_another_installation_is_0012(
