@@ -128,7 +128,8 @@ def test_a_folder_that_is_not_there_is_0006_until_it_is(
     unlimited: Api, var_dir: Path, harmless: Harmless
 ) -> None:
     folder = var_dir / "pictures"
-    # Not a missing one, which would be made.
+    # Not a missing one, which would be made; and root may write into any.
+    folder.rmdir()
     folder.write_text("in the way")
     with harmless():
         answer = upload(unlimited, PNG)
