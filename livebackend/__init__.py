@@ -27,12 +27,12 @@ from livebackend.services.accounts import Accounts
 from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
-from livebackend.services.passwords import Passwords
+from livebackend.services.passwords import Hasher, Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
 from livebackend.services.streams import STALE_S, Streams
-from livebackend.settings import Settings, SettingsError
+from livebackend.settings import Settings, SettingsError, with_own_address
 from livebackend.signing import derived_key
 from livebackend.sweeper import Sweeper
 from livebackend.transport import Peers
@@ -44,7 +44,7 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     Ends the process with one message that names all faults, if the settings have any.
     """
     try:
-        settings = checked_settings(ini, os.environ)
+        settings = checked_settings(with_own_address(ini, global_config), os.environ)
         database = open_database(settings)
         if settings.database_migrate:
             migrate(database)
@@ -75,8 +75,7 @@ def build(settings: Settings, database: Database) -> House:
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
-        settings.passwords_pepper,
-        cost=settings.passwords_cost,
+        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
         at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
         wait_s=settings.passwords_wait_s,
         common_refused=settings.passwords_common_refused,

@@ -31,6 +31,7 @@ class Database:
         connect_wait_s: int = 2,
         lock_wait_s: float = 2,
         statement_wait_s: float = 3,
+        autocommit: bool = False,
         embedded: EmbeddedPostgres | None = None,
     ) -> None:
         self.embedded = embedded
@@ -44,6 +45,7 @@ class Database:
             hide_parameters=True,
             # A connection that died in the pool must not cost a caller his call.
             pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
             connect_args={
                 "connect_timeout": connect_wait_s,
                 "application_name": "livebackend",
@@ -68,8 +70,11 @@ class Database:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def beside(self, pool_size: int) -> "Database":
-        """The same database by connections of its own, so that neither use waits for the other."""
-        return Database(self.engine.url, pool_size=pool_size)
+        """The same database by connections of its own, so that neither use waits for the other.
+
+        Each of its statements commits by itself.
+        """
+        return Database(self.engine.url, pool_size=pool_size, autocommit=True)
 
     def close(self) -> None:
         """Gives the connections back, and leaves the embedded PostgreSQL if this uses it."""

@@ -230,7 +230,8 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._sockets),
             "port": str(PORT),
-            "max_connections": "100",
+            # Several servers may share it, and the tests make many applications.
+            "max_connections": "300",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

@@ -1,6 +1,5 @@
 """How often a thing may be done: limits that all server processes count together."""
 
-import time
 from collections.abc import Mapping
 from itertools import count
 from math import ceil
@@ -42,6 +41,7 @@ _WINDOW = text(
     WHERE key = :key AND hit > now() - make_interval(secs => :expiry)
     """
 )
+_NOW = text("SELECT extract(epoch FROM now())::float8")
 _EXPIRY = text("SELECT extract(epoch FROM expires_at)::float8 FROM limit_windows WHERE key = :key")
 _CLEAR = text("DELETE FROM limit_windows WHERE key = :key")
 _CLEAR_ALL = text("DELETE FROM limit_windows")
@@ -57,7 +57,8 @@ _SWEEP = text(
 class PostgresWindows(Storage, MovingWindowSupport):
     """Keeps the `limits` library's moving windows in a table; other windows it does not keep.
 
-    Each call commits by itself, whatever becomes of the operation that made it.
+    Each call is one statement that commits by itself, whatever becomes of the operation that made
+    it: `database` must commit each.
     """
 
     def __init__(self, database: Database) -> None:
@@ -81,6 +82,10 @@ class PostgresWindows(Storage, MovingWindowSupport):
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         found = self._run(_WINDOW, key=key, expiry=expiry)
         return found.start, found.hits
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that windows are kept by: a server's own may be wrong."""
+        return float(self._run(_NOW)[0])
 
     def get(self, key: str) -> int:
         raise NotImplementedError("it keeps moving windows only")
@@ -118,20 +123,20 @@ class Limits:
 
     def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
         self._database = database
-        self._limiter = MovingWindowRateLimiter(PostgresWindows(database))
+        self._windows = PostgresWindows(database)
+        self._limiter = MovingWindowRateLimiter(self._windows)
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
     def take(self, name: str, who: str) -> None:
         """Counts one more for somebody.
 
         Fails with: the refusal code, and when to try again, for who is over a limit; that call does
-        not count.
+        not count against it.
         """
         full = self._hit(name, who)
         if full:
-            # Told by the database's clock; to the second, ours is the same.
             again_at = self._limiter.get_window_stats(full, name, who).reset_time
-            wait_s = max(1, ceil(again_at - time.time()))
+            wait_s = max(1, ceil(again_at - self._windows.now()))
             raise Failure(None, "call", Reason.TOO_OFTEN, retry_after_s=wait_s)
 
     def allows(self, name: str, who: str) -> bool:
@@ -141,11 +146,6 @@ class Limits:
     def is_full(self, name: str, who: str) -> bool:
         """Whether one more would be too many."""
         return not all(self._limiter.test(rule, name, who) for rule in self._rules[name])
-
-    def clear(self, name: str, who: str) -> None:
-        """Counts anew from zero."""
-        for rule in self._rules[name]:
-            self._limiter.clear(rule, name, who)
 
     def close(self) -> None:
         self._database.close()

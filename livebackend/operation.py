@@ -162,6 +162,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 
     def call(context: Any, request: Request) -> Any:
         _identify(request, declared)
+        _count(request, declared)
         request.given = declared.params.read(
             request.params, phones=request.house.settings.phones_pattern
         )
@@ -179,25 +180,28 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     def run(context: Any, request: Request) -> Any:
         # First of all, so that whatever goes wrong is answered with this operation's code.
         request.operation = declared
-        _admit(request, declared)
+        if declared.login:
+            request.claims = request.house.login_tokens.read(request.params.get("token"))
         return runner(context, request)
 
     return run
-
-
-def _admit(request: Request, declared: Operation) -> None:
-    """Reads the login token and counts the call, before any transaction: a count stays counted."""
-    if declared.login:
-        request.claims = request.house.login_tokens.read(request.params.get("token"))
-    for limit in declared.limits:
-        who = f"account {request.claims.account_id}" if declared.login else request.address
-        request.house.limits.take(limit, who)
 
 
 def _identify(request: Request, declared: Operation) -> None:
     if declared.login:
         find = partial(identify, claims=request.claims)
         request.account = find(request.db) if request.db else request.house.database.run(find)
+
+
+def _count(request: Request, declared: Operation) -> None:
+    """Counts the call by itself: a count stays counted whatever becomes of the transaction.
+
+    Only now, for a token that was ended must not use up what its account may do.
+    """
+    for limit in declared.limits if not request.is_counted else ():
+        who = f"account {request.account.id}" if declared.login else request.address
+        request.house.limits.take(limit, who)
+    request.is_counted = True
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

@@ -68,6 +68,8 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     db: Connection = None  # type: ignore[assignment]
     claims: Claims
     account: Account
+    # A lost race runs an operation again, and does not count it again.
+    is_counted = False
     given: Any
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -197,12 +198,19 @@ class World:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             for table in metadata.tables.values():
                 connection.execute(table.delete())
+        shutil.rmtree(self._var_dir / "pictures", ignore_errors=True)
+        # Else the first picture of all would make it, and look as if it had left something.
+        (self._var_dir / "pictures").mkdir(exist_ok=True)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         with self._database.engine.connect() as connection:
             return [
                 dict(row._mapping) for row in connection.execute(metadata.tables[name].select())
             ]
+
+    def execute(self, statement: str) -> None:
+        with self._database.engine.begin() as connection:
+            connection.execute(text(statement))
 
     def state(self) -> dict[str, Any]:
         # That a call was counted is no change by the call.

@@ -11,7 +11,7 @@ _LOOKS = re.compile(
     r"|\$2[aby]\$[0-9]{2}\$"  # a password's hash
 )
 # The stand-in for SMS, whose log is the phone.
-_EMBEDDED_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: [0-9]{4}$")
+_EMBEDDED_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})$")
 
 
 def leaks(log: str, secrets: Collection[str]) -> list[str]:

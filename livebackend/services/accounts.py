@@ -77,11 +77,13 @@ _CHANGE_PASSWORD = _SET_PASSWORD.where(
     accounts.c.id == bindparam("account_id"), accounts.c.token_version == bindparam("version")
 )
 _RESET_PASSWORD = _SET_PASSWORD.where(accounts.c.phone == bindparam("of_phone"))
-_MINE = select(*PROFILE).where(accounts.c.id == bindparam("id")).with_for_update()
-_IS_LIVE = select(rooms.c.id).where(
-    rooms.c.account_id == bindparam("account_id"), rooms.c.state != "closed"
+_MINE = (
+    select(*PROFILE)
+    .where(accounts.c.id == bindparam("id"), accounts.c.phone.is_not(None))
+    .with_for_update()
 )
-_me: BindParameter[int] = bindparam("account_id")
+_me: BindParameter[int] = bindparam("me")
+_IS_LIVE = select(rooms.c.id).where(rooms.c.account_id == _me, rooms.c.state != "closed")
 _PART = [
     delete(friendships).where(or_(friendships.c.account_id == _me, friendships.c.friend_id == _me)),
     delete(friend_requests).where(
@@ -90,7 +92,11 @@ _PART = [
     delete(blocks).where(or_(blocks.c.account_id == _me, blocks.c.blocked_id == _me)),
     update(rooms).where(rooms.c.account_id == _me).values(title=None),
 ]
-_LOCK = select(accounts.c.id).where(accounts.c.id == _me).with_for_update()
+_LOCK = (
+    select(accounts.c.id)
+    .where(accounts.c.id == _me, accounts.c.phone.is_not(None))
+    .with_for_update()
+)
 _REMOVE = (
     update(accounts)
     .where(accounts.c.id == _me)
@@ -211,11 +217,14 @@ class Accounts:
     def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
         """Changes some of nickname, gender and head_image; returns the whole profile.
 
-        Fails with: the refusal code, as `register` does for a picture.
+        Fails with: the refusal code, as `register` does for a picture, and for an account that has
+        just ended.
         """
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
-            before = connection.execute(_MINE, {"id": account.id}).one()
+            before = connection.execute(_MINE, {"id": account.id}).one_or_none()
+            if before is None:
+                raise Failure(None, "token", Reason.UNKNOWN)
             gone: list[str] = []
             new_picture = changed.get("head_image", before.head_image)
             if new_picture != before.head_image:
@@ -235,12 +244,13 @@ class Accounts:
         """Ends an account: its phone, name, friends, messages and pictures go.
 
         What it did with coins stays in the ledger, without a name.
-        Fails with: the refusal code, for who is live.
+        Fails with: the refusal code, for who is live, and for one that has just ended.
         """
 
         def work(connection: Connection) -> list[str]:
-            mine = {"account_id": account.id}
-            connection.execute(_LOCK, mine)
+            mine = {"me": account.id}
+            if connection.execute(_LOCK, mine).one_or_none() is None:
+                raise Failure(None, "token", Reason.UNKNOWN)  # removed at this very moment
             if connection.execute(_IS_LIVE, mine).first():
                 raise Failure(None, "room", Reason.LIVE)
             for statement in _PART:

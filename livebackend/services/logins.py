@@ -1,5 +1,6 @@
 """Who is who: judging a password, and slowing down whoever guesses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -15,7 +16,7 @@ _TO_LOG_IN = select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at)
     accounts.c.phone == bindparam("phone")
 )
 # Only over the hash that was judged: a password that was changed meanwhile stays changed.
-_REHASH = (
+_REPLACE_HASH = (
     update(accounts)
     .where(
         accounts.c.id == bindparam("account_id"),
@@ -40,41 +41,57 @@ class Logins:
     def log_in(self, *, phone: str, password: str, address: str) -> Account:
         """Whose phone and password these are.
 
-        Fails with: NO_SUCH_USER, WRONG_PASSWORD; both take the same time.
+        Fails with: NO_SUCH_USER, WRONG_PASSWORD, after the same time.
         """
-        pair = f"{phone} {address}"
-        # The pair is counted before the hash, or a crowd at once would slip by; and given back
-        # with a success.
-        if self._limits.is_full("login_address", address) or not self._limits.allows(
-            "login_account", pair
-        ):
-            raise _wrong()
-        row: Any = self._database.run(
-            lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
-        )
-        matches = self._passwords.match(password, row.password_hash if row else None)
-        if row is None or not matches:
-            self._limits.allows("login_address", address)
-        if row is None:
+        account = self._judged(phone=phone, password=password, address=address)
+        if account is None:
             raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
-        if not matches or row.disabled_at:
-            raise _wrong()
-        self._limits.clear("login_account", pair)
-        if self._passwords.is_cheap(row.password_hash):
-            self._rehash(row, password)
-        return Account(row.id, row.phone, row.token_version)
+        return account
 
     def confirm(self, account: Account, *, password: str, address: str) -> None:
         """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
-        self.log_in(phone=account.phone, password=password, address=address)
+        if self._judged(phone=account.phone, password=password, address=address) != account:
+            raise _wrong()  # or the account ended or changed at this very moment
 
-    def _rehash(self, row: Any, password: str) -> None:
+    def _judged(self, *, phone: str, password: str, address: str) -> Account | None:
+        """Whose phone and password these are; None, as late, for nobody's phone.
+
+        Fails with: WRONG_PASSWORD.
+        """
+        counts = {"login_address": address, "login_account": f"{phone} {address}"}
+        self._refuse_guesser(counts)
+        row: Any = self._database.run(
+            lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
+        )
+        new_hash = None
+        with self._passwords.turn() as hasher:
+            # Again: of a crowd of guesses, those before this one are counted by now.
+            self._refuse_guesser(counts)
+            right = hasher.match(password, row.password_hash if row else None)
+            if not right:
+                for limit, who in counts.items():
+                    self._limits.allows(limit, who)
+            elif hasher.is_cheap(row.password_hash):
+                new_hash = hasher.hash(password)
+        if row is None:
+            return None
+        if not right or row.disabled_at:
+            raise _wrong()
+        if new_hash:
+            self._replace_hash(row, new_hash)
+        return Account(row.id, row.phone, row.token_version)
+
+    def _refuse_guesser(self, counts: Mapping[str, str]) -> None:
+        if any(self._limits.is_full(limit, who) for limit, who in counts.items()):
+            raise _wrong()
+
+    def _replace_hash(self, row: Any, new_hash: str) -> None:
         values = {
             "account_id": row.id,
             "judged_hash": row.password_hash,
-            "new_hash": self._passwords.hash(password),
+            "new_hash": new_hash,
         }
-        self._database.run(lambda connection: connection.execute(_REHASH, values).rowcount)
+        self._database.run(lambda connection: connection.execute(_REPLACE_HASH, values).rowcount)
 
 
 def _wrong() -> Failure:

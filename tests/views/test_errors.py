@@ -96,7 +96,7 @@ def test_hashers_that_are_busy_are_503(
 ) -> None:
     app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
     passwords = app.registry.house.accounts._passwords
-    with passwords._turn(), world.unchanged():
+    with passwords.turn(), world.unchanged():
         answer = Api(app).post("/log", userId=ann.phone, password=PASSWORD)
         assert (answer.status, answer.result) == (503, "0008")
         form = {"register": "1", "userId": "13800000009", "password": PASSWORD}

@@ -292,6 +292,8 @@ class TestDealMessage:
             {"verifyId": "13800000002,１"},
             {"verifyId": "13800000002," + "9" * 19},
             {"verifyId": "13800000002;1"},
+            {"verifyId": "13800000002,-1"},
+            {"verifyId": "13800000002, 1"},
             {"objectId": "0,1"},
             {"objectId": ""},
             {"behaviour": ""},
@@ -315,6 +317,7 @@ class TestUnfriend:
         ann.befriend(ben)
         assert unfriend(ben, ann.phone).body == {"result": "0000", "message": None}
         assert ann.friends() == ben.friends() == []
+        assert unfriend(ben, ann.phone).result == unfriend(ann, ben.phone).result == "0006"
 
     @pytest.mark.parametrize("phone", [NOBODY, "13800000002", "13800000001", *MALFORMED])
     def test_who_is_no_friend_is_0006(

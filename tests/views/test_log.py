@@ -4,9 +4,11 @@ import re
 
 import pytest
 
+from livebackend.operation import operations
 from livebackend.request import House
+from livebackend.services.passwords import Hasher
 from livebackend.views.log import lifetime_s
-from tests.api import PASSWORD, Api, Person, World
+from tests.api import PASSWORD, Api, App, Person, World
 
 DAY = 24 * 3600
 
@@ -62,16 +64,16 @@ class TestLogIn:
         assert api.post("/log", userId="13800000077").result == "0008"
 
     def test_nobody_costs_as_many_hashes_as_a_wrong_password(
-        self, ann: Person, api: Api, house: House, monkeypatch: pytest.MonkeyPatch
+        self, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashes = []
-        match = house.accounts._passwords.match
+        match = Hasher.match
 
-        def counted(password: str, password_hash: str | None) -> bool:
+        def counted(self: Hasher, password: str, password_hash: str | None) -> bool:
             hashes.append(password_hash)
-            return match(password, password_hash)
+            return match(self, password, password_hash)
 
-        monkeypatch.setattr(house.accounts._passwords, "match", counted)
+        monkeypatch.setattr(Hasher, "match", counted)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
         assert len(hashes) == 2
@@ -139,7 +141,18 @@ CALLS = [
     ("/friend", {"refill": "1", "money": "10"}),
     ("/golden", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
     ("/friend", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
+    ("/friend", {"block": "1", "userId": "13800000002"}),
+    ("/friend", {"unblock": "1", "userId": "13800000002"}),
+    ("/log", {"change": "1", "oldPassword": PASSWORD, "password": "another-harbour-7"}),
+    ("/log", {"logout": "1"}),
+    ("/register", {"profile": "1", "nickname": "x"}),
+    ("/register", {"remove": "1", "password": PASSWORD}),
 ]
+
+
+def test_every_call_of_somebody_who_is_logged_in_is_tried_below(app: App) -> None:
+    tried = {next(iter(form)) for _, form in CALLS}
+    assert tried == {each.selector for each in operations(app.registry) if each.login}
 
 
 @pytest.mark.parametrize(("path", "form"), CALLS, ids=str)
