@@ -21,7 +21,7 @@ RUN = [
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
-    # Pyramid 2.1 imports pkg_resources, which setuptools 82 has dropped, and 80.9 warns everybody of.
+    # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns everybody of it, and 82 dropped it.
     "setuptools>=77,<80.9",
     # Tables with typed columns came with 2.1.
     "SQLAlchemy>=2.1,<2.2",

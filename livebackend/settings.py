@@ -164,9 +164,9 @@ class Settings(BaseModel):
         "1[0-9]{10}", description="which eleven digits are a phone number, as a regular expression"
     )
     http_url: str = Field(
+        "http://127.0.0.1:6543",
         pattern="^https?://[^/?#]+(/[^?#]*)?$",
-        description="the address by which the app's users reach this server; "
-        "if missing, where the ini file lets it listen",
+        description="where users reach this server; if missing, by the ini's host and port",
     )
     http_trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         "", description="networks of proxies of one's own; HTTPS is required behind them"

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import create_engine
 
 from tests.api import PASSWORD
 from tests.conftest import PRODUCTION_INI
@@ -110,3 +111,22 @@ def test_a_token_that_one_ended_is_ended_at_the_other(both: tuple[Server, Server
     third = post(other, "/log", token=second, **changed)["message"]
     assert result(one, "/list", friendlist="1", token=second) == "0012"
     assert result(one, "/list", friendlist="1", token=third) == "0000"
+
+
+def test_behind_a_proxy_the_caller_is_whom_it_names(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changed = {**hardened(database_url), "http.trusted_proxies": "127.0.0.1"}
+    with serving(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
+
+        def search(forwarded_for: str, scheme: str) -> Heard:
+            headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
+            form = urlencode({"userId": ANN, "password": PASSWORD})
+            return Heard.to(server, Call("/log", form, headers=headers).on_the_wire())
+
+        assert search("198.51.100.1", "https").json["result"] == "0007"
+        assert search("198.51.100.1", "http").status == 400
+        with create_engine(database_url).connect() as connection:
+            keys = connection.exec_driver_sql("SELECT key FROM limit_windows").scalars().all()
+        assert keys
+        assert all("198.51.100.1" in key for key in keys)

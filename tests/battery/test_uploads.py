@@ -40,6 +40,7 @@ def img(head: bytes, content: bytes = PNG) -> bytes:
         pytest.param(b"img=%89PNG%0d%0a", FORM + "; charset=utf-8", id="its first bytes"),
         pytest.param(img(b"\r\n\r\n", b"me.png"), MULTIPART, id="a field without a file's name"),
         pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="no name and no content"),
+        pytest.param(img(b'; filename=""\r\n\r\n'), MULTIPART, id="no name"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b""), MULTIPART, id="no content"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b"x"), MULTIPART, id="one byte"),
         pytest.param(
