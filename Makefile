@@ -9,7 +9,7 @@ ARGS ?=
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test install lint format types clean
+.PHONY: help run test media-test install lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -21,6 +21,9 @@ run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its o
 
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
+
+media-test: .venv/installed-media ## publish and watch streams with nginx, ffmpeg and Chromium
+	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
 
 install: .venv/installed-dev ## make .venv
 

@@ -37,6 +37,8 @@ TEST = [
     "pytest-xdist>=3.7,<4",
     "WebTest>=3.0.4,<4",
 ]
+# Drives the system's Chromium in `make media-test`; it brings no browser.
+MEDIA = [*TEST, "playwright>=1.55,<2"]
 LINT = [
     "build>=1.2,<2",
     "mypy>=1.18,<3",
@@ -65,7 +67,7 @@ setup(
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "test": TEST, "lint": LINT},
+    extras_require={"dev": DEV, "test": TEST, "media": MEDIA, "lint": LINT},
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

@@ -56,7 +56,7 @@ def read_form(request: Request, bounds: Bounds) -> Form:
         if content_type == _MULTIPART:
             fields += _multipart(request, options.get("boundary", ""), bounds)
         else:
-            fields += _urlencoded(request.body, bounds)
+            fields += _urlencoded(request.body_file.read(), bounds)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
         raise NotACall(400, "form", Reason.WRONG_FORM) from error
     if len(fields) > bounds.fields_max:

@@ -224,8 +224,9 @@ class FakeNginx(Provider):
     def _stat(self) -> str:
         streams = "".join(
             f"<stream><name>{key}</name><client><id>8</id></client>"
-            f"<client><id>7</id><publishing/></client><publishing/><active/></stream>"
-            for key in self.streams
+            f"<client><id>7</id><publishing/>{'<active/>' * stream.on_air}</client>"
+            "<publishing/></stream>"
+            for key, stream in self.streams.items()
         )
         other = "<application><name>other</name><live><stream><name>abc</name></stream></live>"
         return (

@@ -34,6 +34,8 @@ EXTENSIONS = {
     "change_profile": (("register",), "profile", "0000 0006 0011 0012"),
     "remove": (("register",), "remove", "0000 0006 0008 0011 0012"),
     "block": (("friend",), "block", "0000 0006 0007 0011 0012"),
+    "livelist": (("list",), "livelist", "0000 0006 0011 0012"),
+    "heartbeat": (("room",), "heartbeat", "0000 0009 0011 0012"),
     "unblock": (("friend",), "unblock", "0000 0006 0007 0011 0012"),
 }
 
@@ -73,6 +75,7 @@ def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Ope
     assert waits == {
         *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
         *("change_password", "forgot_password", "reset_password", "change_profile", "remove"),
+        "heartbeat",
     }
 
 

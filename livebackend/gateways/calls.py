@@ -19,8 +19,8 @@ from requests.auth import AuthBase
 # All of one call; and of it, to be connected.
 TOTAL_S = 4.0
 _CONNECT_S = 1.5
-# Whoever calls holds one of the server's threads: a few at once, and the next wait a moment only,
-# so that one dead server outside never holds them all.
+# Whoever calls holds one of the server's threads: a few at once, and the next wait only while those
+# move on, so that one dead server outside never holds them all.
 _AT_ONCE, _TURN_S = 4, 1.0
 # So many calls in a row without an answer, and nobody is kept waiting for a while.
 _FAILURES_MAX, _PAUSE_S = 3, 10.0
@@ -95,6 +95,27 @@ class Breaker:
             self._next_try_at = self._clock() + _PAUSE_S
 
 
+class _Turns:
+    """A few at once. Whoever finds none free waits, unless none was taken or given back lately."""
+
+    def __init__(self) -> None:
+        self._free = BoundedSemaphore(_AT_ONCE)
+        self._moved_at = time.monotonic()
+
+    def take(self, deadline: Deadline) -> bool:
+        wait_s = min(self._moved_at + _TURN_S - time.monotonic(), deadline.left_s)
+        taken = self._free.acquire(blocking=False) or (
+            wait_s > 0 and self._free.acquire(timeout=wait_s)
+        )
+        if taken:
+            self._moved_at = time.monotonic()
+        return taken
+
+    def give_back(self) -> None:
+        self._moved_at = time.monotonic()
+        self._free.release()
+
+
 class Caller:
     """Calls one server: directly, without proxies of the environment, and follows no redirect.
 
@@ -114,7 +135,7 @@ class Caller:
         self._auth = auth
         self._bytes_max = bytes_max
         self._breaker = Breaker(clock=clock)
-        self._turns = BoundedSemaphore(_AT_ONCE)
+        self._turns = _Turns()
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="call")
 
     def call(
@@ -130,12 +151,12 @@ class Caller:
         deadline = deadline or Deadline()
         if not self._breaker.admits():
             raise CallFailed("unreachable", "it has not answered lately")
-        if not self._turns.acquire(timeout=min(_TURN_S, deadline.left_s)):
+        if not self._turns.take(deadline):
             raise CallFailed("unreachable", "too many wait for it")
         wire = _Wire()
         asking = self._threads.submit(self._ask, wire, method, path, body, dict(headers or {}))
         # Not when the caller has waited enough: a thread that hangs keeps its turn.
-        asking.add_done_callback(lambda _: self._turns.release())
+        asking.add_done_callback(lambda _: self._turns.give_back())
         try:
             answer = _waited_for(asking, deadline.left_s)
         except CallFailed as error:

@@ -197,7 +197,7 @@ class Streams:
         room = self._run(_DOOR, key=stream_key)
         if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
             return False
-        if room.publisher is not None and not (room.settled and self._is_off_air(stream_key)):
+        if room.publisher is not None and not (room.settled and self._is_free(stream_key)):
             return False
         values = {"room_id": room.id, "before": room.publisher, "new": publisher}
         return self._run(_LET_IN, **values) is not None
@@ -210,12 +210,16 @@ class Streams:
         """Whether somebody may watch the stream."""
         return self._run(_DOOR, key=stream_key) is not None
 
-    def _is_off_air(self, stream_key: str) -> bool:
+    def _is_free(self, stream_key: str) -> bool:
+        """Whether another may publish: a publisher who sends nothing any more is cut off."""
         try:
-            return not self._gateway.on_air([stream_key])
+            if self._gateway.on_air([stream_key]):
+                return False
+            self._gateway.disable(stream_key)
         except StreamFailed as error:
             log.warning("whether %s is on air is not known: %s", stream_key, error)
             return False
+        return True
 
     def _look_at_all(self, may_go_on: Callable[[], bool]) -> tuple[int, int, bool]:
         """How many were looked at, how many closed by that, and whether the provider failed."""

@@ -1,5 +1,7 @@
 """/pili/callback: Qiniu tells that a broadcaster came or went."""
 
+from io import BytesIO
+
 from pyramid.response import Response
 from pyramid.view import view_config
 
@@ -11,14 +13,24 @@ def callback(request):
     """A hint, signed by Qiniu. It may be late, or replayed: what counts is what Pili says now."""
     if request.method != "POST":
         raise NotACall(405, "method", Reason.WRONG_METHOD)
-    # The form first: reading it bounds the body.
-    stream_key = request.params.get("title")
+    body = _body(request)
     genuine = request.house.callbacks.is_genuine(
-        request.method, request.path_qs, headers=request.headers, body=request.body
+        request.method, request.path_qs, headers=request.headers, body=body
     )
     if not genuine:
         raise NotACall(403, "signature", Reason.NOT_OURS)
+    stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise NotACall(400, "title", Reason.MISSING)
     request.house.streams.look_at(stream_key)
     return Response(status=204)
+
+
+def _body(request):
+    """The body as it came; it can be read once more, as a form."""
+    bounds = request.registry.bounds["pili"]
+    if (request.content_length or 0) > bounds.body_bytes_max:
+        raise NotACall(413, "body", Reason.TOO_LARGE)
+    body = request.body_file.read()
+    request.environ["wsgi.input"] = BytesIO(body)
+    return body

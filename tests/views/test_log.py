@@ -143,6 +143,8 @@ CALLS = [
     ("/friend", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
     ("/friend", {"block": "1", "userId": "13800000002"}),
     ("/friend", {"unblock": "1", "userId": "13800000002"}),
+    ("/list", {"livelist": "1"}),
+    ("/room", {"heartbeat": "1"}),
     ("/log", {"change": "1", "oldPassword": PASSWORD, "password": "another-harbour-7"}),
     ("/log", {"logout": "1"}),
     ("/register", {"profile": "1", "nickname": "x"}),

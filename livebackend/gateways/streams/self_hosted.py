@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 _LIFETIME = timedelta(days=16)
 # It lists every viewer.
 _STAT_BYTES_MAX = 8_388_608
+
+
+class _Publisher(NamedTuple):
+    """A publisher as the server lists him: his stream's key, and his connection's number."""
+
+    key: str
+    name: str
+    sends: bool
 
 
 class SelfHosted:
@@ -72,19 +80,21 @@ class SelfHosted:
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
         dropped = self._ask(f"/control/drop/publisher?{query}", deadline)
-        if dropped.strip() == b"0" and key in self._publishers(deadline):
+        if dropped.strip() == b"0" and any(each.key == key for each in self._publishers(deadline)):
             # As after a reload: the new worker drops nobody of the old one's.
             raise StreamFailed(f"the server lists the publisher of {key}, and drops nobody")
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        publishers = self._publishers(Deadline())
-        return {key: publishers[key] for key in keys if key in publishers}
+        # One who is connected and has sent no picture yet is not on air; the server, which drops
+        # whoever falls silent, would keep him for ever.
+        publishers = {each.key: each for each in self._publishers(Deadline()) if each.sends}
+        return {key: publishers[key].name for key in keys if key in publishers}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
-    def _publishers(self, deadline: Deadline) -> dict[str, str]:
-        """Every stream of our hub that has a publisher, with his connection's number."""
+    def _publishers(self, deadline: Deadline) -> list[_Publisher]:
+        """Whoever publishes a stream of our hub, or is about to."""
         text = self._ask("/stat", deadline)
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise StreamFailed("the server's statistics are none of nginx's")
@@ -95,14 +105,18 @@ class SelfHosted:
             raise StreamFailed(f"the server's statistics can't be read: {error}") from None
         if root.tag != "rtmp":
             raise StreamFailed("the server's statistics are none of nginx's")
-        return {
-            stream.findtext("name", ""): client.findtext("id", "")
+        return [
+            _Publisher(
+                stream.findtext("name", ""),
+                client.findtext("id", ""),
+                sends=client.find("active") is not None,
+            )
             for application in root.iterfind("server/application")
             if application.findtext("name") == self._hub
             for stream in application.iterfind("live/stream")
             for client in stream.iterfind("client")
             if client.find("publishing") is not None
-        }
+        ]
 
     def _ask(self, path: str, deadline: Deadline) -> bytes:
         try:

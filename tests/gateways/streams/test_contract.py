@@ -30,6 +30,7 @@ from tests.fake_providers import (
     FakeNginx,
     FakePiliV1,
     FakePiliV2,
+    FakeStream,
     Provider,
 )
 from tests.fake_server import WAYS_TO_FAIL, closed_port, running
@@ -361,6 +362,15 @@ class TestSelfHosted:
             nginx.streams = _Sticky(nginx.streams)
             with pytest.raises(StreamFailed, match="drops nobody"):
                 gateway(SelfHosted, server.url).disable(KEY)
+
+    def test_whoever_is_connected_and_sends_nothing_is_not_on_air(self) -> None:
+        nginx = FakeNginx()
+        with running(nginx.server) as server:
+            nginx.streams[KEY] = FakeStream(on_air=False)
+            streams = gateway(SelfHosted, server.url)
+            assert streams.on_air([KEY]) == {}
+            streams.disable(KEY)
+        assert nginx.streams == {}
 
     def test_statistics_that_could_grow_are_not_read(self) -> None:
         nginx = FakeNginx()
