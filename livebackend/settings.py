@@ -252,7 +252,7 @@ class Settings(BaseModel):
         "http://127.0.0.1:8081", description="where one's own media server takes orders"
     )
     streams_hook_secret: Annotated[
-        str, Field(pattern="^[A-Za-z0-9_-]*$"), AfterValidator(_shared_secret)
+        str, Field(pattern="^[A-Za-z0-9_-]{0,200}$"), AfterValidator(_shared_secret)
     ] = Field("", repr=False, description="what one's own media server proves itself with")
     streams_absent_s: int = Field(
         60, ge=5, le=3600, description="how long a room is open without a stream"

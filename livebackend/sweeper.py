@@ -1,6 +1,7 @@
 """The sweeper's thread: rounds over all rooms, in one server process at a time."""
 
 import logging
+import os
 import threading
 import time
 
@@ -28,8 +29,7 @@ class Sweeper:
         self._database = database
         self._streams = streams
         self._pause_s = pause_s
-        # Another process takes over as soon as this one has missed a round.
-        self._lease = Lease("sweeper", holder, ttl_s=pause_s)
+        self._holder = holder
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -52,25 +52,27 @@ class Sweeper:
             self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
+        # Forks of one process share all else. Another one takes over as soon as this one has missed
+        # a round.
+        lease = Lease("sweeper", f"{self._holder} {os.getpid()}", ttl_s=self._pause_s)
         wait_s = 0.0
         while not self._over.wait(wait_s):
-            wait_s = self._round()
+            wait_s = self._round(lease)
         try:
-            self._database.run(self._lease.give_back)
+            self._database.run(lease.give_back)
         except SQLAlchemyError as error:
             log.warning("the sweeper's lease ends by itself: %s", type(error).__name__)
 
-    def _may_go_on(self) -> bool:
-        return not self._over.is_set() and not self._database.run(self._lease.take)
-
-    def _round(self) -> float:
+    def _round(self, lease: Lease) -> float:
         """Sweeps, if it is this process's turn; returns how long to wait for the next one."""
         start = time.monotonic()
         try:
-            others_s = self._database.run(self._lease.take)
+            others_s = self._database.run(lease.take)
             if others_s:
                 return min(others_s, self._pause_s)
-            self._streams.sweep(self._may_go_on)
+            self._streams.sweep(
+                lambda: not self._over.is_set() and not self._database.run(lease.take)
+            )
         except SQLAlchemyError as error:
             log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
         # However long it took, others have their turn at the database.

@@ -19,6 +19,7 @@ Handler = Callable[[Request], Any]
 _REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _HOPS_MAX = 20
+_OF_PROXIES = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
 _ONE_SITE = 64  # bits of an IPv6 address: whoever has one address has all that share these
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -58,7 +59,8 @@ class Peers:
     def is_here(self, request: Request) -> bool:
         """Whether the request was made on this machine, and came through nobody's proxy."""
         address = _address(request.remote_addr or "")
-        return bool(address and address.is_loopback) and "X-Forwarded-For" not in request.headers
+        forwarded = any(header in request.headers for header in _OF_PROXIES)
+        return bool(address and address.is_loopback) and not forwarded
 
     def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)

@@ -142,6 +142,7 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
         ("streams.hook_secret", "short"),
         ("streams.hook_secret", f"{'a' * 32}?x=y"),
         ("streams.hook_secret", KNOWN),
+        ("streams.hook_secret", "a" * 201),
         ("streams.absent_s", "4"),
         ("streams.sweep_s", "9"),
         ("streams.sweep_s", "-1"),

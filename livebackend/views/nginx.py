@@ -8,7 +8,7 @@ from pyramid.view import view_config
 from livebackend.form import Upload
 from livebackend.results import NotACall, Reason
 
-_TEXT_MAX = 200
+_TEXT_MAX, _NAME_MAX = 200, 64
 
 
 @view_config(route_name="nginx")
@@ -21,7 +21,7 @@ def hook(request):
     _check_caller(request)
     fields = {name: _text(value) for name, value in request.params.items()}
     call, stream_key = fields.get("call"), fields.get("name", "")
-    streams, publisher = request.house.streams, fields.get("clientid", "")
+    streams, publisher = request.house.streams, fields.get("clientid", "")[:_NAME_MAX]
     if call == "publish_done":
         streams.gone(stream_key=stream_key, publisher=publisher)
     elif call == "publish" and fields.get("app") == request.house.settings.streams_hub:

@@ -190,4 +190,9 @@ def test_the_bare_signature() -> None:
         .encode()
     )  # fmt: skip
     assert QiniuAuth("test-ak", "test-sk").token(policy) == ("test-ak:I6KAuaAiplB7sjjMvg6ICVjaYYM=")
+    private = b"http://img.example.com/u/1.jpg?e=1700000000"
+    assert QiniuAuth("test-ak", "test-sk").token(private) == "test-ak:QsD7PBPxD-VFE81z9xe3o-5YRI4="
+    assert signature(b"1234567890", base64.urlsafe_b64encode(b"test")) == (
+        "-jP8eEV9v48MkYiBGs81aDxl60E="
+    )
     assert signature(b"1234567890", b"test") == "mSNBTR7uS2crJsyFr2Amwv1LaYg="

@@ -1,6 +1,7 @@
 """Rooms that tell the truth: those who vanish, orphans of a crash, streams still to be disabled."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -412,7 +413,7 @@ class TestSweeper:
     ) -> None:
         database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: world.rows("leases")[0]["holder"] == "process 1")
+        until(lambda: world.rows("leases")[0]["holder"] == f"process 1 {os.getpid()}")
 
     def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
         sweepers[0].start()

@@ -97,6 +97,9 @@ class TestPublish:
         with world.unchanged():
             assert publish(**changed) == 403
 
+    def test_a_longer_number_than_nginx_has_is_no_error(self, publish: Callable[..., int]) -> None:
+        assert publish(clientid="1" * 150) == 204
+
     def test_who_has_left_is_refused(
         self, publish: Callable[..., int], ann: Person, world: World
     ) -> None:
@@ -248,11 +251,14 @@ class TestWhoCalls:
     def test_from_this_machine_it_is_there(self, peer: str, publish: Callable[..., int]) -> None:
         assert publish(peer=peer) == 204
 
+    @pytest.mark.parametrize(
+        "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via"]
+    )
     def test_by_a_proxy_of_this_machine_there_is_no_such_path(
-        self, publish: Callable[..., int], world: World
+        self, header: str, publish: Callable[..., int], world: World
     ) -> None:
         with world.unchanged():
-            assert publish(headers={"X-Forwarded-For": "203.0.113.7"}) == 404
+            assert publish(headers={header: "203.0.113.7"}) == 404
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
     def test_another_method_is_405(self, method: str, app: App) -> None:
