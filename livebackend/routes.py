@@ -1,4 +1,4 @@
-"""The seven paths of the API, and where pictures are served."""
+"""The seven paths of the API, where pictures are served, and where payments are notified."""
 
 from dataclasses import replace
 
@@ -43,4 +43,5 @@ def bounds(settings: Settings) -> dict[str, Bounds]:
 def includeme(config: Configurator) -> None:
     for name in PATHS:
         config.add_route(name, f"/{name}", factory=Call)
+    config.add_route("payment", "/payments")
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")

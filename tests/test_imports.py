@@ -21,13 +21,13 @@ ALLOWED = {
     "form": {"results"},
     "db": {"embedded_postgres", "settings"},
     "migrate": {"db", "settings"},
-    "gateways": {"results", "settings"},
+    "gateways": {"results", "settings", "signing"},
     "limits": {"db", "results"},
     "services": {"models", "results", "gateways", "db", "limits", "signing"},
     "ledger_writer": {"db", "results", "services"},
     "params": {"form", "results"},
     "request": {
-        *("db", "form", "gateways", "limits", "services", "settings"),
+        *("db", "form", "gateways", "ledger_writer", "limits", "services", "settings"),
         # For their types alone.
         *("operation", "security"),
     },

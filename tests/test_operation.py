@@ -33,6 +33,9 @@ EXTENSIONS = {
     "reset_password": (("log",), "reset", "0000 0004 0005 0006"),
     "change_profile": (("register",), "profile", "0000 0006 0011 0012"),
     "remove": (("register",), "remove", "0000 0006 0008 0011 0012"),
+    "balance": (("golden", "friend"), "balance", "0000 0011 0012 0013"),
+    "records": (("golden", "friend"), "records", "0000 0011 0012 0013"),
+    "ranking": (("golden", "friend"), "ranking", "0000 0011 0012 0013"),
     "block": (("friend",), "block", "0000 0006 0007 0011 0012"),
     "unblock": (("friend",), "unblock", "0000 0006 0007 0011 0012"),
 }

@@ -9,6 +9,7 @@ from livebackend.models.ledger import (
     coin_slots,
     gifts,
     payment_orders,
+    reversals,
     seals,
     transfers,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "metadata",
     "payment_orders",
     "pictures",
+    "reversals",
     "rooms",
     "seals",
     "transfers",
