@@ -37,6 +37,7 @@ def serving(ini: Path, folder: Path, changed: Mapping[str, str]) -> Iterator[Ser
     environment = {
         **os.environ,
         "LIVEBACKEND_VAR_DIR": str(folder),
+        "LIVEBACKEND_HTTP_URL": f"http://127.0.0.1:{port}",
         "LIVEBACKEND_PASSWORDS_COST": "4",
         **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
     }

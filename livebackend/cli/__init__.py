@@ -7,6 +7,7 @@ import click
 from pyramid.paster import get_appsettings, setup_logging
 
 from livebackend.check import checked_settings
+from livebackend.cli.ledger import ledger
 from livebackend.db import open_database
 from livebackend.migrate import migrate as run_migrations
 from livebackend.settings import Settings, SettingsError
@@ -15,6 +16,9 @@ from livebackend.settings import Settings, SettingsError
 @click.group()
 def main() -> None:
     """Runs livebackend."""
+
+
+main.add_command(ledger)
 
 
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))

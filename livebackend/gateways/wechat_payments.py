@@ -116,6 +116,8 @@ class WechatPayments:
         """Refuses what makes the library stumble, or ask WeChat for strangers' certificates."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
             raise NotGenuine("algorithm")
+        if not headers.get("wechatpay-signature"):
+            raise NotGenuine("signature")
         check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
         serial = headers.get("wechatpay-serial", "")
         core = self._pay._core
