@@ -3,13 +3,16 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 6543
-# What to hand on to pytest: make test ARGS='-k friend'
+# What to hand on to pytest and others: make test ARGS='-k friend'
 ARGS ?=
+SECONDS ?= 60
 
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
+# Pyramid's own use of an old interface, which setuptools warns of at each start.
+QUIETLY = PYTHONWARNINGS=ignore::UserWarning:pyramid.path,ignore::UserWarning:pyramid.asset
 
-.PHONY: help run test install lint format types clean
+.PHONY: help run test bank-test mutants bench-ledger bench-million install lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -17,12 +20,22 @@ help: ## list what can be made
 run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its own, until Ctrl-C
 	@echo "livebackend is on http://$(HOST):$(PORT) in a moment. Try:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
-	@# Pyramid's own use of an old interface, which setuptools warns of at each start.
-	@PYTHONWARNINGS=ignore::UserWarning:pyramid.path \
-		exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
+	@$(QUIETLY) exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
+
+bank-test: .venv/installed-test ## kill servers and databases under load for SECONDS, and count the coins
+	@$(QUIETLY) exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
+
+mutants: .venv/installed-test ## break the ledger in many ways, and see that its tests notice
+	@$(QUIETLY) exec $(IN_VENV) tests.mutants $(ARGS)
+
+bench-ledger: .venv/installed-test ## measure gifts to a thousand hosts and to one
+	@$(QUIETLY) exec $(IN_VENV) bench.ledger $(ARGS)
+
+bench-million: .venv/installed-test ## measure the audit and the records of a million transfers
+	@$(QUIETLY) exec $(IN_VENV) bench.million $(ARGS)
 
 install: .venv/installed-dev ## make .venv
 

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -505,6 +506,44 @@ def test_who_gathers_and_is_credited_crosswise_waits_in_order(slots: Slots, book
     ann, ben = books.open(slots), books.open(slots)
     assert _cross(books, ann, ben) == [[DONE], [DONE]]
     assert books.coins(ann, ben) == [100, 100]
+
+
+_LOCK_ONE = text(
+    """
+    SELECT 1 FROM coin_slots WHERE coin_account_id = :account AND slot = :slot
+    FOR NO KEY UPDATE
+    """
+)
+_FREE = text("SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED")
+_IS_WAITED_FOR = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE :blocker = ANY(pg_blocking_pids(pid))"
+)
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_locks_are_taken_in_order(stop: int, books: Books) -> None:
+    """Whoever has to wait for a lock holds all that come before it, and none that come after."""
+    ann, ben, cat = books.open({0: 1, 3: 49}), books.open({0: 50, 2: 1}), books.open({2: 1})
+    batch = [books.gift(ben, cat, 10), books.gift(ann, ben, 40), books.gift(ann, cat, 1)]
+    order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
+    account, slot = order[stop]
+    with books.database.engine.connect() as blocker, books.database.engine.connect() as looker:
+        blocker.execute(_LOCK_ONE, {"account": account, "slot": slot})
+        process = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        posting = threading.Thread(target=partial(books.post, *batch, slot=1))
+        posting.start()
+        for _ in range(1000):
+            waiting = looker.execute(_IS_WAITED_FOR, {"blocker": process}).scalar_one()
+            looker.rollback()  # or it would see the same again
+            if waiting:
+                break
+            time.sleep(0.005)
+        free = {(row.coin_account_id, row.slot) for row in looker.execute(_FREE)}
+        looker.rollback()
+        blocker.rollback()
+        posting.join(10)
+    assert [each for each in order if each not in free] == order[: stop + 1]
+    assert books.coins(ann, ben, cat) == [9, 81, 12]
 
 
 def test_a_ring_of_three_writers_waits_in_order(books: Books) -> None:
