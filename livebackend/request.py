@@ -14,12 +14,14 @@ from livebackend.form import Form, read_form
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms import SmsGateway
 from livebackend.gateways.streams import StreamGateway
+from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
 from livebackend.services.accounts import Account, Accounts
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
+from livebackend.services.orders import Orders
 from livebackend.services.pictures import Pictures
 from livebackend.services.rooms import Rooms
 from livebackend.services.streams import Streams
@@ -50,10 +52,14 @@ class House:
     callbacks: QiniuCallbacks
     pictures: Pictures
     golden: Golden
+    # None where refills are not ordered.
+    orders: Orders | None
+    writer: LedgerWriter
 
     def close(self) -> None:
-        """Gives back what is held outside this process."""
+        """Posts what the ledger has in hand, and gives back what is held outside this process."""
         self.sweeper.close()
+        self.writer.close()
         self.limits.close()
         self.database.close()
 

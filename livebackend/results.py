@@ -72,6 +72,7 @@ class Reason(StrEnum):
     LIVE = "is live"
     NOT_ENOUGH_COINS = "is more than the coins there are"
     USED_OTHERWISE = "was used for another content"
+    NOT_TAKEN = "was not taken in time"
     SWITCHED_OFF = "is switched off"
     TOO_OFTEN = "was tried too often"
     NOT_KEPT = "could not be kept"
@@ -138,13 +139,22 @@ class NotACall(Exception):
 class Unavailable(Exception):
     """The call cannot be served now, and may be tried again after `retry_after_s`.
 
-    `outcome_unknown`: it may have been done all the same.
+    `outcome_unknown`: it may have been done all the same. `repeat_as` is the request id by which it
+    may be repeated and is done once.
     """
 
-    def __init__(self, what: str, *, retry_after_s: int = 1, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        retry_after_s: int = 1,
+        outcome_unknown: bool = False,
+        repeat_as: str | None = None,
+    ) -> None:
         super().__init__(what)
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown
+        self.repeat_as = repeat_as
 
 
 @dataclass(frozen=True)

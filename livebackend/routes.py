@@ -47,6 +47,7 @@ def bounds(settings: Settings) -> dict[str, Bounds]:
 def includeme(config: Configurator) -> None:
     for name in PATHS:
         config.add_route(name, f"/{name}", factory=Call)
+    config.add_route("payment", "/payments")
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK)

@@ -199,10 +199,19 @@ class Settings(BaseModel):
     )
     friends_max: int = Field(5000, ge=1, description="friends, or blocked ones, of one account")
     messages_max: int = Field(500, ge=1, description="messages in a list")
-    coins_refill: Annotated[Literal["direct", "disabled"], AfterValidator(_direct_if_meant)] = (
-        Field("disabled", description="`direct`: coins are credited at once, unpaid")
+    coins_refill: Annotated[
+        Literal["direct", "order", "disabled"], AfterValidator(_direct_if_meant)
+    ] = Field(
+        "disabled",
+        description="`order`: coins come with the payment; `direct`: at once, unpaid",
     )
     coins_per_yuan: int = Field(1, ge=1, le=10_000, description="coins that one yuan buys")
+    ledger_writer: int = Field(
+        -1,
+        ge=-1,
+        le=15,
+        description="a server process's own number, 0 to 15, which spares it waits; -1: any",
+    )
     limits_connections: int = Field(
         2, ge=1, le=20, description="connections for counting, besides `database.connections`"
     )
@@ -231,6 +240,19 @@ class Settings(BaseModel):
     sms_url: str = Field("https://sms.qiniuapi.com", description="where Qiniu takes messages")
     qiniu_access_key: str = Field("", description="Qiniu's name for one's account")
     qiniu_secret_key: str = Field("", repr=False, description="what calls of Qiniu are signed with")
+    payments_gateway: Gateway = Field(
+        "livebackend.gateways.wechat_payments.WechatPayments",
+        description="dotted name of the class that takes payments, for `coins.refill = order`",
+    )
+    wechat_app_id: str = Field("", description="WeChat's id of the app")
+    wechat_merchant: str = Field("", description="WeChat's id of who is paid")
+    wechat_serial: str = Field("", description="serial number of the merchant's certificate")
+    wechat_key_file: str = Field("", description="file with the merchant's private key, PEM")
+    wechat_api_key: str = Field("", repr=False, description="the merchant's APIv3 key")
+    wechat_public_key_file: str = Field(
+        "", description="file with WeChat's public key, PEM; none: its certificates are fetched"
+    )
+    wechat_public_key_id: str = Field("", description="the id of WeChat's public key")
     streams_gateway: Gateway = Field(description="dotted name of the class that makes streams")
     streams_hub: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,50}$")] = Field(
         "livebackend", description="the name that streams are grouped under"

@@ -1,5 +1,8 @@
-"""Outside services that fail, for the settings `sms.gateway` and `streams.gateway`."""
+"""Outside services that fail or wait, for the settings `….gateway`."""
 
+from typing import Any
+
+from livebackend.gateways.payments import EmbeddedPayments, Order, PaymentFailed
 from livebackend.gateways.sms import EmbeddedSms, SmsFailed
 from livebackend.gateways.streams import EmbeddedStreams, Stream, StreamFailed
 
@@ -33,3 +36,20 @@ class CountedStreams(EmbeddedStreams):
         if self.fails:
             raise StreamFailed("the hub is gone")
         super().disable(key)
+
+
+class PatientPayments(EmbeddedPayments):
+    """Waits for a test to say what was paid; fails when told to."""
+
+    placed: list[Order]
+    fails = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.placed = []
+
+    def place(self, order: Order) -> dict[str, Any]:
+        self.placed.append(order)
+        if self.fails:
+            raise PaymentFailed("out of order")
+        return {"orderId": order.order_id, "fen": order.fen}

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.scanner import leaks
@@ -19,7 +19,7 @@ class Server:
 
     port: int
     log: Path
-    pid: int
+    pid: int = 0
 
     @property
     def address(self) -> str:
@@ -32,33 +32,52 @@ class Server:
 @contextmanager
 def serving(ini: Path, folder: Path, changed: Mapping[str, str]) -> Iterator[Server]:
     """`pserve` with these settings changed by the environment, its files in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "LIVEBACKEND_VAR_DIR": str(folder),
-        "LIVEBACKEND_PASSWORDS_COST": "4",
-        **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
-    }
-    path = folder / f"server-{port}.log"
-    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={port}"]
-    with path.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
-    server = Server(port, path, process.pid)
+    port = free_port()
+    server = Server(port, folder / f"server-{port}.log")
+    process = launch(server, ini, changed)
     try:
-        for _ in range(600):
-            try:
-                server.connect().close()
-                break
-            except OSError:
-                assert process.poll() is None, server.log.read_text()
-                time.sleep(0.05)
-        yield server
+        assert is_up(server, process), server.log.read_text()
+        yield replace(server, pid=process.pid)
     finally:
         process.terminate()
         process.wait(timeout=20)
     assert leaks(server.log.read_text(), set()) == []
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def launch(server: Server, ini: Path, changed: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts `pserve`, with the log's folder for its files."""
+    folder = server.log.parent
+    environment = {
+        **os.environ,
+        "LIVEBACKEND_VAR_DIR": str(folder),
+        "LIVEBACKEND_HTTP_URL": server.address,
+        "LIVEBACKEND_PASSWORDS_COST": "4",
+        **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
+    }
+    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={server.port}"]
+    with server.log.open("ab") as log:
+        return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+
+
+def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
+    """Waits until the server takes connections; False if it has ended before."""
+    for _ in range(600):
+        try:
+            server.connect().close()
+        except OSError:
+            if process.poll() is not None:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def hardened(database_url: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ content_types = st.sampled_from([FORM, MULTIPART, FORM + "; charset=utf-8", "", 
 NAMES = """
     token userId password register gender nickname headImage code_v code img expire_in title live
     leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour
-    money refill value object description send_gift requestId
+    money refill value object description send_gift requestId balance records ranking before limit
 """
 names = st.sampled_from(NAMES.split())
 # What is often good, so that calls come far, among what is not.

@@ -21,14 +21,14 @@ ALLOWED = {
     "form": {"results"},
     "db": {"embedded_postgres", "settings"},
     "migrate": {"db", "settings"},
-    "gateways": {"results", "settings"},
+    "gateways": {"results", "settings", "signing"},
     "limits": {"db", "results"},
     "services": {"models", "results", "gateways", "db", "limits", "signing"},
     "ledger_writer": {"db", "results", "services"},
     "sweeper": {"db", "services"},
     "params": {"form", "results"},
     "request": {
-        *("db", "form", "gateways", "limits", "services", "settings", "sweeper"),
+        *("db", "form", "gateways", "ledger_writer", "limits", "services", "settings", "sweeper"),
         # For their types alone.
         *("operation", "security"),
     },

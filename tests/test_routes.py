@@ -14,8 +14,8 @@ SELECTORS = {
     "/register": ["register"],
     "/room": ["live", "leave"],
     "/list": ["friendlist", "messagelist"],
-    "/friend": ["search", "add", "dealMessage", "delete", "refill", "send_gift"],
-    "/golden": ["refill", "send_gift"],
+    "/friend": ["search", "add", "dealMessage", "delete", "refill", "send_gift", "balance"],
+    "/golden": ["refill", "send_gift", "balance", "records", "ranking"],
 }
 SELECTED = [path for path in SELECTORS if path != "/register"]
 

@@ -9,6 +9,7 @@ from pyramid.paster import get_appsettings, setup_logging
 
 from livebackend import build
 from livebackend.check import checked_settings
+from livebackend.cli.ledger import ledger
 from livebackend.db import open_database
 from livebackend.migrate import check_migrated
 from livebackend.migrate import migrate as run_migrations
@@ -18,6 +19,9 @@ from livebackend.settings import Settings, SettingsError, with_own_address
 @click.group()
 def main() -> None:
     """Runs livebackend."""
+
+
+main.add_command(ledger)
 
 
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))

@@ -10,6 +10,7 @@ from livebackend.models.ledger import (
     coin_slots,
     gifts,
     payment_orders,
+    reversals,
     seals,
     transfers,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "metadata",
     "payment_orders",
     "pictures",
+    "reversals",
     "rooms",
     "seals",
     "transfers",

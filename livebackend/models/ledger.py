@@ -121,6 +121,8 @@ class _PaymentOrders(TypedColumns):
     created_at: Column[datetime] = Column(
         DateTime(timezone=True), nullable=False, server_default=func.now()
     )
+    # The provider's own id of what was paid.
+    payment_id: Column[str | None] = Column(String(64))
 
 
 payment_orders = Table(
@@ -128,10 +130,25 @@ payment_orders = Table(
     metadata,
     _PaymentOrders,
     UniqueConstraint("account_id", "request_id"),
+    UniqueConstraint("provider", "payment_id"),
     CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
     CheckConstraint("state IN ('pending', 'paid')", name="state"),
     CheckConstraint("(state = 'paid') = (transfer_id IS NOT NULL)", name="transfer"),
+    CheckConstraint("(state = 'paid') = (payment_id IS NOT NULL)", name="payment"),
 )
+
+
+class _Reversals(TypedColumns):
+    transfer_id = Column(BigInteger, ForeignKey("transfers.id"), primary_key=True)
+    reason = Column(String(200), nullable=False)
+    created_at: Column[datetime] = Column(
+        DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+# Transfers that an operator wants reversed. It is open until a transfer reverses them: whoever has
+# spent the coins keeps it so.
+reversals = Table("reversals", metadata, _Reversals)
 
 
 class _Seals(TypedColumns):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
 
@@ -39,6 +39,14 @@ class Gift:
     description: str
 
 
+class Payment(NamedTuple):
+    """What a provider was paid, by its own id, for an order of ours."""
+
+    provider: str
+    order_id: str
+    payment_id: str
+
+
 @dataclass(frozen=True)
 class Transfer:
     """Coins to be moved once, however often it is posted: `request_id` is the actor's own.
@@ -54,8 +62,8 @@ class Transfer:
     request_id: uuid.UUID
     gift: Gift | None = None
     reverses: int | None = None
-    # (provider, order id) of a payment that this refill settles
-    order: tuple[str, str] | None = None
+    # whose order this refill settles
+    payment: Payment | None = None
 
     def __post_init__(self) -> None:
         if not (self.debit.external or self.debit.id == self.actor):
@@ -90,6 +98,12 @@ class Outcome(NamedTuple):
     transfer_id: int | None = None
 
 
+class Writer(Protocol):
+    """Whoever hands transfers to the ledger, and waits until they are committed."""
+
+    def submit(self, transfer: Transfer, *, deadline: float) -> Outcome: ...
+
+
 _OPEN_ACCOUNT = text(
     """
     WITH opened AS (INSERT INTO coin_accounts (owner_id) VALUES (:owner_id) RETURNING id)
@@ -119,6 +133,11 @@ _KNOWN = text(
     FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
     JOIN transfers ON actor_id = asked.actor AND request_id = asked.request
     LEFT JOIN gifts ON transfer_id = id
+    UNION ALL
+    SELECT actor, request, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
+    JOIN coin_accounts ON coin_accounts.id = asked.actor
+    JOIN payment_orders ON account_id = owner_id AND payment_orders.request_id = asked.request
     """
 )
 _MAKE_SLOTS = text(
@@ -168,9 +187,11 @@ _RECORD_GIFTS = text(
 )
 _SETTLE_ORDERS = text(
     """
-    UPDATE payment_orders SET state = 'paid', transfer_id = paid.transfer_id
+    UPDATE payment_orders
+    SET state = 'paid', payment_id = paid.payment_id, transfer_id = paid.transfer_id
     FROM unnest(CAST(:providers AS text[]), CAST(:order_ids AS text[]),
-        CAST(:transfer_ids AS bigint[])) AS paid (provider, order_id, transfer_id)
+        CAST(:payment_ids AS text[]), CAST(:transfer_ids AS bigint[]))
+        AS paid (provider, order_id, payment_id, transfer_id)
     WHERE payment_orders.provider = paid.provider AND payment_orders.order_id = paid.order_id
         AND state = 'pending'
     """
@@ -205,6 +226,11 @@ def request_key(source: str, actor: int, string: str) -> uuid.UUID:
     Strings of different sources (a client, a payment provider) never meet.
     """
     return uuid.uuid5(_REQUESTS, f"{source}:{actor}:{string}")
+
+
+def client_key(actor: int, request_id: str) -> uuid.UUID:
+    """The id of a request that an actor's app calls `request_id`."""
+    return request_key("client", actor, request_id)
 
 
 def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
@@ -248,9 +274,12 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
 
 class _Known(NamedTuple):
-    """A transfer that is in the books, by its id and content."""
+    """A transfer that is in the books, by its id and content.
 
-    id: int
+    An order has no id here, and a content like no transfer's: its request's id is used, too.
+    """
+
+    id: int | None
     content: tuple[object, ...]
 
 
@@ -375,13 +404,11 @@ def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
                 "descriptions": [gift.description for _, gift in gifts],
             },
         )
-    orders = [(*transfer.order, ids[transfer.key]) for transfer in done if transfer.order]
-    if orders:
-        providers, order_ids, transfer_ids = map(list, zip(*orders, strict=True))
-        settled = connection.execute(
-            _SETTLE_ORDERS,
-            {"providers": providers, "order_ids": order_ids, "transfer_ids": transfer_ids},
-        )
-        if settled.rowcount != len(orders):
+    paid = [(*transfer.payment, ids[transfer.key]) for transfer in done if transfer.payment]
+    if paid:
+        columns = ("providers", "order_ids", "payment_ids", "transfer_ids")
+        values = map(list, zip(*paid, strict=True))
+        settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
+        if settled.rowcount != len(paid):
             raise LookupError("a payment order is unknown, or was paid by another transfer")
     return {transfer.key: _Known(ids[transfer.key], transfer.content) for transfer in done}

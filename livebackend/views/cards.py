@@ -1,10 +1,12 @@
-"""Rows as the app reads them: a profile, a friend, a message, a room."""
+"""Rows as the app reads them: a profile, a friend, a message, a room, a record of coins, a giver."""
 
+from datetime import datetime
 from typing import Any
 
 from livebackend.services.accounts import Profile
 from livebackend.services.friends import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
+from livebackend.services.records import Giver, Record
 
 
 def profile_card(profile: Profile) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def message_card(message: Message) -> dict[str, Any]:
         "objectId": str(message.applicant_copy),
         **profile_card(message.other),
         "flag": 2 * message.i_applied + message.accepted,
-        "time": f"{message.sent_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "time": _time(message.sent_at),
     }
 
 
@@ -41,5 +43,30 @@ def room_card(room: LiveRoom) -> dict[str, Any]:
         **profile_card(room.profile),
         "title": room.title,
         "playUrl": room.play_urls,
-        "time": f"{room.place.started_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "time": _time(room.place.started_at),
     }
+
+
+def record_card(record: Record) -> dict[str, Any]:
+    """`coins` is negative for what was given away, `left` is what there was afterwards."""
+    return {
+        "id": record.id,
+        "kind": record.kind.name.lower(),
+        "coins": record.coins,
+        "left": record.left,
+        "nickname": record.nickname,
+        "description": record.description,
+        "time": _time(record.at),
+    }
+
+
+def giver_card(giver: Giver) -> dict[str, Any]:
+    return {
+        "nickname": giver.nickname,
+        "headImage": giver.head_image,
+        "coins": giver.coins,
+    }
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"

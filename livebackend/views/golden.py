@@ -1,8 +1,19 @@
 """/golden: coins. The document prints /friend for these calls and links to /golden: both do."""
 
 from livebackend.operation import View, operation
-from livebackend.params import Coins, Description, LoggedIn, Money, Phone, RequestId
+from livebackend.params import (
+    Coins,
+    Cursor,
+    Description,
+    LoggedIn,
+    Money,
+    PageLength,
+    Phone,
+    RequestId,
+)
 from livebackend.results import Result, ok
+from livebackend.services.records import RECORDS_MAX, Place, balance, records, top_givers
+from livebackend.views.cards import giver_card, record_card
 
 
 class Refill(LoggedIn):
@@ -17,6 +28,16 @@ class SendGift(LoggedIn):
     requestId: RequestId | None = None
 
 
+class Records(LoggedIn):
+    # As the page before gave it.
+    before: Cursor | None = None
+    limit: PageLength = RECORDS_MAX
+
+
+class Ranking(LoggedIn):
+    object: Phone
+
+
 class Golden(View):
     route = ("golden", "friend")
 
@@ -29,10 +50,10 @@ class Golden(View):
     )
     def refill(self, given):
         """Buy coins · 充值"""
-        self.request.house.golden.refill(
+        order = self.request.house.golden.refill(
             self.request.account.id, yuan=given.money, request_id=given.requestId
         )
-        return ok()
+        return ok(order)
 
     @operation("send_gift", params=SendGift, refusal=Result.NOT_UPDATED, transaction=False)
     def send_gift(self, given):
@@ -45,3 +66,27 @@ class Golden(View):
             request_id=given.requestId,
         )
         return ok()
+
+    @operation("balance", params=LoggedIn, refusal=Result.NOT_UPDATED, extension=True)
+    def balance(self, given):
+        """Tell how many coins one has · 金币余额"""
+        return ok({"coins": balance(self.request.db, self.request.account.id)})
+
+    @operation("records", params=Records, refusal=Result.NOT_UPDATED, extension=True)
+    def records(self, given):
+        """List what one's coins did, the newest first · 金币记录"""
+        before = Place(*map(int, given.before.split("-"))) if given.before else None
+        found, place = records(
+            self.request.db, self.request.account.id, before=before, limit=given.limit
+        )
+        return ok(
+            {
+                "records": [record_card(record) for record in found],
+                "before": f"{place.transfer_id}-{place.coins}" if place else None,
+            }
+        )
+
+    @operation("ranking", params=Ranking, refusal=Result.NOT_UPDATED, extension=True)
+    def ranking(self, given):
+        """List who gave a host most · 送礼排行"""
+        return ok([giver_card(giver) for giver in top_givers(self.request.db, host=given.object)])

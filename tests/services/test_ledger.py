@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,159 +23,19 @@ from livebackend.services.ledger import (
     Gift,
     Kind,
     Outcome,
+    Payment,
     Status,
     Transfer,
     balance,
     external_account,
-    open_account,
     post,
     request_key,
 )
 from tests.api import World, at_once
+from tests.books import Books, Slots, faults, statuses_of
 
 DONE, REPLAYED = Status.DONE, Status.REPLAYED
 CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
-
-Slots = Mapping[int, int]
-
-_NEW_OWNER = text(
-    "INSERT INTO accounts (phone, password_hash)"
-    " SELECT to_char(count(*), 'FM13800000000'), 'x' FROM accounts RETURNING id"
-)
-_LAY_REFILL = text(
-    "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
-    " VALUES (2, :bank, :account, :coins, :account, gen_random_uuid())"
-)
-_LAY_SLOT = text(
-    "INSERT INTO coin_slots VALUES (:account, :slot, :coins) ON CONFLICT (coin_account_id, slot)"
-    " DO UPDATE SET amount = coin_slots.amount + :coins"
-)
-# One line for each thing that is wrong.
-_AUDIT = text(
-    """
-    WITH history AS (
-        SELECT coin_account_id AS id, sum(amount) AS coins FROM entries GROUP BY 1
-    ), held AS (
-        SELECT coin_account_id AS id, sum(amount) AS coins FROM coin_slots GROUP BY 1
-    ), books AS (
-        SELECT id, provider, coalesce(history.coins, 0) AS booked, coalesce(held.coins, 0) AS held
-        FROM coin_accounts LEFT JOIN history USING (id) LEFT JOIN held USING (id)
-    )
-    SELECT format('account %s: %s booked, %s held', id, booked, held) FROM books
-    WHERE provider IS NULL AND booked <> held
-    UNION ALL
-    SELECT format('%s coins in, %s held', sum(-booked) FILTER (WHERE provider IS NOT NULL),
-        sum(held)) FROM books
-    HAVING sum(-booked) FILTER (WHERE provider IS NOT NULL) <> sum(held)
-    UNION ALL
-    SELECT format('account %s: %s in slot %s', coin_account_id, amount, slot) FROM coin_slots
-    WHERE amount < 0
-    UNION ALL
-    SELECT format('account %s: %s done twice', actor_id, request_id) FROM transfers
-    GROUP BY actor_id, request_id HAVING count(*) > 1
-    UNION ALL
-    SELECT format('transfer %s: a gift of nothing, or to nobody', coalesce(id, transfer_id))
-    FROM (SELECT id FROM transfers WHERE kind = 1) AS given
-    FULL JOIN gifts ON transfer_id = id WHERE id IS NULL OR transfer_id IS NULL
-    """
-)
-
-
-class Books:
-    """Coin accounts to try the ledger on, and what an auditor reads in them."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        bank = database.run(lambda connection: external_account(connection, "direct"))
-        self.bank = CoinAccount(bank, external=True)
-
-    def open(self, coins: Slots | None = None) -> CoinAccount:
-        """A user's account with so many coins in its slots."""
-
-        def work(connection: Connection) -> CoinAccount:
-            owner = connection.execute(_NEW_OWNER).scalar_one()
-            account = CoinAccount(open_account(connection, owner))
-            self.lay(connection, {account: coins or {}})
-            return account
-
-        return self.database.run(work)
-
-    def lay(self, connection: Connection, coins: Mapping[CoinAccount, Slots]) -> None:
-        """Refills accounts so that the coins lie in these slots."""
-        laid = [
-            {"bank": self.bank.id, "account": account.id, "slot": slot, "coins": amount}
-            for account, slots in coins.items()
-            for slot, amount in slots.items()
-            if amount
-        ]
-        if laid:
-            connection.execute(_LAY_REFILL, laid)
-            connection.execute(_LAY_SLOT, laid)
-
-    def gift(
-        self, giver: CoinAccount, host: CoinAccount, coins: int, key: str | None = None
-    ) -> Transfer:
-        """A gift; without a key, one that was never posted before."""
-        return Transfer(
-            kind=Kind.GIFT,
-            actor=giver.id,
-            debit=giver,
-            credit=host,
-            amount=coins,
-            request_id=_key(giver, key),
-            gift=Gift(host_id=host.id + 1000, room_id=None, description="a rose"),
-        )
-
-    def refill(self, account: CoinAccount, coins: int, key: str | None = None) -> Transfer:
-        return Transfer(
-            kind=Kind.REFILL,
-            actor=account.id,
-            debit=self.bank,
-            credit=account,
-            amount=coins,
-            request_id=_key(account, key),
-        )
-
-    def post(self, *transfers: Transfer, slot: int = 0) -> list[Outcome]:
-        """Posts a batch in a transaction of its own; a race that was lost is an error."""
-        with self.database.engine.begin() as connection:
-            return post(connection, transfers, slot)
-
-    def statuses(self, *transfers: Transfer, slot: int = 0) -> list[Status]:
-        return _statuses(self.post(*transfers, slot=slot))
-
-    def coins(self, *accounts: CoinAccount) -> list[int]:
-        with self.database.engine.connect() as connection:
-            return [balance(connection, account.id) for account in accounts]
-
-    def slots(self, account: CoinAccount) -> dict[int, int]:
-        with self.database.engine.connect() as connection:
-            return _slots(connection, account)
-
-    def faults(self) -> list[str]:
-        """What an audit of the whole books finds."""
-        with self.database.engine.connect() as connection:
-            return faults(connection)
-
-
-def faults(connection: Connection) -> list[str]:
-    return list(connection.execute(_AUDIT).scalars())
-
-
-def _key(actor: CoinAccount, key: str | None) -> uuid.UUID:
-    return request_key("test", actor.id, key) if key else uuid.uuid4()
-
-
-def _statuses(outcomes: Sequence[Outcome]) -> list[Status]:
-    return [outcome.status for outcome in outcomes]
-
-
-def _slots(connection: Connection, account: CoinAccount) -> dict[int, int]:
-    found = connection.execute(
-        text("SELECT slot, amount FROM coin_slots WHERE coin_account_id = :id ORDER BY slot"),
-        {"id": account.id},
-    )
-    return {row.slot: row.amount for row in found}
 
 
 @pytest.fixture
@@ -294,7 +155,7 @@ def test_twins_in_a_batch_are_done_once(books: Books) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 60)
     outcomes = books.post(gift, gift, replace(gift, amount=1))
-    assert _statuses(outcomes) == [DONE, REPLAYED, CONFLICT]
+    assert statuses_of(outcomes) == [DONE, REPLAYED, CONFLICT]
     assert len({outcome.transfer_id for outcome in outcomes}) == 1
     assert books.coins(ann, ben) == [40, 60]
 
@@ -370,27 +231,12 @@ def test_an_id_refused_and_used_in_one_batch_is_the_later_ones(books: Books) -> 
 # Payment orders.
 
 
-def _order(books: Books, account: CoinAccount, order_id: str) -> Transfer:
-    """A refill that settles a new order."""
-    with books.database.engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO payment_orders"
-                " (provider, order_id, account_id, request_id, fen, coins)"
-                " SELECT 'direct', :order_id, owner_id, gen_random_uuid(), 1000, 10"
-                " FROM coin_accounts WHERE id = :id"
-            ),
-            {"order_id": order_id, "id": account.id},
-        )
-    return replace(books.refill(account, 10, order_id), order=("direct", order_id))
-
-
 def test_a_refill_settles_its_order(books: Books, world: World) -> None:
     ann, ben = books.open(), books.open()
-    orders = [_order(books, ann, "1"), _order(books, ben, "2")]
-    _order(books, ann, "3")
+    orders = [books.order(ann, 10, "1"), books.order(ben, 10, "2")]
+    books.order(ann, 10, "3")
     outcomes = books.post(*orders, books.refill(ann, 5))
-    assert _statuses(outcomes) == [DONE] * 3
+    assert statuses_of(outcomes) == [DONE] * 3
     rows = {row["order_id"]: row for row in world.rows("payment_orders")}
     assert [rows[n]["state"] for n in "123"] == ["paid", "paid", "pending"]
     assert [rows[n]["transfer_id"] for n in "12"] == [each.transfer_id for each in outcomes[:2]]
@@ -403,8 +249,10 @@ def test_an_order_that_is_not_pending_brings_no_coins(
     order_id: str, books: Books, world: World
 ) -> None:
     ann, ben = books.open(), books.open()
-    books.post(_order(books, ann, "1"))
-    again = replace(books.refill(ben, 10), order=("direct", order_id))
+    books.post(books.order(ann, 10, "1"))
+    again = replace(
+        books.refill(ben, 10), payment=Payment("direct", order_id, f"payment {order_id}")
+    )
     with world.unchanged(), pytest.raises(LookupError):
         books.post(again)
 
@@ -592,7 +440,7 @@ def test_a_batch_is_its_transfers_one_by_one(
         assert _state(connection, people) == expected
         ids = _ids(connection)
     modelled = [model.post(each) for batch, _ in posted for each in batch]
-    assert _statuses(outcomes) == _statuses(singly) == modelled
+    assert statuses_of(outcomes) == statuses_of(singly) == modelled
     assert expected[0] == list(model.coins.values())
     # Whoever asked has the id of the transfer that his request became.
     asked = [each for batch, _ in posted for each in batch]
@@ -643,7 +491,7 @@ def _post_in_step(books: Books, *batches: tuple[Sequence[Transfer], int]) -> lis
     def run(batch: Sequence[Transfer], slot: int) -> list[Status]:
         with books.database.engine.begin() as connection:
             _in_step(connection, barrier)
-            return _statuses(post(connection, batch, slot))
+            return statuses_of(post(connection, batch, slot))
 
     return at_once(*[partial(run, *each) for each in batches])
 
@@ -658,6 +506,44 @@ def test_who_gathers_and_is_credited_crosswise_waits_in_order(slots: Slots, book
     ann, ben = books.open(slots), books.open(slots)
     assert _cross(books, ann, ben) == [[DONE], [DONE]]
     assert books.coins(ann, ben) == [100, 100]
+
+
+_LOCK_ONE = text(
+    """
+    SELECT 1 FROM coin_slots WHERE coin_account_id = :account AND slot = :slot
+    FOR NO KEY UPDATE
+    """
+)
+_FREE = text("SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED")
+_IS_WAITED_FOR = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE :blocker = ANY(pg_blocking_pids(pid))"
+)
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_locks_are_taken_in_order(stop: int, books: Books) -> None:
+    """Whoever has to wait for a lock holds all that come before it, and none that come after."""
+    ann, ben, cat = books.open({0: 1, 3: 49}), books.open({0: 50, 2: 1}), books.open({2: 1})
+    batch = [books.gift(ben, cat, 10), books.gift(ann, ben, 40), books.gift(ann, cat, 1)]
+    order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
+    account, slot = order[stop]
+    with books.database.engine.connect() as blocker, books.database.engine.connect() as looker:
+        blocker.execute(_LOCK_ONE, {"account": account, "slot": slot})
+        process = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        posting = threading.Thread(target=partial(books.post, *batch, slot=1))
+        posting.start()
+        for _ in range(1000):
+            waiting = looker.execute(_IS_WAITED_FOR, {"blocker": process}).scalar_one()
+            looker.rollback()  # or it would see the same again
+            if waiting:
+                break
+            time.sleep(0.005)
+        free = {(row.coin_account_id, row.slot) for row in looker.execute(_FREE)}
+        looker.rollback()
+        blocker.rollback()
+        posting.join(10)
+    assert [each for each in order if each not in free] == order[: stop + 1]
+    assert books.coins(ann, ben, cat) == [9, 81, 12]
 
 
 def test_a_ring_of_three_writers_waits_in_order(books: Books) -> None:
@@ -725,7 +611,7 @@ def _race(books: Books, *, keys: int) -> list[list[Outcome]]:
 def test_one_id_from_eight_connections_is_done_once(books: Books, world: World) -> None:
     for outcomes in _race(books, keys=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
-        *same, other = _statuses(outcomes)
+        *same, other = statuses_of(outcomes)
         if other is DONE:
             assert same == [CONFLICT] * 7
         else:

@@ -1,12 +1,17 @@
 """Buying coins and giving them."""
 
+import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 
+from livebackend.db import Database
 from livebackend.request import House
 from livebackend.results import Unavailable
-from tests.api import Api, App, Person, World
+from livebackend.services import golden
+from livebackend.services.ledger import Transfer
+from tests.api import Answer, Api, App, Person, World, at_once
 
 REFUSED = {"result": "0013", "message": "update failed"}
 NOBODY = "13800000077"
@@ -215,14 +220,72 @@ class TestSendGift:
     def test_an_unknown_outcome_is_said(
         self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def lost(transfer: object) -> object:
+        def lost(transfer: object, *, deadline: float) -> object:
             raise Unavailable("the ledger", outcome_unknown=True)
 
         monkeypatch.setattr(house.golden._writer, "submit", lost)
-        answer = rich.give(ben, "1")
+        answer = rich.give(ben, "1", requestId="g")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert answer.headers["X-Request-Outcome"] == "unknown"
+        assert answer.headers["X-Repeat-As"] == "g"
         assert int(answer.headers["Retry-After"]) > 0
+
+    def test_after_an_unknown_outcome_the_minted_id_repeats_it_safely(
+        self,
+        rich: Person,
+        ben: Person,
+        house: House,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        submit = house.golden._writer.submit
+
+        def lost_afterwards(transfer: Transfer, *, deadline: float) -> object:
+            submit(transfer, deadline=deadline)
+            raise Unavailable("the ledger", outcome_unknown=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(house.golden._writer, "submit", lost_afterwards)
+            answer = rich.give(ben, "30")
+        assert answer.status == 503
+        with world.unchanged():
+            again = rich.give(ben, "30", requestId=answer.headers["X-Repeat-As"])
+        assert again.result == "0000"
+        assert world.coins(ben) == 30
+
+    def test_a_call_that_is_not_taken_in_time_moved_nothing(
+        self,
+        rich: Person,
+        ben: Person,
+        world: World,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(golden, "_WAIT_S", 0.3)
+        lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
+
+        def later() -> Answer:
+            time.sleep(0.1)
+            return rich.give(ben, "20")
+
+        with database.engine.begin() as connection:
+            connection.execute(lock)
+            # The writer is busy with the first, and has not come to the second.
+            first, second = at_once(lambda: rich.give(ben, "1"), later)
+        assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
+        assert (second.status, second.body) == (200, REFUSED)
+        assert second.refusal == "call was not taken in time"
+        assert "X-Request-Outcome" not in second.headers
+        assert rich.give(ben, "50").result == "0000"
+        assert world.coins(ben) in (50, 51)
+
+    def test_a_full_queue_is_503_and_known(
+        self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(house.writer._desk(), "_queue_max", 0)
+        answer = rich.give(ben, "1")
+        assert (answer.status, answer.body) == (503, REFUSED)
+        assert "X-Request-Outcome" not in answer.headers
 
 
 def test_coins_are_neither_made_nor_lost(

@@ -1,0 +1,102 @@
+"""A durable PostgreSQL with people and coins in it, for what is measured."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import text
+
+from livebackend import embedded_postgres
+from livebackend.db import Database
+from livebackend.embedded_postgres import EmbeddedPostgres
+from livebackend.migrate import migrate
+
+COINS_EACH = 1_000_000_000
+
+_PEOPLE = text(
+    """
+    INSERT INTO accounts (phone, password_hash, nickname)
+    SELECT to_char(13800000000 + n, 'FM00000000000'), 'x', 'person ' || n
+    FROM generate_series(1, :people) AS n
+    """
+)
+_BANK = text("INSERT INTO coin_accounts (provider) VALUES ('direct')")
+_ACCOUNTS = text("INSERT INTO coin_accounts (owner_id) SELECT id FROM accounts ORDER BY id")
+_SLOTS = text(
+    """
+    INSERT INTO coin_slots (coin_account_id, slot, amount)
+    SELECT id, 0, :coins FROM coin_accounts WHERE owner_id IS NOT NULL
+    """
+)
+_REFILLS = text(
+    """
+    INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
+    SELECT 2, (SELECT id FROM coin_accounts WHERE provider = 'direct'), id, :coins, id,
+        gen_random_uuid()
+    FROM coin_accounts WHERE owner_id IS NOT NULL
+    """
+)
+_PAIRS = text("SELECT id, owner_id FROM coin_accounts WHERE owner_id IS NOT NULL ORDER BY id")
+# PostgreSQL 18 counts the log's flushes here, and earlier ones in pg_stat_wal.
+_SYNCS = text("SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal'")
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The database's address, and the (coin account, account) of each person."""
+
+    url: str
+    people: list[tuple[int, int]]
+
+
+@contextmanager
+def opened(people: int, *, slow_wal_us: int) -> Iterator[Bank]:
+    """A server of its own with so many people, who are rich; its log is that much slower."""
+    with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # whoever PostgreSQL runs as must find the shim
+        embedded = EmbeddedPostgres(folder / "postgres")
+        preload = {"LD_PRELOAD": _shim(folder), "SLOW_WAL_US": str(slow_wal_us)}
+        embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
+        try:
+            url = embedded.start()
+            yield Bank(url, _settle(url, people))
+        finally:
+            for variable in preload:
+                embedded_postgres.ENVIRONMENT.pop(variable, None)
+            embedded.close()
+
+
+def wal_syncs(database: Database) -> int:
+    """How often the log was flushed so far, by all that have ended or told it since."""
+    with database.engine.connect() as connection:
+        syncs: int = connection.execute(_SYNCS).scalar_one()
+        return syncs
+
+
+def _shim(folder: Path) -> str:
+    shim = folder / "slow_wal.so"
+    source = Path(__file__).with_name("slow_wal.c")
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(shim), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return str(shim)
+
+
+def _settle(url: str, people: int) -> list[tuple[int, int]]:
+    database = Database(url, statement_wait_s=0)
+    migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(_PEOPLE, {"people": people})
+        for statement in (_BANK, _ACCOUNTS):
+            connection.execute(statement)
+        for statement in (_SLOTS, _REFILLS):
+            connection.execute(statement, {"coins": COINS_EACH})
+        pairs = [(row.id, row.owner_id) for row in connection.execute(_PAIRS)]
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+        connection.execute(text("CHECKPOINT"))
+    database.close()
+    return pairs

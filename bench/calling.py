@@ -1,0 +1,102 @@
+"""One process that gives coins over HTTP, by many clients at once: `python -m bench.calling`."""
+
+import json
+import random
+import selectors
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to do; a host is a phone."""
+
+    # Each client keeps one connection to one of them.
+    ports: list[int]
+    clients: int
+    tokens: list[str]
+    hosts: list[str]
+    # Token of the first host, if he is to spend too; his client is one more.
+    host_spends: str | None
+    others: list[str]
+    begin_at: float
+    seconds: float
+
+
+class Client:
+    """One connection, one call at a time."""
+
+    def __init__(self, port: int, task: Task, token: str | None, seed: int) -> None:
+        self._task = task
+        self._token = token
+        self._dice = random.Random(seed)
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.latencies: list[float] = []
+        self._received = b""
+        self._began = 0.0
+
+    def call(self) -> None:
+        hosts = self._task.others if self._token else self._task.hosts
+        form = {
+            "send_gift": "1",
+            "token": self._token or self._dice.choice(self._task.tokens),
+            "object": self._dice.choice(hosts),
+            "value": "1",
+            "description": "a rose",
+        }
+        body = urlencode(form).encode()
+        head = (
+            "POST /golden HTTP/1.1\r\nHost: bench\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._began = time.perf_counter()
+        self.socket.sendall(head.encode() + body)
+
+    def hear(self) -> bool:
+        """Reads what came; whether that was the whole reply."""
+        self._received += self.socket.recv(65536)
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end or len(body) < int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            return False
+        if b'"0000"' not in body:
+            raise AssertionError(self._received.decode())
+        self.latencies.append(time.perf_counter() - self._began)
+        self._received = b""
+        return True
+
+
+def main() -> None:
+    task = Task(**json.loads(sys.stdin.read()))
+    clients = [
+        Client(task.ports[index % len(task.ports)], task, None, index)
+        for index in range(task.clients)
+    ]
+    if task.host_spends:
+        clients.append(Client(task.ports[0], task, task.host_spends, -1))
+    selector = selectors.DefaultSelector()
+    for client in clients:
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    time.sleep(max(0, task.begin_at - time.time()))
+    end = time.perf_counter() + task.seconds
+    for client in clients:
+        client.call()
+    calling = len(clients)
+    while calling:
+        ready = selector.select(timeout=10)
+        assert ready, "no reply within 10 s"
+        for key, _ in ready:
+            if key.data.hear():
+                if time.perf_counter() < end:
+                    key.data.call()
+                else:
+                    calling -= 1
+    json.dump([each for client in clients for each in client.latencies], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

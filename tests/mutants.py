@@ -1,0 +1,320 @@
+"""Mutants of the ledger that the tests must kill: `make mutants`.
+
+Each is an error that one may well make, and that most tests would not notice. The unmutated suite
+passes first. A mutant is killed when the named test fails, and by that test alone, within a minute.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = (
+    "livebackend",
+    "migrations",
+    "tests",
+    "development.ini",
+    "production.ini",
+    "pyproject.toml",
+)
+KILL_S = 60
+AT_ONCE = 2
+
+LEDGER = "livebackend/services/ledger.py"
+WRITER = "livebackend/ledger_writer.py"
+POST_TESTS = "tests/services/test_ledger.py"
+WRITER_TESTS = "tests/test_ledger_writer.py"
+PAYMENT_TESTS = "tests/views/test_payments.py"
+RACE = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
+ORDER = f"{POST_TESTS}::test_locks_are_taken_in_order"
+CROSSING = f"{POST_TESTS}::test_who_gathers_and_is_credited_crosswise_waits_in_order"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one file, and the test that must fail for it."""
+
+    name: str
+    file: str
+    # what stands there, and what stands there instead
+    changes: tuple[tuple[str, str], ...]
+    killer: str
+
+
+MUTANTS = [
+    Mutant(
+        "the keys are read before the lock",
+        LEDGER,
+        (
+            (
+                "    locked = connection.execute(_LOCK_ACTORS",
+                (
+                    "    known = _known(connection, transfers)\n"
+                    "    locked = connection.execute(_LOCK_ACTORS"
+                ),
+            ),
+            (
+                (
+                    "    # A new statement, so that it sees what the lock's former holder committed.\n"
+                    "    known = _known(connection, transfers)\n"
+                ),
+                "",
+            ),
+        ),
+        RACE,
+    ),
+    Mutant(
+        "a key that is taken is passed over: ON CONFLICT DO NOTHING",
+        LEDGER,
+        (
+            ("    known = _known(connection, transfers)\n", "    known: _Keys = {}\n"),
+            (
+                "    RETURNING actor_id, request_id, id\n",
+                "    ON CONFLICT DO NOTHING RETURNING actor_id, request_id, id\n",
+            ),
+            (
+                "    ids = {(row.actor_id, row.request_id): row.id for row in rows}\n",
+                (
+                    "    ids = {(row.actor_id, row.request_id): row.id for row in rows}\n"
+                    "    done = [transfer for transfer in done if transfer.key in ids]\n"
+                ),
+            ),
+            ("known[transfer.key].id)", "getattr(known.get(transfer.key), 'id', None))"),
+        ),
+        f"{POST_TESTS}::test_a_repetition_moves_nothing_and_names_the_first",
+    ),
+    Mutant(
+        "slots are locked in the reverse order",
+        LEDGER,
+        (
+            (
+                "ORDER BY coin_slots.coin_account_id, coin_slots.slot\n",
+                "ORDER BY coin_slots.coin_account_id DESC, coin_slots.slot DESC\n",
+            ),
+        ),
+        ORDER,
+    ),
+    Mutant(
+        "actors are locked in the reverse order",
+        LEDGER,
+        (("ORDER BY coin_account_id FOR NO KEY", "ORDER BY coin_account_id DESC FOR NO KEY"),),
+        ORDER,
+    ),
+    Mutant(
+        "two sorted passes of locks instead of one",
+        LEDGER,
+        (
+            (
+                (
+                    "    wanted = {(account, credit_slot) for account in credited}\n"
+                    "    wanted |= {(account, each) for account in short for each in _SLOTS}\n"
+                ),
+                (
+                    "    gathered = {}\n"
+                    "    wanted = {(account, each) for account in short for each in _SLOTS}\n"
+                    "    if wanted:\n"
+                    "        accounts, slots = zip(*wanted, strict=True)\n"
+                    "        rows = connection.execute(\n"
+                    "            _LOCK_SLOTS, {'accounts': list(accounts), 'slots': list(slots)})\n"
+                    "        gathered = {tuple(row[:2]): row.amount for row in rows}\n"
+                    "    wanted = {(account, credit_slot) for account in credited}\n"
+                ),
+            ),
+            (
+                "        return {}\n    accounts, slots",
+                "        return gathered\n    accounts, slots",
+            ),
+            (
+                "    return {(row.coin_account_id, row.slot): row.amount for row in rows}\n",
+                "    return gathered | {tuple(row[:2]): row.amount for row in rows}\n",
+            ),
+        ),
+        CROSSING,
+    ),
+    Mutant(
+        "the table takes negative amounts: no CHECK",
+        "livebackend/migrations/versions/0006_ledger.py",
+        (("CHECK (amount >= 0)", "CHECK (true)"),),
+        f"{POST_TESTS}::test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table",
+    ),
+    Mutant(
+        "only the first slot is looked into, without SUM",
+        LEDGER,
+        (("_SLOTS = range(17)", "_SLOTS = range(1)"),),
+        f"{POST_TESTS}::test_whoever_spends_more_than_his_first_slot_has_all_gathered_there",
+    ),
+    Mutant(
+        "a balance is the first slot, without SUM",
+        "livebackend/services/records.py",
+        (
+            (
+                "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots\n    WHERE",
+                "SELECT amount FROM coin_slots\n    WHERE slot = 0 AND",
+            ),
+        ),
+        "tests/views/test_coin_records.py::TestBalance::test_it_is_what_one_has",
+    ),
+    Mutant(
+        "callers are told before the commit",
+        WRITER,
+        (
+            (
+                "        return outcomes\n",
+                (
+                    "        for waiting, outcome in zip(batch, outcomes, strict=True):\n"
+                    "            if not waiting.outcome.done():\n"
+                    "                waiting.outcome.set_result(outcome)\n"
+                    "        return outcomes\n"
+                ),
+            ),
+            (
+                "                waiting.outcome.set_result(outcome)\n\n    def _settle_alone",
+                "                waiting.outcome.done()\n\n    def _settle_alone",
+            ),
+        ),
+        f"{WRITER_TESTS}::test_nobody_is_told_before_the_commit",
+    ),
+    Mutant(
+        "a batch that is repeated gets new ids",
+        WRITER,
+        (
+            (
+                "[waiting.transfer for waiting in batch]",
+                (
+                    "[__import__('dataclasses').replace(\n"
+                    "            waiting.transfer, request_id=__import__('uuid').uuid4())\n"
+                    "            if waiting.commit_sent else waiting.transfer for waiting in batch]"
+                ),
+            ),
+        ),
+        f"{WRITER_TESTS}::test_a_connection_lost_after_the_commit_was_sent",
+    ),
+    Mutant(
+        "whoever gives up is not withdrawn",
+        WRITER,
+        (("                self._queue.remove(waiting)\n", ""),),
+        f"{WRITER_TESTS}::test_whoever_gives_up_before_it_was_taken_moved_nothing",
+    ),
+    Mutant(
+        "a commit that may have been done is called undone",
+        WRITER,
+        (("                waiting.commit_sent = True\n", "                pass\n"),),
+        f"{WRITER_TESTS}::test_a_commit_that_may_have_been_done_is_never_called_undone",
+    ),
+    Mutant(
+        "a request that can't be posted fails its neighbours",
+        WRITER,
+        (
+            (
+                (
+                    "            for waiting in batch:\n"
+                    "                self._settle_alone(database, waiting)\n"
+                ),
+                "            for waiting in batch:\n                waiting.fail(error)\n",
+            ),
+        ),
+        f"{WRITER_TESTS}::test_a_request_that_can_not_be_posted_fails_alone",
+    ),
+    Mutant(
+        "a payment's amount is not compared with the order",
+        "livebackend/services/orders.py",
+        (("        if order.fen != paid.fen:\n", "        if False:\n"),),
+        f"{PAYMENT_TESTS}::TestNotifications::test_another_content_than_ordered_is_refused",
+    ),
+    Mutant(
+        "a notification's signature is not verified",
+        "livebackend/gateways/payments.py",
+        (("        if not hmac.compare_digest(", "        if False and not hmac.compare_digest("),),
+        f"{PAYMENT_TESTS}::TestNotifications::test_a_wrong_signature_is_refused",
+    ),
+]
+
+
+def copied(folder: Path) -> None:
+    for name in NEEDED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    # Where the installed package has them, or those of the tree that is installed would be taken.
+    shutil.copytree(ROOT / "migrations", folder / "livebackend" / "migrations")
+
+
+def mutated(folder: Path, mutant: Mutant) -> None:
+    file = folder / mutant.file
+    text = file.read_text("utf-8")
+    for old, new in mutant.changes:
+        if text.count(old) != 1:
+            raise click.ClickException(f"{mutant.name}: {old!r} stands {text.count(old)} times")
+        text = text.replace(old, new)
+    file.write_text(text, "utf-8")
+
+
+def tried(folder: Path, *tests: str, limit_s: float) -> tuple[int | None, str]:
+    """pytest's exit code, None where it took too long, and what it printed."""
+    # From the copy, which thereby comes before what is installed.
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return None, str(error.stdout)
+    return done.returncode, done.stdout + done.stderr
+
+
+def hunt(mutant: Mutant) -> tuple[bool, str]:
+    """Whether its test kills a mutant, and a line about it."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
+        copied(Path(name))
+        mutated(Path(name), mutant)
+        code, said = tried(Path(name), mutant.killer, limit_s=KILL_S)
+    killed = code == 1 and f"FAILED {mutant.killer}" in said
+    line = (
+        f"{'killed ' if killed else 'SURVIVED'} {time.monotonic() - started:5.1f} s  {mutant.name}"
+    )
+    return killed, line if killed else f"{line}\n{said[-2000:]}"
+
+
+@click.command()
+@click.option("--only", default="", help="those whose name has this in it")
+def main(only: str) -> None:
+    """Mutates a copy of the ledger, again and again, and sees whether the tests notice."""
+    mutants = [mutant for mutant in MUTANTS if only in mutant.name]
+    with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
+        copied(Path(name))
+        killers = list(dict.fromkeys(mutant.killer for mutant in mutants))
+        code, said = tried(Path(name), *killers, limit_s=300)
+    if code != 0:
+        raise click.ClickException(f"the tests fail without any mutant:\n{said[-3000:]}")
+    click.echo(said.strip().splitlines()[-1])
+    survived = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for killed, line in pool.map(hunt, mutants):
+            click.echo(line)
+            survived += not killed
+    if survived:
+        raise click.ClickException(f"{survived} of {len(mutants)} mutants survived")
+    click.echo(f"all {len(mutants)} mutants are killed")
+
+
+if __name__ == "__main__":
+    main()

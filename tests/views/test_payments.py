@@ -1,0 +1,348 @@
+"""Refills that are ordered, and coins that come with the provider's notification, once."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from webtest import TestApp
+
+from livebackend.db import Database
+from livebackend.gateways.payments import EmbeddedPayments, Paid
+from livebackend.migrate import migrate
+from livebackend.results import Unavailable
+from livebackend.signing import derived_key
+from tests.api import Answer, Api, App, Person, World, at_once
+from tests.conftest import INI
+from tests.outside import PatientPayments
+from tests.servers import serving
+
+REFUSED = {"result": "0013", "message": "update failed"}
+NOT_A_CALL = {"result": "0003", "message": None}
+
+
+@pytest.fixture
+def shop(new_app: Callable[..., App]) -> App:
+    """The application with ordered refills."""
+    return new_app(coins__refill="order", payments__gateway="tests.outside.PatientPayments")
+
+
+@pytest.fixture
+def payments(shop: App) -> PatientPayments:
+    gateway = shop.registry.house.orders._gateway
+    assert isinstance(gateway, PatientPayments)
+    gateway.fails = False
+    gateway.placed.clear()
+    return gateway
+
+
+@pytest.fixture
+def buyer(shop: App, ann: Person) -> Person:
+    return Person(shop, ann.always, ann.phone)
+
+
+def order(buyer: Person, money: str = "10", **params: str) -> dict[str, Any]:
+    answer = buyer.refill(money, **params)
+    assert answer.result == "0000", answer
+    return dict(answer.message)
+
+
+def paid(ordered: dict[str, Any], **changed: Any) -> Paid:
+    payment_id = f"paid-{ordered['orderId'][:8]}"
+    return Paid(ordered["orderId"], payment_id, ordered["fen"])._replace(**changed)
+
+
+def notify(shop: App, headers: dict[str, str], body: bytes) -> Any:
+    return TestApp(shop).post("/payments", body, headers=headers, status="*")
+
+
+def tell(shop: App, payments: EmbeddedPayments, said: Paid) -> int:
+    """Sends a genuine notification; returns the status of the answer."""
+    response = notify(shop, *payments.notification(said))
+    assert response.body == b"" if response.status_int == 204 else response.json == NOT_A_CALL
+    return int(response.status_int)
+
+
+class TestOrdering:
+    def test_an_order_waits_for_its_payment(self, buyer: Person, world: World) -> None:
+        ordered = order(buyer, "50")
+        order_id = ordered["orderId"]
+        assert ordered == {
+            "provider": "embedded",
+            "orderId": order_id,
+            "fen": 5000,
+            "coins": 50,
+            "state": "pending",
+            "pay": {"orderId": order_id, "fen": 5000},
+        }
+        assert world.coins(buyer) == 0
+        assert world.rows("transfers") == []
+
+    def test_each_call_without_a_request_id_is_an_order(self, buyer: Person) -> None:
+        assert order(buyer)["orderId"] != order(buyer)["orderId"]
+
+    def test_a_repeated_request_gets_the_same_order(self, buyer: Person, world: World) -> None:
+        first = order(buyer, requestId="r")
+        assert order(buyer, "10元", requestId="r") == first
+        assert len(world.rows("payment_orders")) == 1
+
+    def test_twenty_at_once_get_the_same_order(self, buyer: Person, world: World) -> None:
+        ordered = at_once(*[lambda: order(buyer, requestId="r")] * 20)
+        assert len({each["orderId"] for each in ordered}) == 1
+        assert len(world.rows("payment_orders")) == 1
+
+    def test_a_request_id_with_another_amount_is_0013(self, buyer: Person, world: World) -> None:
+        order(buyer, requestId="r")
+        with world.unchanged():
+            answer = buyer.refill("50", requestId="r")
+        assert (answer.body, answer.refusal) == (REFUSED, "requestId was used for another content")
+
+    def test_orders_and_gifts_share_the_request_ids(
+        self, buyer: Person, ann: Person, ben: Person, world: World
+    ) -> None:
+        ann.refill("100")
+        order(buyer, requestId="one")
+        ann.give(ben, "1", requestId="two")
+        with world.unchanged():
+            assert buyer.give(ben, "1", requestId="one").body == REFUSED
+            assert buyer.refill("10", requestId="two").body == REFUSED
+
+    def test_a_gift_and_an_order_at_once_are_one_of_them(
+        self, buyer: Person, ann: Person, ben: Person, world: World
+    ) -> None:
+        ann.refill("100")
+        for n in range(10):
+            answers: list[Answer] = at_once(
+                lambda n=n: buyer.refill("10", requestId=f"r{n}"),  # type: ignore[misc]
+                lambda n=n: buyer.give(ben, "1", requestId=f"r{n}"),  # type: ignore[misc]
+            )
+            assert sorted(answer.result for answer in answers) == ["0000", "0013"]
+
+    def test_what_was_refilled_at_once_is_not_ordered_again(
+        self, buyer: Person, ann: Person, world: World
+    ) -> None:
+        ann.refill("10", requestId="r")
+        with world.unchanged():
+            assert buyer.refill("10", requestId="r").body == {"result": "0000", "message": None}
+
+    def test_a_provider_that_fails_is_0013_and_the_order_waits(
+        self, buyer: Person, payments: PatientPayments, world: World
+    ) -> None:
+        payments.fails = True
+        answer = buyer.refill("10", requestId="r")
+        assert (answer.body, answer.refusal) == (REFUSED, "refill could not be done outside")
+        payments.fails = False
+        ordered = order(buyer, requestId="r")
+        assert [each.order_id for each in payments.placed] == [ordered["orderId"]] * 2
+        assert len(world.rows("payment_orders")) == 1
+
+    def test_an_order_that_is_paid_asks_for_no_more(
+        self, buyer: Person, shop: App, payments: PatientPayments
+    ) -> None:
+        ordered = order(buyer, requestId="r")
+        tell(shop, payments, paid(ordered))
+        assert order(buyer, requestId="r") == {**ordered, "state": "paid", "pay": None}
+        assert len(payments.placed) == 1
+
+
+class TestNotifications:
+    def test_coins_come_with_the_payment(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer, "100"))
+        assert tell(shop, payments, said) == 204
+        assert world.coins(buyer) == 100
+        (row,) = world.rows("payment_orders")
+        (transfer,) = world.rows("transfers")
+        assert (row["state"], row["payment_id"]) == ("paid", said.payment_id)
+        assert row["transfer_id"] == transfer["id"]
+
+    def test_repeated_it_moves_nothing(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        assert tell(shop, payments, said) == 204
+        with world.unchanged():
+            assert tell(shop, payments, said) == 204
+
+    def test_twenty_at_once_bring_coins_once(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        assert at_once(*[lambda: tell(shop, payments, said)] * 20) == [204] * 20
+        assert world.coins(buyer) == 10
+
+    def test_the_first_of_two_payments_counts(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        ordered = order(buyer)
+        tells = [
+            lambda n=n: tell(shop, payments, paid(ordered, payment_id=f"p{n}")) for n in range(8)
+        ]
+        assert sorted(at_once(*tells)) == [204] + [400] * 7
+        assert world.coins(buyer) == 10
+
+    @pytest.mark.parametrize("state", ["pending", "paid"])
+    @pytest.mark.parametrize(
+        "changed", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
+    )
+    def test_another_content_than_ordered_is_refused(
+        self,
+        state: str,
+        changed: dict[str, Any],
+        buyer: Person,
+        shop: App,
+        payments: PatientPayments,
+        world: World,
+    ) -> None:
+        said = paid(order(buyer))
+        if state == "paid":
+            tell(shop, payments, said)
+        with world.unchanged():
+            assert tell(shop, payments, said._replace(**changed)) == 400
+
+    def test_another_payment_of_a_paid_order_is_refused(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        tell(shop, payments, said)
+        with world.unchanged():
+            assert tell(shop, payments, said._replace(payment_id="another")) == 400
+
+    def test_one_payment_settles_one_order(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said, other = paid(order(buyer)), order(buyer)
+        tell(shop, payments, said)
+        with world.unchanged():
+            assert tell(shop, payments, said._replace(order_id=other["orderId"])) == 400
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"X-Payment-Signature": "0" * 64},
+            {"X-Payment-Signature": ""},
+            {"X-Payment-Signature": "é"},
+            {"X-Payment-Time": "1"},
+            {"X-Payment-Time": ""},
+            {"X-Payment-Time": "１"},
+        ],
+    )
+    def test_a_wrong_signature_is_refused(
+        self,
+        changed: dict[str, str],
+        buyer: Person,
+        shop: App,
+        payments: PatientPayments,
+        world: World,
+    ) -> None:
+        headers, body = payments.notification(paid(order(buyer)))
+        with world.unchanged():
+            response = notify(shop, headers | changed, body)
+        assert (response.status_int, response.json) == (400, NOT_A_CALL)
+        assert response.headers["X-Refusal"] == "notification is wrong"
+
+    def test_a_body_that_was_changed_is_refused(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        headers, body = payments.notification(paid(order(buyer)))
+        with world.unchanged():
+            for changed in (body + b" ", body[:-1], b"", b"\xff"):
+                assert notify(shop, headers, changed).status_int == 400
+
+    def test_one_that_was_recorded_long_ago_is_refused(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        clock = payments._clock
+        for by in (-301, 301):
+            payments._clock = lambda by=by: clock() + by  # type: ignore[misc]
+            headers, body = payments.notification(said)
+            payments._clock = clock
+            with world.unchanged():
+                assert notify(shop, headers, body).status_int == 400
+
+    def test_another_servers_secret_signs_nothing(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        stranger = EmbeddedPayments("http://x", key=b"another", clock=time.time)
+        headers, body = stranger.notification(paid(order(buyer)))
+        with world.unchanged():
+            assert notify(shop, headers, body).status_int == 400
+
+    def test_what_can_not_be_booked_now_is_503_and_booked_later(
+        self,
+        buyer: Person,
+        shop: App,
+        payments: PatientPayments,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise Unavailable("the ledger's queue")
+
+        said = paid(order(buyer))
+        with monkeypatch.context() as patch:
+            patch.setattr(shop.registry.house.writer, "submit", full)
+            assert tell(shop, payments, said) == 503
+        assert tell(shop, payments, said) == 204
+        assert world.coins(buyer) == 10
+
+    def test_a_refund_of_the_account_is_no_matter(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        # Whoever has removed his account in the meantime has paid all the same.
+        said = paid(order(buyer))
+        removed = buyer.post("/register", remove="1", password="harbour-42")
+        assert removed.result == "0000"
+        assert tell(shop, payments, said) == 204
+        assert len(world.rows("transfers")) == 1
+
+
+class TestThePath:
+    def test_where_nothing_is_ordered_there_is_none(self, api: Api) -> None:
+        response = TestApp(api.app).post("/payments", b"{}", status="*")
+        assert (response.status_int, response.json) == (404, NOT_A_CALL)
+
+    def test_another_method_is_405(self, shop: App) -> None:
+        response = TestApp(shop).get("/payments", status="*")
+        assert (response.status_int, response.headers["Allow"]) == (405, "POST")
+
+    def test_a_large_body_is_413(self, shop: App) -> None:
+        assert notify(shop, {}, b"x" * 65_537).status_int == 413
+
+
+def test_the_embedded_provider_pays_over_http(
+    new_database: Callable[[str], str], worker_id: str, tmp_path: Any
+) -> None:
+    url = new_database(f"payments_{worker_id}")
+    database = Database(url)
+    migrate(database)
+    database.close()
+    changed = {"database.url": url, "coins.refill": "order"}
+    with serving(INI, tmp_path, changed) as server:
+
+        def post(path: str, **form: str) -> Any:
+            answer = requests.post(server.address + path, data=form, timeout=10)
+            assert answer.json()["result"] == "0000", answer.text
+            return answer.json()["message"]
+
+        someone = {"userId": "13800000001", "password": "harbour-42"}
+        post("/register", register="1", **someone)
+        token = post("/log", **someone)
+        ordered = post("/golden", refill="1", token=token, money="50")
+        assert ordered["state"] == "pending"
+        for _ in range(100):
+            if post("/golden", balance="1", token=token)["coins"]:
+                break
+            time.sleep(0.1)
+        assert post("/golden", balance="1", token=token) == {"coins": 50}
+        # Paid once is paid for good, however often it is said.
+        key = derived_key("for-development-only-not-a-secret-0000", "payments")
+        provider = EmbeddedPayments(server.address, key=key, clock=time.time)
+        said = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
+        headers, body = provider.notification(said)
+        answer = requests.post(server.address + "/payments", body, headers=headers, timeout=10)
+        assert answer.status_code == 204
+        assert post("/golden", balance="1", token=token) == {"coins": 50}
