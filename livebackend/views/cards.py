@@ -1,4 +1,4 @@
-"""Rows as the app reads them: a profile, a friend, a message, a room, a record of coins, a giver."""
+"""Rows as the app reads them: a profile, a friend, a message, a room, coins that moved, a giver."""
 
 from datetime import datetime
 from typing import Any
