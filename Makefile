@@ -9,8 +9,6 @@ SECONDS ?= 60
 
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
-# Pyramid's own use of an old interface, which setuptools warns of at each start.
-QUIETLY = PYTHONWARNINGS=ignore::UserWarning:pyramid.path,ignore::UserWarning:pyramid.asset
 
 .PHONY: help run test bank-test mutants bench-ledger bench-million install lint format types clean
 
@@ -20,22 +18,22 @@ help: ## list what can be made
 run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its own, until Ctrl-C
 	@echo "livebackend is on http://$(HOST):$(PORT) in a moment. Try:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
-	@$(QUIETLY) exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
+	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
 
 bank-test: .venv/installed-test ## kill servers and databases under load for SECONDS, and count the coins
-	@$(QUIETLY) exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
+	@exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
 
 mutants: .venv/installed-test ## break the ledger in many ways, and see that its tests notice
-	@$(QUIETLY) exec $(IN_VENV) tests.mutants $(ARGS)
+	@exec $(IN_VENV) tests.mutants $(ARGS)
 
 bench-ledger: .venv/installed-test ## measure gifts to a thousand hosts and to one
-	@$(QUIETLY) exec $(IN_VENV) bench.ledger $(ARGS)
+	@exec $(IN_VENV) bench.ledger $(ARGS)
 
 bench-million: .venv/installed-test ## measure the audit and the records of a million transfers
-	@$(QUIETLY) exec $(IN_VENV) bench.million $(ARGS)
+	@exec $(IN_VENV) bench.million $(ARGS)
 
 install: .venv/installed-dev ## make .venv
 

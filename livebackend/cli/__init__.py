@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import click
-from pyramid.paster import get_appsettings, setup_logging
+from pyramid.paster import setup_logging
 
 from livebackend.check import checked_settings
+from livebackend.cli.ini import section
 from livebackend.cli.ledger import ledger
 from livebackend.db import open_database
 from livebackend.migrate import migrate as run_migrations
@@ -20,12 +21,7 @@ def main() -> None:
 
 main.add_command(ledger)
 
-
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-
-
-def _load(ini: Path) -> Settings:
-    return Settings.load(get_appsettings(str(ini), name="main"), os.environ)
 
 
 @main.command()
@@ -37,13 +33,13 @@ def migrate(ini: Path) -> None:
     """
     setup_logging(str(ini))
     try:
-        database = open_database(_load(ini))
+        database = open_database(Settings.load(section(ini), os.environ))
+        try:
+            run_migrations(database)
+        finally:
+            database.close()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    try:
-        run_migrations(database)
-    finally:
-        database.close()
     click.echo("the database is up to date")
 
 
@@ -55,7 +51,7 @@ def check_config(ini: Path) -> None:
     Example: livebackend check-config production.ini
     """
     try:
-        checked_settings(get_appsettings(str(ini), name="main"), os.environ)
+        checked_settings(section(ini), os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     click.echo("the settings are sound")

@@ -1,7 +1,8 @@
 """/register: a code for a phone, a try at it, and the account."""
 
-from typing import Any
+from typing import Any, Self
 
+from livebackend.form import Form
 from livebackend.operation import View, operation
 from livebackend.params import (
     Gender,
@@ -25,6 +26,13 @@ class SendCode(Params):
     # Nobody is logged in yet: `token`, the user's identifier, is the phone; `userId` is its alias.
     token: Phone | None = None
     userId: Phone | None = None
+
+    @classmethod
+    def read(cls, form: Form, *, phones: str) -> Self:
+        # Beside one of these it is the phone of a register call that lost its selector.
+        if any(map(form.get, _OF_REGISTER)):
+            form = {name: value for name, value in form.items() if name != "userId"}
+        return super().read(form, phones=phones)
 
 
 class VerifyCode(Params):
@@ -64,15 +72,13 @@ class Register(View):
     )
     def send_code(self, given):
         """Send a code to a phone · 验证码发送"""
-        form = self.request.params
         # A register call that lost its selector: its user asked for no message.
-        if "register" in form:
+        if "register" in self.request.params:
             raise Failure(None, "register", Reason.NOT_A_VALUE)
-        alias = None if any(map(form.get, _OF_REGISTER)) else given.userId
-        phone = given.token or alias
+        phone = given.token or given.userId
         if phone is None:
             raise Failure(None, "token", Reason.MISSING)
-        if alias not in (None, phone):
+        if given.userId not in (None, phone):
             raise Failure(None, "userId", Reason.CONTRADICTS)
         return ok(self.request.house.codes.send(phone))
 
