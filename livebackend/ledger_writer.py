@@ -108,11 +108,9 @@ class _Desk:
         with self._changed:
             if self._closed or len(self._queue) >= self._queue_max:
                 raise Unavailable("the ledger's queue")
+            self._start()
             self._queue.append(waiting)
             self._changed.notify()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
-                self._thread.start()
         try:
             return waiting.outcome.result(max(0, deadline - time.monotonic()))
         except TookTooLong:
@@ -133,6 +131,12 @@ class _Desk:
         if waiting.outcome.done():  # just now
             return waiting.outcome.result()
         raise _unknown()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _work(self) -> None:
         # Requests that hold all other connections while they wait must not starve the writer. A

@@ -38,7 +38,7 @@ from livebackend.services.accounts import Account
 from livebackend.services.audit import audit
 from livebackend.services.ledger import client_key, open_account
 from tests.conftest import INI
-from tests.servers import Server, free_port, is_up, launch
+from tests.servers import free_port, is_up, launch
 
 CLIENTS = 32
 PEOPLE = 40
@@ -183,28 +183,31 @@ class Teller:
     """A server process that can be killed, and comes back on the same port."""
 
     def __init__(self, folder: Path, url: str, number: int) -> None:
-        port = free_port()
-        self.server = Server(port, folder / f"server-{port}.log")
+        self.port = free_port()
+        self._folder = folder
         self._changed = {"database.url": url, "ledger.writer": str(number)}
-        self._process = launch(self.server, INI, self._changed)
+        self._launch()
 
     def await_up(self) -> None:
         # Where PostgreSQL is away just then, a start fails.
         for _ in range(20):
-            if is_up(self.server, self._process):
+            if is_up(self._server, self._process):
                 return
-            self._process = launch(self.server, INI, self._changed)
-        raise AssertionError(self.server.log.read_text())
+            self._launch()
+        raise AssertionError(self._server.log.read_text())
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._process = launch(self.server, INI, self._changed)
+        self._launch()
         self.await_up()
 
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
+
+    def _launch(self) -> None:
+        self._server, self._process = launch(self.port, INI, self._folder, self._changed)
 
 
 def attack(fire: Fire, bank: Bank, tellers: Sequence[Teller]) -> None:
@@ -290,7 +293,7 @@ def main(seconds: int, seed: int | None) -> None:
         try:
             for teller in tellers:
                 teller.await_up()
-            fire = kindle(seed, seconds, phones, [teller.server.port for teller in tellers])
+            fire = kindle(seed, seconds, phones, [teller.port for teller in tellers])
             burn(fire, bank, tellers)
             for teller in tellers:
                 teller.await_up()

@@ -63,7 +63,8 @@ MUTANTS = [
             ),
             (
                 (
-                    "    # A new statement, so that it sees what the lock's former holder committed.\n"
+                    "    # A new statement, so that it sees what the lock's former holder"
+                    " committed.\n"
                     "    known = _known(connection, transfers)\n"
                 ),
                 "",

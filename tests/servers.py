@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.scanner import leaks
@@ -19,7 +19,7 @@ class Server:
 
     port: int
     log: Path
-    pid: int = 0
+    pid: int
 
     @property
     def address(self) -> str:
@@ -32,12 +32,10 @@ class Server:
 @contextmanager
 def serving(ini: Path, folder: Path, changed: Mapping[str, str]) -> Iterator[Server]:
     """`pserve` with these settings changed by the environment, its files in `folder`."""
-    port = free_port()
-    server = Server(port, folder / f"server-{port}.log")
-    process = launch(server, ini, changed)
+    server, process = launch(free_port(), ini, folder, changed)
     try:
         assert is_up(server, process), server.log.read_text()
-        yield replace(server, pid=process.pid)
+        yield server
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -51,19 +49,21 @@ def free_port() -> int:
         return port
 
 
-def launch(server: Server, ini: Path, changed: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Starts `pserve`, with the log's folder for its files."""
-    folder = server.log.parent
+def launch(
+    port: int, ini: Path, folder: Path, changed: Mapping[str, str]
+) -> tuple[Server, subprocess.Popen[bytes]]:
+    """Starts `pserve`; it is not up yet."""
     environment = {
         **os.environ,
         "LIVEBACKEND_VAR_DIR": str(folder),
-        "LIVEBACKEND_HTTP_URL": server.address,
         "LIVEBACKEND_PASSWORDS_COST": "4",
         **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
     }
-    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={server.port}"]
-    with server.log.open("ab") as log:
-        return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    path = folder / f"server-{port}.log"
+    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={port}"]
+    with path.open("ab") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    return Server(port, path, process.pid), process
 
 
 def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:

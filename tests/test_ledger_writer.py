@@ -1,6 +1,7 @@
 """The ledger's writer: every transfer once, whatever breaks, and everybody told the truth."""
 
 import os
+import signal
 import struct
 import threading
 import time
@@ -8,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, text
@@ -24,8 +27,10 @@ from livebackend.ledger_writer import LedgerWriter
 from livebackend.results import Failure, Unavailable
 from livebackend.services import ledger
 from livebackend.services.ledger import CoinAccount, Outcome, Payment, Status, Transfer
-from tests.api import World, at_once
+from tests.api import Person, World, at_once
 from tests.books import Books
+from tests.conftest import INI
+from tests.servers import serving
 
 DONE, REPLAYED = Status.DONE, Status.REPLAYED
 CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
@@ -662,3 +667,29 @@ def test_two_writers_with_one_id_do_it_once(
         statuses = [outcome.status for outcome in outcomes]
         assert sorted(statuses, key=str) == [DONE] + [REPLAYED] * 7
     assert books.coins(ben) == [200]
+
+
+def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
+    database_url: str, database: Database, tmp_path: Path, ann: Person, ben: Person, world: World
+) -> None:
+    ann.refill("100")
+    lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
+    form = {"object": ben.phone, "value": "30", "description": "a rose", "send_gift": "1"}
+    with serving(INI, tmp_path, {"database.url": database_url}) as server:
+        call = partial(requests.post, f"{server.address}/golden", timeout=10)
+        with database.engine.begin() as connection:
+            connection.execute(lock)
+            with beside(partial(call, data={**form, "token": ann.token})) as found:
+                until(lambda: is_waited_for(database, connection))
+                os.kill(server.pid, signal.SIGINT)
+                time.sleep(0.2)
+                connection.rollback()
+    assert found[0].json() == {"result": "0000", "message": None}
+    assert (world.coins(ann), world.coins(ben)) == (70, 30)
+
+
+def is_waited_for(database: Database, connection: Connection) -> bool:
+    process = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :me = ANY(pg_blocking_pids(pid))")
+    with database.engine.connect() as looker:
+        return bool(looker.execute(waiting, {"me": process}).scalar_one())

@@ -74,6 +74,20 @@ def test_every_file_of_the_map_is_there() -> None:
     assert there | modules <= files
 
 
+def test_what_proves_the_ledger_is_there() -> None:
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
+    makefile = INI.with_name("Makefile").read_text("utf-8")
+    proofs = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
+    assert len(proofs) > 5
+    for each in proofs:
+        assert each
+        for name in each:
+            if name.startswith("make "):
+                assert f"\n{name.removeprefix('make ')}:" in makefile
+            else:
+                assert f"def {name}(" in tests, name
+
+
 @pytest.fixture
 def url(new_database: Callable[[str], str], worker_id: str) -> str:
     """An empty database with all tables."""

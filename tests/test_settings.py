@@ -73,6 +73,7 @@ def test_all_faults_are_named_at_once() -> None:
 def test_what_is_meant_is_no_fault() -> None:
     ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": KNOWN}
     ini |= {"sms.gateway": "livebackend.gateways.sms.EmbeddedSms"}
+    ini |= {"payments.gateway": "livebackend.gateways.payments.EmbeddedPayments"}
     assert Settings.load({**GIVEN, **MEANT, **ini}, {}).codes_reply == "plain"
     for name in MEANT:
         with pytest.raises(SettingsError, match=name):

@@ -2,18 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
-from pyramid.paster import get_appsettings, setup_logging
+from pyramid.paster import setup_logging
 
 from livebackend import build
 from livebackend.check import checked_settings
+from livebackend.cli.ini import section
 from livebackend.cli.ledger import ledger
 from livebackend.db import open_database
 from livebackend.migrate import check_migrated
 from livebackend.migrate import migrate as run_migrations
-from livebackend.settings import Settings, SettingsError, with_own_address
+from livebackend.settings import Settings, SettingsError
 
 
 @click.group()
@@ -23,14 +23,7 @@ def main() -> None:
 
 main.add_command(ledger)
 
-
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-
-
-def section(ini: Path) -> dict[str, Any]:
-    """The application's section of an ini file."""
-    found = get_appsettings(str(ini), name="main")
-    return with_own_address(found, found.global_conf)
 
 
 @main.command()

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 import orjson
-from pyramid.paster import get_appsettings, setup_logging
+from pyramid.paster import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import DBAPIError
 
+from livebackend.cli.ini import section
 from livebackend.db import Database, open_database
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.results import Failure, Unavailable
@@ -179,7 +180,7 @@ def seal_command(ini: Path, *, as_json: bool) -> None:
 def _opened(ini: Path) -> Iterator[Database]:
     setup_logging(str(ini))
     try:
-        database = open_database(Settings.load(get_appsettings(str(ini), name="main"), os.environ))
+        database = open_database(Settings.load(section(ini), os.environ))
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     try:

@@ -129,7 +129,8 @@ payment_orders = Table(
     "payment_orders",
     metadata,
     _PaymentOrders,
-    UniqueConstraint("account_id", "request_id"),
+    # In this order, so that the ledger finds an order by the request alone.
+    UniqueConstraint("request_id", "account_id"),
     UniqueConstraint("provider", "payment_id"),
     CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
     CheckConstraint("state IN ('pending', 'paid')", name="state"),

@@ -136,8 +136,7 @@ _KNOWN = text(
     UNION ALL
     SELECT actor, request, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
-    JOIN coin_accounts ON coin_accounts.id = asked.actor
-    JOIN payment_orders ON account_id = owner_id AND payment_orders.request_id = asked.request
+    JOIN payment_orders ON payment_orders.request_id = asked.request
     """
 )
 _MAKE_SLOTS = text(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from livebackend.db import Database
 from livebackend.gateways.payments import NotGenuine, Order, Paid, PaymentFailed, PaymentGateway
-from livebackend.results import Failure, NotACall, Reason
+from livebackend.results import Failure, NotACall, Reason, Unavailable
 from livebackend.services.ledger import (
     CoinAccount,
     Kind,
@@ -127,7 +127,7 @@ class Orders:
             return
         order, source = self._database.run(lambda connection: self._find(connection, paid))
         if order.payment_id is None:
-            self._writer.submit(self._transfer(order, source, paid), deadline=deadline)
+            self._book(self._transfer(order, source, paid), deadline)
             # By this notification, or by another at the same moment.
             order, _ = self._database.run(lambda connection: self._find(connection, paid))
         if order.payment_id != paid.payment_id:
@@ -164,6 +164,12 @@ class Orders:
         except PaymentFailed as error:
             log.error("order %s can't be paid yet: %s", order.order_id, error)
             raise Failure(None, "refill", Reason.OUTSIDE_FAILED) from error
+
+    def _book(self, transfer: Transfer, deadline: float) -> None:
+        try:
+            self._writer.submit(transfer, deadline=deadline)
+        except Failure as error:  # it was not taken in time; there is no app to be told
+            raise Unavailable("the ledger") from error
 
     def _find(self, connection: Connection, paid: Paid) -> _Ordered:
         named = {**paid._asdict(), "provider": self._gateway.provider}

@@ -12,8 +12,9 @@ RECORDS_MAX = 100
 _ALL = 2**63 - 1
 _GIVERS_MAX = 20
 
-# Each side is one range of an index. The balance is read in the same statement, so that it is the
-# one that the newest transfer left.
+# Each side is one range of an index, and each row two looks into others: joins would be planned for
+# tables of a size that they soon have no more. The balance is read in the same statement, so that
+# it is the one that the newest transfer left.
 _RECORDS = text(
     """
     WITH mine AS (SELECT id FROM coin_accounts WHERE owner_id = :account_id),
@@ -25,13 +26,13 @@ _RECORDS = text(
         WHERE credit_id = (SELECT id FROM mine) AND id < :before ORDER BY id DESC LIMIT :most)
         ORDER BY id DESC LIMIT :most
     )
-    SELECT page.id, kind, page.coins, page.created_at, nickname, description,
+    SELECT id, kind, coins, created_at,
+        (SELECT nickname FROM coin_accounts JOIN accounts ON accounts.id = owner_id
+            WHERE coin_accounts.id = other_id) AS nickname,
+        (SELECT description FROM gifts WHERE transfer_id = page.id) AS description,
         (SELECT sum(amount)::bigint FROM coin_slots
             WHERE coin_account_id = (SELECT id FROM mine)) AS balance
-    FROM page LEFT JOIN gifts ON transfer_id = page.id
-    LEFT JOIN coin_accounts ON coin_accounts.id = other_id
-    LEFT JOIN accounts ON accounts.id = owner_id
-    ORDER BY page.id DESC
+    FROM page ORDER BY id DESC
     """
 )
 _BALANCE = text(

@@ -15,6 +15,13 @@ def upgrade() -> None:
             ADD CONSTRAINT ck_payment_orders_payment
                 CHECK ((state = 'paid') = (payment_id IS NOT NULL))
     """)
+    # The other way round, so that the ledger finds an order by the request alone.
+    op.execute("""
+        ALTER TABLE payment_orders
+            DROP CONSTRAINT uq_payment_orders_account_id_request_id,
+            ADD CONSTRAINT uq_payment_orders_request_id_account_id
+                UNIQUE (request_id, account_id)
+    """)
     op.execute("""
         CREATE TABLE reversals (
             transfer_id bigint CONSTRAINT pk_reversals PRIMARY KEY

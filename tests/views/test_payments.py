@@ -11,7 +11,7 @@ from webtest import TestApp
 from livebackend.db import Database
 from livebackend.gateways.payments import EmbeddedPayments, Paid
 from livebackend.migrate import migrate
-from livebackend.results import Unavailable
+from livebackend.results import Failure, Reason, Unavailable
 from livebackend.signing import derived_key
 from tests.api import Answer, Api, App, Person, World, at_once
 from tests.conftest import INI
@@ -271,8 +271,17 @@ class TestNotifications:
         with world.unchanged():
             assert notify(shop, headers, body).status_int == 400
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            Unavailable("the ledger's queue"),
+            Unavailable("the ledger", outcome_unknown=True),
+            Failure(None, "call", Reason.NOT_TAKEN),
+        ],
+    )
     def test_what_can_not_be_booked_now_is_503_and_booked_later(
         self,
+        error: Exception,
         buyer: Person,
         shop: App,
         payments: PatientPayments,
@@ -280,7 +289,7 @@ class TestNotifications:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def full(*_: object, **__: object) -> None:
-            raise Unavailable("the ledger's queue")
+            raise error
 
         said = paid(order(buyer))
         with monkeypatch.context() as patch:
