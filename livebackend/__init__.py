@@ -33,7 +33,7 @@ from livebackend.services.passwords import Hasher, Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
-from livebackend.services.streams import STALE_S, Streams
+from livebackend.services.streams import Streams
 from livebackend.settings import Settings, SettingsError, with_own_address
 from livebackend.signing import derived_key
 from livebackend.sweeper import Sweeper
@@ -134,8 +134,7 @@ def build(settings: Settings, database: Database) -> House:
             database,
             streams,
             holder=secrets.token_hex(16),
-            # So that whatever is stale just after a round is not older than promised at the next.
-            pause_s=settings.streams_sweep_s - STALE_S,
+            period_s=settings.streams_sweep_s,
         ),
         callbacks=QiniuCallbacks(
             settings.http_url,

@@ -9,26 +9,30 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
 from livebackend.services.leases import Lease
-from livebackend.services.streams import Streams
+from livebackend.services.streams import STALE_S, Streams
 
 log = logging.getLogger(__name__)
 
+# What a round may take.
+_ROUND_S = 1
 # The process ends in any case; this is for its lease to be given back.
 _CLOSE_S = 6
 
 
 class Sweeper:
-    """Sweeps every `pause_s` while it holds the lease; not at all if that is zero or less.
+    """Sweeps while it holds the lease, so often that nothing stale outlives `period_s`.
 
-    Its thread starts at a process's first use of it, because threads do not survive a fork.
+    0: not at all. Its thread starts at a process's first use of it, because threads do not survive
+    a fork.
     """
 
     def __init__(
-        self, database: Database, streams: Streams, *, holder: str, pause_s: float
+        self, database: Database, streams: Streams, *, holder: str, period_s: float
     ) -> None:
         self._database = database
         self._streams = streams
-        self._pause_s = pause_s
+        # What was too young by a little in one round must not be too old in the next.
+        self._pause_s = period_s - STALE_S - _ROUND_S
         self._holder = holder
         self._over = threading.Event()
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -19,6 +20,8 @@ from livebackend.services.streams import STALE_S, Streams
 from livebackend.sweeper import Sweeper
 from tests.api import Api, App, Person, World, at_once
 from tests.outside import CountedStreams
+
+PERIOD: dict[str, Any] = {"holder": "alive", "period_s": 10}
 
 
 @pytest.fixture
@@ -243,11 +246,11 @@ class TestOrphans:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
-        dead = Lease("sweeper", "dead", ttl_s=10 - STALE_S)
+        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD)._pause_s)
         database.run(dead.take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
-        sweeper = Sweeper(database, streams, holder="alive", pause_s=10 - STALE_S)
+        sweeper = Sweeper(database, streams, **PERIOD)
         sweeper.start()
         try:
             while not provider.disabled:
@@ -373,8 +376,8 @@ class TestSweeper:
     @pytest.fixture
     def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
         made = [
-            Sweeper(database, streams, holder=f"process {n}", pause_s=pause_s)
-            for n, pause_s in enumerate([0.4, 0.4, 0.4])
+            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
+            for n in range(3)
         ]
         yield made
         for each in made:
@@ -427,7 +430,7 @@ class TestSweeper:
     def test_one_that_is_switched_off_has_no_thread(
         self, database: Database, streams: Streams
     ) -> None:
-        sweeper = Sweeper(database, streams, holder="off", pause_s=-5)
+        sweeper = Sweeper(database, streams, holder="off", period_s=0)
         sweeper.start()
         assert sweeper._thread is None
         sweeper.close()
