@@ -9,7 +9,7 @@ ARGS ?=
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test install lint format types clean
+.PHONY: help run test install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -25,6 +25,9 @@ test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
 
 install: .venv/installed-dev ## make .venv
+
+client: .venv/installed-dev ## write the Python client anew from the operations
+	@$(IN_VENV) livebackend.client_writer
 
 lint: .venv/installed-test,lint ## check the style
 	@$(IN_VENV) ruff check .

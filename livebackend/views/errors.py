@@ -33,8 +33,8 @@ def not_a_call(error, request):
     """The request is no call of this API."""
     request.response.status_int = error.status
     if error.status == 405:
-        is_picture = request.matched_route.name == "picture"
-        request.response.allow = ("GET", "HEAD") if is_picture else ("POST",)
+        is_call = request.matched_route.name not in ("picture", "page")
+        request.response.allow = ("POST",) if is_call else ("GET", "HEAD")
     return refused(Result.NOT_A_CALL, error.refusal)
 
 

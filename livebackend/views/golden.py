@@ -1,7 +1,9 @@
 """/golden: coins. The document prints /friend for these calls and links to /golden: both do."""
 
+from typing import Annotated
+
 from livebackend.operation import View, operation
-from livebackend.params import Coins, Description, LoggedIn, Money, Phone, RequestId
+from livebackend.params import Coins, Description, LoggedIn, Money, Phone, RequestId, Says
 from livebackend.results import Result, ok
 
 
@@ -12,13 +14,14 @@ class Refill(LoggedIn):
 
 class SendGift(LoggedIn):
     value: Coins
-    object: Phone
+    object: Annotated[Phone, Says("the host's phone", "主播id", "13800000001")]
     description: Description
     requestId: RequestId | None = None
 
 
 class Golden(View):
     route = ("golden", "friend")
+    chapter = "Coins · 金币系统"
 
     @operation(
         "refill",

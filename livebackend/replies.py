@@ -1,0 +1,86 @@
+"""What the message of a successful reply holds, key by key."""
+
+from typing import Any, Literal
+
+from pydantic import Json
+
+# Pydantic takes the standard library's own from Python 3.12 on.
+from typing_extensions import TypedDict
+
+
+class Profile(TypedDict):
+    """Somebody, as others see him. What was never given is null."""
+
+    userId: str
+    nickname: str | None
+    gender: Literal["0", "1"] | None
+    headImage: str | None
+
+
+class PlayUrls(TypedDict):
+    """Where a stream is watched."""
+
+    rtmp: str | None
+    hls: str | None
+    hdl: str | None
+
+
+class Friend(Profile):
+    """A friend; `title` and `playUrl` are null when he is not live."""
+
+    liveStatus: Literal["on", "off"]
+    title: str | None
+    playUrl: PlayUrls | None
+
+
+class Friends(TypedDict):
+    """One's friends: those who are live first."""
+
+    count: int
+    friends: list[Friend]
+
+
+class Message(Profile):
+    """A request to be friends; the profile is the other side's.
+
+    `flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed.
+    """
+
+    verifyId: str
+    objectId: str
+    flag: Literal[0, 1, 2, 3]
+    # ISO 8601, UTC.
+    time: str
+
+
+class Hosts(TypedDict):
+    """The names of the servers of a stream; each may bear a port."""
+
+    publish: dict[str, str | None]
+    live: dict[str, str | None]
+    playback: dict[str, str | None]
+    play: dict[str, str | None]
+
+
+class Stream(TypedDict):
+    """A stream as its broadcaster gets it; the publish key is for him alone."""
+
+    id: str
+    hub: str
+    title: str
+    publishKey: str
+    publishSecurity: str
+    nonce: int
+    disabled: bool
+    disabledTill: int
+    nropEnable: Any
+    createdAt: str
+    updatedAt: str
+    expireAt: str
+    hosts: Hosts
+
+
+# The document prints the stream's JSON inside a string.
+StreamText = Json[Stream]
+# Beside the profile that was found: a friend, a stranger, oneself.
+Flag = Literal["1", "0", "-1"]
