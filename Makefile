@@ -17,9 +17,7 @@ help: ## list what can be made
 run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its own, until Ctrl-C
 	@echo "livebackend is on http://$(HOST):$(PORT) in a moment. Try:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
-	@# Pyramid's own use of an old interface, which setuptools warns of at each start.
-	@PYTHONWARNINGS=ignore::UserWarning:pyramid.path \
-		exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
+	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)

@@ -21,8 +21,8 @@ RUN = [
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
-    # Pyramid 2.1 imports pkg_resources, which setuptools 82 has dropped.
-    "setuptools>=77,<82",
+    # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns everybody of it, and 82 dropped it.
+    "setuptools>=77,<80.9",
     # Tables with typed columns came with 2.1.
     "SQLAlchemy>=2.1,<2.2",
     "typing_extensions>=4.12,<5",

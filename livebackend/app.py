@@ -30,7 +30,7 @@ from livebackend.services.passwords import Hasher, Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
-from livebackend.settings import Settings, SettingsError
+from livebackend.settings import Settings, SettingsError, with_own_address
 from livebackend.signing import derived_key
 from livebackend.transport import Peers
 
@@ -41,7 +41,7 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     Ends the process with one message that names all faults, if the settings have any.
     """
     try:
-        settings = checked_settings(ini, os.environ)
+        settings = checked_settings(with_own_address(ini, global_config), os.environ)
         database = open_database(settings)
         if settings.database_migrate:
             migrate(database)

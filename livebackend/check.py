@@ -1,6 +1,8 @@
 """Whether a server could start with its settings, told without starting it."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from livebackend.db import Database
@@ -16,21 +18,33 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
     the database unless it is embedded, which begins with the start.
     """
     faults: list[str] = []
-    given = Settings.given(ini, environment)
+    settings = None
     try:
         settings = Settings.load(ini, environment)
         make_gateways(settings)
     except SettingsError as error:
         faults.extend(error.faults)
+    given = Settings.given(ini, environment)
     url = given.get("database.url", "embedded")
     if url != "embedded":
-        faults.extend(_faults_of(url, migrated=given.get("database.migrate") != "true"))
-    if faults:
+        migrated = settings is None or not settings.database_migrate
+        faults.extend(_faults_of_database(url, migrated=migrated))
+    if "var.dir" in given:
+        faults.extend(_faults_of_folder(Path(given["var.dir"])))
+    if settings is None or faults:
         raise SettingsError(*faults)
     return settings
 
 
-def _faults_of(url: str, *, migrated: bool) -> tuple[str, ...]:
+def _faults_of_folder(folder: Path) -> tuple[str, ...]:
+    """Whether files can be kept in it, or it can be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ()
+    return (f"var.dir: nothing can be kept in {folder}",)
+
+
+def _faults_of_database(url: str, *, migrated: bool) -> tuple[str, ...]:
     try:
         database = Database(url, pool_size=1)
     except SettingsError as error:

@@ -1,6 +1,5 @@
 """How often a thing may be done: limits that all server processes count together."""
 
-import time
 from collections.abc import Mapping
 from itertools import count
 from math import ceil
@@ -42,6 +41,7 @@ _WINDOW = text(
     WHERE key = :key AND hit > now() - make_interval(secs => :expiry)
     """
 )
+_NOW = text("SELECT extract(epoch FROM now())::float8")
 _EXPIRY = text("SELECT extract(epoch FROM expires_at)::float8 FROM limit_windows WHERE key = :key")
 _CLEAR = text("DELETE FROM limit_windows WHERE key = :key")
 _CLEAR_ALL = text("DELETE FROM limit_windows")
@@ -83,6 +83,10 @@ class PostgresWindows(Storage, MovingWindowSupport):
         found = self._run(_WINDOW, key=key, expiry=expiry)
         return found.start, found.hits
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that windows are kept by: a server's own may be wrong."""
+        return float(self._run(_NOW)[0])
+
     def get(self, key: str) -> int:
         raise NotImplementedError("it keeps moving windows only")
 
@@ -119,20 +123,20 @@ class Limits:
 
     def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
         self._database = database
-        self._limiter = MovingWindowRateLimiter(PostgresWindows(database))
+        self._windows = PostgresWindows(database)
+        self._limiter = MovingWindowRateLimiter(self._windows)
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
     def take(self, name: str, who: str) -> None:
         """Counts one more for somebody.
 
         Fails with: the refusal code, and when to try again, for who is over a limit; that call does
-        not count.
+        not count against it.
         """
         full = self._hit(name, who)
         if full:
-            # Told by the database's clock; to the second, ours is the same.
             again_at = self._limiter.get_window_stats(full, name, who).reset_time
-            wait_s = max(1, ceil(again_at - time.time()))
+            wait_s = max(1, ceil(again_at - self._windows.now()))
             raise Failure(None, "call", Reason.TOO_OFTEN, retry_after_s=wait_s)
 
     def allows(self, name: str, who: str) -> bool:

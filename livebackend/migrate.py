@@ -1,5 +1,7 @@
 """Bringing the tables up to date, and telling whether they are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 
 from alembic import command
@@ -7,15 +9,18 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from livebackend.db import Database
 from livebackend.settings import SettingsError
 
 
 def migrate(database: Database) -> None:
-    """Runs the migrations that are missing, in one transaction; none twice at the same time."""
-    with database.engine.begin() as connection:
+    """Runs the migrations that are missing, in one transaction; none twice at the same time.
+
+    Raises SettingsError if the database can't be reached, or refuses.
+    """
+    with _explained(), database.engine.begin() as connection:
         config = _config()
         if not _is_behind(connection, config):
             return
@@ -25,13 +30,19 @@ def migrate(database: Database) -> None:
 
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
     """Raises SettingsError if the database can't be reached, or its tables are behind the code."""
-    try:
-        with database.engine.connect() as connection:
-            behind = _is_behind(connection, _config())
-    except OperationalError as error:
-        raise SettingsError(f"database.url: {str(error.orig).strip()}") from None
+    with _explained(), database.engine.connect() as connection:
+        behind = _is_behind(connection, _config())
     if behind and not reachable_only:
         raise SettingsError("the database is behind its migrations: run `livebackend migrate`")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what the database says into a fault of the settings: an operator has to act."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise SettingsError(f"database.url: {str(error.orig).strip()}") from error
 
 
 def _is_behind(connection: Connection, config: Config) -> bool:

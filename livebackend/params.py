@@ -129,7 +129,10 @@ def broken(reason: Reason) -> PydanticCustomError:
     return PydanticCustomError(reason.name, "{reason}", {"reason": reason.value})
 
 
-_REASONS = {reason.name: reason for reason in Reason} | {"missing": Reason.MISSING}
+_REASONS = {reason.name: reason for reason in Reason} | {
+    "missing": Reason.MISSING,
+    "is_instance_of": Reason.NOT_A_FILE,
+}
 
 
 def pattern(expression: str, reason: Reason) -> Rule:
@@ -206,7 +209,8 @@ def _letter_and_digit(value: str) -> str:
 
 def _phone(value: str, info: ValidationInfo) -> str:
     phones: str = info.context["phones"]  # type: ignore[index]  # read() gives it
-    if not re.fullmatch(phones, value):
+    # The setting chooses among what the tables and the messages' ids can hold.
+    if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
         raise broken(Reason.NOT_A_PHONE)
     return value
 

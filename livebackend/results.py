@@ -52,7 +52,6 @@ class Reason(StrEnum):
     NOT_A_PICTURE = "is not a picture that is taken here"
     NOT_A_MESSAGE_ID = "is not a message id"
     NOT_A_REQUEST_ID = "is not a request id"
-    NOT_A_CODE = "is not a code"
     WEAK = "needs a letter and a digit"
     TOO_COMMON = "is too easily guessed"
     CONTRADICTS = "contradicts another parameter"

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from sqlalchemy import Connection
 
@@ -33,14 +34,15 @@ class LoginTokens:
 
     def issue(self, account: Account, *, lifetime_s: int) -> str:
         """A new token, valid for `lifetime_s` seconds; zero or less makes one that has expired."""
-        now = int(self._clock())
+        now = self._clock()
         return self._signer.sign(
             {
                 "typ": "login",
                 "sub": account.id,
                 "v": account.token_version,
-                "iat": now,
-                "exp": now + lifetime_s,
+                "iat": int(now),
+                # Not a moment less than was asked for.
+                "exp": ceil(now) + lifetime_s if lifetime_s > 0 else int(now),
                 "jti": secrets.token_urlsafe(12),
             }
         )

@@ -147,11 +147,12 @@ class Settings(BaseModel):
         True, description="refuse what everybody tries first, and what holds one's phone"
     )
     phones_pattern: Annotated[str, AfterValidator(_regular_expression)] = Field(
-        "1[0-9]{10}", description="what a phone number is, as a regular expression"
+        "1[0-9]{10}", description="which eleven digits are a phone number, as a regular expression"
     )
     http_url: str = Field(
+        "http://127.0.0.1:6543",
         pattern="^https?://[^/?#]+(/[^?#]*)?$",
-        description="the address by which the app's users reach this server",
+        description="where users reach this server; if missing, by the ini's host and port",
     )
     http_trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         "", description="networks of proxies of one's own; HTTPS is required behind them"
@@ -264,6 +265,13 @@ class Settings(BaseModel):
     def names(cls) -> dict[str, Any]:
         """Every setting's name as it stands in an ini file, with its field."""
         return {_dotted(name): field for name, field in cls.model_fields.items()}
+
+
+def with_own_address(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """An ini section; if it has no `http.url`, with the host and port of the file's defaults."""
+    if {"host", "port"} <= defaults.keys():
+        return {"http.url": f"http://{defaults['host']}:{defaults['port']}", **ini}
+    return dict(ini)
 
 
 def variable(name: str) -> str:

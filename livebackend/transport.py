@@ -16,6 +16,7 @@ from livebackend.results import NotACall, Reason
 Handler = Callable[[Request], Any]
 
 _REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _HOPS_MAX = 20
 _ONE_SITE = 64  # bits of an IPv6 address: whoever has one address has all that share these
 _HEADERS = {
@@ -58,8 +59,10 @@ class Peers:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; a port behind it, which some proxies write, is left out."""
+    host = _WITH_PORT.fullmatch(text)
     try:
-        found = ip_address(text)
+        found = ip_address(host[1] or host[2] if host else text)
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found

@@ -200,6 +200,8 @@ class World:
             for table in metadata.tables.values():
                 connection.execute(table.delete())
         shutil.rmtree(self._var_dir / "pictures", ignore_errors=True)
+        # Else the first picture of all would make it, and look as if it had left something.
+        (self._var_dir / "pictures").mkdir(exist_ok=True)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         with self._database.engine.connect() as connection:

@@ -19,6 +19,7 @@ from livebackend.migrate import migrate
 from livebackend.request import House
 from tests.api import SECRETS, Api, App, Person, Phone, World, check_reply
 from tests.scanner import leaks
+from tests.servers import Server, hardened, serving
 
 INI = Path(livebackend.__file__).parent.parent / "development.ini"
 PRODUCTION_INI = INI.with_name("production.ini")
@@ -106,7 +107,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
             "passwords.at_once": "40",
         }
         ini |= {name.replace("__", "."): value for name, value in changed.items()}
-        app: App = livebackend.main({}, **ini)
+        app: App = livebackend.main(ini.global_conf, **ini)
         app.registry.registerHandler(check_reply, (NewResponse,))
         houses.append(app.registry.house)
         return app
@@ -123,18 +124,30 @@ def app(new_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture(scope="session")
-def hardened_app(new_app: Callable[..., App]) -> App:
-    """The application as production.ini has it, but for what it takes to run here."""
-    return new_app(
-        PRODUCTION_INI,
-        secrets="a-secret-of-the-tests-that-is-long-enough",
-        passwords__pepper="a-pepper-of-the-tests-that-is-long-enough",
-        gateways__embedded_is_meant="true",
-        sms__gateway="livebackend.gateways.sms.EmbeddedSms",
-        streams__gateway="livebackend.gateways.streams.EmbeddedStreams",
-        coins__direct_refill_is_meant="true",
-        coins__refill="direct",
-    )
+def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
+    """Makes an application as production.ini has it, but for what it takes to run here."""
+    needed = {name.replace(".", "__"): value for name, value in hardened(database_url).items()}
+
+    def make(**changed: str) -> App:
+        return new_app(PRODUCTION_INI, **{**needed, **changed})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hardened_app(new_hardened_app: Callable[..., App]) -> App:
+    """The application in hardened mode."""
+    return new_hardened_app()
+
+
+@pytest.fixture(scope="session")
+def hardened_server(database_url: str, var_dir: Path) -> Iterator[Server]:
+    """The same in a process of its own, for what only a socket shows.
+
+    Its tables, files and secrets are those of `hardened_app`, whose tokens are good there.
+    """
+    with serving(PRODUCTION_INI, var_dir, hardened(database_url)) as server:
+        yield server
 
 
 @pytest.fixture

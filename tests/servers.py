@@ -15,10 +15,11 @@ from tests.scanner import leaks
 
 @dataclass(frozen=True)
 class Server:
-    """A started server: where it listens, and what it has logged."""
+    """A started server: where it listens, what it has logged, and its process."""
 
     port: int
     log: Path
+    pid: int
 
     @property
     def address(self) -> str:
@@ -40,10 +41,11 @@ def serving(ini: Path, folder: Path, changed: Mapping[str, str]) -> Iterator[Ser
         "LIVEBACKEND_PASSWORDS_COST": "4",
         **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
     }
-    server = Server(port, folder / f"server-{port}.log")
+    path = folder / f"server-{port}.log"
     command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={port}"]
-    with server.log.open("wb") as log:
+    with path.open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    server = Server(port, path, process.pid)
     try:
         for _ in range(600):
             try:

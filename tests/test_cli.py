@@ -28,6 +28,12 @@ class TestMigrate:
         check_migrated(database)
         database.close()
 
+    def test_a_database_that_is_away_is_one_message(self) -> None:
+        url = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
+        done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+        assert done.exit_code == 1
+        assert done.stderr.startswith("Error: the settings are faulty:\n  database.url: ")
+
     def test_faulty_settings_are_one_message(self) -> None:
         done = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
         assert done.exit_code == 1
@@ -44,6 +50,19 @@ class TestCheckConfig:
         assert done.exit_code == 1
         for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
             assert f"  {name}: is missing\n" in done.stderr
+
+    def test_a_folder_that_takes_no_files(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        folder = str(tmp_path / "file" / "var")
+        done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
+        assert done.exit_code == 1
+        assert f"  var.dir: nothing can be kept in {folder}\n" in done.stderr
+
+    def test_yes_is_true(self, new_database: Callable[[str], str], worker_id: str) -> None:
+        empty = new_database(f"empty_{worker_id}")
+        for said, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
+            environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": said}
+            assert run("check-config", INI, **environment).exit_code == exit_code
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         assert run("check-config", tmp_path / "no.ini").exit_code == 2

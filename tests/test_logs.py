@@ -58,6 +58,11 @@ def test_a_phone_in_any_line_is_masked() -> None:
     assert line("%s", 123456789012).endswith("123456789012")
 
 
+def test_a_row_that_broke_a_constraint_is_left_out() -> None:
+    shown = line("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
+    assert shown.endswith("DETAIL:  Failing row is not shown.\nCONTEXT: x")
+
+
 def test_a_line_bears_its_requests_id() -> None:
     assert line("x") == "INFO - livebackend.x: x"
     token = request_id.set("abc")

@@ -52,6 +52,13 @@ def test_it_expires_to_the_second(tokens: LoginTokens, clock: Clock) -> None:
     assert refused(tokens, token) is Result.TOKEN_EXPIRED
 
 
+def test_it_lives_no_moment_less_than_was_asked_for(tokens: LoginTokens, clock: Clock) -> None:
+    clock.now = 1_000_000.9
+    token = tokens.issue(ANN, lifetime_s=1)
+    clock.now += 1
+    assert tokens.read(token)
+
+
 def test_the_clocks_of_two_servers_may_differ_by_a_minute(
     tokens: LoginTokens, clock: Clock
 ) -> None:

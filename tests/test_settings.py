@@ -7,7 +7,7 @@ import pytest
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.settings import Settings, SettingsError, variable
+from livebackend.settings import Settings, SettingsError, variable, with_own_address
 from tests.conftest import INI
 
 KNOWN = "for-development-only-not-a-secret-0000"
@@ -51,7 +51,7 @@ def test_all_faults_are_named_at_once() -> None:
     ini = {**GIVEN, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
     ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": KNOWN}
     ini |= {"streams.gateway": "livebackend.gateways.streams.EmbeddedStreams"}
-    del ini["var.dir"], ini["http.url"]
+    del ini["var.dir"]
     with pytest.raises(SettingsError) as caught:
         Settings.load(ini, {"LIVEBACKEND_NONSENSE": "1"})
     assert str(caught.value).splitlines() == [
@@ -59,7 +59,6 @@ def test_all_faults_are_named_at_once() -> None:
         "  var.dir: is missing",
         "  secrets: must have 32 characters at least",
         f"  passwords.pepper: is known to everybody; set {meant('secrets.known')}",
-        "  http.url: is missing",
         f"  codes.reply: gives every code away; set {meant('codes.plain')}",
         f"  coins.refill: gives coins away; set {meant('coins.direct_refill')}",
         "  coins.per_yuan: Input should be greater than or equal to 1",
@@ -188,3 +187,12 @@ class TestMain:
         monkeypatch.chdir(tmp_path)
         settings = Settings.load(get_appsettings(str(INI)), {})
         assert settings.var_dir == INI.parent / "var"
+
+
+def test_users_reach_it_where_the_ini_lets_it_listen() -> None:
+    found = get_appsettings(str(INI), options={"port": "7000"})
+    section = with_own_address(found, found.global_conf)
+    assert Settings.load(section, {}).http_url == "http://127.0.0.1:7000"
+    said = with_own_address({"http.url": "https://live.example"}, found.global_conf)
+    assert said == {"http.url": "https://live.example"}
+    assert with_own_address({}, {}) == {}

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 from pyramid.paster import get_appsettings, setup_logging
@@ -9,7 +10,7 @@ from pyramid.paster import get_appsettings, setup_logging
 from livebackend.check import checked_settings
 from livebackend.db import open_database
 from livebackend.migrate import migrate as run_migrations
-from livebackend.settings import Settings, SettingsError
+from livebackend.settings import Settings, SettingsError, with_own_address
 
 
 @click.group()
@@ -20,8 +21,10 @@ def main() -> None:
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-def _load(ini: Path) -> Settings:
-    return Settings.load(get_appsettings(str(ini), name="main"), os.environ)
+def section(ini: Path) -> dict[str, Any]:
+    """The application's section of an ini file."""
+    found = get_appsettings(str(ini), name="main")
+    return with_own_address(found, found.global_conf)
 
 
 @main.command()
@@ -33,13 +36,13 @@ def migrate(ini: Path) -> None:
     """
     setup_logging(str(ini))
     try:
-        database = open_database(_load(ini))
+        database = open_database(Settings.load(section(ini), os.environ))
+        try:
+            run_migrations(database)
+        finally:
+            database.close()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    try:
-        run_migrations(database)
-    finally:
-        database.close()
     click.echo("the database is up to date")
 
 
@@ -51,7 +54,7 @@ def check_config(ini: Path) -> None:
     Example: livebackend check-config production.ini
     """
     try:
-        checked_settings(get_appsettings(str(ini), name="main"), os.environ)
+        checked_settings(section(ini), os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     click.echo("the settings are sound")

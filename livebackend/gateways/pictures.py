@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
@@ -36,12 +37,15 @@ class Kept(NamedTuple):
     media_type: str | None
 
 
+Announce = Callable[[str], None]
+
+
 @runtime_checkable
 class PictureStore(Protocol):
-    def keep(self, filename: str, content: BinaryIO) -> str:
+    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
         """Keeps a picture; returns its location, up to 255 characters.
 
-        Raises NotAPicture, NotKept.
+        `announce` is told the location before anything is on disk. Raises NotAPicture, NotKept.
         """
 
     def remove(self, location: str) -> None:
@@ -58,7 +62,7 @@ class PictureFolders:
         self._root = root.absolute()
         self._free_bytes_min = free_bytes_min
 
-    def write(self, folder: str, name: str, content: BinaryIO) -> Path:
+    def write(self, folder: str, name: str, content: BinaryIO) -> None:
         """Writes a file into a folder of that name, which is new. Raises NotKept."""
         path = self._root / folder / name
         # Under another name until it is whole, so that nobody is ever served half a picture. No
@@ -76,7 +80,6 @@ class PictureFolders:
         except OSError as error:
             self.remove(folder)
             raise NotKept(str(error)) from error
-        return path
 
     def _check_room(self) -> None:
         if shutil.disk_usage(self._root).free < self._free_bytes_min:
@@ -105,10 +108,13 @@ class PicturesAsSent:
         self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
         self.find = self._folders.find
 
-    def keep(self, filename: str, content: BinaryIO) -> str:
+    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
         folder = new_folder()
         name = self._clean(filename, room=_LOCATION_MAX - len(str(self._root / folder)) - 1)
-        return str(self._folders.write(folder, name, content))
+        location = str(self._root / folder / name)
+        announce(location)
+        self._folders.write(folder, name, content)
+        return location
 
     def remove(self, location: str) -> None:
         self._folders.remove(Path(location).parent.name)

@@ -8,7 +8,13 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps
 
-from livebackend.gateways.pictures import NotAPicture, NotKept, PictureFolders, new_folder
+from livebackend.gateways.pictures import (
+    Announce,
+    NotAPicture,
+    NotKept,
+    PictureFolders,
+    new_folder,
+)
 
 # Whatever else Pillow can read stays unread: each reader is one more to trust.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
@@ -34,7 +40,7 @@ class PicturesReEncoded:
         self._turn = BoundedSemaphore(1)
         self.find = self._folders.find
 
-    def keep(self, filename: str, content: BinaryIO) -> str:
+    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
         if not self._turn.acquire(timeout=_WAIT_S):
             raise NotKept("too many pictures at once")
         try:
@@ -42,8 +48,10 @@ class PicturesReEncoded:
         finally:
             self._turn.release()
         folder, name = new_folder(), f"picture.{ending}"
+        location = f"{self._url}/pictures/{folder}/{name}"
+        announce(location)
         self._folders.write(folder, name, io.BytesIO(encoded))
-        return f"{self._url}/pictures/{folder}/{name}"
+        return location
 
     def remove(self, location: str) -> None:
         self._folders.remove(location.rsplit("/", 2)[-2])

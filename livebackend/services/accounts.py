@@ -77,7 +77,11 @@ _CHANGE_PASSWORD = _SET_PASSWORD.where(
     accounts.c.id == bindparam("account_id"), accounts.c.token_version == bindparam("version")
 )
 _RESET_PASSWORD = _SET_PASSWORD.where(accounts.c.phone == bindparam("of_phone"))
-_MINE = select(*PROFILE).where(accounts.c.id == bindparam("id")).with_for_update()
+_MINE = (
+    select(*PROFILE)
+    .where(accounts.c.id == bindparam("id"), accounts.c.phone.is_not(None))
+    .with_for_update()
+)
 _me: BindParameter[int] = bindparam("me")
 _IS_LIVE = select(rooms.c.id).where(rooms.c.account_id == _me, rooms.c.state != "closed")
 _PART = [
@@ -213,11 +217,14 @@ class Accounts:
     def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
         """Changes some of nickname, gender and head_image; returns the whole profile.
 
-        Fails with: the refusal code, as `register` does for a picture.
+        Fails with: the refusal code, as `register` does for a picture, and for an account that has
+        just ended.
         """
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
-            before = connection.execute(_MINE, {"id": account.id}).one()
+            before = connection.execute(_MINE, {"id": account.id}).one_or_none()
+            if before is None:
+                raise Failure(None, "token", Reason.UNKNOWN)
             gone: list[str] = []
             new_picture = changed.get("head_image", before.head_image)
             if new_picture != before.head_image:

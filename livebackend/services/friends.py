@@ -310,7 +310,9 @@ class Friends:
         request = self._named(verify_id, object_id)
         standing = self._connection.execute(_STANDING, pair).one()
         if request is None:
-            request_id, state = standing.their_request, "open"
+            request_id = standing.their_request
+            # Among friends it is repeated.
+            state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (other, self._me.id):
             raise Failure(None, "userId", Reason.CONTRADICTS)
         else:
@@ -354,10 +356,10 @@ class Friends:
         more blocked ones than there may be friends.
         """
         pair = self._lock_somebody(phone)
-        if self._connection.execute(_COUNT_BLOCKED, pair).scalar_one() >= self._friends_max:
-            raise Failure(None, "userId", Reason.TOO_MANY_BLOCKED)
         for statement in (_BLOCK, _UNFRIEND, _HIDE_THEIRS, _WITHDRAW_MINE):
             self._connection.execute(statement, pair)
+        if self._connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
+            raise Failure(None, "userId", Reason.TOO_MANY_BLOCKED)
 
     def unblock(self, phone: str) -> None:
         """Lets somebody's next request be seen; what was hidden stays so.

@@ -5,8 +5,17 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import BinaryIO
 
-from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Interval,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from livebackend.db import Database
 from livebackend.gateways.pictures import Kept, NotAPicture, NotKept, PictureStore
@@ -19,6 +28,7 @@ log = logging.getLogger(__name__)
 _SWEPT_AT_ONCE = 10
 
 _ADD = insert(pictures).values(location=bindparam("location"))
+_FORGET = delete(pictures).where(pictures.c.location == bindparam("location"))
 _CLAIM = (
     update(pictures)
     .where(pictures.c.location == bindparam("of_location"), pictures.c.account_id.is_(None))
@@ -50,7 +60,8 @@ _SWEEP = (
 class Pictures:
     """Keeps pictures of up to `bytes_max`, for `unclaimed` if nobody makes them his avatar.
 
-    A row is there before its file can be named, and goes before its file does.
+    A row is there before its file, and goes before it: whatever is cut off half-way, no file is
+    left that nobody knows of.
     """
 
     def __init__(
@@ -69,29 +80,29 @@ class Pictures:
     def keep(self, filename: str, content: BinaryIO, *, size: int) -> str:
         """Keeps a picture; returns its location.
 
-        Fails with: the refusal code, for an empty file, one over `bytes_max`, one that the store
-        takes for no picture, or a disk that is full or nearly so.
+        Fails with: the refusal code, for an empty file or one without a name, one over `bytes_max`,
+        one that the store takes for no picture, or a disk that is full or nearly so.
         """
-        if size == 0:
+        if size == 0 or not filename:
             raise Failure(None, "img", Reason.MISSING)
         if size > self._bytes_max:
             raise Failure(None, "img", Reason.TOO_LARGE)
         self._sweep()
+        announced: list[str] = []
+
+        def announce(location: str) -> None:
+            self._run(_ADD, location)
+            announced.append(location)
+
         try:
-            location = self._store.keep(filename, content)
+            return self._store.keep(filename, content, announce)
         except NotAPicture as error:
             raise Failure(None, "img", Reason.NOT_A_PICTURE) from error
         except NotKept as error:
             log.error("a picture was not kept: %s", error)
+            for location in announced:
+                self._run(_FORGET, location)
             raise Failure(None, "img", Reason.NOT_KEPT) from error
-        try:
-            self._database.run(
-                lambda connection: connection.execute(_ADD, {"location": location}).rowcount
-            )
-        except SQLAlchemyError:
-            self._store.remove(location)
-            raise
-        return location
 
     def find(self, folder: str, name: str) -> Kept | None:
         """The file behind a picture's URL, if there is one."""
@@ -111,6 +122,10 @@ class Pictures:
         """Removes the files of pictures that are forgotten, once that is committed."""
         for location in locations:
             self._store.remove(location)
+
+    def _run(self, statement: Executable, location: str) -> None:
+        values = {"location": location}
+        self._database.run(lambda connection: connection.execute(statement, values).rowcount)
 
     def _sweep(self) -> None:
         def work(connection: Connection) -> list[str]:

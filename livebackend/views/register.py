@@ -1,7 +1,8 @@
 """/register: a code for a phone, a try at it, and the account."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
+from livebackend.form import Form
 from livebackend.operation import View, operation
 from livebackend.params import (
     Gender,
@@ -29,6 +30,13 @@ class SendCode(Params):
         Phone | None, Says("the phone that gets the code", "用户标识：手机号", "13800000001")
     ] = None
     userId: Annotated[Phone | None, Says("the same, by another name", "同 token")] = None
+
+    @classmethod
+    def read(cls, form: Form, *, phones: str) -> Self:
+        # Beside one of these it is the phone of a register call that lost its selector.
+        if any(map(form.get, _OF_REGISTER)):
+            form = {name: value for name, value in form.items() if name != "userId"}
+        return super().read(form, phones=phones)
 
 
 class VerifyCode(Params):
@@ -70,15 +78,13 @@ class Register(View):
     )
     def send_code(self, given):
         """Send a code to a phone · 验证码发送"""
-        form = self.request.params
         # A register call that lost its selector: its user asked for no message.
-        if "register" in form:
+        if "register" in self.request.params:
             raise Failure(None, "register", Reason.NOT_A_VALUE)
-        alias = None if any(map(form.get, _OF_REGISTER)) else given.userId
-        phone = given.token or alias
+        phone = given.token or given.userId
         if phone is None:
             raise Failure(None, "token", Reason.MISSING)
-        if alias not in (None, phone):
+        if given.userId not in (None, phone):
             raise Failure(None, "userId", Reason.CONTRADICTS)
         return ok(self.request.house.codes.send(phone))
 

@@ -147,7 +147,7 @@ def store(tmp_path: Path) -> PicturesReEncoded:
 
 
 def test_its_location_is_its_url(store: PicturesReEncoded, tmp_path: Path) -> None:
-    location = store.keep("../../etc/passwd", io.BytesIO(encoded(RED, "PNG")))
+    location = store.keep("../../etc/passwd", io.BytesIO(encoded(RED, "PNG")), print)
     assert location.startswith("https://live.example/api/pictures/")
     folder, name = location.split("/")[-2:]
     kept = store.find(folder, name)
@@ -160,10 +160,10 @@ def test_its_location_is_its_url(store: PicturesReEncoded, tmp_path: Path) -> No
 
 def test_nothing_is_left_of_what_is_refused(store: PicturesReEncoded, tmp_path: Path) -> None:
     with pytest.raises(NotAPicture):
-        store.keep("x.png", io.BytesIO(b"x"))
+        store.keep("x.png", io.BytesIO(b"x"), print)
     full = PicturesReEncoded(tmp_path, url="https://live.example", free_bytes_min=2**60)
     with pytest.raises(NotKept, match="nearly full"):
-        full.keep("x.png", io.BytesIO(encoded(RED, "PNG")))
+        full.keep("x.png", io.BytesIO(encoded(RED, "PNG")), print)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,4 +173,4 @@ def test_no_more_is_read_at_once_than_one(
     monkeypatch.setattr(re_encoded_pictures, "_WAIT_S", 0.01)
     assert store._turn.acquire(timeout=0)
     with pytest.raises(NotKept, match="too many"):
-        store.keep("x.png", io.BytesIO(encoded(RED, "PNG")))
+        store.keep("x.png", io.BytesIO(encoded(RED, "PNG")), print)

@@ -182,12 +182,18 @@ class TestAccept:
                 assert ben.deal(message, "accept", **changed).result == "0006"
 
     def test_ids_that_name_nothing_fall_back_on_the_one_open_request(
-        self, ann: Person, ben: Person
+        self, ann: Person, ben: Person, world: World
     ) -> None:
         ann.add(ben)
+        (message,) = ben.messages()
         made_up = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
-        assert ben.deal(ben.messages()[0], "accept", **made_up).result == "0000"
+        assert ben.deal(message, "accept", **made_up).result == "0000"
         assert len(ben.friends()) == 1
+        with world.unchanged():
+            assert ben.deal(message, "accept", **made_up).result == "0000"
+        ben.post("/friend", delete="1", userId=ann.phone)
+        with world.unchanged():
+            assert ben.deal(message, "accept", **made_up).result == "0006"
 
     def test_ids_that_name_nothing_accept_nothing_without_a_request(
         self, ann: Person, ben: Person, world: World
@@ -292,6 +298,8 @@ class TestDealMessage:
             {"verifyId": "13800000002,１"},
             {"verifyId": "13800000002," + "9" * 19},
             {"verifyId": "13800000002;1"},
+            {"verifyId": "13800000002,-1"},
+            {"verifyId": "13800000002, 1"},
             {"objectId": "0,1"},
             {"objectId": ""},
             {"behaviour": ""},
@@ -315,6 +323,7 @@ class TestUnfriend:
         ann.befriend(ben)
         assert unfriend(ben, ann.phone).body == {"result": "0000", "message": None}
         assert ann.friends() == ben.friends() == []
+        assert unfriend(ben, ann.phone).result == unfriend(ann, ben.phone).result == "0006"
 
     @pytest.mark.parametrize("phone", [NOBODY, "13800000002", "13800000001", *MALFORMED])
     def test_who_is_no_friend_is_0006(

@@ -10,7 +10,6 @@ from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 
 from livebackend.db import Database
-from livebackend.gateways.sms import EmbeddedSms
 from livebackend.services.codes import Digests
 from tests.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
 from tests.conftest import PRODUCTION_INI
@@ -209,10 +208,6 @@ class TestRegister:
         phone.verify()
         answer = phone.post("/register", **{**account, "password": password})
         assert (answer.result, answer.refusal) == ("0006", "password is too easily guessed")
-
-    @pytest.mark.parametrize("number", ["02345678901", "91380013800"])
-    def test_a_phone_begins_with_1(self, number: str, phone: Phone, sms: EmbeddedSms) -> None:
-        assert phone.post("/register", token=number).result == "0002"
 
     def test_twenty_at_once_are_one_account(
         self, phone: Phone, account: dict[str, str], world: World

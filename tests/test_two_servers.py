@@ -1,0 +1,132 @@
+"""Two servers on one database are one service: whatever one gave out or counted, both know."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from sqlalchemy import create_engine
+
+from tests.api import PASSWORD
+from tests.conftest import PRODUCTION_INI
+from tests.servers import Server, hardened, serving
+from tests.wire import Call, Heard
+
+ANN = "13800000001"
+
+
+@pytest.fixture(scope="module")
+def other_server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("other")
+    with serving(PRODUCTION_INI, folder, hardened(database_url)) as server:
+        yield server
+
+
+@pytest.fixture
+def both(hardened_server: Server, other_server: Server) -> tuple[Server, Server]:
+    return hardened_server, other_server
+
+
+def post(server: Server, path: str, **form: str) -> Any:
+    heard = Heard.to(server, Call(path, urlencode(form)).on_the_wire())
+    assert heard.status == 200
+    return heard.json
+
+
+def result(server: Server, path: str, **form: str) -> str:
+    return str(post(server, path, **form)["result"])
+
+
+def sent(server: Server) -> str:
+    """The newest code that the server sent."""
+    codes = re.findall(r"code for \S+: ([0-9]{4})$", server.log.read_text(), re.MULTILINE)
+    return str(codes[-1])
+
+
+def register(server: Server, phone: str = ANN) -> str:
+    """Opens an account, and returns a login token."""
+    ticket = post(server, "/register", token=phone)["message"]
+    assert result(server, "/register", code_v=ticket, code=sent(server)) == "0000"
+    account = {"userId": phone, "password": PASSWORD}
+    assert result(server, "/register", register="1", **account) == "0000"
+    return str(post(server, "/log", **account)["message"])
+
+
+def test_what_one_began_the_other_goes_on_with(both: tuple[Server, Server]) -> None:
+    one, other = both
+    ticket = post(one, "/register", token=ANN)["message"]
+    assert result(other, "/register", code_v=ticket, code=sent(one)) == "0000"
+    # A code is good once, wherever.
+    assert result(one, "/register", code_v=ticket, code=sent(one)) == "0004"
+    account = {"userId": ANN, "password": PASSWORD}
+    assert result(one, "/register", register="1", **account) == "0000"
+    token = post(other, "/log", **account)["message"]
+    assert result(one, "/list", friendlist="1", token=token) == "0000"
+    stream = post(one, "/room", live="1", token=token)
+    assert post(other, "/room", live="1", token=token) == stream
+    assert result(other, "/room", leave="1", token=token) == "0000"
+    assert result(one, "/room", leave="1", token=token) == "0009"
+
+
+def test_wrong_codes_are_counted_together(both: tuple[Server, Server]) -> None:
+    one, other = both
+    ticket = post(one, "/register", token=ANN)["message"]
+    code = sent(one)
+    wrong = f"{(int(code) + 1) % 10_000:04}"
+    tries = [
+        result(server, "/register", code_v=ticket, code=wrong)
+        for server in (one, other, one, other, one)
+    ]
+    assert tries == ["0004"] * 4 + ["0005"]
+    for server in both:
+        assert result(server, "/register", code_v=ticket, code=code) == "0005"
+
+
+def test_codes_are_counted_together(both: tuple[Server, Server]) -> None:
+    one, other = both
+    assert result(one, "/register", token=ANN) == "0000"
+    # One in a minute for a phone, and 20 in an hour for an address.
+    assert result(other, "/register", token=ANN) == "0002"
+    asked = [result(both[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
+    assert asked == ["0000"] * 18 + ["0002"] * 2
+
+
+def test_wrong_passwords_are_counted_together(both: tuple[Server, Server]) -> None:
+    register(both[0])
+    for n in range(10):
+        assert result(both[n % 2], "/log", userId=ANN, password=f"wrong-{n}") == "0008"
+    for server in both:
+        assert result(server, "/log", userId=ANN, password=PASSWORD) == "0008"
+
+
+def test_a_token_that_one_ended_is_ended_at_the_other(both: tuple[Server, Server]) -> None:
+    one, other = both
+    first = register(one)
+    second = post(other, "/log", userId=ANN, password=PASSWORD)["message"]
+    assert result(one, "/log", logout="1", token=first) == "0000"
+    assert result(other, "/list", friendlist="1", token=first) == "0012"
+    assert result(one, "/list", friendlist="1", token=second) == "0000"
+    changed = {"change": "1", "oldPassword": PASSWORD, "password": "lighthouse-7"}
+    third = post(other, "/log", token=second, **changed)["message"]
+    assert result(one, "/list", friendlist="1", token=second) == "0012"
+    assert result(one, "/list", friendlist="1", token=third) == "0000"
+
+
+def test_behind_a_proxy_the_caller_is_whom_it_names(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changed = {**hardened(database_url), "http.trusted_proxies": "127.0.0.1"}
+    with serving(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
+
+        def search(forwarded_for: str, scheme: str) -> Heard:
+            headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
+            form = urlencode({"userId": ANN, "password": PASSWORD})
+            return Heard.to(server, Call("/log", form, headers=headers).on_the_wire())
+
+        assert search("198.51.100.1", "https").json["result"] == "0007"
+        assert search("198.51.100.1", "http").status == 400
+        with create_engine(database_url).connect() as connection:
+            keys = connection.exec_driver_sql("SELECT key FROM limit_windows").scalars().all()
+        assert keys
+        assert all("198.51.100.1" in key for key in keys)
