@@ -9,7 +9,7 @@ ARGS ?=
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test install client lint format types clean
+.PHONY: help run test browser-test screenshots install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -21,6 +21,12 @@ run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its o
 
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
+
+browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
+	@exec $(IN_VENV) pytest tests/browser $(ARGS)
+
+screenshots: .venv/installed-browser ## take the pictures in docs/screenshots anew
+	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
 
 install: .venv/installed-dev ## make .venv
 
