@@ -1,5 +1,6 @@
 """The Python client: as declared, typed, and over real HTTP."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -90,6 +91,15 @@ def test_a_whole_story(address: str, tmp_path: Path) -> None:
     ben.log_out()
     with pytest.raises(Refused, match="0012"):
         ben.friendlist()
+
+
+def test_the_readmes_example(address: str) -> None:
+    readme = INI.with_name("README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    registered(address, ANN).add(userId=registered(address, BEN).search(userId=BEN)[0]["userId"])
+    script = example.replace("http://127.0.0.1:6543", address)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "0013 value is more than the coins there are\n"
 
 
 class Scripted(HTTPServer):

@@ -1,11 +1,14 @@
 """/demo in a browser: two people meet, one goes live, the other gives."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import check_page
+from tests.servers import Server
 
 WORDS = {
     "en": {
@@ -130,3 +133,52 @@ def test_it_works_by_keyboard(page: Page, language: str) -> None:
     ann.phone.locator('[data-tab="coins"]').focus()
     page.keyboard.press("Enter")
     expect(ann.coins).to_have_text("0")
+
+
+PLAYLIST = """#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-TARGETDURATION:2
+#EXT-X-PLAYLIST-TYPE:VOD
+#EXTINF:2.0,
+two-seconds.ts
+#EXT-X-ENDLIST
+"""
+
+
+@pytest.mark.parametrize("size", ["desk"])
+@pytest.mark.parametrize("language", ["en"])
+def test_the_picture_is_played_where_there_is_one(page: Page, server: Server) -> None:
+    """A media server is played by the test: a list's reply names it, and two seconds come of it."""
+    media = f"{server.address}/media/stream.m3u8"
+
+    def somewhere_real(route: Route) -> None:
+        reply = route.fetch()
+        route.fulfill(
+            response=reply,
+            body=re.sub(r"http://[\w.-]+\.example/[^\"]+\.m3u8", media, reply.text()),
+        )
+
+    page.route("**/list", somewhere_real)
+    page.route("**/media/stream.m3u8", lambda route: route.fulfill(body=PLAYLIST))
+    picture = Path(__file__).with_name("two-seconds.ts").read_bytes()
+    page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=picture))
+    page.goto("/demo")
+    page.wait_for_selector("body[data-ready]")
+    ann, ben = Player(page, "a", WORDS["en"]), Player(page, "b", WORDS["en"])
+    for player in (ann, ben):
+        player.join()
+    ben.press("find")
+    ben.press("add")
+    ann.tab("messages")
+    ann.press("accept")
+    ann.tab("live")
+    ann.press("go")
+    ben.press("watch")
+    video = ben.phone.locator("video")
+    for _ in range(100):
+        if video.evaluate("video => video.currentTime") > 0.5:
+            break
+        page.wait_for_timeout(100)
+    else:
+        pytest.fail("the picture does not move")
+    expect(ben.phone.locator(".card")).to_be_hidden()
