@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import Json
 from pyramid.config import Configurator
 
 from livebackend.openapi import as_read
@@ -68,12 +69,15 @@ def _returned(operation: Operation) -> str:
 
 
 def _call(operation: Operation) -> str:
-    is_json = hasattr(operation.message, "__metadata__")
+    is_json = any(type(mark) is Json for mark in getattr(operation.message, "__metadata__", ()))
     returned = _returned(operation)
     adapted = f"Json[{returned}]" if is_json else returned
     options = {
         "selector": operation.selector,
         "beside": tuple(operation.beside),
+        "files": tuple(
+            each.name for each in operation.params.parameters() if "contentMediaType" in each.schema
+        ),
         "login": operation.login,
         "repeatable": operation.repeatable,
         "has_request_id": "requestId" in operation.params.model_fields,

@@ -56,6 +56,13 @@ class Reading(BeforeValidator):
 
 
 @dataclass(frozen=True)
+class Hint:
+    """What is true of a parameter, in the words of JSON Schema, and checked elsewhere or never."""
+
+    schema: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
 class Parameter:
     """A parameter as its reader meets it."""
 
@@ -97,7 +104,7 @@ class Params(BaseModel):
             for mark in _marks(declared.metadata, declared.annotation):
                 if isinstance(mark, Says):
                     says = mark
-                elif isinstance(mark, Rule | Reading):
+                elif isinstance(mark, Rule | Reading | Hint):
                     schema |= mark.schema
             found.append(Parameter(name, declared.is_required(), says, schema))
         return found
@@ -120,7 +127,9 @@ class LoggedIn(Params):
     """The parameters of a call by somebody who is logged in; the token is judged before them."""
 
     token: Annotated[
-        str, Says("login token: the message of log in", "登录凭证，即登录返回的 message")
+        str,
+        Hint({"x-login-token": True}),
+        Says("login token: the message of log in", "登录凭证，即登录返回的 message"),
     ]
 
 

@@ -1,8 +1,8 @@
 """What the message of a successful reply holds, key by key."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Json
+from pydantic import Field, Json
 
 # Pydantic takes the standard library's own from Python 3.12 on.
 from typing_extensions import TypedDict
@@ -80,6 +80,8 @@ class Stream(TypedDict):
     hosts: Hosts
 
 
+# What a page of ours keeps for the calls that follow.
+LoginToken = Annotated[str, Field(json_schema_extra={"x-login-token": True})]
 # The document prints the stream's JSON inside a string.
 StreamText = Json[Stream]
 # Beside the profile that was found: a friend, a stranger, oneself.

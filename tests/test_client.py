@@ -98,7 +98,9 @@ def test_the_readmes_example(address: str) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     registered(address, ANN).add(userId=registered(address, BEN).search(userId=BEN)[0]["userId"])
     script = example.replace("http://127.0.0.1:6543", address)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "0013 value is more than the coins there are\n"
 
 

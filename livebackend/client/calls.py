@@ -65,6 +65,8 @@ class Call(Generic[T]):
     selector: str | None = None
     # Names of what stands beside the message in a successful reply.
     beside: tuple[str, ...] = ()
+    # Names of parameters that are files.
+    files: tuple[str, ...] = ()
     login: bool = False
     # Done twice, it does no more than done once.
     repeatable: bool = False
@@ -115,17 +117,17 @@ class Calls:
 
     def _once(self, call: Call[T], given: Mapping[str, Any]) -> T:
         try:
-            return self._read(call, self._send(call.path, given))
+            return self._read(call, self._send(call, given))
         except requests.ConnectionError as error:
             raise NotReached(str(error)) from error
         except requests.RequestException as error:
             raise NoReply(str(error)) from error
 
-    def _send(self, path: str, given: Mapping[str, Any]) -> requests.Response:
+    def _send(self, call: Call[T], given: Mapping[str, Any]) -> requests.Response:
         with ExitStack() as opened:
             fields, files = {}, {}
             for name, value in given.items():
-                if isinstance(value, str | int) and name != "img":
+                if name not in call.files:
                     fields[name] = str(value)
                 elif isinstance(value, str | os.PathLike):
                     files[name] = opened.enter_context(Path(value).open("rb"))
@@ -133,7 +135,7 @@ class Calls:
                     value.seek(0)
                     files[name] = value
             return self.session.post(
-                self.address + path, data=fields, files=files or None, timeout=self.timeout_s
+                self.address + call.path, data=fields, files=files or None, timeout=self.timeout_s
             )
 
     def _read(self, call: Call[T], response: requests.Response) -> T:

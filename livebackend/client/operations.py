@@ -18,6 +18,7 @@ _VERIFY_CODE: Call[None] = Call(
 _UPLOAD: Call[str] = Call(
     "/upload",
     TypeAdapter(str),
+    files=("img",),
 )
 _REGISTER: Call[None] = Call(
     "/register",

@@ -5,15 +5,16 @@ from typing import Annotated, Any
 
 from livebackend.operation import View, operation
 from livebackend.params import (
+    Hint,
     LoggedIn,
     Params,
     Password,
     Phone,
     Refuses,
-    Rule,
     Says,
     TypedPassword,
 )
+from livebackend.replies import LoginToken
 from livebackend.results import Reason, Result, failed, ok
 from livebackend.services.accounts import log_out
 
@@ -25,7 +26,7 @@ _LONGEST_S = 30 * _DAY_S
 # Anything that is no number of seconds counts as absent.
 ExpireIn = Annotated[
     Any,
-    Rule(lambda value: value, schema={"type": "integer"}),
+    Hint({"type": "integer"}),
     Says("how long the token lives, in seconds; else 7 days", "token有效期（秒），默认7天", "3600"),
 ]
 
@@ -72,7 +73,7 @@ class Log(View):
         codes=[Result.NO_SUCH_USER],
         transaction=False,
         repeatable=True,
-        message=str,
+        message=LoginToken,
     )
     def log_in(self, given):
         """Log in · 登录"""
@@ -96,7 +97,7 @@ class Log(View):
         codes=[Result.WRONG_PASSWORD],
         transaction=False,
         extension=True,
-        message=str,
+        message=LoginToken,
     )
     def change_password(self, given):
         """Change one's password; every login token ends but the one in the reply · 修改密码"""

@@ -12,8 +12,9 @@ function chapters(document) {
     for (const [name, operation] of Object.entries(post["x-operations"])) {
       if (operations.has(name)) continue;
       const request = document.components.schemas[`${name}.request`];
-      const types = Object.keys(post.requestBody.content);
-      operations.set(name, { ...operation, name, path: operation.paths[0], request, types });
+      const [success] = document.components.schemas[`${name}.reply`].oneOf;
+      const givesToken = success.properties.message["x-login-token"] === true;
+      operations.set(name, { ...operation, name, path: operation.paths[0], request, givesToken });
     }
   }
   // The schemas stand in the reader's order.

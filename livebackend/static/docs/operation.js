@@ -21,7 +21,7 @@ export function operationSection(operation, results) {
     try {
       const answer = await call(operation.path, fields());
       reply.replaceChildren(replyView(answer, results));
-      if (["log_in", "change_password"].includes(operation.name) && answer.body?.result === "0000") {
+      if (operation.givesToken && answer.body?.result === "0000") {
         keepToken(answer.body.message, { fresh: true });
       }
     } catch {
@@ -122,16 +122,21 @@ function field(operation, id, name, schema, required) {
     placeholder: example ?? false,
     inputmode: schema.type === "integer" || schema.format === "phone" ? "numeric" : false,
   });
-  if (name === "token" && operation.name !== "send_code") {
+  if (schema["x-login-token"]) {
     onToken((token) => {
       input.value = token;
       input.dispatchEvent(new Event("input", { bubbles: true }));
     });
-  } else if (required || operation.name === "send_code") {
+  } else if (required || isFirstOfOptional(operation, name)) {
     // Good to send as it is, but for what only an earlier reply can tell.
-    if (name !== "userId" || required) input.value = example ?? "";
+    input.value = example ?? "";
   }
   return input;
+}
+
+/** Where nothing is required, the first is what one sends. */
+function isFirstOfOptional({ request }, name) {
+  return request.required.length === 0 && Object.keys(request.properties)[0] === name;
 }
 
 /** The parameters that the form holds; what is empty is left out. */
@@ -142,8 +147,9 @@ function filled(operation, form) {
     const value = input.type === "file" ? input.files[0] : input.value;
     if (value) fields[input.name] = value;
   }
-  // Its mere presence says that a code is to be judged.
-  if (operation.name === "verify_code") fields.code ??= "";
+  // Where a parameter's mere presence selects the operation, one of them is there.
+  const marks = (operation.request.anyOf ?? []).map(({ required: [name] }) => name);
+  if (marks.length && !marks.some((name) => name in fields)) fields[marks[0]] = "";
   return fields;
 }
 

@@ -19,7 +19,7 @@ export function curl(operation, fields) {
 }
 
 export function python(operation, { token, ...fields }) {
-  const needsToken = "token" in operation.request.properties && operation.name !== "send_code";
+  const needsToken = operation.request.properties.token?.["x-login-token"] ?? false;
   const text = (value) => JSON.stringify(shown(value));
   const made = needsToken ? `${text(base())}, token=${text(token ?? "")}` : text(base());
   if (token !== undefined && !needsToken) fields = { token, ...fields };

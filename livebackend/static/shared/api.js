@@ -2,7 +2,7 @@
 
 /** What came back: `status`, `body` (null where it was no JSON), `headers`, `took` in ms. */
 export async function call(path, fields) {
-  const values = Object.entries(fields).filter(([, value]) => value !== "" && value !== null);
+  const values = Object.entries(fields);
   const hasFile = values.some(([, value]) => value instanceof Blob);
   const form = hasFile ? new FormData() : new URLSearchParams();
   for (const [name, value] of values) form.append(name, value);
