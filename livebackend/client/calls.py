@@ -53,7 +53,7 @@ class NoReply(ApiError):
 
 
 class NotReached(NoReply):
-    """The server is not there, or the connection broke."""
+    """The server is not there, does not answer in time, or the connection broke."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Calls:
     def _once(self, call: Call[T], given: Mapping[str, Any]) -> T:
         try:
             return self._read(call, self._send(call, given))
-        except requests.ConnectionError as error:
+        except (requests.ConnectionError, requests.Timeout) as error:
             raise NotReached(str(error)) from error
         except requests.RequestException as error:
             raise NoReply(str(error)) from error
