@@ -10,7 +10,7 @@ SECONDS ?= 60
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test media-test bank-test mutants bench-ledger bench-million install lint format types clean
+.PHONY: help run test media-test browser-test screenshots bank-test mutants bench-ledger bench-million install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -23,7 +23,7 @@ run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its o
 test: .venv/installed-test ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
 
-media-test: .venv/installed-media ## publish and watch streams with nginx, ffmpeg and Chromium
+media-test: .venv/installed-browser ## publish and watch streams with nginx, ffmpeg and Chromium
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
 
 bank-test: .venv/installed-test ## kill servers and databases under load for SECONDS, and count the coins
@@ -38,7 +38,16 @@ bench-ledger: .venv/installed-test ## measure gifts to a thousand hosts and to o
 bench-million: .venv/installed-test ## measure the audit and the records of a million transfers
 	@exec $(IN_VENV) bench.million $(ARGS)
 
+browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
+	@exec $(IN_VENV) pytest tests/browser $(ARGS)
+
+screenshots: .venv/installed-browser ## take the pictures in docs/screenshots anew
+	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
+
 install: .venv/installed-dev ## make .venv
+
+client: .venv/installed-dev ## write the Python client anew from the operations
+	@$(IN_VENV) livebackend.client_writer
 
 lint: .venv/installed-test,lint ## check the style
 	@$(IN_VENV) ruff check .

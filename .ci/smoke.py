@@ -42,7 +42,12 @@ def build(folder: Path) -> Path:
 
 def check_content(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("py.typed", "migrations/env.py", "migrations/versions/0001_accounts.py"):
+    for name in (
+        "py.typed",
+        "migrations/env.py",
+        "migrations/versions/0001_accounts.py",
+        "static/docs/docs.html",
+    ):
         assert f"livebackend/{name}" in names, f"{name} is not in the wheel"
     assert not any(name.startswith("tests") for name in names)
 

@@ -1,9 +1,10 @@
 """How an operation is declared, found by its selector, and run inside its transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import getdoc
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -40,6 +41,13 @@ class Operation:
     limits: tuple[str, ...]
     # It is not in the API document.
     extension: bool
+    # Done twice, it does no more than done once: it may be sent again after no reply.
+    repeatable: bool
+    # The type of a successful reply's message, and of what stands beside it.
+    message: Any
+    beside: Mapping[str, Any]
+    # What it belongs to, in English and Chinese.
+    chapter: str
     # One line: what it does, in English and Chinese.
     summary: str
 
@@ -60,9 +68,11 @@ class Operation:
 
 
 class View:
-    """A path's operations. A subclass names its route, or routes."""
+    """A path's operations. A subclass names its route, or routes, and what they are about."""
 
     route: ClassVar[str | tuple[str, ...]]
+    # In English and Chinese; the Chinese is the API document's.
+    chapter: ClassVar[str]
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -91,6 +101,9 @@ def operation(
     transaction: bool = True,
     limits: Sequence[str] = (),
     extension: bool = False,
+    repeatable: bool = False,
+    message: Any = None,
+    beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[V], V]:
     """Declares a view's method as an operation; its docstring's first line is the summary."""
 
@@ -110,6 +123,10 @@ def operation(
                     transaction=transaction,
                     limits=tuple(limits),
                     extension=extension,
+                    repeatable=repeatable,
+                    message=message,
+                    beside=beside,
+                    chapter=view.chapter,
                     summary=(getdoc(method) or "").partition("\n")[0],
                 ),
             )

@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from livebackend.form import Form
+from livebackend.form import Form, Upload
 from livebackend.results import Failure, Reason, Result
 
 # Line and paragraph separators, and what turns the direction of the text around it: a nickname
@@ -30,6 +30,47 @@ class Refuses:
     """Marks a parameter whose faults have a code of their own instead of the refusal code."""
 
     result: Result
+
+
+@dataclass(frozen=True)
+class Says:
+    """What a parameter is, for whoever reads the API: in two languages, with an example."""
+
+    english: str
+    chinese: str
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(AfterValidator):
+    """A check of a parameter, and the same check in the words of JSON Schema."""
+
+    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(BeforeValidator):
+    """How a parameter's text is read, and in the words of JSON Schema what it may be."""
+
+    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What is true of a parameter, in the words of JSON Schema, and checked elsewhere or never."""
+
+    schema: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter as its reader meets it."""
+
+    name: str
+    required: bool
+    says: Says
+    # In JSON Schema; a phone number has `"format": "phone"`, for the pattern is a setting.
+    schema: Mapping[str, Any]
 
 
 class Params(BaseModel):
@@ -52,6 +93,23 @@ class Params(BaseModel):
         raise Failure(cls._result_of(name), name, _REASONS.get(first["type"], Reason.NOT_A_VALUE))
 
     @classmethod
+    def parameters(cls) -> list[Parameter]:
+        """The parameters in the order of their declaration."""
+        found = []
+        for name, declared in cls.model_fields.items():
+            says, schema = Says("", ""), {"type": "string"}
+            if declared.annotation is Upload:
+                schema["contentMediaType"] = "application/octet-stream"
+            # What is said last is said for this very parameter.
+            for mark in _marks(declared.metadata, declared.annotation):
+                if isinstance(mark, Says):
+                    says = mark
+                elif isinstance(mark, Rule | Reading | Hint):
+                    schema |= mark.schema
+            found.append(Parameter(name, declared.is_required(), says, schema))
+        return found
+
+    @classmethod
     def _result_of(cls, name: str) -> Result | None:
         for mark in cls.model_fields[name].metadata:
             if isinstance(mark, Refuses):
@@ -59,10 +117,20 @@ class Params(BaseModel):
         return None
 
 
+def _marks(metadata: Sequence[Any], annotation: Any) -> list[Any]:
+    """What stands beside a type: within `Kind | None` first, then around it."""
+    inner = [mark for kind in get_args(annotation) for mark in getattr(kind, "__metadata__", ())]
+    return [*inner, *metadata]
+
+
 class LoggedIn(Params):
     """The parameters of a call by somebody who is logged in; the token is judged before them."""
 
-    token: str
+    token: Annotated[
+        str,
+        Hint({"x-login-token": True}),
+        Says("login token: the message of log in", "登录凭证，即登录返回的 message"),
+    ]
 
 
 def broken(reason: Reason) -> PydanticCustomError:
@@ -76,7 +144,7 @@ _REASONS = {reason.name: reason for reason in Reason} | {
 }
 
 
-def pattern(expression: str, reason: Reason) -> AfterValidator:
+def pattern(expression: str, reason: Reason) -> Rule:
     """Text that is wholly `expression`."""
     compiled = re.compile(expression)
 
@@ -85,10 +153,21 @@ def pattern(expression: str, reason: Reason) -> AfterValidator:
             raise broken(reason)
         return value
 
-    return AfterValidator(check)
+    return Rule(check, schema={"pattern": f"^{expression}$"})
 
 
-def length(shortest: int, longest: int) -> AfterValidator:
+def one_of(*values: str) -> Rule:
+    """Text that is one of these."""
+
+    def check(value: str) -> str:
+        if value not in values:
+            raise broken(Reason.NOT_A_VALUE)
+        return value
+
+    return Rule(check, schema={"enum": list(values)})
+
+
+def length(shortest: int, longest: int) -> Rule:
     """Text of so many characters."""
 
     def check(value: str) -> str:
@@ -98,10 +177,10 @@ def length(shortest: int, longest: int) -> AfterValidator:
             raise broken(Reason.TOO_LONG)
         return value
 
-    return AfterValidator(check)
+    return Rule(check, schema={"minLength": shortest, "maxLength": longest})
 
 
-def parsed(parse: Callable[[str], int], reason: Reason) -> BeforeValidator:
+def parsed(parse: Callable[[str], int], reason: Reason, **schema: Any) -> Reading:
     """Text that `parse` makes a number of; it raises ValueError for what it does not know."""
 
     def check(value: object) -> int:
@@ -110,7 +189,7 @@ def parsed(parse: Callable[[str], int], reason: Reason) -> BeforeValidator:
         except ValueError:
             raise broken(reason) from None
 
-    return BeforeValidator(check)
+    return Reading(check, schema={"type": "integer", **schema})
 
 
 def _no_control_characters(value: str) -> str:
@@ -170,18 +249,72 @@ def _money(text: str) -> int:
 NoControl = AfterValidator(_no_control_characters)
 Displayed = AfterValidator(_fit_for_display)
 
-Phone = Annotated[str, AfterValidator(_phone)]
+Phone = Annotated[
+    str,
+    Rule(_phone, schema={"format": "phone"}),
+    Says("phone number, which is the user's name", "手机号，即用户名", "13800000002"),
+]
 # Anything that may be a password: whether it is the right one is asked elsewhere.
-TypedPassword = Annotated[str, length(1, 128), NoControl]
-Password = Annotated[str, length(8, 128), NoControl, AfterValidator(_letter_and_digit)]
-Gender = Annotated[str, pattern("[01]", Reason.NOT_A_VALUE)]
-Nickname = Annotated[str, length(1, 32), NoControl, Displayed, AfterValidator(_visible)]
-HeadImage = Annotated[str, length(1, 255), NoControl]
-MessageName = Annotated[str, pattern("[0-9]{11}[,，][0-9]{1,18}", Reason.NOT_A_MESSAGE_ID)]
-Title = Annotated[str, length(1, 100), NoControl, Displayed]
-Description = Annotated[str, length(1, 200), NoControl, Displayed]
-RequestId = Annotated[str, pattern("[A-Za-z0-9._-]{1,64}", Reason.NOT_A_REQUEST_ID)]
-Coins = Annotated[int, parsed(partial(whole_number, largest=100_000), Reason.NOT_A_NUMBER)]
-PageLength = Annotated[int, parsed(_page_length, Reason.NOT_A_NUMBER)]
-Cursor = Annotated[str, pattern("[0-9]{1,18}-[0-9]{1,18}", Reason.NOT_A_PLACE)]
-Money = Annotated[int, parsed(_money, Reason.NOT_AN_AMOUNT)]
+TypedPassword = Annotated[str, length(1, 128), NoControl, Says("password", "密码", "harbour-42")]
+Password = Annotated[
+    str,
+    length(8, 128),
+    NoControl,
+    AfterValidator(_letter_and_digit),
+    Says("password, with a letter and a digit at least", "密码，同时包括字母和数字", "harbour-42"),
+]
+Gender = Annotated[str, one_of("0", "1"), Says("0 female, 1 male", "0 女，1 男", "0")]
+Nickname = Annotated[
+    str,
+    length(1, 32),
+    NoControl,
+    Displayed,
+    AfterValidator(_visible),
+    Says("nickname", "昵称", "Ann"),
+]
+HeadImage = Annotated[
+    str,
+    length(1, 255),
+    NoControl,
+    Says("avatar: the message of upload", "头像完整路径名，即上传返回的 message"),
+]
+MessageName = Annotated[
+    str,
+    pattern("[0-9]{11}[,，][0-9]{1,18}", Reason.NOT_A_MESSAGE_ID),
+    Says("a message's id", "消息标识：“电话号码,时间戳”", "13800000002,1483669725799000"),
+]
+Title = Annotated[
+    str, length(1, 100), NoControl, Displayed, Says("the room's title", "直播间标题", "hello")
+]
+Description = Annotated[
+    str, length(1, 200), NoControl, Displayed, Says("what is given", "礼物描述", "rose")
+]
+RequestId = Annotated[
+    str,
+    pattern("[A-Za-z0-9._-]{1,64}", Reason.NOT_A_REQUEST_ID),
+    Says(
+        "makes a repeated call harmless: the same id is done once",
+        "请求标识：同一标识只执行一次，可安全重试",
+        "gift-1",
+    ),
+]
+Coins = Annotated[
+    int,
+    parsed(partial(whole_number, largest=100_000), Reason.NOT_A_NUMBER, minimum=1, maximum=100_000),
+    Says("whole coins", "礼物价值（金币）", "30"),
+]
+PageLength = Annotated[
+    int,
+    parsed(_page_length, Reason.NOT_A_NUMBER, minimum=1, maximum=100),
+    Says("how many at most", "最多多少条", "20"),
+]
+Cursor = Annotated[
+    str,
+    pattern("[0-9]{1,18}-[0-9]{1,18}", Reason.NOT_A_PLACE),
+    Says("`before` of the page before", "上一页返回的 before", "4711-30"),
+]
+Money = Annotated[
+    int,
+    parsed(_money, Reason.NOT_AN_AMOUNT, enum=[10, 50, 100]),
+    Says("yuan", "充值金额（元）", "50"),
+]

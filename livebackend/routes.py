@@ -1,4 +1,4 @@
-"""The seven paths of the API, where pictures are served, and what others call."""
+"""The seven paths of the API, where pictures and its own pages are served, and what others call."""
 
 from dataclasses import replace
 
@@ -51,3 +51,4 @@ def includeme(config: Configurator) -> None:
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK)
+    config.add_route("page", r"/{page:openapi\.json|docs|demo|static/.+}")

@@ -177,6 +177,11 @@ class Settings(BaseModel):
     http_body_bytes_max: int = Field(65_536, ge=1024, description="a body's size")
     http_upload_bytes_max: int = Field(6_291_456, ge=1024, description="a body's size at /upload")
     http_fields_max: int = Field(100, ge=10, description="parameters in one call")
+    # Not hidden by default: they tell what every copy of the app gives away, ask for nothing but
+    # the documented calls, and are bytes that were made at start.
+    docs_enabled: bool = Field(True, description="serve `/docs` and `/openapi.json`")
+    # Hidden by default: a page where strangers are led to register is the operator's to offer.
+    demo_enabled: bool = Field(False, description="serve `/demo`, a web page that plays the app")
     codes_reply: Annotated[Literal["ticket", "plain"], AfterValidator(_plain_if_meant)] = Field(
         "ticket", description="`ticket`: an opaque one; `plain`: the code itself, for development"
     )

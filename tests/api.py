@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
 from sqlalchemy import text
 from webtest import TestApp, TestRequest, Upload
 
@@ -236,14 +239,30 @@ class World:
             return int(connection.execute(statement, {"phone": person.phone}).scalar_one())
 
 
+def described(app_registry: Any) -> dict[str, Any]:
+    """The application's own description of the API."""
+    whole: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
+    return whole
+
+
+@cache
+def _schema(document: bytes, name: str) -> Validator:
+    return Draft202012Validator(json.loads(document) | {"$ref": f"#/components/schemas/{name}"})
+
+
 def check_reply(event: Any) -> None:
     """Holds every reply of the suite to the envelope, and to what its operation declared."""
     request, response = event.request, event.response
-    if response.content_type != "application/json":
-        names = ("picture", "pili", "nginx")
-        assert request.matched_route.name in names or response.status_int == 204, response
+    # A file, or nothing at all to say.
+    is_file = response.status_int < 400 and request.matched_route.name in ("picture", "page")
+    if is_file or response.status_int == 204:
         return
     body = json.loads(response.body)
+    document = request.registry.pages.get("openapi.json")
+    if document:
+        answered = request.operation and body["result"] != Result.NOT_A_CALL.code
+        name = f"{request.operation.name}.reply" if answered else "not_a_call"
+        _schema(document.body, name).validate(body)
     result = _RESULTS[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | extra, body

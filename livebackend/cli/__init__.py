@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from pyramid.paster import setup_logging
 
-from livebackend import build
+from livebackend.app import build
 from livebackend.check import checked_settings
 from livebackend.cli.ini import section
 from livebackend.cli.ledger import ledger

@@ -21,7 +21,7 @@ from livebackend.results import (
 log = logging.getLogger(__name__)
 
 # What a path takes, if that is not POST alone.
-_METHODS = {"picture": ("GET", "HEAD"), "nginx": ("GET", "POST")}
+_METHODS = {"picture": ("GET", "HEAD"), "page": ("GET", "HEAD"), "nginx": ("GET", "POST")}
 
 
 @exception_view_config(Failure, renderer="envelope")

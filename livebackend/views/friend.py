@@ -3,29 +3,51 @@
 from typing import Annotated
 
 from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, MessageName, Phone, Refuses, pattern
-from livebackend.results import Reason, Result, ok
+from livebackend.params import LoggedIn, MessageName, Phone, Refuses, Says, one_of
+from livebackend.replies import Flag, Profile
+from livebackend.results import Result, ok
 from livebackend.services.friends import MessageId
 from livebackend.views.cards import profile_card
 
 
 class Somebody(LoggedIn):
-    userId: Annotated[Phone, Refuses(Result.NO_SUCH_USER)]
+    userId: Annotated[
+        Phone, Refuses(Result.NO_SUCH_USER), Says("whose phone", "目标帐号", "13800000002")
+    ]
 
 
 class AFriend(LoggedIn):
-    userId: Phone
+    userId: Annotated[Phone, Says("the friend's phone", "目标帐号", "13800000002")]
 
 
 class DealMessage(LoggedIn):
-    userId: Phone
-    verifyId: MessageName
-    objectId: MessageName
-    behaviour: Annotated[str, pattern("accept|delete", Reason.NOT_A_VALUE)]
+    userId: Annotated[Phone, Says("who asked", "申请者的用户Id", "13800000001")]
+    verifyId: Annotated[
+        MessageName,
+        Says(
+            "verifyId of the message in the list",
+            "消息列表中的 verifyId",
+            "13800000002,1483669725799000",
+        ),
+    ]
+    objectId: Annotated[
+        MessageName,
+        Says(
+            "objectId of the message in the list",
+            "消息列表中的 objectId",
+            "13800000001,1483669725799000",
+        ),
+    ]
+    behaviour: Annotated[
+        str,
+        one_of("accept", "delete"),
+        Says("accept the request, or delete the message", "同意申请，或删除消息", "accept"),
+    ]
 
 
 class Friend(View):
     route = "friend"
+    chapter = "Friends · 用户管理"
 
     @operation(
         "search",
@@ -33,6 +55,9 @@ class Friend(View):
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         limits=["search"],
+        repeatable=True,
+        message=Profile,
+        beside={"flag": Flag},
     )
     def search(self, given):
         """Find somebody by phone · 用户搜索"""
@@ -47,13 +72,14 @@ class Friend(View):
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER, Result.ALREADY_FRIENDS],
         limits=["add"],
+        repeatable=True,
     )
     def add(self, given):
         """Ask somebody to be friends · 添加好友"""
         self.request.friends.add(given.userId)
         return ok()
 
-    @operation("dealMessage", params=DealMessage, refusal=Result.REFUSED)
+    @operation("dealMessage", params=DealMessage, refusal=Result.REFUSED, repeatable=True)
     def deal_message(self, given):
         """Accept a request, or delete a message · 消息处理"""
         friends = self.request.friends
@@ -73,6 +99,7 @@ class Friend(View):
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         extension=True,
+        repeatable=True,
     )
     def block(self, given):
         """Part from somebody, and see no request of his any more · 拉黑"""
@@ -85,6 +112,7 @@ class Friend(View):
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         extension=True,
+        repeatable=True,
     )
     def unblock(self, given):
         """See somebody's requests again · 取消拉黑"""

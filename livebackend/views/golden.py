@@ -1,5 +1,7 @@
 """/golden: coins. The document prints /friend for these calls and links to /golden: both do."""
 
+from typing import Annotated
+
 from livebackend.operation import View, operation
 from livebackend.params import (
     Coins,
@@ -10,7 +12,9 @@ from livebackend.params import (
     PageLength,
     Phone,
     RequestId,
+    Says,
 )
+from livebackend.replies import Balance, Giver, Order, Records
 from livebackend.results import Result, ok
 from livebackend.services.records import RECORDS_MAX, Place, balance, records, top_givers
 from livebackend.views.cards import giver_card, record_card
@@ -23,23 +27,24 @@ class Refill(LoggedIn):
 
 class SendGift(LoggedIn):
     value: Coins
-    object: Phone
+    object: Annotated[Phone, Says("the host's phone", "主播id", "13800000001")]
     description: Description
     requestId: RequestId | None = None
 
 
-class Records(LoggedIn):
+class ListRecords(LoggedIn):
     # As the page before gave it.
     before: Cursor | None = None
     limit: PageLength = RECORDS_MAX
 
 
 class Ranking(LoggedIn):
-    object: Phone
+    object: Annotated[Phone, Says("the host's phone", "主播id", "13800000001")]
 
 
 class Golden(View):
     route = ("golden", "friend")
+    chapter = "Coins · 金币系统"
 
     @operation(
         "refill",
@@ -47,6 +52,7 @@ class Golden(View):
         refusal=Result.NOT_UPDATED,
         transaction=False,
         limits=["refill"],
+        message=Order | None,
     )
     def refill(self, given):
         """Buy coins · 充值"""
@@ -67,12 +73,26 @@ class Golden(View):
         )
         return ok()
 
-    @operation("balance", params=LoggedIn, refusal=Result.NOT_UPDATED, extension=True)
+    @operation(
+        "balance",
+        params=LoggedIn,
+        refusal=Result.NOT_UPDATED,
+        extension=True,
+        repeatable=True,
+        message=Balance,
+    )
     def balance(self, given):
         """Tell how many coins one has · 金币余额"""
         return ok({"coins": balance(self.request.db, self.request.account.id)})
 
-    @operation("records", params=Records, refusal=Result.NOT_UPDATED, extension=True)
+    @operation(
+        "records",
+        params=ListRecords,
+        refusal=Result.NOT_UPDATED,
+        extension=True,
+        repeatable=True,
+        message=Records,
+    )
     def records(self, given):
         """List what one's coins did, the newest first · 金币记录"""
         before = Place(*map(int, given.before.split("-"))) if given.before else None
@@ -86,7 +106,14 @@ class Golden(View):
             }
         )
 
-    @operation("ranking", params=Ranking, refusal=Result.NOT_UPDATED, extension=True)
+    @operation(
+        "ranking",
+        params=Ranking,
+        refusal=Result.NOT_UPDATED,
+        extension=True,
+        repeatable=True,
+        message=list[Giver],
+    )
     def ranking(self, given):
         """List who gave a host most · 送礼排行"""
         return ok([giver_card(giver) for giver in top_givers(self.request.db, host=given.object)])

@@ -3,7 +3,8 @@
 from typing import Annotated
 
 from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, pattern
+from livebackend.params import LoggedIn, Says, pattern
+from livebackend.replies import Friends, LiveRooms, Message
 from livebackend.results import Reason, Result, ok
 from livebackend.services.live_rooms import Place, live_rooms
 from livebackend.views.cards import friend_card, message_card, room_card
@@ -12,24 +13,47 @@ _PAGE = 50
 
 
 class LiveList(LoggedIn):
-    after: Annotated[str, pattern("[0-9]{1,16},[0-9]{1,18}", Reason.NOT_A_PLACE)] | None = None
+    after: (
+        Annotated[
+            str,
+            pattern("[0-9]{1,16},[0-9]{1,18}", Reason.NOT_A_PLACE),
+            Says("`next` of the page before", "上一页返回的 next", "1483669725799000,42"),
+        ]
+        | None
+    ) = None
 
 
 class List(View):
     route = "list"
+    chapter = "Lists · 列表"
 
-    @operation("friendlist", params=LoggedIn, refusal=Result.REFUSED)
+    @operation(
+        "friendlist", params=LoggedIn, refusal=Result.REFUSED, repeatable=True, message=Friends
+    )
     def friendlist(self, given):
         """List one's friends, those who are live first · 好友列表"""
         friends = [friend_card(friend) for friend in self.request.friends.listing()]
         return ok({"count": len(friends), "friends": friends})
 
-    @operation("messagelist", params=LoggedIn, refusal=Result.REFUSED)
+    @operation(
+        "messagelist",
+        params=LoggedIn,
+        refusal=Result.REFUSED,
+        repeatable=True,
+        message=list[Message],
+    )
     def messagelist(self, given):
         """List one's messages, the newest first · 消息列表"""
         return ok([message_card(message) for message in self.request.friends.messages()])
 
-    @operation("livelist", params=LiveList, refusal=Result.REFUSED, extension=True)
+    @operation(
+        "livelist",
+        params=LiveList,
+        refusal=Result.REFUSED,
+        extension=True,
+        repeatable=True,
+        message=LiveRooms,
+    )
     def livelist(self, given):
         """List all who are live, the latest first, 50 a page · 直播列表"""
         after = Place.parse(given.after) if given.after else None

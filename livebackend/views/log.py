@@ -4,7 +4,17 @@ import re
 from typing import Annotated, Any
 
 from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, Params, Password, Phone, Refuses, TypedPassword
+from livebackend.params import (
+    Hint,
+    LoggedIn,
+    Params,
+    Password,
+    Phone,
+    Refuses,
+    Says,
+    TypedPassword,
+)
+from livebackend.replies import LoginToken
 from livebackend.results import Reason, Result, failed, ok
 from livebackend.services.accounts import log_out
 
@@ -13,11 +23,18 @@ _DEFAULT_S = 7 * _DAY_S
 _LONGEST_S = 30 * _DAY_S
 
 
+# Anything that is no number of seconds counts as absent.
+ExpireIn = Annotated[
+    Any,
+    Hint({"type": "integer"}),
+    Says("how long the token lives, in seconds; else 7 days", "token有效期（秒），默认7天", "3600"),
+]
+
+
 class LogIn(Params):
     userId: Annotated[Phone, Refuses(Result.NO_SUCH_USER)]
     password: TypedPassword
-    # Anything that is no number of seconds counts as absent.
-    expire_in: Any = None
+    expire_in: ExpireIn = None
 
 
 class LogOut(LoggedIn):
@@ -25,9 +42,13 @@ class LogOut(LoggedIn):
 
 
 class ChangePassword(LoggedIn):
-    oldPassword: Annotated[TypedPassword, Refuses(Result.WRONG_PASSWORD)]
+    oldPassword: Annotated[
+        TypedPassword,
+        Refuses(Result.WRONG_PASSWORD),
+        Says("the password until now", "原密码", "harbour-42"),
+    ]
     password: Password
-    expire_in: Any = None
+    expire_in: ExpireIn = None
 
 
 class Forgot(Params):
@@ -37,19 +58,22 @@ class Forgot(Params):
 class ResetPassword(Params):
     userId: Phone
     # As in verifying: a malformed try is a try.
-    code_v: Any = None
-    code: Any = None
+    code_v: Annotated[Any, Says("the message of forgot password", "忘记密码返回的 message")] = None
+    code: Annotated[Any, Says("the six digits that were sent", "收到的6位验证码")] = None
     password: Password
 
 
 class Log(View):
     route = "log"
+    chapter = "Logging in · 登录"
 
     @operation(
         params=LogIn,
         refusal=Result.WRONG_PASSWORD,
         codes=[Result.NO_SUCH_USER],
         transaction=False,
+        repeatable=True,
+        message=LoginToken,
     )
     def log_in(self, given):
         """Log in · 登录"""
@@ -73,6 +97,7 @@ class Log(View):
         codes=[Result.WRONG_PASSWORD],
         transaction=False,
         extension=True,
+        message=LoginToken,
     )
     def change_password(self, given):
         """Change one's password; every login token ends but the one in the reply · 修改密码"""
@@ -88,6 +113,7 @@ class Log(View):
         transaction=False,
         limits=["codes_address"],
         extension=True,
+        message=str,
     )
     def forgot_password(self, given):
         """Send a code to reset a password with · 忘记密码"""

@@ -1,6 +1,6 @@
 """/register: a code for a phone, a try at it, and the account."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from livebackend.form import Form
 from livebackend.operation import View, operation
@@ -12,8 +12,10 @@ from livebackend.params import (
     Params,
     Password,
     Phone,
+    Says,
     TypedPassword,
 )
+from livebackend.replies import Profile
 from livebackend.results import Failure, Reason, Result, failed, ok
 from livebackend.services.codes import Purpose
 from livebackend.views.cards import profile_card
@@ -24,8 +26,10 @@ _OF_REGISTER = ("password", "gender", "nickname", "headImage")
 
 class SendCode(Params):
     # Nobody is logged in yet: `token`, the user's identifier, is the phone; `userId` is its alias.
-    token: Phone | None = None
-    userId: Phone | None = None
+    token: Annotated[
+        Phone | None, Says("the phone that gets the code", "用户标识：手机号", "13800000001")
+    ] = None
+    userId: Annotated[Phone | None, Says("the same, by another name", "同 token")] = None
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:
@@ -37,8 +41,8 @@ class SendCode(Params):
 
 class VerifyCode(Params):
     # Anything at all: a malformed try is a try, and counts.
-    code_v: Any = None
-    code: Any = None
+    code_v: Annotated[Any, Says("the message of send code", "发送验证码接口返回的 message")] = None
+    code: Annotated[Any, Says("the four digits that were sent", "收到的4位验证码")] = None
 
 
 class OpenAccount(Params):
@@ -62,6 +66,7 @@ class RemoveAccount(LoggedIn):
 
 class Register(View):
     route = "register"
+    chapter = "Joining · 注册"
 
     @operation(
         params=SendCode,
@@ -69,6 +74,7 @@ class Register(View):
         codes=[Result.PHONE_TAKEN],
         transaction=False,
         limits=["codes_address"],
+        message=str,
     )
     def send_code(self, given):
         """Send a code to a phone · 验证码发送"""
@@ -112,7 +118,12 @@ class Register(View):
         return ok()
 
     @operation(
-        "profile", params=ChangeProfile, refusal=Result.REFUSED, transaction=False, extension=True
+        "profile",
+        params=ChangeProfile,
+        refusal=Result.REFUSED,
+        transaction=False,
+        extension=True,
+        message=Profile,
     )
     def change_profile(self, given):
         """Change one's nickname, gender or picture · 修改资料"""

@@ -2,6 +2,7 @@
 
 from livebackend.operation import View, operation
 from livebackend.params import LoggedIn, Title
+from livebackend.replies import Beat, StreamText
 from livebackend.results import Result, ok
 
 
@@ -11,8 +12,16 @@ class GoLive(LoggedIn):
 
 class Room(View):
     route = "room"
+    chapter = "Rooms · 房间"
 
-    @operation("live", params=GoLive, refusal=Result.BAD_REQUEST, transaction=False)
+    @operation(
+        "live",
+        params=GoLive,
+        refusal=Result.BAD_REQUEST,
+        transaction=False,
+        repeatable=True,
+        message=StreamText,
+    )
     def live(self, given):
         """Go live; the message is the stream's JSON, as a string · 直播请求"""
         return ok(self.request.house.rooms.go_live(self.request.account.id, title=given.title))
@@ -29,6 +38,8 @@ class Room(View):
         refusal=Result.BAD_REQUEST,
         transaction=False,
         extension=True,
+        repeatable=True,
+        message=Beat,
     )
     def heartbeat(self, given):
         """Tell whether one's stream is on air, and where to publish it · 直播心跳"""

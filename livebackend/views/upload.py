@@ -1,24 +1,33 @@
 """/upload: a picture for one's avatar; and where pictures are seen."""
 
+from typing import Annotated
+
 from pyramid.response import FileResponse
 from pyramid.view import view_config
 
 from livebackend.form import Upload
 from livebackend.operation import View, operation
-from livebackend.params import Params
+from livebackend.params import Params, Says
 from livebackend.results import NotACall, Reason, Result, ok
 
 _A_YEAR_S = 365 * 24 * 3600
 
 
 class Picture(Params):
-    img: Upload
+    img: Annotated[Upload, Says("the picture, up to 5 MiB", "头像文件，不超过5 MiB")]
 
 
 class UploadPicture(View):
     route = "upload"
+    chapter = "Joining · 注册"
 
-    @operation(params=Picture, refusal=Result.REFUSED, transaction=False, limits=["upload"])
+    @operation(
+        params=Picture,
+        refusal=Result.REFUSED,
+        transaction=False,
+        limits=["upload"],
+        message=str,
+    )
     def upload(self, given):
         """Keep a picture for the avatar · 注册step1"""
         img = given.img

@@ -194,7 +194,8 @@ class TestLiveList:
                 f" SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, {size}) AS n"
                 " RETURNING id, phone)"
                 " INSERT INTO rooms (account_id, state, stream_key, publish_key, stream, play_urls,"
-                " started_at) SELECT id, 'open', phone, 'p', '{}', '{}',"
+                " started_at) SELECT id, 'open', phone, 'p', '{}',"
+                """ '{"rtmp": null, "hls": null, "hdl": null}',"""
                 " timestamptz '2026-01-01' + (substr(phone, 2)::int / 7) * interval '1 s' FROM made"
             )
 

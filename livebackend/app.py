@@ -1,0 +1,169 @@
+"""The server: `main` puts it together out of its settings."""
+
+import atexit
+import os
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.events import NewRequest
+
+from livebackend.check import checked_settings
+from livebackend.db import Database, open_database
+from livebackend.gateways import make_gateways
+from livebackend.gateways.pictures import PicturesAsSent, PictureStore
+from livebackend.gateways.qiniu import QiniuCallbacks
+from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
+from livebackend.ledger_writer import LedgerWriter
+from livebackend.limits import Limits
+from livebackend.migrate import check_migrated, migrate
+from livebackend.operation import operations
+from livebackend.pages import make_pages
+from livebackend.request import House, Request
+from livebackend.routes import bounds
+from livebackend.security import LoginTokens
+from livebackend.services.accounts import Accounts
+from livebackend.services.codes import Codes, Digests, TicketJudge
+from livebackend.services.golden import Golden
+from livebackend.services.logins import Logins
+from livebackend.services.orders import Orders
+from livebackend.services.passwords import Hasher, Passwords
+from livebackend.services.pictures import Pictures
+from livebackend.services.plain_codes import PlainJudge
+from livebackend.services.rooms import Rooms
+from livebackend.services.streams import Streams
+from livebackend.settings import Settings, SettingsError, with_own_address
+from livebackend.signing import derived_key
+from livebackend.sweeper import Sweeper
+from livebackend.transport import Peers
+
+
+def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
+    """The WSGI application. Its settings are the ini section, overridden by the environment.
+
+    Ends the process with one message that names all faults, if the settings have any.
+    """
+    try:
+        settings = checked_settings(with_own_address(ini, global_config), os.environ)
+        database = open_database(settings)
+        if settings.database_migrate:
+            migrate(database)
+        check_migrated(database)
+        house = build(settings, database)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+
+    # A server that is told to end answers its last calls first, and then ends like any program.
+    atexit.register(house.close)
+    config = Configurator(request_factory=Request)
+    config.registry.house = house
+    config.registry.bounds = bounds(settings)
+    config.registry.peers = Peers(settings.trusted_proxies)
+    config.include("livebackend.transport")
+    config.include("livebackend.operation")
+    config.include("livebackend.routes")
+    config.scan("livebackend.views")
+    # Now the operations are known.
+    config.commit()
+    config.registry.pages = make_pages(operations(config.registry), settings)
+    # With a process's first request: a thread that was there before a fork is not there after it.
+    config.add_subscriber(lambda event: house.sweeper.start(), NewRequest)
+    return config.make_wsgi_app()
+
+
+def build(settings: Settings, database: Database) -> House:
+    """Everything that outlives a request.
+
+    Raises SettingsError for gateways that are none.
+    """
+    sms, provider, payments = make_gateways(settings)
+    dice = random.SystemRandom()
+    limits = Limits(database.beside(settings.limits_connections), settings.limits)
+    passwords = Passwords(
+        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
+        at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+        wait_s=settings.passwords_wait_s,
+        common_refused=settings.passwords_common_refused,
+    )
+    pictures = Pictures(
+        database,
+        _picture_store(settings),
+        bytes_max=settings.pictures_bytes_max,
+        unclaimed=timedelta(seconds=settings.pictures_unclaimed_s),
+    )
+    digests = Digests([derived_key(secret, "codes") for secret in settings.secrets])
+    plain = settings.codes_reply == "plain"
+    codes = Codes(
+        database,
+        sms,
+        limits,
+        PlainJudge(digests) if plain else TicketJudge(settings.secrets, digests),
+        digests,
+        random=dice,
+        ttl=timedelta(seconds=settings.codes_ttl_s),
+    )
+    streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
+    writer = LedgerWriter(database, number=_writer_number(settings, dice))
+    orders = Orders(database, writer, payments) if payments else None
+    return House(
+        settings=settings,
+        database=database,
+        writer=writer,
+        sms=sms,
+        login_tokens=LoginTokens(settings.secrets, clock=time.time),
+        limits=limits,
+        accounts=Accounts(
+            database,
+            passwords,
+            pictures,
+            codes,
+            verified_phone_required=settings.register_verified_phone == "required",
+            only_our_pictures=settings.pictures_only_ours,
+        ),
+        logins=Logins(database, passwords, limits),
+        codes=codes,
+        rooms=Rooms(
+            database,
+            provider,
+            streams,
+            random=dice,
+            key=derived_key(settings.secrets[0], "streams"),
+        ),
+        provider=provider,
+        streams=streams,
+        sweeper=Sweeper(
+            database,
+            streams,
+            holder=secrets.token_hex(16),
+            period_s=settings.streams_sweep_s,
+        ),
+        callbacks=QiniuCallbacks(
+            settings.http_url,
+            access_key=settings.qiniu_access_key,
+            secret_key=settings.qiniu_secret_key,
+        ),
+        pictures=pictures,
+        golden=Golden(
+            database,
+            writer,
+            orders,
+            direct=settings.coins_refill == "direct",
+            coins_per_yuan=settings.coins_per_yuan,
+        ),
+        orders=orders,
+    )
+
+
+def _writer_number(settings: Settings, dice: random.Random) -> int:
+    return dice.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
+
+
+def _picture_store(settings: Settings) -> PictureStore:
+    root, free = settings.var_dir / "pictures", settings.pictures_free_bytes_min
+    if settings.pictures_keep == "as_sent":
+        return PicturesAsSent(root, free_bytes_min=free)
+    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free)

@@ -1,0 +1,158 @@
+"""A call of the API from Python: sent, repeated where that is harmless, its reply judged."""
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import requests
+from pydantic import TypeAdapter, ValidationError
+
+from livebackend.results import Result
+
+T = TypeVar("T")
+# A path, or a file that is open for reading bytes and can be rewound.
+File = str | os.PathLike[str] | BinaryIO
+
+_WAIT_S = 0.2
+_WAIT_S_MAX = 5.0
+
+
+class ApiError(Exception):
+    """A call that was not done, or of which that is not known."""
+
+
+class Refused(ApiError):
+    """The server refused the call: `code` says what became of it, `refusal` why."""
+
+    def __init__(self, code: str, *, refusal: str | None, status: int) -> None:
+        meaning = next((each.english for each in Result if each.code == code), "")
+        super().__init__(f"{code} {meaning}" + (f": {refusal}" if refusal else ""))
+        self.code = code
+        # What the header X-Refusal says: the parameter and the broken rule.
+        self.refusal = refusal
+        self.status = status
+
+
+class NotServed(Refused):
+    """The server cannot serve the call now (503).
+
+    `outcome_unknown`: it may have been done all the same.
+    """
+
+    retry_after_s: float
+    outcome_unknown: bool
+
+
+class NoReply(ApiError):
+    """Nothing came back, or nothing that is a reply of this API."""
+
+
+class NotReached(NoReply):
+    """The server is not there, does not answer in time, or the connection broke."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """An operation, as it is called."""
+
+    path: str
+    message: TypeAdapter[T]
+    selector: str | None = None
+    # Names of what stands beside the message in a successful reply.
+    beside: tuple[str, ...] = ()
+    # Names of parameters that are files.
+    files: tuple[str, ...] = ()
+    login: bool = False
+    # Done twice, it does no more than done once.
+    repeatable: bool = False
+    # Made harmless to repeat by an id, which is made here if none is given.
+    has_request_id: bool = False
+
+
+class Calls:
+    """Sends calls to one server, as one user if `token` is set."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        tries: int = 3,
+        session: requests.Session | None = None,
+    ) -> None:
+        """`tries`: how often a call is sent that is harmless to repeat, if it is not served."""
+        self.address = address.rstrip("/")
+        self.token = token
+        self.timeout_s = timeout_s
+        self.tries = tries
+        self.session = session or requests.Session()
+
+    def call(self, call: Call[T], **params: str | int | File | None) -> T:
+        """What the API promises for a success.
+
+        Raises Refused for a refusal, NotServed if the server cannot serve it now, and NoReply.
+        """
+        given = {name: value for name, value in params.items() if value is not None}
+        if call.selector:
+            given[call.selector] = "1"
+        if call.login and self.token is not None:
+            given["token"] = self.token
+        if call.has_request_id:
+            given.setdefault("requestId", uuid.uuid4().hex)
+        tries = self.tries if call.repeatable or call.has_request_id else 1
+        for _ in range(tries - 1):
+            try:
+                return self._once(call, given)
+            except NotServed as error:
+                time.sleep(min(error.retry_after_s, _WAIT_S_MAX))
+            except NotReached:
+                time.sleep(_WAIT_S)
+        return self._once(call, given)
+
+    def _once(self, call: Call[T], given: Mapping[str, Any]) -> T:
+        try:
+            return self._read(call, self._send(call, given))
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise NotReached(str(error)) from error
+        except requests.RequestException as error:
+            raise NoReply(str(error)) from error
+
+    def _send(self, call: Call[T], given: Mapping[str, Any]) -> requests.Response:
+        with ExitStack() as opened:
+            fields, files = {}, {}
+            for name, value in given.items():
+                if name not in call.files:
+                    fields[name] = str(value)
+                elif isinstance(value, str | os.PathLike):
+                    files[name] = opened.enter_context(Path(value).open("rb"))
+                else:
+                    value.seek(0)
+                    files[name] = value
+            return self.session.post(
+                self.address + call.path, data=fields, files=files or None, timeout=self.timeout_s
+            )
+
+    def _read(self, call: Call[T], response: requests.Response) -> T:
+        try:
+            body = response.json()
+            code = body["result"]
+            if code == Result.OK.code:
+                beside = [body[name] for name in call.beside]
+                message = (body["message"], *beside) if beside else body["message"]
+                return call.message.validate_python(message)
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise NoReply(f"no reply of this API ({response.status_code})") from error
+        refusal = response.headers.get("X-Refusal")
+        if response.status_code != requests.codes.service_unavailable:
+            raise Refused(code, refusal=refusal, status=response.status_code)
+        not_served = NotServed(code, refusal=refusal, status=response.status_code)
+        after = response.headers.get("Retry-After", "")
+        not_served.retry_after_s = float(after) if after.isdecimal() else 1.0
+        not_served.outcome_unknown = response.headers.get("X-Request-Outcome") == "unknown"
+        raise not_served

@@ -1,0 +1,136 @@
+"""A real server, a real browser, and a watch over both: nothing leaves this machine."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from livebackend.db import Database
+from livebackend.migrate import migrate
+from tests.conftest import INI
+from tests.servers import Server, serving
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # Nothing but this machine has an address.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="a folder to keep screenshots in")
+
+
+@pytest.fixture(scope="session")
+def server(
+    new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    url = new_database("browser")
+    database = Database(url)
+    migrate(database)
+    database.close()
+    with serving(INI, tmp_path_factory.mktemp("server"), {"database.url": url}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.exit(f"there is no {CHROMIUM}: apt-get install chromium fonts-noto-cjk", 2)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=SIZES)
+def size(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def scheme() -> str:
+    """What the browser prefers: light or dark."""
+    return "light"
+
+
+@pytest.fixture
+def context(
+    chromium: Browser, server: Server, size: str, language: str, scheme: str
+) -> Iterator[BrowserContext]:
+    width, height = SIZES[size]
+    context = chromium.new_context(
+        base_url=server.address,
+        viewport={"width": width, "height": height},
+        locale=LANGUAGES[language],
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",
+        device_scale_factor=2 if size == "phone" else 1,
+    )
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: Server) -> Iterator[Page]:
+    """A page. It may ask this server alone, and has nothing to complain of."""
+    page = context.new_page()
+    elsewhere: list[str] = []
+    complaints: list[str] = []
+
+    def asked(url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != f"127.0.0.1:{server.port}":
+            elsewhere.append(url)
+
+    page.on("request", lambda request: asked(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
+    yield page
+    assert elsewhere == []
+    assert complaints == []
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
+    """Saves what is seen as a picture of that name, if pictures are asked for."""
+    folder: Path | None = request.config.getoption("--screenshots")
+
+    def save(name: str) -> None:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=folder / f"{name}.png", scale="css")
+
+    return save
+
+
+def check_page(page: Page) -> None:
+    """No serious fault for those who cannot see or use a mouse, and nothing to scroll sideways."""
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (each["id"], [node["html"][:120] for node in each["nodes"]])
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert wider <= 0, "the page is wider than the screen"

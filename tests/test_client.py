@@ -1,0 +1,191 @@
+"""The Python client: as declared, typed, and over real HTTP."""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from livebackend import client_writer
+from livebackend.client import Client, NoReply, NotReached, NotServed, Refused, operations
+from livebackend.db import Database
+from livebackend.migrate import migrate
+from tests.api import PASSWORD
+from tests.conftest import INI
+from tests.servers import serving
+
+ANN, BEN = "13800000001", "13800000002"
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
+
+
+def test_it_is_what_make_client_writes() -> None:
+    written = Path(operations.__file__).read_text("utf-8")
+    assert written == client_writer.source(client_writer.declared()), "run `make client`"
+
+
+def test_it_loads_nothing_of_the_server() -> None:
+    heavy = "{'pyramid', 'sqlalchemy', 'alembic', 'psycopg2', 'PIL', 'bcrypt', 'waitress'}"
+    script = f"import livebackend.client, sys; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def address(new_database: Callable[[str], str], worker_id: str, tmp_path: Path) -> Iterator[str]:
+    url = new_database(f"client_{worker_id}")
+    database = Database(url)
+    migrate(database)
+    database.close()
+    with serving(INI, tmp_path, {"database.url": url}) as server:
+        yield server.address
+
+
+def registered(address: str, phone: str, **profile: Any) -> Client:
+    client = Client(address)
+    ticket = client.send_code(token=phone)
+    client.verify_code(code_v=ticket, code=ticket)
+    client.register(userId=phone, password=PASSWORD, **profile)
+    client.token = client.log_in(userId=phone, password=PASSWORD, expire_in=3600)
+    return client
+
+
+def test_a_whole_story(address: str, tmp_path: Path) -> None:
+    picture = tmp_path / "我.png"
+    picture.write_bytes(PNG)
+    location = Client(address).upload(img=picture)
+    assert Path(location).read_bytes() == PNG
+    assert Client(address).upload(img=BytesIO(PNG))
+    ann = registered(address, ANN, nickname="Ann", gender="0", headImage=location)
+    ben = registered(address, BEN)
+    profile, flag = ben.search(userId=ANN)
+    assert (profile["nickname"], flag) == ("Ann", "0")
+    ben.add(userId=ANN)
+    (message,) = ann.messagelist()
+    ann.deal_message(
+        userId=message["userId"],
+        verifyId=message["verifyId"],
+        objectId=message["objectId"],
+        behaviour="accept",
+    )
+    stream = ann.live(title="hello")
+    assert stream["publishKey"]
+    (friend,) = ben.friendlist()["friends"]
+    assert (friend["title"], friend["liveStatus"]) == ("hello", "on")
+    ben.refill(money=50)
+    for _ in range(2):
+        ben.send_gift(value=30, object=ANN, description="rose", requestId="once")
+    with pytest.raises(Refused) as refused:
+        ben.send_gift(value=30, object=ANN, description="rose")
+    assert refused.value.code == "0013"
+    assert refused.value.refusal == "value is more than the coins there are"
+    assert str(refused.value).startswith("0013 database update failed: value")
+    ben.log_out()
+    with pytest.raises(Refused, match="0012"):
+        ben.friendlist()
+
+
+def test_the_readmes_example(address: str) -> None:
+    readme = INI.with_name("README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    registered(address, ANN).add(userId=registered(address, BEN).search(userId=BEN)[0]["userId"])
+    script = example.replace("http://127.0.0.1:6543", address)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0013 value is more than the coins there are\n"
+
+
+class Scripted(HTTPServer):
+    """Answers with what is prepared, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies: list[tuple[int, bytes, dict[str, str]]] = []
+        self.asked: list[dict[str, list[str]]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def do_POST(self) -> None:  # the library's name
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(parse_qs(body.decode()))
+        status, text, headers = self.server.replies.pop(0)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(text))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    server = Scripted()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+Prepared = tuple[int, bytes, dict[str, str]]
+OK: Prepared = (200, b'{"result":"0000","message":null}', {})
+BUSY: Prepared = (503, b'{"result":"0013","message":"update failed"}', {"Retry-After": "0"})
+
+
+def client(scripted: Scripted) -> Client:
+    return Client(f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5)
+
+
+def test_a_gift_is_sent_again_under_the_same_id(scripted: Scripted) -> None:
+    scripted.replies = [BUSY, BUSY, OK]
+    client(scripted).send_gift(value=1, object=ANN, description="rose")
+    ids = [asked["requestId"] for asked in scripted.asked]
+    assert len(ids) == 3
+    assert ids[0] == ids[1] == ids[2]
+
+
+def test_it_gives_up_in_the_end(scripted: Scripted) -> None:
+    scripted.replies = [
+        BUSY,
+        BUSY,
+        (*BUSY[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
+    ]
+    with pytest.raises(NotServed) as error:
+        client(scripted).refill(money=10)
+    assert error.value.outcome_unknown
+    assert error.value.retry_after_s == 1
+
+
+def test_what_is_not_safe_to_repeat_is_not_repeated(scripted: Scripted) -> None:
+    scripted.replies = [BUSY]
+    with pytest.raises(NotServed):
+        client(scripted).leave()
+    assert len(scripted.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"<html>", b"[]", b'{"result":"0000","message":{"count":1}}']
+)
+def test_nonsense_is_no_reply(text: bytes, scripted: Scripted) -> None:
+    scripted.replies = [(200, text, {})]
+    with pytest.raises(NoReply):
+        client(scripted).friendlist()
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(NotReached):
+        Client("http://127.0.0.1:9", tries=2, timeout_s=2).friendlist()
