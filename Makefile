@@ -5,12 +5,14 @@ HOST ?= 127.0.0.1
 PORT ?= 6543
 # What to hand on to pytest and others: make test ARGS='-k friend'
 ARGS ?=
+# What to profile.
+OP ?= friendlist
 SECONDS ?= 60
 
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test media-test browser-test screenshots bank-test mutants bench-ledger bench-million install client lint format types clean
+.PHONY: help run test media-test browser-test screenshots bank-test mutants bench bench-ledger bench-million profile install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -56,6 +58,13 @@ lint: .venv/installed-test,lint ## check the style
 format: .venv/installed-test,lint ## mend the style
 	@$(IN_VENV) ruff check --fix-only .
 	@$(IN_VENV) ruff format .
+
+# On this machine's loopback alone. BENCH_SECONDS=2 BENCH_ROUNDS=2 for a quick look.
+bench: .venv/installed-bench ## measure every operation beside the floor and the peer (needs wrk)
+	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench
+
+profile: .venv/installed-bench ## tell where the time of an operation goes: make profile OP=friendlist
+	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench.profile $(OP)
 
 types: .venv/installed-test,lint ## check the types
 	@$(IN_VENV) mypy

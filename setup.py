@@ -9,6 +9,7 @@ RUN = [
     "alembic>=1.16,<2",
     "bcrypt>=5,<6",
     "click>=8.2,<9",
+    "granian>=2.5,<3",
     "itsdangerous>=2.2,<3",
     "limits>=5,<6",
     # Reads multipart forms. The standard library has no parser since Python 3.13, and WebOb's
@@ -49,6 +50,17 @@ BROWSER = [
     "axe-playwright-python>=0.1.7,<0.2",
     "playwright>=1.55,<2",
 ]
+# What is measured beside us, and with what.
+BENCH = [
+    *DEV,
+    "asyncpg>=0.30",
+    "fastapi>=0.120",
+    "greenlet>=3",
+    "py-spy>=0.4",
+    "pyjwt>=2.10",
+    "python-multipart>=0.0.20",
+    "uvicorn[standard]>=0.38",
+]
 LINT = [
     "build>=1.2,<2",
     "mypy>=1.18,<3",
@@ -77,7 +89,14 @@ setup(
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
-    extras_require={"dev": DEV, "wechat": WECHAT, "test": TEST, "browser": BROWSER, "lint": LINT},
+    extras_require={
+        "dev": DEV,
+        "wechat": WECHAT,
+        "test": TEST,
+        "browser": BROWSER,
+        "lint": LINT,
+        "bench": BENCH,
+    },
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
         "console_scripts": ["livebackend = livebackend.cli:main"],

@@ -52,11 +52,11 @@ def check_content(wheel: Path) -> None:
     assert not any(name.startswith("tests") for name in names)
 
 
-def check_serving(pserve: list[str], environment: dict[str, str], folder: Path) -> None:
+def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([*pserve, f"port={port}"], env=environment, cwd=folder)
+    server = subprocess.Popen([*serve, str(port)], env=environment, cwd=folder)
     try:
         for _ in range(600):
             assert server.poll() is None, "the server has ended"
@@ -110,7 +110,7 @@ def main() -> None:
             # From elsewhere, or Python would find the tree instead of what is installed.
             run(*command, "check-config", ini, env=environment, cwd=elsewhere)
             run(*command, "migrate", ini, env=environment, cwd=elsewhere)
-            check_serving(pserve, environment, elsewhere)
+            check_serving([*command, "serve", ini, "--port"], environment, elsewhere)
         finally:
             postgres.close()
     print("the wheel serves")  # noqa: T201

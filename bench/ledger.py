@@ -141,11 +141,16 @@ def phone(account: int) -> str:
 def servers(bank: Bank, folder: Path, many: int) -> Iterator[list[int]]:
     """Server processes, as many threads in each as there may be clients."""
     ini = folder / "bench.ini"
-    ini.write_text(INI.read_text("utf-8").replace("threads = 8", f"threads = {REQUESTERS + 1}"))
+    ini.write_text(INI.read_text("utf-8").replace("threads = 64", f"threads = {REQUESTERS + 1}"))
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                serving(ini, folder, {"database.url": bank.url, "ledger.writer": str(number)})
+                serving(
+                    ini,
+                    folder,
+                    {"database.url": bank.url, "ledger.writer": str(number)},
+                    pserve=True,
+                )
             ).port
             for number in range(many)
         ]

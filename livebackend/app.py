@@ -31,7 +31,7 @@ from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
 from livebackend.services.orders import Orders
-from livebackend.services.passwords import Hasher, Passwords
+from livebackend.services.passwords import Hasher, Passwords, Slots
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
 from livebackend.services.rooms import Rooms
@@ -85,7 +85,13 @@ def build(settings: Settings, database: Database) -> House:
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
         Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
-        at_once=settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+        Slots(
+            settings.var_dir / "hashing",
+            settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+        ),
+        # A quarter of the threads neither hash nor wait, so that no crowd at the door holds up
+        # those inside.
+        callers_max=settings.server_threads * 3 // 4,
         wait_s=settings.passwords_wait_s,
         common_refused=settings.passwords_common_refused,
     )
@@ -116,6 +122,7 @@ def build(settings: Settings, database: Database) -> House:
         sms=sms,
         login_tokens=LoginTokens(settings.secrets, clock=time.time),
         limits=limits,
+        passwords=passwords,
         accounts=Accounts(
             database,
             passwords,

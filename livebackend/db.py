@@ -1,6 +1,7 @@
 """The database: one engine, and transactions that commit on return and roll back on raise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, make_url
@@ -43,29 +44,53 @@ class Database:
             pool_use_lifo=True,
             # Parameters are people's phones and messages: no log shows them.
             hide_parameters=True,
-            # A connection that died in the pool must not cost a caller his call.
-            pool_pre_ping=True,
-            isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+            # None: that of the options below, so that nobody need set it on a connection.
+            isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
                 "connect_timeout": connect_wait_s,
                 "application_name": "livebackend",
-                "options": f"-c timezone=UTC -c lock_timeout={lock_wait_s * 1000:.0f}"
+                "options": "-c timezone=UTC -c default_transaction_isolation=read\\ committed"
+                f" -c lock_timeout={lock_wait_s * 1000:.0f}"
                 f" -c statement_timeout={statement_wait_s * 1000:.0f}"
-                " -c idle_in_transaction_session_timeout=10000",
+                " -c idle_in_transaction_session_timeout=10000"
+                # What is asked for all the time lies in memory, where a page anywhere costs as much
+                # as the next: else a long list of friends reads the accounts from end to end.
+                " -c random_page_cost=1.1",
             },
         )
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """What `work` returns, once its transaction has committed; raising rolls it back.
 
-        A lost race runs `work` again, `tries` times in all, so it must do nothing but SQL.
+        A lost race runs `work` again, and so does a connection that broke before the commit: most
+        often it died in the pool, which is not to cost a caller his call. `tries` times in all, so
+        it must do nothing but SQL.
+        """
+        for left in reversed(range(tries)):
+            is_done = False
+            try:
+                with self.engine.begin() as connection:
+                    done = work(connection)
+                    is_done = True
+            except DBAPIError as error:
+                broke = error.connection_invalidated and not is_done
+                if not (left and (broke or _is_race(error))):
+                    raise
+            else:
+                return done
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def singly(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
+        """What `work` returns, each of whose statements stands, and commits, by itself.
+
+        That saves the way there and back for a BEGIN and a COMMIT.
         """
         for left in reversed(range(tries)):
             try:
-                with self.engine.begin() as connection:
+                with self.engine.connect() as connection, _autocommitting(connection):
                     return work(connection)
             except DBAPIError as error:
-                if not (left and _is_race(error)):
+                if not (left and error.connection_invalidated):
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
@@ -96,6 +121,18 @@ def open_database(settings: Settings) -> Database:
     except EmbeddedPostgresError as error:
         raise SettingsError(f"database.url: {error}") from None
     return Database(url, pool_size=settings.database_connections, embedded=embedded)
+
+
+@contextmanager
+def _autocommitting(connection: Connection) -> Iterator[None]:
+    # SQLAlchemy's own way, by the isolation level, goes to the server each time.
+    driver: Any = connection.connection.dbapi_connection
+    before, driver.autocommit = driver.autocommit, True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = before
 
 
 def _driven(url: str | URL) -> URL:

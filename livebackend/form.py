@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 from urllib.parse import parse_qsl
 
@@ -48,15 +49,16 @@ def read_form(request: Request, bounds: Bounds) -> Form:
     size = request.content_length or 0
     if size or content_type:
         _check_type(content_type, options, request.headers.get("Content-Encoding", ""))
-    if size > bounds.body_bytes_max:
-        raise NotACall(413, "body", Reason.TOO_LARGE)
+    body = _body(request, size, bounds)
+    if body and not content_type:
+        raise NotACall(415, "body", Reason.WRONG_TYPE)
     try:
         # WSGI hands the query over as latin-1, whatever bytes it holds.
         fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), bounds))
         if content_type == _MULTIPART:
-            fields += _multipart(request, options.get("boundary", ""), bounds)
+            fields += _multipart(body, options.get("boundary", ""), bounds)
         else:
-            fields += _urlencoded(request.body_file.read(), bounds)
+            fields += _urlencoded(body, bounds)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
         raise NotACall(400, "form", Reason.WRONG_FORM) from error
     if len(fields) > bounds.fields_max:
@@ -77,21 +79,28 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
         raise NotACall(415, "body", Reason.WRONG_TYPE)
 
 
+def _body(request: Request, size: int, bounds: Bounds) -> bytes:
+    if size <= bounds.body_bytes_max:
+        # One byte more than there may be: what comes in chunks does not say its size before.
+        body: bytes = request.body_file.read(bounds.body_bytes_max + 1)
+        if len(body) <= bounds.body_bytes_max:
+            return body
+    raise NotACall(413, "body", Reason.TOO_LARGE)
+
+
 def _urlencoded(text: bytes, bounds: Bounds) -> Iterable[tuple[str, str | Upload]]:
     if text.count(b"&") >= bounds.fields_max:
         raise NotACall(400, "form", Reason.TOO_MANY_FIELDS)
     return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict")
 
 
-def _multipart(
-    request: Request, boundary: str, bounds: Bounds
-) -> Iterator[tuple[str, str | Upload]]:
+def _multipart(body: bytes, boundary: str, bounds: Bounds) -> Iterator[tuple[str, str | Upload]]:
     if len(boundary) > _BOUNDARY_MAX:
         raise NotACall(400, "form", Reason.WRONG_FORM)
     parser = MultipartParser(
-        request.body_file,
+        BytesIO(body),
         boundary,
-        content_length=request.content_length,
+        content_length=len(body),
         part_limit=bounds.fields_max,
         # All in memory: the body's size is bounded already.
         spool_limit=bounds.body_bytes_max,

@@ -58,7 +58,7 @@ class PostgresWindows(Storage, MovingWindowSupport):
     """Keeps the `limits` library's moving windows in a table; other windows it does not keep.
 
     Each call is one statement that commits by itself, whatever becomes of the operation that made
-    it: `database` must commit each.
+    it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -112,7 +112,7 @@ class PostgresWindows(Storage, MovingWindowSupport):
             result = connection.execute(statement, values)
             return result.one_or_none() if result.returns_rows else None
 
-        return self._database.run(work)
+        return self._database.singly(work)
 
 
 class Limits:

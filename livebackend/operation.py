@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from livebackend.params import LoggedIn, Params
 from livebackend.request import Request
 from livebackend.results import Reply, Result
-from livebackend.security import identify
+from livebackend.services.accounts import identify
 
 V = TypeVar("V", bound=Callable[..., Reply])
 
@@ -37,6 +37,10 @@ class Operation:
     codes: tuple[Result, ...]
     # False: it waits for something outside the database and opens its own short transactions.
     transaction: bool
+    # Its statements only read, and each may stand by itself: it needs no transaction to see them.
+    reads: bool
+    # Its own statement finds out whose the login token is, and refuses one that was ended.
+    identifies: bool
     # Names of settings `limits.*`: how often an account may call it, or else an address.
     limits: tuple[str, ...]
     # It is not in the API document.
@@ -99,6 +103,8 @@ def operation(
     codes: Sequence[Result] = (),
     marks: Sequence[str] = (),
     transaction: bool = True,
+    reads: bool = False,
+    identifies: bool = False,
     limits: Sequence[str] = (),
     extension: bool = False,
     repeatable: bool = False,
@@ -121,6 +127,8 @@ def operation(
                     refusal=refusal,
                     codes=tuple(codes),
                     transaction=transaction,
+                    reads=reads,
+                    identifies=identifies,
                     limits=tuple(limits),
                     extension=extension,
                     repeatable=repeatable,
@@ -185,14 +193,15 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         )
         return view(context, request)
 
-    def call_in_transaction(context: Any, request: Request) -> Any:
+    def call_with_connection(context: Any, request: Request) -> Any:
         def work(connection: Connection) -> Any:
             request.db = connection
             return call(context, request)
 
-        return request.house.database.run(work)
+        database = request.house.database
+        return database.singly(work) if declared.reads else database.run(work)
 
-    runner = call_in_transaction if declared.transaction else call
+    runner = call_with_connection if declared.transaction else call
 
     def run(context: Any, request: Request) -> Any:
         # First of all, so that whatever goes wrong is answered with this operation's code.
@@ -205,9 +214,9 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 
 
 def _identify(request: Request, declared: Operation) -> None:
-    if declared.login:
+    if declared.login and not declared.identifies:
         find = partial(identify, claims=request.claims)
-        request.account = find(request.db) if request.db else request.house.database.run(find)
+        request.account = find(request.db) if request.db else request.house.database.singly(find)
 
 
 def _count(request: Request, declared: Operation) -> None:

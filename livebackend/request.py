@@ -16,12 +16,14 @@ from livebackend.gateways.sms import SmsGateway
 from livebackend.gateways.streams import StreamGateway
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
-from livebackend.services.accounts import Account, Accounts
+from livebackend.services.accounts import Account, Accounts, Claims
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
 from livebackend.services.golden import Golden
+from livebackend.services.lists import Lists
 from livebackend.services.logins import Logins
 from livebackend.services.orders import Orders
+from livebackend.services.passwords import Passwords
 from livebackend.services.pictures import Pictures
 from livebackend.services.rooms import Rooms
 from livebackend.services.streams import Streams
@@ -30,7 +32,7 @@ from livebackend.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from livebackend.operation import Operation
-    from livebackend.security import Claims, LoginTokens
+    from livebackend.security import LoginTokens
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class House:
     sms: SmsGateway
     login_tokens: LoginTokens
     limits: Limits
+    passwords: Passwords
     accounts: Accounts
     logins: Logins
     codes: Codes
@@ -55,6 +58,10 @@ class House:
     # None where refills are not ordered.
     orders: Orders | None
     writer: LedgerWriter
+
+    def stop(self) -> None:
+        """Sends away whoever waits: this process is about to end."""
+        self.passwords.stop()
 
     def close(self) -> None:
         """Posts what the ledger has in hand, and gives back what is held outside this process."""
@@ -94,12 +101,22 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
         """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
 
-    @cached_property
+    # Not kept: an operation that runs again has another connection.
+    @property
     def friends(self) -> Friends:
         settings = self.house.settings
         return Friends(
             self.db,
             self.account,
+            friends_max=settings.friends_max,
+        )
+
+    @property
+    def lists(self) -> Lists:
+        settings = self.house.settings
+        return Lists(
+            self.db,
+            self.claims,
             friends_max=settings.friends_max,
             messages_max=settings.messages_max,
         )

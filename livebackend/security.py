@@ -2,27 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
 
-from sqlalchemy import Connection
-
 from livebackend.results import Failure, Reason, Result
-from livebackend.services.accounts import Account, find_account
+from livebackend.services.accounts import Account, Claims
 from livebackend.signing import Signer
 
 _CLOCK_SKEW_S = 60
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What a login token says: its own id, whose it is, and the token version it was given at."""
-
-    token_id: str
-    account_id: int
-    version: int
-    # Seconds since 1970 UTC.
-    expires_at: int
 
 
 class LoginTokens:
@@ -71,18 +57,6 @@ class LoginTokens:
                     raise Failure(Result.TOKEN_EXPIRED, "token", Reason.EXPIRED)
                 return Claims(jti, sub, v, exp)
         raise _invalid()
-
-
-def identify(connection: Connection, claims: Claims) -> Account:
-    """The account that a token stands for.
-
-    Fails with: TOKEN_INVALID, for a token that was ended before it expired, by logging out, by a
-    new password, or with the account.
-    """
-    account = find_account(connection, claims.account_id, token_id=claims.token_id)
-    if account is None or account.token_version != claims.version:
-        raise _invalid()
-    return account
 
 
 def _invalid() -> Failure:

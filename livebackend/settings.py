@@ -135,6 +135,25 @@ class Settings(BaseModel):
         10, ge=1, le=100, description="connections a server process holds at most"
     )
     var_dir: Path = Field(description="where pictures and the embedded PostgreSQL are kept")
+    server_workers: int = Field(
+        0, ge=0, le=64, description="processes that answer calls; 0: one for each core"
+    )
+    server_threads: int = Field(
+        64, ge=4, le=256, description="calls that a worker answers at a time"
+    )
+    server_connections: int = Field(512, ge=16, description="connections that a worker holds")
+    server_backlog: int = Field(
+        1024, ge=128, description="connections that wait until a worker takes them"
+    )
+    server_header_bytes_max: int = Field(
+        16_384, ge=8192, description="the size of a request without its body"
+    )
+    server_header_wait_s: int = Field(
+        30, ge=1, le=60, description="how long a connection may say nothing, or half a request"
+    )
+    server_stop_wait_s: int = Field(
+        10, ge=1, le=60, description="how long a stop waits for calls in flight"
+    )
     # What is meant stands before what needs it: a field is judged by the fields above it.
     secrets_known_is_meant: bool = Field(
         False, description="take secrets that everybody knows, for development only"
@@ -152,10 +171,10 @@ class Settings(BaseModel):
     )
     passwords_cost: int = Field(12, ge=4, le=16, description="bcrypt's; one more: twice the time")
     passwords_at_once: int = Field(
-        0, ge=0, description="hashes at a time; 0: one for each core but one"
+        0, ge=0, description="hashes at a time on this machine; 0: one for each core but one"
     )
     passwords_wait_s: float = Field(
-        2.0, gt=0, le=3, description="how long a call waits for its turn to hash"
+        50.0, gt=0, le=60, description="how long a call waits for its turn to hash"
     )
     passwords_common_refused: bool = Field(
         True, description="refuse what everybody tries first, and what holds one's phone"

@@ -1,8 +1,9 @@
 """What holds for every request and reply: an id, where it came from, the headers for safety."""
 
+import os
 import re
-import uuid
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -66,6 +67,8 @@ class Peers:
         return address is not None and any(address in network for network in self._trusted)
 
 
+# The same few speak again and again, our proxies most of all.
+@lru_cache(maxsize=1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An address; a port behind it, which some proxies write, is left out."""
     host = _WITH_PORT.fullmatch(text)
@@ -82,7 +85,7 @@ def every_request(handler: Handler, registry: Any) -> Handler:
     def tween(request: Request) -> Any:
         asked_for = request.headers.get("X-Request-Id", "")
         keep = registry.peers.is_proxied(request) and _REQUEST_ID.fullmatch(asked_for)
-        name = asked_for if keep else uuid.uuid4().hex
+        name = asked_for if keep else os.urandom(16).hex()
         token = request_id.set(name)
         try:
             response = handler(request)

@@ -15,7 +15,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from webtest import TestApp, TestRequest, Upload
 
 from livebackend.db import Database
@@ -196,11 +196,13 @@ class World:
         self._var_dir = var_dir
 
     def empty(self) -> None:
-        with self._database.engine.begin() as connection:
+        def work(connection: Connection) -> None:
             # Neither foreign keys nor the triggers that keep the ledger stand in the way.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             for table in metadata.tables.values():
                 connection.execute(table.delete())
+
+        self._database.run(work)
         shutil.rmtree(self._var_dir / "pictures", ignore_errors=True)
         # Else the first picture of all would make it, and look as if it had left something.
         (self._var_dir / "pictures").mkdir(exist_ok=True)

@@ -197,7 +197,7 @@ class Teller:
         raise AssertionError(self._server.log.read_text())
 
     def kill(self) -> None:
-        self._process.kill()
+        self._server.kill()
         self._process.wait()
         self._launch()
         self.await_up()

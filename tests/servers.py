@@ -1,6 +1,7 @@
 """Servers in processes of their own, for what only a real one shows."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,11 +16,27 @@ from tests.scanner import leaks
 
 @dataclass(frozen=True)
 class Server:
-    """A started server: where it listens, what it has logged, and its process."""
+    """A started server: where it listens, its process, and what it has logged."""
 
     port: int
     log: Path
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def workers(self) -> set[int]:
+        """The processes that answer calls."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        children = map(int, path.read_text().split())
+        return {pid for pid in children if _is_worker(pid)}
+
+    def kill(self) -> None:
+        """Ends all of it, as the machine's end would."""
+        for pid in [self.pid, *self.workers]:
+            os.kill(pid, signal.SIGKILL)
 
     @property
     def address(self) -> str:
@@ -29,16 +46,32 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
 
+def _is_worker(pid: int) -> bool:
+    # Beside them there is a helper of Python's own.
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def serving(ini: Path, folder: Path, changed: Mapping[str, str]) -> Iterator[Server]:
-    """`pserve` with these settings changed by the environment, its files in `folder`."""
-    server, process = launch(free_port(), ini, folder, changed)
+def serving(
+    ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
+) -> Iterator[Server]:
+    """`livebackend serve` with these settings changed by the environment, its files in `folder`.
+
+    With `pserve`, what development has instead.
+    """
+    server, process = launch(free_port(), ini, folder, changed, pserve=pserve)
     try:
         assert is_up(server, process), server.log.read_text()
         yield server
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
     assert leaks(server.log.read_text(), set()) == []
 
 
@@ -50,20 +83,23 @@ def free_port() -> int:
 
 
 def launch(
-    port: int, ini: Path, folder: Path, changed: Mapping[str, str]
+    port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
-    """Starts `pserve`; it is not up yet."""
+    """Starts a server; it is not up yet."""
     environment = {
         **os.environ,
         "LIVEBACKEND_VAR_DIR": str(folder),
         "LIVEBACKEND_PASSWORDS_COST": "4",
         **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
     }
+    serve = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
+    command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve
     path = folder / f"server-{port}.log"
-    command = [sys.executable, "-m", "pyramid.scripts.pserve", str(ini), f"port={port}"]
     with path.open("ab") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
-    return Server(port, path, process.pid), process
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=environment, cwd=folder, stdout=log, stderr=log
+        )
+    return Server(port, path, process), process
 
 
 def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:

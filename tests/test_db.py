@@ -95,6 +95,63 @@ def test_nothing_else_runs_again(code: str, database: Database) -> None:
     assert len(tries) == 1
 
 
+def pid(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def kill(backend: int, database: Database) -> None:
+    """Ends a connection, as a restart of PostgreSQL does."""
+    with database.engine.connect() as other:
+        other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
+
+
+@pytest.mark.parametrize("way", ["run", "singly"])
+def test_a_connection_that_died_in_the_pool_costs_nobody_his_call(
+    way: str, database: Database, database_url: str, world: World
+) -> None:
+    short = Database(database_url, pool_size=1)
+    do = getattr(short, way)
+    before = do(pid)
+    kill(before, database)
+    assert do(pid) != before
+    short.close()
+
+
+def test_what_broke_before_its_commit_runs_again(database: Database, world: World) -> None:
+    tries = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        add(connection)
+        if len(tries) == 1:
+            kill(pid(connection), database)
+        connection.execute(text("SELECT 1"))
+
+    database.run(work)
+    assert len(tries) == 2
+    assert len(world.rows("code_tries")) == 1
+
+
+def test_what_broke_in_its_commit_does_not(database: Database) -> None:
+    tries = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        kill(pid(connection), database)
+
+    with pytest.raises(OperationalError):
+        database.run(work)  # nobody can tell whether it was done
+    assert len(tries) == 1
+
+
+def test_each_statement_may_stand_by_itself(database: Database) -> None:
+    def times(connection: Connection) -> set[Any]:
+        return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
+
+    assert len(database.singly(times)) == 2
+    assert len(database.run(times)) == 1  # on the same connection, most likely
+
+
 def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None:
     for digest in (b"a", b"b"):
         database.run(partial(add, digest=digest))

@@ -36,7 +36,7 @@ ALLOWED = {
     "check": {"db", "gateways", "migrate", "settings"},
     "security": {"results", "services", "signing"},
     "transport": {"logs", "request", "results", "routes"},
-    "operation": {"params", "request", "results", "security"},
+    "operation": {"params", "request", "results", "services"},
     "routes": {"form", "operation", "request", "results", "settings"},
     "client": {"replies", "results"},
     "client_writer": {"openapi", "operation", "params"},
@@ -47,7 +47,7 @@ ALLOWED = {
 # Those who put everything together.
 TOPS = {"__init__", "app", "cli"}
 # What only some may import of others.
-WEB = {"pyramid", "venusian", "webob", "waitress"}
+WEB = {"pyramid", "venusian", "webob", "waitress", "granian"}
 SQL = {"sqlalchemy", "psycopg2", "alembic"}
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -82,6 +82,13 @@ def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Ope
     }
 
 
+def test_what_reads_without_a_transaction(declared: dict[str, Operation]) -> None:
+    reads = {name for name, operation in declared.items() if operation.reads}
+    assert reads == {"friendlist", "messagelist", "livelist", "search"}
+    identifies = {name for name, operation in declared.items() if operation.identifies}
+    assert identifies == {"friendlist", "messagelist"}
+
+
 def test_every_limit_is_a_setting(declared: dict[str, Operation], app: App) -> None:
     limits = app.registry.house.settings.limits
     assert {limit for operation in declared.values() for limit in operation.limits} <= set(limits)

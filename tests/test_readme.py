@@ -131,7 +131,7 @@ def walk(server: Server, **instead: str) -> None:
 
 
 def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
-    with serving(INI, tmp_path, {"database.url": url}) as server:
+    with serving(INI, tmp_path, {"database.url": url}, pserve=True) as server:
         walk(server)
 
 

@@ -6,8 +6,8 @@ import pytest
 from itsdangerous import URLSafeSerializer
 
 from livebackend.results import Failure, Result
-from livebackend.security import Claims, LoginTokens
-from livebackend.services.accounts import Account
+from livebackend.security import LoginTokens
+from livebackend.services.accounts import Account, Claims
 
 ANN = Account(7, "13800000001", 3)
 OLD, NEW = "o" * 32, "n" * 32

@@ -10,6 +10,7 @@ from livebackend.app import build
 from livebackend.check import checked_settings
 from livebackend.cli.ini import section
 from livebackend.cli.ledger import ledger
+from livebackend.cli.serve import serve
 from livebackend.db import open_database
 from livebackend.migrate import check_migrated
 from livebackend.migrate import migrate as run_migrations
@@ -22,6 +23,7 @@ def main() -> None:
 
 
 main.add_command(ledger)
+main.add_command(serve)
 
 _ini = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 

@@ -2,4 +2,6 @@
 
 from livebackend.cli import main
 
-main(prog_name="livebackend")
+# A worker of `serve` imports this file again.
+if __name__ == "__main__":
+    main(prog_name="livebackend")

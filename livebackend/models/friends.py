@@ -98,11 +98,9 @@ Index(
     "ix_friend_requests_applicant",
     _requests.applicant_id,
     _requests.sent_at_us,
-    postgresql_where=_requests.applicant_keeps,
 )
 Index(
     "ix_friend_requests_addressee",
     _requests.addressee_id,
     _requests.sent_at_us,
-    postgresql_where=_requests.addressee_keeps,
 )

@@ -95,3 +95,4 @@ Index(
     rooms.c.disable_after,
     postgresql_where=(rooms.c.state == "closed") & rooms.c.disabled_at.is_(None),
 )
+Index("ix_rooms_account_id", rooms.c.account_id)

@@ -1,9 +1,21 @@
 """Accounts: opening one, changing what it says, and its end."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from livebackend.db import Database
@@ -20,6 +32,26 @@ from livebackend.services import codes, ledger
 from livebackend.services.codes import Codes, Purpose
 from livebackend.services.passwords import Passwords
 from livebackend.services.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a login token says: its own id, whose it is, and the token version it was given at."""
+
+    token_id: str
+    account_id: int
+    version: int
+    # Seconds since 1970 UTC.
+    expires_at: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """As HOLDER's parameters."""
+        return {
+            "token_id": self.token_id,
+            "account_id": self.account_id,
+            "version": self.version,
+        }
 
 
 class Account(NamedTuple):
@@ -42,8 +74,10 @@ class Profile(NamedTuple):
 IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
 PROFILE = (accounts.c.phone, accounts.c.nickname, accounts.c.gender, accounts.c.head_image)
 
-_BY_TOKEN = select(*IDENTITY).where(
-    accounts.c.id == bindparam("id"),
+# Whose token it is; nobody's, once it was ended: by logging out, a new password, or the account.
+HOLDER = select(*IDENTITY).where(
+    accounts.c.id == bindparam("account_id"),
+    accounts.c.token_version == bindparam("version"),
     accounts.c.phone.is_not(None),
     accounts.c.disabled_at.is_(None),
     ~select(logged_out.c.token_id).where(logged_out.c.token_id == bindparam("token_id")).exists(),
@@ -84,8 +118,22 @@ _MINE = (
 )
 _me: BindParameter[int] = bindparam("me")
 _IS_LIVE = select(rooms.c.id).where(rooms.c.account_id == _me, rooms.c.state != "closed")
+_my_friendships = friendships.alias("mine")
 _PART = [
-    delete(friendships).where(or_(friendships.c.account_id == _me, friendships.c.friend_id == _me)),
+    # Both rows of each: mine are found by the index, and each one's twin by its key.
+    delete(friendships).where(
+        _my_friendships.c.account_id == _me,
+        or_(
+            and_(
+                friendships.c.account_id == _me,
+                friendships.c.friend_id == _my_friendships.c.friend_id,
+            ),
+            and_(
+                friendships.c.account_id == _my_friendships.c.friend_id,
+                friendships.c.friend_id == _me,
+            ),
+        ),
+    ),
     delete(friend_requests).where(
         or_(friend_requests.c.applicant_id == _me, friend_requests.c.addressee_id == _me)
     ),
@@ -112,10 +160,16 @@ _REMOVE = (
 )
 
 
-def find_account(connection: Connection, account_id: int, *, token_id: str) -> Account | None:
-    """The account that a token names; None when either has ended."""
-    row = connection.execute(_BY_TOKEN, {"id": account_id, "token_id": token_id}).one_or_none()
-    return Account(*row) if row else None
+def identify(connection: Connection, claims: Claims) -> Account:
+    """The account that a token stands for. Fails with: TOKEN_INVALID, for one that was ended."""
+    row = connection.execute(HOLDER, claims.values).one_or_none()
+    if row is None:
+        raise token_ended()
+    return Account(*row)
+
+
+def token_ended() -> Failure:
+    return Failure(Result.TOKEN_INVALID, "token", Reason.WRONG)
 
 
 def find_id(connection: Connection, phone: str) -> int | None:

@@ -1,12 +1,10 @@
-"""Friends: finding people, asking, answering, and the two lists."""
+"""Friends: finding people, asking, answering, parting."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    FromClause,
     Select,
     and_,
     bindparam,
@@ -14,19 +12,15 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    literal,
     or_,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.models import accounts, blocks, friend_requests, friendships, rooms
+from livebackend.models import accounts, blocks, friend_requests, friendships
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import PROFILE, Account, Profile, find_id
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Found(NamedTuple):
@@ -35,14 +29,6 @@ class Found(NamedTuple):
     account_id: int
     profile: Profile
     is_friend: bool
-
-
-class Friend(NamedTuple):
-    """A friend as the list shows him; `play_urls` is None unless he is live."""
-
-    profile: Profile
-    title: str | None
-    play_urls: dict[str, str | None] | None
 
 
 class MessageId(NamedTuple):
@@ -61,67 +47,12 @@ class MessageId(NamedTuple):
         return f"{self.phone},{self.number}"
 
 
-class Message(NamedTuple):
-    """My copy of a request, with the other side's profile."""
-
-    addressee_copy: MessageId
-    applicant_copy: MessageId
-    i_applied: bool
-    accepted: bool
-    sent_at: datetime
-    other: Profile
-
-
 _mine = friendships.c.account_id == bindparam("me")
 _FIND = select(
     accounts.c.id,
     *PROFILE,
     exists().where(_mine, friendships.c.friend_id == accounts.c.id).label("is_friend"),
 ).where(accounts.c.phone == bindparam("phone"))
-
-_FRIENDS = (
-    select(*PROFILE, rooms.c.title, rooms.c.play_urls)
-    .select_from(
-        friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
-            rooms, and_(rooms.c.account_id == friendships.c.friend_id, rooms.c.state == "open")
-        )
-    )
-    .where(_mine)
-    .order_by(
-        rooms.c.started_at.desc().nulls_last(),
-        accounts.c.nickname.collate("C").nulls_last(),
-        accounts.c.phone,
-    )
-    .limit(bindparam("most"))
-)
-
-
-def _messages_as(*, applicant: bool) -> FromClause:
-    """My newest copies as applicant, or as addressee."""
-    r = friend_requests.c
-    me, other, kept = (
-        (r.applicant_id, r.addressee_id, r.applicant_keeps)
-        if applicant
-        else (r.addressee_id, r.applicant_id, r.addressee_keeps)
-    )
-    return (
-        select(r.sent_at_us, r.state, literal(applicant).label("i_applied"), other.label("other"))
-        .where(me == bindparam("me"), kept)
-        .order_by(r.sent_at_us.desc())
-        .limit(bindparam("most"))
-        .subquery()
-    )
-
-
-_messages = union_all(
-    select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
-).subquery()
-_MESSAGES = (
-    select(_messages.c.sent_at_us, _messages.c.state, _messages.c.i_applied, *PROFILE)
-    .join(accounts, accounts.c.id == _messages.c.other)
-    .order_by(_messages.c.sent_at_us.desc())
-    .limit(bindparam("most"))
-)
 
 _LOCK = (
     select(accounts.c.id)
@@ -250,23 +181,10 @@ class Friends:
     that two calls about the same pair follow each other.
     """
 
-    def __init__(
-        self, connection: Connection, me: Account, *, friends_max: int, messages_max: int
-    ) -> None:
+    def __init__(self, connection: Connection, me: Account, *, friends_max: int) -> None:
         self._connection = connection
         self._me = me
         self._friends_max = friends_max
-        self._messages_max = messages_max
-
-    def listing(self) -> list[Friend]:
-        """My friends: who is live first (latest first), then by nickname and phone."""
-        rows = self._connection.execute(_FRIENDS, {"me": self._me.id, "most": self._friends_max})
-        return [Friend(Profile(*row[:4]), row.title, row.play_urls) for row in rows]
-
-    def messages(self) -> list[Message]:
-        """My copies of requests, newest first."""
-        rows = self._connection.execute(_MESSAGES, {"me": self._me.id, "most": self._messages_max})
-        return [self._message(row) for row in rows]
 
     def search(self, phone: str) -> Found:
         """Whoever has that phone. Fails with: NO_SUCH_USER."""
@@ -415,17 +333,3 @@ class Friends:
         if names_any:
             raise Failure(None, "verifyId", Reason.CONTRADICTS)
         return None
-
-    def _message(self, row: Any) -> Message:
-        other = Profile(*row[3:])
-        addressee, applicant = (
-            (other.phone, self._me.phone) if row.i_applied else (self._me.phone, other.phone)
-        )
-        return Message(
-            addressee_copy=MessageId(addressee, row.sent_at_us),
-            applicant_copy=MessageId(applicant, row.sent_at_us),
-            i_applied=row.i_applied,
-            accepted=row.state == "accepted",
-            sent_at=_EPOCH + timedelta(microseconds=row.sent_at_us),
-            other=other,
-        )

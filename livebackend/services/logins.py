@@ -60,7 +60,7 @@ class Logins:
         """
         counts = {"login_address": address, "login_account": f"{phone} {address}"}
         self._refuse_guesser(counts)
-        row: Any = self._database.run(
+        row: Any = self._database.singly(
             lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
         )
         new_hash = None

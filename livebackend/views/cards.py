@@ -1,12 +1,17 @@
-"""Rows as the app reads them: a profile, a friend, a message, a room, coins that moved, a giver."""
+"""Rows as the app reads them: a profile, a friend, a message, a room, coins that moved, a giver.
 
-from datetime import datetime
+A list's rows are taken apart by their order: a name costs as much as all the rest.
+"""
+
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from livebackend.services.accounts import Profile
-from livebackend.services.friends import Friend, Message
+from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
 from livebackend.services.records import Giver, Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def profile_card(profile: Profile) -> dict[str, Any]:
@@ -19,22 +24,32 @@ def profile_card(profile: Profile) -> dict[str, Any]:
 
 
 def friend_card(friend: Friend) -> dict[str, Any]:
+    phone, nickname, gender, head_image, title, play_urls = friend
     return {
-        **profile_card(friend.profile),
-        "liveStatus": "on" if friend.play_urls else "off",
-        "title": friend.title,
-        "playUrl": friend.play_urls,
+        "userId": phone,
+        "nickname": nickname,
+        "gender": gender,
+        "headImage": head_image,
+        "liveStatus": "on" if play_urls else "off",
+        "title": title,
+        "playUrl": play_urls,
     }
 
 
 def message_card(message: Message) -> dict[str, Any]:
     """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
+    my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
+    mine, theirs = f"{my_phone},{sent_at_us}", f"{phone},{sent_at_us}"
     return {
-        "verifyId": str(message.addressee_copy),
-        "objectId": str(message.applicant_copy),
-        **profile_card(message.other),
-        "flag": 2 * message.i_applied + message.accepted,
-        "time": _time(message.sent_at),
+        # The addressee's copy verifies, the applicant's is its object.
+        "verifyId": theirs if i_applied else mine,
+        "objectId": mine if i_applied else theirs,
+        "userId": phone,
+        "nickname": nickname,
+        "gender": gender,
+        "headImage": head_image,
+        "flag": 2 * i_applied + accepted,
+        "time": _time(_EPOCH + timedelta(microseconds=sent_at_us)),
     }
 
 
@@ -69,4 +84,4 @@ def giver_card(giver: Giver) -> dict[str, Any]:
 
 
 def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

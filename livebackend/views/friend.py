@@ -54,6 +54,7 @@ class Friend(View):
         params=Somebody,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
+        reads=True,
         limits=["search"],
         repeatable=True,
         message=Profile,

@@ -28,28 +28,37 @@ class List(View):
     chapter = "Lists · 列表"
 
     @operation(
-        "friendlist", params=LoggedIn, refusal=Result.REFUSED, repeatable=True, message=Friends
+        "friendlist",
+        params=LoggedIn,
+        refusal=Result.REFUSED,
+        reads=True,
+        identifies=True,
+        repeatable=True,
+        message=Friends,
     )
     def friendlist(self, given):
         """List one's friends, those who are live first · 好友列表"""
-        friends = [friend_card(friend) for friend in self.request.friends.listing()]
+        friends = [friend_card(friend) for friend in self.request.lists.friends()]
         return ok({"count": len(friends), "friends": friends})
 
     @operation(
         "messagelist",
         params=LoggedIn,
         refusal=Result.REFUSED,
+        reads=True,
+        identifies=True,
         repeatable=True,
         message=list[Message],
     )
     def messagelist(self, given):
         """List one's messages, the newest first · 消息列表"""
-        return ok([message_card(message) for message in self.request.friends.messages()])
+        return ok([message_card(message) for message in self.request.lists.messages()])
 
     @operation(
         "livelist",
         params=LiveList,
         refusal=Result.REFUSED,
+        reads=True,
         extension=True,
         repeatable=True,
         message=LiveRooms,

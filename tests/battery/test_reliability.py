@@ -3,8 +3,6 @@
 import errno
 import io
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,7 +216,7 @@ def test_a_server_that_was_killed_starts_again_where_it_stood(
         ):
             connection.sendall(asked)
             who_waits(database)
-            os.kill(server.pid, signal.SIGKILL)
+            server.kill()
             assert connection.recv(1) == b""
     with serving(PRODUCTION_INI, tmp_path, hardened(database_url)) as server:
         assert say(server, "/room", "live=1").json == live.json

@@ -1,21 +1,33 @@
 """Password hashes."""
 
+import multiprocessing
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import bcrypt
 import pytest
 
 from livebackend.results import Unavailable
-from livebackend.services.passwords import Hasher, Passwords
+from livebackend.services.passwords import Hasher, Passwords, Slots
+from tests.api import at_once as all_at_once
 
 
 def hasher(pepper: str = "p" * 32) -> Hasher:
     return Hasher(pepper, cost=4)
 
 
-def passwords(*, at_once: int = 1, wait_s: float = 0.05) -> Passwords:
-    return Passwords(hasher(), at_once=at_once, common_refused=True, wait_s=wait_s)
+@pytest.fixture
+def new_passwords(tmp_path: Path) -> Callable[..., Passwords]:
+    def make(at_once: int = 1, wait_s: float = 0.05, callers_max: int = 20) -> Passwords:
+        slots = Slots(tmp_path, at_once)
+        return Passwords(
+            hasher(), slots, callers_max=callers_max, wait_s=wait_s, common_refused=True
+        )
+
+    return make
 
 
 def test_a_password_matches_its_hash_alone() -> None:
@@ -60,11 +72,15 @@ def test_a_damaged_hash_matches_nothing(caplog: pytest.LogCaptureFixture) -> Non
     assert "a password's hash is damaged" in caplog.text
 
 
-def test_no_more_run_at_once_than_said() -> None:
-    turns = passwords(at_once=2, wait_s=5)
+@pytest.mark.parametrize("processes", [1, 3])
+def test_no_more_run_at_once_than_said(
+    processes: int, new_passwords: Callable[..., Passwords]
+) -> None:
+    # Processes have nothing in common but the folder: nor have these.
+    all_turns = [new_passwords(at_once=2, wait_s=5) for _ in range(processes)]
     running, most, lock = 0, 0, threading.Lock()
 
-    def work() -> None:
+    def work(turns: Passwords) -> None:
         nonlocal running, most
         with turns.turn():
             with lock:
@@ -74,7 +90,7 @@ def test_no_more_run_at_once_than_said() -> None:
             with lock:
                 running -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
+    threads = [threading.Thread(target=work, args=(turns,)) for turns in all_turns * 8]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -82,8 +98,62 @@ def test_no_more_run_at_once_than_said() -> None:
     assert most == 2
 
 
-def test_who_waits_too_long_is_sent_away_and_takes_noturn() -> None:
-    turns = passwords()
+def test_who_waits_too_long_is_sent_away_and_takes_no_turn(
+    new_passwords: Callable[..., Passwords],
+) -> None:
+    turns = new_passwords()
     with turns.turn(), pytest.raises(Unavailable):
         turns.hash("abcd1234")
     assert turns.hash("abcd1234")
+
+
+def test_no_more_wait_than_said(new_passwords: Callable[..., Passwords]) -> None:
+    turns = new_passwords(wait_s=5, callers_max=3)
+    hashed, sent_away = [], []
+
+    def work() -> None:
+        try:
+            hashed.append(turns.hash("abcd1234"))
+        except Unavailable:
+            sent_away.append(True)
+
+    with turns.turn():
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        while len(sent_away) < 3:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert (len(hashed), len(sent_away)) == (2, 3)
+    assert turns.hash("abcd1234")
+
+
+def test_a_stop_sends_away_all_who_wait(new_passwords: Callable[..., Passwords]) -> None:
+    turns = new_passwords(wait_s=30)
+
+    def work() -> None:
+        with pytest.raises(Unavailable):
+            turns.hash("abcd1234")
+
+    with turns.turn():
+        all_at_once(*[work] * 5, turns.stop)
+        work()  # and all who come later
+
+
+def hold(folder: Path, held: Any) -> None:
+    with Slots(folder, 1).held(0):
+        held.set()
+        time.sleep(60)
+
+
+def test_a_killed_process_gives_its_slot_back(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(30)
+    process.kill()
+    process.join()
+    with Slots(tmp_path, 1).held(0):
+        pass

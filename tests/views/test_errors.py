@@ -84,7 +84,7 @@ def test_an_error_is_the_envelope_and_not_a_word_of_it(
     def fail(*given: Any, **more: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(house.database, "run", fail)
+    monkeypatch.setattr(house.database, "singly", fail)
     answer = ann.post("/list", friendlist="1")
     assert (answer.status, answer.body) == (status, {"result": "0006", "message": None})
     if status == 503:

@@ -1,0 +1,113 @@
+"""Fills an empty database with a world to measure in, by SQL."""
+
+from sqlalchemy import Connection, text
+
+from livebackend.db import Database
+
+PASSWORD = "harbour-42"
+# These have friends and messages; a list that is asked for is one of theirs.
+LISTED = 1000
+FRIENDS = 100
+MESSAGES = 50
+ROOMS = 1000
+# Accounts with longer and shorter lists, by their number of friends.
+SIZES = {10: 1001, 1000: 1002, 5000: 1003}
+# What these accounts are to others.
+HOT_HOST = 1004
+
+_COINS = 1_000_000_000
+
+_ACCOUNTS = text(
+    """
+    WITH made AS (
+        INSERT INTO accounts (id, phone, password_hash, gender, nickname, head_image)
+        OVERRIDING SYSTEM VALUE
+        SELECT n, (13800000000 + n)::text, :password_hash, (n % 2)::text, 'nickname ' || n,
+            'https://pictures.example.com/' || md5(n::text) || '/picture.jpg'
+        FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n
+        RETURNING id
+    ), opened AS (
+        INSERT INTO coin_accounts (id, owner_id) OVERRIDING SYSTEM VALUE SELECT id, id FROM made
+        RETURNING id
+    )
+    INSERT INTO coin_slots (coin_account_id, slot, amount) SELECT id, 0, :coins FROM opened
+    """
+)
+_FRIENDSHIPS = text(
+    """
+    WITH pairs AS (
+        SELECT owner AS a, 2000 + (owner * 100 + n) % (:users - 2000) AS b
+        FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS owner,
+            generate_series(1, CAST(:friends AS int)) AS n
+    )
+    INSERT INTO friendships (account_id, friend_id)
+    SELECT a, b FROM pairs UNION ALL SELECT b, a FROM pairs
+    """
+)
+_MESSAGES = text(
+    """
+    INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
+    SELECT 2000 + (owner * 50 + n) % (:users - 2000), owner, 'accepted',
+        1700000000000000 + owner * 1000 + n
+    FROM generate_series(1, CAST(:listed AS int)) AS owner,
+        generate_series(1, CAST(:messages AS int)) AS n
+    """
+)
+_ROOMS = text(
+    """
+    INSERT INTO rooms
+        (account_id, title, state, stream_key, publish_key, stream, play_urls, started_at)
+    SELECT 2000 + n * ((:users - 2000) / 1000), 'room ' || n, 'open', md5(n::text), md5(n::text),
+        '{}',
+        jsonb_build_object(
+            'rtmp', 'rtmp://live.example.com/livebackend/' || md5(n::text),
+            'hls', 'http://hls.example.com/livebackend/' || md5(n::text) || '.m3u8',
+            'hdl', 'http://hdl.example.com/livebackend/' || md5(n::text) || '.flv'),
+        now() - make_interval(secs => n)
+    FROM generate_series(0, CAST(:rooms AS int) - 1) AS n
+    """
+)
+
+
+def fill(database: Database, *, users: int, password_hash: str) -> None:
+    """Makes `users` accounts, and among the first of them friends, messages and rooms."""
+    add_users(database, first=1, last=users, password_hash=password_hash)
+    with database.engine.begin() as connection:
+        _prepare(connection)
+        lists = {FRIENDS: (1, LISTED)} | {size: (who, who) for size, who in SIZES.items()}
+        for friends, (first, last) in lists.items():
+            pairs = {"first": first, "last": last, "friends": friends, "users": users}
+            connection.execute(_FRIENDSHIPS, pairs)
+        connection.execute(_MESSAGES, {"listed": LISTED, "messages": MESSAGES, "users": users})
+        connection.execute(_ROOMS, {"rooms": ROOMS, "users": users})
+    vacuum(database)
+
+
+def add_users(database: Database, *, first: int, last: int, password_hash: str) -> None:
+    """Makes accounts with these ids, each with coins enough for any gifts."""
+    with database.engine.begin() as connection:
+        _prepare(connection)
+        values = {"first": first, "last": last, "password_hash": password_hash, "coins": _COINS}
+        connection.execute(_ACCOUNTS, values)
+        for table in ("accounts", "coin_accounts"):
+            connection.execute(
+                text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last})")
+            )
+
+
+def vacuum(database: Database) -> None:
+    """Tells the planner what there is, and leaves it nothing to tidy up while we measure."""
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM (ANALYZE, FREEZE)"))
+        connection.execute(text("CHECKPOINT"))
+
+
+def phone(account_id: int) -> str:
+    return str(13_800_000_000 + account_id)
+
+
+def _prepare(connection: Connection) -> None:
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    # Foreign keys are not checked row by row: what is written here is known to be whole.
+    connection.execute(text("SET LOCAL session_replication_role = replica"))

@@ -1,0 +1,131 @@
+"""One row of the table: the same calls at several servers in turn, and what they cost."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from sqlalchemy import text
+
+from bench.load import Call, Client, Load
+from bench.machine import cpu_ms, tree
+from bench.servers import Server
+from livebackend.db import Database
+
+Action = Callable[[Server], Load]
+
+# Calls that statements are counted over.
+_COUNTED = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """What calls at one server cost. CPU is in milliseconds for a request."""
+
+    name: str
+    server: str
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    said: str
+    server_cpu: float
+    postgres_cpu: float
+    statements: float | None
+
+    @property
+    def cpu(self) -> float:
+        return self.server_cpu + self.postgres_cpu
+
+
+class Meter:
+    """Measures, with the PostgreSQL whose data folder this is."""
+
+    def __init__(self, database: Database, data: Path) -> None:
+        self._database = database
+        self._log = data.with_name(f"{data.name}.log")
+        self._postgres = int((data / "postmaster.pid").read_text().split()[0])
+        self.rows: list[Row] = []
+        # What is no row: by its subject, a sentence.
+        self.facts: dict[str, str] = {}
+
+    def row(
+        self,
+        name: str,
+        actions: Mapping[Server, Action],
+        *,
+        rounds: int = 1,
+        counted: Mapping[Server, Sequence[Call]] | None = None,
+    ) -> dict[str, Row]:
+        """Does the actions in turn, `rounds` times, and keeps a row for each server."""
+        loads: dict[Server, list[Load]] = {server: [] for server in actions}
+        cpu = dict.fromkeys(actions, (0.0, 0.0))
+        for _ in range(rounds):
+            for server, action in actions.items():
+                before = self._cpu(server)
+                loads[server].append(action(server))
+                after = self._cpu(server)
+                cpu[server] = tuple(  # type: ignore[assignment]
+                    total + end - begin
+                    for total, begin, end in zip(cpu[server], before, after, strict=True)
+                )
+        found = {}
+        for server, runs in loads.items():
+            requests = sum(run.requests for run in runs)
+            found[server.name] = Row(
+                name,
+                server.name,
+                requests / sum(run.seconds for run in runs),
+                median(run.p50_ms for run in runs),
+                median(run.p99_ms for run in runs),
+                sum(run.failed for run in runs),
+                next((run.said for run in runs if run.said), ""),
+                cpu[server][0] / requests,
+                cpu[server][1] / requests,
+                self._statements(server, counted[server]) if counted else None,
+            )
+            self.rows.append(found[server.name])
+            print(_line(found[server.name]), flush=True)
+        return found
+
+    def _cpu(self, server: Server) -> tuple[float, float]:
+        return cpu_ms(server.pids), cpu_ms(tree(self._postgres))
+
+    def _statements(self, server: Server, calls: Sequence[Call]) -> float:
+        """How many statements a call takes, with its share of BEGIN and COMMIT."""
+        calls = calls[:_COUNTED]
+        client = Client(server.port)
+        with self._logged():
+            began = self._log.stat().st_size
+            for call in calls:
+                client.post(call)
+            time.sleep(0.1)
+            with self._log.open("rb") as log:
+                log.seek(began)
+                said = log.read()
+        client.close()
+        return (said.count(b"LOG:  statement: ") + said.count(b"LOG:  execute ")) / len(calls)
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        self.configure("log_statement", "all")
+        yield
+        self.configure("log_statement", "none")
+
+    def configure(self, name: str, value: str) -> None:
+        with self._database.engine.execution_options(
+            isolation_level="AUTOCOMMIT"
+        ).connect() as connection:
+            connection.execute(text(f"ALTER SYSTEM SET {name} = '{value}'"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        time.sleep(0.3)
+
+
+def _line(row: Row) -> str:
+    said = f"  {row.failed} failed: {row.said}" if row.failed else ""
+    return (
+        f"{row.name:28} {row.server:6} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
+        f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{said}"
+    )

@@ -1,0 +1,252 @@
+"""The peer: what one would pick instead, written as its documentation teaches.
+
+FastAPI on uvicorn with uvloop and httptools, SQLAlchemy's asyncio with asyncpg, mapped classes, a
+session for each request, pydantic models for replies, orjson responses, JWT by PyJWT.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import jwt
+from fastapi import Depends, FastAPI, Form, HTTPException
+from pydantic import BaseModel
+from sqlalchemy import BigInteger, ForeignKey, select, text, union_all
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from livebackend import limits
+
+SECRET = os.environ["LIVEBACKEND_SECRETS"]
+URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
+
+# asyncpg wants to know the types of parameters.
+ACQUIRE = text(
+    limits._ACQUIRE.text.replace(":amount", "CAST(:amount AS integer)").replace(
+        ":expiry", "CAST(:expiry AS integer)"
+    )
+)
+
+engine = create_async_engine(URL, pool_size=10, max_overflow=0, pool_timeout=10)
+new_session = async_sessionmaker(engine, expire_on_commit=False)
+app = FastAPI(openapi_url=None)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Account(Base):
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    phone: Mapped[str]
+    nickname: Mapped[str | None]
+    gender: Mapped[str | None]
+    head_image: Mapped[str | None]
+    token_version: Mapped[int]
+    disabled_at: Mapped[datetime | None]
+
+
+class LoggedOut(Base):
+    __tablename__ = "logged_out"
+
+    token_id: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Friendship(Base):
+    __tablename__ = "friendships"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    friend_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+
+
+class FriendRequest(Base):
+    __tablename__ = "friend_requests"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    state: Mapped[str]
+    sent_at_us: Mapped[int] = mapped_column(BigInteger)
+    applicant_keeps: Mapped[bool]
+    addressee_keeps: Mapped[bool]
+
+
+class Room(Base):
+    __tablename__ = "rooms"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    title: Mapped[str | None]
+    state: Mapped[str]
+    play_urls: Mapped[dict[str, str] | None] = mapped_column(JSONB)
+    started_at: Mapped[datetime]
+
+
+class ProfileCard(BaseModel):
+    userId: str
+    nickname: str | None
+    gender: str | None
+    headImage: str | None
+
+
+class FriendCard(ProfileCard):
+    liveStatus: str
+    title: str | None
+    playUrl: dict[str, str] | None
+
+
+class FriendList(BaseModel):
+    count: int
+    friends: list[FriendCard]
+
+
+class MessageCard(ProfileCard):
+    verifyId: str
+    objectId: str
+    flag: int
+    time: datetime
+
+
+class FriendListReply(BaseModel):
+    result: str = "0000"
+    message: FriendList
+
+
+class MessageListReply(BaseModel):
+    result: str = "0000"
+    message: list[MessageCard]
+
+
+class SearchReply(BaseModel):
+    result: str = "0000"
+    message: ProfileCard
+    flag: str
+
+
+async def session() -> AsyncIterator[AsyncSession]:
+    async with new_session() as one:
+        yield one
+
+
+Session = Annotated[AsyncSession, Depends(session)]
+
+
+def issue(account_id: int, version: int) -> str:
+    expires = datetime.now(UTC) + timedelta(days=7)
+    said = {"sub": str(account_id), "v": version, "exp": expires, "jti": f"{time.time_ns()}"}
+    return jwt.encode(said, SECRET, algorithm="HS256")
+
+
+async def current_account(token: Annotated[str, Form()], db: Session) -> Account:
+    try:
+        said = jwt.decode(token, SECRET, algorithms=["HS256"])
+    except jwt.InvalidTokenError:
+        raise HTTPException(401) from None
+    found = await db.scalar(
+        select(Account).where(
+            Account.id == int(said["sub"]),
+            Account.disabled_at.is_(None),
+            ~select(LoggedOut).where(LoggedOut.token_id == said["jti"]).exists(),
+        )
+    )
+    if found is None or found.token_version != said["v"]:
+        raise HTTPException(401)
+    return found
+
+
+Current = Annotated[Account, Depends(current_account)]
+
+
+def profile(account: Account) -> dict[str, str | None]:
+    return {
+        "userId": account.phone,
+        "nickname": account.nickname,
+        "gender": account.gender,
+        "headImage": account.head_image,
+    }
+
+
+@app.post("/friendlist")
+async def friendlist(me: Current, db: Session) -> FriendListReply:
+    rows = await db.execute(
+        select(Account, Room)
+        .join(Friendship, Friendship.friend_id == Account.id)
+        .outerjoin(Room, (Room.account_id == Account.id) & (Room.state == "open"))
+        .where(Friendship.account_id == me.id)
+        .order_by(
+            Room.started_at.desc().nulls_last(),
+            Account.nickname.collate("C").nulls_last(),
+            Account.phone,
+        )
+        .limit(5000)
+    )
+    found = [
+        FriendCard(
+            **profile(friend),
+            liveStatus="on" if room else "off",
+            title=room.title if room else None,
+            playUrl=room.play_urls if room else None,
+        )
+        for friend, room in rows
+    ]
+    return FriendListReply(message=FriendList(count=len(found), friends=found))
+
+
+@app.post("/messagelist")
+async def messagelist(me: Current, db: Session) -> MessageListReply:
+    # Two ranges of two indexes: one condition with OR would read the whole table.
+    sides = union_all(
+        select(FriendRequest.id, FriendRequest.addressee_id.label("other_id")).where(
+            FriendRequest.applicant_id == me.id, FriendRequest.applicant_keeps
+        ),
+        select(FriendRequest.id, FriendRequest.applicant_id.label("other_id")).where(
+            FriendRequest.addressee_id == me.id, FriendRequest.addressee_keeps
+        ),
+    ).subquery()
+    rows = await db.execute(
+        select(FriendRequest, Account)
+        .join(sides, sides.c.id == FriendRequest.id)
+        .join(Account, Account.id == sides.c.other_id)
+        .order_by(FriendRequest.sent_at_us.desc())
+        .limit(500)
+    )
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    found = []
+    for request, other in rows:
+        i_applied = request.applicant_id == me.id
+        addressee, applicant = (other, me) if i_applied else (me, other)
+        found.append(
+            MessageCard(
+                **profile(other),
+                verifyId=f"{addressee.phone},{request.sent_at_us}",
+                objectId=f"{applicant.phone},{request.sent_at_us}",
+                flag=2 * i_applied + (request.state == "accepted"),
+                time=epoch + timedelta(microseconds=request.sent_at_us),
+            )
+        )
+    return MessageListReply(message=found)
+
+
+@app.post("/search")
+async def search(userId: Annotated[str, Form()], me: Current, db: Session) -> SearchReply:
+    key = f"LIMITS/LIMITER/search/account {me.id}/1000000/1/hour"
+    counted = await db.scalar(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000})
+    if not counted:
+        raise HTTPException(429)
+    await db.commit()
+    found = await db.scalar(select(Account).where(Account.phone == userId))
+    if found is None:
+        raise HTTPException(404)
+    friendship = await db.get(Friendship, (me.id, found.id))
+    flag = "-1" if found.id == me.id else "1" if friendship else "0"
+    return SearchReply(message=ProfileCard(**profile(found)), flag=flag)
+
+
+@app.post("/nothing")
+async def nothing() -> dict[str, str | None]:
+    return {"result": "0012", "message": None}

@@ -1,0 +1,120 @@
+"""The servers that are measured, each in processes of its own, as they would run in production."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import tree
+
+ROOT = Path(__file__).parent.parent
+SECRET = "a-secret-of-the-bench-that-is-long-enough"
+PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
+# Limits are on and count; nobody reaches them.
+_LIMITS = ["search", "add", "refill", "upload", "reset", "login_account", "login_address"]
+_LIMITS += ["codes_phone", "codes_address", "codes_all"]
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pids(self) -> list[int]:
+        return tree(self.process.pid)
+
+
+def environment(database_url: str, folder: Path) -> dict[str, str]:
+    """Hardened mode with what it takes to run here, for every server."""
+    ours = {
+        "DATABASE_URL": database_url,
+        "VAR_DIR": str(folder),
+        "SECRETS": SECRET,
+        "PASSWORDS_PEPPER": PEPPER,
+        "HTTP_URL": "http://127.0.0.1",
+        "GATEWAYS_EMBEDDED_IS_MEANT": "true",
+        "SMS_GATEWAY": "livebackend.gateways.sms.EmbeddedSms",
+        "STREAMS_GATEWAY": "livebackend.gateways.streams.EmbeddedStreams",
+        "COINS_DIRECT_REFILL_IS_MEANT": "true",
+        "COINS_REFILL": "direct",
+        **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _LIMITS},
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKEND")}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        **{f"LIVEBACKEND_{name}": value for name, value in ours.items()},
+    }
+
+
+def _command(name: str, port: int, workers: int) -> list[str]:
+    ini = str(ROOT / "production.ini")
+    commands = {
+        "ours": ["livebackend.cli", "serve", ini, f"--port={port}"],
+        # The same process model as `serve` makes.
+        "floor": [
+            *("granian", "--interface=wsgi", "--http=1", "--no-ws", "--log-level=error"),
+            *(f"--workers={workers}", "--blocking-threads=64", "--backpressure=512"),
+            *(f"--port={port}", "bench.floor:application"),
+        ],
+        "peer": [
+            *("uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"),
+            *("--log-level=error", f"--workers={workers}", f"--port={port}", "bench.peer:app"),
+        ],
+    }
+    return [sys.executable, "-m", *commands[name]]
+
+
+@contextmanager
+def started(
+    names: list[str], variables: Mapping[str, str], folder: Path, *, workers: int
+) -> Iterator[dict[str, Server]]:
+    """The servers by name, once they answer; stopped afterwards."""
+    servers: dict[str, Server] = {}
+    with (folder / "servers.log").open("ab") as log:
+        try:
+            for name in names:
+                port = _free_port()
+                process = subprocess.Popen(
+                    _command(name, port, workers), env=variables, cwd=folder, stdout=log, stderr=log
+                )
+                servers[name] = Server(name, port, process)
+            for server in servers.values():
+                _wait_for(server, folder / "servers.log")
+            yield servers
+        finally:
+            for server in servers.values():
+                server.process.send_signal(signal.SIGTERM)
+            for server in servers.values():
+                try:
+                    server.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    server.process.kill()
+
+
+def _wait_for(server: Server, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", server.port)).close()
+        except OSError:
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{server.name} did not start:\n{log.read_text()}") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

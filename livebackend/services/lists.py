@@ -1,0 +1,134 @@
+"""The two lists: one's friends and one's messages, each found with whose token it is.
+
+They are what the app asks for all the time. So each is one statement, which begins with the holder
+of the login token: no row at all says that the token has ended, and a row of nulls that the list is
+empty.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    literal,
+    select,
+    true,
+    union_all,
+)
+
+from livebackend.models import accounts, friend_requests, friendships, rooms
+from livebackend.services.accounts import HOLDER, PROFILE, Claims, token_ended
+
+
+class Friend(NamedTuple):
+    """A friend as the list shows him; `play_urls` is None unless he is live."""
+
+    phone: str
+    nickname: str | None
+    gender: str | None
+    head_image: str | None
+    title: str | None
+    play_urls: dict[str, str | None] | None
+
+
+class Message(NamedTuple):
+    """My copy of a request, with the other side's profile."""
+
+    my_phone: str
+    # When the request was sent, in microseconds since 1970 UTC: the number in both copies' ids.
+    sent_at_us: int
+    i_applied: bool
+    accepted: bool
+    phone: str
+    nickname: str | None
+    gender: str | None
+    head_image: str | None
+
+
+_me = HOLDER.cte("me")
+_friends = friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
+    rooms, and_(rooms.c.account_id == friendships.c.friend_id, rooms.c.state == "open")
+)
+_FRIENDS = (
+    select(*PROFILE, rooms.c.title, rooms.c.play_urls)
+    .select_from(_me.outerjoin(_friends, friendships.c.account_id == _me.c.id))
+    .order_by(
+        rooms.c.started_at.desc().nulls_last(),
+        accounts.c.nickname.collate("C").nulls_last(),
+        accounts.c.phone,
+    )
+    .limit(bindparam("most"))
+)
+
+
+def _messages_as(*, applicant: bool) -> FromClause:
+    """My newest copies as applicant, or as addressee."""
+    r = friend_requests.c
+    me, other, kept = (
+        (r.applicant_id, r.addressee_id, r.applicant_keeps)
+        if applicant
+        else (r.addressee_id, r.applicant_id, r.addressee_keeps)
+    )
+    return (
+        select(
+            r.sent_at_us,
+            (r.state == "accepted").label("accepted"),
+            literal(applicant).label("i_applied"),
+            other.label("other"),
+        )
+        .where(me == bindparam("account_id"), kept)
+        .order_by(r.sent_at_us.desc())
+        .limit(bindparam("most"))
+        .subquery()
+    )
+
+
+_copies = union_all(
+    select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
+).subquery("copies")
+_MESSAGES = (
+    select(
+        _me.c.phone.label("my_phone"),
+        _copies.c.sent_at_us,
+        _copies.c.i_applied,
+        _copies.c.accepted,
+        *PROFILE,
+    )
+    .select_from(_me.outerjoin(_copies.join(accounts, accounts.c.id == _copies.c.other), true()))
+    .order_by(_copies.c.sent_at_us.desc())
+    .limit(bindparam("most"))
+)
+
+
+class Lists:
+    """The lists of a login token's holder. Fails with: TOKEN_INVALID, for one that was ended."""
+
+    def __init__(
+        self, connection: Connection, claims: Claims, *, friends_max: int, messages_max: int
+    ) -> None:
+        self._connection = connection
+        self._claims = claims
+        self._friends_max = friends_max
+        self._messages_max = messages_max
+
+    def friends(self) -> list[Friend]:
+        """My friends: who is live first (latest first), then by nickname and phone."""
+        rows = self._rows(_FRIENDS, most=self._friends_max)
+        return list(map(Friend._make, rows))
+
+    def messages(self) -> list[Message]:
+        """My copies of requests, newest first."""
+        rows = self._rows(_MESSAGES, most=self._messages_max)
+        return list(map(Message._make, rows))
+
+    def _rows(self, statement: Select[Any], *, most: int) -> Sequence[Row[Any]]:
+        values = self._claims.values | {"most": most}
+        rows = self._connection.execute(statement, values).all()
+        if not rows:
+            raise token_ended()
+        return rows if rows[0].phone is not None else ()
