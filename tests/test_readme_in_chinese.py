@@ -17,6 +17,7 @@ SAME_COLUMNS = {
     "result": {0, 1, 2},
     "setting": {0, 1},
     "promise": {2},
+    "measured": set(),
 }
 OTHERS = {0}
 
