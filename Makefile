@@ -12,7 +12,7 @@ SECONDS ?= 60
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test media-test browser-test screenshots bank-test mutants bench bench-ledger bench-million profile install client lint format types clean
+.PHONY: help run test media-test browser-test operations-test screenshots bank-test mutants bench bench-ledger bench-million profile install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -45,6 +45,10 @@ browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt
 
 screenshots: .venv/installed-browser ## take the pictures in docs/screenshots anew
 	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
+# On Debian: apt install nginx openssl curl faketime docker-compose systemd; the disk and clock of
+# tests need root.
+operations-test: .venv/installed-test ## run what docs/operations.md and deploy/ say
+	@exec $(IN_VENV) pytest tests/operations $(ARGS)
 
 install: .venv/installed-dev ## make .venv
 

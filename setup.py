@@ -17,6 +17,7 @@ RUN = [
     "multipart>=1.3,<3",
     "orjson>=3.10,<4",
     "Pillow>=12,<14",
+    "prometheus_client>=0.22,<1",
     # The binary wheel brings its own libpq. The README tells how to build against the system's.
     "psycopg2-binary>=2.9.10,<3",
     "pydantic>=2.11,<3",
@@ -84,7 +85,7 @@ setup(
     # They stand at the top for whoever reads the tree, and travel inside the package.
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
-        "livebackend": ["py.typed", "static/*", "static/*/*"],
+        "livebackend": ["py.typed", "production.ini", "static/*", "static/*/*"],
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },

@@ -18,8 +18,11 @@ from livebackend.gateways import make_gateways
 from livebackend.gateways.pictures import PicturesAsSent, PictureStore
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
+from livebackend.health import Readiness, checks_of
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
+from livebackend.metrics import LiveRooms, Metrics
+from livebackend.metrics_listener import Listener
 from livebackend.migrate import check_migrated, migrate
 from livebackend.operation import operations
 from livebackend.pages import make_pages
@@ -30,6 +33,7 @@ from livebackend.services.accounts import Accounts
 from livebackend.services.codes import Codes, Digests, TicketJudge
 from livebackend.services.golden import Golden
 from livebackend.services.logins import Logins
+from livebackend.services.operator_rooms import count_live
 from livebackend.services.orders import Orders
 from livebackend.services.passwords import Hasher, Passwords, Slots
 from livebackend.services.pictures import Pictures
@@ -40,6 +44,9 @@ from livebackend.settings import Settings, SettingsError, with_own_address
 from livebackend.signing import derived_key
 from livebackend.sweeper import Sweeper
 from livebackend.transport import Peers
+
+# Connections for those who watch: they see a pool that is used up, and do not wait for it.
+_PROBES = 2
 
 
 def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
@@ -53,17 +60,24 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
         if settings.database_migrate:
             migrate(database)
         check_migrated(database)
-        house = build(settings, database)
+        listener = Listener(settings.metrics_listen) if settings.metrics_listen else None
+        metrics = Metrics()
+        house = build(settings, database, metrics)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
 
     # A server that is told to end answers its last calls first, and then ends like any program.
     atexit.register(house.close)
+    if listener:
+        listener.start(LiveRooms(lambda: house.probes.run(count_live)))
     config = Configurator(request_factory=Request)
     config.registry.house = house
     config.registry.bounds = bounds(settings)
     config.registry.peers = Peers(settings.trusted_proxies)
+    config.registry.metrics = metrics
+    config.registry.readiness = Readiness(checks_of(settings, house.probes))
     config.include("livebackend.transport")
+    config.include("livebackend.watch")
     config.include("livebackend.operation")
     config.include("livebackend.routes")
     config.scan("livebackend.views")
@@ -75,12 +89,16 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     return config.make_wsgi_app()
 
 
-def build(settings: Settings, database: Database) -> House:
-    """Everything that outlives a request.
+def build(settings: Settings, database: Database, metrics: Metrics | None = None) -> House:
+    """Everything that outlives a request, watched by `metrics`.
 
     Raises SettingsError for gateways that are none.
     """
+    metrics = metrics or Metrics()
+    metrics.watch_pool(database.engine, size=settings.database_connections)
     sms, provider, payments = make_gateways(settings)
+    metrics.time_calls("sms", sms)
+    metrics.time_calls("streams", provider)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = Passwords(
@@ -113,11 +131,12 @@ def build(settings: Settings, database: Database) -> House:
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
     streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
-    writer = LedgerWriter(database, number=_writer_number(settings, dice))
+    writer = LedgerWriter(database, number=_writer_number(settings, dice), watch=metrics)
     orders = Orders(database, writer, payments) if payments else None
     return House(
         settings=settings,
         database=database,
+        probes=database.beside(_PROBES),
         writer=writer,
         sms=sms,
         login_tokens=LoginTokens(settings.secrets, clock=time.time),

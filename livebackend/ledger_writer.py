@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -43,6 +43,16 @@ class _Waiting:
         self.outcome.set_exception(_unknown() if self.commit_sent else error)
 
 
+class Watch(Protocol):
+    """Whoever wants to know how busy a writer is."""
+
+    def waiting(self, transfers: int) -> None:
+        """So many wait to be taken now."""
+
+    def took(self, transfers: int) -> None:
+        """So many were taken at a time."""
+
+
 class LedgerWriter:
     """Posts transfers in batches, by a thread and a connection of its own.
 
@@ -57,9 +67,11 @@ class LedgerWriter:
         number: int,
         batch_max: int = _BATCH_MAX,
         queue_max: int = _QUEUE_MAX,
+        watch: Watch | None = None,
     ) -> None:
         self._database = database
         self._number = number
+        self._watch = watch
         self._batch_max = batch_max
         self._queue_max = queue_max
         # Neither a thread nor a connection survives a fork, and a lock may stay locked for good: a
@@ -85,7 +97,7 @@ class LedgerWriter:
         process = os.getpid()
         desk = self._desks.get(process)
         if desk is None:
-            new = _Desk(self._database, self._number, self._batch_max, self._queue_max)
+            new = _Desk(self._database, self._number, self._batch_max, self._queue_max, self._watch)
             desk = self._desks.setdefault(process, new)  # in one step: others come here too
         return desk
 
@@ -93,7 +105,15 @@ class LedgerWriter:
 class _Desk:
     """One process's queue, and the thread that works it off."""
 
-    def __init__(self, database: Database, number: int, batch_max: int, queue_max: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        number: int,
+        batch_max: int,
+        queue_max: int,
+        watch: Watch | None = None,
+    ) -> None:
+        self._watch = watch
         self._database = database
         self._number = number
         self._batch_max = batch_max
@@ -110,6 +130,8 @@ class _Desk:
                 raise Unavailable("the ledger's queue")
             self._start()
             self._queue.append(waiting)
+            if self._watch:
+                self._watch.waiting(len(self._queue))
             self._changed.notify()
         try:
             return waiting.outcome.result(max(0, deadline - time.monotonic()))
@@ -152,7 +174,11 @@ class _Desk:
             while not self._queue and not self._closed:
                 self._changed.wait()
             many = min(len(self._queue), self._batch_max)
-            return [self._queue.popleft() for _ in range(many)]
+            batch = [self._queue.popleft() for _ in range(many)]
+            if self._watch and batch:
+                self._watch.took(len(batch))
+                self._watch.waiting(len(self._queue))
+            return batch
 
     def _settle(self, database: Database, batch: Sequence[_Waiting]) -> None:
         """Posts a batch, and then tells every caller what became of his transfer.

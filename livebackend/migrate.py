@@ -46,8 +46,15 @@ def _explained() -> Iterator[None]:
 
 
 def _is_behind(connection: Connection, config: Config) -> bool:
-    heads = ScriptDirectory.from_config(config).get_heads()
-    return set(MigrationContext.configure(connection).get_current_heads()) != set(heads)
+    """Whether migrations are missing that we know.
+
+    A database that is ahead of us is not behind: while servers are upgraded one after the other,
+    the old ones go on, and may even start anew.
+    """
+    ours = ScriptDirectory.from_config(config)
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    known = {script.revision for script in ours.walk_revisions()}
+    return current != set(ours.get_heads()) and current <= known
 
 
 def _config() -> Config:

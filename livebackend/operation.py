@@ -240,7 +240,9 @@ class Envelope:
         pass
 
     def __call__(self, reply: Reply, system: dict[str, Any]) -> bytes:
-        response = system["request"].response
+        request: Request = system["request"]
+        request.result = reply.result
+        response = request.response
         response.content_type = "application/json"
         response.headers["Cache-Control"] = "no-store"
         if reply.refusal:

@@ -16,6 +16,7 @@ from livebackend.gateways.sms import SmsGateway
 from livebackend.gateways.streams import StreamGateway
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
+from livebackend.results import Result
 from livebackend.services.accounts import Account, Accounts, Claims
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
@@ -41,6 +42,8 @@ class House:
 
     settings: Settings
     database: Database
+    # The same for those who watch: health checks and metrics.
+    probes: Database
     sms: SmsGateway
     login_tokens: LoginTokens
     limits: Limits
@@ -68,6 +71,7 @@ class House:
         self.sweeper.close()
         self.writer.close()
         self.limits.close()
+        self.probes.close()
         self.database.close()
 
 
@@ -83,6 +87,8 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     account: Account
     # A lost race runs an operation again, and does not count it again.
     is_counted = False
+    # What the reply bears, once there is one.
+    result: Result | None = None
     given: Any
 
     @cached_property

@@ -256,6 +256,11 @@ class Settings(BaseModel):
     limits_search: Limit = Field("100 per hour", description="searches by one account")
     limits_add: Limit = Field("60 per hour", description="requests by one account")
     limits_refill: Limit = Field("30 per hour", description="refills of one account")
+    metrics_listen: str = Field(
+        "127.0.0.1:6544",
+        pattern=r"^([^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})?$",
+        description="where Prometheus reads `/metrics`, for no stranger's eyes; empty: nowhere",
+    )
     sms_gateway: Gateway = Field(
         "livebackend.gateways.qiniu_sms.QiniuSms",
         description="dotted name of the class that sends messages",

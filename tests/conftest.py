@@ -105,6 +105,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
             # As fast as bcrypt can be, and nobody waits.
             "passwords.cost": "4",
             "passwords.at_once": "40",
+            "metrics.listen": "",
             # Nothing changes but by a test's own calls.
             "streams.sweep_s": "0",
         }
@@ -193,6 +194,8 @@ def _empty(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test's log holds a secret."""
+    # A line for each call has tests of its own, and would stand in the way of all others.
+    caplog.set_level("WARNING", "livebackend.calls")
     caplog.set_level("INFO", "livebackend")
     SECRETS.clear()
     yield

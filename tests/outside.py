@@ -53,3 +53,9 @@ class PatientPayments(EmbeddedPayments):
         if self.fails:
             raise PaymentFailed("out of order")
         return {"orderId": order.order_id, "fen": order.fen}
+
+
+class FailingStreams(CountedStreams):
+    """Fails from the start, for whoever cannot be told to."""
+
+    fails = True

@@ -72,7 +72,8 @@ def serving(
             process.wait(timeout=20)
         finally:
             process.kill()
-    assert leaks(server.log.read_text(), set()) == []
+    leaked = leaks(server.log.read_text(), set())
+    assert leaked == [], leaked[:3]
 
 
 def free_port() -> int:
@@ -90,6 +91,7 @@ def launch(
         **os.environ,
         "LIVEBACKEND_VAR_DIR": str(folder),
         "LIVEBACKEND_PASSWORDS_COST": "4",
+        "LIVEBACKEND_METRICS_LISTEN": "",
         **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
     }
     serve = ["livebackend.cli", "serve", str(ini), f"--port={port}"]

@@ -1,24 +1,23 @@
 """What an operator types."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from livebackend.cli import main
 from livebackend.db import Database
 from livebackend.migrate import check_migrated
 from tests.api import Person, World
+from tests.commands import run
 from tests.conftest import INI
 from tests.fake_server import closed_port
 
 HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
 PRODUCTION = INI.with_name("production.ini")
-
-
-def run(*arguments: str | Path, **environment: str) -> Result:
-    return CliRunner(env=environment).invoke(main, list(map(str, arguments)))
 
 
 class TestMigrate:
@@ -27,6 +26,8 @@ class TestMigrate:
         for _ in range(2):
             done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
             assert (done.exit_code, done.stdout) == (0, "the database is up to date\n")
+            done = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
+            assert json.loads(done.stdout) == {"migrated": True}
         database = Database(url)
         check_migrated(database)
         database.close()
@@ -127,8 +128,28 @@ class TestCheckConfig:
         assert run("check-config", tmp_path / "no.ini").exit_code == 2
 
 
-@pytest.mark.parametrize("command", main.commands)
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = run(command, "--help")
+def commands(group: click.Group = main, *words: str) -> Iterator[tuple[str, ...]]:
+    """Every command and group, by its words."""
+    for name, command in group.commands.items():
+        yield (*words, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *words, name)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_help_with_an_example(words: tuple[str, ...]) -> None:
+    done = run(*words, "--help")
     assert done.exit_code == 0
-    assert f"Example: livebackend {command}" in done.stdout
+    assert f"Example: livebackend {' '.join(words)}" in done.stdout
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_can_print_json(words: tuple[str, ...]) -> None:
+    said = run(*words, "--help").stdout
+    assert "--json" in said or "COMMAND" in said or words == ("serve",)
+
+
+def test_faults_are_json_too() -> None:
+    done = run("check-config", PRODUCTION, "--json")
+    assert done.exit_code == 1
+    assert "secrets: is missing" in json.loads(done.stdout)["faults"]

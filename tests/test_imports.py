@@ -29,11 +29,17 @@ ALLOWED = {
     "sweeper": {"db", "services"},
     "params": {"form", "results"},
     "request": {
-        *("db", "form", "gateways", "ledger_writer", "limits", "services", "settings", "sweeper"),
+        *("db", "form", "gateways", "ledger_writer", "limits", "results", "services"),
+        *("settings", "sweeper"),
         # For their types alone.
         *("operation", "security"),
     },
     "check": {"db", "gateways", "migrate", "settings"},
+    "health": {"db", "migrate", "settings"},
+    "doctor": {"db", "gateways", "health", "settings"},
+    "metrics": set(),
+    "metrics_listener": {"settings"},
+    "watch": {"health", "metrics", "request"},
     "security": {"results", "services", "signing"},
     "transport": {"logs", "request", "results", "routes"},
     "operation": {"params", "request", "results", "services"},

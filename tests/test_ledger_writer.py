@@ -49,7 +49,7 @@ def new_writer(database: Database) -> Iterator[Callable[..., LedgerWriter]]:
     """Makes writers, and closes them."""
     writers = []
 
-    def make(**options: int) -> LedgerWriter:
+    def make(**options: Any) -> LedgerWriter:
         writer = LedgerWriter(database, **{"number": 0, **options})
         writers.append(writer)
         return writer

@@ -1,11 +1,13 @@
 """What the log says, and what it never says. Every test's log goes through this scanner."""
 
+import json
 import logging
+import sys
 
 import pytest
 
 from livebackend.gateways.sms import EmbeddedSms
-from livebackend.logs import LineFormatter, request_id
+from livebackend.logs import JsonFormatter, LineFormatter, request_id
 from tests.api import SECRETS, Api, Person
 from tests.scanner import leaks
 
@@ -39,6 +41,7 @@ def test_the_scanner_catches_a_planted_secret(text: str, secrets: set[str]) -> N
     [
         "message to 138****5678 is 17-abc",
         "stream 0f3a9c is still to be disabled",
+        '{"request":"b13812345678a5e884898da28047151d","says":"x"}',
         "127.0.0.1 2026-11-24 05:23:05,078 INFO 5e884898da28047151d0e56f8dc62927 x",
     ],
 )
@@ -73,3 +76,38 @@ def test_a_line_bears_its_requests_id() -> None:
 def test_the_embedded_gateway_alone_logs_codes(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     api.post("/register", token="13800000009")
     assert [record.name for record in caplog.records] == ["livebackend.gateways.sms"]
+
+
+class TestJson:
+    def record(self, message: str, *values: object, **more: object) -> logging.LogRecord:
+        made = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
+        made.__dict__.update(more)
+        return made
+
+    def test_a_record_is_one_object_on_one_line(self) -> None:
+        token = request_id.set("abc")
+        text = JsonFormatter().format(self.record('a "quoted"\nline of %s', 13812345678))
+        request_id.reset(token)
+        assert "\n" not in text
+        shown = json.loads(text)
+        assert shown.pop("at").endswith("+00:00")
+        assert shown == {
+            "level": "INFO",
+            "logger": "livebackend.x",
+            "request": "abc",
+            "says": 'a "quoted"\nline of 138****5678',
+        }
+
+    def test_fields_stand_beside_what_it_says(self) -> None:
+        shown = json.loads(JsonFormatter().format(self.record("x", fields={"ms": 1.5})))
+        assert shown["ms"] == 1.5
+
+    def test_a_traceback_is_a_text_and_as_discreet(self) -> None:
+        try:
+            int("Key (phone)=(13812345678): Failing row contains (1, harbour-42)")
+        except ValueError:
+            error = sys.exc_info()
+        shown = json.loads(JsonFormatter().format(self.record("x", exc_info=error)))
+        assert "Traceback" in shown["error"]
+        assert "138****5678" in shown["error"]
+        assert "harbour" not in json.dumps(shown)

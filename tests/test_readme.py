@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
+from livebackend.cli import main
 from livebackend.db import Database
 from livebackend.migrate import migrate
 from livebackend.operation import Operation, operations
@@ -61,6 +62,11 @@ def test_the_settings() -> None:
         f"| `{name}` | {default(field.default)} | {field.description} |"
         for name, field in Settings.names().items()
     ]
+
+
+def test_every_command_is_named() -> None:
+    named = set(re.findall(r"^\| `livebackend ([a-z-]+)` \|", README, re.MULTILINE))
+    assert named == main.commands.keys()
 
 
 def test_every_file_of_the_map_is_there() -> None:
@@ -138,7 +144,10 @@ def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
 def test_the_walk_in_production(url: str, tmp_path: Path) -> None:
     with serving(PRODUCTION_INI, tmp_path, hardened(url)) as server:
         # The code is nowhere in the reply: it went out by the gateway, which logs it.
-        walk(server, CODE=f"$(sed -n 's/.*code for .*: //p' '{server.log}' | tail -n 1)")
+        walk(
+            server,
+            CODE=f"$(sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1)",
+        )
 
 
 def test_the_walk_goes_through_every_operation(app: App) -> None:

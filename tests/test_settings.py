@@ -99,6 +99,7 @@ def test_every_setting_has_its_variable(name: str) -> None:
         "coins.refill": "direct",
         "phones.pattern": "[0-9]{11}",
         "streams.hub": "other",
+        "metrics.listen": "[::1]:9000",
         "streams.publish_security": "expiry_sk",
         "passwords.wait_s": "3",
     }

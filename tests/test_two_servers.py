@@ -40,7 +40,7 @@ def result(server: Server, path: str, **form: str) -> str:
 
 def sent(server: Server) -> str:
     """The newest code that the server sent."""
-    codes = re.findall(r"code for \S+: ([0-9]{4})$", server.log.read_text(), re.MULTILINE)
+    codes = re.findall(r'code for \S+: ([0-9]{4})"', server.log.read_text())
     return str(codes[-1])
 
 

@@ -1,14 +1,54 @@
-"""Reading the ini file that a command is given."""
+"""The ini file that nearly every command is given, and what is opened by it."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyramid.paster import get_appsettings
+import click
+from pyramid.paster import get_appsettings, setup_logging
 
-from livebackend.settings import with_own_address
+from livebackend.app import build
+from livebackend.cli.output import faults_told
+from livebackend.db import Database, open_database
+from livebackend.migrate import check_migrated
+from livebackend.request import House
+from livebackend.settings import Settings, with_own_address
+
+ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 def section(ini: Path) -> dict[str, Any]:
     """The application's section of an ini file."""
     found = get_appsettings(str(ini), name="main")
     return with_own_address(found, found.global_conf)
+
+
+def load(ini: Path) -> Settings:
+    """The settings of an ini file, overridden by the environment. Raises SettingsError."""
+    return Settings.load(section(ini), os.environ)
+
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """The database of the settings, given back in the end. Raises SettingsError."""
+    database = open_database(settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def opened_house(ini: Path) -> Iterator[House]:
+    """All that a request finds; what is wrong with it ends the command with one message."""
+    with faults_told():
+        setup_logging(str(ini))
+        settings = load(ini)
+        house = build(settings, open_database(settings))
+        try:
+            check_migrated(house.database)
+            yield house
+        finally:
+            house.close()

@@ -19,6 +19,8 @@ _OPERATORS = {
     "NotFoundError",
     "401",
 }
+# As many as it lists in one answer.
+_TEMPLATES_MAX = 100
 
 
 class QiniuSms:
@@ -58,3 +60,19 @@ class QiniuSms:
             log.error("message to %s: Qiniu's answer names none", masked(phone))
             raise SmsFailed("no message_id")
         log.info("message to %s is %s", masked(phone), str(answer["message_id"])[:64])
+
+    def check(self) -> None:
+        """Asks Qiniu about the template, which sends nothing; SmsFailed says what to mend.
+
+        Source: Qiniu SMS, `GET /v1/template`.
+        """
+        try:
+            answer = self._qiniu.call("GET", f"/v1/template?page=1&page_size={_TEMPLATES_MAX}")
+        except QiniuFailed as error:
+            raise SmsFailed(str(error)) from error
+        templates = answer.get("items", []) if isinstance(answer, dict) else []
+        states = {each.get("id"): each.get("audit_status") for each in templates}
+        if len(templates) < _TEMPLATES_MAX and self._template not in states:
+            raise SmsFailed(f"there is no template {self._template}")
+        if states.get(self._template, "passed") != "passed":
+            raise SmsFailed(f"template {self._template} is {states[self._template]}, not passed")

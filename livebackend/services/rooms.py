@@ -132,13 +132,13 @@ class Rooms:
             time.sleep(_LOOK_AFTER_S)
         raise _outside_failed()
 
-    def leave(self, account_id: int) -> None:
+    def leave(self, account_id: int, *, reason: str = "left") -> None:
         """Closes the account's room for everyone, then disables its stream.
 
         Fails with: the refusal code, for who is not live. A provider that fails is no refusal: the
         sweeper tries again.
         """
-        closed = self._close(_CLOSE_OPEN, of_account=account_id, reason="left")
+        closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
         if closed is None:
             raise _not_live()
         self._streams.disable(closed)

@@ -1,0 +1,23 @@
+"""`livebackend check-config`: whether a server could start."""
+
+import os
+from pathlib import Path
+
+import click
+
+from livebackend.check import checked_settings
+from livebackend.cli.ini import ini_argument, section
+from livebackend.cli.output import faults_told, json_option, say
+
+
+@click.command()
+@ini_argument
+@json_option
+def check_config(ini: Path) -> None:
+    """Name every fault that would keep the server from starting.
+
+    Example: livebackend check-config production.ini
+    """
+    with faults_told():
+        checked_settings(section(ini), os.environ)
+    say("the settings are sound", faults=[])

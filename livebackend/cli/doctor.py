@@ -1,0 +1,48 @@
+"""`livebackend doctor`: what is wrong with an installation, and what to do about it."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from livebackend.cli.ini import ini_argument, load, opened_database
+from livebackend.cli.output import faults_told, finish, json_option
+from livebackend.doctor import Doctor, Finding
+from livebackend.gateways import make_gateways
+
+
+@click.command()
+@ini_argument
+@json_option
+def doctor(ini: Path) -> None:
+    """Look at database, migrations, disk, SMS, stream provider and clock, and say what to mend.
+
+    Nothing is changed and no message is sent.
+
+    Example: livebackend doctor production.ini
+    """
+    with faults_told():
+        settings = load(ini)
+        sms, streams, _ = make_gateways(settings)
+        with opened_database(settings) as database:
+            found = Doctor(settings, database, sms, streams).findings()
+    faults = sum(not finding.sound for finding in found)
+    finish(
+        "\n".join([*map(_words, found), "", f"{faults or 'no'} fault{'' if faults == 1 else 's'}"]),
+        sound=not faults,
+        findings=[
+            {"check": each.check, "sound": each.sound, "says": each.says, "do": each.do}
+            for each in found
+        ],
+    )
+
+
+def _words(finding: Finding) -> str:
+    mark, style = ("ok   ", "green") if finding.sound else ("FAULT", "bold red")
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(mark, style=style, end="")
+        console.print(f" {finding.check:11}{finding.says}", markup=False)
+        if finding.do:
+            console.print(f"      {'':11}{finding.do}", markup=False)
+    return capture.get().rstrip("\n")

@@ -1,0 +1,28 @@
+"""`livebackend sweep`: one round of what servers do by themselves."""
+
+from pathlib import Path
+
+import click
+
+from livebackend.cli.ini import ini_argument, opened_house
+from livebackend.cli.output import Fault, json_option, say
+
+
+@click.command()
+@ini_argument
+@json_option
+def sweep(ini: Path) -> None:
+    """Close the rooms of those who vanished, once; see the setting streams.sweep_s.
+
+    Example: livebackend sweep production.ini
+    """
+    with opened_house(ini) as house:
+        swept = house.streams.sweep()
+    facts = swept._asdict()
+    if swept.failed:
+        raise Fault("the provider failed; what is left is the next round's", **facts)
+    say(
+        f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
+        f" {swept.disabled} streams disabled",
+        **facts,
+    )

@@ -1,0 +1,173 @@
+"""`livebackend doctor` names what is wrong. Disk and clock, for real, in tests/operations."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livebackend.db import Database
+from livebackend.doctor import Doctor
+from livebackend.gateways.sms import EmbeddedSms, SmsGateway
+from livebackend.gateways.streams import EmbeddedStreams, StreamFailed, StreamGateway
+from livebackend.settings import Settings
+from tests.commands import Operator
+from tests.gateways.qiniu_server import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Answer,
+    QiniuServer,
+    answer,
+    qiniu_server,
+    silence,
+)
+from tests.test_settings import GIVEN
+
+CHECKS = ["database", "migrations", "disk", "sms", "streams", "clock"]
+TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
+
+
+@pytest.fixture
+def qiniu() -> Iterator[QiniuServer]:
+    with qiniu_server() as server:
+        server.answers = [TEMPLATES]
+        yield server
+
+
+def keys(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
+    return {
+        "sms_gateway": "livebackend.gateways.qiniu_sms.QiniuSms",
+        "sms_url": qiniu.url,
+        "sms_template": "7",
+        "qiniu_access_key": ACCESS_KEY,
+        "qiniu_secret_key": SECRET_KEY,
+        **changed,
+    }
+
+
+def faults(report: dict[str, Any]) -> dict[str, str]:
+    """What it names, with what it says to do."""
+    assert report["sound"] is all(finding["sound"] for finding in report["findings"])
+    found = [finding for finding in report["findings"] if not finding["sound"]]
+    assert all(finding["do"] for finding in found)
+    return {finding["check"]: finding["says"] for finding in found}
+
+
+def test_a_sound_installation(operator: Operator, qiniu: QiniuServer) -> None:
+    report = operator.reads("doctor", **keys(qiniu))
+    assert faults(report) == {}
+    assert [finding["check"] for finding in report["findings"]] == CHECKS
+    assert report["findings"][3]["says"] == "the keys and the template are good"
+    assert report["findings"][5]["says"] == f"agrees with the database and {qiniu.url}"
+    assert operator.runs("doctor", **keys(qiniu)).stdout.endswith("\nno faults\n")
+    # It asked, and sent nothing.
+    assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.asked} == {
+        ("GET", "/v1/template")
+    }
+
+
+def test_the_database_is_down(operator: Operator) -> None:
+    nowhere: dict[str, Any] = {
+        "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
+    }
+    found = faults(operator.reads("doctor", code=1, **nowhere))
+    assert found.keys() == {"database", "migrations"}
+    assert "cannot be reached" in found["database"]
+    words = operator.runs("doctor", code=1, **nowhere).stdout
+    assert "FAULT database" in words
+    assert "See that PostgreSQL runs" in words
+    assert words.endswith("\n2 faults\n")
+
+
+def test_the_tables_are_behind(
+    operator: Operator, new_database: Callable[[str], str], worker_id: str
+) -> None:
+    empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
+    found = faults(operator.reads("doctor", code=1, **empty))
+    assert found == {"migrations": "the tables are behind the code"}
+    assert "Run `livebackend migrate`" in operator.runs("doctor", code=1, **empty).stdout
+    operator.runs("migrate", **empty)
+    assert faults(operator.reads("doctor", **empty)) == {}
+
+
+def test_too_little_room(operator: Operator) -> None:
+    found = faults(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
+    assert list(found) == ["disk"]
+    assert "pictures.free_bytes_min (1,000,000,000,000,000)" in found["disk"]
+
+
+def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = faults(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
+    assert "Not a directory" in found["disk"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "changed", "said"),
+    [
+        (TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
+        (TEMPLATES, {"sms_template": "8"}, "there is no template 8"),
+        (
+            answer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
+            {},
+            "template 7 is rejected, not passed",
+        ),
+        (answer(200, [1]), {}, "there is no template 7"),
+        (answer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),
+        (silence, {}, "timeout"),
+    ],
+)
+def test_messages_cannot_be_sent(
+    answers: Answer, changed: dict[str, str], said: str, operator: Operator, qiniu: QiniuServer
+) -> None:
+    qiniu.answers = [answers]
+    found = faults(operator.reads("doctor", code=1, **keys(qiniu, **changed)))
+    assert list(found) == ["sms"]
+    assert said in found["sms"]
+
+
+def test_faulty_settings_come_first(operator: Operator) -> None:
+    assert "codes.ttl_s" in operator.runs("doctor", code=1, codes_ttl_s="0").stderr
+
+
+class AskedStreams(EmbeddedStreams):
+    """Can be asked who is on air, and refuses."""
+
+    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        raise StreamFailed("no such hub")
+
+
+@pytest.fixture
+def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
+    def make(ahead_s: float = 0, sms: SmsGateway | None = None, **given: Any) -> Doctor:
+        import time
+
+        streams: StreamGateway = given.pop("streams", EmbeddedStreams(hub="x", clock=time.time))
+        settings = Settings.load({**GIVEN, "var.dir": str(tmp_path), **given}, {})
+        clock = lambda: time.time() + ahead_s  # noqa: E731
+        return Doctor(settings, database, sms or EmbeddedSms(), streams, clock)
+
+    return make
+
+
+def found_by(doctor: Doctor) -> dict[str, str]:
+    return {each.check: each.says for each in doctor.findings() if not each.sound}
+
+
+def test_a_provider_of_streams_that_refuses(doctor: Callable[..., Doctor]) -> None:
+    made = doctor(streams=AskedStreams(hub="x", clock=lambda: 0.0))
+    made_settings = made.settings.model_copy(update={"pictures_free_bytes_min": 0})
+    found = found_by(Doctor(made_settings, made.database, made.sms, made.streams))
+    assert list(found) == ["streams"]
+    assert "no such hub" in found["streams"]
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
+def test_the_clock_is_off(ahead_s: float, said: str, doctor: Callable[..., Doctor]) -> None:
+    found = found_by(doctor(ahead_s, **{"pictures.free_bytes_min": "0"}))
+    assert found == {"clock": f"against this machine's clock the database is {said}"}
+
+
+@pytest.mark.parametrize("ahead_s", [0, 20, -20])
+def test_a_clock_is_never_quite_right(ahead_s: float, doctor: Callable[..., Doctor]) -> None:
+    assert found_by(doctor(ahead_s, **{"pictures.free_bytes_min": "0"})) == {}

@@ -1,0 +1,88 @@
+"""Plays systemctl below a folder: runs the command of a unit, with its environment.
+
+systemctl.py ROOT serve|pserve ACTION UNIT…
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+root = Path(sys.argv[1])
+server, action, *names = sys.argv[2:]
+STOP_S = 20
+
+
+def unit(name: str) -> tuple[list[str], dict[str, str]]:
+    """The command of a unit, and its environment."""
+    template, _, port = name.partition("@")
+    text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
+    settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+    environment = {"PATH": os.defpath}
+    for key, value in settings:
+        if key == "Environment":
+            environment.update(dict([value.split("=", 1)]))
+        if key == "EnvironmentFile":
+            words = shlex.split(Path(value).read_text(), comments=True)
+            environment.update(dict(word.split("=", 1) for word in words))
+    command = shlex.split(dict(settings)["ExecStart"])
+    if server == "pserve":
+        python = Path(command[0]).with_name("python")
+        command = [str(python), "-m", "pyramid.scripts.pserve", command[2], f"port={port}"]
+    return command, environment
+
+
+def pid_file(name: str) -> Path:
+    return root / f"run/{name}.pid"
+
+
+def stop(name: str) -> None:
+    if not pid_file(name).exists():
+        return
+    process = int(pid_file(name).read_text())
+    os.kill(process, signal.SIGTERM if server == "serve" else signal.SIGINT)
+    for _ in range(STOP_S * 50):
+        if is_gone(process):
+            pid_file(name).unlink()
+            return
+        time.sleep(0.02)
+    sys.exit(f"{name} did not stop")
+
+
+def is_gone(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def start(name: str) -> None:
+    command, environment = unit(name)
+    with (root / f"run/{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    pid_file(name).write_text(str(process.pid))
+
+
+for name in [name for name in names if not name.startswith("--")]:
+    if name.startswith("livebackend@"):
+        if action in ("stop", "restart"):
+            stop(name)
+        if action in ("start", "restart", "enable"):
+            start(name)
+    elif name == "nginx":
+        file = root / "nginx/nginx.pid"
+        running = file.exists() and file.read_text()
+        nginx = [str(root / "programs/nginx"), *(["-s", "reload"] if running else [])]
+        subprocess.run(nginx, check=True)
