@@ -18,6 +18,7 @@ SAME_COLUMNS = {
     "setting": {0, 1},
     "promise": {2},
     "measured": set(),
+    "gifts per second": {1, 2, 3},
 }
 OTHERS = {0}
 
