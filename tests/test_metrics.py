@@ -115,7 +115,8 @@ def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: P
     settings = {**hardened(database_url), "metrics.listen": f"127.0.0.1:{port}"}
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(serving(PRODUCTION_INI, tmp_path, settings)) for _ in range(2)
+            stack.enter_context(serving(PRODUCTION_INI, tmp_path, settings, pserve=True))
+            for _ in range(2)
         ]
         for number, server in enumerate(servers):
             data = f"token=1380000000{number + 1}".encode()
@@ -132,7 +133,8 @@ def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: P
 
 
 def test_nobody_listens_where_that_is_switched_off(database_url: str, tmp_path: Path) -> None:
-    with serving(INI, tmp_path, {"database.url": database_url, "metrics.listen": ""}) as server:
+    off = {"database.url": database_url, "metrics.listen": ""}
+    with serving(INI, tmp_path, off, pserve=True) as server:
         listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
         files = list(Path(f"/proc/{server.pid}/fd").iterdir())
         inodes = {str(file.readlink()) for file in files if file.is_symlink()}

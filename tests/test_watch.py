@@ -124,7 +124,7 @@ class TestTheNumbers:
             return registry.get_sample_value("livebackend_call_errors_total", labels) or 0.0
 
         before = count()
-        monkeypatch.setattr(type(house.database), "run", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(type(house.database), "singly", lambda *_, **__: 1 / 0)
         assert ann.post("/list", friendlist="1").status == 500
         assert count() == before + 1
 
