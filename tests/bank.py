@@ -297,6 +297,7 @@ def main(seconds: int, seed: int | None) -> None:
             burn(fire, bank, tellers)
             for teller in tellers:
                 teller.await_up()
+            database.engine.dispose()  # its connections died with the servers
             wrong = judge(fire, database) + repeat(fire, database)
         finally:
             for teller in tellers:
