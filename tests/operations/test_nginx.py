@@ -269,7 +269,8 @@ def test_health_is_nobodys_business_outside(path: str, front: Front) -> None:
 def test_a_request_has_one_id_from_nginx_to_the_log(front: Front) -> None:
     said = front.call()
     head = said.partition(b"\r\n\r\n")[0].decode()
-    (name,) = [line.split(": ")[1] for line in head.splitlines() if line.startswith("X-Request-Id")]
+    headers = [line.partition(": ") for line in head.splitlines()]
+    (name,) = [value for header, _, value in headers if header.lower() == "x-request-id"]
     deadline = time.monotonic() + 5
     while name not in front.server.log.read_text():
         assert time.monotonic() < deadline
