@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from livebackend import limits
 from livebackend.services import accounts as account_service
-from livebackend.services import friends, lists, logins
+from livebackend.services import friends, golden, lists, logins
 from livebackend.services.passwords import Hasher, Slots
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
@@ -56,11 +56,8 @@ STANDING, STANDING_GIVEN = text(friends._STANDING)
 TO_LOG_IN, _ = text(logins._TO_LOG_IN)
 ACQUIRE, _ = text(limits._ACQUIRE)
 SWEEP, _ = text(limits._SWEEP)
-ID_OF, _ = text(account_service._ID_OF_PHONE)
-LOCK = (
-    "SELECT id FROM accounts WHERE id IN (%s, %s) AND phone IS NOT NULL"
-    " ORDER BY id FOR NO KEY UPDATE"
-)
+LOCK, _ = text(friends._LOCK)
+SIDES, _ = text(golden._SIDES)
 ASK = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
@@ -70,12 +67,6 @@ NUMBERED = (
     " WHERE sent_at_us IN (%s, %s)"
 )
 BEFRIEND = "INSERT INTO friendships (account_id, friend_id) VALUES (%s, %s), (%s, %s)"
-SIDES = (
-    "SELECT mine.id, theirs.id, accounts.id, rooms.id FROM coin_accounts mine, accounts"
-    " JOIN coin_accounts theirs ON theirs.owner_id = accounts.id"
-    " LEFT JOIN rooms ON rooms.account_id = accounts.id AND rooms.state = 'open'"
-    " WHERE mine.owner_id = %s AND accounts.phone = %s"
-)
 LOCK_COINS = (
     "SELECT amount FROM coin_slots WHERE coin_account_id = %s AND slot = 0 FOR NO KEY UPDATE"
 )
@@ -225,6 +216,11 @@ def search(form: dict[str, str]) -> object:
     }
 
 
+def locked(one: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
+    one.execute(LOCK, {"me": me, "phone": phone})
+    return next(account for account, its_phone in one.fetchall() if its_phone == phone)
+
+
 def standing(one: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
     one.execute(STANDING, {**STANDING_GIVEN, "me": me, "other": other})
     return one.fetchone()
@@ -235,9 +231,7 @@ def add(form: dict[str, str]) -> object:
         me = identify(one, form["token"])
         with cursor() as counter:
             counted(counter, "add", me)
-        one.execute(ID_OF, {"phone": form["userId"]})
-        (other,) = one.fetchone()
-        one.execute(LOCK, (me, other))
+        other = locked(one, me, form["userId"])
         are_friends, mine, theirs, *_ = standing(one, me, other)
         if are_friends:
             raise Refused("0010")
@@ -252,9 +246,7 @@ def add(form: dict[str, str]) -> object:
 def deal_message(form: dict[str, str]) -> object:
     with transaction() as one:
         me = identify(one, form["token"])
-        one.execute(ID_OF, {"phone": form["userId"]})
-        (other,) = one.fetchone()
-        one.execute(LOCK, (me, other))
+        other = locked(one, me, form["userId"])
         one.execute(
             NUMBERED, [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")]
         )
@@ -270,8 +262,7 @@ def deal_message(form: dict[str, str]) -> object:
 def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
     with cursor() as one:
-        me = identify(one, form["token"])
-        one.execute(SIDES, (me, form["object"]))
+        one.execute(SIDES, {**claims(form["token"]), "phone": form["object"]})
         mine, theirs, host, room = one.fetchone()
     with transaction() as one:
         one.execute(LOCK_COINS, (mine,))

@@ -12,15 +12,17 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
+from livebackend.prepared import prepared
 from livebackend.results import Failure, Reason
 
 _SWEEP_EVERY = 16
 
 # clock_timestamp(), not now(): whoever waited for the row's lock counts from when he has it.
-_ACQUIRE = text(
-    """
+_ACQUIRE = prepared(
+    text(
+        """
     INSERT INTO limit_windows AS w (key, hits, expires_at)
-    VALUES (:key, array_fill(clock_timestamp(), ARRAY[:amount]),
+    VALUES (:key, array_fill(clock_timestamp(), ARRAY[CAST(:amount AS integer)]),
         clock_timestamp() + make_interval(secs => :expiry))
     ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at, hits = ARRAY(
             SELECT hit FROM unnest(w.hits) AS hit
@@ -32,6 +34,7 @@ _ACQUIRE = text(
     ) <= :most
     RETURNING true
     """
+    )
 )
 _WINDOW = text(
     """

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from livebackend.params import LoggedIn, Params
 from livebackend.request import Request
-from livebackend.results import Reply, Result
+from livebackend.results import Failure, Reply, Result
 from livebackend.services.accounts import identify
 
 V = TypeVar("V", bound=Callable[..., Reply])
@@ -186,11 +186,10 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         return view
 
     def call(context: Any, request: Request) -> Any:
-        _identify(request, declared)
+        if declared.login and not declared.identifies:
+            _identify(request)
         _count(request, declared)
-        request.given = declared.params.read(
-            request.params, phones=request.house.settings.phones_pattern
-        )
+        request.given = _read(request, declared)
         return view(context, request)
 
     def call_with_connection(context: Any, request: Request) -> Any:
@@ -213,10 +212,19 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     return run
 
 
-def _identify(request: Request, declared: Operation) -> None:
-    if declared.login and not declared.identifies:
-        find = partial(identify, claims=request.claims)
-        request.account = find(request.db) if request.db else request.house.database.singly(find)
+def _identify(request: Request) -> None:
+    find = partial(identify, claims=request.claims)
+    request.account = find(request.db) if request.db else request.house.database.singly(find)
+
+
+def _read(request: Request, declared: Operation) -> Params:
+    try:
+        return declared.params.read(request.params, phones=request.house.settings.phones_pattern)
+    except Failure:
+        # The operation's own statement is not reached, and a token that was ended goes first.
+        if declared.identifies:
+            _identify(request)
+        raise
 
 
 def _count(request: Request, declared: Operation) -> None:

@@ -2,7 +2,7 @@
 
 from livebackend.models.accounts import accounts, logged_out
 from livebackend.models.codes import code_tries, codes
-from livebackend.models.friends import blocks, friend_requests, friendships
+from livebackend.models.friends import blocks, friend_requests, friendships, request_is_open
 from livebackend.models.leases import leases
 from livebackend.models.ledger import (
     closings,
@@ -17,7 +17,7 @@ from livebackend.models.ledger import (
 from livebackend.models.limits import limit_windows
 from livebackend.models.metadata import metadata
 from livebackend.models.pictures import pictures
-from livebackend.models.rooms import rooms
+from livebackend.models.rooms import room_is_open, rooms
 
 __all__ = [
     "accounts",
@@ -36,7 +36,9 @@ __all__ = [
     "metadata",
     "payment_orders",
     "pictures",
+    "request_is_open",
     "reversals",
+    "room_is_open",
     "rooms",
     "seals",
     "transfers",

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     TypedColumns,
     func,
+    literal_column,
     text,
 )
 
@@ -87,12 +88,15 @@ friend_requests = Table(
     CheckConstraint("applicant_id <> addressee_id", name="not_oneself"),
 )
 _requests = friend_requests.c
+# No parameter: an index for open requests only serves every plan then, one made beforehand, too.
+request_is_open = _requests.state == literal_column("'open'")
+
 Index(
     "uq_friend_requests_open",
     _requests.applicant_id,
     _requests.addressee_id,
     unique=True,
-    postgresql_where=_requests.state == "open",
+    postgresql_where=request_is_open,
 )
 Index(
     "ix_friend_requests_applicant",

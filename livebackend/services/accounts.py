@@ -27,6 +27,7 @@ from livebackend.models import (
     logged_out,
     rooms,
 )
+from livebackend.prepared import prepared
 from livebackend.results import Failure, Reason, Result
 from livebackend.services import codes, ledger
 from livebackend.services.codes import Codes, Purpose
@@ -75,12 +76,16 @@ IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
 PROFILE = (accounts.c.phone, accounts.c.nickname, accounts.c.gender, accounts.c.head_image)
 
 # Whose token it is; nobody's, once it was ended: by logging out, a new password, or the account.
-HOLDER = select(*IDENTITY).where(
-    accounts.c.id == bindparam("account_id"),
-    accounts.c.token_version == bindparam("version"),
-    accounts.c.phone.is_not(None),
-    accounts.c.disabled_at.is_(None),
-    ~select(logged_out.c.token_id).where(logged_out.c.token_id == bindparam("token_id")).exists(),
+HOLDER = prepared(
+    select(*IDENTITY).where(
+        accounts.c.id == bindparam("account_id"),
+        accounts.c.token_version == bindparam("version"),
+        accounts.c.phone.is_not(None),
+        accounts.c.disabled_at.is_(None),
+        ~select(logged_out.c.token_id)
+        .where(logged_out.c.token_id == bindparam("token_id"))
+        .exists(),
+    )
 )
 _ID_OF_PHONE = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
 _ADD = insert(accounts).on_conflict_do_nothing().returning(accounts.c.id)

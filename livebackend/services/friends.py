@@ -18,9 +18,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.models import accounts, blocks, friend_requests, friendships
+from livebackend.models import accounts, blocks, friend_requests, friendships, request_is_open
+from livebackend.prepared import prepared
 from livebackend.results import Failure, Reason, Result
-from livebackend.services.accounts import PROFILE, Account, Profile, find_id
+from livebackend.services.accounts import PROFILE, Account, Profile
 
 
 class Found(NamedTuple):
@@ -48,15 +49,20 @@ class MessageId(NamedTuple):
 
 
 _mine = friendships.c.account_id == bindparam("me")
-_FIND = select(
-    accounts.c.id,
-    *PROFILE,
-    exists().where(_mine, friendships.c.friend_id == accounts.c.id).label("is_friend"),
-).where(accounts.c.phone == bindparam("phone"))
+_FIND = prepared(
+    select(
+        accounts.c.id,
+        *PROFILE,
+        exists().where(_mine, friendships.c.friend_id == accounts.c.id).label("is_friend"),
+    ).where(accounts.c.phone == bindparam("phone"))
+)
 
-_LOCK = (
-    select(accounts.c.id)
-    .where(accounts.c.id.in_(bindparam("ids", expanding=True)), accounts.c.phone.is_not(None))
+_LOCK = prepared(
+    select(accounts.c.id, accounts.c.phone)
+    .where(
+        or_(accounts.c.id == bindparam("me"), accounts.c.phone == bindparam("phone")),
+        accounts.c.phone.is_not(None),
+    )
     .order_by(accounts.c.id)
     .with_for_update(key_share=True)
 )
@@ -66,7 +72,7 @@ def _open_request(applicant: str, addressee: str) -> Select[Any]:
     return select(friend_requests.c.id).where(
         friend_requests.c.applicant_id == bindparam(applicant),
         friend_requests.c.addressee_id == bindparam(addressee),
-        friend_requests.c.state == "open",
+        request_is_open,
     )
 
 
@@ -81,31 +87,37 @@ def _is_blocked(by: str, whom: str) -> ColumnElement[bool]:
     )
 
 
-_STANDING = select(
-    exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
-    _open_request("me", "other").scalar_subquery().label("my_request"),
-    _open_request("other", "me").scalar_subquery().label("their_request"),
-    _friends_of("me").label("my_friends"),
-    _friends_of("other").label("their_friends"),
-    _is_blocked("me", "other").label("i_blocked"),
-    _is_blocked("other", "me").label("they_blocked"),
+_STANDING = prepared(
+    select(
+        exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
+        _open_request("me", "other").scalar_subquery().label("my_request"),
+        _open_request("other", "me").scalar_subquery().label("their_request"),
+        _friends_of("me").label("my_friends"),
+        _friends_of("other").label("their_friends"),
+        _is_blocked("me", "other").label("i_blocked"),
+        _is_blocked("other", "me").label("they_blocked"),
+    )
 )
-_ASK = insert(friend_requests).values(
-    applicant_id=bindparam("me"),
-    addressee_id=bindparam("other"),
-    addressee_keeps=bindparam("seen"),
+_ASK = prepared(
+    insert(friend_requests).values(
+        applicant_id=bindparam("me"),
+        addressee_id=bindparam("other"),
+        addressee_keeps=bindparam("seen"),
+    )
 )
-_ACCEPT = (
+_ACCEPT = prepared(
     update(friend_requests)
-    .where(friend_requests.c.id == bindparam("request_id"), friend_requests.c.state == "open")
+    .where(friend_requests.c.id == bindparam("request_id"), request_is_open)
     .values(state="accepted")
     .returning(friend_requests.c.id)
 )
-_BEFRIEND = insert(friendships).values(
-    [
-        {"account_id": bindparam("me"), "friend_id": bindparam("other")},
-        {"account_id": bindparam("other"), "friend_id": bindparam("me")},
-    ]
+_BEFRIEND = prepared(
+    insert(friendships).values(
+        [
+            {"account_id": bindparam("me"), "friend_id": bindparam("other")},
+            {"account_id": bindparam("other"), "friend_id": bindparam("me")},
+        ]
+    )
 )
 _UNFRIEND = delete(friendships).where(
     or_(
@@ -117,7 +129,7 @@ _UNFRIEND = delete(friendships).where(
     )
 )
 _applicant, _addressee = accounts.alias(), accounts.alias()
-_NUMBERED = (
+_NUMBERED = prepared(
     select(
         friend_requests.c.id,
         friend_requests.c.applicant_id,
@@ -129,7 +141,7 @@ _NUMBERED = (
     )
     .join(_applicant, _applicant.c.id == friend_requests.c.applicant_id)
     .join(_addressee, _addressee.c.id == friend_requests.c.addressee_id)
-    .where(friend_requests.c.sent_at_us.in_(bindparam("numbers", expanding=True)))
+    .where(friend_requests.c.sent_at_us.in_([bindparam("verify"), bindparam("object")]))
 )
 _DELETE_APPLICANTS_COPY = (
     update(friend_requests)
@@ -142,7 +154,7 @@ _DELETE_ADDRESSEES_COPY = (
     .where(friend_requests.c.id == bindparam("request_id"))
     .values(
         addressee_keeps=False,
-        state=case((friend_requests.c.state == "open", "declined"), else_=friend_requests.c.state),
+        state=case((request_is_open, "declined"), else_=friend_requests.c.state),
     )
 )
 
@@ -159,7 +171,7 @@ _UNBLOCK = delete(blocks).where(
 _theirs = and_(
     friend_requests.c.applicant_id == bindparam("other"),
     friend_requests.c.addressee_id == bindparam("me"),
-    friend_requests.c.state == "open",
+    request_is_open,
 )
 _HIDE_THEIRS = update(friend_requests).where(_theirs).values(addressee_keeps=False)
 _DECLINE_THEIRS = update(friend_requests).where(_theirs).values(state="declined")
@@ -168,7 +180,7 @@ _WITHDRAW_MINE = (
     .where(
         friend_requests.c.applicant_id == bindparam("me"),
         friend_requests.c.addressee_id == bindparam("other"),
-        friend_requests.c.state == "open",
+        request_is_open,
     )
     .values(state="declined", applicant_keeps=False, addressee_keeps=False)
 )
@@ -221,17 +233,14 @@ class Friends:
         Two ids that name nothing stand for the applicant's one open request to me.
         Fails with: the refusal code.
         """
-        other = find_id(self._connection, applicant)
-        if other is None:
-            raise Failure(None, "userId", Reason.UNKNOWN)
-        pair = self._lock(other)
+        pair = self._lock(applicant)
         request = self._named(verify_id, object_id)
         standing = self._connection.execute(_STANDING, pair).one()
         if request is None:
             request_id = standing.their_request
             # Among friends it is repeated.
             state = "open" if request_id is not None else "accepted"
-        elif (request.applicant_id, request.addressee_id) != (other, self._me.id):
+        elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
             raise Failure(None, "userId", Reason.CONTRADICTS)
         else:
             request_id, state = request.id, request.state
@@ -261,10 +270,7 @@ class Friends:
 
     def unfriend(self, phone: str) -> None:
         """Ends a friendship for both. Fails with: the refusal code."""
-        other = find_id(self._connection, phone)
-        if other is None:
-            raise Failure(None, "userId", Reason.UNKNOWN)
-        if self._connection.execute(_UNFRIEND, self._lock(other)).rowcount == 0:
+        if self._connection.execute(_UNFRIEND, self._lock(phone)).rowcount == 0:
             raise Failure(None, "userId", Reason.NOT_A_FRIEND)
 
     def block(self, phone: str) -> None:
@@ -290,22 +296,21 @@ class Friends:
 
     def _lock_somebody(self, phone: str) -> dict[str, int]:
         """Locks me and who has that phone. Fails with: NO_SUCH_USER, the refusal code for me."""
-        other = find_id(self._connection, phone)
-        if other is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
-        if other == self._me.id:
+        pair = self._lock(phone, unknown=Result.NO_SUCH_USER)
+        if pair["other"] == pair["me"]:
             raise Failure(None, "userId", Reason.ONESELF)
-        return self._lock(other)
+        return pair
 
-    def _lock(self, other: int) -> dict[str, int]:
-        """Locks both accounts; returns the pair as the statements' parameters.
+    def _lock(self, phone: str, *, unknown: Result | None = None) -> dict[str, int]:
+        """Locks me and who has that phone; returns the pair as the statements' parameters.
 
-        Fails with: the refusal code, where one was removed at this very moment.
+        Fails with: `unknown` for nobody's phone, and for whoever was removed at this very moment.
         """
-        ids = {self._me.id, other}
-        if len(self._connection.execute(_LOCK, {"ids": list(ids)}).all()) < len(ids):
-            raise Failure(None, "userId", Reason.UNKNOWN)
-        return {"me": self._me.id, "other": other}
+        found = self._connection.execute(_LOCK, {"me": self._me.id, "phone": phone}).all()
+        ids = {row.phone: row.id for row in found}
+        if phone not in ids or self._me.id not in ids.values():
+            raise Failure(unknown, "userId", Reason.UNKNOWN)
+        return {"me": self._me.id, "other": ids[phone]}
 
     def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:
         if max(standing.my_friends, standing.their_friends) >= self._friends_max:
@@ -320,7 +325,7 @@ class Friends:
 
         Fails with: the refusal code, for ids that name messages but not the two of one request.
         """
-        numbers = {"numbers": [verify_id.number, object_id.number]}
+        numbers = {"verify": verify_id.number, "object": object_id.number}
         names_any = False
         for row in self._connection.execute(_NUMBERED, numbers):
             copies = (

@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, select
 
 from livebackend.db import Database
-from livebackend.models import accounts, coin_accounts, rooms
+from livebackend.models import accounts, coin_accounts, room_is_open, rooms
+from livebackend.prepared import prepared
 from livebackend.results import Failure, Reason, Unavailable
+from livebackend.services.accounts import HOLDER, Claims, token_ended
 from livebackend.services.ledger import (
     CoinAccount,
     Gift,
@@ -25,11 +27,23 @@ from livebackend.services.orders import Orders
 _WAIT_S = 4
 
 _COINS_OF = select(coin_accounts.c.id).where(coin_accounts.c.owner_id == bindparam("account_id"))
-_HOST = (
-    select(accounts.c.id, coin_accounts.c.id.label("coin_account_id"), rooms.c.id.label("room_id"))
-    .join(coin_accounts, coin_accounts.c.owner_id == accounts.c.id)
-    .outerjoin(rooms, and_(rooms.c.account_id == accounts.c.id, rooms.c.state == "open"))
-    .where(accounts.c.phone == bindparam("phone"))
+_me, _mine, _theirs = HOLDER.cte("me"), coin_accounts.alias("mine"), coin_accounts.alias("theirs")
+_host = accounts.join(_theirs, _theirs.c.owner_id == accounts.c.id).outerjoin(
+    rooms, and_(rooms.c.account_id == accounts.c.id, room_is_open)
+)
+# One statement says whose the login token is, where his coins are, and who is meant by the phone:
+# no row, nobody's; a host of nulls, nobody.
+_SIDES = prepared(
+    select(
+        _mine.c.id.label("mine"),
+        _theirs.c.id.label("theirs"),
+        accounts.c.id.label("host_id"),
+        rooms.c.id.label("room_id"),
+    ).select_from(
+        _me.join(_mine, _mine.c.owner_id == _me.c.id).outerjoin(
+            _host, accounts.c.phone == bindparam("phone")
+        )
+    )
 )
 
 
@@ -74,34 +88,31 @@ class Golden:
         return None
 
     def send_gift(
-        self, account_id: int, *, host: str, coins: int, description: str, request_id: str | None
+        self, claims: Claims, *, host: str, coins: int, description: str, request_id: str | None
     ) -> None:
         """Moves coins to the host with that phone, who need not be live.
 
-        Fails with: the refusal code, for an unknown host, oneself, a request id that was used
-        otherwise, and too few coins.
+        Fails with: TOKEN_INVALID for a token that was ended, and the refusal code for an unknown
+        host, oneself, a request id that was used otherwise, and too few coins.
         """
         deadline = time.monotonic() + _WAIT_S
-
-        def sides(connection: Connection) -> tuple[int, int, Gift]:
-            mine = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
-            found = connection.execute(_HOST, {"phone": host}).one_or_none()
-            if found is None:
-                raise Failure(None, "object", Reason.UNKNOWN)
-            return mine, found.coin_account_id, Gift(found.id, found.room_id, description)
-
-        mine, theirs, gift = self._database.run(sides)
-        if mine == theirs:
+        asked = claims.values | {"phone": host}
+        sides = self._database.singly(lambda connection: connection.execute(_SIDES, asked).first())
+        if sides is None:
+            raise token_ended()
+        if sides.theirs is None:
+            raise Failure(None, "object", Reason.UNKNOWN)
+        if sides.mine == sides.theirs:
             raise Failure(None, "object", Reason.ONESELF)
         repeat_as = request_id or _minted()
         transfer = Transfer(
             kind=Kind.GIFT,
-            actor=mine,
-            debit=CoinAccount(mine),
-            credit=CoinAccount(theirs),
+            actor=sides.mine,
+            debit=CoinAccount(sides.mine),
+            credit=CoinAccount(sides.theirs),
             amount=coins,
-            request_id=client_key(mine, repeat_as),
-            gift=gift,
+            request_id=client_key(sides.mine, repeat_as),
+            gift=Gift(sides.host_id, sides.room_id, description),
         )
         self._submit(transfer, repeat_as, deadline)
 

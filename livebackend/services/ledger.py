@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
 
+from livebackend.prepared import prepared
+
 _REQUESTS = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
 _SLOTS = range(17)
 _CREDIT_SLOTS = 16
@@ -119,15 +121,18 @@ _BALANCE = text(
     "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id"
 )
 
-_LOCK_ACTORS = text(
-    """
+_LOCK_ACTORS = prepared(
+    text(
+        """
     SELECT coin_account_id, amount FROM coin_slots
-    WHERE slot = 0 AND coin_account_id = ANY(:actors)
+    WHERE slot = 0 AND coin_account_id = ANY(CAST(:actors AS bigint[]))
     ORDER BY coin_account_id FOR NO KEY UPDATE
     """
+    )
 )
-_KNOWN = text(
-    """
+_KNOWN = prepared(
+    text(
+        """
     SELECT actor_id, request_id, id,
         kind, debit_id, credit_id, amount, gifts.description, reverses_id
     FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
@@ -138,35 +143,43 @@ _KNOWN = text(
     FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
     JOIN payment_orders ON payment_orders.request_id = asked.request
     """
+    )
 )
-_MAKE_SLOTS = text(
-    """
+_MAKE_SLOTS = prepared(
+    text(
+        """
     INSERT INTO coin_slots (coin_account_id, slot)
     SELECT account, slot
     FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS target (account, slot)
     ORDER BY account, slot
     ON CONFLICT DO NOTHING
     """
+    )
 )
-_LOCK_SLOTS = text(
-    """
+_LOCK_SLOTS = prepared(
+    text(
+        """
     SELECT coin_slots.coin_account_id, coin_slots.slot, amount
     FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS wanted (account, slot)
     JOIN coin_slots ON coin_account_id = wanted.account AND coin_slots.slot = wanted.slot
     ORDER BY coin_slots.coin_account_id, coin_slots.slot
     FOR NO KEY UPDATE OF coin_slots
     """
+    )
 )
-_MOVE = text(
-    """
+_MOVE = prepared(
+    text(
+        """
     UPDATE coin_slots SET amount = amount + delta
     FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[]), CAST(:deltas AS bigint[]))
         AS change (account, slot, delta)
     WHERE coin_account_id = change.account AND coin_slots.slot = change.slot
     """
+    )
 )
-_RECORD = text(
-    """
+_RECORD = prepared(
+    text(
+        """
     INSERT INTO transfers
         (kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id)
     SELECT * FROM unnest(
@@ -175,14 +188,17 @@ _RECORD = text(
         CAST(:reverses AS bigint[]))
     RETURNING actor_id, request_id, id
     """
+    )
 )
-_RECORD_GIFTS = text(
-    """
+_RECORD_GIFTS = prepared(
+    text(
+        """
     INSERT INTO gifts (transfer_id, host_id, room_id, description)
     SELECT * FROM unnest(
         CAST(:transfer_ids AS bigint[]), CAST(:hosts AS bigint[]), CAST(:rooms AS bigint[]),
         CAST(:descriptions AS text[]))
     """
+    )
 )
 _SETTLE_ORDERS = text(
     """

@@ -15,13 +15,14 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    literal,
+    false,
     select,
     true,
     union_all,
 )
 
-from livebackend.models import accounts, friend_requests, friendships, rooms
+from livebackend.models import accounts, friend_requests, friendships, room_is_open, rooms
+from livebackend.prepared import prepared
 from livebackend.services.accounts import HOLDER, PROFILE, Claims, token_ended
 
 
@@ -52,9 +53,9 @@ class Message(NamedTuple):
 
 _me = HOLDER.cte("me")
 _friends = friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
-    rooms, and_(rooms.c.account_id == friendships.c.friend_id, rooms.c.state == "open")
+    rooms, and_(rooms.c.account_id == friendships.c.friend_id, room_is_open)
 )
-_FRIENDS = (
+_FRIENDS = prepared(
     select(*PROFILE, rooms.c.title, rooms.c.play_urls)
     .select_from(_me.outerjoin(_friends, friendships.c.account_id == _me.c.id))
     .order_by(
@@ -78,7 +79,7 @@ def _messages_as(*, applicant: bool) -> FromClause:
         select(
             r.sent_at_us,
             (r.state == "accepted").label("accepted"),
-            literal(applicant).label("i_applied"),
+            (true() if applicant else false()).label("i_applied"),
             other.label("other"),
         )
         .where(me == bindparam("account_id"), kept)
@@ -91,7 +92,7 @@ def _messages_as(*, applicant: bool) -> FromClause:
 _copies = union_all(
     select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
 ).subquery("copies")
-_MESSAGES = (
+_MESSAGES = prepared(
     select(
         _me.c.phone.label("my_phone"),
         _copies.c.sent_at_us,

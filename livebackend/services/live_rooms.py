@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
-from livebackend.models import accounts, rooms
+from livebackend.models import accounts, room_is_open, rooms
 from livebackend.services.accounts import PROFILE, Profile
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIVE = (
     select(*PROFILE, rooms.c.title, rooms.c.play_urls, rooms.c.started_at, rooms.c.id)
     .join(accounts, accounts.c.id == rooms.c.account_id)
-    .where(rooms.c.state == "open")
+    .where(room_is_open)
     .order_by(rooms.c.started_at.desc(), rooms.c.id.desc())
     .limit(bindparam("most"))
 )

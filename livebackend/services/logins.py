@@ -8,12 +8,15 @@ from sqlalchemy import bindparam, select, update
 from livebackend.db import Database
 from livebackend.limits import Limits
 from livebackend.models import accounts
+from livebackend.prepared import prepared
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import IDENTITY, Account
 from livebackend.services.passwords import Passwords
 
-_TO_LOG_IN = select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at).where(
-    accounts.c.phone == bindparam("phone")
+_TO_LOG_IN = prepared(
+    select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at).where(
+        accounts.c.phone == bindparam("phone")
+    )
 )
 # Only over the hash that was judged: a password that was changed meanwhile stays changed.
 _REPLACE_HASH = (

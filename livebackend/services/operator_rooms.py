@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from livebackend.models import accounts, rooms
+from livebackend.models import accounts, room_is_open, rooms
 
 _SHOWN = (
     select(
@@ -23,7 +23,7 @@ _SHOWN = (
 )
 _LIVE = _SHOWN.where(rooms.c.state != "closed").limit(bindparam("most"))
 _ROOM = _SHOWN.where(rooms.c.id == bindparam("room_id"))
-_COUNT_LIVE = select(func.count()).where(rooms.c.state == "open")
+_COUNT_LIVE = select(func.count()).where(room_is_open)
 
 
 class Shown(NamedTuple):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from livebackend.db import Database
 from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
-from livebackend.models import accounts, rooms
+from livebackend.models import accounts, room_is_open, rooms
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.streams import CLOSE, CLOSE_STALE, Room, Streams
 
@@ -43,10 +43,10 @@ _HAS_FAILED = select(rooms.c.id).where(
 )
 _CLAIM = insert(rooms).on_conflict_do_nothing().returning(rooms.c.id)
 _of_account = rooms.c.account_id == bindparam("of_account")
-_this, _is_open = rooms.c.id == bindparam("room_id"), rooms.c.state == "open"
+_this = rooms.c.id == bindparam("room_id")
 _CLOSE_STALE = CLOSE_STALE.where(_of_account)
 _CLOSE_OPENING = CLOSE.where(_this, rooms.c.state == "opening")
-_CLOSE_OPEN = CLOSE.where(_of_account, _is_open)
+_CLOSE_OPEN = CLOSE.where(_of_account, room_is_open)
 _MADE = (
     update(rooms)
     .values(
@@ -59,15 +59,15 @@ _MADE = (
     .returning(rooms.c.id)
 )
 _OPEN = _MADE.where(_this, rooms.c.state == "opening").values(state="open", started_at=func.now())
-_MADE_AGAIN = _MADE.where(_this, _is_open)
+_MADE_AGAIN = _MADE.where(_this, room_is_open)
 _ASK_ABOUT = (
     update(rooms)
-    .where(_this, _is_open, _known_at < func.now() - _STILL_KNOWN)
+    .where(_this, room_is_open, _known_at < func.now() - _STILL_KNOWN)
     .values(looked_at=func.now())
     .returning(rooms.c.id, rooms.c.stream_key, rooms.c.publish_key)
 )
 _MINE = select(rooms.c.stream_key, rooms.c.stream, rooms.c.absent_since).where(
-    _of_account, _is_open
+    _of_account, room_is_open
 )
 
 

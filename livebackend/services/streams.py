@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from livebackend.db import Database
 from livebackend.gateways.streams import ProviderAway, StreamFailed, StreamGateway
-from livebackend.models import rooms
+from livebackend.models import room_is_open, rooms
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,9 @@ CLOSE = (
 CLOSE_STALE = CLOSE.where(
     rooms.c.state == "opening", rooms.c.started_at < func.now() - timedelta(seconds=STALE_S)
 )
-_is_open = rooms.c.state == "open"
 _ROOMS = (
     select(rooms.c.id, rooms.c.stream_key)
-    .where(_is_open, rooms.c.id > bindparam("after"))
+    .where(room_is_open, rooms.c.id > bindparam("after"))
     .order_by(rooms.c.id)
     .limit(_BATCH)
 )
@@ -58,7 +57,7 @@ _ABSENT = (
     update(rooms)
     .where(
         _these,
-        _is_open,
+        room_is_open,
         func.coalesce(rooms.c.published_at < func.now() - _SETTLED_AFTER, True),
     )
     .values(
@@ -68,13 +67,13 @@ _ABSENT = (
     )
 )
 _CLOSE_VANISHED = CLOSE.where(
-    _these, _is_open, rooms.c.absent_since <= func.now() - bindparam("absent")
+    _these, room_is_open, rooms.c.absent_since <= func.now() - bindparam("absent")
 )
 _TAKE_A_LOOK = (
     update(rooms)
     .where(
         rooms.c.stream_key == bindparam("key"),
-        _is_open,
+        room_is_open,
         func.coalesce(rooms.c.looked_at < func.now() - _LOOK_EVERY, True),
     )
     .values(looked_at=func.now())
@@ -105,10 +104,10 @@ _DOOR = select(
     rooms.c.publish_key,
     rooms.c.publisher,
     (rooms.c.published_at < func.now() - _SETTLED_AFTER).label("settled"),
-).where(rooms.c.stream_key == bindparam("key"), _is_open)
+).where(rooms.c.stream_key == bindparam("key"), room_is_open)
 _LET_IN = (
     update(rooms)
-    .where(_this, _is_open, rooms.c.publisher.is_not_distinct_from(bindparam("before")))
+    .where(_this, room_is_open, rooms.c.publisher.is_not_distinct_from(bindparam("before")))
     .values(
         publisher=bindparam("new"), published_at=func.now(), seen_at=func.now(), absent_since=None
     )
@@ -116,7 +115,9 @@ _LET_IN = (
 )
 _GONE = (
     update(rooms)
-    .where(rooms.c.stream_key == bindparam("key"), _is_open, rooms.c.publisher == bindparam("who"))
+    .where(
+        rooms.c.stream_key == bindparam("key"), room_is_open, rooms.c.publisher == bindparam("who")
+    )
     .values(publisher=None, published_at=None, absent_since=func.now())
     .returning(rooms.c.id)
 )

@@ -61,11 +61,17 @@ class Golden(View):
         )
         return ok(order)
 
-    @operation("send_gift", params=SendGift, refusal=Result.NOT_UPDATED, transaction=False)
+    @operation(
+        "send_gift",
+        params=SendGift,
+        refusal=Result.NOT_UPDATED,
+        transaction=False,
+        identifies=True,
+    )
     def send_gift(self, given):
         """Give coins to a host · 赠送礼物"""
         self.request.house.golden.send_gift(
-            self.request.account.id,
+            self.request.claims,
             host=given.object,
             coins=given.value,
             description=given.description,
