@@ -1,7 +1,6 @@
 """The database: one engine, and transactions that commit on return and roll back on raise."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, make_url
@@ -47,6 +46,7 @@ class Database:
             hide_parameters=True,
             # None: that of the options below, so that nobody need set it on a connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
+            skip_autocommit_rollback=True,
             connect_args={
                 "connect_timeout": connect_wait_s,
                 "application_name": "livebackend",
@@ -89,8 +89,8 @@ class Database:
         """
         for left in reversed(range(tries)):
             try:
-                with self.engine.connect() as connection, _autocommitting(connection):
-                    return work(connection)
+                with self.engine.connect() as connection:
+                    return _autocommitted(connection, work)
             except DBAPIError as error:
                 if not (left and error.connection_invalidated):
                     raise
@@ -125,13 +125,12 @@ def open_database(settings: Settings) -> Database:
     return Database(url, pool_size=settings.database_connections, embedded=embedded)
 
 
-@contextmanager
-def _autocommitting(connection: Connection) -> Iterator[None]:
+def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
     # SQLAlchemy's own way, by the isolation level, goes to the server each time.
     driver: Any = connection.connection.dbapi_connection
     before, driver.autocommit = driver.autocommit, True
     try:
-        yield
+        return work(connection)
     finally:
         if not driver.closed:
             driver.autocommit = before

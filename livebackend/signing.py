@@ -25,11 +25,14 @@ class Signer:
     """
 
     def __init__(self, secrets: Sequence[str], *, kind: str) -> None:
-        # Not itsdangerous's serializer: it makes a signer, and its keys, for every token.
+        # Not itsdangerous's serializer, which makes a signer for every token; and the keys are
+        # derived now, or a signer does that for every token, too.
+        keys = [
+            itsdangerous.Signer(secret, salt=f"livebackend.{kind}", digest_method=sha256)
+            for secret in reversed(secrets)  # itsdangerous signs with the last
+        ]
         self._signer = itsdangerous.Signer(
-            list(reversed(secrets)),  # itsdangerous signs with the last
-            salt=f"livebackend.{kind}",
-            digest_method=sha256,
+            [key.derive_key() for key in keys], key_derivation="none", digest_method=sha256
         )
 
     def sign(self, value: Any) -> str:
