@@ -5,6 +5,7 @@ statement that calls make all the time is marked with `prepared`; it goes out as
 time a connection meets it, and as EXECUTE from then on.
 """
 
+import itertools
 import re
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ S = TypeVar("S", bound=Executable)
 _OPTION = "prepared"
 _TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %(name)s"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+# No name comes twice, even if a connection's first try at one ended halfway.
+_NUMBERS = itertools.count()
 
 
 def prepared(statement: S) -> S:
@@ -44,7 +47,7 @@ def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool
     # SQLAlchemy's own notes on a connection to the database: they end with it.
     known: dict[str, str] = context.root_connection.info.setdefault(_OPTION, {})
     if statement not in known:
-        known[statement] = _prepare(cursor, statement, name=f"{_OPTION}_{len(known)}")
+        known[statement] = _prepare(cursor, statement, name=f"{_OPTION}_{next(_NUMBERS)}")
     cursor.execute(known[statement], parameters)
     return True
 

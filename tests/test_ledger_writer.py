@@ -144,12 +144,13 @@ def test_while_a_batch_is_posted_the_next_one_gathers(
     writer: LedgerWriter, books: Books, held: Held
 ) -> None:
     people, host = [books.open({0: 10}) for _ in range(20)], books.open()
-    gifts = [books.gift(person, host, 1) for person in people]
-    with beside(*[partial(submit, writer, gift) for gift in gifts]):
-        until(lambda: held.batches != [] and queued(writer) + held.batches[0] == 20)
-        held.go.set()
-    assert len(held.batches) == 2
-    assert sum(held.batches) == 20
+    first, *others = [partial(submit, writer, books.gift(person, host, 1)) for person in people]
+    with beside(first):
+        assert held.taken.wait(20)
+        with beside(*others):
+            until(lambda: queued(writer) == 19)
+            held.go.set()
+    assert held.batches == [1, 19]
     assert books.coins(host) == [20]
 
 

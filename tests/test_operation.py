@@ -86,7 +86,7 @@ def test_what_reads_without_a_transaction(declared: dict[str, Operation]) -> Non
     reads = {name for name, operation in declared.items() if operation.reads}
     assert reads == {"friendlist", "messagelist", "livelist", "search"}
     identifies = {name for name, operation in declared.items() if operation.identifies}
-    assert identifies == {"friendlist", "messagelist"}
+    assert identifies == {"friendlist", "messagelist", "send_gift"}
 
 
 def test_every_limit_is_a_setting(declared: dict[str, Operation], app: App) -> None:

@@ -66,6 +66,14 @@ def eventually(true: Callable[[], object], limit_s: float = 20) -> None:
         time.sleep(0.02)
 
 
+def listens(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -269,6 +277,8 @@ class TestWorkers:
             first, second = server.workers
             os.kill(first, signal.SIGKILL)
             eventually(lambda: len(server.workers - {first, second}) == 1)
+            # The other one may have had no time yet to listen.
+            eventually(lambda: listens(server))
             assert ask(server, post("/list", "friendlist=1"))[0] == 200
             assert second in server.workers
             server.process.terminate()
