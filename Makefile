@@ -23,7 +23,7 @@ run: .venv/installed-dev ## serve on http://HOST:PORT with a PostgreSQL of its o
 	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
 test: .venv/installed-test ## run every test
-	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 $(ARGS)
+	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 media-test: .venv/installed-browser ## publish and watch streams with nginx, ffmpeg and Chromium
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)

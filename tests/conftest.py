@@ -91,6 +91,10 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("var")
 
 
+# It looks through all that is installed for who reads ini files, each time.
+appsettings = cache(get_appsettings)
+
+
 @pytest.fixture(scope="session")
 def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
     """Makes an application with the settings of an ini file, but for the given ones.
@@ -101,8 +105,8 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
 
     @cache
     def make(file: Path = INI, **changed: str) -> App:
-        ini = get_appsettings(str(file))
-        ini |= {
+        known = appsettings(str(file))
+        ini = dict(known) | {
             "database.url": database_url,
             "database.migrate": "false",
             "database.connections": "30",
@@ -115,7 +119,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
             "streams.sweep_s": "0",
         }
         ini |= {name.replace("__", "."): value for name, value in changed.items()}
-        app: App = livebackend.main(ini.global_conf, **ini)
+        app: App = livebackend.main(known.global_conf, **ini)
         app.registry.registerHandler(check_reply, (NewResponse,))
         houses.append(app.registry.house)
         return app

@@ -181,7 +181,7 @@ def wechat(keys: Wechat, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wechat]:
     keys.status, keys.answer, keys.silent_s = 200, {"prepay_id": "wx-prepaid-1"}, 0.0
     handler = type("Handler", (_Handler,), {"wechat": keys})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
     request = requests.Session.request
 
     def at_ours(self: requests.Session, method: str, url: str, **options: Any) -> Any:
