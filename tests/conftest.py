@@ -38,8 +38,8 @@ settings.load_profile("livebackend")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for something that fails late."""
-    return (os.cpu_count() or 1) + 1
+    """Twice as many as cores: many tests wait for a process, or for something that fails late."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")
