@@ -87,12 +87,10 @@ def launch(
     port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
     """Starts a server; it is not up yet."""
-    environment = {
-        **os.environ,
-        "LIVEBACKEND_VAR_DIR": str(folder),
-        "LIVEBACKEND_PASSWORDS_COST": "4",
-        "LIVEBACKEND_METRICS_LISTEN": "",
-        **{f"LIVEBACKEND_{name.upper().replace('.', '_')}": changed[name] for name in changed},
+    # As fast as bcrypt can be, and no address that two runs of the tests would share.
+    settings = {"passwords.cost": "4", "metrics.listen": "", "var.dir": str(folder), **changed}
+    environment = os.environ | {
+        f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
     }
     serve = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
     command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve
@@ -118,7 +116,7 @@ def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def hardened(database_url: str) -> dict[str, str]:
+def overridden(database_url: str) -> dict[str, str]:
     """What production.ini needs to run here, and no more."""
     return {
         "database.url": database_url,
@@ -127,8 +125,11 @@ def hardened(database_url: str) -> dict[str, str]:
         "gateways.embedded_is_meant": "true",
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
         "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
-        # Nothing changes but by a test's own calls.
-        "streams.sweep_s": "0",
         "coins.direct_refill_is_meant": "true",
         "coins.refill": "direct",
     }
+
+
+def hardened(database_url: str) -> dict[str, str]:
+    """The same for tests in which nothing changes but by their own calls."""
+    return {**overridden(database_url), "streams.sweep_s": "0"}

@@ -16,7 +16,7 @@ from livebackend.results import Result
 from livebackend.settings import Settings
 from tests.api import App
 from tests.conftest import INI, PRODUCTION_INI
-from tests.servers import Server, hardened, serving
+from tests.servers import Server, overridden, serving
 
 README = INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"
@@ -137,12 +137,16 @@ def walk(server: Server, **instead: str) -> None:
 
 
 def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
-    with serving(INI, tmp_path, {"database.url": url}, pserve=True) as server:
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    with serving(INI, folder, {"database.url": url}, pserve=True) as server:
         walk(server)
 
 
 def test_the_walk_in_production(url: str, tmp_path: Path) -> None:
-    with serving(PRODUCTION_INI, tmp_path, hardened(url)) as server:
+    # As it is run for real, slow hashes and all.
+    settings = overridden(url) | {"passwords.cost": "12"}
+    with serving(PRODUCTION_INI, tmp_path, settings) as server:
         # The code is nowhere in the reply: it went out by the gateway, which logs it.
         walk(
             server,
