@@ -14,6 +14,8 @@ ROOMS = 1000
 SIZES = {10: 1001, 1000: 1002, 5000: 1003}
 # What these accounts are to others.
 HOT_HOST = 1004
+# What was given before anybody measures.
+GIFTS = 50_000
 
 _COINS = 1_000_000_000
 
@@ -67,6 +69,18 @@ _ROOMS = text(
     FROM generate_series(0, CAST(:rooms AS int) - 1) AS n
     """
 )
+_GIFTS = text(
+    """
+    WITH given AS (
+        INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
+        SELECT 1, giver, host, 1, giver, gen_random_uuid()
+        FROM generate_series(1, CAST(:gifts AS int)) AS n,
+            LATERAL (SELECT 2000 + n % (:users - 3000), :users - n % 999) AS pair (giver, host)
+        RETURNING id, credit_id
+    )
+    INSERT INTO gifts (transfer_id, host_id, description) SELECT id, credit_id, 'rose' FROM given
+    """
+)
 
 
 def fill(database: Database, *, users: int, password_hash: str) -> None:
@@ -80,6 +94,7 @@ def fill(database: Database, *, users: int, password_hash: str) -> None:
             connection.execute(_FRIENDSHIPS, pairs)
         connection.execute(_MESSAGES, {"listed": LISTED, "messages": MESSAGES, "users": users})
         connection.execute(_ROOMS, {"rooms": ROOMS, "users": users})
+        connection.execute(_GIFTS, {"gifts": GIFTS, "users": users})
     vacuum(database)
 
 

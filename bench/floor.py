@@ -25,6 +25,7 @@ import psycopg2
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
+from bench import fill
 from livebackend import limits
 from livebackend.services import accounts as account_service
 from livebackend.services import friends, golden, lists, logins
@@ -37,6 +38,7 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 # As itsdangerous derives it.
 KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
 HASHER = Hasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
+KNOWN = HASHER.hash(fill.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(16)
 
 
@@ -276,13 +278,22 @@ def send_gift(form: dict[str, str]) -> object:
     return {"result": "0000", "message": None}
 
 
+def check(password: str, known: str) -> None:
+    with slots.held(0):
+        if not bcrypt.checkpw(HASHER._digest(password), known.encode()):
+            raise Refused("0008")
+
+
+def only_hash(form: dict[str, str]) -> object:
+    check(form["password"], KNOWN)
+    return {"result": "0000", "message": None}
+
+
 def log_in(form: dict[str, str]) -> object:
     with cursor() as one:
         one.execute(TO_LOG_IN, {"phone": form["userId"]})
         account, _, version, password_hash, _ = one.fetchone()
-    with slots.held(0):
-        if not bcrypt.checkpw(HASHER._digest(form["password"]), password_hash.encode()):
-            raise Refused("0008")
+    check(form["password"], password_hash)
     now = int(time.time())
     said = {"typ": "login", "sub": account, "v": version, "iat": now, "exp": now + 3600}
     payload = urlsafe_b64encode(orjson.dumps({**said, "jti": secrets.token_urlsafe(12)})).rstrip(
@@ -299,6 +310,7 @@ SELECTED: dict[str, Callable[[dict[str, str]], object]] = {
     "add": add,
     "dealMessage": deal_message,
     "send_gift": send_gift,
+    "hash": only_hash,
 }
 
 

@@ -60,6 +60,8 @@ class Meter:
         counted: Mapping[Server, Sequence[Call]] | None = None,
     ) -> dict[str, Row]:
         """Does the actions in turn, `rounds` times, and keeps a row for each server."""
+        # No row pays for what the one before it has written.
+        self._execute("CHECKPOINT")
         loads: dict[Server, list[Load]] = {server: [] for server in actions}
         cpu = dict.fromkeys(actions, (0.0, 0.0))
         for _ in range(rounds):
@@ -115,12 +117,15 @@ class Meter:
         self.configure("log_statement", "none")
 
     def configure(self, name: str, value: str) -> None:
+        self._execute(f"ALTER SYSTEM SET {name} = '{value}'", "SELECT pg_reload_conf()")
+        time.sleep(0.3)
+
+    def _execute(self, *statements: str) -> None:
         with self._database.engine.execution_options(
             isolation_level="AUTOCOMMIT"
         ).connect() as connection:
-            connection.execute(text(f"ALTER SYSTEM SET {name} = '{value}'"))
-            connection.execute(text("SELECT pg_reload_conf()"))
-        time.sleep(0.3)
+            for statement in ("SET statement_timeout = 0", *statements):
+                connection.execute(text(statement))
 
 
 def _line(row: Row) -> str:
