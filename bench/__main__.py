@@ -1,26 +1,29 @@
 """`make bench`: what each operation costs, beside the floor and the peer. Ten minutes."""
 
-import json
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import requests
 from PIL import Image
 from sqlalchemy import text
 
 from bench import fill, report
-from bench.load import Call, Client, Load, by_wrk, in_turn
+from bench.load import Call, Load, by_wrk, in_turn
 from bench.machine import memory_mb
-from bench.measure import Meter, Row
+from bench.measure import Meter, Row, posted
 from bench.servers import PEPPER, SECRET, Server, environment, started
+from livebackend.client import Client
 from livebackend.db import Database
 from livebackend.embedded_postgres import EmbeddedPostgres
 from livebackend.migrate import migrate
@@ -83,7 +86,7 @@ class Bench:
                 connections=connections,
             )
         counted = {
-            self.servers[server]: [Call(path[server], form) for form in forms[server]]
+            self.servers[server]: [(path[server], form) for form in forms[server]]
             for server in forms
         }
         return self.meter.row(name, chosen, rounds=ROUNDS, counted=counted)
@@ -94,13 +97,16 @@ class Bench:
         turns: dict[str, list[list[Call]]],
         *,
         clients: int = CONNECTIONS,
-    ) -> tuple[dict[str, Row], list[tuple[Call, bytes]]]:
-        """A row of calls of which each follows another, or may be made once only."""
-        kept: list[tuple[Call, bytes]] = []
+    ) -> tuple[dict[str, Row], list[Any]]:
+        """A row of calls of which each follows another, or may be made once only.
+
+        And the messages that they were answered with.
+        """
+        kept: list[Any] = []
 
         def action(server: Server) -> Load:
             load = in_turn(server.port, turns[server.name], seconds=20, clients=clients)
-            kept.extend(load.bodies)
+            kept.extend(load.messages)
             return load
 
         rows = self.meter.row(name, {self.servers[server]: action for server in turns})
@@ -149,12 +155,15 @@ def befriended(bench: Bench) -> None:
         turns[server] = []
         for me in range(start, start + 3000, 2):
             other = me + 1
-            ask = f"add=1&token={bench.token(server, me)}&userId={fill.phone(other)}"
-            accept = (
-                f"dealMessage=1&token={bench.token(server, other)}&userId={fill.phone(me)}"
-                f"&verifyId={fill.phone(other)},1&objectId={fill.phone(me)},1&behaviour=accept"
-            )
-            turns[server].append([Call("/friend", ask), Call("/friend", accept)])
+            ask = Call(Client.add, bench.token(server, me), {"userId": fill.phone(other)})
+            deal = {
+                "userId": fill.phone(me),
+                "verifyId": f"{fill.phone(other)},1",
+                "objectId": f"{fill.phone(me)},1",
+                "behaviour": "accept",
+            }
+            accept = Call(Client.deal_message, bench.token(server, other), deal)
+            turns[server].append([ask, accept])
     bench.followed("add + accept", turns)
 
 
@@ -188,12 +197,19 @@ def log_ins(bench: Bench) -> None:
         f"{rows['ours'].cpu / rows['hash'].cpu:.3f} × the CPU of the hash alone,"
         f" which takes {rows['hash'].cpu:.0f} ms"
     )
-    turns = {"ours": [[Call("/log", each)] for each in forms["ours"][:CROWD]]}
+    turns = {"ours": log_in_turns(range(2000, 2000 + CROWD))}
     rows, _ = bench.followed(f"login, {CROWD} at once", turns, clients=CROWD)
     slowest = 1000 * CROWD / rows["ours"].rate
     bench.meter.facts["crowd"] = (
         f"{rows['ours'].failed} of {CROWD} failed; all took {slowest:.0f} ms"
     )
+
+
+def log_in_turns(accounts: Iterable[int]) -> list[list[Call]]:
+    return [
+        [Call(Client.log_in, None, {"userId": fill.phone(n), "password": fill.PASSWORD})]
+        for n in accounts
+    ]
 
 
 def crowded(bench: Bench) -> None:
@@ -205,8 +221,7 @@ def crowded(bench: Bench) -> None:
     quiet = bench.repeated("friend list, 64 idle", one_path("/list", "ours"), ours, connections=4)
     for connection in idle:
         connection.close()
-    form = f"userId={{}}&password={fill.PASSWORD}"
-    logins = [[Call("/log", form.format(fill.phone(n)))] for n in range(2000, 4000)]
+    logins = log_in_turns(range(2000, 4000))
     seconds = ROUNDS * SECONDS + 3
     crowd = threading.Thread(
         target=in_turn, args=(port, logins), kwargs={"seconds": seconds, "clients": CROWD}
@@ -224,14 +239,15 @@ def crowded(bench: Bench) -> None:
 
 def sizes(bench: Bench) -> None:
     found = {}
-    port = bench.servers["ours"].port
+    ours = bench.servers["ours"]
     for size, account in sorted({**fill.SIZES, fill.FRIENDS: 1}.items()):
         forms = {"ours": [f"friendlist=1&token={bench.token('ours', account)}"]}
         rows = bench.repeated(
             f"friend list of {size}", one_path("/list", "ours"), forms, connections=4
         )
-        _, body = Client(port).post(Call("/list", forms["ours"][0]))
-        found[size] = rows["ours"].cpu, len(body)
+        with requests.Session() as session:
+            reply = posted(session, ours, "/list", forms["ours"][0])
+        found[size] = rows["ours"].cpu, len(reply.content)
     cost, length = found[fill.FRIENDS]
     bench.meter.facts["sizes"] = "; ".join(
         f"{size} friends: {cpu / cost:.2f} × the cost for {octets / length:.2f} × the bytes"
@@ -241,79 +257,64 @@ def sizes(bench: Bench) -> None:
 
 def others(bench: Bench) -> None:
     """Every other operation, ours alone."""
-    token = bench.token
 
-    def once(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[tuple[Call, bytes]]:
+    def once(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[Any]:
         return bench.followed(name, {"ours": calls}, clients=clients)[1]
+
+    def by(account: int, method: Callable[..., object], **params: Any) -> Call:
+        return Call(method, bench.token("ours", account), params)
 
     streamers = range(40_001, 42_000, 3)
     once(
         "live + leave",
-        [
-            [
-                Call("/room", f"live=1&token={token('ours', n)}&title=hello"),
-                Call("/room", f"leave=1&token={token('ours', n)}"),
-            ]
-            for n in streamers
-        ],
+        [[by(n, Client.live, title="hello"), by(n, Client.leave)] for n in streamers],
     )
-    once(
-        "refill",
-        [[Call("/golden", f"refill=1&token={token('ours', n)}&money=50")] for n in streamers],
-    )
+    once("refill", [[by(n, Client.refill, money="50")] for n in streamers])
     once(
         "unfriend",
-        [
-            [Call("/friend", f"delete=1&token={token('ours', n)}&userId={fill.phone(n + 1)}")]
-            for n in range(2000, 4000, 2)
-        ],
+        [[by(n, Client.unfriend, userId=fill.phone(n + 1))] for n in range(2000, 4000, 2)],
     )
     once(
         "delete a message",
         [
-            [
-                Call(
-                    "/friend",
-                    f"dealMessage=1&token={token('ours', owner)}&userId={fill.phone(owner)}"
-                    f"&verifyId={fill.phone(owner)},{1_700_000_000_000_000 + owner * 1000 + 7}"
-                    f"&objectId={fill.phone(2000 + (owner * 50 + 7) % 98_000)},"
-                    f"{1_700_000_000_000_000 + owner * 1000 + 7}&behaviour=delete",
-                )
-            ]
+            [by(owner, Client.deal_message, **message(owner), behaviour="delete")]
             for owner in range(1, 800)
         ],
     )
     picture = BytesIO()
     Image.effect_noise((640, 480), 50).convert("RGB").save(picture, "JPEG")
-    form = (
-        b'--x\r\nContent-Disposition: form-data; name="img"; filename="a.jpg"\r\n'
-        b"Content-Type: image/jpeg\r\n\r\n" + picture.getvalue() + b"\r\n--x--\r\n"
-    )
-    upload = Call("/upload", form, "multipart/form-data; boundary=x")
-    once("upload of 640 × 480", [[upload]] * 60)
+    pictures = [BytesIO(picture.getvalue()) for _ in range(60)]
+    once("upload of 640 × 480", [[Call(Client.upload, None, {"img": each})] for each in pictures])
     newcomers(bench, once)
 
 
-def newcomers(bench: Bench, once: Callable[..., list[tuple[Call, bytes]]]) -> None:
+def message(owner: int) -> dict[str, str]:
+    """One of those that this account was filled with."""
+    number = 1_700_000_000_000_000 + owner * 1000 + 7
+    applicant = fill.phone(2000 + (owner * 50 + 7) % 98_000)
+    mine = fill.phone(owner)
+    return {"userId": mine, "verifyId": f"{mine},{number}", "objectId": f"{applicant},{number}"}
+
+
+def newcomers(bench: Bench, once: Callable[..., list[Any]]) -> None:
     """Registers as a phone does, one after the other: the embedded SMS logs the codes."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
     began = log.stat().st_size
-    sent = once("send code", [[Call("/register", f"token={each}")] for each in phones], clients=1)
-    tickets = [json.loads(body)["message"] for _, body in sent]
+    tickets = once(
+        "send code", [[Call(Client.send_code, None, {"token": each})] for each in phones], clients=1
+    )
     with log.open() as lines:
         lines.seek(began)
-        codes = [line.rsplit(": ", 1)[1].strip() for line in lines if "code for" in line]
+        codes = re.findall(r"code for .*?: (\d+)", lines.read())
+    judged = [{"code_v": ticket, "code": code} for ticket, code in zip(tickets, codes, strict=True)]
+    once("judge a code", [[Call(Client.verify_code, None, each)] for each in judged], clients=1)
+    account = {"password": "harbour-42", "nickname": "Ann"}
     once(
-        "judge a code",
-        [
-            [Call("/register", f"code_v={ticket}&code={code}")]
-            for ticket, code in zip(tickets, codes, strict=True)
-        ],
-        clients=1,
+        "register",
+        [[Call(Client.register, None, {"userId": each, **account})] for each in phones],
+        clients=2,
     )
-    form = "register=1&userId={}&password=harbour-42&nickname=Ann"
-    once("register", [[Call("/register", form.format(each))] for each in phones], clients=2)
 
 
 def users(meter: Meter, folder: Path, small: str, database: Database, password_hash: str) -> None:

@@ -1,25 +1,31 @@
-"""Load: `wrk` for calls that may be repeated, our own threads for calls in their order."""
+"""Load: `wrk` for calls that may be repeated, the API's own client for calls in their order."""
 
 import json
 import os
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-FORM = "application/x-www-form-urlencoded"
+from livebackend.client import ApiError, Client
 
 _LUA = Path(__file__).with_name("calls.lua")
 
 
 @dataclass(frozen=True)
 class Call:
-    path: str
-    body: str | bytes
-    content_type: str = FORM
+    """A method of the client, as somebody calls it: `Call(Client.add, token, {"userId": …})`."""
+
+    method: Callable[..., object]
+    token: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def by(self, client: Client) -> object:
+        client.token = self.token
+        return self.method(client, **self.params)
 
 
 @dataclass
@@ -31,10 +37,10 @@ class Load:
     p50_ms: float
     p99_ms: float
     failed: int
-    # The first reply that was no success.
+    # The first failure, if it is known.
     said: str = ""
-    # What was answered to each call that was, if it was kept.
-    bodies: list[tuple[Call, bytes]] = field(default_factory=list)
+    # The messages of those that were answered, if they were kept.
+    messages: list[object] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -67,63 +73,23 @@ def by_wrk(
     )
 
 
-@dataclass
-class Client:
-    """One connection, kept open."""
-
-    port: int
-    timeout_s: float = 60
-    _socket: socket.socket | None = field(default=None, repr=False)
-
-    def post(self, call: Call) -> tuple[int, bytes]:
-        """The status and the body of the reply."""
-        if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self.port), self.timeout_s)
-        body = call.body.encode() if isinstance(call.body, str) else call.body
-        self._socket.sendall(
-            f"POST {call.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {call.content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-        received = b""
-        while True:
-            head, found, body = received.partition(b"\r\n\r\n")
-            if found:
-                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-                if len(body) >= int(length):
-                    return int(head.split(None, 2)[1]), body
-            more = self._socket.recv(65_536)
-            if not more:
-                raise ConnectionError("the server has closed the connection")
-            received += more
-
-    def close(self) -> None:
-        """Begins anew with the next call."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
 class _Tally:
     """What several clients have found, together."""
 
     def __init__(self) -> None:
         self.times_ms: list[float] = []
         self.failures: list[str] = []
-        self.bodies: list[tuple[Call, bytes]] = []
+        self.messages: list[object] = []
 
     def call(self, client: Client, call: Call) -> None:
         began = time.perf_counter()
         try:
-            status, body = client.post(call)
-        except OSError as error:
+            message = call.by(client)
+        except ApiError as error:
             self.failures.append(repr(error))
-            client.close()
-            return
+        else:
+            self.messages.append(message)
         self.times_ms.append(1000 * (time.perf_counter() - began))
-        self.bodies.append((call, body))
-        if status != 200 or b'"0000"' not in body:
-            self.failures.append(f"{status} {body[:200]!r}")
 
 
 def in_turn(
@@ -132,14 +98,15 @@ def in_turn(
     *,
     seconds: float,
     clients: int,
-    timeout_s: float = 60,
 ) -> Load:
     """Makes the calls of each turn one after the other; as many turns at a time as clients."""
     remaining, lock, tally = iter(turns), threading.Lock(), _Tally()
     began = time.monotonic()
 
     def work() -> None:
-        client = Client(port, timeout_s)
+        client = Client(f"http://127.0.0.1:{port}", timeout_s=60, tries=1)
+        # Nothing of this machine's settings, which are looked for at each call.
+        client.session.trust_env = False
         while time.monotonic() < began + seconds:
             with lock:
                 turn = next(remaining, None)
@@ -147,7 +114,7 @@ def in_turn(
                 break
             for call in turn:
                 tally.call(client, call)
-        client.close()
+        client.session.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
@@ -162,5 +129,5 @@ def in_turn(
         times[len(times) * 99 // 100],
         len(tally.failures),
         next(iter(tally.failures), ""),
-        tally.bodies,
+        tally.messages,
     )

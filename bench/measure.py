@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import requests
 from sqlalchemy import text
 
-from bench.load import Call, Client, Load
+from bench.load import Load
 from bench.machine import cpu_ms, tree
 from bench.servers import Server
 from livebackend.db import Database
 
 Action = Callable[[Server], Load]
+# A path and a form, encoded.
+Post = tuple[str, str]
 
 # Calls that statements are counted over.
 _COUNTED = 16
@@ -57,7 +60,7 @@ class Meter:
         actions: Mapping[Server, Action],
         *,
         rounds: int = 1,
-        counted: Mapping[Server, Sequence[Call]] | None = None,
+        counted: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
         """Does the actions in turn, `rounds` times, and keeps a row for each server."""
         # No row pays for what the one before it has written.
@@ -95,19 +98,17 @@ class Meter:
     def _cpu(self, server: Server) -> tuple[float, float]:
         return cpu_ms(server.pids), cpu_ms(tree(self._postgres))
 
-    def _statements(self, server: Server, calls: Sequence[Call]) -> float:
+    def _statements(self, server: Server, calls: Sequence[Post]) -> float:
         """How many statements a call takes, with its share of BEGIN and COMMIT."""
         calls = calls[:_COUNTED]
-        client = Client(server.port)
-        with self._logged():
+        with self._logged(), requests.Session() as session:
             began = self._log.stat().st_size
-            for call in calls:
-                client.post(call)
+            for path, form in calls:
+                posted(session, server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
                 log.seek(began)
                 said = log.read()
-        client.close()
         return (said.count(b"LOG:  statement: ") + said.count(b"LOG:  execute ")) / len(calls)
 
     @contextmanager
@@ -126,6 +127,13 @@ class Meter:
         ).connect() as connection:
             for statement in ("SET statement_timeout = 0", *statements):
                 connection.execute(text(statement))
+
+
+def posted(session: requests.Session, server: Server, path: str, form: str) -> requests.Response:
+    """The reply to one call of any server, whatever it speaks."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    url = f"http://127.0.0.1:{server.port}{path}"
+    return session.post(url, form, headers=headers, timeout=60)
 
 
 def _line(row: Row) -> str:

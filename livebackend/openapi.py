@@ -23,6 +23,26 @@ _MULTIPART = "multipart/form-data"
 # Beside a coin call of which it is not known what became of it.
 _OUTCOME = ("X-Request-Outcome", "X-Repeat-As")
 # What is answered to whatever is no call of the API.
+# What a reply may bear beside its body.
+_HEADERS: dict[str, tuple[str, dict[str, str]]] = {
+    "X-Refusal": (
+        "which parameter was refused, and why; for developers",
+        {"type": "string"},
+    ),
+    "Retry-After": (
+        "seconds until the same call may succeed",
+        {"type": "integer"},
+    ),
+    "X-Request-Outcome": (
+        "unknown: the call may have been done all the same",
+        {"const": "unknown"},
+    ),
+    "X-Repeat-As": (
+        "given as requestId, it makes a repetition of the call harmless",
+        {"type": "string"},
+    ),
+    "X-Request-Id": ("names this call in the server's log", {"type": "string"}),
+}
 _NOT_A_CALL = {
     "400": ("the form is malformed, or selects two operations", "表单有误，或同时选择了两个操作"),
     "404": ("no such path, or the form selects no operation", "没有该路径，或表单没有选择操作"),
@@ -58,26 +78,8 @@ def document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[
         "components": {
             "schemas": schemas,
             "headers": {
-                "X-Refusal": {
-                    "description": "which parameter was refused, and why; for developers",
-                    "schema": {"type": "string"},
-                },
-                "Retry-After": {
-                    "description": "seconds until the same call may succeed",
-                    "schema": {"type": "integer"},
-                },
-                "X-Request-Outcome": {
-                    "description": "unknown: the call may have been done all the same",
-                    "schema": {"const": "unknown"},
-                },
-                "X-Repeat-As": {
-                    "description": "given as requestId, it makes a repetition of the call harmless",
-                    "schema": {"type": "string"},
-                },
-                "X-Request-Id": {
-                    "description": "names this call in the server's log",
-                    "schema": {"type": "string"},
-                },
+                name: {"description": description, "schema": schema}
+                for name, (description, schema) in _HEADERS.items()
             },
         },
         "x-results": {

@@ -1,4 +1,4 @@
-"""The sweeper's thread: rounds over all rooms, in one server process at a time."""
+"""The sweeper's thread: rounds over rooms and pictures, in one server process at a time."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
 from livebackend.services.leases import Lease
+from livebackend.services.pictures import Pictures
 from livebackend.services.streams import STALE_S, Streams
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,17 @@ class Sweeper:
     """
 
     def __init__(
-        self, database: Database, streams: Streams, *, holder: str, period_s: float
+        self,
+        database: Database,
+        streams: Streams,
+        pictures: Pictures,
+        *,
+        holder: str,
+        period_s: float,
     ) -> None:
         self._database = database
         self._streams = streams
+        self._pictures = pictures
         # What was too young by a little in one round must not be too old in the next.
         self._pause_s = period_s - STALE_S - _ROUND_S
         self._holder = holder
@@ -74,6 +82,7 @@ class Sweeper:
             others_s = self._database.run(lease.take)
             if others_s:
                 return min(others_s, self._pause_s)
+            self._pictures.sweep()
             self._streams.sweep(
                 lambda: not self._over.is_set() and not self._database.run(lease.take)
             )

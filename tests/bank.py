@@ -9,8 +9,6 @@ It says nothing of a power cut: what a killed process has written, the system st
 """
 
 import fcntl
-import http.client
-import json
 import os
 import random
 import signal
@@ -19,17 +17,19 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import Any
 from uuid import UUID
 
 import click
+import requests
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from livebackend.client import Client, NoReply, NotServed, Refused
 from livebackend.db import Database
 from livebackend.embedded_postgres import EmbeddedPostgres, _lock, _opened, _spawn
 from livebackend.migrate import migrate
@@ -65,7 +65,8 @@ class Call:
 
     account: int
     request_id: str
-    form: dict[str, str]
+    method: Callable[..., object]
+    params: dict[str, Any]
     coins: int
     result: str | None = None
     repeated: int = 0
@@ -104,31 +105,34 @@ class Fire:
         account, host = dice.sample(list(self.phones), 2)
         if dice.random() < 0.5:
             host = min(self.phones)  # everybody's favourite
-        form = {"token": self.tokens[account], "requestId": request_id}
         if dice.random() < 0.2 or host == account:
             money = dice.choice(["10", "50", "100"])
-            return Call(account, request_id, {**form, "refill": "1", "money": money}, int(money))
+            return Call(account, request_id, Client.refill, {"money": money}, int(money))
         coins = dice.randint(1, 40)
         gift = {"object": self.phones[host], "value": str(coins), "description": "a rose"}
-        return Call(account, request_id, {**form, **gift, "send_gift": "1"}, coins)
+        return Call(account, request_id, Client.send_gift, gift, coins)
 
     def answer(self, call: Call, port: int) -> str | None:
         """The result; None where there was no answer, or one that it is not known."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        try:
-            connection.request("POST", "/golden", urlencode(call.form), headers)
-            response = connection.getresponse()
-            body = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError):
-            return None
-        finally:
-            connection.close()
-        if response.status == 503 or response.headers["X-Refusal"] == "call was not taken in time":
-            return None
-        if response.status != 200:
-            self.wrong.append(f"{response.status} {body} to {call.request_id}")
-        return str(body["result"])
+        with requests.Session() as session:
+            client = Client(
+                f"http://127.0.0.1:{port}",
+                token=self.tokens[call.account],
+                timeout_s=ANSWER_S,
+                tries=1,
+                session=session,
+            )
+            try:
+                call.method(client, requestId=call.request_id, **call.params)
+            except (NoReply, NotServed):
+                return None
+            except Refused as error:
+                if error.refusal == "call was not taken in time":
+                    return None
+                if error.status != requests.codes.ok:
+                    self.wrong.append(f"{error.status} {error} to {call.request_id}")
+                return error.code
+        return "0000"
 
     def reader(self, url: str) -> None:
         """Adds up all coins, in one statement, again and again."""

@@ -57,7 +57,9 @@ class TestSweep:
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
             )
         done = self.sweep(database_url)
-        assert done.stdout == "0 rooms looked at, 1 closed, 1 streams disabled\n", done.stderr
+        assert done.stdout == (
+            "0 rooms looked at, 1 closed, 1 streams disabled, 0 pictures dropped\n"
+        ), done.stderr
         assert done.exit_code == 0
         assert world.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.sweep(database_url).stdout.startswith("0 rooms looked at, 0 closed, 0")

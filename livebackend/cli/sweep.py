@@ -12,17 +12,20 @@ from livebackend.cli.output import Fault, json_option, say
 @ini_argument
 @json_option
 def sweep(ini: Path) -> None:
-    """Close the rooms of those who vanished, once; see the setting streams.sweep_s.
+    """Close the rooms of those who vanished, and drop the pictures that nobody claimed, once.
+
+    See the setting streams.sweep_s.
 
     Example: livebackend sweep production.ini
     """
     with opened_house(ini) as house:
+        pictures = house.pictures.sweep()
         swept = house.streams.sweep()
-    facts = swept._asdict()
+    facts = {**swept._asdict(), "pictures": pictures}
     if swept.failed:
         raise Fault("the provider failed; what is left is the next round's", **facts)
     say(
         f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
-        f" {swept.disabled} streams disabled",
+        f" {swept.disabled} streams disabled, {pictures} pictures dropped",
         **facts,
     )

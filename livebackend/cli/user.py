@@ -3,6 +3,7 @@
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -64,8 +65,7 @@ def disable(ini: Path, phone: str) -> None:
         # After the tokens, so that it cannot go live again in between.
         if found.room_id:
             house.rooms.leave(found.id, reason="operator")
-    words = f"account {found.id} is disabled" + ("" if changed else " already")
-    say(words, id=found.id, changed=changed, closed_room=found.room_id)
+    _say_now(found.id, "disabled", changed=changed, closed_room=found.room_id)
 
 
 @user.command()
@@ -80,11 +80,7 @@ def enable(ini: Path, phone: str) -> None:
     with opened_house(ini) as house:
         found = _find(house, phone)
         changed = house.database.run(lambda connection: accounts.enable(connection, phone))
-    say(
-        f"account {found.id} is enabled" + ("" if changed else " already"),
-        id=found.id,
-        changed=changed,
-    )
+    _say_now(found.id, "enabled", changed=changed)
 
 
 @user.command()
@@ -128,6 +124,11 @@ def new_password() -> str:
     """A password that is easily read out: nearly 60 bits."""
     words = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
     return "-".join([*words, "".join(secrets.choice(_DIGITS) for _ in range(2))])
+
+
+def _say_now(account: int, state: str, *, changed: bool, **more: Any) -> None:
+    words = f"account {account} is {state}" + ("" if changed else " already")
+    say(words, id=account, changed=changed, **more)
 
 
 def _find(house: House, phone: str) -> Overview:

@@ -24,8 +24,7 @@ from livebackend.results import Failure, Reason
 
 log = logging.getLogger(__name__)
 
-# With each upload, so that what nobody wants never outgrows what is sent.
-_SWEPT_AT_ONCE = 10
+_SWEPT_AT_ONCE = 100
 
 _ADD = insert(pictures).values(location=bindparam("location"))
 _FORGET = delete(pictures).where(pictures.c.location == bindparam("location"))
@@ -87,7 +86,6 @@ class Pictures:
             raise Failure(None, "img", Reason.MISSING)
         if size > self._bytes_max:
             raise Failure(None, "img", Reason.TOO_LARGE)
-        self._sweep()
         announced: list[str] = []
 
         def announce(location: str) -> None:
@@ -123,12 +121,16 @@ class Pictures:
         for location in locations:
             self._store.remove(location)
 
-    def _run(self, statement: Executable, location: str) -> None:
-        values = {"location": location}
-        self._database.run(lambda connection: connection.execute(statement, values).rowcount)
+    def sweep(self) -> int:
+        """Throws away pictures that nobody claimed in time, the oldest first; returns how many."""
 
-    def _sweep(self) -> None:
         def work(connection: Connection) -> list[str]:
             return list(connection.execute(_SWEEP, {"age": self._unclaimed}).scalars())
 
-        self.remove(self._database.run(work))
+        gone = self._database.run(work)
+        self.remove(gone)
+        return len(gone)
+
+    def _run(self, statement: Executable, location: str) -> None:
+        values = {"location": location}
+        self._database.run(lambda connection: connection.execute(statement, values).rowcount)

@@ -145,5 +145,6 @@ def test_a_picture_that_nobody_claims_is_gone_after_a_day(
     upload(unlimited, PNG)
     world.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
     kept = upload(unlimited, PNG).message
+    assert unlimited.app.registry.house.pictures.sweep() == 1
     assert [row["location"] for row in world.rows("pictures")] == [kept]
     assert len(list((var_dir / "pictures").rglob("*.*"))) == 1

@@ -29,6 +29,7 @@ from tests.servers import Server, serving
 CONF = INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
+VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
 # What is left of a run: the screenshot, the servers' logs, the figures.
 KEPT = INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
@@ -270,7 +271,7 @@ def page() -> Iterator[str]:
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
             name = path.partition("?")[0].strip("/")
-            folder = HERE if name == "player.html" else HERE / "hls"
+            folder = HERE if name == "player.html" else VENDOR
             return str(folder / Path(name).name)
 
         def log_message(self, *given: object) -> None:

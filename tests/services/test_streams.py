@@ -16,6 +16,7 @@ from livebackend.db import Database
 from livebackend.gateways.streams import EmbeddedStreams
 from livebackend.request import House
 from livebackend.services.leases import Lease
+from livebackend.services.pictures import Pictures
 from livebackend.services.streams import STALE_S, Streams
 from livebackend.sweeper import Sweeper
 from tests.api import Api, App, Person, World, at_once
@@ -42,6 +43,11 @@ def provider(house: House) -> Iterator[CountedStreams]:
 @pytest.fixture
 def streams(house: House) -> Streams:
     return house.streams
+
+
+@pytest.fixture
+def pictures(house: House) -> Pictures:
+    return house.pictures
 
 
 def age(database: Database, seconds: float) -> None:
@@ -240,17 +246,20 @@ class TestOrphans:
         self,
         ann: Person,
         streams: Streams,
+        pictures: Pictures,
         provider: CountedStreams,
         database: Database,
         world: World,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
-        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD)._pause_s)
+        dead = Lease(
+            "sweeper", "dead", ttl_s=Sweeper(database, streams, pictures, **PERIOD)._pause_s
+        )
         database.run(dead.take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
-        sweeper = Sweeper(database, streams, **PERIOD)
+        sweeper = Sweeper(database, streams, pictures, **PERIOD)
         sweeper.start()
         try:
             while not provider.disabled:
@@ -374,9 +383,11 @@ class TestHints:
 
 class TestSweeper:
     @pytest.fixture
-    def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
+    def sweepers(
+        self, database: Database, streams: Streams, pictures: Pictures
+    ) -> Iterator[list[Sweeper]]:
         made = [
-            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
+            Sweeper(database, streams, pictures, holder=f"process {n}", period_s=STALE_S + 1.4)
             for n in range(3)
         ]
         yield made
@@ -428,9 +439,9 @@ class TestSweeper:
         assert not sweepers[0]._thread.is_alive()
 
     def test_one_that_is_switched_off_has_no_thread(
-        self, database: Database, streams: Streams
+        self, database: Database, streams: Streams, pictures: Pictures
     ) -> None:
-        sweeper = Sweeper(database, streams, holder="off", period_s=0)
+        sweeper = Sweeper(database, streams, pictures, holder="off", period_s=0)
         sweeper.start()
         assert sweeper._thread is None
         sweeper.close()
