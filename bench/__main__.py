@@ -264,7 +264,8 @@ def others(bench: Bench) -> None:
     def by(account: int, method: Callable[..., object], **params: Any) -> Call:
         return Call(method, bench.token("ours", account), params)
 
-    streamers = range(40_001, 42_000, 3)
+    # Those whom nobody filled with a room.
+    streamers = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
     once(
         "live + leave",
         [[by(n, Client.live, title="hello"), by(n, Client.leave)] for n in streamers],
