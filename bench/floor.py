@@ -23,7 +23,6 @@ import bcrypt
 import orjson
 import psycopg2
 from sqlalchemy import make_url
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from bench import fill
 from livebackend import limits
@@ -42,24 +41,10 @@ KNOWN = HASHER.hash(fill.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(16)
 
 
-def text(statement: object) -> tuple[str, dict[str, object]]:
-    """A statement of ours as psycopg2 takes it, with those parameters that are constant."""
-    compiled = statement.compile(dialect=PGDialect_psycopg2())  # type: ignore[attr-defined]
-    return str(compiled), {
-        name: value for name, value in compiled.params.items() if value is not None
-    }
-
-
-FRIENDS, FRIENDS_GIVEN = text(lists._FRIENDS)
-MESSAGES, MESSAGES_GIVEN = text(lists._MESSAGES)
-HOLDER, _ = text(account_service.HOLDER)
-FIND, _ = text(friends._FIND)
-STANDING, STANDING_GIVEN = text(friends._STANDING)
-TO_LOG_IN, _ = text(logins._TO_LOG_IN)
-ACQUIRE, _ = text(limits._ACQUIRE)
-SWEEP, _ = text(limits._SWEEP)
-LOCK, _ = text(friends._LOCK)
-SIDES, _ = text(golden._SIDES)
+FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
+HOLDER, LOCK, STANDING = account_service._IDENTIFY.text, friends._LOCK.text, friends._STANDING
+TO_LOG_IN, SIDES, ACQUIRE = logins._TO_LOG_IN.text, golden._SIDES.text, limits._ACQUIRE.text
+SWEEP = str(limits._SWEEP)
 ASK = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
@@ -156,7 +141,7 @@ def counted(one: "psycopg2.extensions.cursor", name: str, account: int) -> None:
 
 def friendlist(form: dict[str, str]) -> object:
     with cursor() as one:
-        one.execute(FRIENDS, {**FRIENDS_GIVEN, **claims(form["token"]), "most": 5000})
+        one.execute(FRIENDS.text, {**FRIENDS.constant, **claims(form["token"]), "most": 5000})
         rows = one.fetchall()
     if not rows:
         raise Refused("0012")
@@ -178,7 +163,7 @@ def friendlist(form: dict[str, str]) -> object:
 
 def messagelist(form: dict[str, str]) -> object:
     with cursor() as one:
-        one.execute(MESSAGES, {**MESSAGES_GIVEN, **claims(form["token"]), "most": 500})
+        one.execute(MESSAGES.text, {**MESSAGES.constant, **claims(form["token"]), "most": 500})
         rows = one.fetchall()
     if not rows:
         raise Refused("0012")
@@ -206,7 +191,7 @@ def search(form: dict[str, str]) -> object:
     with cursor() as one:
         me = identify(one, form["token"])
         counted(one, "search", me)
-        one.execute(FIND, {"me": me, "phone": form["userId"]})
+        one.execute(FIND.text, {"me": me, "phone": form["userId"]})
         found = one.fetchone()
     if not found:
         raise Refused("0007")
@@ -224,7 +209,7 @@ def locked(one: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
 
 
 def standing(one: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
-    one.execute(STANDING, {**STANDING_GIVEN, "me": me, "other": other})
+    one.execute(STANDING.text, {**STANDING.constant, "me": me, "other": other})
     return one.fetchone()
 
 

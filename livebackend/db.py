@@ -7,7 +7,6 @@ from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from livebackend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from livebackend.prepared import prepare_marked
 from livebackend.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -59,7 +58,6 @@ class Database:
                 " -c random_page_cost=1.1",
             },
         )
-        prepare_marked(self.engine)
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """What `work` returns, once its transaction has committed; raising rolls it back.

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.results import Failure, Reason
 
 _SWEEP_EVERY = 16
 
 # clock_timestamp(), not now(): whoever waited for the row's lock counts from when he has it.
-_ACQUIRE = prepared(
+_ACQUIRE = Prepared(
     text(
         """
     INSERT INTO limit_windows AS w (key, hits, expires_at)
@@ -80,7 +80,9 @@ class PostgresWindows(Storage, MovingWindowSupport):
             # By itself: rows that two sweepers lock in different orders are no deadlock then.
             self._run(_SWEEP)
         window = {"key": key, "amount": amount, "expiry": expiry, "most": limit}
-        return self._run(_ACQUIRE, **window) is not None
+        return (
+            self._database.singly(lambda connection: _ACQUIRE.first(connection, window)) is not None
+        )
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         found = self._run(_WINDOW, key=key, expiry=expiry)

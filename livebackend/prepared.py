@@ -1,63 +1,99 @@
-"""Statements that PostgreSQL plans once for a connection, and not anew for each call.
+"""Statements that calls make all the time: planned once for a connection, and run with no detour.
 
-A plan costs more than what a short statement then does, and psycopg2 has no way to keep one. So a
-statement that calls make all the time is marked with `prepared`; it goes out as PREPARE the first
-time a connection meets it, and as EXECUTE from then on.
+A plan costs PostgreSQL more than what a short statement then does, and psycopg2 has no way to keep
+one. And SQLAlchemy's way to the driver and back costs more than the driver itself. So a statement
+that is `Prepared` goes out as PREPARE the first time a connection meets it, as EXECUTE from then
+on, and its rows come as the driver gives them, in named tuples.
 """
 
 import itertools
 import re
-from typing import Any, TypeVar
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Engine, Executable, event
+import psycopg2
+from sqlalchemy import Connection, Executable
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.exc import DBAPIError
 
-S = TypeVar("S", bound=Executable)
-
-_OPTION = "prepared"
-_TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %(name)s"
+_DIALECT: Any = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
+_TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-# No name comes twice, even if a connection's first try at one ended halfway.
 _NUMBERS = itertools.count()
 
 
-def prepared(statement: S) -> S:
-    """The same statement, to be planned once for a connection.
+class Prepared:
+    """A statement, to be planned once for a connection.
 
     PostgreSQL must find out the types of its parameters without their values: some need a CAST.
+    It runs within whatever transaction its connection is in, and raises what SQLAlchemy would.
     """
-    return statement.execution_options(**{_OPTION: True})
 
+    def __init__(self, statement: Executable) -> None:
+        compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+        # As psycopg2 takes it, and those parameters that are constant.
+        self.text = str(compiled)
+        self.constant = {name: each for name, each in compiled.params.items() if each is not None}
+        self._name = f"prepared_{next(_NUMBERS)}"
+        # EXECUTE with its parameters, once PostgreSQL has told their types.
+        self._execute = ""
+        self._row: Any = None
 
-def prepare_marked(engine: Engine) -> None:
-    """Has the marked statements prepared on the connections of this engine."""
-    event.listen(engine, "do_execute", _execute)
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Executes it; all its rows, or none if it returns none."""
+        pooled: Any = connection.connection
+        if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
+            connection.begin()  # or SQLAlchemy would know of nothing to commit
+        with pooled.cursor() as cursor:
+            try:
+                if self._name not in pooled.info:
+                    cursor.execute(f"PREPARE {self._name} AS {self.numbered[0]}")
+                    pooled.info[self._name] = True
+                if not self._execute:
+                    self._execute = self._typed(cursor)
+                cursor.execute(self._execute, {**self.constant, **values})
+                if cursor.description is None:
+                    return ()
+                if self._row is None:
+                    names = [column.name for column in cursor.description]
+                    self._row = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+                return [self._row._make(row) for row in cursor.fetchall()]
+            except psycopg2.Error as error:
+                raise self._told(connection, cursor, error) from error
 
+    def first(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        """Executes it; its first row, or None."""
+        rows = self.run(connection, values)
+        return rows[0] if rows else None
 
-def by_number(statement: str) -> tuple[str, list[str]]:
-    """A statement for psycopg2, as PREPARE takes it, and the names of its parameters in order."""
-    names = list(dict.fromkeys(_PARAMETER.findall(statement)))
-    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
-    return numbered.replace("%%", "%"), names
+    @property
+    def numbered(self) -> tuple[str, list[str]]:
+        """The statement as PREPARE takes it, and the names of its parameters in order."""
+        names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
+        text = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", self.text)
+        return text.replace("%%", "%"), names
 
+    def _typed(self, cursor: Any) -> str:
+        """What stands for it on a connection that knows it."""
+        cursor.execute(_TYPES, [self._name])
+        (types,) = cursor.fetchone()
+        # Cast, because psycopg2 writes a list as an array of texts, whatever it is to be.
+        typed = zip(self.numbered[1], types, strict=True)
+        values = ", ".join(f"CAST(%({name})s AS {kind})" for name, kind in typed)
+        return f"EXECUTE {self._name}" + (f" ({values})" if values else "")
 
-def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    """Executes a marked statement, and says whether it was one."""
-    if not context.execution_options.get(_OPTION):
-        return False
-    # SQLAlchemy's own notes on a connection to the database: they end with it.
-    known: dict[str, str] = context.root_connection.info.setdefault(_OPTION, {})
-    if statement not in known:
-        known[statement] = _prepare(cursor, statement, name=f"{_OPTION}_{next(_NUMBERS)}")
-    cursor.execute(known[statement], parameters)
-    return True
-
-
-def _prepare(cursor: Any, statement: str, *, name: str) -> str:
-    """Has a statement planned; returns the one that stands for it from then on."""
-    numbered, names = by_number(statement)
-    cursor.execute(f"PREPARE {name} AS {numbered}")
-    cursor.execute(_TYPES, {"name": name})
-    (types,) = cursor.fetchone()
-    # Cast, because psycopg2 writes a list as an array of texts, whatever it is to be.
-    values = [f"CAST(%({each})s AS {kind})" for each, kind in zip(names, types, strict=True)]
-    return f"EXECUTE {name} ({', '.join(values)})" if values else f"EXECUTE {name}"
+    def _told(self, connection: Connection, cursor: Any, error: psycopg2.Error) -> Exception:
+        """The error as SQLAlchemy tells it; a connection that broke goes back to no pool."""
+        dialect: Any = connection.dialect
+        broke = dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+        if broke:
+            connection.invalidate(error)
+        return DBAPIError.instance(
+            self.text,
+            None,
+            error,
+            psycopg2.Error,
+            hide_parameters=True,
+            connection_invalidated=broke,
+        )

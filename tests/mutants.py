@@ -55,10 +55,10 @@ MUTANTS = [
         LEDGER,
         (
             (
-                "    locked = connection.execute(_LOCK_ACTORS",
+                "    locked = _LOCK_ACTORS.run(connection",
                 (
                     "    known = _known(connection, transfers)\n"
-                    "    locked = connection.execute(_LOCK_ACTORS"
+                    "    locked = _LOCK_ACTORS.run(connection"
                 ),
             ),
             (
@@ -123,8 +123,8 @@ MUTANTS = [
                     "    wanted = {(account, each) for account in short for each in _SLOTS}\n"
                     "    if wanted:\n"
                     "        accounts, slots = zip(*wanted, strict=True)\n"
-                    "        rows = connection.execute(\n"
-                    "            _LOCK_SLOTS, {'accounts': list(accounts), 'slots': list(slots)})\n"
+                    "        rows = _LOCK_SLOTS.run(\n"
+                    "            connection, {'accounts': list(accounts), 'slots': list(slots)})\n"
                     "        gathered = {tuple(row[:2]): row.amount for row in rows}\n"
                     "    wanted = {(account, credit_slot) for account in credited}\n"
                 ),

@@ -31,6 +31,7 @@ from tests.api import Person, World, at_once
 from tests.books import Books
 from tests.conftest import INI
 from tests.servers import serving
+from tests.statements import before_each_statement, statements_noted
 
 DONE, REPLAYED = Status.DONE, Status.REPLAYED
 CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
@@ -357,22 +358,20 @@ class Saboteur:
         self.seen = 0
         self.done = False
 
-    def __call__(
-        self, connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any
-    ) -> tuple[str, Any]:
+    def __call__(self, connection: Connection, statement: str, parameters: Any) -> str | None:
         if connection.engine is self.not_of or self.done:
-            return statement, parameters
+            return None
         self.seen += 1
         if self.seen - 1 < self.at:
-            return statement, parameters
+            return None
         self.done = True
         if self.fault == "error":
-            return "SELECT 1 / 0", {}
+            return "SELECT 1 / 0"
         if self.fault == "drop":
-            cut(self.not_of, cursor.connection)
+            cut(self.not_of, connection.connection.dbapi_connection)
         if self.fault == "sleep":
             time.sleep(0.3)
-        return statement, parameters
+        return None
 
 
 def cut(engine: Engine, connection: Any) -> None:
@@ -385,11 +384,8 @@ def cut(engine: Engine, connection: Any) -> None:
 @contextmanager
 def sabotaged(fault: str, at: int, not_of: Engine) -> Iterator[Saboteur]:
     saboteur = Saboteur(fault, at, not_of)
-    event.listen(Engine, "before_cursor_execute", saboteur, retval=True)
-    try:
+    with before_each_statement(saboteur):
         yield saboteur
-    finally:
-        event.remove(Engine, "before_cursor_execute", saboteur)
 
 
 def _everything(books: Books) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
@@ -402,9 +398,7 @@ def _everything(books: Books) -> tuple[list[Transfer], list[CoinAccount], list[i
 
 def test_a_batch_has_so_many_statements(books: Books) -> None:
     transfers, people, coins = _everything(books)
-    counted: list[str] = []
-    with books.database.engine.begin() as connection:
-        event.listen(connection, "before_cursor_execute", lambda *each: counted.append(each[2]))
+    with books.database.engine.begin() as connection, statements_noted() as counted:
         ledger.post(connection, transfers, 0)
     assert len(counted) == STATEMENTS
     assert books.coins(*people) == coins

@@ -1,19 +1,21 @@
 """No statement reads a big table from end to end: PostgreSQL is asked how it runs each."""
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pyramid.events import NewResponse
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, text
 from webtest import Upload
 
 from livebackend.db import Database
 from livebackend.migrate import migrate
 from livebackend.operation import operations
-from livebackend.prepared import by_number
+from livebackend.prepared import Prepared
 from tests.api import PASSWORD, Api, App
+from tests.statements import before_each_statement
 
 # Enough of everything that grows with the users for an index to be worth its while. Nobody checks
 # that it makes sense.
@@ -112,18 +114,13 @@ def call_everything(api: Api) -> set[str]:
 
 def test_no_big_table_is_read_from_end_to_end(app: App, filled: Database) -> None:
     statements: dict[str, Any] = {}
-    marked = set()
 
-    def remember(*given: Any) -> None:
-        _, _, statement, parameters, context, _ = given
+    def remember(connection: Connection, statement: str, parameters: Any) -> None:
         statements.setdefault(statement, parameters)
-        if context.execution_options.get("prepared"):
-            marked.add(statement)
 
-    # On every engine: limits and the ledger's writer have their own.
-    event.listen(Engine, "before_cursor_execute", remember)
-    called = call_everything(Api(app))
-    event.remove(Engine, "before_cursor_execute", remember)
+    with before_each_statement(remember):
+        called = call_everything(Api(app))
+    prepared = {each.text: each for each in gc.get_objects() if isinstance(each, Prepared)}
     documented = {each.name for each in operations(app.registry) if not each.extension}
     assert documented <= called
 
@@ -138,13 +135,13 @@ def test_no_big_table_is_read_from_end_to_end(app: App, filled: Database) -> Non
         assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= big
         for statement, parameters in statements.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-            if statement in marked:  # it may be planned without its values
-                numbered, _ = by_number(statement)
+            if statement in prepared:  # it may be planned without its values
+                numbered, _ = prepared[statement].numbered
                 plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered}"))
             for plan in plans:
                 steps = "\n".join(row[0] for row in plan)
                 if big & set(re.findall(r"Seq Scan on (\w+)", steps)):
                     scans[statement] = steps
     assert len(statements) > 65
-    assert len(marked) >= 20
+    assert len(prepared.keys() & statements.keys()) >= 20
     assert scans == {}

@@ -1,18 +1,19 @@
-"""Marked statements are prepared once for a connection, and do what they did."""
+"""A prepared statement is prepared once for a connection, and does what any other does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from livebackend.db import Database
-from livebackend.prepared import by_number, prepared
+from livebackend.prepared import Prepared
+from tests.api import World
 from tests.test_db import kill, pid
 
-_ADDED = prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
-_PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
+_ADD = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
+_KNOWN = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
 
 
 @pytest.fixture
@@ -24,65 +25,101 @@ def single(database_url: str) -> Iterator[Database]:
 
 
 def add(database: Database, one: int, other: int) -> Any:
-    given = {"one": one, "other": other}
-    return database.run(lambda connection: connection.execute(_ADDED, given).one())
+    return database.run(lambda connection: _ADD.first(connection, {"one": one, "other": other}))
 
 
-def count(database: Database) -> int:
-    return int(database.singly(lambda connection: connection.execute(_PREPARED).scalar_one()))
+def known(database: Database) -> int:
+    return int(database.run(lambda connection: connection.execute(_KNOWN).scalar_one()))
+
+
+def answer(database: Database, statement: str, **values: Any) -> Any:
+    (row,) = database.run(lambda connection: Prepared(text(statement)).run(connection, values))
+    return row[0]
 
 
 def test_it_is_prepared_once_and_its_values_are_those_of_each_call(single: Database) -> None:
     assert [add(single, 1, n).sum for n in range(20)] == list(range(1, 21))
     assert add(single, 2, 2) == (4, "100%")
-    assert count(single) == 1
+    assert known(single) == 1
 
 
-def test_what_is_not_marked_goes_out_as_it_is(single: Database) -> None:
-    assert single.singly(lambda connection: connection.execute(text("SELECT 1")).scalar_one()) == 1
-    assert count(single) == 0
+@pytest.mark.parametrize("way", ["run", "singly"])
+def test_it_is_part_of_what_goes_on_around_it(way: str, single: Database, world: World) -> None:
+    note = Prepared(text("INSERT INTO code_tries VALUES (:digest, ARRAY[now()], now())"))
 
-
-def test_a_rollback_leaves_it_prepared(single: Database) -> None:
-    def fails(connection: Any) -> None:
-        connection.execute(_ADDED, {"one": 1, "other": 1})
+    def fails(connection: Connection) -> None:
+        assert note.run(connection, {"digest": b"x"}) == ()
         raise LookupError
 
+    do: Callable[..., None] = getattr(single, way)
     with pytest.raises(LookupError):
-        single.run(fails)
-    assert add(single, 1, 2).sum == 3
-    assert count(single) == 1
+        do(fails)
+    # A rollback takes back what was written, but not that it is prepared.
+    assert len(world.rows("code_tries")) == (0 if way == "run" else 1)
+    assert known(single) == 1
+
+
+def test_a_commit_commits_it(single: Database, world: World) -> None:
+    note = Prepared(text("INSERT INTO code_tries VALUES (:digest, ARRAY[now()], now())"))
+    with single.engine.connect() as connection:
+        note.run(connection, {"digest": b"x"})
+        connection.commit()
+    assert len(world.rows("code_tries")) == 1
 
 
 def test_another_connection_prepares_it_again(single: Database, database: Database) -> None:
     add(single, 1, 1)
     kill(single.singly(pid), database)
     assert add(single, 1, 2).sum == 3
-    assert count(single) == 1
+    assert known(single) == 1
+
+
+def test_a_connection_that_breaks_is_not_used_again(single: Database, database: Database) -> None:
+    tries = []
+
+    def work(connection: Connection) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            kill(pid(connection), database)
+        return _ADD.first(connection, {"one": 1, "other": 1})
+
+    assert single.run(work).sum == 2
+    assert len(tries) == 2
+
+
+def test_its_errors_are_sqlalchemys_and_show_no_values(single: Database, world: World) -> None:
+    impatient = Database(single.engine.url, statement_wait_s=0.1)
+    with pytest.raises(OperationalError, match="statement timeout"):
+        answer(impatient, "SELECT pg_sleep(CAST(:seconds AS int))", seconds=5)
+    impatient.close()
+    with pytest.raises(IntegrityError) as raised:
+        answer(single, "INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x')", phone="")
+    assert "[parameters: {" not in str(raised.value)
+    assert world.rows("accounts") == []
+
+
+def test_one_that_cannot_be_prepared_spoils_no_other(single: Database) -> None:
+    for _ in range(2):
+        with pytest.raises(DBAPIError, match="nowhere"):
+            answer(single, "SELECT :what FROM nowhere", what=1)
+    assert add(single, 1, 1).sum == 2
 
 
 @pytest.mark.parametrize("given", [[], [7], [7, 2**40]])
 def test_a_list_is_an_array(given: list[int], single: Database) -> None:
-    length = prepared(text("SELECT cardinality(CAST(:ids AS bigint[]))"))
-    answer = single.run(lambda connection: connection.execute(length, {"ids": given}).scalar_one())
-    assert answer == len(given)
+    assert answer(single, "SELECT cardinality(CAST(:ids AS bigint[]))", ids=given) == len(given)
 
 
 @pytest.mark.parametrize("given", [None, "", "it's %s, \\ and 🌹", "$1"])
 def test_a_text_arrives_whole(given: str | None, single: Database) -> None:
-    said = prepared(text("SELECT CAST(:said AS text)"))
-    answer = single.run(lambda connection: connection.execute(said, {"said": given}).scalar_one())
-    assert answer == given
+    assert answer(single, "SELECT CAST(:said AS text)", said=given) == given
 
 
-def test_a_statement_that_cannot_be_prepared_spoils_no_other(single: Database) -> None:
-    wrong = prepared(text("SELECT :what FROM nowhere"))
-    for _ in range(2):
-        with pytest.raises(DBAPIError, match="nowhere"):
-            single.run(lambda connection: connection.execute(wrong, {"what": 1}))
-    assert add(single, 1, 1).sum == 2
+def test_nobody_is_no_row(single: Database) -> None:
+    nobody = Prepared(text("SELECT 1 WHERE false"))
+    assert single.run(lambda connection: nobody.first(connection, {})) is None
 
 
 def test_parameters_are_numbered_by_their_first_use() -> None:
-    statement = "SELECT %(b)s, %(a)s, %(b)s, x %% 2"
-    assert by_number(statement) == ("SELECT $1, $2, $1, x % 2", ["b", "a"])
+    statement = Prepared(text("SELECT :b, :a, :b, 'x % 2'"))
+    assert statement.numbered == ("SELECT $1, $2, $1, 'x % 2'", ["b", "a"])

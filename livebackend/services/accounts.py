@@ -27,7 +27,7 @@ from livebackend.models import (
     logged_out,
     rooms,
 )
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.results import Failure, Reason, Result
 from livebackend.services import codes, ledger
 from livebackend.services.codes import Codes, Purpose
@@ -76,17 +76,14 @@ IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
 PROFILE = (accounts.c.phone, accounts.c.nickname, accounts.c.gender, accounts.c.head_image)
 
 # Whose token it is; nobody's, once it was ended: by logging out, a new password, or the account.
-HOLDER = prepared(
-    select(*IDENTITY).where(
-        accounts.c.id == bindparam("account_id"),
-        accounts.c.token_version == bindparam("version"),
-        accounts.c.phone.is_not(None),
-        accounts.c.disabled_at.is_(None),
-        ~select(logged_out.c.token_id)
-        .where(logged_out.c.token_id == bindparam("token_id"))
-        .exists(),
-    )
+HOLDER = select(*IDENTITY).where(
+    accounts.c.id == bindparam("account_id"),
+    accounts.c.token_version == bindparam("version"),
+    accounts.c.phone.is_not(None),
+    accounts.c.disabled_at.is_(None),
+    ~select(logged_out.c.token_id).where(logged_out.c.token_id == bindparam("token_id")).exists(),
 )
+_IDENTIFY = Prepared(HOLDER)
 _ID_OF_PHONE = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
 _ADD = insert(accounts).on_conflict_do_nothing().returning(accounts.c.id)
 _LOG_OUT = (
@@ -167,7 +164,7 @@ _REMOVE = (
 
 def identify(connection: Connection, claims: Claims) -> Account:
     """The account that a token stands for. Fails with: TOKEN_INVALID, for one that was ended."""
-    row = connection.execute(HOLDER, claims.values).one_or_none()
+    row = _IDENTIFY.first(connection, claims.values)
     if row is None:
         raise token_ended()
     return Account(*row)

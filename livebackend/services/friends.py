@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from livebackend.models import accounts, blocks, friend_requests, friendships, request_is_open
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import PROFILE, Account, Profile
 
@@ -49,7 +49,7 @@ class MessageId(NamedTuple):
 
 
 _mine = friendships.c.account_id == bindparam("me")
-_FIND = prepared(
+_FIND = Prepared(
     select(
         accounts.c.id,
         *PROFILE,
@@ -57,7 +57,7 @@ _FIND = prepared(
     ).where(accounts.c.phone == bindparam("phone"))
 )
 
-_LOCK = prepared(
+_LOCK = Prepared(
     select(accounts.c.id, accounts.c.phone)
     .where(
         or_(accounts.c.id == bindparam("me"), accounts.c.phone == bindparam("phone")),
@@ -87,7 +87,7 @@ def _is_blocked(by: str, whom: str) -> ColumnElement[bool]:
     )
 
 
-_STANDING = prepared(
+_STANDING = Prepared(
     select(
         exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
         _open_request("me", "other").scalar_subquery().label("my_request"),
@@ -98,20 +98,20 @@ _STANDING = prepared(
         _is_blocked("other", "me").label("they_blocked"),
     )
 )
-_ASK = prepared(
+_ASK = Prepared(
     insert(friend_requests).values(
         applicant_id=bindparam("me"),
         addressee_id=bindparam("other"),
         addressee_keeps=bindparam("seen"),
     )
 )
-_ACCEPT = prepared(
+_ACCEPT = Prepared(
     update(friend_requests)
     .where(friend_requests.c.id == bindparam("request_id"), request_is_open)
     .values(state="accepted")
     .returning(friend_requests.c.id)
 )
-_BEFRIEND = prepared(
+_BEFRIEND = Prepared(
     insert(friendships).values(
         [
             {"account_id": bindparam("me"), "friend_id": bindparam("other")},
@@ -129,7 +129,7 @@ _UNFRIEND = delete(friendships).where(
     )
 )
 _applicant, _addressee = accounts.alias(), accounts.alias()
-_NUMBERED = prepared(
+_NUMBERED = Prepared(
     select(
         friend_requests.c.id,
         friend_requests.c.applicant_id,
@@ -200,7 +200,7 @@ class Friends:
 
     def search(self, phone: str) -> Found:
         """Whoever has that phone. Fails with: NO_SUCH_USER."""
-        row = self._connection.execute(_FIND, {"me": self._me.id, "phone": phone}).one_or_none()
+        row = _FIND.first(self._connection, {"me": self._me.id, "phone": phone})
         if row is None:
             raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
         return Found(row.id, Profile(*row[1:5]), row.is_friend)
@@ -213,7 +213,7 @@ class Friends:
         too many friends.
         """
         pair = self._lock_somebody(phone)
-        standing = self._connection.execute(_STANDING, pair).one()
+        standing = _STANDING.first(self._connection, pair)
         if standing.are_friends:
             raise Failure(Result.ALREADY_FRIENDS, "userId", Reason.ALREADY_A_FRIEND)
         if standing.i_blocked:
@@ -223,7 +223,7 @@ class Friends:
         if standing.my_friends >= self._friends_max:
             raise Failure(None, "token", Reason.TOO_MANY_FRIENDS)
         if standing.their_request is None:
-            self._connection.execute(_ASK, {**pair, "seen": not standing.they_blocked})
+            _ASK.run(self._connection, {**pair, "seen": not standing.they_blocked})
         else:
             self._befriend(pair, standing, standing.their_request)
 
@@ -235,7 +235,7 @@ class Friends:
         """
         pair = self._lock(applicant)
         request = self._named(verify_id, object_id)
-        standing = self._connection.execute(_STANDING, pair).one()
+        standing = _STANDING.first(self._connection, pair)
         if request is None:
             request_id = standing.their_request
             # Among friends it is repeated.
@@ -306,7 +306,7 @@ class Friends:
 
         Fails with: `unknown` for nobody's phone, and for whoever was removed at this very moment.
         """
-        found = self._connection.execute(_LOCK, {"me": self._me.id, "phone": phone}).all()
+        found = _LOCK.run(self._connection, {"me": self._me.id, "phone": phone})
         ids = {row.phone: row.id for row in found}
         if phone not in ids or self._me.id not in ids.values():
             raise Failure(unknown, "userId", Reason.UNKNOWN)
@@ -315,10 +315,10 @@ class Friends:
     def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:
         if max(standing.my_friends, standing.their_friends) >= self._friends_max:
             raise Failure(None, "userId", Reason.TOO_MANY_FRIENDS)
-        accepted = self._connection.execute(_ACCEPT, {"request_id": request_id}).one_or_none()
+        accepted = _ACCEPT.first(self._connection, {"request_id": request_id})
         if accepted is None:  # deleted by me at this very moment, on another phone
             raise Failure(None, "verifyId", Reason.NOT_OPEN)
-        self._connection.execute(_BEFRIEND, pair)
+        _BEFRIEND.run(self._connection, pair)
 
     def _named(self, verify_id: MessageId, object_id: MessageId) -> Any:
         """The request whose two copies these are; None if neither id names any message.
@@ -327,7 +327,7 @@ class Friends:
         """
         numbers = {"verify": verify_id.number, "object": object_id.number}
         names_any = False
-        for row in self._connection.execute(_NUMBERED, numbers):
+        for row in _NUMBERED.run(self._connection, numbers):
             copies = (
                 MessageId(row.addressee_phone, row.sent_at_us),
                 MessageId(row.applicant_phone, row.sent_at_us),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, select
 
 from livebackend.db import Database
 from livebackend.models import accounts, coin_accounts, room_is_open, rooms
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.results import Failure, Reason, Unavailable
 from livebackend.services.accounts import HOLDER, Claims, token_ended
 from livebackend.services.ledger import (
@@ -33,7 +33,7 @@ _host = accounts.join(_theirs, _theirs.c.owner_id == accounts.c.id).outerjoin(
 )
 # One statement says whose the login token is, where his coins are, and who is meant by the phone:
 # no row, nobody's; a host of nulls, nobody.
-_SIDES = prepared(
+_SIDES = Prepared(
     select(
         _mine.c.id.label("mine"),
         _theirs.c.id.label("theirs"),
@@ -97,7 +97,7 @@ class Golden:
         """
         deadline = time.monotonic() + _WAIT_S
         asked = claims.values | {"phone": host}
-        sides = self._database.singly(lambda connection: connection.execute(_SIDES, asked).first())
+        sides = self._database.singly(lambda connection: _SIDES.first(connection, asked))
         if sides is None:
             raise token_ended()
         if sides.theirs is None:

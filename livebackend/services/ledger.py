@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
 
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 
 _REQUESTS = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
 _SLOTS = range(17)
@@ -121,7 +121,7 @@ _BALANCE = text(
     "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id"
 )
 
-_LOCK_ACTORS = prepared(
+_LOCK_ACTORS = Prepared(
     text(
         """
     SELECT coin_account_id, amount FROM coin_slots
@@ -130,7 +130,7 @@ _LOCK_ACTORS = prepared(
     """
     )
 )
-_KNOWN = prepared(
+_KNOWN = Prepared(
     text(
         """
     SELECT actor_id, request_id, id,
@@ -145,7 +145,7 @@ _KNOWN = prepared(
     """
     )
 )
-_MAKE_SLOTS = prepared(
+_MAKE_SLOTS = Prepared(
     text(
         """
     INSERT INTO coin_slots (coin_account_id, slot)
@@ -156,7 +156,7 @@ _MAKE_SLOTS = prepared(
     """
     )
 )
-_LOCK_SLOTS = prepared(
+_LOCK_SLOTS = Prepared(
     text(
         """
     SELECT coin_slots.coin_account_id, coin_slots.slot, amount
@@ -167,7 +167,7 @@ _LOCK_SLOTS = prepared(
     """
     )
 )
-_MOVE = prepared(
+_MOVE = Prepared(
     text(
         """
     UPDATE coin_slots SET amount = amount + delta
@@ -177,7 +177,7 @@ _MOVE = prepared(
     """
     )
 )
-_RECORD = prepared(
+_RECORD = Prepared(
     text(
         """
     INSERT INTO transfers
@@ -190,7 +190,7 @@ _RECORD = prepared(
     """
     )
 )
-_RECORD_GIFTS = prepared(
+_RECORD_GIFTS = Prepared(
     text(
         """
     INSERT INTO gifts (transfer_id, host_id, room_id, description)
@@ -264,7 +264,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     actors = sorted({transfer.actor for transfer in transfers})
     if not actors:
         return []
-    locked = connection.execute(_LOCK_ACTORS, {"actors": actors})
+    locked = _LOCK_ACTORS.run(connection, {"actors": actors})
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
     if len(spendable) < len(actors):
         raise LookupError("an actor has no coin account of his own")
@@ -309,7 +309,7 @@ def _known(connection: Connection, transfers: Sequence[Transfer]) -> _Keys:
     }
     return {
         (row.actor_id, row.request_id): _Known(row.id, tuple(row[3:]))
-        for row in connection.execute(_KNOWN, asked)
+        for row in _KNOWN.run(connection, asked)
     }
 
 
@@ -330,15 +330,13 @@ def _lock_slots(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
     )
     if credited:
-        connection.execute(
-            _MAKE_SLOTS, {"accounts": credited, "slots": [credit_slot] * len(credited)}
-        )
+        _MAKE_SLOTS.run(connection, {"accounts": credited, "slots": [credit_slot] * len(credited)})
     wanted = {(account, credit_slot) for account in credited}
     wanted |= {(account, each) for account in short for each in _SLOTS}
     if not wanted:
         return {}
     accounts, slots = zip(*wanted, strict=True)
-    rows = connection.execute(_LOCK_SLOTS, {"accounts": list(accounts), "slots": list(slots)})
+    rows = _LOCK_SLOTS.run(connection, {"accounts": list(accounts), "slots": list(slots)})
     return {(row.coin_account_id, row.slot): row.amount for row in rows}
 
 
@@ -390,13 +388,13 @@ def _move(
     moves = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
     if moves:  # what goes round in a ring moves nothing
         accounts, slots, changes = map(list, zip(*moves, strict=True))
-        connection.execute(_MOVE, {"accounts": accounts, "slots": slots, "deltas": changes})
+        _MOVE.run(connection, {"accounts": accounts, "slots": slots, "deltas": changes})
 
 
 def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
     """Writes the transfers, the gifts, and the payments they settle."""
-    rows = connection.execute(
-        _RECORD,
+    rows = _RECORD.run(
+        connection,
         {
             "kinds": [int(transfer.kind) for transfer in done],
             "debits": [transfer.debit.id for transfer in done],
@@ -410,8 +408,8 @@ def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
     ids = {(row.actor_id, row.request_id): row.id for row in rows}
     gifts = [(ids[transfer.key], transfer.gift) for transfer in done if transfer.gift]
     if gifts:
-        connection.execute(
-            _RECORD_GIFTS,
+        _RECORD_GIFTS.run(
+            connection,
             {
                 "transfer_ids": [transfer_id for transfer_id, _ in gifts],
                 "hosts": [gift.host_id for _, gift in gifts],

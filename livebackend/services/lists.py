@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Connection,
     FromClause,
-    Row,
-    Select,
     and_,
     bindparam,
     false,
@@ -22,7 +20,7 @@ from sqlalchemy import (
 )
 
 from livebackend.models import accounts, friend_requests, friendships, room_is_open, rooms
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.services.accounts import HOLDER, PROFILE, Claims, token_ended
 
 
@@ -55,7 +53,7 @@ _me = HOLDER.cte("me")
 _friends = friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
     rooms, and_(rooms.c.account_id == friendships.c.friend_id, room_is_open)
 )
-_FRIENDS = prepared(
+_FRIENDS = Prepared(
     select(*PROFILE, rooms.c.title, rooms.c.play_urls)
     .select_from(_me.outerjoin(_friends, friendships.c.account_id == _me.c.id))
     .order_by(
@@ -92,7 +90,7 @@ def _messages_as(*, applicant: bool) -> FromClause:
 _copies = union_all(
     select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
 ).subquery("copies")
-_MESSAGES = prepared(
+_MESSAGES = Prepared(
     select(
         _me.c.phone.label("my_phone"),
         _copies.c.sent_at_us,
@@ -127,9 +125,8 @@ class Lists:
         rows = self._rows(_MESSAGES, most=self._messages_max)
         return list(map(Message._make, rows))
 
-    def _rows(self, statement: Select[Any], *, most: int) -> Sequence[Row[Any]]:
-        values = self._claims.values | {"most": most}
-        rows = self._connection.execute(statement, values).all()
+    def _rows(self, statement: Prepared, *, most: int) -> Sequence[Any]:
+        rows = statement.run(self._connection, self._claims.values | {"most": most})
         if not rows:
             raise token_ended()
         return rows if rows[0].phone is not None else ()

@@ -8,12 +8,12 @@ from sqlalchemy import bindparam, select, update
 from livebackend.db import Database
 from livebackend.limits import Limits
 from livebackend.models import accounts
-from livebackend.prepared import prepared
+from livebackend.prepared import Prepared
 from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import IDENTITY, Account
 from livebackend.services.passwords import Passwords
 
-_TO_LOG_IN = prepared(
+_TO_LOG_IN = Prepared(
     select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at).where(
         accounts.c.phone == bindparam("phone")
     )
@@ -64,7 +64,7 @@ class Logins:
         counts = {"login_address": address, "login_account": f"{phone} {address}"}
         self._refuse_guesser(counts)
         row: Any = self._database.singly(
-            lambda connection: connection.execute(_TO_LOG_IN, {"phone": phone}).one_or_none()
+            lambda connection: _TO_LOG_IN.first(connection, {"phone": phone})
         )
         new_hash = None
         with self._passwords.turn() as hasher:

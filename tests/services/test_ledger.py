@@ -1,6 +1,7 @@
 """The coin ledger: whatever is posted, in whatever batches and races, the books are right."""
 
 import random
+import re
 import threading
 import time
 import uuid
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from livebackend.db import Database
+from livebackend.prepared import Prepared
 from livebackend.services import ledger
 from livebackend.services.ledger import (
     CoinAccount,
@@ -33,6 +35,7 @@ from livebackend.services.ledger import (
 )
 from tests.api import World, at_once
 from tests.books import Books, Slots, faults, statuses_of
+from tests.statements import before_each_statement
 
 DONE, REPLAYED = Status.DONE, Status.REPLAYED
 CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
@@ -471,29 +474,24 @@ def shared_books(books: Books) -> tuple[Books, list[CoinAccount]]:
 # At the same moment.
 
 
-def _in_step(connection: Connection, barrier: threading.Barrier) -> None:
-    """Holds a connection before each statement until the others are at theirs too.
+def _post_in_step(books: Books, *batches: tuple[Sequence[Transfer], int]) -> list[list[Status]]:
+    """Posts batches beside each other, each statement once the others are at theirs.
 
-    Once one waits for another's lock, which nobody can tell from outside, they run freely.
+    Once one waits for another's lock, which nobody can tell from outside, they run freely. A
+    deadlock is an error.
     """
+    barrier = threading.Barrier(len(batches))
 
     def wait(*_: object) -> None:
         with suppress(threading.BrokenBarrierError):
             barrier.wait(0.1)
 
-    event.listen(connection, "before_cursor_execute", wait)
-
-
-def _post_in_step(books: Books, *batches: tuple[Sequence[Transfer], int]) -> list[list[Status]]:
-    """Posts batches statement by statement beside each other. A deadlock is an error."""
-    barrier = threading.Barrier(len(batches))
-
     def run(batch: Sequence[Transfer], slot: int) -> list[Status]:
         with books.database.engine.begin() as connection:
-            _in_step(connection, barrier)
             return statuses_of(post(connection, batch, slot))
 
-    return at_once(*[partial(run, *each) for each in batches])
+    with before_each_statement(wait):
+        return at_once(*[partial(run, *each) for each in batches])
 
 
 def _cross(books: Books, ann: CoinAccount, ben: CoinAccount) -> list[list[Status]]:
@@ -640,7 +638,7 @@ def test_whoever_locks_a_slot_alone_holds_up_no_insert_of_it(books: Books) -> No
     with books.database.engine.begin() as one, books.database.engine.begin() as other:
         one.execute(locked, {"id": ben.id})
         other.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        other.execute(ledger._MAKE_SLOTS, made)
+        ledger._MAKE_SLOTS.run(other, made)
     assert books.slots(ann) == {0: 10}
 
 
@@ -653,9 +651,10 @@ def wrong_books(database: Database) -> Books:
     return Books(database)
 
 
-def _changed(statement: TextClause, old: str, new: str) -> TextClause:
+def _changed(statement: Prepared, old: str, new: str) -> Prepared:
     assert old in statement.text
-    return text(statement.text.replace(old, new))
+    again = re.sub(r"%\((\w+)\)s", r":\1", statement.text)
+    return Prepared(text(again.replace(old, new)))
 
 
 def _known_to_nobody(connection: Connection, transfers: Sequence[Transfer]) -> dict[Any, Any]:
@@ -734,7 +733,8 @@ def test_coins_outside_the_first_slot_are_missed(
 def test_a_balance_that_is_not_a_sum_is_wrong(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _changed(ledger._BALANCE, ":id", ":id AND slot = 0")
-    monkeypatch.setattr(ledger, "_BALANCE", first)
+    assert ":id" in ledger._BALANCE.text
+    first = ledger._BALANCE.text.replace(":id", ":id AND slot = 0")
+    monkeypatch.setattr(ledger, "_BALANCE", text(first))
     ann = books.open({0: 5, 1: 10})
     assert books.coins(ann) != [15]

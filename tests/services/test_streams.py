@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from livebackend.db import Database
 from livebackend.gateways.streams import EmbeddedStreams
@@ -21,6 +21,7 @@ from livebackend.services.streams import STALE_S, Streams
 from livebackend.sweeper import Sweeper
 from tests.api import Api, App, Person, World, at_once
 from tests.outside import CountedStreams
+from tests.statements import statements_noted
 
 PERIOD: dict[str, Any] = {"holder": "alive", "period_s": 10}
 
@@ -189,14 +190,8 @@ class TestVanished:
             return on_air(self, keys)
 
         monkeypatch.setattr(EmbeddedStreams, "on_air", counted)
-        statements: list[object] = []
-        event.listen(streams._database.engine, "before_cursor_execute", count := (
-            lambda *given: statements.append(given[2])
-        ))  # fmt: skip
-        try:
+        with statements_noted() as statements:
             assert streams.sweep().looked_at == 250
-        finally:
-            event.remove(streams._database.engine, "before_cursor_execute", count)
         assert asked == [100, 100, 50]
         assert len(statements) < 15
 

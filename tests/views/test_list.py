@@ -8,6 +8,7 @@ import pytest
 
 from livebackend.request import House
 from tests.api import Api, Person
+from tests.statements import statements_noted
 
 
 class TestFriendList:
@@ -81,22 +82,12 @@ class TestFriendList:
 
     @pytest.mark.parametrize("selector", ["friendlist", "messagelist"])
     def test_a_list_takes_one_statement_however_long_it_is(
-        self, selector: str, ann: Person, api: Api, house: House
+        self, selector: str, ann: Person, api: Api
     ) -> None:
-        from sqlalchemy import event
-
         for n in range(10):
             ann.befriend(api.person(f"1380000020{n}"))
-        statements: list[str] = []
-
-        def count(*given: object) -> None:
-            statements.append(str(given[2]))
-
-        event.listen(house.database.engine, "before_cursor_execute", count)
-        try:
+        with statements_noted() as statements:
             answer = ann.post("/list", **{selector: "1"})
-        finally:
-            event.remove(house.database.engine, "before_cursor_execute", count)
         assert answer.result == "0000"
         assert len(statements) == 1  # whose token it is, and the list
 
