@@ -14,7 +14,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import requests
 from PIL import Image
 from sqlalchemy import text
 
@@ -245,8 +244,7 @@ def sizes(bench: Bench) -> None:
         rows = bench.repeated(
             f"friend list of {size}", one_path("/list", "ours"), forms, connections=4
         )
-        with requests.Session() as session:
-            reply = posted(session, ours, "/list", forms["ours"][0])
+        reply = posted(ours, "/list", forms["ours"][0])
         found[size] = rows["ours"].cpu, len(reply.content)
     cost, length = found[fill.FRIENDS]
     bench.meter.facts["sizes"] = "; ".join(

@@ -101,10 +101,10 @@ class Meter:
     def _statements(self, server: Server, calls: Sequence[Post]) -> float:
         """How many statements a call takes, with its share of BEGIN and COMMIT."""
         calls = calls[:_COUNTED]
-        with self._logged(), requests.Session() as session:
+        with self._logged():
             began = self._log.stat().st_size
             for path, form in calls:
-                posted(session, server, path, form)
+                posted(server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
                 log.seek(began)
@@ -129,11 +129,11 @@ class Meter:
                 connection.execute(text(statement))
 
 
-def posted(session: requests.Session, server: Server, path: str, form: str) -> requests.Response:
-    """The reply to one call of any server, whatever it speaks."""
+def posted(server: Server, path: str, form: str) -> requests.Response:
+    """The reply to one call of any server, whatever it speaks, by a connection of its own."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     url = f"http://127.0.0.1:{server.port}{path}"
-    return session.post(url, form, headers=headers, timeout=60)
+    return requests.post(url, form, headers=headers, timeout=60)
 
 
 def _line(row: Row) -> str:
