@@ -5,6 +5,7 @@ session for each request, pydantic models for replies, orjson responses, JWT by 
 """
 
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -25,9 +26,9 @@ URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
 # asyncpg wants to know the types of parameters.
 ACQUIRE = text(
-    limits._ACQUIRE.text.replace(":amount", "CAST(:amount AS integer)").replace(
-        ":expiry", "CAST(:expiry AS integer)"
-    )
+    re.sub(r"%\((\w+)\)s", r":\1", limits._ACQUIRE.text)
+    .replace(":amount", "CAST(:amount AS integer)")
+    .replace(":expiry", "CAST(:expiry AS integer)")
 )
 
 engine = create_async_engine(URL, pool_size=10, max_overflow=0, pool_timeout=10)

@@ -164,7 +164,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
         sweeper=Sweeper(
             database,
             streams,
-            pictures,
+            [pictures.sweep, limits.sweep],
             holder=secrets.token_hex(16),
             period_s=settings.streams_sweep_s,
         ),

@@ -45,7 +45,6 @@ class Database:
             hide_parameters=True,
             # None: that of the options below, so that nobody need set it on a connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
-            skip_autocommit_rollback=True,
             connect_args={
                 "connect_timeout": connect_wait_s,
                 "application_name": "livebackend",

@@ -77,12 +77,15 @@ class PostgresWindows(Storage, MovingWindowSupport):
         if amount > limit:
             return False
         if next(self._calls) % _SWEEP_EVERY == 0:
-            # By itself: rows that two sweepers lock in different orders are no deadlock then.
-            self._run(_SWEEP)
+            self.sweep()
         window = {"key": key, "amount": amount, "expiry": expiry, "most": limit}
         return (
             self._database.singly(lambda connection: _ACQUIRE.first(connection, window)) is not None
         )
+
+    def sweep(self) -> None:
+        # By itself: rows that two sweepers lock in different orders are no deadlock then.
+        self._run(_SWEEP)
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         found = self._run(_WINDOW, key=key, expiry=expiry)
@@ -151,6 +154,10 @@ class Limits:
     def is_full(self, name: str, who: str) -> bool:
         """Whether one more would be too many."""
         return not all(self._limiter.test(rule, name, who) for rule in self._rules[name])
+
+    def sweep(self) -> None:
+        """Forgets whom nothing is counted of any more."""
+        self._windows.sweep()
 
     def close(self) -> None:
         self._database.close()

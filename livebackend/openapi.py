@@ -22,7 +22,6 @@ _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 # Beside a coin call of which it is not known what became of it.
 _OUTCOME = ("X-Request-Outcome", "X-Repeat-As")
-# What is answered to whatever is no call of the API.
 # What a reply may bear beside its body.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     "X-Refusal": (
@@ -43,6 +42,7 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "X-Request-Id": ("names this call in the server's log", {"type": "string"}),
 }
+# What is answered to whatever is no call of the API.
 _NOT_A_CALL = {
     "400": ("the form is malformed, or selects two operations", "表单有误，或同时选择了两个操作"),
     "404": ("no such path, or the form selects no operation", "没有该路径，或表单没有选择操作"),

@@ -1,15 +1,15 @@
-"""Statements that calls make all the time: planned once for a connection, and run with no detour.
+"""Statements that calls make all the time: prepared once for a connection, and run with no detour.
 
-A plan costs PostgreSQL more than what a short statement then does, and psycopg2 has no way to keep
-one. And SQLAlchemy's way to the driver and back costs more than the driver itself. So a statement
-that is `Prepared` goes out as PREPARE the first time a connection meets it, as EXECUTE from then
-on, and its rows come as the driver gives them, in named tuples.
+To parse and plan costs PostgreSQL more than what a short statement then does, and psycopg2 has no
+way to have it done once. And SQLAlchemy's way to the driver and back costs more than the driver. So
+a statement that is `Prepared` goes out as PREPARE the first time a connection meets it, as EXECUTE
+from then on, which PostgreSQL soon does by a plan that it keeps.
 """
 
-import itertools
 import re
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import psycopg2
@@ -20,22 +20,27 @@ from sqlalchemy.exc import DBAPIError
 _DIALECT: Any = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
 _TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-_NUMBERS = itertools.count()
 
 
 class Prepared:
-    """A statement, to be planned once for a connection.
+    """A statement, to be prepared once for a connection.
 
     PostgreSQL must find out the types of its parameters without their values: some need a CAST.
-    It runs within whatever transaction its connection is in, and raises what SQLAlchemy would.
+    Values go, and rows come in named tuples, as the driver has them. It runs within whatever
+    transaction its connection is in, and raises what SQLAlchemy would.
     """
 
     def __init__(self, statement: Executable) -> None:
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
         # As psycopg2 takes it, and those parameters that are constant.
         self.text = str(compiled)
-        self.constant = {name: each for name, each in compiled.params.items() if each is not None}
-        self._name = f"prepared_{next(_NUMBERS)}"
+        self.constant = {
+            name: compiled.params[name]
+            for parameter, name in compiled.bind_names.items()
+            if not parameter.required
+        }
+        # By its content, so that no other statement is ever taken for it.
+        self._name = f"prepared_{sha256(self.text.encode()).hexdigest()[:16]}"
         # EXECUTE with its parameters, once PostgreSQL has told their types.
         self._execute = ""
         self._row: Any = None
@@ -84,16 +89,13 @@ class Prepared:
         return f"EXECUTE {self._name}" + (f" ({values})" if values else "")
 
     def _told(self, connection: Connection, cursor: Any, error: psycopg2.Error) -> Exception:
-        """The error as SQLAlchemy tells it; a connection that broke goes back to no pool."""
+        """The error as SQLAlchemy tells it."""
         dialect: Any = connection.dialect
-        broke = dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
-        if broke:
-            connection.invalidate(error)
-        return DBAPIError.instance(
-            self.text,
-            None,
-            error,
-            psycopg2.Error,
-            hide_parameters=True,
-            connection_invalidated=broke,
-        )
+        driver: Any = connection.connection.dbapi_connection
+        # A migration changed what the statement returns: only a new connection gets over it.
+        is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
+        if is_stale or dialect.is_disconnect(error, driver, cursor):
+            driver.close()
+            # SQLAlchemy finds it closed, trusts no older one of its pool, and raises.
+            connection.exec_driver_sql("SELECT 1")
+        return DBAPIError.instance(self.text, None, error, psycopg2.Error)

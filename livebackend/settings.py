@@ -311,7 +311,7 @@ class Settings(BaseModel):
     streams_sweep_s: Annotated[int, AfterValidator(_sweep)] = Field(
         10,
         le=3600,
-        description="how soon a vanished broadcaster is noticed; 0: by `livebackend sweep` alone",
+        description="how soon servers sweep rooms and pictures; 0: by `livebackend sweep` alone",
     )
 
     @classmethod

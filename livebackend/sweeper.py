@@ -1,15 +1,15 @@
-"""The sweeper's thread: rounds over rooms and pictures, in one server process at a time."""
+"""The sweeper's thread: rounds over rooms, and chores, in one server process at a time."""
 
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
 from livebackend.services.leases import Lease
-from livebackend.services.pictures import Pictures
 from livebackend.services.streams import STALE_S, Streams
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,9 @@ _CLOSE_S = 6
 
 
 class Sweeper:
-    """Sweeps while it holds the lease, so often that nothing stale outlives `period_s`.
+    """Sweeps while it holds the lease, so often that no stale room outlives `period_s`.
+
+    After the rooms of a round come the chores, which keep the tables and the disk tidy.
 
     0: not at all. Its thread starts at a process's first use of it, because threads do not survive
     a fork.
@@ -31,14 +33,14 @@ class Sweeper:
         self,
         database: Database,
         streams: Streams,
-        pictures: Pictures,
+        chores: Sequence[Callable[[], object]] = (),
         *,
         holder: str,
         period_s: float,
     ) -> None:
         self._database = database
         self._streams = streams
-        self._pictures = pictures
+        self._chores = chores
         # What was too young by a little in one round must not be too old in the next.
         self._pause_s = period_s - STALE_S - _ROUND_S
         self._holder = holder
@@ -82,11 +84,18 @@ class Sweeper:
             others_s = self._database.run(lease.take)
             if others_s:
                 return min(others_s, self._pause_s)
-            self._pictures.sweep()
             self._streams.sweep(
                 lambda: not self._over.is_set() and not self._database.run(lease.take)
             )
+            for chore in self._chores:
+                self._do(chore)
         except SQLAlchemyError as error:
             log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
         # However long it took, others have their turn at the database.
         return max(0.5, self._pause_s - (time.monotonic() - start))
+
+    def _do(self, chore: Callable[[], object]) -> None:
+        try:
+            chore()
+        except SQLAlchemyError as error:
+            log.error("a chore failed: %s", type(error).__name__, exc_info=error)

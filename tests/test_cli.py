@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import Result
+from webtest import Upload
 
 from livebackend.cli import main
 from livebackend.db import Database
 from livebackend.migrate import check_migrated
-from tests.api import Person, World
+from tests.api import Api, Person, World
 from tests.commands import run
 from tests.conftest import INI
 from tests.fake_server import closed_port
@@ -63,6 +64,17 @@ class TestSweep:
         assert done.exit_code == 0
         assert world.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.sweep(database_url).stdout.startswith("0 rooms looked at, 0 closed, 0")
+
+    def test_it_drops_pictures_that_nobody_claimed(
+        self, api: Api, database_url: str, var_dir: Path, world: World
+    ) -> None:
+        for n in range(3):
+            api.post("/upload", img=Upload(f"{n}.png", b"picture", "image/png"))
+        world.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
+        done = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
+        assert "3 pictures dropped" in done.stdout, done.stderr
+        assert world.rows("pictures") == []
+        assert list((var_dir / "pictures").rglob("*.*")) == []
 
     def test_a_provider_that_fails_is_told(
         self, ann: Person, database_url: str, world: World

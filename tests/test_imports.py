@@ -21,7 +21,7 @@ ALLOWED = {
     "form": {"results"},
     "replies": set(),
     "prepared": set(),
-    "db": {"embedded_postgres", "prepared", "settings"},
+    "db": {"embedded_postgres", "settings"},
     "migrate": {"db", "settings"},
     "gateways": {"results", "settings", "signing"},
     "limits": {"db", "prepared", "results"},

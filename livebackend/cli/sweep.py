@@ -19,8 +19,9 @@ def sweep(ini: Path) -> None:
     Example: livebackend sweep production.ini
     """
     with opened_house(ini) as house:
-        pictures = house.pictures.sweep()
         swept = house.streams.sweep()
+        pictures = house.pictures.sweep()
+        house.limits.sweep()
     facts = {**swept._asdict(), "pictures": pictures}
     if swept.failed:
         raise Fault("the provider failed; what is left is the next round's", **facts)

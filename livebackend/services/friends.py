@@ -304,12 +304,15 @@ class Friends:
     def _lock(self, phone: str, *, unknown: Result | None = None) -> dict[str, int]:
         """Locks me and who has that phone; returns the pair as the statements' parameters.
 
-        Fails with: `unknown` for nobody's phone, and for whoever was removed at this very moment.
+        Fails with: `unknown`, or else the refusal code, for nobody's phone; the refusal code if
+        I was removed at this very moment.
         """
         found = _LOCK.run(self._connection, {"me": self._me.id, "phone": phone})
         ids = {row.phone: row.id for row in found}
-        if phone not in ids or self._me.id not in ids.values():
+        if phone not in ids:
             raise Failure(unknown, "userId", Reason.UNKNOWN)
+        if self._me.id not in ids.values():
+            raise Failure(None, "token", Reason.UNKNOWN)
         return {"me": self._me.id, "other": ids[phone]}
 
     def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Leases: what one server process at a time does. They need no session, so any pooler will do."""
+"""Leases: what one server process at a time does. They end by time, not with a connection."""
 
 from dataclasses import dataclass
 

@@ -122,14 +122,16 @@ class Pictures:
             self._store.remove(location)
 
     def sweep(self) -> int:
-        """Throws away pictures that nobody claimed in time, the oldest first; returns how many."""
+        """Throws away the pictures that nobody claimed in time; returns how many."""
 
         def work(connection: Connection) -> list[str]:
             return list(connection.execute(_SWEEP, {"age": self._unclaimed}).scalars())
 
-        gone = self._database.run(work)
-        self.remove(gone)
-        return len(gone)
+        swept = 0
+        while gone := self._database.run(work):
+            self.remove(gone)
+            swept += len(gone)
+        return swept
 
     def _run(self, statement: Executable, location: str) -> None:
         values = {"location": location}

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from livebackend.db import Database
 from livebackend.gateways.streams import EmbeddedStreams
 from livebackend.request import House
 from livebackend.services.leases import Lease
-from livebackend.services.pictures import Pictures
 from livebackend.services.streams import STALE_S, Streams
 from livebackend.sweeper import Sweeper
 from tests.api import Api, App, Person, World, at_once
@@ -44,11 +44,6 @@ def provider(house: House) -> Iterator[CountedStreams]:
 @pytest.fixture
 def streams(house: House) -> Streams:
     return house.streams
-
-
-@pytest.fixture
-def pictures(house: House) -> Pictures:
-    return house.pictures
 
 
 def age(database: Database, seconds: float) -> None:
@@ -241,20 +236,17 @@ class TestOrphans:
         self,
         ann: Person,
         streams: Streams,
-        pictures: Pictures,
         provider: CountedStreams,
         database: Database,
         world: World,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
-        dead = Lease(
-            "sweeper", "dead", ttl_s=Sweeper(database, streams, pictures, **PERIOD)._pause_s
-        )
+        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD)._pause_s)
         database.run(dead.take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
-        sweeper = Sweeper(database, streams, pictures, **PERIOD)
+        sweeper = Sweeper(database, streams, **PERIOD)
         sweeper.start()
         try:
             while not provider.disabled:
@@ -378,11 +370,9 @@ class TestHints:
 
 class TestSweeper:
     @pytest.fixture
-    def sweepers(
-        self, database: Database, streams: Streams, pictures: Pictures
-    ) -> Iterator[list[Sweeper]]:
+    def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
         made = [
-            Sweeper(database, streams, pictures, holder=f"process {n}", period_s=STALE_S + 1.4)
+            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
             for n in range(3)
         ]
         yield made
@@ -433,10 +423,34 @@ class TestSweeper:
         assert sweepers[0]._thread
         assert not sweepers[0]._thread.is_alive()
 
-    def test_one_that_is_switched_off_has_no_thread(
-        self, database: Database, streams: Streams, pictures: Pictures
+    def test_chores_come_after_the_rooms_and_fail_alone(
+        self, database: Database, streams: Streams, caplog: pytest.LogCaptureFixture
     ) -> None:
-        sweeper = Sweeper(database, streams, pictures, holder="off", period_s=0)
+        done: list[str] = []
+        third = threading.Event()
+
+        def fails() -> None:
+            done.append("fails")
+            raise OperationalError("x", None, Exception())
+
+        def counts() -> None:
+            done.append("counts")
+            if done.count("counts") == 2:
+                third.set()
+
+        sweeper = Sweeper(
+            database, streams, [fails, counts], holder="alive", period_s=STALE_S + 1.2
+        )
+        sweeper.start()
+        assert third.wait(10)
+        sweeper.close()
+        assert done[:4] == ["fails", "counts"] * 2
+        assert "chore failed: OperationalError" in caplog.text
+
+    def test_one_that_is_switched_off_has_no_thread(
+        self, database: Database, streams: Streams
+    ) -> None:
+        sweeper = Sweeper(database, streams, holder="off", period_s=0)
         sweeper.start()
         assert sweeper._thread is None
         sweeper.close()
