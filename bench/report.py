@@ -53,7 +53,9 @@ def write(rows: list[Row], facts: dict[str, str], database: Database) -> None:
         f" {platform.system()} {platform.release()}."
         f" Python {platform.python_version()}, PostgreSQL {postgres}, {wrk}; {packages}.\n\n"
         "CPU is milliseconds for a request. It holds better than rates where others use the"
-        " machine; compare within one run only.\n\n"
+        " machine; compare within one run only. The floor sends our statements as text, which is"
+        " all that psycopg2 does; ours are prepared, and so are the peer's, by asyncpg. The floor's"
+        " gifts are not batched. \"hash\" is a login's hash alone, in the floor's server.\n\n"
         f"{table(rows, facts)}\n",
         "utf-8",
     )

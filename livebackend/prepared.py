@@ -50,22 +50,17 @@ class Prepared:
         pooled: Any = connection.connection
         if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
             connection.begin()  # or SQLAlchemy would know of nothing to commit
-        with pooled.cursor() as cursor:
-            try:
+        try:
+            with pooled.cursor() as cursor:
                 if self._name not in pooled.info:
                     cursor.execute(f"PREPARE {self._name} AS {self.numbered[0]}")
                     pooled.info[self._name] = True
                 if not self._execute:
                     self._execute = self._typed(cursor)
                 cursor.execute(self._execute, {**self.constant, **values})
-                if cursor.description is None:
-                    return ()
-                if self._row is None:
-                    names = [column.name for column in cursor.description]
-                    self._row = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-                return [self._row._make(row) for row in cursor.fetchall()]
-            except psycopg2.Error as error:
-                raise self._told(connection, cursor, error) from error
+                return self._rows(cursor)
+        except psycopg2.Error as error:
+            raise self._told(connection, error) from error
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """Executes it; its first row, or None."""
@@ -88,13 +83,21 @@ class Prepared:
         values = ", ".join(f"CAST(%({name})s AS {kind})" for name, kind in typed)
         return f"EXECUTE {self._name}" + (f" ({values})" if values else "")
 
-    def _told(self, connection: Connection, cursor: Any, error: psycopg2.Error) -> Exception:
+    def _rows(self, cursor: Any) -> Sequence[Any]:
+        if cursor.description is None:
+            return ()
+        if self._row is None:
+            names = [column.name for column in cursor.description]
+            self._row = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+        return [self._row._make(row) for row in cursor.fetchall()]
+
+    def _told(self, connection: Connection, error: psycopg2.Error) -> Exception:
         """The error as SQLAlchemy tells it."""
         dialect: Any = connection.dialect
         driver: Any = connection.connection.dbapi_connection
         # A migration changed what the statement returns: only a new connection gets over it.
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
-        if is_stale or dialect.is_disconnect(error, driver, cursor):
+        if is_stale or dialect.is_disconnect(error, driver, None):
             driver.close()
             # SQLAlchemy finds it closed, trusts no older one of its pool, and raises.
             connection.exec_driver_sql("SELECT 1")

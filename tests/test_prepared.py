@@ -87,6 +87,15 @@ def test_a_connection_that_breaks_is_not_used_again(single: Database, database: 
     assert len(tries) == 2
 
 
+def test_a_closed_connection_is_told_as_broken(single: Database) -> None:
+    with single.engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.close()
+        with pytest.raises(DBAPIError) as raised:
+            _ADD.first(connection, {"one": 1, "other": 1})
+    assert raised.value.connection_invalidated
+
+
 def test_after_a_migration_it_is_prepared_anew(
     new_database: Callable[[str], str], worker_id: str
 ) -> None:
