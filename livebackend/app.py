@@ -18,6 +18,7 @@ from livebackend.gateways import make_gateways
 from livebackend.gateways.pictures import PicturesAsSent, PictureStore
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
+from livebackend.gateways.sms import SmsGateway
 from livebackend.health import Readiness, checks_of
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.limits import Limits
@@ -101,35 +102,14 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
     metrics.time_calls("streams", provider)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
-    passwords = Passwords(
-        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
-        Slots(
-            settings.var_dir / "hashing",
-            settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
-        ),
-        # A quarter of the threads neither hash nor wait, so that no crowd at the door holds up
-        # those inside.
-        callers_max=settings.server_threads * 3 // 4,
-        wait_s=settings.passwords_wait_s,
-        common_refused=settings.passwords_common_refused,
-    )
+    passwords = _passwords(settings)
     pictures = Pictures(
         database,
         _picture_store(settings),
         bytes_max=settings.pictures_bytes_max,
         unclaimed=timedelta(seconds=settings.pictures_unclaimed_s),
     )
-    digests = Digests([derived_key(secret, "codes") for secret in settings.secrets])
-    plain = settings.codes_reply == "plain"
-    codes = Codes(
-        database,
-        sms,
-        limits,
-        PlainJudge(digests) if plain else TicketJudge(settings.secrets, digests),
-        digests,
-        random=dice,
-        ttl=timedelta(seconds=settings.codes_ttl_s),
-    )
+    codes = _codes(settings, database, sms, limits, dice)
     streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
     writer = LedgerWriter(database, number=_writer_number(settings, dice), watch=metrics)
     orders = Orders(database, writer, payments) if payments else None
@@ -182,6 +162,37 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
             coins_per_yuan=settings.coins_per_yuan,
         ),
         orders=orders,
+    )
+
+
+def _passwords(settings: Settings) -> Passwords:
+    return Passwords(
+        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
+        Slots(
+            settings.var_dir / "hashing",
+            settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+        ),
+        # A quarter of the threads neither hash nor wait, so that no crowd at the door holds up
+        # those inside.
+        callers_max=settings.server_threads * 3 // 4,
+        wait_s=settings.passwords_wait_s,
+        common_refused=settings.passwords_common_refused,
+    )
+
+
+def _codes(
+    settings: Settings, database: Database, sms: SmsGateway, limits: Limits, dice: random.Random
+) -> Codes:
+    digests = Digests([derived_key(secret, "codes") for secret in settings.secrets])
+    plain = settings.codes_reply == "plain"
+    return Codes(
+        database,
+        sms,
+        limits,
+        PlainJudge(digests) if plain else TicketJudge(settings.secrets, digests),
+        digests,
+        random=dice,
+        ttl=timedelta(seconds=settings.codes_ttl_s),
     )
 
 

@@ -76,6 +76,7 @@ class PostgresWindows(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount > limit:
             return False
+        # So that the table is never larger than the traffic; what is left then is the sweeper's.
         if next(self._calls) % _SWEEP_EVERY == 0:
             self.sweep()
         window = {"key": key, "amount": amount, "expiry": expiry, "most": limit}

@@ -216,5 +216,5 @@ class Conversations(RuleBasedStateMachine):
 def test_any_conversation(app: App, world: World) -> None:
     run_state_machine_as_test(
         lambda: Conversations(app, world),  # type: ignore[arg-type]  # it may be any factory
-        settings=settings(max_examples=40, stateful_step_count=40),
+        settings=settings(max_examples=60, stateful_step_count=40),
     )

@@ -427,7 +427,7 @@ class TestSweeper:
         self, database: Database, streams: Streams, caplog: pytest.LogCaptureFixture
     ) -> None:
         done: list[str] = []
-        third = threading.Event()
+        again = threading.Event()
 
         def fails() -> None:
             done.append("fails")
@@ -436,13 +436,13 @@ class TestSweeper:
         def counts() -> None:
             done.append("counts")
             if done.count("counts") == 2:
-                third.set()
+                again.set()
 
         sweeper = Sweeper(
             database, streams, [fails, counts], holder="alive", period_s=STALE_S + 1.2
         )
         sweeper.start()
-        assert third.wait(10)
+        assert again.wait(10)
         sweeper.close()
         assert done[:4] == ["fails", "counts"] * 2
         assert "chore failed: OperationalError" in caplog.text
@@ -460,12 +460,17 @@ class TestSweeper:
     ) -> None:
         app = new_app(streams__sweep_s="10")
         house: House = app.registry.house
+        world.execute(
+            "INSERT INTO limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
+        )
         before = threading.active_count()
         assert house.sweeper._thread is None
         Api(app).post("/list")
         thread = house.sweeper._thread
         assert thread
         until(lambda: world.rows("leases"))
+        until(lambda: not world.rows("pictures") + world.rows("limit_windows"))
         house.close()
         assert not thread.is_alive()
         assert threading.active_count() <= before
