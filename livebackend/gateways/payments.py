@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import orjson
@@ -24,9 +26,9 @@ _TOTAL_S = 3
 
 
 class PaymentFailed(Exception):
-    """The provider refused an order, answered nonsense, or did not answer in time.
+    """The provider refused a request, sent an invalid response, or did not respond in time.
 
-    The same order may be placed again.
+    The same request can be sent again.
     """
 
 
@@ -44,28 +46,83 @@ class Order:
 
 
 class Paid(NamedTuple):
-    """What was paid for an order; `payment_id` is the provider's own."""
+    """A payment of an order. `payment_id` is the provider's own id."""
 
     order_id: str
     payment_id: str
     fen: int
+    # When the user paid; None where the provider does not say.
+    paid_at: datetime | None = None
+
+
+class OrderState(Enum):
+    """State of an order at the provider."""
+
+    # The user has not paid and still can, or the provider does not know the order.
+    UNPAID = "unpaid"
+    PAID = "paid"
+    # The user can no longer pay.
+    CLOSED = "closed"
+    # The user paid and got the money back, in whole or in part.
+    REFUNDED = "refunded"
+
+
+class ProviderOrder(NamedTuple):
+    """An order as the provider has it; `payment` is set in the states PAID and REFUNDED."""
+
+    state: OrderState
+    payment: Paid | None = None
+
+
+class BillEntry(NamedTuple):
+    """A line of the provider's bill: a payment, or a refund if `refunded_fen` is not 0."""
+
+    order_id: str
+    payment_id: str
+    fen: int
+    refunded_fen: int = 0
 
 
 @runtime_checkable
 class PaymentGateway(Protocol):
-    # What orders and coin accounts are filed under.
+    """A payment provider. Every method returns within 3 s, `bill` within 30 s."""
+
+    # The name under which orders and coin accounts are stored.
     provider: str
 
     def place(self, order: Order) -> dict[str, Any]:
-        """What the app needs to pay an order, within 3 s; or PaymentFailed.
+        """Place an order; return what the app needs to pay it.
 
-        The same order may be placed again until it is paid.
+        The same order can be placed again until it is paid. Raises PaymentFailed.
         """
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
-        """What a notification says was paid, None for other news of the provider's; or NotGenuine.
+        """Verify a notification; return the payment, or None if it is about something else.
 
-        The headers' names are in lower case.
+        The names of `headers` are in lower case. Raises NotGenuine.
+        """
+
+    def query(self, order: Order) -> ProviderOrder:
+        """Return the state of an order at the provider. Raises PaymentFailed."""
+
+    def close(self, order: Order) -> None:
+        """Close an unpaid order, so that the user can no longer pay it.
+
+        Closing an order again, or one that the provider does not know, succeeds. Raises
+        PaymentFailed, also for an order that is paid.
+        """
+
+    def refund(self, order: Order, *, reason: str) -> bool:
+        """Return the whole amount of a paid order to the user, once however often it is called.
+
+        Returns True when the money is returned, False while the provider is still processing the
+        refund. Raises PaymentFailed.
+        """
+
+    def bill(self, day: date) -> list[BillEntry]:
+        """Return the payments and refunds of a day in China Standard Time.
+
+        Raises PaymentFailed, also when the provider has no bill of that day yet.
         """
 
 
@@ -97,11 +154,25 @@ class EmbeddedPayments:
         if not hmac.compare_digest(self._signature(sent_at, body), (signature or "").encode()):
             raise NotGenuine("signature")
         check_time(sent_at, now=self._clock())
-        return Paid(**orjson.loads(body))
+        return _decoded(body)
+
+    def query(self, order: Order) -> ProviderOrder:
+        """Every order counts as paid from the moment it is placed."""
+        return ProviderOrder(OrderState.PAID, self._payment(order))
+
+    def close(self, order: Order) -> None:
+        raise PaymentFailed("the order is paid")
+
+    def refund(self, order: Order, *, reason: str) -> bool:
+        return True
+
+    def bill(self, day: date) -> list[BillEntry]:
+        raise PaymentFailed("the development gateway has no bills")
 
     def notification(self, paid: Paid) -> tuple[dict[str, str], bytes]:
         """A genuine notification: its headers and its body."""
-        body, sent_at = orjson.dumps(paid._asdict()), str(int(self._clock()))
+        fields = {name: value for name, value in paid._asdict().items() if value is not None}
+        body, sent_at = orjson.dumps(fields), str(int(self._clock()))
         headers = {
             "Content-Type": "application/json",
             "X-Payment-Time": sent_at,
@@ -113,8 +184,12 @@ class EmbeddedPayments:
         signed = sent_at.encode("utf-8", "replace") + b"\n" + body
         return hmac.digest(self._key, signed, "sha256").hex().encode()
 
+    def _payment(self, order: Order) -> Paid:
+        paid_at = datetime.fromtimestamp(self._clock(), UTC)
+        return Paid(order.order_id, f"payment-of-{order.order_id}", order.fen, paid_at)
+
     def _notify(self, order: Order) -> None:
-        paid = Paid(order.order_id, f"payment-of-{order.order_id}", order.fen)
+        paid = self._payment(order)
         for _ in range(_TRIES):
             time.sleep(_PAUSE_S)
             headers, body = self.notification(paid)
@@ -128,6 +203,13 @@ class EmbeddedPayments:
             log.warning(
                 "order %s: its notification is answered %s", order.order_id, answer.status_code
             )
+
+
+def _decoded(body: bytes) -> Paid:
+    fields = orjson.loads(body)
+    if "paid_at" in fields:
+        fields["paid_at"] = datetime.fromisoformat(fields["paid_at"])
+    return Paid(**fields)
 
 
 def check_time(sent_at: str, *, now: float) -> None:
