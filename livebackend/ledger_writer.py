@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.db import Database
-from livebackend.results import Failure, Reason, Unavailable
+from livebackend.db import Database, is_connection_lost
+from livebackend.results import CommitOutcomeUnknown, Failure, Reason, Unavailable
 from livebackend.services.ledger import Outcome, Status, Transfer, post
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,8 @@ class _Desk:
         while True:
             try:
                 return database.run(lambda connection: self._attempt(connection, batch))
-            except (DBAPIError, NoConnection) as error:
-                if not _is_lost(error):
+            except (CommitOutcomeUnknown, DBAPIError, NoConnection) as error:
+                if not is_connection_lost(error):
                     raise
                 log.warning("the ledger lost its connection, with %s in hand", len(batch))
                 if time.monotonic() > until:
@@ -234,19 +234,6 @@ class _Desk:
         else:
             connection.rollback()  # not even an empty slot is left behind
         return outcomes
-
-
-def _is_lost(error: DBAPIError | NoConnection) -> bool:
-    """Whether there was no connection, or is none any more; the transaction itself is not to blame.
-
-    Source: PostgreSQL, appendix A: class 08 and 57P01 to 57P03. Of a connection that could not be
-    made, there is no code at all.
-    """
-    if isinstance(error, NoConnection) or error.connection_invalidated:
-        return True
-    cause: Any = error.orig
-    code = getattr(cause, "pgcode", None)
-    return code is None or code.startswith(("08", "57P"))
 
 
 def _unknown() -> Unavailable:
