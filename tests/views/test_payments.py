@@ -32,8 +32,7 @@ def shop(new_app: Callable[..., App]) -> App:
 def payments(shop: App) -> PatientPayments:
     gateway = shop.registry.house.orders.gateway("embedded")
     assert isinstance(gateway, PatientPayments)
-    gateway.fails = False
-    gateway.placed.clear()
+    gateway.reset()
     return gateway
 
 
