@@ -33,7 +33,8 @@ def make_gateways(settings: Settings) -> tuple[SmsGateway, StreamGateway, Paymen
 def _gateway(name: str, settings: Settings, protocol: type) -> Any:
     dotted = getattr(settings, f"{name}_gateway")
     try:
-        gateway = resolve_name(dotted).from_settings(settings)
+        # With the colon, an import that fails raises its own error.
+        gateway = resolve_name(":".join(dotted.rsplit(".", 1))).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"{name}.gateway: {dotted} can't be used: {error}") from None
     if not isinstance(gateway, protocol):
