@@ -20,7 +20,7 @@ LookUp = Callable[[Deadline], Sequence[PlatformCertificate]]
 
 
 class CertificateLookupFailed(Exception):
-    """WeChat Pay did not return a list with a valid certificate; the message says why."""
+    """WeChat Pay did not return a list with a valid certificate; the message has the reason."""
 
 
 class PlatformCertificates:

@@ -49,7 +49,8 @@ class Response:
         return str(self.fields.get("code") or "")
 
     def failure(self) -> PaymentFailed:
-        return failure(f"HTTP status {self.status}, {self.code}: {self.fields.get('message')}")
+        reason = f", {self.code}: {self.fields.get('message')}" if self.code else ""
+        return failure(f"HTTP status {self.status}{reason}")
 
 
 @dataclass(frozen=True)
@@ -122,23 +123,23 @@ class WechatClient:
         """
         deadline = deadline or Deadline(_TOTAL_S)
         body = json.dumps(fields).encode() if fields is not None else None
-        answer = self._send(self._api, method, path, body, deadline)
-        if 200 <= answer.status < 300:
+        raw = self._send(self._api, method, path, body, deadline)
+        if 200 <= raw.status < 300:
             try:
-                self._verify(answer.headers, answer.content, deadline)
+                self._verify(raw.headers, raw.content, deadline)
             except NotGenuine as error:
                 raise failure(f"the response is not genuine: wrong {error}") from error
-        return Response(answer.status, _fields(answer))
+        return Response(raw.status, _fields(raw))
 
     def download(self, path: str, *, deadline: Deadline) -> bytes:
         """Return the body of a file of at most 64 MiB. Raises PaymentFailed.
 
         WeChat Pay does not sign these responses: the caller must compare a digest.
         """
-        answer = self._send(self._download_api, "GET", path, None, deadline)
-        if answer.status != 200:
-            raise Response(answer.status, _fields(answer)).failure()
-        return answer.content
+        raw = self._send(self._download_api, "GET", path, None, deadline)
+        if raw.status != 200:
+            raise Response(raw.status, _fields(raw)).failure()
+        return raw.content
 
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
@@ -212,8 +213,8 @@ class WechatClient:
         Needs no signature: each certificate is encrypted and authenticated with the APIv3 key.
         """
         try:
-            answer = self._send(self._certificate_api, "GET", "/v3/certificates", None, deadline)
-            response = Response(answer.status, _fields(answer))
+            raw = self._send(self._certificate_api, "GET", "/v3/certificates", None, deadline)
+            response = Response(raw.status, _fields(raw))
             if response.status != 200:
                 raise response.failure()
             sealed = [entry["encrypt_certificate"] for entry in response.fields["data"]]
@@ -240,17 +241,17 @@ class _Signed(AuthBase):
         return request
 
 
-def _fields(answer: Answer) -> Mapping[str, Any]:
+def _fields(raw: Answer) -> Mapping[str, Any]:
     """The JSON object of a body; empty for an empty body and for an error page.
 
     Raises PaymentFailed for a successful response with another body.
     """
     try:
-        fields = json.loads(answer.content) if answer.content else {}
+        fields = json.loads(raw.content) if raw.content else {}
     except (ValueError, RecursionError):
         fields = None
     if isinstance(fields, dict):
         return fields
-    if 200 <= answer.status < 300:
-        raise failure(f"HTTP status {answer.status}, and the body is not a JSON object")
+    if 200 <= raw.status < 300:
+        raise failure(f"HTTP status {raw.status}, and the body is not a JSON object")
     return {}

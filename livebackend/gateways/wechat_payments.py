@@ -280,7 +280,7 @@ def _payment(transaction: Mapping[str, Any]) -> Paid:
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
-    """When the user paid; None if WeChat Pay does not say it as RFC 3339 with an offset."""
+    """When the user paid; None unless it is RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
         paid_at = datetime.fromisoformat(str(text))

@@ -161,9 +161,9 @@ class TestDownload:
     ) -> None:
         wechat.bill(csv(PAYMENT, REFUND))
         assert payments.bill(DAY) == [PAID, REFUNDED]
-        (request,) = wechat.asked(BILL)
+        (request,) = wechat.received(BILL)
         assert request.target == f"{BILL}?bill_date=2026-10-03&bill_type=ALL"
-        (request,) = wechat.asked(DOWNLOAD)
+        (request,) = wechat.received(DOWNLOAD)
         assert request.target == f"{DOWNLOAD}?token=abc%2Fd"
 
     @pytest.mark.parametrize("code", ["NO_STATEMENT_EXIST", "STATEMENT_CREATING"])
@@ -196,7 +196,7 @@ class TestDownload:
         wechat.bill(csv(PAYMENT), **changed)
         with pytest.raises(PaymentFailed, match=r"SHA1|host"):
             payments.bill(DAY)
-        assert len(wechat.asked(DOWNLOAD)) == ("hash_value" in changed or "hash_type" in changed)
+        assert len(wechat.received(DOWNLOAD)) == ("hash_value" in changed or "hash_type" in changed)
 
     def test_digest_in_upper_case_is_accepted(
         self, payments: WechatPayments, wechat: Wechat

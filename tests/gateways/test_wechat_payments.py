@@ -87,7 +87,7 @@ class TestPlace:
     ) -> None:
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
         pay = payments.place(ORDER)
-        (request,) = wechat.asked(PLACE)
+        (request,) = wechat.received(PLACE)
         assert request.body == {
             "appid": APP_ID,
             "mchid": MERCHANT,
@@ -171,7 +171,7 @@ class TestQuery:
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         self.query(payments, wechat)
-        (request,) = wechat.asked(QUERY)
+        (request,) = wechat.received(QUERY)
         assert (request.method, request.target) == ("GET", f"{QUERY}?mchid={MERCHANT}")
 
     @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ class TestClose:
     def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: Wechat) -> None:
         wechat.replies[CLOSE] = Reply(204)
         payments.close(ORDER)
-        (request,) = wechat.asked(CLOSE)
+        (request,) = wechat.received(CLOSE)
         assert (request.method, request.body) == ("POST", {"mchid": MERCHANT})
 
     @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ class TestRefund:
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
         assert payments.refund(ORDER, reason="closed account") is True
-        (request,) = wechat.asked(REFUND)
+        (request,) = wechat.received(REFUND)
         assert (request.method, request.body) == (
             "POST",
             {
@@ -302,7 +302,7 @@ class TestRefund:
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
         payments.refund(ORDER, reason="退" * 30)
-        (request,) = wechat.asked(REFUND)
+        (request,) = wechat.received(REFUND)
         assert request.body["reason"] == "退" * 26
 
     def test_refund_in_progress_is_not_done(self, payments: WechatPayments, wechat: Wechat) -> None:

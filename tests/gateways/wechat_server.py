@@ -147,12 +147,12 @@ class Wechat:
         # Ends each delay.
         self.closing = threading.Event()
 
-    def asked(self, path: str) -> list[Request]:
+    def received(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.path == path]
 
     @property
     def lookups(self) -> int:
-        return len(self.asked("/v3/certificates"))
+        return len(self.received("/v3/certificates"))
 
     def reply_to(self, path: str) -> Reply:
         if path == "/v3/certificates":
@@ -243,15 +243,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_signature(self, body: bytes) -> None:
         kind, _, parts = self.headers["Authorization"].partition(" ")
         assert kind == "WECHATPAY2-SHA256-RSA2048"
-        said = {
+        fields = {
             name: value.strip('"')
             for name, _, value in (part.partition("=") for part in parts.split(","))
         }
-        assert (said["mchid"], said["serial_no"]) == (MERCHANT, SERIAL)
+        assert (fields["mchid"], fields["serial_no"]) == (MERCHANT, SERIAL)
         check_signature(
             self.wechat.merchant_key.public_key(),
-            said["signature"],
-            *(self.command, self.path, said["timestamp"], said["nonce_str"], body.decode()),
+            fields["signature"],
+            *(self.command, self.path, fields["timestamp"], fields["nonce_str"], body.decode()),
         )
 
     def _reply(self, reply: Reply) -> None:
