@@ -103,6 +103,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
     sms, provider, payment_gateways = make_gateways(settings)
     metrics.time_calls("sms", sms)
     metrics.time_calls("streams", provider)
+    metrics.time_calls("payments", payments)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = _passwords(settings)
