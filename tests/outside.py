@@ -100,9 +100,12 @@ class PatientPayments(EmbeddedPayments):
 
 
 class OtherPayments(PatientPayments):
-    """Another payment provider."""
+    """Another payment provider, with a key of its own."""
 
     provider = "other"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"key": b"other"})
 
 
 class FailingStreams(CountedStreams):

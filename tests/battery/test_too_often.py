@@ -40,3 +40,20 @@ def test_so_many_in_an_hour_and_no_more(
     assert ann.friends() == []
     world.execute("DELETE FROM limit_windows")  # an hour passes
     assert call(ann).result == "0000"
+
+
+def test_retries_of_a_refill_have_a_limit_of_their_own(ann: Person, world: World) -> None:
+    assert [ann.refill("10", requestId="r").result for _ in range(121)] == ["0000"] * 121
+    with world.unchanged():
+        answer = ann.refill("10", requestId="r")
+    assert (answer.result, answer.refusal) == ("0013", "call was tried too often")
+    # The retries did not count against the limit of refills.
+    assert [ann.refill("10").result for _ in range(29)] == ["0000"] * 29
+    assert ann.refill("10").refusal == "call was tried too often"
+    assert world.coins(ann) == 300
+
+
+def test_request_id_of_another_user_is_no_retry(ann: Person, ben: Person) -> None:
+    assert ann.refill("10", requestId="r").result == "0000"
+    assert [ben.refill("10", requestId=f"r{n}").result for n in range(30)] == ["0000"] * 30
+    assert ben.refill("10", requestId="r").refusal == "call was tried too often"

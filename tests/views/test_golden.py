@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import text
 
 from livebackend.db import Database
+from livebackend.models import SLOT_COINS_MAX
 from livebackend.request import House
 from livebackend.results import Unavailable
 from livebackend.services import gifts
 from livebackend.services.ledger import Transfer
-from tests.api import Answer, Api, App, Person, World, at_once
+from tests.api import PASSWORD, Answer, Api, App, Person, World, at_once
 
 REFUSED = {"result": "0013", "message": "update failed"}
 NOBODY = "13800000077"
@@ -298,3 +299,97 @@ def test_coins_are_neither_made_nor_lost(
         people[n % 3].give(people[(n * 2 + 1) % 3], str(n + 1))
     assert sum(map(world.coins, people)) == 150
     assert min(row["amount"] for row in world.rows("coin_slots")) >= 0
+
+
+class TestRetryAfterTheHostRemovedTheirAccount:
+    @pytest.fixture
+    def gift(self, rich: Person, ben: Person) -> dict[str, str]:
+        """A gift that Ben got before removing the account."""
+        gift = {"object": ben.phone, "value": "30", "description": "rose", "requestId": "g"}
+        assert rich.post("/golden", send_gift="1", **gift).result == "0000"
+        assert ben.post("/register", remove="1", password=PASSWORD).result == "0000"
+        return gift
+
+    def test_same_gift_is_answered_as_the_first_time(
+        self, gift: dict[str, str], rich: Person, world: World
+    ) -> None:
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **gift)
+        assert answer.body == {"result": "0000", "message": None}
+
+    def test_same_gift_is_answered_as_the_first_time_when_the_phone_has_a_new_account(
+        self, gift: dict[str, str], rich: Person, api: Api, world: World
+    ) -> None:
+        new = api.person(gift["object"])
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **gift)
+        assert answer.body == {"result": "0000", "message": None}
+        assert world.coins(new) == 0
+
+    @pytest.mark.parametrize(
+        "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
+    )
+    def test_another_gift_to_them_is_0013(
+        self, changed: dict[str, str], gift: dict[str, str], rich: Person, world: World
+    ) -> None:
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **(gift | changed))
+        assert (answer.body, answer.refusal) == (REFUSED, "object is unknown")
+
+    def test_another_gift_to_the_new_account_is_0013(
+        self, gift: dict[str, str], rich: Person, api: Api, world: World
+    ) -> None:
+        api.person(gift["object"])
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **(gift | {"value": "31"}))
+        assert answer.refusal == "requestId was used for another content"
+
+
+class TestBalanceLimit:
+    def test_gift_to_a_host_with_a_full_balance_is_0013_and_moves_no_coins(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        fill_slots(world, ben)
+        with world.unchanged():
+            answer = rich.give(ben, "1")
+        assert (answer.status, answer.body) == (200, REFUSED)
+        assert answer.refusal == "object would have more coins than a balance can hold"
+
+    def test_refill_of_a_full_balance_is_0013_and_moves_no_coins(
+        self, rich: Person, world: World
+    ) -> None:
+        fill_slots(world, rich)
+        with world.unchanged():
+            answer = rich.refill("10")
+        assert (answer.status, answer.body) == (200, REFUSED)
+        assert answer.refusal == "money would have more coins than a balance can hold"
+
+    def test_full_balance_is_shown_and_can_be_spent(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        fill_slots(world, rich)
+        before = 17 * SLOT_COINS_MAX
+        assert 2**63 - 18 < before < 2**63
+        assert rich.post("/golden", balance="1").message == {"coins": before}
+        assert rich.give(ben, "100000").result == "0000"
+        assert rich.post("/golden", balance="1").message == {"coins": before - 100_000}
+        assert rich.post("/golden", records="1").message["records"][0]["left"] == before - 100_000
+
+    def test_consolidation_leaves_what_slot_0_cannot_hold(
+        self, rich: Person, ben: Person, world: World
+    ) -> None:
+        fill_slots(world, rich)
+        world.execute("UPDATE coin_slots SET amount = 0 WHERE slot = 0")
+        assert rich.give(ben, "1").result == "0000"
+        assert world.coins(rich) == 16 * SLOT_COINS_MAX - 1
+
+
+def fill_slots(world: World, user: Person) -> None:
+    """Give a user the largest balance there can be."""
+    world.execute(
+        "INSERT INTO coin_slots (coin_account_id, slot, amount)"
+        f" SELECT coin_accounts.id, slot, {SLOT_COINS_MAX}"
+        " FROM coin_accounts JOIN accounts ON accounts.id = owner_id, generate_series(0, 16) slot"
+        f" WHERE phone = '{user.phone}'"
+        " ON CONFLICT (coin_account_id, slot) DO UPDATE SET amount = excluded.amount"
+    )

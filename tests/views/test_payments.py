@@ -11,11 +11,13 @@ from webtest import TestApp
 from livebackend.db import Database
 from livebackend.gateways.payments import EmbeddedPayments, Paid
 from livebackend.migrate import migrate
+from livebackend.models import SLOT_COINS_MAX
 from livebackend.results import Failure, Reason, Unavailable
 from livebackend.signing import derived_key
 from tests.api import Answer, App, Person, World, at_once
 from tests.conftest import INI
 from tests.outside import PatientPayments
+from tests.payments import OTHER, PATIENT
 from tests.servers import serving
 
 REFUSED = {"result": "0013", "message": "update failed"}
@@ -306,6 +308,78 @@ class TestNotifications:
         assert removed.result == "0000"
         assert tell(shop, payments, said) == 204
         assert len(world.rows("transfers")) == 1
+
+
+class TestSettings:
+    """Payments are credited whatever the settings say by now."""
+
+    @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
+    def test_payment_of_a_pending_order_is_credited_in_every_mode(
+        self, mode: str, new_app: Callable[..., App], buyer: Person, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
+        assert notify_of(app, app.registry.house.orders.gateway("embedded"), said) == 204
+        assert world.coins(buyer) == 10
+
+    @pytest.mark.parametrize("names", [f"{OTHER} {PATIENT}", f"{PATIENT} {OTHER}"])
+    def test_payments_of_every_gateway_are_credited(
+        self, names: str, new_app: Callable[..., App], buyer: Person, ann: Person, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        app = new_app(coins__refill="order", payments__gateway=names)
+        first = "other" if names.startswith(OTHER) else "embedded"
+        ordered = order(Person(app, ann.always, ann.phone))
+        assert ordered["provider"] == first
+        gateway = app.registry.house.orders.gateway
+        assert notify_of(app, gateway("embedded"), said) == 204
+        assert notify_of(app, gateway(first), paid(ordered)) == 204
+        assert world.coins(ann) == 20
+
+    def test_payment_of_a_gateway_that_is_not_set_is_refused_and_credited_later(
+        self, new_app: Callable[..., App], buyer: Person, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        app = new_app(coins__refill="order", payments__gateway=OTHER)
+        stranger = EmbeddedPayments("http://x", key=b"another", clock=time.time)
+        assert notify_of(app, stranger, said) == 400
+        app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
+        assert notify_of(app, app.registry.house.orders.gateway("embedded"), said) == 204
+        assert world.coins(buyer) == 10
+
+    def test_retry_of_an_order_goes_to_its_own_provider(
+        self, new_app: Callable[..., App], buyer: Person, ann: Person
+    ) -> None:
+        ordered = order(buyer, requestId="r")
+        app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
+        again = order(Person(app, ann.always, ann.phone), requestId="r")
+        assert again == ordered
+
+    def test_retry_of_an_order_whose_provider_has_no_gateway_is_0013(
+        self, new_app: Callable[..., App], buyer: Person, ann: Person
+    ) -> None:
+        order(buyer, requestId="r")
+        app = new_app(coins__refill="order", payments__gateway=OTHER)
+        answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
+        assert (answer.body, answer.refusal) == (REFUSED, "refill could not be done outside")
+
+
+class TestBalanceLimit:
+    def test_payment_that_the_balance_cannot_hold_is_503_and_credited_later(
+        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+    ) -> None:
+        said = paid(order(buyer))
+        world.execute(f"UPDATE coin_slots SET amount = {SLOT_COINS_MAX}")
+        assert tell(shop, payments, said) == 503
+        assert world.coins(buyer) == SLOT_COINS_MAX
+        world.execute("UPDATE coin_slots SET amount = 0")
+        assert tell(shop, payments, said) == 204
+        assert world.coins(buyer) == 10
+
+
+def notify_of(app: App, gateway: EmbeddedPayments, said: Paid) -> int:
+    headers, body = gateway.notification(said)
+    return int(notify(app, headers, body).status_int)
 
 
 class TestThePath:
