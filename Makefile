@@ -8,11 +8,13 @@ ARGS ?=
 # What to profile.
 OP ?= friendlist
 SECONDS ?= 60
+# How often each crash is tried.
+RUNS ?= 50
 
 # Never by the scripts beside it: their first lines hold a path, which may be too long or have blanks.
 IN_VENV = .venv/bin/python -m
 
-.PHONY: help run test media-test browser-test operations-test screenshots bank-test mutants bench bench-ledger bench-million profile install client lint format types clean
+.PHONY: help run test media-test browser-test operations-test screenshots bank-test crash-test mutants bench bench-ledger bench-million profile install client lint format types clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -30,6 +32,10 @@ media-test: .venv/installed-browser ## publish and watch streams with nginx, ffm
 
 bank-test: .venv/installed-test ## kill servers and databases under load for SECONDS, and count the coins
 	@exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
+
+# Needs nginx and openssl.
+crash-test: .venv/installed-test ## crash a server at each step of a gift, an order, an unfriend
+	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
 
 mutants: .venv/installed-test ## break the ledger in many ways, and see that its tests notice
 	@exec $(IN_VENV) tests.mutants $(ARGS)

@@ -11,16 +11,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 
 from livebackend.client import Client, NotServed
 from livebackend.routes import PATHS
 from tests.conftest import PRODUCTION_INI
 from tests.operations.machine import Machine, machine
+from tests.operations.nginx import HOST, HostAdapter, start_nginx
 from tests.operations.upstreams import (
     OK,
     Behavior,
@@ -32,7 +32,6 @@ from tests.operations.upstreams import (
 )
 from tests.servers import Server, hardened, serving
 
-HOST = "live.example"
 AT_ONCE = 50  # limit_conn
 HEADER_S, BODY_S = 10, 10  # client_header_timeout, client_body_timeout
 
@@ -75,18 +74,6 @@ class Front(Nginx):
 
     def calls_logged(self) -> int:
         return self.server.log.read_text().count('"logger":"livebackend.calls"')
-
-
-def start_nginx(here: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
-    """Start nginx with the site, in which each replacement changes one text."""
-    site = (here.checkout / "deploy/nginx-site.conf").read_text()
-    for old, new in replacements:
-        assert site.count(old) == 1
-        site = site.replace(old, new)
-    conf = here.root / "etc/nginx"
-    (conf / "conf.d/livebackend.conf").write_text(site)
-    (conf / "livebackend-upstream.conf").write_text(upstream)
-    subprocess.run([here.programs / "nginx"], check=True)
 
 
 def post(path: str, length: int, *headers: str) -> bytes:
@@ -377,13 +364,6 @@ class Upstreams(Nginx):
         with self.connect(address) as connection:
             connection.sendall(post(path, len(body), "Connection: close") + body)
             return Response.parse(heard(connection))
-
-
-class HostAdapter(HTTPAdapter):
-    """Connects to the address in the URL, and verifies the certificate for HOST."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)
 
 
 @pytest.fixture(scope="module")

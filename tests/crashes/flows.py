@@ -1,0 +1,215 @@
+"""What a client, a user and a payment provider do while the server crashes."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import orjson
+import requests
+from sqlalchemy import Connection, text
+
+from livebackend.client import Client, NoReply, NotServed, Refused
+from livebackend.db import Database
+from livebackend.security import LoginTokens
+from livebackend.services.accounts import Account
+from livebackend.services.ledger import CoinAccount, open_account
+from tests.books import Books
+from tests.crashes.server import RemotePayments, payment_of
+
+# A client or a provider goes on for so long.
+GIVE_UP_S = 30
+
+_ACCOUNT = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
+_BEFRIEND = text("INSERT INTO friendships (account_id, friend_id) VALUES (:a, :b), (:b, :a)")
+_MAKE_DUE = text("UPDATE payment_orders SET next_query_at = now() WHERE state = 'pending'")
+_STATE = text(
+    """
+    SELECT (SELECT sum(amount)::bigint FROM coin_slots WHERE coin_account_id = :coins_id) AS coins,
+        (SELECT count(*) FROM transfers WHERE actor_id = :coins_id AND kind = :kind) AS transfers,
+        (SELECT count(*) FROM payment_orders WHERE account_id = :id AND state = 'paid') AS paid,
+        (SELECT count(*) FROM friendships WHERE account_id = :id) AS friends
+    """
+)
+
+
+@dataclass(frozen=True)
+class User:
+    id: int
+    coins_id: int
+    phone: str
+    token: str
+
+
+class Users:
+    """New users for each run, with a balance and a friend."""
+
+    def __init__(self, database: Database, secret: str) -> None:
+        self._database = database
+        self._books = Books(database)
+        self._tokens = LoginTokens([secret], clock=time.time)
+        self._number = 0
+
+    def pair(self, coins: int) -> tuple[User, User]:
+        """Return two friends; the first one has so many coins."""
+
+        def work(connection: Connection) -> tuple[User, User]:
+            first, second = self._new(connection), self._new(connection)
+            connection.execute(_BEFRIEND, {"a": first.id, "b": second.id})
+            self._books.lay(connection, {CoinAccount(first.coins_id): {0: coins}})
+            return first, second
+
+        return self._database.run(work)
+
+    def state(self, user: User, *, kind: int) -> Any:
+        values = {"id": user.id, "coins_id": user.coins_id, "kind": kind}
+        return self._database.run(lambda connection: connection.execute(_STATE, values).one())
+
+    def make_orders_due(self) -> None:
+        self._database.run(lambda connection: connection.execute(_MAKE_DUE))
+
+    def _new(self, connection: Connection) -> User:
+        self._number += 1
+        phone = f"{13900000000 + self._number}"
+        account_id = connection.execute(_ACCOUNT, {"phone": phone}).scalar_one()
+        token = self._tokens.issue(Account(account_id, phone, 1), lifetime_s=3600)
+        return User(account_id, open_account(connection, account_id), phone, token)
+
+
+class Provider:
+    """A payment provider whose users pay at once."""
+
+    def __init__(self, signer: RemotePayments) -> None:
+        self._signer = signer
+        self.orders: dict[str, int] = {}
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                fields = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = orjson.dumps(provider.answer(self.path, **fields))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(self, path: str, *, order_id: str, fen: int) -> dict[str, object]:
+        if path == "/place":
+            self.orders[order_id] = fen
+            return {"orderId": order_id}
+        return {"paid": order_id in self.orders}
+
+    def notify(self, session: requests.Session, address: str) -> None:
+        """Notify the server of each payment until it responds 204."""
+        for order_id, fen in list(self.orders.items()):
+            until = time.monotonic() + GIVE_UP_S
+            while not self._is_acknowledged(session, address, order_id, fen):
+                assert time.monotonic() < until, "a notification is never acknowledged"
+                time.sleep(0.02)
+
+    def _is_acknowledged(
+        self, session: requests.Session, address: str, order_id: str, fen: int
+    ) -> bool:
+        headers, body = self._signer.notification(payment_of(order_id, fen))
+        try:
+            response = session.post(f"{address}/payments", data=body, headers=headers, timeout=10)
+        except requests.RequestException:
+            return False
+        assert response.status_code in (204, 503), response.status_code
+        return response.status_code == 204
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def until_served(client: Client, call: Callable[..., object], **parameters: Any) -> None:
+    """Call by the documented rules.
+
+    After an unknown outcome, go on with the same request id; "is not a friend" means done then.
+    """
+    until = time.monotonic() + GIVE_UP_S
+    is_unknown = False
+    failure: Exception | None = None
+    while time.monotonic() < until:
+        try:
+            call(client, **parameters)
+        except (NotServed, NoReply) as error:
+            failure = error
+            is_unknown = is_unknown or not isinstance(error, NotServed) or error.outcome_unknown
+            if error.request_id:
+                parameters["requestId"] = error.request_id
+            time.sleep(0.02)
+        except Refused as error:
+            if is_unknown and error.reason == "is not a friend":
+                return
+            raise
+        else:
+            return
+    raise AssertionError("the call is never served") from failure
+
+
+class Flow:
+    """What is done in one run, and what must have come of it."""
+
+    def __init__(self, users: Users, provider: Provider) -> None:
+        self.users = users
+        self.provider = provider
+
+    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+        """Do it; return what is wrong afterwards."""
+        raise NotImplementedError
+
+
+class GiveOnce(Flow):
+    """A gift of 30 coins."""
+
+    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+        sender, host = self.users.pair(coins=100)
+        until_served(
+            client(sender), Client.send_gift, value=30, object=host.phone, description="rose"
+        )
+        state, received = self.users.state(sender, kind=1), self.users.state(host, kind=1)
+        return differences(coins=(state.coins, 70), gifts=(state.transfers, 1)) + differences(
+            received=(received.coins, 30)
+        )
+
+
+class BuyOnce(Flow):
+    """An order of 10 coins, which is paid, and of which the provider notifies the server."""
+
+    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+        buyer, _ = self.users.pair(coins=0)
+        buying = client(buyer)
+        until_served(buying, Client.refill, money=10)
+        self.provider.notify(session, buying.address)
+        state = self.users.state(buyer, kind=2)
+        return differences(
+            coins=(state.coins, 10), refills=(state.transfers, 1), paid=(state.paid, 1)
+        )
+
+
+class UnfriendOnce(Flow):
+    """The end of a friendship."""
+
+    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+        user, friend = self.users.pair(coins=0)
+        until_served(client(user), Client.unfriend, userId=friend.phone)
+        return differences(friends=(self.users.state(user, kind=1).friends, 0))
+
+
+def differences(**values: tuple[object, object]) -> list[str]:
+    return [
+        f"{name} is {found} instead of {expected}"
+        for name, (found, expected) in values.items()
+        if found != expected
+    ]

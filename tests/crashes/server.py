@@ -1,0 +1,175 @@
+"""A server process that is killed, or loses its database connection, at one step of its work."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import requests
+import waitress  # type: ignore[import-untyped]
+from sqlalchemy.engine.default import DefaultDialect
+
+from livebackend.gateways.payments import EmbeddedPayments, Order, OrderState, Paid, ProviderOrder
+from tests.api import App
+
+_UP_S = 20
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What happens at the n-th step of a process, counted from 0.
+
+    `kind`: `kill before` or `kill after` the step; at a COMMIT also `lose`, the connection is lost
+    between the COMMIT and its confirmation.
+    """
+
+    step: int
+    name: str
+    kind: str
+
+
+class Steps:
+    """Counts the steps of this process, and crashes at one of them."""
+
+    def __init__(self) -> None:
+        self.crash: Crash | None = None
+        self.names: list[str] = []
+        # Where a process writes the names of its steps, if it does.
+        self.record: Path | None = None
+        self._lock = threading.Lock()
+
+    def run(self, name: str, step: Callable[[], Any]) -> Any:
+        with self._lock:
+            number = len(self.names)
+            self.names.append(name)
+            if self.record:
+                with self.record.open("a") as record:
+                    record.write(f"{name}\n")
+        kind = self.crash.kind if self.crash and self.crash.step == number else ""
+        if kind == "kill before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = step()
+        if kind == "kill after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "lose":
+            raise ConnectionLost
+        return result
+
+
+class ConnectionLost(Exception):
+    """The connection is to be lost after this step."""
+
+
+# Of this process: a child that is forked counts on its own.
+STEPS = Steps()
+
+
+class RemotePayments(EmbeddedPayments):
+    """A payment provider in another process, which survives the server."""
+
+    address = ""
+
+    def place(self, order: Order) -> dict[str, Any]:
+        return dict(STEPS.run("place", lambda: self._ask("place", order)))
+
+    def query(self, order: Order) -> ProviderOrder:
+        found = STEPS.run("query", lambda: self._ask("query", order))
+        if not found["paid"]:
+            return ProviderOrder(OrderState.UNPAID)
+        return ProviderOrder(OrderState.PAID, payment_of(order.order_id, order.fen))
+
+    def _ask(self, verb: str, order: Order) -> Any:
+        fields = {"order_id": order.order_id, "fen": order.fen}
+        return requests.post(f"{self.address}/{verb}", json=fields, timeout=5).json()
+
+
+def payment_of(order_id: str, fen: int) -> Paid:
+    return Paid(order_id, f"payment-of-{order_id}", fen)
+
+
+class CrashingServer:
+    """Serves an application in a process of its own, and starts it again whenever it dies."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._pid = 0
+        self._is_over = threading.Event()
+        self.restarts = 0
+        self._watcher = threading.Thread()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, crash: Crash | None) -> None:
+        """Start the process that will crash; the ones after it do not."""
+        self.restarts = 0
+        self._is_over.clear()
+        self._fork(crash)
+        self._watcher = threading.Thread(target=self._restart)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        os.kill(self._pid, signal.SIGKILL)
+        self._watcher.join()
+
+    def _restart(self) -> None:
+        while True:
+            os.waitpid(self._pid, 0)
+            if self._is_over.is_set():
+                return
+            self.restarts += 1
+            self._fork(None)
+
+    def _fork(self, crash: Crash | None) -> None:
+        self._pid = os.fork()
+        if not self._pid:
+            try:
+                serve(self._app, self.port, crash)
+            finally:
+                os._exit(1)
+        until = time.monotonic() + _UP_S
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.005)
+            else:
+                return
+        raise AssertionError("the server does not start")
+
+
+def serve(app: App, port: int, crash: Crash | None) -> None:
+    """Serve the application; each request, COMMIT, provider call and response is a step."""
+    count_steps(crash)
+
+    def counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        STEPS.run("request", lambda: None)
+        return STEPS.run("response", lambda: list(app(environ, start_response)))  # type: ignore[no-any-return]
+
+    waitress.serve(counted, host="127.0.0.1", port=port, threads=4, _quiet=True)
+
+
+def count_steps(crash: Crash | None) -> None:
+    """Make every COMMIT of this process a step, and crash at the given one."""
+    STEPS.crash = crash
+    commit: Any = DefaultDialect.do_commit
+
+    def do_commit(dialect: Any, connection: Any) -> None:
+        try:
+            STEPS.run("COMMIT", lambda: commit(dialect, connection))
+        except ConnectionLost:
+            connection.driver_connection.close()
+            message = "server closed the connection unexpectedly"
+            raise psycopg2.OperationalError(message) from None
+
+    DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
