@@ -122,6 +122,21 @@ def open_database(settings: Settings) -> Database:
     return Database(url, pool_size=settings.database_connections, embedded=embedded)
 
 
+def require_replication(connection: Connection) -> None:
+    """Make the COMMIT of this transaction wait for the synchronous standby.
+
+    A transaction needs this when it writes nothing and its result depends on an earlier commit.
+    That commit can be visible without being replicated: its wait ends early when its backend is
+    terminated or PostgreSQL restarts. PostgreSQL does not wait at the COMMIT of a transaction that
+    wrote no WAL ("Read-only transactions and transaction rollbacks need not wait for replies from
+    standby servers": PostgreSQL documentation, Synchronous Replication, and synchronous_commit in
+    Write Ahead Log). An empty transactional message is a WAL record that changes no table.
+
+    Without a synchronous standby, the cost is one flush of the WAL.
+    """
+    connection.exec_driver_sql("SELECT pg_logical_emit_message(true, 'livebackend', '')")
+
+
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
     # SQLAlchemy's own way, by the isolation level, goes to the server each time.
     driver: Any = connection.connection.dbapi_connection
