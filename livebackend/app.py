@@ -32,13 +32,16 @@ from livebackend.routes import bounds
 from livebackend.security import LoginTokens
 from livebackend.services.accounts import Accounts
 from livebackend.services.codes import Codes, Digests, TicketJudge
-from livebackend.services.golden import Golden
+from livebackend.services.gifts import Gifts
 from livebackend.services.logins import Logins
 from livebackend.services.operator_rooms import count_live
-from livebackend.services.orders import Orders
 from livebackend.services.passwords import Hasher, Passwords, Slots
+from livebackend.services.payment_orders import PaymentOrders
+from livebackend.services.payment_reconciliation import PaymentReconciliation
+from livebackend.services.payment_refunds import PaymentRefunds
 from livebackend.services.pictures import Pictures
 from livebackend.services.plain_codes import PlainJudge
+from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
 from livebackend.services.streams import Streams
 from livebackend.settings import Settings, SettingsError, with_own_address
@@ -97,7 +100,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
     """
     metrics = metrics or Metrics()
     metrics.watch_pool(database.engine, size=settings.database_connections)
-    sms, provider, payments = make_gateways(settings)
+    sms, provider, payment_gateways = make_gateways(settings)
     metrics.time_calls("sms", sms)
     metrics.time_calls("streams", provider)
     dice = random.SystemRandom()
@@ -112,7 +115,11 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
     codes = _codes(settings, database, sms, limits, dice)
     streams = Streams(database, provider, absent=timedelta(seconds=settings.streams_absent_s))
     writer = LedgerWriter(database, number=_writer_number(settings, dice), watch=metrics)
-    orders = Orders(database, writer, payments) if payments else None
+    orders = PaymentOrders(database, writer, payment_gateways)
+    refunds = PaymentRefunds(database, writer, orders)
+    reconciliation = PaymentReconciliation(
+        database, orders, refunds, order_ttl=timedelta(seconds=settings.payments_order_ttl_s)
+    )
     return House(
         settings=settings,
         database=database,
@@ -144,7 +151,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
         sweeper=Sweeper(
             database,
             streams,
-            [pictures.sweep, limits.sweep],
+            [reconciliation.run, pictures.sweep, limits.sweep],
             holder=secrets.token_hex(16),
             period_s=settings.streams_sweep_s,
         ),
@@ -154,14 +161,18 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
             secret_key=settings.qiniu_secret_key,
         ),
         pictures=pictures,
-        golden=Golden(
+        gifts=Gifts(database, writer),
+        refills=Refills(
             database,
             writer,
             orders,
-            direct=settings.coins_refill == "direct",
+            limits,
+            mode=settings.coins_refill,
             coins_per_yuan=settings.coins_per_yuan,
         ),
         orders=orders,
+        refunds=refunds,
+        reconciliation=reconciliation,
     )
 
 

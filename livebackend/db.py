@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from livebackend.results import CommitOutcomeUnknown
 from livebackend.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -14,6 +16,7 @@ T = TypeVar("T")
 # What another transaction caused, and running ours again mends: a deadlock, a serialization
 # failure, a key that somebody else took between our look and our write.
 _RACES = {"40P01", "40001", "23505"}
+_WRITE_WAL = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
 
 class Database:
@@ -59,24 +62,26 @@ class Database:
         )
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
-        """What `work` returns, once its transaction has committed; raising rolls it back.
+        """Run `work` in a transaction, commit, and return its result; raising rolls back.
 
-        A lost race runs `work` again, and so does a connection that broke before the commit: most
-        often it died in the pool, which is not to cost a caller his call. `tries` times in all, so
-        it must do nothing but SQL.
+        A race that another transaction won runs `work` again, and so does a connection that was
+        lost before COMMIT: most often it died in the pool. `work` runs `tries` times at most, so it
+        must do nothing but SQL.
+        Raises CommitOutcomeUnknown if the connection is lost during COMMIT.
         """
         for left in reversed(range(tries)):
-            is_done = False
+            is_committing = False
             try:
                 with self.engine.begin() as connection:
-                    done = work(connection)
-                    is_done = True
+                    result = work(connection)
+                    is_committing = True
             except DBAPIError as error:
-                broke = error.connection_invalidated and not is_done
-                if not (left and (broke or _is_race(error))):
+                if is_committing and is_connection_lost(error):
+                    raise CommitOutcomeUnknown from error
+                if not (left and (error.connection_invalidated or _is_race(error))):
                     raise
             else:
-                return done
+                return result
         raise AssertionError("unreachable: the last try returns or raises")
 
     def singly(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
@@ -134,7 +139,20 @@ def require_replication(connection: Connection) -> None:
 
     Without a synchronous standby, the cost is one flush of the WAL.
     """
-    connection.exec_driver_sql("SELECT pg_logical_emit_message(true, 'livebackend', '')")
+    connection.execute(_WRITE_WAL)
+
+
+def is_connection_lost(error: DBAPIError | NoConnection | CommitOutcomeUnknown) -> bool:
+    """Return whether there is no connection any more, or none could be made.
+
+    Source: PostgreSQL, appendix A: class 08 and 57P01 to 57P03. An error without a code is one of
+    the driver's own: the connection could not be made.
+    """
+    if isinstance(error, NoConnection | CommitOutcomeUnknown) or error.connection_invalidated:
+        return True
+    cause: Any = error.orig
+    code = getattr(cause, "pgcode", None)
+    return code is None or code.startswith(("08", "57P"))
 
 
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:

@@ -1,7 +1,7 @@
 """What may be wrong with an installation, and what to do about each: for whoever runs it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -19,6 +19,14 @@ from livebackend.settings import Settings
 # Tokens of another server are taken up to 60 s ahead of our own clock; half of that is a fault.
 _SKEW_MAX_S = 30.0
 _ANSWER_S = 4
+
+_UNSERVED_ORDERS = text(
+    """
+    SELECT provider, count(*) AS orders FROM payment_orders
+    WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
+    GROUP BY provider ORDER BY provider
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Doctor:
     sms: SmsGateway
     streams: StreamGateway
     clock: Callable[[], float] = time.time
+    # The payment providers that `payments.gateway` names.
+    payment_providers: Sequence[str] = ()
 
     def findings(self) -> list[Finding]:
         """What came of each check, in the order in which to mend it."""
@@ -54,6 +64,7 @@ class Doctor:
                 ("disk", self._disk),
                 ("sms", self._sms),
                 ("streams", self._streams),
+                ("payments", self._payments),
                 ("clock", self._clock),
             )
         ]
@@ -95,6 +106,24 @@ class Doctor:
                 " see that it can be reached from here.",
             ) from None
         return "the provider answers"
+
+    def _payments(self) -> str:
+        try:
+            with self.database.engine.connect() as connection:
+                unserved = connection.execute(
+                    _UNSERVED_ORDERS, {"providers": list(self.payment_providers)}
+                ).all()
+        except (DBAPIError, NoConnection):
+            return "the orders cannot be read"  # the check of the database says why
+        if unserved:
+            counts = ", ".join(f"{row.orders} at {row.provider}" for row in unserved)
+            raise Fault(
+                f"orders are open at providers that payments.gateway does not name: {counts}",
+                do="Add the gateways of these providers to payments.gateway, behind the first, so"
+                " that their payments are credited.",
+            )
+        providers = ", ".join(self.payment_providers)
+        return f"payments of {providers} are credited" if providers else "no gateway is set"
 
     def _clock(self) -> str:
         """Compares this machine's clock with others': who is alone is wrong."""

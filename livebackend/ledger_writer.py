@@ -16,8 +16,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.db import Database, require_replication
-from livebackend.results import Failure, Reason, Unavailable
+from livebackend.db import Database, is_connection_lost, require_replication
+from livebackend.results import CommitOutcomeUnknown, Failure, Reason, Unavailable
 from livebackend.services.ledger import Outcome, Status, Transfer, post
 
 log = logging.getLogger(__name__)
@@ -221,8 +221,8 @@ class _Desk:
         while True:
             try:
                 outcomes, warnings = database.run(partial(self._attempt, batch=batch))
-            except (DBAPIError, NoConnection) as error:
-                if not _is_lost(error):
+            except (CommitOutcomeUnknown, DBAPIError, NoConnection) as error:
+                if not is_connection_lost(error):
                     raise
                 log.warning("the ledger lost its connection, with %s in hand", len(batch))
             else:
@@ -260,19 +260,6 @@ def _receive_only_warnings(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
     connection.commit()
-
-
-def _is_lost(error: DBAPIError | NoConnection) -> bool:
-    """Whether there was no connection, or is none any more; the transaction itself is not to blame.
-
-    Source: PostgreSQL, appendix A: class 08 and 57P01 to 57P03. Of a connection that could not be
-    made, there is no code at all.
-    """
-    if isinstance(error, NoConnection) or error.connection_invalidated:
-        return True
-    cause: Any = error.orig
-    code = getattr(cause, "pgcode", None)
-    return code is None or code.startswith(("08", "57P"))
 
 
 def _unknown() -> Unavailable:

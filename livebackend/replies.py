@@ -83,7 +83,7 @@ class Order(TypedDict):
     orderId: str
     fen: int
     coins: int
-    state: Literal["pending", "paid"]
+    state: Literal["pending", "paid", "closed", "refunding", "refunded"]
     pay: dict[str, Any] | None
 
 

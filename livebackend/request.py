@@ -20,12 +20,15 @@ from livebackend.results import Result
 from livebackend.services.accounts import Account, Accounts, Claims
 from livebackend.services.codes import Codes
 from livebackend.services.friends import Friends
-from livebackend.services.golden import Golden
+from livebackend.services.gifts import Gifts
 from livebackend.services.lists import Lists
 from livebackend.services.logins import Logins
-from livebackend.services.orders import Orders
 from livebackend.services.passwords import Passwords
+from livebackend.services.payment_orders import PaymentOrders
+from livebackend.services.payment_reconciliation import PaymentReconciliation
+from livebackend.services.payment_refunds import PaymentRefunds
 from livebackend.services.pictures import Pictures
+from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
 from livebackend.services.streams import Streams
 from livebackend.settings import Settings
@@ -57,9 +60,11 @@ class House:
     sweeper: Sweeper
     callbacks: QiniuCallbacks
     pictures: Pictures
-    golden: Golden
-    # None where refills are not ordered.
-    orders: Orders | None
+    gifts: Gifts
+    refills: Refills
+    orders: PaymentOrders
+    refunds: PaymentRefunds
+    reconciliation: PaymentReconciliation
     writer: LedgerWriter
 
     def stop(self) -> None:

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     NOT_LIVE = "is not live"
     LIVE = "is live"
     NOT_ENOUGH_COINS = "is more than the coins there are"
+    TOO_MANY_COINS = "would have more coins than a balance can hold"
     USED_OTHERWISE = "was used for another content"
     NOT_TAKEN = "was not taken in time"
     SWITCHED_OFF = "is switched off"
@@ -155,6 +156,13 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown
         self.repeat_as = repeat_as
+
+
+class CommitOutcomeUnknown(Unavailable):
+    """The connection was lost during COMMIT: the transaction is committed, or it is not."""
+
+    def __init__(self) -> None:
+        super().__init__("the database", outcome_unknown=True)
 
 
 @dataclass(frozen=True)

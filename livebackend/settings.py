@@ -79,6 +79,18 @@ def _gateway(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _gateways(value: str, info: ValidationInfo) -> str:
+    for name in value.split():
+        _gateway(name, info)
+    return value
+
+
+def _order_with_gateway(value: str, info: ValidationInfo) -> str:
+    if info.data.get("coins_refill") == "order" and not value.split():
+        raise ValueError("is empty; coins.refill = order needs a payment gateway")
+    return value
+
+
 def _sweep(value: int) -> int:
     if value and value < _SWEEP_S_MIN:
         raise ValueError(f"must be 0, or {_SWEEP_S_MIN} at least")
@@ -256,6 +268,9 @@ class Settings(BaseModel):
     limits_search: Limit = Field("100 per hour", description="searches by one account")
     limits_add: Limit = Field("60 per hour", description="requests by one account")
     limits_refill: Limit = Field("30 per hour", description="refills of one account")
+    limits_refill_retries: Limit = Field(
+        "120 per hour", description="retries of refills, by `requestId`, of one account"
+    )
     metrics_listen: str = Field(
         "127.0.0.1:6544",
         pattern=r"^([^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})?$",
@@ -269,9 +284,15 @@ class Settings(BaseModel):
     sms_url: str = Field("https://sms.qiniuapi.com", description="where Qiniu takes messages")
     qiniu_access_key: str = Field("", description="Qiniu's name for one's account")
     qiniu_secret_key: str = Field("", repr=False, description="what calls of Qiniu are signed with")
-    payments_gateway: Gateway = Field(
-        "livebackend.gateways.wechat_payments.WechatPayments",
-        description="dotted name of the class that takes payments, for `coins.refill = order`",
+    payments_gateway: Annotated[
+        str, AfterValidator(_gateways), AfterValidator(_order_with_gateway)
+    ] = Field(
+        "",
+        validate_default=True,
+        description="dotted names of payment gateways; the first opens orders, all settle payments",
+    )
+    payments_order_ttl_s: int = Field(
+        7200, ge=600, le=604_800, description="how long an unpaid order can be paid"
     )
     wechat_app_id: str = Field("", description="WeChat's id of the app")
     wechat_merchant: str = Field("", description="WeChat's id of who is paid")

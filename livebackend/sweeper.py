@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
+from livebackend.results import CommitOutcomeUnknown
 from livebackend.services.leases import Lease
 from livebackend.services.streams import STALE_S, Streams
 
@@ -74,7 +75,7 @@ class Sweeper:
             wait_s = self._round(lease)
         try:
             self._database.run(lease.give_back)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.warning("the sweeper's lease ends by itself: %s", type(error).__name__)
 
     def _round(self, lease: Lease) -> float:
@@ -89,7 +90,7 @@ class Sweeper:
             )
             for chore in self._chores:
                 self._do(chore)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
         # However long it took, others have their turn at the database.
         return max(0.5, self._pause_s - (time.monotonic() - start))
@@ -97,5 +98,5 @@ class Sweeper:
     def _do(self, chore: Callable[[], object]) -> None:
         try:
             chore()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("a chore failed: %s", type(error).__name__, exc_info=error)

@@ -560,7 +560,7 @@ def test_a_request_that_can_not_be_posted_fails_alone(
         books.gift(ann, nobody, 1),  # a foreign key
         replace(books.refill(ben, 1), payment=Payment("direct", "unknown", "x")),  # no such order
         replace(books.gift(ann, ben, 1), actor=nobody.id, debit=nobody),  # no coins of his own
-        books.refill(ben, 2**63 - 1),  # more than a column holds, with what is there
+        books.refill(ben, 2**63 - 1),  # more than a balance can hold
     ]
     good = [books.gift(ann, ben, 10), books.refill(ann, 5), books.gift(ann, ben, 20)]
     batch = [good[0], *poisoned[:2], good[1], *poisoned[2:], good[2]]
@@ -575,7 +575,7 @@ def test_a_request_that_can_not_be_posted_fails_alone(
     assert isinstance(errors[0], IntegrityError)
     assert isinstance(errors[1], LookupError)
     assert isinstance(errors[2], LookupError)
-    assert isinstance(errors[3], DBAPIError)
+    assert errors[3] == Outcome(Status.BALANCE_LIMIT)
     assert books.coins(ann, ben) == [75, 31]
 
 

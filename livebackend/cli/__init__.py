@@ -8,6 +8,7 @@ from livebackend.cli.doctor import doctor
 from livebackend.cli.init import init
 from livebackend.cli.ledger import ledger
 from livebackend.cli.migrate import migrate
+from livebackend.cli.order import order
 from livebackend.cli.room import room
 from livebackend.cli.serve import serve
 from livebackend.cli.sweep import sweep
@@ -25,6 +26,7 @@ main.add_command(doctor)
 main.add_command(init)
 main.add_command(ledger)
 main.add_command(migrate)
+main.add_command(order)
 main.add_command(room)
 main.add_command(serve)
 main.add_command(sweep)

@@ -15,7 +15,7 @@ from livebackend.gateways import make_gateways
 @ini_argument
 @json_option
 def doctor(ini: Path) -> None:
-    """Look at database, migrations, disk, SMS, stream provider and clock, and say what to mend.
+    """Check database, migrations, disk, SMS, streams, payments and clock, and say what to do.
 
     Nothing is changed and no message is sent.
 
@@ -23,9 +23,10 @@ def doctor(ini: Path) -> None:
     """
     with faults_told():
         settings = load(ini)
-        sms, streams, _ = make_gateways(settings)
+        sms, streams, payments = make_gateways(settings)
         with opened_database(settings) as database:
-            found = Doctor(settings, database, sms, streams).findings()
+            providers = [gateway.provider for gateway in payments]
+            found = Doctor(settings, database, sms, streams, payment_providers=providers).findings()
     faults = sum(not finding.sound for finding in found)
     finish(
         "\n".join([*map(_words, found), "", f"{faults or 'no'} fault{'' if faults == 1 else 's'}"]),

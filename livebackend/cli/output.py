@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.results import Failure
+from livebackend.results import CommitOutcomeUnknown, Failure
 from livebackend.settings import SettingsError
 
 _JSON = "livebackend.json"
@@ -65,6 +65,8 @@ def faults_told() -> Iterator[None]:
         raise Fault(str(error), faults=list(error.faults)) from None
     except Failure as error:
         raise Fault(str(error.refusal)) from None
+    except CommitOutcomeUnknown:
+        raise Fault("the database connection was lost during COMMIT; run it again") from None
     except (DBAPIError, NoConnection) as error:
         raise Fault(f"the database: {_first_line(error)}") from None
 

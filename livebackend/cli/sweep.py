@@ -12,7 +12,7 @@ from livebackend.cli.output import Fault, json_option, say
 @ini_argument
 @json_option
 def sweep(ini: Path) -> None:
-    """Close the rooms of those who vanished, and drop the pictures that nobody claimed, once.
+    """Close the rooms of hosts who are gone, drop unused pictures, reconcile payment orders, once.
 
     See the setting streams.sweep_s.
 
@@ -22,11 +22,13 @@ def sweep(ini: Path) -> None:
         swept = house.streams.sweep()
         pictures = house.pictures.sweep()
         house.limits.sweep()
-    facts = {**swept._asdict(), "pictures": pictures}
-    if swept.failed:
+        orders = house.reconciliation.run()
+    facts = {**swept._asdict(), "pictures": pictures, "orders": orders.queried}
+    if swept.failed or orders.failed:
         raise Fault("the provider failed; what is left is the next round's", **facts)
     say(
         f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
-        f" {swept.disabled} streams disabled, {pictures} pictures dropped",
+        f" {swept.disabled} streams disabled, {pictures} pictures dropped,"
+        f" {orders.queried} payment orders reconciled",
         **facts,
     )

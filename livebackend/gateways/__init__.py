@@ -9,29 +9,34 @@ from livebackend.gateways.streams import StreamGateway
 from livebackend.settings import Settings, SettingsError
 
 
-def make_gateways(settings: Settings) -> tuple[SmsGateway, StreamGateway, PaymentGateway | None]:
-    """The gateways that the settings name; one for payments only where refills are ordered.
+def make_gateways(
+    settings: Settings,
+) -> tuple[SmsGateway, StreamGateway, list[PaymentGateway]]:
+    """Return the SMS gateway, the stream gateway, and every payment gateway of the settings.
 
-    Raises SettingsError, for all that are none.
+    Raises SettingsError, which names every gateway that can't be used.
     """
     found: list[Any] = []
     faults: list[str] = []
-    wanted: list[tuple[str, type]] = [("sms", SmsGateway), ("streams", StreamGateway)]
-    if settings.coins_refill == "order":
-        wanted.append(("payments", PaymentGateway))
-    for name, protocol in wanted:
+    named: list[tuple[str, str, type]] = [
+        ("sms", settings.sms_gateway, SmsGateway),
+        ("streams", settings.streams_gateway, StreamGateway),
+        *(("payments", dotted, PaymentGateway) for dotted in settings.payments_gateway.split()),
+    ]
+    for name, dotted, protocol in named:
         try:
-            found.append(_gateway(name, settings, protocol))
+            found.append(_gateway(name, dotted, settings, protocol))
         except SettingsError as error:
             faults.extend(error.faults)
     if faults:
         raise SettingsError(*faults)
     sms, streams, *payments = found
-    return sms, streams, payments[0] if payments else None
+    if len({gateway.provider for gateway in payments}) < len(payments):
+        raise SettingsError("payments.gateway: names two gateways of the same provider")
+    return sms, streams, payments
 
 
-def _gateway(name: str, settings: Settings, protocol: type) -> Any:
-    dotted = getattr(settings, f"{name}_gateway")
+def _gateway(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
     try:
         gateway = resolve_name(dotted).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:

@@ -5,6 +5,7 @@ from livebackend.models.codes import code_tries, codes
 from livebackend.models.friends import blocks, friend_requests, friendships, request_is_open
 from livebackend.models.leases import leases
 from livebackend.models.ledger import (
+    SLOT_COINS_MAX,
     closings,
     coin_accounts,
     coin_slots,
@@ -20,6 +21,7 @@ from livebackend.models.pictures import pictures
 from livebackend.models.rooms import room_is_open, rooms
 
 __all__ = [
+    "SLOT_COINS_MAX",
     "accounts",
     "blocks",
     "closings",

@@ -29,6 +29,8 @@ from sqlalchemy import (
 
 from livebackend.models.metadata import metadata
 
+SLOT_COINS_MAX = (2**63 - 1) // 17
+
 
 class _CoinAccounts(TypedColumns):
     id = Column(BigInteger, Identity(always=True), primary_key=True)
@@ -61,7 +63,8 @@ coin_slots = Table(
     metadata,
     _CoinSlots,
     CheckConstraint("slot BETWEEN 0 AND 16", name="slot"),
-    CheckConstraint("amount >= 0", name="amount"),
+    # 17 slots of this size add up to less than 2^63, so no balance overflows.
+    CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -116,13 +119,20 @@ class _PaymentOrders(TypedColumns):
     request_id: Column[UUID] = Column(Uuid, nullable=False)
     fen = Column(Integer, nullable=False)
     coins = Column(Integer, nullable=False)
-    state = Column(String(7), nullable=False, server_default="pending")
+    state = Column(String(9), nullable=False, server_default="pending")
     transfer_id: Column[int | None] = Column(BigInteger, ForeignKey("transfers.id"), unique=True)
     created_at: Column[datetime] = Column(
         DateTime(timezone=True), nullable=False, server_default=func.now()
     )
     # The provider's own id of what was paid.
     payment_id: Column[str | None] = Column(String(64))
+    paid_at: Column[datetime | None] = Column(DateTime(timezone=True))
+    refund_reason: Column[str | None] = Column(String(200))
+    # How often the provider was asked about the order, and when it is asked next.
+    query_attempts = Column(Integer, nullable=False, server_default=text("0"))
+    next_query_at: Column[datetime | None] = Column(
+        DateTime(timezone=True), server_default=text("now() + interval '30 seconds'")
+    )
 
 
 payment_orders = Table(
@@ -133,10 +143,22 @@ payment_orders = Table(
     UniqueConstraint("request_id", "account_id"),
     UniqueConstraint("provider", "payment_id"),
     CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
-    CheckConstraint("state IN ('pending', 'paid')", name="state"),
-    CheckConstraint("(state = 'paid') = (transfer_id IS NOT NULL)", name="transfer"),
-    CheckConstraint("(state = 'paid') = (payment_id IS NOT NULL)", name="payment"),
+    CheckConstraint(
+        "state IN ('pending', 'paid', 'closed', 'refunding', 'refunded')", name="state"
+    ),
+    CheckConstraint("(state IN ('pending', 'closed')) = (transfer_id IS NULL)", name="transfer"),
+    CheckConstraint("(transfer_id IS NULL) = (payment_id IS NULL)", name="payment"),
+    CheckConstraint(
+        "(state IN ('refunding', 'refunded')) = (refund_reason IS NOT NULL)", name="refund"
+    ),
 )
+Index(
+    "ix_payment_orders_next_query_at",
+    payment_orders.c.next_query_at,
+    postgresql_where=payment_orders.c.state.in_(["pending", "refunding"]),
+)
+Index("ix_payment_orders_created_at", payment_orders.c.created_at)
+Index("ix_payment_orders_paid_at", payment_orders.c.paid_at)
 
 
 class _Reversals(TypedColumns):

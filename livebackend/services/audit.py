@@ -128,8 +128,18 @@ _CHECKS = [
         FROM payment_orders JOIN coin_accounts AS owner ON owner.owner_id = account_id
         LEFT JOIN (transfers JOIN coin_accounts AS source ON source.id = debit_id)
             ON transfers.id = transfer_id
-        WHERE state = 'paid' AND (transfers.id IS NULL OR kind <> 2 OR amount <> coins
+        WHERE state NOT IN ('pending', 'closed')
+            AND (transfers.id IS NULL OR kind <> 2 OR amount <> coins
             OR credit_id <> owner.id OR source.provider <> payment_orders.provider)
+        """,
+    ),
+    _check(
+        "refunded orders whose coins were not reversed",
+        """
+        SELECT format('order %s at %s is refunded, transfer %s is not reversed',
+            order_id, provider, transfer_id)
+        FROM payment_orders WHERE state = 'refunded'
+            AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = transfer_id)
         """,
     ),
     _check(

@@ -7,11 +7,13 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, IntEnum
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
 
+from livebackend.models import SLOT_COINS_MAX
 from livebackend.prepared import Prepared
 
 _REQUESTS = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
@@ -42,11 +44,12 @@ class Gift:
 
 
 class Payment(NamedTuple):
-    """What a provider was paid, by its own id, for an order of ours."""
+    """A payment that a provider received for an order; `payment_id` is the provider's own."""
 
     provider: str
     order_id: str
     payment_id: str
+    paid_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Status(Enum):
     CONFLICT = "conflict"
     # The debited account has too few coins; nothing moved, and the id is still free.
     NO_COINS = "no coins"
+    # The credited account would exceed the largest balance; likewise.
+    BALANCE_LIMIT = "balance limit"
+
+
+# Nothing of such a transfer is stored.
+_REFUSED = {Status.NO_COINS, Status.BALANCE_LIMIT}
 
 
 class Outcome(NamedTuple):
@@ -203,12 +212,14 @@ _RECORD_GIFTS = Prepared(
 _SETTLE_ORDERS = text(
     """
     UPDATE payment_orders
-    SET state = 'paid', payment_id = paid.payment_id, transfer_id = paid.transfer_id
+    SET state = 'paid', payment_id = paid.payment_id, paid_at = coalesce(paid.paid_at, now()),
+        transfer_id = paid.transfer_id, next_query_at = NULL
     FROM unnest(CAST(:providers AS text[]), CAST(:order_ids AS text[]),
-        CAST(:payment_ids AS text[]), CAST(:transfer_ids AS bigint[]))
-        AS paid (provider, order_id, payment_id, transfer_id)
+        CAST(:payment_ids AS text[]), CAST(:paid_at AS timestamptz[]),
+        CAST(:transfer_ids AS bigint[]))
+        AS paid (provider, order_id, payment_id, paid_at, transfer_id)
     WHERE payment_orders.provider = paid.provider AND payment_orders.order_id = paid.order_id
-        AND state = 'pending'
+        AND state IN ('pending', 'closed')
     """
 )
 
@@ -277,13 +288,14 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     for account in short:
         spendable[account] = sum(amounts.get((account, each), 0) for each in _SLOTS)
 
-    statuses, done = _decide(transfers, known, spendable)
+    held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
+    statuses, done = _decide(transfers, known, spendable, held)
     if done:
         _move(connection, done, short, amounts, credit_slot)
         known |= _record(connection, done)
     # Without coins there is no transfer, though a later one of the batch may have used the id.
     return [
-        Outcome(status, None if status is Status.NO_COINS else known[transfer.key].id)
+        Outcome(status, None if status in _REFUSED else known[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -341,9 +353,16 @@ def _lock_slots(
 
 
 def _decide(
-    transfers: Sequence[Transfer], known: _Keys, spendable: dict[int, int]
+    transfers: Sequence[Transfer],
+    known: _Keys,
+    spendable: dict[int, int],
+    held: dict[int, int],
 ) -> tuple[list[Status], list[Transfer]]:
-    """One after the other; what an earlier one brought a short account, a later one may spend."""
+    """Decide one transfer after the other; return all statuses, and the transfers that move coins.
+
+    `spendable` has the coins that each actor can spend, `held` the coins in each credited slot.
+    What an earlier transfer of the batch credits to an account, a later one can spend.
+    """
     statuses = []
     contents = {key: transfer.content for key, transfer in known.items()}
     done = []
@@ -353,15 +372,28 @@ def _decide(
             statuses.append(Status.REPLAYED if same else Status.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
             statuses.append(Status.NO_COINS)
+        elif _is_over_limit(transfer, spendable, held):
+            statuses.append(Status.BALANCE_LIMIT)
         else:
             if not transfer.debit.external:
                 spendable[transfer.actor] -= transfer.amount
+            if not transfer.credit.external:
+                held[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
                 spendable[transfer.credit.id] += transfer.amount
             contents[transfer.key] = transfer.content
             statuses.append(Status.DONE)
             done.append(transfer)
     return statuses, done
+
+
+def _is_over_limit(transfer: Transfer, spendable: dict[int, int], held: dict[int, int]) -> bool:
+    """Return whether a credit would exceed what the slot that it goes to can hold."""
+    if transfer.credit.external:
+        return False
+    account = transfer.credit.id
+    # The credits of an account that is consolidated go to slot 0.
+    return max(held[account], spendable.get(account, 0)) + transfer.amount > SLOT_COINS_MAX
 
 
 def _move(
@@ -373,12 +405,14 @@ def _move(
 ) -> None:
     """Writes what the transfers do to the slots, each slot once."""
     deltas: Counter[tuple[int, int]] = Counter()
-    # Whoever spends more than his slot 0 has all his slots gathered there first.
+    # An account that spends more than its slot 0 holds has its slots consolidated there first.
     gathered = short & {transfer.debit.id for transfer in done}
     for (account, slot), amount in amounts.items():
-        if account in gathered:
-            deltas[account, slot] -= amount
-            deltas[account, 0] += amount
+        if account in gathered and slot > 0:
+            room = SLOT_COINS_MAX - amounts[account, 0] - deltas[account, 0]
+            moved = min(amount, room)
+            deltas[account, slot] -= moved
+            deltas[account, 0] += moved
     for transfer in done:
         debit, credit = transfer.debit, transfer.credit
         if not debit.external:
@@ -419,7 +453,7 @@ def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
         )
     paid = [(*transfer.payment, ids[transfer.key]) for transfer in done if transfer.payment]
     if paid:
-        columns = ("providers", "order_ids", "payment_ids", "transfer_ids")
+        columns = ("providers", "order_ids", "payment_ids", "paid_at", "transfer_ids")
         values = map(list, zip(*paid, strict=True))
         settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
         if settled.rowcount != len(paid):

@@ -47,26 +47,31 @@ class Reversals:
         asked = {"transfer_id": transfer_id, "reason": reason}
 
         def ask(connection: Connection) -> Transfer:
-            transfer = self._other_way(connection, transfer_id)
+            transfer = reversal_of(connection, transfer_id)
             connection.execute(_ASK, asked)
             return transfer
 
         transfer = self._database.run(ask)
         return self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
 
-    def _other_way(self, connection: Connection, transfer_id: int) -> Transfer:
-        row = connection.execute(_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
-        if row is None:
-            raise LookupError(f"there is no transfer {transfer_id}")
-        if row.kind == Kind.REVERSAL:
-            raise LookupError(f"transfer {transfer_id} is a reversal itself")
-        # Whoever got the coins is the one under whose lock they go back.
-        return Transfer(
-            kind=Kind.REVERSAL,
-            actor=row.credit_id,
-            debit=CoinAccount(row.credit_id),
-            credit=CoinAccount(row.debit_id, external=row.from_outside),
-            amount=row.amount,
-            request_id=request_key("reversal", row.credit_id, str(transfer_id)),
-            reverses=transfer_id,
-        )
+
+def reversal_of(connection: Connection, transfer_id: int) -> Transfer:
+    """Return the transfer that reverses another one; it has the same request id each time.
+
+    Raises LookupError for an unknown transfer, and for a reversal.
+    """
+    row = connection.execute(_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
+    if row is None:
+        raise LookupError(f"there is no transfer {transfer_id}")
+    if row.kind == Kind.REVERSAL:
+        raise LookupError(f"transfer {transfer_id} is a reversal itself")
+    # The account that got the coins is the actor: it is locked while they go back.
+    return Transfer(
+        kind=Kind.REVERSAL,
+        actor=row.credit_id,
+        debit=CoinAccount(row.credit_id),
+        credit=CoinAccount(row.debit_id, external=row.from_outside),
+        amount=row.amount,
+        request_id=request_key("reversal", row.credit_id, str(transfer_id)),
+        reverses=transfer_id,
+    )

@@ -68,8 +68,8 @@ def unavailable(error, request):
     request.response.retry_after = getattr(error, "retry_after_s", 1)
     if getattr(error, "outcome_unknown", False):
         request.response.headers["X-Request-Outcome"] = "unknown"
-        if error.repeat_as:
-            request.response.headers["X-Repeat-As"] = error.repeat_as
+    if getattr(error, "repeat_as", None):
+        request.response.headers["X-Repeat-As"] = error.repeat_as
     return refused(_refusal_code(request), Refusal("call", Reason.UNAVAILABLE))
 
 

@@ -51,12 +51,11 @@ class Golden(View):
         params=Refill,
         refusal=Result.NOT_UPDATED,
         transaction=False,
-        limits=["refill"],
         message=Order | None,
     )
     def refill(self, given):
         """Buy coins · 充值"""
-        order = self.request.house.golden.refill(
+        order = self.request.house.refills.refill(
             self.request.account.id, yuan=given.money, request_id=given.requestId
         )
         return ok(order)
@@ -70,7 +69,7 @@ class Golden(View):
     )
     def send_gift(self, given):
         """Give coins to a host · 赠送礼物"""
-        self.request.house.golden.send_gift(
+        self.request.house.gifts.send(
             self.request.claims,
             host=given.object,
             coins=given.value,

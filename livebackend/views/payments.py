@@ -1,23 +1,29 @@
-"""/payments: where a payment provider says what was paid. It is no call of the app's."""
+"""/payments: where payment providers report payments. It is no operation of the API."""
 
 from pyramid.response import Response
 from pyramid.view import view_config
 
 from livebackend.results import NotACall, Reason
+from livebackend.services.payment_orders import PaymentRejected
 
 _BYTES_MAX = 65_536
 
 
 @view_config(route_name="payment")
 def notification(request):
-    """Booked, or known already, is 204; whatever else is refused, and the provider tries again."""
+    """Credit a payment; 204 if it is credited, now or before, else the provider tries again."""
     orders = request.house.orders
-    if orders is None:
+    if not orders.providers:
         raise NotACall(404, "path", Reason.WRONG_PATH)
     if request.method != "POST":
         raise NotACall(405, "method", Reason.WRONG_METHOD)
     if (request.content_length or 0) > _BYTES_MAX:
         raise NotACall(413, "body", Reason.TOO_LARGE)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    orders.settle(headers, request.body)
+    try:
+        found = orders.read(headers, request.body)
+        if found:
+            orders.settle(*found)
+    except PaymentRejected as error:
+        raise NotACall(400, error.part, error.reason) from error
     return Response(status=204)

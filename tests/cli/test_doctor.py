@@ -23,7 +23,7 @@ from tests.gateways.qiniu_server import (
 )
 from tests.test_settings import GIVEN
 
-CHECKS = ["database", "migrations", "disk", "sms", "streams", "clock"]
+CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
 TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
 
 
@@ -58,7 +58,8 @@ def test_a_sound_installation(operator: Operator, qiniu: QiniuServer) -> None:
     assert faults(report) == {}
     assert [finding["check"] for finding in report["findings"]] == CHECKS
     assert report["findings"][3]["says"] == "the keys and the template are good"
-    assert report["findings"][5]["says"] == f"agrees with the database and {qiniu.url}"
+    assert report["findings"][5]["says"] == "payments of embedded are credited"
+    assert report["findings"][6]["says"] == f"agrees with the database and {qiniu.url}"
     assert operator.runs("doctor", **keys(qiniu)).stdout.endswith("\nno faults\n")
     # It asked, and sent nothing.
     assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.asked} == {

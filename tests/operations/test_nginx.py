@@ -1,18 +1,35 @@
 """The real nginx, with deploy/nginx-site.conf, in front of a real server of production.ini."""
 
 import json
+import re
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 
+from livebackend.client import Client, NotServed
+from livebackend.routes import PATHS
 from tests.conftest import PRODUCTION_INI
 from tests.operations.machine import Machine, machine
+from tests.operations.upstreams import (
+    OK,
+    Behavior,
+    Received,
+    Upstream,
+    close,
+    respond,
+    stay_silent,
+)
 from tests.servers import Server, hardened, serving
 
 HOST = "live.example"
@@ -22,15 +39,13 @@ HEADER_S, BODY_S = 10, 10  # client_header_timeout, client_body_timeout
 pytestmark = pytest.mark.timeout(180)
 
 
-class Front:
-    """nginx, as somebody outside sees it."""
+class Nginx:
+    """nginx with the site, as a client reaches it."""
 
-    def __init__(self, here: Machine, server: Server) -> None:
-        self.server = server
+    def __init__(self, here: Machine) -> None:
         self.https_port, self._http = int(here.ports["443"]), int(here.ports["80"])
-        self._tls = ssl.create_default_context(
-            cafile=str(here.root / "etc/livebackend/tls/fullchain.pem")
-        )
+        self.certificate = here.root / "etc/livebackend/tls/fullchain.pem"
+        self._tls = ssl.create_default_context(cafile=str(self.certificate))
         self._tls.set_alpn_protocols(["http/1.1"])
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
@@ -50,8 +65,28 @@ class Front:
             connection.sendall(post(path, len(body), *headers, "Connection: close") + body)
             return heard(connection)
 
+
+class Front(Nginx):
+    """nginx in front of a real server."""
+
+    def __init__(self, here: Machine, server: Server) -> None:
+        super().__init__(here)
+        self.server = server
+
     def calls_logged(self) -> int:
         return self.server.log.read_text().count('"logger":"livebackend.calls"')
+
+
+def start_nginx(here: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
+    """Start nginx with the site, in which each replacement changes one text."""
+    site = (here.checkout / "deploy/nginx-site.conf").read_text()
+    for old, new in replacements:
+        assert site.count(old) == 1
+        site = site.replace(old, new)
+    conf = here.root / "etc/nginx"
+    (conf / "conf.d/livebackend.conf").write_text(site)
+    (conf / "livebackend-upstream.conf").write_text(upstream)
+    subprocess.run([here.programs / "nginx"], check=True)
 
 
 def post(path: str, length: int, *headers: str) -> bytes:
@@ -101,17 +136,12 @@ def front(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
         here = stack.enter_context(machine(tmp_path_factory.mktemp("front")))
         folder = tmp_path_factory.mktemp("var")
         server = stack.enter_context(serving(PRODUCTION_INI, folder, settings))
-        conf = here.root / "etc/nginx"
-        site = (here.checkout / "deploy/nginx-site.conf").read_text()
-        (conf / "conf.d/livebackend.conf").write_text(site)
-        upstream = f"server 127.0.0.1:{server.port};\n"
-        (conf / "livebackend-upstream.conf").write_text(upstream)
-        subprocess.run([here.programs / "nginx"], check=True)
+        start_nginx(here, f"server 127.0.0.1:{server.port};\n")
         yield Front(here, server)
 
 
 @contextmanager
-def others(front: Front, number: int, begin: bytes, address: str) -> Iterator[list[socket.socket]]:
+def others(front: Nginx, number: int, begin: bytes, address: str) -> Iterator[list[socket.socket]]:
     """So many connections that begin to say something, and go on slowly or not at all."""
     with ExitStack() as stack:
         connections = [stack.enter_context(front.connect(address)) for _ in range(number)]
@@ -275,6 +305,287 @@ def test_a_request_has_one_id_from_nginx_to_the_log(front: Front) -> None:
     while name not in front.server.log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# The result code and the message of a 503 on each path of the API.
+ENVELOPES = {
+    "/register": ("0006", None),
+    "/upload": ("0006", None),
+    "/log": ("0008", None),
+    "/room": ("0009", None),
+    "/list": ("0006", None),
+    "/friend": ("0006", None),
+    "/golden": ("0013", "update failed"),
+}
+# The headers of every response that nginx itself sends to an API call, without X-Request-Id.
+UNAVAILABLE = {
+    "retry-after": "1",
+    "cache-control": "no-store",
+    "content-type": "application/json",
+    "x-content-type-options": "nosniff",
+    "strict-transport-security": "max-age=31536000",
+}
+READ_TIMEOUT = ("proxy_read_timeout 35s;", "proxy_read_timeout 300ms;")
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response that a client read from nginx."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def parse(cls, received: bytes) -> Self:
+        head, _, body = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode().splitlines()
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
+        assert len(headers) == len(pairs), f"a header is repeated: {pairs}"
+        return cls(int(status.split(" ")[1]), headers, body)
+
+
+class Upstreams(Nginx):
+    """nginx in front of two servers that fail as a test demands."""
+
+    def __init__(self, here: Machine, first: Upstream, second: Upstream) -> None:
+        super().__init__(here)
+        self.first, self.second = first, second
+        self.body_folder = here.root / "nginx/body"
+        self.curlrc_folder = here.root
+
+    def reset(self) -> None:
+        """Let both servers listen and respond with success."""
+        for upstream in (self.first, self.second):
+            upstream.behavior = respond(OK)
+            upstream.received.clear()
+            upstream.listen()
+
+    def set_both(self, behavior: Behavior) -> None:
+        self.first.behavior = self.second.behavior = behavior
+
+    def stop_listening(self) -> None:
+        self.first.stop_listening()
+        self.second.stop_listening()
+
+    @property
+    def received(self) -> list[Received]:
+        return [*self.first.received, *self.second.received]
+
+    def post(self, path: str, body: bytes = b"a=b", address: str = "127.0.0.1") -> Response:
+        with self.connect(address) as connection:
+            connection.sendall(post(path, len(body), "Connection: close") + body)
+            return Response.parse(heard(connection))
+
+
+class HostAdapter(HTTPAdapter):
+    """Connects to the address in the URL, and verifies the certificate for HOST."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)
+
+
+@pytest.fixture(scope="module")
+def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
+    with machine(tmp_path_factory.mktemp("upstreams")) as here:
+        first, second = (Upstream(here.ports[name]) for name in ("6543", "6553"))
+        upstream = (here.checkout / "deploy/nginx-upstream.conf").read_text()
+        start_nginx(here, upstream, READ_TIMEOUT)
+        found = Upstreams(here, first, second)
+        try:
+            yield found
+        finally:
+            found.stop_listening()
+
+
+@pytest.fixture
+def upstreams(running_upstreams: Upstreams) -> Upstreams:
+    running_upstreams.reset()
+    return running_upstreams
+
+
+def assert_unavailable(response: Response, path: str, outcome: str | None) -> None:
+    """Check the status, all headers and the envelope of a response that nginx sent itself."""
+    assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
+    headers = dict(response.headers)
+    assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
+    assert headers.pop("x-request-outcome", None) == outcome
+    assert {name: headers.get(name) for name in UNAVAILABLE} == UNAVAILABLE
+    code, message = ENVELOPES.get(path, ("0003", None))
+    assert json.loads(response.body) == {"result": code, "message": message}
+
+
+def test_every_api_path_has_an_envelope_for_503() -> None:
+    assert set(ENVELOPES) == {f"/{path}" for path in PATHS}
+
+
+@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
+    path: str, upstreams: Upstreams
+) -> None:
+    upstreams.set_both(close)
+    response = upstreams.post(path)
+    assert_unavailable(response, path, "unknown")
+    (received,) = upstreams.received
+    assert (received.path, received.body) == (path, b"a=b")
+    assert response.headers["x-request-id"] == received.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+def test_request_while_no_server_listens_is_unavailable(path: str, upstreams: Upstreams) -> None:
+    upstreams.stop_listening()
+    assert_unavailable(upstreams.post(path), path, "unknown")
+
+
+@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+def test_request_to_a_silent_server_has_unknown_outcome(path: str, upstreams: Upstreams) -> None:
+    upstreams.set_both(stay_silent)
+    assert_unavailable(upstreams.post(path), path, "unknown")
+    assert len(upstreams.received) == 1
+
+
+def test_response_that_ends_in_its_headers_has_unknown_outcome(upstreams: Upstreams) -> None:
+    upstreams.set_both(respond(b"HTTP/1.1 200 OK\r\nContent-Le"))
+    assert_unavailable(upstreams.post("/golden"), "/golden", "unknown")
+
+
+def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(upstreams: Upstreams) -> None:
+    upstreams.set_both(close)
+    assert_unavailable(upstreams.post("/%67olden?a=b"), "/golden", "unknown")
+
+
+def test_unavailable_file_is_json_whatever_its_extension(upstreams: Upstreams) -> None:
+    upstreams.set_both(close)
+    assert_unavailable(upstreams.post("/pictures/a.jpg"), "/pictures/a.jpg", "unknown")
+
+
+def test_http2_client_gets_the_same_response(upstreams: Upstreams) -> None:
+    upstreams.set_both(close)
+    done = subprocess.run(
+        ["curl", "--http2", "--silent", "--include", f"https://{HOST}/golden", "--data", "a=b"],
+        env={"CURL_HOME": str(upstreams.curlrc_folder), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=10,
+        check=True,
+    )
+    assert done.stdout.startswith(b"HTTP/2 503")
+    assert_unavailable(Response.parse(done.stdout), "/golden", "unknown")
+
+
+def test_body_that_nginx_cannot_store_is_refused_without_an_outcome(upstreams: Upstreams) -> None:
+    """nginx responds 500 by itself before it contacts a server, as with a full disk."""
+    moved = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
+    try:
+        response = upstreams.post("/upload", b"x" * 100_000)
+    finally:
+        moved.rename(upstreams.body_folder)
+    assert_unavailable(response, "/upload", None)
+    assert upstreams.received == []
+
+
+def test_request_over_the_concurrency_limit_is_refused_without_an_outcome(
+    upstreams: Upstreams,
+) -> None:
+    with others(upstreams, AT_ONCE, post("/log", 1000) + b"u", "127.0.0.10"):
+        deadline = time.monotonic() + 5
+        while upstreams.post("/log", address="127.0.0.10").status != HTTPStatus.SERVICE_UNAVAILABLE:
+            assert time.monotonic() < deadline
+        upstreams.reset()
+        for path in [*ENVELOPES, "/payments"]:
+            assert_unavailable(upstreams.post(path, address="127.0.0.10"), path, None)
+    assert upstreams.received == []
+
+
+def test_request_over_the_rate_limit_is_refused_without_an_outcome(upstreams: Upstreams) -> None:
+    request = post("/golden", 3) + b"a=b"
+    last = post("/golden", 3, "Connection: close") + b"a=b"
+    with upstreams.connect("127.0.0.11") as connection:
+        connection.sendall(request * 399 + last)
+        received = re.split(rb"(?=HTTP/1\.1 )", heard(connection))[1:]
+    responses = [Response.parse(response) for response in received]
+    refused = [response for response in responses if response.status != HTTPStatus.OK]
+    assert refused
+    for response in refused:
+        assert_unavailable(response, "/golden", None)
+    assert len(responses) == 400
+    assert len(upstreams.received) == 400 - len(refused)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_error_response_of_the_application_passes_unchanged(
+    status: int, upstreams: Upstreams
+) -> None:
+    body = b'{"result":"0006","message":null}'
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "retry-after": "7",
+        "x-request-id": "id-of-the-application",
+        "x-retry-request-id": "r1",
+    }
+    lines = [f"HTTP/1.1 {status} Error", *(f"{name}: {headers[name]}" for name in headers)]
+    upstreams.set_both(respond("\r\n".join([*lines, "", ""]).encode() + body))
+    response = upstreams.post("/golden")
+    assert response.status == status
+    assert response.body == body
+    assert response.headers.items() - headers.items() == {
+        ("server", "nginx"),
+        ("connection", "close"),
+        ("date", response.headers["date"]),
+    }
+    assert len(upstreams.received) == 1
+
+
+@pytest.mark.parametrize("failure", [close, stay_silent])
+def test_post_that_one_server_has_read_never_reaches_the_other(
+    failure: Behavior, upstreams: Upstreams
+) -> None:
+    upstreams.first.behavior = failure
+    bodies = [f"requestId={number}".encode() for number in range(6)]
+    statuses = {body: upstreams.post("/golden", body).status for body in bodies}
+    failed = [received.body for received in upstreams.first.received]
+    served = [received.body for received in upstreams.second.received]
+    # nginx sends every second request to each server.
+    assert len(failed) == len(served) == 3
+    assert sorted(failed + served) == bodies
+    expected = dict.fromkeys(failed, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert statuses == expected | dict.fromkeys(served, HTTPStatus.OK)
+
+
+def test_server_that_refuses_the_connection_is_skipped(upstreams: Upstreams) -> None:
+    upstreams.first.stop_listening()
+    for _ in range(6):
+        assert upstreams.post("/golden").status == HTTPStatus.OK
+    assert len(upstreams.second.received) == 6
+
+
+def test_server_is_used_at_once_when_it_listens_again(upstreams: Upstreams) -> None:
+    upstreams.first.stop_listening()
+    for _ in range(4):
+        upstreams.post("/golden")
+    upstreams.first.listen()
+    upstreams.second.stop_listening()
+    assert upstreams.post("/golden").status == HTTPStatus.OK
+
+
+def test_python_client_learns_that_the_outcome_is_unknown(upstreams: Upstreams) -> None:
+    upstreams.set_both(close)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(upstreams.certificate)
+        session.mount("https://", HostAdapter())
+        address = f"https://127.0.0.1:{upstreams.https_port}"
+        client = Client(address, token="t", session=session, tries=2)
+        with pytest.raises(NotServed) as error:
+            client.send_gift(value=1, object="13800000002", description="rose")
+    assert error.value.outcome_unknown is True
+    assert error.value.code == "0013"
+    assert error.value.retry_after_s == 1
+    # The client sends the same request again, which nginx must not do.
+    first, second = upstreams.received
+    assert first.body == second.body
+    assert b"requestId=" in first.body
 
 
 def test_both_files_are_where_the_document_puts_them() -> None:

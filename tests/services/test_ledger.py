@@ -79,8 +79,8 @@ def test_a_credit_lands_in_the_writers_slot(slot: int, books: Books) -> None:
 
 def test_a_provider_has_neither_slots_nor_a_limit(books: Books) -> None:
     ann = books.open()
-    assert books.statuses(*[books.refill(ann, 2**60) for _ in range(4)]) == [DONE] * 4
-    assert books.coins(ann) == [2**62]
+    assert books.statuses(*[books.refill(ann, 2**56) for _ in range(4)]) == [DONE] * 4
+    assert books.coins(ann) == [2**58]
     assert books.slots(books.bank) == {}
 
 

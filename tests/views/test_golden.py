@@ -9,7 +9,7 @@ from sqlalchemy import text
 from livebackend.db import Database
 from livebackend.request import House
 from livebackend.results import Unavailable
-from livebackend.services import golden
+from livebackend.services import gifts
 from livebackend.services.ledger import Transfer
 from tests.api import Answer, Api, App, Person, World, at_once
 
@@ -223,7 +223,7 @@ class TestSendGift:
         def lost(transfer: object, *, deadline: float) -> object:
             raise Unavailable("the ledger", outcome_unknown=True)
 
-        monkeypatch.setattr(house.golden._writer, "submit", lost)
+        monkeypatch.setattr(house.gifts._writer, "submit", lost)
         answer = rich.give(ben, "1", requestId="g")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert answer.headers["X-Request-Outcome"] == "unknown"
@@ -238,14 +238,14 @@ class TestSendGift:
         world: World,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        submit = house.golden._writer.submit
+        submit = house.gifts._writer.submit
 
         def lost_afterwards(transfer: Transfer, *, deadline: float) -> object:
             submit(transfer, deadline=deadline)
             raise Unavailable("the ledger", outcome_unknown=True)
 
         with monkeypatch.context() as patch:
-            patch.setattr(house.golden._writer, "submit", lost_afterwards)
+            patch.setattr(house.gifts._writer, "submit", lost_afterwards)
             answer = rich.give(ben, "30")
         assert answer.status == 503
         with world.unchanged():
@@ -261,7 +261,7 @@ class TestSendGift:
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(golden, "_WAIT_S", 0.3)
+        monkeypatch.setattr(gifts, "_WAIT_S", 0.3)
         lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
         def later() -> Answer:

@@ -13,7 +13,7 @@ from livebackend.gateways.payments import EmbeddedPayments, Paid
 from livebackend.migrate import migrate
 from livebackend.results import Failure, Reason, Unavailable
 from livebackend.signing import derived_key
-from tests.api import Answer, Api, App, Person, World, at_once
+from tests.api import Answer, App, Person, World, at_once
 from tests.conftest import INI
 from tests.outside import PatientPayments
 from tests.servers import serving
@@ -30,10 +30,9 @@ def shop(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def payments(shop: App) -> PatientPayments:
-    gateway = shop.registry.house.orders._gateway
+    gateway = shop.registry.house.orders.gateway("embedded")
     assert isinstance(gateway, PatientPayments)
-    gateway.fails = False
-    gateway.placed.clear()
+    gateway.reset()
     return gateway
 
 
@@ -310,8 +309,11 @@ class TestNotifications:
 
 
 class TestThePath:
-    def test_where_nothing_is_ordered_there_is_none(self, api: Api) -> None:
-        response = TestApp(api.app).post("/payments", b"{}", status="*")
+    def test_without_a_payment_gateway_the_path_is_not_found(
+        self, new_app: Callable[..., App]
+    ) -> None:
+        app = new_app(payments__gateway="")
+        response = TestApp(app).post("/payments", b"{}", status="*")
         assert (response.status_int, response.json) == (404, NOT_A_CALL)
 
     def test_another_method_is_405(self, shop: App) -> None:

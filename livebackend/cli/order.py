@@ -1,0 +1,184 @@
+"""`livebackend order …`: payment orders, their refunds, and the comparison with the bill."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from pyramid.paster import setup_logging
+
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_house
+from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
+from livebackend.db import Database
+from livebackend.gateways.payments import PaymentFailed
+from livebackend.gateways.sms import masked
+from livebackend.request import House
+from livebackend.results import Unavailable
+from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
+from livebackend.services.payment_bills import CHINA, compare_bill
+from livebackend.services.payment_orders import PaymentRejected
+from livebackend.services.payment_refunds import RefundRefused
+
+_STATES = ("pending", "paid", "closed", "refunding", "refunded")
+
+order_argument = click.argument("order_id", metavar="ORDER")
+
+
+@click.group()
+def order() -> None:
+    """List, show, settle and refund payment orders; compare them with the provider's bill.
+
+    Example: livebackend order list production.ini --state pending
+    """
+
+
+@order.command("list")
+@ini_argument
+@click.option("--state", type=click.Choice(_STATES), help="Only orders in this state.")
+@click.option("--phone", help="Only orders of the user with this phone.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="At most so many.")
+@json_option
+def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int) -> None:
+    """List payment orders, the newest first; phones are masked.
+
+    Example: livebackend order list production.ini --state refunding
+    """
+    with _database(ini) as database:
+        found = database.run(
+            lambda connection: list_orders(connection, state=state, phone=phone, limit=limit)
+        )
+    rows = [
+        (
+            stored.order_id,
+            stored.provider,
+            stored.state,
+            f"{stored.created_at:%Y-%m-%d %H:%M}",
+            stored.fen,
+            stored.coins,
+            masked(stored.phone) if stored.phone else None,
+        )
+        for stored in found
+    ]
+    head = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
+    words = columns([head, *rows]) if rows else "there are no such orders"
+    say(words, orders=[_facts(stored) for stored in found])
+
+
+@order.command("show")
+@ini_argument
+@order_argument
+@json_option
+def show_command(ini: Path, order_id: str) -> None:
+    """Show a payment order: state, payment, transfer, and when the provider is asked next.
+
+    Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
+    """
+    with _database(ini) as database:
+        _say_order(database, order_id)
+
+
+@order.command("settle")
+@ini_argument
+@order_argument
+@json_option
+def settle_command(ini: Path, order_id: str) -> None:
+    """Ask the provider about an order now: credit it if it is paid, close it if it expired.
+
+    Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
+    """
+    with opened_house(ini) as house, _refusals(order_id):
+        house.reconciliation.check(order_id)
+        _say_order(house.database, order_id)
+
+
+@order.command("refund")
+@ini_argument
+@order_argument
+@click.option("--reason", required=True, help="Why; 200 characters at most, stored for good.")
+@json_option
+def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
+    """Reverse the coins of a paid order, and have the provider return the money, once.
+
+    It is refused if the user has spent the coins. If the provider fails, the order stays in the
+    state refunding, and servers try again.
+
+    Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason fraud
+    """
+    if not 1 <= len(reason) <= 200:
+        raise click.BadParameter("1 to 200 characters", param_hint="--reason")
+    with opened_house(ini) as house, _refusals(order_id):
+        house.refunds.refund(order_id, reason=reason)
+        _say_order(house.database, order_id)
+
+
+@order.command("reconcile")
+@ini_argument
+@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Default: yesterday.")
+@json_option
+def reconcile_command(ini: Path, *, day: datetime | None) -> None:
+    """Compare the providers' bills of a day (China Standard Time) with the orders.
+
+    It exits with 1 if there is a difference. Run it daily, after 10:00 China Standard Time, when
+    WeChat has the bill of the day before.
+
+    Example: livebackend order reconcile production.ini --date 2026-11-25
+    """
+    date = day.date() if day else (datetime.now(CHINA) - timedelta(days=1)).date()
+    with opened_house(ini) as house:
+        reports = [_compared(house, provider, date) for provider in house.orders.providers]
+    lines = []
+    for report in reports:
+        lines.append(
+            f"{report.provider} {report.day}: {report.payments} payments of {report.paid_fen} fen,"
+            f" {report.refunds} refunds of {report.refunded_fen} fen,"
+            f" {len(report.differences)} differences"
+        )
+        lines.extend(report.differences)
+    finish(
+        "\n".join(lines) or "payments.gateway names no payment gateway",
+        sound=not any(report.differences for report in reports),
+        reports=[asdict(report) for report in reports],
+    )
+
+
+def _compared(house: House, provider: str, date: Any) -> Any:
+    try:
+        return compare_bill(house.database, house.orders, provider, date)
+    except PaymentFailed as error:
+        raise Fault(f"{provider}: the bill of {date} cannot be read: {error}") from None
+
+
+@contextmanager
+def _database(ini: Path) -> Iterator[Database]:
+    with faults_told():
+        setup_logging(str(ini))
+        with opened_database(load(ini)) as database:
+            yield database
+
+
+@contextmanager
+def _refusals(order_id: str) -> Iterator[None]:
+    """End the command with one message for what a provider or the ledger refuses."""
+    try:
+        yield
+    except (LookupError, PaymentRejected, RefundRefused) as error:
+        raise Fault(f"order {order_id}: {error}") from None
+    except PaymentFailed as error:
+        raise Fault(f"order {order_id}: the provider failed: {error}") from None
+    except Unavailable as error:
+        raise Fault(f"order {order_id}: not confirmed, run it again: {error}") from None
+
+
+def _say_order(database: Database, order_id: str) -> None:
+    stored = database.run(lambda connection: find_order(connection, order_id))
+    if stored is None:
+        raise Fault(f"there is no order {order_id}")
+    facts = _facts(stored)
+    say(columns([(name, value) for name, value in facts.items() if value is not None]), **facts)
+
+
+def _facts(stored: StoredOrder) -> dict[str, Any]:
+    return stored._asdict() | {"phone": masked(stored.phone) if stored.phone else None}

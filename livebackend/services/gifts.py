@@ -1,0 +1,135 @@
+"""Gifts: coins that a user gives to a host."""
+
+import time
+import uuid
+
+from sqlalchemy import Connection, and_, bindparam, select, text
+
+from livebackend.db import Database, require_replication
+from livebackend.models import accounts, coin_accounts, room_is_open, rooms
+from livebackend.prepared import Prepared
+from livebackend.results import Failure, Reason, Unavailable
+from livebackend.services.accounts import HOLDER, Claims, token_ended
+from livebackend.services.ledger import (
+    CoinAccount,
+    Gift,
+    Kind,
+    Status,
+    Transfer,
+    Writer,
+    client_key,
+)
+
+# All that a call may take, its looks at the database included.
+_WAIT_S = 4
+
+_me, _mine, _theirs = HOLDER.cte("me"), coin_accounts.alias("mine"), coin_accounts.alias("theirs")
+_host = accounts.join(_theirs, _theirs.c.owner_id == accounts.c.id).outerjoin(
+    rooms, and_(rooms.c.account_id == accounts.c.id, room_is_open)
+)
+# One statement authenticates the login token and finds both coin accounts. No row: the token is not
+# valid. A host of nulls: no account has the phone.
+_SIDES = Prepared(
+    select(
+        _mine.c.id.label("mine"),
+        _theirs.c.id.label("theirs"),
+        accounts.c.id.label("host_id"),
+        rooms.c.id.label("room_id"),
+    ).select_from(
+        _me.join(_mine, _mine.c.owner_id == _me.c.id).outerjoin(
+            _host, accounts.c.phone == bindparam("phone")
+        )
+    )
+)
+_TO_REMOVED_HOST = text(
+    """
+    SELECT transfers.id FROM transfers JOIN gifts ON gifts.transfer_id = transfers.id
+    JOIN accounts ON accounts.id = gifts.host_id
+    WHERE actor_id = :actor AND request_id = :request_id AND amount = :coins
+        AND description = :description AND accounts.removed_at IS NOT NULL
+    """
+)
+
+
+class Gifts:
+    """Gives coins to hosts. No connection is held while the ledger works."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    def send(
+        self, claims: Claims, *, host: str, coins: int, description: str, request_id: str | None
+    ) -> None:
+        """Move coins to the host with that phone, who need not be live; a retry moves nothing.
+
+        Fails with: TOKEN_INVALID for a token that was revoked, and the refusal code for an unknown
+        host, the sender's own phone, a request id that was used otherwise, too few coins, and a
+        host whose balance would exceed the limit. Raises Unavailable.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        values = claims.values | {"phone": host}
+        sides = self._database.singly(lambda connection: _SIDES.first(connection, values))
+        if sides is None:
+            raise token_ended()
+        retry_id = request_id or new_request_id()
+        key = client_key(sides.mine, retry_id)
+        if sides.theirs is None:
+            if self._was_given_to_removed_host(sides.mine, key, coins, description):
+                return
+            raise Failure(None, "object", Reason.UNKNOWN)
+        if sides.mine == sides.theirs:
+            raise Failure(None, "object", Reason.ONESELF)
+        transfer = Transfer(
+            kind=Kind.GIFT,
+            actor=sides.mine,
+            debit=CoinAccount(sides.mine),
+            credit=CoinAccount(sides.theirs),
+            amount=coins,
+            request_id=key,
+            gift=Gift(sides.host_id, sides.room_id, description),
+        )
+        status = submit(self._writer, transfer, retry_id, deadline)
+        if status is Status.NO_COINS:
+            raise Failure(None, "value", Reason.NOT_ENOUGH_COINS)
+        if status is Status.BALANCE_LIMIT:
+            raise Failure(None, "object", Reason.TOO_MANY_COINS)
+        # The phone can belong to another account by now.
+        if status is Status.CONFLICT and not self._was_given_to_removed_host(
+            sides.mine, key, coins, description
+        ):
+            raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+
+    def _was_given_to_removed_host(
+        self, actor: int, key: uuid.UUID, coins: int, description: str
+    ) -> bool:
+        """Return whether the same gift was given before, to a host who removed their account.
+
+        The host's phone is gone, so it is not compared.
+        """
+        values = {"actor": actor, "request_id": key, "coins": coins, "description": description}
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(_TO_REMOVED_HOST, values).first() is None:
+                return False
+            require_replication(connection)
+            return True
+
+        return self._database.run(work)
+
+
+def submit(writer: Writer, transfer: Transfer, retry_id: str, deadline: float) -> Status:
+    """Post a transfer of a client; return what became of it.
+
+    Raises Unavailable, with the request id with which the client can retry.
+    """
+    try:
+        return writer.submit(transfer, deadline=deadline).status
+    except Unavailable as error:
+        error.repeat_as = retry_id
+        raise
+
+
+def new_request_id() -> str:
+    """Return an id for a request without one, so that a retry never moves coins twice."""
+    return uuid.uuid4().hex

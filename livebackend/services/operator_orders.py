@@ -1,0 +1,52 @@
+"""Payment orders as an operator sees them."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+_COLUMNS = """
+    payment_orders.provider, order_id, phone, fen, coins, state, payment_orders.created_at,
+    paid_at, payment_id, transfer_id, refund_reason, query_attempts, next_query_at
+    FROM payment_orders JOIN accounts ON accounts.id = account_id
+"""
+_LIST = text(
+    f"""
+    SELECT {_COLUMNS}
+    WHERE (CAST(:state AS text) IS NULL OR state = :state)
+        AND (CAST(:phone AS text) IS NULL OR phone = :phone)
+    ORDER BY payment_orders.created_at DESC LIMIT :limit
+    """
+)
+_FIND = text(f"SELECT {_COLUMNS} WHERE order_id = :order_id")
+
+
+class StoredOrder(NamedTuple):
+    """A payment order; `phone` is None once the user has removed their account."""
+
+    provider: str
+    order_id: str
+    phone: str | None
+    fen: int
+    coins: int
+    state: str
+    created_at: datetime
+    paid_at: datetime | None
+    payment_id: str | None
+    transfer_id: int | None
+    refund_reason: str | None
+    query_attempts: int
+    next_query_at: datetime | None
+
+
+def list_orders(
+    connection: Connection, *, state: str | None, phone: str | None, limit: int
+) -> list[StoredOrder]:
+    """Return the newest orders, of one state and one user if they are given."""
+    values = {"state": state, "phone": phone, "limit": limit}
+    return [StoredOrder(*row) for row in connection.execute(_LIST, values)]
+
+
+def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
+    row = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
+    return StoredOrder(*row) if row else None

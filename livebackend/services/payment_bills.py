@@ -1,0 +1,100 @@
+"""Comparison of payment orders with a provider's bill of a day."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from livebackend.db import Database
+from livebackend.gateways.payments import BillEntry
+from livebackend.services.payment_orders import PaymentOrders
+
+# A bill covers a day of China Standard Time.
+CHINA = timezone(timedelta(hours=8), "UTC+8")
+
+_BILLED = text(
+    """
+    SELECT order_id, fen, state, payment_id FROM payment_orders
+    WHERE provider = :provider AND order_id = ANY(:order_ids)
+    """
+)
+_PAID = text(
+    """
+    SELECT order_id, fen FROM payment_orders
+    WHERE provider = :provider AND paid_at >= :since AND paid_at < :until
+    """
+)
+
+
+@dataclass(frozen=True)
+class BillReport:
+    """What a provider received and returned on a day, and every difference to the orders."""
+
+    provider: str
+    day: date
+    payments: int
+    paid_fen: int
+    refunds: int
+    refunded_fen: int
+    differences: list[str]
+
+
+def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: date) -> BillReport:
+    """Compare a provider's bill of a day with the payment orders.
+
+    Raises PaymentFailed, also when the provider has no bill of that day yet.
+    """
+    entries = orders.gateway(provider).bill(day)
+    since = datetime.combine(day, time(), CHINA).astimezone(UTC)
+    billed = {"provider": provider, "order_ids": list({entry.order_id for entry in entries})}
+    paid = {"provider": provider, "since": since, "until": since + timedelta(days=1)}
+
+    def work(connection: Connection) -> list[str]:
+        known = {row.order_id: row for row in connection.execute(_BILLED, billed)}
+        credited = connection.execute(_PAID, paid).all()
+        return _differences(entries, known, credited)
+
+    payments = [entry for entry in entries if not entry.refunded_fen]
+    refunds = [entry for entry in entries if entry.refunded_fen]
+    return BillReport(
+        provider=provider,
+        day=day,
+        payments=len(payments),
+        paid_fen=sum(entry.fen for entry in payments),
+        refunds=len(refunds),
+        refunded_fen=sum(entry.refunded_fen for entry in refunds),
+        differences=database.run(work),
+    )
+
+
+def _differences(
+    entries: Sequence[BillEntry], known: dict[str, Row[Any]], credited: Sequence[Row[Any]]
+) -> list[str]:
+    found = []
+    for entry in entries:
+        difference = _difference(entry, known.get(entry.order_id))
+        if difference:
+            found.append(f"order {entry.order_id}: {difference}")
+    billed = {entry.order_id for entry in entries}
+    found.extend(
+        f"order {row.order_id}: {row.fen} fen are credited, and the bill has no payment"
+        for row in credited
+        if row.order_id not in billed
+    )
+    return found
+
+
+def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
+    if order is None:
+        return f"payment {entry.payment_id} of {entry.fen} fen is for an unknown order"
+    if order.fen != entry.fen:
+        return f"{entry.fen} fen were paid, {order.fen} were ordered"
+    if order.payment_id is None:
+        return "it is paid, and not credited: run `livebackend order settle`"
+    if order.payment_id != entry.payment_id:
+        return f"it is paid twice: by {order.payment_id} and by {entry.payment_id}"
+    if entry.refunded_fen and order.state not in ("refunding", "refunded"):
+        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
+    return None

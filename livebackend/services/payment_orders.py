@@ -1,0 +1,253 @@
+"""Payment orders: opened by a refill, credited once when the provider reports the payment."""
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, text
+
+from livebackend.db import Database, require_replication
+from livebackend.gateways.payments import NotGenuine, Order, Paid, PaymentFailed, PaymentGateway
+from livebackend.results import Failure, Reason, Unavailable
+from livebackend.services.ledger import (
+    CoinAccount,
+    Kind,
+    Payment,
+    Status,
+    Transfer,
+    Writer,
+    client_key,
+    external_account,
+    request_key,
+)
+
+log = logging.getLogger(__name__)
+
+_FEN_PER_YUAN = 100
+_WAIT_S = 4
+
+# Under the same lock as the actor's transfers, so that an id is either an order's or a transfer's.
+_LOCK_ACTOR = text(
+    """
+    SELECT coin_account_id FROM coin_slots
+    JOIN coin_accounts ON coin_accounts.id = coin_account_id
+    WHERE owner_id = :account_id AND slot = 0 FOR NO KEY UPDATE OF coin_slots
+    """
+)
+_TRANSFER = text(
+    """
+    SELECT kind, amount FROM transfers
+    WHERE actor_id = :actor AND request_id = CAST(:request_id AS uuid)
+    """
+)
+_BY_REQUEST = text(
+    """
+    SELECT provider, order_id, fen, coins, state FROM payment_orders
+    WHERE account_id = :account_id AND request_id = CAST(:request_id AS uuid)
+    """
+)
+_OPEN = text(
+    """
+    INSERT INTO payment_orders (provider, order_id, account_id, request_id, fen, coins)
+    VALUES (:provider, :order_id, :account_id, CAST(:request_id AS uuid), :fen, :coins)
+    RETURNING provider, order_id, fen, coins, state
+    """
+)
+_BY_ID = text(
+    """
+    SELECT coin_accounts.id AS coin_account_id, fen, coins, payment_id,
+        EXISTS (SELECT FROM payment_orders AS other WHERE other.provider = :provider
+            AND other.payment_id = :payment_id AND other.order_id <> :order_id) AS paid_another
+    FROM payment_orders JOIN coin_accounts ON owner_id = account_id
+    WHERE payment_orders.provider = :provider AND order_id = :order_id
+    """
+)
+
+
+class PaymentRejected(Exception):
+    """A payment that is not credited.
+
+    `part` is what is wrong: the notification, the order, the amount or the payment.
+    """
+
+    def __init__(self, part: str, reason: Reason) -> None:
+        super().__init__(f"{part} {reason}")
+        self.part = part
+        self.reason = reason
+
+
+class _StoredOrder(NamedTuple):
+    """An order as it is stored, and the coin account of its provider."""
+
+    row: Row[Any]
+    source_id: int
+
+
+class PaymentOrders:
+    """Opens orders at the first gateway, and credits the payments of every gateway.
+
+    No connection is held while a provider is asked.
+    """
+
+    def __init__(
+        self, database: Database, writer: Writer, gateways: Sequence[PaymentGateway]
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._gateways = {gateway.provider: gateway for gateway in gateways}
+
+    @property
+    def providers(self) -> list[str]:
+        """The providers whose payments can be credited; the first one gets new orders."""
+        return list(self._gateways)
+
+    def gateway(self, provider: str) -> PaymentGateway:
+        """Return a provider's gateway. Raises PaymentFailed if `payments.gateway` names none."""
+        try:
+            return self._gateways[provider]
+        except KeyError:
+            raise PaymentFailed(f"payments.gateway names no gateway of {provider}") from None
+
+    def open(
+        self, account_id: int, *, yuan: int, coins: int, request_id: str
+    ) -> dict[str, Any] | None:
+        """Order coins; return the order as the app reads it, with what it needs to pay.
+
+        A retry gets the same order. A retry of a refill that was credited at once, before refills
+        were ordered, gets None.
+        Fails with: the refusal code, for a request id that was used otherwise, and for a provider
+        that fails; the order stays open then, and a retry asks the provider again.
+        """
+        fen = yuan * _FEN_PER_YUAN
+
+        def work(connection: Connection) -> Row[Any] | None:
+            return self._open(connection, account_id, fen, coins, request_id)
+
+        order = self._database.run(work)
+        if order is None:
+            return None
+        return {
+            "provider": order.provider,
+            "orderId": order.order_id,
+            "fen": order.fen,
+            "coins": order.coins,
+            "state": order.state,
+            "pay": self._place(order) if order.state == "pending" else None,
+        }
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
+        """Verify a notification; return the provider and the payment, None for other news.
+
+        The names of `headers` are in lower case. Raises PaymentRejected if no provider sent it.
+        """
+        errors = []
+        for provider, gateway in self._gateways.items():
+            try:
+                payment = gateway.read(headers, body)
+            except NotGenuine as error:
+                errors.append(f"{provider}: {error}")
+            else:
+                return (provider, payment) if payment else None
+        log.warning("payment notification refused: %s", ", ".join(errors))
+        raise PaymentRejected("notification", Reason.WRONG)
+
+    def settle(self, provider: str, payment: Paid) -> None:
+        """Credit the coins of a paid order; settling it again changes nothing.
+
+        An order that was closed before its payment arrived is credited too.
+        Raises PaymentRejected for an unknown order, another amount than ordered, and a second
+        payment of the same order; Unavailable if the payment cannot be credited now.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        order = self._database.run(lambda connection: self._find(connection, provider, payment))
+        if order.row.payment_id is None:
+            self._credit(_transfer(order, provider, payment), deadline)
+            # By this payment, or by another one at the same moment.
+            order = self._database.run(lambda connection: self._find(connection, provider, payment))
+        if order.row.payment_id != payment.payment_id:
+            raise _rejected(payment, "order", Reason.USED_OTHERWISE)
+
+    def _open(
+        self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str
+    ) -> Row[Any] | None:
+        actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
+        request = {"actor": actor, "request_id": str(client_key(actor, request_id))}
+        # In statements of their own, so that they see what the lock's former holder committed.
+        done = connection.execute(_TRANSFER, request).one_or_none()
+        if done:
+            if tuple(done) != (Kind.REFILL, coins):
+                raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            return None
+        order = {**request, "account_id": account_id, "fen": fen}
+        known = connection.execute(_BY_REQUEST, order).one_or_none()
+        if known:
+            if known.fen != fen:
+                raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            return known
+        order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
+        return connection.execute(_OPEN, order).one()
+
+    def _place(self, order: Row[Any]) -> dict[str, Any]:
+        try:
+            return self.gateway(order.provider).place(provider_order(order))
+        except PaymentFailed as error:
+            log.error("payment order %s: cannot be placed: %s", order.order_id, error)
+            raise Failure(None, "refill", Reason.OUTSIDE_FAILED) from error
+
+    def _credit(self, transfer: Transfer, deadline: float) -> None:
+        try:
+            outcome = self._writer.submit(transfer, deadline=deadline)
+        except Failure as error:  # the ledger did not take it in time; there is no app to tell
+            raise Unavailable("the ledger") from error
+        if outcome.status is Status.BALANCE_LIMIT:
+            log.error("transfer of %s coins: the balance limit is reached", transfer.amount)
+            raise Unavailable("the balance limit")
+
+    def _find(self, connection: Connection, provider: str, payment: Paid) -> _StoredOrder:
+        values = {
+            "provider": provider,
+            "order_id": payment.order_id,
+            "payment_id": payment.payment_id,
+        }
+        row = connection.execute(_BY_ID, values).one_or_none()
+        if row is None:
+            raise _rejected(payment, "order", Reason.UNKNOWN)
+        if row.fen != payment.fen:
+            raise _rejected(payment, "amount", Reason.WRONG)
+        if row.paid_another:
+            raise _rejected(payment, "payment", Reason.USED_OTHERWISE)
+        if row.payment_id:
+            # The provider forgets the payment once it is acknowledged.
+            require_replication(connection)
+        return _StoredOrder(row, external_account(connection, provider))
+
+
+def provider_order(order: Row[Any]) -> Order:
+    """Return an order as its provider gets it."""
+    return Order(order.order_id, order.fen, f"{order.coins} coins")
+
+
+def _transfer(order: _StoredOrder, provider: str, payment: Paid) -> Transfer:
+    account = order.row.coin_account_id
+    return Transfer(
+        kind=Kind.REFILL,
+        actor=account,
+        debit=CoinAccount(order.source_id, external=True),
+        credit=CoinAccount(account),
+        amount=order.row.coins,
+        request_id=request_key(f"order at {provider}", account, payment.order_id),
+        payment=Payment(provider, payment.order_id, payment.payment_id, payment.paid_at),
+    )
+
+
+def _rejected(payment: Paid, part: str, reason: Reason) -> PaymentRejected:
+    log.error(
+        "payment %s of order %s is not credited: %s %s",
+        payment.payment_id,
+        payment.order_id,
+        part,
+        reason,
+    )
+    return PaymentRejected(part, reason)

@@ -1,0 +1,111 @@
+"""Refunds of payment orders: the credit is reversed first, then the provider returns the money."""
+
+import logging
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from livebackend.db import Database
+from livebackend.results import Failure, Unavailable
+from livebackend.services.ledger import Status, Writer
+from livebackend.services.payment_orders import PaymentOrders, provider_order
+from livebackend.services.reversals import reversal_of
+
+log = logging.getLogger(__name__)
+
+_WAIT_S = 4
+
+# The periodic task comes later than this call ends.
+_BEGIN = text(
+    """
+    UPDATE payment_orders
+    SET state = 'refunding', refund_reason = :reason, query_attempts = 0,
+        next_query_at = clock_timestamp() + interval '1 minute'
+    WHERE order_id = :order_id AND state = 'paid'
+    """
+)
+_FIND = text(
+    """
+    SELECT provider, order_id, fen, coins, state, transfer_id, refund_reason FROM payment_orders
+    WHERE order_id = :order_id
+    """
+)
+_CANCEL = text(
+    """
+    UPDATE payment_orders SET state = 'paid', refund_reason = NULL, next_query_at = NULL
+    WHERE order_id = :order_id AND state = 'refunding'
+        AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
+    """
+)
+_FINISH = text(
+    """
+    UPDATE payment_orders
+    SET state = 'refunded', refund_reason = :refund_reason, next_query_at = NULL
+    WHERE order_id = :order_id AND state IN ('paid', 'refunding')
+    """
+)
+
+
+class RefundRefused(Exception):
+    """The order cannot be refunded; nothing was changed. The message says why."""
+
+
+class PaymentRefunds:
+    """Refunds paid orders. The intention is stored first, so that an interrupted refund resumes."""
+
+    def __init__(self, database: Database, writer: Writer, orders: PaymentOrders) -> None:
+        self._database = database
+        self._writer = writer
+        self._orders = orders
+
+    def refund(self, order_id: str, *, reason: str) -> bool:
+        """Reverse the credit of a paid order, and have the provider return the money, once.
+
+        Returns True when the money is returned, False while the provider processes the refund.
+        Raises LookupError for an unknown order, RefundRefused if the order is not paid or the
+        balance is lower than the credit. Raises PaymentFailed if the provider fails, and
+        Unavailable as the ledger does; the periodic task then resumes the refund.
+        """
+        begin = {"order_id": order_id, "reason": reason}
+
+        def work(connection: Connection) -> Row[Any]:
+            connection.execute(_BEGIN, begin)
+            return _find(connection, order_id)
+
+        return self._resume(self._database.run(work))
+
+    def resume(self, order_id: str) -> bool:
+        """Go on with a refund that has begun. Returns and raises as `refund`."""
+        return self._resume(self._database.run(lambda connection: _find(connection, order_id)))
+
+    def _resume(self, order: Row[Any]) -> bool:
+        if order.state == "refunded":
+            return True
+        if order.state != "refunding":
+            raise RefundRefused(f"order {order.order_id} is {order.state}")
+        # A gateway that is missing is found before coins are moved.
+        gateway = self._orders.gateway(order.provider)
+        transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
+        try:
+            outcome = self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
+        except Failure as error:  # the ledger did not take it in time
+            raise Unavailable("the ledger") from error
+        if outcome.status is Status.NO_COINS:
+            self._write(_CANCEL, order)
+            raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
+        is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)
+        if is_returned:
+            self._write(_FINISH, order)
+            log.info("payment order %s: refunded", order.order_id)
+        return is_returned
+
+    def _write(self, statement: TextClause, order: Row[Any]) -> None:
+        self._database.run(lambda connection: connection.execute(statement, order._asdict()))
+
+
+def _find(connection: Connection, order_id: str) -> Row[Any]:
+    order = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
+    if order is None:
+        raise LookupError(f"there is no order {order_id}")
+    return order

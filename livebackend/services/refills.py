@@ -1,0 +1,116 @@
+"""Refills: coins that a user buys."""
+
+import time
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, text
+
+from livebackend.db import Database
+from livebackend.limits import Limits
+from livebackend.models import coin_accounts
+from livebackend.results import CommitOutcomeUnknown, Failure, Reason
+from livebackend.services.gifts import new_request_id, submit
+from livebackend.services.ledger import (
+    CoinAccount,
+    Kind,
+    Status,
+    Transfer,
+    Writer,
+    client_key,
+    external_account,
+)
+from livebackend.services.payment_orders import PaymentOrders
+
+# All that a call may take, its looks at the database included.
+_WAIT_S = 4
+
+_COINS_OF = select(coin_accounts.c.id).where(coin_accounts.c.owner_id == bindparam("account_id"))
+_IS_KNOWN = text(
+    """
+    SELECT EXISTS (SELECT FROM transfers WHERE actor_id = :actor AND request_id = :request_id)
+        OR EXISTS (SELECT FROM payment_orders WHERE request_id = :request_id)
+    """
+)
+
+
+class Refills:
+    """Sells coins: by orders that are paid at a provider, or at once, for development.
+
+    No connection is held while the ledger works or a provider is asked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        orders: PaymentOrders,
+        limits: Limits,
+        *,
+        mode: str,
+        coins_per_yuan: int,
+    ) -> None:
+        """`mode` is the setting `coins.refill`."""
+        self._database = database
+        self._writer = writer
+        self._orders = orders
+        self._limits = limits
+        self._mode = mode
+        self._coins_per_yuan = coins_per_yuan
+
+    def refill(
+        self, account_id: int, *, yuan: int, request_id: str | None
+    ) -> dict[str, Any] | None:
+        """Credit or order the coins that so many yuan buy; return the order, as the app reads it.
+
+        Fails with: the refusal code, for a rate limit, where refills are switched off, for a
+        request id that was used otherwise, and when the provider fails. Raises Unavailable, with
+        the request id with which the client can retry.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        if self._mode == "disabled":
+            raise Failure(None, "refill", Reason.SWITCHED_OFF)
+        self._apply_limits(account_id, request_id)
+        coins = yuan * self._coins_per_yuan
+        retry_id = request_id or new_request_id()
+        try:
+            if self._mode == "order":
+                return self._orders.open(account_id, yuan=yuan, coins=coins, request_id=retry_id)
+            self._credit(account_id, coins, retry_id, deadline)
+        except CommitOutcomeUnknown as error:
+            error.repeat_as = retry_id
+            raise
+        return None
+
+    def _apply_limits(self, account_id: int, request_id: str | None) -> None:
+        """Count a refill against its limit; a retry counts against a limit of its own."""
+        name = "refill"
+        if request_id is not None:
+
+            def work(connection: Connection) -> bool:
+                actor = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
+                values = {"actor": actor, "request_id": client_key(actor, request_id)}
+                return bool(connection.execute(_IS_KNOWN, values).scalar_one())
+
+            if self._database.singly(work):
+                name = "refill_retries"
+        self._limits.take(name, f"account {account_id}")
+
+    def _credit(self, account_id: int, coins: int, retry_id: str, deadline: float) -> None:
+        def sides(connection: Connection) -> tuple[int, int]:
+            mine = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
+            return mine, external_account(connection, "direct")
+
+        mine, provider = self._database.run(sides)
+        transfer = Transfer(
+            kind=Kind.REFILL,
+            actor=mine,
+            debit=CoinAccount(provider, external=True),
+            credit=CoinAccount(mine),
+            amount=coins,
+            request_id=client_key(mine, retry_id),
+        )
+        status = submit(self._writer, transfer, retry_id, deadline)
+        if status is Status.CONFLICT:
+            raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+        if status is Status.BALANCE_LIMIT:
+            raise Failure(None, "money", Reason.TOO_MANY_COINS)

@@ -1,0 +1,150 @@
+"""`livebackend order`: payment orders, refunds, and the comparison with the provider's bill."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from livebackend.services.ledger import Kind
+from tests.api import App, Person, World
+from tests.commands import Operator
+from tests.payments import PATIENT, new_shop
+
+# The development gateway says that every order is paid.
+PAID: dict[str, Any] = {}
+UNPAID: dict[str, Any] = {"payments_gateway": PATIENT}
+
+
+@pytest.fixture
+def order_id(new_app: Callable[..., App], ann: Person, world: World) -> str:
+    """A pending order of Ann's over 10 coins."""
+    return new_shop(new_app, world).order(ann)
+
+
+def test_orders_are_listed_and_phones_masked(
+    operator: Operator, order_id: str, ann: Person
+) -> None:
+    words = operator.runs("order list").stdout
+    head, row = words.splitlines()
+    assert head.split() == [
+        "order",
+        "provider",
+        "state",
+        "created",
+        "(UTC)",
+        "fen",
+        "coins",
+        "phone",
+    ]
+    assert row.split()[:3] == [order_id, "embedded", "pending"]
+    assert row.split()[-3:] == ["1000", "10", "138****0001"]
+    assert ann.phone not in words
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--state", "pending"], 1),
+        (["--state", "paid"], 0),
+        (["--phone", "13800000001"], 1),
+        (["--phone", "13800000002"], 0),
+        (["--limit", "1"], 1),
+    ],
+)
+def test_list_is_limited_by_its_options(
+    options: list[str], found: int, operator: Operator, order_id: str
+) -> None:
+    assert len(operator.reads("order list", *options)["orders"]) == found
+
+
+def test_order_is_shown(operator: Operator, order_id: str) -> None:
+    shown = operator.reads("order show", order_id)
+    assert (shown["state"], shown["coins"], shown["query_attempts"]) == ("pending", 10, 0)
+    assert "138****0001" in operator.runs("order show", order_id).stdout
+
+
+@pytest.mark.parametrize("command", ["show", "settle"])
+def test_unknown_order_is_an_error(command: str, operator: Operator, ann: Person) -> None:
+    error = operator.reads(f"order {command}", "0" * 32, code=1)["error"]
+    assert "there is no order" in error
+
+
+def test_settle_credits_an_order_that_the_provider_says_is_paid(
+    operator: Operator, order_id: str, ann: Person, world: World
+) -> None:
+    for _ in range(2):
+        assert operator.reads("order settle", order_id, **PAID)["state"] == "paid"
+    assert world.coins(ann) == 10
+
+
+def test_settle_leaves_an_unpaid_order_pending(
+    operator: Operator, order_id: str, world: World
+) -> None:
+    with world.unchanged():
+        assert operator.reads("order settle", order_id, **UNPAID)["state"] == "pending"
+
+
+def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str) -> None:
+    error = operator.reads("order settle", order_id, code=1, payments_gateway="")["error"]
+    assert "payments.gateway names no gateway of embedded" in error
+
+
+def test_refund_takes_the_coins_once(
+    operator: Operator, order_id: str, ann: Person, world: World
+) -> None:
+    operator.runs("order settle", order_id)
+    for _ in range(2):
+        shown = operator.reads("order refund", order_id, "--reason", "fraud")
+        assert (shown["state"], shown["refund_reason"]) == ("refunded", "fraud")
+    assert world.coins(ann) == 0
+    assert [row["kind"] for row in world.rows("transfers")] == [Kind.REFILL, Kind.REVERSAL]
+
+
+def test_refund_with_insufficient_balance_is_an_error(
+    operator: Operator, order_id: str, ann: Person, ben: Person, world: World
+) -> None:
+    operator.runs("order settle", order_id)
+    ann.give(ben, "1")
+    with world.unchanged():
+        error = operator.reads("order refund", order_id, "--reason", "fraud", code=1)["error"]
+    assert "the balance is lower than the 10 coins of the order" in error
+
+
+def test_refund_needs_a_reason(operator: Operator, order_id: str) -> None:
+    operator.runs("order refund", order_id, code=2)
+    operator.runs("order refund", order_id, "--reason", "x" * 201, code=2)
+
+
+def test_reconcile_without_a_bill_is_an_error(operator: Operator, ann: Person) -> None:
+    error = operator.reads("order reconcile", "--date", "2026-11-25", code=1)["error"]
+    assert error == (
+        "embedded: the bill of 2026-11-25 cannot be read: the development gateway has no bills"
+    )
+
+
+def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann: Person) -> None:
+    gateway = "tests.outside.PaymentsWithABill"
+    report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
+    assert (report["payments"], report["paid_fen"]) == (1, 1000)
+    assert report["differences"] == ["order unknown: payment p of 1000 fen is for an unknown order"]
+
+
+def test_reconcile_without_a_gateway_says_so(operator: Operator, ann: Person) -> None:
+    words = operator.runs("order reconcile", payments_gateway="").stdout
+    assert words == "payments.gateway names no payment gateway\n"
+
+
+def test_sweep_reconciles_orders(
+    operator: Operator, order_id: str, ann: Person, world: World
+) -> None:
+    world.execute("UPDATE payment_orders SET next_query_at = now()")
+    assert operator.reads("sweep")["orders"] == 1
+    assert world.coins(ann) == 10
+
+
+def test_doctor_names_orders_whose_provider_has_no_gateway(
+    operator: Operator, order_id: str
+) -> None:
+    report = operator.reads("doctor", code=1, payments_gateway="")
+    (payments,) = [each for each in report["findings"] if each["check"] == "payments"]
+    assert payments["says"].endswith("payments.gateway does not name: 1 at embedded")

@@ -1,0 +1,84 @@
+"""HTTP servers that fail as the application can fail, for nginx to send requests to."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Behavior = Callable[["Handler"], None]
+OK = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n"
+    b'{"result":"0000","message":null}'
+)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads a request completely, records it, and does what the upstream is set to do."""
+
+    server: "_Server"
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.upstream.received.append(Received(self.path, headers, self.rfile.read(length)))
+        self.server.upstream.behavior(self)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    upstream: "Upstream"
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request that an upstream has read to its end."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def close(handler: Handler) -> None:
+    """Close the connection without a response."""
+
+
+def stay_silent(handler: Handler) -> None:
+    """Send nothing until nginx closes the connection."""
+    handler.connection.settimeout(10)
+    with suppress(ConnectionResetError):
+        handler.connection.recv(1)
+
+
+def respond(response: bytes) -> Behavior:
+    """Send these bytes, then close the connection."""
+
+    def send(handler: Handler) -> None:
+        handler.wfile.write(response)
+
+    return send
+
+
+class Upstream:
+    """A server on one port that can stop and start to listen there."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.behavior = respond(OK)
+        self.received: list[Received] = []
+        self._server: _Server | None = None
+
+    def listen(self) -> None:
+        if self._server is None:
+            self._server = _Server(("127.0.0.1", self.port), Handler)
+            self._server.upstream = self
+            threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None

@@ -1,0 +1,97 @@
+"""A provider's bill of a day is compared with the payment orders, in both directions."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from livebackend.gateways.payments import BillEntry, PaymentFailed
+from livebackend.services.payment_bills import BillReport, compare_bill
+from tests.api import App, Person, World
+from tests.payments import Shop, new_shop
+
+DAY = date(2026, 11, 25)
+# 2026-11-25 in China.
+FIRST, LAST = (
+    datetime(2026, 11, 24, 16, 0, 0, tzinfo=UTC),
+    datetime(2026, 11, 25, 15, 59, 59, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def shop(new_app: Callable[..., App], world: World) -> Shop:
+    return new_shop(new_app, world)
+
+
+def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:
+    """Have a user pay 10 yuan; return the payment's line in the bill."""
+    order_id = shop.order(user)
+    payment = shop.payment(order_id, paid_at=at)
+    assert shop.notify(payment) == 204
+    return BillEntry(order_id, payment.payment_id, payment.fen)
+
+
+def compared(shop: Shop, *entries: BillEntry, day: date = DAY) -> BillReport:
+    shop.provider.bills[day] = list(entries)
+    return compare_bill(shop.house.database, shop.house.orders, "embedded", day)
+
+
+def test_bill_that_agrees_has_no_differences(shop: Shop, ann: Person) -> None:
+    entries = [paid(shop, ann, FIRST), paid(shop, ann, LAST)]
+    assert compared(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
+
+
+def test_payments_of_the_days_before_and_after_are_not_in_the_bill(shop: Shop, ann: Person) -> None:
+    paid(shop, ann, FIRST.replace(hour=15))
+    paid(shop, ann, LAST.replace(hour=16))
+    assert compared(shop).differences == []
+
+
+def test_payment_that_was_not_credited_is_a_difference(shop: Shop, ann: Person) -> None:
+    order_id = shop.order(ann)
+    (difference,) = compared(shop, BillEntry(order_id, "p", 1000)).differences
+    assert difference == (
+        f"order {order_id}: it is paid, and not credited: run `livebackend order settle`"
+    )
+
+
+def test_credit_without_a_payment_is_a_difference(shop: Shop, ann: Person) -> None:
+    entry = paid(shop, ann)
+    (difference,) = compared(shop).differences
+    assert difference == (
+        f"order {entry.order_id}: 1000 fen are credited, and the bill has no payment"
+    )
+
+
+def test_payment_of_an_unknown_order_is_a_difference(shop: Shop) -> None:
+    (difference,) = compared(shop, BillEntry("0" * 32, "p", 1000)).differences
+    assert difference.endswith("payment p of 1000 fen is for an unknown order")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fen": 999}, "999 fen were paid, 1000 were ordered"),
+        ({"payment_id": "another"}, "it is paid twice"),
+        ({"refunded_fen": 1000}, "1000 fen were returned, and the coins were not reversed"),
+    ],
+)
+def test_entry_that_differs_from_its_order_is_a_difference(
+    changed: dict[str, Any], words: str, shop: Shop, ann: Person
+) -> None:
+    entry = paid(shop, ann)
+    (difference,) = compared(shop, entry._replace(**changed)).differences
+    assert words in difference
+
+
+def test_refund_of_an_order_that_was_refunded_agrees(shop: Shop, ann: Person) -> None:
+    entry = paid(shop, ann)
+    shop.house.refunds.refund(entry.order_id, reason="fraud")
+    report = compared(shop, entry, entry._replace(refunded_fen=1000))
+    assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
+
+
+def test_bill_that_is_not_there_yet_is_an_error(shop: Shop) -> None:
+    with pytest.raises(PaymentFailed, match="no bill"):
+        compare_bill(shop.house.database, shop.house.orders, "embedded", DAY)

@@ -1,0 +1,162 @@
+"""Pending orders are settled or closed by asking the provider, with back-off and an end."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from livebackend.gateways.payments import OrderState, ProviderOrder
+from livebackend.services.audit import audit
+from tests.api import App, Person, World, at_once
+from tests.payments import OTHER, PATIENT, Shop, new_shop
+
+
+@pytest.fixture
+def shop(new_app: Callable[..., App], world: World) -> Shop:
+    return new_shop(new_app, world)
+
+
+def test_paid_order_without_a_notification_is_credited_once(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann, "50")
+    payment = shop.pay(order_id, 5000)
+    shop.wait("31 seconds")
+    assert shop.house.reconciliation.run() == (1, 0)
+    assert shop.house.reconciliation.run() == (0, 0)
+    assert world.coins(ann) == 50
+    assert shop.state(order_id) == "paid"
+    with world.unchanged():
+        assert shop.notify(payment) == 204
+
+
+def test_new_order_is_not_asked_about(shop: Shop, ann: Person) -> None:
+    shop.order(ann)
+    shop.wait("25 seconds")
+    assert shop.house.reconciliation.run() == (0, 0)
+    assert shop.provider.queried == []
+
+
+def test_unpaid_order_is_asked_about_less_and_less_often_and_closed_when_it_expires(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann)
+    asked_at_min = []
+    for minute in range(1, 181):
+        shop.wait("1 minute")
+        if shop.house.reconciliation.run().queried:
+            asked_at_min.append(minute)
+    assert asked_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
+    assert shop.provider.closed == [order_id]
+    assert shop.state(order_id) == "closed"
+    assert world.coins(ann) == 0
+
+
+def test_payment_that_arrives_after_the_order_was_closed_is_credited(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann)
+    shop.wait("3 hours")
+    shop.house.reconciliation.run()
+    assert shop.state(order_id) == "closed"
+    assert shop.notify(shop.payment(order_id)) == 204
+    assert (shop.state(order_id), world.coins(ann)) == ("paid", 10)
+
+
+def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: Person) -> None:
+    shop.order(ann, requestId="r")
+    shop.wait("3 hours")
+    shop.house.reconciliation.run()
+    answer = Person(shop.app, ann.always, ann.phone).refill("10", requestId="r")
+    assert (answer.message["state"], answer.message["pay"]) == ("closed", None)
+    assert len(shop.provider.placed) == 1
+
+
+@pytest.mark.parametrize("state", [OrderState.CLOSED, OrderState.REFUNDED])
+def test_order_that_can_no_longer_be_paid_is_closed(
+    state: OrderState, shop: Shop, ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann)
+    shop.provider.orders[order_id] = ProviderOrder(state)
+    shop.wait("1 minute")
+    shop.house.reconciliation.run()
+    assert (shop.state(order_id), world.coins(ann)) == ("closed", 0)
+
+
+def test_provider_that_fails_is_asked_once_a_round_and_later_again(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    orders = [shop.order(ann) for _ in range(3)]
+    for order_id in orders:
+        shop.pay(order_id)
+    shop.wait("1 minute")
+    shop.provider.fails = True
+    assert shop.house.reconciliation.run() == (1, 1)
+    shop.provider.fails = False
+    assert shop.house.reconciliation.run() == (2, 0)
+    shop.wait("1 minute")
+    assert shop.house.reconciliation.run() == (1, 0)
+    assert world.coins(ann) == 30
+
+
+def test_asking_ends_after_about_a_week_and_the_order_is_closed(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann)
+    shop.provider.fails = True
+    rounds = 0
+    while shop.house.reconciliation.run().queried or not rounds:
+        shop.wait("1 hour")
+        rounds += 1
+        assert rounds < 200
+    assert rounds == 176
+    assert shop.state(order_id) == "closed"
+    shop.provider.fails = False
+    assert shop.notify(shop.payment(order_id)) == 204
+    assert world.coins(ann) == 10
+
+
+def test_payment_of_another_amount_is_not_credited_and_logged(
+    shop: Shop, ann: Person, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = shop.order(ann)
+    shop.pay(order_id, fen=999)
+    shop.wait("1 minute")
+    assert shop.house.reconciliation.run() == (1, 0)
+    assert (shop.state(order_id), world.coins(ann)) == ("pending", 0)
+    assert f"order {order_id} is not credited: amount" in caplog.text
+
+
+def test_rounds_of_several_processes_credit_an_order_once(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    for _ in range(20):
+        shop.pay(shop.order(ann))
+    shop.wait("1 minute")
+    rounds = at_once(*[shop.house.reconciliation.run] * 4)
+    assert sum(done.queried for done in rounds) == 20
+    assert world.coins(ann) == 200
+
+
+def test_round_and_notification_at_once_credit_an_order_once(
+    shop: Shop, ann: Person, world: World
+) -> None:
+    for _ in range(10):
+        payment = shop.pay(shop.order(ann))
+        shop.wait("1 minute")
+        at_once(shop.house.reconciliation.run, partial(shop.notify, payment))
+    assert world.coins(ann) == 100
+    assert audit(shop.house.database, since_seal=False).findings == []
+
+
+def test_orders_of_a_provider_without_a_gateway_wait(
+    shop: Shop, new_app: Callable[..., App], ann: Person, world: World
+) -> None:
+    order_id = shop.order(ann)
+    shop.wait("1 minute")
+    other = Shop(new_app(coins__refill="order", payments__gateway=OTHER), world, "other")
+    assert other.house.reconciliation.run() == (0, 0)
+    both = Shop(new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), world)
+    both.pay(order_id)
+    assert both.house.reconciliation.run() == (1, 0)
+    assert world.coins(ann) == 10

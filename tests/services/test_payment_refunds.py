@@ -1,0 +1,160 @@
+"""A refund reverses the credit first, then the provider returns the money, once."""
+
+from collections.abc import Callable
+
+import pytest
+
+from livebackend.gateways.payments import PaymentFailed
+from livebackend.results import Unavailable
+from livebackend.services.audit import audit
+from livebackend.services.payment_refunds import RefundRefused
+from livebackend.services.reversals import Reversals
+from tests.api import App, Person, World, at_once
+from tests.payments import Shop, new_shop
+
+
+@pytest.fixture
+def shop(new_app: Callable[..., App], world: World) -> Shop:
+    return new_shop(new_app, world)
+
+
+@pytest.fixture
+def paid(shop: Shop, ann: Person) -> str:
+    """A paid order of Ann's over 50 coins."""
+    order_id = shop.order(ann, "50")
+    assert shop.notify(shop.payment(order_id, 5000)) == 204
+    return order_id
+
+
+def findings(shop: Shop) -> list[object]:
+    return list(audit(shop.house.database, since_seal=False).findings)
+
+
+def test_refund_takes_the_coins_and_returns_the_money_once(
+    shop: Shop, paid: str, ann: Person, world: World
+) -> None:
+    assert shop.house.refunds.refund(paid, reason="fraud")
+    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert shop.provider.refunded == [(paid, "fraud")]
+    with world.unchanged():
+        assert shop.house.refunds.refund(paid, reason="again")
+    assert len(shop.provider.refunded) == 1
+    assert findings(shop) == []
+
+
+def test_refund_with_insufficient_balance_changes_nothing(
+    shop: Shop, paid: str, ann: Person, ben: Person, world: World
+) -> None:
+    ann.give(ben, "1")
+    with world.unchanged(), pytest.raises(RefundRefused, match="lower than the 50 coins"):
+        shop.house.refunds.refund(paid, reason="fraud")
+    assert shop.provider.refunded == []
+    assert shop.state(paid) == "paid"
+
+
+def test_unpaid_order_is_not_refunded(shop: Shop, ann: Person, world: World) -> None:
+    order_id = shop.order(ann)
+    with world.unchanged(), pytest.raises(RefundRefused, match="is pending"):
+        shop.house.refunds.refund(order_id, reason="fraud")
+
+
+def test_unknown_order_is_not_refunded(shop: Shop, world: World) -> None:
+    with world.unchanged(), pytest.raises(LookupError):
+        shop.house.refunds.refund("0" * 32, reason="fraud")
+
+
+def test_provider_that_fails_is_asked_again_by_the_periodic_task(
+    shop: Shop, paid: str, ann: Person, world: World
+) -> None:
+    shop.provider.fails = True
+    with pytest.raises(PaymentFailed):
+        shop.house.refunds.refund(paid, reason="fraud")
+    assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
+    shop.provider.fails = False
+    shop.wait("2 minutes")
+    assert shop.house.reconciliation.run() == (1, 0)
+    assert shop.state(paid) == "refunded"
+    assert shop.provider.refunded == [(paid, "fraud")] * 2
+    assert findings(shop) == []
+
+
+def test_refund_in_progress_is_finished_by_the_periodic_task(shop: Shop, paid: str) -> None:
+    shop.provider.refund_is_done = False
+    assert not shop.house.refunds.refund(paid, reason="fraud")
+    assert shop.state(paid) == "refunding"
+    shop.provider.refund_is_done = True
+    shop.wait("2 minutes")
+    shop.house.reconciliation.run()
+    assert shop.state(paid) == "refunded"
+
+
+def test_refund_that_stopped_before_the_reversal_resumes(
+    shop: Shop, paid: str, ann: Person, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise Unavailable("the ledger", outcome_unknown=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.house.writer, "submit", lost)
+        with pytest.raises(Unavailable):
+            shop.house.refunds.refund(paid, reason="fraud")
+    assert (shop.state(paid), world.coins(ann)) == ("refunding", 50)
+    shop.wait("2 minutes")
+    shop.house.reconciliation.run()
+    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+
+
+def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
+    shop: Shop,
+    paid: str,
+    ann: Person,
+    ben: Person,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise Unavailable("the ledger")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.house.writer, "submit", lost)
+        with pytest.raises(Unavailable):
+            shop.house.refunds.refund(paid, reason="fraud")
+    ann.give(ben, "1")
+    shop.wait("2 minutes")
+    shop.house.reconciliation.run()
+    assert (shop.state(paid), world.coins(ann)) == ("paid", 49)
+    assert shop.provider.refunded == []
+
+
+def test_order_whose_credit_was_reversed_before_is_refunded(
+    shop: Shop, paid: str, ann: Person, world: World
+) -> None:
+    (transfer,) = world.rows("transfers")
+    Reversals(shop.house.database, shop.house.writer).reverse(transfer["id"], reason="fraud")
+    assert shop.house.refunds.refund(paid, reason="fraud")
+    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert len(world.rows("transfers")) == 2
+
+
+def test_refunds_at_once_reverse_once(shop: Shop, paid: str, ann: Person, world: World) -> None:
+    shop.order(ann)
+    at_once(*[lambda: shop.house.refunds.refund(paid, reason="fraud")] * 8)
+    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert len(world.rows("transfers")) == 2
+    assert findings(shop) == []
+
+
+def test_refunded_order_is_not_credited_by_a_late_notification(
+    shop: Shop, paid: str, world: World
+) -> None:
+    shop.house.refunds.refund(paid, reason="fraud")
+    with world.unchanged():
+        assert shop.notify(shop.payment(paid, 5000)) == 204
+
+
+def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
+    shop: Shop, paid: str, world: World
+) -> None:
+    world.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
+    (finding,) = audit(shop.house.database, since_seal=False).findings
+    assert finding.check == "refunded orders whose coins were not reversed"
