@@ -169,12 +169,12 @@ MUTANTS = [
         WRITER,
         (
             (
-                "        return outcomes\n",
+                "            waiting.commit_sent = True\n",
                 (
+                    "            waiting.commit_sent = True\n"
                     "        for waiting, outcome in zip(batch, outcomes, strict=True):\n"
                     "            if not waiting.outcome.done():\n"
                     "                waiting.outcome.set_result(outcome)\n"
-                    "        return outcomes\n"
                 ),
             ),
             (
@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant(
         "a commit that may have been done is called undone",
         WRITER,
-        (("                waiting.commit_sent = True\n", "                pass\n"),),
+        (("            waiting.commit_sent = True\n", "            pass\n"),),
         f"{WRITER_TESTS}::test_a_commit_that_may_have_been_done_is_never_called_undone",
     ),
     Mutant(
