@@ -103,6 +103,8 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
     sms, provider, payment_gateways = make_gateways(settings)
     metrics.time_calls("sms", sms)
     metrics.time_calls("streams", provider)
+    for gateway in payment_gateways:
+        metrics.time_calls("payments", gateway)
     dice = random.SystemRandom()
     limits = Limits(database.beside(settings.limits_connections), settings.limits)
     passwords = _passwords(settings)

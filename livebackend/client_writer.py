@@ -89,6 +89,7 @@ def _call(operation: Operation) -> str:
         ),
         "login": operation.login,
         "repeatable": operation.repeatable,
+        "already_done": operation.already_done and operation.already_done.value,
         "has_request_id": "requestId" in operation.params.model_fields,
     }
     lines = [f'    "/{operation.routes[0]}",', f"    TypeAdapter({adapted}),"]

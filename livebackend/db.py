@@ -98,6 +98,13 @@ class Database:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
+    def await_replication(self) -> None:
+        """Return when the synchronous standby has everything that is committed by now.
+
+        Raises CommitOutcomeUnknown if the connection is lost meanwhile.
+        """
+        self.run(require_replication)
+
     def beside(self, pool_size: int) -> "Database":
         """The same database by connections of its own, so that neither use waits for the other.
 

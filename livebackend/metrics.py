@@ -18,8 +18,11 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 log = logging.getLogger(__name__)
 
-# The verbs of gateways that go outside.
-_OUTSIDE = {"send", "create", "knows", "disable", "on_air"}
+# The methods of gateways that call a service.
+_OUTSIDE = {
+    *("send", "create", "knows", "disable", "on_air"),
+    *("place", "query", "close", "refund", "bill"),
+}
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
 _TRANSFERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -44,7 +47,7 @@ class Metrics:
         )
         self._provider_calls = self._histogram(
             "provider_call_seconds",
-            "Calls of the services outside: messages and streams.",
+            "Calls of outside services: messages, streams and payments.",
             "provider",
             "call",
             "outcome",

@@ -20,7 +20,7 @@ _SCHEMA = "#/components/schemas/"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-# Beside a coin call of which it is not known what became of it.
+# Headers of a request whose outcome is unknown.
 _OUTCOME = ("X-Request-Outcome", "X-Repeat-As")
 # What a reply may bear beside its body.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -37,7 +37,7 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
         {"const": "unknown"},
     ),
     "X-Repeat-As": (
-        "given as requestId, it makes a repetition of the call harmless",
+        "a retry with this requestId moves coins at most once",
         {"type": "string"},
     ),
     "X-Request-Id": ("names this call in the server's log", {"type": "string"}),
@@ -248,4 +248,5 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "results": sorted(result.code for result in operation.results),
         "x-extension": operation.extension,
         "x-repeatable": operation.repeatable,
+        "x-already-done": operation.already_done,
     }

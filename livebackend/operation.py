@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from livebackend.params import LoggedIn, Params
 from livebackend.request import Request
-from livebackend.results import Failure, Reply, Result
+from livebackend.results import Failure, Reason, Reply, Result
 from livebackend.services.accounts import identify
 
 V = TypeVar("V", bound=Callable[..., Reply])
@@ -47,6 +47,8 @@ class Operation:
     extension: bool
     # Done twice, it does no more than done once: it may be sent again after no reply.
     repeatable: bool
+    # The reason by which a retry is refused if the first request was done.
+    already_done: Reason | None
     # The type of a successful reply's message, and of what stands beside it.
     message: Any
     beside: Mapping[str, Any]
@@ -108,6 +110,7 @@ def operation(
     limits: Sequence[str] = (),
     extension: bool = False,
     repeatable: bool = False,
+    already_done: Reason | None = None,
     message: Any = None,
     beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[V], V]:
@@ -131,7 +134,8 @@ def operation(
                     identifies=identifies,
                     limits=tuple(limits),
                     extension=extension,
-                    repeatable=repeatable,
+                    repeatable=repeatable or already_done is not None,
+                    already_done=already_done,
                     message=message,
                     beside=beside,
                     chapter=view.chapter,
@@ -207,9 +211,24 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         request.operation = declared
         if declared.login:
             request.claims = request.house.login_tokens.read(request.params.get("token"))
-        return runner(context, request)
+        return _confirm_already_done(runner, declared, context, request)
 
     return run
+
+
+def _confirm_already_done(
+    runner: Callable[[Any, Request], Any], declared: Operation, context: Any, request: Request
+) -> Any:
+    """Run an operation; a refusal that says that it was done before waits for replication.
+
+    A client that retries takes this refusal for a success.
+    """
+    try:
+        return runner(context, request)
+    except Failure as error:
+        if error.refusal.reason is declared.already_done:
+            request.house.database.await_replication()
+        raise
 
 
 def _identify(request: Request) -> None:

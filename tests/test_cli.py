@@ -1,6 +1,7 @@
 """What an operator types."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from tests.fake_server import closed_port
 
 HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
 PRODUCTION = INI.with_name("production.ini")
+WECHAT = {
+    "LIVEBACKEND_PAYMENTS_GATEWAY": "livebackend.gateways.wechat_payments.WechatPayments",
+    "LIVEBACKEND_WECHAT_APP_ID": "wx0000000000000001",
+    "LIVEBACKEND_WECHAT_MERCHANT": "1900000001",
+}
 
 
 class TestMigrate:
@@ -124,6 +130,37 @@ class TestCheckConfig:
         done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert done.exit_code == 1
         assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in done.stderr
+
+    @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
+    def test_missing_package_of_wechat_pay_is_named(
+        self, missing: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in missing:
+            # An entry that is None makes the import fail.
+            monkeypatch.setitem(sys.modules, name, None)
+        for name in [name for name in sys.modules if "gateways.wechat_" in name]:
+            monkeypatch.delitem(sys.modules, name)
+        done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
+        assert done.exit_code == 1
+        assert (
+            "  payments.gateway: livebackend.gateways.wechat_payments.WechatPayments can't be used:"
+            " the package `wechatpayv3` is missing or incomplete:"
+            " run `pip install 'livebackend[wechat]'`\n"
+        ) in done.stderr
+
+    @pytest.mark.parametrize(
+        ("gateway", "reason"),
+        [
+            ("tests.outside.Missing", "has no attribute 'Missing'"),
+            ("tests.missing.Sms", "No module named 'tests.missing'"),
+            ("missing.Sms", "No module named 'missing'"),
+        ],
+    )
+    def test_gateway_that_does_not_exist_is_named(self, gateway: str, reason: str) -> None:
+        done = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
+        assert done.exit_code == 1
+        assert f"sms.gateway: {gateway} can't be used: " in done.stderr
+        assert reason in done.stderr
 
     def test_a_folder_that_takes_no_files(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

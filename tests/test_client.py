@@ -109,7 +109,8 @@ class Scripted(HTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.replies: list[tuple[int, bytes, dict[str, str]]] = []
+        # None: the connection is closed without a response.
+        self.replies: list[tuple[int, bytes, dict[str, str]] | None] = []
         self.asked: list[dict[str, list[str]]] = []
 
 
@@ -119,7 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:  # the library's name
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append(parse_qs(body.decode()))
-        status, text, headers = self.server.replies.pop(0)
+        reply = self.server.replies.pop(0)
+        if reply is None:
+            return
+        status, text, headers = reply
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(text))}.items():
             self.send_header(name, value)
@@ -170,10 +174,89 @@ def test_it_gives_up_in_the_end(scripted: Scripted) -> None:
     assert error.value.retry_after_s == 1
 
 
-def test_what_is_not_safe_to_repeat_is_not_repeated(scripted: Scripted) -> None:
+UNKNOWN: Prepared = (
+    503,
+    b'{"result":"0013","message":"update failed"}',
+    {"Retry-After": "0", "X-Request-Outcome": "unknown", "X-Repeat-As": "from-the-server"},
+)
+
+
+def test_exception_of_an_unserved_gift_carries_its_request_id(scripted: Scripted) -> None:
+    scripted.replies = [UNKNOWN, UNKNOWN, UNKNOWN, OK]
+    caller = client(scripted)
+    with pytest.raises(NotServed) as raised:
+        caller.send_gift(value=1, object=ANN, description="rose")
+    error = raised.value
+    assert error.outcome_unknown
+    assert error.retry_request_id == "from-the-server"
+    caller.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
+    assert {asked["requestId"][0] for asked in scripted.asked} == {error.request_id}
+    assert len(scripted.asked) == 4
+
+
+@pytest.mark.parametrize("method", ["send_gift", "refill"])
+@pytest.mark.parametrize("reply", [None, (502, b"<html>", {}), (200, b"", {})])
+def test_exception_without_a_response_carries_the_request_id(
+    method: str, reply: Prepared | None, scripted: Scripted
+) -> None:
+    scripted.replies = [reply] * 3
+    gift = {"value": 1, "object": ANN, "description": "rose"}
+    with pytest.raises(NoReply) as raised:
+        getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
+    assert raised.value.request_id
+    assert [asked["requestId"] for asked in scripted.asked] == [[raised.value.request_id]] * 3
+
+
+def test_exception_of_a_refused_gift_carries_its_request_id(scripted: Scripted) -> None:
+    scripted.replies = [(200, BUSY[1], {"X-Refusal": "value is more than the coins there are"})]
+    with pytest.raises(Refused) as raised:
+        client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
+    assert raised.value.request_id == "mine"
+
+
+def test_exception_of_a_call_without_a_request_id_has_none(scripted: Scripted) -> None:
+    scripted.replies = [BUSY] * 3
+    with pytest.raises(NotServed) as raised:
+        client(scripted).friendlist()
+    assert raised.value.request_id is None
+
+
+NOT_A_FRIEND: Prepared = (
+    200,
+    b'{"result":"0006","message":null}',
+    {"X-Refusal": "userId is not a friend"},
+)
+
+
+@pytest.mark.parametrize("first", [None, UNKNOWN])
+def test_not_a_friend_after_an_unknown_outcome_means_done(
+    first: Prepared | None, scripted: Scripted
+) -> None:
+    scripted.replies = [first, NOT_A_FRIEND]
+    client(scripted).unfriend(userId=BEN)
+    assert len(scripted.asked) == 2
+
+
+@pytest.mark.parametrize("before", [[], [BUSY]])
+def test_not_a_friend_without_an_unknown_outcome_is_a_refusal(
+    before: list[Prepared], scripted: Scripted
+) -> None:
+    scripted.replies = [*before, NOT_A_FRIEND]
+    with pytest.raises(Refused, match="is not a friend"):
+        client(scripted).unfriend(userId=BEN)
+
+
+def test_other_refusal_after_an_unknown_outcome_is_a_refusal(scripted: Scripted) -> None:
+    unknown_user = (*NOT_A_FRIEND[:2], {"X-Refusal": "userId is unknown"})
+    scripted.replies = [UNKNOWN, unknown_user]
+    with pytest.raises(Refused, match="is unknown"):
+        client(scripted).unfriend(userId=BEN)
+
+
+def test_call_that_is_not_safe_to_repeat_is_sent_once(scripted: Scripted) -> None:
     scripted.replies = [BUSY]
     with pytest.raises(NotServed):
-        client(scripted).leave()
+        client(scripted).log_out()
     assert len(scripted.asked) == 1
 
 

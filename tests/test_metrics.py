@@ -6,7 +6,9 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -17,13 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
 from livebackend.db import Database
+from livebackend.gateways.payments import Order, PaymentFailed
 from livebackend.gateways.sms import EmbeddedSms, SmsFailed
 from livebackend.metrics import LiveRooms, Metrics
 from livebackend.metrics_listener import Listener
 from livebackend.settings import SettingsError
 from tests.api import App, Person
 from tests.conftest import INI, PRODUCTION_INI
-from tests.outside import BrokenSms
+from tests.outside import BrokenSms, PatientPayments
 from tests.servers import hardened, serving
 
 PHONE = "13800000001"
@@ -45,6 +48,39 @@ class TestOneProcess:
         for outcome in ("done", "failed"):
             labels = {"provider": "sms", "call": "send", "outcome": outcome}
             assert value(metrics, "provider_call_seconds_count", **labels) == 1
+
+    def test_payment_gateway_is_timed_by_method(self) -> None:
+        metrics, payments = Metrics(), PatientPayments("", key=b"", clock=time.time)
+        metrics.time_calls("payments", payments)
+        order = Order("a" * 32, 5000, "50 coins")
+        payments.place(order)
+        payments.query(order)
+        payments.refund(order, reason="x")
+        with pytest.raises(PaymentFailed):
+            payments.close(order)
+        with pytest.raises(PaymentFailed):
+            payments.bill(date(2026, 10, 3))
+        outcomes = {
+            "place": "done",
+            "query": "done",
+            "refund": "done",
+            "close": "failed",
+            "bill": "failed",
+        }
+        for call, outcome in outcomes.items():
+            labels = {"provider": "payments", "call": call, "outcome": outcome}
+            assert value(metrics, "provider_call_seconds_count", **labels) == 1
+
+    def test_payment_gateway_of_the_server_is_timed(
+        self, new_app: Callable[..., App], ann: Person
+    ) -> None:
+        gateway = "tests.outside.PatientPayments"
+        app = new_app(INI, coins__refill="order", payments__gateway=gateway)
+        labels = {"provider": "payments", "call": "place", "outcome": "done"}
+        metrics: Metrics = app.registry.metrics
+        before = value(metrics, "provider_call_seconds_count", **labels) or 0
+        assert Person(app, ann.always, ann.phone).refill("10").result == "0000"
+        assert value(metrics, "provider_call_seconds_count", **labels) == before + 1
 
     def test_connections_are_followed(self, database_url: str) -> None:
         metrics, database = Metrics(), Database(database_url, pool_size=3)

@@ -23,7 +23,13 @@ _WAIT_S_MAX = 5.0
 
 
 class ApiError(Exception):
-    """A call that was not done, or of which that is not known."""
+    """A call that was not done, or whose outcome is unknown.
+
+    `request_id` is the `requestId` that a refill or a gift was sent with: a later call with the
+    same one moves coins at most once.
+    """
+
+    request_id: str | None = None
 
 
 class Refused(ApiError):
@@ -33,23 +39,30 @@ class Refused(ApiError):
         meaning = next((each.english for each in Result if each.code == code), "")
         super().__init__(f"{code} {meaning}" + (f": {refusal}" if refusal else ""))
         self.code = code
-        # What the header X-Refusal says: the parameter and the broken rule.
+        # What the header X-Refusal says: the parameter and the reason.
         self.refusal = refusal
         self.status = status
+
+    @property
+    def reason(self) -> str | None:
+        """The reason without the parameter."""
+        return self.refusal.partition(" ")[2] if self.refusal else None
 
 
 class NotServed(Refused):
     """The server cannot serve the call now (503).
 
-    `outcome_unknown`: it may have been done all the same.
+    If `outcome_unknown`, the call can have been done nevertheless. `retry_request_id` is the
+    `requestId` that the server asks for in a retry (X-Repeat-As), None for other calls.
     """
 
     retry_after_s: float
     outcome_unknown: bool
+    retry_request_id: str | None
 
 
 class NoReply(ApiError):
-    """Nothing came back, or nothing that is a reply of this API."""
+    """No response, or none of this API; the call can have been done nevertheless."""
 
 
 class NotReached(NoReply):
@@ -70,6 +83,8 @@ class Call(Generic[T]):
     login: bool = False
     # Done twice, it does no more than done once.
     repeatable: bool = False
+    # The reason by which a retry is refused if the first request was done.
+    already_done: str | None = None
     # Made harmless to repeat by an id, which is made here if none is given.
     has_request_id: bool = False
 
@@ -94,9 +109,10 @@ class Calls:
         self.session = session or requests.Session()
 
     def call(self, call: Call[T], **params: str | int | File | None) -> T:
-        """What the API promises for a success.
+        """Send a call; return what the API promises for a success.
 
         Raises Refused for a refusal, NotServed if the server cannot serve it now, and NoReply.
+        After NotServed or NoReply, go on with the `request_id` of the exception.
         """
         given = {name: value for name, value in params.items() if value is not None}
         if call.selector:
@@ -106,14 +122,34 @@ class Calls:
         if call.has_request_id:
             given.setdefault("requestId", uuid.uuid4().hex)
         tries = self.tries if call.repeatable or call.has_request_id else 1
-        for _ in range(tries - 1):
+        try:
+            return self._repeated(call, given, tries)
+        except ApiError as error:
+            if call.has_request_id:
+                error.request_id = str(given["requestId"])
+            raise
+
+    def _repeated(self, call: Call[T], given: Mapping[str, Any], tries: int) -> T:
+        """Send a call until it is served, `tries` times at most."""
+        is_unknown = False
+        for left in reversed(range(tries)):
             try:
                 return self._once(call, given)
             except NotServed as error:
+                is_unknown = is_unknown or error.outcome_unknown
+                if not left:
+                    raise
                 time.sleep(min(error.retry_after_s, _WAIT_S_MAX))
-            except NotReached:
+            except Refused as error:
+                if is_unknown and call.already_done and error.reason == call.already_done:
+                    return call.message.validate_python(None)
+                raise
+            except NoReply:
+                is_unknown = True
+                if not left:
+                    raise
                 time.sleep(_WAIT_S)
-        return self._once(call, given)
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def _once(self, call: Call[T], given: Mapping[str, Any]) -> T:
         try:
@@ -155,4 +191,5 @@ class Calls:
         after = response.headers.get("Retry-After", "")
         not_served.retry_after_s = float(after) if after.isdecimal() else 1.0
         not_served.outcome_unknown = response.headers.get("X-Request-Outcome") == "unknown"
+        not_served.retry_request_id = response.headers.get("X-Repeat-As")
         raise not_served

@@ -87,6 +87,8 @@ _LEAVE: Call[None] = Call(
     TypeAdapter(None),
     selector="leave",
     login=True,
+    repeatable=True,
+    already_done="is not live",
 )
 _HEARTBEAT: Call[Beat] = Call(
     "/room",
@@ -143,6 +145,8 @@ _UNFRIEND: Call[None] = Call(
     TypeAdapter(None),
     selector="delete",
     login=True,
+    repeatable=True,
+    already_done="is not a friend",
 )
 _BLOCK: Call[None] = Call(
     "/friend",

@@ -38,7 +38,8 @@ def make_gateways(
 
 def _gateway(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
     try:
-        gateway = resolve_name(dotted).from_settings(settings)
+        # With the colon, an import that fails raises its own error.
+        gateway = resolve_name(":".join(dotted.rsplit(".", 1))).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"{name}.gateway: {dotted} can't be used: {error}") from None
     if not isinstance(gateway, protocol):

@@ -75,7 +75,7 @@ class ProviderOrder(NamedTuple):
 
 
 class BillEntry(NamedTuple):
-    """A line of the provider's bill: a payment, or a refund if `refunded_fen` is not 0."""
+    """A line of the provider's bill: a payment of `fen`, or a refund of `refunded_fen`."""
 
     order_id: str
     payment_id: str

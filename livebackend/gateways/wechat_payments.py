@@ -1,38 +1,55 @@
-"""Payments through WeChat Pay, API v3. Needs `pip install livebackend[wechat]`."""
+"""Payments through WeChat Pay, API v3. Needs `pip install 'livebackend[wechat]'`."""
 
-import json
+import hashlib
+import hmac
 import logging
-import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TookTooLong
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
-from wechatpayv3 import WeChatPay, WeChatPayType
-
-from livebackend.gateways.payments import NotGenuine, Order, Paid, PaymentFailed, check_time
+from livebackend.gateways.calls import Deadline
+from livebackend.gateways.payments import (
+    BillEntry,
+    NotGenuine,
+    Order,
+    OrderState,
+    Paid,
+    ProviderOrder,
+    check_time,
+)
+from livebackend.gateways.wechat_bills import bill_entries
+from livebackend.gateways.wechat_client import API, NamedKey, WechatClient, failure
+from livebackend.gateways.wechat_crypto import ApiKey, MerchantKey, PlatformKey
 from livebackend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# All of one call; and of it, to be connected, and for each silence.
-_TOTAL_S = 3.0
-_CONNECT_S, _SILENCE_S = 1.0, 2.0
-_AT_ONCE = 16
-# Whoever names a certificate that we do not have makes us ask WeChat, but not more often.
-_LOOK_AGAIN_S = 600
-_ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
-_NEEDED = ("app_id", "merchant", "serial", "key_file", "api_key")
+_BILL_TOTAL_S = 30.0
+_REASON_BYTES_MAX = 80
+_CURRENCY = "CNY"
+# WeChat Pay's documents use both spellings.
+_UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
+_CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
+_STATES = {
+    "SUCCESS": OrderState.PAID,
+    "REFUND": OrderState.REFUNDED,
+    "NOTPAY": OrderState.UNPAID,
+    "USERPAYING": OrderState.UNPAID,
+    "PAYERROR": OrderState.UNPAID,
+    "CLOSED": OrderState.CLOSED,
+    "REVOKED": OrderState.CLOSED,
+}
 
 
 class WechatPayments:
-    """Places orders that WeChat's app pays, and reads WeChat's notifications.
+    """Takes payments in WeChat's app.
 
-    What WeChat signs is verified by its public key, if there is one, else by its certificates: they
-    are fetched at the start and whenever a new one is named.
+    WeChat Pay's signatures are verified by its public key, if one is set, or by its platform
+    certificates, which are looked up at the start and when a new one is named.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -40,99 +57,182 @@ class WechatPayments:
     provider = "wechat"
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Raises ValueError for a missing setting, and for certificates that can't be had."""
-        missing = [f"wechat.{name}" for name in _NEEDED if not getattr(settings, f"wechat_{name}")]
-        if missing:
-            raise ValueError(f"it needs {', '.join(missing)}")
-        public_key = settings.wechat_public_key_file
-        try:
-            pay = WeChatPay(
-                wechatpay_type=WeChatPayType.APP,
-                mchid=settings.wechat_merchant,
-                private_key=Path(settings.wechat_key_file).read_text("ascii"),
-                cert_serial_no=settings.wechat_serial,
-                appid=settings.wechat_app_id,
-                apiv3_key=settings.wechat_api_key,
-                notify_url=settings.http_url.rstrip("/") + "/payments",
-                timeout=(_CONNECT_S, _SILENCE_S),
-                public_key=Path(public_key).read_text("ascii") if public_key else None,
-                public_key_id=settings.wechat_public_key_id or None,
-            )
-        except Exception as error:  # the library raises nothing finer
-            raise ValueError(str(error)) from error
-        return cls(pay, settings.wechat_app_id, settings.wechat_merchant, clock=time.time)
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Raises ValueError for wrong settings, and when the certificates can't be loaded."""
+        settings.require(
+            *("wechat.app_id", "wechat.merchant", "wechat.serial"),
+            *("wechat.key_file", "wechat.api_key"),
+        )
+        client = WechatClient(
+            MerchantKey.from_pem(
+                _text(settings.wechat_key_file),
+                merchant=settings.wechat_merchant,
+                serial=settings.wechat_serial,
+            ),
+            ApiKey(settings.wechat_api_key),
+            _public_key(settings),
+            clock=clock,
+            monotonic=monotonic,
+        )
+        client.load_certificates()
+        return cls(
+            client,
+            app_id=settings.wechat_app_id,
+            merchant=settings.wechat_merchant,
+            notify_url=settings.http_url.rstrip("/") + "/payments",
+            clock=clock,
+        )
 
     def __init__(
-        self, pay: WeChatPay, app_id: str, merchant: str, *, clock: Callable[[], float]
+        self,
+        client: WechatClient,
+        *,
+        app_id: str,
+        merchant: str,
+        notify_url: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._pay = pay
+        self._client = client
         self._app_id = app_id
         self._merchant = merchant
+        self._notify_url = notify_url
         self._clock = clock
-        self._looked_at = 0.0
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="wechat")
 
     def place(self, order: Order) -> dict[str, Any]:
-        amount = {"total": order.fen, "currency": "CNY"}
-        waiting = self._threads.submit(
-            self._pay.pay,
-            description=order.description,
-            out_trade_no=order.order_id,
-            amount=amount,
-        )
-        try:
-            status, answer = waiting.result(_TOTAL_S)
-            said = json.loads(answer)
-        except TookTooLong:
-            waiting.cancel()
-            raise PaymentFailed(f"no answer within {_TOTAL_S} s") from None
-        except Exception as error:  # the library raises nothing finer
-            raise PaymentFailed(str(error)) from error
-        if status != 200 or not isinstance(said, dict) or not said.get("prepay_id"):
-            raise PaymentFailed(f"{status}: {str(answer)[:200]}")
-        return self._call_up(str(said["prepay_id"]))
+        fields = {
+            "appid": self._app_id,
+            "mchid": self._merchant,
+            "out_trade_no": order.order_id,
+            "description": order.description,
+            "notify_url": self._notify_url,
+            "amount": {"total": order.fen, "currency": _CURRENCY},
+        }
+        response = self._client.call("POST", "/v3/pay/transactions/app", fields)
+        prepay_id = response.fields.get("prepay_id")
+        if response.status != 200 or not prepay_id:
+            raise response.failure()
+        return self._payment_request(str(prepay_id))
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
-        self._check(headers)
+        check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
+        notification = self._client.notification(headers, body)
+        transaction = notification.resource
         try:
-            news = self._pay.callback(headers, body)
+            if notification.event_type != "TRANSACTION.SUCCESS" or not self._is_ours(transaction):
+                log.warning(
+                    "WeChat Pay: notification of %s is not about a payment of this app",
+                    notification.event_type,
+                )
+                return None
+            if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
+                log.error(
+                    "WeChat Pay: payment %s is not a successful payment in yuan",
+                    transaction.get("transaction_id"),
+                )
+                return None
+            return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotGenuine("form") from error
-        if not news:
-            raise NotGenuine("signature")
-        resource = news["resource"]
-        ours = (resource.get("mchid"), resource.get("appid")) == (self._merchant, self._app_id)
-        if news.get("event_type") != "TRANSACTION.SUCCESS" or not ours:
-            log.warning("WeChat's notification of %s is no payment of ours", news.get("event_type"))
-            return None
-        amount = resource["amount"]
-        if resource.get("trade_state") != "SUCCESS" or amount.get("currency", "CNY") != "CNY":
-            log.error("WeChat's payment %s is none in yuan", resource.get("transaction_id"))
-            return None
-        return Paid(resource["out_trade_no"], resource["transaction_id"], int(amount["total"]))
 
-    def _check(self, headers: Mapping[str, str]) -> None:
-        """Refuses what makes the library stumble, or ask WeChat for strangers' certificates."""
-        if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise NotGenuine("algorithm")
-        if not headers.get("wechatpay-signature"):
-            raise NotGenuine("signature")
-        check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
-        serial = headers.get("wechatpay-serial", "")
-        core = self._pay._core
-        if serial == core._public_key_id:
-            return
-        if not re.fullmatch("[0-9A-Fa-f]{1,64}", serial):
-            raise NotGenuine("serial")
-        known = {certificate.serial_number for certificate in core._certificates}
-        if int(serial, 16) not in known:
-            if self._clock() - self._looked_at < _LOOK_AGAIN_S:
-                raise NotGenuine("serial")
-            self._looked_at = self._clock()
+    def query(self, order: Order) -> ProviderOrder:
+        """Return the state of an order at WeChat Pay. Raises PaymentFailed.
 
-    def _call_up(self, prepay_id: str) -> dict[str, Any]:
-        """What the app hands to WeChat's, signed by us."""
+        The amount of the payment can differ from the order's: the caller must compare them.
+
+        Source: WeChat Pay API v3, "商户订单号查询订单".
+        """
+        path = f"{_order_path(order)}?mchid={quote(self._merchant, safe='')}"
+        response = self._client.call("GET", path)
+        if response.status == 404 and response.code in _UNKNOWN_ORDER:
+            return ProviderOrder(OrderState.UNPAID)
+        if response.status != 200:
+            raise response.failure()
+        try:
+            return self._provider_order(order, response.fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise failure(f"order {order.order_id}: malformed response: {error!r}") from error
+
+    def close(self, order: Order) -> None:
+        """Close an unpaid order. Raises PaymentFailed.
+
+        Source: WeChat Pay API v3, "关闭订单".
+        """
+        response = self._client.call(
+            "POST", f"{_order_path(order)}/close", {"mchid": self._merchant}
+        )
+        if response.status != 204 and response.code not in _UNKNOWN_ORDER | _CLOSED_ORDER:
+            raise response.failure()
+
+    def refund(self, order: Order, *, reason: str) -> bool:
+        """Return the whole amount to the user. Raises PaymentFailed.
+
+        The refund's number is the order's id, so WeChat Pay refunds the order at most once.
+        `reason` is shown to the user, and cut after 80 bytes of UTF-8.
+
+        Source: WeChat Pay API v3, "申请退款".
+        """
+        fields = {
+            "out_trade_no": order.order_id,
+            "out_refund_no": order.order_id,
+            "reason": reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore"),
+            "amount": {"refund": order.fen, "total": order.fen, "currency": _CURRENCY},
+        }
+        response = self._client.call("POST", "/v3/refund/domestic/refunds", fields)
+        if response.status != 200:
+            raise response.failure()
+        status = str(response.fields.get("status"))
+        if status not in ("SUCCESS", "PROCESSING"):
+            raise failure(f"the refund of order {order.order_id} is {status}")
+        return status == "SUCCESS"
+
+    def bill(self, day: date) -> list[BillEntry]:
+        """Return the payments and refunds of a day in China Standard Time.
+
+        Raises PaymentFailed, also when WeChat Pay has no bill of that day yet, and for a bill of
+        more than 64 MiB. WeChat Pay creates the bill of a day at 9 o'clock on the next.
+
+        Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
+        """
+        deadline = Deadline(_BILL_TOTAL_S)
+        path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
+        response = self._client.call("GET", path, deadline=deadline)
+        if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
+            raise failure(f"there is no bill of {day.isoformat()} (yet): {response.code}")
+        if response.status != 200:
+            raise response.failure()
+        content = self._client.download(_bill_path(response.fields), deadline=deadline)
+        _check_digest(content, response.fields)
+        try:
+            return bill_entries(content, merchant=self._merchant, app_id=self._app_id)
+        except ValueError as error:
+            raise failure(f"the bill of {day.isoformat()} can't be read: {error}") from error
+
+    def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
+        """The order of a query's response. Raises PaymentFailed, ValueError and others."""
+        if transaction.get("out_trade_no") != order.order_id or not self._is_ours(transaction):
+            raise failure(f"the response is not about order {order.order_id} of this app")
+        state = _STATES.get(str(transaction.get("trade_state")))
+        if state is None:
+            trade_state = transaction.get("trade_state")
+            raise failure(f"order {order.order_id} has the unknown state {trade_state}")
+        if state not in (OrderState.PAID, OrderState.REFUNDED):
+            return ProviderOrder(state)
+        if not _is_in_yuan(transaction):
+            raise failure(f"order {order.order_id} was not paid in yuan")
+        return ProviderOrder(state, _payment(transaction))
+
+    def _is_ours(self, transaction: Mapping[str, Any]) -> bool:
+        ours = (self._merchant, self._app_id)
+        return (transaction.get("mchid"), transaction.get("appid")) == ours
+
+    def _payment_request(self, prepay_id: str) -> dict[str, Any]:
+        """Return what the app passes to WeChat's app, with the merchant's signature."""
         timestamp, nonce = str(int(self._clock())), uuid.uuid4().hex
         return {
             "appid": self._app_id,
@@ -141,5 +241,72 @@ class WechatPayments:
             "package": "Sign=WXPay",
             "noncestr": nonce,
             "timestamp": timestamp,
-            "sign": self._pay.sign([self._app_id, timestamp, nonce, prepay_id]),
+            "sign": self._client.sign(self._app_id, timestamp, nonce, prepay_id),
         }
+
+
+def _text(file: str) -> str:
+    """Raises ValueError for a file that can't be read."""
+    try:
+        return Path(file).read_text("ascii")
+    except OSError as error:
+        raise ValueError(str(error)) from error
+
+
+def _public_key(settings: Settings) -> NamedKey | None:
+    """Raises ValueError if only one of the two settings is set."""
+    file, key_id = settings.wechat_public_key_file, settings.wechat_public_key_id
+    if not file and not key_id:
+        return None
+    settings.require("wechat.public_key_file", "wechat.public_key_id")
+    return NamedKey(key_id, PlatformKey.from_pem(_text(file)))
+
+
+def _order_path(order: Order) -> str:
+    return f"/v3/pay/transactions/out-trade-no/{quote(order.order_id, safe='')}"
+
+
+def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
+    return bool(transaction["amount"].get("currency", _CURRENCY) == _CURRENCY)
+
+
+def _payment(transaction: Mapping[str, Any]) -> Paid:
+    """Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction."""
+    order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
+    fen = transaction["amount"]["total"]
+    if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
+        raise TypeError("out_trade_no, transaction_id or amount.total")
+    return Paid(order_id, payment_id, fen, _paid_at(transaction))
+
+
+def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
+    """When the user paid; None unless it is RFC 3339 with an offset."""
+    text = transaction.get("success_time")
+    try:
+        paid_at = datetime.fromisoformat(str(text))
+    except ValueError:
+        paid_at = None
+    if paid_at is None or paid_at.tzinfo is None:
+        # The payment counts all the same.
+        log.warning("WeChat Pay: malformed success_time %.40r", text)
+        return None
+    return paid_at
+
+
+def _bill_path(fields: Mapping[str, Any]) -> str:
+    """Return the path at the API's own host. Raises PaymentFailed for any other URL.
+
+    The request to it carries the merchant's signature.
+    """
+    url = fields.get("download_url")
+    if not isinstance(url, str) or not url.startswith(f"{API}/"):
+        raise failure("the bill's download URL is not at the API's host")
+    return url.removeprefix(API)
+
+
+def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:
+    if fields.get("hash_type") != "SHA1":
+        raise failure(f"the bill's digest is {fields.get('hash_type')}, not SHA1")
+    digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+    if not hmac.compare_digest(digest.encode(), str(fields.get("hash_value")).lower().encode()):
+        raise failure("the bill differs from its SHA1 digest")

@@ -88,13 +88,15 @@ def _differences(
 
 def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order is None:
-        return f"payment {entry.payment_id} of {entry.fen} fen is for an unknown order"
+        return f"payment {entry.payment_id} is for an unknown order"
+    if entry.refunded_fen:
+        if order.state in ("refunding", "refunded"):
+            return None
+        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:
         return "it is paid, and not credited: run `livebackend order settle`"
     if order.payment_id != entry.payment_id:
         return f"it is paid twice: by {order.payment_id} and by {entry.payment_id}"
-    if entry.refunded_fen and order.state not in ("refunding", "refunded"):
-        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
     return None

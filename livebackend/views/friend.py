@@ -5,7 +5,7 @@ from typing import Annotated
 from livebackend.operation import View, operation
 from livebackend.params import LoggedIn, MessageName, Phone, Refuses, Says, one_of
 from livebackend.replies import Flag, Profile
-from livebackend.results import Result, ok
+from livebackend.results import Reason, Result, ok
 from livebackend.services.friends import MessageId
 from livebackend.views.cards import profile_card
 
@@ -88,7 +88,7 @@ class Friend(View):
         deal(given.userId, MessageId.parse(given.verifyId), MessageId.parse(given.objectId))
         return ok()
 
-    @operation("delete", params=AFriend, refusal=Result.REFUSED)
+    @operation("delete", params=AFriend, refusal=Result.REFUSED, already_done=Reason.NOT_A_FRIEND)
     def unfriend(self, given):
         """End a friendship · 删除好友"""
         self.request.friends.unfriend(given.userId)

@@ -3,7 +3,7 @@
 from livebackend.operation import View, operation
 from livebackend.params import LoggedIn, Title
 from livebackend.replies import Beat, StreamText
-from livebackend.results import Result, ok
+from livebackend.results import Reason, Result, ok
 
 
 class GoLive(LoggedIn):
@@ -26,7 +26,13 @@ class Room(View):
         """Go live; the message is the stream's JSON, as a string · 直播请求"""
         return ok(self.request.house.rooms.go_live(self.request.account.id, title=given.title))
 
-    @operation("leave", params=LoggedIn, refusal=Result.BAD_REQUEST, transaction=False)
+    @operation(
+        "leave",
+        params=LoggedIn,
+        refusal=Result.BAD_REQUEST,
+        transaction=False,
+        already_done=Reason.NOT_LIVE,
+    )
     def leave(self, given):
         """Close one's room · 主播离开"""
         self.request.house.rooms.leave(self.request.account.id)

@@ -67,6 +67,11 @@ def test_what_is_built_stays_behind_and_nobody_is_root() -> None:
     assert last("STOPSIGNAL") == "SIGTERM"
 
 
+def test_image_has_the_package_for_wechat_pay() -> None:
+    (install,) = [rest for word, rest in DOCKERFILE if word == "RUN" and "pip install" in rest]
+    assert shlex.split(install)[-1] == "/src[wechat]"
+
+
 def test_what_is_copied_is_there_and_sent_to_the_daemon() -> None:
     sent = (ROOT / ".dockerignore").read_text().splitlines()
     for word, rest in DOCKERFILE:
@@ -93,6 +98,9 @@ def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
         if word == "RUN" and "/opt/livebackend" in rest:
             step = rest.replace("/opt/livebackend", str(built)).replace("/src", str(source))
             subprocess.run(["sh", "-c", step.replace("python -m", "python3 -m", 1)], check=True)
+
+    python = str(built / "bin" / "python")
+    subprocess.run([python, "-c", "import livebackend.gateways.wechat_payments"], check=True)
 
     (port,) = free_ports(1)
     environment = {

@@ -1,0 +1,92 @@
+"""WeChat Pay, as far as the gateway can tell: requests to its host reach the fake server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from livebackend.gateways.wechat_client import API
+from livebackend.gateways.wechat_payments import WechatPayments
+from livebackend.settings import Settings
+from tests.gateways.wechat_server import (
+    API_KEY,
+    APP_ID,
+    MERCHANT,
+    PUBLIC_KEY_ID,
+    SERIAL,
+    Wechat,
+    serving,
+)
+
+NewGateway = Callable[..., WechatPayments]
+
+
+@pytest.fixture
+def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wechat]:
+    wechat = Wechat()
+    request = requests.Session.request
+    with serving(wechat) as server_url:
+
+        def to_fake(self: requests.Session, method: str, url: str, **options: Any) -> Any:
+            assert url.startswith(f"{API}/"), url
+            return request(self, method, url.replace(API, server_url), **options)
+
+        monkeypatch.setattr(requests.Session, "request", to_fake)
+        yield wechat
+
+
+@pytest.fixture
+def by_certificate(wechat: Wechat, tmp_path: Path) -> dict[str, str]:
+    """The settings with which platform certificates verify WeChat Pay's signatures."""
+    key_file = tmp_path / "merchant.pem"
+    key_file.write_bytes(
+        wechat.merchant_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return {
+        "wechat.app_id": APP_ID,
+        "wechat.merchant": MERCHANT,
+        "wechat.serial": SERIAL,
+        "wechat.key_file": str(key_file),
+        "wechat.api_key": API_KEY,
+    }
+
+
+@pytest.fixture
+def by_public_key(by_certificate: dict[str, str], wechat: Wechat, tmp_path: Path) -> dict[str, str]:
+    """The settings with which the public key verifies WeChat Pay's signatures."""
+    key_file = tmp_path / "wechat.pem"
+    key = wechat.signer.key.public_key()
+    key_file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    named = {"wechat.public_key_file": str(key_file), "wechat.public_key_id": PUBLIC_KEY_ID}
+    return by_certificate | named
+
+
+@pytest.fixture
+def new_gateway() -> NewGateway:
+    """Creates a gateway from settings; options are its clocks."""
+
+    def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
+        needed = {
+            "database.url": "embedded",
+            "var.dir": "/tmp/x",
+            "secrets": "s" * 32,
+            "passwords.pepper": "p" * 32,
+            "http.url": "https://live.example",
+            "streams.gateway": "tests.outside.CountedStreams",
+        }
+        return WechatPayments.from_settings(Settings.load({**needed, **ini}, {}), **clocks)
+
+    return create
+
+
+@pytest.fixture
+def payments(by_certificate: dict[str, str], new_gateway: NewGateway) -> WechatPayments:
+    return new_gateway(by_certificate)

@@ -1,0 +1,186 @@
+"""A connection that is lost between COMMIT and its confirmation: the client knows, and retries."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import pytest
+
+from livebackend.db import Database
+from tests.api import PASSWORD, Answer, Api, App, Person, World
+from tests.payments import PATIENT
+
+Call = Callable[[Person, Person], Answer]
+
+
+class Lossy:
+    """An application that loses a connection after one of its COMMITs, before the confirmation."""
+
+    def __init__(self, app: App) -> None:
+        self._dialect = app.registry.house.database.engine.dialect
+
+    def commits(self, call: Callable[[], Answer]) -> int:
+        """Make a call, and count its COMMITs."""
+        answer, commits = self._run(call, lost=0)
+        assert answer.result == "0000", answer
+        return commits
+
+    def loses(self, call: Callable[[], Answer], *, commit: int) -> Answer:
+        """Make a call whose n-th COMMIT is done and not confirmed."""
+        return self._run(call, lost=commit)[0]
+
+    def _run(self, call: Callable[[], Answer], *, lost: int) -> tuple[Answer, int]:
+        real, commits = self._dialect.do_commit, 0
+
+        def do_commit(connection: Any) -> None:
+            nonlocal commits
+            commits += 1
+            real(connection)
+            if commits == lost:
+                connection.driver_connection.close()
+                raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+        self._dialect.do_commit = do_commit
+        try:
+            return call(), commits
+        finally:
+            self._dialect.do_commit = real
+
+
+@pytest.fixture
+def lossy(app: App) -> Lossy:
+    return Lossy(app)
+
+
+def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
+    (message,) = ben.messages()
+    return ben.deal(message, behaviour)
+
+
+def befriend(ann: Person, ben: Person) -> Answer:
+    ann.add(ben)
+    return deal(ann, ben, "accept")
+
+
+# Each operation that writes: what comes before, the call, its refusal code, the retry's result.
+WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
+    "register": (
+        None,
+        lambda ann, _: ann.post(
+            "/register", register="1", userId="13800000009", password=PASSWORD, token=""
+        ),
+        "0006",
+        "0006",
+    ),
+    "change_profile": (
+        None,
+        lambda ann, _: ann.post("/register", profile="1", nickname="Anna"),
+        "0006",
+        "0000",
+    ),
+    "remove": (
+        None,
+        lambda ann, _: ann.post("/register", remove="1", password=PASSWORD),
+        "0006",
+        "0012",
+    ),
+    "log_out": (None, lambda ann, _: ann.post("/log", logout="1"), "0006", "0012"),
+    "change_password": (
+        None,
+        lambda ann, _: ann.post("/log", change="1", oldPassword=PASSWORD, password="another-42"),
+        "0006",
+        "0012",
+    ),
+    "live": (None, lambda ann, _: ann.live(), "0009", "0000"),
+    "leave": (
+        lambda ann, _: ann.live(),
+        lambda ann, _: ann.post("/room", leave="1"),
+        "0009",
+        "0009",
+    ),
+    "add": (None, lambda ann, ben: ann.add(ben), "0006", "0000"),
+    "deal_message": (
+        lambda ann, ben: ann.add(ben),
+        lambda ann, ben: deal(ann, ben, "accept"),
+        "0006",
+        "0000",
+    ),
+    "unfriend": (
+        befriend,
+        lambda ann, ben: ann.post("/friend", delete="1", userId=ben.phone),
+        "0006",
+        "0006",
+    ),
+    "block": (
+        None,
+        lambda ann, ben: ann.post("/friend", block="1", userId=ben.phone),
+        "0006",
+        "0000",
+    ),
+    "unblock": (
+        lambda ann, ben: ann.post("/friend", block="1", userId=ben.phone),
+        lambda ann, ben: ann.post("/friend", unblock="1", userId=ben.phone),
+        "0006",
+        "0000",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+class TestEachOperationThatWrites:
+    def test_every_lost_commit_is_503_with_an_unknown_outcome(
+        self, name: str, lossy: Lossy, ann: Person, ben: Person, api: Api, world: World
+    ) -> None:
+        before, call, refusal, _ = WRITES[name]
+        if before:
+            before(ann, ben)
+        commits = lossy.commits(lambda: call(ann, ben))
+        assert commits
+        for commit in range(1, commits + 1):
+            world.empty()
+            users = [api.person(user.phone) for user in (ann, ben)]
+            if before:
+                before(*users)
+            answer = lossy.loses(lambda users=users: call(*users), commit=commit)  # type: ignore[misc]
+            assert (answer.status, answer.result) == (503, refusal)
+            assert answer.headers["X-Request-Outcome"] == "unknown"
+            assert int(answer.headers["Retry-After"]) > 0
+
+    def test_retry_after_the_last_commit_gets_the_result_of_a_second_call(
+        self, name: str, lossy: Lossy, ann: Person, ben: Person, api: Api, world: World
+    ) -> None:
+        before, call, _, retried = WRITES[name]
+        if before:
+            before(ann, ben)
+        commits = lossy.commits(lambda: call(ann, ben))
+        world.empty()
+        ann, ben = api.person(ann.phone), api.person(ben.phone)
+        if before:
+            before(ann, ben)
+        lossy.loses(lambda: call(ann, ben), commit=commits)
+        with world.unchanged():
+            assert call(ann, ben).result == retried
+
+
+def test_retry_of_an_ordered_refill_gets_the_same_order(
+    new_app: Callable[..., App], ann: Person, world: World
+) -> None:
+    app = new_app(coins__refill="order", payments__gateway=PATIENT)
+    buyer = Person(app, ann.always, ann.phone)
+    answer = Lossy(app).loses(lambda: buyer.refill("10"), commit=1)
+    assert (answer.status, answer.body) == (503, {"result": "0013", "message": "update failed"})
+    assert answer.headers["X-Request-Outcome"] == "unknown"
+    retried = buyer.refill("10", requestId=answer.headers["X-Repeat-As"])
+    assert retried.message["state"] == "pending"
+    assert len(world.rows("payment_orders")) == 1
+
+
+def test_lost_connection_before_the_commit_is_tried_again(
+    lossy: Lossy, ann: Person, ben: Person, database: Database
+) -> None:
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql(f"{ends} AND datname = current_database()")
+    answer = ann.add(ben)
+    assert (answer.status, answer.result) == (200, "0000")
+    assert "X-Request-Outcome" not in answer.headers
