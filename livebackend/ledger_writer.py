@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.db import Database, is_connection_lost
+from livebackend.db import Database, is_connection_lost, require_replication
 from livebackend.results import CommitOutcomeUnknown, Failure, Reason, Unavailable
 from livebackend.services.ledger import Outcome, Status, Transfer, post
 
@@ -164,6 +165,7 @@ class _Desk:
         # Requests that hold all other connections while they wait must not starve the writer. A
         # lock is waited for twice, by the batch and then alone, within a caller's time.
         database = Database(self._database.engine.url, pool_size=1, lock_wait_s=1)
+        event.listen(database.engine, "connect", _receive_only_warnings)
         while batch := self._take():
             self._settle(database, batch)
         database.close()
@@ -209,31 +211,55 @@ class _Desk:
             waiting.fail(Unavailable("the ledger"))
 
     def _post(self, database: Database, batch: Sequence[_Waiting]) -> list[Outcome]:
-        """Commits a batch; after a lost connection once more, with the same request ids.
+        """Commit a batch, and repeat it with the same request ids until that is confirmed.
 
-        So it does not matter whether the lost one was committed. Raises Unavailable when the
-        connection stays away for longer than anybody waits.
+        A COMMIT is not confirmed when the connection is lost, or when PostgreSQL sends a warning:
+        it commits without the standby when pg_cancel_backend ends the wait.
+        Raises Unavailable after the last deadline of the batch.
         """
         until = max(waiting.deadline for waiting in batch)
         while True:
             try:
-                return database.run(lambda connection: self._attempt(connection, batch))
+                outcomes, warnings = database.run(partial(self._attempt, batch=batch))
             except (CommitOutcomeUnknown, DBAPIError, NoConnection) as error:
                 if not is_connection_lost(error):
                     raise
                 log.warning("the ledger lost its connection, with %s in hand", len(batch))
-                if time.monotonic() > until:
-                    raise Unavailable("the ledger") from error
+            else:
+                if not warnings:
+                    return outcomes
+                warning = warnings[0].partition("\n")[0]
+                log.warning("ledger: %s transfers posted again after a %s", len(batch), warning)
+            if time.monotonic() > until:
+                raise Unavailable("the ledger")
             time.sleep(_PAUSE_S)
 
-    def _attempt(self, connection: Connection, batch: Sequence[_Waiting]) -> list[Outcome]:
+    def _attempt(
+        self, connection: Connection, batch: Sequence[_Waiting]
+    ) -> tuple[list[Outcome], list[str]]:
+        """Post a batch; returns its outcomes, and a list that receives the COMMIT's warnings."""
+        driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [waiting.transfer for waiting in batch], self._number)
-        if any(outcome.status is Status.DONE for outcome in outcomes):
-            for waiting in batch:
-                waiting.commit_sent = True
-        else:
-            connection.rollback()  # not even an empty slot is left behind
-        return outcomes
+        statuses = {outcome.status for outcome in outcomes}
+        driver.notices.clear()
+        if Status.DONE not in statuses:
+            if Status.REPLAYED not in statuses:  # a refusal acknowledges no transfer
+                connection.rollback()  # removes the empty slots that post() has inserted
+                return outcomes, driver.notices
+            # The COMMIT waits without those slots, and without the locks. After a rollback(),
+            # SQLAlchemy refuses further statements.
+            connection.exec_driver_sql("ROLLBACK AND CHAIN")
+            require_replication(connection)
+        for waiting in batch:
+            waiting.commit_sent = True
+        return outcomes, driver.notices
+
+
+def _receive_only_warnings(connection: Any, _record: object) -> None:
+    """Have PostgreSQL send no notice below WARNING; their texts depend on lc_messages."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET client_min_messages = warning")
+    connection.commit()
 
 
 def _unknown() -> Unavailable:

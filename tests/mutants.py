@@ -32,6 +32,7 @@ LEDGER = "livebackend/services/ledger.py"
 WRITER = "livebackend/ledger_writer.py"
 POST_TESTS = "tests/services/test_ledger.py"
 WRITER_TESTS = "tests/test_ledger_writer.py"
+REPLICATION_TESTS = "tests/test_replication.py"
 PAYMENT_TESTS = "tests/views/test_payments.py"
 RACE = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
 ORDER = f"{POST_TESTS}::test_locks_are_taken_in_order"
@@ -168,12 +169,12 @@ MUTANTS = [
         WRITER,
         (
             (
-                "        return outcomes\n",
+                "            waiting.commit_sent = True\n",
                 (
+                    "            waiting.commit_sent = True\n"
                     "        for waiting, outcome in zip(batch, outcomes, strict=True):\n"
                     "            if not waiting.outcome.done():\n"
                     "                waiting.outcome.set_result(outcome)\n"
-                    "        return outcomes\n"
                 ),
             ),
             (
@@ -207,8 +208,20 @@ MUTANTS = [
     Mutant(
         "a commit that may have been done is called undone",
         WRITER,
-        (("                waiting.commit_sent = True\n", "                pass\n"),),
+        (("            waiting.commit_sent = True\n", "            pass\n"),),
         f"{WRITER_TESTS}::test_a_commit_that_may_have_been_done_is_never_called_undone",
+    ),
+    Mutant(
+        "a replay is acknowledged without waiting for the standby",
+        WRITER,
+        (("            require_replication(connection)\n", "            connection.rollback()\n"),),
+        f"{REPLICATION_TESTS}::test_gift_posted_again_waits_for_the_standby",
+    ),
+    Mutant(
+        "a COMMIT whose wait for the standby was cancelled is acknowledged",
+        WRITER,
+        (("                if not warnings:\n", "                if outcomes:\n"),),
+        f"{REPLICATION_TESTS}::test_cancelled_wait_for_the_standby_is_repeated",
     ),
     Mutant(
         "a request that can't be posted fails its neighbours",

@@ -200,6 +200,17 @@ def test_a_batch_that_moves_nothing_leaves_nothing(
         assert submit(writer, books.gift(ann, ben, 11)) == Outcome(NO_COINS)
 
 
+def test_replay_posted_with_a_refusal_leaves_no_empty_slot(
+    writer: LedgerWriter, books: Books
+) -> None:
+    ann, ben, cat = books.open({0: 100}), books.open(), books.open()
+    gift = books.gift(ann, ben, 30)
+    submit(writer, gift)
+    too_large = books.gift(ann, cat, 100)
+    assert _queued_in_order(writer, [gift, too_large], books) == [REPLAYED, NO_COINS]
+    assert books.slots(cat) == {0: 0}
+
+
 _drawn = st.lists(
     st.tuples(
         st.integers(0, 2),
