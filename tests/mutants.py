@@ -239,8 +239,8 @@ MUTANTS = [
     ),
     Mutant(
         "a payment's amount is not compared with the order",
-        "livebackend/services/orders.py",
-        (("        if order.fen != paid.fen:\n", "        if False:\n"),),
+        "livebackend/services/payment_orders.py",
+        (("        if row.fen != payment.fen:\n", "        if False:\n"),),
         f"{PAYMENT_TESTS}::TestNotifications::test_another_content_than_ordered_is_refused",
     ),
     Mutant(

@@ -90,9 +90,9 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order is None:
         return f"payment {entry.payment_id} is for an unknown order"
     if entry.refunded_fen:
-        if order.state in ("refunding", "refunded"):
-            return None
-        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
+        is_reversed = order.state in ("refunding", "refunded")
+        words = f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
+        return None if is_reversed else words
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:

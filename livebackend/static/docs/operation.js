@@ -46,6 +46,7 @@ export function operationSection(operation, results) {
           : null,
       ),
       address(operation),
+      retryNote(operation),
     ),
     form,
     element("div", { class: "right" }, code, reply),
@@ -62,6 +63,32 @@ function address(operation) {
     element("code", {}, operation.path),
     operation.selector ? element("code", { class: "selector" }, `${operation.selector}=1`) : null,
     also.length ? element("span", {}, both("also on ", "亦可用 "), also.join(" ")) : null,
+  );
+}
+
+/** What a retry after an unknown outcome means, where that is not the same as the first call. */
+function retryNote(operation) {
+  const link = (text) => element("a", { href: "#unknown-outcome" }, text);
+  if (operation.request.properties.requestId) {
+    return element(
+      "p",
+      { class: "retry" },
+      link(both("After an unknown outcome", "结果未知时")),
+      both(
+        ", send it again with the same requestId.",
+        "，用同一个 requestId 重发。",
+      ),
+    );
+  }
+  const reason = operation["x-already-done"];
+  if (!reason) return null;
+  return element(
+    "p",
+    { class: "retry" },
+    link(both("After an unknown outcome", "结果未知时")),
+    both(", send it again; the reason ", "，请重发；原因 "),
+    element("code", {}, reason),
+    both(" means that it was done.", " 表示已经完成。"),
   );
 }
 

@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { both } from "../shared/language.js";
 
-const HEADERS = ["X-Refusal", "Retry-After", "X-Request-Outcome", "X-Request-Id"];
+const HEADERS = ["X-Refusal", "Retry-After", "X-Request-Outcome", "X-Repeat-As", "X-Request-Id"];
 
 export function replyView({ status, headers, body, text, took }, results) {
   const code = body?.result;
