@@ -98,5 +98,5 @@ class Sweeper:
     def _do(self, chore: Callable[[], object]) -> None:
         try:
             chore()
-        except (SQLAlchemyError, CommitOutcomeUnknown) as error:
+        except Exception as error:  # the thread must go on: rooms depend on it
             log.error("a chore failed: %s", type(error).__name__, exc_info=error)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # A round asks about so many orders at most, for so long.
 _ORDERS_MAX = 100
-_ROUND_S = 5
+_ROUND_S = 2
 # 30 s, 1 min, 2 min, … 1 h after each attempt, for about a week.
 _ATTEMPTS_MAX = 175
 
@@ -76,7 +76,7 @@ class PaymentReconciliation:
         self._order_ttl = order_ttl
 
     def run(self) -> ReconciliationResult:
-        """Ask about the orders that are due; begin with no further order after 5 s.
+        """Ask about the orders that are due; begin with no further order after 2 s.
 
         A provider that fails is not asked again in this round.
         """

@@ -423,15 +423,20 @@ class TestSweeper:
         assert sweepers[0]._thread
         assert not sweepers[0]._thread.is_alive()
 
+    @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
     def test_chores_come_after_the_rooms_and_fail_alone(
-        self, database: Database, streams: Streams, caplog: pytest.LogCaptureFixture
+        self,
+        error: Exception,
+        database: Database,
+        streams: Streams,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         done: list[str] = []
         again = threading.Event()
 
         def fails() -> None:
             done.append("fails")
-            raise OperationalError("x", None, Exception())
+            raise error
 
         def counts() -> None:
             done.append("counts")
@@ -445,7 +450,7 @@ class TestSweeper:
         assert again.wait(10)
         sweeper.close()
         assert done[:4] == ["fails", "counts"] * 2
-        assert "chore failed: OperationalError" in caplog.text
+        assert f"chore failed: {type(error).__name__}" in caplog.text
 
     def test_one_that_is_switched_off_has_no_thread(
         self, database: Database, streams: Streams
