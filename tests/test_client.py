@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from livebackend import client_writer
-from livebackend.client import Client, NoReply, NotReached, NotServed, Refused, operations
+from livebackend.client import ApiError, Client, NoReply, NotReached, NotServed, Refused, operations
 from livebackend.db import Database
 from livebackend.migrate import migrate
 from tests.api import PASSWORD
@@ -101,7 +101,7 @@ def test_the_readmes_example(address: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "0013 value is more than the coins there are\n"
+    assert done.stdout == "0013 database update failed: value is more than the coins there are\n"
 
 
 class Scripted(HTTPServer):
@@ -205,6 +205,69 @@ def test_exception_without_a_response_carries_the_request_id(
         getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
     assert raised.value.request_id
     assert [asked["requestId"] for asked in scripted.asked] == [[raised.value.request_id]] * 3
+
+
+REFUSED_0013 = b'{"result":"0013","message":"update failed"}'
+NOT_TAKEN: Prepared = (200, REFUSED_0013, {"X-Refusal": "call was not taken in time"})
+EXPIRED: Prepared = (
+    200,
+    b'{"result":"0011","message":null}',
+    {"X-Refusal": "token has expired"},
+)
+TOO_OFTEN: Prepared = (200, REFUSED_0013, {"X-Refusal": "call was tried too often"})
+BROKEN: Prepared = (500, REFUSED_0013, {"X-Refusal": "call met an error of ours"})
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        [UNKNOWN, NOT_TAKEN, NOT_TAKEN],
+        [UNKNOWN, BUSY, BUSY],
+        [UNKNOWN, BROKEN, BROKEN],
+        [UNKNOWN, EXPIRED],
+        [UNKNOWN, TOO_OFTEN],
+        [None, EXPIRED],
+        [BROKEN, BROKEN, BROKEN],
+    ],
+)
+def test_outcome_stays_unknown_until_the_ledger_decides(
+    replies: list[Prepared | None], scripted: Scripted
+) -> None:
+    scripted.replies = replies[:]
+    with pytest.raises(ApiError) as raised:
+        client(scripted).send_gift(value=1, object=ANN, description="rose")
+    assert raised.value.outcome_unknown
+    assert raised.value.request_id
+    assert len(scripted.asked) == len(replies)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "value is more than the coins there are",
+        "requestId was used for another content",
+        "object would have more coins than a balance can hold",
+    ],
+)
+def test_refusal_by_the_ledger_is_final(reason: str, scripted: Scripted) -> None:
+    scripted.replies = [UNKNOWN, (200, REFUSED_0013, {"X-Refusal": reason})]
+    with pytest.raises(Refused) as raised:
+        client(scripted).send_gift(value=1, object=ANN, description="rose")
+    assert not raised.value.outcome_unknown
+
+
+@pytest.mark.parametrize("reply", [NOT_TAKEN, EXPIRED, TOO_OFTEN, BUSY])
+def test_outcome_without_an_unknown_attempt_is_known(reply: Prepared, scripted: Scripted) -> None:
+    scripted.replies = [reply] * 3
+    with pytest.raises(ApiError) as raised:
+        client(scripted).send_gift(value=1, object=ANN, description="rose")
+    assert not raised.value.outcome_unknown
+
+
+def test_gift_that_was_not_taken_in_time_is_sent_again(scripted: Scripted) -> None:
+    scripted.replies = [UNKNOWN, NOT_TAKEN, OK]
+    client(scripted).send_gift(value=1, object=ANN, description="rose")
+    assert len(scripted.asked) == 3
 
 
 def test_exception_of_a_refused_gift_carries_its_request_id(scripted: Scripted) -> None:

@@ -117,10 +117,11 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
         Status.DONE: "reversed",
         Status.REPLAYED: "was reversed before",
         Status.NO_COINS: "open: the coins are spent",
+        Status.BALANCE_LIMIT: "open: the balance that gets the coins back is full",
     }[outcome.status]
     finish(
         f"transfer {transfer}: {said}",
-        sound=outcome.status is not Status.NO_COINS,
+        sound=outcome.status in (Status.DONE, Status.REPLAYED),
         transfer=transfer,
         status=said,
         reversal=outcome.transfer_id,

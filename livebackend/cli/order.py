@@ -13,12 +13,11 @@ from pyramid.paster import setup_logging
 from livebackend.cli.ini import ini_argument, load, opened_database, opened_house
 from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
 from livebackend.db import Database
-from livebackend.gateways.payments import PaymentFailed
+from livebackend.gateways.payments import CHINA, PaymentFailed
 from livebackend.gateways.sms import masked
-from livebackend.request import House
 from livebackend.results import Unavailable
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
-from livebackend.services.payment_bills import CHINA, compare_bill
+from livebackend.services.payment_bills import BillReport, compare_bill
 from livebackend.services.payment_orders import PaymentRejected
 from livebackend.services.payment_refunds import RefundRefused
 
@@ -121,34 +120,37 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
 def reconcile_command(ini: Path, *, day: datetime | None) -> None:
     """Compare the providers' bills of a day (China Standard Time) with the orders.
 
-    It exits with 1 if there is a difference. Run it daily, after 10:00 China Standard Time, when
-    WeChat has the bill of the day before.
+    It exits with 1 if there is a difference, or a bill cannot be read. Run it daily, after 10:00
+    China Standard Time, when WeChat has the bill of the day before.
 
     Example: livebackend order reconcile production.ini --date 2026-11-25
     """
     date = day.date() if day else (datetime.now(CHINA) - timedelta(days=1)).date()
+    reports: list[BillReport] = []
+    unread: dict[str, str] = {}
     with opened_house(ini) as house:
-        reports = [_compared(house, provider, date) for provider in house.orders.providers]
-    lines = []
-    for report in reports:
-        lines.append(
-            f"{report.provider} {report.day}: {report.payments} payments of {report.paid_fen} fen,"
-            f" {report.refunds} refunds of {report.refunded_fen} fen,"
-            f" {len(report.differences)} differences"
-        )
-        lines.extend(report.differences)
+        for provider in house.orders.providers:
+            try:
+                reports.append(compare_bill(house.database, house.orders, provider, date))
+            except PaymentFailed as error:
+                unread[provider] = str(error)
+    lines = [line for report in reports for line in _report(report)]
+    lines += [f"{name} {date}: the bill cannot be read: {why}" for name, why in unread.items()]
     finish(
         "\n".join(lines) or "payments.gateway names no payment gateway",
-        sound=not any(report.differences for report in reports),
+        sound=not unread and not any(report.differences for report in reports),
         reports=[asdict(report) for report in reports],
+        unread=unread,
     )
 
 
-def _compared(house: House, provider: str, date: Any) -> Any:
-    try:
-        return compare_bill(house.database, house.orders, provider, date)
-    except PaymentFailed as error:
-        raise Fault(f"{provider}: the bill of {date} cannot be read: {error}") from None
+def _report(report: BillReport) -> list[str]:
+    totals = (
+        f"{report.provider} {report.day}: {report.payments} payments of {report.paid_fen} fen,"
+        f" {report.refunds} refunds of {report.refunded_fen} fen,"
+        f" {len(report.differences)} differences"
+    )
+    return [totals, *report.differences]
 
 
 @contextmanager

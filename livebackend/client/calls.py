@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import requests
 from pydantic import TypeAdapter, ValidationError
 
-from livebackend.results import Result
+from livebackend.results import Reason, Result
 
 T = TypeVar("T")
 # A path, or a file that is open for reading bytes and can be rewound.
@@ -23,12 +23,14 @@ _WAIT_S_MAX = 5.0
 
 
 class ApiError(Exception):
-    """A call that was not done, or whose outcome is unknown.
+    """A call that failed.
 
+    If `outcome_unknown`, it can have been done nevertheless, by this attempt or by one before it.
     `request_id` is the `requestId` that a refill or a gift was sent with: a later call with the
     same one moves coins at most once.
     """
 
+    outcome_unknown: bool = False
     request_id: str | None = None
 
 
@@ -52,17 +54,18 @@ class Refused(ApiError):
 class NotServed(Refused):
     """The server cannot serve the call now (503).
 
-    If `outcome_unknown`, the call can have been done nevertheless. `retry_request_id` is the
-    `requestId` that the server asks for in a retry (X-Repeat-As), None for other calls.
+    `retry_request_id` is the `requestId` that the server asks for in a retry (X-Repeat-As), None
+    for other calls than refills and gifts.
     """
 
     retry_after_s: float
-    outcome_unknown: bool
     retry_request_id: str | None
 
 
 class NoReply(ApiError):
-    """No response, or none of this API; the call can have been done nevertheless."""
+    """No response, or none of this API."""
+
+    outcome_unknown = True
 
 
 class NotReached(NoReply):
@@ -89,6 +92,35 @@ class Call(Generic[T]):
     has_request_id: bool = False
 
 
+# What the ledger says once it has looked for the request id: the request was not done before.
+_FINAL = {Reason.NOT_ENOUGH_COINS, Reason.TOO_MANY_COINS, Reason.USED_OTHERWISE}
+
+
+def _is_final(error: ApiError) -> bool:
+    """Return whether an error also says that no earlier attempt was done."""
+    return isinstance(error, Refused) and error.reason in _FINAL
+
+
+def _means_done(call: Call[Any], error: ApiError) -> bool:
+    return (
+        call.already_done is not None
+        and isinstance(error, Refused)
+        and error.reason == call.already_done
+    )
+
+
+def _retry_after_s(call: Call[Any], error: ApiError) -> float | None:
+    """Return when to try again; None if the server has refused the call."""
+    if isinstance(error, NotServed):
+        return error.retry_after_s
+    if isinstance(error, NoReply):
+        return _WAIT_S
+    if isinstance(error, Refused) and call.has_request_id:
+        is_failure = error.status >= requests.codes.server_error
+        return _WAIT_S if is_failure or error.reason == Reason.NOT_TAKEN else None
+    return None
+
+
 class Calls:
     """Sends calls to one server, as one user if `token` is set."""
 
@@ -112,7 +144,7 @@ class Calls:
         """Send a call; return what the API promises for a success.
 
         Raises Refused for a refusal, NotServed if the server cannot serve it now, and NoReply.
-        After NotServed or NoReply, go on with the `request_id` of the exception.
+        If the error's `outcome_unknown` is true, go on with its `request_id`.
         """
         given = {name: value for name, value in params.items() if value is not None}
         if call.selector:
@@ -130,25 +162,20 @@ class Calls:
             raise
 
     def _repeated(self, call: Call[T], given: Mapping[str, Any], tries: int) -> T:
-        """Send a call until it is served, `tries` times at most."""
+        """Send a call until it is served or refused, `tries` times at most."""
         is_unknown = False
         for left in reversed(range(tries)):
             try:
                 return self._once(call, given)
-            except NotServed as error:
-                is_unknown = is_unknown or error.outcome_unknown
-                if not left:
-                    raise
-                time.sleep(min(error.retry_after_s, _WAIT_S_MAX))
-            except Refused as error:
-                if is_unknown and call.already_done and error.reason == call.already_done:
+            except ApiError as error:
+                if is_unknown and _means_done(call, error):
                     return call.message.validate_python(None)
-                raise
-            except NoReply:
-                is_unknown = True
-                if not left:
+                is_unknown = error.outcome_unknown or (is_unknown and not _is_final(error))
+                error.outcome_unknown = is_unknown
+                wait_s = _retry_after_s(call, error)
+                if wait_s is None or not left:
                     raise
-                time.sleep(_WAIT_S)
+            time.sleep(min(wait_s, _WAIT_S_MAX))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _once(self, call: Call[T], given: Mapping[str, Any]) -> T:
@@ -186,7 +213,9 @@ class Calls:
             raise NoReply(f"no reply of this API ({response.status_code})") from error
         refusal = response.headers.get("X-Refusal")
         if response.status_code != requests.codes.service_unavailable:
-            raise Refused(code, refusal=refusal, status=response.status_code)
+            refused = Refused(code, refusal=refusal, status=response.status_code)
+            refused.outcome_unknown = response.status_code >= requests.codes.server_error
+            raise refused
         not_served = NotServed(code, refusal=refusal, status=response.status_code)
         after = response.headers.get("Retry-After", "")
         not_served.retry_after_s = float(after) if after.isdecimal() else 1.0

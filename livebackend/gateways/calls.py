@@ -161,7 +161,8 @@ class Caller:
             answer = _waited_for(asking, deadline.left_s)
         except CallFailed as error:
             self._breaker.failed()
-            log.warning("%s %s: %s", method, path, error.word)
+            # A query can hold a token.
+            log.warning("%s %s: %s", method, path.partition("?")[0], error.word)
             raise
         finally:
             wire.cut()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # How far a notification's time may be from ours: an old one that somebody recorded is refused.
 CLOCK_SKEW_S = 300
+# Bills cover days of this time zone.
+CHINA = timezone(timedelta(hours=8), "UTC+8")
 _TRIES, _PAUSE_S = 5, 0.5
 _TOTAL_S = 3
 

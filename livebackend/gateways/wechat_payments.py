@@ -6,13 +6,15 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from livebackend.gateways.calls import Deadline
 from livebackend.gateways.payments import (
+    CHINA,
     BillEntry,
     NotGenuine,
     Order,
@@ -29,6 +31,7 @@ from livebackend.settings import Settings
 log = logging.getLogger(__name__)
 
 _BILL_TOTAL_S = 30.0
+_BILL_DUE = time_of_day(10)
 _REASON_BYTES_MAX = 80
 _CURRENCY = "CNY"
 # WeChat Pay's documents use both spellings.
@@ -120,22 +123,25 @@ class WechatPayments:
         return self._payment_request(str(prepay_id))
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
+        """Verify a notification; return the payment, or None if it is about something else.
+
+        A payment that cannot be credited raises NotGenuine too: if it were acknowledged, WeChat Pay
+        would not repeat it. The app's id is not compared, because it can have changed since the
+        order was placed.
+
+        Source: WeChat Pay API v3, "支付成功通知".
+        """
         check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
         notification = self._client.notification(headers, body)
         transaction = notification.resource
+        if notification.event_type != "TRANSACTION.SUCCESS":
+            log.warning("WeChat Pay: notification of %s is ignored", notification.event_type)
+            return None
         try:
-            if notification.event_type != "TRANSACTION.SUCCESS" or not self._is_ours(transaction):
-                log.warning(
-                    "WeChat Pay: notification of %s is not about a payment of this app",
-                    notification.event_type,
-                )
-                return None
+            if not self._is_ours(transaction):
+                raise NotGenuine("merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                log.error(
-                    "WeChat Pay: payment %s is not a successful payment in yuan",
-                    transaction.get("transaction_id"),
-                )
-                return None
+                raise NotGenuine("state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotGenuine("form") from error
@@ -195,15 +201,17 @@ class WechatPayments:
         """Return the payments and refunds of a day in China Standard Time.
 
         Raises PaymentFailed, also when WeChat Pay has no bill of that day yet, and for a bill of
-        more than 64 MiB. WeChat Pay creates the bill of a day at 9 o'clock on the next.
+        more than 64 MiB. WeChat Pay creates the bill of a day by 10 o'clock on the next.
 
         Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
         """
         deadline = Deadline(_BILL_TOTAL_S)
         path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
         response = self._client.call("GET", path, deadline=deadline)
+        if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
+            return []  # nothing was paid and nothing was refunded on that day
         if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
-            raise failure(f"there is no bill of {day.isoformat()} (yet): {response.code}")
+            raise failure(f"there is no bill of {day.isoformat()} yet: {response.code}")
         if response.status != 200:
             raise response.failure()
         content = self._client.download(_bill_path(response.fields), deadline=deadline)
@@ -216,7 +224,7 @@ class WechatPayments:
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """The order of a query's response. Raises PaymentFailed, ValueError and others."""
         if transaction.get("out_trade_no") != order.order_id or not self._is_ours(transaction):
-            raise failure(f"the response is not about order {order.order_id} of this app")
+            raise failure(f"the response is not about order {order.order_id}")
         state = _STATES.get(str(transaction.get("trade_state")))
         if state is None:
             trade_state = transaction.get("trade_state")
@@ -227,9 +235,13 @@ class WechatPayments:
             raise failure(f"order {order.order_id} was not paid in yuan")
         return ProviderOrder(state, _payment(transaction))
 
+    def _is_bill_due(self, day: date) -> bool:
+        """Return whether WeChat Pay has created the bill of a day: at 10 o'clock on the next."""
+        due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
+        return self._clock() >= due_at.timestamp()
+
     def _is_ours(self, transaction: Mapping[str, Any]) -> bool:
-        ours = (self._merchant, self._app_id)
-        return (transaction.get("mchid"), transaction.get("appid")) == ours
+        return bool(transaction.get("mchid") == self._merchant)
 
     def _payment_request(self, prepay_id: str) -> dict[str, Any]:
         """Return what the app passes to WeChat's app, with the merchant's signature."""

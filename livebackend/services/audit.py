@@ -134,6 +134,27 @@ _CHECKS = [
         """,
     ),
     _check(
+        "paid orders whose coins were reversed by a refund",
+        # A reversal by an operator has a row in reversals, and leaves the order paid.
+        """
+        SELECT format('order %s at %s is paid, transfer %s is reversed: run order refund again',
+            order_id, provider, payment_orders.transfer_id)
+        FROM payment_orders WHERE state = 'paid'
+            AND EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
+            AND NOT EXISTS (SELECT FROM reversals
+                WHERE reversals.transfer_id = payment_orders.transfer_id)
+        """,
+    ),
+    _check(
+        "refunds that the provider has not made",
+        # About a day after the coins were reversed.
+        """
+        SELECT format('order %s at %s: the coins are reversed, and the provider was asked %s times',
+            order_id, provider, query_attempts)
+        FROM payment_orders WHERE state = 'refunding' AND query_attempts >= 30
+        """,
+    ),
+    _check(
         "refunded orders whose coins were not reversed",
         """
         SELECT format('order %s at %s is refunded, transfer %s is not reversed',

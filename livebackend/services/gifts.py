@@ -47,6 +47,8 @@ _TO_REMOVED_HOST = text(
     JOIN accounts ON accounts.id = gifts.host_id
     WHERE actor_id = :actor AND request_id = :request_id AND amount = :coins
         AND description = :description AND accounts.removed_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM accounts AS other
+            WHERE phone = :phone AND other.created_at <= transfers.created_at)
     """
 )
 
@@ -75,7 +77,7 @@ class Gifts:
         retry_id = request_id or new_request_id()
         key = client_key(sides.mine, retry_id)
         if sides.theirs is None:
-            if self._was_given_to_removed_host(sides.mine, key, coins, description):
+            if self._was_given_to_removed_host(sides.mine, key, host, coins, description):
                 return
             raise Failure(None, "object", Reason.UNKNOWN)
         if sides.mine == sides.theirs:
@@ -96,18 +98,24 @@ class Gifts:
             raise Failure(None, "object", Reason.TOO_MANY_COINS)
         # The phone can belong to another account by now.
         if status is Status.CONFLICT and not self._was_given_to_removed_host(
-            sides.mine, key, coins, description
+            sides.mine, key, host, coins, description
         ):
             raise Failure(None, "requestId", Reason.USED_OTHERWISE)
 
     def _was_given_to_removed_host(
-        self, actor: int, key: uuid.UUID, coins: int, description: str
+        self, actor: int, key: uuid.UUID, phone: str, coins: int, description: str
     ) -> bool:
         """Return whether the same gift was given before, to a host who removed their account.
 
-        The host's phone is gone, so it is not compared.
+        The host's phone is gone. It was not the phone of an account that is older than the gift.
         """
-        values = {"actor": actor, "request_id": key, "coins": coins, "description": description}
+        values = {
+            "actor": actor,
+            "request_id": key,
+            "phone": phone,
+            "coins": coins,
+            "description": description,
+        }
 
         def work(connection: Connection) -> bool:
             if connection.execute(_TO_REMOVED_HOST, values).first() is None:

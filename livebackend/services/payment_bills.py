@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from livebackend.db import Database
-from livebackend.gateways.payments import BillEntry
+from livebackend.gateways.payments import CHINA, BillEntry
 from livebackend.services.payment_orders import PaymentOrders
-
-# A bill covers a day of China Standard Time.
-CHINA = timezone(timedelta(hours=8), "UTC+8")
 
 _BILLED = text(
     """
@@ -90,13 +87,19 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order is None:
         return f"payment {entry.payment_id} is for an unknown order"
     if entry.refunded_fen:
-        is_reversed = order.state in ("refunding", "refunded")
-        words = f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
-        return None if is_reversed else words
+        return _refund_difference(entry, order)
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:
         return "it is paid, and not credited: run `livebackend order settle`"
     if order.payment_id != entry.payment_id:
         return f"it is paid twice: by {order.payment_id} and by {entry.payment_id}"
+    return None
+
+
+def _refund_difference(entry: BillEntry, order: Row[Any]) -> str | None:
+    if order.state not in ("refunding", "refunded"):
+        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
+    if entry.refunded_fen != order.fen:
+        return f"{entry.refunded_fen} of {order.fen} fen were returned, and all coins reversed"
     return None

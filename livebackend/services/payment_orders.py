@@ -66,6 +66,11 @@ _BY_ID = text(
 )
 
 
+_STATE = text(
+    "SELECT state FROM payment_orders WHERE provider = :provider AND order_id = :order_id"
+)
+
+
 class PaymentRejected(Exception):
     """A payment that is not credited.
 
@@ -128,13 +133,16 @@ class PaymentOrders:
         order = self._database.run(work)
         if order is None:
             return None
+        state, pay = order.state, None
+        if state == "pending":
+            state, pay = self._place(order)
         return {
             "provider": order.provider,
             "orderId": order.order_id,
             "fen": order.fen,
             "coins": order.coins,
-            "state": order.state,
-            "pay": self._place(order) if order.state == "pending" else None,
+            "state": state,
+            "pay": pay,
         }
 
     def read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
@@ -179,22 +187,31 @@ class PaymentOrders:
         if done:
             if tuple(done) != (Kind.REFILL, coins):
                 raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            require_replication(connection)
             return None
         order = {**request, "account_id": account_id, "fen": fen}
         known = connection.execute(_BY_REQUEST, order).one_or_none()
         if known:
             if known.fen != fen:
                 raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            require_replication(connection)
             return known
         order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
         return connection.execute(_OPEN, order).one()
 
-    def _place(self, order: Row[Any]) -> dict[str, Any]:
+    def _place(self, order: Row[Any]) -> tuple[str, dict[str, Any] | None]:
+        """Place a pending order; return its state, and what the app needs to pay it."""
         try:
-            return self.gateway(order.provider).place(provider_order(order))
+            gateway = self.gateway(order.provider)
+            pay = gateway.place(provider_order(order))
+            # Meanwhile it can have expired: then the user must not pay it.
+            state = self._database.singly(lambda connection: _state(connection, order))
+            if state == "closed":
+                gateway.close(provider_order(order))
         except PaymentFailed as error:
             log.error("payment order %s: cannot be placed: %s", order.order_id, error)
             raise Failure(None, "refill", Reason.OUTSIDE_FAILED) from error
+        return state, pay if state == "pending" else None
 
     def _credit(self, transfer: Transfer, deadline: float) -> None:
         try:
@@ -222,6 +239,11 @@ class PaymentOrders:
             # The provider forgets the payment once it is acknowledged.
             require_replication(connection)
         return _StoredOrder(row, external_account(connection, provider))
+
+
+def _state(connection: Connection, order: Row[Any]) -> str:
+    values = {"provider": order.provider, "order_id": order.order_id}
+    return str(connection.execute(_STATE, values).scalar_one())
 
 
 def provider_order(order: Row[Any]) -> Order:

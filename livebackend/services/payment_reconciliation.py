@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.db import Database
 from livebackend.gateways.payments import OrderState, PaymentFailed
@@ -18,28 +19,30 @@ log = logging.getLogger(__name__)
 # A round asks about so many orders at most, for so long.
 _ORDERS_MAX = 100
 _ROUND_S = 2
-# 30 s, 1 min, 2 min, … 1 h after each attempt, for about a week.
+# A provider that fails so often in a row is not asked again in a round.
+_FAILURES_MAX = 3
+# After each attempt 30 s, 1 min, 2 min, … 1 h: about a week. Refunds are attempted without an end.
 _ATTEMPTS_MAX = 175
 
 # An order is due again before the provider is asked, so that a process that dies does not keep it.
+# With IN instead of =, some plans run the subquery, and so claim an order, for each row.
 _CLAIM = text(
     """
     UPDATE payment_orders
-    SET query_attempts = query_attempts + 1,
-        next_query_at = CASE WHEN query_attempts + 1 < :attempts_max THEN clock_timestamp()
-            + least(interval '1 hour', interval '30 seconds' * 2 ^ least(query_attempts, 10)) END
-    WHERE (provider, order_id) IN (
+    SET query_attempts = query_attempts + 1, next_query_at = clock_timestamp()
+        + least(interval '1 hour', interval '30 seconds' * 2 ^ least(query_attempts, 10))
+    WHERE (provider, order_id) = (
         SELECT provider, order_id FROM payment_orders
         WHERE state IN ('pending', 'refunding') AND next_query_at <= clock_timestamp()
             AND provider = ANY(:providers)
         ORDER BY next_query_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING provider, order_id, fen, coins, state, next_query_at IS NULL AS is_last_attempt,
+    RETURNING provider, order_id, fen, coins, state, query_attempts,
         created_at + :ttl <= clock_timestamp() AS has_expired
     """
 )
 _FIND = text(
     """
-    SELECT provider, order_id, fen, coins, state, false AS is_last_attempt,
+    SELECT provider, order_id, fen, coins, state, query_attempts,
         created_at + :ttl <= clock_timestamp() AS has_expired
     FROM payment_orders WHERE order_id = :order_id
     """
@@ -78,28 +81,28 @@ class PaymentReconciliation:
     def run(self) -> ReconciliationResult:
         """Ask about the orders that are due; begin with no further order after 2 s.
 
-        A provider that fails is not asked again in this round.
+        A provider that fails three times in a row is not asked again in this round.
         """
         until = time.monotonic() + _ROUND_S
-        providers = self._orders.providers
+        failures = dict.fromkeys(self._orders.providers, 0)
         queried = failed = 0
-        while providers and queried < _ORDERS_MAX and time.monotonic() < until:
-            order = self._claim(providers)
+        while queried < _ORDERS_MAX and time.monotonic() < until:
+            order = self._claim([name for name, n in failures.items() if n < _FAILURES_MAX])
             if order is None:
                 break
             queried += 1
-            try:
-                self._reconcile(order)
-            except (PaymentFailed, Unavailable) as error:
-                log.warning("payment order %s: not reconciled: %s", order.order_id, error)
-                providers = [each for each in providers if each != order.provider]
+            if self._reconcile(order):
+                failures[order.provider] = 0
+            else:
+                failures[order.provider] += 1
                 failed += 1
         return ReconciliationResult(queried, failed)
 
     def check(self, order_id: str) -> None:
-        """Ask the provider about one order now, and settle or close it.
+        """Ask the provider about one order now: settle or close it, or go on with its refund.
 
-        Raises LookupError for an unknown order, PaymentFailed, PaymentRejected and Unavailable.
+        Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
+        Unavailable.
         """
         values = {"order_id": order_id, "ttl": self._order_ttl}
         order = self._database.run(
@@ -107,31 +110,39 @@ class PaymentReconciliation:
         )
         if order is None:
             raise LookupError(f"there is no order {order_id}")
-        if order.state in ("pending", "closed"):
+        if order.state == "refunding":
+            self._refunds.resume(order_id)
+        elif order.state in ("pending", "closed"):
             self._query(order)
 
     def _claim(self, providers: list[str]) -> Row[Any] | None:
-        values = {
-            "providers": providers,
-            "ttl": self._order_ttl,
-            "attempts_max": _ATTEMPTS_MAX,
-        }
+        values = {"providers": providers, "ttl": self._order_ttl}
         return self._database.run(
             lambda connection: connection.execute(_CLAIM, values).one_or_none()
         )
 
-    def _reconcile(self, order: Row[Any]) -> None:
+    def _reconcile(self, order: Row[Any]) -> bool:
+        """Go on with an order; return False if the provider or the ledger failed."""
+        is_served = True
         try:
             if order.state == "refunding":
                 self._refunds.resume(order.order_id)
             else:
                 self._query(order)
         except (PaymentRejected, RefundRefused) as error:
-            # The order is asked about again, in case that an operator puts it right.
+            # The order is asked about again, in case that an operator corrects it.
             log.error("payment order %s: %s", order.order_id, error)
-        finally:
-            if order.is_last_attempt:
-                self._close(order, "the last attempt is over")
+        except (PaymentFailed, Unavailable) as error:
+            log.warning("payment order %s: not reconciled: %s", order.order_id, error)
+            is_served = False
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # a gateway's error must not keep the other orders waiting
+            log.error("payment order %s: not reconciled", order.order_id, exc_info=error)
+            is_served = False
+        if order.query_attempts >= _ATTEMPTS_MAX:
+            self._close(order, "the provider was asked for a week")
+        return is_served
 
     def _query(self, order: Row[Any]) -> None:
         gateway = self._orders.gateway(order.provider)
@@ -143,6 +154,8 @@ class PaymentReconciliation:
                 gateway.close(provider_order(order))
                 self._close(order, "it expired unpaid")
         else:
+            if found.state is OrderState.REFUNDED:
+                log.error("payment order %s: refunded before it was credited", order.order_id)
             self._close(order, f"the provider says that it is {found.state.value}")
 
     def _close(self, order: Row[Any], reason: str) -> None:

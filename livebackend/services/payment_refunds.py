@@ -20,9 +20,9 @@ _WAIT_S = 4
 _BEGIN = text(
     """
     UPDATE payment_orders
-    SET state = 'refunding', refund_reason = :reason, query_attempts = 0,
+    SET state = 'refunding', refund_reason = coalesce(refund_reason, :reason), query_attempts = 0,
         next_query_at = clock_timestamp() + interval '1 minute'
-    WHERE order_id = :order_id AND state = 'paid'
+    WHERE order_id = :order_id AND state IN ('paid', 'refunding')
     """
 )
 _FIND = text(
@@ -36,6 +36,15 @@ _CANCEL = text(
     UPDATE payment_orders SET state = 'paid', refund_reason = NULL, next_query_at = NULL
     WHERE order_id = :order_id AND state = 'refunding'
         AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
+    """
+)
+# Another call can have cancelled the refund, for want of coins, just before these were reversed.
+_CONFIRM = text(
+    """
+    UPDATE payment_orders
+    SET state = 'refunding', refund_reason = :refund_reason,
+        next_query_at = coalesce(next_query_at, clock_timestamp() + interval '1 minute')
+    WHERE order_id = :order_id AND state IN ('paid', 'refunding')
     """
 )
 _FINISH = text(
@@ -94,6 +103,7 @@ class PaymentRefunds:
         if outcome.status is Status.NO_COINS:
             self._write(_CANCEL, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
+        self._write(_CONFIRM, order)
         is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)
         if is_returned:
             self._write(_FINISH, order)

@@ -67,13 +67,15 @@ class Refills:
         the request id with which the client can retry.
         """
         deadline = time.monotonic() + _WAIT_S
-        if self._mode == "disabled":
+        is_retry = request_id is not None and self._is_known(account_id, request_id)
+        if self._mode == "disabled" and not is_retry:
             raise Failure(None, "refill", Reason.SWITCHED_OFF)
-        self._apply_limits(account_id, request_id)
+        self._limits.take("refill_retries" if is_retry else "refill", f"account {account_id}")
         coins = yuan * self._coins_per_yuan
         retry_id = request_id or new_request_id()
         try:
-            if self._mode == "order":
+            # A retry gets what the first call got, whatever the mode is by now.
+            if self._mode == "order" or is_retry:
                 return self._orders.open(account_id, yuan=yuan, coins=coins, request_id=retry_id)
             self._credit(account_id, coins, retry_id, deadline)
         except CommitOutcomeUnknown as error:
@@ -81,19 +83,15 @@ class Refills:
             raise
         return None
 
-    def _apply_limits(self, account_id: int, request_id: str | None) -> None:
-        """Count a refill against its limit; a retry counts against a limit of its own."""
-        name = "refill"
-        if request_id is not None:
+    def _is_known(self, account_id: int, request_id: str) -> bool:
+        """Return whether a request of this id was booked or ordered before."""
 
-            def work(connection: Connection) -> bool:
-                actor = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
-                values = {"actor": actor, "request_id": client_key(actor, request_id)}
-                return bool(connection.execute(_IS_KNOWN, values).scalar_one())
+        def work(connection: Connection) -> bool:
+            actor = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
+            values = {"actor": actor, "request_id": client_key(actor, request_id)}
+            return bool(connection.execute(_IS_KNOWN, values).scalar_one())
 
-            if self._database.singly(work):
-                name = "refill_retries"
-        self._limits.take(name, f"account {account_id}")
+        return self._database.singly(work)
 
     def _credit(self, account_id: int, coins: int, retry_id: str, deadline: float) -> None:
         def sides(connection: Connection) -> tuple[int, int]:

@@ -10,6 +10,14 @@ _SLOT_MAX = (2**63 - 1) // 17
 
 
 def upgrade() -> None:
+    # First, as transfers lock slots before orders.
+    op.execute(
+        f"""
+        ALTER TABLE coin_slots
+            DROP CONSTRAINT ck_coin_slots_amount,
+            ADD CONSTRAINT ck_coin_slots_amount CHECK (amount BETWEEN 0 AND {_SLOT_MAX})
+        """
+    )
     op.execute("ALTER TABLE payment_orders ALTER COLUMN state TYPE varchar(9)")
     op.execute(
         """
@@ -40,9 +48,8 @@ def upgrade() -> None:
     op.execute("CREATE INDEX ix_payment_orders_created_at ON payment_orders (created_at)")
     op.execute("CREATE INDEX ix_payment_orders_paid_at ON payment_orders (paid_at)")
     op.execute(
-        f"""
-        ALTER TABLE coin_slots
-            DROP CONSTRAINT ck_coin_slots_amount,
-            ADD CONSTRAINT ck_coin_slots_amount CHECK (amount BETWEEN 0 AND {_SLOT_MAX})
+        """
+        UPDATE payment_orders SET paid_at = transfers.created_at
+        FROM transfers WHERE transfers.id = transfer_id
         """
     )

@@ -115,11 +115,22 @@ def test_refund_needs_a_reason(operator: Operator, order_id: str) -> None:
     operator.runs("order refund", order_id, "--reason", "x" * 201, code=2)
 
 
-def test_reconcile_without_a_bill_is_an_error(operator: Operator, ann: Person) -> None:
-    error = operator.reads("order reconcile", "--date", "2026-11-25", code=1)["error"]
-    assert error == (
-        "embedded: the bill of 2026-11-25 cannot be read: the development gateway has no bills"
+def test_reconcile_names_a_provider_whose_bill_cannot_be_read(
+    operator: Operator, ann: Person
+) -> None:
+    words = operator.runs("order reconcile", "--date", "2026-11-25", code=1).stdout
+    assert words == (
+        "embedded 2026-11-25: the bill cannot be read: the development gateway has no bills\n"
     )
+
+
+def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
+    operator: Operator, ann: Person
+) -> None:
+    gateways = "tests.outside.OtherPayments tests.outside.PaymentsWithABill"
+    report = operator.reads("order reconcile", payments_gateway=gateways, code=1)
+    assert report["unread"] == {"other": "there is no bill of that day"}
+    assert [found["provider"] for found in report["reports"]] == ["embedded"]
 
 
 def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann: Person) -> None:

@@ -11,7 +11,7 @@ import orjson
 import requests
 from sqlalchemy import Connection, text
 
-from livebackend.client import Client, NoReply, NotServed, Refused
+from livebackend.client import ApiError, Client, Refused
 from livebackend.db import Database
 from livebackend.security import LoginTokens
 from livebackend.services.accounts import Account
@@ -84,6 +84,7 @@ class Provider:
     def __init__(self, signer: RemotePayments) -> None:
         self._signer = signer
         self.orders: dict[str, int] = {}
+        self._acknowledged: set[str] = set()
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -109,12 +110,14 @@ class Provider:
         return {"paid": order_id in self.orders}
 
     def notify(self, session: requests.Session, address: str) -> None:
-        """Notify the server of each payment until it responds 204."""
-        for order_id, fen in list(self.orders.items()):
+        """Notify the server of each new payment until it responds 204."""
+        for order_id in self.orders.keys() - self._acknowledged:
+            fen = self.orders[order_id]
             until = time.monotonic() + GIVE_UP_S
             while not self._is_acknowledged(session, address, order_id, fen):
                 assert time.monotonic() < until, "a notification is never acknowledged"
                 time.sleep(0.02)
+            self._acknowledged.add(order_id)
 
     def _is_acknowledged(
         self, session: requests.Session, address: str, order_id: str, fen: int
@@ -143,16 +146,16 @@ def until_served(client: Client, call: Callable[..., object], **parameters: Any)
     while time.monotonic() < until:
         try:
             call(client, **parameters)
-        except (NotServed, NoReply) as error:
+        except ApiError as error:
+            if is_unknown and isinstance(error, Refused) and error.reason == "is not a friend":
+                return
+            if type(error) is Refused and error.reason != "was not taken in time":
+                raise
             failure = error
-            is_unknown = is_unknown or not isinstance(error, NotServed) or error.outcome_unknown
+            is_unknown = is_unknown or error.outcome_unknown
             if error.request_id:
                 parameters["requestId"] = error.request_id
             time.sleep(0.02)
-        except Refused as error:
-            if is_unknown and error.reason == "is not a friend":
-                return
-            raise
         else:
             return
     raise AssertionError("the call is never served") from failure

@@ -166,13 +166,23 @@ class TestDownload:
         (request,) = wechat.received(DOWNLOAD)
         assert request.target == f"{DOWNLOAD}?token=abc%2Fd"
 
-    @pytest.mark.parametrize("code", ["NO_STATEMENT_EXIST", "STATEMENT_CREATING"])
-    def test_day_without_a_bill_fails(
-        self, code: str, payments: WechatPayments, wechat: Wechat
+    @pytest.mark.parametrize(
+        ("code", "day"),
+        [("STATEMENT_CREATING", DAY), ("NO_STATEMENT_EXIST", date(2999, 1, 1))],
+    )
+    def test_bill_that_is_not_created_yet_fails(
+        self, code: str, day: date, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
-        with pytest.raises(PaymentFailed, match=r"there is no bill of 2026-10-03 \(yet\)"):
-            payments.bill(DAY)
+        with pytest.raises(PaymentFailed, match=f"there is no bill of {day} yet"):
+            payments.bill(day)
+
+    def test_bill_of_a_day_without_payments_is_empty(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        reply = Reply(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
+        wechat.replies[BILL] = reply
+        assert payments.bill(DAY) == []
 
     @pytest.mark.parametrize(
         "changed",

@@ -224,7 +224,6 @@ class TestQuery:
         "changed",
         [
             {"mchid": "1900000002"},
-            {"appid": "wx0000000000000002"},
             {"out_trade_no": "b" * 32},
             {"trade_state": "ACCEPT"},
             {"trade_state": None},
@@ -400,17 +399,28 @@ class TestRead:
     @pytest.mark.parametrize(
         "changed",
         [
-            {"event": "REFUND.SUCCESS"},
             {"mchid": "1900000002"},
-            {"appid": "wx0000000000000002"},
             {"trade_state": "USERPAYING"},
             {"amount": {"total": 5000, "currency": "HKD"}},
         ],
     )
-    def test_notification_about_something_else_is_not_a_payment(
+    def test_payment_that_cannot_be_credited_is_not_acknowledged(
         self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, **changed)
+        with pytest.raises(NotGenuine, match=r"merchant|state or currency"):
+            payments.read(headers, body)
+
+    def test_payment_in_an_app_of_another_id_is_a_payment(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, appid="wx0000000000000002")
+        assert payments.read(headers, body)
+
+    def test_notification_about_something_else_is_not_a_payment(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, event="REFUND.SUCCESS")
         assert payments.read(headers, body) is None
 
     @pytest.mark.parametrize(

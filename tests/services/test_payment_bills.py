@@ -85,6 +85,13 @@ def test_entry_that_differs_from_its_order_is_a_difference(
     assert words in difference
 
 
+def test_refund_of_another_amount_is_a_difference(shop: Shop, ann: Person) -> None:
+    entry = paid(shop, ann)
+    shop.house.refunds.refund(entry.order_id, reason="fraud")
+    (difference,) = compared(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
+    assert "300 of 1000 fen were returned" in difference
+
+
 def test_refund_of_an_order_that_was_refunded_agrees(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
     shop.house.refunds.refund(entry.order_id, reason="fraud")

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from livebackend.gateways.payments import OrderState, ProviderOrder
+from livebackend.gateways.payments import Order, OrderState, PaymentFailed, ProviderOrder
 from livebackend.services.audit import audit
 from tests.api import App, Person, World, at_once
 from tests.payments import OTHER, PATIENT, Shop, new_shop
@@ -83,20 +83,57 @@ def test_order_that_can_no_longer_be_paid_is_closed(
     assert (shop.state(order_id), world.coins(ann)) == ("closed", 0)
 
 
-def test_provider_that_fails_is_asked_once_a_round_and_later_again(
+def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
     shop: Shop, ann: Person, world: World
 ) -> None:
-    orders = [shop.order(ann) for _ in range(3)]
+    orders = [shop.order(ann) for _ in range(5)]
     for order_id in orders:
         shop.pay(order_id)
     shop.wait("1 minute")
     shop.provider.fails = True
-    assert shop.house.reconciliation.run() == (1, 1)
+    assert shop.house.reconciliation.run() == (3, 3)
     shop.provider.fails = False
     assert shop.house.reconciliation.run() == (2, 0)
     shop.wait("1 minute")
-    assert shop.house.reconciliation.run() == (1, 0)
-    assert world.coins(ann) == 30
+    assert shop.house.reconciliation.run() == (3, 0)
+    assert world.coins(ann) == 50
+
+
+@pytest.mark.parametrize("error", [PaymentFailed("order"), KeyError("trade_state")])
+def test_orders_that_fail_do_not_keep_others_waiting(
+    error: Exception, shop: Shop, ann: Person, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [shop.order(ann) for _ in range(2)]
+    good = shop.order(ann)
+    shop.pay(good)
+    shop.wait("1 minute")
+    query = shop.provider.query
+
+    def query_or_fail(order: Order) -> ProviderOrder:
+        if order.order_id in bad:
+            raise error
+        return query(order)
+
+    monkeypatch.setattr(shop.provider, "query", query_or_fail)
+    assert shop.house.reconciliation.run() == (3, 2)
+    assert (shop.state(good), world.coins(ann)) == ("paid", 10)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 20])
+def test_orders_are_claimed_one_by_one_whatever_the_statistics_say(
+    known: int, shop: Shop, ann: Person, world: World
+) -> None:
+    for _ in range(known):
+        shop.order(ann)
+    world.execute("ANALYZE payment_orders")
+    orders = [shop.order(ann) for _ in range(6)]
+    for order_id in orders:
+        shop.pay(order_id)
+    shop.wait("1 minute")
+    assert shop.house.reconciliation.run() == (known + 6, 0)
+    assert world.coins(ann) == 60
+    attempts = [row["query_attempts"] for row in world.rows("payment_orders")]
+    assert attempts == [1] * (known + 6)
 
 
 def test_asking_ends_after_about_a_week_and_the_order_is_closed(
@@ -105,11 +142,12 @@ def test_asking_ends_after_about_a_week_and_the_order_is_closed(
     order_id = shop.order(ann)
     shop.provider.fails = True
     rounds = 0
-    while shop.house.reconciliation.run().queried or not rounds:
+    shop.wait("1 hour")
+    while shop.house.reconciliation.run().queried:
         shop.wait("1 hour")
         rounds += 1
         assert rounds < 200
-    assert rounds == 176
+    assert rounds == 175
     assert shop.state(order_id) == "closed"
     shop.provider.fails = False
     assert shop.notify(shop.payment(order_id)) == 204

@@ -7,6 +7,7 @@ import pytest
 from livebackend.gateways.payments import PaymentFailed
 from livebackend.results import Unavailable
 from livebackend.services.audit import audit
+from livebackend.services.ledger import Outcome, Transfer
 from livebackend.services.payment_refunds import RefundRefused
 from livebackend.services.reversals import Reversals
 from tests.api import App, Person, World, at_once
@@ -158,3 +159,92 @@ def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
     world.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
     (finding,) = audit(shop.house.database, since_seal=False).findings
     assert finding.check == "refunded orders whose coins were not reversed"
+
+
+def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit(
+    shop: Shop, paid: str, ann: Person, world: World
+) -> None:
+    shop.provider.fails = True
+    with pytest.raises(PaymentFailed):
+        shop.house.refunds.refund(paid, reason="fraud")
+    for _ in range(180):
+        shop.wait("1 hour")
+        assert shop.house.reconciliation.run() == (1, 1)
+    (finding,) = audit(shop.house.database, since_seal=False).findings
+    assert finding.check == "refunds that the provider has not made"
+    shop.provider.fails = False
+    shop.wait("1 hour")
+    assert shop.house.reconciliation.run() == (1, 0)
+    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert findings(shop) == []
+
+
+def test_refund_that_is_asked_for_again_is_finished_by_the_periodic_task(
+    shop: Shop, paid: str
+) -> None:
+    shop.provider.refund_is_done = False
+    shop.house.refunds.refund(paid, reason="fraud")
+    assert not shop.house.refunds.refund(paid, reason="another")
+    assert {reason for _, reason in shop.provider.refunded} == {"fraud"}
+    shop.provider.refund_is_done = True
+    shop.wait("2 minutes")
+    shop.house.reconciliation.run()
+    assert shop.state(paid) == "refunded"
+
+
+def test_settle_goes_on_with_a_refund(shop: Shop, paid: str) -> None:
+    shop.provider.fails = True
+    with pytest.raises(PaymentFailed):
+        shop.house.refunds.refund(paid, reason="fraud")
+    shop.provider.fails = False
+    shop.house.reconciliation.check(paid)
+    assert shop.state(paid) == "refunded"
+
+
+def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are_reversed(
+    shop: Shop,
+    paid: str,
+    ann: Person,
+    ben: Person,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ann.give(ben, "1")
+    ben.refill("10")
+    submit = shop.house.writer.submit
+
+    def cancelled_meanwhile(transfer: Transfer, *, deadline: float) -> Outcome:
+        monkeypatch.undo()
+        with pytest.raises(RefundRefused):
+            shop.house.refunds.refund(paid, reason="first")
+        assert shop.state(paid) == "paid"
+        ben.give(ann, "1")
+        outcome: Outcome = submit(transfer, deadline=deadline)
+        return outcome
+
+    monkeypatch.setattr(shop.house.writer, "submit", cancelled_meanwhile)
+    shop.provider.fails = True
+    with pytest.raises(PaymentFailed):
+        shop.house.refunds.refund(paid, reason="second")
+    assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
+    shop.provider.fails = False
+    shop.wait("2 minutes")
+    shop.house.reconciliation.run()
+    assert shop.state(paid) == "refunded"
+
+
+def test_audit_finds_a_paid_order_whose_coins_were_reversed_by_a_refund(
+    shop: Shop, paid: str, world: World
+) -> None:
+    shop.house.refunds.refund(paid, reason="fraud")
+    world.execute("UPDATE payment_orders SET state = 'paid', refund_reason = NULL")
+    (finding,) = audit(shop.house.database, since_seal=False).findings
+    assert finding.check == "paid orders whose coins were reversed by a refund"
+
+
+def test_audit_accepts_a_paid_order_whose_coins_an_operator_reversed(
+    shop: Shop, paid: str, world: World
+) -> None:
+    (transfer,) = world.rows("transfers")
+    Reversals(shop.house.database, shop.house.writer).reverse(transfer["id"], reason="fraud")
+    assert findings(shop) == []

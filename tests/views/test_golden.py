@@ -326,6 +326,14 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         assert answer.body == {"result": "0000", "message": None}
         assert world.coins(new) == 0
 
+    def test_same_id_for_a_host_with_an_older_account_is_0013(
+        self, gift: dict[str, str], rich: Person, cat: Person, world: World
+    ) -> None:
+        world.execute("UPDATE accounts SET created_at = now() - interval '1 day'")
+        with world.unchanged():
+            answer = rich.post("/golden", send_gift="1", **(gift | {"object": cat.phone}))
+        assert answer.refusal == "requestId was used for another content"
+
     @pytest.mark.parametrize(
         "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
     )

@@ -9,7 +9,7 @@ import requests
 from webtest import TestApp
 
 from livebackend.db import Database
-from livebackend.gateways.payments import EmbeddedPayments, Paid
+from livebackend.gateways.payments import EmbeddedPayments, Order, Paid
 from livebackend.migrate import migrate
 from livebackend.models import SLOT_COINS_MAX
 from livebackend.results import Failure, Reason, Unavailable
@@ -354,6 +354,53 @@ class TestSettings:
         app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
         again = order(Person(app, ann.always, ann.phone), requestId="r")
         assert again == ordered
+
+    @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
+    def test_retry_of_a_paid_order_is_answered_in_every_mode(
+        self,
+        mode: str,
+        new_app: Callable[..., App],
+        shop: App,
+        payments: PatientPayments,
+        buyer: Person,
+        ann: Person,
+        world: World,
+    ) -> None:
+        ordered = order(buyer, requestId="r")
+        tell(shop, payments, paid(ordered))
+        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
+        with world.unchanged():
+            again = order(Person(app, ann.always, ann.phone), requestId="r")
+        assert again == {**ordered, "state": "paid", "pay": None}
+
+    @pytest.mark.parametrize("mode", ["order", "disabled"])
+    def test_retry_of_a_direct_refill_is_answered_in_every_mode(
+        self, mode: str, new_app: Callable[..., App], ann: Person, world: World
+    ) -> None:
+        ann.refill("10", requestId="r")
+        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
+        with world.unchanged():
+            answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
+        assert answer.body == {"result": "0000", "message": None}
+
+    def test_order_that_is_closed_while_it_is_placed_is_closed_at_the_provider(
+        self,
+        shop: App,
+        payments: PatientPayments,
+        buyer: Person,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        place = payments.place
+
+        def closed_meanwhile(ordered: Order) -> dict[str, Any]:
+            world.execute("UPDATE payment_orders SET state = 'closed'")
+            return place(ordered)
+
+        monkeypatch.setattr(payments, "place", closed_meanwhile)
+        ordered = order(buyer)
+        assert (ordered["state"], ordered["pay"]) == ("closed", None)
+        assert payments.closed == [ordered["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_is_0013(
         self, new_app: Callable[..., App], buyer: Person, ann: Person
