@@ -146,6 +146,7 @@ def reconciled(app: App, users: Users, provider: Provider, server: CrashingServe
         STEPS.record = record
         users.make_orders_due()
         killed = in_child(crash)
+        STEPS.record = None
         users.make_orders_due()
         in_child(None)
         state = users.state(buyer, kind=2)
