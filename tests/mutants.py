@@ -34,6 +34,9 @@ POST_TESTS = "tests/services/test_ledger.py"
 WRITER_TESTS = "tests/test_ledger_writer.py"
 REPLICATION_TESTS = "tests/test_replication.py"
 PAYMENT_TESTS = "tests/views/test_payments.py"
+GIFT_TESTS = "tests/views/test_golden.py"
+ORDER_TESTS = "tests/services/test_payment_reconciliation.py"
+REFUND_TESTS = "tests/services/test_payment_refunds.py"
 RACE = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
 ORDER = f"{POST_TESTS}::test_locks_are_taken_in_order"
 CROSSING = f"{POST_TESTS}::test_who_gathers_and_is_credited_crosswise_waits_in_order"
@@ -143,8 +146,8 @@ MUTANTS = [
     ),
     Mutant(
         "the table takes negative amounts: no CHECK",
-        "livebackend/migrations/versions/0006_ledger.py",
-        (("CHECK (amount >= 0)", "CHECK (true)"),),
+        "livebackend/migrations/versions/0015_payment_reconciliation.py",
+        (("CHECK (amount BETWEEN 0 AND {_SLOT_MAX})", "CHECK (amount <= {_SLOT_MAX})"),),
         f"{POST_TESTS}::test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table",
     ),
     Mutant(
@@ -242,6 +245,35 @@ MUTANTS = [
         "livebackend/services/payment_orders.py",
         (("        if row.fen != payment.fen:\n", "        if False:\n"),),
         f"{PAYMENT_TESTS}::TestNotifications::test_another_content_than_ordered_is_refused",
+    ),
+    Mutant(
+        "a balance has no limit",
+        LEDGER,
+        (("        elif _is_over_limit(transfer, spendable, held):", "        elif False:"),),
+        f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_is_0013_and_moves_no_coins",
+    ),
+    Mutant(
+        "an order that was closed is not credited",
+        LEDGER,
+        (("AND state IN ('pending', 'closed')", "AND state = 'pending'"),),
+        f"{ORDER_TESTS}::test_payment_that_arrives_after_the_order_was_closed_is_credited",
+    ),
+    Mutant(
+        "an order is claimed for each row of a plan",
+        "livebackend/services/payment_reconciliation.py",
+        (("WHERE (provider, order_id) = (", "WHERE (provider, order_id) IN ("),),
+        f"{ORDER_TESTS}::test_orders_are_claimed_one_by_one_whatever_the_statistics_say",
+    ),
+    Mutant(
+        "the money is returned before the coins are reversed",
+        "livebackend/services/payment_refunds.py",
+        (
+            (
+                "        if outcome.status is Status.NO_COINS:\n",
+                "        if outcome.status is None:\n",
+            ),
+        ),
+        f"{REFUND_TESTS}::test_refund_with_insufficient_balance_changes_nothing",
     ),
     Mutant(
         "a notification's signature is not verified",
