@@ -119,7 +119,7 @@ class Doctor:
             counts = ", ".join(f"{row.orders} at {row.provider}" for row in unserved)
             raise Fault(
                 f"orders are open at providers that payments.gateway does not name: {counts}",
-                do="Add the gateways of these providers to payments.gateway, behind the first, so"
+                do="Add the gateways of these providers to payments.gateway, after the first, so"
                 " that their payments are credited.",
             )
         providers = ", ".join(self.payment_providers)

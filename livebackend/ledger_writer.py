@@ -229,7 +229,7 @@ class _Desk:
                 if not warnings:
                     return outcomes
                 warning = warnings[0].partition("\n")[0]
-                log.warning("ledger: %s transfers posted again after a %s", len(batch), warning)
+                log.warning("ledger: %s transfers posted again: %s", len(batch), warning)
             if time.monotonic() > until:
                 raise Unavailable("the ledger")
             time.sleep(_PAUSE_S)
@@ -237,7 +237,7 @@ class _Desk:
     def _attempt(
         self, connection: Connection, batch: Sequence[_Waiting]
     ) -> tuple[list[Outcome], list[str]]:
-        """Post a batch; returns its outcomes, and a list that receives the COMMIT's warnings."""
+        """Post a batch; return its outcomes, and a list for the COMMIT's warnings."""
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [waiting.transfer for waiting in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}

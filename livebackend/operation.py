@@ -219,9 +219,9 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 def _confirm_already_done(
     runner: Callable[[Any, Request], Any], declared: Operation, context: Any, request: Request
 ) -> Any:
-    """Run an operation; a refusal that says that it was done before waits for replication.
+    """Run an operation; the refusal that it was done before waits for replication.
 
-    A client that retries takes this refusal for a success.
+    A client that retries takes it for a success.
     """
     try:
         return runner(context, request)

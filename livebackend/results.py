@@ -71,7 +71,7 @@ class Reason(StrEnum):
     NOT_LIVE = "is not live"
     LIVE = "is live"
     NOT_ENOUGH_COINS = "is more than the coins there are"
-    TOO_MANY_COINS = "would have more coins than a balance can hold"
+    TOO_MANY_COINS = "would exceed the balance limit"
     USED_OTHERWISE = "was used for another content"
     NOT_TAKEN = "was not taken in time"
     SWITCHED_OFF = "is switched off"
@@ -159,7 +159,7 @@ class Unavailable(Exception):
 
 
 class CommitOutcomeUnknown(Unavailable):
-    """The connection was lost during COMMIT: the transaction is committed, or it is not."""
+    """The connection was lost during COMMIT: the transaction may be committed."""
 
     def __init__(self) -> None:
         super().__init__("the database", outcome_unknown=True)

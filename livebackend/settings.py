@@ -292,7 +292,7 @@ class Settings(BaseModel):
         description="dotted names of payment gateways; the first opens orders, all settle payments",
     )
     payments_order_ttl_s: int = Field(
-        7200, ge=600, le=604_800, description="how long an unpaid order can be paid"
+        7200, ge=600, le=604_800, description="seconds until an unpaid order is closed"
     )
     wechat_app_id: str = Field("", description="WeChat's id of the app")
     wechat_merchant: str = Field("", description="WeChat's id of who is paid")
@@ -332,7 +332,7 @@ class Settings(BaseModel):
     streams_sweep_s: Annotated[int, AfterValidator(_sweep)] = Field(
         10,
         le=3600,
-        description="how soon servers sweep rooms and pictures; 0: by `livebackend sweep` alone",
+        description="period of housekeeping: rooms, pictures, orders; 0: `livebackend sweep` alone",
     )
 
     @classmethod

@@ -265,7 +265,7 @@ MUTANTS = [
         f"{ORDER_TESTS}::test_orders_are_claimed_one_by_one_whatever_the_statistics_say",
     ),
     Mutant(
-        "the money is returned before the coins are reversed",
+        "the money is returned although the coins could not be reversed",
         "livebackend/services/payment_refunds.py",
         (
             (

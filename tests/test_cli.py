@@ -65,7 +65,8 @@ class TestSweep:
             )
         done = self.sweep(database_url)
         assert done.stdout == (
-            "0 rooms looked at, 1 closed, 1 streams disabled, 0 pictures dropped\n"
+            "0 rooms looked at, 1 closed, 1 streams disabled, 0 pictures dropped,"
+            " 0 payment orders reconciled\n"
         ), done.stderr
         assert done.exit_code == 0
         assert world.rows("rooms")[0]["close_reason"] == "abandoned"
@@ -95,7 +96,7 @@ class TestSweep:
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )
         assert done.exit_code == 1
-        assert "the provider failed" in done.stderr
+        assert "a provider failed; the next round tries again" in done.stderr
         assert world.rows("rooms") == before
 
     def test_tables_that_are_behind_are_told(

@@ -246,7 +246,7 @@ def test_outcome_stays_unknown_until_the_ledger_decides(
     [
         "value is more than the coins there are",
         "requestId was used for another content",
-        "object would have more coins than a balance can hold",
+        "object would exceed the balance limit",
     ],
 )
 def test_refusal_by_the_ledger_is_final(reason: str, scripted: Scripted) -> None:

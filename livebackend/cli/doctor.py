@@ -15,7 +15,7 @@ from livebackend.gateways import make_gateways
 @ini_argument
 @json_option
 def doctor(ini: Path) -> None:
-    """Check database, migrations, disk, SMS, streams, payments and clock, and say what to do.
+    """Check database, migrations, disk, SMS, streams, payments and clock.
 
     Nothing is changed and no message is sent.
 

@@ -117,7 +117,7 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
         Status.DONE: "reversed",
         Status.REPLAYED: "was reversed before",
         Status.NO_COINS: "open: the coins are spent",
-        Status.BALANCE_LIMIT: "open: the balance that gets the coins back is full",
+        Status.BALANCE_LIMIT: "open: the sender's balance is at its limit",
     }[outcome.status]
     finish(
         f"transfer {transfer}: {said}",

@@ -1,4 +1,4 @@
-"""`livebackend order …`: payment orders, their refunds, and the comparison with the bill."""
+"""`livebackend order …`: payment orders, refunds, comparison with the bill."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ order_argument = click.argument("order_id", metavar="ORDER")
 
 @click.group()
 def order() -> None:
-    """List, show, settle and refund payment orders; compare them with the provider's bill.
+    """List, show, settle and refund payment orders; compare them with the bill.
 
     Example: livebackend order list production.ini --state pending
     """
@@ -38,7 +38,9 @@ def order() -> None:
 @ini_argument
 @click.option("--state", type=click.Choice(_STATES), help="Only orders in this state.")
 @click.option("--phone", help="Only orders of the user with this phone.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, help="Maximum number of orders."
+)
 @json_option
 def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int) -> None:
     """List payment orders, the newest first; phones are masked.
@@ -84,11 +86,11 @@ def show_command(ini: Path, order_id: str) -> None:
 @order_argument
 @json_option
 def settle_command(ini: Path, order_id: str) -> None:
-    """Ask the provider about an order now: credit it if it is paid, close it if it expired.
+    """Ask the provider about an order now: credit it, or close it if it expired.
 
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
-    with opened_house(ini) as house, _refusals(order_id):
+    with opened_house(ini) as house, _reported_errors(order_id):
         house.reconciliation.check(order_id)
         _say_order(house.database, order_id)
 
@@ -96,19 +98,23 @@ def settle_command(ini: Path, order_id: str) -> None:
 @order.command("refund")
 @ini_argument
 @order_argument
-@click.option("--reason", required=True, help="Why; 200 characters at most, stored for good.")
+@click.option(
+    "--reason",
+    required=True,
+    help="Reason, 1 to 200 characters: stored, and shown to the user by WeChat (80 bytes).",
+)
 @json_option
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
-    """Reverse the coins of a paid order, and have the provider return the money, once.
+    """Reverse the coins of a paid order, and have the money returned, once.
 
     It is refused if the user has spent the coins. If the provider fails, the order stays in the
     state refunding, and servers try again.
 
-    Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason fraud
+    Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
     if not 1 <= len(reason) <= 200:
         raise click.BadParameter("1 to 200 characters", param_hint="--reason")
-    with opened_house(ini) as house, _refusals(order_id):
+    with opened_house(ini) as house, _reported_errors(order_id):
         house.refunds.refund(order_id, reason=reason)
         _say_order(house.database, order_id)
 
@@ -118,7 +124,7 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Default: yesterday.")
 @json_option
 def reconcile_command(ini: Path, *, day: datetime | None) -> None:
-    """Compare the providers' bills of a day (China Standard Time) with the orders.
+    """Compare the bills of a day (China Standard Time) with the payment orders.
 
     It exits with 1 if there is a difference, or a bill cannot be read. Run it daily, after 10:00
     China Standard Time, when WeChat has the bill of the day before.
@@ -162,7 +168,7 @@ def _database(ini: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def _refusals(order_id: str) -> Iterator[None]:
+def _reported_errors(order_id: str) -> Iterator[None]:
     """End the command with one message for what a provider or the ledger refuses."""
     try:
         yield

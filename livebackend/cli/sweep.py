@@ -12,7 +12,7 @@ from livebackend.cli.output import Fault, json_option, say
 @ini_argument
 @json_option
 def sweep(ini: Path) -> None:
-    """Close the rooms of hosts who are gone, drop unused pictures, reconcile payment orders, once.
+    """Close rooms without a stream, drop unused pictures, reconcile orders, once.
 
     See the setting streams.sweep_s.
 
@@ -25,7 +25,7 @@ def sweep(ini: Path) -> None:
         orders = house.reconciliation.run()
     facts = {**swept._asdict(), "pictures": pictures, "orders": orders.queried}
     if swept.failed or orders.failed:
-        raise Fault("the provider failed; what is left is the next round's", **facts)
+        raise Fault("a provider failed; the next round tries again", **facts)
     say(
         f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
         f" {swept.disabled} streams disabled, {pictures} pictures dropped,"

@@ -35,15 +35,18 @@ class ApiError(Exception):
 
 
 class Refused(ApiError):
-    """The server refused the call: `code` says what became of it, `refusal` why."""
+    """The server refused the call: `code` is its result, `refusal` the reason."""
 
-    def __init__(self, code: str, *, refusal: str | None, status: int) -> None:
+    def __init__(
+        self, code: str, *, refusal: str | None, status: int, outcome_unknown: bool = False
+    ) -> None:
         meaning = next((each.english for each in Result if each.code == code), "")
         super().__init__(f"{code} {meaning}" + (f": {refusal}" if refusal else ""))
         self.code = code
         # What the header X-Refusal says: the parameter and the reason.
         self.refusal = refusal
         self.status = status
+        self.outcome_unknown = outcome_unknown
 
     @property
     def reason(self) -> str | None:
@@ -58,8 +61,18 @@ class NotServed(Refused):
     for other calls than refills and gifts.
     """
 
-    retry_after_s: float
-    retry_request_id: str | None
+    def __init__(
+        self,
+        code: str,
+        *,
+        refusal: str | None,
+        outcome_unknown: bool,
+        retry_after_s: float,
+        retry_request_id: str | None,
+    ) -> None:
+        super().__init__(code, refusal=refusal, status=503, outcome_unknown=outcome_unknown)
+        self.retry_after_s = retry_after_s
+        self.retry_request_id = retry_request_id
 
 
 class NoReply(ApiError):
@@ -92,7 +105,7 @@ class Call(Generic[T]):
     has_request_id: bool = False
 
 
-# What the ledger says once it has looked for the request id: the request was not done before.
+# Reasons that the ledger gives after it has looked up the request id: nothing was booked before.
 _FINAL = {Reason.NOT_ENOUGH_COINS, Reason.TOO_MANY_COINS, Reason.USED_OTHERWISE}
 
 
@@ -211,14 +224,19 @@ class Calls:
                 return call.message.validate_python(message)
         except (ValueError, KeyError, TypeError, ValidationError) as error:
             raise NoReply(f"no reply of this API ({response.status_code})") from error
-        refusal = response.headers.get("X-Refusal")
-        if response.status_code != requests.codes.service_unavailable:
-            refused = Refused(code, refusal=refusal, status=response.status_code)
-            refused.outcome_unknown = response.status_code >= requests.codes.server_error
-            raise refused
-        not_served = NotServed(code, refusal=refusal, status=response.status_code)
-        after = response.headers.get("Retry-After", "")
-        not_served.retry_after_s = float(after) if after.isdecimal() else 1.0
-        not_served.outcome_unknown = response.headers.get("X-Request-Outcome") == "unknown"
-        not_served.retry_request_id = response.headers.get("X-Repeat-As")
-        raise not_served
+        raise _error(code, response)
+
+
+def _error(code: str, response: requests.Response) -> Refused:
+    refusal, status = response.headers.get("X-Refusal"), response.status_code
+    if status != requests.codes.service_unavailable:
+        is_failure = status >= requests.codes.server_error
+        return Refused(code, refusal=refusal, status=status, outcome_unknown=is_failure)
+    after = response.headers.get("Retry-After", "")
+    return NotServed(
+        code,
+        refusal=refusal,
+        outcome_unknown=response.headers.get("X-Request-Outcome") == "unknown",
+        retry_after_s=float(after) if after.isdecimal() else 1.0,
+        retry_request_id=response.headers.get("X-Repeat-As"),
+    )

@@ -132,6 +132,7 @@ _ADD: Call[None] = Call(
     selector="add",
     login=True,
     repeatable=True,
+    already_done="is a friend already",
 )
 _DEAL_MESSAGE: Call[None] = Call(
     "/friend",

@@ -1,5 +1,6 @@
 """The outside world: what a gateway promises, a harmless one, and the real ones."""
 
+from collections import Counter
 from pkgutil import resolve_name
 from typing import Any
 
@@ -12,7 +13,7 @@ from livebackend.settings import Settings, SettingsError
 def make_gateways(
     settings: Settings,
 ) -> tuple[SmsGateway, StreamGateway, list[PaymentGateway]]:
-    """Return the SMS gateway, the stream gateway, and every payment gateway of the settings.
+    """Return the gateways of the settings: SMS, streams, and all for payments.
 
     Raises SettingsError, which names every gateway that can't be used.
     """
@@ -31,8 +32,10 @@ def make_gateways(
     if faults:
         raise SettingsError(*faults)
     sms, streams, *payments = found
-    if len({gateway.provider for gateway in payments}) < len(payments):
-        raise SettingsError("payments.gateway: names two gateways of the same provider")
+    providers = Counter(gateway.provider for gateway in payments)
+    twice = [name for name, count in providers.items() if count > 1]
+    if twice:
+        raise SettingsError(f"payments.gateway: names two gateways of {', '.join(twice)}")
     return sms, streams, payments
 
 

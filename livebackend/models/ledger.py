@@ -29,7 +29,8 @@ from sqlalchemy import (
 
 from livebackend.models.metadata import metadata
 
-SLOT_COINS_MAX = (2**63 - 1) // 17
+_SLOTS = 17
+SLOT_COINS_MAX = (2**63 - 1) // _SLOTS
 
 
 class _CoinAccounts(TypedColumns):
@@ -62,7 +63,7 @@ coin_slots = Table(
     "coin_slots",
     metadata,
     _CoinSlots,
-    CheckConstraint("slot BETWEEN 0 AND 16", name="slot"),
+    CheckConstraint(f"slot BETWEEN 0 AND {_SLOTS - 1}", name="slot"),
     # 17 slots of this size add up to less than 2^63, so no balance overflows.
     CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
     postgresql_with={"fillfactor": 70},
@@ -142,6 +143,7 @@ payment_orders = Table(
     # In this order, so that the ledger finds an order by the request alone.
     UniqueConstraint("request_id", "account_id"),
     UniqueConstraint("provider", "payment_id"),
+    UniqueConstraint("order_id"),
     CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
     CheckConstraint(
         "state IN ('pending', 'paid', 'closed', 'refunding', 'refunded')", name="state"

@@ -149,7 +149,7 @@ _CHECKS = [
         "refunds that the provider has not made",
         # About a day after the coins were reversed.
         """
-        SELECT format('order %s at %s: the coins are reversed, and the provider was asked %s times',
+        SELECT format('order %s at %s: the provider has not made the refund after %s requests',
             order_id, provider, query_attempts)
         FROM payment_orders WHERE state = 'refunding' AND query_attempts >= 30
         """,

@@ -18,6 +18,7 @@ from livebackend.services.ledger import (
     Transfer,
     Writer,
     client_key,
+    new_request_id,
 )
 
 # All that a call may take, its looks at the database included.
@@ -63,19 +64,29 @@ class Gifts:
     def send(
         self, claims: Claims, *, host: str, coins: int, description: str, request_id: str | None
     ) -> None:
-        """Move coins to the host with that phone, who need not be live; a retry moves nothing.
+        """Move coins to the host with that phone, live or not; a retry moves nothing.
 
         Fails with: TOKEN_INVALID for a token that was revoked, and the refusal code for an unknown
         host, the sender's own phone, a request id that was used otherwise, too few coins, and a
-        host whose balance would exceed the limit. Raises Unavailable.
+        host whose balance would exceed the limit. Raises Unavailable, with the request id for a
+        retry.
         """
+        retry_id = request_id or new_request_id()
+        try:
+            self._send(claims, host, coins, description, retry_id)
+        except Unavailable as error:
+            error.repeat_as = retry_id
+            raise
+
+    def _send(
+        self, claims: Claims, host: str, coins: int, description: str, request_id: str
+    ) -> None:
         deadline = time.monotonic() + _WAIT_S
         values = claims.values | {"phone": host}
         sides = self._database.singly(lambda connection: _SIDES.first(connection, values))
         if sides is None:
             raise token_ended()
-        retry_id = request_id or new_request_id()
-        key = client_key(sides.mine, retry_id)
+        key = client_key(sides.mine, request_id)
         if sides.theirs is None:
             if self._was_given_to_removed_host(sides.mine, key, host, coins, description):
                 return
@@ -91,7 +102,7 @@ class Gifts:
             request_id=key,
             gift=Gift(sides.host_id, sides.room_id, description),
         )
-        status = submit(self._writer, transfer, retry_id, deadline)
+        status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.NO_COINS:
             raise Failure(None, "value", Reason.NOT_ENOUGH_COINS)
         if status is Status.BALANCE_LIMIT:
@@ -105,7 +116,7 @@ class Gifts:
     def _was_given_to_removed_host(
         self, actor: int, key: uuid.UUID, phone: str, coins: int, description: str
     ) -> bool:
-        """Return whether the same gift was given before, to a host who removed their account.
+        """Return whether a host who removed their account got the same gift before.
 
         The host's phone is gone. It was not the phone of an account that is older than the gift.
         """
@@ -124,20 +135,3 @@ class Gifts:
             return True
 
         return self._database.run(work)
-
-
-def submit(writer: Writer, transfer: Transfer, retry_id: str, deadline: float) -> Status:
-    """Post a transfer of a client; return what became of it.
-
-    Raises Unavailable, with the request id with which the client can retry.
-    """
-    try:
-        return writer.submit(transfer, deadline=deadline).status
-    except Unavailable as error:
-        error.repeat_as = retry_id
-        raise
-
-
-def new_request_id() -> str:
-    """Return an id for a request without one, so that a retry never moves coins twice."""
-    return uuid.uuid4().hex

@@ -96,7 +96,7 @@ class Status(Enum):
     CONFLICT = "conflict"
     # The debited account has too few coins; nothing moved, and the id is still free.
     NO_COINS = "no coins"
-    # The credited account would exceed the largest balance; likewise.
+    # The credited slot would hold too many coins; nothing moved, and the id is still free.
     BALANCE_LIMIT = "balance limit"
 
 
@@ -259,6 +259,11 @@ def client_key(actor: int, request_id: str) -> uuid.UUID:
     return request_key("client", actor, request_id)
 
 
+def new_request_id() -> str:
+    """Return an id for a request without one, so that a retry never moves coins twice."""
+    return uuid.uuid4().hex
+
+
 def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
     """Moves coins, as if one transfer after the other; the outcomes in the same order.
 
@@ -358,7 +363,7 @@ def _decide(
     spendable: dict[int, int],
     held: dict[int, int],
 ) -> tuple[list[Status], list[Transfer]]:
-    """Decide one transfer after the other; return all statuses, and the transfers that move coins.
+    """Decide one transfer after the other; return all statuses, and what to book.
 
     `spendable` has the coins that each actor can spend, `held` the coins in each credited slot.
     What an earlier transfer of the batch credits to an account, a later one can spend.

@@ -48,5 +48,6 @@ def list_orders(
 
 
 def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
+    """Return an order, or None if there is none with that id."""
     row = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
     return StoredOrder(*row) if row else None

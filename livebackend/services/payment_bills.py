@@ -27,7 +27,7 @@ _PAID = text(
 
 @dataclass(frozen=True)
 class BillReport:
-    """What a provider received and returned on a day, and every difference to the orders."""
+    """What a provider received and returned on a day, and how the orders differ."""
 
     provider: str
     day: date
@@ -76,7 +76,7 @@ def _differences(
             found.append(f"order {entry.order_id}: {difference}")
     billed = {entry.order_id for entry in entries}
     found.extend(
-        f"order {row.order_id}: {row.fen} fen are credited, and the bill has no payment"
+        f"order {row.order_id}: credited ({row.fen} fen), and not in the bill"
         for row in credited
         if row.order_id not in billed
     )
@@ -91,9 +91,9 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:
-        return "it is paid, and not credited: run `livebackend order settle`"
+        return "paid, and not credited: run `livebackend order settle`"
     if order.payment_id != entry.payment_id:
-        return f"it is paid twice: by {order.payment_id} and by {entry.payment_id}"
+        return f"paid twice: by {order.payment_id} and by {entry.payment_id}"
     return None
 
 
@@ -101,5 +101,5 @@ def _refund_difference(entry: BillEntry, order: Row[Any]) -> str | None:
     if order.state not in ("refunding", "refunded"):
         return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
     if entry.refunded_fen != order.fen:
-        return f"{entry.refunded_fen} of {order.fen} fen were returned, and all coins reversed"
+        return f"only {entry.refunded_fen} of {order.fen} fen were returned, but all coins reversed"
     return None

@@ -1,4 +1,4 @@
-"""Payment orders: opened by a refill, credited once when the provider reports the payment."""
+"""Payment orders: opened by a refill, credited when the provider reports the payment."""
 
 import logging
 import time
@@ -64,10 +64,12 @@ _BY_ID = text(
     WHERE payment_orders.provider = :provider AND order_id = :order_id
     """
 )
-
-
-_STATE = text(
-    "SELECT state FROM payment_orders WHERE provider = :provider AND order_id = :order_id"
+_REOPEN = text(
+    """
+    UPDATE payment_orders
+    SET state = 'pending', query_attempts = 0, next_query_at = clock_timestamp()
+    WHERE provider = :provider AND order_id = :order_id AND state = 'closed'
+    """
 )
 
 
@@ -105,11 +107,11 @@ class PaymentOrders:
 
     @property
     def providers(self) -> list[str]:
-        """The providers whose payments can be credited; the first one gets new orders."""
+        """The providers with a gateway; the first one gets new orders."""
         return list(self._gateways)
 
     def gateway(self, provider: str) -> PaymentGateway:
-        """Return a provider's gateway. Raises PaymentFailed if `payments.gateway` names none."""
+        """Return a provider's gateway. Raises PaymentFailed if there is none."""
         try:
             return self._gateways[provider]
         except KeyError:
@@ -133,20 +135,17 @@ class PaymentOrders:
         order = self._database.run(work)
         if order is None:
             return None
-        state, pay = order.state, None
-        if state == "pending":
-            state, pay = self._place(order)
         return {
             "provider": order.provider,
             "orderId": order.order_id,
             "fen": order.fen,
             "coins": order.coins,
-            "state": state,
-            "pay": pay,
+            "state": order.state,
+            "pay": self._place(order) if order.state == "pending" else None,
         }
 
     def read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
-        """Verify a notification; return the provider and the payment, None for other news.
+        """Verify a notification; return provider and payment, None for another event.
 
         The names of `headers` are in lower case. Raises PaymentRejected if no provider sent it.
         """
@@ -199,27 +198,25 @@ class PaymentOrders:
         order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
         return connection.execute(_OPEN, order).one()
 
-    def _place(self, order: Row[Any]) -> tuple[str, dict[str, Any] | None]:
-        """Place a pending order; return its state, and what the app needs to pay it."""
+    def _place(self, order: Row[Any]) -> dict[str, Any]:
+        """Place a pending order; return what the app needs to pay it."""
         try:
-            gateway = self.gateway(order.provider)
-            pay = gateway.place(provider_order(order))
-            # Meanwhile it can have expired: then the user must not pay it.
-            state = self._database.singly(lambda connection: _state(connection, order))
-            if state == "closed":
-                gateway.close(provider_order(order))
+            pay = self.gateway(order.provider).place(provider_order(order))
         except PaymentFailed as error:
             log.error("payment order %s: cannot be placed: %s", order.order_id, error)
             raise Failure(None, "refill", Reason.OUTSIDE_FAILED) from error
-        return state, pay if state == "pending" else None
+        # If it expired meanwhile, the user can pay it nevertheless: reconciliation closes it again.
+        self._database.run(lambda connection: connection.execute(_REOPEN, order._asdict()))
+        return pay
 
     def _credit(self, transfer: Transfer, deadline: float) -> None:
         try:
             outcome = self._writer.submit(transfer, deadline=deadline)
-        except Failure as error:  # the ledger did not take it in time; there is no app to tell
+        except Failure as error:  # the ledger did not take it in time
             raise Unavailable("the ledger") from error
         if outcome.status is Status.BALANCE_LIMIT:
-            log.error("transfer of %s coins: the balance limit is reached", transfer.amount)
+            order_id = transfer.payment.order_id if transfer.payment else None
+            log.error("payment order %s: not credited, the balance limit is reached", order_id)
             raise Unavailable("the balance limit")
 
     def _find(self, connection: Connection, provider: str, payment: Paid) -> _StoredOrder:
@@ -239,11 +236,6 @@ class PaymentOrders:
             # The provider forgets the payment once it is acknowledged.
             require_replication(connection)
         return _StoredOrder(row, external_account(connection, provider))
-
-
-def _state(connection: Connection, order: Row[Any]) -> str:
-    values = {"provider": order.provider, "order_id": order.order_id}
-    return str(connection.execute(_STATE, values).scalar_one())
 
 
 def provider_order(order: Row[Any]) -> Order:

@@ -1,4 +1,4 @@
-"""Reconciliation of payment orders: asks providers about orders that no notification settled."""
+"""Reconciliation: asks payment providers about orders without a notification."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from livebackend.services.payment_refunds import PaymentRefunds, RefundRefused
 
 log = logging.getLogger(__name__)
 
-# A round asks about so many orders at most, for so long.
+# Limits of one round.
 _ORDERS_MAX = 100
 _ROUND_S = 2
 # A provider that fails so often in a row is not asked again in a round.
@@ -24,7 +24,7 @@ _FAILURES_MAX = 3
 # After each attempt 30 s, 1 min, 2 min, … 1 h: about a week. Refunds are attempted without an end.
 _ATTEMPTS_MAX = 175
 
-# An order is due again before the provider is asked, so that a process that dies does not keep it.
+# An order is due again before the provider is asked, so that a crashed process does not block it.
 # With IN instead of =, some plans run the subquery, and so claim an order, for each row.
 _CLAIM = text(
     """
@@ -56,14 +56,14 @@ _CLOSE = text(
 
 
 class ReconciliationResult(NamedTuple):
-    """How many orders a round asked about, and for how many the provider failed."""
+    """How many orders a round asked about, and how many failed."""
 
     queried: int
     failed: int
 
 
 class PaymentReconciliation:
-    """Settles paid orders, closes expired ones, and finishes refunds that were interrupted."""
+    """Settles paid orders, closes expired ones, and resumes interrupted refunds."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class PaymentReconciliation:
         return ReconciliationResult(queried, failed)
 
     def check(self, order_id: str) -> None:
-        """Ask the provider about one order now: settle or close it, or go on with its refund.
+        """Ask about one order now: settle or close it, or resume its refund.
 
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
         Unavailable.
@@ -130,7 +130,7 @@ class PaymentReconciliation:
             else:
                 self._query(order)
         except (PaymentRejected, RefundRefused) as error:
-            # The order is asked about again, in case that an operator corrects it.
+            # The order is asked about again, in case an operator corrects it.
             log.error("payment order %s: %s", order.order_id, error)
         except (PaymentFailed, Unavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)

@@ -1,4 +1,4 @@
-"""Refunds of payment orders: the credit is reversed first, then the provider returns the money."""
+"""Refunds of payment orders: the coins are reversed, then the money is returned."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _WAIT_S = 4
 
-# The periodic task comes later than this call ends.
+# Later than this call's deadlines, so that the periodic task does not run at the same time.
 _BEGIN = text(
     """
     UPDATE payment_orders
@@ -38,7 +38,7 @@ _CANCEL = text(
         AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
     """
 )
-# Another call can have cancelled the refund, for want of coins, just before these were reversed.
+# A concurrent call can cancel the refund (insufficient coins) just before this one reverses them.
 _CONFIRM = text(
     """
     UPDATE payment_orders
@@ -61,7 +61,10 @@ class RefundRefused(Exception):
 
 
 class PaymentRefunds:
-    """Refunds paid orders. The intention is stored first, so that an interrupted refund resumes."""
+    """Refunds paid orders.
+
+    The intention is stored first, so that an interrupted refund resumes.
+    """
 
     def __init__(self, database: Database, writer: Writer, orders: PaymentOrders) -> None:
         self._database = database
@@ -69,7 +72,7 @@ class PaymentRefunds:
         self._orders = orders
 
     def refund(self, order_id: str, *, reason: str) -> bool:
-        """Reverse the credit of a paid order, and have the provider return the money, once.
+        """Reverse the coins of a paid order, and have the money returned, once.
 
         Returns True when the money is returned, False while the provider processes the refund.
         Raises LookupError for an unknown order, RefundRefused if the order is not paid or the
@@ -93,7 +96,7 @@ class PaymentRefunds:
             return True
         if order.state != "refunding":
             raise RefundRefused(f"order {order.order_id} is {order.state}")
-        # A gateway that is missing is found before coins are moved.
+        # Raises before coins move if no gateway is configured.
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
         try:
@@ -103,6 +106,8 @@ class PaymentRefunds:
         if outcome.status is Status.NO_COINS:
             self._write(_CANCEL, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
+        if outcome.status not in (Status.DONE, Status.REPLAYED):
+            raise RefundRefused(f"the coins were not reversed: {outcome.status.value}")
         self._write(_CONFIRM, order)
         is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)
         if is_returned:

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, bindparam, select, text
 from livebackend.db import Database
 from livebackend.limits import Limits
 from livebackend.models import coin_accounts
-from livebackend.results import CommitOutcomeUnknown, Failure, Reason
-from livebackend.services.gifts import new_request_id, submit
+from livebackend.results import Failure, Reason, Unavailable
 from livebackend.services.ledger import (
     CoinAccount,
     Kind,
@@ -18,6 +17,7 @@ from livebackend.services.ledger import (
     Writer,
     client_key,
     external_account,
+    new_request_id,
 )
 from livebackend.services.payment_orders import PaymentOrders
 
@@ -60,25 +60,25 @@ class Refills:
     def refill(
         self, account_id: int, *, yuan: int, request_id: str | None
     ) -> dict[str, Any] | None:
-        """Credit or order the coins that so many yuan buy; return the order, as the app reads it.
+        """Credit or order the coins that so many yuan buy; return the order, if any.
 
         Fails with: the refusal code, for a rate limit, where refills are switched off, for a
         request id that was used otherwise, and when the provider fails. Raises Unavailable, with
-        the request id with which the client can retry.
+        the request id for a retry.
         """
-        deadline = time.monotonic() + _WAIT_S
+        retry_id = request_id or new_request_id()
         is_retry = request_id is not None and self._is_known(account_id, request_id)
         if self._mode == "disabled" and not is_retry:
             raise Failure(None, "refill", Reason.SWITCHED_OFF)
         self._limits.take("refill_retries" if is_retry else "refill", f"account {account_id}")
-        coins = yuan * self._coins_per_yuan
-        retry_id = request_id or new_request_id()
         try:
             # A retry gets what the first call got, whatever the mode is by now.
             if self._mode == "order" or is_retry:
-                return self._orders.open(account_id, yuan=yuan, coins=coins, request_id=retry_id)
-            self._credit(account_id, coins, retry_id, deadline)
-        except CommitOutcomeUnknown as error:
+                return self._orders.open(
+                    account_id, yuan=yuan, coins=yuan * self._coins_per_yuan, request_id=retry_id
+                )
+            self._credit(account_id, yuan * self._coins_per_yuan, retry_id)
+        except Unavailable as error:
             error.repeat_as = retry_id
             raise
         return None
@@ -93,7 +93,9 @@ class Refills:
 
         return self._database.singly(work)
 
-    def _credit(self, account_id: int, coins: int, retry_id: str, deadline: float) -> None:
+    def _credit(self, account_id: int, coins: int, request_id: str) -> None:
+        deadline = time.monotonic() + _WAIT_S
+
         def sides(connection: Connection) -> tuple[int, int]:
             mine = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
             return mine, external_account(connection, "direct")
@@ -105,9 +107,9 @@ class Refills:
             debit=CoinAccount(provider, external=True),
             credit=CoinAccount(mine),
             amount=coins,
-            request_id=client_key(mine, retry_id),
+            request_id=client_key(mine, request_id),
         )
-        status = submit(self._writer, transfer, retry_id, deadline)
+        status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.CONFLICT:
             raise Failure(None, "requestId", Reason.USED_OTHERWISE)
         if status is Status.BALANCE_LIMIT:

@@ -56,7 +56,7 @@ class Reversals:
 
 
 def reversal_of(connection: Connection, transfer_id: int) -> Transfer:
-    """Return the transfer that reverses another one; it has the same request id each time.
+    """Return the transfer that reverses another one, with the same request id each time.
 
     Raises LookupError for an unknown transfer, and for a reversal.
     """

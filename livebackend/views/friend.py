@@ -73,7 +73,7 @@ class Friend(View):
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER, Result.ALREADY_FRIENDS],
         limits=["add"],
-        repeatable=True,
+        already_done=Reason.ALREADY_A_FRIEND,
     )
     def add(self, given):
         """Ask somebody to be friends · 添加好友"""

@@ -35,6 +35,7 @@ def upgrade() -> None:
                 CHECK ((state IN ('pending', 'closed')) = (transfer_id IS NULL)),
             ADD CONSTRAINT ck_payment_orders_payment
                 CHECK ((transfer_id IS NULL) = (payment_id IS NULL)),
+            ADD CONSTRAINT uq_payment_orders_order_id UNIQUE (order_id),
             ADD CONSTRAINT ck_payment_orders_refund
                 CHECK ((state IN ('refunding', 'refunded')) = (refund_reason IS NOT NULL))
         """

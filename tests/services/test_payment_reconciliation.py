@@ -187,7 +187,7 @@ def test_round_and_notification_at_once_credit_an_order_once(
     assert audit(shop.house.database, since_seal=False).findings == []
 
 
-def test_orders_of_a_provider_without_a_gateway_wait(
+def test_orders_of_a_provider_without_a_gateway_stay_pending(
     shop: Shop, new_app: Callable[..., App], ann: Person, world: World
 ) -> None:
     order_id = shop.order(ann)

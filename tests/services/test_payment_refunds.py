@@ -192,7 +192,7 @@ def test_refund_that_is_asked_for_again_is_finished_by_the_periodic_task(
     assert shop.state(paid) == "refunded"
 
 
-def test_settle_goes_on_with_a_refund(shop: Shop, paid: str) -> None:
+def test_settle_resumes_a_refund(shop: Shop, paid: str) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.house.refunds.refund(paid, reason="fraud")

@@ -310,14 +310,14 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         assert ben.post("/register", remove="1", password=PASSWORD).result == "0000"
         return gift
 
-    def test_same_gift_is_answered_as_the_first_time(
+    def test_retry_gets_the_first_response(
         self, gift: dict[str, str], rich: Person, world: World
     ) -> None:
         with world.unchanged():
             answer = rich.post("/golden", send_gift="1", **gift)
         assert answer.body == {"result": "0000", "message": None}
 
-    def test_same_gift_is_answered_as_the_first_time_when_the_phone_has_a_new_account(
+    def test_retry_gets_the_first_response_when_the_phone_has_a_new_account(
         self, gift: dict[str, str], rich: Person, api: Api, world: World
     ) -> None:
         new = api.person(gift["object"])
@@ -337,14 +337,14 @@ class TestRetryAfterTheHostRemovedTheirAccount:
     @pytest.mark.parametrize(
         "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
     )
-    def test_another_gift_to_them_is_0013(
+    def test_other_gift_to_a_removed_host_is_0013(
         self, changed: dict[str, str], gift: dict[str, str], rich: Person, world: World
     ) -> None:
         with world.unchanged():
             answer = rich.post("/golden", send_gift="1", **(gift | changed))
         assert (answer.body, answer.refusal) == (REFUSED, "object is unknown")
 
-    def test_another_gift_to_the_new_account_is_0013(
+    def test_other_gift_to_the_new_account_with_the_same_id_is_0013(
         self, gift: dict[str, str], rich: Person, api: Api, world: World
     ) -> None:
         api.person(gift["object"])
@@ -361,7 +361,7 @@ class TestBalanceLimit:
         with world.unchanged():
             answer = rich.give(ben, "1")
         assert (answer.status, answer.body) == (200, REFUSED)
-        assert answer.refusal == "object would have more coins than a balance can hold"
+        assert answer.refusal == "object would exceed the balance limit"
 
     def test_refill_of_a_full_balance_is_0013_and_moves_no_coins(
         self, rich: Person, world: World
@@ -370,7 +370,7 @@ class TestBalanceLimit:
         with world.unchanged():
             answer = rich.refill("10")
         assert (answer.status, answer.body) == (200, REFUSED)
-        assert answer.refusal == "money would have more coins than a balance can hold"
+        assert answer.refusal == "money would exceed the balance limit"
 
     def test_full_balance_is_shown_and_can_be_spent(
         self, rich: Person, ben: Person, world: World

@@ -383,7 +383,7 @@ class TestSettings:
             answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
         assert answer.body == {"result": "0000", "message": None}
 
-    def test_order_that_is_closed_while_it_is_placed_is_closed_at_the_provider(
+    def test_order_that_expires_while_it_is_placed_stays_pending_and_is_closed_again(
         self,
         shop: App,
         payments: PatientPayments,
@@ -399,7 +399,9 @@ class TestSettings:
 
         monkeypatch.setattr(payments, "place", closed_meanwhile)
         ordered = order(buyer)
-        assert (ordered["state"], ordered["pay"]) == ("closed", None)
+        assert (ordered["state"], bool(ordered["pay"])) == ("pending", True)
+        world.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
+        assert shop.registry.house.reconciliation.run() == (1, 0)
         assert payments.closed == [ordered["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_is_0013(

@@ -8,14 +8,20 @@ import psycopg2
 import pytest
 
 from livebackend.db import Database
+from livebackend.operation import operations
 from tests.api import PASSWORD, Answer, Api, App, Person, World
 from tests.payments import PATIENT
 
 Call = Callable[[Person, Person], Answer]
 
 
-# A second call does its work again: another code, another picture.
-DONE_AGAIN = {"send_code", "upload"}
+# A second call writes again: another code, another picture, another counted try.
+DONE_AGAIN = {"send_code", "forgot_password", "upload", "reset_password"}
+# Operations that write in one statement or not at all, or by the ledger's writer.
+WITHOUT_COMMIT = {
+    *("log_in", "heartbeat", "friendlist", "messagelist", "livelist", "search"),
+    *("balance", "records", "ranking", "send_gift", "refill"),
+}
 
 
 class Lossy:
@@ -62,11 +68,19 @@ def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
     return ben.deal(message, behaviour)
 
 
+def forget_password(ann: Person, _: Person) -> Answer:
+    answer = ann.post("/log", forgot="1", userId=ann.phone)
+    # They go with the calls that follow.
+    ann.always |= {"code_v": answer.message, "code": ann.app.registry.house.sms.sent[-1].code}
+    return answer
+
+
 def befriend(ann: Person, ben: Person) -> Answer:
     ann.add(ben)
     return deal(ann, ben, "accept")
 
 
+CODE = "1234"
 PICTURE = [("img", "ann.png", b"\x89PNG\r\n\x1a\n" + b"x" * 40)]
 # Each operation that writes: what comes before, the call, its refusal code, the retry's result.
 WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
@@ -89,6 +103,24 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         lambda ann, _: ann.send("/upload", {"token": ann.token}, upload_files=PICTURE),
         "0006",
         "0000",
+    ),
+    "verify_code": (
+        None,
+        lambda ann, _: ann.post("/register", code_v=CODE, code=CODE),
+        "0004",
+        "0000",
+    ),
+    "forgot_password": (
+        None,
+        lambda ann, _: ann.post("/log", forgot="1", userId=ann.phone),
+        "0002",
+        "0000",
+    ),
+    "reset_password": (
+        forget_password,
+        lambda ann, _: ann.post("/log", reset="1", userId=ann.phone, password="another-42"),
+        "0006",
+        "0004",
     ),
     "change_profile": (
         None,
@@ -117,6 +149,12 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         "0009",
     ),
     "add": (None, lambda ann, ben: ann.add(ben), "0006", "0000"),
+    "add after the other user has asked": (
+        lambda ann, ben: ben.add(ann),
+        lambda ann, ben: ann.add(ben),
+        "0006",
+        "0010",
+    ),
     "deal_message": (
         lambda ann, ben: ann.add(ben),
         lambda ann, ben: deal(ann, ben, "accept"),
@@ -142,6 +180,11 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         "0000",
     ),
 }
+
+
+def test_every_operation_is_here(app: App) -> None:
+    named = {name.partition(" ")[0] for name in WRITES}
+    assert named | WITHOUT_COMMIT == {each.name for each in operations(app.registry)}
 
 
 @pytest.mark.parametrize("name", WRITES)

@@ -76,7 +76,7 @@ function retryNote(operation) {
       link(both("After an unknown outcome", "结果未知时")),
       both(
         ", send it again with the same requestId.",
-        "，用同一个 requestId 重发。",
+        "请用同一个 requestId 重试。",
       ),
     );
   }
@@ -86,9 +86,9 @@ function retryNote(operation) {
     "p",
     { class: "retry" },
     link(both("After an unknown outcome", "结果未知时")),
-    both(", send it again; the reason ", "，请重发；原因 "),
+    both(", send it again; the reason ", "请重试；若返回原因 "),
     element("code", {}, reason),
-    both(" means that it was done.", " 表示已经完成。"),
+    both(" means that it was done.", "，说明首次请求已成功。"),
   );
 }
 
