@@ -96,12 +96,31 @@ appsettings = cache(get_appsettings)
 
 
 @pytest.fixture(scope="session")
-def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
+def houses() -> Iterator[list[House]]:
+    """The objects of every application that was made; they are closed in the end."""
+    houses: list[House] = []
+    yield houses
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Applications with settings of their own keep no connections after a test: they are many."""
+    yield
+    if "app" in request.fixturenames:
+        main = request.getfixturevalue("app").registry.house
+        for house in request.getfixturevalue("houses"):
+            if house is not main:
+                house.database.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def new_app(database_url: str, var_dir: Path, houses: list[House]) -> Callable[..., App]:
     """Makes an application with the settings of an ini file, but for the given ones.
 
     `codes__reply="ticket"` stands for `codes.reply`.
     """
-    houses = []
 
     @cache
     def make(file: Path = INI, **changed: str) -> App:
@@ -124,9 +143,7 @@ def new_app(database_url: str, var_dir: Path) -> Iterator[Callable[..., App]]:
         houses.append(app.registry.house)
         return app
 
-    yield make
-    for house in houses:
-        house.close()
+    return make
 
 
 @pytest.fixture(scope="session")
