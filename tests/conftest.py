@@ -95,6 +95,30 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 appsettings = cache(get_appsettings)
 
 
+def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
+    """Create an application with the settings of an ini file, some of them changed.
+
+    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.house`.
+    """
+    known = appsettings(str(file))
+    ini = dict(known) | {
+        "database.url": database_url,
+        "database.migrate": "false",
+        "database.connections": "30",
+        "var.dir": str(var_dir),
+        # The lowest cost of bcrypt, and no request waits for another.
+        "passwords.cost": "4",
+        "passwords.at_once": "40",
+        "metrics.listen": "",
+        # Only the test's own calls change anything.
+        "streams.sweep_s": "0",
+    }
+    ini |= {name.replace("__", "."): value for name, value in changed.items()}
+    app: App = livebackend.main(known.global_conf, **ini)
+    app.registry.registerHandler(check_reply, (NewResponse,))
+    return app
+
+
 @pytest.fixture(scope="session")
 def houses() -> Iterator[list[House]]:
     """The objects of every application that was made; they are closed in the end."""
@@ -117,29 +141,14 @@ def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, var_dir: Path, houses: list[House]) -> Callable[..., App]:
-    """Makes an application with the settings of an ini file, but for the given ones.
+    """Create applications with `create_app`; they are closed at the end.
 
-    `codes__reply="ticket"` stands for `codes.reply`.
+    The same settings get the same application.
     """
 
     @cache
     def make(file: Path = INI, **changed: str) -> App:
-        known = appsettings(str(file))
-        ini = dict(known) | {
-            "database.url": database_url,
-            "database.migrate": "false",
-            "database.connections": "30",
-            "var.dir": str(var_dir),
-            # As fast as bcrypt can be, and nobody waits.
-            "passwords.cost": "4",
-            "passwords.at_once": "40",
-            "metrics.listen": "",
-            # Nothing changes but by a test's own calls.
-            "streams.sweep_s": "0",
-        }
-        ini |= {name.replace("__", "."): value for name, value in changed.items()}
-        app: App = livebackend.main(known.global_conf, **ini)
-        app.registry.registerHandler(check_reply, (NewResponse,))
+        app = create_app(database_url, var_dir, file, **changed)
         houses.append(app.registry.house)
         return app
 

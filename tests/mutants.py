@@ -30,9 +30,11 @@ AT_ONCE = 2
 
 LEDGER = "livebackend/services/ledger.py"
 WRITER = "livebackend/ledger_writer.py"
+ORDERS = "livebackend/services/payment_orders.py"
 POST_TESTS = "tests/services/test_ledger.py"
 WRITER_TESTS = "tests/test_ledger_writer.py"
 REPLICATION_TESTS = "tests/test_replication.py"
+RETRY = f"{REPLICATION_TESTS}::test_response_to_a_retry_waits_for_the_standby"
 PAYMENT_TESTS = "tests/views/test_payments.py"
 GIFT_TESTS = "tests/views/test_golden.py"
 ORDER_TESTS = "tests/services/test_payment_reconciliation.py"
@@ -40,6 +42,9 @@ REFUND_TESTS = "tests/services/test_payment_refunds.py"
 RACE = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
 ORDER = f"{POST_TESTS}::test_locks_are_taken_in_order"
 CROSSING = f"{POST_TESTS}::test_who_gathers_and_is_credited_crosswise_waits_in_order"
+
+# A row lock writes WAL: with it, the COMMIT of a retry waits even without require_replication.
+NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
 
 
 @dataclass(frozen=True)
@@ -219,6 +224,59 @@ MUTANTS = [
         WRITER,
         (("            require_replication(connection)\n", "            connection.rollback()\n"),),
         f"{REPLICATION_TESTS}::test_gift_posted_again_waits_for_the_standby",
+    ),
+    Mutant(
+        "a notification of a credited payment gets its response without the standby",
+        ORDERS,
+        (
+            (
+                "            require_replication(connection)\n        return _StoredOrder",
+                "            pass\n        return _StoredOrder",
+            ),
+        ),
+        f"{RETRY}[notification_of_credited_payment]",
+    ),
+    Mutant(
+        "a retry of an ordered refill locks no row, and gets its response without the standby",
+        ORDERS,
+        (
+            NO_ACTOR_LOCK,
+            (
+                "            require_replication(connection)\n            return known\n",
+                "            return known\n",
+            ),
+        ),
+        f"{RETRY}[retry_of_ordered_refill]",
+    ),
+    Mutant(
+        "a retry of a direct refill locks no row, and gets its response without the standby",
+        ORDERS,
+        (
+            NO_ACTOR_LOCK,
+            (
+                "            require_replication(connection)\n            return None\n",
+                "            return None\n",
+            ),
+        ),
+        f"{RETRY}[retry_of_direct_refill]",
+    ),
+    Mutant(
+        "a retry of a gift to a removed host gets its response without the standby",
+        "livebackend/services/gifts.py",
+        (("            require_replication(connection)\n", ""),),
+        f"{RETRY}[retry_of_gift_to_removed_host]",
+    ),
+    Mutant(
+        "a refusal because of an earlier request gets its response without the standby",
+        "livebackend/operation.py",
+        (("            request.house.database.await_replication()\n", "            pass\n"),),
+        f"{RETRY}[delete_of_former_friend]",
+    ),
+    Mutant(
+        "leave is repeatable, but its refusal gets its response without the standby",
+        "livebackend/views/room.py",
+        (("        already_done=Reason.NOT_LIVE,\n", "        repeatable=True,\n"),),
+        f"{RETRY}[leave_of_closed_room]",
     ),
     Mutant(
         "a COMMIT whose wait for the standby was cancelled is acknowledged",

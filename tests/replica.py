@@ -191,6 +191,15 @@ class Cluster:
         wait_for(self._is_synchronous, "the standby to be synchronous")
         self._is_complete = True
 
+    @contextmanager
+    def disconnected_standby(self) -> Iterator[None]:
+        """Disconnect the standby inside the `with` block; commits wait there."""
+        self.disconnect_standby()
+        try:
+            yield
+        finally:
+            self.reconnect_standby()
+
     def fail_over(self) -> None:
         """Kill the primary and promote the standby."""
         self._is_complete = False

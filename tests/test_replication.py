@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,20 +15,24 @@ from sqlalchemy import text
 
 from livebackend.client import Client, NotReached, NotServed, Refused
 from livebackend.db import Database
+from livebackend.gateways.payments import Paid
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.results import Unavailable
 from livebackend.services.audit import audit
 from livebackend.services.ledger import CoinAccount, Outcome, Status, Transfer, client_key
 from tests import replica
-from tests.api import PASSWORD
+from tests.api import PASSWORD, Answer, Api, Person
 from tests.books import Books
-from tests.conftest import INI
+from tests.conftest import INI, create_app
+from tests.payments import PATIENT, notify
 from tests.replica import WAIT_S, Cluster, CommitWait, wait_for
 from tests.servers import Server, serving
 
 CLIENTS = 6
 # How long they send gifts before and after the failover.
 GIVING_S = 1.5
+# How long the tests check that no response comes while a COMMIT waits for the standby.
+NO_RESPONSE_S = 0.2
 
 _ACTOR = text(
     "SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id"
@@ -156,6 +161,121 @@ def test_refusal_does_not_wait_for_the_standby(
     cluster.reconnect_standby()
 
 
+# The application: retries whose response depends on an earlier commit.
+
+
+class Retry(NamedTuple):
+    """A request that the server has processed before, and its expected response."""
+
+    send: Callable[[], Any]
+    expected: Any
+
+
+@pytest.fixture
+def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], Api]]:
+    """Create applications with this `coins.refill`, and close them at the end."""
+    apps = []
+
+    def create(refill: str) -> Api:
+        apps.append(
+            create_app(cluster.url, tmp_path, coins__refill=refill, payments__gateway=PATIENT)
+        )
+        return Api(apps[-1])
+
+    yield create
+    for app in apps:
+        app.registry.house.close()
+
+
+def notification_of_credited_payment(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("order")
+    order = new_person(api).refill("10").message
+    provider = api.app.registry.house.orders.gateway(order["provider"])
+    payment = Paid(order["orderId"], f"paid-{order['orderId']}", order["fen"])
+    assert notify(api.app, provider, payment) == 204
+    return Retry(partial(notify, api.app, provider, payment), 204)
+
+
+def retry_of_ordered_refill(new_api: Callable[[str], Api]) -> Retry:
+    buyer = new_person(new_api("order"))
+    return retry_after(lambda: buyer.refill("10", requestId="r"))
+
+
+def retry_of_direct_refill(new_api: Callable[[str], Api]) -> Retry:
+    buyer = new_person(new_api("direct"))
+    return retry_after(lambda: buyer.refill("10", requestId="r"))
+
+
+def retry_of_gift_to_removed_host(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("direct")
+    giver, host = new_person(api), new_person(api)
+    giver.refill("10")
+    retry = retry_after(lambda: giver.give(host, "1", requestId="r"))
+    assert host.post("/register", remove="1", password=PASSWORD).result == "0000"
+    return retry
+
+
+def delete_of_former_friend(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("direct")
+    ann, ben = new_person(api), new_person(api)
+    ann.befriend(ben)
+    delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
+    return retry_after(delete, refusal="userId is not a friend")
+
+
+def leave_of_closed_room(new_api: Callable[[str], Api]) -> Retry:
+    host = new_person(new_api("direct"))
+    assert host.live().result == "0000"
+    leave = partial(host.post, "/room", leave="1")
+    return retry_after(leave, refusal="room is not live")
+
+
+def retry_after(send: Callable[[], Answer], *, refusal: str | None = None) -> Retry:
+    """Send a request; its retry must get the same message, or `refusal`."""
+    first = send()
+    assert first.result == "0000", first
+
+    def send_again() -> tuple[Any, str | None]:
+        answer = send()
+        return answer.message, answer.refusal
+
+    return Retry(send_again, (first.message, refusal))
+
+
+def new_person(api: Api) -> Person:
+    return api.person(new_phone())
+
+
+def new_phone() -> str:
+    return f"139{uuid4().int % 10**8:08}"
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        notification_of_credited_payment,
+        retry_of_ordered_refill,
+        retry_of_direct_refill,
+        retry_of_gift_to_removed_host,
+        delete_of_former_friend,
+        leave_of_closed_room,
+    ],
+)
+def test_response_to_a_retry_waits_for_the_standby(
+    prepare: Callable[[Callable[[str], Api]], Retry],
+    cluster: Cluster,
+    new_api: Callable[[str], Api],
+    pool: ThreadPoolExecutor,
+) -> None:
+    retry = prepare(new_api)
+    with cluster.disconnected_standby():
+        response = pool.submit(retry.send)
+        commit_wait(cluster, response)
+        with pytest.raises(TimeoutError):
+            response.result(NO_RESPONSE_S)
+    assert response.result(WAIT_S) == retry.expected
+
+
 # A server process.
 
 
@@ -173,7 +293,7 @@ class Giver:
 
     def __init__(self, server: Server, books: Books) -> None:
         self.acknowledged: list[str] = []
-        phone, self._host = [f"139{uuid4().int % 10**8:08}" for _ in range(2)]
+        phone, self._host = new_phone(), new_phone()
         self._client = registered(server, phone)
         self._client.tries = 1
         registered(server, self._host)
