@@ -128,7 +128,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
         probes=database.beside(_PROBES),
         writer=writer,
         sms=sms,
-        login_tokens=LoginTokens(settings.secrets, clock=time.time),
+        login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
         limits=limits,
         passwords=passwords,
         accounts=Accounts(
@@ -146,7 +146,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
             provider,
             streams,
             random=dice,
-            key=derived_key(settings.secrets[0], "streams"),
+            key=derived_key(settings.signing_secrets[0], "streams"),
         ),
         provider=provider,
         streams=streams,
@@ -160,7 +160,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
         callbacks=QiniuCallbacks(
             settings.http_url,
             access_key=settings.qiniu_access_key,
-            secret_key=settings.qiniu_secret_key,
+            secret_key=settings.qiniu_secret_key.get_secret_value(),
         ),
         pictures=pictures,
         gifts=Gifts(database, writer),
@@ -180,7 +180,7 @@ def build(settings: Settings, database: Database, metrics: Metrics | None = None
 
 def _passwords(settings: Settings) -> Passwords:
     return Passwords(
-        Hasher(settings.passwords_pepper, cost=settings.passwords_cost),
+        Hasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
         Slots(
             settings.var_dir / "hashing",
             settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
@@ -196,13 +196,13 @@ def _passwords(settings: Settings) -> Passwords:
 def _codes(
     settings: Settings, database: Database, sms: SmsGateway, limits: Limits, dice: random.Random
 ) -> Codes:
-    digests = Digests([derived_key(secret, "codes") for secret in settings.secrets])
+    digests = Digests([derived_key(secret, "codes") for secret in settings.signing_secrets])
     plain = settings.codes_reply == "plain"
     return Codes(
         database,
         sms,
         limits,
-        PlainJudge(digests) if plain else TicketJudge(settings.secrets, digests),
+        PlainJudge(digests) if plain else TicketJudge(settings.signing_secrets, digests),
         digests,
         random=dice,
         ttl=timedelta(seconds=settings.codes_ttl_s),

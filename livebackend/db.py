@@ -124,8 +124,9 @@ def open_database(settings: Settings) -> Database:
 
     Raises SettingsError where it can't be started.
     """
-    if settings.database_url != "embedded":
-        return Database(settings.database_url, pool_size=settings.database_connections)
+    url = settings.database_url.get_secret_value()
+    if url != "embedded":
+        return Database(url, pool_size=settings.database_connections)
     embedded = EmbeddedPostgres(settings.var_dir / "postgres")
     try:
         url = embedded.start()

@@ -1,7 +1,6 @@
 """The one way to the ledger: a thread that posts what is handed in, batch after batch."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -75,9 +74,20 @@ class LedgerWriter:
         self._watch = watch
         self._batch_max = batch_max
         self._queue_max = queue_max
-        # Neither a thread nor a connection survives a fork, and a lock may stay locked for good: a
-        # child has a desk of its own, opened at its first use.
-        self._desks: dict[int, _Desk] = {}
+        self._changed = threading.Condition()
+        self._queue: deque[_Waiting] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def queue_length(self) -> int:
+        """How many transfers wait to be taken."""
+        return len(self._queue)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread runs; it starts with the first transfer."""
+        return self._thread is not None and self._thread.is_alive()
 
     def submit(self, transfer: Transfer, *, deadline: float) -> Outcome:
         """Posts a transfer; what is returned is committed. `deadline` is by time.monotonic().
@@ -88,43 +98,6 @@ class LedgerWriter:
         `outcome_unknown`, when it was taken and not confirmed in time. The same request id may then
         be posted again.
         """
-        return self._desk().submit(transfer, deadline)
-
-    def close(self) -> None:
-        """Takes no more, and returns when what was taken is posted."""
-        self._desk().close()
-
-    def _desk(self) -> "_Desk":
-        process = os.getpid()
-        desk = self._desks.get(process)
-        if desk is None:
-            new = _Desk(self._database, self._number, self._batch_max, self._queue_max, self._watch)
-            desk = self._desks.setdefault(process, new)  # in one step: others come here too
-        return desk
-
-
-class _Desk:
-    """One process's queue, and the thread that works it off."""
-
-    def __init__(
-        self,
-        database: Database,
-        number: int,
-        batch_max: int,
-        queue_max: int,
-        watch: Watch | None = None,
-    ) -> None:
-        self._watch = watch
-        self._database = database
-        self._number = number
-        self._batch_max = batch_max
-        self._queue_max = queue_max
-        self._changed = threading.Condition()
-        self._queue: deque[_Waiting] = deque()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def submit(self, transfer: Transfer, deadline: float) -> Outcome:
         waiting = _Waiting(transfer, deadline)
         with self._changed:
             if self._closed or len(self._queue) >= self._queue_max:
@@ -140,6 +113,7 @@ class _Desk:
             return self._give_up(waiting)
 
     def close(self) -> None:
+        """Takes no more, and returns when what was taken is posted."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
 )
@@ -36,10 +37,10 @@ class SettingsError(ValueError):
         self.faults = faults
 
 
-def _secret(value: str, info: ValidationInfo) -> str:
+def _secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if len(value) < _SECRET_LENGTH_MIN:
         raise ValueError(f"must have {_SECRET_LENGTH_MIN} characters at least")
-    if value.startswith(_KNOWN):
+    if value.get_secret_value().startswith(_KNOWN):
         _only_if_meant("secrets_known_is_meant", info, "is known to everybody")
     return value
 
@@ -69,7 +70,9 @@ def _direct_if_meant(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _shared_secret(value: str, info: ValidationInfo) -> str:
+def _shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    if not re.fullmatch("[A-Za-z0-9_-]{0,200}", value.get_secret_value()):
+        raise ValueError("must have letters, digits, _ and - alone, 200 at most")
     return _secret(value, info) if value else value
 
 
@@ -123,7 +126,7 @@ def _dotted(name: str) -> str:
     return name.replace("_", ".", 1)
 
 
-Secret = Annotated[str, AfterValidator(_secret)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Limit = Annotated[str, AfterValidator(_limit)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 # A name, and perhaps a port; it stands in URLs as it is.
@@ -139,7 +142,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
 
-    database_url: str = Field(
+    database_url: SecretStr = Field(
         description="`postgresql+psycopg2://…`, or `embedded`: a PostgreSQL of its own in var.dir"
     )
     database_migrate: bool = Field(False, description="bring the tables up to date at start")
@@ -283,7 +286,9 @@ class Settings(BaseModel):
     sms_template: str = Field("", description="Qiniu's id of the text with the code in it")
     sms_url: str = Field("https://sms.qiniuapi.com", description="where Qiniu takes messages")
     qiniu_access_key: str = Field("", description="Qiniu's name for one's account")
-    qiniu_secret_key: str = Field("", repr=False, description="what calls of Qiniu are signed with")
+    qiniu_secret_key: SecretStr = Field(
+        SecretStr(""), description="what calls of Qiniu are signed with"
+    )
     payments_gateway: Annotated[
         str, AfterValidator(_gateways), AfterValidator(_order_with_gateway)
     ] = Field(
@@ -298,7 +303,7 @@ class Settings(BaseModel):
     wechat_merchant: str = Field("", description="WeChat's id of who is paid")
     wechat_serial: str = Field("", description="serial number of the merchant's certificate")
     wechat_key_file: str = Field("", description="file with the merchant's private key, PEM")
-    wechat_api_key: str = Field("", repr=False, description="the merchant's APIv3 key")
+    wechat_api_key: SecretStr = Field(SecretStr(""), description="the merchant's APIv3 key")
     wechat_public_key_file: str = Field(
         "", description="file with WeChat's public key, PEM; none: its certificates are fetched"
     )
@@ -323,9 +328,9 @@ class Settings(BaseModel):
     streams_control_url: str = Field(
         "http://127.0.0.1:8081", description="where one's own media server takes orders"
     )
-    streams_hook_secret: Annotated[
-        str, Field(pattern="^[A-Za-z0-9_-]{0,200}$"), AfterValidator(_shared_secret)
-    ] = Field("", repr=False, description="what one's own media server proves itself with")
+    streams_hook_secret: Annotated[SecretStr, AfterValidator(_shared_secret)] = Field(
+        SecretStr(""), description="what one's own media server proves itself with"
+    )
     streams_absent_s: int = Field(
         60, ge=5, le=3600, description="how long a room is open without a stream"
     )
@@ -361,6 +366,11 @@ class Settings(BaseModel):
         missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
         if missing:
             raise ValueError(f"it needs {', '.join(missing)}")
+
+    @property
+    def signing_secrets(self) -> list[str]:
+        """What tokens and codes are signed with, in plain text: the first signs, all verify."""
+        return [secret.get_secret_value() for secret in self.secrets]
 
     @property
     def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:

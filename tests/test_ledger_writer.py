@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -129,7 +129,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def queued(writer: LedgerWriter) -> int:
-    return len(writer._desk()._queue)
+    return writer.queue_length
 
 
 # Batches.
@@ -258,7 +258,7 @@ def _queued_in_order(
         lock = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
         connection.execute(text(lock), {"id": plug.id})
         with beside(partial(submit, writer, books.refill(plug, 1))):
-            until(lambda: writer._desk()._thread is not None and queued(writer) == 0)
+            until(lambda: writer.is_running and queued(writer) == 0)
             calls = [_started(writer, transfer) for transfer in transfers]
             connection.rollback()
     return [call() for call in calls]
@@ -339,7 +339,7 @@ def test_closing_posts_what_is_queued_and_takes_no_more(
     with beside(*[partial(submit, writer, gift) for gift in gifts]) as found:
         until(lambda: held.batches != [] and queued(writer) + held.batches[0] == 6)
         with beside(writer.close):
-            until(lambda: writer._desk()._closed)
+            until(lambda: writer._closed)
             with pytest.raises(Unavailable):
                 submit(writer, books.gift(ann, ben, 50))
             held.go.set()
@@ -627,30 +627,10 @@ def test_requests_that_hold_every_connection_do_not_starve_it(
     small.close()
 
 
-def test_it_starts_at_its_first_use(writer: LedgerWriter, books: Books) -> None:
-    def is_running() -> bool:
-        desk = writer._desks.get(os.getpid())
-        return desk is not None and desk._thread is not None
-
-    assert not is_running()
+def test_writer_starts_with_the_first_transfer(writer: LedgerWriter, books: Books) -> None:
+    assert not writer.is_running
     submit(writer, books.refill(books.open(), 1))
-    assert is_running()
-
-
-def test_it_starts_anew_after_a_fork(writer: LedgerWriter, books: Books) -> None:
-    ann = books.open()
-    assert submit(writer, books.refill(ann, 1)).status is DONE
-    child = os.fork()
-    if not child:
-        # Whatever happens here must not come back into pytest.
-        code = 1
-        with suppress(BaseException):
-            code = 0 if submit(writer, books.refill(ann, 10)).status is DONE else 2
-            writer.close()
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert submit(writer, books.refill(ann, 100)).status is DONE
-    assert books.coins(ann) == [111]
+    assert writer.is_running
 
 
 @pytest.mark.parametrize("number", [0, 7, 15])

@@ -129,7 +129,7 @@ def test_variables_are_distinct() -> None:
 
 def test_several_secrets_are_told_apart_by_blanks() -> None:
     settings = Settings.load({**GIVEN, "secrets": f"{'a' * 32}\n  {'b' * 32}"}, {})
-    assert settings.secrets == ("a" * 32, "b" * 32)
+    assert settings.signing_secrets == ["a" * 32, "b" * 32]
 
 
 @pytest.mark.parametrize(
@@ -211,3 +211,17 @@ def test_users_reach_it_where_the_ini_lets_it_listen() -> None:
     said = with_own_address({"http.url": "https://live.example"}, found.global_conf)
     assert said == {"http.url": "https://live.example"}
     assert with_own_address({}, {}) == {}
+
+
+def test_settings_show_no_secret() -> None:
+    secrets = {
+        "database.url": "postgresql+psycopg2://live:hidden-1@db/live",
+        "secrets": f"{'hidden-2' * 4} {'hidden-3' * 4}",
+        "passwords.pepper": "hidden-4" * 4,
+        "qiniu.secret_key": "hidden-5",
+        "wechat.api_key": "hidden-6",
+        "streams.hook_secret": "hidden-7" * 4,
+    }
+    settings = Settings.load({**GIVEN, **secrets}, {})
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hidden" not in shown

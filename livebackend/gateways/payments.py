@@ -139,7 +139,7 @@ class EmbeddedPayments:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         url = settings.http_url.rstrip("/") + "/payments"
-        return cls(url, key=derived_key(settings.secrets[0], "payments"), clock=time.time)
+        return cls(url, key=derived_key(settings.signing_secrets[0], "payments"), clock=time.time)
 
     def __init__(self, url: str, *, key: bytes, clock: Callable[[], float]) -> None:
         self._url = url

@@ -37,7 +37,7 @@ class QiniuSms:
         qiniu = Qiniu(
             settings.sms_url,
             access_key=settings.qiniu_access_key,
-            secret_key=settings.qiniu_secret_key,
+            secret_key=settings.qiniu_secret_key.get_secret_value(),
         )
         return cls(qiniu, template=settings.sms_template)
 

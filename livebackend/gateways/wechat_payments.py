@@ -78,7 +78,7 @@ class WechatPayments:
                 merchant=settings.wechat_merchant,
                 serial=settings.wechat_serial,
             ),
-            ApiKey(settings.wechat_api_key),
+            ApiKey(settings.wechat_api_key.get_secret_value()),
             _public_key(settings),
             clock=clock,
             monotonic=monotonic,

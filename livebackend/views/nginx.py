@@ -33,7 +33,7 @@ def hook(request):
 
 
 def _check_caller(request):
-    secret = request.house.settings.streams_hook_secret
+    secret = request.house.settings.streams_hook_secret.get_secret_value()
     if not secret or not request.registry.peers.is_here(request):
         raise NotACall(404, "path", Reason.WRONG_PATH)
     if request.method not in ("GET", "POST"):

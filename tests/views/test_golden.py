@@ -283,7 +283,7 @@ class TestSendGift:
     def test_a_full_queue_is_503_and_known(
         self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(house.writer._desk(), "_queue_max", 0)
+        monkeypatch.setattr(house.writer, "_queue_max", 0)
         answer = rich.give(ben, "1")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert "X-Request-Outcome" not in answer.headers

@@ -78,7 +78,7 @@ class PiliV1:
         settings.require("qiniu.access_key", "qiniu.secret_key")
         keys = {
             "access_key": settings.qiniu_access_key,
-            "secret_key": settings.qiniu_secret_key,
+            "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
         publishing = Publishing(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(

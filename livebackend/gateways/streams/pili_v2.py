@@ -51,7 +51,7 @@ class PiliV2:
         )
         keys = {
             "access_key": settings.qiniu_access_key,
-            "secret_key": settings.qiniu_secret_key,
+            "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
         publishing = Publishing(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(
