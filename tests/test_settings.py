@@ -40,7 +40,7 @@ def test_a_missing_setting_is_the_safe_one() -> None:
     assert settings.phones_pattern == "1[0-9]{10}"
     assert settings.http_query_parameters is False
     assert settings.coins_refill == "disabled"
-    assert settings.streams_hook_secret == ""
+    assert not settings.streams_hook_secret
     assert (settings.streams_absent_s, settings.streams_sweep_s) == (60, 10)
     assert settings.database_migrate is False
 
