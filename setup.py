@@ -94,6 +94,8 @@ setup(
         "dev": DEV,
         "wechat": WECHAT,
         "test": TEST,
+        # The name that Pyramid's own templates use.
+        "testing": TEST,
         "browser": BROWSER,
         "lint": LINT,
         "bench": BENCH,

@@ -22,7 +22,7 @@ _WRITE_WAL = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 class Database:
     """PostgreSQL behind a pool whose every wait is bounded.
 
-    Raises SettingsError unless `url` names the driver: `postgresql+psycopg2://…`.
+    Raises SettingsError unless `url` begins with `postgresql://` or `postgresql+psycopg2://`.
     """
 
     def __init__(
@@ -179,9 +179,9 @@ def _driven(url: str | URL) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise SettingsError("database.url: is no URL") from None
-    if parsed.drivername != "postgresql+psycopg2":
-        raise SettingsError("database.url: must begin with postgresql+psycopg2://")
-    return parsed
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg2"):
+        raise SettingsError("database.url: must begin with postgresql://")
+    return parsed.set(drivername="postgresql+psycopg2")
 
 
 def _is_race(error: DBAPIError) -> bool:

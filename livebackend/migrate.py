@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -57,8 +59,19 @@ def _is_behind(connection: Connection, config: Config) -> bool:
     return current != set(ours.get_heads()) and current <= known
 
 
+def _folder() -> Traversable:
+    """Return the folder of the migrations: in the installed package, or at the top of a checkout.
+
+    A checkout's package hides the installed one when Python is run at the top of the checkout.
+    """
+    try:
+        return files("livebackend.migrations")
+    except ModuleNotFoundError:
+        return Path(__file__).parent.parent / "migrations"
+
+
 def _config() -> Config:
     config = Config()
-    with as_file(files("livebackend.migrations")) as folder:
+    with as_file(_folder()) as folder:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config

@@ -27,6 +27,8 @@ _KNOWN = "for-development-only"
 _SWEEP_S_MIN = 10
 # Settings of Pyramid's own may stand in the same section.
 _FOREIGN = ("pyramid.",)
+# Names that Pyramid's own templates use.
+_ALIASES = {"sqlalchemy.url": "database.url"}
 
 
 class SettingsError(ValueError):
@@ -143,7 +145,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
 
     database_url: SecretStr = Field(
-        description="`postgresql+psycopg2://…`, or `embedded`: a PostgreSQL of its own in var.dir"
+        description="`postgresql://…`, or `embedded`: a PostgreSQL of its own in var.dir"
     )
     database_migrate: bool = Field(False, description="bring the tables up to date at start")
     database_connections: int = Field(
@@ -353,8 +355,18 @@ class Settings(BaseModel):
 
     @classmethod
     def given(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-        """What is set, as it is written, by the names in an ini file."""
-        given = {name: value for name, value in ini.items() if not name.startswith(_FOREIGN)}
+        """What is set, as it is written, by the names in an ini file.
+
+        Raises SettingsError for a setting that is given by its name and by an alias.
+        """
+        twice = [alias for alias, name in _ALIASES.items() if {alias, name} <= ini.keys()]
+        if twice:
+            raise SettingsError(*(f"{alias}: {_ALIASES[alias]} is set too" for alias in twice))
+        given = {
+            _ALIASES.get(name, name): value
+            for name, value in ini.items()
+            if not name.startswith(_FOREIGN)
+        }
         names = {variable(name): name for name in cls.names()}
         for key, value in environment.items():
             if key.startswith(ENVIRONMENT):

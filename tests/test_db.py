@@ -195,3 +195,9 @@ def test_every_wait_is_bounded(database_url: str, world: World) -> None:
 def test_times_are_utc(database: Database) -> None:
     zone = database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
     assert zone == "UTC"
+
+
+def test_postgresql_url_means_psycopg2(database_url: str) -> None:
+    plain = Database(database_url.replace("postgresql+psycopg2", "postgresql"))
+    assert plain.engine.driver == "psycopg2"
+    plain.close()

@@ -16,6 +16,7 @@ from livebackend.migrate import check_migrated, migrate
 from livebackend.models import metadata
 from livebackend.settings import SettingsError
 from tests.api import Api, Person
+from tests.conftest import INI
 
 COLUMNS = """
     SELECT table_name, column_name, column_default, is_nullable, udt_name,
@@ -83,6 +84,18 @@ def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
     )
     starting = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
     assert [process.wait(timeout=60) for process in starting] == [0] * 5
+    check_migrated(empty)
+
+
+def test_checkout_has_its_migrations_without_an_editable_installation(empty: Database) -> None:
+    url = empty.engine.url.render_as_string(hide_password=False)
+    program = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]\n"
+        "from livebackend.db import Database; from livebackend.migrate import migrate\n"
+        "import importlib.util; assert not importlib.util.find_spec('livebackend.migrations')\n"
+        f"migrate(Database({url!r}))"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=INI.parent, check=True, timeout=60)
     check_migrated(empty)
 
 

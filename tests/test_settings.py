@@ -225,3 +225,14 @@ def test_settings_show_no_secret() -> None:
     settings = Settings.load({**GIVEN, **secrets}, {})
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert "hidden" not in shown
+
+
+def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
+    ini = {name: value for name, value in GIVEN.items() if name != "database.url"}
+    settings = Settings.load({**ini, "sqlalchemy.url": "postgresql:///alias"}, {})
+    assert settings.database_url.get_secret_value() == "postgresql:///alias"
+
+
+def test_setting_that_is_given_by_name_and_by_alias_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"sqlalchemy\.url: database\.url is set too"):
+        Settings.load({**GIVEN, "sqlalchemy.url": "postgresql:///alias"}, {})
