@@ -14,7 +14,7 @@ from pyramid.events import NewRequest
 
 from livebackend.check import checked_settings
 from livebackend.db import Database, open_database
-from livebackend.gateways import make_gateways
+from livebackend.gateways import Gateways
 from livebackend.gateways.pictures import PicturesAsSent, PictureStore
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.re_encoded_pictures import PicturesReEncoded
@@ -59,14 +59,15 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     Ends the process with one message that names all faults, if the settings have any.
     """
     try:
-        settings = checked_settings(with_own_address(ini, global_config), os.environ)
+        checked = checked_settings(with_own_address(ini, global_config), os.environ)
+        settings = checked.settings
         database = open_database(settings)
         if settings.database_migrate:
             migrate(database)
         check_migrated(database)
         listener = Listener(settings.metrics_listen) if settings.metrics_listen else None
         metrics = Metrics()
-        house = build(settings, database, metrics)
+        house = build(settings, database, checked.gateways, metrics)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
 
@@ -93,14 +94,13 @@ def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
     return config.make_wsgi_app()
 
 
-def build(settings: Settings, database: Database, metrics: Metrics | None = None) -> House:
-    """Everything that outlives a request, watched by `metrics`.
-
-    Raises SettingsError for gateways that are none.
-    """
+def build(
+    settings: Settings, database: Database, gateways: Gateways, metrics: Metrics | None = None
+) -> House:
+    """Everything that outlives a request, watched by `metrics`."""
     metrics = metrics or Metrics()
     metrics.watch_pool(database.engine, size=settings.database_connections)
-    sms, provider, payment_gateways = make_gateways(settings)
+    sms, provider, payment_gateways = gateways
     metrics.time_calls("sms", sms)
     metrics.time_calls("streams", provider)
     for gateway in payment_gateways:

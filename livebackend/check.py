@@ -3,25 +3,32 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from livebackend.db import Database
-from livebackend.gateways import make_gateways
+from livebackend.gateways import Gateways, make_gateways
 from livebackend.migrate import check_migrated
 from livebackend.settings import Settings, SettingsError
 
 
-def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """The settings of an ini section, overridden by the environment.
+class Checked(NamedTuple):
+    """Settings with which a server can start, and the gateways that they name."""
+
+    settings: Settings
+    gateways: Gateways
+
+
+def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Checked:
+    """The settings of an ini section, overridden by the environment, and their gateways.
 
     Raises SettingsError, which names every fault at once: of the settings, of the gateways, and of
     the database unless it is embedded, which begins with the start.
     """
     faults: list[str] = []
-    settings = None
+    settings = gateways = None
     try:
         settings = Settings.load(ini, environment)
-        make_gateways(settings)
+        gateways = make_gateways(settings)
     except SettingsError as error:
         faults.extend(error.faults)
     given = Settings.given(ini, environment)
@@ -31,9 +38,9 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
         faults.extend(_faults_of_database(url, migrated=migrated))
     if "var.dir" in given:
         faults.extend(_faults_of_folder(Path(given["var.dir"])))
-    if settings is None or faults:
+    if settings is None or gateways is None or faults:
         raise SettingsError(*faults)
-    return settings
+    return Checked(settings, gateways)
 
 
 def _faults_of_folder(folder: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pyramid.paster import get_appsettings, setup_logging
 from livebackend.app import build
 from livebackend.cli.output import faults_told
 from livebackend.db import Database, open_database
+from livebackend.gateways import make_gateways
 from livebackend.migrate import check_migrated
 from livebackend.request import House
 from livebackend.settings import Settings, with_own_address
@@ -46,7 +47,8 @@ def opened_house(ini: Path) -> Iterator[House]:
     with faults_told():
         setup_logging(str(ini))
         settings = load(ini)
-        house = build(settings, open_database(settings))
+        gateways = make_gateways(settings)
+        house = build(settings, open_database(settings), gateways)
         try:
             check_migrated(house.database)
             yield house

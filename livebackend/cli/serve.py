@@ -51,7 +51,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
     given = get_appsettings(str(ini), name="main", options=options)
     address = given.global_conf["host"], int(given.global_conf["port"])
     try:
-        settings = checked_settings(with_own_address(given, given.global_conf), os.environ)
+        settings, _ = checked_settings(with_own_address(given, given.global_conf), os.environ)
         # Held until the last worker has ended: an embedded PostgreSQL is started once and shared.
         database = open_database(settings)
     except SettingsError as error:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 from livebackend.gateways.payments import PaymentGateway
 from livebackend.gateways.sms import SmsGateway
@@ -10,9 +10,15 @@ from livebackend.gateways.streams import StreamGateway
 from livebackend.settings import Settings, SettingsError
 
 
-def make_gateways(
-    settings: Settings,
-) -> tuple[SmsGateway, StreamGateway, list[PaymentGateway]]:
+class Gateways(NamedTuple):
+    """The outside services of an application."""
+
+    sms: SmsGateway
+    streams: StreamGateway
+    payments: list[PaymentGateway]
+
+
+def make_gateways(settings: Settings) -> Gateways:
     """Return the gateways of the settings: SMS, streams, and all for payments.
 
     Raises SettingsError, which names every gateway that can't be used.
@@ -36,7 +42,7 @@ def make_gateways(
     twice = [name for name, count in providers.items() if count > 1]
     if twice:
         raise SettingsError(f"payments.gateway: names two gateways of {', '.join(twice)}")
-    return sms, streams, payments
+    return Gateways(sms, streams, payments)
 
 
 def _gateway(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
