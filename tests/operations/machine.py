@@ -7,6 +7,7 @@ own commands; nginx, PostgreSQL, pip and the rest are the real ones.
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -135,7 +136,8 @@ class Machine:
         )
         player = Path(__file__).with_name("systemctl.py")
         serves = "serve" if SERVES else "pserve"
-        self._program("systemctl", f'exec {sys.executable} {player} {self.root} {serves} "$@"')
+        command = shlex.join([sys.executable, str(player), str(self.root), serves])
+        self._program("systemctl", f'exec {command} "$@"')
         self._program("hostname", "echo live.example")
 
     def _program(self, name: str, script: str) -> None:
