@@ -1,12 +1,15 @@
-"""Runs migrations over the connection that is handed in."""
+"""Runs migrations, each in a transaction of its own, over the connection that it is given."""
 
 from alembic import context
-from sqlalchemy import text
 
-connection = context.config.attributes["connection"]
-# Two servers may start at once; a table in use must not be waited for without end.
-connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-connection.execute(text("SET LOCAL statement_timeout = '60s'"))
-connection.execute(text("SELECT pg_advisory_xact_lock(6543)"))
-context.configure(connection=connection, transaction_per_migration=False)
-context.run_migrations()
+connection = context.config.attributes.get("connection")
+if connection is None:  # the SQL alone is asked for
+    context.configure(dialect_name="postgresql", transaction_per_migration=True)
+else:
+    context.configure(
+        connection=connection,
+        transaction_per_migration=True,
+        on_version_apply=context.config.attributes["on_version_apply"],
+    )
+with context.begin_transaction():
+    context.run_migrations()

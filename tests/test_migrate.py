@@ -1,10 +1,12 @@
 """Migrations: they make what the models say, once, however many start at a time."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from livebackend.db import Database
-from livebackend.migrate import check_migrated, migrate
+from livebackend.migrate import check_migrated, migrate, migration_status, pending_sql
 from livebackend.models import metadata
 from livebackend.settings import SettingsError
-from tests.api import Api, Person
+from tests.api import Api, Person, at_once
 from tests.conftest import INI
 
 COLUMNS = """
@@ -146,3 +148,96 @@ class TestTheLedgerStaysAsItWasWritten:
                 text("SELECT amount FROM entries ORDER BY transfer_id, amount")
             ).scalars()
             assert list(amounts) == [-100, 100, -30, 30]
+
+
+class TestRunner:
+    """The runner, with migrations of the tests' own."""
+
+    @pytest.fixture
+    def write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Writes a migration; only those that are written exist."""
+        (tmp_path / "versions").mkdir()
+        shutil.copy(INI.parent / "migrations/env.py", tmp_path)
+        monkeypatch.setattr("livebackend.migrate._folder", lambda: tmp_path)
+
+        def write(revision: str, body: str) -> None:
+            before = f"{int(revision) - 1:04}" if int(revision) > 1 else None
+            (tmp_path / f"versions/{revision}.py").write_text(
+                f'"""Migration {revision}"""\nfrom alembic import op\nrevision = {revision!r}\n'
+                f"down_revision = {before!r}\ndef upgrade():\n    {body}\n"
+            )
+
+        return write
+
+    def test_failed_migration_leaves_those_before_it_applied(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        write("0001", "op.execute('CREATE TABLE one (id int)')")
+        write("0002", "op.execute('CREATE TABLE two (id int); SELECT 1/0')")
+        with pytest.raises(SettingsError, match="division by zero"):
+            migrate(empty)
+        assert [each.is_applied for each in migration_status(empty)] == [True, False]
+        assert tables(empty) == {"one"}
+        write("0002", "op.execute('CREATE TABLE two (id int)')")
+        migrate(empty)
+        assert tables(empty) == {"one", "two"}
+
+    def test_index_can_be_created_concurrently_and_constraint_validated_later(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        write("0001", "op.execute('CREATE TABLE one (id int)')")
+        write(
+            "0002",
+            "with op.get_context().autocommit_block():"
+            " op.execute('CREATE INDEX CONCURRENTLY one_id ON one (id)')",
+        )
+        write("0003", "op.execute('ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID')")
+        write("0004", "op.execute('ALTER TABLE one VALIDATE CONSTRAINT c')")
+        migrate(empty)
+        assert all(each.is_applied for each in migration_status(empty))
+
+    def test_migration_that_cannot_lock_its_table_is_tried_again(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        write("0001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty)
+        write("0002", "op.execute('ALTER TABLE one ADD COLUMN name text')")
+        lines: list[str] = []
+        with empty.engine.connect() as reader:
+            reader.execute(text("SELECT * FROM one"))
+
+            def report(line: str) -> None:
+                lines.append(line)
+                reader.rollback()
+
+            migrate(empty, report=report)
+        assert lines[0] == "a table is locked, trying again"
+        assert lines[1].startswith("0002 Migration 0002 (after ")
+
+    def test_runner_waits_for_another_one(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        # For longer than any statement of a server may take.
+        write("0001", "op.execute('CREATE TABLE one (id int); SELECT pg_sleep(3.5)')")
+        at_once(lambda: migrate(empty), lambda: migrate(empty))
+        assert [each.is_applied for each in migration_status(empty)] == [True]
+
+    def test_sql_of_the_missing_migrations_is_shown_and_not_run(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        write("0001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty)
+        write("0002", "op.execute('CREATE TABLE two (id int)')")
+        sql = pending_sql(empty)
+        assert "CREATE TABLE two" in sql
+        assert "CREATE TABLE one" not in sql
+        assert tables(empty) == {"one"}
+
+
+def tables(database: Database) -> set[str]:
+    statement = text(
+        "SELECT tablename FROM pg_tables"
+        " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    with database.engine.connect() as connection:
+        return set(connection.execute(statement).scalars())

@@ -1,4 +1,4 @@
-"""`livebackend migrate`: the tables, brought up to date."""
+"""`livebackend migrate`: bring the database up to date."""
 
 from pathlib import Path
 
@@ -6,19 +6,39 @@ import click
 from pyramid.paster import setup_logging
 
 from livebackend.cli.ini import ini_argument, load, opened_database
-from livebackend.cli.output import faults_told, json_option, say
+from livebackend.cli.output import columns, faults_told, json_option, say
+from livebackend.db import Database
 from livebackend.migrate import migrate as run_migrations
+from livebackend.migrate import migration_status, pending_sql
 
 
 @click.command()
 @ini_argument
+@click.option("--status", is_flag=True, help="List the migrations; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL of the missing ones; change nothing.")
 @json_option
-def migrate(ini: Path) -> None:
-    """Bring the database up to date.
+def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
+    """Run the missing migrations, each in a transaction of its own.
 
-    Example: livebackend migrate production.ini
+    It waits for another process that migrates. Servers of the version before can go on meanwhile.
+
+    Example: livebackend migrate production.ini --status
     """
     setup_logging(str(ini))
     with faults_told(), opened_database(load(ini)) as database:
-        run_migrations(database)
-    say("the database is up to date", migrated=True)
+        if status:
+            _say_status(database)
+        elif dry_run:
+            sql = pending_sql(database)
+            say(sql, sql=sql)
+        else:
+            run_migrations(database, report=lambda line: click.echo(line, err=True))
+            say("the database is up to date", migrated=True)
+
+
+def _say_status(database: Database) -> None:
+    found = migration_status(database)
+    rows = [
+        (each.revision, "applied" if each.is_applied else "missing", each.summary) for each in found
+    ]
+    say(columns(rows), migrations=[each._asdict() for each in found])
