@@ -105,7 +105,7 @@ class Call(Generic[T]):
     has_request_id: bool = False
 
 
-# Reasons that the ledger gives after it has looked up the request id: it has not booked this request.
+# Reasons that the ledger gives after it has looked up the request id: this request is not booked.
 _FINAL = {Reason.NOT_ENOUGH_COINS, Reason.TOO_MANY_COINS, Reason.USED_OTHERWISE}
 
 
