@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import Json
 from pyramid.config import Configurator
 
-from livebackend.openapi import as_read
-from livebackend.operation import Operation, operations
-from livebackend.params import Parameter
+from livebackend.api.declaration import Operation, operations
+from livebackend.api.openapi import as_read
+from livebackend.api.parameters import Parameter
 
 # As long as a line may be.
 _LINE = 100
@@ -28,8 +28,10 @@ from livebackend.client.calls import Call, Calls, File
 def declared() -> list[Operation]:
     """Every operation, as its readers meet it; no server and no database is needed."""
     config = Configurator()
-    config.include("livebackend.operation")
-    config.include("livebackend.routes")
+    config.include("livebackend.api.declaration")
+    config.include("livebackend.api.routes")
+    config.include("livebackend.api.deriver")
+    config.include("livebackend.api.responses")
     config.scan("livebackend.views")
     config.commit()
     return as_read(operations(config.registry))
@@ -38,10 +40,10 @@ def declared() -> list[Operation]:
 def source(all_of_them: list[Operation]) -> str:
     """The module's text, in the style that the formatter leaves alone."""
     names = sorted({name for each in all_of_them for name in _names(each.message)})
-    replies = f"from livebackend.replies import {', '.join(names)}"
+    replies = f"from livebackend.api.response_types import {', '.join(names)}"
     if len(replies) > _LINE:
         inner = "".join(f"    {name},\n" for name in names)
-        replies = f"from livebackend.replies import (\n{inner})"
+        replies = f"from livebackend.api.response_types import (\n{inner})"
     calls = "\n".join(map(_call, all_of_them))
     methods = "\n".join(map(_method, all_of_them))
     return (
@@ -54,7 +56,11 @@ def _names(kind: Any) -> list[str]:
     """Names of replies within a type."""
     if get_args(kind):
         return [name for inner in get_args(kind) for name in _names(inner)]
-    return [kind.__name__] if getattr(kind, "__module__", "") == "livebackend.replies" else []
+    return (
+        [kind.__name__]
+        if getattr(kind, "__module__", "") == "livebackend.api.response_types"
+        else []
+    )
 
 
 def _type(kind: Any) -> str:

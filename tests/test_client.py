@@ -15,11 +15,11 @@ import pytest
 
 from livebackend import client_writer
 from livebackend.client import ApiError, Client, NoReply, NotReached, NotServed, Refused, operations
-from livebackend.db import Database
-from livebackend.migrate import migrate
-from tests.api import PASSWORD
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
 from tests.conftest import INI
-from tests.servers import serving
+from tests.support.api import PASSWORD
+from tests.support.servers import serving
 
 ANN, BEN = "13800000001", "13800000002"
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40

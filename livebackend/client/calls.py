@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import requests
 from pydantic import TypeAdapter, ValidationError
 
-from livebackend.results import Reason, Result
+from livebackend.api.error_reasons import Reason
+from livebackend.api.result_codes import Result
 
 T = TypeVar("T")
 # A path, or a file that is open for reading bytes and can be rewound.

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Json, TypeAdapter
 
-from livebackend.client.calls import Call, Calls, File
-from livebackend.replies import (
+from livebackend.api.response_types import (
     Balance,
     Beat,
     Friends,
@@ -17,6 +16,7 @@ from livebackend.replies import (
     Records,
     Stream,
 )
+from livebackend.client.calls import Call, Calls, File
 
 _SEND_CODE: Call[str] = Call(
     "/register",
