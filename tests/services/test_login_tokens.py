@@ -5,7 +5,7 @@ from unittest.mock import ANY
 import pytest
 from itsdangerous import URLSafeSerializer
 
-from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid
+from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.services.accounts import Account, Claims
 from livebackend.services.login_tokens import LoginTokens
 
