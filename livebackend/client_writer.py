@@ -122,7 +122,7 @@ def _method(operation: Operation) -> str:
         given.append(f"        {each.name}: {_kind(each)}{optional},\n")
     codes = " ".join(sorted(result.code for result in operation.results)[1:])
     summary = operation.summary.partition(" · ")[0]
-    says = "".join(f"        {each.name}: {each.says.english}\n" for each in parameters)
+    says = "".join(f"        {each.name}: {each.schema['description']}\n" for each in parameters)
     passed = "".join(f", {each.name}={each.name}" for each in parameters)
     call = f"        return self.call(_{operation.name.upper()}{passed})\n"
     if len(call.rstrip()) > _LINE:
