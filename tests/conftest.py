@@ -207,8 +207,8 @@ def services(app: App) -> Services:
 @pytest.fixture
 def sms(services: Services) -> DevelopmentSms:
     """The gateway, which keeps what it was to send."""
-    assert isinstance(services.sms, DevelopmentSms)
-    return services.sms
+    assert isinstance(services.gateways.sms, DevelopmentSms)
+    return services.gateways.sms
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def _empty(request: pytest.FixtureRequest) -> None:
     if "database_url" in request.fixturenames:
         request.getfixturevalue("world").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
-        request.getfixturevalue(name).registry.services.sms.sent.clear()
+        request.getfixturevalue(name).registry.services.gateways.sms.sent.clear()
 
 
 @pytest.fixture(autouse=True)

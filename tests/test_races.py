@@ -89,7 +89,7 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
 def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
     app = new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
     services: Services = app.registry.services
-    streams = services.stream_gateway
+    streams = services.gateways.streams
     assert isinstance(streams, CountedStreams)
     before = len(streams.created)
     caller = Person(app, ann.always, ann.phone)

@@ -33,7 +33,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def provider(services: Services) -> Iterator[CountedStreams]:
-    gateway = services.stream_gateway
+    gateway = services.gateways.streams
     assert isinstance(gateway, CountedStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway

@@ -125,7 +125,7 @@ class Phone(Api):
     @property
     def sent(self) -> list[str]:
         """The codes that it was sent, the newest last."""
-        messages = self.app.registry.services.sms.sent
+        messages = self.app.registry.services.gateways.sms.sent
         return [message.code for message in messages if message.phone == self.number]
 
     def ask(self) -> str:
