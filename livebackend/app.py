@@ -12,6 +12,7 @@ from livebackend.api.declaration import operations
 from livebackend.api.pages import make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
+from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.settings import Settings, SettingsError
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.monitoring.health_checks import Readiness, checks_of
@@ -22,6 +23,7 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
 
     Ends the process with one message that names every wrong setting.
     """
+    configure_renamed_loggers()
     try:
         settings, gateways = checked_settings(ini, environment)
         services = start_services(settings, gateways)
