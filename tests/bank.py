@@ -29,7 +29,6 @@ import requests
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from livebackend.client import Client, NoReply, NotServed, Refused
 from livebackend.db import Database
 from livebackend.embedded_postgres import EmbeddedPostgres, _lock, _opened, _spawn
 from livebackend.migrate import migrate
@@ -37,6 +36,7 @@ from livebackend.security import LoginTokens
 from livebackend.services.accounts import Account
 from livebackend.services.audit import audit
 from livebackend.services.ledger import client_key, open_account
+from livebackend_client import Client, NoReply, NotServed, Refused
 from tests.conftest import INI
 from tests.servers import free_port, is_up, launch
 

@@ -45,8 +45,6 @@ ALLOWED = {
     "transport": {"logs", "request", "results", "routes"},
     "operation": {"params", "request", "results", "services"},
     "routes": {"form", "operation", "request", "results", "settings"},
-    "client": {"replies", "results"},
-    "client_writer": {"openapi", "operation", "params"},
     "openapi": {"operation", "params", "results", "routes"},
     "pages": {"openapi", "operation", "settings"},
     "views": {"form", "operation", "params", "replies", "results", "services"},
@@ -120,7 +118,6 @@ def test_each_layer_keeps_to_its_own_libraries(file: Path) -> None:
         "settings",
         "params",
         "replies",
-        "client",
     ):
         assert not used & WEB
     if part(file) in (
@@ -131,7 +128,6 @@ def test_each_layer_keeps_to_its_own_libraries(file: Path) -> None:
         "params",
         "form",
         "replies",
-        "client",
     ):
         # What went wrong in the database is known to those who answer for it.
         assert not used & SQL or file.name == "errors.py"

@@ -13,13 +13,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from livebackend.client import Client, NotReached, NotServed, Refused
 from livebackend.db import Database
 from livebackend.gateways.payments import Paid
 from livebackend.ledger_writer import LedgerWriter
 from livebackend.results import Unavailable
 from livebackend.services.audit import audit
 from livebackend.services.ledger import CoinAccount, Outcome, Status, Transfer, client_key
+from livebackend_client import Client, NotReached, NotServed, Refused
 from tests import replica
 from tests.api import PASSWORD, Answer, Api, Person
 from tests.books import Books

@@ -11,11 +11,11 @@ import orjson
 import requests
 from sqlalchemy import Connection, text
 
-from livebackend.client import ApiError, Client, Refused
 from livebackend.db import Database
 from livebackend.security import LoginTokens
 from livebackend.services.accounts import Account
 from livebackend.services.ledger import CoinAccount, open_account
+from livebackend_client import ApiError, Client, Refused
 from tests.books import Books
 from tests.crashes.server import RemotePayments, payment_of
 

@@ -16,8 +16,8 @@ from typing import Self
 import pytest
 import requests
 
-from livebackend.client import Client, NotServed
 from livebackend.routes import PATHS
+from livebackend_client import Client, NotServed
 from tests.conftest import PRODUCTION_INI
 from tests.operations.machine import Machine, machine
 from tests.operations.nginx import HOST, HostAdapter, start_nginx
