@@ -37,7 +37,7 @@ media-test: .venv/installed-browser ## publish and watch streams with nginx, ffm
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
 
 bank-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and count the coins
-	@exec $(IN_VENV) tests.bank --seconds $(SECONDS) $(ARGS)
+	@exec $(IN_VENV) tests.ledger_crash_test --seconds $(SECONDS) $(ARGS)
 
 # Needs nginx and openssl.
 crash-test: .venv/installed-development ## crash a server at each step of a gift, an order, an unfriend

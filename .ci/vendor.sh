@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches what livebackend/static/vendor holds, from npm at pinned versions. Run it to change one;
-# tests/test_pages.py holds the files to the list of digests.
+# tests/api/test_pages.py holds the files to the list of digests.
 set -euo pipefail
 cd -- "$(dirname -- "$0")/.."
 vendor=$PWD/livebackend/static/vendor

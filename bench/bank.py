@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from livebackend import embedded_postgres
-from livebackend.db import Database
-from livebackend.embedded_postgres import EmbeddedPostgres
-from livebackend.migrate import migrate
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development import embedded_postgres
+from livebackend.development.embedded_postgres import EmbeddedPostgres
 
 COINS_EACH = 1_000_000_000
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from livebackend.db import Database
+from livebackend.database.engine import Database
 
 PASSWORD = "harbour-42"
 # These have friends and messages; a list that is asked for is one of theirs.

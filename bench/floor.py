@@ -28,7 +28,7 @@ from bench import fill
 from livebackend import limits
 from livebackend.services import accounts as account_service
 from livebackend.services import friends, golden, lists, logins
-from livebackend.services.passwords import Hasher, Slots
+from livebackend.services.password_hashing import Hasher, Slots
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])

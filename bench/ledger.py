@@ -19,11 +19,11 @@ from typing import Any
 import click
 
 from bench.bank import Bank, opened, wal_syncs
-from livebackend.db import Database
-from livebackend.security import LoginTokens
+from livebackend.database.engine import Database
 from livebackend.services.accounts import Account
+from livebackend.services.login_tokens import LoginTokens
 from tests.conftest import INI
-from tests.servers import serving
+from tests.support.servers import serving
 
 SENDERS, HOSTS = 10_000, 1000
 REQUESTERS = 64

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from bench.load import Load
 from bench.machine import cpu_ms, tree
 from bench.servers import Server
-from livebackend.db import Database
+from livebackend.database.engine import Database
 
 Action = Callable[[Server], Load]
 # A path and a form, encoded.

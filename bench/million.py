@@ -9,10 +9,10 @@ import click
 from sqlalchemy import text
 
 from bench.bank import Bank, opened
-from livebackend.db import Database
-from livebackend.services import records
-from livebackend.services.audit import audit
-from livebackend.services.seals import seal
+from livebackend.database.engine import Database
+from livebackend.ledger import history as records
+from livebackend.ledger.audit import audit
+from livebackend.ledger.checkpoints import seal
 
 PEOPLE, HOSTS = 20_000, 1000
 TRANSFERS = 1_000_000

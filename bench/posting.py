@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import create_engine, text
 
-from livebackend.db import Database
-from livebackend.ledger_writer import LedgerWriter
-from livebackend.services.ledger import CoinAccount, Gift, Kind, Status, Transfer
+from livebackend.database.engine import Database
+from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.ledger.transfers import CoinAccount, Gift, Kind, Status, Transfer
 
 _TAKE = text(
     """

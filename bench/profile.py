@@ -16,10 +16,10 @@ from typing import Any
 
 from bench import fill
 from bench.servers import PEPPER, ROOT, SECRET, environment
-from livebackend.db import Database
-from livebackend.embedded_postgres import EmbeddedPostgres
-from livebackend.migrate import migrate
-from livebackend.services.passwords import Hasher
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development.embedded_postgres import EmbeddedPostgres
+from livebackend.services.password_hashing import Hasher
 
 SECONDS = 6
 SHOWN = 25
@@ -109,7 +109,7 @@ def calls_for(name: str, seconds: float) -> None:
     cpu = time.process_time()
     count = over_and_over(app, path, bodies, seconds)
     print(f"{name}: {1000 * (time.process_time() - cpu) / count:.3f} ms of CPU a call")
-    app.registry.house.close()
+    app.registry.services.close()
 
 
 def over_and_over(app: Any, path: str, bodies: list[bytes], seconds: float) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from bench.machine import processor
 from bench.measure import Row
-from livebackend.db import Database
+from livebackend.database.engine import Database
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
 _PACKAGES = ["pyramid", "SQLAlchemy", "psycopg2-binary", "orjson", "granian", "bcrypt"]

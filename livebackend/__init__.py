@@ -1,12 +1,17 @@
-"""The backend of a live-streaming app: the server is put together in `app`."""
+"""The backend of a live-streaming app."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 
-def main(global_config: Mapping[str, Any], **ini: Any) -> Any:
-    """The WSGI application: `livebackend.app.main`."""
-    # Not above: each import of a module of this package would load the whole application.
-    from livebackend.app import main as make  # noqa: PLC0415
+def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
+    """Return the WSGI application: the factory that ini files name.
 
-    return make(global_config, **ini)
+    `settings` is the ini file's section, overridden by the environment.
+    """
+    # Not above: a command that needs no application does not wait for its import.
+    from livebackend.app import create_app  # noqa: PLC0415
+    from livebackend.config.settings import with_own_address  # noqa: PLC0415
+
+    return create_app(with_own_address(settings, global_config), os.environ)

@@ -11,15 +11,15 @@ from pyramid.events import NewResponse
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.db import Database
-from livebackend.embedded_postgres import EmbeddedPostgres
-from livebackend.gateways.sms import EmbeddedSms
-from livebackend.logs import LineFormatter
-from livebackend.migrate import migrate
-from livebackend.request import House
-from tests.api import SECRETS, Api, App, Person, Phone, World, check_reply
-from tests.scanner import leaks
-from tests.servers import Server, hardened, serving
+from livebackend.container import Services
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development.embedded_postgres import EmbeddedPostgres
+from livebackend.development.sms import DevelopmentSms
+from livebackend.monitoring.log_formatters import LineFormatter
+from tests.support.api import SECRETS, Api, App, Person, Phone, World, check_reply
+from tests.support.secret_scanner import leaks
+from tests.support.servers import Server, hardened, serving
 
 INI = Path(livebackend.__file__).parent.parent / "development.ini"
 PRODUCTION_INI = INI.with_name("production.ini")
@@ -98,7 +98,7 @@ appsettings = cache(get_appsettings)
 def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
     """Create an application with the settings of an ini file, some of them changed.
 
-    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.house`.
+    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.services`.
     """
     known = appsettings(str(file))
     ini = dict(known) | {
@@ -120,12 +120,12 @@ def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: st
 
 
 @pytest.fixture(scope="session")
-def houses() -> Iterator[list[House]]:
+def all_services() -> Iterator[list[Services]]:
     """The objects of every application that was made; they are closed in the end."""
-    houses: list[House] = []
-    yield houses
-    for house in houses:
-        house.close()
+    all_services: list[Services] = []
+    yield all_services
+    for services in all_services:
+        services.close()
 
 
 @pytest.fixture(autouse=True)
@@ -133,14 +133,14 @@ def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
     """Applications with settings of their own keep no connections after a test: they are many."""
     yield
     if "app" in request.fixturenames:
-        main = request.getfixturevalue("app").registry.house
-        for house in request.getfixturevalue("houses"):
-            if house is not main:
-                house.database.engine.dispose()
+        main = request.getfixturevalue("app").registry.services
+        for services in request.getfixturevalue("all_services"):
+            if services is not main:
+                services.database.engine.dispose()
 
 
 @pytest.fixture(scope="session")
-def new_app(database_url: str, var_dir: Path, houses: list[House]) -> Callable[..., App]:
+def new_app(database_url: str, var_dir: Path, all_services: list[Services]) -> Callable[..., App]:
     """Create applications with `create_app`; they are closed at the end.
 
     The same settings get the same application.
@@ -149,7 +149,7 @@ def new_app(database_url: str, var_dir: Path, houses: list[House]) -> Callable[.
     @cache
     def make(file: Path = INI, **changed: str) -> App:
         app = create_app(database_url, var_dir, file, **changed)
-        houses.append(app.registry.house)
+        all_services.append(app.registry.services)
         return app
 
     return make
@@ -199,16 +199,16 @@ def phone_of_ben(hardened_app: App) -> Phone:
 
 
 @pytest.fixture
-def house(app: App) -> House:
-    house: House = app.registry.house
-    return house
+def services(app: App) -> Services:
+    services: Services = app.registry.services
+    return services
 
 
 @pytest.fixture
-def sms(house: House) -> EmbeddedSms:
+def sms(services: Services) -> DevelopmentSms:
     """The gateway, which keeps what it was to send."""
-    assert isinstance(house.sms, EmbeddedSms)
-    return house.sms
+    assert isinstance(services.sms, DevelopmentSms)
+    return services.sms
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def _empty(request: pytest.FixtureRequest) -> None:
     if "database_url" in request.fixturenames:
         request.getfixturevalue("world").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
-        request.getfixturevalue(name).registry.house.sms.sent.clear()
+        request.getfixturevalue(name).registry.services.sms.sent.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -28,12 +28,12 @@ NEEDED = (
 KILL_S = 60
 AT_ONCE = 2
 
-LEDGER = "livebackend/services/ledger.py"
-WRITER = "livebackend/ledger_writer.py"
+LEDGER = "livebackend/ledger/posting.py"
+WRITER = "livebackend/ledger/batch_writer.py"
 ORDERS = "livebackend/services/payment_orders.py"
-POST_TESTS = "tests/services/test_ledger.py"
-WRITER_TESTS = "tests/test_ledger_writer.py"
-REPLICATION_TESTS = "tests/test_replication.py"
+POST_TESTS = "tests/ledger/test_posting.py"
+WRITER_TESTS = "tests/ledger/test_batch_writer.py"
+REPLICATION_TESTS = "tests/ledger/test_replication.py"
 RETRY = f"{REPLICATION_TESTS}::test_response_to_a_retry_waits_for_the_standby"
 PAYMENT_TESTS = "tests/views/test_payments.py"
 GIFT_TESTS = "tests/views/test_golden.py"
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     Mutant(
         "a balance is the first slot, without SUM",
-        "livebackend/services/records.py",
+        "livebackend/ledger/history.py",
         (
             (
                 "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots\n    WHERE",
@@ -268,8 +268,8 @@ MUTANTS = [
     ),
     Mutant(
         "a refusal because of an earlier request gets its response without the standby",
-        "livebackend/operation.py",
-        (("            request.house.database.await_replication()\n", "            pass\n"),),
+        "livebackend/api/deriver.py",
+        (("            request.services.database.await_replication()\n", "            pass\n"),),
         f"{RETRY}[delete_of_former_friend]",
     ),
     Mutant(
@@ -335,7 +335,7 @@ MUTANTS = [
     ),
     Mutant(
         "a notification's signature is not verified",
-        "livebackend/gateways/payments.py",
+        "livebackend/gateways/payments/protocol.py",
         (("        if not hmac.compare_digest(", "        if False and not hmac.compare_digest("),),
         f"{PAYMENT_TESTS}::TestNotifications::test_a_wrong_signature_is_refused",
     ),

@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from livebackend.gateways.sms import EmbeddedSms
-from livebackend.settings import Settings
+from livebackend.config.settings import Settings
+from livebackend.development.sms import DevelopmentSms
 from tests.conftest import create_app
 
 
 def test_start_builds_each_gateway_once(
     database_url: str, var_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built: list[EmbeddedSms] = []
+    built: list[DevelopmentSms] = []
 
-    def from_settings(cls: type[EmbeddedSms], settings: Settings) -> EmbeddedSms:
+    def from_settings(cls: type[DevelopmentSms], settings: Settings) -> DevelopmentSms:
         built.append(cls())
         return built[-1]
 
-    monkeypatch.setattr(EmbeddedSms, "from_settings", classmethod(from_settings))
-    house = create_app(database_url, var_dir).registry.house
-    house.close()
-    assert built == [house.sms]
+    monkeypatch.setattr(DevelopmentSms, "from_settings", classmethod(from_settings))
+    services = create_app(database_url, var_dir).registry.services
+    services.close()
+    assert built == [services.sms]

@@ -15,12 +15,12 @@ from urllib.parse import parse_qs
 import pytest
 
 import livebackend_client
-from livebackend.db import Database
-from livebackend.migrate import migrate
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
 from livebackend_client import ApiError, Client, NoReply, NotReached, NotServed, Refused
-from tests.api import PASSWORD
 from tests.conftest import INI
-from tests.servers import serving
+from tests.support.api import PASSWORD
+from tests.support.servers import serving
 from tools.generate_client import declared, modules
 
 ANN, BEN = "13800000001", "13800000002"

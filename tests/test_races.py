@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from livebackend.request import House
-from tests.api import PASSWORD, Api, App, Person, World, at_once, results
-from tests.outside import CountedStreams
+from livebackend.container import Services
+from tests.support.api import PASSWORD, Api, App, Person, World, at_once, results
+from tests.support.fake_gateways import CountedStreams
 
 PHONE = "13800000009"
 
@@ -87,9 +87,9 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
 
 
 def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
-    app = new_app(streams__gateway="tests.outside.CountedStreams")
-    house: House = app.registry.house
-    streams = house.provider
+    app = new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+    services: Services = app.registry.services
+    streams = services.stream_gateway
     assert isinstance(streams, CountedStreams)
     before = len(streams.created)
     caller = Person(app, ann.always, ann.phone)

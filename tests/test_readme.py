@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
+from livebackend.api.declaration import Operation, operations
+from livebackend.api.result_codes import Result
 from livebackend.cli import main
-from livebackend.db import Database
-from livebackend.migrate import migrate
-from livebackend.operation import Operation, operations
-from livebackend.results import Result
-from livebackend.settings import Settings
-from tests.api import App
+from livebackend.config.settings import Settings
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
 from tests.conftest import INI, PRODUCTION_INI
-from tests.servers import Server, overridden, serving
+from tests.support.api import App
+from tests.support.servers import Server, overridden, serving
 
 README = INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import create_engine
 
-from tests.api import PASSWORD
 from tests.conftest import PRODUCTION_INI
-from tests.servers import Server, hardened, serving
-from tests.wire import Call, Heard
+from tests.support.api import PASSWORD
+from tests.support.raw_http import Call, Heard
+from tests.support.servers import Server, hardened, serving
 
 ANN = "13800000001"
 

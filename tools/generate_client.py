@@ -10,10 +10,11 @@ import typing_extensions
 from pydantic import Json
 from pyramid.config import Configurator
 
-from livebackend.openapi import as_read
-from livebackend.operation import Operation, operations
-from livebackend.params import Parameter
-from livebackend.results import Reason, Result
+from livebackend.api.declaration import Operation, operations
+from livebackend.api.error_reasons import Reason
+from livebackend.api.openapi import as_read
+from livebackend.api.parameters import Parameter
+from livebackend.api.result_codes import Result
 
 PACKAGE = Path(__file__).parent.parent / "clients" / "python" / "livebackend_client"
 
@@ -26,8 +27,10 @@ _FINAL_REASONS = (Reason.NOT_ENOUGH_COINS, Reason.TOO_MANY_COINS, Reason.USED_OT
 def declared() -> list[Operation]:
     """Return every operation in the order of the documentation; needs no server or database."""
     config = Configurator()
-    config.include("livebackend.operation")
-    config.include("livebackend.routes")
+    config.include("livebackend.api.declaration")
+    config.include("livebackend.api.routes")
+    config.include("livebackend.api.deriver")
+    config.include("livebackend.api.responses")
     config.scan("livebackend.views")
     config.commit()
     return as_read(operations(config.registry))

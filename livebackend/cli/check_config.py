@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from livebackend.check import checked_settings
 from livebackend.cli.ini import ini_argument, section
 from livebackend.cli.output import faults_told, json_option, say
+from livebackend.container import checked_settings
 
 
 @click.command()

@@ -17,11 +17,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from livebackend.cli.ini import ini_argument, opened_house
+from livebackend.cli.ini import ini_argument, opened_services
 from livebackend.cli.output import Fault, json_option, say
 from livebackend.cli.user import new_password
-from livebackend.gateways.streams import EmbeddedStreams
-from livebackend.services.demo_data import USERS_MAX, DemoData, Step
+from livebackend.development.demo_data import USERS_MAX, DemoData, Step
+from livebackend.development.streams import DevelopmentStreams
 from livebackend.services.operator_accounts import are_there_any
 
 _LINE_EVERY_S = 5.0
@@ -43,15 +43,15 @@ def demo_data(
     """
     password = password or new_password()
     start = time.monotonic()
-    with opened_house(ini) as house:
-        if not among_others and house.database.run(are_there_any):
+    with opened_services(ini) as services:
+        if not among_others and services.database.run(are_there_any):
             raise Fault("people have registered here already; --among-others if that is meant")
         data = DemoData(
-            house.database,
-            EmbeddedStreams(hub=house.settings.streams_hub, clock=time.time),
+            services.database,
+            DevelopmentStreams(hub=services.settings.streams_hub, clock=time.time),
             users=users,
             seed=seed,
-            password_hash=house.passwords.hash(password),
+            password_hash=services.password_hashing.hash(password),
         )
         _watch(data.fill())
     say(

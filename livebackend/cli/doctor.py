@@ -7,8 +7,8 @@ from rich.console import Console
 
 from livebackend.cli.ini import ini_argument, load, opened_database
 from livebackend.cli.output import faults_told, finish, json_option
-from livebackend.doctor import Doctor, Finding
-from livebackend.gateways import make_gateways
+from livebackend.gateways.loader import make_gateways
+from livebackend.monitoring.diagnostics import Doctor, Finding
 
 
 @click.command()

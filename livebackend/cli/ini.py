@@ -9,13 +9,12 @@ from typing import Any
 import click
 from pyramid.paster import get_appsettings, setup_logging
 
-from livebackend.app import build
 from livebackend.cli.output import faults_told
-from livebackend.db import Database, open_database
-from livebackend.gateways import make_gateways
-from livebackend.migrate import check_migrated
-from livebackend.request import House
-from livebackend.settings import Settings, with_own_address
+from livebackend.config.settings import Settings, with_own_address
+from livebackend.container import Services, build_services, open_database
+from livebackend.database.engine import Database
+from livebackend.database.migrations import check_migrated
+from livebackend.gateways.loader import make_gateways
 
 ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -42,15 +41,15 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 
 @contextmanager
-def opened_house(ini: Path) -> Iterator[House]:
+def opened_services(ini: Path) -> Iterator[Services]:
     """All that a request finds; what is wrong with it ends the command with one message."""
     with faults_told():
         setup_logging(str(ini))
         settings = load(ini)
         gateways = make_gateways(settings)
-        house = build(settings, open_database(settings), gateways)
+        services = build_services(settings, open_database(settings), gateways)
         try:
-            check_migrated(house.database)
-            yield house
+            check_migrated(services.database)
+            yield services
         finally:
-            house.close()
+            services.close()

@@ -11,17 +11,18 @@ from pyramid.paster import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from livebackend.api.errors import Failure
 from livebackend.cli.ini import ini_argument, load, opened_database
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
-from livebackend.db import Database
-from livebackend.ledger_writer import LedgerWriter
-from livebackend.results import Failure, Unavailable
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database
+from livebackend.ledger.audit import NAMES, audit
+from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.ledger.checkpoints import seal
+from livebackend.ledger.history import Record, balance, records
+from livebackend.ledger.reversals import Reversals
+from livebackend.ledger.transfers import Status
 from livebackend.services.accounts import find_id
-from livebackend.services.audit import NAMES, audit
-from livebackend.services.ledger import Status
-from livebackend.services.records import Record, balance, records
-from livebackend.services.reversals import Reversals
-from livebackend.services.seals import seal
 
 _SHOWN = 20
 

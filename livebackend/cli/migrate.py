@@ -7,9 +7,9 @@ from pyramid.paster import setup_logging
 
 from livebackend.cli.ini import ini_argument, load, opened_database
 from livebackend.cli.output import columns, faults_told, json_option, say
-from livebackend.db import Database
-from livebackend.migrate import migrate as run_migrations
-from livebackend.migrate import migration_status, pending_sql
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate as run_migrations
+from livebackend.database.migrations import migration_status, pending_sql
 
 
 @click.command()

@@ -10,12 +10,12 @@ from typing import Any
 import click
 from pyramid.paster import setup_logging
 
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_house
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services
 from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
-from livebackend.db import Database
-from livebackend.gateways.payments import CHINA, PaymentFailed
-from livebackend.gateways.sms import masked
-from livebackend.results import Unavailable
+from livebackend.core.errors import Unavailable
+from livebackend.core.masking import masked
+from livebackend.database.engine import Database
+from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
 from livebackend.services.payment_bills import BillReport, compare_bill
 from livebackend.services.payment_orders import PaymentRejected
@@ -90,9 +90,9 @@ def settle_command(ini: Path, order_id: str) -> None:
 
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
-    with opened_house(ini) as house, _reported_errors(order_id):
-        house.reconciliation.check(order_id)
-        _say_order(house.database, order_id)
+    with opened_services(ini) as services, _reported_errors(order_id):
+        services.payment_reconciliation.check(order_id)
+        _say_order(services.database, order_id)
 
 
 @order.command("refund")
@@ -114,9 +114,9 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
     """
     if not 1 <= len(reason) <= 200:
         raise click.BadParameter("1 to 200 characters", param_hint="--reason")
-    with opened_house(ini) as house, _reported_errors(order_id):
-        house.refunds.refund(order_id, reason=reason)
-        _say_order(house.database, order_id)
+    with opened_services(ini) as services, _reported_errors(order_id):
+        services.payment_refunds.refund(order_id, reason=reason)
+        _say_order(services.database, order_id)
 
 
 @order.command("reconcile")
@@ -134,10 +134,12 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
     date = day.date() if day else (datetime.now(CHINA) - timedelta(days=1)).date()
     reports: list[BillReport] = []
     unread: dict[str, str] = {}
-    with opened_house(ini) as house:
-        for provider in house.orders.providers:
+    with opened_services(ini) as services:
+        for provider in services.payment_orders.providers:
             try:
-                reports.append(compare_bill(house.database, house.orders, provider, date))
+                reports.append(
+                    compare_bill(services.database, services.payment_orders, provider, date)
+                )
             except PaymentFailed as error:
                 unread[provider] = str(error)
     lines = [line for report in reports for line in _report(report)]

@@ -12,8 +12,9 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.results import CommitOutcomeUnknown, Failure
-from livebackend.settings import SettingsError
+from livebackend.api.errors import Failure
+from livebackend.config.settings import SettingsError
+from livebackend.core.errors import CommitOutcomeUnknown
 
 _JSON = "livebackend.json"
 

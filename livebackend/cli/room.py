@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, opened_house
+from livebackend.cli.ini import ini_argument, opened_services
 from livebackend.cli.output import Fault, columns, json_option, say
-from livebackend.gateways.sms import masked
+from livebackend.core.masking import masked
 from livebackend.services import operator_rooms as rooms
 
 _MOST = 1000
@@ -29,8 +29,8 @@ def list_rooms(ini: Path, most: int) -> None:
 
     Example: livebackend room list production.ini
     """
-    with opened_house(ini) as house:
-        found = house.database.run(lambda connection: rooms.listing(connection, most=most))
+    with opened_services(ini) as services:
+        found = services.database.run(lambda connection: rooms.listing(connection, most=most))
     shown = [each._replace(phone=each.phone and masked(each.phone)) for each in found]
     rows = [
         (each.id, each.state, f"{each.started_at:%Y-%m-%d %H:%M}", each.phone, each.title)
@@ -49,12 +49,12 @@ def close(ini: Path, room_id: int) -> None:
 
     Example: livebackend room close production.ini 42
     """
-    with opened_house(ini) as house:
-        found = house.database.run(lambda connection: rooms.find(connection, room_id))
+    with opened_services(ini) as services:
+        found = services.database.run(lambda connection: rooms.find(connection, room_id))
         if found is None or found.state != "open":
             raise Fault(f"room {room_id} is not open")
-        house.rooms.leave(found.account_id, reason="operator")
-        closed = house.database.run(lambda connection: rooms.find(connection, room_id))
+        services.rooms.leave(found.account_id, reason="operator")
+        closed = services.database.run(lambda connection: rooms.find(connection, room_id))
     cut_off = bool(closed and closed.disabled_at)
     words = f"room {room_id} is closed"
     if not cut_off:

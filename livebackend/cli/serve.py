@@ -21,11 +21,9 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from pyramid.paster import get_app, get_appsettings, setup_logging
 
-from livebackend.check import checked_settings
-from livebackend.db import open_database
-from livebackend.migrate import check_migrated, migrate
-from livebackend.request import House
-from livebackend.settings import Settings, SettingsError, with_own_address
+from livebackend.config.settings import Settings, SettingsError, with_own_address
+from livebackend.container import Services, checked_settings, open_database
+from livebackend.database.migrations import check_migrated, migrate
 
 log = logging.getLogger(__name__)
 
@@ -115,23 +113,23 @@ def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Name
     os.setpgid(0, 0)
     setup_logging(ini)
     app = get_app(ini, name="main", options=options)
-    house: House = app.registry.house
-    Finalize(house, house.close, exitpriority=0)
+    services: Services = app.registry.services
+    Finalize(services, services.close, exitpriority=0)
     # The server sets its handlers later; what is written here tells of a signal all the same.
     heard, tell = socket.socketpair()
     tell.setblocking(False)  # the name of the method says it
     signal.set_wakeup_fd(tell.detach())
-    threading.Thread(target=_stop_in_time, args=(house, heard, stop_wait_s), daemon=True).start()
+    threading.Thread(target=_stop_in_time, args=(services, heard, stop_wait_s), daemon=True).start()
     return Nameless(app)
 
 
-def _stop_in_time(house: House, heard: socket.socket, stop_wait_s: int) -> None:
+def _stop_in_time(services: Services, heard: socket.socket, stop_wait_s: int) -> None:
     """Sends waiting calls away when the worker is told to stop, or when its parent was killed."""
     parent = multiprocessing.parent_process()
     gone = [parent.sentinel] if parent else []
     if heard not in wait([heard, *gone]):
         os.kill(os.getpid(), signal.SIGTERM)
-    house.stop()
+    services.stop_waiting()
     # Otherwise the parent's to do.
     time.sleep(stop_wait_s)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, opened_house
+from livebackend.cli.ini import ini_argument, opened_services
 from livebackend.cli.output import Fault, json_option, say
 
 
@@ -18,11 +18,11 @@ def sweep(ini: Path) -> None:
 
     Example: livebackend sweep production.ini
     """
-    with opened_house(ini) as house:
-        swept = house.streams.sweep()
-        pictures = house.pictures.sweep()
-        house.limits.sweep()
-        orders = house.reconciliation.run()
+    with opened_services(ini) as services:
+        swept = services.stream_monitor.sweep()
+        pictures = services.avatars.sweep()
+        services.rate_limits.sweep()
+        orders = services.payment_reconciliation.run()
     facts = {**swept._asdict(), "pictures": pictures, "orders": orders.queried}
     if swept.failed or orders.failed:
         raise Fault("a provider failed; the next round tries again", **facts)

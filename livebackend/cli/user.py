@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from livebackend.cli.ini import ini_argument, opened_house
+from livebackend.cli.ini import ini_argument, opened_services
 from livebackend.cli.output import Fault, columns, json_option, say
-from livebackend.request import House
+from livebackend.container import Services
 from livebackend.services import operator_accounts as accounts
 from livebackend.services.operator_accounts import Overview
 
@@ -44,8 +44,8 @@ def show(ini: Path, phone: str) -> None:
 
     Example: livebackend user show production.ini 13812345678
     """
-    with opened_house(ini) as house:
-        found = _find(house, phone)
+    with opened_services(ini) as services:
+        found = _find(services, phone)
     facts = found._asdict() | {"gender": _GENDERS.get(found.gender or "")}
     say(columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts)
 
@@ -59,12 +59,12 @@ def disable(ini: Path, phone: str) -> None:
 
     Example: livebackend user disable production.ini 13812345678
     """
-    with opened_house(ini) as house:
-        found = _find(house, phone)
-        changed = house.database.run(lambda connection: accounts.disable(connection, phone))
+    with opened_services(ini) as services:
+        found = _find(services, phone)
+        changed = services.database.run(lambda connection: accounts.disable(connection, phone))
         # After the tokens, so that it cannot go live again in between.
         if found.room_id:
-            house.rooms.leave(found.id, reason="operator")
+            services.rooms.leave(found.id, reason="operator")
     _say_now(found.id, "disabled", changed=changed, closed_room=found.room_id)
 
 
@@ -77,9 +77,9 @@ def enable(ini: Path, phone: str) -> None:
 
     Example: livebackend user enable production.ini 13812345678
     """
-    with opened_house(ini) as house:
-        found = _find(house, phone)
-        changed = house.database.run(lambda connection: accounts.enable(connection, phone))
+    with opened_services(ini) as services:
+        found = _find(services, phone)
+        changed = services.database.run(lambda connection: accounts.enable(connection, phone))
     _say_now(found.id, "enabled", changed=changed)
 
 
@@ -92,9 +92,9 @@ def revoke(ini: Path, phone: str) -> None:
 
     Example: livebackend user revoke production.ini 13812345678
     """
-    with opened_house(ini) as house:
-        found = _find(house, phone)
-        house.database.run(lambda connection: accounts.revoke(connection, phone))
+    with opened_services(ini) as services:
+        found = _find(services, phone)
+        services.database.run(lambda connection: accounts.revoke(connection, phone))
     say(f"account {found.id} is logged out everywhere", id=found.id)
 
 
@@ -108,10 +108,10 @@ def reset_password(ini: Path, phone: str) -> None:
     Example: livebackend user reset-password production.ini 13812345678
     """
     password = new_password()
-    with opened_house(ini) as house:
-        found = _find(house, phone)
-        new_hash = house.passwords.hash(password)
-        house.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
+    with opened_services(ini) as services:
+        found = _find(services, phone)
+        new_hash = services.password_hashing.hash(password)
+        services.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
     say(
         f"account {found.id} has the new password {password}\n"
         "Hand it on by a way that nobody else reads, to be changed at once.",
@@ -131,8 +131,8 @@ def _say_now(account: int, state: str, *, changed: bool, **more: Any) -> None:
     say(words, id=account, changed=changed, **more)
 
 
-def _find(house: House, phone: str) -> Overview:
-    found = house.database.run(lambda connection: accounts.overview(connection, phone))
+def _find(services: Services, phone: str) -> Overview:
+    found = services.database.run(lambda connection: accounts.overview(connection, phone))
     if found is None:
         raise Fault("nobody is registered with that phone")
     return found

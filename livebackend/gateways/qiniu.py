@@ -13,7 +13,8 @@ import requests
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from livebackend.gateways.calls import Answer, Caller, CallFailed, Deadline
+from livebackend.gateways.circuit_breaker import Deadline
+from livebackend.gateways.http_client import Answer, Caller, CallFailed
 
 log = logging.getLogger(__name__)
 

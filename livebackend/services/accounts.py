@@ -18,7 +18,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.db import Database
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.api.result_codes import Result
+from livebackend.database.engine import Database
+from livebackend.database.prepared_statements import Prepared
+from livebackend.ledger.coin_accounts import open_account
 from livebackend.models import (
     accounts,
     blocks,
@@ -27,12 +32,10 @@ from livebackend.models import (
     logged_out,
     rooms,
 )
-from livebackend.prepared import Prepared
-from livebackend.results import Failure, Reason, Result
-from livebackend.services import codes, ledger
-from livebackend.services.codes import Codes, Purpose
-from livebackend.services.passwords import Passwords
-from livebackend.services.pictures import Pictures
+from livebackend.services import verification_codes as codes
+from livebackend.services.avatars import Pictures
+from livebackend.services.password_hashing import Passwords
+from livebackend.services.verification_codes import Codes, Purpose
 
 
 @dataclass(frozen=True)
@@ -331,7 +334,7 @@ class Accounts:
         account_id = connection.execute(_ADD, account).scalar_one_or_none()
         if account_id is None:
             raise Failure(None, "userId", Reason.TAKEN)
-        ledger.open_account(connection, account_id)
+        open_account(connection, account_id)
         if account["head_image"]:
             self._claim(connection, account["head_image"], account_id)
 

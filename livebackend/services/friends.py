@@ -18,9 +18,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.api.result_codes import Result
+from livebackend.database.prepared_statements import Prepared
 from livebackend.models import accounts, blocks, friend_requests, friendships, request_is_open
-from livebackend.prepared import Prepared
-from livebackend.results import Failure, Reason, Result
 from livebackend.services.accounts import PROFILE, Account, Profile
 
 

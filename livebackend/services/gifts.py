@@ -5,12 +5,12 @@ import uuid
 
 from sqlalchemy import Connection, and_, bindparam, select, text
 
-from livebackend.db import Database, require_replication
-from livebackend.models import accounts, coin_accounts, room_is_open, rooms
-from livebackend.prepared import Prepared
-from livebackend.results import Failure, Reason, Unavailable
-from livebackend.services.accounts import HOLDER, Claims, token_ended
-from livebackend.services.ledger import (
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database, require_replication
+from livebackend.database.prepared_statements import Prepared
+from livebackend.ledger.transfers import (
     CoinAccount,
     Gift,
     Kind,
@@ -20,6 +20,8 @@ from livebackend.services.ledger import (
     client_key,
     new_request_id,
 )
+from livebackend.models import accounts, coin_accounts, room_is_open, rooms
+from livebackend.services.accounts import HOLDER, Claims, token_ended
 
 # All that a call may take, its looks at the database included.
 _WAIT_S = 4

@@ -19,8 +19,8 @@ from sqlalchemy import (
     union_all,
 )
 
+from livebackend.database.prepared_statements import Prepared
 from livebackend.models import accounts, friend_requests, friendships, room_is_open, rooms
-from livebackend.prepared import Prepared
 from livebackend.services.accounts import HOLDER, PROFILE, Claims, token_ended
 
 

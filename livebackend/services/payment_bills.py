@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from livebackend.db import Database
-from livebackend.gateways.payments import CHINA, BillEntry
+from livebackend.database.engine import Database
+from livebackend.gateways.payments.protocol import CHINA, BillEntry
 from livebackend.services.payment_orders import PaymentOrders
 
 _BILLED = text(

@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from livebackend.db import Database, require_replication
-from livebackend.gateways.payments import NotGenuine, Order, Paid, PaymentFailed, PaymentGateway
-from livebackend.results import Failure, Reason, Unavailable
-from livebackend.services.ledger import (
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database, require_replication
+from livebackend.gateways.payments.protocol import (
+    NotGenuine,
+    Order,
+    Paid,
+    PaymentFailed,
+    PaymentGateway,
+)
+from livebackend.ledger.coin_accounts import external_account
+from livebackend.ledger.transfers import (
     CoinAccount,
     Kind,
     Payment,
@@ -19,7 +28,6 @@ from livebackend.services.ledger import (
     Transfer,
     Writer,
     client_key,
-    external_account,
     request_key,
 )
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from livebackend.db import Database
-from livebackend.results import Failure, Unavailable
-from livebackend.services.ledger import Status, Writer
+from livebackend.api.errors import Failure
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database
+from livebackend.ledger.reversals import reversal_of
+from livebackend.ledger.transfers import Status, Writer
 from livebackend.services.payment_orders import PaymentOrders, provider_order
-from livebackend.services.reversals import reversal_of
 
 log = logging.getLogger(__name__)
 

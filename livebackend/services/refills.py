@@ -5,21 +5,23 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from livebackend.db import Database
-from livebackend.limits import Limits
-from livebackend.models import coin_accounts
-from livebackend.results import Failure, Reason, Unavailable
-from livebackend.services.ledger import (
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database
+from livebackend.ledger.coin_accounts import external_account
+from livebackend.ledger.transfers import (
     CoinAccount,
     Kind,
     Status,
     Transfer,
     Writer,
     client_key,
-    external_account,
     new_request_id,
 )
+from livebackend.models import coin_accounts
 from livebackend.services.payment_orders import PaymentOrders
+from livebackend.services.rate_limits import Limits
 
 # All that a call may take, its looks at the database included.
 _WAIT_S = 4

@@ -11,11 +11,13 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from livebackend.db import Database
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.api.result_codes import Result
+from livebackend.database.engine import Database
 from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
 from livebackend.models import accounts, room_is_open, rooms
-from livebackend.results import Failure, Reason, Result
-from livebackend.services.streams import CLOSE, CLOSE_STALE, Room, Streams
+from livebackend.services.stream_monitor import CLOSE, CLOSE_STALE, Room, Streams
 
 log = logging.getLogger(__name__)
 

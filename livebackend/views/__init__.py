@@ -1,0 +1,1 @@
+"""One file per path of the API; provider callbacks, media server hooks, pages."""

@@ -2,12 +2,16 @@
 
 from typing import Annotated
 
-from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, MessageName, Phone, Refuses, Says, one_of
-from livebackend.replies import Flag, Profile
-from livebackend.results import Reason, Result, ok
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.parameter_types import MessageName, Phone, one_of
+from livebackend.api.parameters import LoggedIn, Refuses, Says
+from livebackend.api.response_types import Flag, Profile
+from livebackend.api.responses import ok
+from livebackend.api.result_codes import Result
+from livebackend.api.serializers import profile_card
+from livebackend.api.view import View
 from livebackend.services.friends import MessageId
-from livebackend.views.cards import profile_card
 
 
 class Somebody(LoggedIn):

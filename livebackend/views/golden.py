@@ -2,22 +2,23 @@
 
 from typing import Annotated
 
-from livebackend.operation import View, operation
-from livebackend.params import (
+from livebackend.api.declaration import operation
+from livebackend.api.parameter_types import (
     Coins,
     Cursor,
     Description,
-    LoggedIn,
     Money,
     PageLength,
     Phone,
     RequestId,
-    Says,
 )
-from livebackend.replies import Balance, Giver, Order, Records
-from livebackend.results import Result, ok
-from livebackend.services.records import RECORDS_MAX, Place, balance, records, top_givers
-from livebackend.views.cards import giver_card, record_card
+from livebackend.api.parameters import LoggedIn, Says
+from livebackend.api.response_types import Balance, Giver, Order, Records
+from livebackend.api.responses import ok
+from livebackend.api.result_codes import Result
+from livebackend.api.serializers import giver_card, record_card
+from livebackend.api.view import View
+from livebackend.ledger.history import RECORDS_MAX, Place, balance, records, top_givers
 
 
 class Refill(LoggedIn):
@@ -55,7 +56,7 @@ class Golden(View):
     )
     def refill(self, given):
         """Buy coins · 充值"""
-        order = self.request.house.refills.refill(
+        order = self.request.services.refills.refill(
             self.request.account.id, yuan=given.money, request_id=given.requestId
         )
         return ok(order)
@@ -69,7 +70,7 @@ class Golden(View):
     )
     def send_gift(self, given):
         """Give coins to a host · 赠送礼物"""
-        self.request.house.gifts.send(
+        self.request.services.gifts.send(
             self.request.claims,
             host=given.object,
             coins=given.value,

@@ -2,12 +2,16 @@
 
 from typing import Annotated
 
-from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, Says, pattern
-from livebackend.replies import Friends, LiveRooms, Message
-from livebackend.results import Reason, Result, ok
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.parameter_types import pattern
+from livebackend.api.parameters import LoggedIn, Says
+from livebackend.api.response_types import Friends, LiveRooms, Message
+from livebackend.api.responses import ok
+from livebackend.api.result_codes import Result
+from livebackend.api.serializers import friend_card, message_card, room_card
+from livebackend.api.view import View
 from livebackend.services.live_rooms import Place, live_rooms
-from livebackend.views.cards import friend_card, message_card, room_card
 
 _PAGE = 50
 

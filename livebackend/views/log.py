@@ -3,19 +3,14 @@
 import re
 from typing import Annotated, Any
 
-from livebackend.operation import View, operation
-from livebackend.params import (
-    Hint,
-    LoggedIn,
-    Params,
-    Password,
-    Phone,
-    Refuses,
-    Says,
-    TypedPassword,
-)
-from livebackend.replies import LoginToken
-from livebackend.results import Reason, Result, failed, ok
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.parameter_types import Password, Phone, TypedPassword
+from livebackend.api.parameters import Hint, LoggedIn, Params, Refuses, Says
+from livebackend.api.response_types import LoginToken
+from livebackend.api.responses import failed, ok
+from livebackend.api.result_codes import Result
+from livebackend.api.view import View
 from livebackend.services.accounts import log_out
 
 _DAY_S = 24 * 3600
@@ -77,11 +72,11 @@ class Log(View):
     )
     def log_in(self, given):
         """Log in · 登录"""
-        house = self.request.house
-        account = house.logins.log_in(
+        services = self.request.services
+        account = services.authentication.log_in(
             phone=given.userId, password=given.password, address=self.request.address
         )
-        return ok(house.login_tokens.issue(account, lifetime_s=lifetime_s(given.expire_in)))
+        return ok(services.login_tokens.issue(account, lifetime_s=lifetime_s(given.expire_in)))
 
     @operation("logout", params=LogOut, refusal=Result.REFUSED, extension=True)
     def log_out(self, given):
@@ -101,10 +96,12 @@ class Log(View):
     )
     def change_password(self, given):
         """Change one's password; every login token ends but the one in the reply · 修改密码"""
-        house, account = self.request.house, self.request.account
-        house.logins.confirm(account, password=given.oldPassword, address=self.request.address)
-        changed = house.accounts.change_password(account, given.password)
-        return ok(house.login_tokens.issue(changed, lifetime_s=lifetime_s(given.expire_in)))
+        services, account = self.request.services, self.request.account
+        services.authentication.confirm(
+            account, password=given.oldPassword, address=self.request.address
+        )
+        changed = services.accounts.change_password(account, given.password)
+        return ok(services.login_tokens.issue(changed, lifetime_s=lifetime_s(given.expire_in)))
 
     @operation(
         "forgot",
@@ -117,7 +114,7 @@ class Log(View):
     )
     def forgot_password(self, given):
         """Send a code to reset a password with · 忘记密码"""
-        return ok(self.request.house.codes.send_to_reset(given.userId))
+        return ok(self.request.services.verification_codes.send_to_reset(given.userId))
 
     @operation(
         "reset",
@@ -130,7 +127,7 @@ class Log(View):
     )
     def reset_password(self, given):
         """Set a new password with the code; every login token ends · 重置密码"""
-        verdict = self.request.house.accounts.reset_password(
+        verdict = self.request.services.accounts.reset_password(
             phone=given.userId,
             code_v=str(given.code_v or ""),
             code=str(given.code or ""),

@@ -5,8 +5,9 @@ import hmac
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.form import Upload
-from livebackend.results import NotACall, Reason
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
+from livebackend.api.forms import Upload
 
 _TEXT_MAX, _NAME_MAX = 200, 64
 
@@ -21,19 +22,20 @@ def hook(request):
     _check_caller(request)
     fields = {name: _text(value) for name, value in request.params.items()}
     call, stream_key = fields.get("call"), fields.get("name", "")
-    streams, publisher = request.house.streams, fields.get("clientid", "")[:_NAME_MAX]
+    authorization = request.services.publish_authorization
+    publisher = fields.get("clientid", "")[:_NAME_MAX]
     if call == "publish_done":
-        streams.gone(stream_key=stream_key, publisher=publisher)
-    elif call == "publish" and fields.get("app") == request.house.settings.streams_hub:
+        authorization.gone(stream_key=stream_key, publisher=publisher)
+    elif call == "publish" and fields.get("app") == request.services.settings.streams_hub:
         key = fields.get("key", "")
-        _let(streams.admit(stream_key=stream_key, publish_key=key, publisher=publisher))
+        _let(authorization.admit(stream_key=stream_key, publish_key=key, publisher=publisher))
     else:
-        _let(call == "watch" and streams.is_open(stream_key))
+        _let(call == "watch" and authorization.is_open(stream_key))
     return Response(status=204)
 
 
 def _check_caller(request):
-    secret = request.house.settings.streams_hook_secret.get_secret_value()
+    secret = request.services.settings.streams_hook_secret.get_secret_value()
     if not secret or not request.registry.peers.is_here(request):
         raise NotACall(404, "path", Reason.WRONG_PATH)
     if request.method not in ("GET", "POST"):

@@ -3,7 +3,8 @@
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.results import NotACall, Reason
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
 
 
 @view_config(route_name="page")

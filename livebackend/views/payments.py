@@ -3,7 +3,8 @@
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.results import NotACall, Reason
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
 from livebackend.services.payment_orders import PaymentRejected
 
 _BYTES_MAX = 65_536
@@ -12,7 +13,7 @@ _BYTES_MAX = 65_536
 @view_config(route_name="payment")
 def notification(request):
     """Credit a payment; 204 if it is credited, now or before, else the provider tries again."""
-    orders = request.house.orders
+    orders = request.services.payment_orders
     if not orders.providers:
         raise NotACall(404, "path", Reason.WRONG_PATH)
     if request.method != "POST":

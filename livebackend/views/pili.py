@@ -5,7 +5,8 @@ from io import BytesIO
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.results import NotACall, Reason
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
 
 
 @view_config(route_name="pili")
@@ -14,7 +15,7 @@ def callback(request):
     if request.method != "POST":
         raise NotACall(405, "method", Reason.WRONG_METHOD)
     body = _body(request)
-    genuine = request.house.callbacks.is_genuine(
+    genuine = request.services.qiniu_callbacks.is_genuine(
         request.method, request.path_qs, headers=request.headers, body=body
     )
     if not genuine:
@@ -22,7 +23,7 @@ def callback(request):
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise NotACall(400, "title", Reason.MISSING)
-    request.house.streams.look_at(stream_key)
+    request.services.stream_monitor.look_at(stream_key)
     return Response(status=204)
 
 

@@ -2,23 +2,25 @@
 
 from typing import Annotated, Any, Self
 
-from livebackend.form import Form
-from livebackend.operation import View, operation
-from livebackend.params import (
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.api.forms import Form
+from livebackend.api.parameter_types import (
     Gender,
     HeadImage,
-    LoggedIn,
     Nickname,
-    Params,
     Password,
     Phone,
-    Says,
     TypedPassword,
 )
-from livebackend.replies import Profile
-from livebackend.results import Failure, Reason, Result, failed, ok
-from livebackend.services.codes import Purpose
-from livebackend.views.cards import profile_card
+from livebackend.api.parameters import LoggedIn, Params, Says
+from livebackend.api.response_types import Profile
+from livebackend.api.responses import failed, ok
+from livebackend.api.result_codes import Result
+from livebackend.api.serializers import profile_card
+from livebackend.api.view import View
+from livebackend.services.verification_codes import Purpose
 
 # Who sends one of these beside a `userId` means to register it.
 _OF_REGISTER = ("password", "gender", "nickname", "headImage")
@@ -86,7 +88,7 @@ class Register(View):
             raise Failure(None, "token", Reason.MISSING)
         if given.userId not in (None, phone):
             raise Failure(None, "userId", Reason.CONTRADICTS)
-        return ok(self.request.house.codes.send(phone))
+        return ok(self.request.services.verification_codes.send(phone))
 
     @operation(
         marks=["code_v", "code"],
@@ -96,7 +98,7 @@ class Register(View):
     )
     def verify_code(self, given):
         """Judge a code that was typed · 验证码校验"""
-        verdict = self.request.house.codes.verify(
+        verdict = self.request.services.verification_codes.verify(
             self.request.db,
             code_v=str(given.code_v or ""),
             code=str(given.code or ""),
@@ -108,7 +110,7 @@ class Register(View):
     @operation("register", params=OpenAccount, refusal=Result.REFUSED, transaction=False)
     def register(self, given):
         """Open an account · 注册step2"""
-        self.request.house.accounts.register(
+        self.request.services.accounts.register(
             phone=given.userId,
             password=given.password,
             nickname=given.nickname,
@@ -132,7 +134,7 @@ class Register(View):
             "gender": given.gender,
             "head_image": given.headImage,
         }
-        profile = self.request.house.accounts.change_profile(
+        profile = self.request.services.accounts.change_profile(
             self.request.account,
             {name: value for name, value in changed.items() if value is not None},
         )
@@ -148,9 +150,9 @@ class Register(View):
     )
     def remove(self, given):
         """End one's account, with all that is personal in it · 注销账号"""
-        house = self.request.house
-        house.logins.confirm(
+        services = self.request.services
+        services.authentication.confirm(
             self.request.account, password=given.password, address=self.request.address
         )
-        house.accounts.remove(self.request.account)
+        services.accounts.remove(self.request.account)
         return ok()

@@ -1,9 +1,13 @@
 """/room: going live, staying so, and leaving."""
 
-from livebackend.operation import View, operation
-from livebackend.params import LoggedIn, Title
-from livebackend.replies import Beat, StreamText
-from livebackend.results import Reason, Result, ok
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.parameter_types import Title
+from livebackend.api.parameters import LoggedIn
+from livebackend.api.response_types import Beat, StreamText
+from livebackend.api.responses import ok
+from livebackend.api.result_codes import Result
+from livebackend.api.view import View
 
 
 class GoLive(LoggedIn):
@@ -24,7 +28,7 @@ class Room(View):
     )
     def live(self, given):
         """Go live; the message is the stream's JSON, as a string · 直播请求"""
-        return ok(self.request.house.rooms.go_live(self.request.account.id, title=given.title))
+        return ok(self.request.services.rooms.go_live(self.request.account.id, title=given.title))
 
     @operation(
         "leave",
@@ -35,7 +39,7 @@ class Room(View):
     )
     def leave(self, given):
         """Close one's room · 主播离开"""
-        self.request.house.rooms.leave(self.request.account.id)
+        self.request.services.rooms.leave(self.request.account.id)
         return ok()
 
     @operation(
@@ -49,5 +53,5 @@ class Room(View):
     )
     def heartbeat(self, given):
         """Tell whether one's stream is on air, and where to publish it · 直播心跳"""
-        beat = self.request.house.rooms.heartbeat(self.request.account.id)
+        beat = self.request.services.rooms.heartbeat(self.request.account.id)
         return ok({"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url})

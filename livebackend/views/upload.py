@@ -5,10 +5,14 @@ from typing import Annotated
 from pyramid.response import FileResponse
 from pyramid.view import view_config
 
-from livebackend.form import Upload
-from livebackend.operation import View, operation
-from livebackend.params import Params, Says
-from livebackend.results import NotACall, Reason, Result, ok
+from livebackend.api.declaration import operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
+from livebackend.api.forms import Upload
+from livebackend.api.parameters import Params, Says
+from livebackend.api.responses import ok
+from livebackend.api.result_codes import Result
+from livebackend.api.view import View
 
 _A_YEAR_S = 365 * 24 * 3600
 
@@ -31,7 +35,7 @@ class UploadPicture(View):
     def upload(self, given):
         """Keep a picture for the avatar · 注册step1"""
         img = given.img
-        return ok(self.request.house.pictures.keep(img.filename, img.file, size=img.size))
+        return ok(self.request.services.avatars.keep(img.filename, img.file, size=img.size))
 
 
 @view_config(route_name="picture")
@@ -39,7 +43,7 @@ def picture(request):
     """A picture that was uploaded. Whatever is none is for saving, never shown by a browser."""
     if request.method not in ("GET", "HEAD"):
         raise NotACall(405, "method", Reason.WRONG_METHOD)
-    kept = request.house.pictures.find(**request.matchdict)
+    kept = request.services.avatars.find(**request.matchdict)
     if kept is None:
         raise NotACall(404, "path", Reason.WRONG_PATH)
     response = FileResponse(

@@ -9,10 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from livebackend.db import Database
-from livebackend.migrate import migrate
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
 from tests.conftest import INI
-from tests.servers import Server, serving
+from tests.support.servers import Server, serving
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import check_page
-from tests.servers import Server
+from tests.support.servers import Server
 
 WORDS = {
     "en": {

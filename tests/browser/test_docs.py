@@ -8,10 +8,10 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from livebackend.results import Result
-from tests.api import PASSWORD
+from livebackend.api.result_codes import Result
 from tests.browser.conftest import check_page
-from tests.servers import Server
+from tests.support.api import PASSWORD
+from tests.support.servers import Server
 
 
 def opened(page: Page) -> None:

@@ -1,5 +1,5 @@
 """The operator, for all tests of commands."""
 
-from tests.commands import operator
+from tests.support.commands import operator
 
 __all__ = ["operator"]

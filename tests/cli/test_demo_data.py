@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-from livebackend.db import Database
-from livebackend.services.audit import audit
-from tests.api import Api, World
-from tests.commands import Operator
+from livebackend.database.engine import Database
+from livebackend.ledger.audit import audit
 from tests.conftest import INI
+from tests.support.api import Api, World
+from tests.support.commands import Operator
 
 USERS = 700  # more than a batch
 

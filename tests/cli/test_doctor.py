@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from livebackend.db import Database
-from livebackend.doctor import Doctor
-from livebackend.gateways.sms import EmbeddedSms, SmsGateway
-from livebackend.gateways.streams import EmbeddedStreams, StreamFailed, StreamGateway
-from livebackend.settings import Settings
-from tests.commands import Operator
-from tests.gateways.qiniu_server import (
+from livebackend.config.settings import Settings
+from livebackend.database.engine import Database
+from livebackend.development.sms import DevelopmentSms
+from livebackend.development.streams import DevelopmentStreams
+from livebackend.gateways.sms.protocol import SmsGateway
+from livebackend.gateways.streams import StreamFailed, StreamGateway
+from livebackend.monitoring.diagnostics import Doctor
+from tests.config.test_settings import GIVEN
+from tests.support.commands import Operator
+from tests.support.qiniu_server import (
     ACCESS_KEY,
     SECRET_KEY,
     Answer,
@@ -21,7 +24,6 @@ from tests.gateways.qiniu_server import (
     qiniu_server,
     silence,
 )
-from tests.test_settings import GIVEN
 
 CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
 TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
@@ -36,7 +38,7 @@ def qiniu() -> Iterator[QiniuServer]:
 
 def keys(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
     return {
-        "sms_gateway": "livebackend.gateways.qiniu_sms.QiniuSms",
+        "sms_gateway": "livebackend.gateways.sms.qiniu.QiniuSms",
         "sms_url": qiniu.url,
         "sms_template": "7",
         "qiniu_access_key": ACCESS_KEY,
@@ -131,7 +133,7 @@ def test_faulty_settings_come_first(operator: Operator) -> None:
     assert "codes.ttl_s" in operator.runs("doctor", code=1, codes_ttl_s="0").stderr
 
 
-class AskedStreams(EmbeddedStreams):
+class AskedStreams(DevelopmentStreams):
     """Can be asked who is on air, and refuses."""
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
@@ -143,10 +145,10 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
     def make(ahead_s: float = 0, sms: SmsGateway | None = None, **given: Any) -> Doctor:
         import time
 
-        streams: StreamGateway = given.pop("streams", EmbeddedStreams(hub="x", clock=time.time))
+        streams: StreamGateway = given.pop("streams", DevelopmentStreams(hub="x", clock=time.time))
         settings = Settings.load({**GIVEN, "var.dir": str(tmp_path), **given}, {})
         clock = lambda: time.time() + ahead_s  # noqa: E731
-        return Doctor(settings, database, sms or EmbeddedSms(), streams, clock)
+        return Doctor(settings, database, sms or DevelopmentSms(), streams, clock)
 
     return make
 

@@ -4,9 +4,9 @@ import stat
 from configparser import RawConfigParser
 from pathlib import Path
 
-from livebackend.settings import Settings
-from tests.commands import run
+from livebackend.config.settings import Settings
 from tests.conftest import INI, PRODUCTION_INI
+from tests.support.commands import run
 
 
 def environment(file: Path) -> dict[str, str]:
@@ -42,7 +42,7 @@ def test_it_writes_settings_and_secrets_apart(tmp_path: Path) -> None:
         "LIVEBACKEND_SMS_TEMPLATE": "1",
         "LIVEBACKEND_QINIU_ACCESS_KEY": "ak",
         "LIVEBACKEND_QINIU_SECRET_KEY": "sk",
-        "LIVEBACKEND_STREAMS_GATEWAY": "tests.outside.CountedStreams",
+        "LIVEBACKEND_STREAMS_GATEWAY": "tests.support.fake_gateways.CountedStreams",
     }
     settings = Settings.load(section, given)
     assert settings.http_url == "https://live.test"

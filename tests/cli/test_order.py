@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from livebackend.services.ledger import Kind
-from tests.api import App, Person, World
-from tests.commands import Operator
-from tests.payments import PATIENT, new_shop
+from livebackend.ledger.transfers import Kind
+from tests.support.api import App, Person, World
+from tests.support.commands import Operator
+from tests.support.payments import PATIENT, new_shop
 
 # The development gateway says that every order is paid.
 PAID: dict[str, Any] = {}
@@ -127,14 +127,16 @@ def test_reconcile_names_a_provider_whose_bill_cannot_be_read(
 def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
     operator: Operator, ann: Person
 ) -> None:
-    gateways = "tests.outside.OtherPayments tests.outside.PaymentsWithABill"
+    gateways = (
+        "tests.support.fake_gateways.OtherPayments tests.support.fake_gateways.PaymentsWithABill"
+    )
     report = operator.reads("order reconcile", payments_gateway=gateways, code=1)
     assert report["unread"] == {"other": "there is no bill of that day"}
     assert [found["provider"] for found in report["reports"]] == ["embedded"]
 
 
 def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann: Person) -> None:
-    gateway = "tests.outside.PaymentsWithABill"
+    gateway = "tests.support.fake_gateways.PaymentsWithABill"
     report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
     assert (report["payments"], report["paid_fen"]) == (1, 1000)
     assert report["differences"] == ["order unknown: payment p is for an unknown order"]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.api import Person, World
-from tests.commands import Operator
+from tests.support.api import Person, World
+from tests.support.commands import Operator
 
 
 def test_the_latest_come_first_and_phones_are_masked(
@@ -51,7 +51,7 @@ def test_a_room_that_is_not_open_is_a_finding(operator: Operator, ann: Person) -
 def test_a_provider_that_fails_is_told(operator: Operator, ann: Person) -> None:
     ann.live()
     (room,) = operator.reads("room list")["rooms"]
-    failing: dict[str, Any] = {"streams_gateway": "tests.outside.FailingStreams"}
+    failing: dict[str, Any] = {"streams_gateway": "tests.support.fake_gateways.FailingStreams"}
     words = operator.runs("room close", str(room["id"]), **failing).stdout
     assert "its stream is still to be disabled" in words
     assert operator.reads("room list")["rooms"] == []

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.api import Api, Person, World
-from tests.commands import Operator
+from tests.support.api import Api, Person, World
+from tests.support.commands import Operator
 
 VERBS = ("show", "disable", "enable", "revoke", "reset-password")
 

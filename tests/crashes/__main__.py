@@ -19,12 +19,11 @@ import requests
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.db import Database
-from livebackend.embedded_postgres import EmbeddedPostgres
-from livebackend.migrate import migrate
-from livebackend.services.audit import audit
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development.embedded_postgres import EmbeddedPostgres
+from livebackend.ledger.audit import audit
 from livebackend_client import Client
-from tests.api import App
 from tests.conftest import INI
 from tests.crashes.flows import (
     BuyOnce,
@@ -44,8 +43,9 @@ from tests.crashes.server import (
     RemotePayments,
     count_steps,
 )
-from tests.operations.machine import machine
-from tests.operations.nginx import HostAdapter, start_nginx
+from tests.support.api import App
+from tests.support.machine import machine
+from tests.support.nginx import HostAdapter, start_nginx
 
 SECRET = "for-development-only-not-a-secret-0000"
 FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
@@ -64,8 +64,8 @@ def new_app(url: str, folder: Path) -> App:
     }
     app: App = livebackend.main(known.global_conf, **settings)
     # Children must not share connections.
-    house = app.registry.house
-    for database in (house.database, house.probes, house.limits._database):
+    services = app.registry.services
+    for database in (services.database, services.probe_database, services.rate_limits._database):
         database.engine.dispose()
     return app
 
@@ -126,7 +126,7 @@ class Runner:
 
 def reconciled(app: App, users: Users, provider: Provider, server: CrashingServer) -> Any:
     """Return how to run the reconciliation of a paid order whose notification was lost."""
-    house = app.registry.house
+    services = app.registry.services
 
     def in_child(crash: Crash | None) -> bool:
         """Run one round in a process of its own; return whether it was killed."""
@@ -134,7 +134,7 @@ def reconciled(app: App, users: Users, provider: Provider, server: CrashingServe
         if not pid:
             try:
                 count_steps(crash)
-                house.reconciliation.run()
+                services.payment_reconciliation.run()
             finally:
                 os._exit(0)
         return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -200,7 +200,7 @@ def main(runs: int, only: str | None) -> None:
 
 def crash(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
     app = new_app(url, folder)
-    gateway = app.registry.house.orders.gateway("embedded")
+    gateway = app.registry.services.payment_orders.gateway("embedded")
     assert isinstance(gateway, RemotePayments)
     provider = Provider(gateway)
     RemotePayments.address = provider.address

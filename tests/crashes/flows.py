@@ -11,13 +11,14 @@ import orjson
 import requests
 from sqlalchemy import Connection, text
 
-from livebackend.db import Database
-from livebackend.security import LoginTokens
+from livebackend.database.engine import Database
+from livebackend.ledger.coin_accounts import open_account
+from livebackend.ledger.transfers import CoinAccount
 from livebackend.services.accounts import Account
-from livebackend.services.ledger import CoinAccount, open_account
+from livebackend.services.login_tokens import LoginTokens
 from livebackend_client import ApiError, Client, Refused
-from tests.books import Books
 from tests.crashes.server import RemotePayments, payment_of
+from tests.support.ledger_helpers import Books
 
 # A client or a provider goes on for so long.
 GIVE_UP_S = 30

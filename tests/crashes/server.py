@@ -15,8 +15,9 @@ import requests
 import waitress  # type: ignore[import-untyped]
 from sqlalchemy.engine.default import DefaultDialect
 
-from livebackend.gateways.payments import EmbeddedPayments, Order, OrderState, Paid, ProviderOrder
-from tests.api import App
+from livebackend.development.payments import DevelopmentPayments
+from livebackend.gateways.payments.protocol import Order, OrderState, Paid, ProviderOrder
+from tests.support.api import App
 
 _UP_S = 20
 
@@ -70,7 +71,7 @@ class ConnectionLost(Exception):
 STEPS = Steps()
 
 
-class RemotePayments(EmbeddedPayments):
+class RemotePayments(DevelopmentPayments):
     """A payment provider in another process, which survives the server."""
 
     address = ""

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from livebackend.gateways.wechat_client import API
-from livebackend.gateways.wechat_payments import WechatPayments
-from livebackend.settings import Settings
-from tests.gateways.wechat_server import (
+from livebackend.config.settings import Settings
+from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.gateway import WechatPayments
+from tests.support.wechat_server import (
     API_KEY,
     APP_ID,
     MERCHANT,
@@ -80,7 +80,7 @@ def new_gateway() -> NewGateway:
             "secrets": "s" * 32,
             "passwords.pepper": "p" * 32,
             "http.url": "https://live.example",
-            "streams.gateway": "tests.outside.CountedStreams",
+            "streams.gateway": "tests.support.fake_gateways.CountedStreams",
         }
         return WechatPayments.from_settings(Settings.load({**needed, **ini}, {}), **clocks)
 

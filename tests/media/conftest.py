@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import requests
 
-from livebackend.db import Database
-from livebackend.migrate import migrate
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
 from tests.conftest import INI
-from tests.fake_server import closed_port
-from tests.servers import Server, serving
+from tests.support.fake_server import closed_port
+from tests.support.servers import Server, serving
 
 CONF = INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
@@ -114,7 +114,7 @@ def backend(
     database.close()
     changed = {
         "database.url": url,
-        "streams.gateway": "livebackend.gateways.streams.SelfHosted",
+        "streams.gateway": "livebackend.gateways.streams.NginxRtmpStreams",
         "streams.hub": HUB,
         "streams.publish_host": f"127.0.0.1:{ports['rtmp']}",
         "streams.rtmp_host": f"127.0.0.1:{ports['rtmp']}",

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import requests
 
-from tests.fake_server import closed_port
 from tests.media.conftest import (
     ABSENT_S,
     HUB,
@@ -26,7 +25,8 @@ from tests.media.conftest import (
     media_server,
     until,
 )
-from tests.servers import Server
+from tests.support.fake_server import closed_port
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.media
 

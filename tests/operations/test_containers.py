@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.machine import ROOT, SERVES, free_ports
-from tests.servers import hardened
+from tests.support.machine import ROOT, SERVES, free_ports
+from tests.support.servers import hardened
 
 Instruction = tuple[str, str]
 DEPLOY = ROOT / "deploy"
@@ -103,7 +103,7 @@ def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
             subprocess.run(["sh", "-c", step.replace("python -m", "python3 -m", 1)], check=True)
 
     python = str(built / "bin" / "python")
-    subprocess.run([python, "-c", "import livebackend.gateways.wechat_payments"], check=True)
+    subprocess.run([python, "-c", "import livebackend.gateways.payments.wechat"], check=True)
 
     (port,) = free_ports(1)
     environment = {

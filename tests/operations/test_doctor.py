@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.test_doctor import TEMPLATES, faults, keys
 from tests.conftest import INI
-from tests.gateways.qiniu_server import QiniuServer, qiniu_server
+from tests.support.qiniu_server import QiniuServer, qiniu_server
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from livebackend.db import Database
-from livebackend.embedded_postgres import EmbeddedPostgres
-from tests.operations.machine import ROOT, Machine, Shell, machine
+from livebackend.database.engine import Database
+from livebackend.development.embedded_postgres import EmbeddedPostgres
+from tests.support.machine import ROOT, Machine, Shell, machine
 
 DOCUMENT = ROOT / "docs" / "operations.md"
 # How each command that is not run begins, and why.
@@ -29,8 +29,8 @@ NOT_RUN = {
 # What "fill in what is empty" means here: gateways that need nobody's keys.
 FILLED_IN = """
 LIVEBACKEND_GATEWAYS_EMBEDDED_IS_MEANT=true
-LIVEBACKEND_SMS_GATEWAY=livebackend.gateways.sms.EmbeddedSms
-LIVEBACKEND_STREAMS_GATEWAY=livebackend.gateways.streams.EmbeddedStreams
+LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
+LIVEBACKEND_STREAMS_GATEWAY=livebackend.development.streams.DevelopmentStreams
 LIVEBACKEND_REGISTER_VERIFIED_PHONE=optional
 LIVEBACKEND_COINS_DIRECT_REFILL_IS_MEANT=true
 LIVEBACKEND_COINS_REFILL=direct

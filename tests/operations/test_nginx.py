@@ -16,21 +16,13 @@ from typing import Self
 import pytest
 import requests
 
-from livebackend.routes import PATHS
+from livebackend.api.routes import PATHS
 from livebackend_client import Client, NotServed
 from tests.conftest import PRODUCTION_INI
-from tests.operations.machine import Machine, machine
-from tests.operations.nginx import HOST, HostAdapter, start_nginx
-from tests.operations.upstreams import (
-    OK,
-    Behavior,
-    Received,
-    Upstream,
-    close,
-    respond,
-    stay_silent,
-)
-from tests.servers import Server, hardened, serving
+from tests.support.machine import Machine, machine
+from tests.support.nginx import HOST, HostAdapter, start_nginx
+from tests.support.servers import Server, hardened, serving
+from tests.support.upstreams import OK, Behavior, Received, Upstream, close, respond, stay_silent
 
 AT_ONCE = 50  # limit_conn
 HEADER_S, BODY_S = 10, 10  # client_header_timeout, client_body_timeout

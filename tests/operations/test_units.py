@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.machine import ROOT
+from tests.support.machine import ROOT
 
 UNITS = sorted((ROOT / "deploy/systemd").iterdir())
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from livebackend.gateways.payments import BillEntry, PaymentFailed
+from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.services.payment_bills import BillReport, compare_bill
-from tests.api import App, Person, World
-from tests.payments import Shop, new_shop
+from tests.support.api import App, Person, World
+from tests.support.payments import Shop, new_shop
 
 DAY = date(2026, 11, 25)
 # 2026-11-25 in China.
@@ -34,7 +34,7 @@ def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:
 
 def compared(shop: Shop, *entries: BillEntry, day: date = DAY) -> BillReport:
     shop.provider.bills[day] = list(entries)
-    return compare_bill(shop.house.database, shop.house.orders, "embedded", day)
+    return compare_bill(shop.services.database, shop.services.payment_orders, "embedded", day)
 
 
 def test_bill_that_agrees_has_no_differences(shop: Shop, ann: Person) -> None:
@@ -85,18 +85,18 @@ def test_entry_that_differs_from_its_order_is_a_difference(
 
 def test_refund_of_another_amount_is_a_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
-    shop.house.refunds.refund(entry.order_id, reason="fraud")
+    shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
     (difference,) = compared(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
     assert "300 of 1000 fen were returned" in difference
 
 
 def test_refund_of_an_order_that_was_refunded_agrees(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
-    shop.house.refunds.refund(entry.order_id, reason="fraud")
+    shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
     report = compared(shop, entry, entry._replace(refunded_fen=1000))
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 
 def test_missing_bill_is_an_error(shop: Shop) -> None:
     with pytest.raises(PaymentFailed, match="no bill"):
-        compare_bill(shop.house.database, shop.house.orders, "embedded", DAY)
+        compare_bill(shop.services.database, shop.services.payment_orders, "embedded", DAY)

@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from livebackend.gateways.payments import Order, OrderState, PaymentFailed, ProviderOrder
-from livebackend.services.audit import audit
-from tests.api import App, Person, World, at_once
-from tests.payments import OTHER, PATIENT, Shop, new_shop
+from livebackend.gateways.payments.protocol import Order, OrderState, PaymentFailed, ProviderOrder
+from livebackend.ledger.audit import audit
+from tests.support.api import App, Person, World, at_once
+from tests.support.payments import OTHER, PATIENT, Shop, new_shop
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def test_paid_order_without_a_notification_is_credited_once(
     order_id = shop.order(ann, "50")
     payment = shop.pay(order_id, 5000)
     shop.wait("31 seconds")
-    assert shop.house.reconciliation.run() == (1, 0)
-    assert shop.house.reconciliation.run() == (0, 0)
+    assert shop.services.payment_reconciliation.run() == (1, 0)
+    assert shop.services.payment_reconciliation.run() == (0, 0)
     assert world.coins(ann) == 50
     assert shop.state(order_id) == "paid"
     with world.unchanged():
@@ -33,7 +33,7 @@ def test_paid_order_without_a_notification_is_credited_once(
 def test_new_order_is_not_asked_about(shop: Shop, ann: Person) -> None:
     shop.order(ann)
     shop.wait("25 seconds")
-    assert shop.house.reconciliation.run() == (0, 0)
+    assert shop.services.payment_reconciliation.run() == (0, 0)
     assert shop.provider.queried == []
 
 
@@ -44,7 +44,7 @@ def test_unpaid_order_is_asked_about_less_and_less_often_and_closed_when_it_expi
     asked_at_min = []
     for minute in range(1, 181):
         shop.wait("1 minute")
-        if shop.house.reconciliation.run().queried:
+        if shop.services.payment_reconciliation.run().queried:
             asked_at_min.append(minute)
     assert asked_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
     assert shop.provider.closed == [order_id]
@@ -57,7 +57,7 @@ def test_payment_that_arrives_after_the_order_was_closed_is_credited(
 ) -> None:
     order_id = shop.order(ann)
     shop.wait("3 hours")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert shop.state(order_id) == "closed"
     assert shop.notify(shop.payment(order_id)) == 204
     assert (shop.state(order_id), world.coins(ann)) == ("paid", 10)
@@ -66,7 +66,7 @@ def test_payment_that_arrives_after_the_order_was_closed_is_credited(
 def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: Person) -> None:
     shop.order(ann, requestId="r")
     shop.wait("3 hours")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     answer = Person(shop.app, ann.always, ann.phone).refill("10", requestId="r")
     assert (answer.message["state"], answer.message["pay"]) == ("closed", None)
     assert len(shop.provider.placed) == 1
@@ -79,7 +79,7 @@ def test_order_that_can_no_longer_be_paid_is_closed(
     order_id = shop.order(ann)
     shop.provider.orders[order_id] = ProviderOrder(state)
     shop.wait("1 minute")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert (shop.state(order_id), world.coins(ann)) == ("closed", 0)
 
 
@@ -91,11 +91,11 @@ def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
         shop.pay(order_id)
     shop.wait("1 minute")
     shop.provider.fails = True
-    assert shop.house.reconciliation.run() == (3, 3)
+    assert shop.services.payment_reconciliation.run() == (3, 3)
     shop.provider.fails = False
-    assert shop.house.reconciliation.run() == (2, 0)
+    assert shop.services.payment_reconciliation.run() == (2, 0)
     shop.wait("1 minute")
-    assert shop.house.reconciliation.run() == (3, 0)
+    assert shop.services.payment_reconciliation.run() == (3, 0)
     assert world.coins(ann) == 50
 
 
@@ -115,7 +115,7 @@ def test_orders_that_fail_do_not_keep_others_waiting(
         return query(order)
 
     monkeypatch.setattr(shop.provider, "query", query_or_fail)
-    assert shop.house.reconciliation.run() == (3, 2)
+    assert shop.services.payment_reconciliation.run() == (3, 2)
     assert (shop.state(good), world.coins(ann)) == ("paid", 10)
 
 
@@ -130,7 +130,7 @@ def test_orders_are_claimed_one_by_one_whatever_the_statistics_say(
     for order_id in orders:
         shop.pay(order_id)
     shop.wait("1 minute")
-    assert shop.house.reconciliation.run() == (known + 6, 0)
+    assert shop.services.payment_reconciliation.run() == (known + 6, 0)
     assert world.coins(ann) == 60
     attempts = [row["query_attempts"] for row in world.rows("payment_orders")]
     assert attempts == [1] * (known + 6)
@@ -143,7 +143,7 @@ def test_asking_ends_after_about_a_week_and_the_order_is_closed(
     shop.provider.fails = True
     rounds = 0
     shop.wait("1 hour")
-    while shop.house.reconciliation.run().queried:
+    while shop.services.payment_reconciliation.run().queried:
         shop.wait("1 hour")
         rounds += 1
         assert rounds < 200
@@ -160,7 +160,7 @@ def test_payment_of_another_amount_is_not_credited_and_logged(
     order_id = shop.order(ann)
     shop.pay(order_id, fen=999)
     shop.wait("1 minute")
-    assert shop.house.reconciliation.run() == (1, 0)
+    assert shop.services.payment_reconciliation.run() == (1, 0)
     assert (shop.state(order_id), world.coins(ann)) == ("pending", 0)
     assert f"order {order_id} is not credited: amount" in caplog.text
 
@@ -171,7 +171,7 @@ def test_rounds_of_several_processes_credit_an_order_once(
     for _ in range(20):
         shop.pay(shop.order(ann))
     shop.wait("1 minute")
-    rounds = at_once(*[shop.house.reconciliation.run] * 4)
+    rounds = at_once(*[shop.services.payment_reconciliation.run] * 4)
     assert sum(done.queried for done in rounds) == 20
     assert world.coins(ann) == 200
 
@@ -182,9 +182,9 @@ def test_round_and_notification_at_once_credit_an_order_once(
     for _ in range(10):
         payment = shop.pay(shop.order(ann))
         shop.wait("1 minute")
-        at_once(shop.house.reconciliation.run, partial(shop.notify, payment))
+        at_once(shop.services.payment_reconciliation.run, partial(shop.notify, payment))
     assert world.coins(ann) == 100
-    assert audit(shop.house.database, since_seal=False).findings == []
+    assert audit(shop.services.database, since_seal=False).findings == []
 
 
 def test_orders_of_a_provider_without_a_gateway_stay_pending(
@@ -193,8 +193,8 @@ def test_orders_of_a_provider_without_a_gateway_stay_pending(
     order_id = shop.order(ann)
     shop.wait("1 minute")
     other = Shop(new_app(coins__refill="order", payments__gateway=OTHER), world, "other")
-    assert other.house.reconciliation.run() == (0, 0)
+    assert other.services.payment_reconciliation.run() == (0, 0)
     both = Shop(new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), world)
     both.pay(order_id)
-    assert both.house.reconciliation.run() == (1, 0)
+    assert both.services.payment_reconciliation.run() == (1, 0)
     assert world.coins(ann) == 10

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from livebackend.gateways.payments import PaymentFailed
-from livebackend.results import Unavailable
-from livebackend.services.audit import audit
-from livebackend.services.ledger import Outcome, Transfer
+from livebackend.core.errors import Unavailable
+from livebackend.gateways.payments.protocol import PaymentFailed
+from livebackend.ledger.audit import audit
+from livebackend.ledger.reversals import Reversals
+from livebackend.ledger.transfers import Outcome, Transfer
 from livebackend.services.payment_refunds import RefundRefused
-from livebackend.services.reversals import Reversals
-from tests.api import App, Person, World, at_once
-from tests.payments import Shop, new_shop
+from tests.support.api import App, Person, World, at_once
+from tests.support.payments import Shop, new_shop
 
 
 @pytest.fixture
@@ -28,17 +28,17 @@ def paid(shop: Shop, ann: Person) -> str:
 
 
 def findings(shop: Shop) -> list[object]:
-    return list(audit(shop.house.database, since_seal=False).findings)
+    return list(audit(shop.services.database, since_seal=False).findings)
 
 
 def test_refund_takes_the_coins_and_returns_the_money_once(
     shop: Shop, paid: str, ann: Person, world: World
 ) -> None:
-    assert shop.house.refunds.refund(paid, reason="fraud")
+    assert shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
     assert shop.provider.refunded == [(paid, "fraud")]
     with world.unchanged():
-        assert shop.house.refunds.refund(paid, reason="again")
+        assert shop.services.payment_refunds.refund(paid, reason="again")
     assert len(shop.provider.refunded) == 1
     assert findings(shop) == []
 
@@ -48,7 +48,7 @@ def test_refund_with_insufficient_balance_changes_nothing(
 ) -> None:
     ann.give(ben, "1")
     with world.unchanged(), pytest.raises(RefundRefused, match="lower than the 50 coins"):
-        shop.house.refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid, reason="fraud")
     assert shop.provider.refunded == []
     assert shop.state(paid) == "paid"
 
@@ -56,12 +56,12 @@ def test_refund_with_insufficient_balance_changes_nothing(
 def test_unpaid_order_is_not_refunded(shop: Shop, ann: Person, world: World) -> None:
     order_id = shop.order(ann)
     with world.unchanged(), pytest.raises(RefundRefused, match="is pending"):
-        shop.house.refunds.refund(order_id, reason="fraud")
+        shop.services.payment_refunds.refund(order_id, reason="fraud")
 
 
 def test_unknown_order_is_not_refunded(shop: Shop, world: World) -> None:
     with world.unchanged(), pytest.raises(LookupError):
-        shop.house.refunds.refund("0" * 32, reason="fraud")
+        shop.services.payment_refunds.refund("0" * 32, reason="fraud")
 
 
 def test_provider_that_fails_is_asked_again_by_the_periodic_task(
@@ -69,11 +69,11 @@ def test_provider_that_fails_is_asked_again_by_the_periodic_task(
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.house.refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.wait("2 minutes")
-    assert shop.house.reconciliation.run() == (1, 0)
+    assert shop.services.payment_reconciliation.run() == (1, 0)
     assert shop.state(paid) == "refunded"
     assert shop.provider.refunded == [(paid, "fraud")] * 2
     assert findings(shop) == []
@@ -81,11 +81,11 @@ def test_provider_that_fails_is_asked_again_by_the_periodic_task(
 
 def test_refund_in_progress_is_finished_by_the_periodic_task(shop: Shop, paid: str) -> None:
     shop.provider.refund_is_done = False
-    assert not shop.house.refunds.refund(paid, reason="fraud")
+    assert not shop.services.payment_refunds.refund(paid, reason="fraud")
     assert shop.state(paid) == "refunding"
     shop.provider.refund_is_done = True
     shop.wait("2 minutes")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert shop.state(paid) == "refunded"
 
 
@@ -96,12 +96,12 @@ def test_refund_that_stopped_before_the_reversal_resumes(
         raise Unavailable("the ledger", outcome_unknown=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.house.writer, "submit", lost)
+        patch.setattr(shop.services.ledger_writer, "submit", lost)
         with pytest.raises(Unavailable):
-            shop.house.refunds.refund(paid, reason="fraud")
+            shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), world.coins(ann)) == ("refunding", 50)
     shop.wait("2 minutes")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
 
 
@@ -117,12 +117,12 @@ def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
         raise Unavailable("the ledger")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.house.writer, "submit", lost)
+        patch.setattr(shop.services.ledger_writer, "submit", lost)
         with pytest.raises(Unavailable):
-            shop.house.refunds.refund(paid, reason="fraud")
+            shop.services.payment_refunds.refund(paid, reason="fraud")
     ann.give(ben, "1")
     shop.wait("2 minutes")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert (shop.state(paid), world.coins(ann)) == ("paid", 49)
     assert shop.provider.refunded == []
 
@@ -131,15 +131,17 @@ def test_order_whose_credit_was_reversed_before_is_refunded(
     shop: Shop, paid: str, ann: Person, world: World
 ) -> None:
     (transfer,) = world.rows("transfers")
-    Reversals(shop.house.database, shop.house.writer).reverse(transfer["id"], reason="fraud")
-    assert shop.house.refunds.refund(paid, reason="fraud")
+    Reversals(shop.services.database, shop.services.ledger_writer).reverse(
+        transfer["id"], reason="fraud"
+    )
+    assert shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
     assert len(world.rows("transfers")) == 2
 
 
 def test_refunds_at_once_reverse_once(shop: Shop, paid: str, ann: Person, world: World) -> None:
     shop.order(ann)
-    at_once(*[lambda: shop.house.refunds.refund(paid, reason="fraud")] * 8)
+    at_once(*[lambda: shop.services.payment_refunds.refund(paid, reason="fraud")] * 8)
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
     assert len(world.rows("transfers")) == 2
     assert findings(shop) == []
@@ -148,7 +150,7 @@ def test_refunds_at_once_reverse_once(shop: Shop, paid: str, ann: Person, world:
 def test_refunded_order_is_not_credited_by_a_late_notification(
     shop: Shop, paid: str, world: World
 ) -> None:
-    shop.house.refunds.refund(paid, reason="fraud")
+    shop.services.payment_refunds.refund(paid, reason="fraud")
     with world.unchanged():
         assert shop.notify(shop.payment(paid, 5000)) == 204
 
@@ -157,7 +159,7 @@ def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
     shop: Shop, paid: str, world: World
 ) -> None:
     world.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
-    (finding,) = audit(shop.house.database, since_seal=False).findings
+    (finding,) = audit(shop.services.database, since_seal=False).findings
     assert finding.check == "refunded orders whose coins were not reversed"
 
 
@@ -166,15 +168,15 @@ def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.house.refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid, reason="fraud")
     for _ in range(180):
         shop.wait("1 hour")
-        assert shop.house.reconciliation.run() == (1, 1)
-    (finding,) = audit(shop.house.database, since_seal=False).findings
+        assert shop.services.payment_reconciliation.run() == (1, 1)
+    (finding,) = audit(shop.services.database, since_seal=False).findings
     assert finding.check == "refunds that the provider has not made"
     shop.provider.fails = False
     shop.wait("1 hour")
-    assert shop.house.reconciliation.run() == (1, 0)
+    assert shop.services.payment_reconciliation.run() == (1, 0)
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
     assert findings(shop) == []
 
@@ -183,21 +185,21 @@ def test_refund_that_is_asked_for_again_is_finished_by_the_periodic_task(
     shop: Shop, paid: str
 ) -> None:
     shop.provider.refund_is_done = False
-    shop.house.refunds.refund(paid, reason="fraud")
-    assert not shop.house.refunds.refund(paid, reason="another")
+    shop.services.payment_refunds.refund(paid, reason="fraud")
+    assert not shop.services.payment_refunds.refund(paid, reason="another")
     assert {reason for _, reason in shop.provider.refunded} == {"fraud"}
     shop.provider.refund_is_done = True
     shop.wait("2 minutes")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert shop.state(paid) == "refunded"
 
 
 def test_settle_resumes_a_refund(shop: Shop, paid: str) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.house.refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid, reason="fraud")
     shop.provider.fails = False
-    shop.house.reconciliation.check(paid)
+    shop.services.payment_reconciliation.check(paid)
     assert shop.state(paid) == "refunded"
 
 
@@ -211,34 +213,34 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
 ) -> None:
     ann.give(ben, "1")
     ben.refill("10")
-    submit = shop.house.writer.submit
+    submit = shop.services.ledger_writer.submit
 
     def cancelled_meanwhile(transfer: Transfer, *, deadline: float) -> Outcome:
         monkeypatch.undo()
         with pytest.raises(RefundRefused):
-            shop.house.refunds.refund(paid, reason="first")
+            shop.services.payment_refunds.refund(paid, reason="first")
         assert shop.state(paid) == "paid"
         ben.give(ann, "1")
         outcome: Outcome = submit(transfer, deadline=deadline)
         return outcome
 
-    monkeypatch.setattr(shop.house.writer, "submit", cancelled_meanwhile)
+    monkeypatch.setattr(shop.services.ledger_writer, "submit", cancelled_meanwhile)
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.house.refunds.refund(paid, reason="second")
+        shop.services.payment_refunds.refund(paid, reason="second")
     assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.wait("2 minutes")
-    shop.house.reconciliation.run()
+    shop.services.payment_reconciliation.run()
     assert shop.state(paid) == "refunded"
 
 
 def test_audit_finds_a_paid_order_whose_coins_were_reversed_by_a_refund(
     shop: Shop, paid: str, world: World
 ) -> None:
-    shop.house.refunds.refund(paid, reason="fraud")
+    shop.services.payment_refunds.refund(paid, reason="fraud")
     world.execute("UPDATE payment_orders SET state = 'paid', refund_reason = NULL")
-    (finding,) = audit(shop.house.database, since_seal=False).findings
+    (finding,) = audit(shop.services.database, since_seal=False).findings
     assert finding.check == "paid orders whose coins were reversed by a refund"
 
 
@@ -246,5 +248,7 @@ def test_audit_accepts_a_paid_order_whose_coins_an_operator_reversed(
     shop: Shop, paid: str, world: World
 ) -> None:
     (transfer,) = world.rows("transfers")
-    Reversals(shop.house.database, shop.house.writer).reverse(transfer["id"], reason="fraud")
+    Reversals(shop.services.database, shop.services.ledger_writer).reverse(
+        transfer["id"], reason="fraud"
+    )
     assert findings(shop) == []

@@ -9,9 +9,9 @@ from threading import Thread
 import pytest
 from sqlalchemy import text
 
-from livebackend.db import Database
-from livebackend.request import House
-from tests.api import PASSWORD, Answer, Api, App, Person, Phone, World, at_once, results
+from livebackend.container import Services
+from livebackend.database.engine import Database
+from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, World, at_once, results
 from tests.views.test_upload import PNG, upload
 
 NEW = "another-harbour-7"
@@ -115,7 +115,7 @@ class TestResetPassword:
 
     def forgot(self, phone: Phone) -> str:
         # A minute after the code to register with.
-        with phone.app.registry.house.database.engine.begin() as connection:
+        with phone.app.registry.services.database.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM limit_windows")
         answer = phone.post("/log", forgot="1", userId=phone.number)
         assert answer.result == "0000", answer
@@ -347,8 +347,8 @@ class TestRemove:
         assert set(results(at_once(*[remove] * 20))) <= {"0000", "0006", "0008", "0012"}
 
 
-def test_a_disabled_account_is_out_at_once(ann: Person, api: Api, house: House) -> None:
-    with house.database.engine.begin() as connection:
+def test_a_disabled_account_is_out_at_once(ann: Person, api: Api, services: Services) -> None:
+    with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE accounts SET disabled_at = now()")
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"

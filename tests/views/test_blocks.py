@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from tests.api import Api, App, Person, World, at_once
+from tests.support.api import Api, App, Person, World, at_once
 
 
 def block(person: Person, other: Person) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from livebackend.request import House
-from livebackend.services.reversals import Reversals
-from tests.api import PASSWORD, Api, Person, World, at_once
+from livebackend.container import Services
+from livebackend.ledger.reversals import Reversals
+from tests.support.api import PASSWORD, Api, Person, World, at_once
 
 REFUSED = {"result": "0013", "message": "update failed"}
 
@@ -170,13 +170,15 @@ class TestRanking:
         assert self.ranking(ann, ann) == []
 
     def test_a_reversed_gift_does_not_count(
-        self, ann: Person, ben: Person, house: House, world: World
+        self, ann: Person, ben: Person, services: Services, world: World
     ) -> None:
         ann.refill("100")
         ann.give(ben, "10")
         ann.give(ben, "20")
         gift = next(row for row in world.rows("transfers") if row["amount"] == 20)
-        Reversals(house.database, house.writer).reverse(gift["id"], reason="by mistake")
+        Reversals(services.database, services.ledger_writer).reverse(
+            gift["id"], reason="by mistake"
+        )
         assert self.ranking(ann, ben) == [("Ann", 10)]
         assert page(ann)[0][0]["kind"] == "reversal"
 

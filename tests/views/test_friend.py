@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from livebackend.request import House
-from tests.api import Answer, Api, App, Person, World
+from livebackend.container import Services
+from tests.support.api import Answer, Api, App, Person, World
 
 NOBODY = "13800000077"
 MALFORMED = ["", "1380000000", "138000000011", "1380000000a", "１３８０００００００１", "1\0"]
@@ -365,7 +365,7 @@ class TestWithTwoFriendsAtMost:
         assert (answer.result, answer.refusal) == ("0006", "token would have too many friends")
 
     def test_an_accept_beyond_is_0006(
-        self, full: Person, dan: Person, world: World, house: House
+        self, full: Person, dan: Person, world: World, services: Services
     ) -> None:
         dan.add(full)
         with world.unchanged():

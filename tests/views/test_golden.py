@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from livebackend.db import Database
+from livebackend.container import Services
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database
+from livebackend.ledger.transfers import Transfer
 from livebackend.models import SLOT_COINS_MAX
-from livebackend.request import House
-from livebackend.results import Unavailable
 from livebackend.services import gifts
-from livebackend.services.ledger import Transfer
-from tests.api import PASSWORD, Answer, Api, App, Person, World, at_once
+from tests.support.api import PASSWORD, Answer, Api, App, Person, World, at_once
 
 REFUSED = {"result": "0013", "message": "update failed"}
 NOBODY = "13800000077"
@@ -219,12 +219,12 @@ class TestSendGift:
         assert world.coins(ben) == 100_000
 
     def test_an_unknown_outcome_is_said(
-        self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
+        self, rich: Person, ben: Person, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def lost(transfer: object, *, deadline: float) -> object:
             raise Unavailable("the ledger", outcome_unknown=True)
 
-        monkeypatch.setattr(house.gifts._writer, "submit", lost)
+        monkeypatch.setattr(services.gifts._writer, "submit", lost)
         answer = rich.give(ben, "1", requestId="g")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert answer.headers["X-Request-Outcome"] == "unknown"
@@ -235,18 +235,18 @@ class TestSendGift:
         self,
         rich: Person,
         ben: Person,
-        house: House,
+        services: Services,
         world: World,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        submit = house.gifts._writer.submit
+        submit = services.gifts._writer.submit
 
         def lost_afterwards(transfer: Transfer, *, deadline: float) -> object:
             submit(transfer, deadline=deadline)
             raise Unavailable("the ledger", outcome_unknown=True)
 
         with monkeypatch.context() as patch:
-            patch.setattr(house.gifts._writer, "submit", lost_afterwards)
+            patch.setattr(services.gifts._writer, "submit", lost_afterwards)
             answer = rich.give(ben, "30")
         assert answer.status == 503
         with world.unchanged():
@@ -281,9 +281,9 @@ class TestSendGift:
         assert world.coins(ben) in (50, 51)
 
     def test_a_full_queue_is_503_and_known(
-        self, rich: Person, ben: Person, house: House, monkeypatch: pytest.MonkeyPatch
+        self, rich: Person, ben: Person, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(house.writer, "_queue_max", 0)
+        monkeypatch.setattr(services.ledger_writer, "_queue_max", 0)
         answer = rich.give(ben, "1")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert "X-Request-Outcome" not in answer.headers

@@ -9,11 +9,11 @@ import pytest
 from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 
-from livebackend.db import Database
-from livebackend.services.codes import Digests
-from tests.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
+from livebackend.database.engine import Database
+from livebackend.services.verification_codes import Digests
 from tests.conftest import PRODUCTION_INI
-from tests.outside import BrokenSms
+from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
+from tests.support.fake_gateways import BrokenSms
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ class TestTicket:
             assert not re.search(rf"(?<!\w){code}(?!\w)", shown)
 
     def test_equal_tickets_stand_for_unequal_codes(self, hardened_app: App) -> None:
-        reply = hardened_app.registry.house.codes._judge.reply
+        reply = hardened_app.registry.services.verification_codes._judge.reply
         code_id = UUID(int=7)
         assert reply(code_id, "0042") == reply(code_id, "9999")
 
@@ -131,7 +131,7 @@ def broken_sms(new_app: Callable[..., App]) -> App:
         secrets="a-secret-of-the-tests-that-is-long-enough",
         passwords__pepper="a-pepper-of-the-tests-that-is-long-enough",
         sms__gateway=f"{BrokenSms.__module__}.{BrokenSms.__name__}",
-        streams__gateway="tests.outside.CountedStreams",
+        streams__gateway="tests.support.fake_gateways.CountedStreams",
     )
 
 

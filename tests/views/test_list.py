@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from livebackend.request import House
-from tests.api import Api, Person
-from tests.statements import statements_noted
+from livebackend.container import Services
+from tests.support.api import Api, Person
+from tests.support.statements import statements_noted
 
 
 class TestFriendList:
@@ -55,10 +55,10 @@ class TestFriendList:
         assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.m3u8", urls["hls"])
         assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.flv", urls["hdl"])
 
-    def test_a_room_being_opened_is_off(self, ann: Person, ben: Person, house: House) -> None:
+    def test_a_room_being_opened_is_off(self, ann: Person, ben: Person, services: Services) -> None:
         ann.befriend(ben)
         ben.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
         assert ann.friends()[0]["liveStatus"] == "off"
         assert ann.friends()[0]["title"] is None
@@ -133,10 +133,10 @@ class TestMessageList:
         phones = [message["userId"] for message in ann.messages()]
         assert phones == [dan.phone, cat.phone, ben.phone]
 
-    def test_the_newest_500_are_listed(self, ann: Person, ben: Person, house: House) -> None:
+    def test_the_newest_500_are_listed(self, ann: Person, ben: Person, services: Services) -> None:
         ann.add(ben)
         newest = ann.messages()[0]
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)"
                 " SELECT applicant_id, addressee_id, 'declined', sent_at_us - n"
@@ -173,15 +173,17 @@ class TestLiveList:
         ben.post("/room", leave="1")
         assert self.live_list(ann)["rooms"] == []
 
-    def test_a_room_being_opened_is_not_there(self, ann: Person, ben: Person, house: House) -> None:
+    def test_a_room_being_opened_is_not_there(
+        self, ann: Person, ben: Person, services: Services
+    ) -> None:
         ben.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
         assert self.live_list(ann)["rooms"] == []
 
-    def crowd(self, house: House, *, size: int) -> None:
+    def crowd(self, services: Services, *, size: int) -> None:
         """So many are live; some of them started at the same moment."""
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "WITH made AS (INSERT INTO accounts (phone, password_hash)"
                 f" SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, {size}) AS n"
@@ -192,8 +194,8 @@ class TestLiveList:
                 " timestamptz '2026-01-01' + (substr(phone, 2)::int / 7) * interval '1 s' FROM made"
             )
 
-    def test_pages_are_whole_and_none_is_twice(self, ann: Person, house: House) -> None:
-        self.crowd(house, size=120)
+    def test_pages_are_whole_and_none_is_twice(self, ann: Person, services: Services) -> None:
+        self.crowd(services, size=120)
         pages: list[Any] = []
         after: dict[str, str] = {}
         while not pages or after["after"]:
@@ -208,13 +210,13 @@ class TestLiveList:
         )
 
     def test_a_page_stays_where_it_was_while_rooms_come_and_go(
-        self, ann: Person, ben: Person, house: House
+        self, ann: Person, ben: Person, services: Services
     ) -> None:
-        self.crowd(house, size=60)
+        self.crowd(services, size=60)
         first = self.live_list(ann)
         expected = self.live_list(ann, after=first["next"])["rooms"]
         ben.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
                 f" WHERE stream_key = '{first['rooms'][-1]['userId']}'"

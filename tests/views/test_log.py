@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from livebackend.operation import operations
-from livebackend.request import House
-from livebackend.services.passwords import Hasher
+from livebackend.api.declaration import operations
+from livebackend.container import Services
+from livebackend.services.password_hashing import Hasher
 from livebackend.views.log import lifetime_s
-from tests.api import PASSWORD, Api, App, Person, World
+from tests.support.api import PASSWORD, Api, App, Person, World
 
 DAY = 24 * 3600
 
@@ -110,13 +110,13 @@ class TestLifetime:
         assert lifetime_s(expire_in) == seconds
 
     def test_the_token_lives_that_long(
-        self, ann: Person, api: Api, house: House, monkeypatch: pytest.MonkeyPatch
+        self, ann: Person, api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         person = api.log_in(ann.phone, expire_in="100")
-        now = house.login_tokens._clock()
-        monkeypatch.setattr(house.login_tokens, "_clock", lambda: now + 98)
+        now = services.login_tokens._clock()
+        monkeypatch.setattr(services.login_tokens, "_clock", lambda: now + 98)
         assert person.friends() == []
-        monkeypatch.setattr(house.login_tokens, "_clock", lambda: now + 101)
+        monkeypatch.setattr(services.login_tokens, "_clock", lambda: now + 101)
         answer = person.post("/list", friendlist="1")
         assert answer.body == {"result": "0011", "message": None}
 
@@ -196,9 +196,15 @@ class TestTokens:
         assert api.post(path, **{selector: "1"}).result == "0012"
 
     def test_raising_the_token_version_ends_every_token(
-        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, house: House
+        self,
+        path: str,
+        form: dict[str, str],
+        ann: Person,
+        ben: Person,
+        api: Api,
+        services: Services,
     ) -> None:
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE accounts SET token_version = token_version + 1")
         assert ann.post(path, **form).result == "0012"
         assert api.log_in(ann.phone).post(path, **form).result != "0012"

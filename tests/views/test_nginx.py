@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from livebackend.request import House
-from tests.api import App, Person, World, at_once
-from tests.fake_providers import HUB, FakeNginx
-from tests.fake_server import running
+from livebackend.container import Services
 from tests.gateways.streams.test_contract import settings
+from tests.support.api import App, Person, World, at_once
+from tests.support.fake_providers import HUB, FakeNginx
+from tests.support.fake_server import running
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 HERE = {"REMOTE_ADDR": "127.0.0.1"}
@@ -28,9 +28,9 @@ def nginx() -> Iterator[FakeNginx]:
 @pytest.fixture
 def app(nginx: FakeNginx, new_app: Callable[..., App]) -> Iterator[App]:
     changed = {name.replace(".", "__"): value for name, value in settings(nginx.server.url).items()}
-    app = new_app(streams__gateway="livebackend.gateways.streams.SelfHosted", **changed)
+    app = new_app(streams__gateway="livebackend.gateways.streams.NginxRtmpStreams", **changed)
     yield app
-    app.registry.house.close()
+    app.registry.services.close()
 
 
 def call(app: App, *, secret: str = SECRET, peer: str = "127.0.0.1", **given: Any) -> int:
@@ -63,9 +63,9 @@ def done(app: App, stream: dict[str, Any], client: str) -> int:
     return call(app, call="publish_done", name=stream["title"], clientid=client)
 
 
-def settle(house: House) -> None:
+def settle(services: Services) -> None:
     """The publisher was let in some time ago."""
-    with house.database.engine.begin() as connection:
+    with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE rooms SET published_at = now() - interval '6 seconds'")
 
 
@@ -113,19 +113,19 @@ class TestPublish:
         nginx: FakeNginx,
         publish: Callable[..., int],
         stream: dict[str, Any],
-        house: House,
+        services: Services,
         world: World,
     ) -> None:
         publish()
         nginx.go_live(stream["title"])
         for settled in (False, True):
             if settled:
-                settle(house)
+                settle(services)
             with world.unchanged():
                 assert publish(clientid="2") == 403
                 # nginx tells of its end, although it was never let in.
                 assert done(app, stream, "2") == 204
-        house.streams.sweep()
+        services.stream_monitor.sweep()
         assert world.rows("rooms")[0]["publisher"] == "7"
 
     def test_two_at_once_are_one(self, publish: Callable[..., int]) -> None:
@@ -133,19 +133,19 @@ class TestPublish:
         assert sorted(answers) == [204] + [403] * 7
 
     def test_who_was_killed_is_followed_by_another(
-        self, publish: Callable[..., int], house: House, world: World
+        self, publish: Callable[..., int], services: Services, world: World
     ) -> None:
         """Its worker died: nobody told of its end."""
         publish()
-        settle(house)
+        settle(services)
         assert publish(clientid="2") == 204
         assert world.rows("rooms")[0]["publisher"] == "2"
 
     def test_a_media_server_that_does_not_answer_lets_no_second_one_in(
-        self, nginx: FakeNginx, publish: Callable[..., int], house: House, world: World
+        self, nginx: FakeNginx, publish: Callable[..., int], services: Services, world: World
     ) -> None:
         publish()
-        settle(house)
+        settle(services)
         nginx.server.fault = "500"
         with world.unchanged():
             assert publish(clientid="2") == 403
@@ -162,14 +162,14 @@ class TestPublish:
                 assert answer.status_int == 400
 
     def test_a_database_that_is_away_lets_nobody_in(
-        self, publish: Callable[..., int], house: House, monkeypatch: pytest.MonkeyPatch
+        self, publish: Callable[..., int], services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from sqlalchemy.exc import OperationalError
 
         def away(*given: object) -> None:
             raise OperationalError("x", {}, Exception("away"))
 
-        monkeypatch.setattr(house.database, "run", away, raising=False)
+        monkeypatch.setattr(services.database, "run", away, raising=False)
         assert publish() == 503
 
 
@@ -192,27 +192,27 @@ class TestDone:
         nginx: FakeNginx,
         publish: Callable[..., int],
         stream: dict[str, Any],
-        house: House,
+        services: Services,
         world: World,
     ) -> None:
         """After a restart of nginx we are told of nobody: its list counts."""
         publish()
-        settle(house)
+        settle(services)
         nginx.go_live(stream["title"])
-        house.streams.sweep()
+        services.stream_monitor.sweep()
         assert world.rows("rooms")[0]["publisher"] == "7"
         nginx.hang_up(stream["title"])
-        settle(house)
-        house.streams.sweep()
+        settle(services)
+        services.stream_monitor.sweep()
         (room,) = world.rows("rooms")
         assert room["publisher"] is None
         assert room["absent_since"] is not None
 
     def test_who_was_just_let_in_is_not_missed_at_once(
-        self, publish: Callable[..., int], house: House, world: World
+        self, publish: Callable[..., int], services: Services, world: World
     ) -> None:
         publish()
-        house.streams.sweep()
+        services.stream_monitor.sweep()
         assert world.rows("rooms")[0]["publisher"] == "1"
 
 
@@ -277,11 +277,11 @@ class TestWhoCalls:
             name.replace(".", "__"): value for name, value in settings(nginx.server.url).items()
         }
         app = new_app(
-            streams__gateway="livebackend.gateways.streams.SelfHosted",
+            streams__gateway="livebackend.gateways.streams.NginxRtmpStreams",
             http__trusted_proxies="127.0.0.1",
             **changed,
         )
         assert call(app, call="publish", name="x") == 403
         # Another path needs HTTPS all the same.
         assert TestApp(app, HERE).post("/log", status="*").status_int == 400
-        app.registry.house.close()
+        app.registry.services.close()

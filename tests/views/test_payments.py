@@ -8,17 +8,20 @@ import pytest
 import requests
 from webtest import TestApp
 
-from livebackend.db import Database
-from livebackend.gateways.payments import EmbeddedPayments, Order, Paid
-from livebackend.migrate import migrate
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure
+from livebackend.core.errors import Unavailable
+from livebackend.core.signing import derived_key
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development.payments import DevelopmentPayments
+from livebackend.gateways.payments.protocol import Order, Paid
 from livebackend.models import SLOT_COINS_MAX
-from livebackend.results import Failure, Reason, Unavailable
-from livebackend.signing import derived_key
-from tests.api import Answer, App, Person, World, at_once
 from tests.conftest import INI
-from tests.outside import PatientPayments
-from tests.payments import OTHER, PATIENT
-from tests.servers import serving
+from tests.support.api import Answer, App, Person, World, at_once
+from tests.support.fake_gateways import PatientPayments
+from tests.support.payments import OTHER, PATIENT
+from tests.support.servers import serving
 
 REFUSED = {"result": "0013", "message": "update failed"}
 NOT_A_CALL = {"result": "0003", "message": None}
@@ -27,12 +30,14 @@ NOT_A_CALL = {"result": "0003", "message": None}
 @pytest.fixture
 def shop(new_app: Callable[..., App]) -> App:
     """The application with ordered refills."""
-    return new_app(coins__refill="order", payments__gateway="tests.outside.PatientPayments")
+    return new_app(
+        coins__refill="order", payments__gateway="tests.support.fake_gateways.PatientPayments"
+    )
 
 
 @pytest.fixture
 def payments(shop: App) -> PatientPayments:
-    gateway = shop.registry.house.orders.gateway("embedded")
+    gateway = shop.registry.services.payment_orders.gateway("embedded")
     assert isinstance(gateway, PatientPayments)
     gateway.reset()
     return gateway
@@ -58,7 +63,7 @@ def notify(shop: App, headers: dict[str, str], body: bytes) -> Any:
     return TestApp(shop).post("/payments", body, headers=headers, status="*")
 
 
-def tell(shop: App, payments: EmbeddedPayments, said: Paid) -> int:
+def tell(shop: App, payments: DevelopmentPayments, said: Paid) -> int:
     """Sends a genuine notification; returns the status of the answer."""
     response = notify(shop, *payments.notification(said))
     assert response.body == b"" if response.status_int == 204 else response.json == NOT_A_CALL
@@ -267,7 +272,7 @@ class TestNotifications:
     def test_another_servers_secret_signs_nothing(
         self, buyer: Person, shop: App, payments: PatientPayments, world: World
     ) -> None:
-        stranger = EmbeddedPayments("http://x", key=b"another", clock=time.time)
+        stranger = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         headers, body = stranger.notification(paid(order(buyer)))
         with world.unchanged():
             assert notify(shop, headers, body).status_int == 400
@@ -294,7 +299,7 @@ class TestNotifications:
 
         said = paid(order(buyer))
         with monkeypatch.context() as patch:
-            patch.setattr(shop.registry.house.writer, "submit", full)
+            patch.setattr(shop.registry.services.ledger_writer, "submit", full)
             assert tell(shop, payments, said) == 503
         assert tell(shop, payments, said) == 204
         assert world.coins(buyer) == 10
@@ -319,7 +324,7 @@ class TestSettings:
     ) -> None:
         said = paid(order(buyer))
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        assert notify_of(app, app.registry.house.orders.gateway("embedded"), said) == 204
+        assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
         assert world.coins(buyer) == 10
 
     @pytest.mark.parametrize("names", [f"{OTHER} {PATIENT}", f"{PATIENT} {OTHER}"])
@@ -331,7 +336,7 @@ class TestSettings:
         first = "other" if names.startswith(OTHER) else "embedded"
         ordered = order(Person(app, ann.always, ann.phone))
         assert ordered["provider"] == first
-        gateway = app.registry.house.orders.gateway
+        gateway = app.registry.services.payment_orders.gateway
         assert notify_of(app, gateway("embedded"), said) == 204
         assert notify_of(app, gateway(first), paid(ordered)) == 204
         assert world.coins(ann) == 20
@@ -341,10 +346,10 @@ class TestSettings:
     ) -> None:
         said = paid(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=OTHER)
-        stranger = EmbeddedPayments("http://x", key=b"another", clock=time.time)
+        stranger = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         assert notify_of(app, stranger, said) == 400
         app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
-        assert notify_of(app, app.registry.house.orders.gateway("embedded"), said) == 204
+        assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
         assert world.coins(buyer) == 10
 
     def test_retry_of_an_order_goes_to_its_own_provider(
@@ -401,7 +406,7 @@ class TestSettings:
         ordered = order(buyer)
         assert (ordered["state"], bool(ordered["pay"])) == ("pending", True)
         world.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
-        assert shop.registry.house.reconciliation.run() == (1, 0)
+        assert shop.registry.services.payment_reconciliation.run() == (1, 0)
         assert payments.closed == [ordered["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_is_0013(
@@ -426,7 +431,7 @@ class TestBalanceLimit:
         assert world.coins(buyer) == 10
 
 
-def notify_of(app: App, gateway: EmbeddedPayments, said: Paid) -> int:
+def notify_of(app: App, gateway: DevelopmentPayments, said: Paid) -> int:
     headers, body = gateway.notification(said)
     return int(notify(app, headers, body).status_int)
 
@@ -474,7 +479,7 @@ def test_the_embedded_provider_pays_over_http(
         assert post("/golden", balance="1", token=token) == {"coins": 50}
         # Paid once is paid for good, however often it is said.
         key = derived_key("for-development-only-not-a-secret-0000", "payments")
-        provider = EmbeddedPayments(server.address, key=key, clock=time.time)
+        provider = DevelopmentPayments(server.address, key=key, clock=time.time)
         said = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
         headers, body = provider.notification(said)
         answer = requests.post(server.address + "/payments", body, headers=headers, timeout=10)

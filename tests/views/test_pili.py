@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 import pytest
 from webtest import TestApp
 
+from livebackend.container import Services
 from livebackend.gateways.qiniu import QiniuAuth
-from livebackend.request import House
-from tests.api import Api, App, Person, World
-from tests.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
-from tests.fake_server import running
 from tests.gateways.streams.test_contract import settings
-from tests.services.test_streams import go_live
+from tests.services.test_stream_monitor import go_live
+from tests.support.api import Api, App, Person, World
+from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
+from tests.support.fake_server import running
 
 FORM = "application/x-www-form-urlencoded"
 NOT_OURS = (403, "signature is not from whom it must be")
@@ -37,7 +37,7 @@ def app(provider: FakePiliV2, new_app: Callable[..., App]) -> Iterator[App]:
         **changed,
     )
     yield app
-    app.registry.house.close()
+    app.registry.services.close()
 
 
 def call(app: App, body: str, **headers: str) -> Any:
@@ -61,13 +61,13 @@ def hint(app: App, **fields: str) -> Any:
     return call(app, body, Authorization=signed(body))
 
 
-def look_again(house: House) -> None:
-    with house.database.engine.begin() as connection:
+def look_again(services: Services) -> None:
+    with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE rooms SET looked_at = now() - interval '3 seconds'")
 
 
 def test_a_hint_is_confirmed_by_the_provider(
-    app: App, provider: FakePiliV2, ann: Person, house: House, world: World
+    app: App, provider: FakePiliV2, ann: Person, services: Services, world: World
 ) -> None:
     key = go_live(ann)
     assert world.rows("rooms")[0]["absent_since"] is not None
@@ -75,12 +75,12 @@ def test_a_hint_is_confirmed_by_the_provider(
     assert hint(app, title=key, status="connected").status_int == 204
     assert world.rows("rooms")[0]["absent_since"] is not None
     provider.go_live(key)
-    look_again(house)
+    look_again(services)
     # It says disconnected, and is not.
     assert hint(app, title=key, status="disconnected").status_int == 204
     assert world.rows("rooms")[0]["absent_since"] is None
     provider.hang_up(key)
-    look_again(house)
+    look_again(services)
     assert hint(app, title=key, status="disconnected").status_int == 204
     (room,) = world.rows("rooms")
     assert room["absent_since"] is not None
@@ -100,13 +100,13 @@ def test_the_same_again_changes_nothing_and_asks_nobody(
 
 
 def test_one_that_is_replayed_after_the_room_was_left_changes_nothing(
-    app: App, provider: FakePiliV2, ann: Person, house: House, world: World
+    app: App, provider: FakePiliV2, ann: Person, services: Services, world: World
 ) -> None:
     key = go_live(ann)
     hint(app, title=key, status="connected")
     ann.post("/room", leave="1")
     go_live(ann)
-    look_again(house)
+    look_again(services)
     asked = len(provider.server.asked)
     with world.unchanged():
         assert hint(app, title=key, status="connected").status_int == 204

@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from livebackend.gateways.sms import EmbeddedSms
-from livebackend.request import House
-from livebackend.services.codes import Purpose
-from tests.api import PASSWORD, Api, App, Person, World
+from livebackend.container import Services
+from livebackend.development.sms import DevelopmentSms
+from livebackend.services.verification_codes import Purpose
+from tests.support.api import PASSWORD, Api, App, Person, World
 
 PHONE = "13800000009"
 NEW = {"register": "1", "userId": PHONE, "password": PASSWORD}
 
 
 class TestSendCode:
-    def test_a_code_of_four_digits_goes_to_the_phone(self, api: Api, sms: EmbeddedSms) -> None:
+    def test_a_code_of_four_digits_goes_to_the_phone(self, api: Api, sms: DevelopmentSms) -> None:
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0000", "message": answer.message}
         assert len(answer.message) == 4
@@ -27,18 +27,18 @@ class TestSendCode:
         assert row["state"] == "sent"
         assert code.encode() not in row["digest"]
 
-    def test_leading_zeros_are_kept(self, api: Api, house: House) -> None:
-        codes = [house.codes._new_code(Purpose.REGISTER) for _ in range(2000)]
+    def test_leading_zeros_are_kept(self, api: Api, services: Services) -> None:
+        codes = [services.verification_codes._new_code(Purpose.REGISTER) for _ in range(2000)]
         assert {len(code) for code in codes} == {4}
         assert any(code.startswith("0") for code in codes)
 
-    def test_userid_is_an_alias(self, api: Api, sms: EmbeddedSms) -> None:
+    def test_userid_is_an_alias(self, api: Api, sms: DevelopmentSms) -> None:
         assert api.post("/register", userId=PHONE).result == "0000"
         assert sms.sent[0].phone == PHONE
         assert api.post("/register", userId=PHONE, token=PHONE).result == "0000"
 
     def test_a_registered_phone_gets_no_code(
-        self, ann: Person, api: Api, world: World, sms: EmbeddedSms
+        self, ann: Person, api: Api, world: World, sms: DevelopmentSms
     ) -> None:
         with world.unchanged():
             answer = api.post("/register", token=ann.phone)
@@ -73,7 +73,7 @@ class TestSendCode:
         ],
     )
     def test_whatever_stops_the_code_is_0002(
-        self, form: dict[str, str], api: Api, world: World, sms: EmbeddedSms
+        self, form: dict[str, str], api: Api, world: World, sms: DevelopmentSms
     ) -> None:
         with world.unchanged():
             answer = api.post("/register", **form)
@@ -88,7 +88,7 @@ class TestSendCode:
     def test_a_code_that_could_not_be_sent_is_void(
         self, new_app: Callable[..., App], world: World
     ) -> None:
-        api = Api(new_app(sms__gateway="tests.outside.BrokenSms"))
+        api = Api(new_app(sms__gateway="tests.support.fake_gateways.BrokenSms"))
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0002", "message": None}
         assert answer.refusal == "message could not be done outside"
@@ -113,10 +113,10 @@ class TestVerifyCode:
         assert [row["state"] for row in world.rows("codes")] == ["verified"]
 
     def test_a_code_that_has_expired_verifies_nothing(
-        self, new_app: Callable[..., App], api: Api, world: World, house: House
+        self, new_app: Callable[..., App], api: Api, world: World, services: Services
     ) -> None:
         code = api.post("/register", token=PHONE).message
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE codes SET expires_at = now() - interval '1 second'")
         with world.unchanged():
             assert api.post("/register", code_v=code, code=code).result == "0000"
@@ -138,7 +138,9 @@ class TestVerifyCode:
             {"code_v": "1234", "code": "1235", "token": PHONE},
         ],
     )
-    def test_anything_else_is_0004(self, form: dict[str, str], api: Api, sms: EmbeddedSms) -> None:
+    def test_anything_else_is_0004(
+        self, form: dict[str, str], api: Api, sms: DevelopmentSms
+    ) -> None:
         answer = api.post("/register", **form)
         assert (answer.status, answer.body) == (200, {"result": "0004", "message": None})
         assert answer.refusal == "code is wrong"
@@ -169,10 +171,12 @@ class TestVerifyCode:
         assert world.rows("code_tries") == []
         assert api.post("/register", code_v="1234", code="0000").result == "0004"
 
-    def test_only_the_tries_of_the_last_five_minutes_count(self, api: Api, house: House) -> None:
+    def test_only_the_tries_of_the_last_five_minutes_count(
+        self, api: Api, services: Services
+    ) -> None:
         for _ in range(5):
             api.post("/register", code_v="1234", code="0000")
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE code_tries SET tried_at[1] = tried_at[1] - interval '301 seconds',"
                 " tried_at[2] = tried_at[2] - interval '301 seconds'"
@@ -180,9 +184,9 @@ class TestVerifyCode:
         tries = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
         assert tries == ["0004", "0005"]
 
-    def test_old_tries_are_forgotten(self, api: Api, world: World, house: House) -> None:
+    def test_old_tries_are_forgotten(self, api: Api, world: World, services: Services) -> None:
         api.post("/register", code_v="1234", code="0000")
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE code_tries SET last_tried_at = now() - interval '301 seconds'"
             )
@@ -305,10 +309,10 @@ class TestWithAVerifiedPhone:
         assert {row["state"] for row in world.rows("codes")} == {"spent"}
 
     def test_a_verification_lasts_a_quarter_of_an_hour(
-        self, api: Api, house: House, world: World
+        self, api: Api, services: Services, world: World
     ) -> None:
         self.verify(api)
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE codes SET verified_at = now() - interval '15 minutes'"
             )

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from livebackend.api.declaration import operations
+from livebackend.api.errors import Failure
+from livebackend.api.result_codes import Result
+from livebackend.container import Services
 from livebackend.models import metadata
-from livebackend.operation import operations
-from livebackend.request import House
-from livebackend.results import Failure, Result
-from tests.api import Answer, Api, App, Person, World, at_once
-from tests.outside import CountedStreams
+from tests.support.api import Answer, Api, App, Person, World, at_once
+from tests.support.fake_gateways import CountedStreams
 
 # Every key of the document's example, with its type.
 EXAMPLE = {
@@ -39,12 +40,12 @@ HOSTS = {
 
 @pytest.fixture
 def app(new_app: Callable[..., App]) -> App:
-    return new_app(streams__gateway="tests.outside.CountedStreams")
+    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
 
 
 @pytest.fixture
-def streams(house: House) -> Iterator[CountedStreams]:
-    gateway = house.provider
+def streams(services: Services) -> Iterator[CountedStreams]:
+    gateway = services.stream_gateway
     assert isinstance(gateway, CountedStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
@@ -120,10 +121,10 @@ class TestLive:
         assert ann.live().result == "0000"
 
     def test_a_room_left_opening_by_a_crash_is_given_up(
-        self, ann: Person, house: House, world: World
+        self, ann: Person, services: Services, world: World
     ) -> None:
         ann.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '11 seconds'"
             )
@@ -131,10 +132,10 @@ class TestLive:
         assert sorted(row["state"] for row in world.rows("rooms")) == ["closed", "open"]
 
     def test_a_room_that_another_call_is_opening_is_waited_for_within_bounds(
-        self, ann: Person, house: House, monkeypatch: pytest.MonkeyPatch
+        self, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ann.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening', started_at = now()")
         waits: list[float] = []
         monkeypatch.setattr("livebackend.services.rooms.time.sleep", waits.append)
@@ -157,15 +158,15 @@ class TestLive:
         assert len(world.rows("rooms")) == len(streams.created) == 1
 
     def test_a_room_of_an_account_that_is_removed_meanwhile_is_not_opened(
-        self, ann: Person, house: House, world: World
+        self, ann: Person, services: Services, world: World
     ) -> None:
-        token = house.login_tokens.read(ann.token)
-        with house.database.engine.begin() as connection:
+        token = services.login_tokens.read(ann.token)
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
         with world.unchanged(), pytest.raises(Failure) as caught:
-            house.rooms.go_live(token.account_id, title=None)
+            services.rooms.go_live(token.account_id, title=None)
         assert caught.value.result is Result.TOKEN_INVALID
 
 

@@ -11,18 +11,18 @@ import pytest
 import requests
 from webtest.http import StopableWSGIServer
 
-from livebackend.gateways.streams import PiliV1, PiliV2, SelfHosted
-from livebackend.request import House
-from tests.api import Answer, Api, App, Person, World, at_once
-from tests.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
-from tests.fake_server import WAYS_TO_FAIL, closed_port, running
+from livebackend.container import Services
+from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
 from tests.gateways.streams.test_contract import settings
+from tests.support.api import Answer, Api, App, Person, World, at_once
+from tests.support.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
+from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
 from tests.views.test_room import EXAMPLE, HOSTS
 
 FAKES: dict[type, Callable[[], Provider]] = {
     PiliV1: FakePiliV1,
     PiliV2: FakePiliV2,
-    SelfHosted: FakeNginx,
+    NginxRtmpStreams: FakeNginx,
 }
 
 
@@ -51,7 +51,7 @@ def make_app(kind: Any, new_app: Callable[..., App]) -> Iterator[Callable[[str],
 
     yield make
     for app in made:
-        app.registry.house.close()
+        app.registry.services.close()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def is_live(person: Person, friend: Person) -> bool:
 
 
 def test_the_whole_way(
-    kind: Any, provider: Provider, ann: Person, ben: Person, house: House, world: World
+    kind: Any, provider: Provider, ann: Person, ben: Person, services: Services, world: World
 ) -> None:
     ann.befriend(ben)
     answer = ann.live(title="hello")
@@ -76,13 +76,13 @@ def test_the_whole_way(
     assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == HOSTS
     assert ann.live().message == answer.message
     provider.go_live(stream["title"])
-    assert house.streams.sweep().closed == 0
+    assert services.stream_monitor.sweep().closed == 0
     assert is_live(ben, ann)
     assert ann.post("/room", leave="1").result == "0000"
     assert not provider.is_on_air(stream["title"])
     assert not is_live(ben, ann)
     creates = [change for change in provider.changes if change.startswith("create")]
-    assert len(creates) == (0 if kind is SelfHosted else 1)
+    assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
 def test_twenty_at_once_are_one_call(kind: Any, provider: Provider, ann: Person) -> None:
@@ -90,7 +90,7 @@ def test_twenty_at_once_are_one_call(kind: Any, provider: Provider, ann: Person)
     assert {answer.result for answer in answers} == {"0000"}
     assert len({answer.message for answer in answers}) == 1
     creates = [asked for asked in provider.server.asked if asked.path.endswith("/streams")]
-    assert len(creates) == (0 if kind is SelfHosted else 1)
+    assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
 def test_twenty_at_once_fail_together(
@@ -142,7 +142,7 @@ def test_every_fault_is_0009_and_no_room_within_5_s(
 
 
 def test_a_wrong_hub_is_0009(kind: Any, provider: Provider, ann: Person, world: World) -> None:
-    if kind is SelfHosted:
+    if kind is NginxRtmpStreams:
         pytest.skip("its hub is an application of nginx's, which is not asked for")
     provider.other_hub = "another"
     assert ann.live().result == "0009"
@@ -185,20 +185,20 @@ def test_a_dead_provider_never_holds_all_threads(
 
 
 class TestForgotten:
-    def forget(self, kind: Any, provider: Provider, house: House, person: Person) -> Any:
+    def forget(self, kind: Any, provider: Provider, services: Services, person: Person) -> Any:
         """Somebody is live, and his provider has forgotten the stream; its JSON."""
-        if kind is SelfHosted:
+        if kind is NginxRtmpStreams:
             pytest.skip("it has nothing to forget: its streams are our rooms")
         stream = json.loads(person.live(title="hello").message)
         provider.forget(stream["title"])
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET seen_at = now() - interval '11 seconds'")
         return stream
 
     def test_it_is_made_again_for_who_goes_live_again(
-        self, kind: Any, provider: Provider, house: House, ann: Person, world: World
+        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
     ) -> None:
-        stream = self.forget(kind, provider, house, ann)
+        stream = self.forget(kind, provider, services, ann)
         again = json.loads(ann.live().message)
         assert again["title"] == stream["title"]
         assert again["publishKey"] == stream["publishKey"]
@@ -207,28 +207,28 @@ class TestForgotten:
         assert (room["state"], room["title"]) == ("open", "hello")
 
     def test_twenty_at_once_make_it_again_once(
-        self, kind: Any, provider: Provider, house: House, ann: Person
+        self, kind: Any, provider: Provider, services: Services, ann: Person
     ) -> None:
-        self.forget(kind, provider, house, ann)
+        self.forget(kind, provider, services, ann)
         answers = at_once(*[ann.live] * 20)
         assert {answer.result for answer in answers} == {"0000"}
         assert len([change for change in provider.changes if "create" in change]) == 2
 
     def test_a_provider_that_is_away_has_forgotten_nothing(
-        self, kind: Any, provider: Provider, house: House, ann: Person, world: World
+        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
     ) -> None:
-        stream = self.forget(kind, provider, house, ann)
+        stream = self.forget(kind, provider, services, ann)
         provider.server.fault = "500"
         assert json.loads(ann.live().message) == stream
         assert world.rows("rooms")[0]["state"] == "open"
 
     def test_one_that_is_still_known_stays_as_it_is(
-        self, kind: Any, provider: Provider, house: House, ann: Person
+        self, kind: Any, provider: Provider, services: Services, ann: Person
     ) -> None:
-        if kind is SelfHosted:
+        if kind is NginxRtmpStreams:
             pytest.skip("it is not asked")
         first = ann.live().message
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET seen_at = now() - interval '11 seconds'")
         before = len(provider.server.asked)
         assert ann.live().message == first
@@ -239,7 +239,7 @@ class TestForgotten:
 
 class TestHeartbeat:
     def test_it_tells_whether_one_is_on_air_and_where_to_publish(
-        self, kind: Any, provider: Provider, house: House, ann: Person, world: World
+        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
     ) -> None:
         stream = json.loads(ann.live().message)
         answer = ann.post("/room", heartbeat="1")
@@ -247,16 +247,16 @@ class TestHeartbeat:
         url = f"rtmp://{host}/mrpyq/{stream['title']}?key={key}"
         assert answer.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
         provider.go_live(stream["title"])
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET looked_at = now() - interval '3 seconds'")
         assert ann.post("/room", heartbeat="1").message["stream"] == "on"
         assert world.rows("rooms")[0]["absent_since"] is None
 
     def test_a_heartbeat_alone_keeps_no_room_open(
-        self, provider: Provider, house: House, ann: Person, world: World
+        self, provider: Provider, services: Services, ann: Person, world: World
     ) -> None:
         ann.live()
-        with house.database.engine.begin() as connection:
+        with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET absent_since = now() - interval '60 seconds'"
             )
@@ -296,7 +296,7 @@ def test_another_security_has_its_url_in_the_heartbeat(
         ann = Api(app).person("13800000001")
         stream = json.loads(ann.live().message)
         url = ann.post("/room", heartbeat="1").message["publishUrl"]
-        app.registry.house.close()
+        app.registry.services.close()
     assert stream["publishSecurity"] == security
     assert url.startswith(f"rtmp://publish.example:1935/mrpyq/{stream['title']}")
     assert ("token=" in url) is (security != "none")

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from livebackend.db import Database
-from livebackend.operation import operations
-from tests.api import PASSWORD, Answer, Api, App, Person, World
-from tests.payments import PATIENT
+from livebackend.api.declaration import operations
+from livebackend.database.engine import Database
+from tests.support.api import PASSWORD, Answer, Api, App, Person, World
+from tests.support.payments import PATIENT
 
 Call = Callable[[Person, Person], Answer]
 
@@ -28,7 +28,7 @@ class Lossy:
     """An application that loses a connection after one of its COMMITs, before the confirmation."""
 
     def __init__(self, app: App) -> None:
-        self._dialect = app.registry.house.database.engine.dialect
+        self._dialect = app.registry.services.database.engine.dialect
 
     def commits(self, call: Callable[[], Answer]) -> int:
         """Make a call, and count its COMMITs."""
@@ -71,7 +71,7 @@ def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
 def forget_password(ann: Person, _: Person) -> Answer:
     answer = ann.post("/log", forgot="1", userId=ann.phone)
     # They go with the calls that follow.
-    ann.always |= {"code_v": answer.message, "code": ann.app.registry.house.sms.sent[-1].code}
+    ann.always |= {"code_v": answer.message, "code": ann.app.registry.services.sms.sent[-1].code}
     return answer
 
 

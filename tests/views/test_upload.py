@@ -11,8 +11,8 @@ from PIL import Image
 from sqlalchemy import create_engine
 from webtest import TestApp
 
-from livebackend.request import House
-from tests.api import Answer, Api, App, World
+from livebackend.container import Services
+from tests.support.api import Answer, Api, App, World
 
 
 def image(kind: str) -> bytes:
@@ -109,11 +109,11 @@ class TestUpload:
         assert (answer.result, answer.refusal) == ("0006", "img could not be kept")
 
     def test_a_file_and_its_row_are_there_both_or_neither(
-        self, api: Api, house: House, world: World, monkeypatch: pytest.MonkeyPatch
+        self, api: Api, services: Services, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         nobody_listens = create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
         with monkeypatch.context() as patch, world.unchanged():
-            patch.setattr(house.database, "engine", nobody_listens)
+            patch.setattr(services.database, "engine", nobody_listens)
             answer = upload(api, PNG)
         assert (answer.status, answer.result) == (503, "0006")
 

@@ -1,9 +1,6 @@
-"""Streams: what a provider promises; one that makes them up, Qiniu's two, and one's own server.
+"""Streams: the protocol, Qiniu's Pili in two versions, nginx with its RTMP module."""
 
-A setting names one of them: `livebackend.gateways.streams.PiliV2`.
-"""
-
-from livebackend.gateways.streams.embedded import EmbeddedStreams
+from livebackend.gateways.streams.nginx_rtmp import NginxRtmpStreams
 from livebackend.gateways.streams.pili_v1 import PiliV1
 from livebackend.gateways.streams.pili_v2 import PiliV2
 from livebackend.gateways.streams.protocol import (
@@ -16,17 +13,15 @@ from livebackend.gateways.streams.protocol import (
     StreamFailed,
     StreamGateway,
 )
-from livebackend.gateways.streams.self_hosted import SelfHosted
 
 __all__ = [
-    "EmbeddedStreams",
+    "NginxRtmpStreams",
     "NoSuchStream",
     "NotAuthorized",
     "NotLive",
     "PiliV1",
     "PiliV2",
     "ProviderAway",
-    "SelfHosted",
     "Stream",
     "StreamExists",
     "StreamFailed",

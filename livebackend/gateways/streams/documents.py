@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Self
 
-from livebackend.settings import Settings
+from livebackend.config.settings import Settings
 
 ZONE = "z1"
 _CHINA = timezone(timedelta(hours=8))

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from livebackend.gateways.calls import Deadline
+from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.qiniu import Qiniu, QiniuFailed
 from livebackend.gateways.streams.protocol import (
     NoSuchStream,

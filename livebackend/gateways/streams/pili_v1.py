@@ -6,12 +6,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
+from livebackend.config.settings import Settings
 from livebackend.gateways.qiniu import Qiniu, QiniuAuth
 from livebackend.gateways.streams.documents import play_urls, stream_id
 from livebackend.gateways.streams.pili import Pili, escaped, items
 from livebackend.gateways.streams.protocol import NoSuchStream, Stream, StreamFailed
 from livebackend.gateways.streams.publishing import KINDS, Publishing
-from livebackend.settings import Settings
 
 _Text = Annotated[str, Field(max_length=255)]
 _Security = Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]

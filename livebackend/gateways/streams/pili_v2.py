@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
-from livebackend.gateways.calls import Deadline
+from livebackend.config.settings import Settings
+from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.qiniu import Qiniu, QiniuAuth
 from livebackend.gateways.streams.documents import Hosts, Times, new_document, play_urls
 from livebackend.gateways.streams.pili import Pili, escaped, items
@@ -20,7 +21,6 @@ from livebackend.gateways.streams.protocol import (
     StreamFailed,
 )
 from livebackend.gateways.streams.publishing import Publishing
-from livebackend.settings import Settings
 
 _FOREVER = -1
 _LAST_SECOND = 253_402_300_799  # of the year 9999

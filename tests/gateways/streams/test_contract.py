@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
+from livebackend.config.settings import Settings
+from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.streams import (
-    EmbeddedStreams,
+    NginxRtmpStreams,
     NoSuchStream,
     NotAuthorized,
     PiliV1,
     PiliV2,
     ProviderAway,
-    SelfHosted,
     Stream,
     StreamExists,
     StreamFailed,
     StreamGateway,
 )
-from livebackend.settings import Settings
-from tests.api import at_once
-from tests.fake_providers import (
+from tests.config.test_settings import GIVEN, MEANT
+from tests.support.api import at_once
+from tests.support.fake_providers import (
     ACCESS_KEY,
     HUB,
     SECRET_KEY,
@@ -33,12 +34,11 @@ from tests.fake_providers import (
     FakeStream,
     Provider,
 )
-from tests.fake_server import WAYS_TO_FAIL, closed_port, running
-from tests.test_settings import GIVEN, MEANT
+from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
 from tests.views.test_room import EXAMPLE, HOSTS
 
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
-FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, SelfHosted: FakeNginx}
+FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginx}
 
 
 @dataclass
@@ -68,10 +68,10 @@ def settings(url: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(params=[EmbeddedStreams, *FAKES], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[DevelopmentStreams, *FAKES], ids=lambda kind: kind.__name__)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    if request.param is EmbeddedStreams:
-        embedded = gateway(EmbeddedStreams, "")
+    if request.param is DevelopmentStreams:
+        embedded = gateway(DevelopmentStreams, "")
         yield Case(embedded, embedded)
         return
     provider = FAKES[request.param]()
@@ -176,7 +176,7 @@ def test_a_stream_that_was_made_is_known(case: Case) -> None:
 
 
 def test_a_stream_that_the_provider_forgot_can_be_made_again(case: Case) -> None:
-    if isinstance(case.gateway, SelfHosted):
+    if isinstance(case.gateway, NginxRtmpStreams):
         pytest.skip("it has nothing to forget: its streams are our rooms")
     first = make(case)
     case.provider.forget(KEY)
@@ -198,7 +198,7 @@ def in_time(call: Callable[[], object]) -> StreamFailed:
 
 @pytest.mark.parametrize("told", ["fail", "time_out"])
 def test_the_embedded_one_fails_when_told_to(told: str) -> None:
-    streams = gateway(EmbeddedStreams, "")
+    streams = gateway(DevelopmentStreams, "")
     getattr(streams, told)()
     for call in (streams.knows, streams.disable, lambda key: streams.on_air([key])):
         in_time(lambda call=call: call(KEY))  # type: ignore[misc]
@@ -223,10 +223,10 @@ def test_every_fault_is_a_failure_within_4_s(
             lambda: [in_time(lambda: streams.on_air([KEY]))],
         )
         creates = [asked for asked in server.asked if asked.path.endswith("/streams")]
-    assert len(creates) == (0 if fault == "refused" or kind is SelfHosted else 1)
+    assert len(creates) == (0 if fault == "refused" or kind is NginxRtmpStreams else 1)
     if fault in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
         assert isinstance(error, ProviderAway)
-    if fault == "401" and kind is not SelfHosted:
+    if fault == "401" and kind is not NginxRtmpStreams:
         assert isinstance(error, NotAuthorized)
         assert "CRITICAL" in caplog.text
     assert PUBLISH_KEY not in caplog.text + str(error)
@@ -347,12 +347,12 @@ class TestPiliV2:
             PiliV2.from_settings(Settings.load(changed, {}))
 
 
-class TestSelfHosted:
+class TestNginxRtmpStreams:
     def test_a_publisher_has_the_number_of_his_connection(self) -> None:
         nginx = FakeNginx()
         with running(nginx.server) as server:
             nginx.go_live(KEY)
-            assert gateway(SelfHosted, server.url).on_air([KEY, "abc"]) == {KEY: "7"}
+            assert gateway(NginxRtmpStreams, server.url).on_air([KEY, "abc"]) == {KEY: "7"}
 
     def test_a_server_that_drops_nobody_although_one_is_there_has_failed(self) -> None:
         """After a reload the new worker knows nobody of the old one's."""
@@ -361,13 +361,13 @@ class TestSelfHosted:
             nginx.go_live(KEY)
             nginx.streams = _Sticky(nginx.streams)
             with pytest.raises(StreamFailed, match="drops nobody"):
-                gateway(SelfHosted, server.url).disable(KEY)
+                gateway(NginxRtmpStreams, server.url).disable(KEY)
 
     def test_whoever_is_connected_and_sends_nothing_is_not_on_air(self) -> None:
         nginx = FakeNginx()
         with running(nginx.server) as server:
             nginx.streams[KEY] = FakeStream(on_air=False)
-            streams = gateway(SelfHosted, server.url)
+            streams = gateway(NginxRtmpStreams, server.url)
             assert streams.on_air([KEY]) == {}
             streams.disable(KEY)
         assert nginx.streams == {}
@@ -376,7 +376,7 @@ class TestSelfHosted:
         nginx = FakeNginx()
         nginx._stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
         with running(nginx.server) as server:
-            in_time(lambda: gateway(SelfHosted, server.url).on_air([KEY]))
+            in_time(lambda: gateway(NginxRtmpStreams, server.url).on_air([KEY]))
 
 
 class _Sticky(dict[str, Any]):
@@ -385,7 +385,7 @@ class _Sticky(dict[str, Any]):
 
 
 def test_an_embedded_stream_that_is_disabled_takes_no_publisher() -> None:
-    streams = gateway(EmbeddedStreams, "")
+    streams = gateway(DevelopmentStreams, "")
     streams.disable(KEY)
     with pytest.raises(NoSuchStream):
         streams.go_live(KEY)

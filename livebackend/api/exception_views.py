@@ -1,0 +1,87 @@
+"""Replies to what went wrong: every exception ends here, as the envelope."""
+
+import logging
+
+from pyramid.exceptions import URLDecodeError
+from pyramid.httpexceptions import HTTPNotFound
+from pyramid.view import exception_view_config
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Failure, NotACall, Refusal
+from livebackend.api.request import Request
+from livebackend.api.responses import Reply, refused
+from livebackend.api.result_codes import Result
+from livebackend.core.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+# What a path takes, if that is not POST alone.
+_METHODS = {"picture": ("GET", "HEAD"), "page": ("GET", "HEAD"), "nginx": ("GET", "POST")}
+
+
+@exception_view_config(Failure, renderer="envelope")
+def failure(error: Failure, request: Request) -> Reply:
+    """An operation refused; the app reads why in the body."""
+    request.response.retry_after = error.retry_after_s
+    return refused(error.result or _refusal_code(request), error.refusal)
+
+
+@exception_view_config(NotACall, renderer="envelope")
+def not_a_call(error: NotACall, request: Request) -> Reply:
+    """The request is no call of this API."""
+    request.response.status_int = error.status
+    if error.status == 405:
+        request.response.allow = _METHODS.get(request.matched_route.name, ("POST",))
+    return refused(Result.NOT_A_CALL, error.refusal)
+
+
+@exception_view_config(HTTPNotFound, renderer="envelope")
+def not_found(error: HTTPNotFound, request: Request) -> Reply:
+    """No such path; or, on a path of ours, no selector that matches."""
+    request.response.status_int = 404
+    if request.matched_route is None:
+        return refused(Result.NOT_A_CALL, Refusal("path", Reason.WRONG_PATH))
+    return refused(Result.NOT_A_CALL, Refusal("form", Reason.NO_SELECTOR))
+
+
+@exception_view_config(URLDecodeError, renderer="envelope")
+def undecodable(error: URLDecodeError, request: Request) -> Reply:
+    """The path is not UTF-8."""
+    request.response.status_int = 400
+    return refused(Result.NOT_A_CALL, Refusal("path", Reason.WRONG_PATH))
+
+
+@exception_view_config(Unavailable, renderer="envelope")
+@exception_view_config(OperationalError, renderer="envelope")
+@exception_view_config(InterfaceError, renderer="envelope")
+@exception_view_config(InternalError, renderer="envelope")
+@exception_view_config(NoConnection, renderer="envelope")
+def unavailable(error: Exception, request: Request) -> Reply:
+    """It cannot be done now, and may be tried again: never a word that would log the user out."""
+    log.error("%s cannot be served now: %s", _name(request), type(error).__name__, exc_info=error)
+    request.response.status_int = 503
+    request.response.retry_after = getattr(error, "retry_after_s", 1)
+    if getattr(error, "outcome_unknown", False):
+        request.response.headers["X-Request-Outcome"] = "unknown"
+    repeat_as = getattr(error, "repeat_as", None)
+    if repeat_as:
+        request.response.headers["X-Repeat-As"] = repeat_as
+    return refused(_refusal_code(request), Refusal("call", Reason.UNAVAILABLE))
+
+
+@exception_view_config(Exception, renderer="envelope")
+def broken(error: Exception, request: Request) -> Reply:
+    """An error of ours: the log has it whole, the reply not a word of it."""
+    log.error("%s failed", _name(request), exc_info=error)
+    request.response.status_int = 500
+    return refused(_refusal_code(request), Refusal("call", Reason.BROKEN))
+
+
+def _name(request: Request) -> str:
+    return request.operation.name if request.operation else "a request"
+
+
+def _refusal_code(request: Request) -> Result:
+    return request.operation.refusal if request.operation else Result.NOT_A_CALL

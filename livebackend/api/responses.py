@@ -1,0 +1,62 @@
+"""The response envelope: result, message, and how it is rendered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pyramid.config import Configurator
+
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import Refusal
+from livebackend.api.result_codes import Result
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the app reads: a result, a message, and (a successful search) one key more."""
+
+    result: Result
+    message: Any = None
+    refusal: Refusal | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        return {"result": self.result.code, "message": self.message, **self.extra}
+
+
+def ok(message: Any = None, **extra: Any) -> Reply:
+    """A success; `message` is what the document promises for the operation."""
+    return Reply(Result.OK, message, extra=extra)
+
+
+def failed(result: Result, what: str, reason: Reason) -> Reply:
+    """A refusal that keeps what the operation wrote, because returning commits."""
+    return refused(result, Refusal(what, reason))
+
+
+def refused(result: Result, refusal: Refusal) -> Reply:
+    """The reply to a refused call. The coin calls alone say so in words (document, 金币系统)."""
+    message = "update failed" if result is Result.NOT_UPDATED else None
+    return Reply(result, message, refusal=refusal)
+
+
+class Envelope:
+    """Renders a Reply: the JSON envelope, never cached, with the reason of a refusal beside it."""
+
+    def __init__(self, info: Any) -> None:
+        pass
+
+    def __call__(self, reply: Reply, system: dict[str, Any]) -> bytes:
+        request = system["request"]
+        request.result = reply.result
+        response = request.response
+        response.content_type = "application/json"
+        response.headers["Cache-Control"] = "no-store"
+        if reply.refusal:
+            response.headers["X-Refusal"] = str(reply.refusal)
+        return orjson.dumps(reply.body())
+
+
+def includeme(config: Configurator) -> None:
+    config.add_renderer("envelope", Envelope)

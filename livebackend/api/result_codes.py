@@ -1,0 +1,34 @@
+"""The result codes of the API: the `result` of every response."""
+
+from enum import Enum
+
+
+class Result(Enum):
+    """A four-digit result code, with what it means in Chinese and in English."""
+
+    OK = "0000", "成功", "success"
+    PHONE_TAKEN = "0001", "该手机号已被注册", "phone already registered"
+    CODE_NOT_SENT = "0002", "其他错误", "the code was not sent"
+    NOT_A_CALL = "0003", "不是本接口的调用", "not a call of this API"
+    WRONG_CODE = "0004", "验证码错误", "wrong code"
+    TOO_MANY_TRIES = "0005", "验证码错误次数过多", "too many wrong codes"
+    REFUSED = "0006", "未知错误", "refused for another reason"
+    NO_SUCH_USER = "0007", "用户不存在", "no such user"
+    WRONG_PASSWORD = "0008", "密码错误", "wrong password"
+    BAD_REQUEST = "0009", "API错误，bad request", "API error, bad request"
+    ALREADY_FRIENDS = "0010", "已经互为好友", "already friends"
+    TOKEN_EXPIRED = "0011", "登录已过期", "login token expired"
+    TOKEN_INVALID = "0012", "登录凭证缺失或无效", "login token missing or invalid"
+    NOT_UPDATED = "0013", "数据库更新错误", "database update failed"
+
+    code: str
+    chinese: str
+    english: str
+
+    def __new__(cls, code: str, chinese: str, english: str) -> "Result":
+        member = object.__new__(cls)
+        member._value_ = code
+        member.code = code
+        member.chinese = chinese
+        member.english = english
+        return member

@@ -1,0 +1,87 @@
+"""Rows as the app reads them: a profile, a friend, a message, a room, coins that moved, a giver.
+
+A list's rows are taken apart by their order: a name costs as much as all the rest.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from livebackend.ledger.history import Giver, Record
+from livebackend.services.accounts import Profile
+from livebackend.services.lists import Friend, Message
+from livebackend.services.live_rooms import LiveRoom
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def profile_card(profile: Profile) -> dict[str, Any]:
+    return {
+        "userId": profile.phone,
+        "nickname": profile.nickname,
+        "gender": profile.gender,
+        "headImage": profile.head_image,
+    }
+
+
+def friend_card(friend: Friend) -> dict[str, Any]:
+    phone, nickname, gender, head_image, title, play_urls = friend
+    return {
+        "userId": phone,
+        "nickname": nickname,
+        "gender": gender,
+        "headImage": head_image,
+        "liveStatus": "on" if play_urls else "off",
+        "title": title,
+        "playUrl": play_urls,
+    }
+
+
+def message_card(message: Message) -> dict[str, Any]:
+    """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
+    my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
+    mine, theirs = f"{my_phone},{sent_at_us}", f"{phone},{sent_at_us}"
+    return {
+        # The addressee's copy verifies, the applicant's is its object.
+        "verifyId": theirs if i_applied else mine,
+        "objectId": mine if i_applied else theirs,
+        "userId": phone,
+        "nickname": nickname,
+        "gender": gender,
+        "headImage": head_image,
+        "flag": 2 * i_applied + accepted,
+        "time": _time(_EPOCH + timedelta(microseconds=sent_at_us)),
+    }
+
+
+def room_card(room: LiveRoom) -> dict[str, Any]:
+    return {
+        **profile_card(room.profile),
+        "title": room.title,
+        "playUrl": room.play_urls,
+        "time": _time(room.place.started_at),
+    }
+
+
+def record_card(record: Record) -> dict[str, Any]:
+    """`coins` is negative for what was given away, `left` is what there was afterwards."""
+    return {
+        "id": record.id,
+        "kind": record.kind.name.lower(),
+        "coins": record.coins,
+        "left": record.left,
+        "nickname": record.nickname,
+        "description": record.description,
+        "time": _time(record.at),
+    }
+
+
+def giver_card(giver: Giver) -> dict[str, Any]:
+    return {
+        "nickname": giver.nickname,
+        "headImage": giver.head_image,
+        "coins": giver.coins,
+    }
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

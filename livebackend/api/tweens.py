@@ -1,0 +1,140 @@
+"""Tweens: request ids, security headers, HTTPS, access log, health checks."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from pyramid.config import Configurator
+from pyramid.response import Response
+from pyramid.tweens import EXCVIEW
+
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
+from livebackend.api.request import Request
+from livebackend.api.routes import HOOK
+from livebackend.core.request_context import request_id
+from livebackend.monitoring.health_checks import Readiness
+from livebackend.monitoring.metrics import Metrics
+
+# A logger of its own: a server too busy to write each call down sets it to WARNING.
+log = logging.getLogger("livebackend.calls")
+
+Handler = Callable[[Request], Any]
+
+HEALTH, READY = "/healthz", "/readyz"
+_REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def every_request(handler: Handler, registry: Any) -> Handler:
+    """A tween around everything: the request's id in log and reply, the headers for safety."""
+
+    def tween(request: Request) -> Any:
+        asked_for = request.headers.get("X-Request-Id", "")
+        keep = registry.peers.is_proxied(request) and _REQUEST_ID.fullmatch(asked_for)
+        name = asked_for if keep else os.urandom(16).hex()
+        token = request_id.set(name)
+        try:
+            response = handler(request)
+        finally:
+            request_id.reset(token)
+        response.headers["X-Request-Id"] = name
+        for header, value in _HEADERS.items():
+            response.headers.setdefault(header, value)
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
+        if registry.peers.is_proxied(request) and _came_by_https(request):
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        return response
+
+    return tween
+
+
+def https_only(handler: Handler, registry: Any) -> Handler:
+    """A tween that refuses what a proxy of ours got, or may have got, without encryption."""
+
+    def tween(request: Request) -> Any:
+        # A media server on the proxy's own machine calls us directly.
+        is_hook = request.environ["PATH_INFO"] == HOOK and registry.peers.is_here(request)
+        if registry.peers.is_proxied(request) and not _came_by_https(request) and not is_hook:
+            raise NotACall(400, "scheme", Reason.NOT_HTTPS)
+        return handler(request)
+
+    return tween
+
+
+def _came_by_https(request: Request) -> bool:
+    scheme: str = request.headers.get("X-Forwarded-Proto", "")
+    return scheme.strip().lower() == "https"
+
+
+def every_call(handler: Handler, registry: Any) -> Handler:
+    """A tween that counts and times each call, and logs a line: never a parameter."""
+    metrics: Metrics = registry.services.metrics
+
+    def tween(request: Request) -> Any:
+        start = time.perf_counter()
+        response = handler(request)
+        seconds = time.perf_counter() - start
+        operation = _name(request)
+        result = request.result.code if request.result else ""
+        status = response.status_int
+        metrics.called(operation=operation, result=result, status=status, seconds=seconds)
+        if log.isEnabledFor(logging.INFO):
+            fields = {
+                "operation": operation,
+                "result": result,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+            }
+            log.info("%s", " ".join(map(str, fields.values())), extra={"fields": fields})
+        return response
+
+    return tween
+
+
+def health(handler: Handler, registry: Any) -> Handler:
+    """A tween that answers for the server's health, before anything is asked of the request.
+
+    `/healthz`: this process answers. `/readyz`: it can do its work, or 503 with what fails.
+    """
+    readiness: Readiness = registry.readiness
+
+    def tween(request: Request) -> Any:
+        path = request.environ.get("PATH_INFO")
+        if path not in (HEALTH, READY) or request.method not in ("GET", "HEAD"):
+            return handler(request)
+        faults = readiness.faults() if path == READY else {}
+        response = Response(
+            orjson.dumps({"faults": faults}),
+            status=503 if faults else 200,
+            content_type="application/json",
+        )
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return tween
+
+
+def _name(request: Request) -> str:
+    if request.operation:
+        return request.operation.name
+    # A path that is none of ours is never named: it may hold anything, and there is no end of it.
+    return request.matched_route.name if request.matched_route else "none"
+
+
+def includeme(config: Configurator) -> None:
+    """Add the tweens, the outermost first."""
+    here = __name__
+    config.add_tween(f"{here}.every_request", over=EXCVIEW)
+    config.add_tween(f"{here}.health", under=f"{here}.every_request", over=f"{here}.every_call")
+    config.add_tween(f"{here}.every_call", under=f"{here}.every_request", over=EXCVIEW)
+    # Under the views of exceptions, so that it is refused in the API's own words.
+    config.add_tween(f"{here}.https_only", under=EXCVIEW)

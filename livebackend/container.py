@@ -1,0 +1,297 @@
+"""The objects that are built once per process and used by every request."""
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from livebackend.config.settings import Settings, SettingsError
+from livebackend.core.signing import derived_key
+from livebackend.database.engine import Database
+from livebackend.database.migrations import check_migrated, migrate
+from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from livebackend.gateways.loader import Gateways, make_gateways
+from livebackend.gateways.qiniu import QiniuCallbacks
+from livebackend.gateways.sms.protocol import SmsGateway
+from livebackend.gateways.streams import StreamGateway
+from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.monitoring.metrics import LiveRooms, Metrics
+from livebackend.monitoring.metrics_server import Listener
+from livebackend.monitoring.startup_checks import database_errors, folder_errors
+from livebackend.services.accounts import Accounts
+from livebackend.services.authentication import Logins
+from livebackend.services.avatars import Pictures
+from livebackend.services.gifts import Gifts
+from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.operator_rooms import count_live
+from livebackend.services.password_hashing import Hasher, Passwords, Slots
+from livebackend.services.payment_orders import PaymentOrders
+from livebackend.services.payment_reconciliation import PaymentReconciliation
+from livebackend.services.payment_refunds import PaymentRefunds
+from livebackend.services.plain_verification_codes import PlainJudge
+from livebackend.services.publish_authorization import PublishAuthorization
+from livebackend.services.rate_limits import Limits
+from livebackend.services.refills import Refills
+from livebackend.services.rooms import Rooms
+from livebackend.services.stream_monitor import Streams
+from livebackend.services.verification_codes import Codes, Digests, TicketJudge
+from livebackend.storage.local_disk import PicturesAsSent
+from livebackend.storage.protocol import PictureStore
+from livebackend.storage.reencoding import PicturesReEncoded
+
+# Connections for health checks and metrics, which must not wait for a pool that is in use.
+_PROBE_CONNECTIONS = 2
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that outlives a request. `start` and `close` are called once per process."""
+
+    settings: Settings
+    metrics: Metrics
+    database: Database
+    # The same database, for health checks and metrics.
+    probe_database: Database
+    sms: SmsGateway
+    stream_gateway: StreamGateway
+    qiniu_callbacks: QiniuCallbacks
+    ledger_writer: LedgerWriter
+    login_tokens: LoginTokens
+    rate_limits: Limits
+    password_hashing: Passwords
+    authentication: Logins
+    verification_codes: Codes
+    accounts: Accounts
+    avatars: Pictures
+    rooms: Rooms
+    stream_monitor: Streams
+    publish_authorization: PublishAuthorization
+    gifts: Gifts
+    refills: Refills
+    payment_orders: PaymentOrders
+    payment_refunds: PaymentRefunds
+    payment_reconciliation: PaymentReconciliation
+    periodic_tasks: Sweeper
+
+    def start(self) -> None:
+        """Start the periodic tasks, unless they run."""
+        self.periodic_tasks.start()
+
+    def stop_waiting(self) -> None:
+        """Refuse the requests that wait for a password hash: this process is about to end."""
+        self.password_hashing.stop()
+
+    def close(self) -> None:
+        """Post the transfers that are queued, and release connections and leases."""
+        self.periodic_tasks.close()
+        self.ledger_writer.close()
+        self.rate_limits.close()
+        self.probe_database.close()
+        self.database.close()
+
+
+class CheckedSettings(NamedTuple):
+    """Settings with which a server can start, and the gateways that they name."""
+
+    settings: Settings
+    gateways: Gateways
+
+
+def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> CheckedSettings:
+    """Return the settings of an ini section, overridden by the environment, and their gateways.
+
+    Raises SettingsError with every error at once: of the settings, of the gateways, and of the
+    database unless it is embedded.
+    """
+    errors: list[str] = []
+    settings = gateways = None
+    try:
+        settings = Settings.load(ini, environment)
+        gateways = make_gateways(settings)
+    except SettingsError as error:
+        errors.extend(error.faults)
+    given = Settings.given(ini, environment)
+    url = given.get("database.url", "embedded")
+    if url != "embedded":
+        is_migrated_at_start = settings is None or settings.database_migrate
+        errors.extend(database_errors(url, reachable_only=is_migrated_at_start))
+    if "var.dir" in given:
+        errors.extend(folder_errors(Path(given["var.dir"])))
+    if settings is None or gateways is None or errors:
+        raise SettingsError(*errors)
+    return CheckedSettings(settings, gateways)
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of the settings; an embedded one is started, or joined if it runs.
+
+    Raises SettingsError if it cannot be started.
+    """
+    url = settings.database_url.get_secret_value()
+    if url != "embedded":
+        return Database(url, pool_size=settings.database_connections)
+    embedded = EmbeddedPostgres(settings.var_dir / "postgres")
+    try:
+        url = embedded.start()
+    except EmbeddedPostgresError as error:
+        raise SettingsError(f"database.url: {error}") from None
+    return Database(url, pool_size=settings.database_connections, on_close=embedded.close)
+
+
+def start_services(settings: Settings, gateways: Gateways) -> Services:
+    """Return the services of a server, with its database migrated and its metrics published.
+
+    Raises SettingsError.
+    """
+    database = open_database(settings)
+    if settings.database_migrate:
+        migrate(database)
+    check_migrated(database)
+    # Before anything is counted.
+    metrics_server = Listener(settings.metrics_listen) if settings.metrics_listen else None
+    services = build_services(settings, database, gateways)
+    if metrics_server:
+        probe_database = services.probe_database
+        metrics_server.start(LiveRooms(lambda: probe_database.run(count_live)))
+    return services
+
+
+def build_services(settings: Settings, database: Database, gateways: Gateways) -> Services:
+    """Return all services; nothing is started."""
+    metrics = Metrics()
+    metrics.watch_pool(database.engine, size=settings.database_connections)
+    sms, stream_gateway, payment_gateways = gateways
+    metrics.time_calls("sms", sms)
+    metrics.time_calls("streams", stream_gateway)
+    for gateway in payment_gateways:
+        metrics.time_calls("payments", gateway)
+    rng = random.SystemRandom()
+    rate_limits = Limits(database.beside(settings.limits_connections), settings.limits)
+    password_hashing = _password_hashing(settings)
+    avatars = Pictures(
+        database,
+        _picture_store(settings),
+        bytes_max=settings.pictures_bytes_max,
+        unclaimed=timedelta(seconds=settings.pictures_unclaimed_s),
+    )
+    verification_codes = _verification_codes(settings, database, sms, rate_limits, rng)
+    stream_monitor = Streams(
+        database, stream_gateway, absent=timedelta(seconds=settings.streams_absent_s)
+    )
+    ledger_writer = LedgerWriter(database, number=_writer_number(settings, rng), watch=metrics)
+    payment_orders = PaymentOrders(database, ledger_writer, payment_gateways)
+    payment_refunds = PaymentRefunds(database, ledger_writer, payment_orders)
+    payment_reconciliation = PaymentReconciliation(
+        database,
+        payment_orders,
+        payment_refunds,
+        order_ttl=timedelta(seconds=settings.payments_order_ttl_s),
+    )
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        database=database,
+        probe_database=database.beside(_PROBE_CONNECTIONS),
+        sms=sms,
+        stream_gateway=stream_gateway,
+        qiniu_callbacks=QiniuCallbacks(
+            settings.http_url,
+            access_key=settings.qiniu_access_key,
+            secret_key=settings.qiniu_secret_key.get_secret_value(),
+        ),
+        ledger_writer=ledger_writer,
+        login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
+        rate_limits=rate_limits,
+        password_hashing=password_hashing,
+        authentication=Logins(database, password_hashing, rate_limits),
+        verification_codes=verification_codes,
+        accounts=Accounts(
+            database,
+            password_hashing,
+            avatars,
+            verification_codes,
+            verified_phone_required=settings.register_verified_phone == "required",
+            only_our_pictures=settings.pictures_only_ours,
+        ),
+        avatars=avatars,
+        rooms=Rooms(
+            database,
+            stream_gateway,
+            stream_monitor,
+            random=rng,
+            key=derived_key(settings.signing_secrets[0], "streams"),
+        ),
+        stream_monitor=stream_monitor,
+        publish_authorization=PublishAuthorization(database, stream_gateway),
+        gifts=Gifts(database, ledger_writer),
+        refills=Refills(
+            database,
+            ledger_writer,
+            payment_orders,
+            rate_limits,
+            mode=settings.coins_refill,
+            coins_per_yuan=settings.coins_per_yuan,
+        ),
+        payment_orders=payment_orders,
+        payment_refunds=payment_refunds,
+        payment_reconciliation=payment_reconciliation,
+        periodic_tasks=Sweeper(
+            database,
+            stream_monitor,
+            [payment_reconciliation.run, avatars.sweep, rate_limits.sweep],
+            holder=secrets.token_hex(16),
+            period_s=settings.streams_sweep_s,
+        ),
+    )
+
+
+def _password_hashing(settings: Settings) -> Passwords:
+    return Passwords(
+        Hasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
+        Slots(
+            settings.var_dir / "hashing",
+            settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+        ),
+        # A quarter of the threads neither hash nor wait for a hash, so that logins never use up all
+        # threads of a server.
+        callers_max=settings.server_threads * 3 // 4,
+        wait_s=settings.passwords_wait_s,
+        common_refused=settings.passwords_common_refused,
+    )
+
+
+def _verification_codes(
+    settings: Settings,
+    database: Database,
+    sms: SmsGateway,
+    rate_limits: Limits,
+    rng: random.Random,
+) -> Codes:
+    digests = Digests([derived_key(secret, "codes") for secret in settings.signing_secrets])
+    plain = settings.codes_reply == "plain"
+    return Codes(
+        database,
+        sms,
+        rate_limits,
+        PlainJudge(digests) if plain else TicketJudge(settings.signing_secrets, digests),
+        digests,
+        random=rng,
+        ttl=timedelta(seconds=settings.codes_ttl_s),
+    )
+
+
+def _writer_number(settings: Settings, rng: random.Random) -> int:
+    return rng.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
+
+
+def _picture_store(settings: Settings) -> PictureStore:
+    root, free = settings.var_dir / "pictures", settings.pictures_free_bytes_min
+    if settings.pictures_keep == "as_sent":
+        return PicturesAsSent(root, free_bytes_min=free)
+    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free)

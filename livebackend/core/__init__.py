@@ -1,0 +1,1 @@
+"""What every other package can use: errors, signing, request context. It imports none of them."""

@@ -1,0 +1,1 @@
+"""Connections and transactions, prepared statements, leases, migrations."""

@@ -1,0 +1,1 @@
+"""What development and tests use instead of a production service; named in settings only."""

@@ -1,0 +1,1 @@
+"""Payments: the protocol, and WeChat Pay."""

@@ -1,0 +1,86 @@
+"""WeChat Pay's trade bill: a CSV file of a day's payments and refunds.
+
+Source: WeChat Pay API v3, "交易账单文件格式说明".
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from io import BytesIO, TextIOWrapper
+
+from livebackend.gateways.payments.protocol import BillEntry
+
+log = logging.getLogger(__name__)
+
+_FEN_PER_YUAN = 100
+# The summary's header starts with it.
+_SUMMARY = "总交易单数"
+# Amounts with discounts deducted are second: an order's amount is the one without.
+_PAID_YUAN = ("订单金额", "应结订单金额")
+_REFUNDED_YUAN = ("申请退款金额", "退款金额")
+_REFUND_STATES = {"SUCCESS", "PROCESSING"}
+
+Row = Mapping[str, str]
+
+
+def bill_entries(content: bytes, *, merchant: str, app_id: str) -> list[BillEntry]:
+    """Return the payments and refunds of a merchant's app.
+
+    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. A refund's
+    `fen` is what its row has as the order's amount, which WeChat Pay sets to 0.
+    Raises ValueError for a file of another format, also when it is cut off.
+    """
+    rows = _rows(TextIOWrapper(BytesIO(content), "utf-8-sig", newline="\n"))
+    return [
+        entry
+        for row in rows
+        if (row["商户号"], row["公众账号ID"]) == (merchant, app_id)
+        for entry in _entries(row)
+    ]
+
+
+def _rows(lines: Iterator[str]) -> Iterator[Row]:
+    names = [name.strip().lstrip("`") for name in next(lines, "").split(",")]
+    _check_names(names)
+    for number, line in enumerate(lines, 2):
+        if line.startswith(_SUMMARY):
+            return
+        # A backtick before each field; a product's name can contain commas.
+        fields = [field.strip() for field in line.strip().removeprefix("`").split(",`")]
+        if len(fields) != len(names):
+            raise ValueError(f"line {number} has {len(fields)} fields instead of {len(names)}")
+        yield dict(zip(names, fields, strict=True))
+    raise ValueError("the summary is missing")
+
+
+def _check_names(names: list[str]) -> None:
+    needed = {"商户号", "公众账号ID", "商户订单号", "微信订单号", "交易状态", "退款状态"}
+    missing = sorted(needed - set(names))
+    for group in (_PAID_YUAN, _REFUNDED_YUAN):
+        if not set(group) & set(names):
+            missing.append("/".join(group))
+    if missing:
+        raise ValueError(f"columns are missing: {', '.join(missing)}")
+
+
+def _entries(row: Row) -> Iterator[BillEntry]:
+    """The entry of a row, or none."""
+    order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
+    fen = _fen(row, _PAID_YUAN)
+    if state == "SUCCESS":
+        yield BillEntry(order_id, payment_id, fen)
+    elif state == "REFUND":
+        if row["退款状态"] in _REFUND_STATES:
+            yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_YUAN))
+        else:
+            log.warning("WeChat Pay's bill: refund of order %s is %s", order_id, row["退款状态"])
+    elif state != "REVOKED":
+        raise ValueError(f"order {order_id} has the unknown state {state}")
+
+
+def _fen(row: Row, names: tuple[str, ...]) -> int:
+    yuan = next(row[name] for name in names if name in row)
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan):
+        raise ValueError(f"order {row['商户订单号']} has the amount {yuan[:20]!r}")
+    return int(Decimal(yuan) * _FEN_PER_YUAN)

@@ -1,0 +1,261 @@
+"""Signed requests to WeChat Pay API v3; verified responses and notifications."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from livebackend.gateways.circuit_breaker import Deadline
+from livebackend.gateways.http_client import Answer, Caller, CallFailed
+from livebackend.gateways.payments.protocol import NotGenuine, PaymentFailed
+from livebackend.gateways.payments.wechat.certificates import (
+    CertificateLookupFailed,
+    PlatformCertificates,
+)
+from livebackend.gateways.payments.wechat.crypto import (
+    ApiKey,
+    MerchantKey,
+    PlatformCertificate,
+    PlatformKey,
+)
+
+API = "https://api.mch.weixin.qq.com"
+DOWNLOAD_BYTES_MAX = 64 * 1024 * 1024
+
+_TOTAL_S = 3.0
+_ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
+_MESSAGE_CHARACTERS_MAX = 200
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """WeChat Pay's public key, and the id by which WeChat Pay names it."""
+
+    key_id: str
+    key: PlatformKey
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response of the API: the HTTP status, and the JSON object of its body."""
+
+    status: int
+    fields: Mapping[str, Any]
+
+    @property
+    def code(self) -> str:
+        """WeChat Pay's error code, or an empty string."""
+        return str(self.fields.get("code") or "")
+
+    def failure(self) -> PaymentFailed:
+        reason = f", {self.code}: {self.fields.get('message')}" if self.code else ""
+        return failure(f"HTTP status {self.status}{reason}")
+
+
+@dataclass(frozen=True)
+class Notification:
+    """A verified notification, decrypted."""
+
+    event_type: str
+    resource: Mapping[str, Any]
+
+
+def failure(message: str) -> PaymentFailed:
+    """Return the error with a message of at most 200 characters."""
+    return PaymentFailed(f"WeChat Pay: {message}"[:_MESSAGE_CHARACTERS_MAX])
+
+
+class WechatClient:
+    """WeChat Pay's API as one merchant calls it. Safe for concurrent use.
+
+    Signatures are verified by the public key, if there is one and WeChat Pay names it, or by the
+    platform certificates. The library's own client is not used: it discards its certificates before
+    it looks up new ones, follows redirects, and reads bodies of any size.
+
+    Source: WeChat Pay API v3, "签名生成", "签名验证", "下载平台证书", "微信支付公钥".
+    """
+
+    def __init__(
+        self,
+        key: MerchantKey,
+        api_key: ApiKey,
+        public_key: NamedKey | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._key = key
+        self._api_key = api_key
+        self._public_key = public_key
+        auth = _Signed(key)
+        self._api = Caller(API, auth=auth)
+        # With circuit breakers of their own: a failing certificate look-up, which any client can
+        # cause, must not stop payments.
+        self._certificate_api = Caller(API, auth=auth)
+        self._download_api = Caller(API, auth=auth, bytes_max=DOWNLOAD_BYTES_MAX)
+        self._certificates = PlatformCertificates(self._look_up, clock=clock, monotonic=monotonic)
+
+    def load_certificates(self) -> None:
+        """Look up the certificates, unless there is a public key. Raises ValueError."""
+        if self._public_key is None:
+            try:
+                self._certificates.load()
+            except CertificateLookupFailed as error:
+                raise ValueError(f"WeChat Pay's certificates can't be loaded: {error}") from error
+
+    def sign(self, *lines: str) -> str:
+        """Return the merchant's signature of the lines."""
+        return self._key.sign(*lines)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        deadline: Deadline | None = None,
+    ) -> Response:
+        """Send a request; return the response, whatever its status.
+
+        Takes 3 s at most, unless `deadline` is given. Verifies the signature of successful
+        responses; WeChat Pay does not sign all others. Raises PaymentFailed.
+        """
+        deadline = deadline or Deadline(_TOTAL_S)
+        body = json.dumps(fields).encode() if fields is not None else None
+        raw = self._send(self._api, method, path, body, deadline)
+        if 200 <= raw.status < 300:
+            try:
+                self._verify(raw.headers, raw.content, deadline)
+            except NotGenuine as error:
+                raise failure(f"the response is not genuine: wrong {error}") from error
+        return Response(raw.status, _fields(raw))
+
+    def download(self, path: str, *, deadline: Deadline) -> bytes:
+        """Return the body of a file of at most 64 MiB. Raises PaymentFailed.
+
+        WeChat Pay does not sign these responses: the caller must compare a digest.
+        """
+        raw = self._send(self._download_api, "GET", path, None, deadline)
+        if raw.status != 200:
+            raise Response(raw.status, _fields(raw)).failure()
+        return raw.content
+
+    def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
+        """Verify and decrypt a notification. The names of `headers` are in lower case.
+
+        Raises NotGenuine. The caller checks the time.
+        """
+        self._verify(headers, body)
+        try:
+            envelope = json.loads(body)
+            resource = json.loads(self._api_key.decrypt(envelope["resource"]))
+            event_type = str(envelope["event_type"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NotGenuine("form") from error
+        if not isinstance(resource, dict):
+            raise NotGenuine("form")
+        return Notification(event_type, resource)
+
+    def _send(
+        self, api: Caller, method: str, path: str, body: bytes | None, deadline: Deadline
+    ) -> Answer:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "livebackend",
+        }
+        if self._public_key:
+            # WeChat Pay then signs its response with this key.
+            headers["Wechatpay-Serial"] = self._public_key.key_id
+        try:
+            return api.call(method, path, body=body, headers=headers, deadline=deadline)
+        except CallFailed as error:
+            # Only the word: the message can hold the URL with its token.
+            raise failure(error.word) from error
+
+    def _verify(
+        self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
+    ) -> None:
+        """Raises NotGenuine, with the part of the message that is wrong."""
+        if headers.get("wechatpay-signature-type") != _ALGORITHM:
+            raise NotGenuine("algorithm")
+        signature = headers.get("wechatpay-signature", "")
+        if not signature:
+            raise NotGenuine("signature")
+        key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
+        if key is None:
+            raise NotGenuine("serial")
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise NotGenuine("form") from error
+        if not key.has_signed(
+            timestamp=headers.get("wechatpay-timestamp", ""),
+            nonce=headers.get("wechatpay-nonce", ""),
+            body=text,
+            signature=signature,
+        ):
+            raise NotGenuine("signature")
+
+    def _platform_key(self, serial: str, deadline: Deadline | None) -> PlatformKey | None:
+        if self._public_key and serial == self._public_key.key_id:
+            return self._public_key.key
+        # A merchant that changes to the public key still gets messages signed by certificates.
+        if not re.fullmatch("[0-9A-Fa-f]{1,64}", serial):
+            return None
+        certificate = self._certificates.find(int(serial, 16), deadline)
+        return certificate.key if certificate else None
+
+    def _look_up(self, deadline: Deadline) -> list[PlatformCertificate]:
+        """Return the certificates that WeChat Pay lists. Raises CertificateLookupFailed.
+
+        Needs no signature: each certificate is encrypted and authenticated with the APIv3 key.
+        """
+        try:
+            raw = self._send(self._certificate_api, "GET", "/v3/certificates", None, deadline)
+            response = Response(raw.status, _fields(raw))
+            if response.status != 200:
+                raise response.failure()
+            sealed = [entry["encrypt_certificate"] for entry in response.fields["data"]]
+            return [PlatformCertificate.from_pem(self._api_key.decrypt(each)) for each in sealed]
+        except PaymentFailed as error:
+            raise CertificateLookupFailed(str(error)) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CertificateLookupFailed(f"malformed list: {error!r}"[:200]) from error
+
+
+class _Signed(AuthBase):
+    """Signs each request with the merchant's key."""
+
+    def __init__(self, key: MerchantKey) -> None:
+        self._key = key
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        body = request.body or b""
+        request.headers["Authorization"] = self._key.authorization(
+            str(request.method),
+            request.path_url,
+            body.decode() if isinstance(body, bytes) else body,
+        )
+        return request
+
+
+def _fields(raw: Answer) -> Mapping[str, Any]:
+    """The JSON object of a body; empty for an empty body and for an error page.
+
+    Raises PaymentFailed for a successful response with another body.
+    """
+    try:
+        fields = json.loads(raw.content) if raw.content else {}
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict):
+        return fields
+    if 200 <= raw.status < 300:
+        raise failure(f"HTTP status {raw.status}, and the body is not a JSON object")
+    return {}

@@ -1,0 +1,324 @@
+"""Payments through WeChat Pay, API v3. Needs `pip install 'livebackend[wechat]'`."""
+
+import hashlib
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from livebackend.config.settings import Settings
+from livebackend.gateways.circuit_breaker import Deadline
+from livebackend.gateways.payments.protocol import (
+    CHINA,
+    BillEntry,
+    NotGenuine,
+    Order,
+    OrderState,
+    Paid,
+    ProviderOrder,
+    check_time,
+)
+from livebackend.gateways.payments.wechat.bills import bill_entries
+from livebackend.gateways.payments.wechat.client import API, NamedKey, WechatClient, failure
+from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, PlatformKey
+
+log = logging.getLogger(__name__)
+
+_BILL_TOTAL_S = 30.0
+_BILL_DUE = time_of_day(10)
+_REASON_BYTES_MAX = 80
+_CURRENCY = "CNY"
+# WeChat Pay's documents use both spellings.
+_UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
+_CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
+_STATES = {
+    "SUCCESS": OrderState.PAID,
+    "REFUND": OrderState.REFUNDED,
+    "NOTPAY": OrderState.UNPAID,
+    "USERPAYING": OrderState.UNPAID,
+    "PAYERROR": OrderState.UNPAID,
+    "CLOSED": OrderState.CLOSED,
+    "REVOKED": OrderState.CLOSED,
+}
+
+
+class WechatPayments:
+    """Takes payments in WeChat's app.
+
+    WeChat Pay's signatures are verified by its public key, if one is set, or by its platform
+    certificates, which are looked up at the start and when a new one is named.
+
+    Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
+    """
+
+    provider = "wechat"
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Raises ValueError for wrong settings, and when the certificates can't be loaded."""
+        settings.require(
+            *("wechat.app_id", "wechat.merchant", "wechat.serial"),
+            *("wechat.key_file", "wechat.api_key"),
+        )
+        client = WechatClient(
+            MerchantKey.from_pem(
+                _text(settings.wechat_key_file),
+                merchant=settings.wechat_merchant,
+                serial=settings.wechat_serial,
+            ),
+            ApiKey(settings.wechat_api_key.get_secret_value()),
+            _public_key(settings),
+            clock=clock,
+            monotonic=monotonic,
+        )
+        client.load_certificates()
+        return cls(
+            client,
+            app_id=settings.wechat_app_id,
+            merchant=settings.wechat_merchant,
+            notify_url=settings.http_url.rstrip("/") + "/payments",
+            clock=clock,
+        )
+
+    def __init__(
+        self,
+        client: WechatClient,
+        *,
+        app_id: str,
+        merchant: str,
+        notify_url: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._app_id = app_id
+        self._merchant = merchant
+        self._notify_url = notify_url
+        self._clock = clock
+
+    def place(self, order: Order) -> dict[str, Any]:
+        fields = {
+            "appid": self._app_id,
+            "mchid": self._merchant,
+            "out_trade_no": order.order_id,
+            "description": order.description,
+            "notify_url": self._notify_url,
+            "amount": {"total": order.fen, "currency": _CURRENCY},
+        }
+        response = self._client.call("POST", "/v3/pay/transactions/app", fields)
+        prepay_id = response.fields.get("prepay_id")
+        if response.status != 200 or not prepay_id:
+            raise response.failure()
+        return self._payment_request(str(prepay_id))
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
+        """Verify a notification; return the payment, or None if it is about something else.
+
+        A payment that cannot be credited raises NotGenuine too: if it were acknowledged, WeChat Pay
+        would not repeat it. The app's id is not compared, because it can have changed since the
+        order was placed.
+
+        Source: WeChat Pay API v3, "支付成功通知".
+        """
+        check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
+        notification = self._client.notification(headers, body)
+        transaction = notification.resource
+        if notification.event_type != "TRANSACTION.SUCCESS":
+            log.warning("WeChat Pay: notification of %s is ignored", notification.event_type)
+            return None
+        try:
+            if not self._is_ours(transaction):
+                raise NotGenuine("merchant")
+            if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
+                raise NotGenuine("state or currency")
+            return _payment(transaction)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NotGenuine("form") from error
+
+    def query(self, order: Order) -> ProviderOrder:
+        """Return the state of an order at WeChat Pay. Raises PaymentFailed.
+
+        The amount of the payment can differ from the order's: the caller must compare them.
+
+        Source: WeChat Pay API v3, "商户订单号查询订单".
+        """
+        path = f"{_order_path(order)}?mchid={quote(self._merchant, safe='')}"
+        response = self._client.call("GET", path)
+        if response.status == 404 and response.code in _UNKNOWN_ORDER:
+            return ProviderOrder(OrderState.UNPAID)
+        if response.status != 200:
+            raise response.failure()
+        try:
+            return self._provider_order(order, response.fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise failure(f"order {order.order_id}: malformed response: {error!r}") from error
+
+    def close(self, order: Order) -> None:
+        """Close an unpaid order. Raises PaymentFailed.
+
+        Source: WeChat Pay API v3, "关闭订单".
+        """
+        response = self._client.call(
+            "POST", f"{_order_path(order)}/close", {"mchid": self._merchant}
+        )
+        if response.status != 204 and response.code not in _UNKNOWN_ORDER | _CLOSED_ORDER:
+            raise response.failure()
+
+    def refund(self, order: Order, *, reason: str) -> bool:
+        """Return the whole amount to the user. Raises PaymentFailed.
+
+        The refund's number is the order's id, so WeChat Pay refunds the order at most once.
+        `reason` is shown to the user, and cut after 80 bytes of UTF-8.
+
+        Source: WeChat Pay API v3, "申请退款".
+        """
+        fields = {
+            "out_trade_no": order.order_id,
+            "out_refund_no": order.order_id,
+            "reason": reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore"),
+            "amount": {"refund": order.fen, "total": order.fen, "currency": _CURRENCY},
+        }
+        response = self._client.call("POST", "/v3/refund/domestic/refunds", fields)
+        if response.status != 200:
+            raise response.failure()
+        status = str(response.fields.get("status"))
+        if status not in ("SUCCESS", "PROCESSING"):
+            raise failure(f"the refund of order {order.order_id} is {status}")
+        return status == "SUCCESS"
+
+    def bill(self, day: date) -> list[BillEntry]:
+        """Return the payments and refunds of a day in China Standard Time.
+
+        Raises PaymentFailed, also when WeChat Pay has no bill of that day yet, and for a bill of
+        more than 64 MiB. WeChat Pay creates the bill of a day by 10 o'clock on the next.
+
+        Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
+        """
+        deadline = Deadline(_BILL_TOTAL_S)
+        path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
+        response = self._client.call("GET", path, deadline=deadline)
+        if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
+            return []  # nothing was paid and nothing was refunded on that day
+        if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
+            raise failure(f"there is no bill of {day.isoformat()} yet: {response.code}")
+        if response.status != 200:
+            raise response.failure()
+        content = self._client.download(_bill_path(response.fields), deadline=deadline)
+        _check_digest(content, response.fields)
+        try:
+            return bill_entries(content, merchant=self._merchant, app_id=self._app_id)
+        except ValueError as error:
+            raise failure(f"the bill of {day.isoformat()} can't be read: {error}") from error
+
+    def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
+        """The order of a query's response. Raises PaymentFailed, ValueError and others."""
+        if transaction.get("out_trade_no") != order.order_id or not self._is_ours(transaction):
+            raise failure(f"the response is not about order {order.order_id}")
+        state = _STATES.get(str(transaction.get("trade_state")))
+        if state is None:
+            trade_state = transaction.get("trade_state")
+            raise failure(f"order {order.order_id} has the unknown state {trade_state}")
+        if state not in (OrderState.PAID, OrderState.REFUNDED):
+            return ProviderOrder(state)
+        if not _is_in_yuan(transaction):
+            raise failure(f"order {order.order_id} was not paid in yuan")
+        return ProviderOrder(state, _payment(transaction))
+
+    def _is_bill_due(self, day: date) -> bool:
+        """Return whether WeChat Pay has created the bill of a day: at 10 o'clock on the next."""
+        due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
+        return self._clock() >= due_at.timestamp()
+
+    def _is_ours(self, transaction: Mapping[str, Any]) -> bool:
+        return bool(transaction.get("mchid") == self._merchant)
+
+    def _payment_request(self, prepay_id: str) -> dict[str, Any]:
+        """Return what the app passes to WeChat's app, with the merchant's signature."""
+        timestamp, nonce = str(int(self._clock())), uuid.uuid4().hex
+        return {
+            "appid": self._app_id,
+            "partnerid": self._merchant,
+            "prepayid": prepay_id,
+            "package": "Sign=WXPay",
+            "noncestr": nonce,
+            "timestamp": timestamp,
+            "sign": self._client.sign(self._app_id, timestamp, nonce, prepay_id),
+        }
+
+
+def _text(file: str) -> str:
+    """Raises ValueError for a file that can't be read."""
+    try:
+        return Path(file).read_text("ascii")
+    except OSError as error:
+        raise ValueError(str(error)) from error
+
+
+def _public_key(settings: Settings) -> NamedKey | None:
+    """Raises ValueError if only one of the two settings is set."""
+    file, key_id = settings.wechat_public_key_file, settings.wechat_public_key_id
+    if not file and not key_id:
+        return None
+    settings.require("wechat.public_key_file", "wechat.public_key_id")
+    return NamedKey(key_id, PlatformKey.from_pem(_text(file)))
+
+
+def _order_path(order: Order) -> str:
+    return f"/v3/pay/transactions/out-trade-no/{quote(order.order_id, safe='')}"
+
+
+def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
+    return bool(transaction["amount"].get("currency", _CURRENCY) == _CURRENCY)
+
+
+def _payment(transaction: Mapping[str, Any]) -> Paid:
+    """Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction."""
+    order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
+    fen = transaction["amount"]["total"]
+    if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
+        raise TypeError("out_trade_no, transaction_id or amount.total")
+    return Paid(order_id, payment_id, fen, _paid_at(transaction))
+
+
+def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
+    """When the user paid; None unless it is RFC 3339 with an offset."""
+    text = transaction.get("success_time")
+    try:
+        paid_at = datetime.fromisoformat(str(text))
+    except ValueError:
+        paid_at = None
+    if paid_at is None or paid_at.tzinfo is None:
+        # The payment counts all the same.
+        log.warning("WeChat Pay: malformed success_time %.40r", text)
+        return None
+    return paid_at
+
+
+def _bill_path(fields: Mapping[str, Any]) -> str:
+    """Return the path at the API's own host. Raises PaymentFailed for any other URL.
+
+    The request to it carries the merchant's signature.
+    """
+    url = fields.get("download_url")
+    if not isinstance(url, str) or not url.startswith(f"{API}/"):
+        raise failure("the bill's download URL is not at the API's host")
+    return url.removeprefix(API)
+
+
+def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:
+    if fields.get("hash_type") != "SHA1":
+        raise failure(f"the bill's digest is {fields.get('hash_type')}, not SHA1")
+    digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+    if not hmac.compare_digest(digest.encode(), str(fields.get("hash_value")).lower().encode()):
+        raise failure("the bill differs from its SHA1 digest")

@@ -1,0 +1,1 @@
+"""Text messages: the protocol, and Qiniu's SMS service."""

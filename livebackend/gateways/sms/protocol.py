@@ -1,0 +1,13 @@
+"""What an SMS gateway promises."""
+
+from typing import Protocol, runtime_checkable
+
+
+class SmsFailed(Exception):
+    """The message was refused, or nobody knows whether it went out; it must not be sent again."""
+
+
+@runtime_checkable
+class SmsGateway(Protocol):
+    def send(self, phone: str, code: str) -> None:
+        """Sends a code within 4 s, or raises SmsFailed."""

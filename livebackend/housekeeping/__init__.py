@@ -1,0 +1,1 @@
+"""Tasks that run periodically, in one server process at a time."""

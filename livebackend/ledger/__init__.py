@@ -1,0 +1,1 @@
+"""Transfers of coins: posting, history, reversals, checkpoints, audit."""

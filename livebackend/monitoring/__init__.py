@@ -1,0 +1,1 @@
+"""Metrics, health and startup checks, diagnostics, log formatting."""

@@ -1,0 +1,80 @@
+"""Publish authorization: who may publish and watch a stream of one's own media server."""
+
+import hmac
+import logging
+
+from sqlalchemy import bindparam, func, select, update
+
+from livebackend.database.engine import Database
+from livebackend.gateways.streams import StreamFailed, StreamGateway
+from livebackend.models import room_is_open, rooms
+from livebackend.services.stream_monitor import SETTLED_AFTER
+
+log = logging.getLogger(__name__)
+
+_DOOR = select(
+    rooms.c.id,
+    rooms.c.publish_key,
+    rooms.c.publisher,
+    (rooms.c.published_at < func.now() - SETTLED_AFTER).label("settled"),
+).where(rooms.c.stream_key == bindparam("key"), room_is_open)
+_LET_IN = (
+    update(rooms)
+    .where(
+        rooms.c.id == bindparam("room_id"),
+        room_is_open,
+        rooms.c.publisher.is_not_distinct_from(bindparam("before")),
+    )
+    .values(
+        publisher=bindparam("new"), published_at=func.now(), seen_at=func.now(), absent_since=None
+    )
+    .returning(rooms.c.id)
+)
+_GONE = (
+    update(rooms)
+    .where(
+        rooms.c.stream_key == bindparam("key"), room_is_open, rooms.c.publisher == bindparam("who")
+    )
+    .values(publisher=None, published_at=None, absent_since=func.now())
+    .returning(rooms.c.id)
+)
+
+
+class PublishAuthorization:
+    """Decides who may publish and watch, as the media server asks."""
+
+    def __init__(self, database: Database, gateway: StreamGateway) -> None:
+        self._database = database
+        self._gateway = gateway
+
+    def admit(self, *, stream_key: str, publish_key: str, publisher: str) -> bool:
+        """Whether a publisher is let in: with the key of an open room where nobody publishes.
+
+        Whoever was let in before and is on air still, stays.
+        """
+        room = self._database.execute_one(_DOOR, key=stream_key)
+        if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
+            return False
+        if room.publisher is not None and not (room.settled and self._is_free(stream_key)):
+            return False
+        values = {"room_id": room.id, "before": room.publisher, "new": publisher}
+        return self._database.execute_one(_LET_IN, **values) is not None
+
+    def gone(self, *, stream_key: str, publisher: str) -> None:
+        """A publisher has left; another's leaving, who was never let in, changes nothing."""
+        self._database.execute_one(_GONE, key=stream_key, who=publisher)
+
+    def is_open(self, stream_key: str) -> bool:
+        """Whether somebody may watch the stream."""
+        return self._database.execute_one(_DOOR, key=stream_key) is not None
+
+    def _is_free(self, stream_key: str) -> bool:
+        """Whether another may publish: a publisher who sends nothing any more is cut off."""
+        try:
+            if self._gateway.on_air([stream_key]):
+                return False
+            self._gateway.disable(stream_key)
+        except StreamFailed as error:
+            log.warning("whether %s is on air is not known: %s", stream_key, error)
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""Stored pictures: the protocol, local disk, re-encoding."""

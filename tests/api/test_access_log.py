@@ -1,0 +1,150 @@
+"""Watching the server: its health, a line and a count for each call, and what they never say."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from sqlalchemy import text
+from webtest import TestApp
+
+from livebackend.container import Services
+from livebackend.database.engine import Database
+from tests.conftest import PRODUCTION_INI
+from tests.support.api import Api, App, Person
+from tests.support.servers import Server, hardened, serving
+
+
+def numbers(app: App) -> dict[tuple[str, str], float]:
+    """How many calls were counted, by operation and result."""
+    found = {}
+    for metric in app.registry.services.metrics.registry.collect():
+        for sample in metric.samples:
+            if sample.name == "livebackend_call_seconds_count":
+                found[sample.labels["operation"], sample.labels["result"]] = sample.value
+    return found
+
+
+class TestHealth:
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    def test_all_is_well(self, path: str, app: App) -> None:
+        response = TestApp(app).get(path)
+        assert (response.status_int, response.json) == (200, {"faults": {}})
+        assert response.headers["Cache-Control"] == "no-store"
+        assert TestApp(app).head(path).status_int == 200
+
+    def test_it_is_no_call(self, app: App) -> None:
+        before = numbers(app)
+        TestApp(app).get("/healthz")
+        assert numbers(app) == before
+        assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
+
+    def test_a_proxy_without_https_may_ask(self, new_app: Any) -> None:
+        behind = new_app(http__trusted_proxies="127.0.0.0/8")
+        client = TestApp(behind, extra_environ={"REMOTE_ADDR": "127.0.0.1"})
+        assert client.get("/readyz").status_int == 200
+        assert client.post("/list", status=400).json["result"] == "0003"
+
+    def test_what_fails_is_named_and_the_process_still_lives(
+        self, new_database: Any, worker_id: str, tmp_path: Path
+    ) -> None:
+        url = new_database(f"ready_{worker_id}")
+        settings = {**hardened(url), "database.migrate": "true"}
+        with serving(PRODUCTION_INI, tmp_path, settings) as server:
+            assert get(server, "/readyz") == (200, {"faults": {}})
+            database = Database(url)
+            database.run(lambda tables: tables.execute(text("DELETE FROM alembic_version")))
+            database.close()
+            status, body = get(server, "/readyz")
+            assert (status, body["faults"]) == (
+                503,
+                {"migrations": "the tables are behind the code"},
+            )
+            assert get(server, "/healthz") == (200, {"faults": {}})
+
+
+def get(server: Server, path: str) -> tuple[int, Any]:
+    try:
+        with urlopen(server.address + path, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+class TestTheLine:
+    @pytest.fixture(autouse=True)
+    def _told(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", "livebackend.calls")
+
+    def test_it_says_what_was_called_and_what_came_of_it(
+        self, ann: Person, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.clear()
+        ann.post("/friend", search="1", userId="13800000009")
+        (record,) = caplog.records
+        assert record.name == "livebackend.calls"
+        fields = record.fields  # type: ignore[attr-defined]
+        assert fields.keys() == {"operation", "result", "status", "ms"}
+        assert (fields["operation"], fields["result"], fields["status"]) == ("search", "0007", 200)
+        assert 0 < fields["ms"] < 10_000
+        assert record.getMessage() == f"search 0007 200 {fields['ms']}"
+
+    def test_a_path_that_is_none_of_ours_is_not_named(
+        self, api: Api, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        api.post("/13800000001/eyJ0eXAiOiJsb2dpbiJ9.c2lnbmF0dXJlLW9mLWl0")
+        assert caplog.records[-1].getMessage().startswith("none 0003 404 ")
+
+
+class TestTheNumbers:
+    def test_each_call_counts_once_whatever_came_of_it(self, app: App, ann: Person) -> None:
+        before = numbers(app)
+        ann.post("/friend", search="1", userId=ann.phone)
+        ann.post("/friend", search="1", userId="13800000009")
+        ann.post("/friend", search="1", userId="13800000009")
+        ann.post("/nowhere")
+        after = numbers(app)
+        new = {key: after[key] - before.get(key, 0) for key in after}
+        assert {key: count for key, count in new.items() if count} == {
+            ("search", "0000"): 1,
+            ("search", "0007"): 2,
+            ("none", "0003"): 1,
+        }
+
+    def test_calls_that_cannot_be_served_are_counted_apart(
+        self, app: App, services: Services, ann: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def count() -> float:
+            labels = {"operation": "friendlist", "status": "500"}
+            registry = app.registry.services.metrics.registry
+            return registry.get_sample_value("livebackend_call_errors_total", labels) or 0.0
+
+        before = count()
+        monkeypatch.setattr(type(services.database), "singly", lambda *_, **__: 1 / 0)
+        assert ann.post("/list", friendlist="1").status == 500
+        assert count() == before + 1
+
+
+@pytest.fixture(scope="module")
+def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(PRODUCTION_INI, tmp_path_factory.mktemp("v"), hardened(database_url)) as server:
+        yield server
+
+
+def test_the_log_of_production_is_a_json_object_for_each_line(server: Server) -> None:
+    for _ in range(3):
+        urlopen(f"{server.address}/register", data=b"token=13800000001", timeout=10).read()
+    deadline = time.monotonic() + 5
+    while (log := server.log.read_text()).count("send_code") < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    # The one line that is no record is pserve's own, before logging is set up.
+    _, *lines = log.splitlines()
+    records = [json.loads(line) for line in lines]
+    calls = [record for record in records if record["logger"] == "livebackend.calls"]
+    assert [call["operation"] for call in calls] == ["send_code"] * 3
+    assert len({call["request"] for call in calls}) == 3
+    assert all(len(call["request"]) == 32 for call in calls)

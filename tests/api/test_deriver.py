@@ -1,0 +1,98 @@
+"""The fifteen operations of the document and the extensions, each declared once."""
+
+import pytest
+
+from livebackend.api.declaration import Operation, operations
+from livebackend.api.result_codes import Result
+from tests.support.api import App
+
+# As the document has them: route, selector, result codes; with what is ours: 0011 and 0012 for
+# every call with a login token, 0007 for add.
+DOCUMENT = {
+    "send_code": (("register",), None, "0000 0001 0002"),
+    "verify_code": (("register",), None, "0000 0004 0005"),
+    "register": (("register",), "register", "0000 0006"),
+    "upload": (("upload",), None, "0000 0006"),
+    "log_in": (("log",), None, "0000 0007 0008"),
+    "live": (("room",), "live", "0000 0009 0011 0012"),
+    "leave": (("room",), "leave", "0000 0009 0011 0012"),
+    "friendlist": (("list",), "friendlist", "0000 0006 0011 0012"),
+    "messagelist": (("list",), "messagelist", "0000 0006 0011 0012"),
+    "search": (("friend",), "search", "0000 0006 0007 0011 0012"),
+    "add": (("friend",), "add", "0000 0006 0007 0010 0011 0012"),
+    "deal_message": (("friend",), "dealMessage", "0000 0006 0011 0012"),
+    "unfriend": (("friend",), "delete", "0000 0006 0011 0012"),
+    "refill": (("golden", "friend"), "refill", "0000 0011 0012 0013"),
+    "send_gift": (("golden", "friend"), "send_gift", "0000 0011 0012 0013"),
+}
+
+EXTENSIONS = {
+    "log_out": (("log",), "logout", "0000 0006 0011 0012"),
+    "change_password": (("log",), "change", "0000 0006 0008 0011 0012"),
+    "forgot_password": (("log",), "forgot", "0000 0002"),
+    "reset_password": (("log",), "reset", "0000 0004 0005 0006"),
+    "change_profile": (("register",), "profile", "0000 0006 0011 0012"),
+    "remove": (("register",), "remove", "0000 0006 0008 0011 0012"),
+    "balance": (("golden", "friend"), "balance", "0000 0011 0012 0013"),
+    "records": (("golden", "friend"), "records", "0000 0011 0012 0013"),
+    "ranking": (("golden", "friend"), "ranking", "0000 0011 0012 0013"),
+    "block": (("friend",), "block", "0000 0006 0007 0011 0012"),
+    "livelist": (("list",), "livelist", "0000 0006 0011 0012"),
+    "heartbeat": (("room",), "heartbeat", "0000 0009 0011 0012"),
+    "unblock": (("friend",), "unblock", "0000 0006 0007 0011 0012"),
+}
+
+
+@pytest.fixture(scope="module")
+def declared(app: App) -> dict[str, Operation]:
+    return {operation.name: operation for operation in operations(app.registry)}
+
+
+def test_they_are_the_documents(declared: dict[str, Operation]) -> None:
+    found = {
+        name: (
+            operation.routes,
+            operation.selector,
+            " ".join(sorted(result.code for result in operation.results)),
+        )
+        for name, operation in declared.items()
+    }
+    assert found == DOCUMENT | EXTENSIONS
+    assert {name for name, operation in declared.items() if operation.extension} == set(EXTENSIONS)
+
+
+def test_each_says_in_two_languages_what_it_does(declared: dict[str, Operation]) -> None:
+    for operation in declared.values():
+        english, _, chinese = operation.summary.partition(" · ")
+        assert english.isascii()
+        assert chinese
+        assert not chinese.isascii()
+
+
+def test_verifying_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
+    assert declared["verify_code"].marks == ("code_v", "code")
+
+
+def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Operation]) -> None:
+    waits = {name for name, operation in declared.items() if not operation.transaction}
+    assert waits == {
+        *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
+        *("change_password", "forgot_password", "reset_password", "change_profile", "remove"),
+        "heartbeat",
+    }
+
+
+def test_what_reads_without_a_transaction(declared: dict[str, Operation]) -> None:
+    reads = {name for name, operation in declared.items() if operation.reads}
+    assert reads == {"friendlist", "messagelist", "livelist", "search"}
+    identifies = {name for name, operation in declared.items() if operation.identifies}
+    assert identifies == {"friendlist", "messagelist", "send_gift"}
+
+
+def test_every_limit_is_a_setting(declared: dict[str, Operation], app: App) -> None:
+    limits = app.registry.services.settings.limits
+    assert {limit for operation in declared.values() for limit in operation.limits} <= set(limits)
+
+
+def test_codes_are_four_digits_and_distinct() -> None:
+    assert [result.code for result in Result] == [f"{number:04}" for number in range(14)]

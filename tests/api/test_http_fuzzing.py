@@ -1,0 +1,96 @@
+"""Whatever is sent, the reply is the envelope, and never an error of ours."""
+
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from webtest import TestRequest
+
+from livebackend.api.routes import PATHS
+from tests.support.api import Api, Person
+
+STATUSES = {200, 400, 404, 405, 413, 415, 503}
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+
+paths = st.sampled_from([f"/{path}" for path in PATHS])
+content_types = st.sampled_from([FORM, MULTIPART, FORM + "; charset=utf-8", "", "text/plain"])
+NAMES = """
+    token userId password register gender nickname headImage code_v code img expire_in title live
+    leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour
+    money refill value object description send_gift requestId balance records ranking before limit
+"""
+names = st.sampled_from(NAMES.split())
+# What is often good, so that calls come far, among what is not.
+values = st.one_of(
+    st.sampled_from(
+        ["1", "13800000001", "13800000002", "abcd1234", "10", "accept", "13800000002,1", "1234"]
+    ),
+    st.text(max_size=40),
+    st.text(alphabet="\0\n\x7f\u0085\u2028\u202e\ud7ff\uffff𐀀１元,，+%", max_size=8),
+    st.integers().map(str),
+)
+forms = st.dictionaries(names, values, max_size=8)
+
+
+def call(api: Api, path: str, body: bytes, content_type: str) -> None:
+    # The suite's own check holds the reply to the envelope.
+    answer = api.send_bytes(path, body, content_type)
+    assert answer.status in STATUSES
+    assert answer.body.keys() >= {"result", "message"}
+
+
+@pytest.mark.timeout(300)
+class TestAnyBytes:
+    @settings(max_examples=300)
+    @given(path=paths, body=st.binary(max_size=2000), content_type=content_types)
+    @example(path="/list", body=b"\0", content_type=FORM)
+    @example(path="/list", body=b"%", content_type=FORM)
+    @example(path="/upload", body=b"--x\r\n\r\n--x--", content_type=MULTIPART)
+    def test_as_a_body(self, path: str, body: bytes, content_type: str, api: Api) -> None:
+        call(api, path, body, content_type)
+
+    @settings(max_examples=200)
+    @given(path=paths, content_type=st.text(st.characters(max_codepoint=255), max_size=60))
+    def test_as_a_content_type(self, path: str, content_type: str, api: Api) -> None:
+        call(api, path, b"token=1", content_type)
+
+    @settings(max_examples=200)
+    @given(path=st.binary(max_size=60))
+    def test_as_a_path(self, path: bytes, api: Api) -> None:
+        request = TestRequest.blank("/" + quote(path), method="POST", body=b"")
+        response = request.get_response(api.app)
+        assert response.status_int in STATUSES
+        assert response.json["result"] in ("0003", "0002", "0007", "0006")
+
+    @settings(max_examples=200)
+    @given(path=paths, query=st.binary(max_size=60))
+    def test_as_a_query(self, path: str, query: bytes, api: Api) -> None:
+        request = TestRequest.blank(path, method="POST", body=b"")
+        request.environ["QUERY_STRING"] = query.decode("latin-1")
+        response = request.get_response(api.app)
+        assert response.status_int in STATUSES
+        assert response.json.keys() == {"result", "message"}
+
+    @settings(max_examples=200)
+    @given(path=paths, head=st.binary(max_size=80), content=st.binary(max_size=200))
+    def test_as_a_part(self, path: str, head: bytes, content: bytes, api: Api) -> None:
+        disposition = b'--x\r\nContent-Disposition: form-data; name="img"; filename="'
+        call(api, path, disposition + head + b'"\r\n\r\n' + content + b"\r\n--x--\r\n", MULTIPART)
+
+
+@pytest.mark.timeout(300)
+class TestAnyForm:
+    @settings(max_examples=500)
+    @given(path=paths, form=forms)
+    def test_of_somebody(self, path: str, form: dict[str, str], api: Api) -> None:
+        call(api, path, urlencode(form, errors="surrogatepass").encode(), FORM)
+
+    @settings(max_examples=500)
+    @given(path=paths, form=forms, selector=names)
+    def test_of_somebody_who_is_logged_in(
+        self, path: str, form: dict[str, str], selector: str, ann: Person, ben: Person
+    ) -> None:
+        form = {**form, selector: "1", "token": ann.token}
+        call(ann, path, urlencode(form, errors="surrogatepass").encode(), FORM)

@@ -1,0 +1,238 @@
+"""Settings: what is missing or wrong is named at once, and the environment wins."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyramid.paster import get_appsettings
+
+import livebackend
+from livebackend.config.settings import Settings, SettingsError, variable, with_own_address
+from tests.conftest import INI
+
+KNOWN = "for-development-only-not-a-secret-0000"
+
+GIVEN = {
+    "database.url": "postgresql+psycopg2:///x",
+    "var.dir": "/tmp/x",
+    "secrets": "s" * 32,
+    "passwords.pepper": "p" * 32,
+    "http.url": "https://live.example",
+    "streams.gateway": "tests.support.fake_gateways.CountedStreams",
+}
+MEANT = {
+    "secrets.known_is_meant": "true",
+    "codes.plain_is_meant": "true",
+    "gateways.embedded_is_meant": "true",
+    "coins.direct_refill_is_meant": "true",
+}
+
+
+def test_a_missing_setting_is_the_safe_one() -> None:
+    settings = Settings.load(GIVEN, {})
+    assert settings.codes_reply == "ticket"
+    assert settings.register_verified_phone == "required"
+    assert settings.pictures_keep == "re_encoded"
+    assert settings.passwords_common_refused is True
+    assert all(settings.limits.values())
+    assert settings.trusted_proxies == []
+    assert settings.pictures_only_ours is True
+    assert settings.phones_pattern == "1[0-9]{10}"
+    assert settings.http_query_parameters is False
+    assert settings.coins_refill == "disabled"
+    assert not settings.streams_hook_secret
+    assert (settings.streams_absent_s, settings.streams_sweep_s) == (60, 10)
+    assert settings.database_migrate is False
+
+
+def meant(name: str) -> str:
+    return f"{name}_is_meant = true if that is meant"
+
+
+def test_all_faults_are_named_at_once() -> None:
+    ini = {**GIVEN, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
+    ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": KNOWN}
+    ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}
+    del ini["var.dir"]
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(ini, {"LIVEBACKEND_NONSENSE": "1"})
+    assert str(caught.value).splitlines() == [
+        "the settings are faulty:",
+        "  var.dir: is missing",
+        "  secrets: must have 32 characters at least",
+        f"  passwords.pepper: is known to everybody; set {meant('secrets.known')}",
+        f"  codes.reply: gives every code away; set {meant('codes.plain')}",
+        f"  coins.refill: gives coins away; set {meant('coins.direct_refill')}",
+        "  coins.per_yuan: Input should be greater than or equal to 1",
+        f"  streams.gateway: is a stand-in; set {meant('gateways.embedded')}",
+        "  no.such: is unknown",
+        "  LIVEBACKEND_NONSENSE: is unknown",
+    ]
+
+
+def test_what_is_meant_is_no_fault() -> None:
+    ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": KNOWN}
+    ini |= {"sms.gateway": "livebackend.development.sms.DevelopmentSms"}
+    ini |= {"payments.gateway": "livebackend.development.payments.DevelopmentPayments"}
+    assert Settings.load({**GIVEN, **MEANT, **ini}, {}).codes_reply == "plain"
+    for name in MEANT:
+        with pytest.raises(SettingsError, match=name):
+            Settings.load({**GIVEN, **MEANT, **ini, name: "false"}, {})
+
+
+def test_a_fault_does_not_show_the_secret() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({**GIVEN, "secrets": "hunter2", "passwords.pepper": "hunter3"}, {})
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list(Settings.names()))
+def test_every_setting_has_its_variable(name: str) -> None:
+    other: dict[str, str] = {
+        "database.url": "embedded",
+        "var.dir": "/tmp/y",
+        "codes.reply": "plain",
+        "pictures.keep": "as_sent",
+        "http.url": "https://other.example/live",
+        "http.trusted_proxies": "10.0.0.0/8 ::1",
+        "register.verified_phone": "optional",
+        "coins.refill": "direct",
+        "phones.pattern": "[0-9]{11}",
+        "streams.hub": "other",
+        "metrics.listen": "[::1]:9000",
+        "streams.publish_security": "expiry_sk",
+        "passwords.wait_s": "3",
+    }
+    default = Settings.names()[name].default
+    value = other.get(name) or (
+        "true" if default is False else "false" if default is True else
+        str(default + 1) if isinstance(default, int) else "o" * 40
+    )  # fmt: skip
+    field = name.replace(".", "_", 1)
+    if name.startswith("limits.") and name != "limits.connections":
+        value = "3 per 7 minutes"
+    # All but this one are meant.
+    given = {**GIVEN, **{each: meant for each, meant in MEANT.items() if each != name}}
+    before, after = Settings.load(given, {}), Settings.load(given, {variable(name): value})
+    assert getattr(before, field) != getattr(after, field)
+    assert all(
+        getattr(before, each) == getattr(after, each)
+        for each in Settings.model_fields
+        if each != field
+    )
+
+
+def test_variables_are_distinct() -> None:
+    names = list(Settings.names())
+    assert len({variable(name) for name in names}) == len(names)
+
+
+def test_several_secrets_are_told_apart_by_blanks() -> None:
+    settings = Settings.load({**GIVEN, "secrets": f"{'a' * 32}\n  {'b' * 32}"}, {})
+    assert settings.signing_secrets == ["a" * 32, "b" * 32]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("phones.pattern", "["),
+        ("streams.hub", "a b"),
+        ("streams.hub", ""),
+        ("streams.publish_security", "magic"),
+        ("streams.hls_host", "http://hls.example"),
+        ("streams.rtmp_host", "a b"),
+        ("streams.hook_secret", "short"),
+        ("streams.hook_secret", f"{'a' * 32}?x=y"),
+        ("streams.hook_secret", KNOWN),
+        ("streams.hook_secret", "a" * 201),
+        ("streams.absent_s", "4"),
+        ("streams.sweep_s", "9"),
+        ("streams.sweep_s", "-1"),
+        ("passwords.cost", "3"),
+        ("passwords.cost", "x"),
+        ("database.migrate", "maybe"),
+        ("coins.refill", "free"),
+        ("secrets", ""),
+        ("limits.search", "often"),
+        ("http.url", "live.example"),
+        ("http.url", "https://live.example/?x"),
+        ("http.trusted_proxies", "localhost"),
+        ("pictures.unclaimed_s", "1"),
+        ("secrets", f"{'a' * 32} short"),
+    ],
+)
+def test_a_faulty_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.load({**GIVEN, name: value}, {})
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load(GIVEN, {}).coins_per_yuan = 2
+
+
+class TestMain:
+    def test_it_ends_with_one_message(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(SystemExit, match=r"(?s)faulty.*secrets: is missing.*var.dir|var.dir"):
+            livebackend.main({}, **{"no.such": "1"})
+
+    @pytest.mark.parametrize(
+        ("dotted", "says"),
+        [
+            ("livebackend.gateways.sms.Nothing", "can't be used"),
+            ("no.such.module", "can't be used"),
+            ("builtins.dict", "can't be used"),
+            ("livebackend.development.streams.DevelopmentStreams", "is no SmsGateway"),
+        ],
+    )
+    def test_a_gateway_that_is_none_is_named(self, dotted: str, says: str, new_app: Any) -> None:
+        with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({says})"):
+            new_app(sms__gateway=dotted)
+
+    def test_a_database_that_is_behind_is_refused(
+        self, new_app: Any, new_database: Any, worker_id: str
+    ) -> None:
+        url = new_database(f"behind_{worker_id}")
+        with pytest.raises(SystemExit, match="run `livebackend migrate`"):
+            new_app(database__url=url)
+
+    def test_development_ini_is_read_from_any_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        settings = Settings.load(get_appsettings(str(INI)), {})
+        assert settings.var_dir == INI.parent / "var"
+
+
+def test_users_reach_it_where_the_ini_lets_it_listen() -> None:
+    found = get_appsettings(str(INI), options={"port": "7000"})
+    section = with_own_address(found, found.global_conf)
+    assert Settings.load(section, {}).http_url == "http://127.0.0.1:7000"
+    said = with_own_address({"http.url": "https://live.example"}, found.global_conf)
+    assert said == {"http.url": "https://live.example"}
+    assert with_own_address({}, {}) == {}
+
+
+def test_settings_show_no_secret() -> None:
+    secrets = {
+        "database.url": "postgresql+psycopg2://live:hidden-1@db/live",
+        "secrets": f"{'hidden-2' * 4} {'hidden-3' * 4}",
+        "passwords.pepper": "hidden-4" * 4,
+        "qiniu.secret_key": "hidden-5",
+        "wechat.api_key": "hidden-6",
+        "streams.hook_secret": "hidden-7" * 4,
+    }
+    settings = Settings.load({**GIVEN, **secrets}, {})
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hidden" not in shown
+
+
+def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
+    ini = {name: value for name, value in GIVEN.items() if name != "database.url"}
+    settings = Settings.load({**ini, "sqlalchemy.url": "postgresql:///alias"}, {})
+    assert settings.database_url.get_secret_value() == "postgresql:///alias"
+
+
+def test_setting_that_is_given_by_name_and_by_alias_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"sqlalchemy\.url: database\.url is set too"):
+        Settings.load({**GIVEN, "sqlalchemy.url": "postgresql:///alias"}, {})

@@ -1,0 +1,148 @@
+"""No statement reads a big table from end to end: PostgreSQL is asked how it runs each."""
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pyramid.events import NewResponse
+from sqlalchemy import Connection, text
+from webtest import Upload
+
+from livebackend.api.declaration import operations
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.database.prepared_statements import Prepared
+from tests.support.api import PASSWORD, Api, App
+from tests.support.statements import before_each_statement
+
+# Enough of everything that grows with the users for an index to be worth its while. Nobody checks
+# that it makes sense.
+_ROWS = """
+INSERT INTO accounts (phone, password_hash)
+    SELECT (13800000000 + n)::text, 'x' FROM generate_series(1, 5000) n;
+INSERT INTO friendships (account_id, friend_id)
+    SELECT n, 1 + (n + k) % 5000 FROM generate_series(1, 5000) n, generate_series(1, 3) k;
+INSERT INTO blocks (account_id, blocked_id)
+    SELECT n, n + 1 FROM generate_series(1, 5000) n;
+INSERT INTO friend_requests (applicant_id, addressee_id, sent_at_us)
+    SELECT n, n + 1, n FROM generate_series(1, 5000) n;
+INSERT INTO logged_out
+    SELECT n::text, now() + n * interval '1 s' FROM generate_series(1, 5000) n;
+INSERT INTO limit_windows
+    SELECT n::text, ARRAY[now()], now() + n * interval '1 s' FROM generate_series(1, 5000) n;
+INSERT INTO coin_accounts (owner_id) SELECT n FROM generate_series(1, 5000) n;
+INSERT INTO coin_slots (coin_account_id, slot, amount)
+    SELECT n, 0, 100 FROM generate_series(1, 5000) n;
+INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
+    SELECT 1, n, n + 1, 1, n, gen_random_uuid() FROM generate_series(1, 5000) n;
+INSERT INTO gifts (transfer_id, host_id, description)
+    SELECT n, n, 'rose' FROM generate_series(1, 5000) n;
+INSERT INTO rooms (account_id, state, stream_key, publish_key, closed_at, close_reason)
+    SELECT n, 'closed', n::text, n::text, now(), 'left' FROM generate_series(1, 5000) n;
+INSERT INTO pictures (location, created_at)
+    SELECT n::text, now() + n * interval '1 s' FROM generate_series(1, 5000) n;
+INSERT INTO codes (id, phone, digest, expires_at)
+    SELECT gen_random_uuid(), (13800000000 + n)::text, decode(md5(n::text), 'hex'), now()
+    FROM generate_series(1, 5000) n;
+INSERT INTO code_tries
+    SELECT n::text::bytea, ARRAY[now()], now() + n * interval '1 s'
+    FROM generate_series(1, 5000) n;
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+    database = Database(new_database(f"plans_{worker_id}"))
+    migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text(_ROWS))
+        connection.execute(text("ANALYZE"))
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def app(new_app: Callable[..., App], filled: Database) -> App:
+    url = filled.engine.url.render_as_string(hide_password=False)
+    return new_app(database__url=url, limits__search="1 per hour; 1 per day")
+
+
+def call_everything(api: Api) -> set[str]:
+    """Calls every operation; returns their names."""
+    called = []
+
+    def remember(handler_event: Any) -> None:
+        called.append(handler_event.request.operation.name)
+
+    api.app.registry.registerHandler(remember, (NewResponse,))
+    ann, ben = (api.person(f"1390000000{n}", nickname="Ann") for n in (1, 2))
+    code = api.post("/register", token="13900000003").message
+    api.post("/register", code_v=code, code=code)
+    ann.post(
+        "/register",
+        profile="1",
+        headImage=ann.post("/upload", img=Upload("a.png", b"picture", "image/png")).message,
+    )
+    ann.post("/friend", search="1", userId=ben.phone)
+    ann.post("/friend", search="1", userId=ben.phone)  # once too often
+    ann.befriend(ben)
+    ben.deal(ben.messages()[0], "delete")
+    ann.live(title="hello")
+    ben.friends()
+    ben.refill("50")
+    ben.give(ann, "10", requestId="gift-1")
+    ben.give(ann, "10", requestId="gift-1")
+    ben.give(ann, "1000")
+    ann.post("/room", leave="1")
+    ann.post("/friend", delete="1", userId=ben.phone)
+    ben.add(ann)
+    for selector in ("block", "unblock"):
+        ann.post("/friend", **{selector: "1", "userId": ben.phone})
+    code = api.post("/log", forgot="1", userId=ben.phone).message
+    form = {"userId": ben.phone, "code_v": code, "code": code, "password": PASSWORD}
+    api.post("/log", reset="1", **form)
+    ben = api.log_in(ben.phone)
+    changed = ben.post("/log", change="1", oldPassword=PASSWORD, password=f"{PASSWORD}-2")
+    api.post("/log", logout="1", token=changed.message)
+    api.post("/log", userId=ben.phone, password="wrong")
+    ann.post("/register", remove="1", password=PASSWORD)
+    return set(called)
+
+
+def test_no_big_table_is_read_from_end_to_end(app: App, filled: Database) -> None:
+    statements: dict[str, Any] = {}
+
+    def remember(connection: Connection, statement: str, parameters: Any) -> None:
+        statements.setdefault(statement, parameters)
+
+    with before_each_statement(remember):
+        called = call_everything(Api(app))
+    prepared = {each.text: each for each in gc.get_objects() if isinstance(each, Prepared)}
+    documented = {each.name for each in operations(app.registry) if not each.extension}
+    assert documented <= called
+
+    scans = {}
+    with filled.engine.connect() as connection:
+        big = {
+            row.relname
+            for row in connection.execute(
+                text("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples >= 5000")
+            )
+        }
+        assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= big
+        del statements["ROLLBACK AND CHAIN"]  # it has no plan
+        for statement, parameters in statements.items():
+            plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
+            if statement in prepared:  # it may be planned without its values
+                numbered, _ = prepared[statement].numbered
+                plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered}"))
+            for plan in plans:
+                steps = "\n".join(row[0] for row in plan)
+                if big & set(re.findall(r"Seq Scan on (\w+)", steps)):
+                    scans[statement] = steps
+    assert len(statements) > 65
+    assert len(prepared.keys() & statements.keys()) >= 20
+    assert scans == {}

@@ -1,0 +1,31 @@
+"""Streams, and where they are watched."""
+
+from livebackend.development.streams import DevelopmentStreams
+from livebackend.gateways.streams import StreamGateway
+from livebackend.gateways.streams.documents import play_urls
+
+
+def streams(now: float = 1_483_669_725.799) -> DevelopmentStreams:
+    return DevelopmentStreams(hub="mrpyq", clock=lambda: now)
+
+
+def test_the_embedded_one_is_a_gateway() -> None:
+    assert isinstance(streams(), StreamGateway)
+
+
+def test_the_same_is_the_same() -> None:
+    assert streams().create("abc", "key") == streams().create("abc", "key")
+
+
+def test_the_document_looks_as_the_examples_does() -> None:
+    document = streams().create("586f00dd5e77b017852a1a7e", "96aaffaee4505e6d").document
+    assert document["id"] == "z1.mrpyq.586f00dd5e77b017852a1a7e"
+    assert document["title"] == "586f00dd5e77b017852a1a7e"
+    assert document["publishKey"] == "96aaffaee4505e6d"
+    assert document["createdAt"] == document["updatedAt"] == "2017-01-06T10:28:45.799+08:00"
+    assert document["expireAt"] == "2017-01-22T10:28:45.799000+08:00"
+
+
+def test_a_protocol_without_a_host_has_no_url() -> None:
+    document = {"hub": "h", "title": "t", "hosts": {"live": {"rtmp": "r.example", "hdl": ""}}}
+    assert play_urls(document) == {"rtmp": "rtmp://r.example/h/t", "hls": None, "hdl": None}

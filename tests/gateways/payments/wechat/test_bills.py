@@ -1,0 +1,266 @@
+"""WeChat Pay's trade bill: the download, its checks, and the CSV format."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
+from livebackend.gateways.payments.wechat.bills import bill_entries
+from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.gateway import WechatPayments
+from tests.support.wechat_server import APP_ID, MERCHANT, ORDER, PAYMENT_ID, Reply, Wechat
+
+DAY = date(2026, 10, 3)
+BILL, DOWNLOAD = "/v3/bill/tradebill", "/v3/billdownload/file"
+HEADER = (
+    "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,"
+    "交易状态,付款银行,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,"
+    "充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额,费率备注"
+)
+NAMES = HEADER.split(",")
+SUMMARY = (
+    "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\r\n"
+    "`2,`99.00,`50.00,`0.00,`0.60,`100.00,`50.00\r\n"
+)
+PAYMENT = {
+    "交易时间": "2026-10-03 10:34:56",
+    "公众账号ID": APP_ID,
+    "商户号": MERCHANT,
+    "特约商户号": "0",
+    "微信订单号": PAYMENT_ID,
+    "商户订单号": ORDER.order_id,
+    "交易类型": "APP",
+    "交易状态": "SUCCESS",
+    "货币种类": "CNY",
+    "应结订单金额": "49.00",
+    "代金券金额": "1.00",
+    "微信退款单号": "0",
+    "退款金额": "0.00",
+    "商品名称": "50 coins",
+    "手续费": "0.30000",
+    "费率": "0.60%",
+    "订单金额": "50.00",
+    "申请退款金额": "0.00",
+}
+REFUND = PAYMENT | {
+    "交易状态": "REFUND",
+    "应结订单金额": "0.00",
+    "订单金额": "0.00",
+    "退款金额": "49.00",
+    "申请退款金额": "50.00",
+    "退款状态": "SUCCESS",
+}
+PAID = BillEntry(ORDER.order_id, PAYMENT_ID, 5000)
+REFUNDED = BillEntry(ORDER.order_id, PAYMENT_ID, 0, 5000)
+
+
+def csv(
+    *rows: dict[str, str], names: list[str] = NAMES, summary: str = SUMMARY, start: str = "\ufeff"
+) -> bytes:
+    lines = [",".join("`" + row.get(name, "") for name in names) for row in rows]
+    return (start + "".join(f"{line}\r\n" for line in [",".join(names), *lines]) + summary).encode()
+
+
+def entries(content: bytes) -> list[BillEntry]:
+    return bill_entries(content, merchant=MERCHANT, app_id=APP_ID)
+
+
+class TestFormat:
+    def test_payments_and_refunds_are_entries_in_fen(self) -> None:
+        assert entries(csv(PAYMENT, REFUND)) == [PAID, REFUNDED]
+
+    def test_bill_without_a_byte_order_mark_is_read(self) -> None:
+        assert entries(csv(PAYMENT, start="")) == [PAID]
+
+    def test_columns_are_found_by_name(self) -> None:
+        assert entries(csv(PAYMENT, REFUND, names=NAMES[::-1])) == [PAID, REFUNDED]
+
+    def test_settled_amounts_are_used_where_the_order_amounts_are_missing(self) -> None:
+        names = [name for name in NAMES if name not in ("订单金额", "申请退款金额")]
+        assert entries(csv(PAYMENT, REFUND, names=names)) == [
+            PAID._replace(fen=4900),
+            REFUNDED._replace(refunded_fen=4900),
+        ]
+
+    @pytest.mark.parametrize(
+        ("yuan", "fen"),
+        [
+            ("0.29", 29),
+            ("1.1", 110),
+            ("50", 5000),
+            ("0.01000", 1),
+            ("4503599627370.49", None),
+            ("99999999.99", 9999999999),
+        ],
+    )
+    def test_amounts_are_exact(self, yuan: str, fen: int | None) -> None:
+        content = csv(PAYMENT | {"订单金额": yuan})
+        if fen is None:
+            with pytest.raises(ValueError, match="has the amount"):
+                entries(content)
+        else:
+            assert entries(content) == [PAID._replace(fen=fen)]
+
+    @pytest.mark.parametrize("yuan", ["", "-1.00", "1e3", "NaN", "1.234", "1,5", "٣", "1.00 元"])
+    def test_other_amounts_are_refused(self, yuan: str) -> None:
+        with pytest.raises(ValueError, match="has the amount"):
+            entries(csv(PAYMENT | {"订单金额": yuan}))
+
+    @pytest.mark.parametrize(
+        "changed",
+        [{"公众账号ID": "wx0000000000000002"}, {"商户号": "1900000002"}, {"交易状态": "REVOKED"}],
+    )
+    def test_revoked_and_foreign_rows_are_left_out(self, changed: dict[str, str]) -> None:
+        assert entries(csv(PAYMENT | changed, REFUND)) == [REFUNDED]
+
+    def test_refund_in_progress_is_an_entry(self) -> None:
+        assert entries(csv(REFUND | {"退款状态": "PROCESSING"})) == [REFUNDED]
+
+    @pytest.mark.parametrize("status", ["FAIL", "CHANGE", ""])
+    def test_failed_refund_is_left_out(self, status: str) -> None:
+        assert entries(csv(REFUND | {"退款状态": status}, PAYMENT)) == [PAID]
+
+    def test_product_name_can_contain_commas(self) -> None:
+        assert entries(csv(PAYMENT | {"商品名称": "50, 60, or 70 coins"})) == [PAID]
+
+    def test_unknown_state_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="unknown state OTHER"):
+            entries(csv(PAYMENT | {"交易状态": "OTHER"}))
+
+    @pytest.mark.parametrize("missing", ["商户订单号", "微信订单号", "交易状态", "退款状态"])
+    def test_missing_column_is_named(self, missing: str) -> None:
+        with pytest.raises(ValueError, match=missing):
+            entries(csv(PAYMENT, names=[name for name in NAMES if name != missing]))
+
+    def test_missing_amount_is_named(self) -> None:
+        names = [name for name in NAMES if name not in ("订单金额", "应结订单金额")]
+        with pytest.raises(ValueError, match="订单金额/应结订单金额"):
+            entries(csv(PAYMENT, names=names))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"\xff\xfe",
+            "无账单".encode(),
+            csv(PAYMENT, summary=""),
+            csv(PAYMENT, summary="`2026-10-03,`wx\r\n"),
+            csv(PAYMENT)[:600],
+        ],
+        ids=["empty", "not UTF-8", "text", "no summary", "short row", "cut off"],
+    )
+    def test_file_of_another_format_is_refused(self, content: bytes) -> None:
+        with pytest.raises(ValueError, match=r"column|summary|fields|decode"):
+            entries(content)
+
+
+class TestDownload:
+    def test_bill_of_a_day_is_downloaded_and_read(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.bill(csv(PAYMENT, REFUND))
+        assert payments.bill(DAY) == [PAID, REFUNDED]
+        (request,) = wechat.received(BILL)
+        assert request.target == f"{BILL}?bill_date=2026-10-03&bill_type=ALL"
+        (request,) = wechat.received(DOWNLOAD)
+        assert request.target == f"{DOWNLOAD}?token=abc%2Fd"
+
+    @pytest.mark.parametrize(
+        ("code", "day"),
+        [("STATEMENT_CREATING", DAY), ("NO_STATEMENT_EXIST", date(2999, 1, 1))],
+    )
+    def test_bill_that_is_not_created_yet_fails(
+        self, code: str, day: date, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
+        with pytest.raises(PaymentFailed, match=f"there is no bill of {day} yet"):
+            payments.bill(day)
+
+    def test_bill_of_a_day_without_payments_is_empty(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        reply = Reply(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
+        wechat.replies[BILL] = reply
+        assert payments.bill(DAY) == []
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"hash_value": "0" * 40},
+            {"hash_value": None},
+            {"hash_type": "MD5"},
+            {"download_url": "https://example.com/v3/billdownload/file?token=x"},
+            {"download_url": "http://api.mch.weixin.qq.com/v3/billdownload/file?token=x"},
+            {"download_url": "https://api.mch.weixin.qq.com.example.com/file"},
+            {"download_url": "https://api.mch.weixin.qq.com@example.com/file"},
+            {"download_url": "https://api.mch.weixin.qq.com:444/file"},
+            {"download_url": ""},
+            {"download_url": None},
+        ],
+        ids=str,
+    )
+    def test_wrong_digest_or_url_fails(
+        self, changed: dict[str, Any], payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.bill(csv(PAYMENT), **changed)
+        with pytest.raises(PaymentFailed, match=r"SHA1|host"):
+            payments.bill(DAY)
+        assert len(wechat.received(DOWNLOAD)) == ("hash_value" in changed or "hash_type" in changed)
+
+    def test_digest_in_upper_case_is_accepted(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.bill(csv(PAYMENT))
+        described = wechat.replies[BILL].content
+        upper = {"hash_value": described["hash_value"].upper()}
+        wechat.replies[BILL] = Reply(200, described | upper)
+        assert payments.bill(DAY) == [PAID]
+
+    @pytest.mark.parametrize("path", [BILL, DOWNLOAD])
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(500, {"code": "SYSTEM_ERROR"}),
+            Reply(403, {"code": "NO_AUTH", "message": "x" * 1000}),
+            Reply(302, headers={"Location": "https://example.com/"}),
+            Reply(200, b"<html>"),
+            Reply(204),
+        ],
+        ids=["500", "403", "302", "200", "204"],
+    )
+    def test_unsuccessful_response_fails_without_the_token(
+        self, path: str, reply: Reply, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.bill(csv(PAYMENT))
+        wechat.replies[path] = reply
+        with pytest.raises(PaymentFailed) as failed:
+            payments.bill(DAY)
+        assert len(str(failed.value)) <= 200
+        assert "token" not in str(failed.value)
+
+    def test_file_of_another_format_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
+        wechat.bill(csv(PAYMENT, summary=""))
+        with pytest.raises(PaymentFailed, match="the summary is missing"):
+            payments.bill(DAY)
+
+    def test_bill_of_more_bytes_than_the_limit_fails(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.bill(b" " * (64 * 1024 * 1024 + 1))
+        with pytest.raises(PaymentFailed, match="too large"):
+            payments.bill(DAY)
+
+    def test_download_that_does_not_end_fails_within_the_deadline(
+        self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway._BILL_TOTAL_S", 0.3)
+        wechat.bill(csv(PAYMENT))
+        wechat.delay_s[DOWNLOAD] = 10
+        with pytest.raises(PaymentFailed, match="timeout"):
+            payments.bill(DAY)
+
+    def test_download_goes_to_the_api_host(self, payments: WechatPayments, wechat: Wechat) -> None:
+        wechat.bill(csv(PAYMENT), download_url=f"{API}/other/path?token=x")
+        wechat.replies["/other/path"] = wechat.replies[DOWNLOAD]
+        assert payments.bill(DAY) == [PAID]

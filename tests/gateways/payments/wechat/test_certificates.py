@@ -1,0 +1,307 @@
+"""Platform certificates of WeChat Pay: failed look-ups, unknown serial numbers, expiry."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from livebackend.gateways.payments.protocol import NotGenuine, Paid, PaymentFailed
+from livebackend.gateways.payments.wechat.certificates import LOOKUP_PERIOD_S
+from livebackend.gateways.payments.wechat.gateway import WechatPayments
+from tests.gateways.conftest import NewGateway
+from tests.support.wechat_server import ORDER, Reply, Signer, Wechat, key_number
+
+PLACE = "/v3/pay/transactions/app"
+UNKNOWN = "ABCDEF"
+CERTIFICATES = "/v3/certificates"
+
+# What a look-up gets instead of a list of valid certificates.
+Failure = Callable[[Wechat], None]
+
+
+@dataclass
+class Clock:
+    """A clock that a test advances; it starts at the present."""
+
+    now_s: float
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(time.time())
+
+
+@pytest.fixture
+def payments(
+    by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: Wechat
+) -> WechatPayments:
+    """A gateway that may look up again: its start is a period ago."""
+    payments = new_gateway(by_certificate, clock=clock, monotonic=clock)
+    clock.now_s += LOOKUP_PERIOD_S
+    wechat.requests.clear()
+    return payments
+
+
+def reply_with(reply: Reply) -> Failure:
+    return lambda wechat: setattr(wechat, "certificates_reply", reply)
+
+
+def time_out(wechat: Wechat) -> None:
+    wechat.delay_s[CERTIFICATES] = 10
+
+
+def list_with(entry: object) -> Failure:
+    """A list whose first entry is valid."""
+
+    def fail(wechat: Wechat) -> None:
+        reply_with(Reply(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
+
+    return fail
+
+
+def list_expired(wechat: Wechat) -> None:
+    expired = Signer.new(3, valid_until=timedelta(hours=-1))
+    reply_with(Reply(200, {"data": [expired.listed()]}))(wechat)
+
+
+FAILURES: dict[str, Failure] = {
+    "500": reply_with(Reply(500, {"code": "SYSTEM_ERROR"})),
+    "timeout": time_out,
+    "invalid JSON": reply_with(Reply(200, b"<html>")),
+    "deep JSON": reply_with(Reply(200, b"[" * 100_000)),
+    "empty list": reply_with(Reply(200, {"data": []})),
+    "no list": reply_with(Reply(200, {})),
+    "null": reply_with(Reply(200, {"data": None})),
+    "redirect": reply_with(Reply(302, headers={"Location": "https://example.com/"})),
+    "2 MB": reply_with(Reply(200, b" " * 2_000_000)),
+    "malformed entry": list_with({}),
+    "malformed encryption": list_with({"encrypt_certificate": {"algorithm": "AEAD_AES_256_GCM"}}),
+    "other encryption": list_with({"encrypt_certificate": {"algorithm": "none"}}),
+    "only an expired certificate": list_expired,
+}
+
+
+@pytest.fixture(params=list(FAILURES))
+def fail(
+    request: pytest.FixtureRequest, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Makes all look-ups fail."""
+    monkeypatch.setattr("livebackend.gateways.payments.wechat.certificates.LOOKUP_TOTAL_S", 0.3)
+    failure = FAILURES[request.param]
+    return lambda: failure(wechat)
+
+
+def read(payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str = "") -> Paid | None:
+    headers, body = wechat.notification(by=by, at=clock.now_s)
+    return payments.read(headers, body)
+
+
+def refused(payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str) -> None:
+    with pytest.raises(NotGenuine, match="serial"):
+        read(payments, wechat, clock, by=by)
+
+
+class TestFailedLookup:
+    def test_notification_by_a_known_certificate_is_still_accepted(
+        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        fail()
+        for _ in range(3):
+            refused(payments, wechat, clock, by=UNKNOWN)
+            assert read(payments, wechat, clock)
+            clock.now_s += LOOKUP_PERIOD_S / 2
+            assert read(payments, wechat, clock)
+            clock.now_s += LOOKUP_PERIOD_S / 2
+        assert wechat.lookups == 3
+
+    def test_response_with_an_unknown_serial_number_keeps_known_certificates(
+        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        fail()
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        with pytest.raises(PaymentFailed, match="serial"):
+            payments.place(ORDER)
+        assert wechat.lookups == 1
+        assert read(payments, wechat, clock)
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"})
+        assert payments.place(ORDER)
+
+    def test_new_certificate_is_accepted_after_the_next_lookup(
+        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        fail()
+        old, wechat.signer = wechat.signer, Signer.new(2)
+        refused(payments, wechat, clock, by=wechat.signer.serial)
+        wechat.certificates_reply, wechat.listed = None, [old, wechat.signer]
+        wechat.delay_s.clear()
+        clock.now_s += LOOKUP_PERIOD_S - 1
+        refused(payments, wechat, clock, by=wechat.signer.serial)
+        clock.now_s += 1
+        assert read(payments, wechat, clock)
+        assert wechat.lookups == 2
+        wechat.signer = old
+        assert read(payments, wechat, clock)
+
+    def test_start_fails(
+        self,
+        fail: Callable[[], None],
+        by_certificate: dict[str, str],
+        new_gateway: NewGateway,
+    ) -> None:
+        fail()
+        with pytest.raises(ValueError, match="certificates can't be loaded"):
+            new_gateway(by_certificate)
+
+
+class TestRate:
+    def test_1000_unknown_serial_numbers_cause_one_lookup_a_minute(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.certificates_reply = Reply(500)
+        for number in range(1000):
+            refused(payments, wechat, clock, by=f"{number:X}")
+            clock.now_s += 0.5
+        # 500 s, with a look-up in each minute that has begun.
+        assert wechat.lookups == 9
+        assert read(payments, wechat, clock)
+
+    def test_16_threads_with_unknown_serial_numbers_cause_one_lookup(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.certificates_reply = Reply(500)
+        for minute in range(1, 4):
+            with ThreadPoolExecutor(16) as threads:
+                reads = [
+                    threads.submit(refused, payments, wechat, clock, by=f"{number:X}")
+                    for number in range(160)
+                ]
+                for each in reads:
+                    each.result()
+            assert wechat.lookups == minute
+            clock.now_s += LOOKUP_PERIOD_S
+
+    def test_known_serial_number_does_not_wait_for_a_lookup_in_progress(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.delay_s[CERTIFICATES] = 10
+        waiting = threading.Thread(
+            target=refused, args=[payments, wechat, clock], kwargs={"by": UNKNOWN}
+        )
+        waiting.start()
+        while not wechat.lookups:
+            assert waiting.is_alive()
+        assert read(payments, wechat, clock)
+        # Neither does an unknown one.
+        refused(payments, wechat, clock, by="123456")
+        assert waiting.is_alive()
+        wechat.closing.set()
+        waiting.join()
+        assert wechat.lookups == 1
+
+    def test_lookup_ends_after_3_seconds(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.delay_s[CERTIFICATES] = 10
+        started = time.monotonic()
+        refused(payments, wechat, clock, by=UNKNOWN)
+        assert 2.5 < time.monotonic() - started < 3.8
+
+    def test_lookup_for_a_response_ends_with_the_request(
+        self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client._TOTAL_S", 0.5)
+        wechat.delay_s[CERTIFICATES] = 10
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        started = time.monotonic()
+        with pytest.raises(PaymentFailed):
+            payments.place(ORDER)
+        assert time.monotonic() - started < 1.5
+
+    def test_notification_of_another_time_causes_no_lookup(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=UNKNOWN, at=time.time() - 1000)
+        with pytest.raises(NotGenuine, match="time"):
+            payments.read(headers, body)
+        assert wechat.lookups == 0
+
+
+class TestExpiry:
+    def test_expired_certificate_does_not_verify(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        assert read(payments, wechat, clock)
+        clock.now_s += timedelta(days=2).total_seconds()
+        refused(payments, wechat, clock, by=wechat.signer.serial)
+
+    def test_certificate_of_the_future_does_not_verify_yet(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.signer = Signer.new(2, valid_from=timedelta(hours=1), valid_until=timedelta(days=1))
+        wechat.listed.append(wechat.signer)
+        refused(payments, wechat, clock, by=wechat.signer.serial)
+        clock.now_s += timedelta(hours=2).total_seconds()
+        assert read(payments, wechat, clock)
+        assert wechat.lookups == 1
+
+    def test_certificate_that_is_no_longer_listed_does_not_verify(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        old, wechat.signer = wechat.signer, Signer.new(2)
+        wechat.listed = [wechat.signer]
+        assert read(payments, wechat, clock)
+        wechat.signer = old
+        refused(payments, wechat, clock, by=old.serial)
+
+
+class TestPublicKey:
+    @pytest.fixture
+    def payments(
+        self, by_public_key: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: Wechat
+    ) -> WechatPayments:
+        return new_gateway(by_public_key, clock=clock, monotonic=clock)
+
+    def test_no_certificate_is_looked_up(
+        self,
+        payments: WechatPayments,
+        by_public_key: dict[str, str],
+        wechat: Wechat,
+        clock: Clock,
+    ) -> None:
+        wechat.certificates_reply = Reply(500)
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"})
+        public_key_id = by_public_key["wechat.public_key_id"]
+        assert payments.place(ORDER)
+        assert read(payments, wechat, clock, by=public_key_id)
+        assert wechat.lookups == 0
+        refused(payments, wechat, clock, by=UNKNOWN)
+        refused(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
+        assert read(payments, wechat, clock, by=public_key_id)
+        assert wechat.lookups == 1
+
+    def test_notification_by_a_certificate_is_accepted_as_well(
+        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+    ) -> None:
+        wechat.signer = Signer.new(2)
+        wechat.listed = [wechat.signer]
+        assert read(payments, wechat, clock)
+
+    def test_notification_by_another_key_under_the_known_id_is_refused(
+        self,
+        payments: WechatPayments,
+        by_public_key: dict[str, str],
+        wechat: Wechat,
+        clock: Clock,
+    ) -> None:
+        headers, body = wechat.notification(
+            by=by_public_key["wechat.public_key_id"], key=key_number(9), at=clock.now_s
+        )
+        with pytest.raises(NotGenuine, match="signature"):
+            payments.read(headers, body)

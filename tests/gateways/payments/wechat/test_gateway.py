@@ -1,0 +1,502 @@
+"""WeChat Pay with real signatures and encryption; the network is a fake server."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from livebackend.gateways.payments.protocol import (
+    NotGenuine,
+    OrderState,
+    Paid,
+    PaymentFailed,
+    PaymentGateway,
+    ProviderOrder,
+)
+from livebackend.gateways.payments.wechat.gateway import WechatPayments
+from tests.conftest import INI
+from tests.gateways.conftest import NewGateway
+from tests.support.api import App, Person, World
+from tests.support.wechat_server import (
+    APP_ID,
+    MERCHANT,
+    ORDER,
+    PAYMENT_ID,
+    PUBLIC_KEY_ID,
+    Reply,
+    Wechat,
+    check_signature,
+    key_number,
+    transaction,
+)
+
+PLACE = "/v3/pay/transactions/app"
+QUERY = f"/v3/pay/transactions/out-trade-no/{ORDER.order_id}"
+CLOSE = f"{QUERY}/close"
+REFUND = "/v3/refund/domestic/refunds"
+PAID = Paid(
+    ORDER.order_id,
+    PAYMENT_ID,
+    5000,
+    datetime(2026, 10, 3, 2, 34, 56, tzinfo=UTC),
+)
+STRANGER = key_number(9)
+
+# Responses to any request that are no success.
+FAILURES = [
+    Reply(403, {"code": "NO_AUTH", "message": "no permission"}),
+    Reply(429, {"code": "FREQUENCY_LIMITED"}),
+    Reply(500, {"code": "SYSTEM_ERROR", "message": "x" * 1000}),
+    Reply(302, headers={"Location": "https://example.com/"}),
+    Reply(502, b"<html>bad gateway</html>"),
+    Reply(200, b"<html>Welcome to the hotel</html>"),
+    Reply(200, []),
+    Reply(200, {}),
+    Reply(200, b""),
+]
+
+
+@pytest.fixture(params=["certificate", "public key"])
+def payments(
+    request: pytest.FixtureRequest,
+    by_certificate: dict[str, str],
+    by_public_key: dict[str, str],
+    new_gateway: NewGateway,
+) -> WechatPayments:
+    """A gateway in each of the two ways to verify signatures."""
+    return new_gateway(by_certificate if request.param == "certificate" else by_public_key)
+
+
+@pytest.fixture
+def by(request: pytest.FixtureRequest, wechat: Wechat, payments: WechatPayments) -> str:
+    """The name under which WeChat Pay signs."""
+    return wechat.signer.serial if wechat.lookups else PUBLIC_KEY_ID
+
+
+def test_it_is_a_payment_gateway(payments: WechatPayments) -> None:
+    assert isinstance(payments, PaymentGateway)
+
+
+class TestPlace:
+    def test_order_is_placed_and_the_app_gets_a_signed_payment_request(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
+        pay = payments.place(ORDER)
+        (request,) = wechat.received(PLACE)
+        assert request.body == {
+            "appid": APP_ID,
+            "mchid": MERCHANT,
+            "out_trade_no": ORDER.order_id,
+            "description": "50 coins",
+            "notify_url": "https://live.example/payments",
+            "amount": {"total": 5000, "currency": "CNY"},
+        }
+        signature = pay.pop("sign")
+        signed = (APP_ID, pay["timestamp"], pay["noncestr"], "wx-prepaid-1")
+        check_signature(wechat.merchant_key.public_key(), signature, *signed)
+        assert pay.keys() == {
+            *("appid", "partnerid", "prepayid", "package", "noncestr", "timestamp")
+        }
+        assert (pay["partnerid"], pay["package"]) == (MERCHANT, "Sign=WXPay")
+
+    def test_response_without_a_prepay_id_fails(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[PLACE] = Reply(200, {"prepay_id": ""})
+        with pytest.raises(PaymentFailed):
+            payments.place(ORDER)
+
+
+class TestFailures:
+    """What holds for every request."""
+
+    @pytest.fixture(params=["place", "query", "close", "refund"])
+    def send(
+        self, request: pytest.FixtureRequest, payments: WechatPayments
+    ) -> Callable[[], object]:
+        return {
+            "place": lambda: payments.place(ORDER),
+            "query": lambda: payments.query(ORDER),
+            "close": lambda: payments.close(ORDER),
+            "refund": lambda: payments.refund(ORDER, reason="x"),
+        }[request.param]
+
+    @pytest.mark.parametrize(
+        "reply", FAILURES, ids=lambda reply: f"{reply.status} {reply.content}"[:30]
+    )
+    def test_unsuccessful_response_fails(
+        self, reply: Reply, send: Callable[[], object], wechat: Wechat
+    ) -> None:
+        wechat.replies = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), reply)
+        with pytest.raises(PaymentFailed) as failed:
+            send()
+        assert len(str(failed.value)) <= 200
+        assert str(wechat.requests[-1].path) in (PLACE, QUERY, CLOSE, REFUND)
+
+    def test_response_signed_by_another_key_fails(
+        self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        genuine = wechat.signed_headers
+        monkeypatch.setattr(
+            wechat, "signed_headers", lambda body, **named: genuine(body, **named, key=STRANGER)
+        )
+        ok = {"prepay_id": "1", **transaction(), "status": "SUCCESS"}
+        wechat.replies = dict.fromkeys((PLACE, QUERY, REFUND), Reply(200, ok))
+        wechat.replies[CLOSE] = Reply(204)
+        with pytest.raises(PaymentFailed, match="wrong signature"):
+            send()
+
+    def test_server_that_does_not_respond_fails_within_the_deadline(
+        self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client._TOTAL_S", 0.2)
+        wechat.delay_s = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), 10)
+        started = time.monotonic()
+        with pytest.raises(PaymentFailed, match="timeout"):
+            send()
+        assert time.monotonic() - started < 2
+
+
+class TestQuery:
+    def query(self, payments: WechatPayments, wechat: Wechat, **changed: Any) -> ProviderOrder:
+        wechat.replies[QUERY] = Reply(200, transaction(**changed))
+        return payments.query(ORDER)
+
+    def test_request_names_the_order_and_the_merchant(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        self.query(payments, wechat)
+        (request,) = wechat.received(QUERY)
+        assert (request.method, request.target) == ("GET", f"{QUERY}?mchid={MERCHANT}")
+
+    @pytest.mark.parametrize(
+        ("trade_state", "state", "payment"),
+        [
+            ("SUCCESS", OrderState.PAID, PAID),
+            ("REFUND", OrderState.REFUNDED, PAID),
+            ("NOTPAY", OrderState.UNPAID, None),
+            ("USERPAYING", OrderState.UNPAID, None),
+            ("PAYERROR", OrderState.UNPAID, None),
+            ("CLOSED", OrderState.CLOSED, None),
+            ("REVOKED", OrderState.CLOSED, None),
+        ],
+    )
+    def test_state_is_the_trade_state(
+        self,
+        trade_state: str,
+        state: OrderState,
+        payment: Paid | None,
+        payments: WechatPayments,
+        wechat: Wechat,
+    ) -> None:
+        unpaid: dict[str, None] = {}
+        if payment is None:
+            unpaid = dict.fromkeys(("transaction_id", "success_time", "amount"))
+        found = self.query(payments, wechat, trade_state=trade_state, **unpaid)
+        assert found == ProviderOrder(state, payment)
+
+    @pytest.mark.parametrize("code", ["ORDER_NOT_EXIST", "ORDERNOTEXIST"])
+    def test_unknown_order_is_unpaid(
+        self, code: str, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[QUERY] = Reply(404, {"code": code, "message": "订单不存在"})
+        assert payments.query(ORDER) == ProviderOrder(OrderState.UNPAID)
+
+    def test_status_404_with_another_code_fails(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[QUERY] = Reply(404, {"code": "RESOURCE_NOT_EXISTS"})
+        with pytest.raises(PaymentFailed, match="RESOURCE_NOT_EXISTS"):
+            payments.query(ORDER)
+
+    def test_another_amount_is_returned_as_the_provider_has_it(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        found = self.query(payments, wechat, amount={"total": 1, "currency": "CNY"})
+        assert found.payment == PAID._replace(fen=1)
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"mchid": "1900000002"},
+            {"out_trade_no": "b" * 32},
+            {"trade_state": "ACCEPT"},
+            {"trade_state": None},
+            {"amount": {"total": 5000, "currency": "HKD"}},
+            {"amount": {"total": 50.0}},
+            {"amount": {"total": "5000"}},
+            {"amount": {}},
+            {"amount": None},
+            {"amount": []},
+            {"transaction_id": None},
+            {"transaction_id": 42},
+        ],
+    )
+    def test_wrong_transaction_fails(
+        self, changed: dict[str, Any], payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        with pytest.raises(PaymentFailed):
+            self.query(payments, wechat, **changed)
+
+    @pytest.mark.parametrize("time", [None, "yesterday", "2026-10-03T10:34:56", 5])
+    def test_payment_with_a_malformed_time_has_no_time(
+        self, time: Any, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        found = self.query(payments, wechat, success_time=time)
+        assert found.payment == PAID._replace(paid_at=None)
+
+
+class TestClose:
+    def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: Wechat) -> None:
+        wechat.replies[CLOSE] = Reply(204)
+        payments.close(ORDER)
+        (request,) = wechat.received(CLOSE)
+        assert (request.method, request.body) == ("POST", {"mchid": MERCHANT})
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (404, "ORDER_NOT_EXIST"),
+            (404, "ORDERNOTEXIST"),
+            (400, "ORDER_CLOSED"),
+            (400, "ORDERCLOSED"),
+        ],
+    )
+    def test_unknown_or_closed_order_succeeds(
+        self, status: int, code: str, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[CLOSE] = Reply(status, {"code": code})
+        payments.close(ORDER)
+
+    def test_paid_order_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
+        wechat.replies[CLOSE] = Reply(400, {"code": "ORDERPAID", "message": "该订单已支付"})
+        with pytest.raises(PaymentFailed, match="ORDERPAID: 该订单已支付"):
+            payments.close(ORDER)
+
+
+class TestRefund:
+    def test_request_returns_the_whole_amount_under_the_order_id(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
+        assert payments.refund(ORDER, reason="closed account") is True
+        (request,) = wechat.received(REFUND)
+        assert (request.method, request.body) == (
+            "POST",
+            {
+                "out_trade_no": ORDER.order_id,
+                "out_refund_no": ORDER.order_id,
+                "reason": "closed account",
+                "amount": {"refund": 5000, "total": 5000, "currency": "CNY"},
+            },
+        )
+
+    def test_reason_is_cut_after_80_bytes_between_characters(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
+        payments.refund(ORDER, reason="退" * 30)
+        (request,) = wechat.received(REFUND)
+        assert request.body["reason"] == "退" * 26
+
+    def test_refund_in_progress_is_not_done(self, payments: WechatPayments, wechat: Wechat) -> None:
+        wechat.replies[REFUND] = Reply(200, {"status": "PROCESSING"})
+        assert payments.refund(ORDER, reason="x") is False
+
+    @pytest.mark.parametrize("status", ["CLOSED", "ABNORMAL", "OTHER", None])
+    def test_unsuccessful_refund_fails_with_its_status(
+        self, status: str | None, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[REFUND] = Reply(200, {"status": status})
+        with pytest.raises(PaymentFailed, match=str(status)):
+            payments.refund(ORDER, reason="x")
+
+    def test_refused_refund_fails_with_the_code(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
+        wechat.replies[REFUND] = Reply(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
+        with pytest.raises(PaymentFailed, match="NOT_ENOUGH: 余额不足"):
+            payments.refund(ORDER, reason="x")
+
+
+class TestRead:
+    def test_genuine_notification_is_the_payment(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by)
+        assert payments.read(headers, body) == PAID
+
+    def test_payment_with_a_malformed_time_has_no_time(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, success_time="yesterday")
+        assert payments.read(headers, body) == PAID._replace(paid_at=None)
+
+    def test_notification_signed_by_another_key_is_refused(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, key=STRANGER)
+        with pytest.raises(NotGenuine, match="signature"):
+            payments.read(headers, body)
+
+    @pytest.mark.parametrize("changed", [b"x", b"", b"\xff", b"[]", b"null"])
+    def test_another_body_is_refused(
+        self, changed: bytes, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, _ = wechat.notification(by=by)
+        with pytest.raises(NotGenuine):
+            payments.read(headers, changed)
+
+    @pytest.mark.parametrize(
+        "body", [b"x", b"[]", b"{}", b'{"resource": 5}', b'{"resource": {}, "event_type": "x"}']
+    )
+    def test_signed_body_of_another_form_is_refused(
+        self, body: bytes, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers = {
+            name.lower(): value for name, value in wechat.signed_headers(body, by=by).items()
+        }
+        with pytest.raises(NotGenuine, match="form"):
+            payments.read(headers, body)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("wechatpay-signature", ""),
+            ("wechatpay-signature", "é"),
+            ("wechatpay-signature", "AAAA"),
+            ("wechatpay-nonce", "another"),
+            ("wechatpay-signature-type", "WECHATPAY2-SM2-WITH-SM3"),
+            ("wechatpay-serial", "not a number"),
+            ("wechatpay-serial", ""),
+            ("wechatpay-timestamp", "now"),
+            ("wechatpay-timestamp", "1"),
+        ],
+    )
+    def test_wrong_header_is_refused(
+        self, name: str, value: str, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by)
+        with pytest.raises(NotGenuine):
+            payments.read(headers | {name: value}, body)
+        del headers[name]
+        with pytest.raises(NotGenuine):
+            payments.read(headers, body)
+
+    @pytest.mark.parametrize("offset_s", [-400, 400])
+    def test_notification_of_another_time_is_refused(
+        self, offset_s: float, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, at=time.time() + offset_s)
+        with pytest.raises(NotGenuine, match="time"):
+            payments.read(headers, body)
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"mchid": "1900000002"},
+            {"trade_state": "USERPAYING"},
+            {"amount": {"total": 5000, "currency": "HKD"}},
+        ],
+    )
+    def test_payment_that_cannot_be_credited_is_not_acknowledged(
+        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, **changed)
+        with pytest.raises(NotGenuine, match=r"merchant|state or currency"):
+            payments.read(headers, body)
+
+    def test_payment_in_an_app_of_another_id_is_a_payment(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, appid="wx0000000000000002")
+        assert payments.read(headers, body)
+
+    def test_notification_about_something_else_is_not_a_payment(
+        self, payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, event="REFUND.SUCCESS")
+        assert payments.read(headers, body) is None
+
+    @pytest.mark.parametrize(
+        "changed", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
+    )
+    def test_malformed_payment_is_refused(
+        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
+    ) -> None:
+        headers, body = wechat.notification(by=by, **changed)
+        with pytest.raises(NotGenuine, match="form"):
+            payments.read(headers, body)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["app_id", "merchant", "serial", "key_file", "api_key"])
+    def test_missing_setting_is_named(
+        self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
+    ) -> None:
+        with pytest.raises(ValueError, match=f"needs wechat.{name}"):
+            new_gateway(by_public_key | {f"wechat.{name}": ""})
+
+    @pytest.mark.parametrize("name", ["public_key_file", "public_key_id"])
+    def test_public_key_needs_both_settings(
+        self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
+    ) -> None:
+        with pytest.raises(ValueError, match=f"needs wechat.{name}"):
+            new_gateway(by_public_key | {f"wechat.{name}": ""})
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("key_file", "private"), ("public_key_file", "public")]
+    )
+    def test_file_without_a_key_is_refused(
+        self,
+        name: str,
+        kind: str,
+        by_public_key: dict[str, str],
+        new_gateway: NewGateway,
+        tmp_path: Path,
+    ) -> None:
+        with pytest.raises(ValueError, match="No such file"):
+            new_gateway(by_public_key | {f"wechat.{name}": str(tmp_path / "none.pem")})
+        (tmp_path / "wrong.pem").write_text("x")
+        with pytest.raises(ValueError, match=f"{kind} key"):
+            new_gateway(by_public_key | {f"wechat.{name}": str(tmp_path / "wrong.pem")})
+
+    def test_api_key_of_another_length_is_refused(
+        self, by_public_key: dict[str, str], new_gateway: NewGateway
+    ) -> None:
+        with pytest.raises(ValueError, match="must have 32 bytes") as refused:
+            new_gateway(by_public_key | {"wechat.api_key": "a-short-key"})
+        assert "a-short-key" not in str(refused.value)
+
+
+def test_refill_is_ordered_paid_and_booked(
+    new_app: Callable[..., App],
+    by_public_key: dict[str, str],
+    wechat: Wechat,
+    ann: Person,
+    world: World,
+) -> None:
+    wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
+    named = {name.replace(".", "__"): value for name, value in by_public_key.items()}
+    wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
+    app = new_app(INI, coins__refill="order", payments__gateway=wechat_payments, **named)
+    ordered = Person(app, ann.always, ann.phone).refill("50").message
+    assert ordered["pay"]["prepayid"] == "wx-prepaid-1"
+    paid = {"by": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
+    for headers, body, status in [
+        (*wechat.notification(**paid, amount={"total": 1000, "currency": "CNY"}), 400),
+        (*wechat.notification(**paid, key=STRANGER), 400),
+        (*wechat.notification(**paid), 204),
+        (*wechat.notification(**paid), 204),
+        (*wechat.notification(**paid, transaction_id="4200000000000000002"), 400),
+    ]:
+        response = TestApp(app).post("/payments", body, headers=headers, status="*")
+        assert response.status_int == status
+        assert world.coins(ann) == (50 if status == 204 or world.coins(ann) else 0)
+    assert world.coins(ann) == 50
+    assert len(world.rows("transfers")) == 1

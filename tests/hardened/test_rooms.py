@@ -1,0 +1,26 @@
+"""A broadcaster who cannot make up his mind."""
+
+from functools import partial
+from typing import Any
+
+from livebackend.container import Services
+from tests.support.api import Person, World, at_once, results
+
+
+def test_going_live_and_leaving_at_once_never_leaves_two_rooms_open(
+    ann: Person, services: Services, world: World
+) -> None:
+    streams: Any = services.stream_gateway
+    created, disabled = len(streams.created), len(streams.disabled)
+    live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
+    for _ in range(5):
+        answers = at_once(*[live, leave] * 10)
+        assert set(results(answers)) <= {"0000", "0009"}
+        assert all(answer.status == 200 for answer in answers)
+        rooms = world.rows("rooms")
+        assert {room["state"] for room in rooms} <= {"open", "closed"}
+        assert sum(room["state"] == "open" for room in rooms) <= 1
+    leave()
+    # Each stream was made for one room, and is shut.
+    keys = sorted(room["stream_key"] for room in world.rows("rooms"))
+    assert sorted(streams.created[created:]) == sorted(streams.disabled[disabled:]) == keys

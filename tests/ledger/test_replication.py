@@ -1,0 +1,395 @@
+"""An acknowledged transfer survives the loss of the primary: with a real synchronous standby."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from livebackend.core.errors import Unavailable
+from livebackend.database.engine import Database
+from livebackend.gateways.payments.protocol import Paid
+from livebackend.ledger.audit import audit
+from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.ledger.transfers import CoinAccount, Outcome, Status, Transfer, client_key
+from livebackend_client import Client, NotReached, NotServed, Refused
+from tests.conftest import INI, create_app
+from tests.support import replica
+from tests.support.api import PASSWORD, Answer, Api, Person
+from tests.support.ledger_helpers import Books
+from tests.support.payments import PATIENT, notify
+from tests.support.replica import WAIT_S, Cluster, CommitWait, wait_for
+from tests.support.servers import Server, serving
+
+CLIENTS = 6
+# How long they send gifts before and after the failover.
+GIVING_S = 1.5
+# How long the tests check that no response comes while a COMMIT waits for the standby.
+NO_RESPONSE_S = 0.2
+
+_ACTOR = text(
+    "SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id"
+    " WHERE phone = :phone"
+)
+_TIMES = text("SELECT request_id FROM transfers WHERE actor_id = :actor")
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with replica.cluster(tmp_path_factory.mktemp("replication")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def cluster(two_nodes: Cluster) -> Cluster:
+    """A primary with a connected standby."""
+    two_nodes.restore()
+    return two_nodes
+
+
+@pytest.fixture
+def books(cluster: Cluster) -> Iterator[Books]:
+    database = Database(cluster.url)
+    yield Books(database)
+    database.close()
+
+
+@pytest.fixture
+def writers(books: Books) -> Iterator[list[LedgerWriter]]:
+    """Two, as two servers have them."""
+    writers = [LedgerWriter(books.database, number=number) for number in range(2)]
+    yield writers
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture(scope="module")
+def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server process with the addresses of both nodes; it stays through every failover."""
+    settings = {"database.url": two_nodes.url, "streams.sweep_s": "0"}
+    with serving(INI, tmp_path_factory.mktemp("server"), settings) as server:
+        yield server
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        yield pool
+
+
+def submit(writer: LedgerWriter, transfer: Transfer, *, wait_s: float = WAIT_S) -> Outcome:
+    return writer.submit(transfer, deadline=time.monotonic() + wait_s)
+
+
+def commit_wait(
+    cluster: Cluster, response: Future[Any], *, after: CommitWait | None = None
+) -> CommitWait:
+    """Wait for a COMMIT that waits for the standby; fails when a response comes first."""
+
+    def ask() -> CommitWait | None:
+        assert not response.done(), f"acknowledged without the standby: {response.result()}"
+        return cluster.primary.commit_wait(after=after)
+
+    return wait_for(ask, "COMMIT that waits for the standby")
+
+
+def times_posted(database: Database, transfer: Transfer) -> int:
+    return requests_of(database, transfer.actor)[transfer.request_id]
+
+
+def requests_of(database: Database, actor: int) -> Counter[UUID]:
+    with database.engine.connect() as connection:
+        return Counter(connection.execute(_TIMES, {"actor": actor}).scalars())
+
+
+# The ledger writer.
+
+
+def test_gift_posted_again_waits_for_the_standby(
+    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
+) -> None:
+    gift = books.gift(books.open({0: 100}), books.open(), 30)
+    cluster.disconnect_standby()
+    response = pool.submit(submit, writers[0], gift)
+    first = commit_wait(cluster, response)
+    cluster.primary.terminate(first)
+    commit_wait(cluster, response, after=first)
+    # A retry at another server waits, too.
+    with pytest.raises(Unavailable) as caught:
+        submit(writers[1], gift, wait_s=0.5)
+    assert caught.value.outcome_unknown
+    assert not response.done()
+    cluster.reconnect_standby()
+    assert response.result(WAIT_S).status is Status.REPLAYED
+    assert submit(writers[1], gift).status is Status.REPLAYED
+    assert times_posted(books.database, gift) == 1
+    assert books.faults() == []
+
+
+def test_cancelled_wait_for_the_standby_is_repeated(
+    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
+) -> None:
+    gift = books.gift(books.open({0: 100}), books.open(), 30)
+    cluster.disconnect_standby()
+    response = pool.submit(submit, writers[0], gift)
+    # First the COMMIT of the gift, then that of the replay.
+    wait = commit_wait(cluster, response)
+    for _ in range(2):
+        cluster.primary.cancel(wait)
+        wait = commit_wait(cluster, response, after=wait)
+    cluster.reconnect_standby()
+    assert response.result(WAIT_S).status is Status.REPLAYED
+    assert times_posted(books.database, gift) == 1
+    assert books.faults() == []
+
+
+def test_refusal_does_not_wait_for_the_standby(
+    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter]
+) -> None:
+    ann, ben = books.open({0: 100}), books.open()
+    submit(writers[0], books.gift(ann, ben, 1, "used"))
+    cluster.disconnect_standby()
+    assert submit(writers[0], books.gift(ann, ben, 1000)).status is Status.NO_COINS
+    assert submit(writers[0], books.gift(ann, ben, 2, "used")).status is Status.CONFLICT
+    cluster.reconnect_standby()
+
+
+# The application: retries whose response depends on an earlier commit.
+
+
+class Retry(NamedTuple):
+    """A request that the server has processed before, and its expected response."""
+
+    send: Callable[[], Any]
+    expected: Any
+
+
+@pytest.fixture
+def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], Api]]:
+    """Create applications with this `coins.refill`, and close them at the end."""
+    apps = []
+
+    def create(refill: str) -> Api:
+        apps.append(
+            create_app(cluster.url, tmp_path, coins__refill=refill, payments__gateway=PATIENT)
+        )
+        return Api(apps[-1])
+
+    yield create
+    for app in apps:
+        app.registry.services.close()
+
+
+def notification_of_credited_payment(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("order")
+    order = new_person(api).refill("10").message
+    provider = api.app.registry.services.payment_orders.gateway(order["provider"])
+    payment = Paid(order["orderId"], f"paid-{order['orderId']}", order["fen"])
+    assert notify(api.app, provider, payment) == 204
+    return Retry(partial(notify, api.app, provider, payment), 204)
+
+
+def retry_of_ordered_refill(new_api: Callable[[str], Api]) -> Retry:
+    buyer = new_person(new_api("order"))
+    return retry_after(lambda: buyer.refill("10", requestId="r"))
+
+
+def retry_of_direct_refill(new_api: Callable[[str], Api]) -> Retry:
+    buyer = new_person(new_api("direct"))
+    return retry_after(lambda: buyer.refill("10", requestId="r"))
+
+
+def retry_of_gift_to_removed_host(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("direct")
+    giver, host = new_person(api), new_person(api)
+    giver.refill("10")
+    retry = retry_after(lambda: giver.give(host, "1", requestId="r"))
+    assert host.post("/register", remove="1", password=PASSWORD).result == "0000"
+    return retry
+
+
+def delete_of_former_friend(new_api: Callable[[str], Api]) -> Retry:
+    api = new_api("direct")
+    ann, ben = new_person(api), new_person(api)
+    ann.befriend(ben)
+    delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
+    return retry_after(delete, refusal="userId is not a friend")
+
+
+def leave_of_closed_room(new_api: Callable[[str], Api]) -> Retry:
+    host = new_person(new_api("direct"))
+    assert host.live().result == "0000"
+    leave = partial(host.post, "/room", leave="1")
+    return retry_after(leave, refusal="room is not live")
+
+
+def retry_after(send: Callable[[], Answer], *, refusal: str | None = None) -> Retry:
+    """Send a request; its retry must get the same message, or `refusal`."""
+    first = send()
+    assert first.result == "0000", first
+
+    def send_again() -> tuple[Any, str | None]:
+        answer = send()
+        return answer.message, answer.refusal
+
+    return Retry(send_again, (first.message, refusal))
+
+
+def new_person(api: Api) -> Person:
+    return api.person(new_phone())
+
+
+def new_phone() -> str:
+    return f"139{uuid4().int % 10**8:08}"
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        notification_of_credited_payment,
+        retry_of_ordered_refill,
+        retry_of_direct_refill,
+        retry_of_gift_to_removed_host,
+        delete_of_former_friend,
+        leave_of_closed_room,
+    ],
+)
+def test_response_to_a_retry_waits_for_the_standby(
+    prepare: Callable[[Callable[[str], Api]], Retry],
+    cluster: Cluster,
+    new_api: Callable[[str], Api],
+    pool: ThreadPoolExecutor,
+) -> None:
+    retry = prepare(new_api)
+    with cluster.disconnected_standby():
+        response = pool.submit(retry.send)
+        commit_wait(cluster, response)
+        with pytest.raises(TimeoutError):
+            response.result(NO_RESPONSE_S)
+    assert response.result(WAIT_S) == retry.expected
+
+
+# A server process.
+
+
+def registered(server: Server, phone: str) -> Client:
+    client = Client(server.address, timeout_s=10)
+    ticket = client.send_code(token=phone)
+    client.verify_code(code_v=ticket, code=ticket)
+    client.register(userId=phone, password=PASSWORD)
+    client.token = client.log_in(userId=phone, password=PASSWORD)
+    return client
+
+
+class Giver:
+    """A client that gives coins to a host, and the request ids that were acknowledged."""
+
+    def __init__(self, server: Server, books: Books) -> None:
+        self.acknowledged: list[str] = []
+        phone, self._host = new_phone(), new_phone()
+        self._client = registered(server, phone)
+        self._client.tries = 1
+        registered(server, self._host)
+        with books.database.engine.begin() as connection:
+            self._actor: int = connection.execute(_ACTOR, {"phone": phone}).scalar_one()
+            books.lay(connection, {CoinAccount(self._actor): {0: 1_000_000}})
+
+    def give(self, request_id: str) -> bool:
+        """Send a gift once; returns whether it is acknowledged."""
+        try:
+            self._client.send_gift(
+                object=self._host, value=1, description="a rose", requestId=request_id
+            )
+        except (NotServed, NotReached):
+            return False
+        except Refused as error:
+            if error.refusal != "call was not taken in time":
+                raise
+            return False
+        self.acknowledged.append(request_id)
+        return True
+
+    def retry(self, request_id: str) -> None:
+        """Send a gift until it is acknowledged."""
+        deadline = time.monotonic() + WAIT_S
+        while not self.give(request_id):
+            assert time.monotonic() < deadline, f"{request_id} is not acknowledged"
+            time.sleep(0.05)
+
+    def give_until(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self.retry(uuid4().hex)
+
+    def posted(self, database: Database) -> Counter[UUID]:
+        """How often each of the giver's requests is in the ledger; one is a refill."""
+        return requests_of(database, self._actor)
+
+    def missing(self, database: Database) -> list[str]:
+        """The acknowledged requests that are not in the ledger exactly once."""
+        posted = self.posted(database)
+        return [each for each in self.acknowledged if posted[client_key(self._actor, each)] != 1]
+
+
+@pytest.fixture
+def new_giver(books: Books, server: Server) -> Callable[[], Giver]:
+    return lambda: Giver(server, books)
+
+
+def test_failover_loses_no_acknowledged_gift_whose_commit_was_interrupted(
+    cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
+) -> None:
+    giver = new_giver()
+    request_id = uuid4().hex
+    cluster.disconnect_standby()
+    response = pool.submit(giver.give, request_id)
+    cluster.primary.terminate(commit_wait(cluster, response))
+    responses = [response.result(WAIT_S), giver.give(request_id)]
+    # It is committed on the primary, and on no other machine.
+    before = giver.posted(books.database)
+    cluster.fail_over()
+    books.database.engine.dispose()
+    after = giver.posted(books.database)
+    assert giver.missing(books.database) == []
+    assert responses == [False, False]
+    assert (before.total(), after.total()) == (2, 1)
+    # The same request is done on the new primary, once.
+    giver.retry(request_id)
+    assert giver.missing(books.database) == []
+    assert giver.posted(books.database).total() == 2
+    assert books.faults() == []
+
+
+def test_failover_loses_no_acknowledged_gift_of_many_clients(
+    cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
+) -> None:
+    givers = [new_giver() for _ in range(CLIENTS)]
+    stop = threading.Event()
+    running = [pool.submit(giver.give_until, stop) for giver in givers]
+    try:
+        time.sleep(GIVING_S)
+        before = sum(len(giver.acknowledged) for giver in givers)
+        cluster.fail_over()
+        wait_for(partial(acknowledged_more_than, givers, before), "gift after the failover")
+        time.sleep(GIVING_S)
+    finally:
+        stop.set()
+    for each in running:
+        each.result(WAIT_S)
+    books.database.engine.dispose()
+    assert [giver.missing(books.database) for giver in givers] == [[]] * CLIENTS
+    posted = [giver.posted(books.database).total() for giver in givers]
+    assert posted == [len(giver.acknowledged) + 1 for giver in givers]
+    assert before > CLIENTS
+    assert books.faults() == []
+    assert audit(books.database, since_seal=False).findings == []
+
+
+def acknowledged_more_than(givers: Sequence[Giver], number: int) -> bool:
+    return sum(len(giver.acknowledged) for giver in givers) > number + CLIENTS

@@ -1,0 +1,99 @@
+"""Whether a server is ready: each check by itself, and none of them waited for without end."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from livebackend.config.settings import Settings
+from livebackend.database.engine import Database
+from livebackend.monitoring.health_checks import (
+    Fault,
+    Readiness,
+    check_database,
+    check_disk,
+    check_migrations,
+    checks_of,
+)
+from tests.config.test_settings import GIVEN
+
+
+def fails() -> None:
+    raise Fault("it is broken", do="Mend it.")
+
+
+def test_only_what_fails_is_named() -> None:
+    readiness = Readiness({"one": lambda: None, "other": fails})
+    assert readiness.faults() == {"other": "it is broken"}
+    assert Readiness({"one": lambda: None}).faults() == {}
+
+
+def test_a_check_that_hangs_costs_its_time_once_and_one_thread() -> None:
+    gone_on, asked = threading.Event(), []
+
+    def hangs() -> None:
+        asked.append(1)
+        gone_on.wait(10)
+
+    readiness = Readiness({"disk": hangs, "database": lambda: None, "tables": hangs}, wait_s=0.2)
+    for _ in range(3):
+        before = time.monotonic()
+        assert readiness.faults() == {
+            "disk": "no answer within 0.2 s",
+            "tables": "no answer within 0.2 s",
+        }
+        assert time.monotonic() - before < 0.39  # not one after the other
+    assert len(asked) == 2
+    gone_on.set()
+    deadline = time.monotonic() + 5
+    while readiness.faults() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert readiness.faults() == {}
+
+
+def test_a_server_that_can_work(database: Database, tmp_path: Path) -> None:
+    settings = Settings.load({**GIVEN, "var.dir": str(tmp_path / "not there yet")}, {})
+    settings = settings.model_copy(update={"pictures_free_bytes_min": 0})
+    assert Readiness(checks_of(settings, database)).faults() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestTheDatabase:
+    def test_it_is_not_there(self) -> None:
+        nowhere = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
+        with pytest.raises(Fault, match="cannot be reached"):
+            check_database(nowhere)
+        with pytest.raises(Fault, match="cannot be read"):
+            check_migrations(nowhere)
+
+    def test_a_standby_takes_no_writes(self, database_url: str) -> None:
+        standby = Database(f"{database_url}&options=-c%20default_transaction_read_only%3Don")
+        try:
+            standby.engine.update_execution_options(postgresql_readonly=True)
+            with pytest.raises(Fault, match="no writes"):
+                check_database(standby)
+        finally:
+            standby.close()
+
+    def test_it_is_behind(self, new_database: Callable[[str], str], worker_id: str) -> None:
+        empty = Database(new_database(f"health_{worker_id}"))
+        check_database(empty)
+        with pytest.raises(Fault, match="behind the code"):
+            check_migrations(empty)
+        empty.close()
+
+
+class TestTheDisk:
+    def test_it_has_room(self, tmp_path: Path) -> None:
+        check_disk(tmp_path, free_bytes_min=1)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_it_has_too_little(self, tmp_path: Path) -> None:
+        with pytest.raises(Fault, match="no picture is taken"):
+            check_disk(tmp_path, free_bytes_min=10**18)
+
+    def test_it_cannot_be_written(self) -> None:
+        with pytest.raises(Fault, match="cannot be written"):
+            check_disk(Path("/proc/self"), free_bytes_min=0)

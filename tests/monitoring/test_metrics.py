@@ -1,0 +1,236 @@
+"""The metrics: what they hold, that processes add up, and that the dashboard finds them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
+
+from livebackend.config.settings import SettingsError
+from livebackend.database.engine import Database
+from livebackend.development.sms import DevelopmentSms
+from livebackend.gateways.payments.protocol import Order, PaymentFailed
+from livebackend.gateways.sms.protocol import SmsFailed
+from livebackend.monitoring.metrics import LiveRooms, Metrics
+from livebackend.monitoring.metrics_server import Listener
+from tests.conftest import INI, PRODUCTION_INI
+from tests.support.api import App, Person
+from tests.support.fake_gateways import BrokenSms, PatientPayments
+from tests.support.servers import hardened, serving
+
+PHONE = "13800000001"
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"livebackend_{name}", labels)
+
+
+class TestOneProcess:
+    def test_a_gateway_is_timed_and_stays_what_it_is(self) -> None:
+        metrics, sms, broken = Metrics(), DevelopmentSms(), BrokenSms()
+        metrics.time_calls("sms", sms)
+        metrics.time_calls("sms", broken)
+        sms.send(PHONE, "0042")
+        with pytest.raises(SmsFailed):
+            broken.send(PHONE, "0042")
+        assert sms.sent[0].code == "0042"
+        for outcome in ("done", "failed"):
+            labels = {"provider": "sms", "call": "send", "outcome": outcome}
+            assert value(metrics, "provider_call_seconds_count", **labels) == 1
+
+    def test_payment_gateway_is_timed_by_method(self) -> None:
+        metrics, payments = Metrics(), PatientPayments("", key=b"", clock=time.time)
+        metrics.time_calls("payments", payments)
+        order = Order("a" * 32, 5000, "50 coins")
+        payments.place(order)
+        payments.query(order)
+        payments.refund(order, reason="x")
+        payments.close(order)
+        with pytest.raises(PaymentFailed):
+            payments.bill(date(2026, 10, 3))
+        outcomes = {
+            "place": "done",
+            "query": "done",
+            "refund": "done",
+            "close": "done",
+            "bill": "failed",
+        }
+        for call, outcome in outcomes.items():
+            labels = {"provider": "payments", "call": call, "outcome": outcome}
+            assert value(metrics, "provider_call_seconds_count", **labels) == 1
+
+    def test_payment_gateway_of_the_server_is_timed(
+        self, new_app: Callable[..., App], ann: Person
+    ) -> None:
+        gateway = "tests.support.fake_gateways.PatientPayments"
+        app = new_app(INI, coins__refill="order", payments__gateway=gateway)
+        labels = {"provider": "payments", "call": "place", "outcome": "done"}
+        metrics: Metrics = app.registry.services.metrics
+        before = value(metrics, "provider_call_seconds_count", **labels) or 0
+        assert Person(app, ann.always, ann.phone).refill("10").result == "0000"
+        assert value(metrics, "provider_call_seconds_count", **labels) == before + 1
+
+    def test_connections_are_followed(self, database_url: str) -> None:
+        metrics, database = Metrics(), Database(database_url, pool_size=3)
+        metrics.watch_pool(database.engine, size=3)
+        assert value(metrics, "database_connections") == 3
+        with database.engine.connect(), database.engine.connect():
+            assert value(metrics, "database_connections_in_use") == 2
+        assert value(metrics, "database_connections_in_use") == 0
+        database.close()
+
+    def test_connections_that_could_not_be_made_are_not_in_use(self) -> None:
+        metrics, nowhere = Metrics(), Database("postgresql+psycopg2://x@127.0.0.1:1/x")
+        metrics.watch_pool(nowhere.engine, size=10)
+        for _ in range(3):
+            with pytest.raises(OperationalError):
+                nowhere.engine.connect()
+        assert value(metrics, "database_connections_in_use") == 0
+
+    def test_the_writer_of_the_ledger_tells_how_busy_it_is(self, app: App, ann: Person) -> None:
+        metrics: Metrics = app.registry.services.metrics
+        before = value(metrics, "ledger_batch_transfers_sum") or 0
+        assert [ann.refill("10").result for _ in range(3)] == ["0000"] * 3
+        assert value(metrics, "ledger_batch_transfers_sum") == before + 3
+        assert value(metrics, "ledger_waiting") == 0
+
+    def test_rooms_are_not_counted_while_the_database_is_away(self) -> None:
+        nowhere = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
+        registry = CollectorRegistry()
+        registry.register(LiveRooms(lambda: nowhere.run(lambda _: 1)))
+        assert list(registry.collect()) == []
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def read(port: int) -> dict[tuple[str, ...], float]:
+    """All numbers, by name and labels in their order; none while nobody answers."""
+    try:
+        text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    except OSError:
+        return {}
+    assert PHONE not in text
+    return {
+        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def eventually(port: int, name: tuple[str, ...], wanted: float) -> dict[tuple[str, ...], float]:
+    deadline = time.monotonic() + 15
+    while (found := read(port)).get(name) != wanted:
+        assert time.monotonic() < deadline, {key: found.get(key) for key in [name]}
+        time.sleep(0.05)
+    return found
+
+
+SENT = ("livebackend_call_seconds_count", "send_code", "0000")
+WORKERS = ("livebackend_workers",)
+
+
+def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {**hardened(database_url), "metrics.listen": f"127.0.0.1:{port}"}
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serving(PRODUCTION_INI, tmp_path, settings, pserve=True))
+            for _ in range(2)
+        ]
+        for number, server in enumerate(servers):
+            data = f"token=1380000000{number + 1}".encode()
+            urlopen(f"{server.address}/register", data=data, timeout=10).read()
+        found = eventually(port, SENT, 2)
+        assert found[WORKERS] == 2
+        assert found["livebackend_live_rooms",] == 0
+        assert found["livebackend_provider_call_seconds_count", "send", "done", "sms"] == 2
+        # The first one holds the address. It is killed, and the other goes on with both's counts.
+        os.kill(servers[0].pid, signal.SIGKILL)
+        os.waitpid(servers[0].pid, 0)
+        found = eventually(port, WORKERS, 1)
+        assert found[SENT] == 2
+
+
+def test_nobody_listens_where_that_is_switched_off(database_url: str, tmp_path: Path) -> None:
+    off = {"database.url": database_url, "metrics.listen": ""}
+    with serving(INI, tmp_path, off, pserve=True) as server:
+        listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
+        files = list(Path(f"/proc/{server.pid}/fd").iterdir())
+        inodes = {str(file.readlink()) for file in files if file.is_symlink()}
+        rows = [line.split() for line in listening.splitlines()[1:]]
+        ours = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+        assert len(ours) == 1
+
+
+def test_a_folder_of_somebody_elses_is_refused(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    port = free_port()
+    (tmp_path / f"livebackend-metrics-{os.geteuid()}-{port}").symlink_to(tmp_path)
+    with pytest.raises(SettingsError, match="belongs to somebody else"):
+        Listener(f"127.0.0.1:{port}")
+
+
+def test_a_port_that_cannot_be_is_refused_at_the_start() -> None:
+    with pytest.raises(SettingsError, match="there is no port 99999"):
+        Listener("127.0.0.1:99999")
+
+
+class TestTheDashboard:
+    dashboard = json.loads(INI.parent.joinpath("deploy", "grafana.json").read_text())
+
+    def queries(self) -> list[str]:
+        panels = self.dashboard["panels"]
+        return [target["expr"] for panel in panels for target in panel["targets"]]
+
+    def test_every_metric_that_it_names_is_exported(self) -> None:
+        metrics = Metrics()
+        metrics.called(operation="x", result="0000", status=500, seconds=1)
+        metrics.took(1)
+        sms = DevelopmentSms()
+        metrics.time_calls("sms", sms)
+        sms.send(PHONE, "0042")
+        metrics.registry.register(LiveRooms(lambda: 1))
+        samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
+        exported = {sample.name: sample.labels.keys() for sample in samples}
+        for query in self.queries():
+            named = re.findall(r"\blivebackend_\w+", query)
+            assert named, query
+            assert set(named) <= exported.keys(), query
+            labels = {label for name in named for label in exported[name]} | {"instance", "le"}
+            by = re.search(r"by \(([\w, ]+)\)", query)
+            assert not by or set(by[1].split(", ")) <= labels, query
+
+    def test_every_metric_is_shown(self) -> None:
+        shown = " ".join(self.queries())
+        names = [metric.name for metric in Metrics().registry.collect()]
+        assert [name for name in names if name not in shown] == []
+
+    def test_no_two_panels_lie_on_each_other(self) -> None:
+        places: set[tuple[int, int]] = set()
+        for panel in self.dashboard["panels"]:
+            at = panel["gridPos"]
+            covered = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert not covered & places, panel["title"]
+            assert max(x for x, _ in covered) < 24
+            places |= covered

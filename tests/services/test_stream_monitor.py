@@ -1,0 +1,523 @@
+"""Rooms that tell the truth: those who vanish, orphans of a crash, streams still to be disabled."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from livebackend.container import Services
+from livebackend.database.engine import Database
+from livebackend.database.leases import Lease
+from livebackend.development.streams import DevelopmentStreams
+from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.services.stream_monitor import STALE_S, Streams
+from tests.support.api import Api, App, Person, World, at_once
+from tests.support.fake_gateways import CountedStreams
+from tests.support.statements import statements_noted
+
+PERIOD: dict[str, Any] = {"holder": "alive", "period_s": 10}
+
+
+@pytest.fixture
+def app(new_app: Callable[..., App]) -> App:
+    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+
+
+@pytest.fixture
+def provider(services: Services) -> Iterator[CountedStreams]:
+    gateway = services.stream_gateway
+    assert isinstance(gateway, CountedStreams)
+    gateway.created, gateway.disabled = [], []
+    yield gateway
+    gateway.fails = False
+    gateway.recover()
+
+
+@pytest.fixture
+def streams(services: Services) -> Streams:
+    return services.stream_monitor
+
+
+def age(database: Database, seconds: float) -> None:
+    """Lets time go by for all rooms."""
+    names = "started_at seen_at absent_since looked_at published_at closed_at disable_after"
+    changes = ", ".join(
+        f"{name} = {name} - make_interval(secs => :seconds)" for name in names.split()
+    )
+    with database.engine.begin() as connection:
+        connection.execute(text(f"UPDATE rooms SET {changes}"), {"seconds": seconds})
+
+
+def go_live(person: Person) -> str:
+    """Goes live; returns the stream's key."""
+    answer = person.live()
+    assert answer.result == "0000", answer
+    return str(json.loads(answer.message)["title"])
+
+
+def room(world: World) -> dict[str, object]:
+    (only,) = world.rows("rooms")
+    return only
+
+
+class TestVanished:
+    def test_who_publishes_is_seen(
+        self, ann: Person, streams: Streams, database: Database, world: World
+    ) -> None:
+        go_live(ann)
+        age(database, 300)
+        before = room(world)
+        assert streams.sweep() == (1, 0, 0, False)
+        after = room(world)
+        assert after["state"] == "open"
+        assert after["absent_since"] is None
+        assert after["seen_at"] - before["seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
+
+    def test_60_s_without_a_stream_close_the_room(
+        self,
+        ann: Person,
+        ben: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        ann.befriend(ben)
+        key = go_live(ann)
+        streams.sweep()
+        provider.hang_up(key)
+        streams.sweep()
+        last_seen = room(world)["seen_at"]
+        age(database, 59)
+        assert streams.sweep().closed == 0
+        assert ben.friends()[0]["liveStatus"] == "on"
+        age(database, 1)
+        assert streams.sweep() == (1, 1, 1, False)
+        closed = room(world)
+        assert (closed["state"], closed["close_reason"]) == ("closed", "vanished")
+        assert closed["seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
+        assert provider.disabled == [key]
+        assert closed["disabled_at"] is not None
+        assert ben.friends()[0]["liveStatus"] == "off"
+        assert f"room {closed['id']} is closed: vanished, last seen" in caplog.text
+
+    def test_who_comes_back_in_time_stays(
+        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+    ) -> None:
+        key = go_live(ann)
+        for _ in range(3):
+            provider.hang_up(key)
+            streams.sweep()
+            age(database, 50)
+            provider.go_live(key)
+            assert streams.sweep().closed == 0
+            age(database, 50)
+
+    def test_who_never_publishes_has_60_s_too(
+        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+    ) -> None:
+        provider.hang_up(go_live(ann))
+        age(database, 59)
+        assert streams.sweep().closed == 0
+        age(database, 1)
+        assert streams.sweep().closed == 1
+
+    @pytest.mark.parametrize("told", ["fail", "time_out"])
+    def test_a_provider_that_does_not_answer_closes_nothing(
+        self,
+        told: str,
+        ann: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+    ) -> None:
+        key = go_live(ann)
+        provider.hang_up(key)
+        streams.sweep()
+        age(database, 59)
+        getattr(provider, told)()
+        age(database, 3600)
+        with world.unchanged():
+            assert streams.sweep() == (0, 0, 0, True)
+        provider.recover()
+        provider.go_live(key)
+        assert streams.sweep() == (1, 0, 0, False)
+        assert room(world)["state"] == "open"
+
+    def test_hundreds_are_asked_for_a_hundred_at_a_time(
+        self,
+        ann: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        world: World,
+    ) -> None:
+        with database.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO accounts (phone, password_hash)"
+                    " SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, 250) AS n"
+                )
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO rooms (account_id, state, stream_key, publish_key, stream,"
+                    " play_urls) SELECT id, 'open', 'key-' || id, 'p', '{}', '{}' FROM accounts"
+                    " WHERE phone LIKE '2%'"
+                )
+            )
+        asked: list[int] = []
+        on_air = DevelopmentStreams.on_air
+
+        def counted(self: DevelopmentStreams, keys: list[str]) -> object:
+            asked.append(len(keys))
+            return on_air(self, keys)
+
+        monkeypatch.setattr(DevelopmentStreams, "on_air", counted)
+        with statements_noted() as statements:
+            assert streams.sweep().looked_at == 250
+        assert asked == [100, 100, 50]
+        assert len(statements) < 15
+
+
+class TestOrphans:
+    def crash(
+        self, monkeypatch: pytest.MonkeyPatch, provider: CountedStreams, person: Person
+    ) -> None:
+        """The process dies between the provider's yes and our commit."""
+
+        class Dies(BaseException):
+            pass
+
+        create = DevelopmentStreams.create
+
+        def made_and_dead(self: DevelopmentStreams, key: str, publish_key: str) -> object:
+            create(self, key, publish_key)
+            self_died.append(key)
+            raise Dies
+
+        self_died: list[str] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(CountedStreams, "create", made_and_dead)
+            with pytest.raises(Dies):
+                person.live()
+        assert provider.on_air(self_died) == {self_died[0]: None}
+
+    def test_an_orphan_of_a_crash_is_ended(
+        self,
+        ann: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.crash(monkeypatch, provider, ann)
+        assert room(world)["state"] == "opening"
+        assert streams.sweep().closed == 0  # it may be another call's that is under way
+        age(database, STALE_S)
+        assert streams.sweep() == (0, 1, 1, False)
+        closed = room(world)
+        assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
+        assert provider.on_air([str(closed["stream_key"])]) == {}
+
+    def test_no_orphan_lives_longer_than_the_sweepers_period(
+        self,
+        ann: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """With the shortest period, 10 s, and another process's lease that must end first."""
+        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD)._pause_s)
+        database.run(dead.take)
+        start = time.monotonic()
+        self.crash(monkeypatch, provider, ann)
+        sweeper = Sweeper(database, streams, **PERIOD)
+        sweeper.start()
+        try:
+            while not provider.disabled:
+                assert time.monotonic() - start < 10
+                time.sleep(0.05)
+        finally:
+            sweeper.close()
+        assert room(world)["close_reason"] == "abandoned"
+
+
+class TestStillToBeDisabled:
+    def test_a_leave_while_the_provider_fails_is_made_good(
+        self,
+        ann: Person,
+        ben: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+    ) -> None:
+        ann.befriend(ben)
+        key = go_live(ann)
+        provider.time_out()
+        assert ann.post("/room", leave="1").body == {"result": "0000", "message": None}
+        assert ben.friends()[0]["liveStatus"] == "off"
+        provider.recover()
+        assert list(provider.on_air([key])) == [key]
+        assert streams.sweep().disabled == 0  # not yet
+        age(database, 10)
+        assert streams.sweep().disabled == 1
+        assert provider.on_air([key]) == {}
+        assert room(world)["disabled_at"] is not None
+        assert streams.sweep().disabled == 0
+
+    def test_each_time_it_waits_longer(
+        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+    ) -> None:
+        go_live(ann)
+        provider.time_out()
+        ann.post("/room", leave="1")
+        for wait in (10, 20, 40, 80, 160, 320, 640, 640):
+            age(database, wait - 1)
+            assert not streams.sweep().failed
+            age(database, 1)
+            assert streams.sweep().failed
+
+    def test_a_dead_provider_is_asked_once_a_round(
+        self, people: list[Person], streams: Streams, provider: CountedStreams, database: Database
+    ) -> None:
+        for person in people:
+            go_live(person)
+        provider.time_out()
+        for person in people:
+            person.post("/room", leave="1")
+        provider.disabled.clear()
+        age(database, 3600)
+        assert streams.sweep().failed
+        assert len(provider.disabled) == 1
+        provider.recover()
+        assert streams.sweep().disabled == len(people) - 1
+
+    def test_a_stream_whose_making_failed_is_disabled(
+        self, ann: Person, streams: Streams, provider: CountedStreams
+    ) -> None:
+        """Nobody knows whether it was made all the same."""
+        provider.fails = True
+        ann.live()
+        provider.fails = False
+        assert streams.sweep().disabled == 1
+        assert provider.disabled == provider.created
+
+    @pytest.fixture
+    def people(self, api: Api) -> list[Person]:
+        return [api.person(f"1380000010{n}") for n in range(4)]
+
+
+class TestHints:
+    def test_a_look_tells_what_the_provider_says(
+        self, ann: Person, streams: Streams, provider: CountedStreams, world: World
+    ) -> None:
+        key = go_live(ann)
+        streams.look_at(key)
+        assert room(world)["absent_since"] is None
+        provider.hang_up(key)
+        with world.unchanged():
+            streams.look_at(key)  # too soon after the last
+
+    def test_a_look_closes_who_was_absent_for_long(
+        self,
+        ann: Person,
+        streams: Streams,
+        provider: CountedStreams,
+        database: Database,
+        world: World,
+    ) -> None:
+        key = go_live(ann)
+        provider.hang_up(key)
+        age(database, 60)
+        streams.look_at(key)
+        assert room(world)["close_reason"] == "vanished"
+        assert provider.disabled == [key]
+
+    def test_twenty_hints_are_one_look(
+        self, ann: Person, streams: Streams, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = go_live(ann)
+        asked: list[object] = []
+        on_air = DevelopmentStreams.on_air
+        monkeypatch.setattr(
+            DevelopmentStreams,
+            "on_air",
+            lambda self, keys: asked.append(keys) or on_air(self, keys),  # type: ignore[func-returns-value]
+        )
+        at_once(*[partial(streams.look_at, key)] * 20)
+        assert asked == [[key]]
+
+    def test_an_unknown_stream_changes_nothing(self, streams: Streams, world: World) -> None:
+        with world.unchanged():
+            streams.look_at("nobody's")
+
+
+class TestSweeper:
+    @pytest.fixture
+    def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
+        made = [
+            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
+            for n in range(3)
+        ]
+        yield made
+        for each in made:
+            each.close()
+
+    def test_one_process_at_a_time_sweeps(
+        self,
+        sweepers: list[Sweeper],
+        streams: Streams,
+        database: Database,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sweeping, most, rounds = [0], [0], [0]
+
+        def sweep(may_go_on: object) -> None:
+            sweeping[0] += 1
+            most[0] = max(most[0], sweeping[0])
+            time.sleep(0.1)
+            rounds[0] += 1
+            sweeping[0] -= 1
+
+        monkeypatch.setattr(streams, "sweep", sweep)
+        at_once(*[each.start for each in sweepers])
+        start = time.monotonic()
+        while rounds[0] < 8:
+            assert time.monotonic() - start < 30
+            time.sleep(0.01)
+        assert most == [1]
+        # Three processes make no more rounds than one.
+        assert time.monotonic() - start > 7 * 0.35
+        assert len(world.rows("leases")) == 1
+
+    def test_another_takes_over_from_one_that_is_gone(
+        self, sweepers: list[Sweeper], database: Database, world: World
+    ) -> None:
+        database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
+        sweepers[1].start()
+        until(lambda: world.rows("leases")[0]["holder"] == f"process 1 {os.getpid()}")
+
+    def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
+        sweepers[0].start()
+        until(lambda: world.rows("leases"))
+        sweepers[0].close()
+        assert world.rows("leases") == []
+        sweepers[0].start()
+        assert sweepers[0]._thread
+        assert not sweepers[0]._thread.is_alive()
+
+    @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
+    def test_chores_come_after_the_rooms_and_fail_alone(
+        self,
+        error: Exception,
+        database: Database,
+        streams: Streams,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        done: list[str] = []
+        again = threading.Event()
+
+        def fails() -> None:
+            done.append("fails")
+            raise error
+
+        def counts() -> None:
+            done.append("counts")
+            if done.count("counts") == 2:
+                again.set()
+
+        sweeper = Sweeper(
+            database, streams, [fails, counts], holder="alive", period_s=STALE_S + 1.2
+        )
+        sweeper.start()
+        assert again.wait(10)
+        sweeper.close()
+        assert done[:4] == ["fails", "counts"] * 2
+        assert f"chore failed: {type(error).__name__}" in caplog.text
+
+    def test_one_that_is_switched_off_has_no_thread(
+        self, database: Database, streams: Streams
+    ) -> None:
+        sweeper = Sweeper(database, streams, holder="off", period_s=0)
+        sweeper.start()
+        assert sweeper._thread is None
+        sweeper.close()
+
+    def test_it_starts_with_the_first_request_and_ends_with_the_services(
+        self, new_app: Callable[..., App], world: World
+    ) -> None:
+        app = new_app(streams__sweep_s="10")
+        services: Services = app.registry.services
+        world.execute(
+            "INSERT INTO limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
+        )
+        before = threading.active_count()
+        assert services.periodic_tasks._thread is None
+        Api(app).post("/list")
+        thread = services.periodic_tasks._thread
+        assert thread
+        until(lambda: world.rows("leases"))
+        until(lambda: not world.rows("pictures") + world.rows("limit_windows"))
+        services.close()
+        assert not thread.is_alive()
+        assert threading.active_count() <= before
+        assert world.rows("leases") == []
+
+    def test_a_round_that_fails_is_followed_by_another(
+        self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from sqlalchemy.exc import OperationalError
+
+        rounds: list[int] = []
+
+        def sweep(may_go_on: object) -> None:
+            rounds.append(1)
+            raise OperationalError("x", {}, Exception("the database is away"))
+
+        monkeypatch.setattr(streams, "sweep", sweep)
+        sweepers[0].start()
+        until(lambda: len(rounds) >= 2)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestLease:
+    def test_it_is_one_holders_until_it_ends(self, database: Database, world: World) -> None:
+        mine, theirs = Lease("x", "me", 0.3), Lease("x", "they", 0.3)
+        assert database.run(mine.take) == 0
+        assert 0 < database.run(theirs.take) <= 0.3
+        assert database.run(mine.take) == 0
+        time.sleep(0.35)
+        assert database.run(theirs.take) == 0
+        database.run(mine.give_back)
+        assert database.run(mine.take) > 0
+        database.run(theirs.give_back)
+        assert database.run(mine.take) == 0
+
+    def test_twenty_at_once_are_one(self, database: Database, world: World) -> None:
+        leases = [Lease("x", f"process {n}", 60) for n in range(20)]
+        waits = at_once(*[partial(database.run, each.take) for each in leases])
+        assert sorted(wait > 0 for wait in waits) == [False] + [True] * 19

@@ -1,0 +1,123 @@
+"""Outside services that fail or wait, for the settings `….gateway`."""
+
+from datetime import date
+from typing import Any
+
+from livebackend.development.payments import DevelopmentPayments
+from livebackend.development.sms import DevelopmentSms
+from livebackend.development.streams import DevelopmentStreams
+from livebackend.gateways.payments.protocol import (
+    BillEntry,
+    Order,
+    OrderState,
+    PaymentFailed,
+    ProviderOrder,
+)
+from livebackend.gateways.sms.protocol import SmsFailed
+from livebackend.gateways.streams import Stream, StreamFailed
+
+
+class BrokenSms(DevelopmentSms):
+    """Refuses every message."""
+
+    def send(self, phone: str, code: str) -> None:
+        raise SmsFailed("out of credit")
+
+
+class CountedStreams(DevelopmentStreams):
+    """Remembers what it was asked for, and fails when told to."""
+
+    created: list[str]
+    disabled: list[str]
+    fails = False
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.created, self.disabled = [], []
+
+    def create(self, key: str, publish_key: str) -> Stream:
+        self.created.append(key)
+        if self.fails:
+            raise StreamFailed("the hub is gone")
+        return super().create(key, publish_key)
+
+    def disable(self, key: str) -> None:
+        self.disabled.append(key)
+        if self.fails:
+            raise StreamFailed("the hub is gone")
+        super().disable(key)
+
+
+class PatientPayments(DevelopmentPayments):
+    """A payment provider whose orders, refunds, bills and failures a test sets."""
+
+    placed: list[Order]
+    fails = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.placed = []
+        self.queried: list[str] = []
+        self.closed: list[str] = []
+        self.refunded: list[tuple[str, str]] = []
+        # Orders that are not unpaid, by order id.
+        self.orders: dict[str, ProviderOrder] = {}
+        self.refund_is_done = True
+        self.bills: dict[date, list[BillEntry]] = {}
+
+    def reset(self) -> None:
+        self.placed, self.queried, self.closed, self.refunded = [], [], [], []
+        self.orders, self.bills = {}, {}
+        self.fails, self.refund_is_done = False, True
+
+    def place(self, order: Order) -> dict[str, Any]:
+        self.placed.append(order)
+        self._fail_if_told()
+        return {"orderId": order.order_id, "fen": order.fen}
+
+    def query(self, order: Order) -> ProviderOrder:
+        self.queried.append(order.order_id)
+        self._fail_if_told()
+        return self.orders.get(order.order_id, ProviderOrder(OrderState.UNPAID))
+
+    def close(self, order: Order) -> None:
+        self._fail_if_told()
+        self.closed.append(order.order_id)
+
+    def refund(self, order: Order, *, reason: str) -> bool:
+        self.refunded.append((order.order_id, reason))
+        self._fail_if_told()
+        return self.refund_is_done
+
+    def bill(self, day: date) -> list[BillEntry]:
+        self._fail_if_told()
+        try:
+            return self.bills[day]
+        except KeyError:
+            raise PaymentFailed("there is no bill of that day") from None
+
+    def _fail_if_told(self) -> None:
+        if self.fails:
+            raise PaymentFailed("out of order")
+
+
+class OtherPayments(PatientPayments):
+    """Another payment provider, with a key of its own."""
+
+    provider = "other"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"key": b"other"})
+
+
+class FailingStreams(CountedStreams):
+    """Fails from the start, for whoever cannot be told to."""
+
+    fails = True
+
+
+class PaymentsWithABill(PatientPayments):
+    """A payment provider whose bill of every day has one payment of an unknown order."""
+
+    def bill(self, day: date) -> list[BillEntry]:
+        return [BillEntry("unknown", "p", 1000)]

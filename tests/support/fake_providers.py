@@ -1,0 +1,236 @@
+"""Qiniu's Pili, both versions, and nginx's RTMP module, as far as we call them."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.fake_server import Asked, FakeServer, Reply
+
+ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
+
+
+def is_signed(asked: Asked) -> bool:
+    """Whether a request bears its right signature: written anew here, after Qiniu's document."""
+    named = {name.lower(): value for name, value in asked.headers.items()}
+    data = f"{asked.method} {asked.target}\nHost: {named['host']}"
+    if "content-type" in named:
+        data += f"\nContent-Type: {named['content-type']}"
+    data += "\n\n"
+    if named.get("content-type") not in (None, "application/octet-stream"):
+        data += asked.body.decode()
+    digest = hmac.new(SECRET_KEY.encode(), data.encode(), hashlib.sha1).digest()
+    right = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
+    return named.get("authorization") == right
+
+
+def said(value: Any, status: str = "200 OK") -> Reply:
+    return Reply(status, json.dumps(value).encode())
+
+
+NO_STREAM = said({"error": "stream not found"}, "612 stream not found")
+
+
+@dataclass
+class FakeStream:
+    publish_key: str = ""
+    disabled: bool = False
+    on_air: bool = False
+
+
+@dataclass
+class Provider:
+    """A provider's memory, and what a test does to it."""
+
+    streams: dict[str, FakeStream] = field(default_factory=dict)
+    # Every call that would change something.
+    changes: list[str] = field(default_factory=list)
+    # What it says of a stream's security, and of its hub, if that is not what was asked for.
+    security: str = ""
+    other_hub: str = ""
+    server: FakeServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server = FakeServer(self.answer)
+
+    def go_live(self, key: str) -> None:
+        """The broadcaster publishes, if he is let."""
+        if not self.streams[key].disabled:
+            self.streams[key].on_air = True
+
+    def hang_up(self, key: str) -> None:
+        self.streams[key].on_air = False
+
+    def forget(self, key: str) -> None:
+        del self.streams[key]
+
+    def is_on_air(self, key: str) -> bool:
+        return key in self.streams and self.streams[key].on_air
+
+    def disable(self, key: str) -> None:
+        self.streams[key].disabled, self.streams[key].on_air = True, False
+
+    def answer(self, asked: Asked) -> Reply:
+        if not is_signed(asked):
+            return said({"error": "bad token"}, "401 Unauthorized")
+        return self.route(asked)
+
+    def route(self, asked: Asked) -> Reply:
+        raise NotImplementedError
+
+
+class FakePiliV1(Provider):
+    def route(self, asked: Asked) -> Reply:
+        body = json.loads(asked.body) if asked.body else {}
+        if (asked.method, asked.path) == ("POST", "/v1/streams"):
+            return self._create(body)
+        if (asked.method, asked.path) == ("POST", "/v1/statuses"):
+            return self._statuses(body["streamIds"])
+        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(asked.path))
+        if not match or match[1] not in self.streams:
+            return said({"error": "Not Found"}, "404 Not Found")
+        if asked.method == "POST":
+            self.changes.append(f"disable {match[1]}")
+            assert body == {"disabled": True}
+            self.disable(match[1])
+        return said(self._document(match[1]))
+
+    def _create(self, body: dict[str, Any]) -> Reply:
+        assert body["publishSecurity"] in ("static", "dynamic")
+        if body["hub"] != HUB:
+            return said({"error": "hub not found"}, "404 Not Found")
+        self.changes.append(f"create {body['title']}")
+        if body["title"] in self.streams:
+            return said({"error": "duplicated content"}, "614 exists")
+        self.streams[body["title"]] = FakeStream(body["publishKey"])
+        return said(self._document(body["title"]))
+
+    def _statuses(self, ids: list[str]) -> Reply:
+        keys = [each.rpartition(".")[2] for each in ids]
+        items = [
+            {
+                "streamId": f"z1.{HUB}.{key}",
+                "addr": "222.73.202.226:2572" if self.is_on_air(key) else "",
+                "status": "connected" if self.is_on_air(key) else "disconnected",
+            }
+            for key in keys
+            if key in self.streams
+        ]
+        return said({"items": items or None})
+
+    def _document(self, key: str) -> dict[str, Any]:
+        stream = self.streams[key]
+        hls = "pili-live-hls.mrpyq.com"
+        return {
+            "id": f"z1.{HUB}.{key}",
+            "createdAt": "2017-01-06T10:28:45.799+08:00",
+            "updatedAt": "2017-01-06T10:28:45.799+08:00",
+            "expireAt": "2017-01-22T10:28:45.799148343+08:00",
+            "title": key,
+            "hub": self.other_hub or HUB,
+            "disabled": stream.disabled,
+            "disabledTill": -1 if stream.disabled else 0,
+            "publishKey": stream.publish_key,
+            "publishSecurity": self.security or "static",
+            "nonce": 0,
+            "nropEnable": None,
+            "hosts": {
+                "publish": {"rtmp": "pili-publish.mrpyq.com"},
+                "live": {
+                    "rtmp": "pili-live-rtmp.mrpyq.com",
+                    "hls": hls,
+                    "http": hls,
+                    "hdl": "pili-live-hdl.mrpyq.com",
+                    "snapshot": "pili-live-snapshot.mrpyq.com",
+                },
+                "play": {"rtmp": "pili-live-rtmp.mrpyq.com", "http": hls},
+                "playback": {"hls": "10004p0.playback1.z1.x", "http": "10004p0.playback1.z1.x"},
+            },
+            "profiles": None,
+        }
+
+
+class FakePiliV2(Provider):
+    def route(self, asked: Asked) -> Reply:
+        if self.other_hub or not asked.path.startswith(f"/v2/hubs/{HUB}/"):
+            return said({"error": "hub not found"}, "612 hub not found")
+        body = json.loads(asked.body) if asked.body else {}
+        path = asked.path.removeprefix(f"/v2/hubs/{HUB}")
+        if (asked.method, path) == ("POST", "/streams"):
+            self.changes.append(f"create {body['key']}")
+            if body["key"] in self.streams:
+                return said({"error": "stream already exists"}, "614 stream already exists")
+            self.streams[body["key"]] = FakeStream()
+            return said({})
+        if (asked.method, path) == ("POST", "/livestreams"):
+            assert len(body["items"]) <= 100
+            return said({"items": self._live(body["items"])})
+        match = re.fullmatch(r"/streams/([\w=-]+)(/disabled)?", path)
+        key = base64.urlsafe_b64decode(match[1]).decode() if match else ""
+        if key not in self.streams:
+            return NO_STREAM
+        if asked.method == "POST":
+            self.changes.append(f"disable {key}")
+            assert body == {"disabledTill": -1}
+            self.disable(key)
+            return Reply()
+        return said(self._info(key))
+
+    def _live(self, keys: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"key": key, "startAt": 1483669725, "clientIP": "1.2.3.4:5", "bps": 1, "fps": {}}
+            for key in keys
+            if self.is_on_air(key)
+        ]
+
+    def _info(self, key: str) -> dict[str, Any]:
+        return {
+            "createdAt": 1483669725,
+            "updatedAt": 1483669725,
+            "expireAt": 1484965725,
+            "disabledTill": -1 if self.streams[key].disabled else 0,
+            "converts": [],
+            "watermark": False,
+            "publishSecurity": "",
+            "publishKey": "",
+            "nropEnable": False,
+        }
+
+
+class FakeNginx(Provider):
+    """What the RTMP module answers to orders. It makes no streams: they are its publishers."""
+
+    def go_live(self, key: str) -> None:
+        self.streams[key] = FakeStream(on_air=True)
+
+    def hang_up(self, key: str) -> None:
+        self.streams.pop(key, None)
+
+    def answer(self, asked: Asked) -> Reply:
+        if asked.path == "/stat":
+            return Reply("200 OK", self._stat().encode(), "text/xml")
+        if asked.path == "/control/drop/publisher":
+            query = parse_qs(urlsplit(asked.target).query)
+            assert query["app"] == [HUB]
+            (key,) = query["name"]
+            self.changes.append(f"disable {key}")
+            return Reply("200 OK", b"1" if self.streams.pop(key, None) else b"0", "text/plain")
+        return Reply("404 Not Found", b"<html></html>", "text/html")
+
+    def _stat(self) -> str:
+        streams = "".join(
+            f"<stream><name>{key}</name><client><id>8</id></client>"
+            f"<client><id>7</id><publishing/>{'<active/>' * stream.on_air}</client>"
+            "<publishing/></stream>"
+            for key, stream in self.streams.items()
+        )
+        other = "<application><name>other</name><live><stream><name>abc</name></stream></live>"
+        return (
+            '<?xml version="1.0" encoding="utf-8" ?><rtmp><server>'
+            f"{other}</application><application><name>{HUB}</name><live>{streams}"
+            "<nclients>0</nclients></live></application></server></rtmp>"
+        )

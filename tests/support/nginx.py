@@ -1,0 +1,29 @@
+"""nginx with deploy/nginx-site.conf, and how a client reaches it."""
+
+import subprocess
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+
+from tests.support.machine import Machine
+
+HOST = "live.example"
+
+
+def start_nginx(here: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
+    """Start nginx with the site, in which each replacement changes one text."""
+    site = (here.checkout / "deploy/nginx-site.conf").read_text()
+    for old, new in replacements:
+        assert site.count(old) == 1
+        site = site.replace(old, new)
+    conf = here.root / "etc/nginx"
+    (conf / "conf.d/livebackend.conf").write_text(site)
+    (conf / "livebackend-upstream.conf").write_text(upstream)
+    subprocess.run([here.programs / "nginx"], check=True)
+
+
+class HostAdapter(HTTPAdapter):
+    """Connects to the address in the URL, and verifies the certificate for HOST."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)

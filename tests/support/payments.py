@@ -1,0 +1,67 @@
+"""Payment orders in tests: an application with a provider that a test controls, and its clock."""
+
+from collections.abc import Callable
+from typing import Any
+
+from webtest import TestApp
+
+from livebackend.development.payments import DevelopmentPayments
+from livebackend.gateways.payments.protocol import OrderState, Paid, ProviderOrder
+from tests.support.api import App, Person, World
+from tests.support.fake_gateways import PatientPayments
+
+PATIENT = "tests.support.fake_gateways.PatientPayments"
+OTHER = "tests.support.fake_gateways.OtherPayments"
+
+
+class Shop:
+    """An application that sells coins, and the provider's side of it."""
+
+    def __init__(self, app: App, world: World, provider: str = "embedded") -> None:
+        self.app = app
+        self.services = app.registry.services
+        self._world = world
+        gateway = self.services.payment_orders.gateway(provider)
+        assert isinstance(gateway, PatientPayments)
+        gateway.reset()
+        self.provider = gateway
+
+    def order(self, user: Person, money: str = "10", **parameters: str) -> str:
+        """Order coins as a user; return the order's id."""
+        answer = Person(self.app, user.always, user.phone).refill(money, **parameters)
+        assert answer.result == "0000", answer
+        return str(answer.message["orderId"])
+
+    def payment(self, order_id: str, fen: int = 1000, **changed: Any) -> Paid:
+        return Paid(order_id, f"paid-{order_id[:8]}", fen)._replace(**changed)
+
+    def pay(self, order_id: str, fen: int = 1000, **changed: Any) -> Paid:
+        """Have the user pay at the provider, without a notification."""
+        payment = self.payment(order_id, fen, **changed)
+        self.provider.orders[order_id] = ProviderOrder(OrderState.PAID, payment)
+        return payment
+
+    def notify(self, payment: Paid) -> int:
+        """Send a genuine notification; return the status of the response."""
+        return notify(self.app, self.provider, payment)
+
+    def wait(self, interval: str) -> None:
+        """Let time pass for all orders."""
+        self._world.execute(
+            f"UPDATE payment_orders SET created_at = created_at - interval '{interval}',"
+            f" next_query_at = next_query_at - interval '{interval}'"
+        )
+
+    def state(self, order_id: str) -> str:
+        (row,) = [row for row in self._world.rows("payment_orders") if row["order_id"] == order_id]
+        return str(row["state"])
+
+
+def notify(app: App, provider: DevelopmentPayments, payment: Paid) -> int:
+    headers, body = provider.notification(payment)
+    response = TestApp(app).post("/payments", body, headers=headers, status="*")
+    return int(response.status_int)
+
+
+def new_shop(new_app: Callable[..., App], world: World) -> Shop:
+    return Shop(new_app(coins__refill="order", payments__gateway=PATIENT), world)

@@ -1,0 +1,135 @@
+"""Servers in processes of their own, for what only a real one shows."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.secret_scanner import leaks
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started server: where it listens, its process, and what it has logged."""
+
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def workers(self) -> set[int]:
+        """The processes that answer calls."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        children = map(int, path.read_text().split())
+        return {pid for pid in children if _is_worker(pid)}
+
+    def kill(self) -> None:
+        """Ends all of it, as the machine's end would."""
+        for pid in [self.pid, *self.workers]:
+            os.kill(pid, signal.SIGKILL)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+
+def _is_worker(pid: int) -> bool:
+    # Beside them there is a helper of Python's own.
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def serving(
+    ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
+) -> Iterator[Server]:
+    """`livebackend serve` with these settings changed by the environment, its files in `folder`.
+
+    With `pserve`, what development has instead.
+    """
+    server, process = launch(free_port(), ini, folder, changed, pserve=pserve)
+    try:
+        assert is_up(server, process), server.log.read_text()
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
+    leaked = leaks(server.log.read_text(), set())
+    assert leaked == [], leaked[:3]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def launch(
+    port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
+) -> tuple[Server, subprocess.Popen[bytes]]:
+    """Starts a server; it is not up yet."""
+    # As fast as bcrypt can be, and no address that two runs of the tests would share.
+    settings = {"passwords.cost": "4", "metrics.listen": "", "var.dir": str(folder), **changed}
+    environment = os.environ | {
+        f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
+    }
+    serve = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
+    command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve
+    path = folder / f"server-{port}.log"
+    with path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=environment, cwd=folder, stdout=log, stderr=log
+        )
+    return Server(port, path, process), process
+
+
+def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
+    """Waits until the server takes connections; False if it has ended before."""
+    for _ in range(600):
+        try:
+            server.connect().close()
+        except OSError:
+            if process.poll() is not None:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def overridden(database_url: str) -> dict[str, str]:
+    """What production.ini needs to run here, and no more."""
+    return {
+        "database.url": database_url,
+        "secrets": "a-secret-of-the-tests-that-is-long-enough",
+        "passwords.pepper": "a-pepper-of-the-tests-that-is-long-enough",
+        "gateways.embedded_is_meant": "true",
+        "sms.gateway": "livebackend.development.sms.DevelopmentSms",
+        "streams.gateway": "livebackend.development.streams.DevelopmentStreams",
+        "coins.direct_refill_is_meant": "true",
+        "coins.refill": "direct",
+    }
+
+
+def hardened(database_url: str) -> dict[str, str]:
+    """The same for tests in which nothing changes but by their own calls."""
+    return {**overridden(database_url), "streams.sweep_s": "0"}

@@ -1,0 +1,290 @@
+"""A fake WeChat Pay server on loopback, with keys created here and real signatures."""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from livebackend.gateways.payments.protocol import Order
+from livebackend.gateways.payments.wechat.client import API
+
+API_KEY = "an-api-v3-key-of-thirty-two-char"
+APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
+PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
+ORDER = Order("a" * 32, 5000, "50 coins")
+PAYMENT_ID = "4200000000000000001"
+
+
+@cache
+def key_number(number: int) -> rsa.RSAPrivateKey:
+    """Return one of the keys of this process: creating one takes a tenth of a second."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
+    text = "".join(f"{line}\n" for line in lines).encode()
+    return base64.b64encode(key.sign(text, padding.PKCS1v15(), SHA256())).decode()
+
+
+def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
+    """Raises InvalidSignature."""
+    text = "".join(f"{line}\n" for line in lines).encode()
+    key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
+
+
+def encrypted(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
+    nonce = uuid.uuid4().hex[:12]
+    sealed = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
+    return {
+        "algorithm": "AEAD_AES_256_GCM",
+        "nonce": nonce,
+        "associated_data": about,
+        "ciphertext": base64.b64encode(sealed).decode(),
+    }
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A key of WeChat Pay's with its certificate."""
+
+    key: rsa.RSAPrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def new(
+        cls,
+        number: int,
+        *,
+        valid_from: timedelta = timedelta(days=-1),
+        valid_until: timedelta = timedelta(days=1),
+    ) -> "Signer":
+        """A certificate valid from and until these distances from now."""
+        key, now = key_number(number), datetime.now(UTC)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tenpay.com")])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + valid_from)
+            .not_valid_after(now + valid_until)
+            .sign(key, SHA256())
+        )
+        return cls(key, certificate)
+
+    @property
+    def serial(self) -> str:
+        return f"{self.certificate.serial_number:X}"
+
+    def listed(self) -> dict[str, Any]:
+        """The entry in the list of certificates."""
+        pem = self.certificate.public_bytes(Encoding.PEM).decode()
+        return {
+            "serial_no": self.serial,
+            "effective_time": self.certificate.not_valid_before_utc.isoformat(),
+            "expire_time": self.certificate.not_valid_after_utc.isoformat(),
+            "encrypt_certificate": encrypted(pem, about="certificate"),
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: JSON of `content`, or its bytes. `signed_as` replaces the serial number."""
+
+    status: int
+    content: Any = b""
+    signed_as: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        is_bytes = isinstance(self.content, bytes)
+        return self.content if is_bytes else json.dumps(self.content).encode()
+
+
+class Wechat:
+    """The server's state: its keys, its responses, and the requests that it received."""
+
+    def __init__(self) -> None:
+        self.merchant_key = key_number(0)
+        self.signer = Signer.new(1)
+        # What all certificates' look-ups get instead of the list, if set.
+        self.certificates_reply: Reply | None = None
+        self.listed: list[Signer] = [self.signer]
+        self.replies: dict[str, Reply] = {}
+        self.requests: list[Request] = []
+        # Seconds before a response, by path.
+        self.delay_s: dict[str, float] = {}
+        # Ends each delay.
+        self.closing = threading.Event()
+
+    def received(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+    @property
+    def lookups(self) -> int:
+        return len(self.received("/v3/certificates"))
+
+    def reply_to(self, path: str) -> Reply:
+        if path == "/v3/certificates":
+            listed = Reply(200, {"data": [signer.listed() for signer in self.listed]})
+            return self.certificates_reply or listed
+        return self.replies.get(path, Reply(404, {"code": "NOT_FOUND", "message": "no such path"}))
+
+    def bill(self, content: bytes, **changed: Any) -> None:
+        """Serve a bill."""
+        described = {
+            "hash_type": "SHA1",
+            "hash_value": hashlib.sha1(content).hexdigest(),
+            "download_url": f"{API}/v3/billdownload/file?token=abc%2Fd",
+        }
+        self.replies["/v3/bill/tradebill"] = Reply(200, described | changed)
+        self.replies["/v3/billdownload/file"] = Reply(200, content, signed_as="none")
+
+    def signed_headers(
+        self,
+        body: bytes,
+        *,
+        by: str = "",
+        key: rsa.RSAPrivateKey | None = None,
+        at: float | None = None,
+    ) -> dict[str, str]:
+        sent_at, nonce = str(int(at or time.time())), uuid.uuid4().hex
+        return {
+            "Content-Type": "application/json",
+            "Wechatpay-Serial": by or self.signer.serial,
+            "Wechatpay-Timestamp": sent_at,
+            "Wechatpay-Nonce": nonce,
+            "Wechatpay-Signature": sign(key or self.signer.key, sent_at, nonce, body.decode()),
+            "Wechatpay-Signature-Type": "WECHATPAY2-SHA256-RSA2048",
+        }
+
+    def notification(self, *, by: str = "", **changed: Any) -> tuple[dict[str, str], bytes]:
+        """Return a payment's notification; genuine unless `by`, `key` or `at` is wrong."""
+        signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
+        event = changed.pop("event", "TRANSACTION.SUCCESS")
+        resource = encrypted(json.dumps(transaction(**changed)), about="transaction")
+        body = json.dumps(
+            {
+                "id": str(uuid.uuid4()),
+                "event_type": event,
+                "resource_type": "encrypt-resource",
+                "resource": {**resource, "original_type": "transaction"},
+            }
+        ).encode()
+        headers = self.signed_headers(body, by=by, **signing)
+        return {name.lower(): value for name, value in headers.items()}, body
+
+
+def transaction(**changed: Any) -> dict[str, Any]:
+    """A payment of ORDER; a changed field that is None is left out."""
+    fields = {
+        "mchid": MERCHANT,
+        "appid": APP_ID,
+        "out_trade_no": ORDER.order_id,
+        "transaction_id": PAYMENT_ID,
+        "trade_state": "SUCCESS",
+        "success_time": "2026-10-03T10:34:56+08:00",
+        "amount": {"total": 5000, "payer_total": 5000, "currency": "CNY"},
+        **changed,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    wechat: Wechat
+
+    def do_GET(self) -> None:
+        self._handle(b"")
+
+    def do_POST(self) -> None:
+        self._handle(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _handle(self, body: bytes) -> None:
+        wechat = self.wechat
+        request = Request(
+            self.command, self.path, dict(self.headers), json.loads(body) if body else None
+        )
+        wechat.requests.append(request)
+        self._check_signature(body)
+        wechat.closing.wait(wechat.delay_s.get(request.path, 0))
+        with suppress(OSError):  # the client closed the connection
+            self._reply(wechat.reply_to(request.path))
+
+    def _check_signature(self, body: bytes) -> None:
+        kind, _, parts = self.headers["Authorization"].partition(" ")
+        assert kind == "WECHATPAY2-SHA256-RSA2048"
+        fields = {
+            name: value.strip('"')
+            for name, _, value in (part.partition("=") for part in parts.split(","))
+        }
+        assert (fields["mchid"], fields["serial_no"]) == (MERCHANT, SERIAL)
+        check_signature(
+            self.wechat.merchant_key.public_key(),
+            fields["signature"],
+            *(self.command, self.path, fields["timestamp"], fields["nonce_str"], body.decode()),
+        )
+
+    def _reply(self, reply: Reply) -> None:
+        headers: dict[str, str] = {}
+        if reply.signed_as != "none":
+            named = self.headers.get("Wechatpay-Serial", "")
+            headers = self.wechat.signed_headers(reply.body, by=reply.signed_as or named)
+        self.send_response(reply.status)
+        for name, value in (headers | reply.headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        self.wfile.write(reply.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # 1,000 connections at once.
+    request_queue_size = 128
+
+
+@contextmanager
+def serving(wechat: Wechat) -> Iterator[str]:
+    """Serve; yields the URL that stands for the API's."""
+    handler = type("Handler", (_Handler,), {"wechat": wechat})
+    server = _Server(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        wechat.closing.set()
+        server.shutdown()
+        server.server_close()
