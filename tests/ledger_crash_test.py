@@ -29,7 +29,6 @@ import requests
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from livebackend.client import Client, NoReply, NotServed, Refused
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres, _lock, _opened, _spawn
@@ -38,6 +37,7 @@ from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_key
 from livebackend.services.accounts import Account
 from livebackend.services.login_tokens import LoginTokens
+from livebackend_client import Client, NoReply, NotServed, Refused
 from tests.conftest import INI
 from tests.support.servers import free_port, is_up, launch
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from livebackend.api.routes import PATHS
-from livebackend.client import Client, NotServed
+from livebackend_client import Client, NotServed
 from tests.conftest import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
