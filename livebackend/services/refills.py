@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text
 
+from livebackend import models
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import Failure
 from livebackend.core.errors import Unavailable
@@ -19,14 +20,15 @@ from livebackend.ledger.transfers import (
     client_key,
     new_request_id,
 )
-from livebackend.models import coin_accounts
 from livebackend.services.payment_orders import PaymentOrders
 from livebackend.services.rate_limits import Limits
 
 # All that a call may take, its looks at the database included.
 _WAIT_S = 4
 
-_COINS_OF = select(coin_accounts.c.id).where(coin_accounts.c.owner_id == bindparam("account_id"))
+_COINS_OF = select(models.CoinAccount.id).where(
+    models.CoinAccount.owner_id == bindparam("account_id")
+)
 _IS_KNOWN = text(
     """
     SELECT EXISTS (SELECT FROM transfers WHERE actor_id = :actor AND request_id = :request_id)

@@ -10,7 +10,7 @@ from livebackend.api.declaration import operations
 from livebackend.api.errors import Failure
 from livebackend.api.result_codes import Result
 from livebackend.container import Services
-from livebackend.models import metadata
+from livebackend.models import Base
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
 
@@ -256,7 +256,7 @@ class TestSecrecy:
         key = json.loads(ann.live().message)["publishKey"]
         holders = {
             (name, column)
-            for name in metadata.tables
+            for name in Base.metadata.tables
             for row in world.rows(name)
             for column, value in row.items()
             if key in str(value)
