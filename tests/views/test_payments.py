@@ -8,9 +8,7 @@ import pytest
 import requests
 from webtest import TestApp
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
@@ -282,7 +280,7 @@ class TestNotifications:
         [
             Unavailable("the ledger's queue"),
             Unavailable("the ledger", outcome_unknown=True),
-            Failure(None, "call", Reason.NOT_TAKEN),
+            LedgerBusy(),
         ],
     )
     def test_what_can_not_be_booked_now_is_503_and_booked_later(
