@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.config.settings import Settings, SettingsError
 from livebackend.database.engine import Database
-from livebackend.database.migrations import check_migrated
+from livebackend.database.migrations import UnsupportedSchema, check_migrated
 
 WAIT_S = 2.0
 
@@ -87,9 +87,11 @@ def check_database(database: Database) -> None:
 
 
 def check_migrations(database: Database) -> None:
-    """Raises Fault for tables that are behind the code, or cannot be read."""
+    """Raises Fault for tables that are behind the code, too old to upgrade, or cannot be read."""
     try:
         check_migrated(database)
+    except UnsupportedSchema as error:
+        raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
     except (SettingsError, DBAPIError, NoConnection) as error:
         behind = isinstance(error, SettingsError) and "behind" in str(error)
         raise Fault(

@@ -5,8 +5,8 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, bindparam, delete, text
 
+from livebackend import models
 from livebackend.core.errors import TooManyAttempts, WrongCode
-from livebackend.models import code_tries
 from livebackend.services.verification_codes import WRONG_TRIES_MAX, Digests, Purpose, settle_right
 
 # Among how many open codes the one that was typed is looked for, the newest first.
@@ -14,7 +14,7 @@ _OPEN_CODES_MAX = 1000
 
 _OPEN = text(
     """
-    SELECT id, digest FROM codes
+    SELECT id, digest FROM verification_codes
     WHERE state = 'sent' AND expires_at > now() AND purpose = :purpose
         AND phone = coalesce(:phone, phone)
     ORDER BY expires_at DESC LIMIT :most
@@ -23,25 +23,27 @@ _OPEN = text(
 # One row for each value tried at, so that its lock makes the count exact.
 _COUNT_TRY = text(
     """
-    INSERT INTO code_tries (code_v_digest, tried_at, last_tried_at)
+    INSERT INTO code_attempts (code_v_digest, attempted_at, last_attempted_at)
     VALUES (:code_v_digest, ARRAY[now()], now())
-    ON CONFLICT (code_v_digest) DO UPDATE SET last_tried_at = now(), tried_at = (
+    ON CONFLICT (code_v_digest) DO UPDATE SET last_attempted_at = now(), attempted_at = (
         SELECT array_agg(moment) FROM (
-            SELECT moment FROM unnest(code_tries.tried_at || now()) AS moment
+            SELECT moment FROM unnest(code_attempts.attempted_at || now()) AS moment
             WHERE moment > now() - interval '300 seconds'
             ORDER BY moment DESC LIMIT :most
         ) AS newest)
-    RETURNING cardinality(tried_at)
+    RETURNING cardinality(attempted_at)
     """
 )
-_FORGET_TRIES = delete(code_tries).where(code_tries.c.code_v_digest == bindparam("code_v_digest"))
+_FORGET_TRIES = delete(models.CodeAttempts).where(
+    models.CodeAttempts.code_v_digest == bindparam("code_v_digest")
+)
 # A few at a time with each try, so that the table stays as small as the traffic of minutes.
 _FORGET_OLD_TRIES = text(
     """
-    DELETE FROM code_tries WHERE code_v_digest IN (
-        SELECT code_v_digest FROM code_tries
-        WHERE last_tried_at < now() - interval '300 seconds'
-        ORDER BY last_tried_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+    DELETE FROM code_attempts WHERE code_v_digest IN (
+        SELECT code_v_digest FROM code_attempts
+        WHERE last_attempted_at < now() - interval '300 seconds'
+        ORDER BY last_attempted_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
 

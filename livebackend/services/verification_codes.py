@@ -22,11 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from livebackend import models
 from livebackend.core.errors import MessageNotSent, PhoneTaken, TooManyAttempts, WrongCode
 from livebackend.core.signing import Signer
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
-from livebackend.models import accounts, codes
 from livebackend.services.rate_limits import Limits
 
 WRONG_TRIES_MAX = 5
@@ -34,11 +34,11 @@ _VERIFIED_FOR = timedelta(minutes=15)
 # Who all share the limit on codes that the installation sends.
 _EVERYBODY = "everybody"
 
-_ACCOUNT = select(accounts.c.id).where(
-    accounts.c.phone == bindparam("phone"), accounts.c.disabled_at.is_(None)
+_ACCOUNT = select(models.Account.id).where(
+    models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
 )
-_TAKEN = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
-_ADD = insert(codes).values(
+_TAKEN = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_ADD = insert(models.VerificationCode).values(
     id=bindparam("id"),
     phone=bindparam("phone"),
     purpose=bindparam("purpose"),
@@ -48,42 +48,57 @@ _ADD = insert(codes).values(
 # Some with each new one, so that the table stays as small as the traffic of a day.
 _FORGET_OLD = text(
     """
-    DELETE FROM codes WHERE id IN (
-        SELECT id FROM codes WHERE expires_at < now() - interval '1 day'
+    DELETE FROM verification_codes WHERE id IN (
+        SELECT id FROM verification_codes WHERE expires_at < now() - interval '1 day'
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
 _SETTLE = (
-    update(codes)
-    .where(codes.c.id == bindparam("code_id"), codes.c.state == "unsent")
+    update(models.VerificationCode)
+    .where(
+        models.VerificationCode.id == bindparam("code_id"),
+        models.VerificationCode.state == "unsent",
+    )
     .values(state=bindparam("outcome"))
 )
 _NAMED = (
     select(
-        codes.c.phone,
-        codes.c.digest,
-        codes.c.state,
-        codes.c.tries,
-        (codes.c.expires_at <= func.now()).label("expired"),
+        models.VerificationCode.phone,
+        models.VerificationCode.digest,
+        models.VerificationCode.state,
+        models.VerificationCode.attempts,
+        (models.VerificationCode.expires_at <= func.now()).label("expired"),
     )
-    .where(codes.c.id == bindparam("code_id"), codes.c.purpose == bindparam("for_purpose"))
+    .where(
+        models.VerificationCode.id == bindparam("code_id"),
+        models.VerificationCode.purpose == bindparam("for_purpose"),
+    )
     .with_for_update()
 )
-_COUNT_TRY = update(codes).where(codes.c.id == bindparam("code_id")).values(tries=codes.c.tries + 1)
+_COUNT_TRY = (
+    update(models.VerificationCode)
+    .where(models.VerificationCode.id == bindparam("code_id"))
+    .values(attempts=models.VerificationCode.attempts + 1)
+)
 _RIGHT = (
-    update(codes)
-    .where(codes.c.id.in_(bindparam("ids", expanding=True)), codes.c.state == "sent")
+    update(models.VerificationCode)
+    .where(
+        models.VerificationCode.id.in_(bindparam("ids", expanding=True)),
+        models.VerificationCode.state == "sent",
+    )
     .values(state=bindparam("reached"), verified_at=func.now())
 )
 _VERIFIED = and_(
-    codes.c.phone == bindparam("of_phone"),
-    codes.c.purpose == "register",
-    codes.c.state == "verified",
-    codes.c.verified_at > func.now() - _VERIFIED_FOR,
+    models.VerificationCode.phone == bindparam("of_phone"),
+    models.VerificationCode.purpose == "register",
+    models.VerificationCode.state == "verified",
+    models.VerificationCode.verified_at > func.now() - _VERIFIED_FOR,
 )
 _IS_VERIFIED = select(exists().where(_VERIFIED))
-_USE = update(codes).where(_VERIFIED).values(state="spent")
-_FORGET_PHONE = delete(codes).where(codes.c.phone == bindparam("of_phone"))
+_USE = update(models.VerificationCode).where(_VERIFIED).values(state="used")
+_FORGET_PHONE = delete(models.VerificationCode).where(
+    models.VerificationCode.phone == bindparam("of_phone")
+)
 
 
 class Purpose(StrEnum):
@@ -95,7 +110,7 @@ class Purpose(StrEnum):
     @property
     def reached(self) -> str:
         # Of a registration the account is still to come; a reset follows in one transaction.
-        return "verified" if self is Purpose.REGISTER else "spent"
+        return "verified" if self is Purpose.REGISTER else "used"
 
     @property
     def digits(self) -> int:
@@ -201,7 +216,7 @@ class TicketJudge:
         ).one_or_none()
         if row is None or (phone is not None and row.phone != phone):
             raise WrongCode
-        if row.tries >= WRONG_TRIES_MAX:
+        if row.attempts >= WRONG_TRIES_MAX:
             raise TooManyAttempts
         if row.state != "sent" or row.expired:
             raise WrongCode
@@ -209,7 +224,7 @@ class TicketJudge:
             settle_right(connection, [code_id], purpose)
             return
         connection.execute(_COUNT_TRY, {"code_id": code_id})
-        last = row.tries + 1 == WRONG_TRIES_MAX
+        last = row.attempts + 1 == WRONG_TRIES_MAX
         raise TooManyAttempts if last else WrongCode
 
 
@@ -290,7 +305,7 @@ class Codes:
             if wanted:
                 self._sms.send(phone, code)
         except SmsFailed:
-            settle("void")
+            settle("failed")
             raise MessageNotSent from None
         settle("sent")
         return self._judge.reply(code_id, code)

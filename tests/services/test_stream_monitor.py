@@ -48,7 +48,10 @@ def streams(services: Services) -> Streams:
 
 def age(database: Database, seconds: float) -> None:
     """Lets time go by for all rooms."""
-    names = "started_at seen_at absent_since looked_at published_at closed_at disable_after"
+    names = (
+        "started_at stream_seen_at offline_since provider_checked_at published_at closed_at"
+        " disable_retry_at"
+    )
     changes = ", ".join(
         f"{name} = {name} - make_interval(secs => :seconds)" for name in names.split()
     )
@@ -78,8 +81,8 @@ class TestVanished:
         assert streams.sweep() == (1, 0, 0, False)
         after = room(world)
         assert after["state"] == "open"
-        assert after["absent_since"] is None
-        assert after["seen_at"] - before["seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
+        assert after["offline_since"] is None
+        assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
 
     def test_60_s_without_a_stream_close_the_room(
         self,
@@ -96,19 +99,19 @@ class TestVanished:
         streams.sweep()
         provider.hang_up(key)
         streams.sweep()
-        last_seen = room(world)["seen_at"]
+        last_seen = room(world)["stream_seen_at"]
         age(database, 59)
         assert streams.sweep().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
         age(database, 1)
         assert streams.sweep() == (1, 1, 1, False)
         closed = room(world)
-        assert (closed["state"], closed["close_reason"]) == ("closed", "vanished")
-        assert closed["seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
+        assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
+        assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
         assert provider.disabled == [key]
         assert closed["disabled_at"] is not None
         assert ben.friends()[0]["liveStatus"] == "off"
-        assert f"room {closed['id']} is closed: vanished, last seen" in caplog.text
+        assert f"room {closed['id']} is closed: offline, last seen" in caplog.text
 
     def test_who_comes_back_in_time_stays(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
@@ -329,7 +332,7 @@ class TestHints:
     ) -> None:
         key = go_live(ann)
         streams.look_at(key)
-        assert room(world)["absent_since"] is None
+        assert room(world)["offline_since"] is None
         provider.hang_up(key)
         with world.unchanged():
             streams.look_at(key)  # too soon after the last
@@ -346,7 +349,7 @@ class TestHints:
         provider.hang_up(key)
         age(database, 60)
         streams.look_at(key)
-        assert room(world)["close_reason"] == "vanished"
+        assert room(world)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
     def test_twenty_hints_are_one_look(
@@ -405,20 +408,20 @@ class TestSweeper:
         assert most == [1]
         # Three processes make no more rounds than one.
         assert time.monotonic() - start > 7 * 0.35
-        assert len(world.rows("leases")) == 1
+        assert len(world.rows("process_leases")) == 1
 
     def test_another_takes_over_from_one_that_is_gone(
         self, sweepers: list[Sweeper], database: Database, world: World
     ) -> None:
         database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: world.rows("leases")[0]["holder"] == f"process 1 {os.getpid()}")
+        until(lambda: world.rows("process_leases")[0]["holder"] == f"process 1 {os.getpid()}")
 
     def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
         sweepers[0].start()
-        until(lambda: world.rows("leases"))
+        until(lambda: world.rows("process_leases"))
         sweepers[0].close()
-        assert world.rows("leases") == []
+        assert world.rows("process_leases") == []
         sweepers[0].start()
         assert sweepers[0]._thread
         assert not sweepers[0]._thread.is_alive()
@@ -466,7 +469,8 @@ class TestSweeper:
         app = new_app(streams__sweep_s="10")
         services: Services = app.registry.services
         world.execute(
-            "INSERT INTO limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO rate_limit_windows"
+            " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
@@ -474,12 +478,12 @@ class TestSweeper:
         Api(app).post("/list")
         thread = services.periodic_tasks._thread
         assert thread
-        until(lambda: world.rows("leases"))
-        until(lambda: not world.rows("pictures") + world.rows("limit_windows"))
+        until(lambda: world.rows("process_leases"))
+        until(lambda: not world.rows("pictures") + world.rows("rate_limit_windows"))
         services.close()
         assert not thread.is_alive()
         assert threading.active_count() <= before
-        assert world.rows("leases") == []
+        assert world.rows("process_leases") == []
 
     def test_a_round_that_fails_is_followed_by_another(
         self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch

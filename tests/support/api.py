@@ -20,7 +20,7 @@ from webtest import TestApp, TestRequest, Upload
 
 from livebackend.api.result_codes import Result
 from livebackend.database.engine import Database
-from livebackend.models import metadata
+from livebackend.models import Base
 
 App = Any
 # Good enough for hardened mode, too.
@@ -192,7 +192,7 @@ class Person(Api):
 _EVERYTHING = text(
     " UNION ALL ".join(
         f"SELECT '{name}', CAST(t AS text) FROM {name} t"
-        for name in metadata.tables.keys() - {"limit_windows"}
+        for name in Base.metadata.tables.keys() - {"rate_limit_windows"}
     )
 )
 
@@ -207,7 +207,7 @@ class World:
     def empty(self) -> None:
         # Neither foreign keys nor the triggers that keep the ledger stand in the way.
         statements = ["SET LOCAL session_replication_role = replica"]
-        statements += [f"DELETE FROM {name}" for name in metadata.tables]
+        statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
         shutil.rmtree(self._var_dir / "pictures", ignore_errors=True)
         # Else the first picture of all would make it, and look as if it had left something.
@@ -216,7 +216,8 @@ class World:
     def rows(self, name: str) -> list[dict[str, Any]]:
         with self._database.engine.connect() as connection:
             return [
-                dict(row._mapping) for row in connection.execute(metadata.tables[name].select())
+                dict(row._mapping)
+                for row in connection.execute(Base.metadata.tables[name].select())
             ]
 
     def execute(self, statement: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from livebackend.api.declaration import operations
 from livebackend.container import Services
 from livebackend.core.errors import TokenInvalid
-from livebackend.models import metadata
+from livebackend.models import Base
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
 
@@ -254,7 +254,7 @@ class TestSecrecy:
         key = json.loads(ann.live().message)["publishKey"]
         holders = {
             (name, column)
-            for name in metadata.tables
+            for name in Base.metadata.tables
             for row in world.rows(name)
             for column, value in row.items()
             if key in str(value)
