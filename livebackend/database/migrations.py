@@ -125,7 +125,7 @@ def _is_behind(connection: Connection, config: Config) -> bool:
     return current != set(ours.get_heads()) and current <= known
 
 
-def _folder() -> Traversable:
+def migrations_folder() -> Traversable:
     """Return the folder of the migrations: in the installed package, or at the top of a checkout.
 
     A checkout's package hides the installed one when Python is run at the top of the checkout.
@@ -138,7 +138,7 @@ def _folder() -> Traversable:
 
 def _config() -> Config:
     config = Config()
-    with as_file(_folder()) as folder:
+    with as_file(migrations_folder()) as folder:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
