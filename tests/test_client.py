@@ -17,8 +17,8 @@ from livebackend import client_writer
 from livebackend.client import ApiError, Client, NoReply, NotReached, NotServed, Refused, operations
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.conftest import INI
 from tests.support.api import PASSWORD
+from tests.support.application import INI
 from tests.support.servers import serving
 
 ANN, BEN = "13800000001", "13800000002"

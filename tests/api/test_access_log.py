@@ -14,8 +14,8 @@ from webtest import TestApp
 
 from livebackend.container import Services
 from livebackend.database.engine import Database
-from tests.conftest import PRODUCTION_INI
 from tests.support.api import Api, App, Person
+from tests.support.application import PRODUCTION_INI
 from tests.support.servers import Server, hardened, serving
 
 

@@ -8,12 +8,14 @@ from pyramid.request import Request
 
 from livebackend.api.client_address import Peers
 from livebackend.config.settings import Settings
-from tests.config.test_settings import GIVEN
 from tests.support.api import Answer, Api, App
+from tests.support.settings import REQUIRED_SETTINGS
 
 
 def peers(trusted: str) -> Peers:
-    return Peers(Settings.load({**GIVEN, "http.trusted_proxies": trusted}, {}).trusted_proxies)
+    return Peers(
+        Settings.load({**REQUIRED_SETTINGS, "http.trusted_proxies": trusted}, {}).trusted_proxies
+    )
 
 
 def request(peer: str, **headers: str) -> Request:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.conftest import INI
+from tests.support.application import INI
 from tests.support.servers import Server, serving
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

@@ -13,8 +13,8 @@ from webtest import Upload
 from livebackend.cli import main
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
-from tests.conftest import INI
 from tests.support.api import Api, Person, World
+from tests.support.application import INI
 from tests.support.commands import run
 from tests.support.fake_server import closed_port
 

@@ -24,7 +24,6 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.ledger.audit import audit
-from tests.conftest import INI
 from tests.crashes.flows import (
     BuyOnce,
     Flow,
@@ -44,6 +43,7 @@ from tests.crashes.server import (
     count_steps,
 )
 from tests.support.api import App
+from tests.support.application import INI
 from tests.support.machine import machine
 from tests.support.nginx import HostAdapter, start_nginx
 
@@ -63,10 +63,11 @@ def new_app(url: str, folder: Path) -> App:
         "payments.gateway": "tests.crashes.server.RemotePayments",
     }
     app: App = livebackend.main(known.global_conf, **settings)
-    # Children must not share connections.
+    # Children must not share connections; each opens its own.
     services = app.registry.services
-    for database in (services.database, services.probe_database, services.rate_limits._database):
-        database.engine.dispose()
+    services.database.engine.dispose()
+    services.probe_database.close()
+    services.rate_limits.close()
     return app
 
 

@@ -17,8 +17,8 @@ from livebackend.config.settings import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate, migration_status, pending_sql
 from livebackend.models import metadata
-from tests.conftest import INI
 from tests.support.api import Api, Person, at_once
+from tests.support.application import INI
 
 COLUMNS = """
     SELECT table_name, column_name, column_default, is_nullable, udt_name,
@@ -160,7 +160,7 @@ class TestRunner:
         """Writes a migration; only those that are written exist."""
         (tmp_path / "versions").mkdir()
         shutil.copy(INI.parent / "migrations/env.py", tmp_path)
-        monkeypatch.setattr("livebackend.database.migrations._folder", lambda: tmp_path)
+        monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
         def write(revision: str, body: str) -> None:
             before = f"{int(revision) - 1:04}" if int(revision) > 1 else None

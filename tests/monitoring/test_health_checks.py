@@ -17,7 +17,7 @@ from livebackend.monitoring.health_checks import (
     check_migrations,
     checks_of,
 )
-from tests.config.test_settings import GIVEN
+from tests.support.settings import REQUIRED_SETTINGS
 
 
 def fails() -> None:
@@ -54,7 +54,7 @@ def test_a_check_that_hangs_costs_its_time_once_and_one_thread() -> None:
 
 
 def test_a_server_that_can_work(database: Database, tmp_path: Path) -> None:
-    settings = Settings.load({**GIVEN, "var.dir": str(tmp_path / "not there yet")}, {})
+    settings = Settings.load({**REQUIRED_SETTINGS, "var.dir": str(tmp_path / "not there yet")}, {})
     settings = settings.model_copy(update={"pictures_free_bytes_min": 0})
     assert Readiness(checks_of(settings, database)).faults() == {}
     assert list(tmp_path.iterdir()) == []

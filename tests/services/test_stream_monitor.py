@@ -1,6 +1,5 @@
 """Rooms that tell the truth: those who vanish, orphans of a crash, streams still to be disabled."""
 
-import json
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from livebackend.services.stream_monitor import STALE_S, Streams
 from tests.support.api import Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
 from tests.support.statements import statements_noted
+from tests.support.streams import go_live
 
 PERIOD: dict[str, Any] = {"holder": "alive", "period_s": 10}
 
@@ -54,13 +54,6 @@ def age(database: Database, seconds: float) -> None:
     )
     with database.engine.begin() as connection:
         connection.execute(text(f"UPDATE rooms SET {changes}"), {"seconds": seconds})
-
-
-def go_live(person: Person) -> str:
-    """Goes live; returns the stream's key."""
-    answer = person.live()
-    assert answer.result == "0000", answer
-    return str(json.loads(answer.message)["title"])
 
 
 def room(world: World) -> dict[str, object]:
@@ -242,7 +235,7 @@ class TestOrphans:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
-        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD)._pause_s)
+        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD).pause_s)
         database.run(dead.take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
@@ -420,8 +413,7 @@ class TestSweeper:
         sweepers[0].close()
         assert world.rows("leases") == []
         sweepers[0].start()
-        assert sweepers[0]._thread
-        assert not sweepers[0]._thread.is_alive()
+        assert not sweepers[0].is_running
 
     @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
     def test_chores_come_after_the_rooms_and_fail_alone(
@@ -457,7 +449,7 @@ class TestSweeper:
     ) -> None:
         sweeper = Sweeper(database, streams, holder="off", period_s=0)
         sweeper.start()
-        assert sweeper._thread is None
+        assert not sweeper.is_running
         sweeper.close()
 
     def test_it_starts_with_the_first_request_and_ends_with_the_services(
@@ -470,14 +462,13 @@ class TestSweeper:
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
-        assert services.periodic_tasks._thread is None
+        assert not services.periodic_tasks.is_running
         Api(app).post("/list")
-        thread = services.periodic_tasks._thread
-        assert thread
+        assert services.periodic_tasks.is_running
         until(lambda: world.rows("leases"))
         until(lambda: not world.rows("pictures") + world.rows("limit_windows"))
         services.close()
-        assert not thread.is_alive()
+        assert not services.periodic_tasks.is_running
         assert threading.active_count() <= before
         assert world.rows("leases") == []
 

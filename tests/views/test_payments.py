@@ -17,8 +17,8 @@ from livebackend.database.migrations import migrate
 from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import Order, Paid
 from livebackend.models import SLOT_COINS_MAX
-from tests.conftest import INI
 from tests.support.api import Answer, App, Person, World, at_once
+from tests.support.application import INI
 from tests.support.fake_gateways import PatientPayments
 from tests.support.payments import OTHER, PATIENT
 from tests.support.servers import serving
@@ -257,17 +257,21 @@ class TestNotifications:
             for changed in (body + b" ", body[:-1], b"", b"\xff"):
                 assert notify(shop, headers, changed).status_int == 400
 
+    @pytest.mark.usefixtures("payments")
     def test_one_that_was_recorded_long_ago_is_refused(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, world: World
     ) -> None:
+        key = derived_key(shop.registry.services.settings.signing_secrets[0], "payments")
+
+        def notification(age_s: float) -> tuple[dict[str, str], bytes]:
+            provider = DevelopmentPayments("http://x", key=key, clock=lambda: time.time() - age_s)
+            return provider.notification(said)
+
         said = paid(order(buyer))
-        clock = payments._clock
-        for by in (-301, 301):
-            payments._clock = lambda by=by: clock() + by  # type: ignore[misc]
-            headers, body = payments.notification(said)
-            payments._clock = clock
+        for age_s in (301, -301):
             with world.unchanged():
-                assert notify(shop, headers, body).status_int == 400
+                assert notify(shop, *notification(age_s)).status_int == 400
+        assert notify(shop, *notification(0)).status_int == 204
 
     def test_another_servers_secret_signs_nothing(
         self, buyer: Person, shop: App, payments: PatientPayments, world: World

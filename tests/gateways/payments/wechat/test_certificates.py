@@ -216,7 +216,7 @@ class TestRate:
     def test_lookup_for_a_response_ends_with_the_request(
         self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.client._TOTAL_S", 0.5)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
         started = time.monotonic()
