@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from bench.bank import Bank, opened
 from livebackend.database.engine import Database
-from livebackend.ledger import history as records
 from livebackend.ledger.audit import audit
 from livebackend.ledger.checkpoints import seal
+from livebackend.ledger.history import CoinHistory, Place
 
 PEOPLE, HOSTS = 20_000, 1000
 TRANSFERS = 1_000_000
@@ -78,9 +78,11 @@ def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
     people = [account for _, account in bank.people[HOSTS:]]
     famous = hosts[0]
 
-    def page(account: int, before: records.Place | None = None) -> records.Place | None:
+    history = CoinHistory()
+
+    def page(account: int, before: Place | None = None) -> Place | None:
         _, place = database.run(
-            lambda connection: records.records(connection, account, before=before, limit=100)
+            lambda connection: history.records(connection, account, before=before, limit=100)
         )
         return place
 
@@ -97,11 +99,11 @@ def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
         return took
 
     def balance() -> int:
-        return database.run(lambda connection: records.balance(connection, famous))
+        return database.run(lambda connection: history.balance(connection, famous))
 
     def ranking() -> object:
         phone = f"{13800000000 + famous}"
-        return database.run(lambda connection: records.top_givers(connection, host=phone))
+        return database.run(lambda connection: history.top_givers(connection, host=phone))
 
     return {
         "page": pages(people),

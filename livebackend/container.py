@@ -21,13 +21,17 @@ from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.gateways.streams import StreamGateway
 from livebackend.housekeeping.periodic_tasks import Sweeper
 from livebackend.ledger.batch_writer import LedgerWriter
-from livebackend.monitoring.metrics import LiveRooms, Metrics
+from livebackend.ledger.history import CoinHistory
+from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Logins
 from livebackend.services.avatars import Pictures
+from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
+from livebackend.services.lists import Lists
+from livebackend.services.live_rooms import LiveRooms
 from livebackend.services.login_tokens import LoginTokens
 from livebackend.services.operator_rooms import count_live
 from livebackend.services.password_hashing import Hasher, Passwords, Slots
@@ -53,7 +57,6 @@ _PROBE_CONNECTIONS = 2
 class Services:
     """Everything that outlives a request. `start` and `close` are called once per process."""
 
-    settings: Settings
     metrics: Metrics
     database: Database
     # The same database, for health checks and metrics.
@@ -69,9 +72,13 @@ class Services:
     verification_codes: Codes
     accounts: Accounts
     avatars: Pictures
+    friends: Friends
+    lists: Lists
+    live_rooms: LiveRooms
     rooms: Rooms
     stream_monitor: Streams
     publish_authorization: PublishAuthorization
+    coin_history: CoinHistory
     gifts: Gifts
     refills: Refills
     payment_orders: PaymentOrders
@@ -158,7 +165,7 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     services = build_services(settings, database, gateways)
     if metrics_server:
         probe_database = services.probe_database
-        metrics_server.start(LiveRooms(lambda: probe_database.run(count_live)))
+        metrics_server.start(LiveRoomsCollector(lambda: probe_database.run(count_live)))
     return services
 
 
@@ -194,7 +201,6 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         order_ttl=timedelta(seconds=settings.payments_order_ttl_s),
     )
     return Services(
-        settings=settings,
         metrics=metrics,
         database=database,
         probe_database=database.beside(_PROBE_CONNECTIONS),
@@ -220,6 +226,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             only_our_pictures=settings.pictures_only_ours,
         ),
         avatars=avatars,
+        friends=Friends(friends_max=settings.friends_max),
+        lists=Lists(friends_max=settings.friends_max, messages_max=settings.messages_max),
+        live_rooms=LiveRooms(),
         rooms=Rooms(
             database,
             stream_gateway,
@@ -228,7 +237,13 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             key=derived_key(settings.signing_secrets[0], "streams"),
         ),
         stream_monitor=stream_monitor,
-        publish_authorization=PublishAuthorization(database, stream_gateway),
+        publish_authorization=PublishAuthorization(
+            database,
+            stream_gateway,
+            hub=settings.streams_hub,
+            secret=settings.streams_hook_secret.get_secret_value(),
+        ),
+        coin_history=CoinHistory(),
         gifts=Gifts(database, ledger_writer),
         refills=Refills(
             database,

@@ -32,13 +32,12 @@ from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_key
 from livebackend.services.accounts import Account
 from livebackend.services.login_tokens import LoginTokens
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.postgres_node import Node, create_data_directory, socket_directory
 from tests.support.servers import free_port, is_up, launch
 
 CLIENTS = 32
 PEOPLE = 40
-SECRET = "for-development-only-not-a-secret-0000"
 # Longer than a server ever takes to answer: whoever hangs up earlier may repeat beside himself.
 ANSWER_S = 15
 REPEAT_FOR_S = 60
@@ -292,7 +291,7 @@ def main(seconds: int, seed: int | None) -> None:
 
 
 def kindle(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Fire:
-    signer = LoginTokens([SECRET], clock=time.time)
+    signer = LoginTokens([DEVELOPMENT_SECRET], clock=time.time)
     tokens = {
         account: signer.issue(Account(account, phone, 1), lifetime_s=3600)
         for account, phone in phones.items()

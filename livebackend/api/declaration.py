@@ -14,7 +14,8 @@ from livebackend.api.parameters import LoggedIn, Params
 from livebackend.api.responses import Reply
 from livebackend.api.result_codes import Result
 
-V = TypeVar("V", bound=Callable[..., Reply])
+V = TypeVar("V")
+P = TypeVar("P", bound=Params)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Operation:
 def operation(
     selector: str | None = None,
     *,
-    params: type[Params],
+    params: type[P],
     refusal: Result,
     codes: Sequence[Result] = (),
     marks: Sequence[str] = (),
@@ -86,10 +87,10 @@ def operation(
     already_done: Reason | None = None,
     message: Any = None,
     beside: Mapping[str, Any] = MappingProxyType({}),
-) -> Callable[[V], V]:
+) -> Callable[[Callable[[V, P], Reply]], Callable[[V, P], Reply]]:
     """Declares a view's method as an operation; its docstring's first line is the summary."""
 
-    def decorate(method: V) -> V:
+    def decorate(method: Callable[[V, P], Reply]) -> Callable[[V, P], Reply]:
         def register(context: Any, name: str, view: Any) -> None:
             routes = (view.route,) if isinstance(view.route, str) else view.route
             context.config.add_operation(

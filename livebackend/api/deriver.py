@@ -8,9 +8,11 @@ from pyramid.config import Configurator
 from sqlalchemy import Connection
 
 from livebackend.api.declaration import Operation
+from livebackend.api.error_table import reason_of
 from livebackend.api.errors import Failure
 from livebackend.api.parameters import Params
 from livebackend.api.request import Request
+from livebackend.core.errors import DomainError
 from livebackend.services.accounts import identify
 
 
@@ -56,8 +58,8 @@ def _confirm_already_done(
     """
     try:
         return runner(context, request)
-    except Failure as error:
-        if error.refusal.reason is declared.already_done:
+    except DomainError as error:
+        if reason_of(error) is declared.already_done:
             request.services.database.await_replication()
         raise
 

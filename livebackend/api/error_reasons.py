@@ -1,5 +1,6 @@
 """The reasons of refused requests, for developers."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -60,3 +61,14 @@ class Reason(StrEnum):
     # The server's side.
     UNAVAILABLE = "cannot be served now"
     BROKEN = "met an error of ours"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What was wrong with a request: a parameter, or another part of it, and the reason."""
+
+    what: str
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.reason}"

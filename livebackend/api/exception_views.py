@@ -8,12 +8,13 @@ from pyramid.view import exception_view_config
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure, NotACall, Refusal
+from livebackend.api.error_reasons import Reason, Refusal
+from livebackend.api.error_table import refusal_of
+from livebackend.api.errors import Failure, NotACall
 from livebackend.api.request import Request
 from livebackend.api.responses import Reply, refused
 from livebackend.api.result_codes import Result
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import DomainError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,16 @@ log = logging.getLogger(__name__)
 _METHODS = {"picture": ("GET", "HEAD"), "page": ("GET", "HEAD"), "nginx": ("GET", "POST")}
 
 
+@exception_view_config(DomainError, renderer="envelope")
+def domain_error(error: DomainError, request: Request) -> Reply:
+    """A service refused; the app reads why."""
+    request.response.retry_after = error.retry_after_s
+    return refused(*refusal_of(error, request.operation))
+
+
 @exception_view_config(Failure, renderer="envelope")
 def failure(error: Failure, request: Request) -> Reply:
-    """An operation refused; the app reads why in the body."""
-    request.response.retry_after = error.retry_after_s
+    """A parameter was refused; the app reads which, and why."""
     return refused(error.result or _refusal_code(request), error.refusal)
 
 

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +14,10 @@ from pydantic import (
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.parameters import Reading, Rule, Says, broken
+from livebackend.api.serializers import EPOCH
+from livebackend.ledger import history
+from livebackend.services import live_rooms
+from livebackend.services.friends import MessageId
 
 # Line and paragraph separators, and what turns the direction of the text around it: a nickname
 # with these would rearrange the screen of whoever reads it.
@@ -65,6 +70,38 @@ def parsed(parse: Callable[[str], int], reason: Reason, **schema: Any) -> Readin
             raise broken(reason) from None
 
     return Reading(check, schema={"type": "integer", **schema})
+
+
+T = TypeVar("T")
+
+
+def parsed_text(expression: str, reason: Reason, parse: Callable[[str], T]) -> Reading:
+    """Text that is wholly `expression`, and what `parse` makes of it."""
+    compiled = re.compile(expression)
+
+    def check(value: object) -> T:
+        text = str(value)
+        if not compiled.fullmatch(text):
+            raise broken(reason)
+        return parse(text)
+
+    return Reading(check, schema={"type": "string", "pattern": f"^{expression}$"})
+
+
+def _message_id(text: str) -> MessageId:
+    # The comma may be a full-width one.
+    phone, _, number = text.replace("，", ",").partition(",")
+    return MessageId(phone, int(number))
+
+
+def _records_position(text: str) -> history.Place:
+    transfer_id, _, coins = text.partition("-")
+    return history.Place(int(transfer_id), int(coins))
+
+
+def _rooms_position(text: str) -> live_rooms.Place:
+    microseconds, _, room_id = text.partition(",")
+    return live_rooms.Place(EPOCH + timedelta(microseconds=int(microseconds)), int(room_id))
 
 
 def _no_control_characters(value: str) -> str:
@@ -154,8 +191,8 @@ HeadImage = Annotated[
     Says("avatar: the message of upload", "头像完整路径名，即上传返回的 message"),
 ]
 MessageName = Annotated[
-    str,
-    pattern("[0-9]{11}[,，][0-9]{1,18}", Reason.NOT_A_MESSAGE_ID),
+    MessageId,
+    parsed_text("[0-9]{11}[,，][0-9]{1,18}", Reason.NOT_A_MESSAGE_ID, _message_id),
     Says("a message's id", "消息标识：“电话号码,时间戳”", "13800000002,1483669725799000"),
 ]
 Title = Annotated[
@@ -183,10 +220,15 @@ PageLength = Annotated[
     parsed(_page_length, Reason.NOT_A_NUMBER, minimum=1, maximum=100),
     Says("how many at most", "最多多少条", "20"),
 ]
-Cursor = Annotated[
-    str,
-    pattern("[0-9]{1,18}-[0-9]{1,18}", Reason.NOT_A_PLACE),
+RecordsPosition = Annotated[
+    history.Place,
+    parsed_text("[0-9]{1,18}-[0-9]{1,18}", Reason.NOT_A_PLACE, _records_position),
     Says("`before` of the page before", "上一页返回的 before", "4711-30"),
+]
+RoomsPosition = Annotated[
+    live_rooms.Place,
+    parsed_text("[0-9]{1,16},[0-9]{1,18}", Reason.NOT_A_PLACE, _rooms_position),
+    Says("`next` of the page before", "上一页返回的 next", "1483669725799000,42"),
 ]
 Money = Annotated[
     int,

@@ -76,7 +76,7 @@ class Params(BaseModel):
     def read(cls, form: Form, *, phones: str) -> Self:
         """The parameters in `form`; `phones` is the regular expression of a phone number.
 
-        Fails with: the first faulty parameter's own code, else the operation's refusal code.
+        Raises Failure for the first wrong parameter, with its own code if it has one.
         """
         given = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
         try:

@@ -13,8 +13,6 @@ from livebackend.api.forms import Form, read_form
 from livebackend.api.result_codes import Result
 from livebackend.container import Services
 from livebackend.services.accounts import Account, Claims
-from livebackend.services.friends import Friends
-from livebackend.services.lists import Lists
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
@@ -48,23 +46,3 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     def params(self) -> Form:
         """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
-
-    # Not kept: an operation that runs again has another connection.
-    @property
-    def friends(self) -> Friends:
-        settings = self.services.settings
-        return Friends(
-            self.db,
-            self.account,
-            friends_max=settings.friends_max,
-        )
-
-    @property
-    def lists(self) -> Lists:
-        settings = self.services.settings
-        return Lists(
-            self.db,
-            self.claims,
-            friends_max=settings.friends_max,
-            messages_max=settings.messages_max,
-        )

@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 from pyramid.config import Configurator
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Refusal
+from livebackend.api.error_reasons import Refusal
 from livebackend.api.result_codes import Result
 
 
@@ -28,11 +27,6 @@ class Reply:
 def ok(message: Any = None, **extra: Any) -> Reply:
     """A success; `message` is what the document promises for the operation."""
     return Reply(Result.OK, message, extra=extra)
-
-
-def failed(result: Result, what: str, reason: Reason) -> Reply:
-    """A refusal that keeps what the operation wrote, because returning commits."""
-    return refused(result, Refusal(what, reason))
 
 
 def refused(result: Result, refusal: Refusal) -> Reply:

@@ -6,12 +6,16 @@ A list's rows are taken apart by their order: a name costs as much as all the re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from livebackend.ledger import history
 from livebackend.ledger.history import Giver, Record
+from livebackend.services import live_rooms
 from livebackend.services.accounts import Profile
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
+from livebackend.services.payment_orders import PlacedOrder
+from livebackend.services.rooms import Beat
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def profile_card(profile: Profile) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def message_card(message: Message) -> dict[str, Any]:
         "gender": gender,
         "headImage": head_image,
         "flag": 2 * i_applied + accepted,
-        "time": _time(_EPOCH + timedelta(microseconds=sent_at_us)),
+        "time": _time(EPOCH + timedelta(microseconds=sent_at_us)),
     }
 
 
@@ -60,6 +64,11 @@ def room_card(room: LiveRoom) -> dict[str, Any]:
         "playUrl": room.play_urls,
         "time": _time(room.place.started_at),
     }
+
+
+def rooms_position(place: live_rooms.Place) -> str:
+    """The parameter `after` of the next page."""
+    return f"{(place.started_at - EPOCH) // timedelta(microseconds=1)},{place.room_id}"
 
 
 def record_card(record: Record) -> dict[str, Any]:
@@ -73,6 +82,26 @@ def record_card(record: Record) -> dict[str, Any]:
         "description": record.description,
         "time": _time(record.at),
     }
+
+
+def records_position(place: history.Place) -> str:
+    """The parameter `before` of the next page."""
+    return f"{place.transfer_id}-{place.coins}"
+
+
+def order_card(order: PlacedOrder) -> dict[str, Any]:
+    return {
+        "provider": order.provider,
+        "orderId": order.order_id,
+        "fen": order.fen,
+        "coins": order.coins,
+        "state": order.state,
+        "pay": order.pay,
+    }
+
+
+def heartbeat_card(beat: Beat) -> dict[str, Any]:
+    return {"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url}
 
 
 def giver_card(giver: Giver) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from livebackend.cli.ini import ini_argument, opened_services
+from livebackend.cli.ini import ini_argument, load, opened_services
 from livebackend.cli.output import Fault, json_option, say
 from livebackend.cli.user import new_password
 from livebackend.development.demo_data import USERS_MAX, DemoData, Step
@@ -48,7 +48,7 @@ def demo_data(
             raise Fault("people have registered here already; --among-others if that is meant")
         data = DemoData(
             services.database,
-            DevelopmentStreams(hub=services.settings.streams_hub, clock=time.time),
+            DevelopmentStreams(hub=load(ini).streams_hub, clock=time.time),
             users=users,
             seed=seed,
             password_hash=services.password_hashing.hash(password),

@@ -11,15 +11,14 @@ from pyramid.paster import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.api.errors import Failure
 from livebackend.cli.ini import ini_argument, load, opened_database
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import NAMES, audit
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.checkpoints import seal
-from livebackend.ledger.history import Record, balance, records
+from livebackend.ledger.history import CoinHistory, Record
 from livebackend.ledger.reversals import Reversals
 from livebackend.ledger.transfers import Status
 from livebackend.services.accounts import find_id
@@ -84,8 +83,9 @@ def show_command(ini: Path, phone: str) -> None:
         account_id = find_id(connection, phone)
         if account_id is None:
             raise Fault("nobody has that phone")
-        coins = balance(connection, account_id)
-        found, _ = records(connection, account_id, before=None, limit=_SHOWN)
+        history = CoinHistory()
+        coins = history.balance(connection, account_id)
+        found, _ = history.records(connection, account_id, before=None, limit=_SHOWN)
     lines = [f"{coins} coins", *map(_line, found)]
     say("\n".join(lines), coins=coins, records=[_facts(record) for record in found])
 
@@ -110,7 +110,7 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
             outcome = Reversals(database, writer).reverse(transfer, reason=reason)
         except LookupError as error:
             raise Fault(str(error)) from None
-        except (Failure, Unavailable) as error:
+        except (LedgerBusy, Unavailable) as error:
             raise Fault(f"not confirmed, run it again: {error}") from None
         finally:
             writer.close()

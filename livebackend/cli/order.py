@@ -10,15 +10,15 @@ from typing import Any
 import click
 from pyramid.paster import setup_logging
 
+from livebackend.api.error_table import refusal_of
 from livebackend.cli.ini import ini_argument, load, opened_database, opened_services
 from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import PaymentRejected, Unavailable
 from livebackend.core.masking import masked
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
 from livebackend.services.payment_bills import BillReport, compare_bill
-from livebackend.services.payment_orders import PaymentRejected
 from livebackend.services.payment_refunds import RefundRefused
 
 _STATES = ("pending", "paid", "closed", "refunding", "refunded")
@@ -174,7 +174,9 @@ def _reported_errors(order_id: str) -> Iterator[None]:
     """End the command with one message for what a provider or the ledger refuses."""
     try:
         yield
-    except (LookupError, PaymentRejected, RefundRefused) as error:
+    except PaymentRejected as error:
+        raise Fault(f"order {order_id}: {refusal_of(error).refusal}") from None
+    except (LookupError, RefundRefused) as error:
         raise Fault(f"order {order_id}: {error}") from None
     except PaymentFailed as error:
         raise Fault(f"order {order_id}: the provider failed: {error}") from None

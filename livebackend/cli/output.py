@@ -12,9 +12,9 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.api.errors import Failure
+from livebackend.api.error_table import refusal_of
 from livebackend.config.settings import SettingsError
-from livebackend.core.errors import CommitOutcomeUnknown
+from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
 _JSON = "livebackend.json"
 
@@ -64,8 +64,8 @@ def faults_told() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise Fault(str(error), faults=list(error.faults)) from None
-    except Failure as error:
-        raise Fault(str(error.refusal)) from None
+    except DomainError as error:
+        raise Fault(str(refusal_of(error).refusal)) from None
     except CommitOutcomeUnknown:
         raise Fault("the database connection was lost during COMMIT; run it again") from None
     except (DBAPIError, NoConnection) as error:

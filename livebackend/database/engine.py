@@ -8,7 +8,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.config.settings import SettingsError
-from livebackend.core.errors import CommitOutcomeUnknown
+from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class Database:
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """Run `work` in a transaction, commit, and return its result; raising rolls back.
 
+        A DomainError that `keeps_changes` is raised after the commit.
         A race that another transaction won runs `work` again, and so does a connection that was
         lost before COMMIT: most often it died in the pool. `work` runs `tries` times at most, so it
         must do nothing but SQL.
@@ -73,7 +74,7 @@ class Database:
             is_committing = False
             try:
                 with self.engine.begin() as connection:
-                    result = work(connection)
+                    result = _kept_or_raised(work, connection)
                     is_committing = True
             except DBAPIError as error:
                 if is_committing and is_connection_lost(error):
@@ -81,6 +82,8 @@ class Database:
                 if not (left and (error.connection_invalidated or _is_race(error))):
                     raise
             else:
+                if isinstance(result, DomainError):
+                    raise result
                 return result
         raise AssertionError("unreachable: the last try returns or raises")
 
@@ -154,6 +157,16 @@ def is_connection_lost(error: DBAPIError | NoConnection | CommitOutcomeUnknown) 
     cause: Any = error.orig
     code = getattr(cause, "pgcode", None)
     return code is None or code.startswith(("08", "57P"))
+
+
+def _kept_or_raised(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
+    """Return the result of `work`, or the error that keeps what `work` wrote."""
+    try:
+        return work(connection)
+    except DomainError as error:
+        if not error.keeps_changes:
+            raise
+        return error
 
 
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:

@@ -15,9 +15,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import CommitOutcomeUnknown, Unavailable
+from livebackend.core.errors import CommitOutcomeUnknown, LedgerBusy, Unavailable
 from livebackend.database.engine import Database, is_connection_lost, require_replication
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import Outcome, Status, Transfer
@@ -101,7 +99,7 @@ class LedgerWriter:
         """Posts a transfer; what is returned is committed. `deadline` is by time.monotonic().
 
         Must be called without a transaction open.
-        Fails with: the refusal code, for a call that was not taken in time: nothing moved.
+        Raises LedgerBusy if the transfer was not taken in time: no coins moved.
         Raises Unavailable: with too many waiting, and after `close`, nothing moved; with
         `outcome_unknown`, when it was taken and not confirmed in time. The same request id may then
         be posted again.
@@ -132,7 +130,7 @@ class LedgerWriter:
         with self._changed:
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                raise Failure(None, "call", Reason.NOT_TAKEN, retry_after_s=1)
+                raise LedgerBusy
         if waiting.outcome.done():  # just now
             return waiting.outcome.result()
         raise _unknown()

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
+from livebackend.core.errors import UnknownUser
 from livebackend.ledger.transfers import Kind
 
 RECORDS_MAX = 100
@@ -93,44 +92,48 @@ class Giver(NamedTuple):
     coins: int
 
 
-def balance(connection: Connection, account_id: int) -> int:
-    """An account's coins, now."""
-    coins: int = connection.execute(_BALANCE, {"account_id": account_id}).scalar_one()
-    return coins
+class CoinHistory:
+    """Balances and transfers of accounts, as their owners see them."""
 
+    def balance(self, connection: Connection, account_id: int) -> int:
+        """Return the coins of an account."""
+        coins: int = connection.execute(_BALANCE, {"account_id": account_id}).scalar_one()
+        return coins
 
-def records(
-    connection: Connection, account_id: int, *, before: Place | None, limit: int
-) -> tuple[list[Record], Place | None]:
-    """An account's transfers before a place, newest first; and the place to go on from, if any."""
-    first = before.transfer_id if before else _ALL
-    asked = {"account_id": account_id, "before": first, "most": limit + 1}
-    rows = connection.execute(_RECORDS, asked).all()
-    found: list[Record] = []
-    left = before.coins if before else rows[0].balance if rows else 0
-    for row in rows[:limit]:
-        found.append(
-            Record(
-                id=row.id,
-                kind=Kind(row.kind),
-                coins=row.coins,
-                left=left,
-                nickname=row.nickname,
-                description=row.description,
-                at=row.created_at,
+    def records(
+        self, connection: Connection, account_id: int, *, before: Place | None, limit: int
+    ) -> tuple[list[Record], Place | None]:
+        """Return an account's transfers before a position, the newest first.
+
+        Also returns the position of the next page, if there is one.
+        """
+        first = before.transfer_id if before else _ALL
+        asked = {"account_id": account_id, "before": first, "most": limit + 1}
+        rows = connection.execute(_RECORDS, asked).all()
+        found: list[Record] = []
+        left = before.coins if before else rows[0].balance if rows else 0
+        for row in rows[:limit]:
+            found.append(
+                Record(
+                    id=row.id,
+                    kind=Kind(row.kind),
+                    coins=row.coins,
+                    left=left,
+                    nickname=row.nickname,
+                    description=row.description,
+                    at=row.created_at,
+                )
             )
-        )
-        left -= row.coins
-    return found, Place(found[-1].id, left) if len(rows) > limit else None
+            left -= row.coins
+        return found, Place(found[-1].id, left) if len(rows) > limit else None
 
+    def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
+        """Return who gave most among the newest 10,000 gifts of the host with that phone.
 
-def top_givers(connection: Connection, *, host: str) -> list[Giver]:
-    """Who gave most among the newest 10,000 gifts of the host with that phone, 20 at most.
-
-    Fails with: the refusal code, for an unknown host.
-    """
-    host_id = connection.execute(_HOST, {"phone": host}).scalar_one_or_none()
-    if host_id is None:
-        raise Failure(None, "object", Reason.UNKNOWN)
-    asked = {"host": host_id, "gift": int(Kind.GIFT), "most": _GIVERS_MAX}
-    return [Giver(*row) for row in connection.execute(_GIVERS, asked)]
+        At most 20. Raises UnknownUser.
+        """
+        host_id = connection.execute(_HOST, {"phone": host}).scalar_one_or_none()
+        if host_id is None:
+            raise UnknownUser
+        asked = {"host": host_id, "gift": int(Kind.GIFT), "most": _GIVERS_MAX}
+        return [Giver(*row) for row in connection.execute(_GIVERS, asked)]

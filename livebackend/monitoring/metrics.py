@@ -125,7 +125,7 @@ def _timed(gateway: Any, name: str, histogram: Callable[[str], Histogram]) -> Ca
     return timed
 
 
-class LiveRooms(Collector):
+class LiveRoomsCollector(Collector):
     """How many are live, counted when it is asked for; nothing while the database is away."""
 
     def __init__(self, count: Callable[[], int]) -> None:

@@ -18,9 +18,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import (
+    AccountIsLive,
+    AccountRemoved,
+    PasswordChanged,
+    PhoneNotVerified,
+    PhoneTaken,
+    TokenInvalid,
+    UnknownPicture,
+    WrongCode,
+)
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.coin_accounts import open_account
@@ -166,26 +173,16 @@ _REMOVE = (
 
 
 def identify(connection: Connection, claims: Claims) -> Account:
-    """The account that a token stands for. Fails with: TOKEN_INVALID, for one that was ended."""
+    """Return the account of a login token. Raises TokenInvalid for a revoked token."""
     row = _IDENTIFY.first(connection, claims.values)
     if row is None:
-        raise token_ended()
+        raise TokenInvalid
     return Account(*row)
-
-
-def token_ended() -> Failure:
-    return Failure(Result.TOKEN_INVALID, "token", Reason.WRONG)
 
 
 def find_id(connection: Connection, phone: str) -> int | None:
     """The account that a phone is registered for."""
     return connection.execute(_ID_OF_PHONE, {"phone": phone}).scalar_one_or_none()
-
-
-def log_out(connection: Connection, *, token_id: str, expires_at: int) -> None:
-    """Ends one token before it expires by itself, at that second since 1970."""
-    connection.execute(_FORGET_EXPIRED)
-    connection.execute(_LOG_OUT, {"token_id": token_id, "expires_at": expires_at})
 
 
 class Accounts:
@@ -217,11 +214,10 @@ class Accounts:
         gender: str | None,
         head_image: str | None,
     ) -> None:
-        """Opens an account with no coins, and uses up the phone's verification.
+        """Open an account without coins, and use up the verification of its phone number.
 
-        Fails with: the refusal code, for a password that is easily guessed, a phone that is taken
-        or (if required) unverified, and (if it must be ours) for a picture that is none of ours or
-        somebody's.
+        Raises PasswordTooCommon, PhoneTaken, and depending on the settings PhoneNotVerified and
+        UnknownPicture.
         """
         self._passwords.refuse_common(password, phone=phone)
         # Checked twice: before the hash, to spare it, and with the write, to be sure.
@@ -235,11 +231,15 @@ class Accounts:
         }
         self._database.run(partial(self._add, account=account))
 
-    def change_password(self, account: Account, new: str) -> Account:
-        """Sets a new password, and ends all tokens; returns the account with its new version.
+    def log_out(self, connection: Connection, claims: Claims) -> None:
+        """Revoke one login token before it expires."""
+        connection.execute(_FORGET_EXPIRED)
+        connection.execute(_LOG_OUT, {"token_id": claims.token_id, "expires_at": claims.expires_at})
 
-        Fails with: the refusal code, for a password that is easily guessed, or one that was changed
-        at the same moment.
+    def change_password(self, account: Account, new: str) -> Account:
+        """Set a new password and revoke all tokens; return the account with its new version.
+
+        Raises PasswordTooCommon, and PasswordChanged if another request changed it.
         """
         self._passwords.refuse_common(new, phone=account.phone)
         values = {
@@ -251,39 +251,36 @@ class Accounts:
             lambda connection: connection.execute(_CHANGE_PASSWORD, values).one_or_none()
         )
         if row is None:
-            raise Failure(None, "password", Reason.CONTRADICTS)
+            raise PasswordChanged
         return Account(*row)
 
-    def reset_password(self, *, phone: str, code_v: str, code: str, new: str) -> Result:
-        """Sets a new password with a code that was sent for it, and ends all tokens.
+    def reset_password(self, *, phone: str, code_v: str, code: str, new: str) -> None:
+        """Set a new password with a code that was sent for it, and revoke all tokens.
 
-        Returns OK, WRONG_CODE or TOO_MANY_TRIES. Fails with: the refusal code, for a password that
-        is easily guessed.
+        Raises PasswordTooCommon, WrongCode and TooManyAttempts.
         """
         self._passwords.refuse_common(new, phone=phone)
         values = {"of_phone": phone, "new_hash": self._passwords.hash(new)}
 
-        def work(connection: Connection) -> Result:
-            verdict = self._codes.verify(
+        def work(connection: Connection) -> None:
+            self._codes.verify(
                 connection, code_v=code_v, code=code, purpose=Purpose.RESET, phone=phone
             )
-            if verdict is Result.OK and connection.execute(_RESET_PASSWORD, values).rowcount == 0:
-                return Result.WRONG_CODE  # the account has ended since the code was sent
-            return verdict
+            if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
+                raise WrongCode  # the account was removed since the code was sent
 
-        return self._database.run(work)
+        self._database.run(work)
 
     def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
-        """Changes some of nickname, gender and head_image; returns the whole profile.
+        """Change some of nickname, gender and head_image; return the whole profile.
 
-        Fails with: the refusal code, as `register` does for a picture, and for an account that has
-        just ended.
+        Raises UnknownPicture depending on the settings, and AccountRemoved.
         """
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
             before = connection.execute(_MINE, {"id": account.id}).one_or_none()
             if before is None:
-                raise Failure(None, "token", Reason.UNKNOWN)
+                raise AccountRemoved
             gone: list[str] = []
             new_picture = changed.get("head_image", before.head_image)
             if new_picture != before.head_image:
@@ -300,18 +297,17 @@ class Accounts:
         return profile
 
     def remove(self, account: Account) -> None:
-        """Ends an account: its phone, name, friends, messages and pictures go.
+        """Remove an account: phone number, name, friends, messages and pictures.
 
-        What it did with coins stays in the ledger, without a name.
-        Fails with: the refusal code, for who is live, and for one that has just ended.
+        Its transfers stay in the ledger, without a name. Raises AccountIsLive and AccountRemoved.
         """
 
         def work(connection: Connection) -> list[str]:
             mine = {"me": account.id}
             if connection.execute(_LOCK, mine).one_or_none() is None:
-                raise Failure(None, "token", Reason.UNKNOWN)  # removed at this very moment
+                raise AccountRemoved  # removed at this very moment
             if connection.execute(_IS_LIVE, mine).first():
-                raise Failure(None, "room", Reason.LIVE)
+                raise AccountIsLive
             for statement in _PART:
                 connection.execute(statement, mine)
             codes.forget_phone(connection, account.phone)
@@ -323,17 +319,17 @@ class Accounts:
 
     def _check(self, connection: Connection, *, phone: str) -> None:
         if find_id(connection, phone) is not None:
-            raise Failure(None, "userId", Reason.TAKEN)
+            raise PhoneTaken
         if self._verified_phone_required and not codes.is_verified(connection, phone):
-            raise Failure(None, "userId", Reason.UNVERIFIED)
+            raise PhoneNotVerified
 
     def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
         verified = codes.use_verification(connection, account["phone"])
         if self._verified_phone_required and not verified:
-            raise Failure(None, "userId", Reason.UNVERIFIED)
+            raise PhoneNotVerified
         account_id = connection.execute(_ADD, account).scalar_one_or_none()
         if account_id is None:
-            raise Failure(None, "userId", Reason.TAKEN)
+            raise PhoneTaken
         open_account(connection, account_id)
         if account["head_image"]:
             self._claim(connection, account["head_image"], account_id)
@@ -341,4 +337,4 @@ class Accounts:
     def _claim(self, connection: Connection, location: str, account_id: int) -> None:
         ours = self._pictures.claim(connection, location=location, account_id=account_id)
         if self._only_our_pictures and not ours:
-            raise Failure(None, "headImage", Reason.UNKNOWN)
+            raise UnknownPicture

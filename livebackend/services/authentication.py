@@ -5,9 +5,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import UnknownUser, WrongPassword
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
 from livebackend.models import accounts
@@ -32,10 +30,10 @@ _REPLACE_HASH = (
 
 
 class Logins:
-    """Judges passwords. No connection is held while one is hashed.
+    """Checks passwords. No connection is held while a password is hashed.
 
-    Failures are counted for the pair of account and address, and for the address alone; so nobody
-    can lock another out. Whoever is over a limit reads what a wrong password reads.
+    Failures are counted for the pair of account and client address, and for the address alone, so
+    that nobody can lock another user out. Over a limit, every password is wrong.
     """
 
     def __init__(self, database: Database, passwords: Passwords, limits: Limits) -> None:
@@ -44,24 +42,24 @@ class Logins:
         self._limits = limits
 
     def log_in(self, *, phone: str, password: str, address: str) -> Account:
-        """Whose phone and password these are.
+        """Return the account with this phone and password.
 
-        Fails with: NO_SUCH_USER, WRONG_PASSWORD, after the same time.
+        Raises UnknownUser and WrongPassword, after the same time.
         """
         account = self._judged(phone=phone, password=password, address=address)
         if account is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+            raise UnknownUser
         return account
 
     def confirm(self, account: Account, *, password: str, address: str) -> None:
-        """Asks somebody who is logged in for his password again. Fails with: WRONG_PASSWORD."""
+        """Check the password of a user who is logged in. Raises WrongPassword."""
         if self._judged(phone=account.phone, password=password, address=address) != account:
-            raise _wrong()  # or the account ended or changed at this very moment
+            raise WrongPassword  # or the account ended or changed at this very moment
 
     def _judged(self, *, phone: str, password: str, address: str) -> Account | None:
-        """Whose phone and password these are; None, as late, for nobody's phone.
+        """Return the account with this phone and password; None, as late, for an unknown phone.
 
-        Fails with: WRONG_PASSWORD.
+        Raises WrongPassword.
         """
         counts = {"login_address": address, "login_account": f"{phone} {address}"}
         self._refuse_guesser(counts)
@@ -81,14 +79,14 @@ class Logins:
         if row is None:
             return None
         if not right or row.disabled_at:
-            raise _wrong()
+            raise WrongPassword
         if new_hash:
             self._replace_hash(row, new_hash)
         return Account(row.id, row.phone, row.token_version)
 
     def _refuse_guesser(self, counts: Mapping[str, str]) -> None:
         if any(self._limits.is_full(limit, who) for limit, who in counts.items()):
-            raise _wrong()
+            raise WrongPassword
 
     def _replace_hash(self, row: Any, new_hash: str) -> None:
         values = {
@@ -97,7 +95,3 @@ class Logins:
             "new_hash": new_hash,
         }
         self._database.run(lambda connection: connection.execute(_REPLACE_HASH, values).rowcount)
-
-
-def _wrong() -> Failure:
-    return Failure(Result.WRONG_PASSWORD, "password", Reason.WRONG)

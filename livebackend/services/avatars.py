@@ -17,8 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
+from livebackend.core.errors import EmptyPicture, InvalidPicture, PictureNotStored, PictureTooLarge
 from livebackend.database.engine import Database
 from livebackend.models import pictures
 from livebackend.storage.protocol import Kept, NotAPicture, NotKept, PictureStore
@@ -80,13 +79,13 @@ class Pictures:
     def keep(self, filename: str, content: BinaryIO, *, size: int) -> str:
         """Keeps a picture; returns its location.
 
-        Fails with: the refusal code, for an empty file or one without a name, one over `bytes_max`,
-        one that the store takes for no picture, or a disk that is full or nearly so.
+        Raises EmptyPicture, PictureTooLarge, InvalidPicture, and PictureNotStored if the disk is
+        full or nearly full.
         """
         if size == 0 or not filename:
-            raise Failure(None, "img", Reason.MISSING)
+            raise EmptyPicture
         if size > self._bytes_max:
-            raise Failure(None, "img", Reason.TOO_LARGE)
+            raise PictureTooLarge
         announced: list[str] = []
 
         def announce(location: str) -> None:
@@ -96,12 +95,12 @@ class Pictures:
         try:
             return self._store.keep(filename, content, announce)
         except NotAPicture as error:
-            raise Failure(None, "img", Reason.NOT_A_PICTURE) from error
+            raise InvalidPicture from error
         except NotKept as error:
             log.error("a picture was not kept: %s", error)
             for location in announced:
                 self._run(_FORGET, location)
-            raise Failure(None, "img", Reason.NOT_KEPT) from error
+            raise PictureNotStored from error
 
     def find(self, folder: str, name: str) -> Kept | None:
         """The file behind a picture's URL, if there is one."""

@@ -18,9 +18,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import (
+    AccountRemoved,
+    AlreadyFriends,
+    BlockLimitReached,
+    FriendLimitReached,
+    MessageIdsMismatch,
+    MessageOfAnotherUser,
+    NotFriends,
+    OwnAccount,
+    OwnFriendLimitReached,
+    RequestNotOpen,
+    UnknownMessage,
+    UnknownUser,
+    UserBlocked,
+)
 from livebackend.database.prepared_statements import Prepared
 from livebackend.models import accounts, blocks, friend_requests, friendships, request_is_open
 from livebackend.services.accounts import PROFILE, Account, Profile
@@ -39,15 +51,6 @@ class MessageId(NamedTuple):
 
     phone: str
     number: int
-
-    @classmethod
-    def parse(cls, text: str) -> "MessageId":
-        """From `"<phone>,<digits>"`; the comma may be a full-width one."""
-        phone, _, number = text.replace("，", ",").partition(",")
-        return cls(phone, int(number))
-
-    def __str__(self) -> str:
-        return f"{self.phone},{self.number}"
 
 
 _mine = friendships.c.account_id == bindparam("me")
@@ -189,157 +192,175 @@ _WITHDRAW_MINE = (
 
 
 class Friends:
-    """What one account does with its friends, in the transaction of `connection`.
+    """Friendships, friend requests and blocked users, in the caller's transaction.
 
-    Whatever changes who is whose friend first locks both accounts in the order of their ids, so
-    that two calls about the same pair follow each other.
+    Every method that changes a pair's relation first locks both accounts in the order of their ids,
+    so that two requests about the same pair run one after the other. An account has at most
+    `friends_max` friends, and blocks at most as many users.
     """
 
-    def __init__(self, connection: Connection, me: Account, *, friends_max: int) -> None:
-        self._connection = connection
-        self._me = me
+    def __init__(self, *, friends_max: int) -> None:
         self._friends_max = friends_max
 
-    def search(self, phone: str) -> Found:
-        """Whoever has that phone. Fails with: NO_SUCH_USER."""
-        row = _FIND.first(self._connection, {"me": self._me.id, "phone": phone})
+    def search(self, connection: Connection, me: Account, phone: str) -> Found:
+        """Return the user with that phone number. Raises UnknownUser."""
+        row = _FIND.first(connection, {"me": me.id, "phone": phone})
         if row is None:
-            raise Failure(Result.NO_SUCH_USER, "userId", Reason.UNKNOWN)
+            raise UnknownUser
         return Found(row.id, Profile(*row[1:5]), row.is_friend)
 
-    def add(self, phone: str) -> None:
-        """Asks to be friends; if the other has asked already, both are from now on.
+    def add(self, connection: Connection, me: Account, phone: str) -> None:
+        """Send a friend request; if the other user has sent one, both are friends.
 
-        Whoever blocked me never sees it. Fails with: NO_SUCH_USER, the refusal code for oneself,
-        ALREADY_FRIENDS, the refusal code for somebody I blocked, and where one of both would have
-        too many friends.
+        A user who blocked `me` never sees the request.
+        Raises UnknownUser, OwnAccount, AlreadyFriends, UserBlocked, OwnFriendLimitReached,
+        FriendLimitReached and AccountRemoved.
         """
-        pair = self._lock_somebody(phone)
-        standing = _STANDING.first(self._connection, pair)
+        pair = _lock_other(connection, me, phone)
+        standing = _STANDING.first(connection, pair)
         if standing.are_friends:
-            raise Failure(Result.ALREADY_FRIENDS, "userId", Reason.ALREADY_A_FRIEND)
+            raise AlreadyFriends
         if standing.i_blocked:
-            raise Failure(None, "userId", Reason.BLOCKED)
+            raise UserBlocked
         if standing.my_request is not None:
             return
         if standing.my_friends >= self._friends_max:
-            raise Failure(None, "token", Reason.TOO_MANY_FRIENDS)
+            raise OwnFriendLimitReached
         if standing.their_request is None:
-            _ASK.run(self._connection, {**pair, "seen": not standing.they_blocked})
+            _ASK.run(connection, {**pair, "seen": not standing.they_blocked})
         else:
-            self._befriend(pair, standing, standing.their_request)
+            self._befriend(connection, pair, standing, standing.their_request)
 
-    def accept(self, applicant: str, verify_id: MessageId, object_id: MessageId) -> None:
-        """Accepts the request that the two ids name; repeated among friends, nothing is new.
+    def accept(
+        self,
+        connection: Connection,
+        me: Account,
+        applicant: str,
+        verify_id: MessageId,
+        object_id: MessageId,
+    ) -> None:
+        """Accept the request that the two ids name; accepting it again changes nothing.
 
-        Two ids that name nothing stand for the applicant's one open request to me.
-        Fails with: the refusal code.
+        Two ids that name no message stand for the applicant's one open request to `me`.
+        Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
+        FriendLimitReached and AccountRemoved.
         """
-        pair = self._lock(applicant)
-        request = self._named(verify_id, object_id)
-        standing = _STANDING.first(self._connection, pair)
+        pair = _lock_pair(connection, me, applicant)
+        request = _named(connection, verify_id, object_id)
+        standing = _STANDING.first(connection, pair)
         if request is None:
             request_id = standing.their_request
-            # Among friends it is repeated.
+            # Between friends this is a retry.
             state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
-            raise Failure(None, "userId", Reason.CONTRADICTS)
+            raise MessageOfAnotherUser
         else:
             request_id, state = request.id, request.state
         if state == "accepted" and standing.are_friends:
             return
-        # What a blocked one asks is not there for me, though its ids may be known.
+        # The request of a blocked user does not exist for `me`, though its ids can be known.
         if state != "open" or request_id is None or standing.i_blocked:
-            raise Failure(None, "verifyId", Reason.NOT_OPEN)
-        self._befriend(pair, standing, request_id)
+            raise RequestNotOpen
+        self._befriend(connection, pair, standing, request_id)
 
-    def delete_message(self, phone: str, verify_id: MessageId, object_id: MessageId) -> None:
-        """Deletes my copy of the request that the two ids name; repeated, nothing is new.
+    def delete_message(
+        self,
+        connection: Connection,
+        me: Account,
+        phone: str,
+        verify_id: MessageId,
+        object_id: MessageId,
+    ) -> None:
+        """Delete my copy of the request that the two ids name; doing so again changes nothing.
 
-        `phone` is either side's. As its addressee I decline a request that is open.
-        Fails with: the refusal code.
+        `phone` is the number of either side. The addressee declines an open request by this.
+        Raises UnknownMessage, MessageIdsMismatch and MessageOfAnotherUser.
         """
-        request = self._named(verify_id, object_id)
-        if request is None or self._me.id not in (request.applicant_id, request.addressee_id):
-            raise Failure(None, "verifyId", Reason.UNKNOWN)
+        request = _named(connection, verify_id, object_id)
+        if request is None or me.id not in (request.applicant_id, request.addressee_id):
+            raise UnknownMessage
         if phone not in (request.applicant_phone, request.addressee_phone):
-            raise Failure(None, "userId", Reason.CONTRADICTS)
-        i_applied = request.applicant_id == self._me.id
-        self._connection.execute(
+            raise MessageOfAnotherUser
+        i_applied = request.applicant_id == me.id
+        connection.execute(
             _DELETE_APPLICANTS_COPY if i_applied else _DELETE_ADDRESSEES_COPY,
             {"request_id": request.id},
         )
 
-    def unfriend(self, phone: str) -> None:
-        """Ends a friendship for both. Fails with: the refusal code."""
-        if self._connection.execute(_UNFRIEND, self._lock(phone)).rowcount == 0:
-            raise Failure(None, "userId", Reason.NOT_A_FRIEND)
+    def unfriend(self, connection: Connection, me: Account, phone: str) -> None:
+        """End a friendship for both. Raises UnknownUser, NotFriends and AccountRemoved."""
+        if connection.execute(_UNFRIEND, _lock_pair(connection, me, phone)).rowcount == 0:
+            raise NotFriends
 
-    def block(self, phone: str) -> None:
-        """Ends a friendship and both sides' open requests, and hides those to come; he is not told.
+    def block(self, connection: Connection, me: Account, phone: str) -> None:
+        """End a friendship and the open requests of both, and hide the other user's later ones.
 
-        Repeated, nothing is new. Fails with: NO_SUCH_USER, the refusal code for oneself, and for
-        more blocked ones than there may be friends.
+        The other user is not told. Blocking again changes nothing.
+        Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
         """
-        pair = self._lock_somebody(phone)
+        pair = _lock_other(connection, me, phone)
         for statement in (_BLOCK, _UNFRIEND, _HIDE_THEIRS, _WITHDRAW_MINE):
-            self._connection.execute(statement, pair)
-        if self._connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
-            raise Failure(None, "userId", Reason.TOO_MANY_BLOCKED)
+            connection.execute(statement, pair)
+        if connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
+            raise BlockLimitReached
 
-    def unblock(self, phone: str) -> None:
-        """Lets somebody's next request be seen; what was hidden stays so.
+    def unblock(self, connection: Connection, me: Account, phone: str) -> None:
+        """Show the other user's next request again; hidden ones stay hidden.
 
-        Fails with: NO_SUCH_USER, the refusal code for oneself.
+        Raises UnknownUser, OwnAccount and AccountRemoved.
         """
-        pair = self._lock_somebody(phone)
-        if self._connection.execute(_UNBLOCK, pair).rowcount:
-            self._connection.execute(_DECLINE_THEIRS, pair)
+        pair = _lock_other(connection, me, phone)
+        if connection.execute(_UNBLOCK, pair).rowcount:
+            connection.execute(_DECLINE_THEIRS, pair)
 
-    def _lock_somebody(self, phone: str) -> dict[str, int]:
-        """Locks me and who has that phone. Fails with: NO_SUCH_USER, the refusal code for me."""
-        pair = self._lock(phone, unknown=Result.NO_SUCH_USER)
-        if pair["other"] == pair["me"]:
-            raise Failure(None, "userId", Reason.ONESELF)
-        return pair
-
-    def _lock(self, phone: str, *, unknown: Result | None = None) -> dict[str, int]:
-        """Locks me and who has that phone; returns the pair as the statements' parameters.
-
-        Fails with: `unknown`, or else the refusal code, for nobody's phone; the refusal code if
-        I was removed at this very moment.
-        """
-        found = _LOCK.run(self._connection, {"me": self._me.id, "phone": phone})
-        ids = {row.phone: row.id for row in found}
-        if phone not in ids:
-            raise Failure(unknown, "userId", Reason.UNKNOWN)
-        if self._me.id not in ids.values():
-            raise Failure(None, "token", Reason.UNKNOWN)
-        return {"me": self._me.id, "other": ids[phone]}
-
-    def _befriend(self, pair: dict[str, int], standing: Any, request_id: int) -> None:
+    def _befriend(
+        self, connection: Connection, pair: dict[str, int], standing: Any, request_id: int
+    ) -> None:
         if max(standing.my_friends, standing.their_friends) >= self._friends_max:
-            raise Failure(None, "userId", Reason.TOO_MANY_FRIENDS)
-        accepted = _ACCEPT.first(self._connection, {"request_id": request_id})
-        if accepted is None:  # deleted by me at this very moment, on another phone
-            raise Failure(None, "verifyId", Reason.NOT_OPEN)
-        _BEFRIEND.run(self._connection, pair)
+            raise FriendLimitReached
+        accepted = _ACCEPT.first(connection, {"request_id": request_id})
+        if accepted is None:  # deleted by me at the same moment, on another phone
+            raise RequestNotOpen
+        _BEFRIEND.run(connection, pair)
 
-    def _named(self, verify_id: MessageId, object_id: MessageId) -> Any:
-        """The request whose two copies these are; None if neither id names any message.
 
-        Fails with: the refusal code, for ids that name messages but not the two of one request.
-        """
-        numbers = {"verify": verify_id.number, "object": object_id.number}
-        names_any = False
-        for row in _NUMBERED.run(self._connection, numbers):
-            copies = (
-                MessageId(row.addressee_phone, row.sent_at_us),
-                MessageId(row.applicant_phone, row.sent_at_us),
-            )
-            if copies == (verify_id, object_id):
-                return row
-            names_any |= verify_id in copies or object_id in copies
-        if names_any:
-            raise Failure(None, "verifyId", Reason.CONTRADICTS)
-        return None
+def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, int]:
+    """Lock my account and another one, as `_lock_pair`. Raises OwnAccount too."""
+    pair = _lock_pair(connection, me, phone)
+    if pair["other"] == pair["me"]:
+        raise OwnAccount
+    return pair
+
+
+def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int]:
+    """Lock my account and the one with that phone; return both ids as parameters of statements.
+
+    Raises UnknownUser, and AccountRemoved if mine was removed at the same moment.
+    """
+    rows = _LOCK.run(connection, {"me": me.id, "phone": phone})
+    ids = {row.phone: row.id for row in rows}
+    if phone not in ids:
+        raise UnknownUser
+    if me.id not in ids.values():
+        raise AccountRemoved
+    return {"me": me.id, "other": ids[phone]}
+
+
+def _named(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
+    """Return the request whose two copies these ids name; None if neither names a message.
+
+    Raises MessageIdsMismatch for ids that name messages, but not the two of one request.
+    """
+    numbers = {"verify": verify_id.number, "object": object_id.number}
+    names_any = False
+    for row in _NUMBERED.run(connection, numbers):
+        copies = (
+            MessageId(row.addressee_phone, row.sent_at_us),
+            MessageId(row.applicant_phone, row.sent_at_us),
+        )
+        if copies == (verify_id, object_id):
+            return row
+        names_any |= verify_id in copies or object_id in copies
+    if names_any:
+        raise MessageIdsMismatch
+    return None

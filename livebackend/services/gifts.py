@@ -5,9 +5,15 @@ import uuid
 
 from sqlalchemy import Connection, and_, bindparam, select, text
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import (
+    BalanceLimitReached,
+    InsufficientCoins,
+    OwnAccount,
+    RequestIdReused,
+    TokenInvalid,
+    Unavailable,
+    UnknownUser,
+)
 from livebackend.database.engine import Database, require_replication
 from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.transfers import (
@@ -21,7 +27,7 @@ from livebackend.ledger.transfers import (
     new_request_id,
 )
 from livebackend.models import accounts, coin_accounts, room_is_open, rooms
-from livebackend.services.accounts import HOLDER, Claims, token_ended
+from livebackend.services.accounts import HOLDER, Claims
 
 # From the call of `Gifts.send` to the outcome, queries included.
 _TIMEOUT_S = 4
@@ -71,10 +77,9 @@ class Gifts:
     ) -> None:
         """Move coins to the host with that phone, live or not; a retry moves nothing.
 
-        Fails with: TOKEN_INVALID for a token that was revoked, and the refusal code for an unknown
-        host, the sender's own phone, a request id that was used otherwise, too few coins, and a
-        host whose balance would exceed the limit. Raises Unavailable, with the request id for a
-        retry.
+        Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount, RequestIdReused,
+        InsufficientCoins, BalanceLimitReached, LedgerBusy, and Unavailable with the request id for
+        a retry.
         """
         retry_id = request_id or new_request_id()
         try:
@@ -90,14 +95,14 @@ class Gifts:
         values = claims.values | {"phone": host}
         sides = self._database.singly(lambda connection: _SIDES.first(connection, values))
         if sides is None:
-            raise token_ended()
+            raise TokenInvalid
         key = client_key(sides.mine, request_id)
         if sides.theirs is None:
             if self._was_given_to_removed_host(sides.mine, key, host, coins, description):
                 return
-            raise Failure(None, "object", Reason.UNKNOWN)
+            raise UnknownUser
         if sides.mine == sides.theirs:
-            raise Failure(None, "object", Reason.ONESELF)
+            raise OwnAccount
         transfer = Transfer(
             kind=Kind.GIFT,
             actor=sides.mine,
@@ -109,14 +114,14 @@ class Gifts:
         )
         status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.NO_COINS:
-            raise Failure(None, "value", Reason.NOT_ENOUGH_COINS)
+            raise InsufficientCoins
         if status is Status.BALANCE_LIMIT:
-            raise Failure(None, "object", Reason.TOO_MANY_COINS)
+            raise BalanceLimitReached
         # The phone can belong to another account by now.
         if status is Status.CONFLICT and not self._was_given_to_removed_host(
             sides.mine, key, host, coins, description
         ):
-            raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            raise RequestIdReused
 
     def _was_given_to_removed_host(
         self, actor: int, key: uuid.UUID, phone: str, coins: int, description: str

@@ -19,9 +19,10 @@ from sqlalchemy import (
     union_all,
 )
 
+from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import Prepared
 from livebackend.models import accounts, friend_requests, friendships, room_is_open, rooms
-from livebackend.services.accounts import HOLDER, PROFILE, Claims, token_ended
+from livebackend.services.accounts import HOLDER, PROFILE, Claims
 
 
 class Friend(NamedTuple):
@@ -105,28 +106,30 @@ _MESSAGES = Prepared(
 
 
 class Lists:
-    """The lists of a login token's holder. Fails with: TOKEN_INVALID, for one that was ended."""
+    """The lists of the user whose login token has these claims."""
 
-    def __init__(
-        self, connection: Connection, claims: Claims, *, friends_max: int, messages_max: int
-    ) -> None:
-        self._connection = connection
-        self._claims = claims
+    def __init__(self, *, friends_max: int, messages_max: int) -> None:
         self._friends_max = friends_max
         self._messages_max = messages_max
 
-    def friends(self) -> list[Friend]:
-        """My friends: who is live first (latest first), then by nickname and phone."""
-        rows = self._rows(_FRIENDS, most=self._friends_max)
+    def friends(self, connection: Connection, claims: Claims) -> list[Friend]:
+        """Return the user's friends: live ones first (latest first), then by nickname and phone.
+
+        Raises TokenInvalid for a revoked token.
+        """
+        rows = _rows(connection, _FRIENDS, claims, limit=self._friends_max)
         return list(map(Friend._make, rows))
 
-    def messages(self) -> list[Message]:
-        """My copies of requests, newest first."""
-        rows = self._rows(_MESSAGES, most=self._messages_max)
+    def messages(self, connection: Connection, claims: Claims) -> list[Message]:
+        """Return the user's messages, the newest first. Raises TokenInvalid."""
+        rows = _rows(connection, _MESSAGES, claims, limit=self._messages_max)
         return list(map(Message._make, rows))
 
-    def _rows(self, statement: Prepared, *, most: int) -> Sequence[Any]:
-        rows = statement.run(self._connection, self._claims.values | {"most": most})
-        if not rows:
-            raise token_ended()
-        return rows if rows[0].phone is not None else ()
+
+def _rows(
+    connection: Connection, statement: Prepared, claims: Claims, *, limit: int
+) -> Sequence[Any]:
+    rows = statement.run(connection, claims.values | {"most": limit})
+    if not rows:
+        raise TokenInvalid
+    return rows if rows[0].phone is not None else ()

@@ -1,14 +1,12 @@
 """The list of all who are live, in pages that stay right while rooms come and go."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Self
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from livebackend.models import accounts, room_is_open, rooms
 from livebackend.services.accounts import PROFILE, Profile
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LIVE = (
     select(*PROFILE, rooms.c.title, rooms.c.play_urls, rooms.c.started_at, rooms.c.id)
@@ -23,19 +21,10 @@ _LIVE_AFTER = _LIVE.where(
 
 
 class Place(NamedTuple):
-    """A place in the list of all who are live: the next page begins after it."""
+    """A position in the list: the next page begins after it."""
 
     started_at: datetime
     room_id: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """From `"<microseconds since 1970>,<digits>"`."""
-        at, _, room_id = text.partition(",")
-        return cls(_EPOCH + timedelta(microseconds=int(at)), int(room_id))
-
-    def __str__(self) -> str:
-        return f"{(self.started_at - _EPOCH) // timedelta(microseconds=1)},{self.room_id}"
 
 
 class LiveRoom(NamedTuple):
@@ -47,13 +36,16 @@ class LiveRoom(NamedTuple):
     place: Place
 
 
-def live_rooms(connection: Connection, *, after: Place | None, most: int) -> list[LiveRoom]:
-    """`most` of those who are live, the latest started first: from the first, or after a place."""
-    values: dict[str, Any] = {"most": most}
-    if after:
-        values |= {"at": after.started_at, "room_id": after.room_id}
-    found = connection.execute(_LIVE_AFTER if after else _LIVE, values)
-    return [
-        LiveRoom(Profile(*row[:4]), row.title, row.play_urls, Place(row.started_at, row.id))
-        for row in found
-    ]
+class LiveRooms:
+    """The list of all open rooms."""
+
+    def list(self, connection: Connection, *, after: Place | None, limit: int) -> list[LiveRoom]:
+        """Return the latest rooms first: from the first one on, or those after a position."""
+        values: dict[str, Any] = {"most": limit}
+        if after:
+            values |= {"at": after.started_at, "room_id": after.room_id}
+        rows = connection.execute(_LIVE_AFTER if after else _LIVE, values)
+        return [
+            LiveRoom(Profile(*row[:4]), row.title, row.play_urls, Place(row.started_at, row.id))
+            for row in rows
+        ]

@@ -4,9 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
 from livebackend.services.accounts import Account, Claims
 
@@ -36,12 +34,13 @@ class LoginTokens:
         )
 
     def read(self, token: object) -> Claims:
-        """What a token says.
+        """Return the claims of a token.
 
-        Fails with: TOKEN_INVALID for anything we did not sign as a login token, TOKEN_EXPIRED.
+        Raises TokenMissing, TokenInvalid for anything that was not signed here as a login token,
+        and TokenExpired.
         """
         if not token:
-            raise Failure(Result.TOKEN_INVALID, "token", Reason.MISSING)
+            raise TokenMissing
         match self._signer.read(token):
             case {
                 "typ": "login",
@@ -54,12 +53,8 @@ class LoginTokens:
                 now = self._clock()
                 # The clocks of two servers may differ; a token's own expiry is exact all the same.
                 if iat > now + _CLOCK_SKEW_S:
-                    raise _invalid()
+                    raise TokenInvalid
                 if exp <= now:
-                    raise Failure(Result.TOKEN_EXPIRED, "token", Reason.EXPIRED)
+                    raise TokenExpired
                 return Claims(jti, sub, v, exp)
-        raise _invalid()
-
-
-def _invalid() -> Failure:
-    return Failure(Result.TOKEN_INVALID, "token", Reason.WRONG)
+        raise TokenInvalid

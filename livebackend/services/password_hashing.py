@@ -14,9 +14,7 @@ from typing import BinaryIO
 
 import bcrypt
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import PasswordTooCommon, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -141,12 +139,12 @@ class Passwords:
             return hasher.hash(password)
 
     def refuse_common(self, password: str, *, phone: str) -> None:
-        """Refuses, if told to, what everybody tries first, and what holds the account's own phone.
+        """Raise PasswordTooCommon for a common password, or one that contains the user's phone.
 
-        Fails with: the refusal code.
+        Does nothing if the settings switch the check off.
         """
         if self._common_refused and (password.lower() in _COMMON or phone in password):
-            raise Failure(None, "password", Reason.TOO_COMMON)
+            raise PasswordTooCommon
 
 
 def _locked_at_once(file: BinaryIO) -> bool:

@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import (
+    InvalidNotification,
+    LedgerBusy,
+    OrderPaidTwice,
+    PaymentNotPlaced,
+    PaymentOfAnotherOrder,
+    PaymentRejected,
+    RequestIdReused,
+    Unavailable,
+    UnknownOrder,
+    WrongAmount,
+)
 from livebackend.database.engine import Database, require_replication
 from livebackend.gateways.payments.protocol import (
     NotGenuine,
@@ -81,16 +90,15 @@ _REOPEN = text(
 )
 
 
-class PaymentRejected(Exception):
-    """A payment that is not credited.
+class PlacedOrder(NamedTuple):
+    """An order of a user; `pay` is what the app passes to the provider, None once it is paid."""
 
-    `part` is what is wrong: the notification, the order, the amount or the payment.
-    """
-
-    def __init__(self, part: str, reason: Reason) -> None:
-        super().__init__(f"{part} {reason}")
-        self.part = part
-        self.reason = reason
+    provider: str
+    order_id: str
+    fen: int
+    coins: int
+    state: str
+    pay: dict[str, Any] | None
 
 
 class _StoredOrder(NamedTuple):
@@ -127,13 +135,13 @@ class PaymentOrders:
 
     def open(
         self, account_id: int, *, yuan: int, coins: int, request_id: str
-    ) -> dict[str, Any] | None:
-        """Order coins; return the order as the app reads it, with what it needs to pay.
+    ) -> PlacedOrder | None:
+        """Order coins; return the order, with what the app needs to pay it.
 
         A retry gets the same order. A retry of a refill that was credited at once, before refills
         were ordered, gets None.
-        Fails with: the refusal code, for a request id that was used otherwise, and for a provider
-        that fails; the order stays open then, and a retry asks the provider again.
+        Raises RequestIdReused, and PaymentNotPlaced if the provider fails: the order stays open,
+        and a retry asks the provider again.
         """
         fen = yuan * _FEN_PER_YUAN
 
@@ -143,14 +151,8 @@ class PaymentOrders:
         order = self._database.run(work)
         if order is None:
             return None
-        return {
-            "provider": order.provider,
-            "orderId": order.order_id,
-            "fen": order.fen,
-            "coins": order.coins,
-            "state": order.state,
-            "pay": self._place(order) if order.state == "pending" else None,
-        }
+        pay = self._place(order) if order.state == "pending" else None
+        return PlacedOrder(order.provider, order.order_id, order.fen, order.coins, order.state, pay)
 
     def read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
         """Verify a notification; return provider and payment, None for another event.
@@ -166,7 +168,7 @@ class PaymentOrders:
             else:
                 return (provider, payment) if payment else None
         log.warning("payment notification refused: %s", ", ".join(errors))
-        raise PaymentRejected("notification", Reason.WRONG)
+        raise InvalidNotification
 
     def settle(self, provider: str, payment: Paid) -> None:
         """Credit the coins of a paid order; settling it again changes nothing.
@@ -182,7 +184,7 @@ class PaymentOrders:
             # By this payment, or by another one at the same moment.
             order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id != payment.payment_id:
-            raise _rejected(payment, "order", Reason.USED_OTHERWISE)
+            raise _logged(payment, OrderPaidTwice())
 
     def _open(
         self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str
@@ -193,14 +195,14 @@ class PaymentOrders:
         done = connection.execute(_TRANSFER, request).one_or_none()
         if done:
             if tuple(done) != (Kind.REFILL, coins):
-                raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+                raise RequestIdReused
             require_replication(connection)
             return None
         order = {**request, "account_id": account_id, "fen": fen}
         known = connection.execute(_BY_REQUEST, order).one_or_none()
         if known:
             if known.fen != fen:
-                raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+                raise RequestIdReused
             require_replication(connection)
             return known
         order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
@@ -212,7 +214,7 @@ class PaymentOrders:
             pay = self.gateway(order.provider).place(provider_order(order))
         except PaymentFailed as error:
             log.error("payment order %s: cannot be placed: %s", order.order_id, error)
-            raise Failure(None, "refill", Reason.OUTSIDE_FAILED) from error
+            raise PaymentNotPlaced from error
         # If it expired meanwhile, the user can pay it nevertheless: reconciliation closes it again.
         self._database.run(lambda connection: connection.execute(_REOPEN, order._asdict()))
         return pay
@@ -220,7 +222,7 @@ class PaymentOrders:
     def _credit(self, transfer: Transfer, deadline: float) -> None:
         try:
             outcome = self._writer.submit(transfer, deadline=deadline)
-        except Failure as error:  # the ledger did not take it in time
+        except LedgerBusy as error:
             raise Unavailable("the ledger") from error
         if outcome.status is Status.BALANCE_LIMIT:
             order_id = transfer.payment.order_id if transfer.payment else None
@@ -235,11 +237,11 @@ class PaymentOrders:
         }
         row = connection.execute(_BY_ID, values).one_or_none()
         if row is None:
-            raise _rejected(payment, "order", Reason.UNKNOWN)
+            raise _logged(payment, UnknownOrder())
         if row.fen != payment.fen:
-            raise _rejected(payment, "amount", Reason.WRONG)
+            raise _logged(payment, WrongAmount())
         if row.paid_another:
-            raise _rejected(payment, "payment", Reason.USED_OTHERWISE)
+            raise _logged(payment, PaymentOfAnotherOrder())
         if row.payment_id:
             # The provider forgets the payment once it is acknowledged.
             require_replication(connection)
@@ -264,12 +266,11 @@ def _transfer(order: _StoredOrder, provider: str, payment: Paid) -> Transfer:
     )
 
 
-def _rejected(payment: Paid, part: str, reason: Reason) -> PaymentRejected:
+def _logged(payment: Paid, error: PaymentRejected) -> PaymentRejected:
     log.error(
-        "payment %s of order %s is not credited: %s %s",
+        "payment %s of order %s is not credited: %s",
         payment.payment_id,
         payment.order_id,
-        part,
-        reason,
+        type(error).__name__,
     )
-    return PaymentRejected(part, reason)
+    return error

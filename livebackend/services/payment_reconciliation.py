@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import PaymentRejected, Unavailable
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import OrderState, PaymentFailed
-from livebackend.services.payment_orders import PaymentOrders, PaymentRejected, provider_order
+from livebackend.services.payment_orders import PaymentOrders, provider_order
 from livebackend.services.payment_refunds import PaymentRefunds, RefundRefused
 
 log = logging.getLogger(__name__)

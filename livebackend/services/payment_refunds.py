@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
 from livebackend.ledger.reversals import reversal_of
 from livebackend.ledger.transfers import Status, Writer
@@ -102,7 +101,7 @@ class PaymentRefunds:
         transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
         try:
             outcome = self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
-        except Failure as error:  # the ledger did not take it in time
+        except LedgerBusy as error:
             raise Unavailable("the ledger") from error
         if outcome.status is Status.NO_COINS:
             self._write(_CANCEL, order)

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, bindparam, delete, text
 
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import TooManyAttempts, WrongCode
 from livebackend.models import code_tries
 from livebackend.services.verification_codes import WRONG_TRIES_MAX, Digests, Purpose, settle_right
 
@@ -66,21 +66,21 @@ class PlainJudge:
         code: str,
         purpose: Purpose,
         phone: str | None = None,
-    ) -> Result:
+    ) -> None:
         code_v_digest = sha256(code_v.encode()).digest()
         if purpose.is_code(code) and code == code_v:
             matching = self._sent(connection, code, purpose, phone)
             if matching or purpose is Purpose.REGISTER:
                 connection.execute(_FORGET_TRIES, {"code_v_digest": code_v_digest})
                 settle_right(connection, matching, purpose)
-                return Result.OK
+                return
         if not code_v:
-            return Result.WRONG_CODE  # a try at nothing, which has no count
+            raise WrongCode  # an attempt at nothing, which has no count
         connection.execute(_FORGET_OLD_TRIES)
         tries = connection.execute(
             _COUNT_TRY, {"code_v_digest": code_v_digest, "most": WRONG_TRIES_MAX}
         ).scalar_one()
-        return Result.TOO_MANY_TRIES if tries >= WRONG_TRIES_MAX else Result.WRONG_CODE
+        raise TooManyAttempts if tries >= WRONG_TRIES_MAX else WrongCode
 
     def _sent(
         self, connection: Connection, code: str, purpose: Purpose, phone: str | None

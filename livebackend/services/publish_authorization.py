@@ -41,17 +41,36 @@ _GONE = (
 
 
 class PublishAuthorization:
-    """Decides who may publish and watch, as the media server asks."""
+    """Decides who may publish and watch streams of one's own media server.
 
-    def __init__(self, database: Database, gateway: StreamGateway) -> None:
+    `hub` is the application of the media server that takes streams; `secret` is what it sends to
+    prove its identity. Without a secret, nobody is the media server.
+    """
+
+    def __init__(
+        self, database: Database, gateway: StreamGateway, *, hub: str, secret: str
+    ) -> None:
         self._database = database
         self._gateway = gateway
+        self._hub = hub
+        self._secret = secret.encode()
 
-    def admit(self, *, stream_key: str, publish_key: str, publisher: str) -> bool:
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a media server to answer."""
+        return bool(self._secret)
+
+    def is_media_server(self, secret: str) -> bool:
+        """Return whether this is the secret of the media server."""
+        return self.is_configured and hmac.compare_digest(secret.encode(), self._secret)
+
+    def admit(self, *, hub: str, stream_key: str, publish_key: str, publisher: str) -> bool:
         """Whether a publisher is let in: with the key of an open room where nobody publishes.
 
         Whoever was let in before and is on air still, stays.
         """
+        if hub != self._hub:
+            return False
         room = self._database.execute_one(_DOOR, key=stream_key)
         if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
             return False

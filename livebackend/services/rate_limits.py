@@ -6,8 +6,7 @@ from math import ceil
 from limits import RateLimitItem, parse_many
 from limits.strategies import MovingWindowRateLimiter
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
+from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
 from livebackend.database.rate_limit_storage import PostgresWindows
 
@@ -25,16 +24,12 @@ class Limits:
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
     def take(self, name: str, who: str) -> None:
-        """Counts one more for somebody.
-
-        Fails with: the refusal code, and when to try again, for who is over a limit; that call does
-        not count against it.
-        """
+        """Count one more for a client or user. Raises RateLimited, uncounted, over a limit."""
         full = self._hit(name, who)
         if full:
             again_at = self._limiter.get_window_stats(full, name, who).reset_time
             wait_s = max(1, ceil(again_at - self._windows.now()))
-            raise Failure(None, "call", Reason.TOO_OFTEN, retry_after_s=wait_s)
+            raise RateLimited(retry_after_s=wait_s)
 
     def allows(self, name: str, who: str) -> bool:
         """Counts one more for somebody; False, uncounted, for who is over a limit."""

@@ -1,13 +1,15 @@
 """Refills: coins that a user buys."""
 
 import time
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import (
+    BalanceLimitReached,
+    RefillsDisabled,
+    RequestIdReused,
+    Unavailable,
+)
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.transfers import (
@@ -20,7 +22,7 @@ from livebackend.ledger.transfers import (
     new_request_id,
 )
 from livebackend.models import coin_accounts
-from livebackend.services.payment_orders import PaymentOrders
+from livebackend.services.payment_orders import PaymentOrders, PlacedOrder
 from livebackend.services.rate_limits import Limits
 
 # All that a call may take, its looks at the database included.
@@ -59,19 +61,16 @@ class Refills:
         self._mode = mode
         self._coins_per_yuan = coins_per_yuan
 
-    def refill(
-        self, account_id: int, *, yuan: int, request_id: str | None
-    ) -> dict[str, Any] | None:
+    def refill(self, account_id: int, *, yuan: int, request_id: str | None) -> PlacedOrder | None:
         """Credit or order the coins that so many yuan buy; return the order, if any.
 
-        Fails with: the refusal code, for a rate limit, where refills are switched off, for a
-        request id that was used otherwise, and when the provider fails. Raises Unavailable, with
-        the request id for a retry.
+        Raises RateLimited, RefillsDisabled, RequestIdReused, BalanceLimitReached, LedgerBusy,
+        PaymentNotPlaced, and Unavailable with the request id for a retry.
         """
         retry_id = request_id or new_request_id()
         is_retry = request_id is not None and self._is_known(account_id, request_id)
         if self._mode == "disabled" and not is_retry:
-            raise Failure(None, "refill", Reason.SWITCHED_OFF)
+            raise RefillsDisabled
         self._limits.take("refill_retries" if is_retry else "refill", f"account {account_id}")
         try:
             # A retry gets what the first call got, whatever the mode is by now.
@@ -113,6 +112,6 @@ class Refills:
         )
         status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.CONFLICT:
-            raise Failure(None, "requestId", Reason.USED_OTHERWISE)
+            raise RequestIdReused
         if status is Status.BALANCE_LIMIT:
-            raise Failure(None, "money", Reason.TOO_MANY_COINS)
+            raise BalanceLimitReached

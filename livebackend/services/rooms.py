@@ -11,9 +11,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import RoomNotOpen, StreamNotCreated, TokenInvalid
 from livebackend.database.engine import Database
 from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
 from livebackend.models import accounts, room_is_open, rooms
@@ -121,7 +119,7 @@ class Rooms:
 
         However many call at once, the provider is asked for one stream. One that the provider has
         forgotten meanwhile is made again.
-        Fails with: the refusal code, when the provider fails.
+        Raises StreamNotCreated if the provider fails, and TokenInvalid for a removed account.
         """
         waited_for = 0
         for _ in range(_LOOKS):
@@ -132,23 +130,22 @@ class Rooms:
                 return self._made_sure(found) if found.in_doubt else found.stream
             waited_for = found.room_id if found else waited_for
             time.sleep(_LOOK_AFTER_S)
-        raise _outside_failed()
+        raise StreamNotCreated
 
     def leave(self, account_id: int, *, reason: str = "left") -> None:
         """Closes the account's room for everyone, then disables its stream.
 
-        Fails with: the refusal code, for who is not live. A provider that fails is no refusal: the
-        sweeper tries again.
+        Raises RoomNotOpen. If the provider fails, housekeeping tries again.
         """
         closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
         if closed is None:
-            raise _not_live()
+            raise RoomNotOpen
         self._streams.disable(closed)
 
     def heartbeat(self, account_id: int) -> Beat:
         """Whether the account's stream is on air, and where to publish it from now on.
 
-        Fails with: the refusal code, for who is not live, or no longer.
+        Raises RoomNotOpen.
         """
         self._streams.look_at(self._mine(account_id).stream_key)
         room = self._mine(account_id)
@@ -167,9 +164,9 @@ class Rooms:
             if room is not None:
                 return _Found(room.id, room.stream if room.state == "open" else None, room.in_doubt)
             if waited_for and connection.execute(_HAS_FAILED, {"room_id": waited_for}).first():
-                raise _outside_failed()
+                raise StreamNotCreated
             if connection.execute(_ACCOUNT, of_account).first() is None:
-                raise Failure(Result.TOKEN_INVALID, "token", Reason.WRONG)
+                raise TokenInvalid
             return self._insert(connection, {**of_account, "title": title})
 
         return self._database.run(work)
@@ -187,7 +184,7 @@ class Rooms:
             log.error("stream %s was not created: %s", claim.key, error)
             # It may have been made all the same: the sweeper disables it.
             self._close(_CLOSE_OPENING, room_id=claim.room_id, reason="failed")
-            raise _outside_failed() from error
+            raise StreamNotCreated from error
         return self._kept(_OPEN, claim, stream)
 
     def _made_sure(self, found: _Found) -> str:
@@ -213,7 +210,7 @@ class Rooms:
             return known
         except StreamFailed as error:
             log.error("stream %s was not created again: %s", claim.key, error)
-            raise _outside_failed() from error
+            raise StreamNotCreated from error
         return self._kept(_MADE_AGAIN, claim, stream)
 
     def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
@@ -225,7 +222,7 @@ class Rooms:
         )
         if kept is None:  # it took so long that the room was closed meanwhile
             self._streams.disable(Room(claim.room_id, claim.key))
-            raise _outside_failed()
+            raise StreamNotCreated
         return document
 
     def _close(self, statement: Any, **values: Any) -> Room | None:
@@ -239,17 +236,9 @@ class Rooms:
             lambda connection: connection.execute(_MINE, {"of_account": account_id}).one_or_none()
         )
         if row is None:
-            raise _not_live()
+            raise RoomNotOpen
         return row
 
     def _stream_key(self, room_id: int) -> str:
         # The same for the same room, and nobody guesses another's: it stands in the play URLs.
         return hmac.digest(self._key, f"stream {room_id}".encode(), "sha256").hex()[:24]
-
-
-def _not_live() -> Failure:
-    return Failure(None, "room", Reason.NOT_LIVE)
-
-
-def _outside_failed() -> Failure:
-    return Failure(None, "stream", Reason.OUTSIDE_FAILED)

@@ -22,9 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import MessageNotSent, PhoneTaken, TooManyAttempts, WrongCode
 from livebackend.core.signing import Signer
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
@@ -163,10 +161,11 @@ class Judge(Protocol):
         code: str,
         purpose: Purpose,
         phone: str | None = None,
-    ) -> Result:
-        """Judges a try, at a code for that phone if one is named: OK, WRONG_CODE, TOO_MANY_TRIES.
+    ) -> None:
+        """Check an attempt, at a code for that phone if one is given.
 
-        A wrong try is counted, so the transaction must be committed whatever the verdict is.
+        Raises WrongCode and TooManyAttempts, which keep what the transaction wrote: the attempt
+        stays counted.
         """
 
 
@@ -191,27 +190,27 @@ class TicketJudge:
         code: str,
         purpose: Purpose,
         phone: str | None = None,
-    ) -> Result:
+    ) -> None:
         named = self._signer.read(code_v)
         if named is None:
-            return Result.WRONG_CODE
+            raise WrongCode
         code_id = uuid.UUID(hex=named)
         # Locked: of any number of tries at once, five are compared.
         row: Any = connection.execute(
             _NAMED, {"code_id": code_id, "for_purpose": purpose}
         ).one_or_none()
         if row is None or (phone is not None and row.phone != phone):
-            return Result.WRONG_CODE
+            raise WrongCode
         if row.tries >= WRONG_TRIES_MAX:
-            return Result.TOO_MANY_TRIES
+            raise TooManyAttempts
         if row.state != "sent" or row.expired:
-            return Result.WRONG_CODE
+            raise WrongCode
         if purpose.is_code(code) and self._digests.match(row.digest, code_id, code):
             settle_right(connection, [code_id], purpose)
-            return Result.OK
+            return
         connection.execute(_COUNT_TRY, {"code_id": code_id})
         last = row.tries + 1 == WRONG_TRIES_MAX
-        return Result.TOO_MANY_TRIES if last else Result.WRONG_CODE
+        raise TooManyAttempts if last else WrongCode
 
 
 class Codes:
@@ -240,12 +239,12 @@ class Codes:
     def send(self, phone: str) -> str:
         """Sends a code to register a phone with; returns what the app hands back with it.
 
-        Fails with: PHONE_TAKEN; the refusal code, over a limit or when the gateway fails.
+        Raises PhoneTaken, RateLimited and MessageNotSent.
         """
 
         def check(connection: Connection) -> None:
             if connection.execute(_TAKEN, {"phone": phone}).first():
-                raise Failure(Result.PHONE_TAKEN, "phone", Reason.TAKEN)
+                raise PhoneTaken
 
         self._database.run(check)
         return self._send(phone, Purpose.REGISTER, wanted=True)
@@ -253,7 +252,8 @@ class Codes:
     def send_to_reset(self, phone: str) -> str:
         """Sends a code to reset an account's password with; returns as `send` does.
 
-        The same without an account, but that no message goes out. Fails with: the refusal code.
+        Does the same for an unknown phone, but sends no message. Raises RateLimited and
+        MessageNotSent.
         """
         account = self._database.run(
             lambda connection: connection.execute(_ACCOUNT, {"phone": phone}).first()
@@ -291,7 +291,7 @@ class Codes:
                 self._sms.send(phone, code)
         except SmsFailed:
             settle("void")
-            raise Failure(None, "message", Reason.OUTSIDE_FAILED) from None
+            raise MessageNotSent from None
         settle("sent")
         return self._judge.reply(code_id, code)
 

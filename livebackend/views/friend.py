@@ -7,11 +7,10 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.parameter_types import MessageName, Phone, one_of
 from livebackend.api.parameters import LoggedIn, Refuses, Says
 from livebackend.api.response_types import Flag, Profile
-from livebackend.api.responses import ok
+from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.serializers import profile_card
 from livebackend.api.view import View
-from livebackend.services.friends import MessageId
 
 
 class Somebody(LoggedIn):
@@ -64,10 +63,11 @@ class Friend(View):
         message=Profile,
         beside={"flag": Flag},
     )
-    def search(self, given):
+    def search(self, given: Somebody) -> Reply:
         """Find somebody by phone · 用户搜索"""
-        found = self.request.friends.search(given.userId)
-        if found.account_id == self.request.account.id:
+        request = self.request
+        found = request.services.friends.search(request.db, request.account, given.userId)
+        if found.account_id == request.account.id:
             return ok(profile_card(found.profile), flag="-1")
         return ok(profile_card(found.profile), flag="1" if found.is_friend else "0")
 
@@ -79,23 +79,25 @@ class Friend(View):
         limits=["add"],
         already_done=Reason.ALREADY_A_FRIEND,
     )
-    def add(self, given):
+    def add(self, given: Somebody) -> Reply:
         """Ask somebody to be friends · 添加好友"""
-        self.request.friends.add(given.userId)
+        request = self.request
+        request.services.friends.add(request.db, request.account, given.userId)
         return ok()
 
     @operation("dealMessage", params=DealMessage, refusal=Result.REFUSED, repeatable=True)
-    def deal_message(self, given):
+    def deal_message(self, given: DealMessage) -> Reply:
         """Accept a request, or delete a message · 消息处理"""
-        friends = self.request.friends
+        request, friends = self.request, self.request.services.friends
         deal = friends.accept if given.behaviour == "accept" else friends.delete_message
-        deal(given.userId, MessageId.parse(given.verifyId), MessageId.parse(given.objectId))
+        deal(request.db, request.account, given.userId, given.verifyId, given.objectId)
         return ok()
 
     @operation("delete", params=AFriend, refusal=Result.REFUSED, already_done=Reason.NOT_A_FRIEND)
-    def unfriend(self, given):
+    def unfriend(self, given: AFriend) -> Reply:
         """End a friendship · 删除好友"""
-        self.request.friends.unfriend(given.userId)
+        request = self.request
+        request.services.friends.unfriend(request.db, request.account, given.userId)
         return ok()
 
     @operation(
@@ -106,9 +108,10 @@ class Friend(View):
         extension=True,
         repeatable=True,
     )
-    def block(self, given):
+    def block(self, given: Somebody) -> Reply:
         """Part from somebody, and see no request of his any more · 拉黑"""
-        self.request.friends.block(given.userId)
+        request = self.request
+        request.services.friends.block(request.db, request.account, given.userId)
         return ok()
 
     @operation(
@@ -119,7 +122,8 @@ class Friend(View):
         extension=True,
         repeatable=True,
     )
-    def unblock(self, given):
+    def unblock(self, given: Somebody) -> Reply:
         """See somebody's requests again · 取消拉黑"""
-        self.request.friends.unblock(given.userId)
+        request = self.request
+        request.services.friends.unblock(request.db, request.account, given.userId)
         return ok()

@@ -5,20 +5,20 @@ from typing import Annotated
 from livebackend.api.declaration import operation
 from livebackend.api.parameter_types import (
     Coins,
-    Cursor,
     Description,
     Money,
     PageLength,
     Phone,
+    RecordsPosition,
     RequestId,
 )
 from livebackend.api.parameters import LoggedIn, Says
 from livebackend.api.response_types import Balance, Giver, Order, Records
-from livebackend.api.responses import ok
+from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import giver_card, record_card
+from livebackend.api.serializers import giver_card, order_card, record_card, records_position
 from livebackend.api.view import View
-from livebackend.ledger.history import RECORDS_MAX, Place, balance, records, top_givers
+from livebackend.ledger.history import RECORDS_MAX
 
 
 class Refill(LoggedIn):
@@ -35,7 +35,7 @@ class SendGift(LoggedIn):
 
 class ListRecords(LoggedIn):
     # As the page before gave it.
-    before: Cursor | None = None
+    before: RecordsPosition | None = None
     limit: PageLength = RECORDS_MAX
 
 
@@ -54,12 +54,12 @@ class Golden(View):
         transaction=False,
         message=Order | None,
     )
-    def refill(self, given):
+    def refill(self, given: Refill) -> Reply:
         """Buy coins · 充值"""
         order = self.request.services.refills.refill(
             self.request.account.id, yuan=given.money, request_id=given.requestId
         )
-        return ok(order)
+        return ok(order_card(order) if order else None)
 
     @operation(
         "send_gift",
@@ -68,7 +68,7 @@ class Golden(View):
         transaction=False,
         identifies=True,
     )
-    def send_gift(self, given):
+    def send_gift(self, given: SendGift) -> Reply:
         """Give coins to a host · 赠送礼物"""
         self.request.services.gifts.send(
             self.request.claims,
@@ -87,9 +87,11 @@ class Golden(View):
         repeatable=True,
         message=Balance,
     )
-    def balance(self, given):
+    def balance(self, given: LoggedIn) -> Reply:
         """Tell how many coins one has · 金币余额"""
-        return ok({"coins": balance(self.request.db, self.request.account.id)})
+        request = self.request
+        coins = request.services.coin_history.balance(request.db, request.account.id)
+        return ok({"coins": coins})
 
     @operation(
         "records",
@@ -99,16 +101,16 @@ class Golden(View):
         repeatable=True,
         message=Records,
     )
-    def records(self, given):
+    def records(self, given: ListRecords) -> Reply:
         """List what one's coins did, the newest first · 金币记录"""
-        before = Place(*map(int, given.before.split("-"))) if given.before else None
-        found, place = records(
-            self.request.db, self.request.account.id, before=before, limit=given.limit
+        request = self.request
+        records, position = request.services.coin_history.records(
+            request.db, request.account.id, before=given.before, limit=given.limit
         )
         return ok(
             {
-                "records": [record_card(record) for record in found],
-                "before": f"{place.transfer_id}-{place.coins}" if place else None,
+                "records": [record_card(record) for record in records],
+                "before": records_position(position) if position else None,
             }
         )
 
@@ -120,6 +122,8 @@ class Golden(View):
         repeatable=True,
         message=list[Giver],
     )
-    def ranking(self, given):
+    def ranking(self, given: Ranking) -> Reply:
         """List who gave a host most · 送礼排行"""
-        return ok([giver_card(giver) for giver in top_givers(self.request.db, host=given.object)])
+        request = self.request
+        givers = request.services.coin_history.top_givers(request.db, host=given.object)
+        return ok([giver_card(giver) for giver in givers])

@@ -4,14 +4,12 @@ import re
 from typing import Annotated, Any
 
 from livebackend.api.declaration import operation
-from livebackend.api.error_reasons import Reason
 from livebackend.api.parameter_types import Password, Phone, TypedPassword
 from livebackend.api.parameters import Hint, LoggedIn, Params, Refuses, Says
 from livebackend.api.response_types import LoginToken
-from livebackend.api.responses import failed, ok
+from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.view import View
-from livebackend.services.accounts import log_out
 
 _DAY_S = 24 * 3600
 _DEFAULT_S = 7 * _DAY_S
@@ -70,7 +68,7 @@ class Log(View):
         repeatable=True,
         message=LoginToken,
     )
-    def log_in(self, given):
+    def log_in(self, given: LogIn) -> Reply:
         """Log in · 登录"""
         services = self.request.services
         account = services.authentication.log_in(
@@ -79,10 +77,9 @@ class Log(View):
         return ok(services.login_tokens.issue(account, lifetime_s=lifetime_s(given.expire_in)))
 
     @operation("logout", params=LogOut, refusal=Result.REFUSED, extension=True)
-    def log_out(self, given):
+    def log_out(self, given: LogOut) -> Reply:
         """End this login token · 退出登录"""
-        claims = self.request.claims
-        log_out(self.request.db, token_id=claims.token_id, expires_at=claims.expires_at)
+        self.request.services.accounts.log_out(self.request.db, self.request.claims)
         return ok()
 
     @operation(
@@ -94,7 +91,7 @@ class Log(View):
         extension=True,
         message=LoginToken,
     )
-    def change_password(self, given):
+    def change_password(self, given: ChangePassword) -> Reply:
         """Change one's password; every login token ends but the one in the reply · 修改密码"""
         services, account = self.request.services, self.request.account
         services.authentication.confirm(
@@ -112,7 +109,7 @@ class Log(View):
         extension=True,
         message=str,
     )
-    def forgot_password(self, given):
+    def forgot_password(self, given: Forgot) -> Reply:
         """Send a code to reset a password with · 忘记密码"""
         return ok(self.request.services.verification_codes.send_to_reset(given.userId))
 
@@ -125,15 +122,15 @@ class Log(View):
         limits=["reset"],
         extension=True,
     )
-    def reset_password(self, given):
+    def reset_password(self, given: ResetPassword) -> Reply:
         """Set a new password with the code; every login token ends · 重置密码"""
-        verdict = self.request.services.accounts.reset_password(
+        self.request.services.accounts.reset_password(
             phone=given.userId,
             code_v=str(given.code_v or ""),
             code=str(given.code or ""),
             new=given.password,
         )
-        return ok() if verdict is Result.OK else failed(verdict, "code", Reason.WRONG)
+        return ok()
 
 
 def lifetime_s(expire_in: object) -> int:

@@ -5,10 +5,11 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
+from livebackend.api.request import Request
 
 
 @view_config(route_name="page")
-def page(request):
+def page(request: Request) -> Response:
     """A page that was made at start; 404 for one that the settings switch off."""
     if request.method not in ("GET", "HEAD"):
         raise NotACall(405, "method", Reason.WRONG_METHOD)

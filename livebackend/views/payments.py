@@ -4,14 +4,16 @@ from pyramid.response import Response
 from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
+from livebackend.api.error_table import refusal_of
 from livebackend.api.errors import NotACall
-from livebackend.services.payment_orders import PaymentRejected
+from livebackend.api.request import Request
+from livebackend.core.errors import PaymentRejected
 
 _BYTES_MAX = 65_536
 
 
 @view_config(route_name="payment")
-def notification(request):
+def notification(request: Request) -> Response:
     """Credit a payment; 204 if it is credited, now or before, else the provider tries again."""
     orders = request.services.payment_orders
     if not orders.providers:
@@ -26,5 +28,6 @@ def notification(request):
         if found:
             orders.settle(*found)
     except PaymentRejected as error:
-        raise NotACall(400, error.part, error.reason) from error
+        refusal = refusal_of(error).refusal
+        raise NotACall(400, refusal.what, refusal.reason) from error
     return Response(status=204)

@@ -7,10 +7,11 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
+from livebackend.api.request import Request
 
 
 @view_config(route_name="pili")
-def callback(request):
+def callback(request: Request) -> Response:
     """A hint, signed by Qiniu. It may be late, or replayed: what counts is what Pili says now."""
     if request.method != "POST":
         raise NotACall(405, "method", Reason.WRONG_METHOD)
@@ -27,11 +28,11 @@ def callback(request):
     return Response(status=204)
 
 
-def _body(request):
+def _body(request: Request) -> bytes:
     """The body as it came; it can be read once more, as a form."""
     bounds = request.registry.bounds["pili"]
     if (request.content_length or 0) > bounds.body_bytes_max:
         raise NotACall(413, "body", Reason.TOO_LARGE)
-    body = request.body_file.read()
+    body: bytes = request.body_file.read()
     request.environ["wsgi.input"] = BytesIO(body)
     return body

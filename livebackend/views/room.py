@@ -5,8 +5,9 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.parameter_types import Title
 from livebackend.api.parameters import LoggedIn
 from livebackend.api.response_types import Beat, StreamText
-from livebackend.api.responses import ok
+from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
+from livebackend.api.serializers import heartbeat_card
 from livebackend.api.view import View
 
 
@@ -26,7 +27,7 @@ class Room(View):
         repeatable=True,
         message=StreamText,
     )
-    def live(self, given):
+    def live(self, given: GoLive) -> Reply:
         """Go live; the message is the stream's JSON, as a string · 直播请求"""
         return ok(self.request.services.rooms.go_live(self.request.account.id, title=given.title))
 
@@ -37,7 +38,7 @@ class Room(View):
         transaction=False,
         already_done=Reason.NOT_LIVE,
     )
-    def leave(self, given):
+    def leave(self, given: LoggedIn) -> Reply:
         """Close one's room · 主播离开"""
         self.request.services.rooms.leave(self.request.account.id)
         return ok()
@@ -51,7 +52,7 @@ class Room(View):
         repeatable=True,
         message=Beat,
     )
-    def heartbeat(self, given):
+    def heartbeat(self, given: LoggedIn) -> Reply:
         """Tell whether one's stream is on air, and where to publish it · 直播心跳"""
         beat = self.request.services.rooms.heartbeat(self.request.account.id)
-        return ok({"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url})
+        return ok(heartbeat_card(beat))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pyramid.response import FileResponse
+from pyramid.response import FileResponse, Response
 from pyramid.view import view_config
 
 from livebackend.api.declaration import operation
@@ -10,7 +10,8 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.forms import Upload
 from livebackend.api.parameters import Params, Says
-from livebackend.api.responses import ok
+from livebackend.api.request import Request
+from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.view import View
 
@@ -32,14 +33,14 @@ class UploadPicture(View):
         limits=["upload"],
         message=str,
     )
-    def upload(self, given):
+    def upload(self, given: Picture) -> Reply:
         """Keep a picture for the avatar · 注册step1"""
         img = given.img
         return ok(self.request.services.avatars.keep(img.filename, img.file, size=img.size))
 
 
 @view_config(route_name="picture")
-def picture(request):
+def picture(request: Request) -> Response:
     """A picture that was uploaded. Whatever is none is for saving, never shown by a browser."""
     if request.method not in ("GET", "HEAD"):
         raise NotACall(405, "method", Reason.WRONG_METHOD)

@@ -43,11 +43,10 @@ from tests.crashes.server import (
     count_steps,
 )
 from tests.support.api import App
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.machine import machine
 from tests.support.nginx import HostAdapter, start_nginx
 
-SECRET = "for-development-only-not-a-secret-0000"
 FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
 
 
@@ -204,7 +203,7 @@ def crash(url: str, database: Database, folder: Path, runs: int, only: str | Non
     assert isinstance(gateway, RemotePayments)
     provider = Provider(gateway)
     RemotePayments.address = provider.address
-    users, server = Users(database, SECRET), CrashingServer(app)
+    users, server = Users(database, DEVELOPMENT_SECRET), CrashingServer(app)
     runner = Runner(server, folder, runs)
     with nginx(folder / "nginx", server) as (https, by_nginx), requests.Session() as direct:
         for flow in FLOWS:

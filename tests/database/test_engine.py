@@ -10,9 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import CommitOutcomeUnknown
+from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
 from livebackend.models import code_tries
 from tests.support.api import World, at_once
@@ -34,7 +32,7 @@ def test_returning_commits(database: Database, world: World) -> None:
     assert len(world.rows("code_tries")) == 1
 
 
-@pytest.mark.parametrize("error", [Failure(None, "x", Reason.WRONG), RuntimeError(), SystemExit()])
+@pytest.mark.parametrize("error", [DomainError(), RuntimeError(), SystemExit()])
 def test_raising_rolls_back(error: BaseException, database: Database, world: World) -> None:
     def work(connection: Connection) -> None:
         add(connection)

@@ -19,7 +19,7 @@ from tests.support.api import PASSWORD, App, Person, Phone, World, at_once
 from tests.support.application import PRODUCTION_INI, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.raw_http import Call, Heard
-from tests.support.servers import Server, hardened, serving
+from tests.support.servers import HARDENED_SECRET, Server, hardened, serving
 
 GIFT = {"value": "1", "object": "13800000002", "description": "a rose"}
 
@@ -181,7 +181,6 @@ def test_a_clock_that_is_wrong_breaks_nothing(
     app: App,
     ann: Person,
     phone_of_ben: Phone,
-    services: Services,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     right = time.time
@@ -190,7 +189,7 @@ def test_a_clock_that_is_wrong_breaks_nothing(
         return right() + shift_s
 
     monkeypatch.setattr("time.time", wrong)
-    tokens = LoginTokens(services.settings.signing_secrets, clock=wrong)
+    tokens = LoginTokens([HARDENED_SECRET], clock=wrong)
     replace_services(app, monkeypatch, login_tokens=tokens)
     assert ann.post("/list", friendlist="1").result == token
     for path, form in AUTHENTICATED_CALLS:

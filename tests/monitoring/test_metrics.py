@@ -23,7 +23,7 @@ from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.payments.protocol import Order, PaymentFailed
 from livebackend.gateways.sms.protocol import SmsFailed
-from livebackend.monitoring.metrics import LiveRooms, Metrics
+from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from tests.support.api import App, Person
 from tests.support.application import INI, PRODUCTION_INI
@@ -109,7 +109,7 @@ class TestOneProcess:
     def test_rooms_are_not_counted_while_the_database_is_away(self) -> None:
         nowhere = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
         registry = CollectorRegistry()
-        registry.register(LiveRooms(lambda: nowhere.run(lambda _: 1)))
+        registry.register(LiveRoomsCollector(lambda: nowhere.run(lambda _: 1)))
         assert list(registry.collect()) == []
 
 
@@ -206,7 +206,7 @@ class TestTheDashboard:
         sms = DevelopmentSms()
         metrics.time_calls("sms", sms)
         sms.send(PHONE, "0042")
-        metrics.registry.register(LiveRooms(lambda: 1))
+        metrics.registry.register(LiveRoomsCollector(lambda: 1))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
         exported = {sample.name: sample.labels.keys() for sample in samples}
         for query in self.queries():

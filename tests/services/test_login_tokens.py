@@ -5,8 +5,7 @@ from unittest.mock import ANY
 import pytest
 from itsdangerous import URLSafeSerializer
 
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
+from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
 from livebackend.services.accounts import Account, Claims
 from livebackend.services.login_tokens import LoginTokens
@@ -33,10 +32,10 @@ def tokens(clock: Clock) -> LoginTokens:
     return LoginTokens([NEW, OLD], clock=clock)
 
 
-def refused(tokens: LoginTokens, token: object) -> Result | None:
-    with pytest.raises(Failure) as caught:
+def refused(tokens: LoginTokens, token: object) -> type[DomainError]:
+    with pytest.raises(DomainError) as caught:
         tokens.read(token)
-    return caught.value.result
+    return type(caught.value)
 
 
 def test_a_token_says_whose_it_is(tokens: LoginTokens) -> None:
@@ -52,7 +51,7 @@ def test_it_expires_to_the_second(tokens: LoginTokens, clock: Clock) -> None:
     clock.now += 59.9
     assert tokens.read(token)
     clock.now += 0.1
-    assert refused(tokens, token) is Result.TOKEN_EXPIRED
+    assert refused(tokens, token) is TokenExpired
 
 
 def test_it_lives_no_moment_less_than_was_asked_for(tokens: LoginTokens, clock: Clock) -> None:
@@ -69,7 +68,7 @@ def test_the_clocks_of_two_servers_may_differ_by_a_minute(
     clock.now -= 60
     assert tokens.read(token)
     clock.now -= 1
-    assert refused(tokens, token) is Result.TOKEN_INVALID
+    assert refused(tokens, token) is TokenInvalid
 
 
 def test_the_newest_key_signs_and_the_older_still_verifies(
@@ -77,12 +76,12 @@ def test_the_newest_key_signs_and_the_older_still_verifies(
 ) -> None:
     before = LoginTokens([OLD], clock=clock)
     assert tokens.read(before.issue(ANN, lifetime_s=60)) == Claims(ANY, 7, 3, 1_000_060)
-    assert refused(before, tokens.issue(ANN, lifetime_s=60)) is Result.TOKEN_INVALID
+    assert refused(before, tokens.issue(ANN, lifetime_s=60)) is TokenInvalid
 
 
 def test_anybody_elses_token_is_invalid(tokens: LoginTokens, clock: Clock) -> None:
     other = LoginTokens(["x" * 32], clock=clock)
-    assert refused(tokens, other.issue(ANN, lifetime_s=60)) is Result.TOKEN_INVALID
+    assert refused(tokens, other.issue(ANN, lifetime_s=60)) is TokenInvalid
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_anybody_elses_token_is_invalid(tokens: LoginTokens, clock: Clock) -> No
     ],
 )
 def test_what_we_signed_for_another_purpose_is_invalid(claims: object, tokens: LoginTokens) -> None:
-    assert refused(tokens, SIGNER.sign(claims)) is Result.TOKEN_INVALID
+    assert refused(tokens, SIGNER.sign(claims)) is TokenInvalid
 
 
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
@@ -110,9 +109,14 @@ def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
 
 def test_another_salt_is_another_purpose(tokens: LoginTokens) -> None:
     claims = {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
-    assert refused(tokens, URLSafeSerializer(NEW, salt="x").dumps(claims)) is Result.TOKEN_INVALID
+    assert refused(tokens, URLSafeSerializer(NEW, salt="x").dumps(claims)) is TokenInvalid
 
 
-@pytest.mark.parametrize("token", [None, "", "x", "a.b", ".", "\0", "令牌", "x" * 2000, 7, b"x"])
+@pytest.mark.parametrize("token", [None, ""])
+def test_no_token_is_missing(token: object, tokens: LoginTokens) -> None:
+    assert refused(tokens, token) is TokenMissing
+
+
+@pytest.mark.parametrize("token", ["x", "a.b", ".", "\0", "令牌", "x" * 2000, 7, b"x"])
 def test_nonsense_is_invalid(token: object, tokens: LoginTokens) -> None:
-    assert refused(tokens, token) is Result.TOKEN_INVALID
+    assert refused(tokens, token) is TokenInvalid

@@ -14,6 +14,8 @@ from tests.support.api import App, check_reply
 
 INI = Path(livebackend.__file__).parent.parent / "development.ini"
 PRODUCTION_INI = INI.with_name("production.ini")
+# The signing secret of development.ini.
+DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
 # Each call searches all installed packages for loaders of ini files.
 appsettings = cache(get_appsettings)

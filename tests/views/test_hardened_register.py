@@ -14,6 +14,7 @@ from livebackend.services.verification_codes import Digests, TicketJudge
 from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
 from tests.support.application import PRODUCTION_INI
 from tests.support.fake_gateways import BrokenSms
+from tests.support.servers import HARDENED_SECRET
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ class TestTicket:
 def broken_sms(new_app: Callable[..., App]) -> App:
     return new_app(
         PRODUCTION_INI,
-        secrets="a-secret-of-the-tests-that-is-long-enough",
+        secrets=HARDENED_SECRET,
         passwords__pepper="a-pepper-of-the-tests-that-is-long-enough",
         sms__gateway=f"{BrokenSms.__module__}.{BrokenSms.__name__}",
         streams__gateway="tests.support.fake_gateways.CountedStreams",

@@ -11,7 +11,7 @@ from livebackend.services.login_tokens import LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend.views.log import lifetime_s
 from tests.support.api import PASSWORD, Api, App, Person, World
-from tests.support.application import replace_services
+from tests.support.application import DEVELOPMENT_SECRET, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 
 DAY = 24 * 3600
@@ -114,13 +114,13 @@ class TestLifetime:
         assert lifetime_s(expire_in) == seconds
 
     def test_the_token_lives_that_long(
-        self, app: App, ann: Person, api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+        self, app: App, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         person = api.log_in(ann.phone, expire_in="100")
         now = time.time()
 
         def set_clock(to: float) -> None:
-            tokens = LoginTokens(services.settings.signing_secrets, clock=lambda: to)
+            tokens = LoginTokens([DEVELOPMENT_SECRET], clock=lambda: to)
             replace_services(app, monkeypatch, login_tokens=tokens)
 
         set_clock(now + 98)

@@ -8,9 +8,7 @@ import pytest
 import requests
 from webtest import TestApp
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
@@ -18,7 +16,7 @@ from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import Order, Paid
 from livebackend.models import SLOT_COINS_MAX
 from tests.support.api import Answer, App, Person, World, at_once
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.fake_gateways import PatientPayments
 from tests.support.payments import OTHER, PATIENT
 from tests.support.servers import serving
@@ -261,7 +259,7 @@ class TestNotifications:
     def test_one_that_was_recorded_long_ago_is_refused(
         self, buyer: Person, shop: App, world: World
     ) -> None:
-        key = derived_key(shop.registry.services.settings.signing_secrets[0], "payments")
+        key = derived_key(DEVELOPMENT_SECRET, "payments")
 
         def notification(age_s: float) -> tuple[dict[str, str], bytes]:
             provider = DevelopmentPayments("http://x", key=key, clock=lambda: time.time() - age_s)
@@ -286,7 +284,7 @@ class TestNotifications:
         [
             Unavailable("the ledger's queue"),
             Unavailable("the ledger", outcome_unknown=True),
-            Failure(None, "call", Reason.NOT_TAKEN),
+            LedgerBusy(),
         ],
     )
     def test_what_can_not_be_booked_now_is_503_and_booked_later(
@@ -482,7 +480,7 @@ def test_the_embedded_provider_pays_over_http(
             time.sleep(0.1)
         assert post("/golden", balance="1", token=token) == {"coins": 50}
         # Paid once is paid for good, however often it is said.
-        key = derived_key("for-development-only-not-a-secret-0000", "payments")
+        key = derived_key(DEVELOPMENT_SECRET, "payments")
         provider = DevelopmentPayments(server.address, key=key, clock=time.time)
         said = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
         headers, body = provider.notification(said)

@@ -43,7 +43,7 @@ class TestSendCode:
         with world.unchanged():
             answer = api.post("/register", token=ann.phone)
         assert answer.body == {"result": "0001", "message": None}
-        assert answer.refusal == "phone is registered already"
+        assert answer.refusal == "token is registered already"
         assert not sms.sent
 
     @pytest.mark.parametrize(

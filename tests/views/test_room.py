@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from livebackend.api.declaration import operations
-from livebackend.api.errors import Failure
-from livebackend.api.result_codes import Result
 from livebackend.container import Services
+from livebackend.core.errors import TokenInvalid
 from livebackend.models import metadata
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
@@ -143,9 +142,8 @@ class TestLive:
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
-        with world.unchanged(), pytest.raises(Failure) as caught:
+        with world.unchanged(), pytest.raises(TokenInvalid):
             services.rooms.go_live(token.account_id, title=None)
-        assert caught.value.result is Result.TOKEN_INVALID
 
 
 class TestLeave:
