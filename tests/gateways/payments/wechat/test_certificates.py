@@ -12,8 +12,7 @@ import pytest
 from livebackend.gateways.payments.protocol import NotGenuine, Paid, PaymentFailed
 from livebackend.gateways.payments.wechat.certificates import LOOKUP_PERIOD_S
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.gateways.conftest import NewGateway
-from tests.support.wechat_server import ORDER, Reply, Signer, Wechat, key_number
+from tests.support.wechat_server import ORDER, NewGateway, Reply, Signer, Wechat, key_number
 
 PLACE = "/v3/pay/transactions/app"
 UNKNOWN = "ABCDEF"

@@ -18,7 +18,6 @@ from livebackend.gateways.payments.protocol import (
     ProviderOrder,
 )
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.gateways.conftest import NewGateway
 from tests.support.api import App, Person, World
 from tests.support.application import INI
 from tests.support.wechat_server import (
@@ -27,6 +26,7 @@ from tests.support.wechat_server import (
     ORDER,
     PAYMENT_ID,
     PUBLIC_KEY_ID,
+    NewGateway,
     Reply,
     Wechat,
     check_signature,
