@@ -22,7 +22,7 @@ from bench.bank import Bank, opened, wal_syncs
 from livebackend.database.engine import Database
 from livebackend.services.accounts import Account
 from livebackend.services.login_tokens import LoginTokens
-from tests.conftest import INI
+from tests.support.application import INI
 from tests.support.servers import serving
 
 SENDERS, HOSTS = 10_000, 1000

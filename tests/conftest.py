@@ -7,22 +7,17 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from pyramid.events import NewResponse
-from pyramid.paster import get_appsettings
 
-import livebackend
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.log_formatters import LineFormatter
-from tests.support.api import SECRETS, Api, App, Person, Phone, World, check_reply
+from tests.support.api import SECRETS, Api, App, Person, Phone, World
+from tests.support.application import INI, PRODUCTION_INI, create_app
 from tests.support.secret_scanner import leaks
 from tests.support.servers import Server, hardened, serving
-
-INI = Path(livebackend.__file__).parent.parent / "development.ini"
-PRODUCTION_INI = INI.with_name("production.ini")
 
 # A developer's own settings are not the tests'.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
@@ -89,34 +84,6 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("var")
-
-
-# It looks through all that is installed for who reads ini files, each time.
-appsettings = cache(get_appsettings)
-
-
-def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
-    """Create an application with the settings of an ini file, some of them changed.
-
-    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.services`.
-    """
-    known = appsettings(str(file))
-    ini = dict(known) | {
-        "database.url": database_url,
-        "database.migrate": "false",
-        "database.connections": "30",
-        "var.dir": str(var_dir),
-        # The lowest cost of bcrypt, and no request waits for another.
-        "passwords.cost": "4",
-        "passwords.at_once": "40",
-        "metrics.listen": "",
-        # Only the test's own calls change anything.
-        "streams.sweep_s": "0",
-    }
-    ini |= {name.replace("__", "."): value for name, value in changed.items()}
-    app: App = livebackend.main(known.global_conf, **ini)
-    app.registry.registerHandler(check_reply, (NewResponse,))
-    return app
 
 
 @pytest.fixture(scope="session")

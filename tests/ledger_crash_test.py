@@ -8,11 +8,7 @@ that was confirmed is missing, nothing that was refused is there, nothing is the
 It says nothing of a power cut: what a killed process has written, the system still writes to disk.
 """
 
-import fcntl
-import os
 import random
-import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -30,20 +26,18 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from livebackend.database.engine import Database
-from livebackend.database.migrations import migrate
-from livebackend.development.embedded_postgres import EmbeddedPostgres, _lock, _opened, _spawn
 from livebackend.ledger.audit import audit
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_key
 from livebackend.services.accounts import Account
 from livebackend.services.login_tokens import LoginTokens
 from livebackend_client import Client, NoReply, NotServed, Refused
-from tests.conftest import INI
+from tests.support.application import DEVELOPMENT_SECRET, INI
+from tests.support.postgres_node import Node, create_data_directory, socket_directory
 from tests.support.servers import free_port, is_up, launch
 
 CLIENTS = 32
 PEOPLE = 40
-SECRET = "for-development-only-not-a-secret-0000"
 # Longer than a server ever takes to answer: whoever hangs up earlier may repeat beside himself.
 ANSWER_S = 15
 REPEAT_FOR_S = 60
@@ -151,37 +145,19 @@ class Fire:
 class Bank:
     """A durable PostgreSQL that can be killed, and comes back at the same address."""
 
-    def __init__(self, folder: Path) -> None:
-        self._embedded = EmbeddedPostgres(folder / "postgres")
-        self.url = self._embedded.start()
-        self._server: subprocess.Popen[bytes] | None = self._embedded._server
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        account = create_data_directory(folder / "postgres")
+        self._node = Node("postgres", folder, sockets, account, durable=True)
+        self.url = self._node.url
+        self._node.start()
 
     def kill(self) -> None:
-        """Kills the server's first process, and starts it again once the others are gone, too."""
-        os.kill(int(self._embedded._pid_file()[0]), signal.SIGKILL)
-        with _opened(self._embedded._beside("lock")) as lock:
-            # Every process of the server's holds it.
-            for _ in range(2000):
-                if _lock(lock, fcntl.LOCK_EX):
-                    break
-                time.sleep(0.01)
-            else:
-                raise AssertionError("a process of PostgreSQL's stays")
-            if self._server:
-                self._server.wait()  # its id is free then
-            self._embedded._drop_misleading_pid_file()
-            command, log = self._embedded._server_command(), self._embedded._beside("log")
-            self._server = _spawn(command, log, keep=[lock])
-        for _ in range(1000):
-            if self._embedded._answering():
-                return
-            time.sleep(0.02)
-        raise AssertionError("PostgreSQL does not come back")
+        """Kill the server with all its processes, and start it again."""
+        self._node.kill()
+        self._node.start()
 
     def close(self) -> None:
-        self._embedded.close()
-        if self._server:
-            self._server.wait(timeout=60)
+        self._node.kill()
 
 
 class Teller:
@@ -288,11 +264,13 @@ def main(seconds: int, seed: int | None) -> None:
     """Tries whether the bank keeps its word."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     click.echo(f"seed {seed}")
-    with tempfile.TemporaryDirectory(prefix="livebackend bank ") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="livebackend bank ") as name,
+        socket_directory() as sockets,
+    ):
         folder = Path(name)
-        bank = Bank(folder)
+        bank = Bank(folder, sockets)
         database = Database(bank.url)
-        migrate(database)
         phones = settle(database)
         tellers = [Teller(folder, bank.url, number) for number in range(2)]
         try:
@@ -313,7 +291,7 @@ def main(seconds: int, seed: int | None) -> None:
 
 
 def kindle(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Fire:
-    signer = LoginTokens([SECRET], clock=time.time)
+    signer = LoginTokens([DEVELOPMENT_SECRET], clock=time.time)
     tokens = {
         account: signer.issue(Account(account, phone, 1), lifetime_s=3600)
         for account, phone in phones.items()

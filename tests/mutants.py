@@ -64,17 +64,17 @@ MUTANTS = [
         LEDGER,
         (
             (
-                "    locked = _LOCK_ACTORS.run(connection",
+                "    locked = LOCK_ACTORS.run(connection",
                 (
-                    "    known = _known(connection, transfers)\n"
-                    "    locked = _LOCK_ACTORS.run(connection"
+                    "    known = find_posted(connection, transfers)\n"
+                    "    locked = LOCK_ACTORS.run(connection"
                 ),
             ),
             (
                 (
                     "    # A new statement, so that it sees what the lock's former holder"
                     " committed.\n"
-                    "    known = _known(connection, transfers)\n"
+                    "    known = find_posted(connection, transfers)\n"
                 ),
                 "",
             ),
@@ -85,7 +85,10 @@ MUTANTS = [
         "a key that is taken is passed over: ON CONFLICT DO NOTHING",
         LEDGER,
         (
-            ("    known = _known(connection, transfers)\n", "    known: _Keys = {}\n"),
+            (
+                "    known = find_posted(connection, transfers)\n",
+                "    known: PostedTransfers = {}\n",
+            ),
             (
                 "    RETURNING actor_id, request_id, id\n",
                 "    ON CONFLICT DO NOTHING RETURNING actor_id, request_id, id\n",
@@ -125,11 +128,11 @@ MUTANTS = [
             (
                 (
                     "    wanted = {(account, credit_slot) for account in credited}\n"
-                    "    wanted |= {(account, each) for account in short for each in _SLOTS}\n"
+                    "    wanted |= {(account, each) for account in short for each in SLOTS}\n"
                 ),
                 (
                     "    gathered = {}\n"
-                    "    wanted = {(account, each) for account in short for each in _SLOTS}\n"
+                    "    wanted = {(account, each) for account in short for each in SLOTS}\n"
                     "    if wanted:\n"
                     "        accounts, slots = zip(*wanted, strict=True)\n"
                     "        rows = _LOCK_SLOTS.run(\n"
@@ -163,7 +166,7 @@ MUTANTS = [
     Mutant(
         "only the first slot is looked into, without SUM",
         LEDGER,
-        (("_SLOTS = range(17)", "_SLOTS = range(1)"),),
+        (("SLOTS = range(17)", "SLOTS = range(1)"),),
         f"{POST_TESTS}::test_whoever_spends_more_than_his_first_slot_has_all_gathered_there",
     ),
     Mutant(

@@ -6,7 +6,7 @@ import pytest
 
 from livebackend.config.settings import Settings
 from livebackend.development.sms import DevelopmentSms
-from tests.conftest import create_app
+from tests.support.application import create_app
 
 
 def test_start_builds_each_gateway_once(

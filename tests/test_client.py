@@ -18,8 +18,8 @@ import livebackend_client
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend_client import ApiError, Client, NoReply, NotReached, NotServed, Refused
-from tests.conftest import INI
 from tests.support.api import PASSWORD
+from tests.support.application import INI
 from tests.support.servers import serving
 from tools.generate_client import declared, modules
 

@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import INI
+from tests.support.application import INI
 
 LOCKS = INI.parent / "requirements"
 # The extras in each lock file.

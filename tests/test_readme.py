@@ -14,8 +14,8 @@ from livebackend.cli import main
 from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.conftest import INI, PRODUCTION_INI
 from tests.support.api import App
+from tests.support.application import INI, PRODUCTION_INI
 from tests.support.servers import Server, overridden, serving
 
 README = INI.with_name("README.md").read_text("utf-8")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.conftest import INI
+from tests.support.application import INI
 
 ENGLISH = INI.with_name("README.md").read_text("utf-8")
 CHINESE = INI.with_name("README.zh-CN.md").read_text("utf-8")

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import create_engine
 
-from tests.conftest import PRODUCTION_INI
 from tests.support.api import PASSWORD
+from tests.support.application import PRODUCTION_INI
 from tests.support.raw_http import Call, Heard
 from tests.support.servers import Server, hardened, serving
 

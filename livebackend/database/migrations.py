@@ -156,7 +156,7 @@ def _current_revisions(connection: Connection) -> set[str]:
     return current
 
 
-def _folder() -> Traversable:
+def migrations_folder() -> Traversable:
     """Return the folder of the migrations: in the installed package, or at the top of a checkout.
 
     A checkout's package hides the installed one when Python is run at the top of the checkout.
@@ -169,7 +169,7 @@ def _folder() -> Traversable:
 
 def _config() -> Config:
     config = Config()
-    with as_file(_folder()) as folder:
+    with as_file(migrations_folder()) as folder:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 

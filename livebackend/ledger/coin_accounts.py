@@ -13,7 +13,7 @@ _OPEN_EXTERNAL = text(
     "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
 )
 _EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
-_BALANCE = text(
+BALANCE = text(
     "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id"
 )
 
@@ -36,5 +36,5 @@ def external_account(connection: Connection, provider: str) -> int:
 
 def balance(connection: Connection, coin_account_id: int) -> int:
     """The coins of a user's account, now."""
-    coins: int = connection.execute(_BALANCE, {"id": coin_account_id}).scalar_one()
+    coins: int = connection.execute(BALANCE, {"id": coin_account_id}).scalar_one()
     return coins

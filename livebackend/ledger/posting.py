@@ -11,14 +11,16 @@ from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.transfers import Outcome, Status, Transfer
 from livebackend.models import SLOT_COINS_MAX
 
-_SLOTS = range(17)
+# The tests replace the public statements and steps of this module with wrong ones, and check that a
+# constraint or the audit detects each error.
+SLOTS = range(17)
 _CREDIT_SLOTS = 16
 
 
 # Nothing of such a transfer is stored.
 _REFUSED = {Status.NO_COINS, Status.BALANCE_LIMIT}
 
-_LOCK_ACTORS = Prepared(
+LOCK_ACTORS = Prepared(
     text(
         """
     SELECT coin_account_id, amount FROM coin_slots
@@ -42,7 +44,7 @@ _KNOWN = Prepared(
     """
     )
 )
-_MAKE_SLOTS = Prepared(
+INSERT_SLOTS = Prepared(
     text(
         """
     INSERT INTO coin_slots (coin_account_id, slot)
@@ -74,7 +76,7 @@ _MOVE = Prepared(
     """
     )
 )
-_RECORD = Prepared(
+INSERT_TRANSFERS = Prepared(
     text(
         """
     INSERT INTO transfers
@@ -128,24 +130,24 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     actors = sorted({transfer.actor for transfer in transfers})
     if not actors:
         return []
-    locked = _LOCK_ACTORS.run(connection, {"actors": actors})
+    locked = LOCK_ACTORS.run(connection, {"actors": actors})
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
     if len(spendable) < len(actors):
         raise LookupError("an actor has no coin account of his own")
     # A new statement, so that it sees what the lock's former holder committed.
-    known = _known(connection, transfers)
+    known = find_posted(connection, transfers)
     fresh = [transfer for transfer in transfers if transfer.key not in known]
     credit_slot = 1 + slot % _CREDIT_SLOTS
     short = _short(fresh, spendable)
-    amounts = _lock_slots(connection, fresh, short, credit_slot)
+    amounts = lock_slots(connection, fresh, short, credit_slot)
     for account in short:
-        spendable[account] = sum(amounts.get((account, each), 0) for each in _SLOTS)
+        spendable[account] = sum(amounts.get((account, each), 0) for each in SLOTS)
 
     held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
     statuses, done = _decide(transfers, known, spendable, held)
     if done:
         _move(connection, done, short, amounts, credit_slot)
-        known |= _record(connection, done)
+        known |= insert_transfers(connection, done)
     # Without coins there is no transfer, though a later one of the batch may have used the id.
     return [
         Outcome(status, None if status in _REFUSED else known[transfer.key].id)
@@ -153,27 +155,28 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     ]
 
 
-class _Known(NamedTuple):
-    """A transfer that is in the books, by its id and content.
+class PostedTransfer(NamedTuple):
+    """The id and content of a transfer that was posted before.
 
-    An order has no id here, and a content like no transfer's: its request's id is used, too.
+    A payment order uses up its request id, too: it has no transfer id, and a content that equals
+    no transfer's.
     """
 
     id: int | None
     content: tuple[object, ...]
 
 
-_Keys = dict[tuple[int, uuid.UUID], _Known]
+PostedTransfers = dict[tuple[int, uuid.UUID], PostedTransfer]
 
 
-def _known(connection: Connection, transfers: Sequence[Transfer]) -> _Keys:
-    """Those of the requests that were done before."""
+def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> PostedTransfers:
+    """Return those of the transfers whose request ids are used already."""
     asked = {
         "actors": [transfer.actor for transfer in transfers],
         "request_ids": [str(transfer.request_id) for transfer in transfers],
     }
     return {
-        (row.actor_id, row.request_id): _Known(row.id, tuple(row[3:]))
+        (row.actor_id, row.request_id): PostedTransfer(row.id, tuple(row[3:]))
         for row in _KNOWN.run(connection, asked)
     }
 
@@ -187,17 +190,17 @@ def _short(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]
     return {account for account, coins in wanted.items() if coins > spendable[account]}
 
 
-def _lock_slots(
+def lock_slots(
     connection: Connection, transfers: Sequence[Transfer], short: set[int], credit_slot: int
 ) -> dict[tuple[int, int], int]:
-    """Locks every slot of the short, and every credited one; returns what lies in them."""
+    """Lock the slots of the `short` accounts, and all credited slots; return their amounts."""
     credited = sorted(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
     )
     if credited:
-        _MAKE_SLOTS.run(connection, {"accounts": credited, "slots": [credit_slot] * len(credited)})
+        INSERT_SLOTS.run(connection, {"accounts": credited, "slots": [credit_slot] * len(credited)})
     wanted = {(account, credit_slot) for account in credited}
-    wanted |= {(account, each) for account in short for each in _SLOTS}
+    wanted |= {(account, each) for account in short for each in SLOTS}
     if not wanted:
         return {}
     accounts, slots = zip(*wanted, strict=True)
@@ -207,7 +210,7 @@ def _lock_slots(
 
 def _decide(
     transfers: Sequence[Transfer],
-    known: _Keys,
+    known: PostedTransfers,
     spendable: dict[int, int],
     held: dict[int, int],
 ) -> tuple[list[Status], list[Transfer]]:
@@ -278,9 +281,9 @@ def _move(
         _MOVE.run(connection, {"accounts": accounts, "slots": slots, "deltas": changes})
 
 
-def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
-    """Writes the transfers, the gifts, and the payments they settle."""
-    rows = _RECORD.run(
+def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> PostedTransfers:
+    """Insert the transfers and their gifts, and settle their payment orders."""
+    rows = INSERT_TRANSFERS.run(
         connection,
         {
             "kinds": [int(transfer.kind) for transfer in done],
@@ -311,4 +314,4 @@ def _record(connection: Connection, done: Sequence[Transfer]) -> _Keys:
         settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
         if settled.rowcount != len(paid):
             raise LookupError("a payment order is unknown, or was paid by another transfer")
-    return {transfer.key: _Known(ids[transfer.key], transfer.content) for transfer in done}
+    return {transfer.key: PostedTransfer(ids[transfer.key], transfer.content) for transfer in done}

@@ -280,7 +280,7 @@ class Codes:
         self._limits.take("codes_all", _EVERYBODY)
         code_id, code = (
             uuid.UUID(int=self._random.getrandbits(128), version=4),
-            self._new_code(purpose),
+            self.new_code(purpose),
         )
         row = {
             "id": code_id,
@@ -310,5 +310,6 @@ class Codes:
         settle("sent")
         return self._judge.reply(code_id, code)
 
-    def _new_code(self, purpose: Purpose) -> str:
+    def new_code(self, purpose: Purpose) -> str:
+        """Return a random code; it can begin with zeros."""
         return f"{self._random.randrange(10**purpose.digits):0{purpose.digits}d}"

@@ -29,14 +29,18 @@ class PicturesReEncoded:
     frame. The location is its URL below `url`.
     """
 
-    def __init__(self, root: Path, *, url: str, free_bytes_min: int) -> None:
+    def __init__(
+        self, root: Path, *, url: str, free_bytes_min: int, wait_s: float = _WAIT_S
+    ) -> None:
+        """`wait_s`: how long a picture waits for the one that is encoded now."""
         self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
         self._url = url.rstrip("/")
+        self._wait_s = wait_s
         self._turn = BoundedSemaphore(1)
         self.find = self._folders.find
 
     def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
-        if not self._turn.acquire(timeout=_WAIT_S):
+        if not self._turn.acquire(timeout=self._wait_s):
             raise NotKept("too many pictures at once")
         try:
             ending, encoded = re_encoded(content)

@@ -3,19 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from sqlalchemy import text
 from webtest import TestApp
 
 from livebackend.container import Services
-from livebackend.database.engine import Database
-from tests.conftest import PRODUCTION_INI
 from tests.support.api import Api, App, Person
+from tests.support.application import PRODUCTION_INI
 from tests.support.servers import Server, hardened, serving
 
 
@@ -27,52 +22,6 @@ def numbers(app: App) -> dict[tuple[str, str], float]:
             if sample.name == "livebackend_call_seconds_count":
                 found[sample.labels["operation"], sample.labels["result"]] = sample.value
     return found
-
-
-class TestHealth:
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-    def test_all_is_well(self, path: str, app: App) -> None:
-        response = TestApp(app).get(path)
-        assert (response.status_int, response.json) == (200, {"faults": {}})
-        assert response.headers["Cache-Control"] == "no-store"
-        assert TestApp(app).head(path).status_int == 200
-
-    def test_it_is_no_call(self, app: App) -> None:
-        before = numbers(app)
-        TestApp(app).get("/healthz")
-        assert numbers(app) == before
-        assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
-
-    def test_a_proxy_without_https_may_ask(self, new_app: Any) -> None:
-        behind = new_app(http__trusted_proxies="127.0.0.0/8")
-        client = TestApp(behind, extra_environ={"REMOTE_ADDR": "127.0.0.1"})
-        assert client.get("/readyz").status_int == 200
-        assert client.post("/list", status=400).json["result"] == "0003"
-
-    def test_what_fails_is_named_and_the_process_still_lives(
-        self, new_database: Any, worker_id: str, tmp_path: Path
-    ) -> None:
-        url = new_database(f"ready_{worker_id}")
-        settings = {**hardened(url), "database.migrate": "true"}
-        with serving(PRODUCTION_INI, tmp_path, settings) as server:
-            assert get(server, "/readyz") == (200, {"faults": {}})
-            database = Database(url)
-            database.run(lambda tables: tables.execute(text("DELETE FROM alembic_version")))
-            database.close()
-            status, body = get(server, "/readyz")
-            assert (status, body["faults"]) == (
-                503,
-                {"migrations": "the tables are behind the code"},
-            )
-            assert get(server, "/healthz") == (200, {"faults": {}})
-
-
-def get(server: Server, path: str) -> tuple[int, Any]:
-    try:
-        with urlopen(server.address + path, timeout=10) as reply:
-            return reply.status, json.loads(reply.read())
-    except HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 class TestTheLine:
@@ -101,6 +50,12 @@ class TestTheLine:
 
 
 class TestTheNumbers:
+    def test_health_check_is_no_call(self, app: App) -> None:
+        before = numbers(app)
+        TestApp(app).get("/healthz")
+        assert numbers(app) == before
+        assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
+
     def test_each_call_counts_once_whatever_came_of_it(self, app: App, ann: Person) -> None:
         before = numbers(app)
         ann.post("/friend", search="1", userId=ann.phone)

@@ -95,8 +95,7 @@ def test_hashers_that_are_busy_are_503(
     new_app: Callable[..., App], ann: Person, world: World
 ) -> None:
     app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
-    passwords = app.registry.services.accounts._passwords
-    with passwords.turn(), world.unchanged():
+    with app.registry.services.password_hashing.turn(), world.unchanged():
         answer = Api(app).post("/log", userId=ann.phone, password=PASSWORD)
         assert (answer.status, answer.result) == (503, "0008")
         form = {"register": "1", "userId": "13800000009", "password": PASSWORD}

@@ -6,12 +6,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.conftest import INI
+from tests.support.application import INI
 from tests.support.servers import Server, serving
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -121,16 +120,3 @@ def keep(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
             page.screenshot(path=folder / f"{name}.png", scale="css")
 
     return save
-
-
-def check_page(page: Page) -> None:
-    """No serious fault for those who cannot see or use a mouse, and nothing to scroll sideways."""
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (each["id"], [node["html"][:120] for node in each["nodes"]])
-        for each in found
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
-    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert wider <= 0, "the page is wider than the screen"

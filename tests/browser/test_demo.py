@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.conftest import check_page
+from tests.support.page_checks import check_page
 from tests.support.servers import Server
 
 WORDS = {

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from livebackend.api.result_codes import Result
-from tests.browser.conftest import check_page
 from tests.support.api import PASSWORD
+from tests.support.page_checks import check_page
 from tests.support.servers import Server
 
 

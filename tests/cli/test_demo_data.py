@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
-from tests.conftest import INI
 from tests.support.api import Api, World
+from tests.support.application import INI
 from tests.support.commands import Operator
 
 USERS = 700  # more than a batch

@@ -13,56 +13,35 @@ from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.diagnostics import Doctor
-from tests.config.test_settings import GIVEN
 from tests.support.commands import Operator
+from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import (
-    ACCESS_KEY,
-    SECRET_KEY,
     Answer,
     QiniuServer,
     answer,
     qiniu_server,
     silence,
 )
+from tests.support.settings import REQUIRED_SETTINGS
 
 CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
-TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
 
 
 @pytest.fixture
 def qiniu() -> Iterator[QiniuServer]:
     with qiniu_server() as server:
-        server.answers = [TEMPLATES]
+        server.answers = [SMS_TEMPLATES]
         yield server
 
 
-def keys(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
-    return {
-        "sms_gateway": "livebackend.gateways.sms.qiniu.QiniuSms",
-        "sms_url": qiniu.url,
-        "sms_template": "7",
-        "qiniu_access_key": ACCESS_KEY,
-        "qiniu_secret_key": SECRET_KEY,
-        **changed,
-    }
-
-
-def faults(report: dict[str, Any]) -> dict[str, str]:
-    """What it names, with what it says to do."""
-    assert report["sound"] is all(finding["sound"] for finding in report["findings"])
-    found = [finding for finding in report["findings"] if not finding["sound"]]
-    assert all(finding["do"] for finding in found)
-    return {finding["check"]: finding["says"] for finding in found}
-
-
 def test_a_sound_installation(operator: Operator, qiniu: QiniuServer) -> None:
-    report = operator.reads("doctor", **keys(qiniu))
-    assert faults(report) == {}
+    report = operator.reads("doctor", **sms_settings(qiniu))
+    assert failed_checks(report) == {}
     assert [finding["check"] for finding in report["findings"]] == CHECKS
     assert report["findings"][3]["says"] == "the keys and the template are good"
     assert report["findings"][5]["says"] == "payments of embedded are credited"
     assert report["findings"][6]["says"] == f"agrees with the database and {qiniu.url}"
-    assert operator.runs("doctor", **keys(qiniu)).stdout.endswith("\nno faults\n")
+    assert operator.runs("doctor", **sms_settings(qiniu)).stdout.endswith("\nno faults\n")
     # It asked, and sent nothing.
     assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.asked} == {
         ("GET", "/v1/template")
@@ -73,7 +52,7 @@ def test_the_database_is_down(operator: Operator) -> None:
     nowhere: dict[str, Any] = {
         "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
     }
-    found = faults(operator.reads("doctor", code=1, **nowhere))
+    found = failed_checks(operator.reads("doctor", code=1, **nowhere))
     assert found.keys() == {"database", "migrations"}
     assert "cannot be reached" in found["database"]
     words = operator.runs("doctor", code=1, **nowhere).stdout
@@ -86,30 +65,30 @@ def test_the_tables_are_behind(
     operator: Operator, new_database: Callable[[str], str], worker_id: str
 ) -> None:
     empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
-    found = faults(operator.reads("doctor", code=1, **empty))
+    found = failed_checks(operator.reads("doctor", code=1, **empty))
     assert found == {"migrations": "the tables are behind the code"}
     assert "Run `livebackend migrate`" in operator.runs("doctor", code=1, **empty).stdout
     operator.runs("migrate", **empty)
-    assert faults(operator.reads("doctor", **empty)) == {}
+    assert failed_checks(operator.reads("doctor", **empty)) == {}
 
 
 def test_too_little_room(operator: Operator) -> None:
-    found = faults(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
+    found = failed_checks(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
     assert list(found) == ["disk"]
     assert "pictures.free_bytes_min (1,000,000,000,000,000)" in found["disk"]
 
 
 def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    found = faults(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
+    found = failed_checks(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
     assert "Not a directory" in found["disk"]
 
 
 @pytest.mark.parametrize(
     ("answers", "changed", "said"),
     [
-        (TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
-        (TEMPLATES, {"sms_template": "8"}, "there is no template 8"),
+        (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
+        (SMS_TEMPLATES, {"sms_template": "8"}, "there is no template 8"),
         (
             answer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
             {},
@@ -124,7 +103,7 @@ def test_messages_cannot_be_sent(
     answers: Answer, changed: dict[str, str], said: str, operator: Operator, qiniu: QiniuServer
 ) -> None:
     qiniu.answers = [answers]
-    found = faults(operator.reads("doctor", code=1, **keys(qiniu, **changed)))
+    found = failed_checks(operator.reads("doctor", code=1, **sms_settings(qiniu, **changed)))
     assert list(found) == ["sms"]
     assert said in found["sms"]
 
@@ -146,7 +125,7 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
         import time
 
         streams: StreamGateway = given.pop("streams", DevelopmentStreams(hub="x", clock=time.time))
-        settings = Settings.load({**GIVEN, "var.dir": str(tmp_path), **given}, {})
+        settings = Settings.load({**REQUIRED_SETTINGS, "var.dir": str(tmp_path), **given}, {})
         clock = lambda: time.time() + ahead_s  # noqa: E731
         return Doctor(settings, database, sms or DevelopmentSms(), streams, clock)
 

@@ -5,7 +5,7 @@ from configparser import RawConfigParser
 from pathlib import Path
 
 from livebackend.config.settings import Settings
-from tests.conftest import INI, PRODUCTION_INI
+from tests.support.application import INI, PRODUCTION_INI
 from tests.support.commands import run
 
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from livebackend.cli.ledger import ledger
 from livebackend.ledger.audit import NAMES
-from tests.conftest import INI
 from tests.support.api import Person, World
+from tests.support.application import INI
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from livebackend.cli import main
 from livebackend.database.engine import Database
 from livebackend.services.password_hashing import Slots
-from tests.conftest import INI
 from tests.support.api import at_once
+from tests.support.application import INI
 from tests.support.servers import Server, serving
 
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"

@@ -8,28 +8,14 @@ from pyramid.paster import get_appsettings
 
 import livebackend
 from livebackend.config.settings import Settings, SettingsError, variable, with_own_address
-from tests.conftest import INI
+from tests.support.application import INI
+from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 KNOWN = "for-development-only-not-a-secret-0000"
 
-GIVEN = {
-    "database.url": "postgresql+psycopg2:///x",
-    "var.dir": "/tmp/x",
-    "secrets": "s" * 32,
-    "passwords.pepper": "p" * 32,
-    "http.url": "https://live.example",
-    "streams.gateway": "tests.support.fake_gateways.CountedStreams",
-}
-MEANT = {
-    "secrets.known_is_meant": "true",
-    "codes.plain_is_meant": "true",
-    "gateways.embedded_is_meant": "true",
-    "coins.direct_refill_is_meant": "true",
-}
-
 
 def test_a_missing_setting_is_the_safe_one() -> None:
-    settings = Settings.load(GIVEN, {})
+    settings = Settings.load(REQUIRED_SETTINGS, {})
     assert settings.codes_reply == "ticket"
     assert settings.register_verified_phone == "required"
     assert settings.pictures_keep == "re_encoded"
@@ -50,7 +36,7 @@ def meant(name: str) -> str:
 
 
 def test_all_faults_are_named_at_once() -> None:
-    ini = {**GIVEN, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
+    ini = {**REQUIRED_SETTINGS, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
     ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": KNOWN}
     ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}
     del ini["var.dir"]
@@ -74,15 +60,17 @@ def test_what_is_meant_is_no_fault() -> None:
     ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": KNOWN}
     ini |= {"sms.gateway": "livebackend.development.sms.DevelopmentSms"}
     ini |= {"payments.gateway": "livebackend.development.payments.DevelopmentPayments"}
-    assert Settings.load({**GIVEN, **MEANT, **ini}, {}).codes_reply == "plain"
-    for name in MEANT:
+    assert Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **ini}, {}).codes_reply == "plain"
+    for name in UNSAFE_SETTINGS:
         with pytest.raises(SettingsError, match=name):
-            Settings.load({**GIVEN, **MEANT, **ini, name: "false"}, {})
+            Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **ini, name: "false"}, {})
 
 
 def test_a_fault_does_not_show_the_secret() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.load({**GIVEN, "secrets": "hunter2", "passwords.pepper": "hunter3"}, {})
+        Settings.load(
+            {**REQUIRED_SETTINGS, "secrets": "hunter2", "passwords.pepper": "hunter3"}, {}
+        )
     assert "hunter" not in str(caught.value)
 
 
@@ -112,7 +100,10 @@ def test_every_setting_has_its_variable(name: str) -> None:
     if name.startswith("limits.") and name != "limits.connections":
         value = "3 per 7 minutes"
     # All but this one are meant.
-    given = {**GIVEN, **{each: meant for each, meant in MEANT.items() if each != name}}
+    given = {
+        **REQUIRED_SETTINGS,
+        **{each: meant for each, meant in UNSAFE_SETTINGS.items() if each != name},
+    }
     before, after = Settings.load(given, {}), Settings.load(given, {variable(name): value})
     assert getattr(before, field) != getattr(after, field)
     assert all(
@@ -128,7 +119,7 @@ def test_variables_are_distinct() -> None:
 
 
 def test_several_secrets_are_told_apart_by_blanks() -> None:
-    settings = Settings.load({**GIVEN, "secrets": f"{'a' * 32}\n  {'b' * 32}"}, {})
+    settings = Settings.load({**REQUIRED_SETTINGS, "secrets": f"{'a' * 32}\n  {'b' * 32}"}, {})
     assert settings.signing_secrets == ["a" * 32, "b" * 32]
 
 
@@ -163,12 +154,12 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
 )
 def test_a_faulty_value_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
-        Settings.load({**GIVEN, name: value}, {})
+        Settings.load({**REQUIRED_SETTINGS, name: value}, {})
 
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings.load(GIVEN, {}).coins_per_yuan = 2
+        Settings.load(REQUIRED_SETTINGS, {}).coins_per_yuan = 2
 
 
 class TestMain:
@@ -222,17 +213,17 @@ def test_settings_show_no_secret() -> None:
         "wechat.api_key": "hidden-6",
         "streams.hook_secret": "hidden-7" * 4,
     }
-    settings = Settings.load({**GIVEN, **secrets}, {})
+    settings = Settings.load({**REQUIRED_SETTINGS, **secrets}, {})
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert "hidden" not in shown
 
 
 def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
-    ini = {name: value for name, value in GIVEN.items() if name != "database.url"}
+    ini = {name: value for name, value in REQUIRED_SETTINGS.items() if name != "database.url"}
     settings = Settings.load({**ini, "sqlalchemy.url": "postgresql:///alias"}, {})
     assert settings.database_url.get_secret_value() == "postgresql:///alias"
 
 
 def test_setting_that_is_given_by_name_and_by_alias_is_an_error() -> None:
     with pytest.raises(SettingsError, match=r"sqlalchemy\.url: database\.url is set too"):
-        Settings.load({**GIVEN, "sqlalchemy.url": "postgresql:///alias"}, {})
+        Settings.load({**REQUIRED_SETTINGS, "sqlalchemy.url": "postgresql:///alias"}, {})

@@ -24,7 +24,6 @@ from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.ledger.audit import audit
 from livebackend_client import Client
-from tests.conftest import INI
 from tests.crashes.flows import (
     BuyOnce,
     Flow,
@@ -44,10 +43,10 @@ from tests.crashes.server import (
     count_steps,
 )
 from tests.support.api import App
+from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.machine import machine
 from tests.support.nginx import HostAdapter, start_nginx
 
-SECRET = "for-development-only-not-a-secret-0000"
 FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
 
 
@@ -63,10 +62,11 @@ def new_app(url: str, folder: Path) -> App:
         "payments.gateway": "tests.crashes.server.RemotePayments",
     }
     app: App = livebackend.main(known.global_conf, **settings)
-    # Children must not share connections.
+    # Children must not share connections; each opens its own.
     services = app.registry.services
-    for database in (services.database, services.probe_database, services.rate_limits._database):
-        database.engine.dispose()
+    services.database.engine.dispose()
+    services.probe_database.close()
+    services.rate_limits.close()
     return app
 
 
@@ -204,7 +204,7 @@ def crash(url: str, database: Database, folder: Path, runs: int, only: str | Non
     assert isinstance(gateway, RemotePayments)
     provider = Provider(gateway)
     RemotePayments.address = provider.address
-    users, server = Users(database, SECRET), CrashingServer(app)
+    users, server = Users(database, DEVELOPMENT_SECRET), CrashingServer(app)
     runner = Runner(server, folder, runs)
     with nginx(folder / "nginx", server) as (https, by_nginx), requests.Session() as direct:
         for flow in FLOWS:

@@ -14,6 +14,7 @@ from livebackend import models
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
 from tests.support.api import World, at_once
+from tests.support.backends import backend_pid, terminate_backend
 
 _ADD = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 
@@ -95,25 +96,15 @@ def test_nothing_else_runs_again(code: str, database: Database) -> None:
     assert len(tries) == 1
 
 
-def pid(connection: Connection) -> int:
-    return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
-
-
-def kill(backend: int, database: Database) -> None:
-    """Ends a connection, as a restart of PostgreSQL does."""
-    with database.engine.connect() as other:
-        other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
-
-
 @pytest.mark.parametrize("way", ["run", "singly"])
 def test_a_connection_that_died_in_the_pool_costs_nobody_his_call(
     way: str, database: Database, database_url: str, world: World
 ) -> None:
     short = Database(database_url, pool_size=1)
     do = getattr(short, way)
-    before = do(pid)
-    kill(before, database)
-    assert do(pid) != before
+    before = do(backend_pid)
+    terminate_backend(before, database)
+    assert do(backend_pid) != before
     short.close()
 
 
@@ -124,7 +115,7 @@ def test_what_broke_before_its_commit_runs_again(database: Database, world: Worl
         tries.append(1)
         add(connection)
         if len(tries) == 1:
-            kill(pid(connection), database)
+            terminate_backend(backend_pid(connection), database)
         connection.execute(text("SELECT 1"))
 
     database.run(work)
@@ -137,7 +128,7 @@ def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Data
 
     def work(connection: Connection) -> None:
         tries.append(1)
-        kill(pid(connection), database)
+        terminate_backend(backend_pid(connection), database)
 
     with pytest.raises(CommitOutcomeUnknown):
         database.run(work)

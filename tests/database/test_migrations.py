@@ -14,8 +14,8 @@ from sqlalchemy import text
 from livebackend.config.settings import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate, migration_status, pending_sql
-from tests.conftest import INI
 from tests.support.api import at_once
+from tests.support.application import INI
 from tests.support.schema import catalog
 
 
@@ -87,7 +87,7 @@ class TestRunner:
         """Writes a migration; only those that are written exist."""
         (tmp_path / "versions").mkdir()
         shutil.copy(INI.parent / "migrations/env.py", tmp_path)
-        monkeypatch.setattr("livebackend.database.migrations._folder", lambda: tmp_path)
+        monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
         def write(revision: str, body: str) -> None:
             before = f"{int(revision) - 1}" if int(revision) > 1001 else None

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
-from tests.database.test_engine import kill, pid
 from tests.support.api import World
+from tests.support.backends import backend_pid, terminate_backend
 
 _ADD = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
 _KNOWN = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
@@ -69,7 +69,7 @@ def test_a_commit_commits_it(single: Database, world: World) -> None:
 
 def test_another_connection_prepares_it_again(single: Database, database: Database) -> None:
     add(single, 1, 1)
-    kill(single.singly(pid), database)
+    terminate_backend(single.singly(backend_pid), database)
     assert add(single, 1, 2).sum == 3
     assert known(single) == 1
 
@@ -80,7 +80,7 @@ def test_a_connection_that_breaks_is_not_used_again(single: Database, database: 
     def work(connection: Connection) -> Any:
         tries.append(1)
         if len(tries) == 1:
-            kill(pid(connection), database)
+            terminate_backend(backend_pid(connection), database)
         return _ADD.first(connection, {"one": 1, "other": 1})
 
     assert single.run(work).sum == 2

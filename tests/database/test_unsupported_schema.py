@@ -17,7 +17,7 @@ from livebackend.database.migrations import (
     migration_status,
     pending_sql,
 )
-from tests.conftest import INI
+from tests.support.application import INI
 from tests.support.commands import Operator
 
 OLD = [f"{number:04}" for number in range(1, 16)]

@@ -27,7 +27,7 @@ from livebackend.development.embedded_postgres import (
 )
 
 CHECKOUT = Path(livebackend.__file__).resolve().parent.parent
-BINARIES = embedded_postgres._binaries()
+BINARIES = embedded_postgres.find_binaries()
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can act as another user")
 # A user id that no machine has a name for.
@@ -208,7 +208,7 @@ def test_the_wheel_may_lie_in_a_folder_of_any_name(
     packages = tmp_path / 'it\'s a "$HOME" of `my` own\\ 直播'
     install(packages)
     monkeypatch.syspath_prepend(packages)
-    assert embedded_postgres._binaries().is_relative_to(packages)
+    assert embedded_postgres.find_binaries().is_relative_to(packages)
     assert ask(start(folder).start(), "SELECT 1") == 1
 
 
@@ -454,7 +454,7 @@ def user_named(name: str) -> dict[str, int]:
 
 def becoming(name: str) -> list[str]:
     """What turns a command of root's into one of another user who can read the tests."""
-    return embedded_postgres._become(
+    return embedded_postgres.command_prefix(
         **user_named(name), place=CHECKOUT, program=Path(sys.executable)
     )
 

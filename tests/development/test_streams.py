@@ -2,7 +2,6 @@
 
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.streams import StreamGateway
-from livebackend.gateways.streams.documents import play_urls
 
 
 def streams(now: float = 1_483_669_725.799) -> DevelopmentStreams:
@@ -24,8 +23,3 @@ def test_the_document_looks_as_the_examples_does() -> None:
     assert document["publishKey"] == "96aaffaee4505e6d"
     assert document["createdAt"] == document["updatedAt"] == "2017-01-06T10:28:45.799+08:00"
     assert document["expireAt"] == "2017-01-22T10:28:45.799000+08:00"
-
-
-def test_a_protocol_without_a_host_has_no_url() -> None:
-    document = {"hub": "h", "title": "t", "hosts": {"live": {"rtmp": "r.example", "hdl": ""}}}
-    assert play_urls(document) == {"rtmp": "rtmp://r.example/h/t", "hls": None, "hdl": None}

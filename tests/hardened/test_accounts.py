@@ -7,8 +7,8 @@ import pytest
 
 from livebackend.services.password_hashing import Hasher
 from tests.hardened.conftest import Harmless
-from tests.hardened.test_uploads import PNG, upload
 from tests.support.api import PASSWORD, Api, App, Person, Phone, World, at_once, results
+from tests.support.pictures import PNG, upload
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def crowded(new_hardened_app: Callable[..., App]) -> App:
 def test_logins_that_wait_for_their_turn_hold_no_connection(crowded: App, ann: Person) -> None:
     log_in = partial(Api(crowded).post, "/log", userId=ann.phone, password=PASSWORD)
     friendlist = partial(Api(crowded).post, "/list", friendlist="1", token=ann.token)
-    with crowded.registry.services.accounts._passwords.turn():
+    with crowded.registry.services.password_hashing.turn():
         answers = at_once(*[log_in] * 10, *[friendlist] * 2)
     assert [(answer.status, answer.result) for answer in answers] == [
         *[(503, "0008")] * 10,

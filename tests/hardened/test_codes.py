@@ -32,7 +32,7 @@ def test_a_code_is_its_four_digits_and_nothing_like_them(
     spoil: Callable[[str], str], phone_of_ann: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = phone_of_ann.app.registry.services.verification_codes
-    monkeypatch.setattr(codes, "_new_code", lambda purpose: "0042")
+    monkeypatch.setattr(codes, "new_code", lambda purpose: "0042")
     ticket = phone_of_ann.ask()
     answer = phone_of_ann.post("/register", code_v=ticket, code=spoil("0042"))
     assert (answer.status, answer.body) == (200, {"result": "0004", "message": None})
@@ -58,7 +58,7 @@ def test_a_ticket_is_for_its_own_code_though_the_phone_is_the_same(
 ) -> None:
     new = iter(["1111", "2222"])
     codes = phone_of_ann.app.registry.services.verification_codes
-    monkeypatch.setattr(codes, "_new_code", lambda purpose: next(new))
+    monkeypatch.setattr(codes, "new_code", lambda purpose: next(new))
     first = phone_of_ann.ask()
     world.execute("DELETE FROM rate_limit_windows")  # a minute passes
     second = phone_of_ann.ask()

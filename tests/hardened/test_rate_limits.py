@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.hardened.conftest import Harmless
-from tests.hardened.test_uploads import PNG, upload
 from tests.support.api import Answer, Person, World
+from tests.support.pictures import PNG, upload
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ import pytest
 
 from livebackend.container import Services
 from livebackend.database.engine import Database
-from tests.conftest import PRODUCTION_INI
+from livebackend.services.login_tokens import LoginTokens
 from tests.hardened.conftest import Harmless
 from tests.support.api import PASSWORD, App, Person, Phone, World, at_once
+from tests.support.application import PRODUCTION_INI, replace_services
+from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.raw_http import Call, Heard
-from tests.support.servers import Server, hardened, serving
-from tests.views.test_log import CALLS
+from tests.support.servers import HARDENED_SECRET, Server, hardened, serving
 
 GIFT = {"value": "1", "object": "13800000002", "description": "a rose"}
 
@@ -31,9 +32,9 @@ def read_only(database: Database, services: Services) -> Iterator[None]:
         name = database.engine.url.database
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as operator:
             operator.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
-        # It holds for new connections.
+        # The setting applies to new connections: both pools open them as needed.
         services.database.engine.dispose()
-        services.rate_limits._database.engine.dispose()
+        services.rate_limits.close()
 
     let("SET default_transaction_read_only = on")
     try:
@@ -177,9 +178,9 @@ def test_a_log_that_cannot_be_written_stops_nobody(
 def test_a_clock_that_is_wrong_breaks_nothing(
     shift_s: int,
     token: str,
+    app: App,
     ann: Person,
     phone_of_ben: Phone,
-    services: Services,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     right = time.time
@@ -188,9 +189,10 @@ def test_a_clock_that_is_wrong_breaks_nothing(
         return right() + shift_s
 
     monkeypatch.setattr("time.time", wrong)
-    monkeypatch.setattr(services.login_tokens, "_clock", wrong)
+    tokens = LoginTokens([HARDENED_SECRET], clock=wrong)
+    replace_services(app, monkeypatch, login_tokens=tokens)
     assert ann.post("/list", friendlist="1").result == token
-    for path, form in CALLS:
+    for path, form in AUTHENTICATED_CALLS:
         assert ann.post(path, **form).status == 200
     # Whoever comes now notices nothing: codes and limits are of the database's time.
     ben = phone_of_ben.register()

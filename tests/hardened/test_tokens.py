@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from livebackend.container import Services
+from livebackend.core.signing import Signer
 from tests.hardened.conftest import Harmless
 from tests.support.api import App, Person
-from tests.support.servers import hardened
-from tests.views.test_log import CALLS
+from tests.support.authenticated_calls import AUTHENTICATED_CALLS
+from tests.support.servers import HARDENED_SECRET, hardened
 
 SECRET = hardened("")["secrets"]
 
@@ -81,16 +81,16 @@ def test_a_forged_token_is_0012_at_every_call(
     ],
 )
 def test_even_one_that_we_signed_is_0012_when_it_says_nonsense(
-    claims: dict[str, Any], ann: Person, ben: Person, services: Services, harmless: Harmless
+    claims: dict[str, Any], ann: Person, ben: Person, harmless: Harmless
 ) -> None:
-    signer = services.login_tokens._signer
-    said = signer.read(ann.token)
-    refuse_everywhere(ann, signer.sign({**said, **claims}), harmless)
+    signer = Signer([HARDENED_SECRET], kind="login")
+    genuine = signer.read(ann.token)
+    refuse_everywhere(ann, signer.sign({**genuine, **claims}), harmless)
 
 
 def refuse_everywhere(person: Person, token: str, harmless: Harmless) -> None:
     with harmless():
-        for path, form in CALLS:
+        for path, form in AUTHENTICATED_CALLS:
             answer = person.post(path, **{**form, "token": token})
             assert (answer.status, answer.body) == (200, {"result": "0012", "message": None}), path
     assert person.friends() == []

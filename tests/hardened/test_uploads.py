@@ -11,16 +11,11 @@ from PIL import Image, ImageFile
 from webtest import TestApp
 
 from tests.hardened.conftest import Harmless
-from tests.storage.test_reencoding import HALF, RED, encoded, png
-from tests.support.api import Answer, Api, App, World, at_once, results
+from tests.support.api import Api, App, World, at_once, results
+from tests.support.pictures import HALF, PNG, RED, encoded, png, upload
 from tests.support.raw_http import FORM
 
 MULTIPART = "multipart/form-data; boundary=x"
-PNG = encoded(RED, "PNG")
-
-
-def upload(api: Api, content: bytes, name: str = "me.png") -> Answer:
-    return api.send("/upload", {}, upload_files=[("img", name, content)])
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from livebackend.ledger import batch_writer as ledger_writer
 from livebackend.ledger import posting as ledger
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import CoinAccount, Outcome, Payment, Status, Transfer
-from tests.conftest import INI
 from tests.support.api import Person, World, at_once
+from tests.support.application import INI
 from tests.support.ledger_helpers import Books
 from tests.support.servers import serving
 from tests.support.statements import before_each_statement, statements_noted
@@ -338,7 +338,7 @@ def test_closing_posts_what_is_queued_and_takes_no_more(
     with beside(*[partial(submit, writer, gift) for gift in gifts]) as found:
         until(lambda: held.batches != [] and queued(writer) + held.batches[0] == 6)
         with beside(writer.close):
-            until(lambda: writer._closed)
+            until(lambda: writer.is_closed)
             with pytest.raises(Unavailable):
                 submit(writer, books.gift(ann, ben, 50))
             held.go.set()

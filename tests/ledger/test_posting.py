@@ -638,7 +638,7 @@ def test_whoever_locks_a_slot_alone_holds_up_no_insert_of_it(books: Books) -> No
     with books.database.engine.begin() as one, books.database.engine.begin() as other:
         one.execute(locked, {"id": ben.id})
         other.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        ledger._MAKE_SLOTS.run(other, made)
+        ledger.INSERT_SLOTS.run(other, made)
     assert books.slots(ann) == {0: 10}
 
 
@@ -664,7 +664,7 @@ def _known_to_nobody(connection: Connection, transfers: Sequence[Transfer]) -> d
 def test_without_a_look_at_the_keys_the_table_refuses_a_second_transfer(
     wrong_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_known", _known_to_nobody)
+    monkeypatch.setattr(ledger, "find_posted", _known_to_nobody)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
         _race(wrong_books, keys=1)
     assert wrong_books.faults() == []
@@ -673,18 +673,18 @@ def test_without_a_look_at_the_keys_the_table_refuses_a_second_transfer(
 def test_a_transfer_that_is_dropped_on_conflict_is_found_by_the_audit(
     wrong_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dropping = _changed(ledger._RECORD, "RETURNING", "ON CONFLICT DO NOTHING RETURNING")
-    record = ledger._record
+    dropping = _changed(ledger.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING")
+    record = ledger.insert_transfers
 
     def careless(connection: Connection, done: Sequence[Transfer]) -> dict[Any, Any]:
         try:
             return record(connection, done)
         except KeyError:
-            return {transfer.key: ledger._Known(0, ()) for transfer in done}
+            return {transfer.key: ledger.PostedTransfer(0, ()) for transfer in done}
 
-    monkeypatch.setattr(ledger, "_known", _known_to_nobody)
-    monkeypatch.setattr(ledger, "_RECORD", dropping)
-    monkeypatch.setattr(ledger, "_record", careless)
+    monkeypatch.setattr(ledger, "find_posted", _known_to_nobody)
+    monkeypatch.setattr(ledger, "INSERT_TRANSFERS", dropping)
+    monkeypatch.setattr(ledger, "insert_transfers", careless)
     _race(wrong_books, keys=1)
     assert "booked" in wrong_books.faults()[0]
 
@@ -692,8 +692,8 @@ def test_a_transfer_that_is_dropped_on_conflict_is_found_by_the_audit(
 def test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table(
     wrong_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unlocked = _changed(ledger._LOCK_ACTORS, "FOR NO KEY UPDATE", "")
-    monkeypatch.setattr(ledger, "_LOCK_ACTORS", unlocked)
+    unlocked = _changed(ledger.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
+    monkeypatch.setattr(ledger, "LOCK_ACTORS", unlocked)
     ann, ben = wrong_books.open({0: 100}), wrong_books.open()
     batches = [([wrong_books.gift(ann, ben, 60)], slot) for slot in (0, 1)]
     with pytest.raises(IntegrityError, match="ck_coin_slots_amount"):
@@ -706,7 +706,7 @@ def _is_deadlock(error: OperationalError) -> bool:
 
 
 def test_two_passes_of_locks_deadlock(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = ledger._lock_slots
+    lock = ledger.lock_slots
 
     def in_two_passes(
         connection: Connection, transfers: Sequence[Transfer], short: set[int], slot: int
@@ -714,7 +714,7 @@ def test_two_passes_of_locks_deadlock(books: Books, monkeypatch: pytest.MonkeyPa
         gathered = lock(connection, [], short, slot)
         return gathered | lock(connection, transfers, set(), slot)
 
-    monkeypatch.setattr(ledger, "_lock_slots", in_two_passes)
+    monkeypatch.setattr(ledger, "lock_slots", in_two_passes)
     ann, ben = books.open({1: 50, 2: 50}), books.open({1: 50, 2: 50})
     with pytest.raises(OperationalError, check=_is_deadlock):
         _cross(books, ann, ben)
@@ -723,7 +723,7 @@ def test_two_passes_of_locks_deadlock(books: Books, monkeypatch: pytest.MonkeyPa
 def test_coins_outside_the_first_slot_are_missed(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_SLOTS", range(1))
+    monkeypatch.setattr(ledger, "SLOTS", range(1))
     ann, ben = books.open({0: 5, 1: 10}), books.open()
     model = Model({ann.id: 15, ben.id: 0})
     gift = books.gift(ann, ben, 12)
@@ -733,8 +733,8 @@ def test_coins_outside_the_first_slot_are_missed(
 def test_a_balance_that_is_not_a_sum_is_wrong(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ":id" in coin_accounts._BALANCE.text
-    first = coin_accounts._BALANCE.text.replace(":id", ":id AND slot = 0")
-    monkeypatch.setattr(coin_accounts, "_BALANCE", text(first))
+    assert ":id" in coin_accounts.BALANCE.text
+    first = coin_accounts.BALANCE.text.replace(":id", ":id AND slot = 0")
+    monkeypatch.setattr(coin_accounts, "BALANCE", text(first))
     ann = books.open({0: 5, 1: 10})
     assert books.coins(ann) != [15]

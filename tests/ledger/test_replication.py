@@ -20,12 +20,13 @@ from livebackend.ledger.audit import audit
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import CoinAccount, Outcome, Status, Transfer, client_key
 from livebackend_client import Client, NotReached, NotServed, Refused
-from tests.conftest import INI, create_app
 from tests.support import replica
 from tests.support.api import PASSWORD, Answer, Api, Person
+from tests.support.application import INI, create_app
 from tests.support.ledger_helpers import Books
 from tests.support.payments import PATIENT, notify
-from tests.support.replica import WAIT_S, Cluster, CommitWait, wait_for
+from tests.support.postgres_node import WAIT_S, CommitWait, wait_for
+from tests.support.replica import Cluster
 from tests.support.servers import Server, serving
 
 CLIENTS = 6

@@ -22,7 +22,7 @@ import requests
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.conftest import INI
+from tests.support.application import INI
 from tests.support.fake_server import closed_port
 from tests.support.servers import Server, serving
 

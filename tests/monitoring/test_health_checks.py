@@ -1,11 +1,17 @@
 """Whether a server is ready: each check by itself, and none of them waited for without end."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
+from sqlalchemy import text
+from webtest import TestApp
 
 from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
@@ -17,7 +23,10 @@ from livebackend.monitoring.health_checks import (
     check_migrations,
     checks_of,
 )
-from tests.config.test_settings import GIVEN
+from tests.support.api import App
+from tests.support.application import PRODUCTION_INI
+from tests.support.servers import Server, hardened, serving
+from tests.support.settings import REQUIRED_SETTINGS
 
 
 def fails() -> None:
@@ -54,7 +63,7 @@ def test_a_check_that_hangs_costs_its_time_once_and_one_thread() -> None:
 
 
 def test_a_server_that_can_work(database: Database, tmp_path: Path) -> None:
-    settings = Settings.load({**GIVEN, "var.dir": str(tmp_path / "not there yet")}, {})
+    settings = Settings.load({**REQUIRED_SETTINGS, "var.dir": str(tmp_path / "not there yet")}, {})
     settings = settings.model_copy(update={"pictures_free_bytes_min": 0})
     assert Readiness(checks_of(settings, database)).faults() == {}
     assert list(tmp_path.iterdir()) == []
@@ -97,3 +106,43 @@ class TestTheDisk:
     def test_it_cannot_be_written(self) -> None:
         with pytest.raises(Fault, match="cannot be written"):
             check_disk(Path("/proc/self"), free_bytes_min=0)
+
+
+class TestOverHttp:
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    def test_all_is_well(self, path: str, app: App) -> None:
+        response = TestApp(app).get(path)
+        assert (response.status_int, response.json) == (200, {"faults": {}})
+        assert response.headers["Cache-Control"] == "no-store"
+        assert TestApp(app).head(path).status_int == 200
+
+    def test_a_proxy_without_https_may_ask(self, new_app: Any) -> None:
+        behind = new_app(http__trusted_proxies="127.0.0.0/8")
+        client = TestApp(behind, extra_environ={"REMOTE_ADDR": "127.0.0.1"})
+        assert client.get("/readyz").status_int == 200
+        assert client.post("/list", status=400).json["result"] == "0003"
+
+    def test_what_fails_is_named_and_the_process_still_lives(
+        self, new_database: Any, worker_id: str, tmp_path: Path
+    ) -> None:
+        url = new_database(f"ready_{worker_id}")
+        settings = {**hardened(url), "database.migrate": "true"}
+        with serving(PRODUCTION_INI, tmp_path, settings) as server:
+            assert get(server, "/readyz") == (200, {"faults": {}})
+            database = Database(url)
+            database.run(lambda tables: tables.execute(text("DELETE FROM alembic_version")))
+            database.close()
+            status, body = get(server, "/readyz")
+            assert (status, body["faults"]) == (
+                503,
+                {"migrations": "the tables are behind the code"},
+            )
+            assert get(server, "/healthz") == (200, {"faults": {}})
+
+
+def get(server: Server, path: str) -> tuple[int, Any]:
+    try:
+        with urlopen(server.address + path, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except HTTPError as error:
+        return error.code, json.loads(error.read())

@@ -25,8 +25,8 @@ from livebackend.gateways.payments.protocol import Order, PaymentFailed
 from livebackend.gateways.sms.protocol import SmsFailed
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
-from tests.conftest import INI, PRODUCTION_INI
 from tests.support.api import App, Person
+from tests.support.application import INI, PRODUCTION_INI
 from tests.support.fake_gateways import BrokenSms, PatientPayments
 from tests.support.servers import hardened, serving
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_doctor import TEMPLATES, faults, keys
-from tests.conftest import INI
+from tests.support.application import INI
+from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import QiniuServer, qiniu_server
 
 
 @pytest.fixture
 def qiniu() -> Iterator[QiniuServer]:
     with qiniu_server() as server:
-        server.answers = [TEMPLATES]
+        server.answers = [SMS_TEMPLATES]
         yield server
 
 
@@ -62,10 +62,10 @@ def test_the_disk_is_full(database_url: str, small_disk: Path) -> None:
         "var_dir": str(small_disk),
         "pictures_free_bytes_min": "1000000",
     }
-    assert faults(doctor(**settings)) == {}
+    assert failed_checks(doctor(**settings)) == {}
     with pytest.raises(OSError, match="No space left"):
         (small_disk / "film").write_bytes(bytes(3_000_000))
-    found = faults(doctor(**settings))
+    found = failed_checks(doctor(**settings))
     assert list(found) == ["disk"]
     assert "No space left on device" in found["disk"]
 
@@ -77,7 +77,7 @@ def test_the_disk_is_nearly_full(database_url: str, small_disk: Path) -> None:
         "pictures_free_bytes_min": "1000000",
     }
     (small_disk / "film").write_bytes(bytes(1_500_000))
-    found = faults(doctor(**settings))
+    found = failed_checks(doctor(**settings))
     assert list(found) == ["disk"]
     assert "no picture is taken" in found["disk"]
 
@@ -86,9 +86,9 @@ def test_the_disk_is_nearly_full(database_url: str, small_disk: Path) -> None:
 def test_the_clock_is_off(
     shift: str, said: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
 ) -> None:
-    settings = {"database_url": database_url, "var_dir": str(tmp_path), **keys(qiniu)}
-    assert faults(doctor(**settings)) == {}
-    found = faults(doctor("faketime", "-f", shift, **settings))
+    settings = {"database_url": database_url, "var_dir": str(tmp_path), **sms_settings(qiniu)}
+    assert failed_checks(doctor(**settings)) == {}
+    found = failed_checks(doctor("faketime", "-f", shift, **settings))
     assert list(found) == ["clock"]
     # Both others agree, so it is this machine's.
     for other in ("the database", qiniu.url):

@@ -18,7 +18,7 @@ import requests
 
 from livebackend.api.routes import PATHS
 from livebackend_client import Client, NotServed
-from tests.conftest import PRODUCTION_INI
+from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
 from tests.support.servers import Server, hardened, serving

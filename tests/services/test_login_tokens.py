@@ -6,11 +6,13 @@ import pytest
 from itsdangerous import URLSafeSerializer
 
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
+from livebackend.core.signing import Signer
 from livebackend.services.accounts import Account, Claims
 from livebackend.services.login_tokens import LoginTokens
 
 ANN = Account(7, "13800000001", 3)
 OLD, NEW = "o" * 32, "n" * 32
+SIGNER = Signer([NEW], kind="login")
 
 
 class Clock:
@@ -96,8 +98,13 @@ def test_anybody_elses_token_is_invalid(tokens: LoginTokens, clock: Clock) -> No
     ],
 )
 def test_what_we_signed_for_another_purpose_is_invalid(claims: object, tokens: LoginTokens) -> None:
-    signed = tokens._signer.sign(claims)
-    assert refused(tokens, signed) is TokenInvalid
+    assert refused(tokens, SIGNER.sign(claims)) is TokenInvalid
+
+
+def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
+    """The signer of the test above signs what `LoginTokens` reads."""
+    claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
+    assert tokens.read(SIGNER.sign(claims)) == Claims("x", 7, 3, 2_000_000)
 
 
 def test_another_salt_is_another_purpose(tokens: LoginTokens) -> None:

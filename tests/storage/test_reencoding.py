@@ -1,23 +1,16 @@
 """Pictures made anew: what is taken, what is refused before it costs anything, what is left."""
 
 import io
-import struct
+import threading
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
 
-from livebackend.storage import reencoding as re_encoded_pictures
 from livebackend.storage.protocol import NotAPicture, NotKept
 from livebackend.storage.reencoding import PicturesReEncoded, re_encoded
-
-
-def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
-    written = io.BytesIO()
-    picture.save(written, form, **options)
-    return written.getvalue()
+from tests.support.pictures import HALF, RED, chunk, encoded, png
 
 
 def made(content: bytes) -> tuple[str, Image.Image]:
@@ -26,22 +19,6 @@ def made(content: bytes) -> tuple[str, Image.Image]:
     picture = Image.open(io.BytesIO(anew))
     picture.load()
     return ending, picture
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, *more: bytes) -> bytes:
-    """A PNG of one bit per pixel, which is small however large it is."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
-    body = chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + body
-
-
-RED = Image.new("RGB", (60, 40), (200, 10, 10))
-HALF = Image.new("RGBA", (60, 40), (200, 10, 10, 128))
 
 
 @pytest.mark.parametrize(
@@ -167,10 +144,29 @@ def test_nothing_is_left_of_what_is_refused(store: PicturesReEncoded, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_more_is_read_at_once_than_one(
-    store: PicturesReEncoded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(re_encoded_pictures, "_WAIT_S", 0.01)
-    assert store._turn.acquire(timeout=0)
+class SlowFile(io.BytesIO):
+    """A picture whose bytes come only after `go` is set."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.is_read = threading.Event()
+        self.go = threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.is_read.set()
+        assert self.go.wait(10)
+        return super().read(size)
+
+
+def test_no_more_is_read_at_once_than_one(tmp_path: Path) -> None:
+    store = PicturesReEncoded(tmp_path, url="https://x", free_bytes_min=0, wait_s=0.01)
+    picture = encoded(RED, "PNG")
+    slow = SlowFile(picture)
+    first = threading.Thread(target=store.keep, args=["x.png", slow, print])
+    first.start()
+    assert slow.is_read.wait(10)
     with pytest.raises(NotKept, match="too many"):
-        store.keep("x.png", io.BytesIO(encoded(RED, "PNG")), print)
+        store.keep("x.png", io.BytesIO(picture), print)
+    slow.go.set()
+    first.join()
+    assert store.keep("x.png", io.BytesIO(picture), print)

@@ -215,10 +215,8 @@ class World:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         with self._database.engine.connect() as connection:
-            return [
-                dict(row._mapping)
-                for row in connection.execute(Base.metadata.tables[name].select())
-            ]
+            found = connection.execute(Base.metadata.tables[name].select()).mappings()
+            return [dict(row) for row in found]
 
     def execute(self, statement: str) -> None:
         with self._database.engine.begin() as connection:

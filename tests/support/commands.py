@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from livebackend.cli import main
-from tests.conftest import INI
+from tests.support.application import INI
 
 
 def run(*arguments: str | Path, **environment: str) -> Result:

@@ -97,7 +97,7 @@ class FakePiliV1(Provider):
             self.changes.append(f"disable {match[1]}")
             assert body == {"disabled": True}
             self.disable(match[1])
-        return said(self._document(match[1]))
+        return said(self.document(match[1]))
 
     def _create(self, body: dict[str, Any]) -> Reply:
         assert body["publishSecurity"] in ("static", "dynamic")
@@ -107,7 +107,7 @@ class FakePiliV1(Provider):
         if body["title"] in self.streams:
             return said({"error": "duplicated content"}, "614 exists")
         self.streams[body["title"]] = FakeStream(body["publishKey"])
-        return said(self._document(body["title"]))
+        return said(self.document(body["title"]))
 
     def _statuses(self, ids: list[str]) -> Reply:
         keys = [each.rpartition(".")[2] for each in ids]
@@ -122,7 +122,7 @@ class FakePiliV1(Provider):
         ]
         return said({"items": items or None})
 
-    def _document(self, key: str) -> dict[str, Any]:
+    def document(self, key: str) -> dict[str, Any]:
         stream = self.streams[key]
         hls = "pili-live-hls.mrpyq.com"
         return {
@@ -212,7 +212,7 @@ class FakeNginx(Provider):
 
     def answer(self, asked: Asked) -> Reply:
         if asked.path == "/stat":
-            return Reply("200 OK", self._stat().encode(), "text/xml")
+            return Reply("200 OK", self.stat().encode(), "text/xml")
         if asked.path == "/control/drop/publisher":
             query = parse_qs(urlsplit(asked.target).query)
             assert query["app"] == [HUB]
@@ -221,7 +221,7 @@ class FakeNginx(Provider):
             return Reply("200 OK", b"1" if self.streams.pop(key, None) else b"0", "text/plain")
         return Reply("404 Not Found", b"<html></html>", "text/html")
 
-    def _stat(self) -> str:
+    def stat(self) -> str:
         streams = "".join(
             f"<stream><name>{key}</name><client><id>8</id></client>"
             f"<client><id>7</id><publishing/>{'<active/>' * stream.on_air}</client>"

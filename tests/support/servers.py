@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tests.support.secret_scanner import leaks
 
+# The signing secret of servers in hardened mode.
+HARDENED_SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
 
 @dataclass(frozen=True)
 class Server:
@@ -120,7 +123,7 @@ def overridden(database_url: str) -> dict[str, str]:
     """What production.ini needs to run here, and no more."""
     return {
         "database.url": database_url,
-        "secrets": "a-secret-of-the-tests-that-is-long-enough",
+        "secrets": HARDENED_SECRET,
         "passwords.pepper": "a-pepper-of-the-tests-that-is-long-enough",
         "gateways.embedded_is_meant": "true",
         "sms.gateway": "livebackend.development.sms.DevelopmentSms",

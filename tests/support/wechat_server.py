@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,12 +23,15 @@ from cryptography.x509.oid import NameOID
 
 from livebackend.gateways.payments.protocol import Order
 from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.gateway import WechatPayments
 
 API_KEY = "an-api-v3-key-of-thirty-two-char"
 APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
 PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
 ORDER = Order("a" * 32, 5000, "50 coins")
 PAYMENT_ID = "4200000000000000001"
+# Creates a gateway from settings.
+NewGateway = Callable[..., WechatPayments]
 
 
 @cache

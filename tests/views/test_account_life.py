@@ -12,7 +12,7 @@ from sqlalchemy import text
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, World, at_once, results
-from tests.views.test_upload import PNG, upload
+from tests.support.pictures import PNG, upload
 
 NEW = "another-harbour-7"
 NOBODY = "13800000077"

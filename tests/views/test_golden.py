@@ -9,10 +9,12 @@ from sqlalchemy import text
 from livebackend.container import Services
 from livebackend.core.errors import Unavailable
 from livebackend.database.engine import Database
+from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import Transfer
 from livebackend.models import SLOT_COINS_MAX
-from livebackend.services import gifts
+from livebackend.services.gifts import Gifts
 from tests.support.api import PASSWORD, Answer, Api, App, Person, World, at_once
+from tests.support.application import replace_services
 
 REFUSED = {"result": "0013", "message": "update failed"}
 NOBODY = "13800000077"
@@ -224,7 +226,7 @@ class TestSendGift:
         def lost(transfer: object, *, deadline: float) -> object:
             raise Unavailable("the ledger", outcome_unknown=True)
 
-        monkeypatch.setattr(services.gifts._writer, "submit", lost)
+        monkeypatch.setattr(services.ledger_writer, "submit", lost)
         answer = rich.give(ben, "1", requestId="g")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert answer.headers["X-Request-Outcome"] == "unknown"
@@ -239,14 +241,14 @@ class TestSendGift:
         world: World,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        submit = services.gifts._writer.submit
+        submit = services.ledger_writer.submit
 
         def lost_afterwards(transfer: Transfer, *, deadline: float) -> object:
             submit(transfer, deadline=deadline)
             raise Unavailable("the ledger", outcome_unknown=True)
 
         with monkeypatch.context() as patch:
-            patch.setattr(services.gifts._writer, "submit", lost_afterwards)
+            patch.setattr(services.ledger_writer, "submit", lost_afterwards)
             answer = rich.give(ben, "30")
         assert answer.status == 503
         with world.unchanged():
@@ -256,13 +258,16 @@ class TestSendGift:
 
     def test_a_call_that_is_not_taken_in_time_moved_nothing(
         self,
+        app: App,
+        services: Services,
         rich: Person,
         ben: Person,
         world: World,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(gifts, "_WAIT_S", 0.3)
+        hasty = Gifts(services.database, services.ledger_writer, timeout_s=0.3)
+        replace_services(app, monkeypatch, gifts=hasty)
         lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
         def later() -> Answer:
@@ -281,9 +286,15 @@ class TestSendGift:
         assert world.coins(ben) in (50, 51)
 
     def test_a_full_queue_is_503_and_known(
-        self, rich: Person, ben: Person, services: Services, monkeypatch: pytest.MonkeyPatch
+        self,
+        app: App,
+        services: Services,
+        rich: Person,
+        ben: Person,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(services.ledger_writer, "_queue_max", 0)
+        full = LedgerWriter(services.database, number=0, queue_max=0)
+        replace_services(app, monkeypatch, gifts=Gifts(services.database, full))
         answer = rich.give(ben, "1")
         assert (answer.status, answer.body) == (503, REFUSED)
         assert "X-Request-Outcome" not in answer.headers

@@ -1,14 +1,18 @@
 """Logging in, and what login tokens are worth."""
 
 import re
+import time
 
 import pytest
 
 from livebackend.api.declaration import operations
 from livebackend.container import Services
+from livebackend.services.login_tokens import LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend.views.log import lifetime_s
 from tests.support.api import PASSWORD, Api, App, Person, World
+from tests.support.application import DEVELOPMENT_SECRET, replace_services
+from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 
 DAY = 24 * 3600
 
@@ -110,13 +114,18 @@ class TestLifetime:
         assert lifetime_s(expire_in) == seconds
 
     def test_the_token_lives_that_long(
-        self, ann: Person, api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+        self, app: App, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         person = api.log_in(ann.phone, expire_in="100")
-        now = services.login_tokens._clock()
-        monkeypatch.setattr(services.login_tokens, "_clock", lambda: now + 98)
+        now = time.time()
+
+        def set_clock(to: float) -> None:
+            tokens = LoginTokens([DEVELOPMENT_SECRET], clock=lambda: to)
+            replace_services(app, monkeypatch, login_tokens=tokens)
+
+        set_clock(now + 98)
         assert person.friends() == []
-        monkeypatch.setattr(services.login_tokens, "_clock", lambda: now + 101)
+        set_clock(now + 101)
         answer = person.post("/list", friendlist="1")
         assert answer.body == {"result": "0011", "message": None}
 
@@ -128,39 +137,12 @@ class TestLifetime:
         assert person.post("/list", friendlist="1").result == "0011"
 
 
-CALLS = [
-    ("/room", {"live": "1", "title": "hello"}),
-    ("/room", {"leave": "1"}),
-    ("/list", {"friendlist": "1"}),
-    ("/list", {"messagelist": "1"}),
-    ("/friend", {"search": "1", "userId": "13800000001"}),
-    ("/friend", {"add": "1", "userId": "13800000002"}),
-    ("/friend", {"dealMessage": "1", "behaviour": "accept"}),
-    ("/friend", {"delete": "1", "userId": "13800000002"}),
-    ("/golden", {"refill": "1", "money": "10"}),
-    ("/friend", {"refill": "1", "money": "10"}),
-    ("/golden", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
-    ("/friend", {"send_gift": "1", "value": "1", "object": "13800000002", "description": "x"}),
-    ("/golden", {"balance": "1"}),
-    ("/golden", {"records": "1"}),
-    ("/golden", {"ranking": "1", "object": "13800000001"}),
-    ("/friend", {"block": "1", "userId": "13800000002"}),
-    ("/friend", {"unblock": "1", "userId": "13800000002"}),
-    ("/list", {"livelist": "1"}),
-    ("/room", {"heartbeat": "1"}),
-    ("/log", {"change": "1", "oldPassword": PASSWORD, "password": "another-harbour-7"}),
-    ("/log", {"logout": "1"}),
-    ("/register", {"profile": "1", "nickname": "x"}),
-    ("/register", {"remove": "1", "password": PASSWORD}),
-]
-
-
 def test_every_call_of_somebody_who_is_logged_in_is_tried_below(app: App) -> None:
-    tried = {next(iter(form)) for _, form in CALLS}
+    tried = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
     assert tried == {each.selector for each in operations(app.registry) if each.login}
 
 
-@pytest.mark.parametrize(("path", "form"), CALLS, ids=str)
+@pytest.mark.parametrize(("path", "form"), AUTHENTICATED_CALLS, ids=str)
 class TestTokens:
     """The same for every call by somebody who is logged in."""
 

@@ -9,10 +9,10 @@ import pytest
 from webtest import TestApp
 
 from livebackend.container import Services
-from tests.gateways.streams.test_contract import settings
 from tests.support.api import App, Person, World, at_once
 from tests.support.fake_providers import HUB, FakeNginx
 from tests.support.fake_server import running
+from tests.support.streams import provider_settings
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 HERE = {"REMOTE_ADDR": "127.0.0.1"}
@@ -27,7 +27,10 @@ def nginx() -> Iterator[FakeNginx]:
 
 @pytest.fixture
 def app(nginx: FakeNginx, new_app: Callable[..., App]) -> Iterator[App]:
-    changed = {name.replace(".", "__"): value for name, value in settings(nginx.server.url).items()}
+    changed = {
+        name.replace(".", "__"): value
+        for name, value in provider_settings(nginx.server.url).items()
+    }
     app = new_app(streams__gateway="livebackend.gateways.streams.NginxRtmpStreams", **changed)
     yield app
     app.registry.services.close()
@@ -274,7 +277,8 @@ class TestWhoCalls:
         self, nginx: FakeNginx, new_app: Callable[..., App]
     ) -> None:
         changed = {
-            name.replace(".", "__"): value for name, value in settings(nginx.server.url).items()
+            name.replace(".", "__"): value
+            for name, value in provider_settings(nginx.server.url).items()
         }
         app = new_app(
             streams__gateway="livebackend.gateways.streams.NginxRtmpStreams",

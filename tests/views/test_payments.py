@@ -15,8 +15,8 @@ from livebackend.database.migrations import migrate
 from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import Order, Paid
 from livebackend.models import SLOT_COINS_MAX
-from tests.conftest import INI
 from tests.support.api import Answer, App, Person, World, at_once
+from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.fake_gateways import PatientPayments
 from tests.support.payments import OTHER, PATIENT
 from tests.support.servers import serving
@@ -255,17 +255,21 @@ class TestNotifications:
             for changed in (body + b" ", body[:-1], b"", b"\xff"):
                 assert notify(shop, headers, changed).status_int == 400
 
+    @pytest.mark.usefixtures("payments")
     def test_one_that_was_recorded_long_ago_is_refused(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, world: World
     ) -> None:
+        key = derived_key(DEVELOPMENT_SECRET, "payments")
+
+        def notification(age_s: float) -> tuple[dict[str, str], bytes]:
+            provider = DevelopmentPayments("http://x", key=key, clock=lambda: time.time() - age_s)
+            return provider.notification(said)
+
         said = paid(order(buyer))
-        clock = payments._clock
-        for by in (-301, 301):
-            payments._clock = lambda by=by: clock() + by  # type: ignore[misc]
-            headers, body = payments.notification(said)
-            payments._clock = clock
+        for age_s in (301, -301):
             with world.unchanged():
-                assert notify(shop, headers, body).status_int == 400
+                assert notify(shop, *notification(age_s)).status_int == 400
+        assert notify(shop, *notification(0)).status_int == 204
 
     def test_another_servers_secret_signs_nothing(
         self, buyer: Person, shop: App, payments: PatientPayments, world: World
@@ -476,7 +480,7 @@ def test_the_embedded_provider_pays_over_http(
             time.sleep(0.1)
         assert post("/golden", balance="1", token=token) == {"coins": 50}
         # Paid once is paid for good, however often it is said.
-        key = derived_key("for-development-only-not-a-secret-0000", "payments")
+        key = derived_key(DEVELOPMENT_SECRET, "payments")
         provider = DevelopmentPayments(server.address, key=key, clock=time.time)
         said = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
         headers, body = provider.notification(said)

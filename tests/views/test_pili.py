@@ -9,11 +9,10 @@ from webtest import TestApp
 
 from livebackend.container import Services
 from livebackend.gateways.qiniu import QiniuAuth
-from tests.gateways.streams.test_contract import settings
-from tests.services.test_stream_monitor import go_live
 from tests.support.api import Api, App, Person, World
 from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
 from tests.support.fake_server import running
+from tests.support.streams import go_live, provider_settings
 
 FORM = "application/x-www-form-urlencoded"
 NOT_OURS = (403, "signature is not from whom it must be")
@@ -29,7 +28,8 @@ def provider() -> Iterator[FakePiliV2]:
 @pytest.fixture
 def app(provider: FakePiliV2, new_app: Callable[..., App]) -> Iterator[App]:
     changed = {
-        name.replace(".", "__"): value for name, value in settings(provider.server.url).items()
+        name.replace(".", "__"): value
+        for name, value in provider_settings(provider.server.url).items()
     }
     app = new_app(
         streams__gateway="livebackend.gateways.streams.PiliV2",

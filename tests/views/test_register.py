@@ -28,7 +28,7 @@ class TestSendCode:
         assert code.encode() not in row["digest"]
 
     def test_leading_zeros_are_kept(self, api: Api, services: Services) -> None:
-        codes = [services.verification_codes._new_code(Purpose.REGISTER) for _ in range(2000)]
+        codes = [services.verification_codes.new_code(Purpose.REGISTER) for _ in range(2000)]
         assert {len(code) for code in codes} == {4}
         assert any(code.startswith("0") for code in codes)
 

@@ -12,29 +12,7 @@ from livebackend.core.errors import TokenInvalid
 from livebackend.models import Base
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
-
-# Every key of the document's example, with its type.
-EXAMPLE = {
-    "nonce": int,
-    "publishSecurity": str,
-    "hub": str,
-    "expireAt": str,
-    "title": str,
-    "publishKey": str,
-    "disabled": bool,
-    "disabledTill": int,
-    "nropEnable": type(None),
-    "hosts": dict,
-    "updatedAt": str,
-    "id": str,
-    "createdAt": str,
-}
-HOSTS = {
-    "live": {"snapshot", "http", "hdl", "hls", "rtmp"},
-    "playback": {"http", "hls"},
-    "play": {"http", "rtmp"},
-    "publish": {"rtmp"},
-}
+from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
 
 @pytest.fixture
@@ -61,8 +39,8 @@ class TestLive:
         assert answer.body == {"result": "0000", "message": answer.message}
         assert isinstance(answer.message, str)
         stream = json.loads(answer.message)
-        assert {key: type(value) for key, value in stream.items()} == EXAMPLE
-        assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == HOSTS
+        assert {key: type(value) for key, value in stream.items()} == STREAM_FIELDS
+        assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
 
     def test_the_streams_title_is_its_key(self, ann: Person, streams: CountedStreams) -> None:
         stream = json.loads(ann.live(title="hello").message)

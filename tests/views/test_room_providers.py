@@ -13,11 +13,10 @@ from webtest.http import StopableWSGIServer
 
 from livebackend.container import Services
 from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
-from tests.gateways.streams.test_contract import settings
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
 from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
-from tests.views.test_room import EXAMPLE, HOSTS
+from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
 FAKES: dict[type, Callable[[], Provider]] = {
     PiliV1: FakePiliV1,
@@ -44,7 +43,7 @@ def make_app(kind: Any, new_app: Callable[..., App]) -> Iterator[Callable[[str],
     made = []
 
     def make(url: str) -> App:
-        changed = {name.replace(".", "__"): value for name, value in settings(url).items()}
+        changed = {name.replace(".", "__"): value for name, value in provider_settings(url).items()}
         name = f"livebackend.gateways.streams.{kind.__name__}"
         made.append(new_app(streams__gateway=name, **changed))
         return made[-1]
@@ -72,8 +71,8 @@ def test_the_whole_way(
     answer = ann.live(title="hello")
     assert answer.result == "0000"
     stream = json.loads(answer.message)
-    assert {key: type(value) for key, value in stream.items()} == EXAMPLE
-    assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == HOSTS
+    assert {key: type(value) for key, value in stream.items()} == STREAM_FIELDS
+    assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
     assert ann.live().message == answer.message
     provider.go_live(stream["title"])
     assert services.stream_monitor.sweep().closed == 0
@@ -292,7 +291,8 @@ def test_another_security_has_its_url_in_the_heartbeat(
     provider = FakePiliV2()
     with running(provider.server):
         changed = {
-            name.replace(".", "__"): value for name, value in settings(provider.server.url).items()
+            name.replace(".", "__"): value
+            for name, value in provider_settings(provider.server.url).items()
         }
         app = new_app(
             streams__gateway="livebackend.gateways.streams.PiliV2",

@@ -1,31 +1,17 @@
 """Keeping a picture, and serving it."""
 
 import re
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from PIL import Image
 from sqlalchemy import create_engine
 from webtest import TestApp
 
 from livebackend.container import Services
-from tests.support.api import Answer, Api, App, World
-
-
-def image(kind: str) -> bytes:
-    file = BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, kind)
-    return file.getvalue()
-
-
-PNG = image("PNG")
-
-
-def upload(api: Api, content: bytes, name: str = "me.png") -> Answer:
-    return api.send("/upload", {}, upload_files=[("img", name, content)])
+from tests.support.api import Api, App, World
+from tests.support.pictures import PNG, RED, encoded, upload
 
 
 def url(location: str) -> str:
@@ -132,7 +118,7 @@ class TestPictures:
         ],
     )
     def test_a_picture_is_shown(self, kind: str, media_type: str, api: Api) -> None:
-        content = image(kind)
+        content = encoded(RED, kind)
         # Its name may say what it likes.
         answer = self.get(api.app, url(upload(api, content, "头像.txt").message))
         assert (answer.status_int, answer.body) == (200, content)

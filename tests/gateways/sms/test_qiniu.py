@@ -10,7 +10,6 @@ from livebackend.config.settings import Settings
 from livebackend.gateways.qiniu import Qiniu
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.sms.qiniu import QiniuSms
-from tests.config.test_settings import GIVEN
 from tests.support.qiniu_server import (
     ACCESS_KEY,
     SECRET_KEY,
@@ -22,6 +21,7 @@ from tests.support.qiniu_server import (
     silence,
     trickle,
 )
+from tests.support.settings import REQUIRED_SETTINGS
 
 PHONE, CODE = "13812345678", "0042"
 DONE = answer(200, {"message_id": "17-abc"})
@@ -113,7 +113,9 @@ def test_a_wrong_key_is_for_the_operator(
 
 
 def settings(**more: Any) -> Settings:
-    return Settings.load({**GIVEN, **{name.replace("__", "."): more[name] for name in more}}, {})
+    return Settings.load(
+        {**REQUIRED_SETTINGS, **{name.replace("__", "."): more[name] for name in more}}, {}
+    )
 
 
 def test_it_is_made_from_the_settings(server: QiniuServer) -> None:

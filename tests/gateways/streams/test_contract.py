@@ -22,12 +22,9 @@ from livebackend.gateways.streams import (
     StreamFailed,
     StreamGateway,
 )
-from tests.config.test_settings import GIVEN, MEANT
 from tests.support.api import at_once
 from tests.support.fake_providers import (
-    ACCESS_KEY,
     HUB,
-    SECRET_KEY,
     FakeNginx,
     FakePiliV1,
     FakePiliV2,
@@ -35,7 +32,8 @@ from tests.support.fake_providers import (
     Provider,
 )
 from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
-from tests.views.test_room import EXAMPLE, HOSTS
+from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
+from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
 FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginx}
@@ -50,22 +48,9 @@ class Case:
 
 
 def gateway(kind: Any, url: str) -> Any:
-    return kind.from_settings(Settings.load({**GIVEN, **MEANT, **settings(url)}, {}))
-
-
-def settings(url: str) -> dict[str, str]:
-    """What any of them needs."""
-    return {
-        "qiniu.access_key": ACCESS_KEY,
-        "qiniu.secret_key": SECRET_KEY,
-        "streams.hub": HUB,
-        "streams.url": url,
-        "streams.control_url": url,
-        "streams.hook_secret": "a-secret-of-the-tests-that-is-long-enough",
-        "streams.publish_host": "publish.example:1935",
-        "streams.rtmp_host": "rtmp.example",
-        "streams.hls_host": "hls.example:8080",
-    }
+    return kind.from_settings(
+        Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **provider_settings(url)}, {})
+    )
 
 
 @pytest.fixture(params=[DevelopmentStreams, *FAKES], ids=lambda kind: kind.__name__)
@@ -97,8 +82,8 @@ def test_each_is_a_gateway(case: Case) -> None:
 
 def test_a_stream_has_every_key_of_the_documents_example(case: Case) -> None:
     document = make(case).document
-    assert {key: type(value) for key, value in document.items()} == EXAMPLE
-    assert {name: set(hosts) for name, hosts in document["hosts"].items()} == HOSTS
+    assert {key: type(value) for key, value in document.items()} == STREAM_FIELDS
+    assert {name: set(hosts) for name, hosts in document["hosts"].items()} == STREAM_HOSTS
     assert all(isinstance(host, str) for hosts in document["hosts"].values() for host in hosts)
     assert json.loads(json.dumps(document)) == document
 
@@ -253,7 +238,11 @@ class TestPili:
     def test_a_wrong_secret_key_is_refused(self, kind: Any) -> None:
         provider = self.provider(kind)
         with running(provider.server) as server:
-            changed = {**GIVEN, **settings(server.url), "qiniu.secret_key": "other"}
+            changed = {
+                **REQUIRED_SETTINGS,
+                **provider_settings(server.url),
+                "qiniu.secret_key": "other",
+            }
             streams = kind.from_settings(Settings.load(changed, {}))
             assert type(in_time(lambda: streams.create(KEY, PUBLISH_KEY))) is NotAuthorized
         assert provider.changes == []
@@ -273,7 +262,9 @@ class TestPili:
     @pytest.mark.parametrize("name", ["qiniu.access_key", "qiniu.secret_key"])
     def test_without_keys_it_is_not_made(self, name: str, kind: Any) -> None:
         with pytest.raises(ValueError, match=rf"it needs {name}"):
-            kind.from_settings(Settings.load({**GIVEN, **settings("u"), name: ""}, {}))
+            kind.from_settings(
+                Settings.load({**REQUIRED_SETTINGS, **provider_settings("u"), name: ""}, {})
+            )
 
     def test_a_dead_provider_is_left_alone_for_a_while(self, kind: Any) -> None:
         with running(self.provider(kind).server) as server:
@@ -303,7 +294,7 @@ class TestPiliV1:
 
     def test_a_reply_of_2015_lacks_hosts(self) -> None:
         provider = FakePiliV1()
-        whole = provider._document
+        whole = provider.document
 
         def older(key: str) -> dict[str, Any]:
             document = whole(key)
@@ -311,11 +302,13 @@ class TestPiliV1:
             document["hosts"]["live"] = {"rtmp": "r.example", "http": "h.example"}
             return document
 
-        provider._document = older  # type: ignore[method-assign]
+        provider.document = older  # type: ignore[method-assign]
         with running(provider.server) as server:
             stream = gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
-        assert {key: type(value) for key, value in stream.document.items()} == EXAMPLE
-        assert {name: set(hosts) for name, hosts in stream.document["hosts"].items()} == HOSTS
+        assert {key: type(value) for key, value in stream.document.items()} == STREAM_FIELDS
+        assert {
+            name: set(hosts) for name, hosts in stream.document["hosts"].items()
+        } == STREAM_HOSTS
         assert stream.play_urls == {
             "rtmp": f"rtmp://r.example/{HUB}/{KEY}",
             "hls": f"http://h.example/{HUB}/{KEY}.m3u8",
@@ -342,7 +335,12 @@ class TestPiliV2:
         assert document["expireAt"] == "2017-01-21T10:28:45.000000+08:00"
 
     def test_without_domains_it_is_not_made(self) -> None:
-        changed = {**GIVEN, **settings("u"), "streams.hls_host": "", "streams.rtmp_host": ""}
+        changed = {
+            **REQUIRED_SETTINGS,
+            **provider_settings("u"),
+            "streams.hls_host": "",
+            "streams.rtmp_host": "",
+        }
         with pytest.raises(ValueError, match=r"it needs streams.rtmp_host, streams.hls_host"):
             PiliV2.from_settings(Settings.load(changed, {}))
 
@@ -374,7 +372,7 @@ class TestNginxRtmpStreams:
 
     def test_statistics_that_could_grow_are_not_read(self) -> None:
         nginx = FakeNginx()
-        nginx._stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
+        nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
         with running(nginx.server) as server:
             in_time(lambda: gateway(NginxRtmpStreams, server.url).on_air([KEY]))
 

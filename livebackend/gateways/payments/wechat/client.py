@@ -27,7 +27,7 @@ from livebackend.gateways.payments.wechat.crypto import (
 API = "https://api.mch.weixin.qq.com"
 DOWNLOAD_BYTES_MAX = 64 * 1024 * 1024
 
-_TOTAL_S = 3.0
+REQUEST_TOTAL_S = 3.0
 _ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
 _MESSAGE_CHARACTERS_MAX = 200
 
@@ -125,7 +125,7 @@ class WechatClient:
         Takes 3 s at most, unless `deadline` is given. Verifies the signature of successful
         responses; WeChat Pay does not sign all others. Raises PaymentFailed.
         """
-        deadline = deadline or Deadline(_TOTAL_S)
+        deadline = deadline or Deadline(REQUEST_TOTAL_S)
         body = json.dumps(fields).encode() if fields is not None else None
         raw = self._send(self._api, method, path, body, deadline)
         if 200 <= raw.status < 300:

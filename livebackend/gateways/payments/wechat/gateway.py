@@ -30,7 +30,7 @@ from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, Pla
 
 log = logging.getLogger(__name__)
 
-_BILL_TOTAL_S = 30.0
+BILL_TOTAL_S = 30.0
 _BILL_DUE = time_of_day(10)
 _REASON_BYTES_MAX = 80
 _CURRENCY = "CNY"
@@ -205,7 +205,7 @@ class WechatPayments:
 
         Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
         """
-        deadline = Deadline(_BILL_TOTAL_S)
+        deadline = Deadline(BILL_TOTAL_S)
         path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
         response = self._client.call("GET", path, deadline=deadline)
         if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):

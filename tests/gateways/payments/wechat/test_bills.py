@@ -254,7 +254,7 @@ class TestDownload:
     def test_download_that_does_not_end_fails_within_the_deadline(
         self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway._BILL_TOTAL_S", 0.3)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TOTAL_S", 0.3)
         wechat.bill(csv(PAYMENT))
         wechat.delay_s[DOWNLOAD] = 10
         with pytest.raises(PaymentFailed, match="timeout"):

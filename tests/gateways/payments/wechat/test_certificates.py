@@ -12,8 +12,7 @@ import pytest
 from livebackend.gateways.payments.protocol import NotGenuine, Paid, PaymentFailed
 from livebackend.gateways.payments.wechat.certificates import LOOKUP_PERIOD_S
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.gateways.conftest import NewGateway
-from tests.support.wechat_server import ORDER, Reply, Signer, Wechat, key_number
+from tests.support.wechat_server import ORDER, NewGateway, Reply, Signer, Wechat, key_number
 
 PLACE = "/v3/pay/transactions/app"
 UNKNOWN = "ABCDEF"
@@ -216,7 +215,7 @@ class TestRate:
     def test_lookup_for_a_response_ends_with_the_request(
         self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.client._TOTAL_S", 0.5)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
         started = time.monotonic()

@@ -18,15 +18,15 @@ from livebackend.gateways.payments.protocol import (
     ProviderOrder,
 )
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.conftest import INI
-from tests.gateways.conftest import NewGateway
 from tests.support.api import App, Person, World
+from tests.support.application import INI
 from tests.support.wechat_server import (
     APP_ID,
     MERCHANT,
     ORDER,
     PAYMENT_ID,
     PUBLIC_KEY_ID,
+    NewGateway,
     Reply,
     Wechat,
     check_signature,
@@ -154,7 +154,7 @@ class TestFailures:
     def test_server_that_does_not_respond_fails_within_the_deadline(
         self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.client._TOTAL_S", 0.2)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.2)
         wechat.delay_s = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), 10)
         started = time.monotonic()
         with pytest.raises(PaymentFailed, match="timeout"):

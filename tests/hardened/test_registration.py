@@ -10,10 +10,11 @@ from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 
 from livebackend.database.engine import Database
-from livebackend.services.verification_codes import Digests
-from tests.conftest import PRODUCTION_INI
+from livebackend.services.verification_codes import Digests, TicketJudge
 from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
+from tests.support.application import PRODUCTION_INI
 from tests.support.fake_gateways import BrokenSms
+from tests.support.servers import HARDENED_SECRET
 
 
 @pytest.fixture
@@ -48,10 +49,10 @@ class TestTicket:
         for shown in (answer.message, payload, *answer.headers.values()):
             assert not re.search(rf"(?<!\w){code}(?!\w)", shown)
 
-    def test_equal_tickets_stand_for_unequal_codes(self, hardened_app: App) -> None:
-        reply = hardened_app.registry.services.verification_codes._judge.reply
+    def test_equal_tickets_stand_for_unequal_codes(self) -> None:
+        judge = TicketJudge(["s" * 32], Digests([b"a key"]))
         code_id = UUID(int=7)
-        assert reply(code_id, "0042") == reply(code_id, "9999")
+        assert judge.reply(code_id, "0042") == judge.reply(code_id, "9999")
 
     def test_an_invented_pair_never_verifies(self, phone: Phone, world: World) -> None:
         phone.ask()
@@ -129,7 +130,7 @@ class TestTicket:
 def broken_sms(new_app: Callable[..., App]) -> App:
     return new_app(
         PRODUCTION_INI,
-        secrets="a-secret-of-the-tests-that-is-long-enough",
+        secrets=HARDENED_SECRET,
         passwords__pepper="a-pepper-of-the-tests-that-is-long-enough",
         sms__gateway=f"{BrokenSms.__module__}.{BrokenSms.__name__}",
         streams__gateway="tests.support.fake_gateways.CountedStreams",

@@ -22,11 +22,10 @@ from tests.support.wechat_server import (
     MERCHANT,
     PUBLIC_KEY_ID,
     SERIAL,
+    NewGateway,
     Wechat,
     serving,
 )
-
-NewGateway = Callable[..., WechatPayments]
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""`livebackend check-config`: every error in the settings is named."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.application import INI, PRODUCTION_INI
+from tests.support.commands import run
+
+HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
+WECHAT = {
+    "LIVEBACKEND_PAYMENTS_GATEWAY": "livebackend.gateways.payments.wechat.WechatPayments",
+    "LIVEBACKEND_WECHAT_APP_ID": "wx0000000000000001",
+    "LIVEBACKEND_WECHAT_MERCHANT": "1900000001",
+}
+
+
+class TestCheckConfig:
+    def test_sound_settings(self) -> None:
+        done = run("check-config", INI)
+        assert (done.exit_code, done.stdout) == (0, "the settings are sound\n")
+
+    def test_every_fault_is_named(self) -> None:
+        done = run("check-config", PRODUCTION_INI)
+        assert done.exit_code == 1
+        for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
+            assert f"  {name}: is missing\n" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("gateway", "needs"),
+        [
+            ("PiliV1", "qiniu.access_key, qiniu.secret_key"),
+            ("PiliV2", f"qiniu.access_key, qiniu.secret_key, {HOSTS}"),
+            ("NginxRtmpStreams", f"{HOSTS}, streams.hook_secret"),
+        ],
+    )
+    def test_what_a_gateway_needs_is_named(self, gateway: str, needs: str) -> None:
+        name = f"livebackend.gateways.streams.{gateway}"
+        done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
+        assert done.exit_code == 1
+        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in done.stderr
+
+    @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
+    def test_missing_package_of_wechat_pay_is_named(
+        self, missing: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in missing:
+            # An entry that is None makes the import fail.
+            monkeypatch.setitem(sys.modules, name, None)
+        for name in [name for name in sys.modules if "payments.wechat" in name]:
+            monkeypatch.delitem(sys.modules, name)
+        done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
+        assert done.exit_code == 1
+        assert (
+            "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments can't be used:"
+            " the package `wechatpayv3` is missing or incomplete:"
+            " run `pip install 'livebackend[wechat]'`\n"
+        ) in done.stderr
+
+    @pytest.mark.parametrize(
+        ("gateway", "reason"),
+        [
+            ("tests.support.fake_gateways.Missing", "has no attribute 'Missing'"),
+            ("tests.missing.Sms", "No module named 'tests.missing'"),
+            ("missing.Sms", "No module named 'missing'"),
+        ],
+    )
+    def test_gateway_that_does_not_exist_is_named(self, gateway: str, reason: str) -> None:
+        done = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
+        assert done.exit_code == 1
+        assert f"sms.gateway: {gateway} can't be used: " in done.stderr
+        assert reason in done.stderr
+
+    def test_a_folder_that_takes_no_files(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        folder = str(tmp_path / "file" / "var")
+        done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
+        assert done.exit_code == 1
+        assert f"  var.dir: nothing can be kept in {folder}\n" in done.stderr
+
+    def test_yes_is_true(self, new_database: Callable[[str], str], worker_id: str) -> None:
+        empty = new_database(f"empty_{worker_id}")
+        for said, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
+            environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": said}
+            assert run("check-config", INI, **environment).exit_code == exit_code
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        assert run("check-config", tmp_path / "no.ini").exit_code == 2

@@ -1,0 +1,8 @@
+"""The JSON of a stream, and the URLs that it is watched at."""
+
+from livebackend.gateways.streams.documents import play_urls
+
+
+def test_a_protocol_without_a_host_has_no_url() -> None:
+    document = {"hub": "h", "title": "t", "hosts": {"live": {"rtmp": "r.example", "hdl": ""}}}
+    assert play_urls(document) == {"rtmp": "rtmp://r.example/h/t", "hls": None, "hdl": None}

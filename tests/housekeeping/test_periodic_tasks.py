@@ -1,0 +1,158 @@
+"""The periodic tasks: one process at a time runs them, and goes on after an error."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from livebackend.container import Services
+from livebackend.database.engine import Database
+from livebackend.database.leases import Lease
+from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.services.stream_monitor import STALE_S, Streams
+from tests.support.api import Api, App, World, at_once
+
+
+@pytest.fixture
+def app(new_app: Callable[..., App]) -> App:
+    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+
+
+@pytest.fixture
+def streams(services: Services) -> Streams:
+    return services.stream_monitor
+
+
+class TestSweeper:
+    @pytest.fixture
+    def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
+        made = [
+            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
+            for n in range(3)
+        ]
+        yield made
+        for each in made:
+            each.close()
+
+    def test_one_process_at_a_time_sweeps(
+        self,
+        sweepers: list[Sweeper],
+        streams: Streams,
+        database: Database,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sweeping, most, rounds = [0], [0], [0]
+
+        def sweep(may_go_on: object) -> None:
+            sweeping[0] += 1
+            most[0] = max(most[0], sweeping[0])
+            time.sleep(0.1)
+            rounds[0] += 1
+            sweeping[0] -= 1
+
+        monkeypatch.setattr(streams, "sweep", sweep)
+        at_once(*[each.start for each in sweepers])
+        start = time.monotonic()
+        while rounds[0] < 8:
+            assert time.monotonic() - start < 30
+            time.sleep(0.01)
+        assert most == [1]
+        # Three processes make no more rounds than one.
+        assert time.monotonic() - start > 7 * 0.35
+        assert len(world.rows("process_leases")) == 1
+
+    def test_another_takes_over_from_one_that_is_gone(
+        self, sweepers: list[Sweeper], database: Database, world: World
+    ) -> None:
+        database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
+        sweepers[1].start()
+        until(lambda: world.rows("process_leases")[0]["holder"] == f"process 1 {os.getpid()}")
+
+    def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
+        sweepers[0].start()
+        until(lambda: world.rows("process_leases"))
+        sweepers[0].close()
+        assert world.rows("process_leases") == []
+        sweepers[0].start()
+        assert not sweepers[0].is_running
+
+    @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
+    def test_chores_come_after_the_rooms_and_fail_alone(
+        self,
+        error: Exception,
+        database: Database,
+        streams: Streams,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        done: list[str] = []
+        again = threading.Event()
+
+        def fails() -> None:
+            done.append("fails")
+            raise error
+
+        def counts() -> None:
+            done.append("counts")
+            if done.count("counts") == 2:
+                again.set()
+
+        sweeper = Sweeper(
+            database, streams, [fails, counts], holder="alive", period_s=STALE_S + 1.2
+        )
+        sweeper.start()
+        assert again.wait(10)
+        sweeper.close()
+        assert done[:4] == ["fails", "counts"] * 2
+        assert f"chore failed: {type(error).__name__}" in caplog.text
+
+    def test_one_that_is_switched_off_has_no_thread(
+        self, database: Database, streams: Streams
+    ) -> None:
+        sweeper = Sweeper(database, streams, holder="off", period_s=0)
+        sweeper.start()
+        assert not sweeper.is_running
+        sweeper.close()
+
+    def test_it_starts_with_the_first_request_and_ends_with_the_services(
+        self, new_app: Callable[..., App], world: World
+    ) -> None:
+        app = new_app(streams__sweep_s="10")
+        services: Services = app.registry.services
+        world.execute(
+            "INSERT INTO rate_limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
+        )
+        before = threading.active_count()
+        assert not services.periodic_tasks.is_running
+        Api(app).post("/list")
+        assert services.periodic_tasks.is_running
+        until(lambda: world.rows("process_leases"))
+        until(lambda: not world.rows("pictures") + world.rows("rate_limit_windows"))
+        services.close()
+        assert not services.periodic_tasks.is_running
+        assert threading.active_count() <= before
+        assert world.rows("process_leases") == []
+
+    def test_a_round_that_fails_is_followed_by_another(
+        self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounds: list[int] = []
+
+        def sweep(may_go_on: object) -> None:
+            rounds.append(1)
+            raise OperationalError("x", {}, Exception("the database is away"))
+
+        monkeypatch.setattr(streams, "sweep", sweep)
+        sweepers[0].start()
+        until(lambda: len(rounds) >= 2)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,50 @@
+"""Applications for the tests: their ini files, settings and services."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyramid.events import NewResponse
+from pyramid.paster import get_appsettings
+
+import livebackend
+from tests.support.api import App, check_reply
+
+INI = Path(livebackend.__file__).parent.parent / "development.ini"
+PRODUCTION_INI = INI.with_name("production.ini")
+# The signing secret of development.ini.
+DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
+
+# Each call searches all installed packages for loaders of ini files.
+appsettings = cache(get_appsettings)
+
+
+def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
+    """Create an application with the settings of an ini file, some of them changed.
+
+    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.services`.
+    """
+    known = appsettings(str(file))
+    ini = dict(known) | {
+        "database.url": database_url,
+        "database.migrate": "false",
+        "database.connections": "30",
+        "var.dir": str(var_dir),
+        # The lowest cost of bcrypt, and no request waits for another.
+        "passwords.cost": "4",
+        "passwords.at_once": "40",
+        "metrics.listen": "",
+        # Only the test's own calls change anything.
+        "streams.sweep_s": "0",
+    }
+    ini |= {name.replace("__", "."): value for name, value in changed.items()}
+    app: App = livebackend.main(known.global_conf, **ini)
+    app.registry.registerHandler(check_reply, (NewResponse,))
+    return app
+
+
+def replace_services(app: App, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
+    """Give an application other services in the fields of `changed`, until the test ends."""
+    monkeypatch.setattr(app.registry, "services", replace(app.registry.services, **changed))

@@ -1,0 +1,230 @@
+"""A PostgreSQL server that the tests kill and start again at the same address."""
+
+import fcntl
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import psycopg2
+
+from livebackend.database.engine import Database
+from livebackend.database.migrations import migrate
+from livebackend.development.embedded_postgres import (
+    DATABASE,
+    ENVIRONMENT,
+    PORT,
+    USER,
+    EmbeddedPostgres,
+    ServerAccount,
+    find_binaries,
+    server_account,
+)
+
+Result = TypeVar("Result")
+
+WAIT_S = 20
+# A backend whose COMMIT waits for the standby.
+_WAITING = (
+    "SELECT pid, query_start FROM pg_stat_activity"
+    " WHERE wait_event = 'SyncRep' AND query_start > %s::timestamptz ORDER BY query_start"
+)
+
+
+class CommitWait(NamedTuple):
+    """A backend whose COMMIT waits for the standby, and when that COMMIT started."""
+
+    pid: int
+    since: Any
+
+
+class Node:
+    """A PostgreSQL server with a data directory and a Unix socket of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        sockets: Path,
+        account: ServerAccount,
+        *,
+        durable: bool = False,
+    ) -> None:
+        """Start nothing yet. Without `durable`, a crash of the machine can lose data."""
+        self.name = name
+        self.data = folder / name
+        self.socket_folder = sockets / name
+        self.socket_folder.mkdir(mode=0o700)
+        account.own(self.socket_folder)
+        self._account = account
+        self._log = folder / f"{name}.log"
+        # Each process of the server holds a lock on this file.
+        self._lock = folder / f"{name}.node_lock"
+        self._lock.touch()
+        self._durable = durable
+        self._process: Any = None
+        self._conninfo = ""
+
+    def start(self) -> None:
+        """Start the server; it accepts queries when this returns."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.socket_folder),
+            "port": str(PORT),
+            "max_connections": "200",
+            "wal_retrieve_retry_interval": "100ms",
+            "fsync": "on" if self._durable else "off",
+            # The standby's application_name, by which synchronous_standby_names selects it.
+            "cluster_name": self.name,
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self._lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._process = self._launch("postgres", "-D", str(self.data), *options, lock=lock)
+        wait_for(self._accepts_queries, f"{self.name} to start, see {self._log}")
+
+    def kill(self) -> None:
+        """Kill the server with SIGKILL, and wait until its other processes have exited, too."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait(WAIT_S)
+        self._process = None
+        wait_for(self._is_free, f"{self.name} to exit")
+        # Else PostgreSQL does not start if another process has got the process id by then.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+
+    @property
+    def url(self) -> str:
+        """The address of the application's database, as SQLAlchemy takes it."""
+        host = quote(str(self.socket_folder))
+        return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={host}&port={PORT}"
+
+    def query(self, sql: str, *values: object) -> list[Any]:
+        """Execute a statement on a new connection; returns its rows."""
+        connection = psycopg2.connect(
+            host=str(self.socket_folder),
+            port=PORT,
+            user=USER,
+            dbname=DATABASE,
+            connect_timeout=5,
+            options="-c statement_timeout=20s",
+        )
+        connection.autocommit = True
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the running server."""
+        self.query(f"ALTER SYSTEM SET {name} = %s", value)
+        self.query("SELECT pg_reload_conf()")
+
+    def copy(self, primary: "Node") -> None:
+        """Replace the data directory by a base backup of `primary`, as its standby."""
+        if self.data.exists():
+            shutil.rmtree(self.data)
+        self.data.mkdir(mode=0o700)
+        self._account.own(self.data)
+        source = [f"--host={primary.socket_folder}", f"--port={PORT}", f"--username={USER}"]
+        target = [f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast"]
+        slot = ["--create-slot", f"--slot={self.name}"]
+        copying = self._launch("pg_basebackup", *source, *target, *slot, "--no-sync")
+        assert copying.wait(60) == 0, self._log.read_text()
+
+    def disconnect(self) -> None:
+        """Stop replication to this standby, as a cut network does."""
+        self._conninfo = self.query("SHOW primary_conninfo")[0][0]
+        self.configure("primary_conninfo", "")
+        wait_for(lambda: not self._receives(), "the standby to disconnect")
+
+    def reconnect(self) -> None:
+        """Continue replication to this standby."""
+        self.configure("primary_conninfo", self._conninfo)
+
+    def promote(self) -> None:
+        assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
+
+    def commit_wait(self, *, after: CommitWait | None = None) -> CommitWait | None:
+        """The first COMMIT that waits for the standby and that started later than `after`."""
+        rows = self.query(_WAITING, after.since if after else "-infinity")
+        return CommitWait(*rows[0]) if rows else None
+
+    def terminate(self, wait: CommitWait) -> None:
+        """End the backend of a COMMIT that waits for the standby: it stays committed here."""
+        assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
+
+    def cancel(self, wait: CommitWait) -> None:
+        """End the wait of a COMMIT: PostgreSQL reports success, and a warning."""
+        assert self.query("SELECT pg_cancel_backend(%s)", wait.pid) == [(True,)]
+
+    def _launch(
+        self, program: str, *options: str, lock: BinaryIO | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Run a program of PostgreSQL, which inherits the lock."""
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*self._account.become, str(find_binaries() / program), *options],
+                cwd="/",
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C must not reach the server.
+                start_new_session=True,
+                pass_fds=[lock.fileno()] if lock else [],
+            )
+
+    def _is_free(self) -> bool:
+        """Return whether no process of the server holds the lock."""
+        with self._lock.open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def _accepts_queries(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            return bool(self.query("SELECT 1"))
+        except psycopg2.OperationalError:
+            return False
+
+    def _receives(self) -> bool:
+        return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
+
+
+def create_data_directory(folder: Path) -> ServerAccount:
+    """Create a data directory with migrated tables; return the user that owns it."""
+    embedded = EmbeddedPostgres(folder)
+    try:
+        database = Database(embedded.start())
+        migrate(database)
+        database.close()
+    finally:
+        embedded.close()
+    return server_account(folder, find_binaries())
+
+
+@contextmanager
+def socket_directory() -> Iterator[Path]:
+    """A directory with a short path for sockets: the path of a socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="livebackend-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def wait_for(ask: Callable[[], Result | None], what: str, *, limit_s: float = WAIT_S) -> Result:
+    """The first true result of `ask`; raises AssertionError after the time limit."""
+    deadline = time.monotonic() + limit_s
+    while not (result := ask()):
+        assert time.monotonic() < deadline, f"no {what} within {limit_s} s"
+        time.sleep(0.02)
+    return result

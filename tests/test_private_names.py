@@ -1,0 +1,69 @@
+"""No test uses a private name of the application.
+
+Ruff (SLF001) checks attributes. This module checks imports, and names in strings such as
+`monkeypatch.setattr(module, "_name", value)`.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+OURS = {"livebackend", "livebackend_client", "tests"}
+TAKE_NAMES = {"getattr", "setattr", "delattr", "hasattr", "patch", "object"}
+
+
+def is_private(name: str) -> bool:
+    """Return whether a part of a dotted name is private."""
+    parts = name.split(".")
+    return all(map(str.isidentifier, parts)) and any(
+        part.startswith("_") and not part.startswith("__") for part in parts
+    )
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Return the full names of what a statement imports."""
+    prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    return (prefix + alias.name for alias in node.names)
+
+
+def private_names(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            ours = [name for name in imported(node) if name.partition(".")[0] in OURS]
+            yield from filter(is_private, ours)
+        elif isinstance(node, ast.Call):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+            name = function.id if isinstance(function, ast.Name) else function
+            if name in TAKE_NAMES:
+                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                yield from (text for text in texts if isinstance(text, str) and is_private(text))
+
+
+def test_tests_use_no_private_name() -> None:
+    found = {
+        str(path.relative_to(TESTS)): names
+        for path in TESTS.rglob("*.py")
+        if (names := list(private_names(path.read_text("utf-8"))))
+    }
+    assert found == {}
+
+
+def test_private_names_are_found() -> None:
+    source = """
+from livebackend.ledger.posting import _known, post
+from livebackend import _private
+import livebackend._folder.module
+monkeypatch.setattr(module, "_WAIT_S", 1)
+monkeypatch.setattr("livebackend.module._WAIT_S", 1)
+getattr(services, "_writer")
+getattr(services, "writer"); setattr(services, "__doc__", "_ is not a name")
+"""
+    assert list(private_names(source)) == [
+        "livebackend.ledger.posting._known",
+        "livebackend._private",
+        "livebackend._folder.module",
+        "_WAIT_S",
+        "livebackend.module._WAIT_S",
+        "_writer",
+    ]
