@@ -17,7 +17,7 @@ from livebackend.config.deprecated_names import (
 )
 from livebackend.config.settings import Settings
 from livebackend.gateways.loader import make_gateways
-from tests.config.test_settings import GIVEN
+from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
 @pytest.mark.parametrize("dotted", CLASSES.values())
@@ -37,8 +37,7 @@ def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixtur
         "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
         "payments.gateway": "livebackend.gateways.payments.EmbeddedPayments",
     }
-    allowed = {"gateways.embedded_is_meant": "true"}
-    gateways = make_gateways(Settings.load({**GIVEN, **allowed, **old}, {}))
+    gateways = make_gateways(Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **old}, {}))
     made = [gateways.sms, gateways.streams, *gateways.payments]
     assert [type(gateway).__name__ for gateway in made] == [
         "DevelopmentSms",
@@ -51,11 +50,10 @@ def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixtur
 
 def test_development_gateways_need_permission_by_their_old_names_too() -> None:
     old = {
-        "gateways.embedded_is_meant": "false",
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
     }
     with pytest.raises(ValueError, match=r"sms\.gateway: is a stand-in"):
-        Settings.load({**GIVEN, **old}, {})
+        Settings.load({**REQUIRED_SETTINGS, **old}, {})
 
 
 @pytest.mark.parametrize("name", ["LineFormatter", "JsonFormatter"])

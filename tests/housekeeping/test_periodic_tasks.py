@@ -123,7 +123,8 @@ class TestSweeper:
         app = new_app(streams__sweep_s="10")
         services: Services = app.registry.services
         world.execute(
-            "INSERT INTO rate_limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO rate_limit_windows"
+            " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
