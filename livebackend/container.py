@@ -27,6 +27,7 @@ from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Logins
 from livebackend.services.avatars import Pictures
+from livebackend.services.code_verifiers import Digests, TicketJudge
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
 from livebackend.services.lists import Lists
@@ -37,13 +38,13 @@ from livebackend.services.password_hashing import Hasher, Passwords, Slots
 from livebackend.services.payment_orders import PaymentOrders
 from livebackend.services.payment_reconciliation import PaymentReconciliation
 from livebackend.services.payment_refunds import PaymentRefunds
-from livebackend.services.plain_verification_codes import PlainJudge
+from livebackend.services.plain_code_verifier import PlainJudge
 from livebackend.services.publish_authorization import PublishAuthorization
 from livebackend.services.rate_limits import Limits
 from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
 from livebackend.services.stream_monitor import Streams
-from livebackend.services.verification_codes import Codes, Digests, TicketJudge
+from livebackend.services.verification_codes import Codes
 from livebackend.storage.local_disk import PicturesAsSent
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import PicturesReEncoded

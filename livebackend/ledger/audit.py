@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, TextClause, text
 
 from livebackend.database.engine import Database
-from livebackend.ledger import checkpoints as seals
+from livebackend.ledger import checkpoints
 
 # Of each check; where one account is wrong, a million may be.
 _FINDINGS_MAX = 100
@@ -231,7 +231,7 @@ def audit(
 
 def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], None]) -> Audit:
     """Makes each check, in a transaction whose statements all see the same."""
-    sealed = seals.chain(connection)
+    sealed = checkpoints.chain(connection)
     since = {"since": sealed[-1].through_id if since_seal and sealed else 0}
     size = connection.execute(_SIZE, since).one()
     findings: list[Finding] = []
@@ -240,6 +240,6 @@ def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], Non
         details = connection.execute(check.statement, since).scalars()
         findings.extend(Finding(check.name, detail) for detail in details)
     begun(NAMES[-1])
-    wrong = seals.faults(connection, sealed, links_only=since_seal)
+    wrong = checkpoints.faults(connection, sealed, links_only=since_seal)
     findings.extend(Finding(NAMES[-1], detail) for detail in wrong)
     return Audit(size.at.isoformat(), size.transfers, size.coins, findings)

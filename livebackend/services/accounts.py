@@ -33,10 +33,11 @@ from livebackend.core.errors import (
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.coin_accounts import open_account
-from livebackend.services import verification_codes as codes
 from livebackend.services.avatars import Pictures
+from livebackend.services.code_verifiers import Purpose
 from livebackend.services.password_hashing import Passwords
-from livebackend.services.verification_codes import Codes, Purpose
+from livebackend.services.verification_codes import Codes
+from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ class Accounts:
                 raise AccountIsLive
             for statement in _PART:
                 connection.execute(statement, mine)
-            codes.forget_phone(connection, account.phone)
+            forget_phone(connection, account.phone)
             gone = self._pictures.disown(connection, account.id)
             connection.execute(_REMOVE, mine)
             return gone
@@ -324,11 +325,11 @@ class Accounts:
     def _check(self, connection: Connection, *, phone: str) -> None:
         if find_id(connection, phone) is not None:
             raise PhoneTaken
-        if self._verified_phone_required and not codes.is_verified(connection, phone):
+        if self._verified_phone_required and not is_verified(connection, phone):
             raise PhoneNotVerified
 
     def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
-        verified = codes.use_verification(connection, account["phone"])
+        verified = use_verification(connection, account["phone"])
         if self._verified_phone_required and not verified:
             raise PhoneNotVerified
         account_id = connection.execute(_ADD, account).scalar_one_or_none()

@@ -21,7 +21,7 @@ from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.serializers import profile_card
 from livebackend.api.view import View
-from livebackend.services.verification_codes import Purpose
+from livebackend.services.code_verifiers import Purpose
 
 # Who sends one of these beside a `userId` means to register it.
 _OF_REGISTER = ("password", "gender", "nickname", "headImage")

@@ -10,7 +10,7 @@ from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 
 from livebackend.database.engine import Database
-from livebackend.services.verification_codes import Digests, TicketJudge
+from livebackend.services.code_verifiers import Digests, TicketJudge
 from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
 from tests.support.application import PRODUCTION_INI
 from tests.support.fake_gateways import BrokenSms

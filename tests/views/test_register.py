@@ -6,7 +6,7 @@ import pytest
 
 from livebackend.container import Services
 from livebackend.development.sms import DevelopmentSms
-from livebackend.services.verification_codes import Purpose
+from livebackend.services.code_verifiers import Purpose
 from tests.support.api import PASSWORD, Api, App, Person, World
 
 PHONE = "13800000009"

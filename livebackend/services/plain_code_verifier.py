@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, text
 
 from livebackend import models
 from livebackend.core.errors import TooManyAttempts, WrongCode
-from livebackend.services.verification_codes import WRONG_TRIES_MAX, Digests, Purpose, settle_right
+from livebackend.services.code_verifiers import WRONG_TRIES_MAX, Digests, Purpose, settle_right
 
 # Among how many open codes the one that was typed is looked for, the newest first.
 _OPEN_CODES_MAX = 1000
