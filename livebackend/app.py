@@ -9,6 +9,7 @@ from pyramid.events import NewRequest
 
 from livebackend.api.client_address import Peers
 from livebackend.api.declaration import operations
+from livebackend.api.forms import Bounds
 from livebackend.api.pages import make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
@@ -38,10 +39,22 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config = Configurator(request_factory=Request)
     registry = config.registry
     registry.services = services
-    registry.bounds = bounds(settings)
+    registry.bounds = bounds(
+        Bounds(
+            body_bytes_max=settings.http_body_bytes_max,
+            fields_max=settings.http_fields_max,
+            query_allowed=settings.http_query_parameters,
+        ),
+        upload_bytes_max=settings.http_upload_bytes_max,
+    )
     registry.peers = Peers(settings.trusted_proxies)
     registry.phones_pattern = settings.phones_pattern
-    registry.readiness = Readiness(checks_of(settings, services.probe_database))
+    checks = checks_of(
+        services.probe_database,
+        folder=settings.var_dir,
+        free_bytes_min=settings.pictures_free_bytes_min,
+    )
+    registry.readiness = Readiness(checks)
     config.include("livebackend.api.tweens")
     config.include("livebackend.api.routes")
     config.include("livebackend.api.declaration")
