@@ -10,7 +10,7 @@ from pyramid.events import NewRequest
 from livebackend.api.client_address import Peers
 from livebackend.api.declaration import operations
 from livebackend.api.forms import Bounds
-from livebackend.api.pages import make_pages
+from livebackend.api.pages import StaticFiles, make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
 from livebackend.config.deprecated_names import configure_renamed_loggers
@@ -64,7 +64,18 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.scan("livebackend.views")
     config.commit()
     # Now the operations are known.
-    registry.pages = make_pages(operations(registry), settings)
+    static = StaticFiles.read()
+    has_pages = settings.docs_enabled or settings.demo_enabled
+    registry.static_paths = static.paths if has_pages else frozenset()
+    registry.pages = make_pages(
+        operations(registry),
+        docs=settings.docs_enabled,
+        demo=settings.demo_enabled,
+        static_folder=static.folder,
+        phones_pattern=settings.phones_pattern,
+        public_url=settings.http_url,
+        hls_host=settings.streams_hls_host,
+    )
     # With the first request of a process: `pserve` may fork before it.
     config.add_subscriber(lambda event: services.start(), NewRequest)
     return config

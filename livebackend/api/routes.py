@@ -46,4 +46,5 @@ def includeme(config: Configurator) -> None:
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK)
-    config.add_route("page", r"/{page:openapi\.json|docs|demo|static/.+}")
+    config.add_route("page", r"/{page:openapi\.json|docs|demo}")
+    config.add_route("static", "/static/{digest}/{subpath:.+}")
