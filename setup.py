@@ -95,6 +95,7 @@ setup(
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
         "livebackend": ["py.typed", "production.ini", "static/*", "static/*/*"],
+        "livebackend.api": ["templates/*"],
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },

@@ -57,7 +57,8 @@ def check_content(wheel: Path) -> None:
         "py.typed",
         "migrations/env.py",
         "migrations/versions/0001_accounts.py",
-        "static/docs/docs.html",
+        "api/templates/docs.html",
+        "static/docs/docs.js",
     ):
         assert f"livebackend/{name}" in names, f"{name} is not in the wheel"
     assert packages(wheel) == {"livebackend"}, packages(wheel)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.settings import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import UnsupportedSchema, check_migrated
 
@@ -60,14 +60,12 @@ class Readiness:
         return None
 
 
-def checks_of(settings: Settings, database: Database) -> dict[str, Check]:
+def checks_of(database: Database, *, folder: Path, free_bytes_min: int) -> dict[str, Check]:
     """What must be well for a server to take calls. `database` is the checks' alone."""
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
-        "disk": lambda: check_disk(
-            settings.var_dir, free_bytes_min=settings.pictures_free_bytes_min
-        ),
+        "disk": lambda: check_disk(folder, free_bytes_min=free_bytes_min),
     }
 
 

@@ -265,7 +265,7 @@ def check_reply(event: Any) -> None:
     # A file, or nothing at all to say.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
         return
-    if response.status_int < 400 and request.matched_route.name in ("picture", "page"):
+    if response.status_int < 400 and request.matched_route.name in ("picture", "page", "static"):
         return
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
