@@ -7,14 +7,19 @@ from datetime import timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from livebackend import models
 from livebackend.core.errors import RoomNotOpen, StreamNotCreated, TokenInvalid
 from livebackend.database.engine import Database
-from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
+from livebackend.gateways.streams import (
+    Stream,
+    StreamExists,
+    StreamFailed,
+    StreamGateway,
+    document_of,
+)
 from livebackend.services.stream_monitor import CLOSE, CLOSE_STALE, Room, Streams
 
 log = logging.getLogger(__name__)
@@ -154,7 +159,7 @@ class Rooms:
         """
         self._streams.look_at(self._mine(account_id).stream_key)
         room = self._mine(account_id)
-        url = self._gateway.publish_url(orjson.loads(room.stream))
+        url = self._gateway.publish_url(document_of(room.stream))
         return Beat(on_air=room.offline_since is None, publish_url=url)
 
     def _claim(
@@ -220,7 +225,7 @@ class Rooms:
 
     def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
         """Writes a stream down that has been made; its JSON."""
-        document = orjson.dumps(stream.document).decode()
+        document = stream.text
         values = {"room_id": claim.room_id, "document": document, "urls": stream.play_urls}
         kept = self._database.run(
             lambda connection: connection.execute(statement, values).one_or_none()
