@@ -56,7 +56,7 @@ def check_content(wheel: Path) -> None:
     for name in (
         "py.typed",
         "migrations/env.py",
-        "migrations/versions/0001_accounts.py",
+        "migrations/versions/1001_initial_schema.py",
         "api/templates/docs.html",
         "static/docs/docs.js",
     ):
