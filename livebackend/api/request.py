@@ -20,9 +20,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
 
     # Set by the operation's deriver.
     operation: Operation | None = None
-    # None where the operation waits for something outside the database: such a one opens its own
-    # short transactions.
-    db: Connection = None  # type: ignore[assignment]
+    _connection: Connection | None = None
     claims: Claims
     account: Account
     # A lost race runs an operation again, and does not count it again.
@@ -30,6 +28,21 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     # What the reply bears, once there is one.
     result: Result | None = None
     given: Any
+
+    @property
+    def db(self) -> Connection:
+        """The connection of the operation's transaction.
+
+        Raises RuntimeError in an operation that is declared without a transaction.
+        """
+        if self._connection is None:
+            name = self.operation.name if self.operation else "this request"
+            raise RuntimeError(f"{name} has no transaction: it must use services.database")
+        return self._connection
+
+    @db.setter
+    def db(self, connection: Connection) -> None:
+        self._connection = connection
 
     @cached_property
     def services(self) -> Services:
