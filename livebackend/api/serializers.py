@@ -3,11 +3,14 @@
 A list's rows are taken apart by their order: a name costs as much as all the rest.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Literal
 
+from livebackend.api import response_types
 from livebackend.ledger import history
 from livebackend.ledger.history import Giver, Record
+from livebackend.ledger.transfers import Kind
 from livebackend.services import live_rooms
 from livebackend.services.accounts import Profile
 from livebackend.services.lists import Friend, Message
@@ -16,9 +19,15 @@ from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Beat
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLAGS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
+_KINDS: Mapping[Kind, Literal["gift", "refill", "reversal"]] = {
+    Kind.GIFT: "gift",
+    Kind.REFILL: "refill",
+    Kind.REVERSAL: "reversal",
+}
 
 
-def profile_card(profile: Profile) -> dict[str, Any]:
+def profile_card(profile: Profile) -> response_types.Profile:
     return {
         "userId": profile.phone,
         "nickname": profile.nickname,
@@ -27,7 +36,7 @@ def profile_card(profile: Profile) -> dict[str, Any]:
     }
 
 
-def friend_card(friend: Friend) -> dict[str, Any]:
+def friend_card(friend: Friend) -> response_types.Friend:
     phone, nickname, gender, head_image, title, play_urls = friend
     return {
         "userId": phone,
@@ -40,7 +49,7 @@ def friend_card(friend: Friend) -> dict[str, Any]:
     }
 
 
-def message_card(message: Message) -> dict[str, Any]:
+def message_card(message: Message) -> response_types.Message:
     """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
     my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
     mine, theirs = f"{my_phone},{sent_at_us}", f"{phone},{sent_at_us}"
@@ -52,12 +61,12 @@ def message_card(message: Message) -> dict[str, Any]:
         "nickname": nickname,
         "gender": gender,
         "headImage": head_image,
-        "flag": 2 * i_applied + accepted,
+        "flag": _FLAGS[2 * i_applied + accepted],
         "time": _time(EPOCH + timedelta(microseconds=sent_at_us)),
     }
 
 
-def room_card(room: LiveRoom) -> dict[str, Any]:
+def room_card(room: LiveRoom) -> response_types.LiveRoom:
     return {
         **profile_card(room.profile),
         "title": room.title,
@@ -71,11 +80,11 @@ def rooms_position(place: live_rooms.Place) -> str:
     return f"{(place.started_at - EPOCH) // timedelta(microseconds=1)},{place.room_id}"
 
 
-def record_card(record: Record) -> dict[str, Any]:
+def record_card(record: Record) -> response_types.Record:
     """`coins` is negative for what was given away, `left` is what there was afterwards."""
     return {
         "id": record.id,
-        "kind": record.kind.name.lower(),
+        "kind": _KINDS[record.kind],
         "coins": record.coins,
         "left": record.left,
         "nickname": record.nickname,
@@ -89,7 +98,7 @@ def records_position(place: history.Place) -> str:
     return f"{place.transfer_id}-{place.coins}"
 
 
-def order_card(order: PlacedOrder) -> dict[str, Any]:
+def order_card(order: PlacedOrder) -> response_types.Order:
     return {
         "provider": order.provider,
         "orderId": order.order_id,
@@ -100,11 +109,11 @@ def order_card(order: PlacedOrder) -> dict[str, Any]:
     }
 
 
-def heartbeat_card(beat: Beat) -> dict[str, Any]:
+def heartbeat_card(beat: Beat) -> response_types.Beat:
     return {"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url}
 
 
-def giver_card(giver: Giver) -> dict[str, Any]:
+def giver_card(giver: Giver) -> response_types.Giver:
     return {
         "nickname": giver.nickname,
         "headImage": giver.head_image,

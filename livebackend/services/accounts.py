@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -68,12 +68,15 @@ class Account(NamedTuple):
     token_version: int
 
 
+Gender = Literal["0", "1"]
+
+
 class Profile(NamedTuple):
     """What others may see of an account."""
 
     phone: str
     nickname: str | None
-    gender: str | None
+    gender: Gender | None
     head_image: str | None
 
 
@@ -295,7 +298,7 @@ class Accounts:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
                 )
-            return Profile(*connection.execute(_MINE, {"id": account.id}).one()), gone
+            return Profile._make(connection.execute(_MINE, {"id": account.id}).one()), gone
 
         profile, gone = self._database.run(work)
         self._pictures.remove(gone)

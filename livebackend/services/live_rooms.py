@@ -1,7 +1,7 @@
 """The list of all who are live, in pages that stay right while rooms come and go."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
@@ -29,12 +29,20 @@ class Place(NamedTuple):
     room_id: int
 
 
+class PlayUrls(TypedDict):
+    """The URLs of a stream for viewers, as the database stores them."""
+
+    rtmp: str | None
+    hls: str | None
+    hdl: str | None
+
+
 class LiveRoom(NamedTuple):
     """A room as anybody may see it."""
 
     profile: Profile
     title: str | None
-    play_urls: dict[str, str | None]
+    play_urls: PlayUrls
     place: Place
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
@@ -90,6 +90,9 @@ _REOPEN = text(
 )
 
 
+OrderState = Literal["pending", "paid", "closed", "refunding", "refunded"]
+
+
 class PlacedOrder(NamedTuple):
     """An order of a user; `pay` is what the app passes to the provider, None once it is paid."""
 
@@ -97,7 +100,7 @@ class PlacedOrder(NamedTuple):
     order_id: str
     fen: int
     coins: int
-    state: str
+    state: OrderState
     pay: dict[str, Any] | None
 
 
