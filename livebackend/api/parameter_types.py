@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -15,10 +14,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from livebackend.api import positions
 from livebackend.api.error_reasons import Reason
 from livebackend.api.forms import Upload
 from livebackend.api.parameters import broken, described
-from livebackend.api.serializers import EPOCH
 from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
@@ -98,25 +97,6 @@ def _money(text: str) -> int:
 
 
 _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
-_MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
-_RECORDS_POSITION = "[0-9]{1,18}-[0-9]{1,18}"
-_ROOMS_POSITION = "[0-9]{1,16},[0-9]{1,18}"
-
-
-def _message_id(text: str) -> MessageId:
-    # The comma can be a full-width one.
-    phone, number = _matched(text, _MESSAGE_ID).replace("，", ",").split(",")
-    return MessageId(phone, int(number))
-
-
-def _records_position(text: str) -> history.Place:
-    transfer_id, coins = _matched(text, _RECORDS_POSITION).split("-")
-    return history.Place(int(transfer_id), int(coins))
-
-
-def _rooms_position(text: str) -> live_rooms.Place:
-    microseconds, room_id = _matched(text, _ROOMS_POSITION).split(",")
-    return live_rooms.Place(EPOCH + timedelta(microseconds=int(microseconds)), int(room_id))
 
 
 def _schema(
@@ -181,13 +161,13 @@ Unchecked = Annotated[Any, WithJsonSchema({"type": "string"})]
 Seconds = Annotated[Any, WithJsonSchema({"type": "integer"})]
 MessageName = Annotated[
     MessageId,
-    _converted(_message_id, Reason.NOT_A_MESSAGE_ID),
+    _converted(positions.parse_message_id, Reason.NOT_A_MESSAGE_ID),
     _schema(
         "a message's id",
         "消息标识：“电话号码,时间戳”",
         "13800000002,1483669725799000",
         type="string",
-        pattern=f"^{_MESSAGE_ID}$",
+        pattern=f"^{positions.MESSAGE_ID}$",
     ),
 ]
 Title = Annotated[
@@ -227,24 +207,24 @@ PageLength = Annotated[
 ]
 RecordsPosition = Annotated[
     history.Place,
-    _converted(_records_position, Reason.NOT_A_PLACE),
+    _converted(positions.parse_records_position, Reason.NOT_A_PLACE),
     _schema(
         "`before` of the page before",
         "上一页返回的 before",
         "4711-30",
         type="string",
-        pattern=f"^{_RECORDS_POSITION}$",
+        pattern=f"^{positions.RECORDS_POSITION}$",
     ),
 ]
 RoomsPosition = Annotated[
     live_rooms.Place,
-    _converted(_rooms_position, Reason.NOT_A_PLACE),
+    _converted(positions.parse_rooms_position, Reason.NOT_A_PLACE),
     _schema(
         "`next` of the page before",
         "上一页返回的 next",
         "1483669725799000,42",
         type="string",
-        pattern=f"^{_ROOMS_POSITION}$",
+        pattern=f"^{positions.ROOMS_POSITION}$",
     ),
 ]
 Money = Annotated[

@@ -4,21 +4,19 @@ A list's rows are taken apart by their order: a name costs as much as all the re
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from livebackend.api import response_types
-from livebackend.ledger import history
+from livebackend.api.positions import format_message_id, moment
 from livebackend.ledger.history import Giver, Record
 from livebackend.ledger.transfers import Kind
-from livebackend.services import live_rooms
 from livebackend.services.accounts import Profile
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
 from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Beat
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLAGS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
 _KINDS: Mapping[Kind, Literal["gift", "refill", "reversal"]] = {
     Kind.GIFT: "gift",
@@ -52,7 +50,8 @@ def friend_card(friend: Friend) -> response_types.Friend:
 def message_card(message: Message) -> response_types.Message:
     """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
     my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
-    mine, theirs = f"{my_phone},{sent_at_us}", f"{phone},{sent_at_us}"
+    mine = format_message_id(my_phone, sent_at_us)
+    theirs = format_message_id(phone, sent_at_us)
     return {
         # The addressee's copy verifies, the applicant's is its object.
         "verifyId": theirs if i_applied else mine,
@@ -62,7 +61,7 @@ def message_card(message: Message) -> response_types.Message:
         "gender": gender,
         "headImage": head_image,
         "flag": _FLAGS[2 * i_applied + accepted],
-        "time": _time(EPOCH + timedelta(microseconds=sent_at_us)),
+        "time": _time(moment(sent_at_us)),
     }
 
 
@@ -73,11 +72,6 @@ def room_card(room: LiveRoom) -> response_types.LiveRoom:
         "playUrl": room.play_urls,
         "time": _time(room.place.started_at),
     }
-
-
-def rooms_position(place: live_rooms.Place) -> str:
-    """The parameter `after` of the next page."""
-    return f"{(place.started_at - EPOCH) // timedelta(microseconds=1)},{place.room_id}"
 
 
 def record_card(record: Record) -> response_types.Record:
@@ -91,11 +85,6 @@ def record_card(record: Record) -> response_types.Record:
         "description": record.description,
         "time": _time(record.at),
     }
-
-
-def records_position(place: history.Place) -> str:
-    """The parameter `before` of the next page."""
-    return f"{place.transfer_id}-{place.coins}"
 
 
 def order_card(order: PlacedOrder) -> response_types.Order:
@@ -121,5 +110,5 @@ def giver_card(giver: Giver) -> response_types.Giver:
     }
 
 
-def _time(moment: datetime) -> str:
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+def _time(at: datetime) -> str:
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -13,10 +13,11 @@ from livebackend.api.parameter_types import (
     RequestId,
 )
 from livebackend.api.parameters import LoggedIn, described
+from livebackend.api.positions import format_records_position
 from livebackend.api.response_types import Balance, Giver, Order, Records
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import giver_card, order_card, record_card, records_position
+from livebackend.api.serializers import giver_card, order_card, record_card
 from livebackend.api.view import View
 from livebackend.ledger.history import RECORDS_MAX
 
@@ -110,7 +111,7 @@ class Golden(View):
         return ok(
             {
                 "records": [record_card(record) for record in records],
-                "before": records_position(position) if position else None,
+                "before": format_records_position(position) if position else None,
             }
         )
 

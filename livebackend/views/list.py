@@ -3,10 +3,11 @@
 from livebackend.api.declaration import operation
 from livebackend.api.parameter_types import RoomsPosition
 from livebackend.api.parameters import LoggedIn
+from livebackend.api.positions import format_rooms_position
 from livebackend.api.response_types import Friends, LiveRooms, Message
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import friend_card, message_card, room_card, rooms_position
+from livebackend.api.serializers import friend_card, message_card, room_card
 from livebackend.api.view import View
 
 _PAGE = 50
@@ -64,5 +65,5 @@ class List(View):
         """List all who are live, the latest first, 50 a page · 直播列表"""
         rooms = self.request.services.live_rooms
         page = rooms.list(self.request.db, after=given.after, limit=_PAGE)
-        more = rooms_position(page[-1].place) if len(page) == _PAGE else None
+        more = format_rooms_position(page[-1].place) if len(page) == _PAGE else None
         return ok({"rooms": [room_card(room) for room in page], "next": more})
