@@ -3,15 +3,23 @@
 A list's rows are taken apart by their order: a name costs as much as all the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 from livebackend.api import response_types
-from livebackend.api.positions import format_message_id, moment
+from livebackend.api.positions import (
+    format_message_id,
+    format_records_position,
+    format_rooms_position,
+    moment,
+)
+from livebackend.ledger import history
 from livebackend.ledger.history import Giver, Record
 from livebackend.ledger.transfers import Kind
-from livebackend.services.accounts import Profile
+from livebackend.services import live_rooms
+from livebackend.services.accounts import Account, Profile
+from livebackend.services.friends import Found
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
 from livebackend.services.payment_orders import PlacedOrder
@@ -47,6 +55,17 @@ def friend_card(friend: Friend) -> response_types.Friend:
     }
 
 
+def friends_list(friends: Sequence[Friend]) -> response_types.Friends:
+    return {"count": len(friends), "friends": [friend_card(friend) for friend in friends]}
+
+
+def found_flag(found: Found, searcher: Account) -> response_types.Flag:
+    """Return "-1" for the searching user's own account, "1" for a friend, otherwise "0"."""
+    if found.account_id == searcher.id:
+        return "-1"
+    return "1" if found.is_friend else "0"
+
+
 def message_card(message: Message) -> response_types.Message:
     """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
     my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
@@ -74,6 +93,15 @@ def room_card(room: LiveRoom) -> response_types.LiveRoom:
     }
 
 
+def rooms_page(
+    rooms: Sequence[LiveRoom], position: live_rooms.Place | None
+) -> response_types.LiveRooms:
+    return {
+        "rooms": [room_card(room) for room in rooms],
+        "next": format_rooms_position(position) if position else None,
+    }
+
+
 def record_card(record: Record) -> response_types.Record:
     """`coins` is negative for what was given away, `left` is what there was afterwards."""
     return {
@@ -85,6 +113,19 @@ def record_card(record: Record) -> response_types.Record:
         "description": record.description,
         "time": _time(record.at),
     }
+
+
+def records_page(
+    records: Sequence[Record], position: history.Place | None
+) -> response_types.Records:
+    return {
+        "records": [record_card(record) for record in records],
+        "before": format_records_position(position) if position else None,
+    }
+
+
+def balance_card(coins: int) -> response_types.Balance:
+    return {"coins": coins}
 
 
 def order_card(order: PlacedOrder) -> response_types.Order:

@@ -101,12 +101,18 @@ class CoinHistory:
         return coins
 
     def records(
-        self, connection: Connection, account_id: int, *, before: Place | None, limit: int
+        self,
+        connection: Connection,
+        account_id: int,
+        *,
+        before: Place | None,
+        limit: int | None = None,
     ) -> tuple[list[Record], Place | None]:
-        """Return an account's transfers before a position, the newest first.
+        """Return an account's transfers before a position, the newest first: 100 by default.
 
         Also returns the position of the next page, if there is one.
         """
+        limit = limit or RECORDS_MAX
         first = before.transfer_id if before else _ALL
         asked = {"account_id": account_id, "before": first, "most": limit + 1}
         rows = connection.execute(_RECORDS, asked).all()
