@@ -85,8 +85,23 @@ def whole_number(text: str, *, largest: int) -> int:
     return int(match[1])
 
 
+def _seconds(value: object) -> int | None:
+    match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
+    if not match:
+        return None
+    # Python refuses to convert thousands of digits; ten are more than any limit on seconds.
+    return int(match[1] + match[2][:10])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _page_length(text: str) -> int:
-    return int(_matched(text, "[1-9][0-9]?|100"))
+    length = int(_matched(text, "[1-9][0-9]{0,2}"))
+    if length > history.RECORDS_MAX:
+        raise ValueError(text)
+    return length
 
 
 def _money(text: str) -> int:
@@ -156,9 +171,10 @@ HeadImage = Annotated[
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
-# A value that is not checked here: a malformed one is a wrong one.
-Unchecked = Annotated[Any, WithJsonSchema({"type": "string"})]
-Seconds = Annotated[Any, WithJsonSchema({"type": "integer"})]
+# A value that only the service checks: a malformed one is a wrong one. A file counts as "".
+Unchecked = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+# Anything that is no whole number of seconds counts as absent.
+Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
 MessageName = Annotated[
     MessageId,
     _converted(positions.parse_message_id, Reason.NOT_A_MESSAGE_ID),
@@ -203,7 +219,9 @@ Coins = Annotated[
 PageLength = Annotated[
     int,
     _converted(_page_length, Reason.NOT_A_NUMBER),
-    _schema("how many at most", "最多多少条", 20, type="integer", minimum=1, maximum=100),
+    _schema(
+        "how many at most", "最多多少条", 20, type="integer", minimum=1, maximum=history.RECORDS_MAX
+    ),
 ]
 RecordsPosition = Annotated[
     history.Place,

@@ -279,11 +279,21 @@ class Accounts:
 
         self._database.run(work)
 
-    def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
-        """Change some of nickname, gender and head_image; return the whole profile.
+    def change_profile(
+        self,
+        account: Account,
+        *,
+        nickname: str | None = None,
+        gender: str | None = None,
+        head_image: str | None = None,
+    ) -> Profile:
+        """Change what is not None; return the whole profile.
 
         Raises UnknownPicture depending on the settings, and AccountRemoved.
         """
+
+        given = {"nickname": nickname, "gender": gender, "head_image": head_image}
+        changed = {name: value for name, value in given.items() if value is not None}
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
             before = connection.execute(_MINE, {"id": account.id}).one_or_none()

@@ -9,6 +9,8 @@ from livebackend.core.signing import Signer
 from livebackend.services.accounts import Account, Claims
 
 _CLOCK_SKEW_S = 60
+_DAY_S = 24 * 3600
+_DEFAULT_S, _MAX_S = 7 * _DAY_S, 30 * _DAY_S
 
 
 class LoginTokens:
@@ -18,9 +20,13 @@ class LoginTokens:
         self._signer = Signer(keys, kind="login")
         self._clock = clock
 
-    def issue(self, account: Account, *, lifetime_s: int) -> str:
-        """A new token, valid for `lifetime_s` seconds; zero or less makes one that has expired."""
+    def issue(self, account: Account, *, lifetime_s: int | None = None) -> str:
+        """Return a new token, valid for `lifetime_s` seconds: 7 days by default, at most 30 days.
+
+        With zero or less, the token has expired.
+        """
         now = self._clock()
+        lifetime_s = min(_DEFAULT_S if lifetime_s is None else lifetime_s, _MAX_S)
         return self._signer.sign(
             {
                 "typ": "login",

@@ -24,9 +24,7 @@ def notification(request: Request) -> Response:
         raise NotACall(413, "body", Reason.TOO_LARGE)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        found = orders.read(headers, request.body)
-        if found:
-            orders.settle(*found)
+        orders.receive(headers, request.body)
     except PaymentRejected as error:
         refusal = refusal_of(error).refusal
         raise NotACall(400, refusal.what, refusal.reason) from error

@@ -46,6 +46,16 @@ def test_each_token_is_another(tokens: LoginTokens) -> None:
     assert tokens.issue(ANN, lifetime_s=60) != tokens.issue(ANN, lifetime_s=60)
 
 
+@pytest.mark.parametrize(
+    ("lifetime_s", "days"), [(None, 7), (30 * 86_400, 30), (30 * 86_400 + 1, 30)]
+)
+def test_token_lives_7_days_by_default_and_30_at_most(
+    tokens: LoginTokens, lifetime_s: int | None, days: int
+) -> None:
+    token = tokens.issue(ANN, lifetime_s=lifetime_s)
+    assert tokens.read(token).expires_at == 1_000_000 + days * 86_400
+
+
 def test_it_expires_to_the_second(tokens: LoginTokens, clock: Clock) -> None:
     token = tokens.issue(ANN, lifetime_s=60)
     clock.now += 59.9
