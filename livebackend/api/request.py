@@ -9,6 +9,8 @@ from pyramid.request import Request as PyramidRequest
 from sqlalchemy import Connection
 
 from livebackend.api.declaration import Operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
 from livebackend.api.forms import Form, read_form
 from livebackend.api.result_codes import Result
 from livebackend.container import Services
@@ -59,3 +61,9 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     def params(self) -> Form:
         """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
+
+
+def require_method(request: Request, *allowed: str) -> None:
+    """Raise NotACall with status 405 if the request has another method."""
+    if request.method not in allowed:
+        raise NotACall(405, "method", Reason.WRONG_METHOD, allowed=allowed)

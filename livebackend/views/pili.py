@@ -7,14 +7,13 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 
 
 @view_config(route_name="pili")
 def callback(request: Request) -> Response:
     """A hint, signed by Qiniu. It may be late, or replayed: what counts is what Pili says now."""
-    if request.method != "POST":
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    require_method(request, "POST")
     body = _body(request)
     genuine = request.services.qiniu_callbacks.is_genuine(
         request.method, request.path_qs, headers=request.headers, body=body
