@@ -23,7 +23,8 @@ from sqlalchemy import (
 from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import Prepared
-from livebackend.services.accounts import HOLDER, PROFILE, Claims
+from livebackend.services.accounts import PROFILE
+from livebackend.services.login_tokens import HOLDER, Claims
 
 
 class Friend(NamedTuple):

@@ -82,7 +82,7 @@ class Log(View):
     @operation("logout", params=LogOut, refusal=Result.REFUSED, extension=True)
     def log_out(self, given: LogOut) -> Reply:
         """End this login token · 退出登录"""
-        self.request.services.accounts.log_out(self.request.db, self.request.claims)
+        self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
         return ok()
 
     @operation(
