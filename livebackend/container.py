@@ -21,6 +21,8 @@ from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.housekeeping.periodic_tasks import Sweeper
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.history import CoinHistory
+from livebackend.ledger.reversals import Reversals
+from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
@@ -78,6 +80,7 @@ class Services:
     stream_monitor: Streams
     publish_authorization: PublishAuthorization
     coin_history: CoinHistory
+    reversals: Reversals
     gifts: Gifts
     refills: Refills
     payment_orders: PaymentOrders
@@ -240,6 +243,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             secret=settings.streams_hook_secret.get_secret_value(),
         ),
         coin_history=CoinHistory(),
+        reversals=Reversals(database, ledger_writer),
         gifts=Gifts(database, ledger_writer),
         refills=Refills(
             database,
@@ -298,7 +302,8 @@ def _verification_codes(
 
 
 def _writer_number(settings: Settings, rng: random.Random) -> int:
-    return rng.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
+    number = settings.ledger_writer
+    return rng.randrange(CREDIT_SLOTS) if number < 0 else number
 
 
 def _picture_store(settings: Settings) -> PictureStore:
