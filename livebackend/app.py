@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyramid.config import Configurator
-from pyramid.events import NewRequest
 
 from livebackend.api.client_address import Peers
 from livebackend.api.declaration import operations
@@ -32,7 +31,9 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
         raise SystemExit(str(error)) from None
     # A server that is told to end answers its last requests first, and then ends like any program.
     atexit.register(services.close)
-    return _configure(settings, services).make_wsgi_app()
+    app = _configure(settings, services).make_wsgi_app()
+    services.start()
+    return app
 
 
 def _configure(settings: Settings, services: Services) -> Configurator:
@@ -76,6 +77,4 @@ def _configure(settings: Settings, services: Services) -> Configurator:
         public_url=settings.http_url,
         hls_host=settings.streams_hls_host,
     )
-    # With the first request of a process: `pserve` may fork before it.
-    config.add_subscriber(lambda event: services.start(), NewRequest)
     return config

@@ -18,7 +18,7 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres, Embedded
 from livebackend.gateways.loader import Gateways, make_gateways
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
@@ -89,7 +89,7 @@ class Services:
     periodic_tasks: Sweeper
 
     def start(self) -> None:
-        """Start the periodic tasks, unless they run."""
+        """Start the periodic tasks. The threads of these services do not survive a fork."""
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
@@ -259,7 +259,11 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         periodic_tasks=Sweeper(
             database,
             stream_monitor,
-            [payment_reconciliation.run, avatars.sweep, rate_limits.sweep],
+            Tasks(
+                reconcile_orders=payment_reconciliation.run,
+                delete_unclaimed_pictures=avatars.sweep,
+                delete_expired_rate_limits=rate_limits.sweep,
+            ),
             holder=secrets.token_hex(16),
             period_s=settings.streams_sweep_s,
         ),
