@@ -190,7 +190,7 @@ class Accounts:
             raise PasswordChanged
         return Account(*row)
 
-    def reset_password(self, *, phone: str, code_v: str, code: str, new: str) -> None:
+    def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
         """Set a new password with a code that was sent for it, and revoke all tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
@@ -200,7 +200,7 @@ class Accounts:
 
         def work(connection: Connection) -> None:
             self._codes.verify(
-                connection, code_v=code_v, code=code, purpose=Purpose.RESET, phone=phone
+                connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
             if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
                 raise WrongCode  # the account was removed since the code was sent

@@ -129,7 +129,7 @@ class Log(View):
         """Set a new password with the code; every login token ends · 重置密码"""
         self.request.services.accounts.reset_password(
             phone=given.userId,
-            code_v=str(given.code_v or ""),
+            ticket=str(given.code_v or ""),
             code=str(given.code or ""),
             new=given.password,
         )

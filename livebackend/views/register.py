@@ -105,7 +105,7 @@ class Register(View):
         """Judge a code that was typed · 验证码校验"""
         self.request.services.verification_codes.verify(
             self.request.db,
-            code_v=str(given.code_v or ""),
+            ticket=str(given.code_v or ""),
             code=str(given.code or ""),
             purpose=Purpose.REGISTER,
         )
