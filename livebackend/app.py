@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyramid.config import Configurator
-from pyramid.events import NewRequest
 from pyramid.registry import Registry
 
 from livebackend.api.client_address import Peers
@@ -34,7 +33,9 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
         raise SystemExit(str(error)) from None
     # A server that is told to end answers its last requests first, and then ends like any program.
     atexit.register(services.close)
-    return _configure(settings, services).make_wsgi_app()
+    app = _configure(settings, services).make_wsgi_app()
+    services.start()
+    return app
 
 
 def _configure(settings: Settings, services: Services) -> Configurator:
@@ -52,8 +53,6 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     # The pages describe the operations, which are known after this.
     config.commit()
     _add_pages(config.registry, settings)
-    # With the first request of a process: `pserve` may fork before it.
-    config.add_subscriber(lambda event: services.start(), NewRequest)
     return config
 
 

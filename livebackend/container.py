@@ -19,9 +19,11 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres, Embedded
 from livebackend.gateways.loader import Gateways, load_gateways
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.history import CoinHistory
+from livebackend.ledger.reversals import Reversals
+from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
@@ -80,6 +82,7 @@ class Services:
     stream_callbacks: StreamCallbacks
     publish_authorization: PublishAuthorization
     coin_history: CoinHistory
+    reversals: Reversals
     gifts: Gifts
     refills: Refills
     payment_orders: PaymentOrders
@@ -88,7 +91,7 @@ class Services:
     periodic_tasks: Sweeper
 
     def start(self) -> None:
-        """Start the periodic tasks, unless they run."""
+        """Start the periodic tasks. The threads of these services do not survive a fork."""
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
@@ -258,6 +261,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             secret=settings.streams_hook_secret.get_secret_value(),
         ),
         coin_history=CoinHistory(),
+        reversals=Reversals(database, ledger_writer),
         gifts=Gifts(database, ledger_writer),
         refills=Refills(
             database,
@@ -273,7 +277,11 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         periodic_tasks=Sweeper(
             database,
             stream_monitor,
-            [payment_reconciliation.run, avatars.sweep, rate_limits.sweep],
+            Tasks(
+                reconcile_orders=payment_reconciliation.run,
+                delete_unclaimed_pictures=avatars.sweep,
+                delete_expired_rate_limits=rate_limits.sweep,
+            ),
             holder=secrets.token_hex(16),
             period_s=settings.streams_sweep_s,
         ),
@@ -316,7 +324,8 @@ def _verification_codes(
 
 
 def _writer_number(settings: Settings, rng: random.Random) -> int:
-    return rng.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
+    number = settings.ledger_writer
+    return rng.randrange(CREDIT_SLOTS) if number < 0 else number
 
 
 def _picture_store(settings: Settings) -> PictureStore:

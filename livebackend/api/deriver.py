@@ -13,7 +13,6 @@ from livebackend.api.errors import Failure
 from livebackend.api.parameters import Params
 from livebackend.api.request import Request
 from livebackend.core.errors import DomainError
-from livebackend.services.accounts import identify
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
@@ -65,8 +64,9 @@ def _confirm_already_done(
 
 
 def _identify(request: Request, connection: Connection | None) -> None:
-    find = partial(identify, claims=request.claims)
-    request.account = find(connection) if connection else request.services.database.singly(find)
+    services = request.services
+    find = partial(services.login_tokens.identify, claims=request.claims)
+    request.account = find(connection) if connection else services.database.singly(find)
 
 
 def _read(request: Request, declared: Operation, connection: Connection | None) -> Params:

@@ -14,7 +14,7 @@ from livebackend.api.errors import NotACall
 from livebackend.api.forms import Form, read_form
 from livebackend.api.result_codes import Result
 from livebackend.container import Services
-from livebackend.services.accounts import Account, Claims
+from livebackend.services.login_tokens import Account, Claims
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types

@@ -18,10 +18,11 @@ from livebackend.ledger import history
 from livebackend.ledger.history import Giver, Record
 from livebackend.ledger.transfers import Kind
 from livebackend.services import live_rooms
-from livebackend.services.accounts import Account, Profile
+from livebackend.services.accounts import Profile
 from livebackend.services.friends import Found
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
+from livebackend.services.login_tokens import Account
 from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Beat
 

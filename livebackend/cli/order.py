@@ -17,7 +17,7 @@ from livebackend.core.masking import masked
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
-from livebackend.services.payment_bills import BillReport, compare_bill
+from livebackend.services.payment_bills import NOT_CREDITED, BillReport, compare_bill
 from livebackend.services.payment_refunds import RefundRefused
 
 _STATES = ("pending", "paid", "closed", "refunding", "refunded")
@@ -157,7 +157,13 @@ def _report(report: BillReport) -> list[str]:
         f" {report.refunds} refunds of {report.refunded_fen} fen,"
         f" {len(report.differences)} differences"
     )
-    return [totals, *report.differences]
+    return [totals, *map(_with_advice, report.differences)]
+
+
+def _with_advice(difference: str) -> str:
+    if difference.endswith(NOT_CREDITED):
+        return f"{difference}: run `livebackend order settle`"
+    return difference
 
 
 @contextmanager

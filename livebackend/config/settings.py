@@ -243,6 +243,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
+        # models.CREDIT_SLOTS - 1, which this package cannot import.
         le=15,
         description="a server process's own number, 0 to 15, which spares it waits; -1: any",
     )

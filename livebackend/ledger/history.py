@@ -35,7 +35,8 @@ _RECORDS = text(
     FROM page ORDER BY id DESC
     """
 )
-_BALANCE = text(
+# The tests replace this statement with a wrong one, and check that they notice.
+BALANCE = text(
     """
     SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots
     WHERE coin_account_id = (SELECT id FROM coin_accounts WHERE owner_id = :account_id)
@@ -97,7 +98,7 @@ class CoinHistory:
 
     def balance(self, connection: Connection, account_id: int) -> int:
         """Return the coins of an account."""
-        coins: int = connection.execute(_BALANCE, {"account_id": account_id}).scalar_one()
+        coins: int = connection.execute(BALANCE, {"account_id": account_id}).scalar_one()
         return coins
 
     def records(

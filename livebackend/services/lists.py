@@ -23,8 +23,9 @@ from sqlalchemy import (
 from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import Prepared
-from livebackend.services.accounts import HOLDER, PROFILE, Claims, Gender
+from livebackend.services.accounts import PROFILE, Gender
 from livebackend.services.live_rooms import PlayUrls
+from livebackend.services.login_tokens import HOLDER, Claims
 
 
 class Friend(NamedTuple):

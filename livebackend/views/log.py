@@ -71,7 +71,7 @@ class Log(View):
     @operation("logout", params=LoggedIn, refusal=Result.REFUSED, extension=True)
     def log_out(self, given: LoggedIn) -> Reply:
         """End this login token · 退出登录"""
-        self.request.services.accounts.log_out(self.request.db, self.request.claims)
+        self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
         return ok()
 
     @operation(
@@ -118,7 +118,7 @@ class Log(View):
         """Set a new password with the code; every login token ends · 重置密码"""
         self.request.services.accounts.reset_password(
             phone=given.userId,
-            code_v=given.code_v,
+            ticket=given.code_v,
             code=given.code,
             new=given.password,
         )

@@ -109,7 +109,7 @@ class Register(View):
         """Judge a code that was typed · 验证码校验"""
         self.request.services.verification_codes.verify(
             self.request.db,
-            code_v=given.code_v,
+            ticket=given.code_v,
             code=given.code,
             purpose=Purpose.REGISTER,
         )

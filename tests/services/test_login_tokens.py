@@ -7,8 +7,7 @@ from itsdangerous import URLSafeSerializer
 
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.services.accounts import Account, Claims
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, Claims, LoginTokens
 
 ANN = Account(7, "13800000001", 3)
 OLD, NEW = "o" * 32, "n" * 32

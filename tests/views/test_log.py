@@ -8,8 +8,7 @@ import pytest
 from livebackend.api.declaration import operations
 from livebackend.api.forms import Form
 from livebackend.container import Services
-from livebackend.services.accounts import Account
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend.views.log import LogIn
 from tests.support.api import PASSWORD, Api, App, Person, World
