@@ -13,7 +13,8 @@ from livebackend.api.pages import StaticFiles, make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
 from livebackend.config.deprecated_names import configure_renamed_loggers
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.monitoring.health_checks import Readiness, checks_of
 

@@ -10,12 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from livebackend.gateways.loader import Gateways, make_gateways
+from livebackend.gateways.loader import Gateways, load_gateways
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
@@ -45,6 +46,7 @@ from livebackend.services.publish_authorization import PublishAuthorization
 from livebackend.services.rate_limits import Limits
 from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
+from livebackend.services.stream_callbacks import StreamCallbacks
 from livebackend.services.stream_monitor import Streams
 from livebackend.services.verification_codes import Codes
 from livebackend.storage.local_disk import PicturesAsSent
@@ -64,7 +66,6 @@ class Services:
     # The same database, for health checks and metrics.
     probe_database: Database
     gateways: Gateways
-    qiniu_callbacks: QiniuCallbacks
     ledger_writer: LedgerWriter
     login_tokens: LoginTokens
     rate_limits: Limits
@@ -78,6 +79,7 @@ class Services:
     live_rooms: LiveRooms
     rooms: Rooms
     stream_monitor: Streams
+    stream_callbacks: StreamCallbacks
     publish_authorization: PublishAuthorization
     coin_history: CoinHistory
     reversals: Reversals
@@ -135,6 +137,19 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
     if settings is None or gateways is None or errors:
         raise SettingsError(*errors)
     return CheckedSettings(settings, gateways)
+
+
+def make_gateways(settings: Settings) -> Gateways:
+    """Return the gateways that the settings name.
+
+    Raises SettingsError, which names every gateway that can't be used.
+    """
+    return load_gateways(
+        settings,
+        sms=settings.sms_gateway,
+        streams=settings.streams_gateway,
+        payments=settings.payments_gateway.split(),
+    )
 
 
 def open_database(settings: Settings) -> Database:
@@ -205,11 +220,6 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         database=database,
         probe_database=database.beside(_PROBE_CONNECTIONS),
         gateways=gateways,
-        qiniu_callbacks=QiniuCallbacks(
-            settings.http_url,
-            access_key=settings.qiniu_access_key,
-            secret_key=settings.qiniu_secret_key.get_secret_value(),
-        ),
         ledger_writer=ledger_writer,
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
         rate_limits=rate_limits,
@@ -236,6 +246,14 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             key=derived_key(settings.signing_secrets[0], "streams"),
         ),
         stream_monitor=stream_monitor,
+        stream_callbacks=StreamCallbacks(
+            stream_monitor,
+            QiniuCallbacks(
+                settings.http_url,
+                access_key=settings.qiniu_access_key,
+                secret_key=settings.qiniu_secret_key.get_secret_value(),
+            ),
+        ),
         publish_authorization=PublishAuthorization(
             database,
             stream_gateway,

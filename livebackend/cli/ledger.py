@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyramid.paster import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_services
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
 from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
@@ -152,7 +151,7 @@ def seal_command(ini: Path) -> None:
 @contextmanager
 def _opened(ini: Path) -> Iterator[Database]:
     with faults_told():
-        setup_logging(str(ini))
+        setup_logging(ini)
         with opened_database(load(ini)) as database:
             yield database
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyramid.paster import setup_logging
 
 from livebackend.api.error_table import refusal_of
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_services
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
 from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
 from livebackend.core.errors import PaymentRejected, Unavailable
 from livebackend.core.masking import masked
@@ -170,7 +169,7 @@ def _with_advice(difference: str) -> str:
 @contextmanager
 def _database(ini: Path) -> Iterator[Database]:
     with faults_told():
-        setup_logging(str(ini))
+        setup_logging(ini)
         with opened_database(load(ini)) as database:
             yield database
 

@@ -16,7 +16,7 @@ def callback(request: Request) -> Response:
     if request.method != "POST":
         raise NotACall(405, "method", Reason.WRONG_METHOD)
     body = _body(request)
-    genuine = request.services.qiniu_callbacks.is_genuine(
+    genuine = request.services.stream_callbacks.is_genuine(
         request.method, request.path_qs, headers=request.headers, body=body
     )
     if not genuine:
@@ -24,7 +24,7 @@ def callback(request: Request) -> Response:
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise NotACall(400, "title", Reason.MISSING)
-    request.services.stream_monitor.look_at(stream_key)
+    request.services.stream_callbacks.receive(stream_key)
     return Response(status=204)
 
 

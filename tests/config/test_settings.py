@@ -7,7 +7,8 @@ import pytest
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.config.settings import Settings, SettingsError, variable, with_own_address
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings, variable, with_own_address
 from livebackend.models import CREDIT_SLOTS
 from tests.support.application import INI
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
