@@ -9,13 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.cli.ini import (
-    ini_argument,
-    load,
-    opened_database,
-    opened_services,
-    setup_logging,
-)
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
 from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
