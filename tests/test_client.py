@@ -30,6 +30,7 @@ def test_it_is_what_make_client_writes() -> None:
     assert written == client_writer.source(client_writer.declared()), "run `make client`"
 
 
+@pytest.mark.processes
 def test_it_loads_nothing_of_the_server() -> None:
     heavy = "{'pyramid', 'sqlalchemy', 'alembic', 'psycopg2', 'PIL', 'bcrypt', 'waitress'}"
     script = f"import livebackend.client, sys; print(sorted({heavy} & set(sys.modules)))"
@@ -58,6 +59,7 @@ def registered(address: str, phone: str, **profile: Any) -> Client:
     return client
 
 
+@pytest.mark.processes
 def test_a_whole_story(address: str, tmp_path: Path) -> None:
     picture = tmp_path / "我.png"
     picture.write_bytes(PNG)
@@ -93,6 +95,7 @@ def test_a_whole_story(address: str, tmp_path: Path) -> None:
         ben.friendlist()
 
 
+@pytest.mark.processes
 def test_the_readmes_example(address: str) -> None:
     readme = INI.with_name("README.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

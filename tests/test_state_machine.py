@@ -166,7 +166,7 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def coins_are_conserved(self) -> None:
-        balances = {me: self.world.coins(person) for me, person in self.logged_in.items()}
+        balances = self.world.balances()
         assert balances == self.model.coins
         assert sum(balances.values()) == self.model.refilled
 

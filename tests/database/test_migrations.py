@@ -78,6 +78,7 @@ def test_migrating_twice_changes_nothing(empty: Database) -> None:
         assert catalog(connection) == before
 
 
+@pytest.mark.processes
 def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
@@ -90,6 +91,7 @@ def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
     check_migrated(empty)
 
 
+@pytest.mark.processes
 def test_checkout_has_its_migrations_without_an_editable_installation(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
@@ -198,6 +200,7 @@ class TestRunner:
         migrate(empty)
         assert all(each.is_applied for each in migration_status(empty))
 
+    @pytest.mark.processes
     def test_migration_that_cannot_lock_its_table_is_tried_again(
         self, write: Callable[..., None], empty: Database
     ) -> None:
@@ -216,6 +219,7 @@ class TestRunner:
         assert lines[0] == "a table is locked, trying again"
         assert lines[1].startswith("0002 Migration 0002 (after ")
 
+    @pytest.mark.processes
     def test_runner_waits_for_another_one(
         self, write: Callable[..., None], empty: Database
     ) -> None:

@@ -196,6 +196,12 @@ _EVERYTHING = text(
     )
 )
 
+_BALANCES = text(
+    "SELECT phone, sum(amount)::bigint AS coins FROM coin_slots"
+    " JOIN coin_accounts ON coin_accounts.id = coin_account_id"
+    " JOIN accounts ON accounts.id = owner_id GROUP BY phone"
+)
+
 
 class World:
     """Everything that a call could change: the tables, and the pictures on disk."""
@@ -238,14 +244,13 @@ class World:
         assert self.state() == before
 
     def coins(self, person: Person) -> int:
-        """The balance of somebody."""
-        statement = text(
-            "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots"
-            " JOIN coin_accounts ON coin_accounts.id = coin_account_id"
-            " JOIN accounts ON accounts.id = owner_id WHERE phone = :phone"
-        )
+        """Return the balance of a user."""
+        return self.balances().get(person.phone, 0)
+
+    def balances(self) -> dict[str, int]:
+        """Return the balance of each user, by phone."""
         with self._database.engine.connect() as connection:
-            return int(connection.execute(statement, {"phone": person.phone}).scalar_one())
+            return {row.phone: row.coins for row in connection.execute(_BALANCES)}
 
 
 def described(app_registry: Any) -> dict[str, Any]:
