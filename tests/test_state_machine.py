@@ -212,6 +212,7 @@ class Conversations(RuleBasedStateMachine):
             self.model.requests[me, request_id] = content
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(300)
 def test_any_conversation(app: App, world: World) -> None:
     run_state_machine_as_test(

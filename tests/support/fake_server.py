@@ -72,7 +72,7 @@ class FakeServer:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01])
 
     @property
     def url(self) -> str:

@@ -287,7 +287,7 @@ def serving(wechat: Wechat) -> Iterator[str]:
     """Serve; yields the URL that stands for the API's."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

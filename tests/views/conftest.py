@@ -11,7 +11,7 @@ from livebackend.container import build_services
 from livebackend.database.engine import Database
 from livebackend.gateways.loader import make_gateways
 from tests.support.api import App
-from tests.support.application import app_settings
+from tests.support.application import INI, app_settings
 from tests.support.streams import provider_settings
 
 
@@ -35,7 +35,7 @@ def new_provider_app(
 
         def create(gateway: type, url: str, **changed: str) -> App:
             app = new_app(**settings(gateway, "http://127.0.0.1:1"), **changed)
-            ini = app_settings(database_url, var_dir, **settings(gateway, url), **changed)
+            ini = app_settings(database_url, var_dir, INI, **settings(gateway, url), **changed)
             loaded = Settings.load(ini, {})
             database = Database(database_url, pool_size=30)
             services = build_services(loaded, database, make_gateways(loaded))
