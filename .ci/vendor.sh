@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches what livebackend/static/vendor holds, from npm at pinned versions. Run it to change one;
-# tests/api/test_pages.py holds the files to the list of digests.
+# tests/api/test_pages.py compares the files with their digests in .ci/vendor.sha256.
 set -euo pipefail
 cd -- "$(dirname -- "$0")/.."
 vendor=$PWD/livebackend/static/vendor
@@ -26,4 +26,4 @@ take @fontsource-variable/jetbrains-mono 5.3.0 files/jetbrains-mono-latin-wght-n
 take @fontsource-variable/jetbrains-mono 5.3.0 LICENSE jetbrains-mono.LICENSE.txt
 # qrcode.LICENSE.txt is the text that its file names; the package brings none.
 chmod 644 "$vendor"/*
-(cd "$vendor" && sha256sum -- *.js *.woff2 *.LICENSE.txt > SHA256SUMS)
+(cd "$vendor" && sha256sum -- *.js *.woff2 *.LICENSE.txt) > .ci/vendor.sha256

@@ -22,13 +22,13 @@ from bench.load import Call, Load, by_wrk, in_turn
 from bench.machine import memory_mb
 from bench.measure import Meter, Row, posted
 from bench.servers import PEPPER, SECRET, Server, environment, started
-from livebackend.client import Client
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.services.accounts import Account
 from livebackend.services.login_tokens import LoginTokens
 from livebackend.services.password_hashing import Hasher
+from livebackend_client import Client
 
 # How long one server is driven at a time, and how often it has its turn.
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))

@@ -25,9 +25,9 @@ import psycopg2
 from sqlalchemy import make_url
 
 from bench import fill
-from livebackend import limits
+from livebackend.database import rate_limit_storage
 from livebackend.services import accounts as account_service
-from livebackend.services import friends, golden, lists, logins
+from livebackend.services import authentication, friends, gifts, lists
 from livebackend.services.password_hashing import Hasher, Slots
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
@@ -43,8 +43,12 @@ CREDIT_SLOT = 1 + secrets.randbelow(16)
 
 FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
 HOLDER, LOCK, STANDING = account_service._IDENTIFY.text, friends._LOCK.text, friends._STANDING
-TO_LOG_IN, SIDES, ACQUIRE = logins._TO_LOG_IN.text, golden._SIDES.text, limits._ACQUIRE.text
-SWEEP = str(limits._SWEEP)
+TO_LOG_IN, SIDES, ACQUIRE = (
+    authentication._TO_LOG_IN.text,
+    gifts._SIDES.text,
+    rate_limit_storage._ACQUIRE.text,
+)
+SWEEP = str(rate_limit_storage._SWEEP)
 ASK = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from livebackend.client import ApiError, Client
+from livebackend_client import ApiError, Client
 
 _LUA = Path(__file__).with_name("calls.lua")
 

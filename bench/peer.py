@@ -19,14 +19,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from livebackend import limits
+from livebackend.database import rate_limit_storage
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
 # asyncpg wants to know the types of parameters.
 ACQUIRE = text(
-    re.sub(r"%\((\w+)\)s", r":\1", limits._ACQUIRE.text)
+    re.sub(r"%\((\w+)\)s", r":\1", rate_limit_storage._ACQUIRE.text)
     .replace(":amount", "CAST(:amount AS integer)")
     .replace(":expiry", "CAST(:expiry AS integer)")
 )
@@ -52,8 +52,8 @@ class Account(Base):
     disabled_at: Mapped[datetime | None]
 
 
-class LoggedOut(Base):
-    __tablename__ = "logged_out"
+class RevokedToken(Base):
+    __tablename__ = "revoked_tokens"
 
     token_id: Mapped[str] = mapped_column(primary_key=True)
 
@@ -73,8 +73,8 @@ class FriendRequest(Base):
     addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     state: Mapped[str]
     sent_at_us: Mapped[int] = mapped_column(BigInteger)
-    applicant_keeps: Mapped[bool]
-    addressee_keeps: Mapped[bool]
+    applicant_visible: Mapped[bool]
+    addressee_visible: Mapped[bool]
 
 
 class Room(Base):
@@ -152,7 +152,7 @@ async def current_account(token: Annotated[str, Form()], db: Session) -> Account
         select(Account).where(
             Account.id == int(said["sub"]),
             Account.disabled_at.is_(None),
-            ~select(LoggedOut).where(LoggedOut.token_id == said["jti"]).exists(),
+            ~select(RevokedToken).where(RevokedToken.token_id == said["jti"]).exists(),
         )
     )
     if found is None or found.token_version != said["v"]:
@@ -203,10 +203,10 @@ async def messagelist(me: Current, db: Session) -> MessageListReply:
     # Two ranges of two indexes: one condition with OR would read the whole table.
     sides = union_all(
         select(FriendRequest.id, FriendRequest.addressee_id.label("other_id")).where(
-            FriendRequest.applicant_id == me.id, FriendRequest.applicant_keeps
+            FriendRequest.applicant_id == me.id, FriendRequest.applicant_visible
         ),
         select(FriendRequest.id, FriendRequest.applicant_id.label("other_id")).where(
-            FriendRequest.addressee_id == me.id, FriendRequest.addressee_keeps
+            FriendRequest.addressee_id == me.id, FriendRequest.addressee_visible
         ),
     ).subquery()
     rows = await db.execute(

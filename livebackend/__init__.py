@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 
@@ -15,3 +16,14 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
     from livebackend.config.settings import with_own_address  # noqa: PLC0415
 
     return create_app(with_own_address(settings, global_config), os.environ)
+
+
+def __getattr__(name: str) -> Any:
+    """Find a module by its deprecated name: logging sections name classes by it."""
+    from livebackend.config.deprecated_names import MODULES  # noqa: PLC0415
+
+    try:
+        current = MODULES[f"{__name__}.{name}"]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return import_module(current)

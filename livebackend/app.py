@@ -9,9 +9,11 @@ from pyramid.events import NewRequest
 
 from livebackend.api.client_address import Peers
 from livebackend.api.declaration import operations
-from livebackend.api.pages import make_pages
+from livebackend.api.forms import Bounds
+from livebackend.api.pages import StaticFiles, make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
+from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.settings import Settings, SettingsError
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.monitoring.health_checks import Readiness, checks_of
@@ -22,6 +24,7 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
 
     Ends the process with one message that names every wrong setting.
     """
+    configure_renamed_loggers()
     try:
         settings, gateways = checked_settings(ini, environment)
         services = start_services(settings, gateways)
@@ -36,10 +39,22 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config = Configurator(request_factory=Request)
     registry = config.registry
     registry.services = services
-    registry.bounds = bounds(settings)
+    registry.bounds = bounds(
+        Bounds(
+            body_bytes_max=settings.http_body_bytes_max,
+            fields_max=settings.http_fields_max,
+            query_allowed=settings.http_query_parameters,
+        ),
+        upload_bytes_max=settings.http_upload_bytes_max,
+    )
     registry.peers = Peers(settings.trusted_proxies)
     registry.phones_pattern = settings.phones_pattern
-    registry.readiness = Readiness(checks_of(settings, services.probe_database))
+    checks = checks_of(
+        services.probe_database,
+        folder=settings.var_dir,
+        free_bytes_min=settings.pictures_free_bytes_min,
+    )
+    registry.readiness = Readiness(checks)
     config.include("livebackend.api.tweens")
     config.include("livebackend.api.routes")
     config.include("livebackend.api.declaration")
@@ -49,7 +64,18 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.scan("livebackend.views")
     config.commit()
     # Now the operations are known.
-    registry.pages = make_pages(operations(registry), settings)
+    static = StaticFiles.read()
+    has_pages = settings.docs_enabled or settings.demo_enabled
+    registry.static_paths = static.paths if has_pages else frozenset()
+    registry.pages = make_pages(
+        operations(registry),
+        docs=settings.docs_enabled,
+        demo=settings.demo_enabled,
+        static_folder=static.folder,
+        phones_pattern=settings.phones_pattern,
+        public_url=settings.http_url,
+        hls_host=settings.streams_hls_host,
+    )
     # With the first request of a process: `pserve` may fork before it.
     config.add_subscriber(lambda event: services.start(), NewRequest)
     return config

@@ -18,7 +18,6 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres, Embedded
 from livebackend.gateways.loader import Gateways, make_gateways
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.gateways.streams import StreamGateway
 from livebackend.housekeeping.periodic_tasks import Sweeper
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.history import CoinHistory
@@ -28,6 +27,7 @@ from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Logins
 from livebackend.services.avatars import Pictures
+from livebackend.services.code_verifiers import Digests, TicketJudge
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
 from livebackend.services.lists import Lists
@@ -38,13 +38,13 @@ from livebackend.services.password_hashing import Hasher, Passwords, Slots
 from livebackend.services.payment_orders import PaymentOrders
 from livebackend.services.payment_reconciliation import PaymentReconciliation
 from livebackend.services.payment_refunds import PaymentRefunds
-from livebackend.services.plain_verification_codes import PlainJudge
+from livebackend.services.plain_code_verifier import PlainJudge
 from livebackend.services.publish_authorization import PublishAuthorization
 from livebackend.services.rate_limits import Limits
 from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
 from livebackend.services.stream_monitor import Streams
-from livebackend.services.verification_codes import Codes, Digests, TicketJudge
+from livebackend.services.verification_codes import Codes
 from livebackend.storage.local_disk import PicturesAsSent
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import PicturesReEncoded
@@ -61,8 +61,7 @@ class Services:
     database: Database
     # The same database, for health checks and metrics.
     probe_database: Database
-    sms: SmsGateway
-    stream_gateway: StreamGateway
+    gateways: Gateways
     qiniu_callbacks: QiniuCallbacks
     ledger_writer: LedgerWriter
     login_tokens: LoginTokens
@@ -173,11 +172,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     """Return all services; nothing is started."""
     metrics = Metrics()
     metrics.watch_pool(database.engine, size=settings.database_connections)
-    sms, stream_gateway, payment_gateways = gateways
-    metrics.time_calls("sms", sms)
-    metrics.time_calls("streams", stream_gateway)
-    for gateway in payment_gateways:
-        metrics.time_calls("payments", gateway)
+    sms = metrics.timed("sms", gateways.sms)
+    stream_gateway = metrics.timed("streams", gateways.streams)
+    payment_gateways = [metrics.timed("payments", gateway) for gateway in gateways.payments]
     rng = random.SystemRandom()
     rate_limits = Limits(database.beside(settings.limits_connections), settings.limits)
     password_hashing = _password_hashing(settings)
@@ -204,8 +201,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         metrics=metrics,
         database=database,
         probe_database=database.beside(_PROBE_CONNECTIONS),
-        sms=sms,
-        stream_gateway=stream_gateway,
+        gateways=gateways,
         qiniu_callbacks=QiniuCallbacks(
             settings.http_url,
             access_key=settings.qiniu_access_key,

@@ -1,13 +1,20 @@
-"""Runs migrations, each in a transaction of its own, over the connection that it is given."""
+"""Alembic's environment: runs each migration in its own transaction."""
 
 from alembic import context
 
+from livebackend.models import Base
+
 connection = context.config.attributes.get("connection")
-if connection is None:  # the SQL alone is asked for
-    context.configure(dialect_name="postgresql", transaction_per_migration=True)
+if connection is None:  # offline mode: prints the SQL
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        transaction_per_migration=True,
+    )
 else:
     context.configure(
         connection=connection,
+        target_metadata=Base.metadata,
         transaction_per_migration=True,
         on_version_apply=context.config.attributes["on_version_apply"],
     )

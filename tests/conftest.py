@@ -19,6 +19,7 @@ from tests.support.api import SECRETS, Api, App, Person, Phone, World
 from tests.support.application import INI, PRODUCTION_INI, create_app
 from tests.support.secret_scanner import leaks
 from tests.support.servers import Server, hardened, serving
+from tests.support.started_processes import record, started
 
 # A developer's own settings are not the tests'.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
@@ -31,6 +32,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("livebackend")
+
+
+record()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -177,8 +181,8 @@ def services(app: App) -> Services:
 @pytest.fixture
 def sms(services: Services) -> DevelopmentSms:
     """The gateway, which keeps what it was to send."""
-    assert isinstance(services.sms, DevelopmentSms)
-    return services.sms
+    assert isinstance(services.gateways.sms, DevelopmentSms)
+    return services.gateways.sms
 
 
 @pytest.fixture
@@ -193,7 +197,7 @@ def _empty(request: pytest.FixtureRequest) -> None:
     if "database_url" in request.fixturenames:
         request.getfixturevalue("world").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
-        request.getfixturevalue(name).registry.services.sms.sent.clear()
+        request.getfixturevalue(name).registry.services.gateways.sms.sent.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +212,15 @@ def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     records = caplog.get_records("setup") + caplog.get_records("call")
     log = "\n".join(map(formatter.format, records))
     assert leaks(log, SECRETS) == []
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process without the mark for it: `make test-fast` runs it."""
+    before = len(started)
+    yield
+    if not any(map(request.node.get_closest_marker, ("processes", "media"))):
+        assert started[before:] == [], "mark this test with pytest.mark.processes"
 
 
 @pytest.fixture

@@ -154,8 +154,13 @@ MUTANTS = [
     ),
     Mutant(
         "the table takes negative amounts: no CHECK",
-        "livebackend/migrations/versions/0015_payment_reconciliation.py",
-        (("CHECK (amount BETWEEN 0 AND {_SLOT_MAX})", "CHECK (amount <= {_SLOT_MAX})"),),
+        "livebackend/migrations/versions/1001_initial_schema.py",
+        (
+            (
+                "CHECK (amount BETWEEN 0 AND 542551296285575047)",
+                "CHECK (amount <= 542551296285575047)",
+            ),
+        ),
         f"{POST_TESTS}::test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table",
     ),
     Mutant(
@@ -338,7 +343,7 @@ MUTANTS = [
     ),
     Mutant(
         "a notification's signature is not verified",
-        "livebackend/gateways/payments/protocol.py",
+        "livebackend/development/payments.py",
         (("        if not hmac.compare_digest(", "        if False and not hmac.compare_digest("),),
         f"{PAYMENT_TESTS}::TestNotifications::test_a_wrong_signature_is_refused",
     ),

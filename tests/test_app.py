@@ -21,4 +21,4 @@ def test_start_builds_each_gateway_once(
     monkeypatch.setattr(DevelopmentSms, "from_settings", classmethod(from_settings))
     services = create_app(database_url, var_dir).registry.services
     services.close()
-    assert built == [services.sms]
+    assert built == [services.gateways.sms]

@@ -1,5 +1,6 @@
 """The Python client: as declared, typed, and over real HTTP."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,31 +14,44 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from livebackend import client_writer
-from livebackend.client import ApiError, Client, NoReply, NotReached, NotServed, Refused, operations
+import livebackend_client
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
+from livebackend_client import ApiError, Client, NoReply, NotReached, NotServed, Refused
 from tests.support.api import PASSWORD
 from tests.support.application import INI
 from tests.support.servers import serving
+from tools.generate_client import declared, modules
 
 ANN, BEN = "13800000001", "13800000002"
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
 
 
-def test_it_is_what_make_client_writes() -> None:
-    written = Path(operations.__file__).read_text("utf-8")
-    assert written == client_writer.source(client_writer.declared()), "run `make client`"
+PACKAGE = Path(livebackend_client.__file__).parent
+
+
+def run_python(script: str) -> str:
+    """Run a script in a process that finds the client in the checkout; return its output."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_generated_modules_are_what_make_client_writes() -> None:
+    for name, text in modules(declared()).items():
+        assert (PACKAGE / name).read_text("utf-8") == text, "run `make client`"
 
 
 @pytest.mark.processes
-def test_it_loads_nothing_of_the_server() -> None:
-    heavy = "{'pyramid', 'sqlalchemy', 'alembic', 'psycopg2', 'PIL', 'bcrypt', 'waitress'}"
-    script = f"import livebackend.client, sys; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+def test_client_imports_no_third_party_package_but_requests() -> None:
+    script = "import requests, sys; before = set(sys.modules); import livebackend_client; "
+    script += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    assert set(run_python(script).split()) <= {"livebackend_client"} | sys.stdlib_module_names
 
 
 @pytest.fixture
@@ -101,10 +115,9 @@ def test_the_readmes_example(address: str) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     registered(address, ANN).add(userId=registered(address, BEN).search(userId=BEN)[0]["userId"])
     script = example.replace("http://127.0.0.1:6543", address)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    assert run_python(script) == (
+        "0013 database update failed: value is more than the coins there are\n"
     )
-    assert done.stdout == "0013 database update failed: value is more than the coins there are\n"
 
 
 class Scripted(HTTPServer):
@@ -327,14 +340,51 @@ def test_call_that_is_not_safe_to_repeat_is_sent_once(scripted: Scripted) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"<html>", b"[]", b'{"result":"0000","message":{"count":1}}']
+    "text",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"message":null}',
+        b'{"result":13,"message":null}',
+        b'{"result":"0000"}',
+        b'{"result":"0000","message":null}',
+        b'{"result":"0000","message":[]}',
+        b'{"result":"0000","message":{"count":1}}',
+    ],
 )
-def test_nonsense_is_no_reply(text: bytes, scripted: Scripted) -> None:
-    scripted.replies = [(200, text, {})]
+def test_response_that_is_not_of_this_api_raises_no_reply(text: bytes, scripted: Scripted) -> None:
+    scripted.replies = [(200, text, {})] * 3
     with pytest.raises(NoReply):
         client(scripted).friendlist()
 
 
-def test_nobody_there() -> None:
+@pytest.mark.parametrize("message", [b"null", b"{}", b'"{"', b'"[]"', b'"{}"'])
+def test_stream_that_is_not_json_text_raises_no_reply(message: bytes, scripted: Scripted) -> None:
+    scripted.replies = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
+    with pytest.raises(NoReply):
+        client(scripted).live()
+
+
+@pytest.mark.parametrize("flag", [b"", b',"flag":1', b',"flag":null'])
+def test_search_result_without_a_valid_flag_raises_no_reply(
+    flag: bytes, scripted: Scripted
+) -> None:
+    profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
+    scripted.replies = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
+    with pytest.raises(NoReply):
+        client(scripted).search(userId=ANN)
+
+
+def test_wait_before_a_retry_is_limited(scripted: Scripted) -> None:
+    scripted.replies = [(*BUSY[:2], {"Retry-After": "60"}), OK]
+    caller = Client(
+        f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5, max_retry_wait_s=0.01
+    )
+    caller.leave()
+    assert len(scripted.asked) == 2
+
+
+def test_server_that_is_not_there_raises_not_reached() -> None:
     with pytest.raises(NotReached):
         Client("http://127.0.0.1:9", tries=2, timeout_s=2).friendlist()

@@ -24,7 +24,7 @@ def test_one_verification_is_used_up_once(new_app: Callable[..., App], world: Wo
     assert api.post("/register", code_v=code, code=code).result == "0000"
     register = partial(api.post, "/register", register="1", userId=PHONE, password=PASSWORD)
     assert results(at_once(*[register] * 20)) == ["0000"] + ["0006"] * 19
-    assert [row["state"] for row in world.rows("codes")] == ["spent"]
+    assert [row["state"] for row in world.rows("verification_codes")] == ["used"]
 
 
 def test_no_wrong_try_is_lost(api: Api) -> None:
@@ -89,7 +89,7 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
 def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
     app = new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
     services: Services = app.registry.services
-    streams = services.stream_gateway
+    streams = services.gateways.streams
     assert isinstance(streams, CountedStreams)
     before = len(streams.created)
     caller = Person(app, ann.always, ann.phone)

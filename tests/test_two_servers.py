@@ -129,6 +129,6 @@ def test_behind_a_proxy_the_caller_is_whom_it_names(
         assert search("198.51.100.1", "https").json["result"] == "0007"
         assert search("198.51.100.1", "http").status == 400
         with create_engine(database_url).connect() as connection:
-            keys = connection.exec_driver_sql("SELECT key FROM limit_windows").scalars().all()
+            keys = connection.exec_driver_sql("SELECT key FROM rate_limit_windows").scalars().all()
         assert keys
         assert all("198.51.100.1" in key for key in keys)

@@ -19,7 +19,13 @@ from livebackend.core.errors import DomainError, Unavailable
 log = logging.getLogger(__name__)
 
 # What a path takes, if that is not POST alone.
-_METHODS = {"picture": ("GET", "HEAD"), "page": ("GET", "HEAD"), "nginx": ("GET", "POST")}
+_READ_ONLY = ("GET", "HEAD")
+_METHODS = {
+    "picture": _READ_ONLY,
+    "page": _READ_ONLY,
+    "static": _READ_ONLY,
+    "nginx": ("GET", "POST"),
+}
 
 
 @exception_view_config(DomainError, renderer="envelope")

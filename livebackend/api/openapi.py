@@ -162,13 +162,9 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:
-    says, schema = parameter.says, dict(parameter.schema)
+    schema = dict(parameter.schema)
     if schema.get("format") == "phone":
         schema["pattern"] = f"^(?:{phones})$"
-    schema |= {"description": says.english, "x-zh": says.chinese}
-    if says.example:
-        is_number = schema["type"] == "integer"
-        schema["examples"] = [int(says.example) if is_number else says.example]
     return schema
 
 

@@ -1,59 +1,23 @@
 """Parameters of operations: how a form is read into them, and what is refused."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Self, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import Failure
-from livebackend.api.forms import Form, Upload
+from livebackend.api.forms import Form
 from livebackend.api.result_codes import Result
 
 
 @dataclass(frozen=True)
-class Refuses:
-    """Marks a parameter whose faults have a code of their own instead of the refusal code."""
+class ErrorCode:
+    """Marks a parameter with a result code of its own, instead of the operation's default one."""
 
     result: Result
-
-
-@dataclass(frozen=True)
-class Says:
-    """What a parameter is, for whoever reads the API: in two languages, with an example."""
-
-    english: str
-    chinese: str
-    example: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule(AfterValidator):
-    """A check of a parameter, and the same check in the words of JSON Schema."""
-
-    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading(BeforeValidator):
-    """How a parameter's text is read, and in the words of JSON Schema what it may be."""
-
-    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What is true of a parameter, in the words of JSON Schema, and checked elsewhere or never."""
-
-    schema: Mapping[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -62,8 +26,8 @@ class Parameter:
 
     name: str
     required: bool
-    says: Says
-    # In JSON Schema; a phone number has `"format": "phone"`, for the pattern is a setting.
+    # In JSON Schema, with `description` and `x-zh`. A phone number has `"format": "phone"` and no
+    # pattern, which is a setting.
     schema: Mapping[str, Any]
 
 
@@ -74,7 +38,7 @@ class Params(BaseModel):
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:
-        """The parameters in `form`; `phones` is the regular expression of a phone number.
+        """Return the parameters in `form`; `phones` is the regular expression of a phone number.
 
         Raises Failure for the first wrong parameter, with its own code if it has one.
         """
@@ -84,55 +48,66 @@ class Params(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0])
-        raise Failure(cls._result_of(name), name, _REASONS.get(first["type"], Reason.NOT_A_VALUE))
+        raise Failure(cls._error_code(name), name, _REASONS.get(first["type"], Reason.NOT_A_VALUE))
 
     @classmethod
     def parameters(cls) -> list[Parameter]:
-        """The parameters in the order of their declaration."""
-        found = []
-        for name, declared in cls.model_fields.items():
-            says, schema = Says("", ""), {"type": "string"}
-            if declared.annotation is Upload:
-                schema["contentMediaType"] = "application/octet-stream"
-            # What is said last is said for this very parameter.
-            for mark in _marks(declared.metadata, declared.annotation):
-                if isinstance(mark, Says):
-                    says = mark
-                elif isinstance(mark, Rule | Reading | Hint):
-                    schema |= mark.schema
-            found.append(Parameter(name, declared.is_required(), says, schema))
-        return found
+        """Return the parameters in the order of their declaration."""
+        schema = cls.model_json_schema()
+        required = schema.get("required", [])
+        return [
+            Parameter(name, name in required, _without_null(described))
+            for name, described in schema["properties"].items()
+        ]
 
     @classmethod
-    def _result_of(cls, name: str) -> Result | None:
+    def _error_code(cls, name: str) -> Result | None:
         for mark in cls.model_fields[name].metadata:
-            if isinstance(mark, Refuses):
+            if isinstance(mark, ErrorCode):
                 return mark.result
         return None
 
 
-def _marks(metadata: Sequence[Any], annotation: Any) -> list[Any]:
-    """What stands beside a type: within `Kind | None` first, then around it."""
-    inner = [mark for kind in get_args(annotation) for mark in getattr(kind, "__metadata__", ())]
-    return [*inner, *metadata]
+def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a value that is given: an absent one is no null in a form."""
+    given: dict[str, Any] = {}
+    for kind in schema.get("anyOf", ()):
+        if kind.get("type") != "null":
+            given = kind
+    merged = {**given, **schema}
+    return {key: merged[key] for key in merged if key not in ("anyOf", "default", "title")}
+
+
+def described(english: str, chinese: str, example: str | int | None = None) -> Any:
+    """What a parameter is, in two languages, with an example."""
+    examples = None if example is None else [example]
+    return Field(description=english, examples=examples, json_schema_extra={"x-zh": chinese})
 
 
 class LoggedIn(Params):
-    """The parameters of a call by somebody who is logged in; the token is judged before them."""
+    """The parameters of a user who is logged in; the token is checked before all others."""
 
     token: Annotated[
         str,
-        Hint({"x-login-token": True}),
-        Says("login token: the message of log in", "登录凭证，即登录返回的 message"),
+        Field(
+            description="login token: the message of log in",
+            json_schema_extra={
+                "x-zh": "登录凭证，即登录返回的 message",
+                "x-login-token": True,
+            },
+        ),
     ]
 
 
 def broken(reason: Reason) -> PydanticCustomError:
-    """What a check raises; it comes out as the call's refusal."""
+    """Return the error that a validator raises for a value with this fault."""
     return PydanticCustomError(reason.name, "{reason}", {"reason": reason.value})
 
 
 _REASONS = {reason.name: reason for reason in Reason} | {
     "missing": Reason.MISSING,
     "is_instance_of": Reason.NOT_A_FILE,
+    "string_too_short": Reason.TOO_SHORT,
+    "string_too_long": Reason.TOO_LONG,
+    "string_type": Reason.NOT_A_VALUE,
 }

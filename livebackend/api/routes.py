@@ -9,7 +9,6 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.forms import Bounds
 from livebackend.api.request import Request
-from livebackend.config.settings import Settings
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
 # What one's own media server asks before it lets anybody publish or watch.
@@ -32,14 +31,9 @@ class Call:
             raise NotACall(400, "form", Reason.TWO_SELECTORS)
 
 
-def bounds(settings: Settings) -> dict[str, Bounds]:
-    """What a form may be, by route."""
-    form = Bounds(
-        body_bytes_max=settings.http_body_bytes_max,
-        fields_max=settings.http_fields_max,
-        query_allowed=settings.http_query_parameters,
-    )
-    upload = replace(form, body_bytes_max=settings.http_upload_bytes_max)
+def bounds(form: Bounds, *, upload_bytes_max: int) -> dict[str, Bounds]:
+    """The bounds of each route. `form` has those of a route without other ones."""
+    upload = replace(form, body_bytes_max=upload_bytes_max)
     # Signed, or with a secret: by whom, only the view can tell.
     called = replace(form, query_allowed=True)
     return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": called, "nginx": called}
@@ -52,4 +46,5 @@ def includeme(config: Configurator) -> None:
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK)
-    config.add_route("page", r"/{page:openapi\.json|docs|demo|static/.+}")
+    config.add_route("page", r"/{page:openapi\.json|docs|demo}")
+    config.add_route("static", "/static/{digest}/{subpath:.+}")

@@ -25,8 +25,16 @@ def doctor(ini: Path) -> None:
         settings = load(ini)
         sms, streams, payments = make_gateways(settings)
         with opened_database(settings) as database:
-            providers = [gateway.provider for gateway in payments]
-            found = Doctor(settings, database, sms, streams, payment_providers=providers).findings()
+            found = Doctor(
+                database,
+                sms,
+                streams,
+                folder=settings.var_dir,
+                free_bytes_min=settings.pictures_free_bytes_min,
+                sms_gateway=settings.sms_gateway,
+                sms_url=settings.sms_url,
+                payment_providers=[gateway.provider for gateway in payments],
+            ).findings()
     faults = sum(not finding.sound for finding in found)
     finish(
         "\n".join([*map(_words, found), "", f"{faults or 'no'} fault{'' if faults == 1 else 's'}"]),

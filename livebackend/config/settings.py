@@ -18,6 +18,8 @@ from pydantic import (
     ValidationInfo,
 )
 
+from livebackend.config.deprecated_names import current_class
+
 ENVIRONMENT = "LIVEBACKEND_"
 
 _SECRET_LENGTH_MIN = 32
@@ -85,9 +87,7 @@ def _gateway(value: str, info: ValidationInfo) -> str:
 
 
 def _gateways(value: str, info: ValidationInfo) -> str:
-    for name in value.split():
-        _gateway(name, info)
-    return value
+    return " ".join(_gateway(current_class(name), info) for name in value.split())
 
 
 def _order_with_gateway(value: str, info: ValidationInfo) -> str:
@@ -130,7 +130,7 @@ def _dotted(name: str) -> str:
 
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Limit = Annotated[str, AfterValidator(_limit)]
-Gateway = Annotated[str, AfterValidator(_gateway)]
+Gateway = Annotated[str, AfterValidator(current_class), AfterValidator(_gateway)]
 # A name, and perhaps a port; it stands in URLs as it is.
 Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$")]
 

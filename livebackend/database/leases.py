@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 _TAKE = text(
     """
-    INSERT INTO leases AS l (name, holder, expires_at)
+    INSERT INTO process_leases AS l (name, holder, expires_at)
     VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :ttl_s))
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
     WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()
@@ -16,10 +16,10 @@ _TAKE = text(
 _LEFT = text(
     """
     SELECT greatest(0, extract(epoch FROM expires_at - clock_timestamp()))::float8
-    FROM leases WHERE name = :name
+    FROM process_leases WHERE name = :name
     """
 )
-_GIVE_BACK = text("DELETE FROM leases WHERE name = :name AND holder = :holder")
+_GIVE_BACK = text("DELETE FROM process_leases WHERE name = :name AND holder = :holder")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,26 @@ _LIMITS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
 _NO_LIMITS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
 _TRIES, _PAUSE_S = 60, 1.0
+# The migrations of the development versions before the first release. No id is used again.
+_UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
+
+
+class UnsupportedSchema(SettingsError):
+    """The database has the tables of a version before the first release.
+
+    No migration upgrades them, and nothing in the database is changed.
+    """
+
+    def __init__(self, revision: str) -> None:
+        self.problem = (
+            "the database has the tables of a development version before the first release"
+            f" (migration {revision}), which cannot be upgraded"
+        )
+        self.remedy = (
+            "create a new, empty database (if it is embedded, move the folder postgres out of"
+            " var.dir)"
+        )
+        super().__init__(f"database.url: {self.problem}: {self.remedy}")
 
 
 class MigrationStatus(NamedTuple):
@@ -43,7 +63,7 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     Waits for another process that migrates. A migration that cannot lock a table within 1 s is
     tried again, for two minutes at most; those before it stay applied. `report` gets a line for
     each migration.
-    Raises SettingsError if the database cannot be reached, or a migration fails.
+    Raises SettingsError if the database cannot be reached, or a migration fails; UnsupportedSchema.
     """
     with _explained(), database.engine.connect() as connection:
         try:
@@ -74,9 +94,9 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
 
 
 def migration_status(database: Database) -> list[MigrationStatus]:
-    """Return every migration, the first one first. Raises SettingsError."""
+    """Return every migration, the first one first. Raises SettingsError and UnsupportedSchema."""
     with _explained(), database.engine.connect() as connection:
-        current = set(MigrationContext.configure(connection).get_current_heads())
+        current = _current_revisions(connection)
     scripts = ScriptDirectory.from_config(_config())
     found = []
     is_applied = False
@@ -87,7 +107,7 @@ def migration_status(database: Database) -> list[MigrationStatus]:
 
 
 def pending_sql(database: Database) -> str:
-    """Return the SQL of the missing migrations. Raises SettingsError."""
+    """Return the SQL of the missing migrations. Raises SettingsError and UnsupportedSchema."""
     applied = [each.revision for each in migration_status(database) if each.is_applied]
     sql = StringIO()
     config = _config()
@@ -97,7 +117,11 @@ def pending_sql(database: Database) -> str:
 
 
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
-    """Raises SettingsError if the database can't be reached, or its tables are behind the code."""
+    """Check that the database can be reached, and that no migration is missing.
+
+    With `reachable_only`, migrations can be missing. Raises SettingsError, and UnsupportedSchema in
+    either case.
+    """
     with _explained(), database.engine.connect() as connection:
         behind = _is_behind(connection, _config())
     if behind and not reachable_only:
@@ -114,15 +138,22 @@ def _explained() -> Iterator[None]:
 
 
 def _is_behind(connection: Connection, config: Config) -> bool:
-    """Whether migrations are missing that we know.
+    """Return whether migrations of this version are missing. Raises UnsupportedSchema.
 
-    A database that is ahead of us is not behind: while servers are upgraded one after the other,
-    the old ones go on, and may even start anew.
+    A database with migrations of a later version is not behind. During an upgrade, servers of this
+    version run on it, and can be started.
     """
     ours = ScriptDirectory.from_config(config)
-    current = set(MigrationContext.configure(connection).get_current_heads())
+    current = _current_revisions(connection)
     known = {script.revision for script in ours.walk_revisions()}
     return current != set(ours.get_heads()) and current <= known
+
+
+def _current_revisions(connection: Connection) -> set[str]:
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    for revision in current & _UNRELEASED:
+        raise UnsupportedSchema(revision)
+    return current
 
 
 def migrations_folder() -> Traversable:

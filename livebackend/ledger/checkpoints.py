@@ -19,7 +19,8 @@ _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
 _CHAIN = text(
     """
-    SELECT id, through_id, transfers, amount_sum, sha256, previous_sha256 FROM seals ORDER BY id
+    SELECT id, through_id, transfers, amount_sum, sha256, previous_sha256
+    FROM ledger_checkpoints ORDER BY id
     """
 )
 _SUMS = text(
@@ -45,7 +46,7 @@ _HASH = text(
 _AT_A_TIME = 10_000
 _SEAL = text(
     """
-    INSERT INTO seals (through_id, transfers, amount_sum, sha256, previous_sha256)
+    INSERT INTO ledger_checkpoints (through_id, transfers, amount_sum, sha256, previous_sha256)
     VALUES (:through_id, :transfers, :amount_sum, :sha256, :previous_sha256) RETURNING id
     """
 )
@@ -69,14 +70,16 @@ def _of_deltas(statement: str) -> TextClause:
 
 _CLOSE = _of_deltas(
     """
-    INSERT INTO closings (seal_id, coin_account_id, delta)
-    SELECT CAST(:seal_id AS bigint), coin_account_id, delta FROM deltas
+    INSERT INTO checkpoint_balances (checkpoint_id, coin_account_id, delta)
+    SELECT CAST(:checkpoint_id AS bigint), coin_account_id, delta FROM deltas
     """
 )
 _WRONG_CLOSINGS = _of_deltas(
     """
     SELECT count(*) FROM deltas
-    FULL JOIN (SELECT * FROM closings WHERE seal_id = :seal_id) AS closed USING (coin_account_id)
+    FULL JOIN (
+        SELECT * FROM checkpoint_balances WHERE checkpoint_id = :checkpoint_id
+    ) AS closed USING (coin_account_id)
     WHERE deltas.delta IS DISTINCT FROM closed.delta
     """
 )
@@ -126,7 +129,7 @@ def faults(connection: Connection, sealed: Sequence[Seal], *, links_only: bool) 
 
 
 def _faults_of(connection: Connection, each: Seal, after: int) -> Iterator[str]:
-    stretch = {"after": after, "through": each.through_id, "seal_id": each.id}
+    stretch = {"after": after, "through": each.through_id, "checkpoint_id": each.id}
     found = _content(connection, each.previous_sha256, after, each.through_id)
     if found != (each.transfers, each.amount_sum, each.sha256):
         yield f"seal {each.id} does not fit the transfers from {after + 1} to {each.through_id}"
@@ -151,7 +154,7 @@ def _seal(connection: Connection, through: int) -> Seal | None:
         "previous_sha256": previous,
     }
     seal_id = connection.execute(_SEAL, row).scalar_one()
-    connection.execute(_CLOSE, {"seal_id": seal_id, "after": after, "through": through})
+    connection.execute(_CLOSE, {"checkpoint_id": seal_id, "after": after, "through": through})
     return Seal(id=seal_id, **row)
 
 

@@ -18,7 +18,7 @@ _TRANSFER = text(
 )
 _ASK = text(
     """
-    INSERT INTO reversals (transfer_id, reason) VALUES (:transfer_id, :reason)
+    INSERT INTO reversal_requests (transfer_id, reason) VALUES (:transfer_id, :reason)
     ON CONFLICT DO NOTHING
     """
 )

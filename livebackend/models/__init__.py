@@ -1,47 +1,55 @@
-"""Tables and constraints, one noun per file. No queries, no JSON."""
+"""SQLAlchemy models: columns, constraints and indexes. No queries.
 
-from livebackend.models.accounts import accounts, logged_out
-from livebackend.models.codes import code_tries, codes
-from livebackend.models.friends import blocks, friend_requests, friendships, request_is_open
-from livebackend.models.leases import leases
+Statements select columns and return rows, not model objects:
+
+    from livebackend import models
+
+    select(models.Account.phone).where(models.Account.id == bindparam("id"))
+"""
+
+from livebackend.models.accounts import Account
+from livebackend.models.base import Base
+from livebackend.models.friends import Block, FriendRequest, Friendship, request_is_open
 from livebackend.models.ledger import (
     SLOT_COINS_MAX,
-    closings,
-    coin_accounts,
-    coin_slots,
-    gifts,
-    payment_orders,
-    reversals,
-    seals,
-    transfers,
+    CheckpointBalance,
+    CoinAccount,
+    CoinSlot,
+    Gift,
+    LedgerCheckpoint,
+    ReversalRequest,
+    Transfer,
 )
-from livebackend.models.limits import limit_windows
-from livebackend.models.metadata import metadata
-from livebackend.models.pictures import pictures
-from livebackend.models.rooms import room_is_open, rooms
+from livebackend.models.payment_orders import PaymentOrder
+from livebackend.models.pictures import Picture
+from livebackend.models.process_leases import ProcessLease
+from livebackend.models.rate_limits import RateLimitWindow
+from livebackend.models.revoked_tokens import RevokedToken
+from livebackend.models.rooms import Room, room_is_open
+from livebackend.models.verification_codes import CodeAttempts, VerificationCode
 
 __all__ = [
     "SLOT_COINS_MAX",
-    "accounts",
-    "blocks",
-    "closings",
-    "code_tries",
-    "codes",
-    "coin_accounts",
-    "coin_slots",
-    "friend_requests",
-    "friendships",
-    "gifts",
-    "leases",
-    "limit_windows",
-    "logged_out",
-    "metadata",
-    "payment_orders",
-    "pictures",
+    "Account",
+    "Base",
+    "Block",
+    "CheckpointBalance",
+    "CodeAttempts",
+    "CoinAccount",
+    "CoinSlot",
+    "FriendRequest",
+    "Friendship",
+    "Gift",
+    "LedgerCheckpoint",
+    "PaymentOrder",
+    "Picture",
+    "ProcessLease",
+    "RateLimitWindow",
+    "ReversalRequest",
+    "RevokedToken",
+    "Room",
+    "Transfer",
+    "VerificationCode",
     "request_is_open",
-    "reversals",
     "room_is_open",
-    "rooms",
-    "seals",
-    "transfers",
 ]

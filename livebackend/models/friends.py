@@ -1,110 +1,92 @@
-"""Who is whose friend, and the requests that lead there."""
+"""Friendships, friend requests and blocks."""
 
 from datetime import datetime
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     CheckConstraint,
-    Column,
-    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
     String,
-    Table,
-    TypedColumns,
     func,
     literal_column,
     text,
 )
+from sqlalchemy.orm import Mapped, mapped_column
 
-from livebackend.models.metadata import metadata
+from livebackend.models.base import Base
 
 
-class _Friendships(TypedColumns):
-    account_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
-    friend_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+class Friendship(Base):
+    """One direction of a friendship: `friend_id` is in the friend list of `account_id`.
+
+    A friendship is two rows. Each row has a foreign key to the other, so that one statement must
+    insert both, and one statement must delete both.
+    """
+
+    __tablename__ = "friendships"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["friend_id", "account_id"], ["friendships.account_id", "friendships.friend_id"]
+        ),
+        CheckConstraint("account_id <> friend_id", name="distinct_accounts"),
     )
 
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    friend_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-# A friendship is two rows, one for each side's list. Each refers to its twin, so neither can be
-# there without the other: both are written, and both deleted, by one statement.
-friendships = Table(
-    "friendships",
-    metadata,
-    _Friendships,
-    ForeignKeyConstraint(
-        ["friend_id", "account_id"], ["friendships.account_id", "friendships.friend_id"]
-    ),
-    CheckConstraint("account_id <> friend_id", name="not_oneself"),
-)
+    # The mapper finds no key by itself: it drops columns that refer to each other.
+    __mapper_args__ = {"primary_key": (account_id, friend_id)}  # noqa: RUF012
 
 
-class _Blocks(TypedColumns):
-    account_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
-    blocked_id = Column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+class Block(Base):
+    """A block: `account_id` does not see friend requests of `blocked_id`."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (
+        CheckConstraint("account_id <> blocked_id", name="distinct_accounts"),
+        Index("ix_blocks_blocked_id", "blocked_id"),
     )
 
-
-# Whose requests an account is never shown.
-blocks = Table(
-    "blocks",
-    metadata,
-    _Blocks,
-    CheckConstraint("account_id <> blocked_id", name="not_oneself"),
-)
-Index("ix_blocks_blocked_id", blocks.c.blocked_id)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    blocked_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class _FriendRequests(TypedColumns):
-    id = Column(BigInteger, Identity(always=True), primary_key=True)
-    applicant_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
-    addressee_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
-    state = Column(String(8), nullable=False, server_default="open")
-    # When it was sent, in microseconds since 1970 UTC. Both messages' ids bear this number, so it
-    # is unique; a tie is a lost race, and the operation runs again.
-    sent_at_us = Column(
-        BigInteger,
-        nullable=False,
+class FriendRequest(Base):
+    """A friend request, which both accounts see as a message."""
+
+    __tablename__ = "friend_requests"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'accepted', 'declined')", name="state"),
+        CheckConstraint("applicant_id <> addressee_id", name="distinct_accounts"),
+        Index(
+            "uq_friend_requests_open",
+            "applicant_id",
+            "addressee_id",
+            unique=True,
+            postgresql_where=text("state = 'open'"),
+        ),
+        Index("ix_friend_requests_applicant", "applicant_id", "sent_at_us"),
+        Index("ix_friend_requests_addressee", "addressee_id", "sent_at_us"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    state: Mapped[str] = mapped_column(String(8), server_default="open")
+    # Microseconds since 1970 UTC. It is part of the ids of both messages, so it must be unique: on
+    # a conflict, the operation is retried.
+    sent_at_us: Mapped[int] = mapped_column(
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
     )
-    # Each side has a copy, its message; deleting the message leaves the request.
-    applicant_keeps = Column(Boolean, nullable=False, server_default=text("true"))
-    addressee_keeps = Column(Boolean, nullable=False, server_default=text("true"))
+    # Whether the account still sees the message. A deleted message leaves the request.
+    applicant_visible: Mapped[bool] = mapped_column(server_default=text("true"))
+    addressee_visible: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
-friend_requests = Table(
-    "friend_requests",
-    metadata,
-    _FriendRequests,
-    CheckConstraint("state IN ('open', 'accepted', 'declined')", name="state"),
-    CheckConstraint("applicant_id <> addressee_id", name="not_oneself"),
-)
-_requests = friend_requests.c
-# No parameter: an index for open requests only serves every plan then, one made beforehand, too.
-request_is_open = _requests.state == literal_column("'open'")
-
-Index(
-    "uq_friend_requests_open",
-    _requests.applicant_id,
-    _requests.addressee_id,
-    unique=True,
-    postgresql_where=request_is_open,
-)
-Index(
-    "ix_friend_requests_applicant",
-    _requests.applicant_id,
-    _requests.sent_at_us,
-)
-Index(
-    "ix_friend_requests_addressee",
-    _requests.addressee_id,
-    _requests.sent_at_us,
-)
+# A literal, not a parameter: only so can a generic plan use the partial index.
+request_is_open = FriendRequest.state == literal_column("'open'")

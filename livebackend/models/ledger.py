@@ -1,202 +1,154 @@
-"""Coins: accounts, the slots their coins lie in, and the transfers that moved them.
+"""The coin ledger: accounts, balances, transfers and checkpoints.
 
-A transfer is one row with a debit and a credit side, so coins are neither made nor lost by it.
-Triggers refuse to change or delete one; a correction is a transfer the other way.
+A transfer is one row with a debited and a credited account, so the sum of all balances is constant.
+Triggers refuse to update or delete rows of `transfers`, `gifts`, `reversal_requests`,
+`ledger_checkpoints` and `checkpoint_balances`. Another transfer reverses a wrong one.
 """
 
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
-    Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
-    Integer,
     LargeBinary,
     SmallInteger,
     String,
-    Table,
-    TypedColumns,
     UniqueConstraint,
-    Uuid,
     func,
     text,
 )
+from sqlalchemy.orm import Mapped, mapped_column
 
-from livebackend.models.metadata import metadata
+from livebackend.models.base import Base
 
 _SLOTS = 17
+# The sum of all slots of an account fits into a bigint, so a balance cannot overflow.
 SLOT_COINS_MAX = (2**63 - 1) // _SLOTS
 
 
-class _CoinAccounts(TypedColumns):
-    id = Column(BigInteger, Identity(always=True), primary_key=True)
-    # A user's account has an owner and slots; a payment provider's is where refilled coins come
-    # from: it has a name, no slots, and no limit.
-    owner_id: Column[int | None] = Column(BigInteger, ForeignKey("accounts.id"), unique=True)
-    provider: Column[str | None] = Column(String(30), unique=True)
+class CoinAccount(Base):
+    """The coin account of a user or of a payment provider.
 
+    A user's account has slots. A provider's account is debited by refills: it has a name, no slots
+    and no limit.
+    """
 
-coin_accounts = Table(
-    "coin_accounts",
-    metadata,
-    _CoinAccounts,
-    CheckConstraint("(owner_id IS NULL) <> (provider IS NULL)", name="owner_or_provider"),
-)
-
-
-class _CoinSlots(TypedColumns):
-    coin_account_id = Column(BigInteger, ForeignKey("coin_accounts.id"), primary_key=True)
-    # 0 is what the owner spends from; credits land in 1 to 16, so that the writers of a famous
-    # host's gifts need not wait for one another.
-    slot = Column(SmallInteger, primary_key=True)
-    amount = Column(BigInteger, nullable=False, server_default=text("0"))
-
-
-# A balance is the sum of an account's slots. They stand apart from the account's row, because
-# foreign keys lock that one. Pages are left room for updates in place.
-coin_slots = Table(
-    "coin_slots",
-    metadata,
-    _CoinSlots,
-    CheckConstraint(f"slot BETWEEN 0 AND {_SLOTS - 1}", name="slot"),
-    # 17 slots of this size add up to less than 2^63, so no balance overflows.
-    CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
-    postgresql_with={"fillfactor": 70},
-)
-
-
-class _Transfers(TypedColumns):
-    id = Column(BigInteger, Identity(always=True), primary_key=True)
-    # 1 gift, 2 refill, 9 reversal
-    kind = Column(SmallInteger, nullable=False)
-    debit_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
-    credit_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
-    amount = Column(BigInteger, nullable=False)
-    # Under whose lock the request's id was judged: one id of one actor moves coins once.
-    actor_id = Column(BigInteger, ForeignKey("coin_accounts.id"), nullable=False)
-    request_id: Column[UUID] = Column(Uuid, nullable=False)
-    reverses_id: Column[int | None] = Column(BigInteger, ForeignKey("transfers.id"), unique=True)
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+    __tablename__ = "coin_accounts"
+    __table_args__ = (
+        CheckConstraint("(owner_id IS NULL) <> (provider IS NULL)", name="owner_or_provider"),
     )
 
-
-transfers = Table(
-    "transfers",
-    metadata,
-    _Transfers,
-    UniqueConstraint("actor_id", "request_id"),
-    CheckConstraint("kind IN (1, 2, 9)", name="kind"),
-    CheckConstraint("amount > 0", name="amount"),
-    CheckConstraint("debit_id <> credit_id", name="two_sides"),
-    CheckConstraint("(kind = 9) = (reverses_id IS NOT NULL)", name="reverses"),
-)
-Index("ix_transfers_debit_id_id", transfers.c.debit_id, transfers.c.id)
-Index("ix_transfers_credit_id_id", transfers.c.credit_id, transfers.c.id)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"), unique=True)
+    provider: Mapped[str | None] = mapped_column(String(30), unique=True)
 
 
-class _Gifts(TypedColumns):
-    transfer_id = Column(BigInteger, ForeignKey("transfers.id"), primary_key=True)
-    # No foreign keys: checking one would lock the host's and the room's rows, and whoever holds
-    # those must never wait for the ledger.
-    host_id = Column(BigInteger, nullable=False)
-    room_id: Column[int | None] = Column(BigInteger)
-    description = Column(String(200), nullable=False)
+class CoinSlot(Base):
+    """A balance shard: a part of a user's balance, which is the sum of the account's slots.
 
+    It has a table of its own because checks of foreign keys lock the rows of `coin_accounts`.
+    """
 
-gifts = Table("gifts", metadata, _Gifts)
-
-
-class _PaymentOrders(TypedColumns):
-    provider = Column(String(30), primary_key=True)
-    order_id = Column(String(64), primary_key=True)
-    account_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
-    # A repeated request gets the same order.
-    request_id: Column[UUID] = Column(Uuid, nullable=False)
-    fen = Column(Integer, nullable=False)
-    coins = Column(Integer, nullable=False)
-    state = Column(String(9), nullable=False, server_default="pending")
-    transfer_id: Column[int | None] = Column(BigInteger, ForeignKey("transfers.id"), unique=True)
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
-    )
-    # The provider's own id of what was paid.
-    payment_id: Column[str | None] = Column(String(64))
-    paid_at: Column[datetime | None] = Column(DateTime(timezone=True))
-    refund_reason: Column[str | None] = Column(String(200))
-    # How often the provider was asked about the order, and when it is asked next.
-    query_attempts = Column(Integer, nullable=False, server_default=text("0"))
-    next_query_at: Column[datetime | None] = Column(
-        DateTime(timezone=True), server_default=text("now() + interval '30 seconds'")
+    __tablename__ = "coin_slots"
+    __table_args__ = (
+        CheckConstraint(f"slot BETWEEN 0 AND {_SLOTS - 1}", name="slot"),
+        CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
+        # Free space in each page lets PostgreSQL update rows without writing the indexes (HOT).
+        {"postgresql_with": {"fillfactor": 70}},
     )
 
-
-payment_orders = Table(
-    "payment_orders",
-    metadata,
-    _PaymentOrders,
-    # In this order, so that the ledger finds an order by the request alone.
-    UniqueConstraint("request_id", "account_id"),
-    UniqueConstraint("provider", "payment_id"),
-    UniqueConstraint("order_id"),
-    CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
-    CheckConstraint(
-        "state IN ('pending', 'paid', 'closed', 'refunding', 'refunded')", name="state"
-    ),
-    CheckConstraint("(state IN ('pending', 'closed')) = (transfer_id IS NULL)", name="transfer"),
-    CheckConstraint("(transfer_id IS NULL) = (payment_id IS NULL)", name="payment"),
-    CheckConstraint(
-        "(state IN ('refunding', 'refunded')) = (refund_reason IS NOT NULL)", name="refund"
-    ),
-)
-Index(
-    "ix_payment_orders_next_query_at",
-    payment_orders.c.next_query_at,
-    postgresql_where=payment_orders.c.state.in_(["pending", "refunding"]),
-)
-Index("ix_payment_orders_created_at", payment_orders.c.created_at)
-Index("ix_payment_orders_paid_at", payment_orders.c.paid_at)
+    coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
+    # Debits go to slot 0. Credits go to slots 1 to 16, one for each ledger writer, so that writers
+    # do not wait for each other's gifts to the same host.
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    amount: Mapped[int] = mapped_column(server_default=text("0"))
 
 
-class _Reversals(TypedColumns):
-    transfer_id = Column(BigInteger, ForeignKey("transfers.id"), primary_key=True)
-    reason = Column(String(200), nullable=False)
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+class Transfer(Base):
+    """A transfer of coins from one coin account to another."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (
+        UniqueConstraint("actor_id", "request_id"),
+        CheckConstraint("kind IN (1, 2, 9)", name="kind"),
+        CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("debit_id <> credit_id", name="distinct_accounts"),
+        CheckConstraint("(kind = 9) = (reverses_id IS NOT NULL)", name="reverses"),
+        Index("ix_transfers_debit_id_id", "debit_id", "id"),
+        Index("ix_transfers_credit_id_id", "credit_id", "id"),
     )
 
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    # 1 is a gift, 2 a refill, 9 a reversal.
+    kind: Mapped[int] = mapped_column(SmallInteger)
+    debit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
+    credit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
+    amount: Mapped[int]
+    # The account that made the request. The ledger locks it before it looks up the request id, so
+    # that a request moves coins once.
+    actor_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
+    request_id: Mapped[UUID]
+    reverses_id: Mapped[int | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-# Transfers that an operator wants reversed. It is open until a transfer reverses them: whoever has
-# spent the coins keeps it so.
-reversals = Table("reversals", metadata, _Reversals)
+
+class Gift(Base):
+    """What a transfer of kind 1 belongs to: the host, the room and the gift."""
+
+    __tablename__ = "gifts"
+
+    transfer_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
+    # No foreign keys: their checks would lock the rows of host and room, and transactions that hold
+    # these locks must not wait for the ledger.
+    host_id: Mapped[int]
+    room_id: Mapped[int | None]
+    description: Mapped[str] = mapped_column(String(200))
 
 
-class _Seals(TypedColumns):
-    id = Column(BigInteger, Identity(always=True), primary_key=True)
-    through_id = Column(BigInteger, ForeignKey("transfers.id"), nullable=False, unique=True)
-    transfers = Column(BigInteger, nullable=False)
-    amount_sum = Column(BigInteger, nullable=False)
-    sha256 = Column(LargeBinary(32), nullable=False)
-    previous_sha256: Column[bytes | None] = Column(LargeBinary(32))
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+class ReversalRequest(Base):
+    """An operator's request to reverse a transfer.
+
+    It is open until a transfer reverses the other one, which needs a sufficient balance.
+    """
+
+    __tablename__ = "reversal_requests"
+
+    transfer_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class LedgerCheckpoint(Base):
+    """The number, sum and hash of the transfers since the previous checkpoint.
+
+    The hash includes the hash of the previous checkpoint.
+    """
+
+    __tablename__ = "ledger_checkpoints"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    # The last transfer of the checkpoint.
+    through_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), unique=True)
+    transfers: Mapped[int]
+    amount_sum: Mapped[int]
+    sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    previous_sha256: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CheckpointBalance(Base):
+    """The change of an account's balance by the transfers of a checkpoint.
+
+    An audit adds these up and reads only the transfers after the last checkpoint.
+    """
+
+    __tablename__ = "checkpoint_balances"
+
+    checkpoint_id: Mapped[int] = mapped_column(
+        ForeignKey("ledger_checkpoints.id"), primary_key=True
     )
-
-
-# A seal closes a stretch of transfers: their number, sum and hash, chained to the seal before.
-seals = Table("seals", metadata, _Seals)
-
-
-class _Closings(TypedColumns):
-    seal_id = Column(BigInteger, ForeignKey("seals.id"), primary_key=True)
-    coin_account_id = Column(BigInteger, ForeignKey("coin_accounts.id"), primary_key=True)
-    delta = Column(BigInteger, nullable=False)
-
-
-# What a sealed stretch did to each account, so that an audit adds up seals and not transfers.
-closings = Table("closings", metadata, _Closings)
+    coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
+    delta: Mapped[int]

@@ -1,39 +1,26 @@
-"""Pictures that were uploaded, and who uses which as an avatar."""
+"""Uploaded pictures."""
 
 from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKey,
-    Identity,
-    Index,
-    String,
-    Table,
-    TypedColumns,
-    func,
-)
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, String, func, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from livebackend.models.metadata import metadata
+from livebackend.models.base import Base
 
 
-class _Pictures(TypedColumns):
-    id = Column(BigInteger, Identity(always=True), primary_key=True)
-    # What the upload's reply said, which the app hands back as `headImage`.
-    location = Column(String(255), nullable=False, unique=True)
-    # Whose avatar it is; nobody's until a registration names it.
-    account_id: Column[int | None] = Column(BigInteger, ForeignKey("accounts.id"))
-    created_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
+class Picture(Base):
+    """An uploaded picture."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (
+        CheckConstraint("location <> ''", name="location"),
+        Index("ix_pictures_account_id", "account_id"),
+        Index("ix_pictures_unused", "created_at", postgresql_where=text("account_id IS NULL")),
     )
 
-
-pictures = Table(
-    "pictures", metadata, _Pictures, CheckConstraint("location <> ''", name="location")
-)
-Index("ix_pictures_account_id", pictures.c.account_id)
-Index(
-    "ix_pictures_unclaimed", pictures.c.created_at, postgresql_where=pictures.c.account_id.is_(None)
-)
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    # What the response to the upload contains, and what the client sends as `headImage`.
+    location: Mapped[str] = mapped_column(String(255), unique=True)
+    # The account whose avatar it is. NULL: the picture is unused.
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

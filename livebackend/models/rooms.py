@@ -1,102 +1,89 @@
-"""Live rooms: one row for each time somebody went live."""
+"""Live rooms and their streams."""
 
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
-    Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     SmallInteger,
     String,
-    Table,
-    TypedColumns,
     func,
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
 
-from livebackend.models.metadata import metadata
+from livebackend.models.base import Base
 
 
-class _Rooms(TypedColumns):
-    # Drawn before the row is written: the stream's key is made from it.
-    id = Column(BigInteger, Identity(), primary_key=True)
-    account_id = Column(BigInteger, ForeignKey("accounts.id"), nullable=False)
-    title: Column[str | None] = Column(String(100))
-    # opening: claimed, and the stream is being made; open: live; closed: over.
-    state = Column(String(7), nullable=False, server_default="opening")
-    stream_key = Column(String(100), nullable=False, unique=True)
-    publish_key = Column(String(100), nullable=False)
-    # The provider's JSON, to the letter as it is replied. For the broadcaster alone: it bears the
+class Room(Base):
+    """A live broadcast of a host, from its start to its end.
+
+    States: `opening` while the provider creates the stream; `open` while the host is live; then
+    `closed`.
+    """
+
+    __tablename__ = "rooms"
+    __table_args__ = (
+        CheckConstraint("state IN ('opening', 'open', 'closed')", name="state"),
+        CheckConstraint(
+            "state <> 'open' OR (stream IS NOT NULL AND play_urls IS NOT NULL)", name="stream"
+        ),
+        CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
+        CheckConstraint("(closed_at IS NULL) = (close_reason IS NULL)", name="close_reason"),
+        CheckConstraint("(publisher IS NULL) = (published_at IS NULL)", name="published_at"),
+        # A host has one room at a time. Concurrent requests to go live conflict here.
+        Index(
+            "uq_rooms_not_closed",
+            "account_id",
+            unique=True,
+            postgresql_where=text("state <> 'closed'"),
+        ),
+        # The list of live rooms, newest first.
+        Index("ix_rooms_open", "started_at", "id", postgresql_where=text("state = 'open'")),
+        # Closed rooms whose stream must still be disabled.
+        Index(
+            "ix_rooms_to_disable",
+            "disable_retry_at",
+            postgresql_where=text("state = 'closed' AND disabled_at IS NULL"),
+        ),
+        Index("ix_rooms_account_id", "account_id"),
+    )
+
+    # The service takes the id from the sequence before the INSERT: it derives the stream key of it.
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    title: Mapped[str | None] = mapped_column(String(100))
+    state: Mapped[str] = mapped_column(String(7), server_default="opening")
+    stream_key: Mapped[str] = mapped_column(String(100), unique=True)
+    publish_key: Mapped[str] = mapped_column(String(100))
+    # The JSON of the provider, as the response has it. Only the host may see it: it contains the
     # publish key.
-    stream: Column[str | None] = Column(String(8000))
-    # Where friends watch: {"rtmp", "hls", "hdl"}.
-    play_urls: Column[dict[str, Any] | None] = Column(JSONB(none_as_null=True))
-    started_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
-    )
-    # When the stream was last known to be well: on air, or just made.
-    seen_at: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
-    )
-    # Since when the provider, whenever it answered, has seen no publisher. None: it sees one.
-    absent_since: Column[datetime | None] = Column(DateTime(timezone=True))
+    stream: Mapped[str | None] = mapped_column(String(8000))
+    # The URLs for viewers: `rtmp`, `hls` and `hdl`.
+    play_urls: Mapped[dict[str, Any] | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When the stream was last known to work: a publisher was online, or the stream was created.
+    stream_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Since when no response of the provider shows a publisher. NULL: a publisher is online.
+    offline_since: Mapped[datetime | None]
     # When the provider was last asked about this room alone.
-    looked_at: Column[datetime | None] = Column(DateTime(timezone=True))
-    # What the provider calls whoever publishes, and since when it does.
-    publisher: Column[str | None] = Column(String(64))
-    published_at: Column[datetime | None] = Column(DateTime(timezone=True))
-    closed_at: Column[datetime | None] = Column(DateTime(timezone=True))
-    # left, failed, abandoned or vanished.
-    close_reason: Column[str | None] = Column(String(20))
-    # When the provider confirmed that the stream takes no publisher any more.
-    disabled_at: Column[datetime | None] = Column(DateTime(timezone=True))
-    # How often it did not confirm that, and when to ask it again.
-    disable_tries = Column(SmallInteger, nullable=False, server_default=text("0"))
-    disable_after: Column[datetime] = Column(
-        DateTime(timezone=True), nullable=False, server_default=func.now()
-    )
+    provider_checked_at: Mapped[datetime | None]
+    # The media server's name for the publisher, and since when it publishes.
+    publisher: Mapped[str | None] = mapped_column(String(64))
+    published_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    # `left`, `failed`, `abandoned`, `offline` or `operator`.
+    close_reason: Mapped[str | None] = mapped_column(String(20))
+    # When the provider confirmed that the stream accepts no publisher.
+    disabled_at: Mapped[datetime | None]
+    # Failed attempts to disable the stream, and when to retry.
+    disable_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    disable_retry_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-rooms = Table(
-    "rooms",
-    metadata,
-    _Rooms,
-    CheckConstraint("state IN ('opening', 'open', 'closed')", name="state"),
-    CheckConstraint(
-        "state <> 'open' OR (stream IS NOT NULL AND play_urls IS NOT NULL)", name="stream"
-    ),
-    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
-    CheckConstraint("(closed_at IS NULL) = (close_reason IS NULL)", name="close_reason"),
-    CheckConstraint("(publisher IS NULL) = (published_at IS NULL)", name="published_at"),
-)
-# No parameter: an index for open rooms only serves every plan then, one made beforehand, too.
-room_is_open = rooms.c.state == literal_column("'open'")
-
-# One room a user: this index is the claim that twenty callers compete for.
-Index(
-    "uq_rooms_not_closed",
-    rooms.c.account_id,
-    unique=True,
-    postgresql_where=rooms.c.state != "closed",
-)
-# All that are live, newest first.
-Index(
-    "ix_rooms_open",
-    rooms.c.started_at,
-    rooms.c.id,
-    postgresql_where=room_is_open,
-)
-# Streams that are still to be disabled.
-Index(
-    "ix_rooms_to_disable",
-    rooms.c.disable_after,
-    postgresql_where=(rooms.c.state == "closed") & rooms.c.disabled_at.is_(None),
-)
-Index("ix_rooms_account_id", rooms.c.account_id)
+# A literal, not a parameter: only so can a generic plan use the partial index.
+room_is_open = Room.state == literal_column("'open'")

@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import requests
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
@@ -46,10 +46,16 @@ class Finding:
 class Doctor:
     """Looks at everything that a server needs. `clock` gives seconds since 1970 UTC."""
 
-    settings: Settings
     database: Database
     sms: SmsGateway
     streams: StreamGateway
+    _: KW_ONLY
+    # Where pictures are written, and how much room must be left there.
+    folder: Path
+    free_bytes_min: int
+    # The setting `sms.gateway`, and the URL of its provider.
+    sms_gateway: str
+    sms_url: str
     clock: Callable[[], float] = time.time
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
@@ -78,14 +84,13 @@ class Doctor:
         return "the tables are up to date"
 
     def _disk(self) -> str:
-        folder = self.settings.var_dir
-        check_disk(folder, free_bytes_min=self.settings.pictures_free_bytes_min)
-        return f"{folder} can be written and has room"
+        check_disk(self.folder, free_bytes_min=self.free_bytes_min)
+        return f"{self.folder} can be written and has room"
 
     def _sms(self) -> str:
         check = getattr(self.sms, "check", None)
         if check is None:
-            return f"{self.settings.sms_gateway} cannot be asked without sending a message"
+            return f"{self.sms_gateway} cannot be asked without sending a message"
         try:
             check()
         except SmsFailed as error:
@@ -127,7 +132,7 @@ class Doctor:
 
     def _clock(self) -> str:
         """Compares this machine's clock with others': who is alone is wrong."""
-        others = {"the database": self._database_ahead_s, self.settings.sms_url: self._sms_ahead_s}
+        others = {"the database": self._database_ahead_s, self.sms_url: self._sms_ahead_s}
         ahead = {name: found for name, ask in others.items() if (found := ask()) is not None}
         off = [f"{name} is {says}" for name, s in ahead.items() if (says := _skew(s))]
         if off:
@@ -153,7 +158,7 @@ class Doctor:
         if not hasattr(self.sms, "check"):
             return None
         try:
-            answer = requests.head(self.settings.sms_url, timeout=_ANSWER_S, allow_redirects=False)
+            answer = requests.head(self.sms_url, timeout=_ANSWER_S, allow_redirects=False)
             return parsedate_to_datetime(answer.headers["Date"]).timestamp() - self.clock()
         except (requests.RequestException, KeyError, ValueError):
             return None

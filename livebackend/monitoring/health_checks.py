@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.settings import SettingsError
 from livebackend.database.engine import Database
-from livebackend.database.migrations import check_migrated
+from livebackend.database.migrations import UnsupportedSchema, check_migrated
 
 WAIT_S = 2.0
 
@@ -60,14 +60,12 @@ class Readiness:
         return None
 
 
-def checks_of(settings: Settings, database: Database) -> dict[str, Check]:
+def checks_of(database: Database, *, folder: Path, free_bytes_min: int) -> dict[str, Check]:
     """What must be well for a server to take calls. `database` is the checks' alone."""
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
-        "disk": lambda: check_disk(
-            settings.var_dir, free_bytes_min=settings.pictures_free_bytes_min
-        ),
+        "disk": lambda: check_disk(folder, free_bytes_min=free_bytes_min),
     }
 
 
@@ -87,9 +85,11 @@ def check_database(database: Database) -> None:
 
 
 def check_migrations(database: Database) -> None:
-    """Raises Fault for tables that are behind the code, or cannot be read."""
+    """Raises Fault for tables that are behind the code, too old to upgrade, or cannot be read."""
     try:
         check_migrated(database)
+    except UnsupportedSchema as error:
+        raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
     except (SettingsError, DBAPIError, NoConnection) as error:
         behind = isinstance(error, SettingsError) and "behind" in str(error)
         raise Fault(

@@ -6,8 +6,8 @@ No label ever bears a phone, a key or a token: each has a few values that are kn
 import logging
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -18,8 +18,10 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 log = logging.getLogger(__name__)
 
-# The methods of gateways that call a service.
-_OUTSIDE = {
+G = TypeVar("G")
+
+# The methods of gateways that call the outside service.
+_OUTSIDE_CALLS = {
     *("send", "create", "knows", "disable", "on_air"),
     *("place", "query", "close", "refund", "bill"),
 }
@@ -92,11 +94,13 @@ class Metrics:
         event.listen(engine, "checkout", lambda *_: holds(0))
         event.listen(engine, "checkin", lambda *_: holds(1))
 
-    def time_calls(self, provider: str, gateway: Any) -> None:
-        """Counts and times a gateway's calls of the service outside, from now on."""
-        for name in _OUTSIDE & set(dir(gateway)):
-            histogram = partial(self._provider_calls.labels, provider, name)
-            setattr(gateway, name, _timed(gateway, name, histogram))
+    def timed(self, provider: str, gateway: G) -> G:
+        """Return the gateway with its calls of the outside service counted and timed."""
+
+        def observe(call: str, outcome: str, seconds: float) -> None:
+            self._provider_calls.labels(provider, call, outcome).observe(seconds)
+
+        return cast(G, TimedGateway(gateway, observe))
 
     def _histogram(
         self, name: str, says: str, *labels: str, buckets: tuple[float, ...]
@@ -112,17 +116,32 @@ class Metrics:
         )
 
 
-def _timed(gateway: Any, name: str, histogram: Callable[[str], Histogram]) -> Callable[..., Any]:
-    def timed(*args: Any, **options: Any) -> Any:
-        start, outcome = time.perf_counter(), "failed"
-        try:
-            answer = getattr(type(gateway), name)(gateway, *args, **options)
-            outcome = "done"
-        finally:
-            histogram(outcome).observe(time.perf_counter() - start)
-        return answer
+class TimedGateway:
+    """Decorates a gateway: tells `observe` about each call of the outside service.
 
-    return timed
+    `observe` gets the method's name, "done" or "failed", and the seconds.
+    """
+
+    def __init__(self, gateway: object, observe: Callable[[str, str, float], None]) -> None:
+        self._gateway = gateway
+        self._observe = observe
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._gateway, name)
+        if name not in _OUTSIDE_CALLS:
+            return attribute
+
+        @wraps(attribute)
+        def timed(*args: Any, **options: Any) -> Any:
+            start, outcome = time.perf_counter(), "failed"
+            try:
+                response = attribute(*args, **options)
+                outcome = "done"
+            finally:
+                self._observe(name, outcome, time.perf_counter() - start)
+            return response
+
+        return timed
 
 
 class LiveRoomsCollector(Collector):

@@ -17,7 +17,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
+from livebackend import models
 from livebackend.core.errors import (
     AccountIsLive,
     AccountRemoved,
@@ -31,18 +33,11 @@ from livebackend.core.errors import (
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.coin_accounts import open_account
-from livebackend.models import (
-    accounts,
-    blocks,
-    friend_requests,
-    friendships,
-    logged_out,
-    rooms,
-)
-from livebackend.services import verification_codes as codes
 from livebackend.services.avatars import Pictures
+from livebackend.services.code_verifiers import Purpose
 from livebackend.services.password_hashing import Passwords
-from livebackend.services.verification_codes import Codes, Purpose
+from livebackend.services.verification_codes import Codes
+from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
 
 
 @dataclass(frozen=True)
@@ -82,91 +77,101 @@ class Profile(NamedTuple):
     head_image: str | None
 
 
-IDENTITY = (accounts.c.id, accounts.c.phone, accounts.c.token_version)
-PROFILE = (accounts.c.phone, accounts.c.nickname, accounts.c.gender, accounts.c.head_image)
+IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
+PROFILE = (
+    models.Account.phone,
+    models.Account.nickname,
+    models.Account.gender,
+    models.Account.head_image,
+)
 
 # Whose token it is; nobody's, once it was ended: by logging out, a new password, or the account.
 HOLDER = select(*IDENTITY).where(
-    accounts.c.id == bindparam("account_id"),
-    accounts.c.token_version == bindparam("version"),
-    accounts.c.phone.is_not(None),
-    accounts.c.disabled_at.is_(None),
-    ~select(logged_out.c.token_id).where(logged_out.c.token_id == bindparam("token_id")).exists(),
+    models.Account.id == bindparam("account_id"),
+    models.Account.token_version == bindparam("version"),
+    models.Account.phone.is_not(None),
+    models.Account.disabled_at.is_(None),
+    ~select(models.RevokedToken.token_id)
+    .where(models.RevokedToken.token_id == bindparam("token_id"))
+    .exists(),
 )
 _IDENTIFY = Prepared(HOLDER)
-_ID_OF_PHONE = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
-_ADD = insert(accounts).on_conflict_do_nothing().returning(accounts.c.id)
+_ID_OF_PHONE = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_ADD = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
 _LOG_OUT = (
-    insert(logged_out)
+    insert(models.RevokedToken)
     .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
     .on_conflict_do_nothing()
 )
 # Some with each new one: whoever logs out makes room for himself.
 _FORGET_EXPIRED = text(
     """
-    DELETE FROM logged_out WHERE token_id IN (
-        SELECT token_id FROM logged_out WHERE expires_at < now()
+    DELETE FROM revoked_tokens WHERE token_id IN (
+        SELECT token_id FROM revoked_tokens WHERE expires_at < now()
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
 _SET_PASSWORD = (
-    update(accounts)
-    .where(accounts.c.disabled_at.is_(None))
+    update(models.Account)
+    .where(models.Account.disabled_at.is_(None))
     .values(
         password_hash=bindparam("new_hash"),
         # All tokens that were given out before end with the old password.
-        token_version=accounts.c.token_version + 1,
+        token_version=models.Account.token_version + 1,
     )
     .returning(*IDENTITY)
 )
 _CHANGE_PASSWORD = _SET_PASSWORD.where(
-    accounts.c.id == bindparam("account_id"), accounts.c.token_version == bindparam("version")
+    models.Account.id == bindparam("account_id"),
+    models.Account.token_version == bindparam("version"),
 )
-_RESET_PASSWORD = _SET_PASSWORD.where(accounts.c.phone == bindparam("of_phone"))
+_RESET_PASSWORD = _SET_PASSWORD.where(models.Account.phone == bindparam("of_phone"))
 _MINE = (
     select(*PROFILE)
-    .where(accounts.c.id == bindparam("id"), accounts.c.phone.is_not(None))
+    .where(models.Account.id == bindparam("id"), models.Account.phone.is_not(None))
     .with_for_update()
 )
 _me: BindParameter[int] = bindparam("me")
-_IS_LIVE = select(rooms.c.id).where(rooms.c.account_id == _me, rooms.c.state != "closed")
-_my_friendships = friendships.alias("mine")
+_IS_LIVE = select(models.Room.id).where(
+    models.Room.account_id == _me, models.Room.state != "closed"
+)
+_my_friendships = aliased(models.Friendship, name="mine")
 _PART = [
     # Both rows of each: mine are found by the index, and each one's twin by its key.
-    delete(friendships).where(
-        _my_friendships.c.account_id == _me,
+    delete(models.Friendship).where(
+        _my_friendships.account_id == _me,
         or_(
             and_(
-                friendships.c.account_id == _me,
-                friendships.c.friend_id == _my_friendships.c.friend_id,
+                models.Friendship.account_id == _me,
+                models.Friendship.friend_id == _my_friendships.friend_id,
             ),
             and_(
-                friendships.c.account_id == _my_friendships.c.friend_id,
-                friendships.c.friend_id == _me,
+                models.Friendship.account_id == _my_friendships.friend_id,
+                models.Friendship.friend_id == _me,
             ),
         ),
     ),
-    delete(friend_requests).where(
-        or_(friend_requests.c.applicant_id == _me, friend_requests.c.addressee_id == _me)
+    delete(models.FriendRequest).where(
+        or_(models.FriendRequest.applicant_id == _me, models.FriendRequest.addressee_id == _me)
     ),
-    delete(blocks).where(or_(blocks.c.account_id == _me, blocks.c.blocked_id == _me)),
-    update(rooms).where(rooms.c.account_id == _me).values(title=None),
+    delete(models.Block).where(or_(models.Block.account_id == _me, models.Block.blocked_id == _me)),
+    update(models.Room).where(models.Room.account_id == _me).values(title=None),
 ]
 _LOCK = (
-    select(accounts.c.id)
-    .where(accounts.c.id == _me, accounts.c.phone.is_not(None))
+    select(models.Account.id)
+    .where(models.Account.id == _me, models.Account.phone.is_not(None))
     .with_for_update()
 )
 _REMOVE = (
-    update(accounts)
-    .where(accounts.c.id == _me)
+    update(models.Account)
+    .where(models.Account.id == _me)
     .values(
         phone=None,
         password_hash="",  # no password has it
         nickname=None,
         gender=None,
         head_image=None,
-        token_version=accounts.c.token_version + 1,
+        token_version=models.Account.token_version + 1,
         removed_at=func.now(),
     )
 )
@@ -288,7 +293,7 @@ class Accounts:
                 gone = self._pictures.disown(connection, account.id, but=new_picture)
             if changed:
                 connection.execute(
-                    update(accounts).where(accounts.c.id == account.id).values(changed)
+                    update(models.Account).where(models.Account.id == account.id).values(changed)
                 )
             return Profile(*connection.execute(_MINE, {"id": account.id}).one()), gone
 
@@ -310,7 +315,7 @@ class Accounts:
                 raise AccountIsLive
             for statement in _PART:
                 connection.execute(statement, mine)
-            codes.forget_phone(connection, account.phone)
+            forget_phone(connection, account.phone)
             gone = self._pictures.disown(connection, account.id)
             connection.execute(_REMOVE, mine)
             return gone
@@ -320,11 +325,11 @@ class Accounts:
     def _check(self, connection: Connection, *, phone: str) -> None:
         if find_id(connection, phone) is not None:
             raise PhoneTaken
-        if self._verified_phone_required and not codes.is_verified(connection, phone):
+        if self._verified_phone_required and not is_verified(connection, phone):
             raise PhoneNotVerified
 
     def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
-        verified = codes.use_verification(connection, account["phone"])
+        verified = use_verification(connection, account["phone"])
         if self._verified_phone_required and not verified:
             raise PhoneNotVerified
         account_id = connection.execute(_ADD, account).scalar_one_or_none()

@@ -5,25 +5,25 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
+from livebackend import models
 from livebackend.core.errors import UnknownUser, WrongPassword
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
-from livebackend.models import accounts
 from livebackend.services.accounts import IDENTITY, Account
 from livebackend.services.password_hashing import Passwords
 from livebackend.services.rate_limits import Limits
 
 _TO_LOG_IN = Prepared(
-    select(*IDENTITY, accounts.c.password_hash, accounts.c.disabled_at).where(
-        accounts.c.phone == bindparam("phone")
+    select(*IDENTITY, models.Account.password_hash, models.Account.disabled_at).where(
+        models.Account.phone == bindparam("phone")
     )
 )
 # Only over the hash that was judged: a password that was changed meanwhile stays changed.
 _REPLACE_HASH = (
-    update(accounts)
+    update(models.Account)
     .where(
-        accounts.c.id == bindparam("account_id"),
-        accounts.c.password_hash == bindparam("judged_hash"),
+        models.Account.id == bindparam("account_id"),
+        models.Account.password_hash == bindparam("judged_hash"),
     )
     .values(password_hash=bindparam("new_hash"))
 )

@@ -17,42 +17,44 @@ from sqlalchemy import (
     update,
 )
 
+from livebackend import models
 from livebackend.core.errors import EmptyPicture, InvalidPicture, PictureNotStored, PictureTooLarge
 from livebackend.database.engine import Database
-from livebackend.models import pictures
 from livebackend.storage.protocol import Kept, NotAPicture, NotKept, PictureStore
 
 log = logging.getLogger(__name__)
 
 _SWEPT_AT_ONCE = 100
 
-_ADD = insert(pictures).values(location=bindparam("location"))
-_FORGET = delete(pictures).where(pictures.c.location == bindparam("location"))
+_ADD = insert(models.Picture).values(location=bindparam("location"))
+_FORGET = delete(models.Picture).where(models.Picture.location == bindparam("location"))
 _CLAIM = (
-    update(pictures)
-    .where(pictures.c.location == bindparam("of_location"), pictures.c.account_id.is_(None))
+    update(models.Picture)
+    .where(models.Picture.location == bindparam("of_location"), models.Picture.account_id.is_(None))
     .values(account_id=bindparam("owner"))
 )
 _DISOWN = (
-    delete(pictures)
-    .where(pictures.c.account_id == bindparam("owner"), pictures.c.location != bindparam("but"))
-    .returning(pictures.c.location)
+    delete(models.Picture)
+    .where(
+        models.Picture.account_id == bindparam("owner"), models.Picture.location != bindparam("but")
+    )
+    .returning(models.Picture.location)
 )
 _SWEEP = (
-    delete(pictures)
+    delete(models.Picture)
     .where(
-        pictures.c.id.in_(
-            select(pictures.c.id)
+        models.Picture.id.in_(
+            select(models.Picture.id)
             .where(
-                pictures.c.account_id.is_(None),
-                pictures.c.created_at < func.now() - bindparam("age", type_=Interval),
+                models.Picture.account_id.is_(None),
+                models.Picture.created_at < func.now() - bindparam("age", type_=Interval),
             )
-            .order_by(pictures.c.created_at)
+            .order_by(models.Picture.created_at)
             .limit(_SWEPT_AT_ONCE)
             .with_for_update(skip_locked=True)
         )
     )
-    .returning(pictures.c.location)
+    .returning(models.Picture.location)
 )
 
 

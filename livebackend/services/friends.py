@@ -17,7 +17,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
+from livebackend import models
 from livebackend.core.errors import (
     AccountRemoved,
     AlreadyFriends,
@@ -34,7 +36,6 @@ from livebackend.core.errors import (
     UserBlocked,
 )
 from livebackend.database.prepared_statements import Prepared
-from livebackend.models import accounts, blocks, friend_requests, friendships, request_is_open
 from livebackend.services.accounts import PROFILE, Account, Profile
 
 
@@ -53,48 +54,50 @@ class MessageId(NamedTuple):
     number: int
 
 
-_mine = friendships.c.account_id == bindparam("me")
+_mine = models.Friendship.account_id == bindparam("me")
 _FIND = Prepared(
     select(
-        accounts.c.id,
+        models.Account.id,
         *PROFILE,
-        exists().where(_mine, friendships.c.friend_id == accounts.c.id).label("is_friend"),
-    ).where(accounts.c.phone == bindparam("phone"))
+        exists().where(_mine, models.Friendship.friend_id == models.Account.id).label("is_friend"),
+    ).where(models.Account.phone == bindparam("phone"))
 )
 
 _LOCK = Prepared(
-    select(accounts.c.id, accounts.c.phone)
+    select(models.Account.id, models.Account.phone)
     .where(
-        or_(accounts.c.id == bindparam("me"), accounts.c.phone == bindparam("phone")),
-        accounts.c.phone.is_not(None),
+        or_(models.Account.id == bindparam("me"), models.Account.phone == bindparam("phone")),
+        models.Account.phone.is_not(None),
     )
-    .order_by(accounts.c.id)
+    .order_by(models.Account.id)
     .with_for_update(key_share=True)
 )
 
 
 def _open_request(applicant: str, addressee: str) -> Select[Any]:
-    return select(friend_requests.c.id).where(
-        friend_requests.c.applicant_id == bindparam(applicant),
-        friend_requests.c.addressee_id == bindparam(addressee),
-        request_is_open,
+    return select(models.FriendRequest.id).where(
+        models.FriendRequest.applicant_id == bindparam(applicant),
+        models.FriendRequest.addressee_id == bindparam(addressee),
+        models.request_is_open,
     )
 
 
 def _friends_of(name: str) -> ColumnElement[int]:
-    count = select(func.count()).where(friendships.c.account_id == bindparam(name))
+    count = select(func.count()).where(models.Friendship.account_id == bindparam(name))
     return count.scalar_subquery()
 
 
 def _is_blocked(by: str, whom: str) -> ColumnElement[bool]:
     return exists().where(
-        blocks.c.account_id == bindparam(by), blocks.c.blocked_id == bindparam(whom)
+        models.Block.account_id == bindparam(by), models.Block.blocked_id == bindparam(whom)
     )
 
 
 _STANDING = Prepared(
     select(
-        exists().where(_mine, friendships.c.friend_id == bindparam("other")).label("are_friends"),
+        exists()
+        .where(_mine, models.Friendship.friend_id == bindparam("other"))
+        .label("are_friends"),
         _open_request("me", "other").scalar_subquery().label("my_request"),
         _open_request("other", "me").scalar_subquery().label("their_request"),
         _friends_of("me").label("my_friends"),
@@ -104,90 +107,90 @@ _STANDING = Prepared(
     )
 )
 _ASK = Prepared(
-    insert(friend_requests).values(
+    insert(models.FriendRequest).values(
         applicant_id=bindparam("me"),
         addressee_id=bindparam("other"),
-        addressee_keeps=bindparam("seen"),
+        addressee_visible=bindparam("seen"),
     )
 )
 _ACCEPT = Prepared(
-    update(friend_requests)
-    .where(friend_requests.c.id == bindparam("request_id"), request_is_open)
+    update(models.FriendRequest)
+    .where(models.FriendRequest.id == bindparam("request_id"), models.request_is_open)
     .values(state="accepted")
-    .returning(friend_requests.c.id)
+    .returning(models.FriendRequest.id)
 )
 _BEFRIEND = Prepared(
-    insert(friendships).values(
+    insert(models.Friendship).values(
         [
             {"account_id": bindparam("me"), "friend_id": bindparam("other")},
             {"account_id": bindparam("other"), "friend_id": bindparam("me")},
         ]
     )
 )
-_UNFRIEND = delete(friendships).where(
+_UNFRIEND = delete(models.Friendship).where(
     or_(
-        and_(_mine, friendships.c.friend_id == bindparam("other")),
+        and_(_mine, models.Friendship.friend_id == bindparam("other")),
         and_(
-            friendships.c.account_id == bindparam("other"),
-            friendships.c.friend_id == bindparam("me"),
+            models.Friendship.account_id == bindparam("other"),
+            models.Friendship.friend_id == bindparam("me"),
         ),
     )
 )
-_applicant, _addressee = accounts.alias(), accounts.alias()
+_applicant, _addressee = aliased(models.Account), aliased(models.Account)
 _NUMBERED = Prepared(
     select(
-        friend_requests.c.id,
-        friend_requests.c.applicant_id,
-        friend_requests.c.addressee_id,
-        friend_requests.c.state,
-        friend_requests.c.sent_at_us,
-        _applicant.c.phone.label("applicant_phone"),
-        _addressee.c.phone.label("addressee_phone"),
+        models.FriendRequest.id,
+        models.FriendRequest.applicant_id,
+        models.FriendRequest.addressee_id,
+        models.FriendRequest.state,
+        models.FriendRequest.sent_at_us,
+        _applicant.phone.label("applicant_phone"),
+        _addressee.phone.label("addressee_phone"),
     )
-    .join(_applicant, _applicant.c.id == friend_requests.c.applicant_id)
-    .join(_addressee, _addressee.c.id == friend_requests.c.addressee_id)
-    .where(friend_requests.c.sent_at_us.in_([bindparam("verify"), bindparam("object")]))
+    .join(_applicant, _applicant.id == models.FriendRequest.applicant_id)
+    .join(_addressee, _addressee.id == models.FriendRequest.addressee_id)
+    .where(models.FriendRequest.sent_at_us.in_([bindparam("verify"), bindparam("object")]))
 )
 _DELETE_APPLICANTS_COPY = (
-    update(friend_requests)
-    .where(friend_requests.c.id == bindparam("request_id"))
-    .values(applicant_keeps=False)
+    update(models.FriendRequest)
+    .where(models.FriendRequest.id == bindparam("request_id"))
+    .values(applicant_visible=False)
 )
 # Deleting an open request unanswered declines it.
 _DELETE_ADDRESSEES_COPY = (
-    update(friend_requests)
-    .where(friend_requests.c.id == bindparam("request_id"))
+    update(models.FriendRequest)
+    .where(models.FriendRequest.id == bindparam("request_id"))
     .values(
-        addressee_keeps=False,
-        state=case((request_is_open, "declined"), else_=friend_requests.c.state),
+        addressee_visible=False,
+        state=case((models.request_is_open, "declined"), else_=models.FriendRequest.state),
     )
 )
 
 
 _BLOCK = (
-    insert(blocks)
+    insert(models.Block)
     .values(account_id=bindparam("me"), blocked_id=bindparam("other"))
     .on_conflict_do_nothing()
 )
-_COUNT_BLOCKED = select(func.count()).where(blocks.c.account_id == bindparam("me"))
-_UNBLOCK = delete(blocks).where(
-    blocks.c.account_id == bindparam("me"), blocks.c.blocked_id == bindparam("other")
+_COUNT_BLOCKED = select(func.count()).where(models.Block.account_id == bindparam("me"))
+_UNBLOCK = delete(models.Block).where(
+    models.Block.account_id == bindparam("me"), models.Block.blocked_id == bindparam("other")
 )
 _theirs = and_(
-    friend_requests.c.applicant_id == bindparam("other"),
-    friend_requests.c.addressee_id == bindparam("me"),
-    request_is_open,
+    models.FriendRequest.applicant_id == bindparam("other"),
+    models.FriendRequest.addressee_id == bindparam("me"),
+    models.request_is_open,
 )
-_HIDE_THEIRS = update(friend_requests).where(_theirs).values(addressee_keeps=False)
-_DECLINE_THEIRS = update(friend_requests).where(_theirs).values(state="declined")
+_HIDE_THEIRS = update(models.FriendRequest).where(_theirs).values(addressee_visible=False)
+_DECLINE_THEIRS = update(models.FriendRequest).where(_theirs).values(state="declined")
 _WITHDRAW_MINE = (
-    update(friend_requests)
+    update(models.FriendRequest)
     .where(
-        friend_requests.c.applicant_id == bindparam("me"),
-        friend_requests.c.addressee_id == bindparam("other"),
-        request_is_open,
+        models.FriendRequest.applicant_id == bindparam("me"),
+        models.FriendRequest.addressee_id == bindparam("other"),
+        models.request_is_open,
     )
-    .values(state="declined", applicant_keeps=False, addressee_keeps=False)
+    .values(state="declined", applicant_visible=False, addressee_visible=False)
 )
 
 

@@ -3,8 +3,10 @@
 import time
 import uuid
 
-from sqlalchemy import Connection, and_, bindparam, select, text
+from sqlalchemy import Connection, and_, bindparam, join, select, text
+from sqlalchemy.orm import aliased
 
+from livebackend import models
 from livebackend.core.errors import (
     BalanceLimitReached,
     InsufficientCoins,
@@ -26,27 +28,28 @@ from livebackend.ledger.transfers import (
     client_key,
     new_request_id,
 )
-from livebackend.models import accounts, coin_accounts, room_is_open, rooms
 from livebackend.services.accounts import HOLDER, Claims
 
 # From the call of `Gifts.send` to the outcome, queries included.
 _TIMEOUT_S = 4
 
-_me, _mine, _theirs = HOLDER.cte("me"), coin_accounts.alias("mine"), coin_accounts.alias("theirs")
-_host = accounts.join(_theirs, _theirs.c.owner_id == accounts.c.id).outerjoin(
-    rooms, and_(rooms.c.account_id == accounts.c.id, room_is_open)
+_me = HOLDER.cte("me")
+_mine = aliased(models.CoinAccount, name="mine")
+_theirs = aliased(models.CoinAccount, name="theirs")
+_host = join(models.Account, _theirs, _theirs.owner_id == models.Account.id).outerjoin(
+    models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open)
 )
 # One statement authenticates the login token and finds both coin accounts. No row: the token is not
 # valid. A host of nulls: no account has the phone.
 _SIDES = Prepared(
     select(
-        _mine.c.id.label("mine"),
-        _theirs.c.id.label("theirs"),
-        accounts.c.id.label("host_id"),
-        rooms.c.id.label("room_id"),
+        _mine.id.label("mine"),
+        _theirs.id.label("theirs"),
+        models.Account.id.label("host_id"),
+        models.Room.id.label("room_id"),
     ).select_from(
-        _me.join(_mine, _mine.c.owner_id == _me.c.id).outerjoin(
-            _host, accounts.c.phone == bindparam("phone")
+        _me.join(_mine, _mine.owner_id == _me.c.id).outerjoin(
+            _host, models.Account.phone == bindparam("phone")
         )
     )
 )

@@ -14,14 +14,15 @@ from sqlalchemy import (
     and_,
     bindparam,
     false,
+    join,
     select,
     true,
     union_all,
 )
 
+from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import Prepared
-from livebackend.models import accounts, friend_requests, friendships, room_is_open, rooms
 from livebackend.services.accounts import HOLDER, PROFILE, Claims
 
 
@@ -51,16 +52,18 @@ class Message(NamedTuple):
 
 
 _me = HOLDER.cte("me")
-_friends = friendships.join(accounts, accounts.c.id == friendships.c.friend_id).outerjoin(
-    rooms, and_(rooms.c.account_id == friendships.c.friend_id, room_is_open)
+_friends = join(
+    models.Friendship, models.Account, models.Account.id == models.Friendship.friend_id
+).outerjoin(
+    models.Room, and_(models.Room.account_id == models.Friendship.friend_id, models.room_is_open)
 )
 _FRIENDS = Prepared(
-    select(*PROFILE, rooms.c.title, rooms.c.play_urls)
-    .select_from(_me.outerjoin(_friends, friendships.c.account_id == _me.c.id))
+    select(*PROFILE, models.Room.title, models.Room.play_urls)
+    .select_from(_me.outerjoin(_friends, models.Friendship.account_id == _me.c.id))
     .order_by(
-        rooms.c.started_at.desc().nulls_last(),
-        accounts.c.nickname.collate("C").nulls_last(),
-        accounts.c.phone,
+        models.Room.started_at.desc().nulls_last(),
+        models.Account.nickname.collate("C").nulls_last(),
+        models.Account.phone,
     )
     .limit(bindparam("most"))
 )
@@ -68,11 +71,11 @@ _FRIENDS = Prepared(
 
 def _messages_as(*, applicant: bool) -> FromClause:
     """My newest copies as applicant, or as addressee."""
-    r = friend_requests.c
+    r = models.FriendRequest
     me, other, kept = (
-        (r.applicant_id, r.addressee_id, r.applicant_keeps)
+        (r.applicant_id, r.addressee_id, r.applicant_visible)
         if applicant
-        else (r.addressee_id, r.applicant_id, r.addressee_keeps)
+        else (r.addressee_id, r.applicant_id, r.addressee_visible)
     )
     return (
         select(
@@ -99,7 +102,9 @@ _MESSAGES = Prepared(
         _copies.c.accepted,
         *PROFILE,
     )
-    .select_from(_me.outerjoin(_copies.join(accounts, accounts.c.id == _copies.c.other), true()))
+    .select_from(
+        _me.outerjoin(_copies.join(models.Account, models.Account.id == _copies.c.other), true())
+    )
     .order_by(_copies.c.sent_at_us.desc())
     .limit(bindparam("most"))
 )

@@ -5,18 +5,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
-from livebackend.models import accounts, room_is_open, rooms
+from livebackend import models
 from livebackend.services.accounts import PROFILE, Profile
 
 _LIVE = (
-    select(*PROFILE, rooms.c.title, rooms.c.play_urls, rooms.c.started_at, rooms.c.id)
-    .join(accounts, accounts.c.id == rooms.c.account_id)
-    .where(room_is_open)
-    .order_by(rooms.c.started_at.desc(), rooms.c.id.desc())
+    select(
+        *PROFILE, models.Room.title, models.Room.play_urls, models.Room.started_at, models.Room.id
+    )
+    .join(models.Account, models.Account.id == models.Room.account_id)
+    .where(models.room_is_open)
+    .order_by(models.Room.started_at.desc(), models.Room.id.desc())
     .limit(bindparam("most"))
 )
 _LIVE_AFTER = _LIVE.where(
-    tuple_(rooms.c.started_at, rooms.c.id) < tuple_(bindparam("at"), bindparam("room_id"))
+    tuple_(models.Room.started_at, models.Room.id) < tuple_(bindparam("at"), bindparam("room_id"))
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
-from livebackend.models import accounts
+from livebackend import models
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +23,24 @@ _FIND = text(
     FROM accounts AS a WHERE a.phone = :phone
     """
 )
-_this = accounts.c.phone == bindparam("of_phone")
+_this = models.Account.phone == bindparam("of_phone")
 # Raised by all three: the tokens that were given out before are worth nothing from then on.
-_NEW_VERSION = {"token_version": accounts.c.token_version + 1}
+_NEW_VERSION = {"token_version": models.Account.token_version + 1}
 _DISABLE = (
-    update(accounts)
-    .where(_this, accounts.c.disabled_at.is_(None))
+    update(models.Account)
+    .where(_this, models.Account.disabled_at.is_(None))
     .values(disabled_at=func.now(), **_NEW_VERSION)
 )
 _ENABLE = (
-    update(accounts).where(_this, accounts.c.disabled_at.is_not(None)).values(disabled_at=None)
+    update(models.Account)
+    .where(_this, models.Account.disabled_at.is_not(None))
+    .values(disabled_at=None)
 )
-_REVOKE = update(accounts).where(_this).values(**_NEW_VERSION)
+_REVOKE = update(models.Account).where(_this).values(**_NEW_VERSION)
 _SET_PASSWORD = (
-    update(accounts).where(_this).values(password_hash=bindparam("new_hash"), **_NEW_VERSION)
+    update(models.Account).where(_this).values(password_hash=bindparam("new_hash"), **_NEW_VERSION)
 )
-_ANY = select(select(accounts.c.id).exists())
+_ANY = select(select(models.Account.id).exists())
 
 
 class Overview(NamedTuple):
@@ -93,7 +95,9 @@ def are_there_any(connection: Connection) -> bool:
 
 
 def _change(connection: Connection, statement: Any, what: str, **values: Any) -> bool:
-    changed = connection.execute(statement.returning(accounts.c.id), values).scalar_one_or_none()
+    changed = connection.execute(
+        statement.returning(models.Account.id), values
+    ).scalar_one_or_none()
     if changed is not None:
         log.info("account %s is %s by an operator", changed, what)
     return changed is not None

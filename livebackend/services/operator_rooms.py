@@ -5,25 +5,25 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from livebackend.models import accounts, room_is_open, rooms
+from livebackend import models
 
 _SHOWN = (
     select(
-        rooms.c.id,
-        rooms.c.account_id,
-        accounts.c.phone,
-        accounts.c.nickname,
-        rooms.c.title,
-        rooms.c.state,
-        rooms.c.started_at,
-        rooms.c.disabled_at,
+        models.Room.id,
+        models.Room.account_id,
+        models.Account.phone,
+        models.Account.nickname,
+        models.Room.title,
+        models.Room.state,
+        models.Room.started_at,
+        models.Room.disabled_at,
     )
-    .join(accounts, accounts.c.id == rooms.c.account_id)
-    .order_by(rooms.c.started_at.desc(), rooms.c.id.desc())
+    .join(models.Account, models.Account.id == models.Room.account_id)
+    .order_by(models.Room.started_at.desc(), models.Room.id.desc())
 )
-_LIVE = _SHOWN.where(rooms.c.state != "closed").limit(bindparam("most"))
-_ROOM = _SHOWN.where(rooms.c.id == bindparam("room_id"))
-_COUNT_LIVE = select(func.count()).where(room_is_open)
+_LIVE = _SHOWN.where(models.Room.state != "closed").limit(bindparam("most"))
+_ROOM = _SHOWN.where(models.Room.id == bindparam("room_id"))
+_COUNT_LIVE = select(func.count()).where(models.room_is_open)
 
 
 class Shown(NamedTuple):

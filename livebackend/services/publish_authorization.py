@@ -5,38 +5,43 @@ import logging
 
 from sqlalchemy import bindparam, func, select, update
 
+from livebackend import models
 from livebackend.database.engine import Database
 from livebackend.gateways.streams import StreamFailed, StreamGateway
-from livebackend.models import room_is_open, rooms
 from livebackend.services.stream_monitor import SETTLED_AFTER
 
 log = logging.getLogger(__name__)
 
 _DOOR = select(
-    rooms.c.id,
-    rooms.c.publish_key,
-    rooms.c.publisher,
-    (rooms.c.published_at < func.now() - SETTLED_AFTER).label("settled"),
-).where(rooms.c.stream_key == bindparam("key"), room_is_open)
+    models.Room.id,
+    models.Room.publish_key,
+    models.Room.publisher,
+    (models.Room.published_at < func.now() - SETTLED_AFTER).label("settled"),
+).where(models.Room.stream_key == bindparam("key"), models.room_is_open)
 _LET_IN = (
-    update(rooms)
+    update(models.Room)
     .where(
-        rooms.c.id == bindparam("room_id"),
-        room_is_open,
-        rooms.c.publisher.is_not_distinct_from(bindparam("before")),
+        models.Room.id == bindparam("room_id"),
+        models.room_is_open,
+        models.Room.publisher.is_not_distinct_from(bindparam("before")),
     )
     .values(
-        publisher=bindparam("new"), published_at=func.now(), seen_at=func.now(), absent_since=None
+        publisher=bindparam("new"),
+        published_at=func.now(),
+        stream_seen_at=func.now(),
+        offline_since=None,
     )
-    .returning(rooms.c.id)
+    .returning(models.Room.id)
 )
 _GONE = (
-    update(rooms)
+    update(models.Room)
     .where(
-        rooms.c.stream_key == bindparam("key"), room_is_open, rooms.c.publisher == bindparam("who")
+        models.Room.stream_key == bindparam("key"),
+        models.room_is_open,
+        models.Room.publisher == bindparam("who"),
     )
-    .values(publisher=None, published_at=None, absent_since=func.now())
-    .returning(rooms.c.id)
+    .values(publisher=None, published_at=None, offline_since=func.now())
+    .returning(models.Room.id)
 )
 
 

@@ -4,6 +4,7 @@ import time
 
 from sqlalchemy import Connection, bindparam, select, text
 
+from livebackend import models
 from livebackend.core.errors import (
     BalanceLimitReached,
     RefillsDisabled,
@@ -21,14 +22,15 @@ from livebackend.ledger.transfers import (
     client_key,
     new_request_id,
 )
-from livebackend.models import coin_accounts
 from livebackend.services.payment_orders import PaymentOrders, PlacedOrder
 from livebackend.services.rate_limits import Limits
 
 # All that a call may take, its looks at the database included.
 _WAIT_S = 4
 
-_COINS_OF = select(coin_accounts.c.id).where(coin_accounts.c.owner_id == bindparam("account_id"))
+_COINS_OF = select(models.CoinAccount.id).where(
+    models.CoinAccount.owner_id == bindparam("account_id")
+)
 _IS_KNOWN = text(
     """
     SELECT EXISTS (SELECT FROM transfers WHERE actor_id = :actor AND request_id = :request_id)

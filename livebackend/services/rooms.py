@@ -7,14 +7,19 @@ from datetime import timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from livebackend import models
 from livebackend.core.errors import RoomNotOpen, StreamNotCreated, TokenInvalid
 from livebackend.database.engine import Database
-from livebackend.gateways.streams import Stream, StreamExists, StreamFailed, StreamGateway
-from livebackend.models import accounts, room_is_open, rooms
+from livebackend.gateways.streams import (
+    Stream,
+    StreamExists,
+    StreamFailed,
+    StreamGateway,
+    document_of,
+)
 from livebackend.services.stream_monitor import CLOSE, CLOSE_STALE, Room, Streams
 
 log = logging.getLogger(__name__)
@@ -27,47 +32,52 @@ _STILL_KNOWN = timedelta(seconds=10)
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
 # An account that is being removed is waited for, and then is none any more.
 _ACCOUNT = (
-    select(accounts.c.id)
-    .where(accounts.c.id == bindparam("account_id"), accounts.c.phone.is_not(None))
+    select(models.Account.id)
+    .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
     .with_for_update(read=True, key_share=True)
 )
-_known_at = func.greatest(rooms.c.seen_at, func.coalesce(rooms.c.looked_at, rooms.c.seen_at))
-_NOT_CLOSED = select(
-    rooms.c.id,
-    rooms.c.state,
-    rooms.c.stream,
-    (_known_at < func.now() - _STILL_KNOWN).label("in_doubt"),
-).where(rooms.c.account_id == bindparam("account_id"), rooms.c.state != "closed")
-_HAS_FAILED = select(rooms.c.id).where(
-    rooms.c.id == bindparam("room_id"), rooms.c.close_reason == "failed"
+_known_at = func.greatest(
+    models.Room.stream_seen_at,
+    func.coalesce(models.Room.provider_checked_at, models.Room.stream_seen_at),
 )
-_CLAIM = insert(rooms).on_conflict_do_nothing().returning(rooms.c.id)
-_of_account = rooms.c.account_id == bindparam("of_account")
-_this = rooms.c.id == bindparam("room_id")
+_NOT_CLOSED = select(
+    models.Room.id,
+    models.Room.state,
+    models.Room.stream,
+    (_known_at < func.now() - _STILL_KNOWN).label("in_doubt"),
+).where(models.Room.account_id == bindparam("account_id"), models.Room.state != "closed")
+_HAS_FAILED = select(models.Room.id).where(
+    models.Room.id == bindparam("room_id"), models.Room.close_reason == "failed"
+)
+_CLAIM = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
+_of_account = models.Room.account_id == bindparam("of_account")
+_this = models.Room.id == bindparam("room_id")
 _CLOSE_STALE = CLOSE_STALE.where(_of_account)
-_CLOSE_OPENING = CLOSE.where(_this, rooms.c.state == "opening")
-_CLOSE_OPEN = CLOSE.where(_of_account, room_is_open)
+_CLOSE_OPENING = CLOSE.where(_this, models.Room.state == "opening")
+_CLOSE_OPEN = CLOSE.where(_of_account, models.room_is_open)
 _MADE = (
-    update(rooms)
+    update(models.Room)
     .values(
         stream=bindparam("document"),
         play_urls=bindparam("urls", type_=JSONB),
-        seen_at=func.now(),
+        stream_seen_at=func.now(),
         # Nobody publishes yet.
-        absent_since=func.now(),
+        offline_since=func.now(),
     )
-    .returning(rooms.c.id)
+    .returning(models.Room.id)
 )
-_OPEN = _MADE.where(_this, rooms.c.state == "opening").values(state="open", started_at=func.now())
-_MADE_AGAIN = _MADE.where(_this, room_is_open)
+_OPEN = _MADE.where(_this, models.Room.state == "opening").values(
+    state="open", started_at=func.now()
+)
+_MADE_AGAIN = _MADE.where(_this, models.room_is_open)
 _ASK_ABOUT = (
-    update(rooms)
-    .where(_this, room_is_open, _known_at < func.now() - _STILL_KNOWN)
-    .values(looked_at=func.now())
-    .returning(rooms.c.id, rooms.c.stream_key, rooms.c.publish_key)
+    update(models.Room)
+    .where(_this, models.room_is_open, _known_at < func.now() - _STILL_KNOWN)
+    .values(provider_checked_at=func.now())
+    .returning(models.Room.id, models.Room.stream_key, models.Room.publish_key)
 )
-_MINE = select(rooms.c.stream_key, rooms.c.stream, rooms.c.absent_since).where(
-    _of_account, room_is_open
+_MINE = select(models.Room.stream_key, models.Room.stream, models.Room.offline_since).where(
+    _of_account, models.room_is_open
 )
 
 
@@ -149,8 +159,8 @@ class Rooms:
         """
         self._streams.look_at(self._mine(account_id).stream_key)
         room = self._mine(account_id)
-        url = self._gateway.publish_url(orjson.loads(room.stream))
-        return Beat(on_air=room.absent_since is None, publish_url=url)
+        url = self._gateway.publish_url(document_of(room.stream))
+        return Beat(on_air=room.offline_since is None, publish_url=url)
 
     def _claim(
         self, account_id: int, *, title: str | None, waited_for: int
@@ -215,7 +225,7 @@ class Rooms:
 
     def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
         """Writes a stream down that has been made; its JSON."""
-        document = orjson.dumps(stream.document).decode()
+        document = stream.text
         values = {"room_id": claim.room_id, "document": document, "urls": stream.play_urls}
         kept = self._database.run(
             lambda connection: connection.execute(statement, values).one_or_none()

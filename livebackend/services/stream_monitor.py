@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
+from livebackend import models
 from livebackend.database.engine import Database
 from livebackend.gateways.streams import ProviderAway, StreamFailed, StreamGateway
-from livebackend.models import room_is_open, rooms
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +28,22 @@ SETTLED_AFTER = timedelta(seconds=5)
 _BATCH = 100
 
 CLOSE = (
-    update(rooms)
+    update(models.Room)
     .values(state="closed", closed_at=func.now(), close_reason=bindparam("reason"))
-    .returning(rooms.c.id, rooms.c.stream_key, rooms.c.seen_at)
+    .returning(models.Room.id, models.Room.stream_key, models.Room.stream_seen_at)
 )
 CLOSE_STALE = CLOSE.where(
-    rooms.c.state == "opening", rooms.c.started_at < func.now() - timedelta(seconds=STALE_S)
+    models.Room.state == "opening", models.Room.started_at < func.now() - timedelta(seconds=STALE_S)
 )
 _ROOMS = (
-    select(rooms.c.id, rooms.c.stream_key)
-    .where(room_is_open, rooms.c.id > bindparam("after"))
-    .order_by(rooms.c.id)
+    select(models.Room.id, models.Room.stream_key)
+    .where(models.room_is_open, models.Room.id > bindparam("after"))
+    .order_by(models.Room.id)
     .limit(_BATCH)
 )
 _SEEN = text(
     """
-    UPDATE rooms SET seen_at = now(), absent_since = NULL, publisher = found.publisher,
+    UPDATE rooms SET stream_seen_at = now(), offline_since = NULL, publisher = found.publisher,
         published_at = CASE WHEN found.publisher IS NOT NULL THEN
             CASE WHEN rooms.publisher = found.publisher THEN published_at ELSE now() END
         END
@@ -51,50 +51,50 @@ _SEEN = text(
     WHERE rooms.id = found.id AND state = 'open'
     """
 )
-_these = rooms.c.id.in_(bindparam("ids", expanding=True))
+_these = models.Room.id.in_(bindparam("ids", expanding=True))
 _ABSENT = (
-    update(rooms)
+    update(models.Room)
     .where(
         _these,
-        room_is_open,
-        func.coalesce(rooms.c.published_at < func.now() - SETTLED_AFTER, True),
+        models.room_is_open,
+        func.coalesce(models.Room.published_at < func.now() - SETTLED_AFTER, True),
     )
     .values(
-        absent_since=func.coalesce(rooms.c.absent_since, func.now()),
+        offline_since=func.coalesce(models.Room.offline_since, func.now()),
         publisher=None,
         published_at=None,
     )
 )
 _CLOSE_VANISHED = CLOSE.where(
-    _these, room_is_open, rooms.c.absent_since <= func.now() - bindparam("absent")
+    _these, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("absent")
 )
 _TAKE_A_LOOK = (
-    update(rooms)
+    update(models.Room)
     .where(
-        rooms.c.stream_key == bindparam("key"),
-        room_is_open,
-        func.coalesce(rooms.c.looked_at < func.now() - _LOOK_EVERY, True),
+        models.Room.stream_key == bindparam("key"),
+        models.room_is_open,
+        func.coalesce(models.Room.provider_checked_at < func.now() - _LOOK_EVERY, True),
     )
-    .values(looked_at=func.now())
-    .returning(rooms.c.id, rooms.c.stream_key)
+    .values(provider_checked_at=func.now())
+    .returning(models.Room.id, models.Room.stream_key)
 )
 _TO_DISABLE = (
-    select(rooms.c.id, rooms.c.stream_key)
+    select(models.Room.id, models.Room.stream_key)
     .where(
-        rooms.c.state == "closed",
-        rooms.c.disabled_at.is_(None),
-        rooms.c.disable_after <= func.now(),
+        models.Room.state == "closed",
+        models.Room.disabled_at.is_(None),
+        models.Room.disable_retry_at <= func.now(),
     )
-    .order_by(rooms.c.disable_after)
+    .order_by(models.Room.disable_retry_at)
     .limit(_BATCH)
 )
-_this = rooms.c.id == bindparam("room_id")
-_DISABLED = update(rooms).where(_this).values(disabled_at=func.now())
+_this = models.Room.id == bindparam("room_id")
+_DISABLED = update(models.Room).where(_this).values(disabled_at=func.now())
 # 10 s, 20, 40, … up to some ten minutes.
 _PUT_OFF = text(
     """
-    UPDATE rooms SET disable_tries = least(disable_tries + 1, 1000),
-        disable_after = now() + interval '10 seconds' * power(2, least(disable_tries, 6))
+    UPDATE rooms SET disable_attempts = least(disable_attempts + 1, 1000),
+        disable_retry_at = now() + interval '10 seconds' * power(2, least(disable_attempts, 6))
     WHERE id = :room_id
     """
 )
@@ -199,7 +199,7 @@ class Streams:
             return []
         connection.execute(_ABSENT, {"ids": absent})
         return _closed(
-            connection, _CLOSE_VANISHED, reason="vanished", ids=absent, absent=self._absent
+            connection, _CLOSE_VANISHED, reason="offline", ids=absent, absent=self._absent
         )
 
     def _disable_due(self, may_go_on: Callable[[], bool]) -> tuple[int, bool]:
@@ -226,5 +226,7 @@ def _closed(connection: Connection, statement: Any, **values: Any) -> list[Room]
     """Closes rooms, and logs each with its reason and when its stream was last seen."""
     found = connection.execute(statement, values).all()
     for row in found:
-        log.info("room %s is closed: %s, last seen %s", row.id, values["reason"], row.seen_at)
+        log.info(
+            "room %s is closed: %s, last seen %s", row.id, values["reason"], row.stream_seen_at
+        )
     return [Room(row.id, row.stream_key) for row in found]

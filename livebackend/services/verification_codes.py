@@ -1,20 +1,13 @@
-"""Codes by SMS: sending one, judging a try, and what a verified phone is worth."""
+"""Verification codes: making one, and sending it by SMS."""
 
-import hmac
 import uuid
-from collections.abc import Sequence
 from datetime import timedelta
-from enum import StrEnum
 from random import Random
-from typing import Any, Protocol
 
 from sqlalchemy import (
     Connection,
     Interval,
-    and_,
     bindparam,
-    delete,
-    exists,
     func,
     select,
     text,
@@ -22,23 +15,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from livebackend.core.errors import MessageNotSent, PhoneTaken, TooManyAttempts, WrongCode
-from livebackend.core.signing import Signer
+from livebackend import models
+from livebackend.core.errors import MessageNotSent, PhoneTaken
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
-from livebackend.models import accounts, codes
+from livebackend.services.code_verifiers import Digests, Judge, Purpose
 from livebackend.services.rate_limits import Limits
 
-WRONG_TRIES_MAX = 5
-_VERIFIED_FOR = timedelta(minutes=15)
 # Who all share the limit on codes that the installation sends.
 _EVERYBODY = "everybody"
 
-_ACCOUNT = select(accounts.c.id).where(
-    accounts.c.phone == bindparam("phone"), accounts.c.disabled_at.is_(None)
+_ACCOUNT = select(models.Account.id).where(
+    models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
 )
-_TAKEN = select(accounts.c.id).where(accounts.c.phone == bindparam("phone"))
-_ADD = insert(codes).values(
+_TAKEN = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_ADD = insert(models.VerificationCode).values(
     id=bindparam("id"),
     phone=bindparam("phone"),
     purpose=bindparam("purpose"),
@@ -48,169 +39,19 @@ _ADD = insert(codes).values(
 # Some with each new one, so that the table stays as small as the traffic of a day.
 _FORGET_OLD = text(
     """
-    DELETE FROM codes WHERE id IN (
-        SELECT id FROM codes WHERE expires_at < now() - interval '1 day'
+    DELETE FROM verification_codes WHERE id IN (
+        SELECT id FROM verification_codes WHERE expires_at < now() - interval '1 day'
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
 _SETTLE = (
-    update(codes)
-    .where(codes.c.id == bindparam("code_id"), codes.c.state == "unsent")
+    update(models.VerificationCode)
+    .where(
+        models.VerificationCode.id == bindparam("code_id"),
+        models.VerificationCode.state == "unsent",
+    )
     .values(state=bindparam("outcome"))
 )
-_NAMED = (
-    select(
-        codes.c.phone,
-        codes.c.digest,
-        codes.c.state,
-        codes.c.tries,
-        (codes.c.expires_at <= func.now()).label("expired"),
-    )
-    .where(codes.c.id == bindparam("code_id"), codes.c.purpose == bindparam("for_purpose"))
-    .with_for_update()
-)
-_COUNT_TRY = update(codes).where(codes.c.id == bindparam("code_id")).values(tries=codes.c.tries + 1)
-_RIGHT = (
-    update(codes)
-    .where(codes.c.id.in_(bindparam("ids", expanding=True)), codes.c.state == "sent")
-    .values(state=bindparam("reached"), verified_at=func.now())
-)
-_VERIFIED = and_(
-    codes.c.phone == bindparam("of_phone"),
-    codes.c.purpose == "register",
-    codes.c.state == "verified",
-    codes.c.verified_at > func.now() - _VERIFIED_FOR,
-)
-_IS_VERIFIED = select(exists().where(_VERIFIED))
-_USE = update(codes).where(_VERIFIED).values(state="spent")
-_FORGET_PHONE = delete(codes).where(codes.c.phone == bindparam("of_phone"))
-
-
-class Purpose(StrEnum):
-    """What a code is good for, and the state that a right one reaches."""
-
-    REGISTER = "register"
-    RESET = "reset"
-
-    @property
-    def reached(self) -> str:
-        # Of a registration the account is still to come; a reset follows in one transaction.
-        return "verified" if self is Purpose.REGISTER else "spent"
-
-    @property
-    def digits(self) -> int:
-        # The document says four. Whoever guesses a code to reset with has an account that is in
-        # use, so that one is our own length.
-        return 4 if self is Purpose.REGISTER else 6
-
-    def is_code(self, text: str) -> bool:
-        """Whether a text has the form of such a code."""
-        return len(text) == self.digits and text.isascii() and text.isdecimal()
-
-
-def is_verified(connection: Connection, phone: str) -> bool:
-    """Whether the phone was verified in the last 15 minutes, and not used since."""
-    verified: bool = connection.execute(_IS_VERIFIED, {"of_phone": phone}).scalar_one()
-    return verified
-
-
-def use_verification(connection: Connection, phone: str) -> bool:
-    """Uses up a phone's verification; False if there is none."""
-    return connection.execute(_USE, {"of_phone": phone}).rowcount > 0
-
-
-def forget_phone(connection: Connection, phone: str) -> None:
-    """Removes every code that was sent to a phone."""
-    connection.execute(_FORGET_PHONE, {"of_phone": phone})
-
-
-def settle_right(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Notes that these codes were typed rightly."""
-    connection.execute(_RIGHT, {"ids": ids, "reached": purpose.reached})
-
-
-class Digests:
-    """Digests of codes, each under its row's id. The first key makes them; all are compared."""
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = keys
-
-    def make(self, code_id: uuid.UUID, code: str) -> bytes:
-        return _digest(self._keys[0], code_id, code)
-
-    def match(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
-        """Whether the digest is that code's."""
-        return any(hmac.compare_digest(digest, _digest(key, code_id, code)) for key in self._keys)
-
-
-def _digest(key: bytes, code_id: uuid.UUID, code: str) -> bytes:
-    return hmac.digest(key, code_id.bytes + code.encode(), "sha256")
-
-
-class Judge(Protocol):
-    """What stands in the reply to a sent code, and how a try that hands it back is judged."""
-
-    def reply(self, code_id: uuid.UUID, code: str) -> str:
-        """What the app hands back as `code_v`."""
-
-    def verify(
-        self,
-        connection: Connection,
-        *,
-        code_v: str,
-        code: str,
-        purpose: Purpose,
-        phone: str | None = None,
-    ) -> None:
-        """Check an attempt, at a code for that phone if one is given.
-
-        Raises WrongCode and TooManyAttempts, which keep what the transaction wrote: the attempt
-        stays counted.
-        """
-
-
-class TicketJudge:
-    """The reply is an opaque ticket: a signed name of the code's row. It says nothing of the code.
-
-    A code is right once, and may be tried five times.
-    """
-
-    def __init__(self, secrets: Sequence[str], digests: Digests) -> None:
-        self._signer = Signer(secrets, kind="code")
-        self._digests = digests
-
-    def reply(self, code_id: uuid.UUID, code: str) -> str:
-        return self._signer.sign(code_id.hex)
-
-    def verify(
-        self,
-        connection: Connection,
-        *,
-        code_v: str,
-        code: str,
-        purpose: Purpose,
-        phone: str | None = None,
-    ) -> None:
-        named = self._signer.read(code_v)
-        if named is None:
-            raise WrongCode
-        code_id = uuid.UUID(hex=named)
-        # Locked: of any number of tries at once, five are compared.
-        row: Any = connection.execute(
-            _NAMED, {"code_id": code_id, "for_purpose": purpose}
-        ).one_or_none()
-        if row is None or (phone is not None and row.phone != phone):
-            raise WrongCode
-        if row.tries >= WRONG_TRIES_MAX:
-            raise TooManyAttempts
-        if row.state != "sent" or row.expired:
-            raise WrongCode
-        if purpose.is_code(code) and self._digests.match(row.digest, code_id, code):
-            settle_right(connection, [code_id], purpose)
-            return
-        connection.execute(_COUNT_TRY, {"code_id": code_id})
-        last = row.tries + 1 == WRONG_TRIES_MAX
-        raise TooManyAttempts if last else WrongCode
 
 
 class Codes:
@@ -290,7 +131,7 @@ class Codes:
             if wanted:
                 self._sms.send(phone, code)
         except SmsFailed:
-            settle("void")
+            settle("failed")
             raise MessageNotSent from None
         settle("sent")
         return self._judge.reply(code_id, code)

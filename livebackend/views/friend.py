@@ -1,11 +1,11 @@
 """/friend: finding people, asking, answering, parting."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from livebackend.api.declaration import operation
 from livebackend.api.error_reasons import Reason
-from livebackend.api.parameter_types import MessageName, Phone, one_of
-from livebackend.api.parameters import LoggedIn, Refuses, Says
+from livebackend.api.parameter_types import MessageName, Phone
+from livebackend.api.parameters import ErrorCode, LoggedIn, described
 from livebackend.api.response_types import Flag, Profile
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
@@ -15,19 +15,19 @@ from livebackend.api.view import View
 
 class Somebody(LoggedIn):
     userId: Annotated[
-        Phone, Refuses(Result.NO_SUCH_USER), Says("whose phone", "目标帐号", "13800000002")
+        Phone, ErrorCode(Result.NO_SUCH_USER), described("whose phone", "目标帐号", "13800000002")
     ]
 
 
 class AFriend(LoggedIn):
-    userId: Annotated[Phone, Says("the friend's phone", "目标帐号", "13800000002")]
+    userId: Annotated[Phone, described("the friend's phone", "目标帐号", "13800000002")]
 
 
 class DealMessage(LoggedIn):
-    userId: Annotated[Phone, Says("who asked", "申请者的用户Id", "13800000001")]
+    userId: Annotated[Phone, described("who asked", "申请者的用户Id", "13800000001")]
     verifyId: Annotated[
         MessageName,
-        Says(
+        described(
             "verifyId of the message in the list",
             "消息列表中的 verifyId",
             "13800000002,1483669725799000",
@@ -35,16 +35,15 @@ class DealMessage(LoggedIn):
     ]
     objectId: Annotated[
         MessageName,
-        Says(
+        described(
             "objectId of the message in the list",
             "消息列表中的 objectId",
             "13800000001,1483669725799000",
         ),
     ]
     behaviour: Annotated[
-        str,
-        one_of("accept", "delete"),
-        Says("accept the request, or delete the message", "同意申请，或删除消息", "accept"),
+        Literal["accept", "delete"],
+        described("accept the request, or delete the message", "同意申请，或删除消息", "accept"),
     ]
 
 

@@ -12,7 +12,7 @@ from livebackend.api.parameter_types import (
     RecordsPosition,
     RequestId,
 )
-from livebackend.api.parameters import LoggedIn, Says
+from livebackend.api.parameters import LoggedIn, described
 from livebackend.api.response_types import Balance, Giver, Order, Records
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
@@ -28,7 +28,7 @@ class Refill(LoggedIn):
 
 class SendGift(LoggedIn):
     value: Coins
-    object: Annotated[Phone, Says("the host's phone", "主播id", "13800000001")]
+    object: Annotated[Phone, described("the host's phone", "主播id", "13800000001")]
     description: Description
     requestId: RequestId | None = None
 
@@ -40,7 +40,7 @@ class ListRecords(LoggedIn):
 
 
 class Ranking(LoggedIn):
-    object: Annotated[Phone, Says("the host's phone", "主播id", "13800000001")]
+    object: Annotated[Phone, described("the host's phone", "主播id", "13800000001")]
 
 
 class Golden(View):

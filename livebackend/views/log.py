@@ -1,11 +1,11 @@
 """/log: logging in and out, and what becomes of a password."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from livebackend.api.declaration import operation
-from livebackend.api.parameter_types import Password, Phone, TypedPassword
-from livebackend.api.parameters import Hint, LoggedIn, Params, Refuses, Says
+from livebackend.api.parameter_types import Password, Phone, Seconds, TypedPassword, Unchecked
+from livebackend.api.parameters import ErrorCode, LoggedIn, Params, described
 from livebackend.api.response_types import LoginToken
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
@@ -18,14 +18,15 @@ _LONGEST_S = 30 * _DAY_S
 
 # Anything that is no number of seconds counts as absent.
 ExpireIn = Annotated[
-    Any,
-    Hint({"type": "integer"}),
-    Says("how long the token lives, in seconds; else 7 days", "token有效期（秒），默认7天", "3600"),
+    Seconds,
+    described(
+        "how long the token lives, in seconds; else 7 days", "token有效期（秒），默认7天", 3600
+    ),
 ]
 
 
 class LogIn(Params):
-    userId: Annotated[Phone, Refuses(Result.NO_SUCH_USER)]
+    userId: Annotated[Phone, ErrorCode(Result.NO_SUCH_USER)]
     password: TypedPassword
     expire_in: ExpireIn = None
 
@@ -37,8 +38,8 @@ class LogOut(LoggedIn):
 class ChangePassword(LoggedIn):
     oldPassword: Annotated[
         TypedPassword,
-        Refuses(Result.WRONG_PASSWORD),
-        Says("the password until now", "原密码", "harbour-42"),
+        ErrorCode(Result.WRONG_PASSWORD),
+        described("the password until now", "原密码", "harbour-42"),
     ]
     password: Password
     expire_in: ExpireIn = None
@@ -51,8 +52,10 @@ class Forgot(Params):
 class ResetPassword(Params):
     userId: Phone
     # As in verifying: a malformed try is a try.
-    code_v: Annotated[Any, Says("the message of forgot password", "忘记密码返回的 message")] = None
-    code: Annotated[Any, Says("the six digits that were sent", "收到的6位验证码")] = None
+    code_v: Annotated[
+        Unchecked, described("the message of forgot password", "忘记密码返回的 message")
+    ] = None
+    code: Annotated[Unchecked, described("the six digits that were sent", "收到的6位验证码")] = None
     password: Password
 
 

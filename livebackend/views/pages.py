@@ -1,25 +1,33 @@
-"""/openapi.json, /docs, /demo, and what these are made of."""
+"""/openapi.json, /docs and /demo, and the static files that they load."""
+
+import mimetypes
 
 from pyramid.response import Response
+from pyramid.static import static_view
 from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.request import Request
 
+# Python's own table differs between versions, and only a system with /etc/mime.types adds to it.
+mimetypes.add_type("text/javascript", ".js")
+mimetypes.add_type("font/woff2", ".woff2")
+
+serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age=None)
+
 
 @view_config(route_name="page")
 def page(request: Request) -> Response:
-    """A page that was made at start; 404 for one that the settings switch off."""
-    if request.method not in ("GET", "HEAD"):
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    """A page that was created at start; 404 if the settings disable it."""
+    _check_method(request)
     found = request.registry.pages.get(request.matchdict["page"])
     if found is None:
         raise NotACall(404, "path", Reason.WRONG_PATH)
-    # Who names no coding takes any by the letter of RFC 9110; but nobody then unzips it.
+    # By RFC 9110, a request without Accept-Encoding accepts any coding; but such clients do not
+    # decompress.
     named = "Accept-Encoding" in request.headers
-    takes_gzip = named and request.accept_encoding.acceptable_offers(["gzip"])
-    is_zipped = bool(found.zipped and takes_gzip)
+    is_zipped = bool(named and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
         body=found.zipped if is_zipped else found.body,
         content_type=found.content_type,
@@ -32,3 +40,23 @@ def page(request: Request) -> Response:
         response.content_encoding = "gzip"
     response.headers.update(found.headers)
     return response
+
+
+@view_config(route_name="static")
+def static_file(request: Request) -> Response:
+    """A static file; 404 if the settings disable the pages."""
+    _check_method(request)
+    # Checked first: the static view redirects from a folder to its index, and stores each unknown
+    # name in memory for ever.
+    if request.path_info.removeprefix("/") not in request.registry.static_paths:
+        raise NotACall(404, "path", Reason.WRONG_PATH)
+    response = serve_static(None, request)
+    # In memory: granian holds a thread while a slow client receives a large file in blocks.
+    response.body = response.body
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+def _check_method(request: Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise NotACall(405, "method", Reason.WRONG_METHOD)

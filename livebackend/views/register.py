@@ -1,6 +1,6 @@
 """/register: a code for a phone, a try at it, and the account."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from livebackend.api.declaration import operation
 from livebackend.api.error_reasons import Reason
@@ -13,14 +13,15 @@ from livebackend.api.parameter_types import (
     Password,
     Phone,
     TypedPassword,
+    Unchecked,
 )
-from livebackend.api.parameters import LoggedIn, Params, Says
+from livebackend.api.parameters import LoggedIn, Params, described
 from livebackend.api.response_types import Profile
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.serializers import profile_card
 from livebackend.api.view import View
-from livebackend.services.verification_codes import Purpose
+from livebackend.services.code_verifiers import Purpose
 
 # Who sends one of these beside a `userId` means to register it.
 _OF_REGISTER = ("password", "gender", "nickname", "headImage")
@@ -29,9 +30,9 @@ _OF_REGISTER = ("password", "gender", "nickname", "headImage")
 class SendCode(Params):
     # Nobody is logged in yet: `token`, the user's identifier, is the phone; `userId` is its alias.
     token: Annotated[
-        Phone | None, Says("the phone that gets the code", "用户标识：手机号", "13800000001")
+        Phone | None, described("the phone that gets the code", "用户标识：手机号", "13800000001")
     ] = None
-    userId: Annotated[Phone | None, Says("the same, by another name", "同 token")] = None
+    userId: Annotated[Phone | None, described("the same, by another name", "同 token")] = None
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:
@@ -43,8 +44,12 @@ class SendCode(Params):
 
 class VerifyCode(Params):
     # Anything at all: a malformed try is a try, and counts.
-    code_v: Annotated[Any, Says("the message of send code", "发送验证码接口返回的 message")] = None
-    code: Annotated[Any, Says("the four digits that were sent", "收到的4位验证码")] = None
+    code_v: Annotated[
+        Unchecked, described("the message of send code", "发送验证码接口返回的 message")
+    ] = None
+    code: Annotated[Unchecked, described("the four digits that were sent", "收到的4位验证码")] = (
+        None
+    )
 
 
 class OpenAccount(Params):

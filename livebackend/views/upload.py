@@ -8,8 +8,8 @@ from pyramid.view import view_config
 from livebackend.api.declaration import operation
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
-from livebackend.api.forms import Upload
-from livebackend.api.parameters import Params, Says
+from livebackend.api.parameter_types import UploadedFile
+from livebackend.api.parameters import Params, described
 from livebackend.api.request import Request
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
@@ -19,7 +19,7 @@ _A_YEAR_S = 365 * 24 * 3600
 
 
 class Picture(Params):
-    img: Annotated[Upload, Says("the picture, up to 5 MiB", "头像文件，不超过5 MiB")]
+    img: Annotated[UploadedFile, described("the picture, up to 5 MiB", "头像文件，不超过5 MiB")]
 
 
 class UploadPicture(View):

@@ -5,16 +5,20 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from importlib.resources import files
+from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 from webob import Request
 from webtest import TestApp
 
+from livebackend.views.pages import serve_static
 from tests.support.api import App
+from tests.support.application import INI
 
-STATIC = files("livebackend") / "static"
+STATIC = INI.parent / "livebackend/static"
+NOT_FOUND = {"result": "0003", "message": None}
 
 
 @pytest.fixture
@@ -24,6 +28,17 @@ def browser(app: App) -> Any:
 
 def assets(html: str) -> list[str]:
     return re.findall(r'(?:src|href)="(static/[^"]+)"', html)
+
+
+@pytest.fixture
+def folder(browser: Any) -> str:
+    """The path of the static files."""
+    return "/" + "/".join(assets(browser.get("/docs").text)[0].split("/")[:2])
+
+
+@pytest.fixture
+def static_files() -> set[str]:
+    return {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json"])
@@ -43,8 +58,79 @@ def test_what_a_page_is_made_of_is_kept_for_ever(path: str, browser: Any) -> Non
         reply = browser.get(f"/{asset}")
         assert reply.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
-    other = made_of[0].replace("static/", "static/0")
-    assert browser.get(f"/{other}", status=404).json["result"] == "0003"
+
+
+def test_each_static_file_is_served_with_its_media_type(
+    folder: str, static_files: set[str], browser: Any
+) -> None:
+    media_types = {
+        ".css": "text/css",
+        ".js": "text/javascript",
+        ".svg": "image/svg+xml",
+        ".txt": "text/plain",
+        ".woff2": "font/woff2",
+    }
+    for name in static_files:
+        response = browser.get(f"{folder}/{name}")
+        assert response.body == (STATIC / name).read_bytes()
+        assert response.content_type == media_types[Path(name).suffix]
+        assert response.headers["Content-Length"] == str(len(response.body))
+
+
+def test_static_file_answers_head_and_conditional_requests(folder: str, browser: Any) -> None:
+    path = f"{folder}/vendor/hls.js"
+    head = browser.head(path)
+    assert head.body == b""
+    assert head.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
+    unchanged = {"If-Modified-Since": head.headers["Last-Modified"]}
+    response = browser.get(path, headers=unchanged, status=304)
+    assert response.body == b""
+    assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    browser.get(path, headers={"If-Modified-Since": formatdate(0, usegmt=True)}, status=200)
+
+
+def test_static_file_is_not_sent_in_blocks(folder: str, browser: Any) -> None:
+    """granian holds a thread while it sends blocks to a slow client."""
+    response = Request.blank(f"{folder}/vendor/hls.js").get_response(browser.app)
+    assert isinstance(response.app_iter, list)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/docs",
+        "/docs/",
+        "/docs/docs.js/",
+        "/docs/docs.html",
+        "/demo/demo.html",
+        "/docs.html",
+        "/templates/docs.html",
+        "/vendor/SHA256SUMS",
+        "/vendor/vendor.sha256",
+        "/docs//docs.js",
+        "/docs/./docs.js",
+        "/demo/../docs/docs.js",
+        "/../api/templates/docs.html",
+        "/..%2fapi%2ftemplates%2fdocs.html",
+        "/..%5c..%5cproduction.ini",
+        "//etc/passwd",
+        "/docs/docs.js%00",
+        "0/docs/docs.js",
+    ],
+)
+def test_other_static_path_is_not_found(path: str, folder: str, browser: Any) -> None:
+    response = browser.get(folder + path, status=404)
+    assert response.json == NOT_FOUND
+    assert response.headers["X-Refusal"] == "path is not a path of this API"
+
+
+def test_unknown_static_paths_are_not_stored(folder: str, browser: Any) -> None:
+    """Pyramid's static view stores each name that it searched for."""
+    for number in range(10):
+        browser.get(f"{folder}/unknown{number}.js", status=404)
+    assert not [name for name in serve_static.filemap if "unknown" in name]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
@@ -91,16 +177,23 @@ def test_a_page_is_only_read(path: str, browser: Any) -> None:
     assert reply.json == {"result": "0003", "message": None}
 
 
+def test_static_file_is_only_read(folder: str, browser: Any) -> None:
+    response = browser.post(f"{folder}/docs/docs.js", status=405)
+    assert response.headers["Allow"] == "GET, HEAD"
+    assert response.json == NOT_FOUND
+    assert response.headers["X-Refusal"] == "method is not the method of this path"
+
+
 def test_production_has_docs_and_no_demo(hardened_app: App) -> None:
     browser = TestApp(hardened_app)
     assert 'data-demo=""' in browser.get("/docs").text
     assert browser.get("/demo", status=404).json["result"] == "0003"
 
 
-def test_both_can_be_switched_off(new_app: Callable[..., App]) -> None:
+def test_both_can_be_switched_off(new_app: Callable[..., App], folder: str) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
-    for path in ("/docs", "/openapi.json", "/demo"):
+    for path in ("/docs", "/openapi.json", "/demo", f"{folder}/docs/docs.js"):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
@@ -119,9 +212,9 @@ def test_the_document_is_served_as_it_was_made(app: App, browser: Any) -> None:
 def test_what_others_wrote_is_as_they_published_it() -> None:
     """Each with its licence; .ci/vendor.sh says where each is from."""
     vendor = STATIC / "vendor"
-    lines = (vendor / "SHA256SUMS").read_text().splitlines()
+    lines = (INI.parent / ".ci/vendor.sha256").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    there = {entry.name for entry in vendor.iterdir()} - {"SHA256SUMS"}
+    there = {entry.name for entry in vendor.iterdir()}
     assert there == listed.keys()
     for name, digest in listed.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name

@@ -71,7 +71,10 @@ def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
 def forget_password(ann: Person, _: Person) -> Answer:
     answer = ann.post("/log", forgot="1", userId=ann.phone)
     # They go with the calls that follow.
-    ann.always |= {"code_v": answer.message, "code": ann.app.registry.services.sms.sent[-1].code}
+    ann.always |= {
+        "code_v": answer.message,
+        "code": ann.app.registry.services.gateways.sms.sent[-1].code,
+    }
     return answer
 
 

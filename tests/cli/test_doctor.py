@@ -1,16 +1,15 @@
 """`livebackend doctor` names what is wrong. Disk and clock, for real, in tests/operations."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
 from livebackend.development.streams import DevelopmentStreams
-from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.diagnostics import Doctor
 from tests.support.commands import Operator
@@ -22,7 +21,6 @@ from tests.support.qiniu_server import (
     qiniu_server,
     silence,
 )
-from tests.support.settings import REQUIRED_SETTINGS
 
 CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
 
@@ -121,13 +119,17 @@ class AskedStreams(DevelopmentStreams):
 
 @pytest.fixture
 def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
-    def make(ahead_s: float = 0, sms: SmsGateway | None = None, **given: Any) -> Doctor:
-        import time
-
-        streams: StreamGateway = given.pop("streams", DevelopmentStreams(hub="x", clock=time.time))
-        settings = Settings.load({**REQUIRED_SETTINGS, "var.dir": str(tmp_path), **given}, {})
-        clock = lambda: time.time() + ahead_s  # noqa: E731
-        return Doctor(settings, database, sms or DevelopmentSms(), streams, clock)
+    def make(ahead_s: float = 0, streams: StreamGateway | None = None) -> Doctor:
+        return Doctor(
+            database,
+            DevelopmentSms(),
+            streams or DevelopmentStreams(hub="x", clock=time.time),
+            folder=tmp_path,
+            free_bytes_min=0,
+            sms_gateway="DevelopmentSms",
+            sms_url="",
+            clock=lambda: time.time() + ahead_s,
+        )
 
     return make
 
@@ -137,19 +139,17 @@ def found_by(doctor: Doctor) -> dict[str, str]:
 
 
 def test_a_provider_of_streams_that_refuses(doctor: Callable[..., Doctor]) -> None:
-    made = doctor(streams=AskedStreams(hub="x", clock=lambda: 0.0))
-    made_settings = made.settings.model_copy(update={"pictures_free_bytes_min": 0})
-    found = found_by(Doctor(made_settings, made.database, made.sms, made.streams))
+    found = found_by(doctor(streams=AskedStreams(hub="x", clock=lambda: 0.0)))
     assert list(found) == ["streams"]
     assert "no such hub" in found["streams"]
 
 
 @pytest.mark.parametrize(("ahead_s", "said"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
 def test_the_clock_is_off(ahead_s: float, said: str, doctor: Callable[..., Doctor]) -> None:
-    found = found_by(doctor(ahead_s, **{"pictures.free_bytes_min": "0"}))
+    found = found_by(doctor(ahead_s))
     assert found == {"clock": f"against this machine's clock the database is {said}"}
 
 
 @pytest.mark.parametrize("ahead_s", [0, 20, -20])
 def test_a_clock_is_never_quite_right(ahead_s: float, doctor: Callable[..., Doctor]) -> None:
-    assert found_by(doctor(ahead_s, **{"pictures.free_bytes_min": "0"})) == {}
+    assert found_by(doctor(ahead_s)) == {}

@@ -112,7 +112,7 @@ class TestReverse:
             done = self.reverse(run, gift, "--json")
         assert done.exit_code == 0
         assert json.loads(done.stdout)["status"] == "was reversed before"
-        assert [row["reason"] for row in world.rows("reversals")] == ["by mistake"]
+        assert [row["reason"] for row in world.rows("reversal_requests")] == ["by mistake"]
         assert run("audit").exit_code == 0
 
     def test_what_is_spent_is_exit_code_1_and_stays_open(
@@ -143,7 +143,7 @@ class TestSeal:
     def test_it_prints_what_it_closed(self, run: Any, ann: Person, world: World) -> None:
         ann.refill("100")
         done = run("seal")
-        (row,) = world.rows("seals")
+        (row,) = world.rows("ledger_checkpoints")
         assert done.exit_code == 0
         assert done.stdout == (
             f"seal {row['id']}: 1 transfers of 100 coins, through {row['through_id']}\n"

@@ -19,11 +19,11 @@ import requests
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.client import Client, calls
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.ledger.audit import audit
+from livebackend_client import Client
 from tests.crashes.flows import (
     BuyOnce,
     Flow,
@@ -93,7 +93,9 @@ class Runner:
         """Return how to run a flow with a server that crashes."""
 
         def client(user: User) -> Client:
-            return Client(address, token=user.token, session=session, tries=tries)
+            return Client(
+                address, token=user.token, session=session, tries=tries, max_retry_wait_s=0.02
+            )
 
         def run(crash: Crash | None) -> list[str]:
             self._server.start(crash)
@@ -141,7 +143,8 @@ def reconciled(app: App, users: Users, provider: Provider, server: CrashingServe
         buyer, _ = users.pair(coins=0)
         record, STEPS.record = STEPS.record, None
         server.start(None)
-        until_served(Client(server.address, token=buyer.token), Client.refill, money=10)
+        client = Client(server.address, token=buyer.token, max_retry_wait_s=0.02)
+        until_served(client, Client.refill, money=10)
         server.stop()
         STEPS.record = record
         users.make_orders_due()
@@ -179,8 +182,6 @@ def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.
 def main(runs: int, only: str | None) -> None:
     """Crash at each step, and count."""
     logging.disable()  # each crash is an error of the server
-    # Retries need not wait here.
-    calls._WAIT_S = calls._WAIT_S_MAX = 0.02
     with tempfile.TemporaryDirectory(prefix="livebackend-crashes-") as name:
         folder = Path(name)
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)

@@ -6,17 +6,17 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from livebackend import models
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
-from livebackend.models import code_tries
 from tests.support.api import World, at_once
 from tests.support.backends import backend_pid, terminate_backend
 
-_ADD = text("INSERT INTO code_tries VALUES (:digest, ARRAY[now()], now())")
+_ADD = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 
 
 def add(connection: Connection, digest: bytes = b"x") -> None:
@@ -29,7 +29,7 @@ def test_returning_commits(database: Database, world: World) -> None:
         return "done"
 
     assert database.run(work) == "done"
-    assert len(world.rows("code_tries")) == 1
+    assert len(world.rows("code_attempts")) == 1
 
 
 @pytest.mark.parametrize("error", [DomainError(), RuntimeError(), SystemExit()])
@@ -40,7 +40,7 @@ def test_raising_rolls_back(error: BaseException, database: Database, world: Wor
 
     with pytest.raises(type(error)):
         database.run(work)
-    assert world.rows("code_tries") == []
+    assert world.rows("code_attempts") == []
 
 
 class _Race(psycopg2.Error):
@@ -66,7 +66,7 @@ def test_a_lost_race_runs_again(code: str, database: Database, world: World) -> 
 
     assert database.run(work) == "done"
     assert len(tries) == 3
-    assert len(world.rows("code_tries")) == 1
+    assert len(world.rows("code_attempts")) == 1
 
 
 def test_three_times_at_most(database: Database, world: World) -> None:
@@ -80,7 +80,7 @@ def test_three_times_at_most(database: Database, world: World) -> None:
     with pytest.raises(DBAPIError):
         database.run(work)
     assert len(tries) == 3
-    assert world.rows("code_tries") == []
+    assert world.rows("code_attempts") == []
 
 
 @pytest.mark.parametrize("code", ["57014", "55P03", "23514", "53300"])
@@ -120,7 +120,7 @@ def test_what_broke_before_its_commit_runs_again(database: Database, world: Worl
 
     database.run(work)
     assert len(tries) == 2
-    assert len(world.rows("code_tries")) == 1
+    assert len(world.rows("code_attempts")) == 1
 
 
 def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Database) -> None:
@@ -153,8 +153,8 @@ def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None
         def work(connection: Connection) -> None:
             for digest in (first, second):
                 connection.execute(
-                    code_tries.select()
-                    .where(code_tries.c.code_v_digest == digest)
+                    select(models.CodeAttempts.code_v_digest)
+                    .where(models.CodeAttempts.code_v_digest == digest)
                     .with_for_update()
                 )
                 if digest == first and not getattr(first_time, "over", False):
@@ -176,9 +176,9 @@ def test_every_wait_is_bounded(database_url: str, world: World) -> None:
         impatient.run(lambda connection: None)
     patient = Database(database_url)
     with patient.engine.begin() as connection:
-        connection.execute(text("LOCK TABLE codes"))
+        connection.execute(text("LOCK TABLE verification_codes"))
         with pytest.raises(OperationalError, match="lock timeout"):
-            impatient.run(lambda other: other.execute(text("LOCK TABLE codes")))
+            impatient.run(lambda other: other.execute(text("LOCK TABLE verification_codes")))
     for each in (impatient, patient):
         each.close()
 

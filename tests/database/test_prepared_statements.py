@@ -45,7 +45,7 @@ def test_it_is_prepared_once_and_its_values_are_those_of_each_call(single: Datab
 
 @pytest.mark.parametrize("way", ["run", "singly"])
 def test_it_is_part_of_what_goes_on_around_it(way: str, single: Database, world: World) -> None:
-    note = Prepared(text("INSERT INTO code_tries VALUES (:digest, ARRAY[now()], now())"))
+    note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
 
     def fails(connection: Connection) -> None:
         assert note.run(connection, {"digest": b"x"}) == ()
@@ -55,16 +55,16 @@ def test_it_is_part_of_what_goes_on_around_it(way: str, single: Database, world:
     with pytest.raises(LookupError):
         do(fails)
     # A rollback takes back what was written, but not that it is prepared.
-    assert len(world.rows("code_tries")) == (0 if way == "run" else 1)
+    assert len(world.rows("code_attempts")) == (0 if way == "run" else 1)
     assert known(single) == 1
 
 
 def test_a_commit_commits_it(single: Database, world: World) -> None:
-    note = Prepared(text("INSERT INTO code_tries VALUES (:digest, ARRAY[now()], now())"))
+    note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
     with single.engine.connect() as connection:
         note.run(connection, {"digest": b"x"})
         connection.commit()
-    assert len(world.rows("code_tries")) == 1
+    assert len(world.rows("code_attempts")) == 1
 
 
 def test_another_connection_prepares_it_again(single: Database, database: Database) -> None:

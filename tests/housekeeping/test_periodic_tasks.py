@@ -64,20 +64,20 @@ class TestSweeper:
         assert most == [1]
         # Three processes make no more rounds than one.
         assert time.monotonic() - start > 7 * 0.35
-        assert len(world.rows("leases")) == 1
+        assert len(world.rows("process_leases")) == 1
 
     def test_another_takes_over_from_one_that_is_gone(
         self, sweepers: list[Sweeper], database: Database, world: World
     ) -> None:
         database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: world.rows("leases")[0]["holder"] == f"process 1 {os.getpid()}")
+        until(lambda: world.rows("process_leases")[0]["holder"] == f"process 1 {os.getpid()}")
 
     def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
         sweepers[0].start()
-        until(lambda: world.rows("leases"))
+        until(lambda: world.rows("process_leases"))
         sweepers[0].close()
-        assert world.rows("leases") == []
+        assert world.rows("process_leases") == []
         sweepers[0].start()
         assert not sweepers[0].is_running
 
@@ -124,19 +124,20 @@ class TestSweeper:
         app = new_app(streams__sweep_s="10")
         services: Services = app.registry.services
         world.execute(
-            "INSERT INTO limit_windows VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO rate_limit_windows"
+            " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
         assert not services.periodic_tasks.is_running
         Api(app).post("/list")
         assert services.periodic_tasks.is_running
-        until(lambda: world.rows("leases"))
-        until(lambda: not world.rows("pictures") + world.rows("limit_windows"))
+        until(lambda: world.rows("process_leases"))
+        until(lambda: not world.rows("pictures") + world.rows("rate_limit_windows"))
         services.close()
         assert not services.periodic_tasks.is_running
         assert threading.active_count() <= before
-        assert world.rows("leases") == []
+        assert world.rows("process_leases") == []
 
     def test_a_round_that_fails_is_followed_by_another(
         self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch

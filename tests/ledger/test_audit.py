@@ -168,7 +168,7 @@ SPOILED = {
     ),
     "a reversal that is open": (
         "reversals that are open",
-        ["INSERT INTO reversals (transfer_id, reason) SELECT min(id), 'x' FROM transfers"],
+        ["INSERT INTO reversal_requests (transfer_id, reason) SELECT min(id), 'x' FROM transfers"],
     ),
 }
 
@@ -236,7 +236,7 @@ class TestSeals:
         sealed(database)
         held = dict(zip([each.id for each in people], books.coins(*people), strict=True))
         closed: Counter[int] = Counter()
-        for row in world.rows("closings"):
+        for row in world.rows("checkpoint_balances"):
             closed[row["coin_account_id"]] += row["delta"]
         assert {account: closed[account] for account in held} == held
         assert sum(closed.values()) == 0
@@ -250,12 +250,12 @@ class TestSeals:
             "UPDATE gifts SET description = 'a tulip'",
             "UPDATE gifts SET host_id = host_id + 1",
             "DELETE FROM transfers WHERE kind = 1",
-            "UPDATE seals SET sha256 = sha256(sha256)",
-            "UPDATE seals SET transfers = transfers + 1",
-            "UPDATE seals SET amount_sum = amount_sum + 1",
-            "UPDATE closings SET delta = delta + 1 WHERE delta > 0",
-            "DELETE FROM closings WHERE delta > 0",
-            "UPDATE seals SET previous_sha256 = sha256",
+            "UPDATE ledger_checkpoints SET sha256 = sha256(sha256)",
+            "UPDATE ledger_checkpoints SET transfers = transfers + 1",
+            "UPDATE ledger_checkpoints SET amount_sum = amount_sum + 1",
+            "UPDATE checkpoint_balances SET delta = delta + 1 WHERE delta > 0",
+            "DELETE FROM checkpoint_balances WHERE delta > 0",
+            "UPDATE ledger_checkpoints SET previous_sha256 = sha256",
         ],
     )
     def test_what_was_sealed_cannot_be_changed_unseen(
@@ -275,7 +275,7 @@ class TestSeals:
             assert "balances that differ from the history" in checks(since_seal=True)
         with spoiled(database, "UPDATE coin_slots SET amount = amount + 1") as checks:
             assert "balances that differ from the history" in checks(since_seal=True)
-        with spoiled(database, "UPDATE seals SET previous_sha256 = sha256") as checks:
+        with spoiled(database, "UPDATE ledger_checkpoints SET previous_sha256 = sha256") as checks:
             assert NAMES[-1] in checks(since_seal=True)
 
     def test_a_transfer_under_way_is_not_missed(
@@ -313,13 +313,15 @@ class TestSeals:
         seal(database)
         assert found(database) == found(database, since_seal=True) == []
 
-    @pytest.mark.parametrize("table", ["seals", "closings", "reversals"])
+    @pytest.mark.parametrize(
+        "table", ["ledger_checkpoints", "checkpoint_balances", "reversal_requests"]
+    )
     def test_nobody_changes_them(
         self, table: str, database: Database, people: list[CoinAccount], world: World
     ) -> None:
         sealed(database)
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
-            with pytest.raises(DBAPIError, match="stays booked"):
+            with pytest.raises(DBAPIError, match="ledger rows are never changed"):
                 world.execute(statement)
 
 

@@ -303,7 +303,7 @@ def test_an_unknown_host_gets_nothing(books: Books, world: World) -> None:
         ("transfers", {"amount": "0"}, "ck_transfers_amount"),
         ("transfers", {"amount": "-1"}, "ck_transfers_amount"),
         ("transfers", {"amount": "9223372036854775808"}, "out of range"),
-        ("transfers", {"credit_id": ":bank"}, "ck_transfers_two_sides"),
+        ("transfers", {"credit_id": ":bank"}, "ck_transfers_distinct_accounts"),
         ("transfers", {"kind": "3"}, "ck_transfers_kind"),
         ("transfers", {"kind": "9"}, "ck_transfers_reverses"),
         ("transfers", {"reverses_id": ":laid"}, "ck_transfers_reverses"),

@@ -13,13 +13,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from livebackend.client import Client, NotReached, NotServed, Refused
 from livebackend.core.errors import Unavailable
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import Paid
 from livebackend.ledger.audit import audit
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import CoinAccount, Outcome, Status, Transfer, client_key
+from livebackend_client import Client, NotReached, NotServed, Refused
 from tests.support import replica
 from tests.support.api import PASSWORD, Answer, Api, Person
 from tests.support.application import INI, create_app

@@ -213,7 +213,7 @@ def test_a_broadcaster_who_vanishes_is_closed(
     assert took_s > ABSENT_S - 5
     figure(f"ffmpeg {what}: off air → room closed, of {ABSENT_S} s", took_s)
     assert ann.post("/room", leave="1")["result"] == "0009"
-    assert "vanished, last seen" in ann.backend.log.read_text()
+    assert "offline, last seen" in ann.backend.log.read_text()
 
 
 def test_a_publisher_who_never_sends_a_picture_is_closed(

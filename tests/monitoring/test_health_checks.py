@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import text
 from webtest import TestApp
 
-from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
 from livebackend.monitoring.health_checks import (
     Fault,
@@ -26,7 +25,6 @@ from livebackend.monitoring.health_checks import (
 from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
 from tests.support.servers import Server, hardened, serving
-from tests.support.settings import REQUIRED_SETTINGS
 
 
 def fails() -> None:
@@ -63,9 +61,8 @@ def test_a_check_that_hangs_costs_its_time_once_and_one_thread() -> None:
 
 
 def test_a_server_that_can_work(database: Database, tmp_path: Path) -> None:
-    settings = Settings.load({**REQUIRED_SETTINGS, "var.dir": str(tmp_path / "not there yet")}, {})
-    settings = settings.model_copy(update={"pictures_free_bytes_min": 0})
-    assert Readiness(checks_of(settings, database)).faults() == {}
+    checks = checks_of(database, folder=tmp_path / "not there yet", free_bytes_min=0)
+    assert Readiness(checks).faults() == {}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -40,8 +40,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 class TestOneProcess:
     def test_a_gateway_is_timed_and_stays_what_it_is(self) -> None:
         metrics, sms, broken = Metrics(), DevelopmentSms(), BrokenSms()
-        metrics.time_calls("sms", sms)
-        metrics.time_calls("sms", broken)
+        sms = metrics.timed("sms", sms)
+        broken = metrics.timed("sms", broken)
         sms.send(PHONE, "0042")
         with pytest.raises(SmsFailed):
             broken.send(PHONE, "0042")
@@ -52,7 +52,7 @@ class TestOneProcess:
 
     def test_payment_gateway_is_timed_by_method(self) -> None:
         metrics, payments = Metrics(), PatientPayments("", key=b"", clock=time.time)
-        metrics.time_calls("payments", payments)
+        payments = metrics.timed("payments", payments)
         order = Order("a" * 32, 5000, "50 coins")
         payments.place(order)
         payments.query(order)
@@ -206,7 +206,7 @@ class TestTheDashboard:
         metrics.called(operation="x", result="0000", status=500, seconds=1)
         metrics.took(1)
         sms = DevelopmentSms()
-        metrics.time_calls("sms", sms)
+        sms = metrics.timed("sms", sms)
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]

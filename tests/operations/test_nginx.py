@@ -1,5 +1,6 @@
 """The real nginx, with deploy/nginx-site.conf, in front of a real server of production.ini."""
 
+import gzip
 import json
 import re
 import socket
@@ -17,7 +18,7 @@ import pytest
 import requests
 
 from livebackend.api.routes import PATHS
-from livebackend.client import Client, NotServed
+from livebackend_client import Client, NotServed
 from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
@@ -48,6 +49,12 @@ class Nginx:
 
     def connect_without_tls(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._http), timeout=10)
+
+    def get(self, path: str, *headers: str) -> "Response":
+        lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}", "Connection: close", *headers]
+        with self.connect() as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            return Response.parse(heard(connection))
 
     def call(self, address: str = "127.0.0.1", *headers: str, path: str = "/log") -> bytes:
         """What is answered to a good call, headers and body."""
@@ -85,6 +92,16 @@ def heard(connection: socket.socket) -> bytes:
     with suppress(ConnectionResetError):
         while more := connection.recv(65_536):
             found += more
+    return found
+
+
+def unchunked(body: bytes) -> bytes:
+    """The body without the framing of chunked transfer coding."""
+    found = b""
+    while body:
+        length, _, body = body.partition(b"\r\n")
+        found += body[: int(length, 16)]
+        body = body[int(length, 16) + 2 :]
     return found
 
 
@@ -284,6 +301,25 @@ def test_a_request_has_one_id_from_nginx_to_the_log(front: Front) -> None:
     while name not in front.server.log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_static_script_is_compressed(front: Front) -> None:
+    docs = front.get("/docs").body.decode()
+    script = re.sub("docs/docs.js$", "vendor/hls.js", re.findall('src="(.*?docs.js)"', docs)[0])
+    plain = front.get(f"/{script}")
+    assert "content-encoding" not in plain.headers
+    compressed = front.get(f"/{script}", "Accept-Encoding: gzip")
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert compressed.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert len(compressed.body) < len(plain.body) / 2
+    assert gzip.decompress(unchunked(compressed.body)) == plain.body
+
+
+def test_api_response_is_never_compressed(front: Front) -> None:
+    said = front.call("127.0.0.1", "Accept-Encoding: gzip")
+    assert b"content-type: application/json" in said.lower()
+    assert b"content-encoding" not in said.lower()
 
 
 # The result code and the message of a 503 on each path of the API.

@@ -63,7 +63,7 @@ def test_its_owner_gets_in_from_elsewhere(ann: Person, api: Api) -> None:
 
 def test_the_waits_grow(ann: Person, api: Api, world: World, hashed: list[str]) -> None:
     def five_minutes_pass() -> None:
-        world.execute("DELETE FROM limit_windows WHERE key LIKE '%/10/5/minute'")
+        world.execute("DELETE FROM rate_limit_windows WHERE key LIKE '%/10/5/minute'")
 
     for n in range(11):
         log_in(api, ann.phone, f"wrong-{n}")
@@ -76,10 +76,10 @@ def test_the_waits_grow(ann: Person, api: Api, world: World, hashed: list[str]) 
 
 
 def test_a_success_counts_nothing(ann: Person, api: Api, world: World) -> None:
-    world.execute("DELETE FROM limit_windows")
+    world.execute("DELETE FROM rate_limit_windows")
     for _ in range(20):
         assert log_in(api, ann.phone).result == "0000"
-    assert world.rows("limit_windows") == []
+    assert world.rows("rate_limit_windows") == []
 
 
 def test_an_address_that_tries_many_accounts_is_slowed_down(

@@ -49,14 +49,14 @@ def test_the_window_moves(limits: Limits) -> None:
 def test_what_is_refused_is_not_counted(limits: Limits, world: World) -> None:
     for _ in range(5):
         limits.allows("tight", "ann")
-    (window,) = world.rows("limit_windows")
+    (window,) = world.rows("rate_limit_windows")
     assert len(window["hits"]) == 2
 
 
 def test_the_second_of_two_limits_holds_too(limits: Limits, database: Database) -> None:
     assert [limits.allows("growing", "ann") for _ in range(3)] == [True, True, False]
     with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM limit_windows WHERE key LIKE '%/minute'"))
+        connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
     assert [limits.allows("growing", "ann") for _ in range(2)] == [True, False]
 
 
@@ -71,7 +71,7 @@ def test_a_refusal_says_when_to_try_again(limits: Limits) -> None:
 def test_no_limit_is_none(limits: Limits, world: World) -> None:
     assert all(limits.allows("none", "ann") for _ in range(10))
     assert not limits.is_full("none", "ann")
-    assert world.rows("limit_windows") == []
+    assert world.rows("rate_limit_windows") == []
 
 
 def test_looking_counts_nothing(limits: Limits) -> None:
@@ -92,13 +92,14 @@ def test_what_has_expired_is_swept(database: Database, world: World) -> None:
     with database.engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO limit_windows SELECT 'old' || n, ARRAY[now()], now() - interval '1 s'"
+                "INSERT INTO rate_limit_windows"
+                " SELECT 'old' || n, ARRAY[now()], now() - interval '1 s'"
                 " FROM generate_series(1, 150) AS n"
             )
         )
     for _ in range(40):
         windows.acquire_entry("new", 100, 60)
-    assert [row["key"] for row in world.rows("limit_windows")] == ["new"]
+    assert [row["key"] for row in world.rows("rate_limit_windows")] == ["new"]
 
 
 def test_the_storage_is_the_librarys(database: Database) -> None:

@@ -30,7 +30,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def provider(services: Services) -> Iterator[CountedStreams]:
-    gateway = services.stream_gateway
+    gateway = services.gateways.streams
     assert isinstance(gateway, CountedStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
@@ -45,7 +45,10 @@ def streams(services: Services) -> Streams:
 
 def age(database: Database, seconds: float) -> None:
     """Lets time go by for all rooms."""
-    names = "started_at seen_at absent_since looked_at published_at closed_at disable_after"
+    names = (
+        "started_at stream_seen_at offline_since provider_checked_at published_at closed_at"
+        " disable_retry_at"
+    )
     changes = ", ".join(
         f"{name} = {name} - make_interval(secs => :seconds)" for name in names.split()
     )
@@ -68,8 +71,8 @@ class TestVanished:
         assert streams.sweep() == (1, 0, 0, False)
         after = room(world)
         assert after["state"] == "open"
-        assert after["absent_since"] is None
-        assert after["seen_at"] - before["seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
+        assert after["offline_since"] is None
+        assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
 
     def test_60_s_without_a_stream_close_the_room(
         self,
@@ -86,19 +89,19 @@ class TestVanished:
         streams.sweep()
         provider.hang_up(key)
         streams.sweep()
-        last_seen = room(world)["seen_at"]
+        last_seen = room(world)["stream_seen_at"]
         age(database, 59)
         assert streams.sweep().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
         age(database, 1)
         assert streams.sweep() == (1, 1, 1, False)
         closed = room(world)
-        assert (closed["state"], closed["close_reason"]) == ("closed", "vanished")
-        assert closed["seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
+        assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
+        assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
         assert provider.disabled == [key]
         assert closed["disabled_at"] is not None
         assert ben.friends()[0]["liveStatus"] == "off"
-        assert f"room {closed['id']} is closed: vanished, last seen" in caplog.text
+        assert f"room {closed['id']} is closed: offline, last seen" in caplog.text
 
     def test_who_comes_back_in_time_stays(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
@@ -320,7 +323,7 @@ class TestHints:
     ) -> None:
         key = go_live(ann)
         streams.look_at(key)
-        assert room(world)["absent_since"] is None
+        assert room(world)["offline_since"] is None
         provider.hang_up(key)
         with world.unchanged():
             streams.look_at(key)  # too soon after the last
@@ -337,7 +340,7 @@ class TestHints:
         provider.hang_up(key)
         age(database, 60)
         streams.look_at(key)
-        assert room(world)["close_reason"] == "vanished"
+        assert room(world)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
     def test_twenty_hints_are_one_look(

@@ -21,7 +21,8 @@ class Shop:
         self.app = app
         self.services = app.registry.services
         self._world = world
-        gateway = self.services.payment_orders.gateway(provider)
+        gateways = {gateway.provider: gateway for gateway in self.services.gateways.payments}
+        gateway = gateways[provider]
         assert isinstance(gateway, PatientPayments)
         gateway.reset()
         self.provider = gateway

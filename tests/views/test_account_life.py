@@ -42,9 +42,9 @@ class TestLogOut:
     ) -> None:
         ann.post("/log", logout="1")
         with database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE logged_out SET expires_at = now()")
+            connection.exec_driver_sql("UPDATE revoked_tokens SET expires_at = now()")
         api.log_in(ann.phone).post("/log", logout="1")
-        assert len(world.rows("logged_out")) == 1
+        assert len(world.rows("revoked_tokens")) == 1
 
 
 class TestChangePassword:
@@ -116,7 +116,7 @@ class TestResetPassword:
     def forgot(self, phone: Phone) -> str:
         # A minute after the code to register with.
         with phone.app.registry.services.database.engine.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM limit_windows")
+            connection.exec_driver_sql("DELETE FROM rate_limit_windows")
         answer = phone.post("/log", forgot="1", userId=phone.number)
         assert answer.result == "0000", answer
         return str(answer.message)
@@ -271,7 +271,7 @@ class TestRemove:
         assert row["password_hash"] == ""
         for table in ("friendships", "friend_requests", "blocks", "pictures"):
             assert world.rows(table) == []
-        assert [row["phone"] for row in world.rows("codes")] == [ben.phone]
+        assert [row["phone"] for row in world.rows("verification_codes")] == [ben.phone]
         assert [row["title"] for row in world.rows("rooms")] == [None]
         assert not [file for file in world.state()["files"] if file.endswith("picture.jpg")]
         # The ledger keeps what was moved, and whose it was without a name.

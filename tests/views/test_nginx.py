@@ -70,8 +70,8 @@ class TestPublish:
     def test_the_right_key_is_let_in(self, publish: Callable[..., int], world: World) -> None:
         assert publish() == 204
         (room,) = world.rows("rooms")
-        assert (room["publisher"], room["absent_since"]) == ("1", None)
-        assert room["published_at"] == room["seen_at"]
+        assert (room["publisher"], room["offline_since"]) == ("1", None)
+        assert room["published_at"] == room["stream_seen_at"]
 
     @pytest.mark.parametrize(
         "changed",
@@ -178,7 +178,7 @@ class TestDone:
         assert done(app, stream, "1") == 204
         (room,) = world.rows("rooms")
         assert (room["state"], room["publisher"]) == ("open", None)
-        assert room["absent_since"] is not None
+        assert room["offline_since"] is not None
         with world.unchanged():
             assert done(app, stream, "1") == 204
         assert publish(clientid="3") == 204
@@ -203,7 +203,7 @@ class TestDone:
         services.stream_monitor.sweep()
         (room,) = world.rows("rooms")
         assert room["publisher"] is None
-        assert room["absent_since"] is not None
+        assert room["offline_since"] is not None
 
     def test_who_was_just_let_in_is_not_missed_at_once(
         self, publish: Callable[..., int], services: Services, world: World

@@ -35,7 +35,7 @@ def shop(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def payments(shop: App) -> PatientPayments:
-    gateway = shop.registry.services.payment_orders.gateway("embedded")
+    (gateway,) = shop.registry.services.gateways.payments
     assert isinstance(gateway, PatientPayments)
     gateway.reset()
     return gateway

@@ -54,27 +54,29 @@ def hint(app: App, **fields: str) -> Any:
 
 def look_again(services: Services) -> None:
     with services.database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE rooms SET looked_at = now() - interval '3 seconds'")
+        connection.exec_driver_sql(
+            "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
+        )
 
 
 def test_a_hint_is_confirmed_by_the_provider(
     app: App, provider: FakePiliV2, ann: Person, services: Services, world: World
 ) -> None:
     key = go_live(ann)
-    assert world.rows("rooms")[0]["absent_since"] is not None
+    assert world.rows("rooms")[0]["offline_since"] is not None
     # It says connected, and is not.
     assert hint(app, title=key, status="connected").status_int == 204
-    assert world.rows("rooms")[0]["absent_since"] is not None
+    assert world.rows("rooms")[0]["offline_since"] is not None
     provider.go_live(key)
     look_again(services)
     # It says disconnected, and is not.
     assert hint(app, title=key, status="disconnected").status_int == 204
-    assert world.rows("rooms")[0]["absent_since"] is None
+    assert world.rows("rooms")[0]["offline_since"] is None
     provider.hang_up(key)
     look_again(services)
     assert hint(app, title=key, status="disconnected").status_int == 204
     (room,) = world.rows("rooms")
-    assert room["absent_since"] is not None
+    assert room["offline_since"] is not None
     assert room["state"] == "open"
 
 
@@ -168,4 +170,4 @@ def test_a_provider_that_fails_changes_nothing(
     provider.server.fault = "500"
     assert hint(app, title=key, status="disconnected").status_int == 204
     (room,) = world.rows("rooms")
-    assert {**room, "looked_at": None} == {**before[0], "looked_at": None}
+    assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}

@@ -6,7 +6,7 @@ import pytest
 
 from livebackend.container import Services
 from livebackend.development.sms import DevelopmentSms
-from livebackend.services.verification_codes import Purpose
+from livebackend.services.code_verifiers import Purpose
 from tests.support.api import PASSWORD, Api, App, Person, World
 
 PHONE = "13800000009"
@@ -23,7 +23,7 @@ class TestSendCode:
 
     def test_the_code_is_kept_as_a_digest_only(self, api: Api, world: World) -> None:
         code = api.post("/register", token=PHONE).message
-        (row,) = world.rows("codes")
+        (row,) = world.rows("verification_codes")
         assert row["state"] == "sent"
         assert code.encode() not in row["digest"]
 
@@ -92,7 +92,7 @@ class TestSendCode:
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0002", "message": None}
         assert answer.refusal == "message could not be done outside"
-        assert [row["state"] for row in world.rows("codes")] == ["void"]
+        assert [row["state"] for row in world.rows("verification_codes")] == ["failed"]
 
     def test_the_log_shows_no_whole_phone(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="livebackend"):
@@ -110,14 +110,16 @@ class TestVerifyCode:
     def test_a_right_code_verifies_its_phone(self, api: Api, world: World) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
-        assert [row["state"] for row in world.rows("codes")] == ["verified"]
+        assert [row["state"] for row in world.rows("verification_codes")] == ["verified"]
 
     def test_a_code_that_has_expired_verifies_nothing(
         self, new_app: Callable[..., App], api: Api, world: World, services: Services
     ) -> None:
         code = api.post("/register", token=PHONE).message
         with services.database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE codes SET expires_at = now() - interval '1 second'")
+            connection.exec_driver_sql(
+                "UPDATE verification_codes SET expires_at = now() - interval '1 second'"
+            )
         with world.unchanged():
             assert api.post("/register", code_v=code, code=code).result == "0000"
 
@@ -168,7 +170,7 @@ class TestVerifyCode:
         for _ in range(6):
             api.post("/register", code_v="1234", code="0000")
         assert api.post("/register", code_v="1234", code="1234").result == "0000"
-        assert world.rows("code_tries") == []
+        assert world.rows("code_attempts") == []
         assert api.post("/register", code_v="1234", code="0000").result == "0004"
 
     def test_only_the_tries_of_the_last_five_minutes_count(
@@ -178,8 +180,9 @@ class TestVerifyCode:
             api.post("/register", code_v="1234", code="0000")
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
-                "UPDATE code_tries SET tried_at[1] = tried_at[1] - interval '301 seconds',"
-                " tried_at[2] = tried_at[2] - interval '301 seconds'"
+                "UPDATE code_attempts SET"
+                " attempted_at[1] = attempted_at[1] - interval '301 seconds',"
+                " attempted_at[2] = attempted_at[2] - interval '301 seconds'"
             )
         tries = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
         assert tries == ["0004", "0005"]
@@ -188,10 +191,10 @@ class TestVerifyCode:
         api.post("/register", code_v="1234", code="0000")
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
-                "UPDATE code_tries SET last_tried_at = now() - interval '301 seconds'"
+                "UPDATE code_attempts SET last_attempted_at = now() - interval '301 seconds'"
             )
         api.post("/register", code_v="4321", code="0000")
-        assert len(world.rows("code_tries")) == 1
+        assert len(world.rows("code_attempts")) == 1
 
     def test_a_file_is_a_wrong_code(self, api: Api) -> None:
         files = [("code_v", "1234", b"1234"), ("code", "1234", b"1234")]
@@ -306,7 +309,7 @@ class TestWithAVerifiedPhone:
         self.verify(api)
         self.verify(api)
         assert api.post("/register", **NEW).result == "0000"
-        assert {row["state"] for row in world.rows("codes")} == {"spent"}
+        assert {row["state"] for row in world.rows("verification_codes")} == {"used"}
 
     def test_a_verification_lasts_a_quarter_of_an_hour(
         self, api: Api, services: Services, world: World
@@ -314,7 +317,7 @@ class TestWithAVerifiedPhone:
         self.verify(api)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
-                "UPDATE codes SET verified_at = now() - interval '15 minutes'"
+                "UPDATE verification_codes SET verified_at = now() - interval '15 minutes'"
             )
         with world.unchanged():
             assert api.post("/register", **NEW).result == "0006"

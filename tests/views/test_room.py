@@ -9,7 +9,7 @@ import pytest
 from livebackend.api.declaration import operations
 from livebackend.container import Services
 from livebackend.core.errors import TokenInvalid
-from livebackend.models import metadata
+from livebackend.models import Base
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
@@ -22,7 +22,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def streams(services: Services) -> Iterator[CountedStreams]:
-    gateway = services.stream_gateway
+    gateway = services.gateways.streams
     assert isinstance(gateway, CountedStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
@@ -232,7 +232,7 @@ class TestSecrecy:
         key = json.loads(ann.live().message)["publishKey"]
         holders = {
             (name, column)
-            for name in metadata.tables
+            for name in Base.metadata.tables
             for row in world.rows(name)
             for column, value in row.items()
             if key in str(value)

@@ -180,7 +180,9 @@ class TestForgotten:
         stream = json.loads(person.live(title="hello").message)
         provider.forget(stream["title"])
         with services.database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE rooms SET seen_at = now() - interval '11 seconds'")
+            connection.exec_driver_sql(
+                "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
+            )
         return stream
 
     def test_it_is_made_again_for_who_goes_live_again(
@@ -217,7 +219,9 @@ class TestForgotten:
             pytest.skip("it is not asked")
         first = ann.live().message
         with services.database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE rooms SET seen_at = now() - interval '11 seconds'")
+            connection.exec_driver_sql(
+                "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
+            )
         before = len(provider.server.asked)
         assert ann.live().message == first
         assert len(provider.server.asked) == before + 1
@@ -236,9 +240,11 @@ class TestHeartbeat:
         assert answer.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
         provider.go_live(stream["title"])
         with services.database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE rooms SET looked_at = now() - interval '3 seconds'")
+            connection.exec_driver_sql(
+                "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
+            )
         assert ann.post("/room", heartbeat="1").message["stream"] == "on"
-        assert world.rows("rooms")[0]["absent_since"] is None
+        assert world.rows("rooms")[0]["offline_since"] is None
 
     def test_a_heartbeat_alone_keeps_no_room_open(
         self, provider: Provider, services: Services, ann: Person, world: World
@@ -246,11 +252,11 @@ class TestHeartbeat:
         ann.live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
-                "UPDATE rooms SET absent_since = now() - interval '60 seconds'"
+                "UPDATE rooms SET offline_since = now() - interval '60 seconds'"
             )
         answer = ann.post("/room", heartbeat="1")
         assert (answer.result, answer.refusal) == ("0009", "room is not live")
-        assert world.rows("rooms")[0]["close_reason"] == "vanished"
+        assert world.rows("rooms")[0]["close_reason"] == "offline"
 
     def test_who_is_not_live_has_none(self, ann: Person, world: World) -> None:
         with world.unchanged():
@@ -264,7 +270,7 @@ class TestHeartbeat:
         before = world.rows("rooms")
         assert ann.post("/room", heartbeat="1").message["stream"] == "off"
         (room,) = world.rows("rooms")
-        assert {**room, "looked_at": None} == {**before[0], "looked_at": None}
+        assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}
 
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])

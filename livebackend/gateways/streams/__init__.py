@@ -12,6 +12,7 @@ from livebackend.gateways.streams.protocol import (
     StreamExists,
     StreamFailed,
     StreamGateway,
+    document_of,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "StreamExists",
     "StreamFailed",
     "StreamGateway",
+    "document_of",
 ]

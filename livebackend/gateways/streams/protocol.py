@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import orjson
+
 
 class StreamFailed(Exception):
     """The provider refused, answered nonsense, or did not answer in time."""
@@ -39,6 +41,17 @@ class Stream:
 
     document: dict[str, Any]
     play_urls: dict[str, str | None]
+
+    @property
+    def text(self) -> str:
+        """The document in JSON, as it is stored and sent to the broadcaster's app."""
+        return orjson.dumps(self.document).decode()
+
+
+def document_of(text: str) -> dict[str, Any]:
+    """Return the document of a stream from its text."""
+    document: dict[str, Any] = orjson.loads(text)
+    return document
 
 
 @runtime_checkable

@@ -34,5 +34,5 @@ export function python(operation, { token, ...fields }) {
     flat.length < 64
       ? flat
       : `client.${operation.name}(\n${given.map((each) => `    ${each},\n`).join("")})`;
-  return `from livebackend.client import Client\n\nclient = Client(${made})\nreply = ${call}`;
+  return `from livebackend_client import Client\n\nclient = Client(${made})\nreply = ${call}`;
 }

@@ -1,0 +1,14 @@
+"""Print the line and branch coverage that the last `pytest --cov` measured."""
+
+import json
+import subprocess
+import sys
+
+COMMAND = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", "-"]
+totals = json.loads(subprocess.run(COMMAND, check=True, stdout=subprocess.PIPE).stdout)["totals"]
+for name, covered, total in (
+    ("lines", "covered_lines", "num_statements"),
+    ("branches", "covered_branches", "num_branches"),
+):
+    share = totals[covered] / totals[total]
+    print(f"coverage of {name}: {share:.1%} ({totals[covered]} of {totals[total]})")  # noqa: T201

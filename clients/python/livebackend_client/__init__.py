@@ -1,0 +1,14 @@
+"""Python client of the livebackend API: `Client("http://127.0.0.1:6543")`."""
+
+from livebackend_client.calls import File
+from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, Refused
+from livebackend_client.operations import Operations
+
+__all__ = ["ApiError", "Client", "File", "NoReply", "NotReached", "NotServed", "Refused"]
+
+
+class Client(Operations):
+    """Client of one server, and of one user once `token` is set.
+
+    ann.token = ann.log_in(userId="13800000001", password="harbour-42")
+    """

@@ -1,0 +1,205 @@
+"""Sends API calls, retries them where that is safe, and reads the responses."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar, cast, is_typeddict
+
+import requests
+
+from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, Refused
+from livebackend_client.results import FINAL_REASONS, NOT_QUEUED, OK
+
+T = TypeVar("T")
+# A path, or a seekable file that is open for reading bytes.
+File = str | os.PathLike[str] | BinaryIO
+# Types of a JSON value: str, list, NoneType or a TypedDict. One of them must match.
+Shape = tuple[type[Any], ...]
+
+_RETRY_WAIT_S = 0.2
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """Request and response of one operation; T is the type that the client returns."""
+
+    path: str
+    message: Shape
+    selector: str | None = None
+    # The message is a string that contains JSON; `message` is the type of that JSON.
+    is_json_text: bool = False
+    # Fields of the response envelope that the client returns after the message.
+    extra_fields: Mapping[str, Shape] = field(default_factory=dict)
+    # Names of parameters that are files.
+    files: tuple[str, ...] = ()
+    login: bool = False
+    repeatable: bool = False
+    # The reason by which a retry is refused if the first request was executed.
+    already_done: str | None = None
+    # The client creates a `requestId` if the caller passes none.
+    has_request_id: bool = False
+
+
+class Calls:
+    """Sends API calls to one server, as one user if `token` is set."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        tries: int = 3,
+        max_retry_wait_s: float = 5.0,
+        session: requests.Session | None = None,
+    ) -> None:
+        """Configure the client; send nothing yet.
+
+        `tries` is how often a call is sent if a retry is safe and the server cannot serve it.
+        `max_retry_wait_s` limits the wait between two tries, whatever Retry-After requests.
+        """
+        self.address = address.rstrip("/")
+        self.token = token
+        self.timeout_s = timeout_s
+        self.tries = tries
+        self.max_retry_wait_s = max_retry_wait_s
+        self.session = session or requests.Session()
+
+    def call(self, call: Call[T], **params: str | int | File | None) -> T:
+        """Send a call; return the message of the response.
+
+        Raises Refused if the server refuses it, NotServed if the server cannot serve it now, and
+        NoReply. If `outcome_unknown` of the error is true, retry with its `request_id`.
+        """
+        given = {name: value for name, value in params.items() if value is not None}
+        if call.selector:
+            given[call.selector] = "1"
+        if call.login and self.token is not None:
+            given["token"] = self.token
+        if call.has_request_id:
+            given.setdefault("requestId", uuid.uuid4().hex)
+        tries = self.tries if call.repeatable or call.has_request_id else 1
+        try:
+            return self._send_with_retries(call, given, tries)
+        except ApiError as error:
+            if call.has_request_id:
+                error.request_id = str(given["requestId"])
+            raise
+
+    def _send_with_retries(self, call: Call[T], given: Mapping[str, Any], tries: int) -> T:
+        """Send a call until the server executes or refuses it, `tries` times at most."""
+        is_unknown = False
+        for left in reversed(range(tries)):
+            try:
+                return self._send_once(call, given)
+            except ApiError as error:
+                if is_unknown and _means_done(call, error):
+                    return cast(T, _matching(None, call.message))
+                is_unknown = error.outcome_unknown or (is_unknown and not _is_final(error))
+                error.outcome_unknown = is_unknown
+                wait_s = _retry_after_s(call, error)
+                if wait_s is None or not left:
+                    raise
+            time.sleep(min(wait_s, self.max_retry_wait_s))
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _send_once(self, call: Call[T], given: Mapping[str, Any]) -> T:
+        try:
+            return _read(call, self._post(call, given))
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise NotReached(str(error)) from error
+        except requests.RequestException as error:
+            raise NoReply(str(error)) from error
+
+    def _post(self, call: Call[T], given: Mapping[str, Any]) -> requests.Response:
+        with ExitStack() as opened:
+            fields, files = {}, {}
+            for name, value in given.items():
+                if name not in call.files:
+                    fields[name] = str(value)
+                elif isinstance(value, str | os.PathLike):
+                    files[name] = opened.enter_context(Path(value).open("rb"))
+                else:
+                    value.seek(0)
+                    files[name] = value
+            return self.session.post(
+                self.address + call.path, data=fields, files=files or None, timeout=self.timeout_s
+            )
+
+
+def _is_final(error: ApiError) -> bool:
+    """Return whether an error also shows that no earlier attempt was executed."""
+    return isinstance(error, Refused) and error.reason in FINAL_REASONS
+
+
+def _means_done(call: Call[Any], error: ApiError) -> bool:
+    """Return whether a refused retry shows that an earlier attempt was executed."""
+    return (
+        call.already_done is not None
+        and isinstance(error, Refused)
+        and error.reason == call.already_done
+    )
+
+
+def _retry_after_s(call: Call[Any], error: ApiError) -> float | None:
+    """Return how long to wait before a retry; None if a retry is useless."""
+    if isinstance(error, NotServed):
+        return error.retry_after_s
+    if isinstance(error, NoReply):
+        return _RETRY_WAIT_S
+    if isinstance(error, Refused) and call.has_request_id:
+        is_failure = error.status >= requests.codes.server_error
+        return _RETRY_WAIT_S if is_failure or error.reason == NOT_QUEUED else None
+    return None
+
+
+def _read(call: Call[T], response: requests.Response) -> T:
+    """Return the message of a response. Raises Refused or NoReply."""
+    try:
+        body = response.json()
+        code = body["result"]
+        if code == OK:
+            message = json.loads(body["message"]) if call.is_json_text else body["message"]
+            message = _matching(message, call.message)
+            extra = (_matching(body[name], shape) for name, shape in call.extra_fields.items())
+            return cast(T, (message, *extra)) if call.extra_fields else message
+        _matching(code, (str,))
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoReply(f"not a response of this API (HTTP {response.status_code})") from error
+    raise _error(code, response)
+
+
+def _matching(value: Any, shape: Shape) -> Any:
+    """Return a JSON value if it has one of the types. Raises TypeError.
+
+    Checks the value itself and the keys of an object, but nothing within them.
+    """
+    if any(_is_of_type(value, kind) for kind in shape):
+        return value
+    raise TypeError(f"not a {' or '.join(kind.__name__ for kind in shape)}")
+
+
+def _is_of_type(value: Any, kind: type[Any]) -> bool:
+    if is_typeddict(kind):
+        return isinstance(value, dict) and kind.__required_keys__ <= value.keys()
+    return isinstance(value, kind)
+
+
+def _error(code: str, response: requests.Response) -> Refused:
+    refusal, status = response.headers.get("X-Refusal"), response.status_code
+    if status != requests.codes.service_unavailable:
+        is_failure = status >= requests.codes.server_error
+        return Refused(code, refusal=refusal, status=status, outcome_unknown=is_failure)
+    after = response.headers.get("Retry-After", "")
+    return NotServed(
+        code,
+        refusal=refusal,
+        outcome_unknown=response.headers.get("X-Request-Outcome") == "unknown",
+        retry_after_s=float(after) if after.isdecimal() else 1.0,
+        retry_request_id=response.headers.get("X-Repeat-As"),
+    )

@@ -1,0 +1,20 @@
+"""Leases of work that only one process does at a time."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from livebackend.models.base import Base
+
+
+class ProcessLease(Base):
+    """A lease: until it expires, only its holder does the work of that name."""
+
+    __tablename__ = "process_leases"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    # A name that the process generated at its start.
+    holder: Mapped[str] = mapped_column(String(50))
+    # The holder renews the lease. After a crash, another process acquires it at this time.
+    expires_at: Mapped[datetime]

@@ -1,0 +1,25 @@
+"""Moving windows of the rate limits."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from livebackend.models.base import Base
+
+
+class RateLimitWindow(Base):
+    """The recent hits of one rate limit for one account, address or phone."""
+
+    __tablename__ = "rate_limit_windows"
+    __table_args__ = (
+        CheckConstraint("cardinality(hits) >= 1", name="hits"),
+        Index("ix_rate_limit_windows_expires_at", "expires_at"),
+        # Hits cause no WAL. PostgreSQL truncates the table after a crash.
+        {"prefixes": ["UNLOGGED"]},
+    )
+
+    # The rate limit, and whom it counts.
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    hits: Mapped[list[datetime]]
+    expires_at: Mapped[datetime]

