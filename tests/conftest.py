@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,7 @@ from tests.support.api import SECRETS, Api, App, Person, Phone, World
 from tests.support.application import INI, PRODUCTION_INI, create_app
 from tests.support.secret_scanner import leaks
 from tests.support.servers import Server, hardened, serving
+from tests.support.started_processes import record, started
 
 # A developer's own settings are not the tests'.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
@@ -30,6 +32,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("livebackend")
+
+
+record()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -97,13 +102,15 @@ def all_services() -> Iterator[list[Services]]:
 
 @pytest.fixture(autouse=True)
 def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Applications with settings of their own keep no connections after a test: they are many."""
+    """Close the idle connections of all applications but one after a test, if they are many."""
     yield
     if "app" in request.fixturenames:
         main = request.getfixturevalue("app").registry.services
-        for services in request.getfixturevalue("all_services"):
-            if services is not main:
-                services.database.engine.dispose()
+        others = [each for each in request.getfixturevalue("all_services") if each is not main]
+        engines: list[Any] = [services.database.engine for services in others]
+        if sum(engine.pool.checkedin() for engine in engines) > 20:
+            for engine in engines:
+                engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +212,15 @@ def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     records = caplog.get_records("setup") + caplog.get_records("call")
     log = "\n".join(map(formatter.format, records))
     assert leaks(log, SECRETS) == []
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process without the mark for it: `make test-fast` runs it."""
+    before = len(started)
+    yield
+    if not any(map(request.node.get_closest_marker, ("processes", "media"))):
+        assert started[before:] == [], "mark this test with pytest.mark.processes"
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def test_generated_modules_are_what_make_client_writes() -> None:
         assert (PACKAGE / name).read_text("utf-8") == text, "run `make client`"
 
 
+@pytest.mark.processes
 def test_client_imports_no_third_party_package_but_requests() -> None:
     script = "import requests, sys; before = set(sys.modules); import livebackend_client; "
     script += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
@@ -72,6 +73,7 @@ def registered(address: str, phone: str, **profile: Any) -> Client:
     return client
 
 
+@pytest.mark.processes
 def test_a_whole_story(address: str, tmp_path: Path) -> None:
     picture = tmp_path / "我.png"
     picture.write_bytes(PNG)
@@ -107,6 +109,7 @@ def test_a_whole_story(address: str, tmp_path: Path) -> None:
         ben.friendlist()
 
 
+@pytest.mark.processes
 def test_the_readmes_example(address: str) -> None:
     readme = INI.with_name("README.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
@@ -150,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     server = Scripted()
-    thread = threading.Thread(target=server.serve_forever, args=[0.05])
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server
     server.shutdown()

@@ -136,6 +136,7 @@ def walk(server: Server, **instead: str) -> None:
         assert re.fullmatch(pattern, reply), f"{command}\n{reply}"
 
 
+@pytest.mark.processes
 def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "two words"
     folder.mkdir()
@@ -143,6 +144,7 @@ def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
         walk(server)
 
 
+@pytest.mark.processes
 def test_the_walk_in_production(url: str, tmp_path: Path) -> None:
     # As it is run for real, slow hashes and all.
     settings = overridden(url) | {"passwords.cost": "12"}

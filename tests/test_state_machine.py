@@ -166,7 +166,7 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def coins_are_conserved(self) -> None:
-        balances = {me: self.world.coins(person) for me, person in self.logged_in.items()}
+        balances = self.world.balances()
         assert balances == self.model.coins
         assert sum(balances.values()) == self.model.refilled
 
@@ -212,6 +212,7 @@ class Conversations(RuleBasedStateMachine):
             self.model.requests[me, request_id] = content
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(300)
 def test_any_conversation(app: App, world: World) -> None:
     run_state_machine_as_test(

@@ -13,6 +13,8 @@ from tests.support.application import PRODUCTION_INI
 from tests.support.raw_http import Call, Heard
 from tests.support.servers import Server, hardened, serving
 
+pytestmark = pytest.mark.processes
+
 ANN = "13800000001"
 
 

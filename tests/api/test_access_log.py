@@ -90,6 +90,7 @@ def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
+@pytest.mark.processes
 def test_the_log_of_production_is_a_json_object_for_each_line(server: Server) -> None:
     for _ in range(3):
         urlopen(f"{server.address}/register", data=b"token=13800000001", timeout=10).read()

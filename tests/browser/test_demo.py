@@ -10,6 +10,8 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests.support.page_checks import check_page
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.processes
+
 WORDS = {
     "en": {
         "code": "Send me a code", "fill": "Use it", "verify": "Verify", "open": "Open account",

@@ -13,6 +13,8 @@ from tests.support.api import PASSWORD
 from tests.support.page_checks import check_page
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.processes
+
 
 def opened(page: Page) -> None:
     page.goto("/docs")

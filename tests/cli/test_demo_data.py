@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from livebackend.database.engine import Database
@@ -125,6 +126,7 @@ def test_piped_it_writes_plain_lines(operator: Operator) -> None:
     assert re.fullmatch(r"5 people in .* all with the password [a-z2-9-]+\n", done.stdout)
 
 
+@pytest.mark.processes
 def test_on_a_terminal_it_draws_how_far_it_is(database_url: str, var_dir: Path) -> None:
     """A bar for each stage, with the rate and the time that is left."""
     environment = {

@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
         ),
         (answer(200, [1]), {}, "there is no template 7"),
         (answer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),
-        (silence, {}, "timeout"),
+        pytest.param(silence, {}, "timeout", marks=pytest.mark.processes),
     ],
 )
 def test_messages_cannot_be_sent(

@@ -18,6 +18,8 @@ from tests.support.api import at_once
 from tests.support.application import INI
 from tests.support.servers import Server, serving
 
+pytestmark = pytest.mark.processes
+
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 LOG_IN = "userId=13800000001&password=harbour-42"
 

@@ -57,6 +57,7 @@ def test_development_gateways_need_permission_by_their_old_names_too() -> None:
         Settings.load({**REQUIRED_SETTINGS, **old}, {})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["LineFormatter", "JsonFormatter"])
 def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path: Path) -> None:
     ini = tmp_path / "logging.ini"

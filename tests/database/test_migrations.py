@@ -36,6 +36,7 @@ def test_migrating_twice_changes_nothing(empty: Database) -> None:
         assert catalog(connection) == before
 
 
+@pytest.mark.processes
 def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
@@ -48,6 +49,7 @@ def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
     check_migrated(empty)
 
 
+@pytest.mark.processes
 def test_checkout_has_its_migrations_without_an_editable_installation(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
@@ -125,6 +127,7 @@ class TestRunner:
         migrate(empty)
         assert all(each.is_applied for each in migration_status(empty))
 
+    @pytest.mark.processes
     def test_migration_that_cannot_lock_its_table_is_tried_again(
         self, write: Callable[..., None], empty: Database
     ) -> None:
@@ -157,6 +160,7 @@ class TestRunner:
         assert [each.is_applied for each in migration_status(empty)] == [True]
         assert "CREATE TABLE" not in pending_sql(empty)
 
+    @pytest.mark.processes
     def test_runner_waits_for_another_one(
         self, write: Callable[..., None], empty: Database
     ) -> None:

@@ -26,6 +26,8 @@ from livebackend.development.embedded_postgres import (
     EmbeddedPostgresMissing,
 )
 
+pytestmark = pytest.mark.processes
+
 CHECKOUT = Path(livebackend.__file__).resolve().parent.parent
 BINARIES = embedded_postgres.find_binaries()
 AS_ROOT = os.geteuid() == 0

@@ -86,6 +86,7 @@ def test_a_handshake_that_comes_byte_by_byte_is_cut_off_too() -> None:
         over.set()
 
 
+@pytest.mark.processes
 def test_calls_share_a_deadline(server: FakeServer) -> None:
     server.fault = "500 after a second"
     caller, deadline = Caller(server.url), Deadline(1.5)
@@ -121,6 +122,7 @@ def test_more_than_four_wait_while_those_move_on(server: FakeServer) -> None:
     assert most == [4]
 
 
+@pytest.mark.processes
 def test_nobody_waits_for_a_turn_where_nothing_moves(server: FakeServer) -> None:
     caller = Caller(server.url)
     server.fault = "read timeout"

@@ -92,6 +92,7 @@ def who_waits(database: Database) -> list[int]:
     raise AssertionError("nobody waits")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("path", "form", "table", "refusal"),
     [
@@ -202,6 +203,7 @@ def test_a_clock_that_is_wrong_breaks_nothing(
     assert ben.friends() == []
 
 
+@pytest.mark.processes
 def test_a_server_that_was_killed_starts_again_where_it_stood(
     ann: Person, ben: Person, database: Database, world: World, database_url: str, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from tests.support.api import Person, World
 from tests.support.raw_http import FORM, Call, Heard
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.processes
+
 # Would ask Ben, if it came so far.
 ADD = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"

@@ -40,6 +40,7 @@ class TestSweeper:
         for each in made:
             each.close()
 
+    @pytest.mark.processes
     def test_one_process_at_a_time_sweeps(
         self,
         sweepers: list[Sweeper],

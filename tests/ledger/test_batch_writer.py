@@ -517,6 +517,7 @@ def test_a_commit_that_is_still_under_way_is_waited_for(
     assert books.coins(ann, ben) == [70, 30]
 
 
+@pytest.mark.processes
 def test_a_commit_that_may_have_been_done_is_never_called_undone(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -578,6 +579,7 @@ def test_a_request_that_can_not_be_posted_fails_alone(
     assert books.coins(ann, ben) == [75, 31]
 
 
+@pytest.mark.processes
 def test_a_lock_that_somebody_holds_fails_those_who_need_it_alone(
     writer: LedgerWriter, books: Books, held: Held
 ) -> None:
@@ -654,6 +656,7 @@ def test_two_writers_with_one_id_do_it_once(
     assert books.coins(ben) == [200]
 
 
+@pytest.mark.processes
 def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
     database_url: str, database: Database, tmp_path: Path, ann: Person, ben: Person, world: World
 ) -> None:

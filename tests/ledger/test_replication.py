@@ -29,6 +29,8 @@ from tests.support.postgres_node import WAIT_S, CommitWait, wait_for
 from tests.support.replica import Cluster
 from tests.support.servers import Server, serving
 
+pytestmark = pytest.mark.processes
+
 CLIENTS = 6
 # How long they send gifts before and after the failover.
 GIVING_S = 1.5

@@ -119,6 +119,7 @@ class TestOverHttp:
         assert client.get("/readyz").status_int == 200
         assert client.post("/list", status=400).json["result"] == "0003"
 
+    @pytest.mark.processes
     def test_what_fails_is_named_and_the_process_still_lives(
         self, new_database: Any, worker_id: str, tmp_path: Path
     ) -> None:

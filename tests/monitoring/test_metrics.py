@@ -147,6 +147,7 @@ SENT = ("livebackend_call_seconds_count", "send_code", "0000")
 WORKERS = ("livebackend_workers",)
 
 
+@pytest.mark.processes
 def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: Path) -> None:
     port = free_port()
     settings = {**hardened(database_url), "metrics.listen": f"127.0.0.1:{port}"}
@@ -169,6 +170,7 @@ def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: P
         assert found[SENT] == 2
 
 
+@pytest.mark.processes
 def test_nobody_listens_where_that_is_switched_off(database_url: str, tmp_path: Path) -> None:
     off = {"database.url": database_url, "metrics.listen": ""}
     with serving(INI, tmp_path, off, pserve=True) as server:

@@ -18,7 +18,7 @@ from tests.support.servers import hardened
 Instruction = tuple[str, str]
 DEPLOY = ROOT / "deploy"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def instructions(file: Path) -> list[Instruction]:

@@ -18,6 +18,8 @@ from tests.support.application import INI
 from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import QiniuServer, qiniu_server
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def qiniu() -> Iterator[QiniuServer]:

@@ -41,7 +41,7 @@ LIVEBACKEND_PASSWORDS_AT_ONCE=4
 """
 PHONE, PASSWORD = "13800000001", "harbour-42"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 
 def commands() -> list[tuple[str, str]]:

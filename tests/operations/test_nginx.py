@@ -28,7 +28,7 @@ from tests.support.upstreams import OK, Behavior, Received, Upstream, close, res
 AT_ONCE = 50  # limit_conn
 HEADER_S, BODY_S = 10, 10  # client_header_timeout, client_body_timeout
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 class Nginx:

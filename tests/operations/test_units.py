@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.machine import ROOT
 
+pytestmark = pytest.mark.processes
+
 UNITS = sorted((ROOT / "deploy/systemd").iterdir())
 
 

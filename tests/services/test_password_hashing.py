@@ -147,6 +147,7 @@ def hold(folder: Path, held: Any) -> None:
         time.sleep(60)
 
 
+@pytest.mark.processes
 def test_a_killed_process_gives_its_slot_back(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held = context.Event()

@@ -35,6 +35,7 @@ def test_so_many_and_no_more(limits: Limits) -> None:
     assert limits.allows("tight", "ben")
 
 
+@pytest.mark.processes
 def test_the_window_moves(limits: Limits) -> None:
     assert limits.allows("brief", "ann")
     time.sleep(0.6)

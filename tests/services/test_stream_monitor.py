@@ -226,6 +226,7 @@ class TestOrphans:
         assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
         assert provider.on_air([str(closed["stream_key"])]) == {}
 
+    @pytest.mark.processes
     def test_no_orphan_lives_longer_than_the_sweepers_period(
         self,
         ann: Person,

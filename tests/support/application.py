@@ -21,13 +21,14 @@ DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 appsettings = cache(get_appsettings)
 
 
-def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
-    """Create an application with the settings of an ini file, some of them changed.
+def app_settings(
+    database_url: str, var_dir: Path, file: Path = INI, **changed: str
+) -> dict[str, str]:
+    """Return the settings of an ini file, some of them changed.
 
-    `codes__reply="ticket"` sets `codes.reply`. The caller must close `registry.services`.
+    `codes__reply="ticket"` sets `codes.reply`.
     """
-    known = appsettings(str(file))
-    ini = dict(known) | {
+    ini = dict(appsettings(str(file))) | {
         "database.url": database_url,
         "database.migrate": "false",
         "database.connections": "30",
@@ -39,8 +40,13 @@ def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: st
         # Only the test's own calls change anything.
         "streams.sweep_s": "0",
     }
-    ini |= {name.replace("__", "."): value for name, value in changed.items()}
-    app: App = livebackend.main(known.global_conf, **ini)
+    return ini | {name.replace("__", "."): value for name, value in changed.items()}
+
+
+def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
+    """Create an application with these settings. The caller must close `registry.services`."""
+    ini = app_settings(database_url, var_dir, file, **changed)
+    app: App = livebackend.main(appsettings(str(file)).global_conf, **ini)
     app.registry.registerHandler(check_reply, (NewResponse,))
     return app
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 HUNDRED_MB = 100 * 1024 * 1024
 # None lasts longer than this, so that no thread outlives its test by much.
 _PATIENCE_S = 8
@@ -70,7 +72,7 @@ class FakeServer:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01])
 
     @property
     def url(self) -> str:
@@ -147,8 +149,12 @@ FAULTS = {
 # Those, and what happens on the wire. "refused" has nobody listening.
 WAYS_TO_FAIL = [
     *FAULTS,
-    *("refused", "read timeout", "1 byte/s", "1 byte/s in the body"),
-    *("truncated", "cut off", "100 MB"),
+    *("refused", "truncated", "cut off", "100 MB"),
+    # These last until the time limit of the caller.
+    *(
+        pytest.param(fault, marks=pytest.mark.processes)
+        for fault in ("read timeout", "1 byte/s", "1 byte/s in the body")
+    ),
 ]
 
 

@@ -19,8 +19,9 @@ def leaks(log: str, secrets: Collection[str]) -> list[str]:
     """The lines that hold a secret: one of `secrets`, or what looks like one."""
     # Eleven digits of a request's id are no phone.
     log = _ID.sub("", log)
-    long_enough = sorted(secret for secret in secrets if len(secret) >= 4)
-    words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in long_enough)
+    # To compile a pattern of all secrets takes 5 ms; most logs contain none of them.
+    present = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
+    words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in present)
     forbidden = re.compile(f"{_LOOKS.pattern}|{words}" if words else _LOOKS.pattern)
     return [
         line

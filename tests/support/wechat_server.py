@@ -36,8 +36,11 @@ NewGateway = Callable[..., WechatPayments]
 
 @cache
 def key_number(number: int) -> rsa.RSAPrivateKey:
-    """Return one of the keys of this process: creating one takes a tenth of a second."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """Return one of the keys of this process.
+
+    They have half the length of real ones, so that a gateway loads them seven times as fast.
+    """
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
 
 def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
@@ -284,7 +287,7 @@ def serving(wechat: Wechat) -> Iterator[str]:
     """Serve; yields the URL that stands for the API's."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

@@ -9,10 +9,10 @@ import pytest
 from webtest import TestApp
 
 from livebackend.container import Services
+from livebackend.gateways.streams import NginxRtmpStreams
 from tests.support.api import App, Person, World, at_once
 from tests.support.fake_providers import HUB, FakeNginx
 from tests.support.fake_server import running
-from tests.support.streams import provider_settings
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 HERE = {"REMOTE_ADDR": "127.0.0.1"}
@@ -26,14 +26,8 @@ def nginx() -> Iterator[FakeNginx]:
 
 
 @pytest.fixture
-def app(nginx: FakeNginx, new_app: Callable[..., App]) -> Iterator[App]:
-    changed = {
-        name.replace(".", "__"): value
-        for name, value in provider_settings(nginx.server.url).items()
-    }
-    app = new_app(streams__gateway="livebackend.gateways.streams.NginxRtmpStreams", **changed)
-    yield app
-    app.registry.services.close()
+def app(nginx: FakeNginx, new_provider_app: Callable[..., App]) -> App:
+    return new_provider_app(NginxRtmpStreams, nginx.server.url)
 
 
 def call(app: App, *, secret: str = SECRET, peer: str = "127.0.0.1", **given: Any) -> int:
@@ -274,18 +268,11 @@ class TestWhoCalls:
         assert call(new_app(), secret="", call="publish", name="x") == 404
 
     def test_a_trusted_proxy_on_the_same_machine_does_not_stand_in_its_way(
-        self, nginx: FakeNginx, new_app: Callable[..., App]
+        self, nginx: FakeNginx, new_provider_app: Callable[..., App]
     ) -> None:
-        changed = {
-            name.replace(".", "__"): value
-            for name, value in provider_settings(nginx.server.url).items()
-        }
-        app = new_app(
-            streams__gateway="livebackend.gateways.streams.NginxRtmpStreams",
-            http__trusted_proxies="127.0.0.1",
-            **changed,
+        app = new_provider_app(
+            NginxRtmpStreams, nginx.server.url, http__trusted_proxies="127.0.0.1"
         )
         assert call(app, call="publish", name="x") == 403
         # Another path needs HTTPS all the same.
         assert TestApp(app, HERE).post("/log", status="*").status_int == 400
-        app.registry.services.close()

@@ -454,6 +454,7 @@ class TestThePath:
         assert notify(shop, {}, b"x" * 65_537).status_int == 413
 
 
+@pytest.mark.processes
 def test_the_embedded_provider_pays_over_http(
     new_database: Callable[[str], str], worker_id: str, tmp_path: Any
 ) -> None:

@@ -9,10 +9,11 @@ from webtest import TestApp
 
 from livebackend.container import Services
 from livebackend.gateways.qiniu import QiniuAuth
+from livebackend.gateways.streams import PiliV2
 from tests.support.api import Api, App, Person, World
 from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
 from tests.support.fake_server import running
-from tests.support.streams import go_live, provider_settings
+from tests.support.streams import go_live
 
 FORM = "application/x-www-form-urlencoded"
 NOT_OURS = (403, "signature is not from whom it must be")
@@ -26,18 +27,8 @@ def provider() -> Iterator[FakePiliV2]:
 
 
 @pytest.fixture
-def app(provider: FakePiliV2, new_app: Callable[..., App]) -> Iterator[App]:
-    changed = {
-        name.replace(".", "__"): value
-        for name, value in provider_settings(provider.server.url).items()
-    }
-    app = new_app(
-        streams__gateway="livebackend.gateways.streams.PiliV2",
-        http__url="https://live.example/api",
-        **changed,
-    )
-    yield app
-    app.registry.services.close()
+def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
+    return new_provider_app(PiliV2, provider.server.url, http__url="https://live.example/api")
 
 
 def call(app: App, body: str, **headers: str) -> Any:

@@ -16,7 +16,7 @@ from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
 from tests.support.api import Answer, Api, App, Person, World, at_once
 from tests.support.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
 from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
-from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
+from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
 FAKES: dict[type, Callable[[], Provider]] = {
     PiliV1: FakePiliV1,
@@ -38,24 +38,8 @@ def provider(kind: Any) -> Iterator[Provider]:
 
 
 @pytest.fixture
-def make_app(kind: Any, new_app: Callable[..., App]) -> Iterator[Callable[[str], App]]:
-    """An application whose provider is at a URL."""
-    made = []
-
-    def make(url: str) -> App:
-        changed = {name.replace(".", "__"): value for name, value in provider_settings(url).items()}
-        name = f"livebackend.gateways.streams.{kind.__name__}"
-        made.append(new_app(streams__gateway=name, **changed))
-        return made[-1]
-
-    yield make
-    for app in made:
-        app.registry.services.close()
-
-
-@pytest.fixture
-def app(provider: Provider, make_app: Callable[[str], App]) -> App:
-    return make_app(provider.server.url)
+def app(kind: Any, provider: Provider, new_provider_app: Callable[..., App]) -> App:
+    return new_provider_app(kind, provider.server.url)
 
 
 def is_live(person: Person, friend: Person) -> bool:
@@ -103,11 +87,15 @@ def test_twenty_at_once_fail_together(
 
 @pytest.mark.parametrize("fault", WAYS_TO_FAIL)
 def test_every_fault_is_0009_and_no_room_within_5_s(
-    fault: str, provider: Provider, make_app: Callable[[str], App], world: World
+    fault: str,
+    kind: Any,
+    provider: Provider,
+    new_provider_app: Callable[..., App],
+    world: World,
 ) -> None:
     provider.server.fault = fault
     url = f"http://127.0.0.1:{closed_port()}" if fault == "refused" else provider.server.url
-    api = Api(make_app(url))
+    api = Api(new_provider_app(kind, url))
     ann, ben = api.person("13800000001"), api.person("13800000002")
     ann.befriend(ben)
     start = time.monotonic()
@@ -148,6 +136,7 @@ def test_a_wrong_hub_is_0009(kind: Any, provider: Provider, ann: Person, world: 
     assert [room["state"] for room in world.rows("rooms")] == ["closed"]
 
 
+@pytest.mark.processes
 def test_a_dead_provider_never_holds_all_threads(
     provider: Provider, app: App, api: Api, ann: Person, ben: Person
 ) -> None:
@@ -286,23 +275,14 @@ class TestHeartbeat:
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
 def test_another_security_has_its_url_in_the_heartbeat(
-    security: str, new_app: Callable[..., App], world: World
+    security: str, new_provider_app: Callable[..., App], world: World
 ) -> None:
     provider = FakePiliV2()
     with running(provider.server):
-        changed = {
-            name.replace(".", "__"): value
-            for name, value in provider_settings(provider.server.url).items()
-        }
-        app = new_app(
-            streams__gateway="livebackend.gateways.streams.PiliV2",
-            streams__publish_security=security,
-            **changed,
-        )
+        app = new_provider_app(PiliV2, provider.server.url, streams__publish_security=security)
         ann = Api(app).person("13800000001")
         stream = json.loads(ann.live().message)
         url = ann.post("/room", heartbeat="1").message["publishUrl"]
-        app.registry.services.close()
     assert stream["publishSecurity"] == security
     assert url.startswith(f"rtmp://publish.example:1935/mrpyq/{stream['title']}")
     assert ("token=" in url) is (security != "none")

@@ -83,6 +83,7 @@ def test_whatever_else_it_answers_is_a_failure_that_is_logged(
     assert len(server.asked) == 1
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("answers", [silence, trickle])
 def test_whoever_keeps_us_waiting_is_not_waited_for_nor_asked_again(
     answers: Answer, server: QiniuServer, caplog: pytest.LogCaptureFixture

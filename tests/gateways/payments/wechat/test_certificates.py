@@ -204,6 +204,7 @@ class TestRate:
         waiting.join()
         assert wechat.lookups == 1
 
+    @pytest.mark.processes
     def test_lookup_ends_after_3_seconds(
         self, payments: WechatPayments, wechat: Wechat, clock: Clock
     ) -> None:

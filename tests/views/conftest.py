@@ -1,0 +1,45 @@
+"""Applications whose provider of streams is a fake server on loopback."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from livebackend.config.settings import Settings
+from livebackend.container import build_services, make_gateways
+from livebackend.database.engine import Database
+from tests.support.api import App
+from tests.support.application import INI, app_settings
+from tests.support.streams import provider_settings
+
+
+@pytest.fixture
+def new_provider_app(
+    new_app: Callable[..., App],
+    database_url: str,
+    var_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., App]]:
+    """Create applications with a gateway of `livebackend.gateways.streams` and its server's URL.
+
+    Only the services of an application are new in each test: the rest takes 0.1 s to create.
+    """
+
+    def settings(gateway: type, url: str) -> dict[str, str]:
+        named = {name.replace(".", "__"): value for name, value in provider_settings(url).items()}
+        return named | {"streams__gateway": f"livebackend.gateways.streams.{gateway.__name__}"}
+
+    with ExitStack() as cleanup:
+
+        def create(gateway: type, url: str, **changed: str) -> App:
+            app = new_app(**settings(gateway, "http://127.0.0.1:1"), **changed)
+            ini = app_settings(database_url, var_dir, INI, **settings(gateway, url), **changed)
+            loaded = Settings.load(ini, {})
+            database = Database(database_url, pool_size=30)
+            services = build_services(loaded, database, make_gateways(loaded))
+            cleanup.callback(services.close)
+            monkeypatch.setattr(app.registry, "services", services)
+            return app
+
+        yield create
