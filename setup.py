@@ -38,6 +38,7 @@ RUN = [
     # Typed columns of tables came with 2.1.
     "SQLAlchemy>=2.1,<2.2",
     "typing_extensions>=4.12,<5",
+    "venusian>=3.1,<4",
     "waitress>=3,<4",
 ]
 # Payments through WeChat Pay.
@@ -45,8 +46,11 @@ WECHAT = ["wechatpayv3>=2,<3"]
 # Everything that pytest needs.
 TESTING = [
     *WECHAT,
+    "cryptography>=45,<51",
     "hypothesis>=6.130,<7",
+    "jsonschema>=4.23,<5",
     "openapi-spec-validator>=0.7.2,<1",
+    "packaging>=25,<27",
     "pytest>=8.4,<10",
     "pytest-cov>=7,<8",
     "pytest-timeout>=2.4,<3",

@@ -25,8 +25,7 @@ from bench.servers import PEPPER, SECRET, Server, environment, started
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
-from livebackend.services.accounts import Account
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend_client import Client
 

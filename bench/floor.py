@@ -26,8 +26,8 @@ from sqlalchemy import make_url
 
 from bench import fill
 from livebackend.database import rate_limit_storage
-from livebackend.services import accounts as account_service
-from livebackend.services import authentication, friends, gifts, lists
+from livebackend.models import CREDIT_SLOTS
+from livebackend.services import authentication, friends, gifts, lists, login_tokens
 from livebackend.services.password_hashing import Hasher, Slots
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
@@ -38,11 +38,11 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
 HASHER = Hasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
 KNOWN = HASHER.hash(fill.PASSWORD)
-CREDIT_SLOT = 1 + secrets.randbelow(16)
+CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 
 FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
-HOLDER, LOCK, STANDING = account_service._IDENTIFY.text, friends._LOCK.text, friends._STANDING
+HOLDER, LOCK, STANDING = login_tokens._IDENTIFY.text, friends._LOCK.text, friends._STANDING
 TO_LOG_IN, SIDES, ACQUIRE = (
     authentication._TO_LOG_IN.text,
     gifts._SIDES.text,

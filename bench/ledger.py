@@ -20,8 +20,7 @@ import click
 
 from bench.bank import Bank, opened, wal_syncs
 from livebackend.database.engine import Database
-from livebackend.services.accounts import Account
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from tests.support.application import INI
 from tests.support.servers import serving
 

@@ -20,10 +20,10 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
 def __getattr__(name: str) -> Any:
     """Find a module by its deprecated name: logging sections name classes by it."""
-    from livebackend.config.deprecated_names import MODULES  # noqa: PLC0415
+    from livebackend.config.deprecated_names import current_module  # noqa: PLC0415
 
     try:
-        current = MODULES[f"{__name__}.{name}"]
+        current = current_module(f"{__name__}.{name}")
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     return import_module(current)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyramid.config import Configurator
-from pyramid.events import NewRequest
+from pyramid.registry import Registry
 
 from livebackend.api.client_address import Peers
 from livebackend.api.declaration import operations
@@ -14,7 +14,8 @@ from livebackend.api.pages import StaticFiles, make_pages
 from livebackend.api.request import Request
 from livebackend.api.routes import bounds
 from livebackend.config.deprecated_names import configure_renamed_loggers
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.monitoring.health_checks import Readiness, checks_of
 
@@ -32,29 +33,16 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
         raise SystemExit(str(error)) from None
     # A server that is told to end answers its last requests first, and then ends like any program.
     atexit.register(services.close)
-    return _configure(settings, services).make_wsgi_app()
+    app = _configure(settings, services).make_wsgi_app()
+    services.start()
+    return app
 
 
 def _configure(settings: Settings, services: Services) -> Configurator:
     config = Configurator(request_factory=Request)
-    registry = config.registry
-    registry.services = services
-    registry.bounds = bounds(
-        Bounds(
-            body_bytes_max=settings.http_body_bytes_max,
-            fields_max=settings.http_fields_max,
-            query_allowed=settings.http_query_parameters,
-        ),
-        upload_bytes_max=settings.http_upload_bytes_max,
-    )
-    registry.peers = Peers(settings.trusted_proxies)
-    registry.phones_pattern = settings.phones_pattern
-    checks = checks_of(
-        services.probe_database,
-        folder=settings.var_dir,
-        free_bytes_min=settings.pictures_free_bytes_min,
-    )
-    registry.readiness = Readiness(checks)
+    config.registry.services = services
+    _add_limits(config.registry, settings)
+    _add_readiness(config.registry, settings, services)
     config.include("livebackend.api.tweens")
     config.include("livebackend.api.routes")
     config.include("livebackend.api.declaration")
@@ -62,8 +50,34 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
+    # The pages describe the operations, which are known after this.
     config.commit()
-    # Now the operations are known.
+    _add_pages(config.registry, settings)
+    return config
+
+
+def _add_limits(registry: Registry, settings: Settings) -> None:
+    """What a request can contain, and which proxies name its client."""
+    form = Bounds(
+        body_bytes_max=settings.http_body_bytes_max,
+        fields_max=settings.http_fields_max,
+        query_allowed=settings.http_query_parameters,
+    )
+    registry.bounds = bounds(form, upload_bytes_max=settings.http_upload_bytes_max)
+    registry.phones_pattern = settings.phones_pattern
+    registry.peers = Peers(settings.trusted_proxies)
+
+
+def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
+    checks = checks_of(
+        services.probe_database,
+        folder=settings.var_dir,
+        free_bytes_min=settings.pictures_free_bytes_min,
+    )
+    registry.readiness = Readiness(checks)
+
+
+def _add_pages(registry: Registry, settings: Settings) -> None:
     static = StaticFiles.read()
     has_pages = settings.docs_enabled or settings.demo_enabled
     registry.static_paths = static.paths if has_pages else frozenset()
@@ -76,6 +90,3 @@ def _configure(settings: Settings, services: Services) -> Configurator:
         public_url=settings.http_url,
         hls_host=settings.streams_hls_host,
     )
-    # With the first request of a process: `pserve` may fork before it.
-    config.add_subscriber(lambda event: services.start(), NewRequest)
-    return config

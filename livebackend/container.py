@@ -10,17 +10,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from livebackend.gateways.loader import Gateways, make_gateways
+from livebackend.gateways.loader import Gateways, load_gateways
 from livebackend.gateways.qiniu import QiniuCallbacks
 from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.housekeeping.periodic_tasks import Sweeper
+from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.history import CoinHistory
+from livebackend.ledger.reversals import Reversals
+from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
@@ -43,6 +46,7 @@ from livebackend.services.publish_authorization import PublishAuthorization
 from livebackend.services.rate_limits import Limits
 from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
+from livebackend.services.stream_callbacks import StreamCallbacks
 from livebackend.services.stream_monitor import Streams
 from livebackend.services.verification_codes import Codes
 from livebackend.storage.local_disk import PicturesAsSent
@@ -62,7 +66,6 @@ class Services:
     # The same database, for health checks and metrics.
     probe_database: Database
     gateways: Gateways
-    qiniu_callbacks: QiniuCallbacks
     ledger_writer: LedgerWriter
     login_tokens: LoginTokens
     rate_limits: Limits
@@ -76,8 +79,10 @@ class Services:
     live_rooms: LiveRooms
     rooms: Rooms
     stream_monitor: Streams
+    stream_callbacks: StreamCallbacks
     publish_authorization: PublishAuthorization
     coin_history: CoinHistory
+    reversals: Reversals
     gifts: Gifts
     refills: Refills
     payment_orders: PaymentOrders
@@ -86,7 +91,7 @@ class Services:
     periodic_tasks: Sweeper
 
     def start(self) -> None:
-        """Start the periodic tasks, unless they run."""
+        """Start the periodic tasks. The threads of these services do not survive a fork."""
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
@@ -132,6 +137,19 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
     if settings is None or gateways is None or errors:
         raise SettingsError(*errors)
     return CheckedSettings(settings, gateways)
+
+
+def make_gateways(settings: Settings) -> Gateways:
+    """Return the gateways that the settings name.
+
+    Raises SettingsError, which names every gateway that can't be used.
+    """
+    return load_gateways(
+        settings,
+        sms=settings.sms_gateway,
+        streams=settings.streams_gateway,
+        payments=settings.payments_gateway.split(),
+    )
 
 
 def open_database(settings: Settings) -> Database:
@@ -202,11 +220,6 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         database=database,
         probe_database=database.beside(_PROBE_CONNECTIONS),
         gateways=gateways,
-        qiniu_callbacks=QiniuCallbacks(
-            settings.http_url,
-            access_key=settings.qiniu_access_key,
-            secret_key=settings.qiniu_secret_key.get_secret_value(),
-        ),
         ledger_writer=ledger_writer,
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
         rate_limits=rate_limits,
@@ -233,6 +246,14 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             key=derived_key(settings.signing_secrets[0], "streams"),
         ),
         stream_monitor=stream_monitor,
+        stream_callbacks=StreamCallbacks(
+            stream_monitor,
+            QiniuCallbacks(
+                settings.http_url,
+                access_key=settings.qiniu_access_key,
+                secret_key=settings.qiniu_secret_key.get_secret_value(),
+            ),
+        ),
         publish_authorization=PublishAuthorization(
             database,
             stream_gateway,
@@ -240,6 +261,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             secret=settings.streams_hook_secret.get_secret_value(),
         ),
         coin_history=CoinHistory(),
+        reversals=Reversals(database, ledger_writer),
         gifts=Gifts(database, ledger_writer),
         refills=Refills(
             database,
@@ -255,7 +277,11 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         periodic_tasks=Sweeper(
             database,
             stream_monitor,
-            [payment_reconciliation.run, avatars.sweep, rate_limits.sweep],
+            Tasks(
+                reconcile_orders=payment_reconciliation.run,
+                delete_unclaimed_pictures=avatars.sweep,
+                delete_expired_rate_limits=rate_limits.sweep,
+            ),
             holder=secrets.token_hex(16),
             period_s=settings.streams_sweep_s,
         ),
@@ -298,7 +324,8 @@ def _verification_codes(
 
 
 def _writer_number(settings: Settings, rng: random.Random) -> int:
-    return rng.randrange(16) if settings.ledger_writer < 0 else settings.ledger_writer
+    number = settings.ledger_writer
+    return rng.randrange(CREDIT_SLOTS) if number < 0 else number
 
 
 def _picture_store(settings: Settings) -> PictureStore:

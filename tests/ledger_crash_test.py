@@ -29,8 +29,7 @@ from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_key
-from livebackend.services.accounts import Account
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend_client import Client, NoReply, NotServed, Refused
 from tests.support.application import DEVELOPMENT_SECRET, INI
 from tests.support.postgres_node import Node, create_data_directory, socket_directory

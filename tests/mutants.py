@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant(
         "only the first slot is looked into, without SUM",
         LEDGER,
-        (("SLOTS = range(17)", "SLOTS = range(1)"),),
+        (("SLOTS = range(1 + CREDIT_SLOTS)", "SLOTS = range(1)"),),
         f"{POST_TESTS}::test_whoever_spends_more_than_his_first_slot_has_all_gathered_there",
     ),
     Mutant(

@@ -13,7 +13,6 @@ from livebackend.api.errors import Failure
 from livebackend.api.parameters import Params
 from livebackend.api.request import Request
 from livebackend.core.errors import DomainError
-from livebackend.services.accounts import identify
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
@@ -22,17 +21,17 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     if declared is None:
         return view
 
-    def call(context: Any, request: Request) -> Any:
+    def call(context: Any, request: Request, connection: Connection | None = None) -> Any:
         if declared.login and not declared.identifies:
-            _identify(request)
+            _identify(request, connection)
         _count(request, declared)
-        request.given = _read(request, declared)
+        request.given = _read(request, declared, connection)
         return view(context, request)
 
     def call_with_connection(context: Any, request: Request) -> Any:
         def work(connection: Connection) -> Any:
             request.db = connection
-            return call(context, request)
+            return call(context, request, connection)
 
         database = request.services.database
         return database.singly(work) if declared.reads else database.run(work)
@@ -64,18 +63,19 @@ def _confirm_already_done(
         raise
 
 
-def _identify(request: Request) -> None:
-    find = partial(identify, claims=request.claims)
-    request.account = find(request.db) if request.db else request.services.database.singly(find)
+def _identify(request: Request, connection: Connection | None) -> None:
+    services = request.services
+    find = partial(services.login_tokens.identify, claims=request.claims)
+    request.account = find(connection) if connection else services.database.singly(find)
 
 
-def _read(request: Request, declared: Operation) -> Params:
+def _read(request: Request, declared: Operation, connection: Connection | None) -> Params:
     try:
         return declared.params.read(request.params, phones=request.registry.phones_pattern)
     except Failure:
         # The operation's own statement is not reached, and a token that was ended goes first.
         if declared.identifies:
-            _identify(request)
+            _identify(request, connection)
         raise
 
 

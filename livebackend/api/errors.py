@@ -1,5 +1,7 @@
 """Errors of the API itself: a refused parameter, and a request that is not one of the API."""
 
+from collections.abc import Sequence
+
 from livebackend.api.error_reasons import Reason, Refusal
 from livebackend.api.result_codes import Result
 
@@ -17,9 +19,15 @@ class Failure(Exception):
 
 
 class NotACall(Exception):
-    """The request has not the form of a call of the API. Answered with 0003 and `status`."""
+    """The request has not the form of a call of the API. Answered with 0003 and `status`.
 
-    def __init__(self, status: int, what: str, reason: Reason) -> None:
+    `allowed` has the methods that the path allows, with status 405.
+    """
+
+    def __init__(
+        self, status: int, what: str, reason: Reason, *, allowed: Sequence[str] = ()
+    ) -> None:
         super().__init__(f"{status}: {what} {reason}")
         self.status = status
+        self.allowed = allowed
         self.refusal = Refusal(what, reason)

@@ -18,15 +18,6 @@ from livebackend.core.errors import DomainError, Unavailable
 
 log = logging.getLogger(__name__)
 
-# What a path takes, if that is not POST alone.
-_READ_ONLY = ("GET", "HEAD")
-_METHODS = {
-    "picture": _READ_ONLY,
-    "page": _READ_ONLY,
-    "static": _READ_ONLY,
-    "nginx": ("GET", "POST"),
-}
-
 
 @exception_view_config(DomainError, renderer="envelope")
 def domain_error(error: DomainError, request: Request) -> Reply:
@@ -45,8 +36,8 @@ def failure(error: Failure, request: Request) -> Reply:
 def not_a_call(error: NotACall, request: Request) -> Reply:
     """The request is no call of this API."""
     request.response.status_int = error.status
-    if error.status == 405:
-        request.response.allow = _METHODS.get(request.matched_route.name, ("POST",))
+    if error.allowed:
+        request.response.allow = error.allowed
     return refused(Result.NOT_A_CALL, error.refusal)
 
 

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -15,10 +14,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from livebackend.api import positions
 from livebackend.api.error_reasons import Reason
 from livebackend.api.forms import Upload
 from livebackend.api.parameters import broken, described
-from livebackend.api.serializers import EPOCH
 from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
@@ -86,8 +85,23 @@ def whole_number(text: str, *, largest: int) -> int:
     return int(match[1])
 
 
+def _seconds(value: object) -> int | None:
+    match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
+    if not match:
+        return None
+    # Python refuses to convert thousands of digits; ten are more than any limit on seconds.
+    return int(match[1] + match[2][:10])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _page_length(text: str) -> int:
-    return int(_matched(text, "[1-9][0-9]?|100"))
+    length = int(_matched(text, "[1-9][0-9]{0,2}"))
+    if length > history.RECORDS_MAX:
+        raise ValueError(text)
+    return length
 
 
 def _money(text: str) -> int:
@@ -98,25 +112,6 @@ def _money(text: str) -> int:
 
 
 _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
-_MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
-_RECORDS_POSITION = "[0-9]{1,18}-[0-9]{1,18}"
-_ROOMS_POSITION = "[0-9]{1,16},[0-9]{1,18}"
-
-
-def _message_id(text: str) -> MessageId:
-    # The comma can be a full-width one.
-    phone, number = _matched(text, _MESSAGE_ID).replace("，", ",").split(",")
-    return MessageId(phone, int(number))
-
-
-def _records_position(text: str) -> history.Place:
-    transfer_id, coins = _matched(text, _RECORDS_POSITION).split("-")
-    return history.Place(int(transfer_id), int(coins))
-
-
-def _rooms_position(text: str) -> live_rooms.Place:
-    microseconds, room_id = _matched(text, _ROOMS_POSITION).split(",")
-    return live_rooms.Place(EPOCH + timedelta(microseconds=int(microseconds)), int(room_id))
 
 
 def _schema(
@@ -176,18 +171,19 @@ HeadImage = Annotated[
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
-# A value that is not checked here: a malformed one is a wrong one.
-Unchecked = Annotated[Any, WithJsonSchema({"type": "string"})]
-Seconds = Annotated[Any, WithJsonSchema({"type": "integer"})]
+# A value that only the service checks: a malformed one is a wrong one. A file counts as "".
+Unchecked = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+# Anything that is no whole number of seconds counts as absent.
+Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
 MessageName = Annotated[
     MessageId,
-    _converted(_message_id, Reason.NOT_A_MESSAGE_ID),
+    _converted(positions.parse_message_id, Reason.NOT_A_MESSAGE_ID),
     _schema(
         "a message's id",
         "消息标识：“电话号码,时间戳”",
         "13800000002,1483669725799000",
         type="string",
-        pattern=f"^{_MESSAGE_ID}$",
+        pattern=f"^{positions.MESSAGE_ID}$",
     ),
 ]
 Title = Annotated[
@@ -223,28 +219,30 @@ Coins = Annotated[
 PageLength = Annotated[
     int,
     _converted(_page_length, Reason.NOT_A_NUMBER),
-    _schema("how many at most", "最多多少条", 20, type="integer", minimum=1, maximum=100),
+    _schema(
+        "how many at most", "最多多少条", 20, type="integer", minimum=1, maximum=history.RECORDS_MAX
+    ),
 ]
 RecordsPosition = Annotated[
     history.Place,
-    _converted(_records_position, Reason.NOT_A_PLACE),
+    _converted(positions.parse_records_position, Reason.NOT_A_PLACE),
     _schema(
         "`before` of the page before",
         "上一页返回的 before",
         "4711-30",
         type="string",
-        pattern=f"^{_RECORDS_POSITION}$",
+        pattern=f"^{positions.RECORDS_POSITION}$",
     ),
 ]
 RoomsPosition = Annotated[
     live_rooms.Place,
-    _converted(_rooms_position, Reason.NOT_A_PLACE),
+    _converted(positions.parse_rooms_position, Reason.NOT_A_PLACE),
     _schema(
         "`next` of the page before",
         "上一页返回的 next",
         "1483669725799000,42",
         type="string",
-        pattern=f"^{_ROOMS_POSITION}$",
+        pattern=f"^{positions.ROOMS_POSITION}$",
     ),
 ]
 Money = Annotated[

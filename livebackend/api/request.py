@@ -9,10 +9,12 @@ from pyramid.request import Request as PyramidRequest
 from sqlalchemy import Connection
 
 from livebackend.api.declaration import Operation
+from livebackend.api.error_reasons import Reason
+from livebackend.api.errors import NotACall
 from livebackend.api.forms import Form, read_form
 from livebackend.api.result_codes import Result
 from livebackend.container import Services
-from livebackend.services.accounts import Account, Claims
+from livebackend.services.login_tokens import Account, Claims
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
@@ -20,9 +22,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
 
     # Set by the operation's deriver.
     operation: Operation | None = None
-    # None where the operation waits for something outside the database: such a one opens its own
-    # short transactions.
-    db: Connection = None  # type: ignore[assignment]
+    _connection: Connection | None = None
     claims: Claims
     account: Account
     # A lost race runs an operation again, and does not count it again.
@@ -30,6 +30,21 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     # What the reply bears, once there is one.
     result: Result | None = None
     given: Any
+
+    @property
+    def db(self) -> Connection:
+        """The connection of the operation's transaction.
+
+        Raises RuntimeError in an operation that is declared without a transaction.
+        """
+        if self._connection is None:
+            name = self.operation.name if self.operation else "this request"
+            raise RuntimeError(f"{name} has no transaction: it must use services.database")
+        return self._connection
+
+    @db.setter
+    def db(self, connection: Connection) -> None:
+        self._connection = connection
 
     @cached_property
     def services(self) -> Services:
@@ -46,3 +61,9 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
     def params(self) -> Form:
         """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
+
+
+def require_method(request: Request, *allowed: str) -> None:
+    """Raise NotACall with status 405 if the request has another method."""
+    if request.method not in allowed:
+        raise NotACall(405, "method", Reason.WRONG_METHOD, allowed=allowed)

@@ -8,7 +8,7 @@ from livebackend.api.declaration import Selectors
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.forms import Bounds
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
 # What one's own media server asks before it lets anybody publish or watch.
@@ -22,8 +22,7 @@ class Call:
     """
 
     def __init__(self, request: Request) -> None:
-        if request.method != "POST":
-            raise NotACall(405, "method", Reason.WRONG_METHOD)
+        require_method(request, "POST")
         selectors: Selectors = request.registry.selectors[request.matched_route.name]
         chosen = sum(request.params.get(name) == "1" for name in selectors.names)
         marked = any(name in request.params for name in selectors.marks)

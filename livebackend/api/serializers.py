@@ -3,22 +3,38 @@
 A list's rows are taken apart by their order: a name costs as much as all the rest.
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
 
+from livebackend.api import response_types
+from livebackend.api.positions import (
+    format_message_id,
+    format_records_position,
+    format_rooms_position,
+    moment,
+)
 from livebackend.ledger import history
 from livebackend.ledger.history import Giver, Record
+from livebackend.ledger.transfers import Kind
 from livebackend.services import live_rooms
 from livebackend.services.accounts import Profile
+from livebackend.services.friends import Found
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
+from livebackend.services.login_tokens import Account
 from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Beat
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLAGS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
+_KINDS: Mapping[Kind, Literal["gift", "refill", "reversal"]] = {
+    Kind.GIFT: "gift",
+    Kind.REFILL: "refill",
+    Kind.REVERSAL: "reversal",
+}
 
 
-def profile_card(profile: Profile) -> dict[str, Any]:
+def profile_card(profile: Profile) -> response_types.Profile:
     return {
         "userId": profile.phone,
         "nickname": profile.nickname,
@@ -27,7 +43,7 @@ def profile_card(profile: Profile) -> dict[str, Any]:
     }
 
 
-def friend_card(friend: Friend) -> dict[str, Any]:
+def friend_card(friend: Friend) -> response_types.Friend:
     phone, nickname, gender, head_image, title, play_urls = friend
     return {
         "userId": phone,
@@ -40,10 +56,22 @@ def friend_card(friend: Friend) -> dict[str, Any]:
     }
 
 
-def message_card(message: Message) -> dict[str, Any]:
+def friends_list(friends: Sequence[Friend]) -> response_types.Friends:
+    return {"count": len(friends), "friends": [friend_card(friend) for friend in friends]}
+
+
+def found_flag(found: Found, searcher: Account) -> response_types.Flag:
+    """Return "-1" for the searching user's own account, "1" for a friend, otherwise "0"."""
+    if found.account_id == searcher.id:
+        return "-1"
+    return "1" if found.is_friend else "0"
+
+
+def message_card(message: Message) -> response_types.Message:
     """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
     my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
-    mine, theirs = f"{my_phone},{sent_at_us}", f"{phone},{sent_at_us}"
+    mine = format_message_id(my_phone, sent_at_us)
+    theirs = format_message_id(phone, sent_at_us)
     return {
         # The addressee's copy verifies, the applicant's is its object.
         "verifyId": theirs if i_applied else mine,
@@ -52,12 +80,12 @@ def message_card(message: Message) -> dict[str, Any]:
         "nickname": nickname,
         "gender": gender,
         "headImage": head_image,
-        "flag": 2 * i_applied + accepted,
-        "time": _time(EPOCH + timedelta(microseconds=sent_at_us)),
+        "flag": _FLAGS[2 * i_applied + accepted],
+        "time": _time(moment(sent_at_us)),
     }
 
 
-def room_card(room: LiveRoom) -> dict[str, Any]:
+def room_card(room: LiveRoom) -> response_types.LiveRoom:
     return {
         **profile_card(room.profile),
         "title": room.title,
@@ -66,16 +94,20 @@ def room_card(room: LiveRoom) -> dict[str, Any]:
     }
 
 
-def rooms_position(place: live_rooms.Place) -> str:
-    """The parameter `after` of the next page."""
-    return f"{(place.started_at - EPOCH) // timedelta(microseconds=1)},{place.room_id}"
+def rooms_page(
+    rooms: Sequence[LiveRoom], position: live_rooms.Place | None
+) -> response_types.LiveRooms:
+    return {
+        "rooms": [room_card(room) for room in rooms],
+        "next": format_rooms_position(position) if position else None,
+    }
 
 
-def record_card(record: Record) -> dict[str, Any]:
+def record_card(record: Record) -> response_types.Record:
     """`coins` is negative for what was given away, `left` is what there was afterwards."""
     return {
         "id": record.id,
-        "kind": record.kind.name.lower(),
+        "kind": _KINDS[record.kind],
         "coins": record.coins,
         "left": record.left,
         "nickname": record.nickname,
@@ -84,12 +116,20 @@ def record_card(record: Record) -> dict[str, Any]:
     }
 
 
-def records_position(place: history.Place) -> str:
-    """The parameter `before` of the next page."""
-    return f"{place.transfer_id}-{place.coins}"
+def records_page(
+    records: Sequence[Record], position: history.Place | None
+) -> response_types.Records:
+    return {
+        "records": [record_card(record) for record in records],
+        "before": format_records_position(position) if position else None,
+    }
 
 
-def order_card(order: PlacedOrder) -> dict[str, Any]:
+def balance_card(coins: int) -> response_types.Balance:
+    return {"coins": coins}
+
+
+def order_card(order: PlacedOrder) -> response_types.Order:
     return {
         "provider": order.provider,
         "orderId": order.order_id,
@@ -100,11 +140,11 @@ def order_card(order: PlacedOrder) -> dict[str, Any]:
     }
 
 
-def heartbeat_card(beat: Beat) -> dict[str, Any]:
+def heartbeat_card(beat: Beat) -> response_types.Beat:
     return {"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url}
 
 
-def giver_card(giver: Giver) -> dict[str, Any]:
+def giver_card(giver: Giver) -> response_types.Giver:
     return {
         "nickname": giver.nickname,
         "headImage": giver.head_image,
@@ -112,5 +152,5 @@ def giver_card(giver: Giver) -> dict[str, Any]:
     }
 
 
-def _time(moment: datetime) -> str:
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+def _time(at: datetime) -> str:
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

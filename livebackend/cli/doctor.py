@@ -7,8 +7,9 @@ from rich.console import Console
 
 from livebackend.cli.ini import ini_argument, load, opened_database
 from livebackend.cli.output import faults_told, finish, json_option
-from livebackend.gateways.loader import make_gateways
+from livebackend.container import make_gateways
 from livebackend.monitoring.diagnostics import Doctor, Finding
+from livebackend.services.operator_orders import count_unserved_orders
 
 
 @click.command()
@@ -33,6 +34,7 @@ def doctor(ini: Path) -> None:
                 free_bytes_min=settings.pictures_free_bytes_min,
                 sms_gateway=settings.sms_gateway,
                 sms_url=settings.sms_url,
+                unserved_orders=count_unserved_orders,
                 payment_providers=[gateway.provider for gateway in payments],
             ).findings()
     faults = sum(not finding.sound for finding in found)

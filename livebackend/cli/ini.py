@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyramid.paster import get_appsettings, setup_logging
+from pyramid import paster
+from pyramid.paster import get_appsettings
 
 from livebackend.cli.output import faults_told
+from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.settings import Settings, with_own_address
-from livebackend.container import Services, build_services, open_database
+from livebackend.container import Services, build_services, make_gateways, open_database
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
-from livebackend.gateways.loader import make_gateways
 
 ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def setup_logging(ini: Path) -> None:
+    """Configure logging by the sections of an ini file, deprecated names included."""
+    paster.setup_logging(str(ini))
+    configure_renamed_loggers()
 
 
 def section(ini: Path) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 def opened_services(ini: Path) -> Iterator[Services]:
     """All that a request finds; what is wrong with it ends the command with one message."""
     with faults_told():
-        setup_logging(str(ini))
+        setup_logging(ini)
         settings = load(ini)
         gateways = make_gateways(settings)
         services = build_services(settings, open_database(settings), gateways)

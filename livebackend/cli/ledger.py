@@ -1,25 +1,21 @@
 """`livebackend ledger …`: looking at the coins, and putting right what went wrong."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from pyramid.paster import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.cli.ini import ini_argument, load, opened_database
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
 from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import NAMES, audit
-from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.checkpoints import seal
 from livebackend.ledger.history import CoinHistory, Record
-from livebackend.ledger.reversals import Reversals
 from livebackend.ledger.transfers import Status
 from livebackend.services.accounts import find_id
 
@@ -104,16 +100,13 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
     """
     if not 1 <= len(reason) <= 200:
         raise click.BadParameter("1 to 200 characters", param_hint="--reason")
-    with _opened(ini) as database:
-        writer = LedgerWriter(database, number=random.SystemRandom().randrange(16))
+    with opened_services(ini) as services:
         try:
-            outcome = Reversals(database, writer).reverse(transfer, reason=reason)
+            outcome = services.reversals.reverse(transfer, reason=reason)
         except LookupError as error:
             raise Fault(str(error)) from None
         except (LedgerBusy, Unavailable) as error:
             raise Fault(f"not confirmed, run it again: {error}") from None
-        finally:
-            writer.close()
     said = {
         Status.DONE: "reversed",
         Status.REPLAYED: "was reversed before",
@@ -158,7 +151,7 @@ def seal_command(ini: Path) -> None:
 @contextmanager
 def _opened(ini: Path) -> Iterator[Database]:
     with faults_told():
-        setup_logging(str(ini))
+        setup_logging(ini)
         with opened_database(load(ini)) as database:
             yield database
 

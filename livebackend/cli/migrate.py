@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import click
-from pyramid.paster import setup_logging
 
-from livebackend.cli.ini import ini_argument, load, opened_database
+from livebackend.cli.ini import ini_argument, load, opened_database, setup_logging
 from livebackend.cli.output import columns, faults_told, json_option, say
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate as run_migrations
@@ -24,7 +23,7 @@ def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
 
     Example: livebackend migrate production.ini --status
     """
-    setup_logging(str(ini))
+    setup_logging(ini)
     with faults_told(), opened_database(load(ini)) as database:
         if status:
             _say_status(database)

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyramid.paster import setup_logging
 
 from livebackend.api.error_table import refusal_of
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_services
+from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
 from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
 from livebackend.core.errors import PaymentRejected, Unavailable
 from livebackend.core.masking import masked
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
-from livebackend.services.payment_bills import BillReport, compare_bill
+from livebackend.services.payment_bills import NOT_CREDITED, BillReport, compare_bill
 from livebackend.services.payment_refunds import RefundRefused
 
 _STATES = ("pending", "paid", "closed", "refunding", "refunded")
@@ -158,13 +157,19 @@ def _report(report: BillReport) -> list[str]:
         f" {report.refunds} refunds of {report.refunded_fen} fen,"
         f" {len(report.differences)} differences"
     )
-    return [totals, *report.differences]
+    return [totals, *map(_with_advice, report.differences)]
+
+
+def _with_advice(difference: str) -> str:
+    if difference.endswith(NOT_CREDITED):
+        return f"{difference}: run `livebackend order settle`"
+    return difference
 
 
 @contextmanager
 def _database(ini: Path) -> Iterator[Database]:
     with faults_told():
-        setup_logging(str(ini))
+        setup_logging(ini)
         with opened_database(load(ini)) as database:
             yield database
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.api.error_table import refusal_of
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
 _JSON = "livebackend.json"

@@ -19,9 +19,11 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from pyramid.paster import get_app, get_appsettings, setup_logging
+from pyramid.paster import get_app, get_appsettings
 
-from livebackend.config.settings import Settings, SettingsError, with_own_address
+from livebackend.cli.ini import setup_logging
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings, with_own_address
 from livebackend.container import Services, checked_settings, open_database
 from livebackend.database.migrations import check_migrated, migrate
 
@@ -44,7 +46,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
 
     Example: livebackend serve production.ini
     """
-    setup_logging(str(ini))
+    setup_logging(ini)
     options = {name: value for name, value in {"host": host, "port": port}.items() if value}
     given = get_appsettings(str(ini), name="main", options=options)
     address = given.global_conf["host"], int(given.global_conf["port"])
@@ -111,7 +113,7 @@ def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Name
     """The application of a worker, which is closed when the worker ends."""
     # Ctrl-C is for the parent alone, which then stops the workers.
     os.setpgid(0, 0)
-    setup_logging(ini)
+    setup_logging(Path(ini))
     app = get_app(ini, name="main", options=options)
     services: Services = app.registry.services
     Finalize(services, services.close, exitpriority=0)

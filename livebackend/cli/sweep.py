@@ -19,10 +19,7 @@ def sweep(ini: Path) -> None:
     Example: livebackend sweep production.ini
     """
     with opened_services(ini) as services:
-        swept = services.stream_monitor.sweep()
-        pictures = services.avatars.sweep()
-        services.rate_limits.sweep()
-        orders = services.payment_reconciliation.run()
+        swept, orders, pictures = services.periodic_tasks.run_once()
     facts = {**swept._asdict(), "pictures": pictures, "orders": orders.queried}
     if swept.failed or orders.failed:
         raise Fault("a provider failed; the next round tries again", **facts)

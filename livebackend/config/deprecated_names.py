@@ -1,7 +1,8 @@
 """Old names in ini files that still work for one release; a warning tells the new one."""
 
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +25,28 @@ CLASSES: Mapping[str, str] = {
 # Modules of classes that the logging sections name.
 MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
-# Loggers that the logging sections configure. A logger without a section needs no entry.
-LOGGERS: Mapping[str, str] = {
-    "livebackend.gateways.calls": "livebackend.gateways.http_client",
-    "livebackend.gateways.payments": "livebackend.development.payments",
-    "livebackend.gateways.qiniu_sms": "livebackend.gateways.sms.qiniu",
-    "livebackend.gateways.streams.self_hosted": "livebackend.gateways.streams.nginx_rtmp",
-    "livebackend.gateways.wechat_bills": "livebackend.gateways.payments.wechat.bills",
-    "livebackend.gateways.wechat_certificates": "livebackend.gateways.payments.wechat.certificates",
-    "livebackend.gateways.wechat_payments": "livebackend.gateways.payments.wechat.gateway",
-    "livebackend.ledger_writer": "livebackend.ledger.batch_writer",
-    "livebackend.metrics": "livebackend.monitoring.metrics",
-    "livebackend.metrics_listener": "livebackend.monitoring.metrics_server",
-    "livebackend.services.passwords": "livebackend.services.password_hashing",
-    "livebackend.services.pictures": "livebackend.services.avatars",
-    "livebackend.services.streams": "livebackend.services.stream_monitor",
-    "livebackend.sweeper": "livebackend.housekeeping.periodic_tasks",
-    "livebackend.views.errors": "livebackend.api.exception_views",
+# Loggers that the logging sections configure. `livebackend.gateways.sms` and
+# `livebackend.gateways.payments` are missing: they are the parents of present loggers.
+LOGGERS: Mapping[str, Sequence[str]] = {
+    "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
+    "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
+    "livebackend.gateways.streams.self_hosted": ["livebackend.gateways.streams.nginx_rtmp"],
+    "livebackend.gateways.wechat_bills": ["livebackend.gateways.payments.wechat.bills"],
+    "livebackend.gateways.wechat_certificates": [
+        "livebackend.gateways.payments.wechat.certificates"
+    ],
+    "livebackend.gateways.wechat_payments": ["livebackend.gateways.payments.wechat.gateway"],
+    "livebackend.ledger_writer": ["livebackend.ledger.batch_writer"],
+    "livebackend.metrics": ["livebackend.monitoring.metrics"],
+    "livebackend.metrics_listener": ["livebackend.monitoring.metrics_server"],
+    "livebackend.services.passwords": ["livebackend.services.password_hashing"],
+    "livebackend.services.pictures": ["livebackend.services.avatars"],
+    "livebackend.services.streams": [
+        "livebackend.services.stream_monitor",
+        "livebackend.services.publish_authorization",
+    ],
+    "livebackend.sweeper": ["livebackend.housekeeping.periodic_tasks"],
+    "livebackend.views.errors": ["livebackend.api.exception_views"],
 }
 
 
@@ -52,17 +58,32 @@ def current_class(dotted: str) -> str:
     return current
 
 
+def current_module(dotted: str) -> str:
+    """Return the present name of a module. Raises KeyError for one that was not renamed."""
+    current = MODULES[dotted]
+    warnings.warn(f"{dotted} is deprecated: it is {current} now", FutureWarning, stacklevel=2)
+    return current
+
+
 def configure_renamed_loggers() -> None:
     """Give loggers what the logging sections say of their old names."""
     for old, current in LOGGERS.items():
         configured = logging.root.manager.loggerDict.get(old)
-        if not isinstance(configured, logging.Logger):
-            continue
-        if configured.level == logging.NOTSET and not configured.handlers:
-            continue
-        logger = logging.getLogger(current)
-        logger.setLevel(configured.level)
-        logger.propagate = configured.propagate
-        for handler in configured.handlers:
-            logger.addHandler(handler)
-        log.warning("the logger %s is deprecated: it is %s now", old, current)
+        if isinstance(configured, logging.Logger) and _is_configured(configured):
+            log.warning("the logger %s is deprecated: it is %s now", old, ", ".join(current))
+            for name in current:
+                _copy_configuration(configured, logging.getLogger(name))
+            # Not a second time.
+            configured.setLevel(logging.NOTSET)
+            configured.handlers.clear()
+
+
+def _is_configured(logger: logging.Logger) -> bool:
+    return logger.level != logging.NOTSET or bool(logger.handlers)
+
+
+def _copy_configuration(source: logging.Logger, target: logging.Logger) -> None:
+    target.setLevel(source.level)
+    target.propagate = source.propagate
+    for handler in source.handlers:
+        target.addHandler(handler)

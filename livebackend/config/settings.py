@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from livebackend.config.deprecated_names import current_class
+from livebackend.config.errors import SettingsError
 
 ENVIRONMENT = "LIVEBACKEND_"
 
@@ -31,14 +32,6 @@ _SWEEP_S_MIN = 10
 _FOREIGN = ("pyramid.",)
 # Names that Pyramid's own templates use.
 _ALIASES = {"sqlalchemy.url": "database.url"}
-
-
-class SettingsError(ValueError):
-    """The settings are faulty: all faults at once, a line each."""
-
-    def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(["the settings are faulty:", *(f"  {each}" for each in faults)]))
-        self.faults = faults
 
 
 def _secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -250,6 +243,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
+        # models.CREDIT_SLOTS - 1, which this package cannot import.
         le=15,
         description="a server process's own number, 0 to 15, which spares it waits; -1: any",
     )

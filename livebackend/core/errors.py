@@ -1,6 +1,6 @@
 """Errors of the domain and of the infrastructure, without parameter names, result codes or HTTP.
 
-`api/errors.py` maps each domain error to what the client reads.
+`api/error_table.py` maps each domain error to what the client reads.
 """
 
 from typing import ClassVar

@@ -7,7 +7,7 @@ from sqlalchemy import URL, Connection, Executable, create_engine, make_url, tex
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
 
 # Only one process migrates at a time.
@@ -31,7 +31,7 @@ _TRIES, _PAUSE_S = 60, 1.0
 _UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
 
 
-class UnsupportedSchema(SettingsError):
+class UnsupportedSchema(DatabaseNotReady):
     """The database has the tables of a version before the first release.
 
     No migration upgrades them, and nothing in the database is changed.
@@ -49,6 +49,10 @@ class UnsupportedSchema(SettingsError):
         super().__init__(f"database.url: {self.problem}: {self.remedy}")
 
 
+class MigrationsMissing(DatabaseNotReady):
+    """The tables are older than this version."""
+
+
 class MigrationStatus(NamedTuple):
     """A migration, and whether the database has it."""
 
@@ -63,7 +67,7 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     Waits for another process that migrates. A migration that cannot lock a table within 1 s is
     tried again, for two minutes at most; those before it stay applied. `report` gets a line for
     each migration.
-    Raises SettingsError if the database cannot be reached, or a migration fails; UnsupportedSchema.
+    Raises DatabaseNotReady if the database cannot be reached or a migration fails.
     """
     with _explained(), database.engine.connect() as connection:
         try:
@@ -94,20 +98,21 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
 
 
 def migration_status(database: Database) -> list[MigrationStatus]:
-    """Return every migration, the first one first. Raises SettingsError and UnsupportedSchema."""
+    """Return every migration, the first one first. Raises DatabaseNotReady."""
     with _explained(), database.engine.connect() as connection:
         current = _current_revisions(connection)
-    scripts = ScriptDirectory.from_config(_config())
+    scripts = list(ScriptDirectory.from_config(_config()).walk_revisions())  # the newest first
+    # A later version has added migrations: it has all of this one.
+    is_applied = not current <= {script.revision for script in scripts}
     found = []
-    is_applied = False
-    for script in scripts.walk_revisions():  # the newest first
+    for script in scripts:
         is_applied = is_applied or script.revision in current
         found.append(MigrationStatus(script.revision, script.doc, is_applied))
     return found[::-1]
 
 
 def pending_sql(database: Database) -> str:
-    """Return the SQL of the missing migrations. Raises SettingsError and UnsupportedSchema."""
+    """Return the SQL of the missing migrations. Raises DatabaseNotReady."""
     applied = [each.revision for each in migration_status(database) if each.is_applied]
     sql = StringIO()
     config = _config()
@@ -119,22 +124,22 @@ def pending_sql(database: Database) -> str:
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
     """Check that the database can be reached, and that no migration is missing.
 
-    With `reachable_only`, migrations can be missing. Raises SettingsError, and UnsupportedSchema in
-    either case.
+    With `reachable_only`, migrations can be missing. Raises DatabaseNotReady; UnsupportedSchema, a
+    subclass, in either case.
     """
     with _explained(), database.engine.connect() as connection:
         behind = _is_behind(connection, _config())
     if behind and not reachable_only:
-        raise SettingsError("the database is behind its migrations: run `livebackend migrate`")
+        raise MigrationsMissing("migrations are missing: run `livebackend migrate`")
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn errors of the database into a SettingsError: the operator must act."""
+    """Turn errors of the database into DatabaseNotReady: the operator must act."""
     try:
         yield
     except DBAPIError as error:
-        raise SettingsError(f"database.url: {str(error.orig).strip()}") from error
+        raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 
 
 def _is_behind(connection: Connection, config: Config) -> bool:

@@ -1,10 +1,12 @@
-"""The outside world: what a gateway promises, a harmless one, and the real ones."""
+"""Loading of gateways by the dotted names of their classes."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
-from livebackend.config.settings import Settings, SettingsError
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings
 from livebackend.gateways.payments.protocol import PaymentGateway
 from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.gateways.streams import StreamGateway
@@ -18,17 +20,19 @@ class Gateways(NamedTuple):
     payments: list[PaymentGateway]
 
 
-def make_gateways(settings: Settings) -> Gateways:
-    """Return the gateways of the settings: SMS, streams, and all for payments.
+def load_gateways(
+    settings: Settings, *, sms: str, streams: str, payments: Sequence[str]
+) -> Gateways:
+    """Return the gateways with these dotted names, each made from the settings.
 
     Raises SettingsError, which names every gateway that can't be used.
     """
     found: list[Any] = []
     faults: list[str] = []
     named: list[tuple[str, str, type]] = [
-        ("sms", settings.sms_gateway, SmsGateway),
-        ("streams", settings.streams_gateway, StreamGateway),
-        *(("payments", dotted, PaymentGateway) for dotted in settings.payments_gateway.split()),
+        ("sms", sms, SmsGateway),
+        ("streams", streams, StreamGateway),
+        *(("payments", dotted, PaymentGateway) for dotted in payments),
     ]
     for name, dotted, protocol in named:
         try:
@@ -37,12 +41,12 @@ def make_gateways(settings: Settings) -> Gateways:
             faults.extend(error.faults)
     if faults:
         raise SettingsError(*faults)
-    sms, streams, *payments = found
-    providers = Counter(gateway.provider for gateway in payments)
+    gateways = Gateways(found[0], found[1], found[2:])
+    providers = Counter(gateway.provider for gateway in gateways.payments)
     twice = [name for name, count in providers.items() if count > 1]
     if twice:
         raise SettingsError(f"payments.gateway: names two gateways of {', '.join(twice)}")
-    return Gateways(sms, streams, payments)
+    return gateways
 
 
 def _gateway(name: str, dotted: str, settings: Settings, protocol: type) -> Any:

@@ -13,9 +13,6 @@ _OPEN_EXTERNAL = text(
     "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
 )
 _EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
-BALANCE = text(
-    "SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots WHERE coin_account_id = :id"
-)
 
 
 def open_account(connection: Connection, owner_id: int) -> int:
@@ -32,9 +29,3 @@ def external_account(connection: Connection, provider: str) -> int:
         found = connection.execute(_EXTERNAL, {"provider": provider}).scalar_one()
     account_id: int = found
     return account_id
-
-
-def balance(connection: Connection, coin_account_id: int) -> int:
-    """The coins of a user's account, now."""
-    coins: int = connection.execute(BALANCE, {"id": coin_account_id}).scalar_one()
-    return coins

@@ -35,7 +35,8 @@ _RECORDS = text(
     FROM page ORDER BY id DESC
     """
 )
-_BALANCE = text(
+# The tests replace this statement with a wrong one, and check that they notice.
+BALANCE = text(
     """
     SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots
     WHERE coin_account_id = (SELECT id FROM coin_accounts WHERE owner_id = :account_id)
@@ -97,16 +98,22 @@ class CoinHistory:
 
     def balance(self, connection: Connection, account_id: int) -> int:
         """Return the coins of an account."""
-        coins: int = connection.execute(_BALANCE, {"account_id": account_id}).scalar_one()
+        coins: int = connection.execute(BALANCE, {"account_id": account_id}).scalar_one()
         return coins
 
     def records(
-        self, connection: Connection, account_id: int, *, before: Place | None, limit: int
+        self,
+        connection: Connection,
+        account_id: int,
+        *,
+        before: Place | None,
+        limit: int | None = None,
     ) -> tuple[list[Record], Place | None]:
-        """Return an account's transfers before a position, the newest first.
+        """Return an account's transfers before a position, the newest first: 100 by default.
 
         Also returns the position of the next page, if there is one.
         """
+        limit = limit or RECORDS_MAX
         first = before.transfer_id if before else _ALL
         asked = {"account_id": account_id, "before": first, "most": limit + 1}
         rows = connection.execute(_RECORDS, asked).all()

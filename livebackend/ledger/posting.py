@@ -9,13 +9,11 @@ from sqlalchemy import Connection, text
 
 from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.transfers import Outcome, Status, Transfer
-from livebackend.models import SLOT_COINS_MAX
+from livebackend.models import CREDIT_SLOTS, SLOT_COINS_MAX
 
 # The tests replace the public statements and steps of this module with wrong ones, and check that a
 # constraint or the audit detects each error.
-SLOTS = range(17)
-_CREDIT_SLOTS = 16
-
+SLOTS = range(1 + CREDIT_SLOTS)
 
 # Nothing of such a transfer is stored.
 _REFUSED = {Status.NO_COINS, Status.BALANCE_LIMIT}
@@ -137,7 +135,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     # A new statement, so that it sees what the lock's former holder committed.
     known = find_posted(connection, transfers)
     fresh = [transfer for transfer in transfers if transfer.key not in known]
-    credit_slot = 1 + slot % _CREDIT_SLOTS
+    credit_slot = 1 + slot % CREDIT_SLOTS
     short = _short(fresh, spendable)
     amounts = lock_slots(connection, fresh, short, credit_slot)
     for account in short:

@@ -11,6 +11,7 @@ from livebackend.models.accounts import Account
 from livebackend.models.base import Base
 from livebackend.models.friends import Block, FriendRequest, Friendship, request_is_open
 from livebackend.models.ledger import (
+    CREDIT_SLOTS,
     SLOT_COINS_MAX,
     CheckpointBalance,
     CoinAccount,
@@ -29,6 +30,7 @@ from livebackend.models.rooms import Room, room_is_open
 from livebackend.models.verification_codes import CodeAttempts, VerificationCode
 
 __all__ = [
+    "CREDIT_SLOTS",
     "SLOT_COINS_MAX",
     "Account",
     "Base",

@@ -24,9 +24,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
 
-_SLOTS = 17
+# The slots of an account that are credited: one for each number of a ledger writer.
+CREDIT_SLOTS = 16
 # The sum of all slots of an account fits into a bigint, so a balance cannot overflow.
-SLOT_COINS_MAX = (2**63 - 1) // _SLOTS
+SLOT_COINS_MAX = (2**63 - 1) // (1 + CREDIT_SLOTS)
 
 
 class CoinAccount(Base):
@@ -54,15 +55,15 @@ class CoinSlot(Base):
 
     __tablename__ = "coin_slots"
     __table_args__ = (
-        CheckConstraint(f"slot BETWEEN 0 AND {_SLOTS - 1}", name="slot"),
+        CheckConstraint(f"slot BETWEEN 0 AND {CREDIT_SLOTS}", name="slot"),
         CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
         # Free space in each page lets PostgreSQL update rows without writing the indexes (HOT).
         {"postgresql_with": {"fillfactor": 70}},
     )
 
     coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
-    # Debits go to slot 0. Credits go to slots 1 to 16, one for each ledger writer, so that writers
-    # do not wait for each other's gifts to the same host.
+    # Debits go to slot 0. Credits go to the others, one for each ledger writer, so that writers do
+    # not wait for each other's gifts to the same host.
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     amount: Mapped[int] = mapped_column(server_default=text("0"))
 

@@ -56,7 +56,7 @@ class CodeAttempts(Base):
         Index("ix_code_attempts_last_attempted_at", "last_attempted_at"),
     )
 
-    # SHA-256 of the parameter `code_v`, which can be any text.
-    code_v_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    # SHA-256 of the ticket that the client sent, which can be any text.
+    ticket_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     attempted_at: Mapped[list[datetime]]
     last_attempted_at: Mapped[datetime]

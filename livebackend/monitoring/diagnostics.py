@@ -1,32 +1,24 @@
 """What may be wrong with an installation, and what to do about each: for whoever runs it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from livebackend.database.engine import Database
-from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
+from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.health_checks import Fault, check_database, check_disk, check_migrations
 
 # Tokens of another server are taken up to 60 s ahead of our own clock; half of that is a fault.
 _SKEW_MAX_S = 30.0
 _ANSWER_S = 4
-
-_UNSERVED_ORDERS = text(
-    """
-    SELECT provider, count(*) AS orders FROM payment_orders
-    WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
-    GROUP BY provider ORDER BY provider
-    """
-)
 
 
 @dataclass(frozen=True)
@@ -56,9 +48,11 @@ class Doctor:
     # The setting `sms.gateway`, and the URL of its provider.
     sms_gateway: str
     sms_url: str
-    clock: Callable[[], float] = time.time
+    # Counts the open orders of other payment providers than the given ones, by provider.
+    unserved_orders: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
+    clock: Callable[[], float] = time.time
 
     def findings(self) -> list[Finding]:
         """What came of each check, in the order in which to mend it."""
@@ -88,11 +82,10 @@ class Doctor:
         return f"{self.folder} can be written and has room"
 
     def _sms(self) -> str:
-        check = getattr(self.sms, "check", None)
-        if check is None:
+        if not isinstance(self.sms, CheckableSms):
             return f"{self.sms_gateway} cannot be asked without sending a message"
         try:
-            check()
+            self.sms.check()
         except SmsFailed as error:
             raise Fault(
                 f"no message can be sent: {error}",
@@ -115,13 +108,11 @@ class Doctor:
     def _payments(self) -> str:
         try:
             with self.database.engine.connect() as connection:
-                unserved = connection.execute(
-                    _UNSERVED_ORDERS, {"providers": list(self.payment_providers)}
-                ).all()
+                unserved = self.unserved_orders(connection, self.payment_providers)
         except (DBAPIError, NoConnection):
             return "the orders cannot be read"  # the check of the database says why
         if unserved:
-            counts = ", ".join(f"{row.orders} at {row.provider}" for row in unserved)
+            counts = ", ".join(f"{count} at {provider}" for provider, count in unserved.items())
             raise Fault(
                 f"orders are open at providers that payments.gateway does not name: {counts}",
                 do="Add the gateways of these providers to payments.gateway, after the first, so"
@@ -155,7 +146,7 @@ class Doctor:
 
     def _sms_ahead_s(self) -> float | None:
         """By the `Date` of any answer at all, where the messages really go."""
-        if not hasattr(self.sms, "check"):
+        if not isinstance(self.sms, CheckableSms):
             return None
         try:
             answer = requests.head(self.sms_url, timeout=_ANSWER_S, allow_redirects=False)

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
-from livebackend.database.migrations import UnsupportedSchema, check_migrated
+from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
 WAIT_S = 2.0
 
@@ -90,11 +90,13 @@ def check_migrations(database: Database) -> None:
         check_migrated(database)
     except UnsupportedSchema as error:
         raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
-    except (SettingsError, DBAPIError, NoConnection) as error:
-        behind = isinstance(error, SettingsError) and "behind" in str(error)
+    except MigrationsMissing:
         raise Fault(
-            "the tables are behind the code" if behind else "the tables cannot be read",
-            do="Run `livebackend migrate` with the same ini file.",
+            "the tables are behind the code", do="Run `livebackend migrate` with the same ini file."
+        ) from None
+    except (SettingsError, DBAPIError, NoConnection):
+        raise Fault(
+            "the tables cannot be read", do="Run `livebackend migrate` with the same ini file."
         ) from None
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 G = TypeVar("G")
 
 # The methods of gateways that call the outside service.
-_OUTSIDE_CALLS = {
+OUTSIDE_CALLS = {
     *("send", "create", "knows", "disable", "on_air"),
     *("place", "query", "close", "refund", "bill"),
 }
@@ -128,7 +128,7 @@ class TimedGateway:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._gateway, name)
-        if name not in _OUTSIDE_CALLS:
+        if name not in OUTSIDE_CALLS:
             return attribute
 
         @wraps(attribute)

@@ -19,7 +19,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 
 log = logging.getLogger(__name__)
 

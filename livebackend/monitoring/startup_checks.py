@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
 

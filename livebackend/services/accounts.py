@@ -1,8 +1,7 @@
-"""Accounts: opening one, changing what it says, and its end."""
+"""Accounts: how users register, change and remove them."""
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -13,7 +12,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -26,46 +24,19 @@ from livebackend.core.errors import (
     PasswordChanged,
     PhoneNotVerified,
     PhoneTaken,
-    TokenInvalid,
     UnknownPicture,
     WrongCode,
 )
 from livebackend.database.engine import Database
-from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.services.avatars import Pictures
 from livebackend.services.code_verifiers import Purpose
+from livebackend.services.login_tokens import IDENTITY, Account
 from livebackend.services.password_hashing import Passwords
 from livebackend.services.verification_codes import Codes
 from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
 
-
-@dataclass(frozen=True)
-class Claims:
-    """What a login token says: its own id, whose it is, and the token version it was given at."""
-
-    token_id: str
-    account_id: int
-    version: int
-    # Seconds since 1970 UTC.
-    expires_at: int
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """As HOLDER's parameters."""
-        return {
-            "token_id": self.token_id,
-            "account_id": self.account_id,
-            "version": self.version,
-        }
-
-
-class Account(NamedTuple):
-    """Whoever makes a call."""
-
-    id: int
-    phone: str
-    token_version: int
+Gender = Literal["0", "1"]
 
 
 class Profile(NamedTuple):
@@ -73,11 +44,10 @@ class Profile(NamedTuple):
 
     phone: str
     nickname: str | None
-    gender: str | None
+    gender: Gender | None
     head_image: str | None
 
 
-IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
 PROFILE = (
     models.Account.phone,
     models.Account.nickname,
@@ -85,32 +55,8 @@ PROFILE = (
     models.Account.head_image,
 )
 
-# Whose token it is; nobody's, once it was ended: by logging out, a new password, or the account.
-HOLDER = select(*IDENTITY).where(
-    models.Account.id == bindparam("account_id"),
-    models.Account.token_version == bindparam("version"),
-    models.Account.phone.is_not(None),
-    models.Account.disabled_at.is_(None),
-    ~select(models.RevokedToken.token_id)
-    .where(models.RevokedToken.token_id == bindparam("token_id"))
-    .exists(),
-)
-_IDENTIFY = Prepared(HOLDER)
 _ID_OF_PHONE = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
 _ADD = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
-_LOG_OUT = (
-    insert(models.RevokedToken)
-    .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
-    .on_conflict_do_nothing()
-)
-# Some with each new one: whoever logs out makes room for himself.
-_FORGET_EXPIRED = text(
-    """
-    DELETE FROM revoked_tokens WHERE token_id IN (
-        SELECT token_id FROM revoked_tokens WHERE expires_at < now()
-        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
-    """
-)
 _SET_PASSWORD = (
     update(models.Account)
     .where(models.Account.disabled_at.is_(None))
@@ -177,14 +123,6 @@ _REMOVE = (
 )
 
 
-def identify(connection: Connection, claims: Claims) -> Account:
-    """Return the account of a login token. Raises TokenInvalid for a revoked token."""
-    row = _IDENTIFY.first(connection, claims.values)
-    if row is None:
-        raise TokenInvalid
-    return Account(*row)
-
-
 def find_id(connection: Connection, phone: str) -> int | None:
     """The account that a phone is registered for."""
     return connection.execute(_ID_OF_PHONE, {"phone": phone}).scalar_one_or_none()
@@ -236,11 +174,6 @@ class Accounts:
         }
         self._database.run(partial(self._add, account=account))
 
-    def log_out(self, connection: Connection, claims: Claims) -> None:
-        """Revoke one login token before it expires."""
-        connection.execute(_FORGET_EXPIRED)
-        connection.execute(_LOG_OUT, {"token_id": claims.token_id, "expires_at": claims.expires_at})
-
     def change_password(self, account: Account, new: str) -> Account:
         """Set a new password and revoke all tokens; return the account with its new version.
 
@@ -259,7 +192,7 @@ class Accounts:
             raise PasswordChanged
         return Account(*row)
 
-    def reset_password(self, *, phone: str, code_v: str, code: str, new: str) -> None:
+    def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
         """Set a new password with a code that was sent for it, and revoke all tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
@@ -269,18 +202,28 @@ class Accounts:
 
         def work(connection: Connection) -> None:
             self._codes.verify(
-                connection, code_v=code_v, code=code, purpose=Purpose.RESET, phone=phone
+                connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
             if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
                 raise WrongCode  # the account was removed since the code was sent
 
         self._database.run(work)
 
-    def change_profile(self, account: Account, changed: dict[str, str]) -> Profile:
-        """Change some of nickname, gender and head_image; return the whole profile.
+    def change_profile(
+        self,
+        account: Account,
+        *,
+        nickname: str | None = None,
+        gender: str | None = None,
+        head_image: str | None = None,
+    ) -> Profile:
+        """Change what is not None; return the whole profile.
 
         Raises UnknownPicture depending on the settings, and AccountRemoved.
         """
+
+        given = {"nickname": nickname, "gender": gender, "head_image": head_image}
+        changed = {name: value for name, value in given.items() if value is not None}
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
             before = connection.execute(_MINE, {"id": account.id}).one_or_none()
@@ -295,7 +238,7 @@ class Accounts:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
                 )
-            return Profile(*connection.execute(_MINE, {"id": account.id}).one()), gone
+            return Profile._make(connection.execute(_MINE, {"id": account.id}).one()), gone
 
         profile, gone = self._database.run(work)
         self._pictures.remove(gone)

@@ -9,7 +9,7 @@ from livebackend import models
 from livebackend.core.errors import UnknownUser, WrongPassword
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
-from livebackend.services.accounts import IDENTITY, Account
+from livebackend.services.login_tokens import IDENTITY, Account
 from livebackend.services.password_hashing import Passwords
 from livebackend.services.rate_limits import Limits
 

@@ -97,13 +97,13 @@ class Judge(Protocol):
     """What stands in the reply to a sent code, and how a try that hands it back is judged."""
 
     def reply(self, code_id: uuid.UUID, code: str) -> str:
-        """What the app hands back as `code_v`."""
+        """Return the ticket: what the client must send back with the code."""
 
     def verify(
         self,
         connection: Connection,
         *,
-        code_v: str,
+        ticket: str,
         code: str,
         purpose: Purpose,
         phone: str | None = None,
@@ -132,12 +132,12 @@ class TicketJudge:
         self,
         connection: Connection,
         *,
-        code_v: str,
+        ticket: str,
         code: str,
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        named = self._signer.read(code_v)
+        named = self._signer.read(ticket)
         if named is None:
             raise WrongCode
         code_id = uuid.UUID(hex=named)

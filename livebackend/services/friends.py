@@ -36,7 +36,8 @@ from livebackend.core.errors import (
     UserBlocked,
 )
 from livebackend.database.prepared_statements import Prepared
-from livebackend.services.accounts import PROFILE, Account, Profile
+from livebackend.services.accounts import PROFILE, Profile
+from livebackend.services.login_tokens import Account
 
 
 class Found(NamedTuple):

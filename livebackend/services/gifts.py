@@ -28,7 +28,7 @@ from livebackend.ledger.transfers import (
     client_key,
     new_request_id,
 )
-from livebackend.services.accounts import HOLDER, Claims
+from livebackend.services.login_tokens import HOLDER, Claims
 
 # From the call of `Gifts.send` to the outcome, queries included.
 _TIMEOUT_S = 4

@@ -23,7 +23,9 @@ from sqlalchemy import (
 from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import Prepared
-from livebackend.services.accounts import HOLDER, PROFILE, Claims
+from livebackend.services.accounts import PROFILE, Gender
+from livebackend.services.live_rooms import PlayUrls
+from livebackend.services.login_tokens import HOLDER, Claims
 
 
 class Friend(NamedTuple):
@@ -31,10 +33,10 @@ class Friend(NamedTuple):
 
     phone: str
     nickname: str | None
-    gender: str | None
+    gender: Gender | None
     head_image: str | None
     title: str | None
-    play_urls: dict[str, str | None] | None
+    play_urls: PlayUrls | None
 
 
 class Message(NamedTuple):
@@ -47,7 +49,7 @@ class Message(NamedTuple):
     accepted: bool
     phone: str
     nickname: str | None
-    gender: str | None
+    gender: Gender | None
     head_image: str | None
 
 

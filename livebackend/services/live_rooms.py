@@ -1,12 +1,14 @@
 """The list of all who are live, in pages that stay right while rooms come and go."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from livebackend import models
 from livebackend.services.accounts import PROFILE, Profile
+
+_PAGE_ROWS = 50
 
 _LIVE = (
     select(
@@ -29,25 +31,40 @@ class Place(NamedTuple):
     room_id: int
 
 
+class PlayUrls(TypedDict):
+    """The URLs of a stream for viewers, as the database stores them."""
+
+    rtmp: str | None
+    hls: str | None
+    hdl: str | None
+
+
 class LiveRoom(NamedTuple):
     """A room as anybody may see it."""
 
     profile: Profile
     title: str | None
-    play_urls: dict[str, str | None]
+    play_urls: PlayUrls
     place: Place
 
 
 class LiveRooms:
     """The list of all open rooms."""
 
-    def list(self, connection: Connection, *, after: Place | None, limit: int) -> list[LiveRoom]:
-        """Return the latest rooms first: from the first one on, or those after a position."""
-        values: dict[str, Any] = {"most": limit}
+    def list(
+        self, connection: Connection, *, after: Place | None
+    ) -> tuple[list[LiveRoom], Place | None]:
+        """Return at most 50 rooms, the latest first: all, or those after a position.
+
+        Also returns the position of the next page, if there is one.
+        """
+        # With one row more, the last page is known even if it is full.
+        values: dict[str, Any] = {"most": _PAGE_ROWS + 1}
         if after:
             values |= {"at": after.started_at, "room_id": after.room_id}
-        rows = connection.execute(_LIVE_AFTER if after else _LIVE, values)
-        return [
+        rows = connection.execute(_LIVE_AFTER if after else _LIVE, values).all()
+        rooms = [
             LiveRoom(Profile(*row[:4]), row.title, row.play_urls, Place(row.started_at, row.id))
-            for row in rows
+            for row in rows[:_PAGE_ROWS]
         ]
+        return rooms, rooms[-1].place if len(rows) > _PAGE_ROWS else None

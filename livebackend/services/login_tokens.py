@@ -1,26 +1,95 @@
-"""Login tokens, and who a request comes from."""
+"""Login tokens: how they are issued, read, resolved to accounts and revoked."""
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil
+from typing import Any, NamedTuple
 
+from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from livebackend import models
 from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.services.accounts import Account, Claims
+from livebackend.database.prepared_statements import Prepared
 
 _CLOCK_SKEW_S = 60
+_DAY_S = 24 * 3600
+_DEFAULT_S, _MAX_S = 7 * _DAY_S, 30 * _DAY_S
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The content of a login token: its id, the account, and the account's token version."""
+
+    token_id: str
+    account_id: int
+    version: int
+    # Seconds since 1970 UTC.
+    expires_at: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters of HOLDER."""
+        return {
+            "token_id": self.token_id,
+            "account_id": self.account_id,
+            "version": self.version,
+        }
+
+
+class Account(NamedTuple):
+    """The identity of an account: what a login token is issued for and resolved to."""
+
+    id: int
+    phone: str
+    token_version: int
+
+
+IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
+
+# The account of a login token. No row: the token was revoked by logging out or by a new password,
+# or the account was removed or disabled.
+HOLDER = select(*IDENTITY).where(
+    models.Account.id == bindparam("account_id"),
+    models.Account.token_version == bindparam("version"),
+    models.Account.phone.is_not(None),
+    models.Account.disabled_at.is_(None),
+    ~select(models.RevokedToken.token_id)
+    .where(models.RevokedToken.token_id == bindparam("token_id"))
+    .exists(),
+)
+_IDENTIFY = Prepared(HOLDER)
+_REVOKE = (
+    insert(models.RevokedToken)
+    .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
+    .on_conflict_do_nothing()
+)
+# Each revocation deletes up to ten expired rows, so the table does not grow without limit.
+_DELETE_EXPIRED = text(
+    """
+    DELETE FROM revoked_tokens WHERE token_id IN (
+        SELECT token_id FROM revoked_tokens WHERE expires_at < now()
+        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+    """
+)
 
 
 class LoginTokens:
-    """Signs and reads login tokens."""
+    """Issues, reads, resolves and revokes login tokens."""
 
     def __init__(self, keys: Sequence[str], *, clock: Callable[[], float]) -> None:
         self._signer = Signer(keys, kind="login")
         self._clock = clock
 
-    def issue(self, account: Account, *, lifetime_s: int) -> str:
-        """A new token, valid for `lifetime_s` seconds; zero or less makes one that has expired."""
+    def issue(self, account: Account, *, lifetime_s: int | None = None) -> str:
+        """Return a new token, valid for `lifetime_s` seconds: 7 days by default, at most 30 days.
+
+        With zero or less, the token has expired.
+        """
         now = self._clock()
+        lifetime_s = min(_DEFAULT_S if lifetime_s is None else lifetime_s, _MAX_S)
         return self._signer.sign(
             {
                 "typ": "login",
@@ -58,3 +127,15 @@ class LoginTokens:
                     raise TokenExpired
                 return Claims(jti, sub, v, exp)
         raise TokenInvalid
+
+    def identify(self, connection: Connection, claims: Claims) -> Account:
+        """Return the account of a login token. Raises TokenInvalid for a revoked token."""
+        row = _IDENTIFY.first(connection, claims.values)
+        if row is None:
+            raise TokenInvalid
+        return Account(*row)
+
+    def revoke(self, connection: Connection, claims: Claims) -> None:
+        """Revoke one login token before it expires."""
+        connection.execute(_DELETE_EXPIRED)
+        connection.execute(_REVOKE, {"token_id": claims.token_id, "expires_at": claims.expires_at})

@@ -1,5 +1,6 @@
 """Payment orders as an operator sees them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,6 +20,14 @@ _LIST = text(
     """
 )
 _FIND = text(f"SELECT {_COLUMNS} WHERE order_id = :order_id")
+
+_UNSERVED = text(
+    """
+    SELECT provider, count(*) AS orders FROM payment_orders
+    WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
+    GROUP BY provider ORDER BY provider
+    """
+)
 
 
 class StoredOrder(NamedTuple):
@@ -51,3 +60,9 @@ def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
     """Return an order, or None if there is none with that id."""
     row = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
     return StoredOrder(*row) if row else None
+
+
+def count_unserved_orders(connection: Connection, providers: Sequence[str]) -> dict[str, int]:
+    """Count the open orders of other providers than these, by provider."""
+    rows = connection.execute(_UNSERVED, {"providers": list(providers)})
+    return {row.provider: row.orders for row in rows}

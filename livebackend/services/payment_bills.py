@@ -11,6 +11,9 @@ from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, BillEntry
 from livebackend.services.payment_orders import PaymentOrders
 
+# The difference of an order that was paid and is still pending or closed.
+NOT_CREDITED = "paid, and not credited"
+
 _BILLED = text(
     """
     SELECT order_id, fen, state, payment_id FROM payment_orders
@@ -91,7 +94,7 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:
-        return "paid, and not credited: run `livebackend order settle`"
+        return NOT_CREDITED
     if order.payment_id != entry.payment_id:
         return f"paid twice: by {order.payment_id} and by {entry.payment_id}"
     return None

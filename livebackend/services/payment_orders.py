@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
@@ -90,6 +90,9 @@ _REOPEN = text(
 )
 
 
+OrderState = Literal["pending", "paid", "closed", "refunding", "refunded"]
+
+
 class PlacedOrder(NamedTuple):
     """An order of a user; `pay` is what the app passes to the provider, None once it is paid."""
 
@@ -97,7 +100,7 @@ class PlacedOrder(NamedTuple):
     order_id: str
     fen: int
     coins: int
-    state: str
+    state: OrderState
     pay: dict[str, Any] | None
 
 
@@ -154,21 +157,15 @@ class PaymentOrders:
         pay = self._place(order) if order.state == "pending" else None
         return PlacedOrder(order.provider, order.order_id, order.fen, order.coins, order.state, pay)
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
-        """Verify a notification; return provider and payment, None for another event.
+    def receive(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Verify a notification of a provider, and credit the payment that it reports.
 
-        The names of `headers` are in lower case. Raises PaymentRejected if no provider sent it.
+        The names of `headers` are in lower case. Raises PaymentRejected as `settle` does and if no
+        provider sent the notification, and Unavailable.
         """
-        errors = []
-        for provider, gateway in self._gateways.items():
-            try:
-                payment = gateway.read(headers, body)
-            except NotGenuine as error:
-                errors.append(f"{provider}: {error}")
-            else:
-                return (provider, payment) if payment else None
-        log.warning("payment notification refused: %s", ", ".join(errors))
-        raise InvalidNotification
+        found = self._read(headers, body)
+        if found:
+            self.settle(*found)
 
     def settle(self, provider: str, payment: Paid) -> None:
         """Credit the coins of a paid order; settling it again changes nothing.
@@ -185,6 +182,22 @@ class PaymentOrders:
             order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id != payment.payment_id:
             raise _logged(payment, OrderPaidTwice())
+
+    def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
+        """Verify a notification; return provider and payment, None for another event.
+
+        Raises InvalidNotification if no provider sent it.
+        """
+        errors = []
+        for provider, gateway in self._gateways.items():
+            try:
+                payment = gateway.read(headers, body)
+            except NotGenuine as error:
+                errors.append(f"{provider}: {error}")
+            else:
+                return (provider, payment) if payment else None
+        log.warning("payment notification refused: %s", ", ".join(errors))
+        raise InvalidNotification
 
     def _open(
         self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str

@@ -23,9 +23,9 @@ _OPEN = text(
 # One row for each value tried at, so that its lock makes the count exact.
 _COUNT_TRY = text(
     """
-    INSERT INTO code_attempts (code_v_digest, attempted_at, last_attempted_at)
-    VALUES (:code_v_digest, ARRAY[now()], now())
-    ON CONFLICT (code_v_digest) DO UPDATE SET last_attempted_at = now(), attempted_at = (
+    INSERT INTO code_attempts (ticket_digest, attempted_at, last_attempted_at)
+    VALUES (:ticket_digest, ARRAY[now()], now())
+    ON CONFLICT (ticket_digest) DO UPDATE SET last_attempted_at = now(), attempted_at = (
         SELECT array_agg(moment) FROM (
             SELECT moment FROM unnest(code_attempts.attempted_at || now()) AS moment
             WHERE moment > now() - interval '300 seconds'
@@ -35,13 +35,13 @@ _COUNT_TRY = text(
     """
 )
 _FORGET_TRIES = delete(models.CodeAttempts).where(
-    models.CodeAttempts.code_v_digest == bindparam("code_v_digest")
+    models.CodeAttempts.ticket_digest == bindparam("ticket_digest")
 )
 # A few at a time with each try, so that the table stays as small as the traffic of minutes.
 _FORGET_OLD_TRIES = text(
     """
-    DELETE FROM code_attempts WHERE code_v_digest IN (
-        SELECT code_v_digest FROM code_attempts
+    DELETE FROM code_attempts WHERE ticket_digest IN (
+        SELECT ticket_digest FROM code_attempts
         WHERE last_attempted_at < now() - interval '300 seconds'
         ORDER BY last_attempted_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
@@ -64,23 +64,23 @@ class PlainJudge:
         self,
         connection: Connection,
         *,
-        code_v: str,
+        ticket: str,
         code: str,
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        code_v_digest = sha256(code_v.encode()).digest()
-        if purpose.is_code(code) and code == code_v:
+        ticket_digest = sha256(ticket.encode()).digest()
+        if purpose.is_code(code) and code == ticket:
             matching = self._sent(connection, code, purpose, phone)
             if matching or purpose is Purpose.REGISTER:
-                connection.execute(_FORGET_TRIES, {"code_v_digest": code_v_digest})
+                connection.execute(_FORGET_TRIES, {"ticket_digest": ticket_digest})
                 settle_right(connection, matching, purpose)
                 return
-        if not code_v:
+        if not ticket:
             raise WrongCode  # an attempt at nothing, which has no count
         connection.execute(_FORGET_OLD_TRIES)
         tries = connection.execute(
-            _COUNT_TRY, {"code_v_digest": code_v_digest, "most": WRONG_TRIES_MAX}
+            _COUNT_TRY, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}
         ).scalar_one()
         raise TooManyAttempts if tries >= WRONG_TRIES_MAX else WrongCode
 

@@ -1,6 +1,7 @@
 """Refills: coins that a user buys."""
 
 import time
+from typing import Literal
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -24,6 +25,9 @@ from livebackend.ledger.transfers import (
 )
 from livebackend.services.payment_orders import PaymentOrders, PlacedOrder
 from livebackend.services.rate_limits import Limits
+
+# The values of the setting `coins.refill`.
+RefillMode = Literal["direct", "order", "disabled"]
 
 # All that a call may take, its looks at the database included.
 _WAIT_S = 4
@@ -52,10 +56,9 @@ class Refills:
         orders: PaymentOrders,
         limits: Limits,
         *,
-        mode: str,
+        mode: RefillMode,
         coins_per_yuan: int,
     ) -> None:
-        """`mode` is the setting `coins.refill`."""
         self._database = database
         self._writer = writer
         self._orders = orders

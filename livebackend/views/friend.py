@@ -9,7 +9,7 @@ from livebackend.api.parameters import ErrorCode, LoggedIn, described
 from livebackend.api.response_types import Flag, Profile
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import profile_card
+from livebackend.api.serializers import found_flag, profile_card
 from livebackend.api.view import View
 
 
@@ -66,9 +66,7 @@ class Friend(View):
         """Find somebody by phone · 用户搜索"""
         request = self.request
         found = request.services.friends.search(request.db, request.account, given.userId)
-        if found.account_id == request.account.id:
-            return ok(profile_card(found.profile), flag="-1")
-        return ok(profile_card(found.profile), flag="1" if found.is_friend else "0")
+        return ok(profile_card(found.profile), flag=found_flag(found, request.account))
 
     @operation(
         "add",

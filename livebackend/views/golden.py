@@ -16,9 +16,8 @@ from livebackend.api.parameters import LoggedIn, described
 from livebackend.api.response_types import Balance, Giver, Order, Records
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import giver_card, order_card, record_card, records_position
+from livebackend.api.serializers import balance_card, giver_card, order_card, records_page
 from livebackend.api.view import View
-from livebackend.ledger.history import RECORDS_MAX
 
 
 class Refill(LoggedIn):
@@ -36,7 +35,7 @@ class SendGift(LoggedIn):
 class ListRecords(LoggedIn):
     # As the page before gave it.
     before: RecordsPosition | None = None
-    limit: PageLength = RECORDS_MAX
+    limit: PageLength | None = None
 
 
 class Ranking(LoggedIn):
@@ -91,7 +90,7 @@ class Golden(View):
         """Tell how many coins one has · 金币余额"""
         request = self.request
         coins = request.services.coin_history.balance(request.db, request.account.id)
-        return ok({"coins": coins})
+        return ok(balance_card(coins))
 
     @operation(
         "records",
@@ -107,12 +106,7 @@ class Golden(View):
         records, position = request.services.coin_history.records(
             request.db, request.account.id, before=given.before, limit=given.limit
         )
-        return ok(
-            {
-                "records": [record_card(record) for record in records],
-                "before": records_position(position) if position else None,
-            }
-        )
+        return ok(records_page(records, position))
 
     @operation(
         "ranking",

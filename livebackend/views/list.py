@@ -6,10 +6,8 @@ from livebackend.api.parameters import LoggedIn
 from livebackend.api.response_types import Friends, LiveRooms, Message
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
-from livebackend.api.serializers import friend_card, message_card, room_card, rooms_position
+from livebackend.api.serializers import friends_list, message_card, rooms_page
 from livebackend.api.view import View
-
-_PAGE = 50
 
 
 class LiveList(LoggedIn):
@@ -33,8 +31,7 @@ class List(View):
         """List one's friends, those who are live first · 好友列表"""
         request = self.request
         rows = request.services.lists.friends(request.db, request.claims)
-        friends = [friend_card(friend) for friend in rows]
-        return ok({"count": len(friends), "friends": friends})
+        return ok(friends_list(rows))
 
     @operation(
         "messagelist",
@@ -62,7 +59,6 @@ class List(View):
     )
     def livelist(self, given: LiveList) -> Reply:
         """List all who are live, the latest first, 50 a page · 直播列表"""
-        rooms = self.request.services.live_rooms
-        page = rooms.list(self.request.db, after=given.after, limit=_PAGE)
-        more = rooms_position(page[-1].place) if len(page) == _PAGE else None
-        return ok({"rooms": [room_card(room) for room in page], "next": more})
+        request = self.request
+        rooms, position = request.services.live_rooms.list(request.db, after=given.after)
+        return ok(rooms_page(rooms, position))

@@ -1,6 +1,5 @@
 """/log: logging in and out, and what becomes of a password."""
 
-import re
 from typing import Annotated
 
 from livebackend.api.declaration import operation
@@ -11,12 +10,6 @@ from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.view import View
 
-_DAY_S = 24 * 3600
-_DEFAULT_S = 7 * _DAY_S
-_LONGEST_S = 30 * _DAY_S
-
-
-# Anything that is no number of seconds counts as absent.
 ExpireIn = Annotated[
     Seconds,
     described(
@@ -29,10 +22,6 @@ class LogIn(Params):
     userId: Annotated[Phone, ErrorCode(Result.NO_SUCH_USER)]
     password: TypedPassword
     expire_in: ExpireIn = None
-
-
-class LogOut(LoggedIn):
-    pass
 
 
 class ChangePassword(LoggedIn):
@@ -54,8 +43,8 @@ class ResetPassword(Params):
     # As in verifying: a malformed try is a try.
     code_v: Annotated[
         Unchecked, described("the message of forgot password", "忘记密码返回的 message")
-    ] = None
-    code: Annotated[Unchecked, described("the six digits that were sent", "收到的6位验证码")] = None
+    ] = ""
+    code: Annotated[Unchecked, described("the six digits that were sent", "收到的6位验证码")] = ""
     password: Password
 
 
@@ -77,12 +66,12 @@ class Log(View):
         account = services.authentication.log_in(
             phone=given.userId, password=given.password, address=self.request.address
         )
-        return ok(services.login_tokens.issue(account, lifetime_s=lifetime_s(given.expire_in)))
+        return ok(services.login_tokens.issue(account, lifetime_s=given.expire_in))
 
-    @operation("logout", params=LogOut, refusal=Result.REFUSED, extension=True)
-    def log_out(self, given: LogOut) -> Reply:
+    @operation("logout", params=LoggedIn, refusal=Result.REFUSED, extension=True)
+    def log_out(self, given: LoggedIn) -> Reply:
         """End this login token · 退出登录"""
-        self.request.services.accounts.log_out(self.request.db, self.request.claims)
+        self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
         return ok()
 
     @operation(
@@ -101,7 +90,7 @@ class Log(View):
             account, password=given.oldPassword, address=self.request.address
         )
         changed = services.accounts.change_password(account, given.password)
-        return ok(services.login_tokens.issue(changed, lifetime_s=lifetime_s(given.expire_in)))
+        return ok(services.login_tokens.issue(changed, lifetime_s=given.expire_in))
 
     @operation(
         "forgot",
@@ -129,21 +118,8 @@ class Log(View):
         """Set a new password with the code; every login token ends · 重置密码"""
         self.request.services.accounts.reset_password(
             phone=given.userId,
-            code_v=str(given.code_v or ""),
-            code=str(given.code or ""),
+            ticket=given.code_v,
+            code=given.code,
             new=given.password,
         )
         return ok()
-
-
-def lifetime_s(expire_in: object) -> int:
-    """How long a login token lives: the seconds asked for, 30 days at most, 7 by default.
-
-    Never negative: 0 stands for a token that has expired already.
-    """
-    match = re.fullmatch("([+-]?)0*([0-9]+)", expire_in) if isinstance(expire_in, str) else None
-    if not match:
-        return _DEFAULT_S
-    sign, digits = match.groups()
-    # Python refuses to convert thousands of digits; ten are more than 30 days already.
-    return 0 if sign == "-" else min(int(digits[:10]), _LONGEST_S)

@@ -6,7 +6,7 @@ from pyramid.view import view_config
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.forms import Upload
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 
 _TEXT_MAX, _NAME_MAX = 200, 64
 
@@ -44,8 +44,7 @@ def _check_caller(request: Request) -> None:
     authorization = request.services.publish_authorization
     if not authorization.is_configured or not request.registry.peers.is_here(request):
         raise NotACall(404, "path", Reason.WRONG_PATH)
-    if request.method not in ("GET", "POST"):
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    require_method(request, "GET", "POST")
     if not authorization.is_media_server(_text(request.params.get("secret"))):
         raise NotACall(403, "secret", Reason.NOT_OURS)
 

@@ -8,7 +8,7 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 
 # Python's own table differs between versions, and only a system with /etc/mime.types adds to it.
 mimetypes.add_type("text/javascript", ".js")
@@ -20,7 +20,7 @@ serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age
 @view_config(route_name="page")
 def page(request: Request) -> Response:
     """A page that was created at start; 404 if the settings disable it."""
-    _check_method(request)
+    require_method(request, "GET", "HEAD")
     found = request.registry.pages.get(request.matchdict["page"])
     if found is None:
         raise NotACall(404, "path", Reason.WRONG_PATH)
@@ -45,7 +45,7 @@ def page(request: Request) -> Response:
 @view_config(route_name="static")
 def static_file(request: Request) -> Response:
     """A static file; 404 if the settings disable the pages."""
-    _check_method(request)
+    require_method(request, "GET", "HEAD")
     # Checked first: the static view redirects from a folder to its index, and stores each unknown
     # name in memory for ever.
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
@@ -55,8 +55,3 @@ def static_file(request: Request) -> Response:
     response.body = response.body
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response
-
-
-def _check_method(request: Request) -> None:
-    if request.method not in ("GET", "HEAD"):
-        raise NotACall(405, "method", Reason.WRONG_METHOD)

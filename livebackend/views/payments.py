@@ -6,7 +6,7 @@ from pyramid.view import view_config
 from livebackend.api.error_reasons import Reason
 from livebackend.api.error_table import refusal_of
 from livebackend.api.errors import NotACall
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 from livebackend.core.errors import PaymentRejected
 
 _BYTES_MAX = 65_536
@@ -18,15 +18,12 @@ def notification(request: Request) -> Response:
     orders = request.services.payment_orders
     if not orders.providers:
         raise NotACall(404, "path", Reason.WRONG_PATH)
-    if request.method != "POST":
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    require_method(request, "POST")
     if (request.content_length or 0) > _BYTES_MAX:
         raise NotACall(413, "body", Reason.TOO_LARGE)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        found = orders.read(headers, request.body)
-        if found:
-            orders.settle(*found)
+        orders.receive(headers, request.body)
     except PaymentRejected as error:
         refusal = refusal_of(error).refusal
         raise NotACall(400, refusal.what, refusal.reason) from error

@@ -7,16 +7,15 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 
 
 @view_config(route_name="pili")
 def callback(request: Request) -> Response:
     """A hint, signed by Qiniu. It may be late, or replayed: what counts is what Pili says now."""
-    if request.method != "POST":
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    require_method(request, "POST")
     body = _body(request)
-    genuine = request.services.qiniu_callbacks.is_genuine(
+    genuine = request.services.stream_callbacks.is_genuine(
         request.method, request.path_qs, headers=request.headers, body=body
     )
     if not genuine:
@@ -24,7 +23,7 @@ def callback(request: Request) -> Response:
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise NotACall(400, "title", Reason.MISSING)
-    request.services.stream_monitor.look_at(stream_key)
+    request.services.stream_callbacks.receive(stream_key)
     return Response(status=204)
 
 

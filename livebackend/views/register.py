@@ -39,17 +39,29 @@ class SendCode(Params):
         # Beside one of these it is the phone of a register call that lost its selector.
         if any(map(form.get, _OF_REGISTER)):
             form = {name: value for name, value in form.items() if name != "userId"}
-        return super().read(form, phones=phones)
+        given = super().read(form, phones=phones)
+        # A register call that lost its selector: its user asked for no message.
+        if "register" in form:
+            raise Failure(None, "register", Reason.NOT_A_VALUE)
+        if given.userId not in (None, given.phone):
+            raise Failure(None, "userId", Reason.CONTRADICTS)
+        return given
+
+    @property
+    def phone(self) -> str:
+        """The phone, by either name. Raises Failure without one."""
+        phone = self.token or self.userId
+        if phone is None:
+            raise Failure(None, "token", Reason.MISSING)
+        return phone
 
 
 class VerifyCode(Params):
     # Anything at all: a malformed try is a try, and counts.
     code_v: Annotated[
         Unchecked, described("the message of send code", "发送验证码接口返回的 message")
-    ] = None
-    code: Annotated[Unchecked, described("the four digits that were sent", "收到的4位验证码")] = (
-        None
-    )
+    ] = ""
+    code: Annotated[Unchecked, described("the four digits that were sent", "收到的4位验证码")] = ""
 
 
 class OpenAccount(Params):
@@ -85,15 +97,7 @@ class Register(View):
     )
     def send_code(self, given: SendCode) -> Reply:
         """Send a code to a phone · 验证码发送"""
-        # A register call that lost its selector: its user asked for no message.
-        if "register" in self.request.params:
-            raise Failure(None, "register", Reason.NOT_A_VALUE)
-        phone = given.token or given.userId
-        if phone is None:
-            raise Failure(None, "token", Reason.MISSING)
-        if given.userId not in (None, phone):
-            raise Failure(None, "userId", Reason.CONTRADICTS)
-        return ok(self.request.services.verification_codes.send(phone))
+        return ok(self.request.services.verification_codes.send(given.phone))
 
     @operation(
         marks=["code_v", "code"],
@@ -105,8 +109,8 @@ class Register(View):
         """Judge a code that was typed · 验证码校验"""
         self.request.services.verification_codes.verify(
             self.request.db,
-            code_v=str(given.code_v or ""),
-            code=str(given.code or ""),
+            ticket=given.code_v,
+            code=given.code,
             purpose=Purpose.REGISTER,
         )
         return ok()
@@ -133,14 +137,11 @@ class Register(View):
     )
     def change_profile(self, given: ChangeProfile) -> Reply:
         """Change one's nickname, gender or picture · 修改资料"""
-        changed = {
-            "nickname": given.nickname,
-            "gender": given.gender,
-            "head_image": given.headImage,
-        }
         profile = self.request.services.accounts.change_profile(
             self.request.account,
-            {name: value for name, value in changed.items() if value is not None},
+            nickname=given.nickname,
+            gender=given.gender,
+            head_image=given.headImage,
         )
         return ok(profile_card(profile))
 

@@ -10,7 +10,7 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.parameter_types import UploadedFile
 from livebackend.api.parameters import Params, described
-from livebackend.api.request import Request
+from livebackend.api.request import Request, require_method
 from livebackend.api.responses import Reply, ok
 from livebackend.api.result_codes import Result
 from livebackend.api.view import View
@@ -42,8 +42,7 @@ class UploadPicture(View):
 @view_config(route_name="picture")
 def picture(request: Request) -> Response:
     """A picture that was uploaded. Whatever is none is for saving, never shown by a browser."""
-    if request.method not in ("GET", "HEAD"):
-        raise NotACall(405, "method", Reason.WRONG_METHOD)
+    require_method(request, "GET", "HEAD")
     kept = request.services.avatars.find(**request.matchdict)
     if kept is None:
         raise NotACall(404, "path", Reason.WRONG_PATH)

@@ -79,7 +79,7 @@ def _create_verification_codes() -> None:
     """)
     op.execute("""
         CREATE TABLE code_attempts (
-            code_v_digest bytea CONSTRAINT pk_code_attempts PRIMARY KEY,
+            ticket_digest bytea CONSTRAINT pk_code_attempts PRIMARY KEY,
             attempted_at timestamptz[] NOT NULL CONSTRAINT ck_code_attempts_attempted_at
                 CHECK (cardinality(attempted_at) BETWEEN 1 AND 100),
             last_attempted_at timestamptz NOT NULL

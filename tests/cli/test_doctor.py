@@ -12,6 +12,7 @@ from livebackend.development.sms import DevelopmentSms
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.diagnostics import Doctor
+from livebackend.services.operator_orders import count_unserved_orders
 from tests.support.commands import Operator
 from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import (
@@ -128,6 +129,7 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
             free_bytes_min=0,
             sms_gateway="DevelopmentSms",
             sms_url="",
+            unserved_orders=count_unserved_orders,
             clock=lambda: time.time() + ahead_s,
         )
 

@@ -14,11 +14,12 @@ from tests.support.application import INI
 
 
 @pytest.fixture
-def run(database_url: str, world: World) -> Any:
+def run(database_url: str, var_dir: Path, world: World) -> Any:
     """Runs `livebackend ledger …` on the tests' database."""
+    environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_VAR_DIR": str(var_dir)}
 
     def run(command: str, *arguments: str) -> Result:
-        runner = CliRunner(env={"LIVEBACKEND_DATABASE_URL": database_url})
+        runner = CliRunner(env=environment)
         return runner.invoke(ledger, [command, str(INI), *arguments])
 
     return run

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from livebackend.gateways.payments.protocol import BillEntry
 from livebackend.ledger.transfers import Kind
 from tests.support.api import App, Person, World
 from tests.support.commands import Operator
+from tests.support.fake_gateways import PaymentsWithABill
 from tests.support.payments import PATIENT, new_shop
 
 # The development gateway says that every order is paid.
@@ -140,6 +142,20 @@ def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann:
     report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
     assert (report["payments"], report["paid_fen"]) == (1, 1000)
     assert report["differences"] == ["order unknown: payment p is for an unknown order"]
+
+
+def test_reconcile_advises_to_settle_an_order_that_was_not_credited(
+    operator: Operator, order_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        PaymentsWithABill, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
+    )
+    gateway = "tests.support.fake_gateways.PaymentsWithABill"
+    neutral = f"order {order_id}: paid, and not credited"
+    words = operator.runs("order reconcile", payments_gateway=gateway, code=1).stdout
+    assert words.splitlines()[1] == f"{neutral}: run `livebackend order settle`"
+    report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
+    assert report["differences"] == [neutral]
 
 
 def test_reconcile_without_a_gateway_says_so(operator: Operator, ann: Person) -> None:

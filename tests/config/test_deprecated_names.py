@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from livebackend.config.deprecated_names import (
     configure_renamed_loggers,
 )
 from livebackend.config.settings import Settings
-from livebackend.gateways.loader import make_gateways
+from livebackend.container import make_gateways
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
@@ -26,7 +27,7 @@ def test_the_new_class_is_there(dotted: str) -> None:
     assert hasattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("dotted", [*MODULES.values(), *LOGGERS.values()])
+@pytest.mark.parametrize("dotted", [*MODULES.values(), *chain(*LOGGERS.values())])
 def test_the_new_module_is_there(dotted: str) -> None:
     import_module(dotted)
 
@@ -74,6 +75,7 @@ def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path
         [sys.executable, "-c", program, ini], capture_output=True, text=True, check=True
     )
     assert "of 138****5678" in done.stderr
+    assert "livebackend.logs is deprecated: it is livebackend.monitoring" in done.stderr
 
 
 def test_another_module_is_not_found() -> None:
@@ -85,7 +87,7 @@ def test_another_module_is_not_found() -> None:
 def configured() -> Iterator[tuple[logging.Logger, logging.Logger]]:
     """A logger that a section configured by its old name, and the one of the new name."""
     old = "livebackend.ledger_writer"
-    loggers = logging.getLogger(old), logging.getLogger(LOGGERS[old])
+    loggers = logging.getLogger(old), logging.getLogger(*LOGGERS[old])
     loggers[0].setLevel(logging.ERROR)
     yield loggers
     for logger in loggers:

@@ -7,7 +7,9 @@ import pytest
 from pyramid.paster import get_appsettings
 
 import livebackend
-from livebackend.config.settings import Settings, SettingsError, variable, with_own_address
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings, variable, with_own_address
+from livebackend.models import CREDIT_SLOTS
 from tests.support.application import INI
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
@@ -227,3 +229,10 @@ def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
 def test_setting_that_is_given_by_name_and_by_alias_is_an_error() -> None:
     with pytest.raises(SettingsError, match=r"sqlalchemy\.url: database\.url is set too"):
         Settings.load({**REQUIRED_SETTINGS, "sqlalchemy.url": "postgresql:///alias"}, {})
+
+
+def test_each_writer_number_has_a_slot_that_it_credits() -> None:
+    last = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
+    assert Settings.load(last, {}).ledger_writer == CREDIT_SLOTS - 1
+    with pytest.raises(SettingsError, match=r"ledger\.writer"):
+        Settings.load(last | {"ledger.writer": str(CREDIT_SLOTS)}, {})

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, text
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import CoinAccount
-from livebackend.services.accounts import Account
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend_client import ApiError, Client, Refused
 from tests.crashes.server import RemotePayments, payment_of
 from tests.support.ledger_helpers import Books

@@ -153,8 +153,8 @@ def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None
         def work(connection: Connection) -> None:
             for digest in (first, second):
                 connection.execute(
-                    select(models.CodeAttempts.code_v_digest)
-                    .where(models.CodeAttempts.code_v_digest == digest)
+                    select(models.CodeAttempts.ticket_digest)
+                    .where(models.CodeAttempts.ticket_digest == digest)
                     .with_for_update()
                 )
                 if digest == first and not getattr(first_time, "over", False):

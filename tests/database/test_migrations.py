@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate, migration_status, pending_sql
 from tests.support.api import at_once
@@ -145,6 +145,20 @@ class TestRunner:
             migrate(empty, report=report)
         assert lines[0] == "a table is locked, trying again"
         assert lines[1].startswith("1002 Migration 1002 (after ")
+
+    def test_database_of_a_later_version_has_all_migrations_of_this_one(
+        self, write: Callable[..., None], empty: Database
+    ) -> None:
+        write("1001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty)
+        empty.run(
+            lambda connection: connection.execute(
+                text("UPDATE alembic_version SET version_num = '1002'")
+            )
+        )
+        check_migrated(empty)
+        assert [each.is_applied for each in migration_status(empty)] == [True]
+        assert "CREATE TABLE" not in pending_sql(empty)
 
     @pytest.mark.processes
     def test_runner_waits_for_another_one(

@@ -8,7 +8,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import (
     UnsupportedSchema,

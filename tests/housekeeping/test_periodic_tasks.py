@@ -1,9 +1,9 @@
 """The periodic tasks: one process at a time runs them, and goes on after an error."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -11,9 +11,12 @@ from sqlalchemy.exc import OperationalError
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
-from livebackend.housekeeping.periodic_tasks import Sweeper
-from livebackend.services.stream_monitor import STALE_S, Streams
-from tests.support.api import Api, App, World, at_once
+from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
+from livebackend.services.payment_reconciliation import ReconciliationResult
+from livebackend.services.stream_monitor import STALE_S, Streams, Swept
+from tests.support.api import App, World, at_once
+from tests.support.application import create_app
+from tests.support.housekeeping import NO_TASKS
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ class TestSweeper:
     @pytest.fixture
     def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
         made = [
-            Sweeper(database, streams, holder=f"process {n}", period_s=STALE_S + 1.4)
+            Sweeper(database, streams, NO_TASKS, holder=f"process {n}", period_s=STALE_S + 1.4)
             for n in range(3)
         ]
         yield made
@@ -71,18 +74,17 @@ class TestSweeper:
     ) -> None:
         database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: world.rows("process_leases")[0]["holder"] == f"process 1 {os.getpid()}")
+        until(lambda: world.rows("process_leases")[0]["holder"] == "process 1")
 
     def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
         sweepers[0].start()
         until(lambda: world.rows("process_leases"))
         sweepers[0].close()
         assert world.rows("process_leases") == []
-        sweepers[0].start()
         assert not sweepers[0].is_running
 
     @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
-    def test_chores_come_after_the_rooms_and_fail_alone(
+    def test_tasks_follow_the_rooms_and_fail_alone(
         self,
         error: Exception,
         database: Database,
@@ -92,45 +94,67 @@ class TestSweeper:
         done: list[str] = []
         again = threading.Event()
 
-        def fails() -> None:
-            done.append("fails")
+        def orders() -> ReconciliationResult:
+            done.append("orders")
             raise error
 
-        def counts() -> None:
-            done.append("counts")
-            if done.count("counts") == 2:
+        def pictures() -> int:
+            done.append("pictures")
+            raise error
+
+        def rate_limits() -> None:
+            done.append("rate limits")
+            if done.count("rate limits") == 2:
                 again.set()
 
-        sweeper = Sweeper(
-            database, streams, [fails, counts], holder="alive", period_s=STALE_S + 1.2
-        )
+        tasks = Tasks(orders, pictures, rate_limits)
+        sweeper = Sweeper(database, streams, tasks, holder="alive", period_s=STALE_S + 1.2)
         sweeper.start()
         assert again.wait(10)
         sweeper.close()
-        assert done[:4] == ["fails", "counts"] * 2
-        assert f"chore failed: {type(error).__name__}" in caplog.text
+        assert done[:6] == ["orders", "pictures", "rate limits"] * 2
+        assert f"task failed: {type(error).__name__}" in caplog.text
 
     def test_one_that_is_switched_off_has_no_thread(
         self, database: Database, streams: Streams
     ) -> None:
-        sweeper = Sweeper(database, streams, holder="off", period_s=0)
+        sweeper = Sweeper(database, streams, NO_TASKS, holder="off", period_s=0)
         sweeper.start()
         assert not sweeper.is_running
         sweeper.close()
 
-    def test_it_starts_with_the_first_request_and_ends_with_the_services(
-        self, new_app: Callable[..., App], world: World
+    def test_one_round_runs_every_task_and_returns_the_results(
+        self, database: Database, streams: Streams, world: World
     ) -> None:
-        app = new_app(streams__sweep_s="10")
-        services: Services = app.registry.services
+        done: list[str] = []
+
+        def orders() -> ReconciliationResult:
+            done.append("orders")
+            return ReconciliationResult(queried=3, failed=1)
+
+        def pictures() -> int:
+            done.append("pictures")
+            return 4
+
+        tasks = Tasks(orders, pictures, lambda: done.append("rate limits"))
+        results = Sweeper(database, streams, tasks, holder="once", period_s=0).run_once()
+        assert results.rooms == Swept(looked_at=0, closed=0, disabled=0, failed=False)
+        assert (results.orders, results.pictures) == (ReconciliationResult(3, 1), 4)
+        assert sorted(done) == ["orders", "pictures", "rate limits"]
+        assert len(done) == len(Tasks._fields)
+        assert world.rows("process_leases") == []
+
+    def test_it_starts_and_ends_with_the_services(
+        self, database_url: str, var_dir: Path, world: World
+    ) -> None:
         world.execute(
             "INSERT INTO rate_limit_windows"
             " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
-        assert not services.periodic_tasks.is_running
-        Api(app).post("/list")
+        app = create_app(database_url, var_dir, streams__sweep_s="10")
+        services: Services = app.registry.services
         assert services.periodic_tasks.is_running
         until(lambda: world.rows("process_leases"))
         until(lambda: not world.rows("pictures") + world.rows("rate_limit_windows"))

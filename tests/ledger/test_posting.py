@@ -19,9 +19,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
-from livebackend.ledger import coin_accounts
+from livebackend.ledger import history
 from livebackend.ledger import posting as ledger
-from livebackend.ledger.coin_accounts import balance, external_account
+from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import (
     CoinAccount,
@@ -34,7 +34,7 @@ from livebackend.ledger.transfers import (
     request_key,
 )
 from tests.support.api import World, at_once
-from tests.support.ledger_helpers import Books, Slots, faults, statuses_of
+from tests.support.ledger_helpers import Books, Slots, balance, faults, statuses_of
 from tests.support.statements import before_each_statement
 
 DONE, REPLAYED = Status.DONE, Status.REPLAYED
@@ -404,7 +404,7 @@ def _state(
             " FROM transfers LEFT JOIN gifts ON transfer_id = id ORDER BY id"
         )
     )
-    return [balance(connection, person.id) for person in people], [tuple(row) for row in rows]
+    return [balance(connection, person) for person in people], [tuple(row) for row in rows]
 
 
 @given(
@@ -733,8 +733,9 @@ def test_coins_outside_the_first_slot_are_missed(
 def test_a_balance_that_is_not_a_sum_is_wrong(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ":id" in coin_accounts.BALANCE.text
-    first = coin_accounts.BALANCE.text.replace(":id", ":id AND slot = 0")
-    monkeypatch.setattr(coin_accounts, "BALANCE", text(first))
     ann = books.open({0: 5, 1: 10})
-    assert books.coins(ann) != [15]
+    assert books.coins(ann) == [15]
+    assert "WHERE coin_account_id" in history.BALANCE.text
+    first = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
+    monkeypatch.setattr(history, "BALANCE", text(first))
+    assert books.coins(ann) == [5]

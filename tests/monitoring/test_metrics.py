@@ -18,12 +18,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
-from livebackend.config.settings import SettingsError
+from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
-from livebackend.gateways.payments.protocol import Order, PaymentFailed
-from livebackend.gateways.sms.protocol import SmsFailed
-from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
+from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
+from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
+from livebackend.gateways.streams import StreamGateway
+from livebackend.monitoring.metrics import OUTSIDE_CALLS, LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import Listener
 from tests.support.api import App, Person
 from tests.support.application import INI, PRODUCTION_INI
@@ -236,3 +237,14 @@ class TestTheDashboard:
             assert not covered & places, panel["title"]
             assert max(x for x, _ in covered) < 24
             places |= covered
+
+
+def test_each_call_of_an_outside_service_is_timed() -> None:
+    local = {"read", "publish_url"}
+    methods = {
+        name
+        for protocol in (SmsGateway, StreamGateway, PaymentGateway)
+        for name, member in vars(protocol).items()
+        if callable(member) and not name.startswith("_")
+    }
+    assert methods - local == OUTSIDE_CALLS

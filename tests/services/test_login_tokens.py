@@ -7,8 +7,7 @@ from itsdangerous import URLSafeSerializer
 
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.services.accounts import Account, Claims
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, Claims, LoginTokens
 
 ANN = Account(7, "13800000001", 3)
 OLD, NEW = "o" * 32, "n" * 32
@@ -44,6 +43,16 @@ def test_a_token_says_whose_it_is(tokens: LoginTokens) -> None:
 
 def test_each_token_is_another(tokens: LoginTokens) -> None:
     assert tokens.issue(ANN, lifetime_s=60) != tokens.issue(ANN, lifetime_s=60)
+
+
+@pytest.mark.parametrize(
+    ("lifetime_s", "days"), [(None, 7), (30 * 86_400, 30), (30 * 86_400 + 1, 30)]
+)
+def test_token_lives_7_days_by_default_and_30_at_most(
+    tokens: LoginTokens, lifetime_s: int | None, days: int
+) -> None:
+    token = tokens.issue(ANN, lifetime_s=lifetime_s)
+    assert tokens.read(token).expires_at == 1_000_000 + days * 86_400
 
 
 def test_it_expires_to_the_second(tokens: LoginTokens, clock: Clock) -> None:

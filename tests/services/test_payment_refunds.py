@@ -7,7 +7,6 @@ import pytest
 from livebackend.core.errors import Unavailable
 from livebackend.gateways.payments.protocol import PaymentFailed
 from livebackend.ledger.audit import audit
-from livebackend.ledger.reversals import Reversals
 from livebackend.ledger.transfers import Outcome, Transfer
 from livebackend.services.payment_refunds import RefundRefused
 from tests.support.api import App, Person, World, at_once
@@ -131,9 +130,7 @@ def test_order_whose_credit_was_reversed_before_is_refunded(
     shop: Shop, paid: str, ann: Person, world: World
 ) -> None:
     (transfer,) = world.rows("transfers")
-    Reversals(shop.services.database, shop.services.ledger_writer).reverse(
-        transfer["id"], reason="fraud"
-    )
+    shop.services.reversals.reverse(transfer["id"], reason="fraud")
     assert shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
     assert len(world.rows("transfers")) == 2
@@ -248,7 +245,5 @@ def test_audit_accepts_a_paid_order_whose_coins_an_operator_reversed(
     shop: Shop, paid: str, world: World
 ) -> None:
     (transfer,) = world.rows("transfers")
-    Reversals(shop.services.database, shop.services.ledger_writer).reverse(
-        transfer["id"], reason="fraud"
-    )
+    shop.services.reversals.reverse(transfer["id"], reason="fraud")
     assert findings(shop) == []

@@ -17,6 +17,7 @@ from livebackend.housekeeping.periodic_tasks import Sweeper
 from livebackend.services.stream_monitor import STALE_S, Streams
 from tests.support.api import Api, App, Person, World, at_once
 from tests.support.fake_gateways import CountedStreams
+from tests.support.housekeeping import NO_TASKS
 from tests.support.statements import statements_noted
 from tests.support.streams import go_live
 
@@ -236,11 +237,10 @@ class TestOrphans:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
-        dead = Lease("sweeper", "dead", ttl_s=Sweeper(database, streams, **PERIOD).pause_s)
-        database.run(dead.take)
+        sweeper = Sweeper(database, streams, NO_TASKS, **PERIOD)
+        database.run(Lease("sweeper", "dead", ttl_s=sweeper.pause_s).take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
-        sweeper = Sweeper(database, streams, **PERIOD)
         sweeper.start()
         try:
             while not provider.disabled:

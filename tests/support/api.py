@@ -21,7 +21,7 @@ from webtest import TestApp, TestRequest, Upload
 from livebackend.api.result_codes import Result
 from livebackend.database.engine import Database
 from livebackend.models import Base
-from livebackend.services.accounts import Account
+from livebackend.services.login_tokens import Account
 
 App = Any
 # Good enough for hardened mode, too.

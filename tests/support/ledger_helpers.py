@@ -7,7 +7,8 @@ from dataclasses import replace
 from sqlalchemy import Connection, text
 
 from livebackend.database.engine import Database
-from livebackend.ledger.coin_accounts import balance, external_account, open_account
+from livebackend.ledger.coin_accounts import external_account, open_account
+from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import (
     CoinAccount,
@@ -26,6 +27,7 @@ _NEW_OWNER = text(
     "INSERT INTO accounts (phone, password_hash)"
     " SELECT to_char(count(*), 'FM13800000000'), 'x' FROM accounts RETURNING id"
 )
+_OWNER = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
 _LAY_REFILL = text(
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
     " VALUES (2, :bank, :account, :coins, :account, gen_random_uuid())"
@@ -144,7 +146,7 @@ class Books:
 
     def coins(self, *accounts: CoinAccount) -> list[int]:
         with self.database.engine.connect() as connection:
-            return [balance(connection, account.id) for account in accounts]
+            return [balance(connection, account) for account in accounts]
 
     def slots(self, account: CoinAccount) -> dict[int, int]:
         with self.database.engine.connect() as connection:
@@ -154,6 +156,12 @@ class Books:
         """What an audit of the whole books finds."""
         with self.database.engine.connect() as connection:
             return faults(connection)
+
+
+def balance(connection: Connection, account: CoinAccount) -> int:
+    """The coins of a user's account, as the application reads them."""
+    owner: int = connection.execute(_OWNER, {"id": account.id}).scalar_one()
+    return CoinHistory().balance(connection, owner)
 
 
 def faults(connection: Connection) -> list[str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from livebackend.config.settings import Settings
-from livebackend.container import build_services
+from livebackend.container import build_services, make_gateways
 from livebackend.database.engine import Database
-from livebackend.gateways.loader import make_gateways
 from tests.support.api import App
 from tests.support.application import INI, app_settings
 from tests.support.streams import provider_settings

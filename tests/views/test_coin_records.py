@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from livebackend.ledger.reversals import Reversals
 from tests.support.api import PASSWORD, Api, Person, World, at_once
 
 REFUSED = {"result": "0013", "message": "update failed"}
@@ -176,9 +175,7 @@ class TestRanking:
         ann.give(ben, "10")
         ann.give(ben, "20")
         gift = next(row for row in world.rows("transfers") if row["amount"] == 20)
-        Reversals(services.database, services.ledger_writer).reverse(
-            gift["id"], reason="by mistake"
-        )
+        services.reversals.reverse(gift["id"], reason="by mistake")
         assert self.ranking(ann, ben) == [("Ann", 10)]
         assert page(ann)[0][0]["kind"] == "reversal"
 

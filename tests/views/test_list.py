@@ -209,6 +209,16 @@ class TestLiveList:
             (room["time"] for room in rooms), reverse=True
         )
 
+    @pytest.mark.parametrize("size", [50, 100])
+    def test_last_page_has_no_next_position_even_if_it_is_full(
+        self, size: int, ann: Person, services: Services
+    ) -> None:
+        self.crowd(services, size=size)
+        page = self.live_list(ann)
+        if size > 50:
+            page = self.live_list(ann, after=page["next"])
+        assert (len(page["rooms"]), page["next"]) == (50, None)
+
     def test_a_page_stays_where_it_was_while_rooms_come_and_go(
         self, ann: Person, ben: Person, services: Services
     ) -> None:

@@ -6,10 +6,11 @@ import time
 import pytest
 
 from livebackend.api.declaration import operations
+from livebackend.api.forms import Form
 from livebackend.container import Services
-from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend.services.password_hashing import Hasher
-from livebackend.views.log import lifetime_s
+from livebackend.views.log import LogIn
 from tests.support.api import PASSWORD, Api, App, Person, World
 from tests.support.application import DEVELOPMENT_SECRET, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
@@ -111,7 +112,14 @@ class TestLifetime:
         ],
     )
     def test_seconds_asked_for(self, expire_in: str | None, seconds: int) -> None:
-        assert lifetime_s(expire_in) == seconds
+        form: Form = {"userId": "13800000001", "password": PASSWORD}
+        if expire_in is not None:
+            form["expire_in"] = expire_in
+        given = LogIn.read(form, phones="[0-9]{11}")
+        tokens = LoginTokens(["k" * 32], clock=lambda: 1_000_000.0)
+        token = tokens.issue(Account(7, "13800000001", 3), lifetime_s=given.expire_in)
+        read = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)
+        assert read.expires_at == 1_000_000 + seconds
 
     def test_the_token_lives_that_long(
         self, app: App, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch

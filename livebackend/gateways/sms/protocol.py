@@ -11,3 +11,11 @@ class SmsFailed(Exception):
 class SmsGateway(Protocol):
     def send(self, phone: str, code: str) -> None:
         """Sends a code within 4 s, or raises SmsFailed."""
+
+
+@runtime_checkable
+class CheckableSms(SmsGateway, Protocol):
+    """An SMS gateway that can be checked without sending a message."""
+
+    def check(self) -> None:
+        """Check keys and template within 4 s. Raises SmsFailed, which says what is wrong."""
