@@ -1,4 +1,4 @@
-"""One PostgreSQL for the whole run, a database for each worker, empty tables for each test."""
+"""Fixtures of all tests: one PostgreSQL server, a database per worker, empty tables per test."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,17 +15,18 @@ from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.log_formatters import LineFormatter
-from tests.support.api import SECRETS, Api, App, Person, Phone, World
+from tests.support.api import SECRETS, Api, App, Person, Phone
 from tests.support.application import INI, PRODUCTION_INI, create_app
+from tests.support.database_state import DatabaseState
 from tests.support.secret_scanner import leaks
 from tests.support.servers import Server, hardened, serving
 from tests.support.started_processes import record, started
 
-# A developer's own settings are not the tests'.
+# Settings of the developer's environment must not change the tests.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
     del os.environ[name]
 
-# A test's example may be a whole conversation over a database: slow is no fault of it.
+# An example of a state machine is a series of requests, which takes long.
 settings.register_profile(
     "livebackend",
     deadline=None,
@@ -33,18 +34,17 @@ settings.register_profile(
 )
 settings.load_profile("livebackend")
 
-
 record()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as cores: many tests wait for a process, or for something that fails late."""
+    """Return two workers per core: many tests wait for a process or a timeout."""
     return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The server that all workers share."""
+    """The PostgreSQL server that all workers share."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -56,7 +56,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 @pytest.fixture(scope="session")
 def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
-    """Makes an empty database, and returns its URL."""
+    """Create an empty database; return its URL."""
 
     def make(name: str) -> str:
         server = Database(postgres.url("postgres"))
@@ -71,7 +71,7 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[[str], str]) -> str:
-    """A database with all tables, this worker's own."""
+    """The URL of the database of this worker, with all tables."""
     url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
     database = Database(url)
     migrate(database)
@@ -93,7 +93,7 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_services() -> Iterator[list[Services]]:
-    """The objects of every application that was made; they are closed in the end."""
+    """The services of every application; they are closed at the end of the run."""
     all_services: list[Services] = []
     yield all_services
     for services in all_services:
@@ -101,8 +101,8 @@ def all_services() -> Iterator[list[Services]]:
 
 
 @pytest.fixture(autouse=True)
-def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close the idle connections of all applications but one after a test, if they are many."""
+def few_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close idle connections after a test if they are many: PostgreSQL accepts 300 in all."""
     yield
     if "app" in request.fixturenames:
         main = request.getfixturevalue("app").registry.services
@@ -115,10 +115,7 @@ def _no_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, var_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """Create applications with `create_app`; they are closed at the end.
-
-    The same settings get the same application.
-    """
+    """Create applications with `create_app`; the same settings get the same application."""
 
     @cache
     def make(file: Path = INI, **changed: str) -> App:
@@ -131,13 +128,13 @@ def new_app(database_url: str, var_dir: Path, all_services: list[Services]) -> C
 
 @pytest.fixture(scope="session")
 def app(new_app: Callable[..., App]) -> App:
-    """The application in spec mode."""
+    """The application with the settings of development.ini."""
     return new_app()
 
 
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
-    """Makes an application as production.ini has it, but for what it takes to run here."""
+    """Create applications with the settings of production.ini, except what `hardened` changes."""
     needed = {name.replace(".", "__"): value for name, value in hardened(database_url).items()}
 
     def make(**changed: str) -> App:
@@ -154,9 +151,9 @@ def hardened_app(new_hardened_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def hardened_server(database_url: str, var_dir: Path) -> Iterator[Server]:
-    """The same in a process of its own, for what only a socket shows.
+    """A server process with the database, files and secrets of `hardened_app`.
 
-    Its tables, files and secrets are those of `hardened_app`, whose tokens are good there.
+    Login tokens of either are valid for both.
     """
     with serving(PRODUCTION_INI, var_dir, hardened(database_url)) as server:
         yield server
@@ -180,30 +177,30 @@ def services(app: App) -> Services:
 
 @pytest.fixture
 def sms(services: Services) -> DevelopmentSms:
-    """The gateway, which keeps what it was to send."""
+    """The SMS gateway; it stores the messages that it was told to send."""
     assert isinstance(services.gateways.sms, DevelopmentSms)
     return services.gateways.sms
 
 
 @pytest.fixture
-def world(database: Database, var_dir: Path) -> World:
-    """What a call could change."""
-    return World(database, var_dir)
+def database_state(database: Database, var_dir: Path) -> DatabaseState:
+    """Everything that a request can change."""
+    return DatabaseState(database, var_dir)
 
 
 @pytest.fixture(autouse=True)
-def _empty(request: pytest.FixtureRequest) -> None:
-    """Nothing is left of the test before."""
+def empty_tables(request: pytest.FixtureRequest) -> None:
+    """Delete what the previous test left: rows, pictures, sent messages."""
     if "database_url" in request.fixturenames:
-        request.getfixturevalue("world").empty()
+        request.getfixturevalue("database_state").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
         request.getfixturevalue(name).registry.services.gateways.sms.sent.clear()
 
 
 @pytest.fixture(autouse=True)
-def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No test's log holds a secret."""
-    # A line for each call has tests of its own, and would stand in the way of all others.
+def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test whose log contains a secret."""
+    # Only the tests of the access log want its lines.
     caplog.set_level("WARNING", "livebackend.calls")
     caplog.set_level("INFO", "livebackend")
     SECRETS.clear()
@@ -216,7 +213,7 @@ def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that starts a process without the mark for it: `make test-fast` runs it."""
+    """Fail a test that starts a process and is not marked: `make test-fast` would run it."""
     before = len(started)
     yield
     if not any(map(request.node.get_closest_marker, ("processes", "media"))):
@@ -225,7 +222,7 @@ def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture
 def api(app: App) -> Api:
-    """Somebody who is not logged in."""
+    """A client without a login token."""
     return Api(app)
 
 

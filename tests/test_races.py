@@ -6,25 +6,30 @@ from functools import partial
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import PASSWORD, Api, App, Person, World, at_once, results
+from tests.support.api import PASSWORD, Api, App, Person, at_once, results
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import CountedStreams
 
 PHONE = "13800000009"
 
 
-def test_twenty_registrations_of_one_phone_make_one_account(api: Api, world: World) -> None:
+def test_twenty_registrations_of_one_phone_make_one_account(
+    api: Api, database_state: DatabaseState
+) -> None:
     register = partial(api.post, "/register", register="1", userId=PHONE, password=PASSWORD)
     assert results(at_once(*[register] * 20)) == ["0000"] + ["0006"] * 19
-    assert len(world.rows("accounts")) == len(world.rows("coin_accounts")) == 1
+    assert len(database_state.rows("accounts")) == len(database_state.rows("coin_accounts")) == 1
 
 
-def test_one_verification_is_used_up_once(new_app: Callable[..., App], world: World) -> None:
+def test_one_verification_is_used_up_once(
+    new_app: Callable[..., App], database_state: DatabaseState
+) -> None:
     api = Api(new_app(register__verified_phone="required"))
     code = api.post("/register", token=PHONE).message
     assert api.post("/register", code_v=code, code=code).result == "0000"
     register = partial(api.post, "/register", register="1", userId=PHONE, password=PASSWORD)
     assert results(at_once(*[register] * 20)) == ["0000"] + ["0006"] * 19
-    assert [row["state"] for row in world.rows("verification_codes")] == ["used"]
+    assert [row["state"] for row in database_state.rows("verification_codes")] == ["used"]
 
 
 def test_no_wrong_try_is_lost(api: Api) -> None:
@@ -34,49 +39,53 @@ def test_no_wrong_try_is_lost(api: Api) -> None:
 
 @pytest.mark.parametrize("turn", range(10))
 def test_crossing_adds_end_as_one_friendship(
-    turn: int, ann: Person, ben: Person, world: World
+    turn: int, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     answers = at_once(lambda: ann.add(ben), lambda: ben.add(ann))
     assert results(answers) == ["0000", "0000"]
-    assert len(world.rows("friendships")) == 2  # one, seen from either side
-    assert [row["state"] for row in world.rows("friend_requests")] == ["accepted"]
+    assert len(database_state.rows("friendships")) == 2  # one, seen from either side
+    assert [row["state"] for row in database_state.rows("friend_requests")] == ["accepted"]
 
 
-def test_twenty_adds_make_one_request(ann: Person, ben: Person, world: World) -> None:
+def test_twenty_adds_make_one_request(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     assert results(at_once(*[lambda: ann.add(ben)] * 20)) == ["0000"] * 20
-    assert len(world.rows("friend_requests")) == 1
+    assert len(database_state.rows("friend_requests")) == 1
 
 
-def test_twenty_accepts_make_one_friendship(ann: Person, ben: Person, world: World) -> None:
+def test_twenty_accepts_make_one_friendship(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     ann.add(ben)
     (message,) = ben.messages()
     answers = at_once(*[lambda: ben.deal(message, "accept")] * 20)
     assert results(answers) == ["0000"] * 20
-    assert len(world.rows("friendships")) == 2
+    assert len(database_state.rows("friendships")) == 2
 
 
 @pytest.mark.parametrize("turn", range(10))
 def test_accepting_and_declining_at_once_is_one_of_them(
-    turn: int, ann: Person, ben: Person, world: World
+    turn: int, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.add(ben)
     (message,) = ben.messages()
     at_once(lambda: ben.deal(message, "accept"), lambda: ben.deal(message, "delete"))
-    (request,) = world.rows("friend_requests")
-    friends = len(world.rows("friendships"))
+    (request,) = database_state.rows("friend_requests")
+    friends = len(database_state.rows("friendships"))
     assert (request["state"], friends) in [("accepted", 2), ("declined", 0)]
 
 
 @pytest.mark.parametrize("turn", range(10))
 def test_accepting_and_parting_at_once_leaves_both_or_neither(
-    turn: int, ann: Person, ben: Person, world: World
+    turn: int, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.add(ben)
     (message,) = ben.messages()
     part = partial(ann.post, "/friend", delete="1", userId=ben.phone)
     at_once(lambda: ben.deal(message, "accept"), part)
     assert len(ann.friends()) == len(ben.friends())
-    assert len(world.rows("friendships")) in (0, 2)
+    assert len(database_state.rows("friendships")) in (0, 2)
 
 
 def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person) -> None:
@@ -86,7 +95,9 @@ def test_many_requests_at_one_moment_have_ids_of_their_own(api: Api, ann: Person
     assert len({message["verifyId"] for message in ann.messages()}) == 20
 
 
-def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, world: World) -> None:
+def test_twenty_lives_make_one_room(
+    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+) -> None:
     app = new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
     services: Services = app.registry.services
     streams = services.gateways.streams
@@ -96,7 +107,7 @@ def test_twenty_lives_make_one_room(new_app: Callable[..., App], ann: Person, wo
     answers = at_once(*[caller.live] * 20)
     assert results(answers) == ["0000"] * 20
     assert len({answer.message for answer in answers}) == 1
-    assert len(world.rows("rooms")) == 1
+    assert len(database_state.rows("rooms")) == 1
     assert len(streams.created) - before == 1
 
 
@@ -106,29 +117,37 @@ def test_twenty_leaves_close_one_room(ann: Person) -> None:
     assert results(answers) == ["0000"] + ["0009"] * 19
 
 
-def test_twenty_gifts_of_30_out_of_100_are_three(ann: Person, ben: Person, world: World) -> None:
+def test_twenty_gifts_of_30_out_of_100_are_three(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     ann.refill("100")
     answers = at_once(*[lambda: ann.give(ben, "30")] * 20)
     assert results(answers) == ["0000"] * 3 + ["0013"] * 17
-    assert (world.coins(ann), world.coins(ben)) == (10, 90)
+    assert (database_state.coins(ann), database_state.coins(ben)) == (10, 90)
 
 
-def test_one_request_id_moves_coins_once(ann: Person, ben: Person, world: World) -> None:
+def test_one_request_id_moves_coins_once(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     ann.refill("100")
     answers = at_once(*[lambda: ann.give(ben, "30", requestId="g")] * 20)
     assert results(answers) == ["0000"] * 20
-    assert (world.coins(ann), world.coins(ben)) == (70, 30)
+    assert (database_state.coins(ann), database_state.coins(ben)) == (70, 30)
 
 
-def test_one_request_id_with_two_contents_moves_one(ann: Person, ben: Person, world: World) -> None:
+def test_one_request_id_with_two_contents_moves_one(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     ann.refill("100")
     gifts = [partial(ann.give, ben, str(10 + n % 2), requestId="g") for n in range(20)]
     answers = at_once(*gifts)
     assert results(answers) == ["0000"] * 10 + ["0013"] * 10
-    assert world.coins(ben) in (10, 11)
+    assert database_state.coins(ben) in (10, 11)
 
 
-def test_gifts_in_all_directions_neither_hang_nor_lose_coins(api: Api, world: World) -> None:
+def test_gifts_in_all_directions_neither_hang_nor_lose_coins(
+    api: Api, database_state: DatabaseState
+) -> None:
     people = [api.person(f"138000001{n:02d}") for n in range(6)]
     for person in people:
         person.refill("100")
@@ -143,5 +162,5 @@ def test_gifts_in_all_directions_neither_hang_nor_lose_coins(api: Api, world: Wo
 
     answers = at_once(*[partial(spree, index % 6) for index in range(12)])
     assert {result for each in answers for result in each} <= {"0000", "0013"}
-    assert sum(map(world.coins, people)) == 600
-    assert min(row["amount"] for row in world.rows("coin_slots")) >= 0
+    assert sum(map(database_state.coins, people)) == 600
+    assert min(row["amount"] for row in database_state.rows("coin_slots")) >= 0

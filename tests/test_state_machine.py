@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.api import PASSWORD, Answer, Api, App, Person, World
+from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.database_state import DatabaseState
 
 PHONES = [f"1380000000{n}" for n in range(5)]
 
@@ -44,14 +45,14 @@ class Conversations(RuleBasedStateMachine):
 
     people = Bundle("people")
 
-    def __init__(self, app: App, world: World) -> None:
+    def __init__(self, app: App, database_state: DatabaseState) -> None:
         super().__init__()
-        self.api, self.world, self.model = Api(app), world, Model()
+        self.api, self.database_state, self.model = Api(app), database_state, Model()
         self.logged_in: dict[str, Person] = {}
 
     @initialize()
     def nobody(self) -> None:
-        self.world.empty()
+        self.database_state.empty()
 
     # Accounts.
 
@@ -166,13 +167,15 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def coins_are_conserved(self) -> None:
-        balances = self.world.balances()
+        balances = self.database_state.balances()
         assert balances == self.model.coins
         assert sum(balances.values()) == self.model.refilled
 
     @invariant()
     def everybody_has_one_open_room_at_most(self) -> None:
-        rooms = [row["account_id"] for row in self.world.rows("rooms") if row["state"] == "open"]
+        rooms = [
+            row["account_id"] for row in self.database_state.rows("rooms") if row["state"] == "open"
+        ]
         assert len(rooms) == len(set(rooms)) == len(self.model.streams)
 
     @invariant()
@@ -188,7 +191,7 @@ class Conversations(RuleBasedStateMachine):
                 title = self.model.titles[friend["userId"]] if is_live else None
                 assert friend["title"] == title
         assert pairs == self.model.friends
-        assert len(self.world.rows("friendships")) == 2 * len(pairs)
+        assert len(self.database_state.rows("friendships")) == 2 * len(pairs)
 
     # The model's own steps.
 
@@ -214,8 +217,8 @@ class Conversations(RuleBasedStateMachine):
 
 @pytest.mark.processes
 @pytest.mark.timeout(300)
-def test_any_conversation(app: App, world: World) -> None:
+def test_any_conversation(app: App, database_state: DatabaseState) -> None:
     run_state_machine_as_test(
-        lambda: Conversations(app, world),  # type: ignore[arg-type]  # it may be any factory
+        lambda: Conversations(app, database_state),  # type: ignore[arg-type]  # it may be any factory
         settings=settings(max_examples=60, stateful_step_count=40),
     )

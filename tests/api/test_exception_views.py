@@ -11,7 +11,8 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from livebackend.container import Services
 from livebackend.core.errors import Unavailable
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Api, App, Person, World
+from tests.support.api import PASSWORD, Api, App, Person
+from tests.support.database_state import DatabaseState
 
 NOWHERE = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
 # A call of each operation that needs the database, and its refusal code.
@@ -92,10 +93,10 @@ def test_an_error_is_the_envelope_and_not_a_word_of_it(
 
 
 def test_hashers_that_are_busy_are_503(
-    new_app: Callable[..., App], ann: Person, world: World
+    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
     app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
-    with app.registry.services.password_hashing.turn(), world.unchanged():
+    with app.registry.services.password_hashing.turn(), database_state.unchanged():
         answer = Api(app).post("/log", userId=ann.phone, password=PASSWORD)
         assert (answer.status, answer.result) == (503, "0008")
         form = {"register": "1", "userId": "13800000009", "password": PASSWORD}

@@ -5,7 +5,8 @@ from webtest import TestApp
 
 from livebackend.api.routes import PATHS
 from livebackend.development.sms import DevelopmentSms
-from tests.support.api import PASSWORD, Answer, Api, App, Person, World
+from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.database_state import DatabaseState
 
 NOT_A_CALL = {"result": "0003", "message": None}
 PHONE = "13800000009"
@@ -38,8 +39,10 @@ class TestPaths:
 
     @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-    def test_another_method_is_405(self, method: str, path: str, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_another_method_is_405(
+        self, method: str, path: str, api: Api, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = TestApp(api.app).request(
                 f"/{path}?token={PHONE}&register=1&live=1", method=method, status="*"
             )
@@ -54,10 +57,10 @@ class TestSelectors:
     @pytest.mark.parametrize("path", SELECTED)
     @pytest.mark.parametrize("value", ["0", "", "2", "11", "true", "１", "1 ", "01"])
     def test_another_value_selects_nothing(
-        self, value: str, path: str, ann: Person, world: World
+        self, value: str, path: str, ann: Person, database_state: DatabaseState
     ) -> None:
         for selector in SELECTORS[path]:
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = ann.post(path, **{selector: value})
             assert refused(answer, 404, "form selects no operation")
 
@@ -67,9 +70,11 @@ class TestSelectors:
         assert refused(Api(ann.app).post(path), 404, "form selects no operation")
 
     @pytest.mark.parametrize("path", SELECTED)
-    def test_two_selectors_are_400(self, path: str, ann: Person, world: World) -> None:
+    def test_two_selectors_are_400(
+        self, path: str, ann: Person, database_state: DatabaseState
+    ) -> None:
         for selector in SELECTORS[path][1:]:
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = ann.post(path, **{SELECTORS[path][0]: "1", selector: "1", "money": "10"})
             assert refused(answer, 400, "form selects two operations")
 
@@ -78,10 +83,10 @@ class TestSelectors:
 
     @pytest.mark.parametrize("mark", ["code_v", "code"])
     def test_registering_and_verifying_at_once_is_400(
-        self, mark: str, api: Api, world: World
+        self, mark: str, api: Api, database_state: DatabaseState
     ) -> None:
         form = {"register": "1", "userId": PHONE, "password": PASSWORD, mark: ""}
-        with world.unchanged():
+        with database_state.unchanged():
             assert refused(api.post("/register", **form), 400, "form selects two operations")
 
     def test_a_code_beside_a_lost_selector_is_verified(self, api: Api, sms: DevelopmentSms) -> None:
@@ -121,11 +126,11 @@ class TestForms:
         ],
     )
     def test_another_type_is_415(
-        self, content_type: str, encoding: str, ann: Person, world: World
+        self, content_type: str, encoding: str, ann: Person, database_state: DatabaseState
     ) -> None:
         body = f"token={ann.token}&friendlist=1".encode()
         headers = {"Content-Encoding": encoding} if encoding else {}
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ann.send_bytes("/list", body, content_type, **headers)
         assert refused(answer, 415, "body is not a form in UTF-8")
 
@@ -148,18 +153,22 @@ class TestForms:
         ("path", "largest"), [(path, 65_536) for path in PATHS if path != "upload"]
         + [("upload", 6_291_456)]
     )  # fmt: skip
-    def test_a_larger_body_is_413(self, path: str, largest: int, api: Api, world: World) -> None:
+    def test_a_larger_body_is_413(
+        self, path: str, largest: int, api: Api, database_state: DatabaseState
+    ) -> None:
         answer = api.send_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
         assert answer.status in (200, 404)
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.send_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
         assert refused(answer, 413, "body is too large")
 
     @pytest.mark.parametrize(
         "form", ["token=1&token=2", "friendlist=1&friendlist=1", "x=1&x=", "x&x", "x=1&%78=1"]
     )
-    def test_a_name_given_twice_is_400(self, form: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_a_name_given_twice_is_400(
+        self, form: str, ann: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             for body in (f"{form}&friendlist=1", f"messagelist=1&{form}"):
                 answer = ann.send_bytes("/list", body.encode(), FORM)
                 assert refused(answer, 400, "parameter is given twice")
@@ -177,10 +186,12 @@ class TestForms:
         answer = ann.send_bytes("/list", b"&" * 101, FORM)
         assert answer.status == 400
 
-    def test_a_plus_is_a_blank_and_an_escape_is_its_byte(self, ann: Person, world: World) -> None:
+    def test_a_plus_is_a_blank_and_an_escape_is_its_byte(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         body = f"token={ann.token}&live=1&title=a+%E4%BD%A0%2B".encode()
         assert ann.send_bytes("/room", body, FORM).result == "0000"
-        assert world.rows("rooms")[0]["title"] == "a 你+"
+        assert database_state.rows("rooms")[0]["title"] == "a 你+"
 
 
 class TestMultipart:
@@ -262,9 +273,11 @@ class TestQuery:
         answer = ann.send("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
         assert refused(answer, 400, "form is not well formed")
 
-    def test_hardened_a_query_is_400(self, new_app: object, ann: Person, world: World) -> None:
+    def test_hardened_a_query_is_400(
+        self, new_app: object, ann: Person, database_state: DatabaseState
+    ) -> None:
         app: App = new_app(http__query_parameters="false")  # type: ignore[operator]
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ann.__class__(app, {}, ann.phone).send(
                 "/list?x=1", {"token": ann.token, "friendlist": "1"}
             )

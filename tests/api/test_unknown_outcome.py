@@ -9,7 +9,8 @@ import pytest
 
 from livebackend.api.declaration import operations
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Answer, Api, App, Person, World
+from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.database_state import DatabaseState
 from tests.support.payments import PATIENT
 
 Call = Callable[[Person, Person], Answer]
@@ -193,7 +194,13 @@ def test_every_operation_is_here(app: App) -> None:
 @pytest.mark.parametrize("name", WRITES)
 class TestEachOperationThatWrites:
     def test_every_lost_commit_is_503_with_an_unknown_outcome(
-        self, name: str, lossy: Lossy, ann: Person, ben: Person, api: Api, world: World
+        self,
+        name: str,
+        lossy: Lossy,
+        ann: Person,
+        ben: Person,
+        api: Api,
+        database_state: DatabaseState,
     ) -> None:
         before, call, refusal, _ = WRITES[name]
         if before:
@@ -201,7 +208,7 @@ class TestEachOperationThatWrites:
         commits = lossy.commits(lambda: call(ann, ben))
         assert commits
         for commit in range(1, commits + 1):
-            world.empty()
+            database_state.empty()
             users = [api.person(user.phone) for user in (ann, ben)]
             if before:
                 before(*users)
@@ -211,23 +218,29 @@ class TestEachOperationThatWrites:
             assert int(answer.headers["Retry-After"]) > 0
 
     def test_retry_after_the_last_commit_gets_the_result_of_a_second_call(
-        self, name: str, lossy: Lossy, ann: Person, ben: Person, api: Api, world: World
+        self,
+        name: str,
+        lossy: Lossy,
+        ann: Person,
+        ben: Person,
+        api: Api,
+        database_state: DatabaseState,
     ) -> None:
         before, call, _, retried = WRITES[name]
         if before:
             before(ann, ben)
         commits = lossy.commits(lambda: call(ann, ben))
-        world.empty()
+        database_state.empty()
         ann, ben = api.person(ann.phone), api.person(ben.phone)
         if before:
             before(ann, ben)
         lossy.loses(lambda: call(ann, ben), commit=commits)
-        with nullcontext() if name in DONE_AGAIN else world.unchanged():
+        with nullcontext() if name in DONE_AGAIN else database_state.unchanged():
             assert call(ann, ben).result == retried
 
 
 def test_retry_of_an_ordered_refill_gets_the_same_order(
-    new_app: Callable[..., App], ann: Person, world: World
+    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=PATIENT)
     buyer = Person(app, ann.always, ann.phone)
@@ -236,7 +249,7 @@ def test_retry_of_an_ordered_refill_gets_the_same_order(
     assert answer.headers["X-Request-Outcome"] == "unknown"
     retried = buyer.refill("10", requestId=answer.headers["X-Repeat-As"])
     assert retried.message["state"] == "pending"
-    assert len(world.rows("payment_orders")) == 1
+    assert len(database_state.rows("payment_orders")) == 1
 
 
 def test_lost_connection_before_the_commit_is_tried_again(

@@ -14,9 +14,10 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
-from tests.support.api import Api, World
+from tests.support.api import Api
 from tests.support.application import INI
 from tests.support.commands import Operator
+from tests.support.database_state import DatabaseState
 
 USERS = 700  # more than a batch
 
@@ -49,38 +50,41 @@ FAULTS = {
 }
 
 
-def people(world: World) -> dict[str, Any]:
+def people(database_state: DatabaseState) -> dict[str, Any]:
     """What the same seed must make the same, by phones: numbers of rows are nobody's business."""
-    phones = {row["id"]: row["phone"] for row in world.rows("accounts")}
-    owners = {row["id"]: phones.get(row["owner_id"]) for row in world.rows("coin_accounts")}
+    phones = {row["id"]: row["phone"] for row in database_state.rows("accounts")}
+    owners = {
+        row["id"]: phones.get(row["owner_id"]) for row in database_state.rows("coin_accounts")
+    }
     return {
         "accounts": sorted(
-            (row["phone"], row["nickname"], str(row["gender"])) for row in world.rows("accounts")
+            (row["phone"], row["nickname"], str(row["gender"]))
+            for row in database_state.rows("accounts")
         ),
         "friends": sorted(
             (phones[row["account_id"]], phones[row["friend_id"]])
-            for row in world.rows("friendships")
+            for row in database_state.rows("friendships")
         ),
         "requests": sorted(
             (phones[row["applicant_id"]], phones[row["addressee_id"]], row["state"])
-            for row in world.rows("friend_requests")
+            for row in database_state.rows("friend_requests")
         ),
         "transfers": sorted(
             (str(owners[row["debit_id"]]), str(owners[row["credit_id"]]), row["amount"])
-            for row in world.rows("transfers")
+            for row in database_state.rows("transfers")
         ),
         "rooms": sorted(
             (phones[row["account_id"]], row["title"], row["state"], row["stream_key"])
-            for row in world.rows("rooms")
+            for row in database_state.rows("rooms")
         ),
     }
 
 
 def test_the_application_takes_them_for_real(
-    operator: Operator, api: Api, database: Database, world: World
+    operator: Operator, api: Api, database: Database, database_state: DatabaseState
 ) -> None:
     made = operator.reads("demo-data", "--users", str(USERS), "--password", "harbour-42")
-    assert made["users"] == len(world.rows("accounts")) == USERS
+    assert made["users"] == len(database_state.rows("accounts")) == USERS
     with database.engine.connect() as connection:
         for fault, query in FAULTS.items():
             assert connection.execute(text(query)).all() == [], fault
@@ -92,30 +96,34 @@ def test_the_application_takes_them_for_real(
     assert friends
     assert {message["flag"] for message in first.messages()} <= {0, 1, 2, 3}
     assert first.give(api.log_in(made["last_phone"]), "1").result in ("0000", "0013")
-    live = [row for row in world.rows("rooms") if row["state"] == "open"]
+    live = [row for row in database_state.rows("rooms") if row["state"] == "open"]
     assert 1 <= len(live) < USERS * 0.05
-    names = {row["nickname"] for row in world.rows("accounts")}
+    names = {row["nickname"] for row in database_state.rows("accounts")}
     assert any(name.isascii() for name in names)
     assert any(not name.isascii() for name in names)
-    assert all(row["phone"].startswith("120") for row in world.rows("accounts"))
+    assert all(row["phone"].startswith("120") for row in database_state.rows("accounts"))
 
 
-def test_the_same_seed_makes_the_same_people(operator: Operator, world: World) -> None:
+def test_the_same_seed_makes_the_same_people(
+    operator: Operator, database_state: DatabaseState
+) -> None:
     made = []
     for seed in ("7", "7", "8"):
-        world.empty()
+        database_state.empty()
         operator.runs("demo-data", "--users", "60", "--seed", seed)
-        made.append(people(world))
+        made.append(people(database_state))
     assert made[0] == made[1] != made[2]
 
 
-def test_where_people_are_it_wants_to_be_told(operator: Operator, api: Api, world: World) -> None:
+def test_where_people_are_it_wants_to_be_told(
+    operator: Operator, api: Api, database_state: DatabaseState
+) -> None:
     api.person("13800000001")
-    with world.unchanged():
+    with database_state.unchanged():
         operator.runs("demo-data", "--users", "5", code=1)
     for seed in ("1", "1"):
         operator.runs("demo-data", "--users", "5", "--seed", seed, "--among-others")
-    assert len(world.rows("accounts")) == 11
+    assert len(database_state.rows("accounts")) == 11
 
 
 def test_piped_it_writes_plain_lines(operator: Operator) -> None:
@@ -155,9 +163,9 @@ def test_on_a_terminal_it_draws_how_far_it_is(database_url: str, var_dir: Path) 
         assert re.search(rf"{stage} +━+ 5/5 [0-9,]+/s 0:00:00", words), words
 
 
-def test_one_alone_has_no_friends(operator: Operator, world: World) -> None:
+def test_one_alone_has_no_friends(operator: Operator, database_state: DatabaseState) -> None:
     operator.runs("demo-data", "--users", "1")
-    assert world.rows("friendships") == []
+    assert database_state.rows("friendships") == []
 
 
 def test_nobody_at_all_is_a_wrong_call(operator: Operator) -> None:

@@ -9,12 +9,13 @@ from click.testing import CliRunner, Result
 
 from livebackend.cli.ledger import ledger
 from livebackend.ledger.audit import NAMES
-from tests.support.api import Person, World
+from tests.support.api import Person
 from tests.support.application import INI
+from tests.support.database_state import DatabaseState
 
 
 @pytest.fixture
-def run(database_url: str, var_dir: Path, world: World) -> Any:
+def run(database_url: str, var_dir: Path, database_state: DatabaseState) -> Any:
     """Runs `livebackend ledger …` on the tests' database."""
     environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_VAR_DIR": str(var_dir)}
 
@@ -25,8 +26,8 @@ def run(database_url: str, var_dir: Path, world: World) -> Any:
     return run
 
 
-def spoil(world: World) -> None:
-    world.execute("UPDATE coin_slots SET amount = amount + 1 WHERE slot = 0")
+def spoil(database_state: DatabaseState) -> None:
+    database_state.execute("UPDATE coin_slots SET amount = amount + 1 WHERE slot = 0")
 
 
 class TestAudit:
@@ -38,8 +39,10 @@ class TestAudit:
         assert checks == [f"    0  {name}" for name in NAMES]
         assert size.startswith("1 transfers read, 100 coins held, ")
 
-    def test_a_finding_is_exit_code_1(self, run: Any, ann: Person, world: World) -> None:
-        spoil(world)
+    def test_a_finding_is_exit_code_1(
+        self, run: Any, ann: Person, database_state: DatabaseState
+    ) -> None:
+        spoil(database_state)
         done = run("audit")
         assert done.exit_code == 1
         assert "    1  balances that differ from the history\n" in done.stdout
@@ -47,7 +50,7 @@ class TestAudit:
 
     @pytest.mark.parametrize("since_seal", [False, True])
     def test_for_programs(
-        self, run: Any, ann: Person, ben: Person, world: World, *, since_seal: bool
+        self, run: Any, ann: Person, ben: Person, database_state: DatabaseState, *, since_seal: bool
     ) -> None:
         ann.refill("100")
         assert run("seal").exit_code == 0
@@ -59,7 +62,7 @@ class TestAudit:
         assert told["checks"] == dict.fromkeys(NAMES, 0)
         assert told["findings"] == []
         assert (told["transfers"], told["coins"]) == (1 if since_seal else 2, 100)
-        spoil(world)
+        spoil(database_state)
         done = run("audit", *arguments)
         told = json.loads(done.stdout)
         assert done.exit_code == 1
@@ -98,22 +101,22 @@ class TestReverse:
         return done
 
     @pytest.fixture
-    def gift(self, ann: Person, ben: Person, world: World) -> int:
+    def gift(self, ann: Person, ben: Person, database_state: DatabaseState) -> int:
         ann.refill("100")
         ann.give(ben, "30")
-        return max(int(row["id"]) for row in world.rows("transfers"))
+        return max(int(row["id"]) for row in database_state.rows("transfers"))
 
     def test_once_however_often(
-        self, gift: int, run: Any, ann: Person, ben: Person, world: World
+        self, gift: int, run: Any, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         done = self.reverse(run, gift)
         assert (done.exit_code, done.stdout) == (0, f"transfer {gift}: reversed\n")
-        assert (world.coins(ann), world.coins(ben)) == (100, 0)
-        with world.unchanged():
+        assert (database_state.coins(ann), database_state.coins(ben)) == (100, 0)
+        with database_state.unchanged():
             done = self.reverse(run, gift, "--json")
         assert done.exit_code == 0
         assert json.loads(done.stdout)["status"] == "was reversed before"
-        assert [row["reason"] for row in world.rows("reversal_requests")] == ["by mistake"]
+        assert [row["reason"] for row in database_state.rows("reversal_requests")] == ["by mistake"]
         assert run("audit").exit_code == 0
 
     def test_what_is_spent_is_exit_code_1_and_stays_open(
@@ -141,10 +144,12 @@ class TestReverse:
 
 
 class TestSeal:
-    def test_it_prints_what_it_closed(self, run: Any, ann: Person, world: World) -> None:
+    def test_it_prints_what_it_closed(
+        self, run: Any, ann: Person, database_state: DatabaseState
+    ) -> None:
         ann.refill("100")
         done = run("seal")
-        (row,) = world.rows("ledger_checkpoints")
+        (row,) = database_state.rows("ledger_checkpoints")
         assert done.exit_code == 0
         assert done.stdout == (
             f"seal {row['id']}: 1 transfers of 100 coins, through {row['through_id']}\n"

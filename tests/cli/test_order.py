@@ -7,8 +7,9 @@ import pytest
 
 from livebackend.gateways.payments.protocol import BillEntry
 from livebackend.ledger.transfers import Kind
-from tests.support.api import App, Person, World
+from tests.support.api import App, Person
 from tests.support.commands import Operator
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithABill
 from tests.support.payments import PATIENT, new_shop
 
@@ -18,9 +19,9 @@ UNPAID: dict[str, Any] = {"payments_gateway": PATIENT}
 
 
 @pytest.fixture
-def order_id(new_app: Callable[..., App], ann: Person, world: World) -> str:
+def order_id(new_app: Callable[..., App], ann: Person, database_state: DatabaseState) -> str:
     """A pending order of Ann's over 10 coins."""
-    return new_shop(new_app, world).order(ann)
+    return new_shop(new_app, database_state).order(ann)
 
 
 def test_orders_are_listed_and_phones_masked(
@@ -72,17 +73,17 @@ def test_unknown_order_is_an_error(command: str, operator: Operator, ann: Person
 
 
 def test_settle_credits_an_order_that_the_provider_says_is_paid(
-    operator: Operator, order_id: str, ann: Person, world: World
+    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(2):
         assert operator.reads("order settle", order_id, **PAID)["state"] == "paid"
-    assert world.coins(ann) == 10
+    assert database_state.coins(ann) == 10
 
 
 def test_settle_leaves_an_unpaid_order_pending(
-    operator: Operator, order_id: str, world: World
+    operator: Operator, order_id: str, database_state: DatabaseState
 ) -> None:
-    with world.unchanged():
+    with database_state.unchanged():
         assert operator.reads("order settle", order_id, **UNPAID)["state"] == "pending"
 
 
@@ -92,22 +93,22 @@ def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str
 
 
 def test_refund_takes_the_coins_once(
-    operator: Operator, order_id: str, ann: Person, world: World
+    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
 ) -> None:
     operator.runs("order settle", order_id)
     for _ in range(2):
         shown = operator.reads("order refund", order_id, "--reason", "fraud")
         assert (shown["state"], shown["refund_reason"]) == ("refunded", "fraud")
-    assert world.coins(ann) == 0
-    assert [row["kind"] for row in world.rows("transfers")] == [Kind.REFILL, Kind.REVERSAL]
+    assert database_state.coins(ann) == 0
+    assert [row["kind"] for row in database_state.rows("transfers")] == [Kind.REFILL, Kind.REVERSAL]
 
 
 def test_refund_with_insufficient_balance_is_an_error(
-    operator: Operator, order_id: str, ann: Person, ben: Person, world: World
+    operator: Operator, order_id: str, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     operator.runs("order settle", order_id)
     ann.give(ben, "1")
-    with world.unchanged():
+    with database_state.unchanged():
         error = operator.reads("order refund", order_id, "--reason", "fraud", code=1)["error"]
     assert "the balance is lower than the 10 coins of the order" in error
 
@@ -164,11 +165,11 @@ def test_reconcile_without_a_gateway_says_so(operator: Operator, ann: Person) ->
 
 
 def test_sweep_reconciles_orders(
-    operator: Operator, order_id: str, ann: Person, world: World
+    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
 ) -> None:
-    world.execute("UPDATE payment_orders SET next_query_at = now()")
+    database_state.execute("UPDATE payment_orders SET next_query_at = now()")
     assert operator.reads("sweep")["orders"] == 1
-    assert world.coins(ann) == 10
+    assert database_state.coins(ann) == 10
 
 
 def test_doctor_names_orders_whose_provider_has_no_gateway(

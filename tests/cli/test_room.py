@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tests.support.api import Person, World
+from tests.support.api import Person
 from tests.support.commands import Operator
+from tests.support.database_state import DatabaseState
 
 
 def test_the_latest_come_first_and_phones_are_masked(
@@ -23,7 +24,7 @@ def test_the_latest_come_first_and_phones_are_masked(
 
 
 def test_a_closed_room_is_closed_for_everyone(
-    operator: Operator, ann: Person, ben: Person, world: World
+    operator: Operator, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
     ann.live()
@@ -34,7 +35,7 @@ def test_a_closed_room_is_closed_for_everyone(
     }
     assert ben.friends()[0]["liveStatus"] == "off"
     assert ann.post("/room", leave="1").result == "0009"
-    assert [row["close_reason"] for row in world.rows("rooms")] == ["operator"]
+    assert [row["close_reason"] for row in database_state.rows("rooms")] == ["operator"]
     assert operator.reads("room list")["rooms"] == []
 
 

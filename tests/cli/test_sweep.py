@@ -7,9 +7,10 @@ from click.testing import Result
 from webtest import Upload
 
 from livebackend.database.engine import Database
-from tests.support.api import Api, Person, World
+from tests.support.api import Api, Person
 from tests.support.application import INI
 from tests.support.commands import run
+from tests.support.database_state import DatabaseState
 from tests.support.fake_server import closed_port
 
 
@@ -18,7 +19,7 @@ class TestSweep:
         return run("sweep", INI, LIVEBACKEND_DATABASE_URL=url, **environment)
 
     def test_it_closes_what_a_crash_left_behind(
-        self, ann: Person, database: Database, database_url: str, world: World
+        self, ann: Person, database: Database, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.live()
         with database.engine.begin() as connection:
@@ -31,25 +32,27 @@ class TestSweep:
             " 0 payment orders reconciled\n"
         ), done.stderr
         assert done.exit_code == 0
-        assert world.rows("rooms")[0]["close_reason"] == "abandoned"
+        assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.sweep(database_url).stdout.startswith("0 rooms looked at, 0 closed, 0")
 
     def test_it_drops_pictures_that_nobody_claimed(
-        self, api: Api, database_url: str, var_dir: Path, world: World
+        self, api: Api, database_url: str, var_dir: Path, database_state: DatabaseState
     ) -> None:
         for n in range(3):
             api.post("/upload", img=Upload(f"{n}.png", b"picture", "image/png"))
-        world.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
+        database_state.execute(
+            "UPDATE pictures SET created_at = now() - interval '24 hours 1 second'"
+        )
         done = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
         assert "3 pictures dropped" in done.stdout, done.stderr
-        assert world.rows("pictures") == []
+        assert database_state.rows("pictures") == []
         assert list((var_dir / "pictures").rglob("*.*")) == []
 
     def test_a_provider_that_fails_is_told(
-        self, ann: Person, database_url: str, world: World
+        self, ann: Person, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.live()
-        before = world.rows("rooms")
+        before = database_state.rows("rooms")
         done = self.sweep(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
@@ -59,7 +62,7 @@ class TestSweep:
         )
         assert done.exit_code == 1
         assert "a provider failed; the next round tries again" in done.stderr
-        assert world.rows("rooms") == before
+        assert database_state.rows("rooms") == before
 
     def test_tables_that_are_behind_are_told(
         self, new_database: Callable[[str], str], worker_id: str

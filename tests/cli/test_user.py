@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from tests.support.api import Api, Person, World
+from tests.support.api import Api, Person
 from tests.support.commands import Operator
+from tests.support.database_state import DatabaseState
 
 VERBS = ("show", "disable", "enable", "revoke", "reset-password")
 
@@ -25,7 +26,7 @@ def test_show_shows_all_of_one_account(operator: Operator, ann: Person, ben: Per
 
 
 def test_a_disabled_account_is_out_at_once_and_stays_out(
-    operator: Operator, api: Api, ann: Person, ben: Person, world: World
+    operator: Operator, api: Api, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
     ann.live()
@@ -34,7 +35,7 @@ def test_a_disabled_account_is_out_at_once_and_stays_out(
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
     assert ben.friends()[0]["liveStatus"] == "off"
-    (room,) = world.rows("rooms")
+    (room,) = database_state.rows("rooms")
     assert (room["id"], room["close_reason"]) == (done["closed_room"], "operator")
     assert operator.reads("user disable", ann.phone)["changed"] is False
 
@@ -73,9 +74,9 @@ def test_a_reset_password_is_printed_once_and_is_the_only_one(
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_nobodys_phone_is_a_finding_and_changes_nothing(
-    verb: str, operator: Operator, ann: Person, world: World
+    verb: str, operator: Operator, ann: Person, database_state: DatabaseState
 ) -> None:
-    with world.unchanged():
+    with database_state.unchanged():
         done = operator.runs(f"user {verb}", "13800000009", code=1)
         assert done.stderr.endswith("Error: nobody is registered with that phone\n")
         told = operator.reads(f"user {verb}", "13800000009", code=1)

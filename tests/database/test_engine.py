@@ -13,8 +13,9 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from livebackend import models
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
-from tests.support.api import World, at_once
+from tests.support.api import at_once
 from tests.support.backends import backend_pid, terminate_backend
+from tests.support.database_state import DatabaseState
 
 _ADD = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 
@@ -23,24 +24,26 @@ def add(connection: Connection, digest: bytes = b"x") -> None:
     connection.execute(_ADD, {"digest": digest})
 
 
-def test_returning_commits(database: Database, world: World) -> None:
+def test_returning_commits(database: Database, database_state: DatabaseState) -> None:
     def work(connection: Connection) -> str:
         add(connection)
         return "done"
 
     assert database.run(work) == "done"
-    assert len(world.rows("code_attempts")) == 1
+    assert len(database_state.rows("code_attempts")) == 1
 
 
 @pytest.mark.parametrize("error", [DomainError(), RuntimeError(), SystemExit()])
-def test_raising_rolls_back(error: BaseException, database: Database, world: World) -> None:
+def test_raising_rolls_back(
+    error: BaseException, database: Database, database_state: DatabaseState
+) -> None:
     def work(connection: Connection) -> None:
         add(connection)
         raise error
 
     with pytest.raises(type(error)):
         database.run(work)
-    assert world.rows("code_attempts") == []
+    assert database_state.rows("code_attempts") == []
 
 
 class _Race(psycopg2.Error):
@@ -54,7 +57,9 @@ class _Race(psycopg2.Error):
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001", "23505"])
-def test_a_lost_race_runs_again(code: str, database: Database, world: World) -> None:
+def test_a_lost_race_runs_again(
+    code: str, database: Database, database_state: DatabaseState
+) -> None:
     tries = []
 
     def work(connection: Connection) -> str:
@@ -66,10 +71,10 @@ def test_a_lost_race_runs_again(code: str, database: Database, world: World) -> 
 
     assert database.run(work) == "done"
     assert len(tries) == 3
-    assert len(world.rows("code_attempts")) == 1
+    assert len(database_state.rows("code_attempts")) == 1
 
 
-def test_three_times_at_most(database: Database, world: World) -> None:
+def test_three_times_at_most(database: Database, database_state: DatabaseState) -> None:
     tries = []
 
     def work(connection: Connection) -> None:
@@ -80,7 +85,7 @@ def test_three_times_at_most(database: Database, world: World) -> None:
     with pytest.raises(DBAPIError):
         database.run(work)
     assert len(tries) == 3
-    assert world.rows("code_attempts") == []
+    assert database_state.rows("code_attempts") == []
 
 
 @pytest.mark.parametrize("code", ["57014", "55P03", "23514", "53300"])
@@ -98,7 +103,7 @@ def test_nothing_else_runs_again(code: str, database: Database) -> None:
 
 @pytest.mark.parametrize("way", ["run", "singly"])
 def test_a_connection_that_died_in_the_pool_costs_nobody_his_call(
-    way: str, database: Database, database_url: str, world: World
+    way: str, database: Database, database_url: str, database_state: DatabaseState
 ) -> None:
     short = Database(database_url, pool_size=1)
     do = getattr(short, way)
@@ -108,7 +113,9 @@ def test_a_connection_that_died_in_the_pool_costs_nobody_his_call(
     short.close()
 
 
-def test_what_broke_before_its_commit_runs_again(database: Database, world: World) -> None:
+def test_what_broke_before_its_commit_runs_again(
+    database: Database, database_state: DatabaseState
+) -> None:
     tries = []
 
     def work(connection: Connection) -> None:
@@ -120,7 +127,7 @@ def test_what_broke_before_its_commit_runs_again(database: Database, world: Worl
 
     database.run(work)
     assert len(tries) == 2
-    assert len(world.rows("code_attempts")) == 1
+    assert len(database_state.rows("code_attempts")) == 1
 
 
 def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Database) -> None:
@@ -143,7 +150,7 @@ def test_each_statement_may_stand_by_itself(database: Database) -> None:
     assert len(database.run(times)) == 1  # on the same connection, most likely
 
 
-def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None:
+def test_a_deadlock_ends_well_for_both(database: Database, database_state: DatabaseState) -> None:
     for digest in (b"a", b"b"):
         database.run(partial(add, digest=digest))
     both_hold_one = threading.Barrier(2, timeout=5)
@@ -166,7 +173,7 @@ def test_a_deadlock_ends_well_for_both(database: Database, world: World) -> None
     at_once(lock(b"a", b"b"), lock(b"b", b"a"))
 
 
-def test_every_wait_is_bounded(database_url: str, world: World) -> None:
+def test_every_wait_is_bounded(database_url: str, database_state: DatabaseState) -> None:
     impatient = Database(
         database_url, pool_size=1, pool_wait_s=0.05, lock_wait_s=0.05, statement_wait_s=0.3
     )

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
-from tests.support.api import World
 from tests.support.backends import backend_pid, terminate_backend
+from tests.support.database_state import DatabaseState
 
 _ADD = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
 _KNOWN = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
@@ -44,7 +44,9 @@ def test_it_is_prepared_once_and_its_values_are_those_of_each_call(single: Datab
 
 
 @pytest.mark.parametrize("way", ["run", "singly"])
-def test_it_is_part_of_what_goes_on_around_it(way: str, single: Database, world: World) -> None:
+def test_it_is_part_of_what_goes_on_around_it(
+    way: str, single: Database, database_state: DatabaseState
+) -> None:
     note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
 
     def fails(connection: Connection) -> None:
@@ -55,16 +57,16 @@ def test_it_is_part_of_what_goes_on_around_it(way: str, single: Database, world:
     with pytest.raises(LookupError):
         do(fails)
     # A rollback takes back what was written, but not that it is prepared.
-    assert len(world.rows("code_attempts")) == (0 if way == "run" else 1)
+    assert len(database_state.rows("code_attempts")) == (0 if way == "run" else 1)
     assert known(single) == 1
 
 
-def test_a_commit_commits_it(single: Database, world: World) -> None:
+def test_a_commit_commits_it(single: Database, database_state: DatabaseState) -> None:
     note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
     with single.engine.connect() as connection:
         note.run(connection, {"digest": b"x"})
         connection.commit()
-    assert len(world.rows("code_attempts")) == 1
+    assert len(database_state.rows("code_attempts")) == 1
 
 
 def test_another_connection_prepares_it_again(single: Database, database: Database) -> None:

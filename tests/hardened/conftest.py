@@ -1,15 +1,14 @@
 """Everything here runs as production.ini has it, with outside services that remember."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import App, Person, Phone, World
-
-Harmless = Callable[[], AbstractContextManager[None]]
+from tests.support.api import App, Person, Phone
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
 @pytest.fixture(scope="session")
@@ -33,19 +32,21 @@ def ben(phone_of_ben: Phone) -> Person:
 
 
 @pytest.fixture
-def harmless(world: World, services: Services) -> Harmless:
-    """What happens inside changes no table and no file, sends no message, calls no provider."""
+def assert_no_side_effects(
+    database_state: DatabaseState, services: Services
+) -> AssertNoSideEffects:
+    """Check that a block changes no row and no file, sends no message and calls no provider."""
     sms: Any = services.gateways.sms
     streams: Any = services.gateways.streams
 
-    def outside() -> list[int]:
-        return [len(calls) for calls in (sms.sent, streams.created, streams.disabled)]
+    def calls() -> list[int]:
+        return [len(made) for made in (sms.sent, streams.created, streams.disabled)]
 
     @contextmanager
-    def harmless() -> Iterator[None]:
-        before = outside()
-        with world.unchanged():
+    def assert_no_side_effects() -> Iterator[None]:
+        before = calls()
+        with database_state.unchanged():
             yield
-        assert outside() == before
+        assert calls() == before
 
-    return harmless
+    return assert_no_side_effects

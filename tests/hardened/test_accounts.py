@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from livebackend.services.password_hashing import Hasher
-from tests.hardened.conftest import Harmless
-from tests.support.api import PASSWORD, Api, App, Person, Phone, World, at_once, results
+from tests.support.api import PASSWORD, Api, App, Person, Phone, at_once, results
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.pictures import PNG, upload
 
 
@@ -44,11 +44,14 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_a_faulty_account_is_not_opened_and_costs_no_hash(
-    changed: dict[str, str], phone_of_ann: Phone, hashed: list[str], harmless: Harmless
+    changed: dict[str, str],
+    phone_of_ann: Phone,
+    hashed: list[str],
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
-    with harmless():
+    with assert_no_side_effects():
         answer = phone_of_ann.post("/register", **{**account, **changed})
     assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
     assert hashed == []
@@ -72,38 +75,46 @@ def test_a_faulty_account_is_not_opened_and_costs_no_hash(
     ],
 )
 def test_a_picture_that_is_not_ones_own_is_no_avatar(
-    picture: str, api: Api, phone_of_ann: Phone, phone_of_ben: Phone, harmless: Harmless
+    picture: str,
+    api: Api,
+    phone_of_ann: Phone,
+    phone_of_ben: Phone,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     mine, his = upload(api, PNG).message, upload(api, PNG).message
     phone_of_ben.register(headImage=his)
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
     location = picture.replace("HIS", his).replace("MINE", mine)
-    with harmless():
+    with assert_no_side_effects():
         answer = phone_of_ann.post("/register", **account, headImage=location)
     assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
     assert phone_of_ann.post("/register", **account, headImage=mine).result == "0000"
 
 
 def test_nobody_gives_himself_what_was_not_asked(
-    phone_of_ann: Phone, ben: Person, world: World
+    phone_of_ann: Phone, ben: Person, database_state: DatabaseState
 ) -> None:
     more = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
     ann = phone_of_ann.register(**more)
     own = {"id", "phone", "password_hash", "created_at"}
     of_ben, of_ann = (
         {name: value for name, value in row.items() if name not in own}
-        for row in world.rows("accounts")
+        for row in database_state.rows("accounts")
     )
     assert of_ann == of_ben
-    assert world.coins(ann) == 0
+    assert database_state.coins(ann) == 0
 
 
 def test_a_damaged_hash_is_a_wrong_password_and_a_line_in_the_log(
-    ann: Person, ben: Person, api: Api, world: World, caplog: pytest.LogCaptureFixture
+    ann: Person,
+    ben: Person,
+    api: Api,
+    database_state: DatabaseState,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for damaged in ("", "x", "$2b$12$short", "$2b$99$" + "." * 53):
-        world.execute(
+        database_state.execute(
             f"UPDATE accounts SET password_hash = '{damaged}' WHERE phone = '{ann.phone}'"
         )
         caplog.clear()

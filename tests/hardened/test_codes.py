@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.hardened.conftest import Harmless
-from tests.support.api import Phone, World
+from tests.support.api import Phone
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_code_is_its_four_digits_and_nothing_like_them(
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
 def test_half_a_pair_is_a_wrong_code_and_no_call_for_another(
-    form: dict[str, str], phone_of_ann: Phone, harmless: Harmless
+    form: dict[str, str], phone_of_ann: Phone, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ticket, sent = phone_of_ann.ask(), len(phone_of_ann.sent)
     filled = {name: ticket if value == "TICKET" else value for name, value in form.items()}
@@ -54,13 +54,13 @@ def test_half_a_pair_is_a_wrong_code_and_no_call_for_another(
 
 
 def test_a_ticket_is_for_its_own_code_though_the_phone_is_the_same(
-    phone_of_ann: Phone, world: World, monkeypatch: pytest.MonkeyPatch
+    phone_of_ann: Phone, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = iter(["1111", "2222"])
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new))
     first = phone_of_ann.ask()
-    world.execute("DELETE FROM rate_limit_windows")  # a minute passes
+    database_state.execute("DELETE FROM rate_limit_windows")  # a minute passes
     second = phone_of_ann.ask()
     assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
     assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"
@@ -68,13 +68,13 @@ def test_a_ticket_is_for_its_own_code_though_the_phone_is_the_same(
 
 
 def test_a_changed_ticket_is_no_try_at_the_code_it_names(
-    phone_of_ann: Phone, harmless: Harmless
+    phone_of_ann: Phone, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ticket = phone_of_ann.ask()
     (code,) = phone_of_ann.sent
     payload, _, signature = ticket.rpartition(".")
     for spoiled in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
-        with harmless():
+        with assert_no_side_effects():
             answer = phone_of_ann.post("/register", code_v=spoiled, code=code)
         assert answer.result == "0004"
     assert phone_of_ann.post("/register", code_v=ticket, code=code).result == "0000"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.hardened.conftest import Harmless
 from tests.support.api import PASSWORD, Api, Person, Phone
+from tests.support.database_state import AssertNoSideEffects
 
 GIFT = {"send_gift": "1", "value": "1", "description": "a rose"}
 # What each call says to a phone that is none.
@@ -44,9 +44,13 @@ CALLS = [
     ],
 )  # fmt: skip
 def test_what_is_no_phone_is_nobodys(
-    number: str, api: Api, ann: Person, phone_of_ben: Phone, harmless: Harmless
+    number: str,
+    api: Api,
+    ann: Person,
+    phone_of_ben: Phone,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    with harmless():
+    with assert_no_side_effects():
         for path, name, form, refusal in CALLS:
             filled = {**form, "token": ann.token} if "token" in form else form
             answer = api.post(path, **{**filled, name: number})

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.hardened.conftest import Harmless
-from tests.support.api import Answer, Person, World
+from tests.support.api import Answer, Person
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.pictures import PNG, upload
 
 
@@ -28,29 +28,31 @@ def test_so_many_in_an_hour_and_no_more(
     refusal: str,
     ann: Person,
     ben: Person,
-    world: World,
-    harmless: Harmless,
+    database_state: DatabaseState,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     assert [call(ann).result for _ in range(most)] == ["0000"] * most
-    with harmless():
+    with assert_no_side_effects():
         answer = call(ann)
     assert (answer.status, answer.result) == (200, refusal)
     assert answer.refusal == "call was tried too often"
     assert 0 < int(answer.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
-    world.execute("DELETE FROM rate_limit_windows")  # an hour passes
+    database_state.execute("DELETE FROM rate_limit_windows")  # an hour passes
     assert call(ann).result == "0000"
 
 
-def test_retries_of_a_refill_have_a_limit_of_their_own(ann: Person, world: World) -> None:
+def test_retries_of_a_refill_have_a_limit_of_their_own(
+    ann: Person, database_state: DatabaseState
+) -> None:
     assert [ann.refill("10", requestId="r").result for _ in range(121)] == ["0000"] * 121
-    with world.unchanged():
+    with database_state.unchanged():
         answer = ann.refill("10", requestId="r")
     assert (answer.result, answer.refusal) == ("0013", "call was tried too often")
     # The retries did not count against the limit of refills.
     assert [ann.refill("10").result for _ in range(29)] == ["0000"] * 29
     assert ann.refill("10").refusal == "call was tried too often"
-    assert world.coins(ann) == 300
+    assert database_state.coins(ann) == 300
 
 
 def test_request_id_of_another_user_is_no_retry(ann: Person, ben: Person) -> None:

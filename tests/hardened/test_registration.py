@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.services.code_verifiers import Digests, TicketJudge
-from tests.support.api import PASSWORD, Answer, Api, App, Phone, World, at_once, results
+from tests.support.api import PASSWORD, Answer, Api, App, Phone, at_once, results
 from tests.support.application import PRODUCTION_INI
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import BrokenSms
 from tests.support.servers import HARDENED_SECRET
 
@@ -54,12 +55,14 @@ class TestTicket:
         code_id = UUID(int=7)
         assert judge.reply(code_id, "0042") == judge.reply(code_id, "9999")
 
-    def test_an_invented_pair_never_verifies(self, phone: Phone, world: World) -> None:
+    def test_an_invented_pair_never_verifies(
+        self, phone: Phone, database_state: DatabaseState
+    ) -> None:
         phone.ask()
         for code_v in ("1234", phone.sent[0], "", "x" * 5000, "a.b"):
-            with world.unchanged():
+            with database_state.unchanged():
                 assert phone.post("/register", code_v=code_v, code=code_v).result == "0004"
-        with world.unchanged():
+        with database_state.unchanged():
             assert phone.post("/register", code_v="1234", code="1234").result == "0004"
 
     def test_a_right_code_verifies_once(self, phone: Phone) -> None:
@@ -118,12 +121,12 @@ class TestTicket:
         assert ann.post("/list", token=ticket, friendlist="1").result == "0012"
 
     def test_a_code_that_was_not_sent_verifies_nothing(
-        self, new_app: Callable[..., App], world: World
+        self, new_app: Callable[..., App], database_state: DatabaseState
     ) -> None:
         phone = Phone(broken_sms(new_app), "13800000001")
         answer = phone.post("/register", token=phone.number)
         assert (answer.result, answer.refusal) == ("0002", "message could not be done outside")
-        (row,) = world.rows("verification_codes")
+        (row,) = database_state.rows("verification_codes")
         assert row["state"] == "failed"
 
 
@@ -138,9 +141,11 @@ def broken_sms(new_app: Callable[..., App]) -> App:
 
 
 class TestLimits:
-    def test_a_phone_gets_one_code_in_a_minute(self, phone: Phone, world: World) -> None:
+    def test_a_phone_gets_one_code_in_a_minute(
+        self, phone: Phone, database_state: DatabaseState
+    ) -> None:
         phone.ask()
-        with world.unchanged():
+        with database_state.unchanged():
             answer = phone.post("/register", token=phone.number)
         assert (answer.status, answer.result) == (200, "0002")
         assert answer.refusal == "call was tried too often"
@@ -175,9 +180,9 @@ class TestRegister:
         return {"register": "1", "userId": phone.number, "password": PASSWORD}
 
     def test_an_unverified_phone_is_refused(
-        self, phone: Phone, account: dict[str, str], world: World
+        self, phone: Phone, account: dict[str, str], database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = phone.post("/register", **account)
         assert (answer.result, answer.refusal) == ("0006", "userId is not verified")
 
@@ -189,11 +194,11 @@ class TestRegister:
         assert phone.post("/register", **account).result == "0006"
 
     def test_a_registration_uses_it_up(
-        self, phone: Phone, account: dict[str, str], world: World
+        self, phone: Phone, account: dict[str, str], database_state: DatabaseState
     ) -> None:
         phone.verify()
         assert phone.post("/register", **account).result == "0000"
-        assert [row["state"] for row in world.rows("verification_codes")] == ["used"]
+        assert [row["state"] for row in database_state.rows("verification_codes")] == ["used"]
 
     def test_a_refused_registration_leaves_it(self, phone: Phone, account: dict[str, str]) -> None:
         phone.verify()
@@ -212,7 +217,7 @@ class TestRegister:
         assert (answer.result, answer.refusal) == ("0006", "password is too easily guessed")
 
     def test_twenty_at_once_are_one_account(
-        self, phone: Phone, account: dict[str, str], world: World
+        self, phone: Phone, account: dict[str, str], database_state: DatabaseState
     ) -> None:
         phone.verify()
 
@@ -220,10 +225,10 @@ class TestRegister:
             return phone.post("/register", **account)
 
         assert results(at_once(*[register] * 20)) == ["0000"] + ["0006"] * 19
-        assert len(world.rows("accounts")) == 1
+        assert len(database_state.rows("accounts")) == 1
 
 
-def test_a_query_string_is_refused(phone: Phone, world: World) -> None:
-    with world.unchanged():
+def test_a_query_string_is_refused(phone: Phone, database_state: DatabaseState) -> None:
+    with database_state.unchanged():
         answer = phone.post("/friend?add=1", token="x")
     assert (answer.status, answer.result) == (400, "0003")

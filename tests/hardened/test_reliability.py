@@ -14,10 +14,10 @@ import pytest
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.services.login_tokens import LoginTokens
-from tests.hardened.conftest import Harmless
-from tests.support.api import PASSWORD, App, Person, Phone, World, at_once
+from tests.support.api import PASSWORD, App, Person, Phone, at_once
 from tests.support.application import PRODUCTION_INI, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.raw_http import Call, Heard
 from tests.support.servers import HARDENED_SECRET, Server, hardened, serving
 
@@ -48,7 +48,7 @@ def test_a_database_that_only_reads_is_503_for_what_writes(
     ben: Person,
     database: Database,
     services: Services,
-    harmless: Harmless,
+    assert_no_side_effects: AssertNoSideEffects,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     writes = [
@@ -59,7 +59,7 @@ def test_a_database_that_only_reads_is_503_for_what_writes(
         ("/register", {"profile": "1", "nickname": "Anne"}, "0006"),
         ("/log", {"logout": "1"}, "0006"),
     ]
-    with read_only(database, services), harmless():
+    with read_only(database, services), assert_no_side_effects():
         for path, form, refusal in writes:
             caplog.clear()
             answer = ann.post(path, **form)
@@ -111,27 +111,29 @@ def test_a_backend_that_is_killed_in_a_transaction_leaves_nothing_of_it(
     ann: Person,
     ben: Person,
     database: Database,
-    world: World,
-    harmless: Harmless,
+    database_state: DatabaseState,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     def kill() -> None:
         with database.engine.begin() as connection:
             for pid in who_waits(database):
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
 
-    with harmless(), locked(database, table):
+    with assert_no_side_effects(), locked(database, table):
         answer, _ = at_once(partial(ann.post, path, **form), kill)
     assert (answer.status, answer.result) == (503, refusal)
-    world.execute("DELETE FROM rate_limit_windows")  # where it is counted, it stays counted
+    database_state.execute(
+        "DELETE FROM rate_limit_windows"
+    )  # where it is counted, it stays counted
     assert ann.post(path, **form).result == "0000"
 
 
 def test_who_finds_no_connection_is_503_in_a_second(
-    new_hardened_app: Callable[..., App], ann: Person, harmless: Harmless
+    new_hardened_app: Callable[..., App], ann: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     app = new_hardened_app(database__connections="1")
     person = Person(app, ann.always, ann.phone)
-    with app.registry.services.database.engine.connect(), harmless():
+    with app.registry.services.database.engine.connect(), assert_no_side_effects():
         answers = at_once(
             partial(person.post, "/list", friendlist="1"),
             partial(person.post, "/room", live="1"),
@@ -205,7 +207,12 @@ def test_a_clock_that_is_wrong_breaks_nothing(
 
 @pytest.mark.processes
 def test_a_server_that_was_killed_starts_again_where_it_stood(
-    ann: Person, ben: Person, database: Database, world: World, database_url: str, tmp_path: Path
+    ann: Person,
+    ben: Person,
+    database: Database,
+    database_state: DatabaseState,
+    database_url: str,
+    tmp_path: Path,
 ) -> None:
     def say(server: Server, path: str, form: str) -> Heard:
         return Heard.to(server, Call(path, f"token={ann.token}&{form}").on_the_wire())
@@ -214,7 +221,7 @@ def test_a_server_that_was_killed_starts_again_where_it_stood(
         live = say(server, "/room", "live=1")
         asked = Call("/friend", f"token={ann.token}&add=1&userId={ben.phone}").on_the_wire()
         with (
-            world.unchanged(),
+            database_state.unchanged(),
             locked(database, "friend_requests"),
             server.connect() as connection,
         ):

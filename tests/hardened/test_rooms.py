@@ -4,11 +4,12 @@ from functools import partial
 from typing import Any
 
 from livebackend.container import Services
-from tests.support.api import Person, World, at_once, results
+from tests.support.api import Person, at_once, results
+from tests.support.database_state import DatabaseState
 
 
 def test_going_live_and_leaving_at_once_never_leaves_two_rooms_open(
-    ann: Person, services: Services, world: World
+    ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     streams: Any = services.gateways.streams
     created, disabled = len(streams.created), len(streams.disabled)
@@ -17,10 +18,10 @@ def test_going_live_and_leaving_at_once_never_leaves_two_rooms_open(
         answers = at_once(*[live, leave] * 10)
         assert set(results(answers)) <= {"0000", "0009"}
         assert all(answer.status == 200 for answer in answers)
-        rooms = world.rows("rooms")
+        rooms = database_state.rows("rooms")
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
     leave()
     # Each stream was made for one room, and is shut.
-    keys = sorted(room["stream_key"] for room in world.rows("rooms"))
+    keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
     assert sorted(streams.created[created:]) == sorted(streams.disabled[disabled:]) == keys

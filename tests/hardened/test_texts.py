@@ -5,8 +5,8 @@ from unittest.mock import ANY
 
 import pytest
 
-from tests.hardened.conftest import Harmless
-from tests.support.api import Person, Phone, World
+from tests.support.api import Person, Phone
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from tests.support.api import Person, Phone, World
     ],
 )
 def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
-    text: str, phone_of_ann: Phone, ben: Person, world: World
+    text: str, phone_of_ann: Phone, ben: Person, database_state: DatabaseState
 ) -> None:
     ann = phone_of_ann.register(nickname=text)
     ann.befriend(ben)
@@ -39,7 +39,7 @@ def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
     live = {**card, "liveStatus": "on", "title": text, "playUrl": ANY}
     assert ben.friends() == [live]
     assert ben.messages()[0]["nickname"] == text
-    assert world.rows("gifts")[0]["description"] == text
+    assert database_state.rows("gifts")[0]["description"] == text
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
     ],
 )
 def test_what_no_screen_should_show_is_refused(
-    text: str, ann: Person, ben: Person, harmless: Harmless
+    text: str, ann: Person, ben: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ann.refill("10")
-    with harmless():
+    with assert_no_side_effects():
         assert ann.post("/register", profile="1", nickname=text).result == "0006"
         assert ann.live(title=text).result == "0009"
         assert ann.give(ben, "1", description=text).result == "0013"

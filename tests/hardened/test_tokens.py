@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from livebackend.core.signing import Signer
-from tests.hardened.conftest import Harmless
 from tests.support.api import App, Person
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
+from tests.support.database_state import AssertNoSideEffects
 from tests.support.servers import HARDENED_SECRET, hardened
 
 SECRET = hardened("")["secrets"]
@@ -60,9 +60,12 @@ def full_width(token: str) -> str:
     ],
 )  # fmt: skip
 def test_a_forged_token_is_0012_at_every_call(
-    forge: Callable[[str], str], ann: Person, ben: Person, harmless: Harmless
+    forge: Callable[[str], str],
+    ann: Person,
+    ben: Person,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    refuse_everywhere(ann, forge(ann.token), harmless)
+    refuse_everywhere(ann, forge(ann.token), assert_no_side_effects)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +84,17 @@ def test_a_forged_token_is_0012_at_every_call(
     ],
 )
 def test_even_one_that_we_signed_is_0012_when_it_says_nonsense(
-    claims: dict[str, Any], ann: Person, ben: Person, harmless: Harmless
+    claims: dict[str, Any], ann: Person, ben: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     signer = Signer([HARDENED_SECRET], kind="login")
     genuine = signer.read(ann.token)
-    refuse_everywhere(ann, signer.sign({**genuine, **claims}), harmless)
+    refuse_everywhere(ann, signer.sign({**genuine, **claims}), assert_no_side_effects)
 
 
-def refuse_everywhere(person: Person, token: str, harmless: Harmless) -> None:
-    with harmless():
+def refuse_everywhere(
+    person: Person, token: str, assert_no_side_effects: AssertNoSideEffects
+) -> None:
+    with assert_no_side_effects():
         for path, form in AUTHENTICATED_CALLS:
             answer = person.post(path, **{**form, "token": token})
             assert (answer.status, answer.body) == (200, {"result": "0012", "message": None}), path
@@ -109,9 +114,9 @@ def test_the_same_token_in_another_spelling_is_the_same_token(ann: Person) -> No
 
 
 def test_a_token_of_another_installation_is_0012(
-    new_hardened_app: Callable[..., App], ann: Person, harmless: Harmless
+    new_hardened_app: Callable[..., App], ann: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     elsewhere = new_hardened_app(secrets="another-secret-of-the-tests-long-enough")
-    with harmless():
+    with assert_no_side_effects():
         answer = Person(elsewhere, ann.always, ann.phone).post("/list", friendlist="1")
     assert answer.result == "0012"

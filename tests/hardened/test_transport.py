@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.api import Person, World
+from tests.support.api import Person
+from tests.support.database_state import DatabaseState
 from tests.support.raw_http import FORM, Call, Heard
 from tests.support.servers import Server
 
@@ -47,10 +48,12 @@ def say(server: Server, call: Call, person: Person) -> Heard:
 
 
 @contextmanager
-def nothing_happens(server: Server, world: World, person: Person) -> Iterator[None]:
+def nothing_happens(
+    server: Server, database_state: DatabaseState, person: Person
+) -> Iterator[None]:
     """Nothing changes inside, no message goes out, and the next good call works."""
     messages = server.log.read_text().count("code for")
-    with world.unchanged():
+    with database_state.unchanged():
         yield
     assert server.log.read_text().count("code for") == messages
     assert say(server, Call("/list", "token=TOKEN&friendlist=1"), person).json["result"] == "0000"
@@ -143,9 +146,14 @@ def nothing_happens(server: Server, world: World, person: Person) -> Iterator[No
     ],
 )  # fmt: skip
 def test_what_is_no_call_is_0003_and_nothing_happens(
-    call: Call, status: int, hardened_server: Server, world: World, ann: Person, ben: Person
+    call: Call,
+    status: int,
+    hardened_server: Server,
+    database_state: DatabaseState,
+    ann: Person,
+    ben: Person,
 ) -> None:
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         heard = say(hardened_server, call, ann)
     assert (heard.status, heard.json) == (status, {"result": "0003", "message": None})
     assert heard.headers["cache-control"] == "no-store"
@@ -173,9 +181,13 @@ def test_what_is_no_call_is_0003_and_nothing_happens(
     ],
 )
 def test_what_the_server_refuses_by_itself_shows_nothing_of_it(
-    request_bytes: bytes, status: int, hardened_server: Server, world: World, ann: Person
+    request_bytes: bytes,
+    status: int,
+    hardened_server: Server,
+    database_state: DatabaseState,
+    ann: Person,
 ) -> None:
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         heard = Heard.to(hardened_server, request_bytes)
     assert heard.status == status
     assert b"granian" not in heard.body + repr(heard.headers).encode()
@@ -192,7 +204,7 @@ def test_what_the_server_refuses_by_itself_shows_nothing_of_it(
     ],
 )
 def test_what_is_said_otherwise_is_the_same_call(
-    call: Call, hardened_server: Server, world: World, ann: Person, ben: Person
+    call: Call, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
 ) -> None:
     heard = say(hardened_server, call, ann)
     if "Expect: 100-continue" in call.headers:
@@ -200,7 +212,7 @@ def test_what_is_said_otherwise_is_the_same_call(
         heard = Heard.first_of(heard.rest)
     assert (heard.status, heard.json) == (200, {"result": "0000", "message": None})
     assert [message["userId"] for message in ben.messages()] == [ann.phone]
-    assert world.coins(ann) == 0
+    assert database_state.coins(ann) == 0
 
 
 def test_a_form_in_chunks_is_a_form(hardened_server: Server, ann: Person, ben: Person) -> None:
@@ -213,10 +225,10 @@ def test_a_form_in_chunks_is_a_form(hardened_server: Server, ann: Person, ben: P
 
 @pytest.mark.parametrize("name", ["token[]", "token.a", "token[0]", "Token", "tok%00en"])
 def test_a_field_like_the_tokens_is_no_token(
-    name: str, hardened_server: Server, world: World, ann: Person, ben: Person
+    name: str, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
 ) -> None:
     call = Call(body=ADD.replace("token", name))
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         heard = say(hardened_server, call, ann)
     assert (heard.status, heard.json["result"]) == (200, "0012")
 
@@ -250,9 +262,14 @@ LINE = quote("a\r\nX-Evil: y")
     ids=str,
 )
 def test_no_field_reaches_a_header(
-    path: str, form: str, hardened_server: Server, world: World, ann: Person, ben: Person
+    path: str,
+    form: str,
+    hardened_server: Server,
+    database_state: DatabaseState,
+    ann: Person,
+    ben: Person,
 ) -> None:
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         heard = say(hardened_server, Call(path, form), ann)
     assert heard.json["result"] != "0000"
     assert "x-evil" not in heard.headers
@@ -260,23 +277,23 @@ def test_no_field_reaches_a_header(
 
 
 def test_whoever_forges_where_he_comes_from_is_counted_where_he_is(
-    hardened_server: Server, world: World, ann: Person
+    hardened_server: Server, database_state: DatabaseState, ann: Person
 ) -> None:
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
             forged = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
             heard = say(hardened_server, Call("/upload", "img=x", headers=forged), ann)
             assert heard.json["result"] == "0006"
-    (window,) = [row for row in world.rows("rate_limit_windows") if "upload" in row["key"]]
+    (window,) = [row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]]
     assert "127.0.0.1" in window["key"]
     assert len(window["hits"]) == 2
 
 
 def test_uploads_that_are_broken_off_leave_no_file_and_hold_no_thread(
-    hardened_server: Server, world: World, ann: Person
+    hardened_server: Server, database_state: DatabaseState, ann: Person
 ) -> None:
     half = Call("/upload", "--x\r\n" + LARGE, content_type=MULTIPART, length="40000").on_the_wire()
-    with nothing_happens(hardened_server, world, ann):
+    with nothing_happens(hardened_server, database_state, ann):
         # Far more than there are threads.
         for _ in range(40):
             with hardened_server.connect() as connection:

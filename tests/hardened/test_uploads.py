@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageFile
 from webtest import TestApp
 
-from tests.hardened.conftest import Harmless
-from tests.support.api import Api, App, World, at_once, results
+from tests.support.api import Api, App, at_once, results
+from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.pictures import HALF, PNG, RED, encoded, png, upload
 from tests.support.raw_http import FORM
 
@@ -56,9 +56,9 @@ def img(head: bytes, content: bytes = PNG) -> bytes:
     ],
 )  # fmt: skip
 def test_what_is_no_file_leaves_none(
-    body: bytes, content_type: str, api: Api, harmless: Harmless
+    body: bytes, content_type: str, api: Api, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    with harmless():
+    with assert_no_side_effects():
         answer = api.send_bytes("/upload", body, content_type)
     # What is no form at all is no call; the rest is a call without a picture.
     assert (answer.status, answer.result) in [(200, "0006"), (400, "0003")]
@@ -67,7 +67,10 @@ def test_what_is_no_file_leaves_none(
 
 @pytest.mark.parametrize("side", [4097, 10_000, 20_000])
 def test_a_picture_of_too_many_pixels_is_never_read(
-    side: int, api: Api, harmless: Harmless, monkeypatch: pytest.MonkeyPatch
+    side: int,
+    api: Api,
+    assert_no_side_effects: AssertNoSideEffects,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[object] = []
     load = ImageFile.ImageFile.load
@@ -77,7 +80,7 @@ def test_a_picture_of_too_many_pixels_is_never_read(
         return load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
-    with harmless():
+    with assert_no_side_effects():
         answer = upload(api, png(side, side))
     assert answer.body == {"result": "0006", "message": None}
     assert read == []
@@ -110,24 +113,26 @@ def test_a_picture_is_what_it_holds_and_not_what_it_is_called(
 
 
 def test_the_same_one_forty_times_at_once_is_forty(
-    unlimited: Api, world: World, var_dir: Path
+    unlimited: Api, database_state: DatabaseState, var_dir: Path
 ) -> None:
     answers = at_once(*[partial(upload, unlimited, PNG)] * 40)
     assert results(answers) == ["0000"] * 40
     files = {f"{file.parent.name}/{file.name}" for file in (var_dir / "pictures").rglob("*.*")}
-    kept = {"/".join(str(row["location"]).split("/")[-2:]) for row in world.rows("pictures")}
+    kept = {
+        "/".join(str(row["location"]).split("/")[-2:]) for row in database_state.rows("pictures")
+    }
     assert files == kept
     assert len(kept) == 40
 
 
 def test_a_folder_that_is_not_there_is_0006_until_it_is(
-    unlimited: Api, var_dir: Path, harmless: Harmless
+    unlimited: Api, var_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     folder = var_dir / "pictures"
     # Not a missing one, which would be made; and root may write into any.
     folder.rmdir()
     folder.write_text("in the way")
-    with harmless():
+    with assert_no_side_effects():
         answer = upload(unlimited, PNG)
     assert (answer.result, answer.refusal) == ("0006", "img could not be kept")
     folder.unlink()
@@ -135,11 +140,11 @@ def test_a_folder_that_is_not_there_is_0006_until_it_is(
 
 
 def test_a_picture_that_nobody_claims_is_gone_after_a_day(
-    unlimited: Api, world: World, var_dir: Path
+    unlimited: Api, database_state: DatabaseState, var_dir: Path
 ) -> None:
     upload(unlimited, PNG)
-    world.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
+    database_state.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
     kept = upload(unlimited, PNG).message
     assert unlimited.app.registry.services.avatars.sweep() == 1
-    assert [row["location"] for row in world.rows("pictures")] == [kept]
+    assert [row["location"] for row in database_state.rows("pictures")] == [kept]
     assert len(list((var_dir / "pictures").rglob("*.*"))) == 1

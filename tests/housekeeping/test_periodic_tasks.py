@@ -14,8 +14,9 @@ from livebackend.database.leases import Lease
 from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
 from livebackend.services.stream_monitor import STALE_S, Streams, Swept
-from tests.support.api import App, World, at_once
+from tests.support.api import App, at_once
 from tests.support.application import create_app
+from tests.support.database_state import DatabaseState
 from tests.support.housekeeping import NO_TASKS
 
 
@@ -46,7 +47,7 @@ class TestSweeper:
         sweepers: list[Sweeper],
         streams: Streams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         sweeping, most, rounds = [0], [0], [0]
@@ -67,20 +68,22 @@ class TestSweeper:
         assert most == [1]
         # Three processes make no more rounds than one.
         assert time.monotonic() - start > 7 * 0.35
-        assert len(world.rows("process_leases")) == 1
+        assert len(database_state.rows("process_leases")) == 1
 
     def test_another_takes_over_from_one_that_is_gone(
-        self, sweepers: list[Sweeper], database: Database, world: World
+        self, sweepers: list[Sweeper], database: Database, database_state: DatabaseState
     ) -> None:
         database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: world.rows("process_leases")[0]["holder"] == "process 1")
+        until(lambda: database_state.rows("process_leases")[0]["holder"] == "process 1")
 
-    def test_closing_gives_the_lease_back(self, sweepers: list[Sweeper], world: World) -> None:
+    def test_closing_gives_the_lease_back(
+        self, sweepers: list[Sweeper], database_state: DatabaseState
+    ) -> None:
         sweepers[0].start()
-        until(lambda: world.rows("process_leases"))
+        until(lambda: database_state.rows("process_leases"))
         sweepers[0].close()
-        assert world.rows("process_leases") == []
+        assert database_state.rows("process_leases") == []
         assert not sweepers[0].is_running
 
     @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
@@ -124,7 +127,7 @@ class TestSweeper:
         sweeper.close()
 
     def test_one_round_runs_every_task_and_returns_the_results(
-        self, database: Database, streams: Streams, world: World
+        self, database: Database, streams: Streams, database_state: DatabaseState
     ) -> None:
         done: list[str] = []
 
@@ -142,12 +145,12 @@ class TestSweeper:
         assert (results.orders, results.pictures) == (ReconciliationResult(3, 1), 4)
         assert sorted(done) == ["orders", "pictures", "rate limits"]
         assert len(done) == len(Tasks._fields)
-        assert world.rows("process_leases") == []
+        assert database_state.rows("process_leases") == []
 
     def test_it_starts_and_ends_with_the_services(
-        self, database_url: str, var_dir: Path, world: World
+        self, database_url: str, var_dir: Path, database_state: DatabaseState
     ) -> None:
-        world.execute(
+        database_state.execute(
             "INSERT INTO rate_limit_windows"
             " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
@@ -156,12 +159,14 @@ class TestSweeper:
         app = create_app(database_url, var_dir, streams__sweep_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
-        until(lambda: world.rows("process_leases"))
-        until(lambda: not world.rows("pictures") + world.rows("rate_limit_windows"))
+        until(lambda: database_state.rows("process_leases"))
+        until(
+            lambda: not database_state.rows("pictures") + database_state.rows("rate_limit_windows")
+        )
         services.close()
         assert not services.periodic_tasks.is_running
         assert threading.active_count() <= before
-        assert world.rows("process_leases") == []
+        assert database_state.rows("process_leases") == []
 
     def test_a_round_that_fails_is_followed_by_another(
         self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch

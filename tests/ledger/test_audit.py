@@ -18,7 +18,8 @@ from livebackend.ledger.checkpoints import Seal, seal
 from livebackend.ledger.posting import post
 from livebackend.ledger.reversals import Reversals
 from livebackend.ledger.transfers import CoinAccount, Kind, Status
-from tests.support.api import World, at_once
+from tests.support.api import at_once
+from tests.support.database_state import DatabaseState
 from tests.support.ledger_helpers import Books
 
 
@@ -60,7 +61,7 @@ def sealed(database: Database) -> Seal:
 @pytest.mark.parametrize("since_seal", [False, True])
 class TestRightBooks:
     def test_without_a_transfer(
-        self, database: Database, world: World, *, since_seal: bool
+        self, database: Database, database_state: DatabaseState, *, since_seal: bool
     ) -> None:
         done = audit(database, since_seal=since_seal)
         assert (done.transfers, done.coins, done.findings) == (0, 0, [])
@@ -84,7 +85,7 @@ class TestRightBooks:
         assert done.transfers == (1 if since_seal else 13)
 
 
-def test_every_check_is_announced(database: Database, world: World) -> None:
+def test_every_check_is_announced(database: Database, database_state: DatabaseState) -> None:
     begun: list[str] = []
     audit(database, since_seal=False, begun=begun.append)
     assert begun == NAMES
@@ -215,7 +216,7 @@ class TestSeals:
         assert sealed(database).transfers == 11
         assert seal(database) is None
 
-    def test_empty_books_make_none(self, database: Database, world: World) -> None:
+    def test_empty_books_make_none(self, database: Database, database_state: DatabaseState) -> None:
         assert seal(database) is None
 
     def test_each_is_chained_to_the_one_before(
@@ -229,14 +230,18 @@ class TestSeals:
         assert (second.transfers, second.amount_sum) == (2, 21)
 
     def test_the_closings_are_what_each_account_got(
-        self, database: Database, people: list[CoinAccount], books: Books, world: World
+        self,
+        database: Database,
+        people: list[CoinAccount],
+        books: Books,
+        database_state: DatabaseState,
     ) -> None:
         sealed(database)
         books.post(books.gift(people[1], people[2], 20))
         sealed(database)
         held = dict(zip([each.id for each in people], books.coins(*people), strict=True))
         closed: Counter[int] = Counter()
-        for row in world.rows("checkpoint_balances"):
+        for row in database_state.rows("checkpoint_balances"):
             closed[row["coin_account_id"]] += row["delta"]
         assert {account: closed[account] for account in held} == held
         assert sum(closed.values()) == 0
@@ -317,24 +322,28 @@ class TestSeals:
         "table", ["ledger_checkpoints", "checkpoint_balances", "reversal_requests"]
     )
     def test_nobody_changes_them(
-        self, table: str, database: Database, people: list[CoinAccount], world: World
+        self,
+        table: str,
+        database: Database,
+        people: list[CoinAccount],
+        database_state: DatabaseState,
     ) -> None:
         sealed(database)
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
             with pytest.raises(DBAPIError, match="ledger rows are never changed"):
-                world.execute(statement)
+                database_state.execute(statement)
 
 
 class TestReversals:
     def test_a_gift_goes_back(
-        self, books: Books, reversals: Reversals, database: Database, world: World
+        self, books: Books, reversals: Reversals, database: Database, database_state: DatabaseState
     ) -> None:
         ann, ben = books.open({0: 100}), books.open()
         (gift,) = books.post(books.gift(ann, ben, 30), slot=9)
         assert gift.transfer_id
         assert reversals.reverse(gift.transfer_id, reason="by mistake").status is Status.DONE
         assert books.coins(ann, ben) == [100, 0]
-        with world.unchanged():
+        with database_state.unchanged():
             again = reversals.reverse(gift.transfer_id, reason="once more")
         assert again.status is Status.REPLAYED
         assert found(database) == []

@@ -27,8 +27,9 @@ from livebackend.ledger import batch_writer as ledger_writer
 from livebackend.ledger import posting as ledger
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import CoinAccount, Outcome, Payment, Status, Transfer
-from tests.support.api import Person, World, at_once
+from tests.support.api import Person, at_once
 from tests.support.application import INI
+from tests.support.database_state import DatabaseState
 from tests.support.ledger_helpers import Books
 from tests.support.servers import serving
 from tests.support.statements import before_each_statement, statements_noted
@@ -193,10 +194,10 @@ def test_nobody_is_told_before_the_commit(
 
 
 def test_a_batch_that_moves_nothing_leaves_nothing(
-    writer: LedgerWriter, books: Books, world: World
+    writer: LedgerWriter, books: Books, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open({0: 10}), books.open()
-    with world.unchanged():
+    with database_state.unchanged():
         assert submit(writer, books.gift(ann, ben, 11)) == Outcome(NO_COINS)
 
 
@@ -226,12 +227,12 @@ _drawn = st.lists(
 @given(drawn=_drawn)
 @settings(max_examples=60)
 def test_a_queue_is_its_transfers_one_by_one(
-    drawn: list[tuple[int, int, int, str | None]], database: Database, world: World
+    drawn: list[tuple[int, int, int, str | None]], database: Database, database_state: DatabaseState
 ) -> None:
     """The same calls, once queued behind a held batch and once alone: same outcomes, same coins."""
     found = []
     for together in (True, False):
-        world.empty()
+        database_state.empty()
         books = Books(database)
         people = [books.open({0: 20, 3: 30}) for _ in range(3)]
         transfers = [
@@ -315,7 +316,7 @@ def test_whoever_gives_up_after_it_was_taken_does_not_know(
 
 
 def test_a_full_queue_takes_no_more(
-    new_writer: Callable[..., LedgerWriter], books: Books, held: Held, world: World
+    new_writer: Callable[..., LedgerWriter], books: Books, held: Held, database_state: DatabaseState
 ) -> None:
     writer = new_writer(queue_max=2)
     ann, ben = books.open({0: 100}), books.open()
@@ -658,7 +659,12 @@ def test_two_writers_with_one_id_do_it_once(
 
 @pytest.mark.processes
 def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
-    database_url: str, database: Database, tmp_path: Path, ann: Person, ben: Person, world: World
+    database_url: str,
+    database: Database,
+    tmp_path: Path,
+    ann: Person,
+    ben: Person,
+    database_state: DatabaseState,
 ) -> None:
     ann.refill("100")
     lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
@@ -673,7 +679,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
                 time.sleep(0.2)
                 connection.rollback()
     assert found[0].json() == {"result": "0000", "message": None}
-    assert (world.coins(ann), world.coins(ben)) == (70, 30)
+    assert (database_state.coins(ann), database_state.coins(ben)) == (70, 30)
 
 
 def is_waited_for(database: Database, connection: Connection) -> bool:

@@ -33,7 +33,8 @@ from livebackend.ledger.transfers import (
     Transfer,
     request_key,
 )
-from tests.support.api import World, at_once
+from tests.support.api import at_once
+from tests.support.database_state import DatabaseState
 from tests.support.ledger_helpers import Books, Slots, balance, faults, statuses_of
 from tests.support.statements import before_each_statement
 
@@ -52,16 +53,16 @@ def books(database: Database) -> Iterator[Books]:
 # What a transfer does.
 
 
-def test_a_gift_moves_coins_and_is_remembered(books: Books, world: World) -> None:
+def test_a_gift_moves_coins_and_is_remembered(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = replace(books.gift(ann, ben, 30), gift=Gift(7, 8, "a rose, 'for' \\ {you}"))
     (outcome,) = books.post(gift, slot=4)
     assert outcome.status is DONE
     assert (books.slots(ann), books.slots(ben)) == ({0: 70}, {0: 0, 5: 30})
-    (row,) = [row for row in world.rows("transfers") if row["kind"] == Kind.GIFT]
+    (row,) = [row for row in database_state.rows("transfers") if row["kind"] == Kind.GIFT]
     sides = row["id"], row["debit_id"], row["credit_id"], row["amount"], row["actor_id"]
     assert sides == (outcome.transfer_id, ann.id, ben.id, 30, ann.id)
-    (remembered,) = world.rows("gifts")
+    (remembered,) = database_state.rows("gifts")
     assert remembered == {
         "transfer_id": outcome.transfer_id,
         "host_id": 7,
@@ -84,21 +85,21 @@ def test_a_provider_has_neither_slots_nor_a_limit(books: Books) -> None:
     assert books.slots(books.bank) == {}
 
 
-def test_a_provider_is_opened_once(books: Books, world: World) -> None:
+def test_a_provider_is_opened_once(books: Books, database_state: DatabaseState) -> None:
     def opened() -> int:
         return books.database.run(lambda connection: external_account(connection, "other"))
 
     assert len(set(at_once(*[opened] * 8))) == 1
-    providers = [row["provider"] for row in world.rows("coin_accounts")]
+    providers = [row["provider"] for row in database_state.rows("coin_accounts")]
     assert sorted(filter(None, providers)) == ["direct", "other"]
 
 
-def test_an_empty_batch_is_nothing(books: Books, world: World) -> None:
-    with world.unchanged():
+def test_an_empty_batch_is_nothing(books: Books, database_state: DatabaseState) -> None:
+    with database_state.unchanged():
         assert books.post() == []
 
 
-def test_a_reversal_names_what_it_reverses(books: Books, world: World) -> None:
+def test_a_reversal_names_what_it_reverses(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 100}), books.open()
     (given,) = books.post(books.gift(ann, ben, 30))
     back = replace(
@@ -106,7 +107,7 @@ def test_a_reversal_names_what_it_reverses(books: Books, world: World) -> None:
     )
     assert books.statuses(back) == [DONE]
     assert books.coins(ann, ben) == [100, 0]
-    assert [row["reverses_id"] for row in world.rows("transfers")][-1] == given.transfer_id
+    assert [row["reverses_id"] for row in database_state.rows("transfers")][-1] == given.transfer_id
     assert books.statuses(back) == [REPLAYED]
     assert books.statuses(replace(back, reverses=given.transfer_id + 1)) == [CONFLICT]  # type: ignore[operator]  # it is done
 
@@ -136,21 +137,23 @@ def test_what_an_earlier_transfer_brings_a_later_one_may_spend(books: Books) -> 
     assert books.coins(ann, ben, cat) == [12, 0, 3]
 
 
-def test_a_ring_moves_nothing_and_is_booked(books: Books, world: World) -> None:
+def test_a_ring_moves_nothing_and_is_booked(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 1, 1: 9}), books.open({0: 1, 1: 9})
     assert books.statuses(books.gift(ann, ben, 10), books.gift(ben, ann, 10)) == [DONE, DONE]
     assert books.coins(ann, ben) == [10, 10]
-    assert len(world.rows("gifts")) == 2
+    assert len(database_state.rows("gifts")) == 2
 
 
 # Request ids.
 
 
-def test_a_repetition_moves_nothing_and_names_the_first(books: Books, world: World) -> None:
+def test_a_repetition_moves_nothing_and_names_the_first(
+    books: Books, database_state: DatabaseState
+) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
     (first,) = books.post(gift)
-    with world.unchanged():
+    with database_state.unchanged():
         assert books.post(gift, gift) == [Outcome(REPLAYED, first.transfer_id)] * 2
 
 
@@ -168,7 +171,7 @@ def test_twins_in_a_batch_are_done_once(books: Books) -> None:
     "changed", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
 )
 def test_a_used_id_moves_no_other_content(
-    changed: str, books: Books, world: World, *, in_one_batch: bool
+    changed: str, books: Books, database_state: DatabaseState, *, in_one_batch: bool
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open(), books.open()
     gift = books.gift(ann, ben, 30)
@@ -185,7 +188,7 @@ def test_a_used_id_moves_no_other_content(
         first, second = books.post(gift, other)
     else:
         (first,) = books.post(gift)
-        with world.unchanged():
+        with database_state.unchanged():
             (second,) = books.post(other)
     assert (first.status, second) == (DONE, Outcome(CONFLICT, first.transfer_id))
     assert books.coins(ann, ben, cat) == [70, 30, 0]
@@ -213,13 +216,13 @@ def test_strings_of_different_sources_and_actors_never_meet() -> None:
     assert request_key("a", 1, "x") == request_key("a", 1, "x")
 
 
-def test_without_coins_the_id_stays_free(books: Books, world: World) -> None:
+def test_without_coins_the_id_stays_free(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 10, 3: 10}), books.open({1: 0})
     gift = books.gift(ann, ben, 21, "g")
-    before = world.rows("transfers"), books.slots(ann)
+    before = database_state.rows("transfers"), books.slots(ann)
     assert books.post(gift) == [Outcome(NO_COINS)]
-    assert (world.rows("transfers"), books.slots(ann)) == before
-    assert world.rows("gifts") == []
+    assert (database_state.rows("transfers"), books.slots(ann)) == before
+    assert database_state.rows("gifts") == []
     assert books.statuses(replace(gift, amount=20)) == [DONE]
 
 
@@ -234,13 +237,13 @@ def test_an_id_refused_and_used_in_one_batch_is_the_later_ones(books: Books) -> 
 # Payment orders.
 
 
-def test_a_refill_settles_its_order(books: Books, world: World) -> None:
+def test_a_refill_settles_its_order(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open(), books.open()
     orders = [books.order(ann, 10, "1"), books.order(ben, 10, "2")]
     books.order(ann, 10, "3")
     outcomes = books.post(*orders, books.refill(ann, 5))
     assert statuses_of(outcomes) == [DONE] * 3
-    rows = {row["order_id"]: row for row in world.rows("payment_orders")}
+    rows = {row["order_id"]: row for row in database_state.rows("payment_orders")}
     assert [rows[n]["state"] for n in "123"] == ["paid", "paid", "pending"]
     assert [rows[n]["transfer_id"] for n in "12"] == [each.transfer_id for each in outcomes[:2]]
     assert books.statuses(*orders) == [REPLAYED] * 2
@@ -249,14 +252,14 @@ def test_a_refill_settles_its_order(books: Books, world: World) -> None:
 
 @pytest.mark.parametrize("order_id", ["1", "unknown"])
 def test_an_order_that_is_not_pending_brings_no_coins(
-    order_id: str, books: Books, world: World
+    order_id: str, books: Books, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open(), books.open()
     books.post(books.order(ann, 10, "1"))
     again = replace(
         books.refill(ben, 10), payment=Payment("direct", order_id, f"payment {order_id}")
     )
-    with world.unchanged(), pytest.raises(LookupError):
+    with database_state.unchanged(), pytest.raises(LookupError):
         books.post(again)
 
 
@@ -278,11 +281,11 @@ def test_nothing_is_no_transfer(amount: int, books: Books) -> None:
         books.gift(ann, ann, 1)
 
 
-def test_an_actor_must_have_slots_to_lock(books: Books, world: World) -> None:
+def test_an_actor_must_have_slots_to_lock(books: Books, database_state: DatabaseState) -> None:
     # His request ids are judged under that lock.
     ann = books.open()
     refill = books.refill(ann, 10)
-    with world.unchanged():
+    with database_state.unchanged():
         for actor in (books.bank.id, 2**40):
             with pytest.raises(LookupError):
                 books.post(books.refill(ann, 5), replace(refill, actor=actor))
@@ -291,9 +294,9 @@ def test_an_actor_must_have_slots_to_lock(books: Books, world: World) -> None:
             books.post(books.gift(stranger, ann, 5))
 
 
-def test_an_unknown_host_gets_nothing(books: Books, world: World) -> None:
+def test_an_unknown_host_gets_nothing(books: Books, database_state: DatabaseState) -> None:
     ann = books.open({0: 10})
-    with world.unchanged(), pytest.raises(IntegrityError):
+    with database_state.unchanged(), pytest.raises(IntegrityError):
         books.post(books.gift(ann, CoinAccount(2**40), 5))
 
 
@@ -327,10 +330,14 @@ def test_an_unknown_host_gets_nothing(books: Books, world: World) -> None:
     ],
 )
 def test_the_tables_refuse_what_no_ledger_holds(
-    table: str, columns: dict[str, str], constraint: str, books: Books, world: World
+    table: str,
+    columns: dict[str, str],
+    constraint: str,
+    books: Books,
+    database_state: DatabaseState,
 ) -> None:
     ann = books.open({0: 10})
-    (laid,) = world.rows("transfers")
+    (laid,) = database_state.rows("transfers")
     fit = {
         "transfers": {
             "kind": "2",
@@ -347,7 +354,7 @@ def test_the_tables_refuse_what_no_ledger_holds(
         # Rolled back, and proof that nothing but the one column is at fault below.
         connection.execute(_insert(table, fit), ids)
     with (
-        world.unchanged(),
+        database_state.unchanged(),
         pytest.raises(DBAPIError, match=constraint),
         books.database.engine.begin() as connection,
     ):
@@ -433,11 +440,11 @@ def test_a_batch_is_its_transfers_one_by_one(
     )
     with database.engine.connect() as connection:
         books.lay(connection, dict(zip(people, laid, strict=True)))
-        world = connection.begin_nested()
+        savepoint = connection.begin_nested()
         singly = [post(connection, [each], slot)[0] for batch, slot in posted for each in batch]
         expected = _state(connection, people)
         assert faults(connection) == []
-        world.rollback()
+        savepoint.rollback()
         outcomes = [each for batch, slot in posted for each in post(connection, batch, slot)]
         assert faults(connection) == []
         assert _state(connection, people) == expected
@@ -606,7 +613,9 @@ def _race(books: Books, *, keys: int) -> list[list[Outcome]]:
     return found
 
 
-def test_one_id_from_eight_connections_is_done_once(books: Books, world: World) -> None:
+def test_one_id_from_eight_connections_is_done_once(
+    books: Books, database_state: DatabaseState
+) -> None:
     for outcomes in _race(books, keys=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
         *same, other = statuses_of(outcomes)
@@ -615,7 +624,7 @@ def test_one_id_from_eight_connections_is_done_once(books: Books, world: World) 
         else:
             assert other is CONFLICT
             assert sorted(same, key=str) == [DONE] + [REPLAYED] * 6
-    assert len(world.rows("gifts")) == 20
+    assert len(database_state.rows("gifts")) == 20
 
 
 def _spend_at_once(books: Books) -> list[Status]:

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from livebackend.services.password_hashing import Hasher
-from tests.support.api import PASSWORD, Answer, Api, App, Person, World, at_once, results
+from tests.support.api import PASSWORD, Answer, Api, App, Person, at_once, results
+from tests.support.database_state import DatabaseState
 
 HERE, ELSEWHERE = "203.0.113.7", "198.51.100.1"
 WRONG = {"result": "0008", "message": None}
@@ -61,9 +62,11 @@ def test_its_owner_gets_in_from_elsewhere(ann: Person, api: Api) -> None:
     assert log_in(api, ann.phone, address=ELSEWHERE).result == "0000"
 
 
-def test_the_waits_grow(ann: Person, api: Api, world: World, hashed: list[str]) -> None:
+def test_the_waits_grow(
+    ann: Person, api: Api, database_state: DatabaseState, hashed: list[str]
+) -> None:
     def five_minutes_pass() -> None:
-        world.execute("DELETE FROM rate_limit_windows WHERE key LIKE '%/10/5/minute'")
+        database_state.execute("DELETE FROM rate_limit_windows WHERE key LIKE '%/10/5/minute'")
 
     for n in range(11):
         log_in(api, ann.phone, f"wrong-{n}")
@@ -75,11 +78,11 @@ def test_the_waits_grow(ann: Person, api: Api, world: World, hashed: list[str]) 
     assert log_in(api, ann.phone).result == "0008"
 
 
-def test_a_success_counts_nothing(ann: Person, api: Api, world: World) -> None:
-    world.execute("DELETE FROM rate_limit_windows")
+def test_a_success_counts_nothing(ann: Person, api: Api, database_state: DatabaseState) -> None:
+    database_state.execute("DELETE FROM rate_limit_windows")
     for _ in range(20):
         assert log_in(api, ann.phone).result == "0000"
-    assert world.rows("rate_limit_windows") == []
+    assert database_state.rows("rate_limit_windows") == []
 
 
 def test_an_address_that_tries_many_accounts_is_slowed_down(
@@ -114,17 +117,17 @@ def test_asking_for_the_password_again_counts_too(ann: Person, api: Api) -> None
 
 
 def test_a_cheap_hash_is_replaced_at_the_next_login(
-    new_app: Callable[..., App], ann: Person, world: World
+    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
-    (before,) = world.rows("accounts")
+    (before,) = database_state.rows("accounts")
     costly = Api(new_app(passwords__cost="5"))
     assert log_in(costly, ann.phone, "wrong-1").result == "0008"
-    assert world.rows("accounts") == [before]
+    assert database_state.rows("accounts") == [before]
     assert log_in(costly, ann.phone).result == "0000"
-    (after,) = world.rows("accounts")
+    (after,) = database_state.rows("accounts")
     assert before["password_hash"].startswith("$2b$04$")
     assert after["password_hash"].startswith("$2b$05$")
     # The tokens of before are as good as ever.
     assert {**after, "password_hash": ""} == {**before, "password_hash": ""}
     assert log_in(costly, ann.phone).result == "0000"
-    assert world.rows("accounts") == [after]
+    assert database_state.rows("accounts") == [after]

@@ -8,7 +8,8 @@ import pytest
 
 from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.services.payment_bills import BillReport, compare_bill
-from tests.support.api import App, Person, World
+from tests.support.api import App, Person
+from tests.support.database_state import DatabaseState
 from tests.support.payments import Shop, new_shop
 
 DAY = date(2026, 11, 25)
@@ -20,8 +21,8 @@ FIRST, LAST = (
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], world: World) -> Shop:
-    return new_shop(new_app, world)
+def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
+    return new_shop(new_app, database_state)
 
 
 def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:

@@ -7,26 +7,27 @@ import pytest
 
 from livebackend.gateways.payments.protocol import Order, OrderState, PaymentFailed, ProviderOrder
 from livebackend.ledger.audit import audit
-from tests.support.api import App, Person, World, at_once
+from tests.support.api import App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.payments import OTHER, PATIENT, Shop, new_shop
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], world: World) -> Shop:
-    return new_shop(new_app, world)
+def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
+    return new_shop(new_app, database_state)
 
 
 def test_paid_order_without_a_notification_is_credited_once(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann, "50")
     payment = shop.pay(order_id, 5000)
     shop.wait("31 seconds")
     assert shop.services.payment_reconciliation.run() == (1, 0)
     assert shop.services.payment_reconciliation.run() == (0, 0)
-    assert world.coins(ann) == 50
+    assert database_state.coins(ann) == 50
     assert shop.state(order_id) == "paid"
-    with world.unchanged():
+    with database_state.unchanged():
         assert shop.notify(payment) == 204
 
 
@@ -38,7 +39,7 @@ def test_new_order_is_not_asked_about(shop: Shop, ann: Person) -> None:
 
 
 def test_unpaid_order_is_asked_about_less_and_less_often_and_closed_when_it_expires(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     asked_at_min = []
@@ -49,18 +50,18 @@ def test_unpaid_order_is_asked_about_less_and_less_often_and_closed_when_it_expi
     assert asked_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
     assert shop.provider.closed == [order_id]
     assert shop.state(order_id) == "closed"
-    assert world.coins(ann) == 0
+    assert database_state.coins(ann) == 0
 
 
 def test_payment_that_arrives_after_the_order_was_closed_is_credited(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.wait("3 hours")
     shop.services.payment_reconciliation.run()
     assert shop.state(order_id) == "closed"
     assert shop.notify(shop.payment(order_id)) == 204
-    assert (shop.state(order_id), world.coins(ann)) == ("paid", 10)
+    assert (shop.state(order_id), database_state.coins(ann)) == ("paid", 10)
 
 
 def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: Person) -> None:
@@ -74,17 +75,17 @@ def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: 
 
 @pytest.mark.parametrize("state", [OrderState.CLOSED, OrderState.REFUNDED])
 def test_order_that_can_no_longer_be_paid_is_closed(
-    state: OrderState, shop: Shop, ann: Person, world: World
+    state: OrderState, shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.provider.orders[order_id] = ProviderOrder(state)
     shop.wait("1 minute")
     shop.services.payment_reconciliation.run()
-    assert (shop.state(order_id), world.coins(ann)) == ("closed", 0)
+    assert (shop.state(order_id), database_state.coins(ann)) == ("closed", 0)
 
 
 def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     orders = [shop.order(ann) for _ in range(5)]
     for order_id in orders:
@@ -96,12 +97,16 @@ def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
     assert shop.services.payment_reconciliation.run() == (2, 0)
     shop.wait("1 minute")
     assert shop.services.payment_reconciliation.run() == (3, 0)
-    assert world.coins(ann) == 50
+    assert database_state.coins(ann) == 50
 
 
 @pytest.mark.parametrize("error", [PaymentFailed("order"), KeyError("trade_state")])
 def test_orders_that_fail_do_not_keep_others_waiting(
-    error: Exception, shop: Shop, ann: Person, world: World, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    shop: Shop,
+    ann: Person,
+    database_state: DatabaseState,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bad = [shop.order(ann) for _ in range(2)]
     good = shop.order(ann)
@@ -116,28 +121,28 @@ def test_orders_that_fail_do_not_keep_others_waiting(
 
     monkeypatch.setattr(shop.provider, "query", query_or_fail)
     assert shop.services.payment_reconciliation.run() == (3, 2)
-    assert (shop.state(good), world.coins(ann)) == ("paid", 10)
+    assert (shop.state(good), database_state.coins(ann)) == ("paid", 10)
 
 
 @pytest.mark.parametrize("known", [0, 1, 2, 20])
 def test_orders_are_claimed_one_by_one_whatever_the_statistics_say(
-    known: int, shop: Shop, ann: Person, world: World
+    known: int, shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(known):
         shop.order(ann)
-    world.execute("ANALYZE payment_orders")
+    database_state.execute("ANALYZE payment_orders")
     orders = [shop.order(ann) for _ in range(6)]
     for order_id in orders:
         shop.pay(order_id)
     shop.wait("1 minute")
     assert shop.services.payment_reconciliation.run() == (known + 6, 0)
-    assert world.coins(ann) == 60
-    attempts = [row["query_attempts"] for row in world.rows("payment_orders")]
+    assert database_state.coins(ann) == 60
+    attempts = [row["query_attempts"] for row in database_state.rows("payment_orders")]
     assert attempts == [1] * (known + 6)
 
 
 def test_asking_ends_after_about_a_week_and_the_order_is_closed(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.provider.fails = True
@@ -151,50 +156,52 @@ def test_asking_ends_after_about_a_week_and_the_order_is_closed(
     assert shop.state(order_id) == "closed"
     shop.provider.fails = False
     assert shop.notify(shop.payment(order_id)) == 204
-    assert world.coins(ann) == 10
+    assert database_state.coins(ann) == 10
 
 
 def test_payment_of_another_amount_is_not_credited_and_logged(
-    shop: Shop, ann: Person, world: World, caplog: pytest.LogCaptureFixture
+    shop: Shop, ann: Person, database_state: DatabaseState, caplog: pytest.LogCaptureFixture
 ) -> None:
     order_id = shop.order(ann)
     shop.pay(order_id, fen=999)
     shop.wait("1 minute")
     assert shop.services.payment_reconciliation.run() == (1, 0)
-    assert (shop.state(order_id), world.coins(ann)) == ("pending", 0)
+    assert (shop.state(order_id), database_state.coins(ann)) == ("pending", 0)
     assert f"order {order_id} is not credited: WrongAmount" in caplog.text
 
 
 def test_rounds_of_several_processes_credit_an_order_once(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(20):
         shop.pay(shop.order(ann))
     shop.wait("1 minute")
     rounds = at_once(*[shop.services.payment_reconciliation.run] * 4)
     assert sum(done.queried for done in rounds) == 20
-    assert world.coins(ann) == 200
+    assert database_state.coins(ann) == 200
 
 
 def test_round_and_notification_at_once_credit_an_order_once(
-    shop: Shop, ann: Person, world: World
+    shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(10):
         payment = shop.pay(shop.order(ann))
         shop.wait("1 minute")
         at_once(shop.services.payment_reconciliation.run, partial(shop.notify, payment))
-    assert world.coins(ann) == 100
+    assert database_state.coins(ann) == 100
     assert audit(shop.services.database, since_seal=False).findings == []
 
 
 def test_orders_of_a_provider_without_a_gateway_stay_pending(
-    shop: Shop, new_app: Callable[..., App], ann: Person, world: World
+    shop: Shop, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.wait("1 minute")
-    other = Shop(new_app(coins__refill="order", payments__gateway=OTHER), world, "other")
+    other = Shop(new_app(coins__refill="order", payments__gateway=OTHER), database_state, "other")
     assert other.services.payment_reconciliation.run() == (0, 0)
-    both = Shop(new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), world)
+    both = Shop(
+        new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), database_state
+    )
     both.pay(order_id)
     assert both.services.payment_reconciliation.run() == (1, 0)
-    assert world.coins(ann) == 10
+    assert database_state.coins(ann) == 10

@@ -9,13 +9,14 @@ from livebackend.gateways.payments.protocol import PaymentFailed
 from livebackend.ledger.audit import audit
 from livebackend.ledger.transfers import Outcome, Transfer
 from livebackend.services.payment_refunds import RefundRefused
-from tests.support.api import App, Person, World, at_once
+from tests.support.api import App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.payments import Shop, new_shop
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], world: World) -> Shop:
-    return new_shop(new_app, world)
+def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
+    return new_shop(new_app, database_state)
 
 
 @pytest.fixture
@@ -31,45 +32,47 @@ def findings(shop: Shop) -> list[object]:
 
 
 def test_refund_takes_the_coins_and_returns_the_money_once(
-    shop: Shop, paid: str, ann: Person, world: World
+    shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     assert shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
     assert shop.provider.refunded == [(paid, "fraud")]
-    with world.unchanged():
+    with database_state.unchanged():
         assert shop.services.payment_refunds.refund(paid, reason="again")
     assert len(shop.provider.refunded) == 1
     assert findings(shop) == []
 
 
 def test_refund_with_insufficient_balance_changes_nothing(
-    shop: Shop, paid: str, ann: Person, ben: Person, world: World
+    shop: Shop, paid: str, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.give(ben, "1")
-    with world.unchanged(), pytest.raises(RefundRefused, match="lower than the 50 coins"):
+    with database_state.unchanged(), pytest.raises(RefundRefused, match="lower than the 50 coins"):
         shop.services.payment_refunds.refund(paid, reason="fraud")
     assert shop.provider.refunded == []
     assert shop.state(paid) == "paid"
 
 
-def test_unpaid_order_is_not_refunded(shop: Shop, ann: Person, world: World) -> None:
+def test_unpaid_order_is_not_refunded(
+    shop: Shop, ann: Person, database_state: DatabaseState
+) -> None:
     order_id = shop.order(ann)
-    with world.unchanged(), pytest.raises(RefundRefused, match="is pending"):
+    with database_state.unchanged(), pytest.raises(RefundRefused, match="is pending"):
         shop.services.payment_refunds.refund(order_id, reason="fraud")
 
 
-def test_unknown_order_is_not_refunded(shop: Shop, world: World) -> None:
-    with world.unchanged(), pytest.raises(LookupError):
+def test_unknown_order_is_not_refunded(shop: Shop, database_state: DatabaseState) -> None:
+    with database_state.unchanged(), pytest.raises(LookupError):
         shop.services.payment_refunds.refund("0" * 32, reason="fraud")
 
 
 def test_provider_that_fails_is_asked_again_by_the_periodic_task(
-    shop: Shop, paid: str, ann: Person, world: World
+    shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.wait("2 minutes")
     assert shop.services.payment_reconciliation.run() == (1, 0)
@@ -89,7 +92,11 @@ def test_refund_in_progress_is_finished_by_the_periodic_task(shop: Shop, paid: s
 
 
 def test_refund_that_stopped_before_the_reversal_resumes(
-    shop: Shop, paid: str, ann: Person, world: World, monkeypatch: pytest.MonkeyPatch
+    shop: Shop,
+    paid: str,
+    ann: Person,
+    database_state: DatabaseState,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lost(*_: object, **__: object) -> None:
         raise Unavailable("the ledger", outcome_unknown=True)
@@ -98,10 +105,10 @@ def test_refund_that_stopped_before_the_reversal_resumes(
         patch.setattr(shop.services.ledger_writer, "submit", lost)
         with pytest.raises(Unavailable):
             shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), world.coins(ann)) == ("refunding", 50)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 50)
     shop.wait("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
 
 
 def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
@@ -109,7 +116,7 @@ def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
     paid: str,
     ann: Person,
     ben: Person,
-    world: World,
+    database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lost(*_: object, **__: object) -> None:
@@ -122,46 +129,48 @@ def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
     ann.give(ben, "1")
     shop.wait("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert (shop.state(paid), world.coins(ann)) == ("paid", 49)
+    assert (shop.state(paid), database_state.coins(ann)) == ("paid", 49)
     assert shop.provider.refunded == []
 
 
 def test_order_whose_credit_was_reversed_before_is_refunded(
-    shop: Shop, paid: str, ann: Person, world: World
+    shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
-    (transfer,) = world.rows("transfers")
+    (transfer,) = database_state.rows("transfers")
     shop.services.reversals.reverse(transfer["id"], reason="fraud")
     assert shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
-    assert len(world.rows("transfers")) == 2
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
+    assert len(database_state.rows("transfers")) == 2
 
 
-def test_refunds_at_once_reverse_once(shop: Shop, paid: str, ann: Person, world: World) -> None:
+def test_refunds_at_once_reverse_once(
+    shop: Shop, paid: str, ann: Person, database_state: DatabaseState
+) -> None:
     shop.order(ann)
     at_once(*[lambda: shop.services.payment_refunds.refund(paid, reason="fraud")] * 8)
-    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
-    assert len(world.rows("transfers")) == 2
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
+    assert len(database_state.rows("transfers")) == 2
     assert findings(shop) == []
 
 
 def test_refunded_order_is_not_credited_by_a_late_notification(
-    shop: Shop, paid: str, world: World
+    shop: Shop, paid: str, database_state: DatabaseState
 ) -> None:
     shop.services.payment_refunds.refund(paid, reason="fraud")
-    with world.unchanged():
+    with database_state.unchanged():
         assert shop.notify(shop.payment(paid, 5000)) == 204
 
 
 def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
-    shop: Shop, paid: str, world: World
+    shop: Shop, paid: str, database_state: DatabaseState
 ) -> None:
-    world.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
+    database_state.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
     (finding,) = audit(shop.services.database, since_seal=False).findings
     assert finding.check == "refunded orders whose coins were not reversed"
 
 
 def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit(
-    shop: Shop, paid: str, ann: Person, world: World
+    shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
@@ -174,7 +183,7 @@ def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit
     shop.provider.fails = False
     shop.wait("1 hour")
     assert shop.services.payment_reconciliation.run() == (1, 0)
-    assert (shop.state(paid), world.coins(ann)) == ("refunded", 0)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
     assert findings(shop) == []
 
 
@@ -205,7 +214,7 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
     paid: str,
     ann: Person,
     ben: Person,
-    world: World,
+    database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ann.give(ben, "1")
@@ -225,7 +234,7 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.services.payment_refunds.refund(paid, reason="second")
-    assert (shop.state(paid), world.coins(ann)) == ("refunding", 0)
+    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.wait("2 minutes")
     shop.services.payment_reconciliation.run()
@@ -233,17 +242,17 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
 
 
 def test_audit_finds_a_paid_order_whose_coins_were_reversed_by_a_refund(
-    shop: Shop, paid: str, world: World
+    shop: Shop, paid: str, database_state: DatabaseState
 ) -> None:
     shop.services.payment_refunds.refund(paid, reason="fraud")
-    world.execute("UPDATE payment_orders SET state = 'paid', refund_reason = NULL")
+    database_state.execute("UPDATE payment_orders SET state = 'paid', refund_reason = NULL")
     (finding,) = audit(shop.services.database, since_seal=False).findings
     assert finding.check == "paid orders whose coins were reversed by a refund"
 
 
 def test_audit_accepts_a_paid_order_whose_coins_an_operator_reversed(
-    shop: Shop, paid: str, world: World
+    shop: Shop, paid: str, database_state: DatabaseState
 ) -> None:
-    (transfer,) = world.rows("transfers")
+    (transfer,) = database_state.rows("transfers")
     shop.services.reversals.reverse(transfer["id"], reason="fraud")
     assert findings(shop) == []

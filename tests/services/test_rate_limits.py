@@ -12,7 +12,8 @@ from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
 from livebackend.database.rate_limit_storage import PostgresWindows
 from livebackend.services.rate_limits import Limits
-from tests.support.api import Api, App, World, at_once
+from tests.support.api import Api, App, at_once
+from tests.support.database_state import DatabaseState
 
 RULES = {
     "tight": "2 per minute",
@@ -46,10 +47,10 @@ def test_the_window_moves(limits: Limits) -> None:
     assert [limits.allows("brief", "ann") for _ in range(2)] == [True, False]
 
 
-def test_what_is_refused_is_not_counted(limits: Limits, world: World) -> None:
+def test_what_is_refused_is_not_counted(limits: Limits, database_state: DatabaseState) -> None:
     for _ in range(5):
         limits.allows("tight", "ann")
-    (window,) = world.rows("rate_limit_windows")
+    (window,) = database_state.rows("rate_limit_windows")
     assert len(window["hits"]) == 2
 
 
@@ -68,10 +69,10 @@ def test_a_refusal_says_when_to_try_again(limits: Limits) -> None:
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
-def test_no_limit_is_none(limits: Limits, world: World) -> None:
+def test_no_limit_is_none(limits: Limits, database_state: DatabaseState) -> None:
     assert all(limits.allows("none", "ann") for _ in range(10))
     assert not limits.is_full("none", "ann")
-    assert world.rows("rate_limit_windows") == []
+    assert database_state.rows("rate_limit_windows") == []
 
 
 def test_looking_counts_nothing(limits: Limits) -> None:
@@ -87,7 +88,7 @@ def test_twenty_at_once_are_counted_exactly(limits: Limits) -> None:
         assert sum(allowed) == 2
 
 
-def test_what_has_expired_is_swept(database: Database, world: World) -> None:
+def test_what_has_expired_is_swept(database: Database, database_state: DatabaseState) -> None:
     windows = PostgresWindows(database)
     with database.engine.begin() as connection:
         connection.execute(
@@ -99,7 +100,7 @@ def test_what_has_expired_is_swept(database: Database, world: World) -> None:
         )
     for _ in range(40):
         windows.acquire_entry("new", 100, 60)
-    assert [row["key"] for row in world.rows("rate_limit_windows")] == ["new"]
+    assert [row["key"] for row in database_state.rows("rate_limit_windows")] == ["new"]
 
 
 def test_the_storage_is_the_librarys(database: Database) -> None:
@@ -119,11 +120,11 @@ def limited(new_app: Callable[..., App]) -> Api:
     return Api(new_app(limits__search="2 per hour", limits__upload="1 per hour"))
 
 
-def test_a_call_over_the_limit_is_refused(limited: Api, world: World) -> None:
+def test_a_call_over_the_limit_is_refused(limited: Api, database_state: DatabaseState) -> None:
     ann, ben = limited.person("13800000001"), limited.person("13800000002")
     for _ in range(2):
         assert ann.post("/friend", search="1", userId=ben.phone).result == "0000"
-    with world.unchanged():
+    with database_state.unchanged():
         answer = ann.post("/friend", search="1", userId=ben.phone)
     assert (answer.status, answer.result) == (200, "0006")
     assert answer.refusal == "call was tried too often"
@@ -131,7 +132,9 @@ def test_a_call_over_the_limit_is_refused(limited: Api, world: World) -> None:
     assert ben.post("/friend", search="1", userId=ann.phone).result == "0000"
 
 
-def test_a_call_that_fails_is_counted_all_the_same(limited: Api, world: World) -> None:
+def test_a_call_that_fails_is_counted_all_the_same(
+    limited: Api, database_state: DatabaseState
+) -> None:
     ann = limited.person("13800000001")
     results = [ann.post("/friend", search="1", userId="13800000009").result for _ in range(3)]
     assert results == ["0007", "0007", "0006"]

@@ -15,7 +15,8 @@ from livebackend.database.leases import Lease
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.housekeeping.periodic_tasks import Sweeper
 from livebackend.services.stream_monitor import STALE_S, Streams
-from tests.support.api import Api, App, Person, World, at_once
+from tests.support.api import Api, App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import CountedStreams
 from tests.support.housekeeping import NO_TASKS
 from tests.support.statements import statements_noted
@@ -57,20 +58,20 @@ def age(database: Database, seconds: float) -> None:
         connection.execute(text(f"UPDATE rooms SET {changes}"), {"seconds": seconds})
 
 
-def room(world: World) -> dict[str, object]:
-    (only,) = world.rows("rooms")
+def room(database_state: DatabaseState) -> dict[str, object]:
+    (only,) = database_state.rows("rooms")
     return only
 
 
 class TestVanished:
     def test_who_publishes_is_seen(
-        self, ann: Person, streams: Streams, database: Database, world: World
+        self, ann: Person, streams: Streams, database: Database, database_state: DatabaseState
     ) -> None:
         go_live(ann)
         age(database, 300)
-        before = room(world)
+        before = room(database_state)
         assert streams.sweep() == (1, 0, 0, False)
-        after = room(world)
+        after = room(database_state)
         assert after["state"] == "open"
         assert after["offline_since"] is None
         assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
@@ -82,7 +83,7 @@ class TestVanished:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         ann.befriend(ben)
@@ -90,13 +91,13 @@ class TestVanished:
         streams.sweep()
         provider.hang_up(key)
         streams.sweep()
-        last_seen = room(world)["stream_seen_at"]
+        last_seen = room(database_state)["stream_seen_at"]
         age(database, 59)
         assert streams.sweep().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
         age(database, 1)
         assert streams.sweep() == (1, 1, 1, False)
-        closed = room(world)
+        closed = room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
         assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
         assert provider.disabled == [key]
@@ -133,7 +134,7 @@ class TestVanished:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
         provider.hang_up(key)
@@ -141,12 +142,12 @@ class TestVanished:
         age(database, 59)
         getattr(provider, told)()
         age(database, 3600)
-        with world.unchanged():
+        with database_state.unchanged():
             assert streams.sweep() == (0, 0, 0, True)
         provider.recover()
         provider.go_live(key)
         assert streams.sweep() == (1, 0, 0, False)
-        assert room(world)["state"] == "open"
+        assert room(database_state)["state"] == "open"
 
     def test_hundreds_are_asked_for_a_hundred_at_a_time(
         self,
@@ -155,7 +156,7 @@ class TestVanished:
         provider: CountedStreams,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         with database.engine.begin() as connection:
             connection.execute(
@@ -214,15 +215,15 @@ class TestOrphans:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.crash(monkeypatch, provider, ann)
-        assert room(world)["state"] == "opening"
+        assert room(database_state)["state"] == "opening"
         assert streams.sweep().closed == 0  # it may be another call's that is under way
         age(database, STALE_S)
         assert streams.sweep() == (0, 1, 1, False)
-        closed = room(world)
+        closed = room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
         assert provider.on_air([str(closed["stream_key"])]) == {}
 
@@ -233,7 +234,7 @@ class TestOrphans:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the shortest period, 10 s, and another process's lease that must end first."""
@@ -248,7 +249,7 @@ class TestOrphans:
                 time.sleep(0.05)
         finally:
             sweeper.close()
-        assert room(world)["close_reason"] == "abandoned"
+        assert room(database_state)["close_reason"] == "abandoned"
 
 
 class TestStillToBeDisabled:
@@ -259,7 +260,7 @@ class TestStillToBeDisabled:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         ann.befriend(ben)
         key = go_live(ann)
@@ -272,7 +273,7 @@ class TestStillToBeDisabled:
         age(database, 10)
         assert streams.sweep().disabled == 1
         assert provider.on_air([key]) == {}
-        assert room(world)["disabled_at"] is not None
+        assert room(database_state)["disabled_at"] is not None
         assert streams.sweep().disabled == 0
 
     def test_each_time_it_waits_longer(
@@ -319,13 +320,13 @@ class TestStillToBeDisabled:
 
 class TestHints:
     def test_a_look_tells_what_the_provider_says(
-        self, ann: Person, streams: Streams, provider: CountedStreams, world: World
+        self, ann: Person, streams: Streams, provider: CountedStreams, database_state: DatabaseState
     ) -> None:
         key = go_live(ann)
         streams.look_at(key)
-        assert room(world)["offline_since"] is None
+        assert room(database_state)["offline_since"] is None
         provider.hang_up(key)
-        with world.unchanged():
+        with database_state.unchanged():
             streams.look_at(key)  # too soon after the last
 
     def test_a_look_closes_who_was_absent_for_long(
@@ -334,13 +335,13 @@ class TestHints:
         streams: Streams,
         provider: CountedStreams,
         database: Database,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
         provider.hang_up(key)
         age(database, 60)
         streams.look_at(key)
-        assert room(world)["close_reason"] == "offline"
+        assert room(database_state)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
     def test_twenty_hints_are_one_look(
@@ -357,6 +358,8 @@ class TestHints:
         at_once(*[partial(streams.look_at, key)] * 20)
         assert asked == [[key]]
 
-    def test_an_unknown_stream_changes_nothing(self, streams: Streams, world: World) -> None:
-        with world.unchanged():
+    def test_an_unknown_stream_changes_nothing(
+        self, streams: Streams, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             streams.look_at("nobody's")

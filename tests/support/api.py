@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -19,8 +16,6 @@ from sqlalchemy import text
 from webtest import TestApp, TestRequest, Upload
 
 from livebackend.api.result_codes import Result
-from livebackend.database.engine import Database
-from livebackend.models import Base
 from livebackend.services.login_tokens import Account
 
 App = Any
@@ -196,73 +191,6 @@ class Person(Api):
 
     def live(self, **params: str) -> Answer:
         return self.post("/room", live="1", **params)
-
-
-# That a call was counted is no change by the call.
-_EVERYTHING = text(
-    " UNION ALL ".join(
-        f"SELECT '{name}', CAST(t AS text) FROM {name} t"
-        for name in Base.metadata.tables.keys() - {"rate_limit_windows"}
-    )
-)
-
-_BALANCES = text(
-    "SELECT phone, sum(amount)::bigint AS coins FROM coin_slots"
-    " JOIN coin_accounts ON coin_accounts.id = coin_account_id"
-    " JOIN accounts ON accounts.id = owner_id GROUP BY phone"
-)
-
-
-class World:
-    """Everything that a call could change: the tables, and the pictures on disk."""
-
-    def __init__(self, database: Database, var_dir: Path) -> None:
-        self._database = database
-        self._var_dir = var_dir
-
-    def empty(self) -> None:
-        # Neither foreign keys nor the triggers that keep the ledger stand in the way.
-        statements = ["SET LOCAL session_replication_role = replica"]
-        statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
-        self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
-        pictures = self._var_dir / "pictures"
-        # Else the first picture of all would make it, and look as if it had left something.
-        pictures.mkdir(exist_ok=True)
-        for folder in pictures.iterdir():
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        with self._database.engine.connect() as connection:
-            found = connection.execute(Base.metadata.tables[name].select()).mappings()
-            return [dict(row) for row in found]
-
-    def execute(self, statement: str) -> None:
-        with self._database.engine.begin() as connection:
-            connection.execute(text(statement))
-
-    def state(self) -> dict[str, Any]:
-        with self._database.engine.connect() as connection:
-            rows = connection.execute(_EVERYTHING).all()
-        return {
-            "rows": sorted(map(tuple, rows)),
-            "files": sorted(map(str, self._var_dir.rglob("*"))),
-        }
-
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """What happens inside changes nothing."""
-        before = self.state()
-        yield
-        assert self.state() == before
-
-    def coins(self, person: Person) -> int:
-        """Return the balance of a user."""
-        return self.balances().get(person.phone, 0)
-
-    def balances(self) -> dict[str, int]:
-        """Return the balance of each user, by phone."""
-        with self._database.engine.connect() as connection:
-            return {row.phone: row.coins for row in connection.execute(_BALANCES)}
 
 
 def described(app_registry: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from webtest import TestApp
 
 from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import OrderState, Paid, ProviderOrder
-from tests.support.api import App, Person, World
+from tests.support.api import App, Person
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PatientPayments
 
 PATIENT = "tests.support.fake_gateways.PatientPayments"
@@ -17,10 +18,10 @@ OTHER = "tests.support.fake_gateways.OtherPayments"
 class Shop:
     """An application that sells coins, and the provider's side of it."""
 
-    def __init__(self, app: App, world: World, provider: str = "embedded") -> None:
+    def __init__(self, app: App, database_state: DatabaseState, provider: str = "embedded") -> None:
         self.app = app
         self.services = app.registry.services
-        self._world = world
+        self._world = database_state
         gateways = {gateway.provider: gateway for gateway in self.services.gateways.payments}
         gateway = gateways[provider]
         assert isinstance(gateway, PatientPayments)
@@ -64,5 +65,5 @@ def notify(app: App, provider: DevelopmentPayments, payment: Paid) -> int:
     return int(response.status_int)
 
 
-def new_shop(new_app: Callable[..., App], world: World) -> Shop:
-    return Shop(new_app(coins__refill="order", payments__gateway=PATIENT), world)
+def new_shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
+    return Shop(new_app(coins__refill="order", payments__gateway=PATIENT), database_state)

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from livebackend.container import Services
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, World, at_once, results
+from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, at_once, results
+from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, upload
 
 NEW = "another-harbour-7"
@@ -38,13 +39,13 @@ class TestLogOut:
         assert other.friends() == ben.friends() == []
 
     def test_what_has_expired_need_not_be_remembered(
-        self, ann: Person, api: Api, database: Database, world: World
+        self, ann: Person, api: Api, database: Database, database_state: DatabaseState
     ) -> None:
         ann.post("/log", logout="1")
         with database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE revoked_tokens SET expires_at = now()")
         api.log_in(ann.phone).post("/log", logout="1")
-        assert len(world.rows("revoked_tokens")) == 1
+        assert len(database_state.rows("revoked_tokens")) == 1
 
 
 class TestChangePassword:
@@ -66,23 +67,29 @@ class TestChangePassword:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
 
     @pytest.mark.parametrize("old", ["wrong-1", "", PASSWORD + " ", "x" * 200])
-    def test_another_old_password_is_0008(self, old: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_another_old_password_is_0008(
+        self, old: str, ann: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = ann.post("/log", change="1", oldPassword=old, password=NEW)
         assert (answer.status, answer.result) == (200, "0008")
 
     @pytest.mark.parametrize(
         "new", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
     )
-    def test_a_new_one_that_is_none_is_0006(self, new: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_a_new_one_that_is_none_is_0006(
+        self, new: str, ann: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
         assert (answer.status, answer.result) == (200, "0006")
 
-    def test_hardened_a_common_one_is_0006(self, phone_of_ann: Phone, world: World) -> None:
+    def test_hardened_a_common_one_is_0006(
+        self, phone_of_ann: Phone, database_state: DatabaseState
+    ) -> None:
         ann = phone_of_ann.register()
         for new in ("password1", f"x{ann.phone}"):
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
             assert (answer.result, answer.refusal) == ("0006", "password is too easily guessed")
 
@@ -151,11 +158,11 @@ class TestResetPassword:
         assert phone_of_ann.post("/log", **reset, **registers).result == "0004"
 
     def test_a_code_is_good_for_its_own_phone(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, world: World
+        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         phone_of_ann.register(), phone_of_ben.register()
         ticket = self.forgot(phone_of_ben)
-        with world.unchanged():
+        with database_state.unchanged():
             answer = phone_of_ben.post(
                 "/log",
                 reset="1",
@@ -167,24 +174,26 @@ class TestResetPassword:
         assert answer.result == "0004"
 
     def test_a_wrong_code_stays_counted_and_changes_no_password(
-        self, phone_of_ann: Phone, world: World
+        self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         ticket = self.forgot(phone_of_ann)
-        before = world.rows("accounts")
+        before = database_state.rows("accounts")
         reset = {"reset": "1", "userId": ann.phone, "password": NEW, "code_v": ticket}
         wrong = f"{(int(phone_of_ann.sent[-1]) + 1) % 10**6:06}"
         tried = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
         assert tried == ["0004"] * 4 + ["0005"]
         assert ann.post("/log", **reset, code=phone_of_ann.sent[-1]).result == "0005"
-        assert world.rows("accounts") == before
+        assert database_state.rows("accounts") == before
 
-    def test_a_bad_password_spends_no_code(self, phone_of_ann: Phone, world: World) -> None:
+    def test_a_bad_password_spends_no_code(
+        self, phone_of_ann: Phone, database_state: DatabaseState
+    ) -> None:
         ann = phone_of_ann.register()
         reset = {"reset": "1", "userId": ann.phone, "code_v": self.forgot(phone_of_ann)}
         reset["code"] = phone_of_ann.sent[-1]
         for bad in ("short1", "password1", ""):
-            with world.unchanged():
+            with database_state.unchanged():
                 assert ann.post("/log", **reset, password=bad).result == "0006"
         assert ann.post("/log", **reset, password=NEW).result == "0000"
 
@@ -203,8 +212,8 @@ class TestResetPassword:
         assert api.post("/log", userId=ann.phone, password=NEW).result == "0000"
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
-    def test_no_phone_is_0002(self, phone: str, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_no_phone_is_0002(self, phone: str, api: Api, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             assert api.post("/log", forgot="1", userId=phone).result == "0002"
 
 
@@ -221,41 +230,43 @@ class TestChangeProfile:
         "wrong", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
     )
     def test_a_faulty_one_changes_nothing(
-        self, wrong: dict[str, str], ann: Person, world: World
+        self, wrong: dict[str, str], ann: Person, database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ann.post("/register", profile="1", **{"gender": "0", **wrong})
         assert (answer.status, answer.result) == (200, "0006")
 
     def test_a_new_picture_takes_the_old_ones_place(
-        self, phone_of_ann: Phone, world: World
+        self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         old, new = (upload(ann, PNG).message for _ in range(2))
         assert ann.post("/register", profile="1", headImage=old).message["headImage"] == old
         assert ann.post("/register", profile="1", headImage=old).result == "0000"
         assert ann.post("/register", profile="1", headImage=new).message["headImage"] == new
-        assert [row["location"] for row in world.rows("pictures")] == [new]
-        assert [Path(file).parent.name for file in self.files(world)] == [new.split("/")[-2]]
+        assert [row["location"] for row in database_state.rows("pictures")] == [new]
+        assert [Path(file).parent.name for file in self.files(database_state)] == [
+            new.split("/")[-2]
+        ]
 
-    def files(self, world: World) -> list[str]:
-        return [file for file in world.state()["files"] if file.endswith("picture.jpg")]
+    def files(self, database_state: DatabaseState) -> list[str]:
+        return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
     def test_hardened_anybody_elses_is_refused(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, world: World
+        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()
         hers = upload(ann, PNG).message
         ann.post("/register", profile="1", headImage=hers)
         for location in (hers, "/etc/passwd", "http://evil.example/x.png", "javascript:alert(1)"):
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = ben.post("/register", profile="1", headImage=location)
             assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
 
 
 class TestRemove:
     def test_nothing_personal_is_left(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, world: World
+        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(nickname="Ann", gender="0"), phone_of_ben.register()
         ann.post("/register", profile="1", headImage=upload(ann, PNG).message)
@@ -266,18 +277,20 @@ class TestRemove:
         ann.give(ben, "20")
         assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
 
-        (row,) = [row for row in world.rows("accounts") if row["removed_at"]]
+        (row,) = [row for row in database_state.rows("accounts") if row["removed_at"]]
         assert {row[name] for name in ("phone", "nickname", "gender", "head_image")} == {None}
         assert row["password_hash"] == ""
         for table in ("friendships", "friend_requests", "blocks", "pictures"):
-            assert world.rows(table) == []
-        assert [row["phone"] for row in world.rows("verification_codes")] == [ben.phone]
-        assert [row["title"] for row in world.rows("rooms")] == [None]
-        assert not [file for file in world.state()["files"] if file.endswith("picture.jpg")]
+            assert database_state.rows(table) == []
+        assert [row["phone"] for row in database_state.rows("verification_codes")] == [ben.phone]
+        assert [row["title"] for row in database_state.rows("rooms")] == [None]
+        assert not [
+            file for file in database_state.state()["files"] if file.endswith("picture.jpg")
+        ]
         # The ledger keeps what was moved, and whose it was without a name.
-        assert len(world.rows("transfers")) == 2
-        assert world.coins(ben) == 20
-        assert sum(row["amount"] for row in world.rows("coin_slots")) == 50
+        assert len(database_state.rows("transfers")) == 2
+        assert database_state.coins(ben) == 20
+        assert sum(row["amount"] for row in database_state.rows("coin_slots")) == 50
 
     def test_to_others_he_is_nobody(self, ann: Person, ben: Person, api: Api) -> None:
         ann.befriend(ben)
@@ -291,7 +304,7 @@ class TestRemove:
         assert ben.give(ann, "1").result == "0013"
 
     def test_the_phone_may_register_anew_with_nothing_of_before(
-        self, ann: Person, api: Api, world: World
+        self, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
         ann.refill("10")
         ann.post("/register", remove="1", password=PASSWORD)
@@ -299,22 +312,22 @@ class TestRemove:
         again = api.person(ann.phone)
         assert ann.post("/list", friendlist="1").result == "0012"
         assert again.friends() == again.messages() == []
-        assert world.coins(again) == 0
+        assert database_state.coins(again) == 0
 
-    def test_a_wrong_password_is_0008(self, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_a_wrong_password_is_0008(self, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             assert ann.post("/register", remove="1", password="wrong-1").result == "0008"
             assert ann.post("/register", remove="1").result == "0006"
 
-    def test_whoever_is_live_leaves_first(self, ann: Person, world: World) -> None:
+    def test_whoever_is_live_leaves_first(self, ann: Person, database_state: DatabaseState) -> None:
         ann.live()
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ann.post("/register", remove="1", password=PASSWORD)
         assert (answer.result, answer.refusal) == ("0006", "room is live")
 
     @pytest.mark.parametrize("turn", range(10))
     def test_befriending_at_that_moment_leaves_no_half_friendship(
-        self, turn: int, ann: Person, ben: Person, world: World
+        self, turn: int, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
@@ -322,10 +335,10 @@ class TestRemove:
         answers = at_once(remove, lambda: ben.deal(message, "accept"), lambda: ben.add(ann))
         assert answers[0].result == "0000"
         assert answers[1].result in ("0000", "0006")
-        assert world.rows("friendships") == world.rows("friend_requests") == []
+        assert database_state.rows("friendships") == database_state.rows("friend_requests") == []
 
     def test_whoever_comes_too_late_with_a_new_profile_is_refused(
-        self, ann: Person, database: Database, world: World
+        self, ann: Person, database: Database, database_state: DatabaseState
     ) -> None:
         with database.engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM accounts FOR UPDATE")
@@ -340,7 +353,7 @@ class TestRemove:
             )
         change.join(timeout=10)
         assert [answer.result for answer in answers] == ["0006"]
-        assert [row["nickname"] for row in world.rows("accounts")] == [None]
+        assert [row["nickname"] for row in database_state.rows("accounts")] == [None]
 
     def test_twenty_at_once_are_one(self, ann: Person) -> None:
         remove = partial(ann.post, "/register", remove="1", password=PASSWORD)

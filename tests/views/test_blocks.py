@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.support.api import Api, App, Person, World, at_once
+from tests.support.api import Api, App, Person, at_once
+from tests.support.database_state import DatabaseState
 
 
 def block(person: Person, other: Person) -> None:
@@ -27,16 +28,18 @@ def test_a_blocked_ones_request_is_never_seen(ann: Person, ben: Person) -> None:
     assert ann.messages() == []
 
 
-def test_nor_is_it_accepted_by_ids_that_are_guessed(ann: Person, ben: Person, world: World) -> None:
+def test_nor_is_it_accepted_by_ids_that_are_guessed(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     block(ann, ben)
     ben.add(ann)
     (message,) = ben.messages()
-    with world.unchanged():
+    with database_state.unchanged():
         assert ann.deal({**message, "userId": ben.phone}, "accept").result == "0006"
 
 
 def test_blocking_ends_a_friendship_and_open_requests(
-    ann: Person, ben: Person, cat: Person, world: World
+    ann: Person, ben: Person, cat: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
     cat.add(ann)
@@ -56,9 +59,11 @@ def test_ones_own_open_request_is_withdrawn(ann: Person, ben: Person) -> None:
     assert ben.deal(message, "accept").result == "0006"
 
 
-def test_whoever_blocks_does_not_ask(ann: Person, ben: Person, world: World) -> None:
+def test_whoever_blocks_does_not_ask(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     block(ann, ben)
-    with world.unchanged():
+    with database_state.unchanged():
         answer = ann.add(ben)
     assert (answer.result, answer.refusal) == ("0006", "userId is blocked by oneself")
 
@@ -84,29 +89,35 @@ def test_two_who_block_each_other_both_must_unblock(ann: Person, ben: Person) ->
     assert [message["flag"] for message in ben.messages()] == [0]
 
 
-def test_repeated_nothing_is_new(ann: Person, ben: Person, world: World) -> None:
+def test_repeated_nothing_is_new(ann: Person, ben: Person, database_state: DatabaseState) -> None:
     block(ann, ben)
-    with world.unchanged():
+    with database_state.unchanged():
         block(ann, ben)
     unblock(ann, ben)
-    with world.unchanged():
+    with database_state.unchanged():
         unblock(ann, ben)
 
 
 @pytest.mark.parametrize("selector", ["block", "unblock"])
-def test_oneself_is_0006_and_nobody_0007(selector: str, ann: Person, world: World) -> None:
-    with world.unchanged():
+def test_oneself_is_0006_and_nobody_0007(
+    selector: str, ann: Person, database_state: DatabaseState
+) -> None:
+    with database_state.unchanged():
         for phone, result in ((ann.phone, "0006"), ("13800000077", "0007"), ("1", "0007")):
             assert ann.post("/friend", **{selector: "1"}, userId=phone).result == result
         assert ann.post("/friend", **{selector: "1"}).result == "0007"
 
 
 def test_there_is_an_end_to_it(
-    new_app: Callable[..., App], ann: Person, ben: Person, cat: Person, world: World
+    new_app: Callable[..., App],
+    ann: Person,
+    ben: Person,
+    cat: Person,
+    database_state: DatabaseState,
 ) -> None:
     few = Person(new_app(friends__max="1"), ann.always, ann.phone)
     block(few, ben)
-    with world.unchanged():
+    with database_state.unchanged():
         answer = few.post("/friend", block="1", userId=cat.phone)
     assert (answer.result, answer.refusal) == ("0006", "userId would be one blocked too many")
 
@@ -119,9 +130,9 @@ def test_blocked_or_not_the_search_is_the_same(ann: Person, ben: Person, api: Ap
 
 @pytest.mark.parametrize("turn", range(10))
 def test_blocking_and_asking_at_once_leaves_nothing_to_see(
-    turn: int, ann: Person, ben: Person, world: World
+    turn: int, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     answers = at_once(partial(block, ann, ben), partial(ben.add, ann), partial(ann.add, ben))
     assert answers[1].result in ("0000", "0010")
-    assert world.rows("friendships") == []
+    assert database_state.rows("friendships") == []
     assert not [message for message in ann.messages() if message["flag"] == 0]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import PASSWORD, Api, Person, World, at_once
+from tests.support.api import PASSWORD, Api, Person, at_once
+from tests.support.database_state import DatabaseState
 
 REFUSED = {"result": "0013", "message": "update failed"}
 
@@ -43,8 +44,8 @@ class TestBalance:
         ann.give(ben, "30")
         assert (balance(ann, path), balance(ben, path)) == (70, 30)
 
-    def test_it_changes_nothing(self, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_it_changes_nothing(self, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             balance(ann)
 
 
@@ -130,9 +131,9 @@ class TestRecords:
         ],
     )
     def test_a_faulty_parameter_is_0013(
-        self, changed: dict[str, str], ann: Person, world: World
+        self, changed: dict[str, str], ann: Person, database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ann.post("/golden", records="1", **changed)
         assert (answer.status, answer.body) == (200, REFUSED)
 
@@ -169,12 +170,12 @@ class TestRanking:
         assert self.ranking(ann, ann) == []
 
     def test_a_reversed_gift_does_not_count(
-        self, ann: Person, ben: Person, services: Services, world: World
+        self, ann: Person, ben: Person, services: Services, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         ann.give(ben, "10")
         ann.give(ben, "20")
-        gift = next(row for row in world.rows("transfers") if row["amount"] == 20)
+        gift = next(row for row in database_state.rows("transfers") if row["amount"] == 20)
         services.reversals.reverse(gift["id"], reason="by mistake")
         assert self.ranking(ann, ben) == [("Ann", 10)]
         assert page(ann)[0][0]["kind"] == "reversal"

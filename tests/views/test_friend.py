@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import Answer, Api, App, Person, World
+from tests.support.api import Answer, Api, App, Person
+from tests.support.database_state import DatabaseState
 
 NOBODY = "13800000077"
 MALFORMED = ["", "1380000000", "138000000011", "1380000000a", "１３８０００００００１", "1\0"]
@@ -41,8 +42,10 @@ class TestSearch:
         assert self.search(ann, ann.phone).body["flag"] == "-1"
 
     @pytest.mark.parametrize("phone", [NOBODY, *MALFORMED])
-    def test_nobody_is_0007_without_a_flag(self, phone: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_nobody_is_0007_without_a_flag(
+        self, phone: str, ann: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = self.search(ann, phone)
         assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
 
@@ -57,9 +60,11 @@ class TestAdd:
         assert [message["flag"] for message in ben.messages()] == [0]
         assert ann.friends() == []
 
-    def test_asking_again_makes_nothing_new(self, ann: Person, ben: Person, world: World) -> None:
+    def test_asking_again_makes_nothing_new(
+        self, ann: Person, ben: Person, database_state: DatabaseState
+    ) -> None:
         ann.add(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             assert ann.add(ben).result == "0000"
 
     def test_the_crossing_request_makes_friends(self, ann: Person, ben: Person) -> None:
@@ -70,22 +75,24 @@ class TestAdd:
         assert [message["flag"] for message in ann.messages()] == [3]
         assert [message["flag"] for message in ben.messages()] == [1]
 
-    def test_a_friend_is_0010(self, ann: Person, ben: Person, world: World) -> None:
+    def test_a_friend_is_0010(
+        self, ann: Person, ben: Person, database_state: DatabaseState
+    ) -> None:
         ann.befriend(ben)
         for one, other in [(ann, ben), (ben, ann)]:
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = one.add(other)
             assert (answer.status, answer.body) == (200, {"result": "0010", "message": None})
 
-    def test_oneself_is_0006(self, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_oneself_is_0006(self, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = ann.add(ann)
         assert answer.body == {"result": "0006", "message": None}
         assert answer.refusal == "userId is oneself"
 
     @pytest.mark.parametrize("phone", [NOBODY, *MALFORMED])
-    def test_nobody_is_0007(self, phone: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_nobody_is_0007(self, phone: str, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = ann.post("/friend", add="1", userId=phone)
         assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
 
@@ -117,50 +124,52 @@ class TestAccept:
         assert len(ben.friends()) == 1
 
     def test_repeated_among_friends_it_is_nothing_new(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(ben.messages()[0], "accept").result == "0000"
 
     def test_repeated_after_parting_it_is_0006(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         unfriend(ben, ann.phone)
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(ben.messages()[0], "accept").result == "0006"
 
     def test_an_old_message_accepts_no_new_request(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         old = ben.messages()[0]
         unfriend(ben, ann.phone)
         ann.add(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(old, "accept").result == "0006"
 
-    def test_the_applicant_cannot_accept(self, ann: Person, ben: Person, world: World) -> None:
+    def test_the_applicant_cannot_accept(
+        self, ann: Person, ben: Person, database_state: DatabaseState
+    ) -> None:
         ann.add(ben)
         for changed in ({}, {"userId": ann.phone}):
-            with world.unchanged():
+            with database_state.unchanged():
                 assert ann.deal(ann.messages()[0], "accept", **changed).result == "0006"
 
     def test_a_third_person_cannot_accept(
-        self, ann: Person, ben: Person, cat: Person, world: World
+        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             assert cat.deal(ben.messages()[0], "accept").result == "0006"
 
     def test_the_ids_of_two_requests_accept_neither(
-        self, ann: Person, ben: Person, cat: Person, world: World
+        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         cat.add(ben)
         of_cat, of_ann = ben.messages()
-        with world.unchanged():
+        with database_state.unchanged():
             for message, other in [(of_ann, of_cat), (of_cat, of_ann)]:
                 mixed = {"objectId": other["objectId"]}
                 assert ben.deal(message, "accept", **mixed).result == "0006"
@@ -169,11 +178,11 @@ class TestAccept:
                 assert ben.deal(message, "accept", userId=other["userId"]).result == "0006"
 
     def test_one_id_that_names_a_message_is_not_enough(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
-        with world.unchanged():
+        with database_state.unchanged():
             for changed in (
                 {"verifyId": f"{ben.phone},1"},
                 {"objectId": f"{ann.phone},1"},
@@ -182,35 +191,35 @@ class TestAccept:
                 assert ben.deal(message, "accept", **changed).result == "0006"
 
     def test_ids_that_name_nothing_fall_back_on_the_one_open_request(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
         made_up = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
         assert ben.deal(message, "accept", **made_up).result == "0000"
         assert len(ben.friends()) == 1
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(message, "accept", **made_up).result == "0000"
         ben.post("/friend", delete="1", userId=ann.phone)
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(message, "accept", **made_up).result == "0006"
 
     def test_ids_that_name_nothing_accept_nothing_without_a_request(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         made_up = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
-        with world.unchanged():
+        with database_state.unchanged():
             # It is ben's to accept, not ann's.
             assert ann.deal(ann.messages()[0], "accept", **made_up).result == "0006"
 
     def test_a_declined_request_is_not_accepted(
-        self, ann: Person, ben: Person, world: World
+        self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
         ben.deal(message, "delete")
-        with world.unchanged():
+        with database_state.unchanged():
             assert ben.deal(message, "accept").result == "0006"
 
     def test_a_copy_that_was_deleted_still_lends_its_id(self, ann: Person, ben: Person) -> None:
@@ -235,12 +244,14 @@ class TestDelete:
         assert ben.deal(ben.messages()[0], "delete", userId=phone).result == "0000"
         assert ann.deal(ann.messages()[0], "delete", userId=phone).result == "0000"
 
-    def test_repeated_it_is_nothing_new(self, ann: Person, ben: Person, world: World) -> None:
+    def test_repeated_it_is_nothing_new(
+        self, ann: Person, ben: Person, database_state: DatabaseState
+    ) -> None:
         ann.add(ben)
         (mine,), (theirs,) = ann.messages(), ben.messages()
         ann.deal(mine, "delete")
         ben.deal(theirs, "delete")
-        with world.unchanged():
+        with database_state.unchanged():
             assert ann.deal(mine, "delete").result == "0000"
             assert ben.deal(theirs, "delete").result == "0000"
 
@@ -259,20 +270,20 @@ class TestDelete:
         assert [message["flag"] for message in ben.messages()] == [0]
 
     def test_a_third_person_deletes_nothing(
-        self, ann: Person, ben: Person, cat: Person, world: World
+        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             answer = cat.deal(ann.messages()[0], "delete")
         assert answer.body == {"result": "0006", "message": None}
 
     def test_ids_that_are_not_the_two_of_one_request_are_0006(
-        self, ann: Person, ben: Person, cat: Person, world: World
+        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         cat.add(ben)
         of_cat, of_ann = ben.messages()
-        with world.unchanged():
+        with database_state.unchanged():
             for changed in (
                 {"objectId": of_ann["objectId"]},
                 {"verifyId": of_ann["verifyId"]},
@@ -308,12 +319,17 @@ class TestDealMessage:
         ],
     )
     def test_a_faulty_parameter_is_0006(
-        self, changed: dict[str, str], behaviour: str, ann: Person, ben: Person, world: World
+        self,
+        changed: dict[str, str],
+        behaviour: str,
+        ann: Person,
+        ben: Person,
+        database_state: DatabaseState,
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
         form: dict[str, Any] = {"behaviour": behaviour, **changed}
-        with world.unchanged():
+        with database_state.unchanged():
             answer = ben.deal(message, **form)
         assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
 
@@ -327,10 +343,10 @@ class TestUnfriend:
 
     @pytest.mark.parametrize("phone", [NOBODY, "13800000002", "13800000001", *MALFORMED])
     def test_who_is_no_friend_is_0006(
-        self, phone: str, ann: Person, ben: Person, world: World
+        self, phone: str, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
-        with world.unchanged():
+        with database_state.unchanged():
             answer = unfriend(ann, phone)
         assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
 
@@ -359,15 +375,17 @@ class TestWithTwoFriendsAtMost:
         ann.befriend(cat)
         return ann
 
-    def test_an_add_beyond_is_0006(self, full: Person, dan: Person, world: World) -> None:
-        with world.unchanged():
+    def test_an_add_beyond_is_0006(
+        self, full: Person, dan: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = full.add(dan)
         assert (answer.result, answer.refusal) == ("0006", "token would have too many friends")
 
     def test_an_accept_beyond_is_0006(
-        self, full: Person, dan: Person, world: World, services: Services
+        self, full: Person, dan: Person, database_state: DatabaseState, services: Services
     ) -> None:
         dan.add(full)
-        with world.unchanged():
+        with database_state.unchanged():
             assert full.deal(full.messages()[0], "accept").result == "0006"
             assert full.add(dan).result == "0006"

@@ -245,7 +245,9 @@ class TestLiveList:
 
 
 @pytest.mark.parametrize("listed", ["friendlist", "messagelist", "livelist"])
-def test_a_list_changes_nothing(listed: str, ann: Person, ben: Person, world: object) -> None:
+def test_a_list_changes_nothing(
+    listed: str, ann: Person, ben: Person, database_state: object
+) -> None:
     ann.befriend(ben)
-    with world.unchanged():  # type: ignore[attr-defined]
+    with database_state.unchanged():  # type: ignore[attr-defined]
         assert ann.post("/list", **{listed: "1"}).result == "0000"

@@ -11,9 +11,10 @@ from livebackend.container import Services
 from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend.views.log import LogIn
-from tests.support.api import PASSWORD, Api, App, Person, World
+from tests.support.api import PASSWORD, Api, App, Person
 from tests.support.application import DEVELOPMENT_SECRET, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
+from tests.support.database_state import DatabaseState
 
 DAY = 24 * 3600
 
@@ -41,9 +42,9 @@ class TestLogIn:
         ],
     )
     def test_nobody_is_0007(
-        self, phone: str, refusal: str, ann: Person, api: Api, world: World
+        self, phone: str, refusal: str, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/log", userId=phone, password=PASSWORD)
         assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
         assert answer.refusal == refusal
@@ -57,9 +58,9 @@ class TestLogIn:
         ["wrong1234", "ABCD1234", "abcd1234 ", "", "a", "abcd1234\0", "a1" * 65, "ａｂｃｄ1234"],
     )
     def test_a_wrong_password_is_0008(
-        self, password: str, ann: Person, api: Api, world: World
+        self, password: str, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/log", userId=ann.phone, password=password)
         assert (answer.status, answer.body) == (200, {"result": "0008", "message": None})
 
@@ -155,26 +156,44 @@ class TestTokens:
     """The same for every call by somebody who is logged in."""
 
     def test_an_expired_token_is_0011(
-        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+        self,
+        path: str,
+        form: dict[str, str],
+        ann: Person,
+        ben: Person,
+        api: Api,
+        database_state: DatabaseState,
     ) -> None:
         late = api.log_in(ann.phone, expire_in="0")
-        with world.unchanged():
+        with database_state.unchanged():
             answer = late.post(path, **form)
         assert (answer.status, answer.result, answer.refusal) == (200, "0011", "token has expired")
 
     def test_no_token_is_0012(
-        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+        self,
+        path: str,
+        form: dict[str, str],
+        ann: Person,
+        ben: Person,
+        api: Api,
+        database_state: DatabaseState,
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             missing, empty = api.post(path, **form), api.post(path, **form, token="")
         assert missing.result == empty.result == "0012"
         assert missing.refusal == "token is missing"
 
     def test_a_forged_token_is_0012(
-        self, path: str, form: dict[str, str], ann: Person, ben: Person, api: Api, world: World
+        self,
+        path: str,
+        form: dict[str, str],
+        ann: Person,
+        ben: Person,
+        api: Api,
+        database_state: DatabaseState,
     ) -> None:
         flipped = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
-        with world.unchanged():
+        with database_state.unchanged():
             for token in (flipped, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
                 answer = api.post(path, **form, token=token)
                 assert (answer.status, answer.result) == (200, "0012"), token

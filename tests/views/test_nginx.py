@@ -10,7 +10,8 @@ from webtest import TestApp
 
 from livebackend.container import Services
 from livebackend.gateways.streams import NginxRtmpStreams
-from tests.support.api import App, Person, World, at_once
+from tests.support.api import App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import HUB, FakeNginx
 from tests.support.fake_server import running
 
@@ -67,9 +68,11 @@ def settle(services: Services) -> None:
 
 
 class TestPublish:
-    def test_the_right_key_is_let_in(self, publish: Callable[..., int], world: World) -> None:
+    def test_the_right_key_is_let_in(
+        self, publish: Callable[..., int], database_state: DatabaseState
+    ) -> None:
         assert publish() == 204
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["publisher"], room["offline_since"]) == ("1", None)
         assert room["published_at"] == room["stream_seen_at"]
 
@@ -89,19 +92,19 @@ class TestPublish:
         ],
     )
     def test_anything_else_is_refused(
-        self, changed: dict[str, str], publish: Callable[..., int], world: World
+        self, changed: dict[str, str], publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish(**changed) == 403
 
     def test_a_longer_number_than_nginx_has_is_no_error(self, publish: Callable[..., int]) -> None:
         assert publish(clientid="1" * 150) == 204
 
     def test_who_has_left_is_refused(
-        self, publish: Callable[..., int], ann: Person, world: World
+        self, publish: Callable[..., int], ann: Person, database_state: DatabaseState
     ) -> None:
         ann.post("/room", leave="1")
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish() == 403
 
     def test_a_second_publisher_is_refused_and_does_not_end_the_first(
@@ -111,48 +114,54 @@ class TestPublish:
         publish: Callable[..., int],
         stream: dict[str, Any],
         services: Services,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         publish()
         nginx.go_live(stream["title"])
         for settled in (False, True):
             if settled:
                 settle(services)
-            with world.unchanged():
+            with database_state.unchanged():
                 assert publish(clientid="2") == 403
                 # nginx tells of its end, although it was never let in.
                 assert done(app, stream, "2") == 204
         services.stream_monitor.sweep()
-        assert world.rows("rooms")[0]["publisher"] == "7"
+        assert database_state.rows("rooms")[0]["publisher"] == "7"
 
     def test_two_at_once_are_one(self, publish: Callable[..., int]) -> None:
         answers = at_once(*[partial(publish, clientid=str(n)) for n in range(8)])
         assert sorted(answers) == [204] + [403] * 7
 
     def test_who_was_killed_is_followed_by_another(
-        self, publish: Callable[..., int], services: Services, world: World
+        self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
         """Its worker died: nobody told of its end."""
         publish()
         settle(services)
         assert publish(clientid="2") == 204
-        assert world.rows("rooms")[0]["publisher"] == "2"
+        assert database_state.rows("rooms")[0]["publisher"] == "2"
 
     def test_a_media_server_that_does_not_answer_lets_no_second_one_in(
-        self, nginx: FakeNginx, publish: Callable[..., int], services: Services, world: World
+        self,
+        nginx: FakeNginx,
+        publish: Callable[..., int],
+        services: Services,
+        database_state: DatabaseState,
     ) -> None:
         publish()
         settle(services)
         nginx.server.fault = "500"
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish(clientid="2") == 403
 
-    def test_the_key_twice_is_refused(self, app: App, stream: dict[str, Any], world: World) -> None:
+    def test_the_key_twice_is_refused(
+        self, app: App, stream: dict[str, Any], database_state: DatabaseState
+    ) -> None:
         body = (
             f"call=publish&app={HUB}&name={stream['title']}&key={stream['publishKey']}&clientid=1"
         )
         for more in ("&key=x", "&name=x", "&call=publish_done", f"&secret={SECRET}"):
-            with world.unchanged():
+            with database_state.unchanged():
                 answer = TestApp(app).post(
                     f"/nginx/hook?secret={SECRET}", body + more, extra_environ=HERE, status="*"
                 )
@@ -172,14 +181,18 @@ class TestPublish:
 
 class TestDone:
     def test_who_leaves_is_absent_from_then_on(
-        self, app: App, publish: Callable[..., int], stream: dict[str, Any], world: World
+        self,
+        app: App,
+        publish: Callable[..., int],
+        stream: dict[str, Any],
+        database_state: DatabaseState,
     ) -> None:
         publish()
         assert done(app, stream, "1") == 204
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["publisher"]) == ("open", None)
         assert room["offline_since"] is not None
-        with world.unchanged():
+        with database_state.unchanged():
             assert done(app, stream, "1") == 204
         assert publish(clientid="3") == 204
 
@@ -190,27 +203,27 @@ class TestDone:
         publish: Callable[..., int],
         stream: dict[str, Any],
         services: Services,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         """After a restart of nginx we are told of nobody: its list counts."""
         publish()
         settle(services)
         nginx.go_live(stream["title"])
         services.stream_monitor.sweep()
-        assert world.rows("rooms")[0]["publisher"] == "7"
+        assert database_state.rows("rooms")[0]["publisher"] == "7"
         nginx.hang_up(stream["title"])
         settle(services)
         services.stream_monitor.sweep()
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert room["publisher"] is None
         assert room["offline_since"] is not None
 
     def test_who_was_just_let_in_is_not_missed_at_once(
-        self, publish: Callable[..., int], services: Services, world: World
+        self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
         publish()
         services.stream_monitor.sweep()
-        assert world.rows("rooms")[0]["publisher"] == "1"
+        assert database_state.rows("rooms")[0]["publisher"] == "1"
 
 
 class TestWatch:
@@ -232,16 +245,16 @@ class TestWatch:
 class TestWhoCalls:
     @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], SECRET + "x"])
     def test_without_the_secret_it_is_refused(
-        self, secret: str, publish: Callable[..., int], world: World
+        self, secret: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish(secret=secret) == 403
 
     @pytest.mark.parametrize("peer", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1", ""])
     def test_from_elsewhere_there_is_no_such_path(
-        self, peer: str, publish: Callable[..., int], world: World
+        self, peer: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish(peer=peer) == 404
 
     @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
@@ -252,9 +265,9 @@ class TestWhoCalls:
         "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via"]
     )
     def test_by_a_proxy_of_this_machine_there_is_no_such_path(
-        self, header: str, publish: Callable[..., int], world: World
+        self, header: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             assert publish(headers={header: "203.0.113.7"}) == 404
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])

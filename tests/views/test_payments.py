@@ -15,8 +15,9 @@ from livebackend.database.migrations import migrate
 from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import Order, Paid
 from livebackend.models import SLOT_COINS_MAX
-from tests.support.api import Answer, App, Person, World, at_once
+from tests.support.api import Answer, App, Person, at_once
 from tests.support.application import DEVELOPMENT_SECRET, INI
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PatientPayments
 from tests.support.payments import OTHER, PATIENT
 from tests.support.servers import serving
@@ -69,7 +70,9 @@ def tell(shop: App, payments: DevelopmentPayments, said: Paid) -> int:
 
 
 class TestOrdering:
-    def test_an_order_waits_for_its_payment(self, buyer: Person, world: World) -> None:
+    def test_an_order_waits_for_its_payment(
+        self, buyer: Person, database_state: DatabaseState
+    ) -> None:
         ordered = order(buyer, "50")
         order_id = ordered["orderId"]
         assert ordered == {
@@ -80,40 +83,46 @@ class TestOrdering:
             "state": "pending",
             "pay": {"orderId": order_id, "fen": 5000},
         }
-        assert world.coins(buyer) == 0
-        assert world.rows("transfers") == []
+        assert database_state.coins(buyer) == 0
+        assert database_state.rows("transfers") == []
 
     def test_each_call_without_a_request_id_is_an_order(self, buyer: Person) -> None:
         assert order(buyer)["orderId"] != order(buyer)["orderId"]
 
-    def test_a_repeated_request_gets_the_same_order(self, buyer: Person, world: World) -> None:
+    def test_a_repeated_request_gets_the_same_order(
+        self, buyer: Person, database_state: DatabaseState
+    ) -> None:
         first = order(buyer, requestId="r")
         assert order(buyer, "10元", requestId="r") == first
-        assert len(world.rows("payment_orders")) == 1
+        assert len(database_state.rows("payment_orders")) == 1
 
-    def test_twenty_at_once_get_the_same_order(self, buyer: Person, world: World) -> None:
+    def test_twenty_at_once_get_the_same_order(
+        self, buyer: Person, database_state: DatabaseState
+    ) -> None:
         ordered = at_once(*[lambda: order(buyer, requestId="r")] * 20)
         assert len({each["orderId"] for each in ordered}) == 1
-        assert len(world.rows("payment_orders")) == 1
+        assert len(database_state.rows("payment_orders")) == 1
 
-    def test_a_request_id_with_another_amount_is_0013(self, buyer: Person, world: World) -> None:
+    def test_a_request_id_with_another_amount_is_0013(
+        self, buyer: Person, database_state: DatabaseState
+    ) -> None:
         order(buyer, requestId="r")
-        with world.unchanged():
+        with database_state.unchanged():
             answer = buyer.refill("50", requestId="r")
         assert (answer.body, answer.refusal) == (REFUSED, "requestId was used for another content")
 
     def test_orders_and_gifts_share_the_request_ids(
-        self, buyer: Person, ann: Person, ben: Person, world: World
+        self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         order(buyer, requestId="one")
         ann.give(ben, "1", requestId="two")
-        with world.unchanged():
+        with database_state.unchanged():
             assert buyer.give(ben, "1", requestId="one").body == REFUSED
             assert buyer.refill("10", requestId="two").body == REFUSED
 
     def test_a_gift_and_an_order_at_once_are_one_of_them(
-        self, buyer: Person, ann: Person, ben: Person, world: World
+        self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         for n in range(10):
@@ -124,14 +133,14 @@ class TestOrdering:
             assert sorted(answer.result for answer in answers) == ["0000", "0013"]
 
     def test_what_was_refilled_at_once_is_not_ordered_again(
-        self, buyer: Person, ann: Person, world: World
+        self, buyer: Person, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
-        with world.unchanged():
+        with database_state.unchanged():
             assert buyer.refill("10", requestId="r").body == {"result": "0000", "message": None}
 
     def test_a_provider_that_fails_is_0013_and_the_order_waits(
-        self, buyer: Person, payments: PatientPayments, world: World
+        self, buyer: Person, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         payments.fails = True
         answer = buyer.refill("10", requestId="r")
@@ -139,7 +148,7 @@ class TestOrdering:
         payments.fails = False
         ordered = order(buyer, requestId="r")
         assert [each.order_id for each in payments.placed] == [ordered["orderId"]] * 2
-        assert len(world.rows("payment_orders")) == 1
+        assert len(database_state.rows("payment_orders")) == 1
 
     def test_an_order_that_is_paid_asks_for_no_more(
         self, buyer: Person, shop: App, payments: PatientPayments
@@ -152,40 +161,40 @@ class TestOrdering:
 
 class TestNotifications:
     def test_coins_come_with_the_payment(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer, "100"))
         assert tell(shop, payments, said) == 204
-        assert world.coins(buyer) == 100
-        (row,) = world.rows("payment_orders")
-        (transfer,) = world.rows("transfers")
+        assert database_state.coins(buyer) == 100
+        (row,) = database_state.rows("payment_orders")
+        (transfer,) = database_state.rows("transfers")
         assert (row["state"], row["payment_id"]) == ("paid", said.payment_id)
         assert row["transfer_id"] == transfer["id"]
 
     def test_repeated_it_moves_nothing(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
         assert tell(shop, payments, said) == 204
-        with world.unchanged():
+        with database_state.unchanged():
             assert tell(shop, payments, said) == 204
 
     def test_twenty_at_once_bring_coins_once(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
         assert at_once(*[lambda: tell(shop, payments, said)] * 20) == [204] * 20
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
     def test_the_first_of_two_payments_counts(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         ordered = order(buyer)
         tells = [
             lambda n=n: tell(shop, payments, paid(ordered, payment_id=f"p{n}")) for n in range(8)
         ]
         assert sorted(at_once(*tells)) == [204] + [400] * 7
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize("state", ["pending", "paid"])
     @pytest.mark.parametrize(
@@ -198,28 +207,28 @@ class TestNotifications:
         buyer: Person,
         shop: App,
         payments: PatientPayments,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         said = paid(order(buyer))
         if state == "paid":
             tell(shop, payments, said)
-        with world.unchanged():
+        with database_state.unchanged():
             assert tell(shop, payments, said._replace(**changed)) == 400
 
     def test_another_payment_of_a_paid_order_is_refused(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
         tell(shop, payments, said)
-        with world.unchanged():
+        with database_state.unchanged():
             assert tell(shop, payments, said._replace(payment_id="another")) == 400
 
     def test_one_payment_settles_one_order(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said, other = paid(order(buyer)), order(buyer)
         tell(shop, payments, said)
-        with world.unchanged():
+        with database_state.unchanged():
             assert tell(shop, payments, said._replace(order_id=other["orderId"])) == 400
 
     @pytest.mark.parametrize(
@@ -239,25 +248,25 @@ class TestNotifications:
         buyer: Person,
         shop: App,
         payments: PatientPayments,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         headers, body = payments.notification(paid(order(buyer)))
-        with world.unchanged():
+        with database_state.unchanged():
             response = notify(shop, headers | changed, body)
         assert (response.status_int, response.json) == (400, NOT_A_CALL)
         assert response.headers["X-Refusal"] == "notification is wrong"
 
     def test_a_body_that_was_changed_is_refused(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         headers, body = payments.notification(paid(order(buyer)))
-        with world.unchanged():
+        with database_state.unchanged():
             for changed in (body + b" ", body[:-1], b"", b"\xff"):
                 assert notify(shop, headers, changed).status_int == 400
 
     @pytest.mark.usefixtures("payments")
     def test_one_that_was_recorded_long_ago_is_refused(
-        self, buyer: Person, shop: App, world: World
+        self, buyer: Person, shop: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
 
@@ -267,16 +276,16 @@ class TestNotifications:
 
         said = paid(order(buyer))
         for age_s in (301, -301):
-            with world.unchanged():
+            with database_state.unchanged():
                 assert notify(shop, *notification(age_s)).status_int == 400
         assert notify(shop, *notification(0)).status_int == 204
 
     def test_another_servers_secret_signs_nothing(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         stranger = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         headers, body = stranger.notification(paid(order(buyer)))
-        with world.unchanged():
+        with database_state.unchanged():
             assert notify(shop, headers, body).status_int == 400
 
     @pytest.mark.parametrize(
@@ -293,7 +302,7 @@ class TestNotifications:
         buyer: Person,
         shop: App,
         payments: PatientPayments,
-        world: World,
+        database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def full(*_: object, **__: object) -> None:
@@ -304,17 +313,17 @@ class TestNotifications:
             patch.setattr(shop.registry.services.ledger_writer, "submit", full)
             assert tell(shop, payments, said) == 503
         assert tell(shop, payments, said) == 204
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
     def test_a_refund_of_the_account_is_no_matter(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         # Whoever has removed his account in the meantime has paid all the same.
         said = paid(order(buyer))
         removed = buyer.post("/register", remove="1", password="harbour-42")
         assert removed.result == "0000"
         assert tell(shop, payments, said) == 204
-        assert len(world.rows("transfers")) == 1
+        assert len(database_state.rows("transfers")) == 1
 
 
 class TestSettings:
@@ -322,16 +331,21 @@ class TestSettings:
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_payment_of_a_pending_order_is_credited_in_every_mode(
-        self, mode: str, new_app: Callable[..., App], buyer: Person, world: World
+        self, mode: str, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
         assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize("names", [f"{OTHER} {PATIENT}", f"{PATIENT} {OTHER}"])
     def test_payments_of_every_gateway_are_credited(
-        self, names: str, new_app: Callable[..., App], buyer: Person, ann: Person, world: World
+        self,
+        names: str,
+        new_app: Callable[..., App],
+        buyer: Person,
+        ann: Person,
+        database_state: DatabaseState,
     ) -> None:
         said = paid(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=names)
@@ -341,10 +355,10 @@ class TestSettings:
         gateway = app.registry.services.payment_orders.gateway
         assert notify_of(app, gateway("embedded"), said) == 204
         assert notify_of(app, gateway(first), paid(ordered)) == 204
-        assert world.coins(ann) == 20
+        assert database_state.coins(ann) == 20
 
     def test_payment_of_a_gateway_that_is_not_set_is_refused_and_credited_later(
-        self, new_app: Callable[..., App], buyer: Person, world: World
+        self, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=OTHER)
@@ -352,7 +366,7 @@ class TestSettings:
         assert notify_of(app, stranger, said) == 400
         app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
         assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
     def test_retry_of_an_order_goes_to_its_own_provider(
         self, new_app: Callable[..., App], buyer: Person, ann: Person
@@ -371,22 +385,22 @@ class TestSettings:
         payments: PatientPayments,
         buyer: Person,
         ann: Person,
-        world: World,
+        database_state: DatabaseState,
     ) -> None:
         ordered = order(buyer, requestId="r")
         tell(shop, payments, paid(ordered))
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        with world.unchanged():
+        with database_state.unchanged():
             again = order(Person(app, ann.always, ann.phone), requestId="r")
         assert again == {**ordered, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("mode", ["order", "disabled"])
     def test_retry_of_a_direct_refill_is_answered_in_every_mode(
-        self, mode: str, new_app: Callable[..., App], ann: Person, world: World
+        self, mode: str, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        with world.unchanged():
+        with database_state.unchanged():
             answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
         assert answer.body == {"result": "0000", "message": None}
 
@@ -395,19 +409,19 @@ class TestSettings:
         shop: App,
         payments: PatientPayments,
         buyer: Person,
-        world: World,
+        database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         place = payments.place
 
         def closed_meanwhile(ordered: Order) -> dict[str, Any]:
-            world.execute("UPDATE payment_orders SET state = 'closed'")
+            database_state.execute("UPDATE payment_orders SET state = 'closed'")
             return place(ordered)
 
         monkeypatch.setattr(payments, "place", closed_meanwhile)
         ordered = order(buyer)
         assert (ordered["state"], bool(ordered["pay"])) == ("pending", True)
-        world.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
+        database_state.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
         assert shop.registry.services.payment_reconciliation.run() == (1, 0)
         assert payments.closed == [ordered["orderId"]]
 
@@ -422,15 +436,15 @@ class TestSettings:
 
 class TestBalanceLimit:
     def test_payment_that_the_balance_cannot_hold_is_503_and_credited_later(
-        self, buyer: Person, shop: App, payments: PatientPayments, world: World
+        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         said = paid(order(buyer))
-        world.execute(f"UPDATE coin_slots SET amount = {SLOT_COINS_MAX}")
+        database_state.execute(f"UPDATE coin_slots SET amount = {SLOT_COINS_MAX}")
         assert tell(shop, payments, said) == 503
-        assert world.coins(buyer) == SLOT_COINS_MAX
-        world.execute("UPDATE coin_slots SET amount = 0")
+        assert database_state.coins(buyer) == SLOT_COINS_MAX
+        database_state.execute("UPDATE coin_slots SET amount = 0")
         assert tell(shop, payments, said) == 204
-        assert world.coins(buyer) == 10
+        assert database_state.coins(buyer) == 10
 
 
 def notify_of(app: App, gateway: DevelopmentPayments, said: Paid) -> int:

@@ -10,7 +10,8 @@ from webtest import TestApp
 from livebackend.container import Services
 from livebackend.gateways.qiniu import QiniuAuth
 from livebackend.gateways.streams import PiliV2
-from tests.support.api import Api, App, Person, World
+from tests.support.api import Api, App, Person
+from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
 from tests.support.fake_server import running
 from tests.support.streams import go_live
@@ -60,40 +61,40 @@ def look_again(services: Services) -> None:
 
 
 def test_a_hint_is_confirmed_by_the_provider(
-    app: App, provider: FakePiliV2, ann: Person, services: Services, world: World
+    app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    assert world.rows("rooms")[0]["offline_since"] is not None
+    assert database_state.rows("rooms")[0]["offline_since"] is not None
     # It says connected, and is not.
     assert hint(app, title=key, status="connected").status_int == 204
-    assert world.rows("rooms")[0]["offline_since"] is not None
+    assert database_state.rows("rooms")[0]["offline_since"] is not None
     provider.go_live(key)
     look_again(services)
     # It says disconnected, and is not.
     assert hint(app, title=key, status="disconnected").status_int == 204
-    assert world.rows("rooms")[0]["offline_since"] is None
+    assert database_state.rows("rooms")[0]["offline_since"] is None
     provider.hang_up(key)
     look_again(services)
     assert hint(app, title=key, status="disconnected").status_int == 204
-    (room,) = world.rows("rooms")
+    (room,) = database_state.rows("rooms")
     assert room["offline_since"] is not None
     assert room["state"] == "open"
 
 
 def test_the_same_again_changes_nothing_and_asks_nobody(
-    app: App, provider: FakePiliV2, ann: Person, world: World
+    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     hint(app, title=key, status="disconnected")
     asked = len(provider.server.asked)
-    with world.unchanged():
+    with database_state.unchanged():
         for _ in range(20):
             assert hint(app, title=key, status="disconnected").status_int == 204
     assert len(provider.server.asked) == asked
 
 
 def test_one_that_is_replayed_after_the_room_was_left_changes_nothing(
-    app: App, provider: FakePiliV2, ann: Person, services: Services, world: World
+    app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     hint(app, title=key, status="connected")
@@ -101,13 +102,13 @@ def test_one_that_is_replayed_after_the_room_was_left_changes_nothing(
     go_live(ann)
     look_again(services)
     asked = len(provider.server.asked)
-    with world.unchanged():
+    with database_state.unchanged():
         assert hint(app, title=key, status="connected").status_int == 204
     assert len(provider.server.asked) == asked
 
 
 def test_without_qinius_signature_it_is_refused(
-    app: App, provider: FakePiliV2, ann: Person, world: World
+    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     asked = len(provider.server.asked)
@@ -121,7 +122,7 @@ def test_without_qinius_signature_it_is_refused(
         {"Authorization": signed(body + "&more=1")},
         {"Authorization": signed(body), "X_Qiniu_Date": "20260101T000000Z"},
     ):
-        with world.unchanged():
+        with database_state.unchanged():
             answer = call(app, body, **headers)
         assert (answer.status_int, answer.headers["X-Refusal"]) == NOT_OURS
         assert answer.json == {"result": "0003", "message": None}
@@ -132,12 +133,14 @@ def test_without_qinius_signature_it_is_refused(
     ("body", "status"),
     [("", 400), ("title=", 400), ("status=connected", 400), ("title=a&title=b", 400), ("%ff", 400)],
 )
-def test_a_hint_about_nothing_is_refused(body: str, status: int, app: App, world: World) -> None:
-    with world.unchanged():
+def test_a_hint_about_nothing_is_refused(
+    body: str, status: int, app: App, database_state: DatabaseState
+) -> None:
+    with database_state.unchanged():
         assert call(app, body, Authorization=signed(body)).status_int == status
 
 
-def test_a_body_is_bounded(app: App, world: World) -> None:
+def test_a_body_is_bounded(app: App, database_state: DatabaseState) -> None:
     body = urlencode({"title": "x" * 70_000})
     assert call(app, body, Authorization=signed(body)).status_int == 413
 
@@ -149,7 +152,7 @@ def test_another_method_is_405(method: str, app: App) -> None:
 
 
 def test_without_keys_nothing_is_qinius(
-    new_app: Callable[..., App], world: World, api: Api
+    new_app: Callable[..., App], database_state: DatabaseState, api: Api
 ) -> None:
     body = urlencode({"title": "x"})
     nobody = QiniuAuth("", "").authorization(
@@ -163,11 +166,11 @@ def test_without_keys_nothing_is_qinius(
 
 
 def test_a_provider_that_fails_changes_nothing(
-    app: App, provider: FakePiliV2, ann: Person, world: World
+    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    before = world.rows("rooms")
+    before = database_state.rows("rooms")
     provider.server.fault = "500"
     assert hint(app, title=key, status="disconnected").status_int == 204
-    (room,) = world.rows("rooms")
+    (room,) = database_state.rows("rooms")
     assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}

@@ -7,7 +7,8 @@ import pytest
 from livebackend.container import Services
 from livebackend.development.sms import DevelopmentSms
 from livebackend.services.code_verifiers import Purpose
-from tests.support.api import PASSWORD, Api, App, Person, World
+from tests.support.api import PASSWORD, Api, App, Person
+from tests.support.database_state import DatabaseState
 
 PHONE = "13800000009"
 NEW = {"register": "1", "userId": PHONE, "password": PASSWORD}
@@ -21,9 +22,11 @@ class TestSendCode:
         assert answer.message.isdecimal()
         assert list(sms.sent) == [(PHONE, answer.message)]
 
-    def test_the_code_is_kept_as_a_digest_only(self, api: Api, world: World) -> None:
+    def test_the_code_is_kept_as_a_digest_only(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         code = api.post("/register", token=PHONE).message
-        (row,) = world.rows("verification_codes")
+        (row,) = database_state.rows("verification_codes")
         assert row["state"] == "sent"
         assert code.encode() not in row["digest"]
 
@@ -38,9 +41,9 @@ class TestSendCode:
         assert api.post("/register", userId=PHONE, token=PHONE).result == "0000"
 
     def test_a_registered_phone_gets_no_code(
-        self, ann: Person, api: Api, world: World, sms: DevelopmentSms
+        self, ann: Person, api: Api, database_state: DatabaseState, sms: DevelopmentSms
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/register", token=ann.phone)
         assert answer.body == {"result": "0001", "message": None}
         assert answer.refusal == "token is registered already"
@@ -73,9 +76,9 @@ class TestSendCode:
         ],
     )
     def test_whatever_stops_the_code_is_0002(
-        self, form: dict[str, str], api: Api, world: World, sms: DevelopmentSms
+        self, form: dict[str, str], api: Api, database_state: DatabaseState, sms: DevelopmentSms
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/register", **form)
         assert (answer.status, answer.body) == (200, {"result": "0002", "message": None})
         assert not sms.sent
@@ -86,13 +89,13 @@ class TestSendCode:
             assert api.post("/register", **form).result == "0000"
 
     def test_a_code_that_could_not_be_sent_is_void(
-        self, new_app: Callable[..., App], world: World
+        self, new_app: Callable[..., App], database_state: DatabaseState
     ) -> None:
         api = Api(new_app(sms__gateway="tests.support.fake_gateways.BrokenSms"))
         answer = api.post("/register", token=PHONE)
         assert answer.body == {"result": "0002", "message": None}
         assert answer.refusal == "message could not be done outside"
-        assert [row["state"] for row in world.rows("verification_codes")] == ["failed"]
+        assert [row["state"] for row in database_state.rows("verification_codes")] == ["failed"]
 
     def test_the_log_shows_no_whole_phone(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="livebackend"):
@@ -107,20 +110,24 @@ class TestVerifyCode:
         answer = api.post("/register", code_v="0123", code="0123")
         assert answer.body == {"result": "0000", "message": None}
 
-    def test_a_right_code_verifies_its_phone(self, api: Api, world: World) -> None:
+    def test_a_right_code_verifies_its_phone(self, api: Api, database_state: DatabaseState) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
-        assert [row["state"] for row in world.rows("verification_codes")] == ["verified"]
+        assert [row["state"] for row in database_state.rows("verification_codes")] == ["verified"]
 
     def test_a_code_that_has_expired_verifies_nothing(
-        self, new_app: Callable[..., App], api: Api, world: World, services: Services
+        self,
+        new_app: Callable[..., App],
+        api: Api,
+        database_state: DatabaseState,
+        services: Services,
     ) -> None:
         code = api.post("/register", token=PHONE).message
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE verification_codes SET expires_at = now() - interval '1 second'"
             )
-        with world.unchanged():
+        with database_state.unchanged():
             assert api.post("/register", code_v=code, code=code).result == "0000"
 
     @pytest.mark.parametrize(
@@ -166,11 +173,11 @@ class TestVerifyCode:
         tries = [api.post("/register", code="0000").result for n in range(6)]
         assert tries == ["0004"] * 6
 
-    def test_a_right_try_clears_the_count(self, api: Api, world: World) -> None:
+    def test_a_right_try_clears_the_count(self, api: Api, database_state: DatabaseState) -> None:
         for _ in range(6):
             api.post("/register", code_v="1234", code="0000")
         assert api.post("/register", code_v="1234", code="1234").result == "0000"
-        assert world.rows("code_attempts") == []
+        assert database_state.rows("code_attempts") == []
         assert api.post("/register", code_v="1234", code="0000").result == "0004"
 
     def test_only_the_tries_of_the_last_five_minutes_count(
@@ -187,14 +194,16 @@ class TestVerifyCode:
         tries = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
         assert tries == ["0004", "0005"]
 
-    def test_old_tries_are_forgotten(self, api: Api, world: World, services: Services) -> None:
+    def test_old_tries_are_forgotten(
+        self, api: Api, database_state: DatabaseState, services: Services
+    ) -> None:
         api.post("/register", code_v="1234", code="0000")
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE code_attempts SET last_attempted_at = now() - interval '301 seconds'"
             )
         api.post("/register", code_v="4321", code="0000")
-        assert len(world.rows("code_attempts")) == 1
+        assert len(database_state.rows("code_attempts")) == 1
 
     def test_a_file_is_a_wrong_code(self, api: Api) -> None:
         files = [("code_v", "1234", b"1234"), ("code", "1234", b"1234")]
@@ -203,24 +212,28 @@ class TestVerifyCode:
 
 
 class TestRegister:
-    def test_an_account_is_opened(self, api: Api, world: World) -> None:
+    def test_an_account_is_opened(self, api: Api, database_state: DatabaseState) -> None:
         profile = {"nickname": "安", "gender": "0", "headImage": "/somewhere/a.jpg"}
         answer = api.post("/register", **NEW, **profile)
         assert answer.body == {"result": "0000", "message": None}
-        (account,) = world.rows("accounts")
+        (account,) = database_state.rows("accounts")
         assert account["phone"] == PHONE
         assert (account["nickname"], account["gender"]) == ("安", "0")
         assert account["head_image"] == "/somewhere/a.jpg"
         assert PASSWORD not in account["password_hash"]
-        assert [row["amount"] for row in world.rows("coin_slots")] == [0]
+        assert [row["amount"] for row in database_state.rows("coin_slots")] == [0]
 
-    def test_the_profile_is_optional_and_empty_means_absent(self, api: Api, world: World) -> None:
+    def test_the_profile_is_optional_and_empty_means_absent(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         assert api.post("/register", **NEW, nickname="", gender="", headImage="").result == "0000"
-        (account,) = world.rows("accounts")
+        (account,) = database_state.rows("accounts")
         assert account["nickname"] is account["gender"] is account["head_image"] is None
 
-    def test_a_phone_registers_once(self, ann: Person, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_a_phone_registers_once(
+        self, ann: Person, api: Api, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = api.post("/register", **{**NEW, "userId": ann.phone})
         assert answer.body == {"result": "0006", "message": None}
         assert answer.refusal == "userId is registered already"
@@ -250,17 +263,19 @@ class TestRegister:
         ],
     )
     def test_a_faulty_parameter_is_0006(
-        self, changed: dict[str, str], refusal: str, api: Api, world: World
+        self, changed: dict[str, str], refusal: str, api: Api, database_state: DatabaseState
     ) -> None:
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/register", **{**NEW, **changed})
         assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
         assert answer.refusal == refusal
 
     @pytest.mark.parametrize("name", ["userId", "password"])
-    def test_a_missing_parameter_is_0006(self, name: str, api: Api, world: World) -> None:
+    def test_a_missing_parameter_is_0006(
+        self, name: str, api: Api, database_state: DatabaseState
+    ) -> None:
         form = {key: value for key, value in NEW.items() if key != name}
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/register", **form)
         assert (answer.result, answer.refusal) == ("0006", f"{name} is missing")
 
@@ -275,17 +290,19 @@ class TestRegister:
         )
         assert api.post("/log", userId=PHONE, password=password[:-1]).result == "0008"
 
-    def test_a_file_is_no_nickname(self, api: Api, world: World) -> None:
+    def test_a_file_is_no_nickname(self, api: Api, database_state: DatabaseState) -> None:
         files = [("nickname", "n.txt", b"Ann")]
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.send("/register", NEW, upload_files=files)
         assert answer.result == "0006"
 
-    def test_an_uploaded_picture_becomes_the_accounts(self, api: Api, world: World) -> None:
+    def test_an_uploaded_picture_becomes_the_accounts(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
         assert api.post("/register", **NEW, headImage=upload.message).result == "0000"
-        (picture,) = world.rows("pictures")
-        assert picture["account_id"] == world.rows("accounts")[0]["id"]
+        (picture,) = database_state.rows("pictures")
+        assert picture["account_id"] == database_state.rows("accounts")[0]["id"]
 
 
 class TestWithAVerifiedPhone:
@@ -297,29 +314,31 @@ class TestWithAVerifiedPhone:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
 
-    def test_a_phone_must_be_verified_first(self, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_a_phone_must_be_verified_first(self, api: Api, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = api.post("/register", **NEW)
         assert answer.body == {"result": "0006", "message": None}
         assert answer.refusal == "userId is not verified"
         self.verify(api)
         assert api.post("/register", **NEW).result == "0000"
 
-    def test_a_registration_uses_the_verification_up(self, api: Api, world: World) -> None:
+    def test_a_registration_uses_the_verification_up(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         self.verify(api)
         self.verify(api)
         assert api.post("/register", **NEW).result == "0000"
-        assert {row["state"] for row in world.rows("verification_codes")} == {"used"}
+        assert {row["state"] for row in database_state.rows("verification_codes")} == {"used"}
 
     def test_a_verification_lasts_a_quarter_of_an_hour(
-        self, api: Api, services: Services, world: World
+        self, api: Api, services: Services, database_state: DatabaseState
     ) -> None:
         self.verify(api)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE verification_codes SET verified_at = now() - interval '15 minutes'"
             )
-        with world.unchanged():
+        with database_state.unchanged():
             assert api.post("/register", **NEW).result == "0006"
 
     def test_a_refused_registration_leaves_the_verification(self, api: Api) -> None:
@@ -333,14 +352,14 @@ class TestWithOurPicturesOnly:
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(pictures__only_ours="true")
 
-    def test_a_picture_is_somebodys_once(self, api: Api, world: World) -> None:
+    def test_a_picture_is_somebodys_once(self, api: Api, database_state: DatabaseState) -> None:
         upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
         assert api.post("/register", **NEW, headImage=upload.message).result == "0000"
         other = {**NEW, "userId": "13800000008"}
-        with world.unchanged():
+        with database_state.unchanged():
             answer = api.post("/register", **other, headImage=upload.message)
         assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
 
-    def test_no_other_picture_is_taken(self, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_no_other_picture_is_taken(self, api: Api, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             assert api.post("/register", **NEW, headImage="/etc/passwd").result == "0006"

@@ -10,7 +10,8 @@ from livebackend.api.declaration import operations
 from livebackend.container import Services
 from livebackend.core.errors import TokenInvalid
 from livebackend.models import Base
-from tests.support.api import Answer, Api, App, Person, World, at_once
+from tests.support.api import Answer, Api, App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import CountedStreams
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
@@ -47,21 +48,25 @@ class TestLive:
         assert [stream["title"]] == streams.created
         assert stream["id"] == f"z1.{stream['hub']}.{stream['title']}"
 
-    def test_the_room_is_open_with_its_title(self, ann: Person, world: World) -> None:
+    def test_the_room_is_open_with_its_title(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         ann.live(title="你好 <b>hello</b>")
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "你好 <b>hello</b>")
 
     @pytest.mark.parametrize("form", [{}, {"title": ""}])
-    def test_the_title_is_optional(self, form: dict[str, str], ann: Person, world: World) -> None:
+    def test_the_title_is_optional(
+        self, form: dict[str, str], ann: Person, database_state: DatabaseState
+    ) -> None:
         assert ann.live(**form).result == "0000"
-        assert world.rows("rooms")[0]["title"] is None
+        assert database_state.rows("rooms")[0]["title"] is None
 
     def test_a_second_live_gives_the_same_stream_and_keeps_the_title(
-        self, ann: Person, world: World, streams: CountedStreams
+        self, ann: Person, database_state: DatabaseState, streams: CountedStreams
     ) -> None:
         first = ann.live(title="first")
-        with world.unchanged():
+        with database_state.unchanged():
             second = ann.live(title="second")
         assert second.body == first.body
         assert len(streams.created) == 1
@@ -74,31 +79,33 @@ class TestLive:
         assert first["publishKey"] != second["publishKey"]
 
     @pytest.mark.parametrize("title", ["t" * 101, "a\0b", "a\nb", "a\u202eb"])
-    def test_a_bad_title_is_0009(self, title: str, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_a_bad_title_is_0009(
+        self, title: str, ann: Person, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = ann.live(title=title)
         assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
         ann.live(title="good")
-        with world.unchanged():
+        with database_state.unchanged():
             assert ann.live(title=title).result == "0009"
 
     def test_the_longest_title_is_taken(self, ann: Person) -> None:
         assert ann.live(title="题" * 100).result == "0000"
 
     def test_a_provider_that_fails_is_0009_and_leaves_no_room_open(
-        self, ann: Person, streams: CountedStreams, world: World
+        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         streams.fails = True
         answer = ann.live()
         assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
         assert answer.refusal == "stream could not be done outside"
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "failed")
         streams.fails = False
         assert ann.live().result == "0000"
 
     def test_a_room_left_opening_by_a_crash_is_given_up(
-        self, ann: Person, services: Services, world: World
+        self, ann: Person, services: Services, database_state: DatabaseState
     ) -> None:
         ann.live()
         with services.database.engine.begin() as connection:
@@ -106,7 +113,7 @@ class TestLive:
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '11 seconds'"
             )
         assert ann.live().result == "0000"
-        assert sorted(row["state"] for row in world.rows("rooms")) == ["closed", "open"]
+        assert sorted(row["state"] for row in database_state.rows("rooms")) == ["closed", "open"]
 
     def test_a_room_that_another_call_is_opening_is_waited_for_within_bounds(
         self, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
@@ -120,7 +127,11 @@ class TestLive:
         assert sum(waits) == pytest.approx(3)
 
     def test_a_waiter_gives_up_with_the_call_that_it_waits_for(
-        self, ann: Person, streams: CountedStreams, monkeypatch: pytest.MonkeyPatch, world: World
+        self,
+        ann: Person,
+        streams: CountedStreams,
+        monkeypatch: pytest.MonkeyPatch,
+        database_state: DatabaseState,
     ) -> None:
         refused, create = threading.Event(), CountedStreams.create
 
@@ -132,55 +143,59 @@ class TestLive:
         streams.fails = True
         answers = at_once(*[ann.live] * 5)
         assert {answer.result for answer in answers} == {"0009"}
-        assert len(world.rows("rooms")) == len(streams.created) == 1
+        assert len(database_state.rows("rooms")) == len(streams.created) == 1
 
     def test_a_room_of_an_account_that_is_removed_meanwhile_is_not_opened(
-        self, ann: Person, services: Services, world: World
+        self, ann: Person, services: Services, database_state: DatabaseState
     ) -> None:
         token = services.login_tokens.read(ann.token)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
-        with world.unchanged(), pytest.raises(TokenInvalid):
+        with database_state.unchanged(), pytest.raises(TokenInvalid):
             services.rooms.go_live(token.account_id, title=None)
 
 
 class TestLeave:
     def test_the_room_is_closed_and_the_stream_disabled(
-        self, ann: Person, streams: CountedStreams, world: World
+        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         ann.live()
         assert leave(ann).body == {"result": "0000", "message": None}
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "left")
         assert streams.disabled == [room["stream_key"]] == streams.created
         assert room["disabled_at"] is not None
 
-    def test_who_is_not_live_cannot_leave(self, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_who_is_not_live_cannot_leave(self, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = leave(ann)
         assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
         assert answer.refusal == "room is not live"
 
-    def test_who_has_left_cannot_leave_again(self, ann: Person, world: World) -> None:
+    def test_who_has_left_cannot_leave_again(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         ann.live()
         leave(ann)
-        with world.unchanged():
+        with database_state.unchanged():
             assert leave(ann).result == "0009"
 
-    def test_one_leaves_ones_own_room_only(self, ann: Person, ben: Person, world: World) -> None:
+    def test_one_leaves_ones_own_room_only(
+        self, ann: Person, ben: Person, database_state: DatabaseState
+    ) -> None:
         ann.live()
-        with world.unchanged():
+        with database_state.unchanged():
             assert leave(ben).result == "0009"
 
     def test_a_provider_that_fails_leaves_the_stream_still_to_be_disabled(
-        self, ann: Person, streams: CountedStreams, world: World
+        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         ann.live()
         streams.fails = True
         assert leave(ann).result == "0000"
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["disabled_at"]) == ("closed", None)
 
 
@@ -228,12 +243,12 @@ class TestSecrecy:
         assert key not in caplog.text
         assert "publishKey" not in caplog.text
 
-    def test_it_stands_in_one_table_only(self, ann: Person, world: World) -> None:
+    def test_it_stands_in_one_table_only(self, ann: Person, database_state: DatabaseState) -> None:
         key = json.loads(ann.live().message)["publishKey"]
         holders = {
             (name, column)
             for name in Base.metadata.tables
-            for row in world.rows(name)
+            for row in database_state.rows(name)
             for column, value in row.items()
             if key in str(value)
         }

@@ -13,7 +13,8 @@ from webtest.http import StopableWSGIServer
 
 from livebackend.container import Services
 from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
-from tests.support.api import Answer, Api, App, Person, World, at_once
+from tests.support.api import Answer, Api, App, Person, at_once
+from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
 from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
@@ -49,7 +50,12 @@ def is_live(person: Person, friend: Person) -> bool:
 
 
 def test_the_whole_way(
-    kind: Any, provider: Provider, ann: Person, ben: Person, services: Services, world: World
+    kind: Any,
+    provider: Provider,
+    ann: Person,
+    ben: Person,
+    services: Services,
+    database_state: DatabaseState,
 ) -> None:
     ann.befriend(ben)
     answer = ann.live(title="hello")
@@ -77,12 +83,12 @@ def test_twenty_at_once_are_one_call(kind: Any, provider: Provider, ann: Person)
 
 
 def test_twenty_at_once_fail_together(
-    kind: Any, provider: Provider, ann: Person, world: World
+    kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
 ) -> None:
     provider.server.fault = "500 after a second"
     answers = at_once(*[ann.live] * 20)
     assert {answer.result for answer in answers} == {"0009"}
-    assert len(provider.server.asked) == len(world.rows("rooms")) == 1
+    assert len(provider.server.asked) == len(database_state.rows("rooms")) == 1
 
 
 @pytest.mark.parametrize("fault", WAYS_TO_FAIL)
@@ -91,7 +97,7 @@ def test_every_fault_is_0009_and_no_room_within_5_s(
     kind: Any,
     provider: Provider,
     new_provider_app: Callable[..., App],
-    world: World,
+    database_state: DatabaseState,
 ) -> None:
     provider.server.fault = fault
     url = f"http://127.0.0.1:{closed_port()}" if fault == "refused" else provider.server.url
@@ -118,7 +124,7 @@ def test_every_fault_is_0009_and_no_room_within_5_s(
     assert time.monotonic() - start < 5
     assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
     assert answer.refusal == "stream could not be done outside"
-    (room,) = world.rows("rooms")
+    (room,) = database_state.rows("rooms")
     assert (room["state"], room["close_reason"]) == ("closed", "failed")
     assert max(others) < 1
     assert not is_live(ben, ann)
@@ -128,12 +134,14 @@ def test_every_fault_is_0009_and_no_room_within_5_s(
         assert ann.live().result == "0000"
 
 
-def test_a_wrong_hub_is_0009(kind: Any, provider: Provider, ann: Person, world: World) -> None:
+def test_a_wrong_hub_is_0009(
+    kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
+) -> None:
     if kind is NginxRtmpStreams:
         pytest.skip("its hub is an application of nginx's, which is not asked for")
     provider.other_hub = "another"
     assert ann.live().result == "0009"
-    assert [room["state"] for room in world.rows("rooms")] == ["closed"]
+    assert [room["state"] for room in database_state.rows("rooms")] == ["closed"]
 
 
 @pytest.mark.processes
@@ -186,14 +194,19 @@ class TestForgotten:
         return stream
 
     def test_it_is_made_again_for_who_goes_live_again(
-        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
+        self,
+        kind: Any,
+        provider: Provider,
+        services: Services,
+        ann: Person,
+        database_state: DatabaseState,
     ) -> None:
         stream = self.forget(kind, provider, services, ann)
         again = json.loads(ann.live().message)
         assert again["title"] == stream["title"]
         assert again["publishKey"] == stream["publishKey"]
         assert list(provider.streams) == [stream["title"]]
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "hello")
 
     def test_twenty_at_once_make_it_again_once(
@@ -205,12 +218,17 @@ class TestForgotten:
         assert len([change for change in provider.changes if "create" in change]) == 2
 
     def test_a_provider_that_is_away_has_forgotten_nothing(
-        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
+        self,
+        kind: Any,
+        provider: Provider,
+        services: Services,
+        ann: Person,
+        database_state: DatabaseState,
     ) -> None:
         stream = self.forget(kind, provider, services, ann)
         provider.server.fault = "500"
         assert json.loads(ann.live().message) == stream
-        assert world.rows("rooms")[0]["state"] == "open"
+        assert database_state.rows("rooms")[0]["state"] == "open"
 
     def test_one_that_is_still_known_stays_as_it_is(
         self, kind: Any, provider: Provider, services: Services, ann: Person
@@ -231,7 +249,12 @@ class TestForgotten:
 
 class TestHeartbeat:
     def test_it_tells_whether_one_is_on_air_and_where_to_publish(
-        self, kind: Any, provider: Provider, services: Services, ann: Person, world: World
+        self,
+        kind: Any,
+        provider: Provider,
+        services: Services,
+        ann: Person,
+        database_state: DatabaseState,
     ) -> None:
         stream = json.loads(ann.live().message)
         answer = ann.post("/room", heartbeat="1")
@@ -244,10 +267,10 @@ class TestHeartbeat:
                 "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
             )
         assert ann.post("/room", heartbeat="1").message["stream"] == "on"
-        assert world.rows("rooms")[0]["offline_since"] is None
+        assert database_state.rows("rooms")[0]["offline_since"] is None
 
     def test_a_heartbeat_alone_keeps_no_room_open(
-        self, provider: Provider, services: Services, ann: Person, world: World
+        self, provider: Provider, services: Services, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.live()
         with services.database.engine.begin() as connection:
@@ -256,26 +279,26 @@ class TestHeartbeat:
             )
         answer = ann.post("/room", heartbeat="1")
         assert (answer.result, answer.refusal) == ("0009", "room is not live")
-        assert world.rows("rooms")[0]["close_reason"] == "offline"
+        assert database_state.rows("rooms")[0]["close_reason"] == "offline"
 
-    def test_who_is_not_live_has_none(self, ann: Person, world: World) -> None:
-        with world.unchanged():
+    def test_who_is_not_live_has_none(self, ann: Person, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             assert ann.post("/room", heartbeat="1").result == "0009"
 
     def test_a_provider_that_is_away_changes_nothing(
-        self, provider: Provider, ann: Person, world: World
+        self, provider: Provider, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.live()
         provider.server.fault = "500"
-        before = world.rows("rooms")
+        before = database_state.rows("rooms")
         assert ann.post("/room", heartbeat="1").message["stream"] == "off"
-        (room,) = world.rows("rooms")
+        (room,) = database_state.rows("rooms")
         assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}
 
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
 def test_another_security_has_its_url_in_the_heartbeat(
-    security: str, new_provider_app: Callable[..., App], world: World
+    security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()
     with running(provider.server):

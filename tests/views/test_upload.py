@@ -10,7 +10,8 @@ from sqlalchemy import create_engine
 from webtest import TestApp
 
 from livebackend.container import Services
-from tests.support.api import Api, App, World
+from tests.support.api import Api, App
+from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, RED, encoded, upload
 
 
@@ -21,7 +22,7 @@ def url(location: str) -> str:
 
 class TestUpload:
     def test_the_message_is_the_absolute_path_of_the_bytes(
-        self, api: Api, var_dir: Path, world: World
+        self, api: Api, var_dir: Path, database_state: DatabaseState
     ) -> None:
         answer = upload(api, PNG)
         path = Path(answer.message)
@@ -30,7 +31,7 @@ class TestUpload:
         assert path.parent.parent == var_dir / "pictures"
         assert re.fullmatch("[0-9a-f]{32}", path.parent.name)
         assert path.name == "me.png"
-        assert [row["location"] for row in world.rows("pictures")] == [str(path)]
+        assert [row["location"] for row in database_state.rows("pictures")] == [str(path)]
 
     def test_the_same_name_twice_is_two_pictures(self, api: Api) -> None:
         assert upload(api, b"one").message != upload(api, b"two").message
@@ -66,39 +67,45 @@ class TestUpload:
         largest = b"x" * 5_242_880
         assert Path(upload(api, largest).message).read_bytes() == largest
 
-    def test_a_larger_one_is_0006(self, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_a_larger_one_is_0006(self, api: Api, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = upload(api, b"x" * 5_242_881)
         assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
         assert answer.refusal == "img is too large"
 
-    def test_an_empty_one_is_0006(self, api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_an_empty_one_is_0006(self, api: Api, database_state: DatabaseState) -> None:
+        with database_state.unchanged():
             answer = upload(api, b"")
         assert answer.body == {"result": "0006", "message": None}
 
     @pytest.mark.parametrize("form", [{}, {"img": ""}, {"img": "a.png"}, {"other": "x"}])
-    def test_no_file_is_0006(self, form: dict[str, str], api: Api, world: World) -> None:
-        with world.unchanged():
+    def test_no_file_is_0006(
+        self, form: dict[str, str], api: Api, database_state: DatabaseState
+    ) -> None:
+        with database_state.unchanged():
             answer = api.post("/upload", **form)
         assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
 
     def test_a_disk_that_refuses_is_0006(
-        self, api: Api, world: World, monkeypatch: pytest.MonkeyPatch
+        self, api: Api, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(self: Path, mode: str) -> None:
             raise OSError("No space left on device")
 
-        with monkeypatch.context() as patch, world.unchanged():
+        with monkeypatch.context() as patch, database_state.unchanged():
             patch.setattr(Path, "open", full)
             answer = upload(api, PNG)
         assert (answer.result, answer.refusal) == ("0006", "img could not be kept")
 
     def test_a_file_and_its_row_are_there_both_or_neither(
-        self, api: Api, services: Services, world: World, monkeypatch: pytest.MonkeyPatch
+        self,
+        api: Api,
+        services: Services,
+        database_state: DatabaseState,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         nobody_listens = create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
-        with monkeypatch.context() as patch, world.unchanged():
+        with monkeypatch.context() as patch, database_state.unchanged():
             patch.setattr(services.database, "engine", nobody_listens)
             answer = upload(api, PNG)
         assert (answer.status, answer.result) == (503, "0006")

@@ -18,8 +18,9 @@ from livebackend.gateways.payments.protocol import (
     ProviderOrder,
 )
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.api import App, Person, World
+from tests.support.api import App, Person
 from tests.support.application import INI
+from tests.support.database_state import DatabaseState
 from tests.support.wechat_server import (
     APP_ID,
     MERCHANT,
@@ -479,7 +480,7 @@ def test_refill_is_ordered_paid_and_booked(
     by_public_key: dict[str, str],
     wechat: Wechat,
     ann: Person,
-    world: World,
+    database_state: DatabaseState,
 ) -> None:
     wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
     named = {name.replace(".", "__"): value for name, value in by_public_key.items()}
@@ -497,6 +498,8 @@ def test_refill_is_ordered_paid_and_booked(
     ]:
         response = TestApp(app).post("/payments", body, headers=headers, status="*")
         assert response.status_int == status
-        assert world.coins(ann) == (50 if status == 204 or world.coins(ann) else 0)
-    assert world.coins(ann) == 50
-    assert len(world.rows("transfers")) == 1
+        assert database_state.coins(ann) == (
+            50 if status == 204 or database_state.coins(ann) else 0
+        )
+    assert database_state.coins(ann) == 50
+    assert len(database_state.rows("transfers")) == 1
