@@ -15,6 +15,7 @@ from livebackend.config.deprecated_names import (
     LOGGERS,
     MODULES,
     configure_renamed_loggers,
+    current_module,
 )
 from livebackend.config.settings import Settings
 from livebackend.container import make_gateways
@@ -100,3 +101,18 @@ def test_a_logging_section_configures_a_logger_by_its_old_name(
     configure_renamed_loggers()
     assert configured[1].level == logging.ERROR
     assert "livebackend.ledger_writer is deprecated" in caplog.text
+
+
+def test_a_handler_of_the_old_name_is_one_of_the_new_name(
+    configured: tuple[logging.Logger, logging.Logger],
+) -> None:
+    handler = logging.NullHandler()
+    configured[0].addHandler(handler)
+    configure_renamed_loggers()
+    assert handler in configured[1].handlers
+    configured[1].removeHandler(handler)
+
+
+def test_a_deprecated_module_warns() -> None:
+    with pytest.warns(FutureWarning, match="log_formatters now"):
+        assert current_module("livebackend.logs") == "livebackend.monitoring.log_formatters"

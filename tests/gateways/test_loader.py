@@ -1,0 +1,15 @@
+"""Gateways are loaded by the dotted names of their classes."""
+
+import pytest
+
+from livebackend.config.settings import Settings
+from livebackend.container import make_gateways
+from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
+
+
+def test_two_gateways_of_one_provider_are_refused() -> None:
+    dotted = "livebackend.development.payments.DevelopmentPayments"
+    twice = {"payments.gateway": f"{dotted} {dotted}"}
+    settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **twice}, {})
+    with pytest.raises(ValueError, match="names two gateways of embedded"):
+        make_gateways(settings)
