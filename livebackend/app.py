@@ -31,7 +31,7 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
         services = start_services(settings, gateways)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
-    # A server that is told to end answers its last requests first, and then ends like any program.
+    # On SIGTERM the server finishes its open requests; the interpreter then runs this handler.
     atexit.register(services.close)
     app = _configure(settings, services).make_wsgi_app()
     services.start()

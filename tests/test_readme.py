@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from pydantic_core import PydanticUndefined
@@ -78,6 +79,14 @@ def test_every_file_of_the_map_is_there() -> None:
     modules = {f"livebackend/{path.name}" for path in (INI.parent / "livebackend").glob("*.py")}
     there = {layer for layer in layers if (INI.parent / layer / "__init__.py").exists()}
     assert there | modules <= files
+
+
+def test_every_stream_gateway_of_the_table_is_there() -> None:
+    streams = README.partition("## Streams")[2].partition("\n## ")[0]
+    dotted = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
+    assert len(dotted) == 4
+    for name in dotted:
+        assert resolve_name(name).from_settings
 
 
 def test_what_proves_the_ledger_is_there() -> None:

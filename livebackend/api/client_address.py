@@ -1,4 +1,4 @@
-"""The address of a client, behind proxies of one's own."""
+"""The client's address, with the operator's proxies taken into account."""
 
 import re
 from collections.abc import Sequence

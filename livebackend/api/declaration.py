@@ -1,4 +1,4 @@
-"""How an operation is declared, and the registry of the declared ones."""
+"""Declaration and registry of operations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

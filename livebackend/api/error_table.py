@@ -1,4 +1,4 @@
-"""What a client reads for each error of the domain: result code, parameter, reason."""
+"""The response to each domain error: result code, parameter, reason."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,8 +14,8 @@ class ErrorResponse(NamedTuple):
     """What a client reads for a domain error."""
 
     reason: Reason
-    # Names of the parameter that is wrong: the first one that the operation has. The first of all,
-    # if it has none of them: then it is no parameter, but a part of the request.
+    # Parameters that can be wrong. The client reads the first one that the operation has. If it has
+    # none of them, the first name stands for another part of the request.
     parameters: tuple[str, ...]
     # The result code, for operations that declare it; others have their default error code.
     code: Result | None
@@ -85,7 +85,7 @@ class Refused(NamedTuple):
 
 
 def reason_of(error: DomainError) -> Reason:
-    """Return the reason that a client reads."""
+    """Return the error reason in the response."""
     return _RESPONSES[type(error)].reason
 
 

@@ -19,7 +19,7 @@ class Failure(Exception):
 
 
 class NotACall(Exception):
-    """The request has not the form of a call of the API. Answered with 0003 and `status`.
+    """The request is not an API call. Answered with 0003 and `status`.
 
     `allowed` has the methods that the path allows, with status 405.
     """

@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 @exception_view_config(DomainError, renderer="envelope")
 def domain_error(error: DomainError, request: Request) -> Reply:
-    """A service refused; the app reads why."""
+    """Render a DomainError."""
     request.response.retry_after = error.retry_after_s
     return refused(*refusal_of(error, request.operation))
 
 
 @exception_view_config(Failure, renderer="envelope")
 def failure(error: Failure, request: Request) -> Reply:
-    """A parameter was refused; the app reads which, and why."""
+    """Render a refused parameter."""
     return refused(error.result or _refusal_code(request), error.refusal)
 
 

@@ -22,13 +22,13 @@ from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
 
-# Line and paragraph separators, and characters that change the direction of the text around them: a
-# nickname with these would rearrange the screen of whoever reads it.
+# Line and paragraph separators, and characters that change the direction of text: they can change
+# the order of the text around them on other users' screens.
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def _converted(convert: Callable[[str], object], reason: Reason) -> BeforeValidator:
-    """Text that `convert` makes a value of; it raises ValueError for what it does not know."""
+    """Convert text with `convert`, which raises ValueError for invalid text."""
 
     def check(value: object) -> object:
         try:

@@ -69,7 +69,7 @@ class Params(BaseModel):
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a value that is given: an absent one is no null in a form."""
+    """Return the schema without null: a form has none, an absent parameter is left out."""
     given: dict[str, Any] = {}
     for kind in schema.get("anyOf", ()):
         if kind.get("type") != "null":
@@ -79,7 +79,7 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(english: str, chinese: str, example: str | int | None = None) -> Any:
-    """What a parameter is, in two languages, with an example."""
+    """Describe a parameter in two languages, with an example."""
     examples = None if example is None else [example]
     return Field(description=english, examples=examples, json_schema_extra={"x-zh": chinese})
 

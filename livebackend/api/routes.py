@@ -31,7 +31,7 @@ class Call:
 
 
 def bounds(form: Bounds, *, upload_bytes_max: int) -> dict[str, Bounds]:
-    """The bounds of each route. `form` has those of a route without other ones."""
+    """Return the limits of each route; `form` is the default."""
     upload = replace(form, body_bytes_max=upload_bytes_max)
     # Signed, or with a secret: by whom, only the view can tell.
     called = replace(form, query_allowed=True)

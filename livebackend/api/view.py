@@ -1,4 +1,4 @@
-"""The base class of views: one class for the operations of a path."""
+"""The base class of views. A view has the operations of one path."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

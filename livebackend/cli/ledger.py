@@ -13,6 +13,7 @@ from livebackend.cli.ini import ini_argument, load, opened_database, opened_serv
 from livebackend.cli.output import Fault, faults_told, finish, json_option, say
 from livebackend.core.errors import LedgerBusy, Unavailable
 from livebackend.database.engine import Database
+from livebackend.database.migrations import check_migrated
 from livebackend.ledger.audit import NAMES, audit
 from livebackend.ledger.checkpoints import seal
 from livebackend.ledger.history import CoinHistory, Record
@@ -153,6 +154,7 @@ def _opened(ini: Path) -> Iterator[Database]:
     with faults_told():
         setup_logging(ini)
         with opened_database(load(ini)) as database:
+            check_migrated(database)
             yield database
 
 

@@ -15,6 +15,7 @@ from livebackend.cli.output import Fault, columns, faults_told, finish, json_opt
 from livebackend.core.errors import PaymentRejected, Unavailable
 from livebackend.core.masking import masked
 from livebackend.database.engine import Database
+from livebackend.database.migrations import check_migrated
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
 from livebackend.services.payment_bills import NOT_CREDITED, BillReport, compare_bill
@@ -171,6 +172,7 @@ def _database(ini: Path) -> Iterator[Database]:
     with faults_told():
         setup_logging(ini)
         with opened_database(load(ini)) as database:
+            check_migrated(database)
             yield database
 
 

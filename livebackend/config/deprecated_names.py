@@ -1,4 +1,7 @@
-"""Old names in ini files that still work for one release; a warning tells the new one."""
+"""Deprecated names in ini files.
+
+They work for one more release, and log a warning with the new name.
+"""
 
 import logging
 import warnings
@@ -26,7 +29,7 @@ CLASSES: Mapping[str, str] = {
 MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
 # Loggers that the logging sections configure. `livebackend.gateways.sms` and
-# `livebackend.gateways.payments` are missing: they are the parents of present loggers.
+# `livebackend.gateways.payments` are missing: they are packages with loggers of their own.
 LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
     "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
@@ -54,26 +57,26 @@ def current_class(dotted: str) -> str:
     """Return the present name of a class."""
     current = CLASSES.get(dotted, dotted)
     if current != dotted:
-        log.warning("%s is deprecated: it is %s now", dotted, current)
+        log.warning("%s is deprecated: use %s", dotted, current)
     return current
 
 
 def current_module(dotted: str) -> str:
     """Return the present name of a module. Raises KeyError for one that was not renamed."""
     current = MODULES[dotted]
-    warnings.warn(f"{dotted} is deprecated: it is {current} now", FutureWarning, stacklevel=2)
+    warnings.warn(f"{dotted} is deprecated: use {current}", FutureWarning, stacklevel=2)
     return current
 
 
 def configure_renamed_loggers() -> None:
-    """Give loggers what the logging sections say of their old names."""
+    """Apply the configuration of renamed loggers to their new names."""
     for old, current in LOGGERS.items():
         configured = logging.root.manager.loggerDict.get(old)
         if isinstance(configured, logging.Logger) and _is_configured(configured):
-            log.warning("the logger %s is deprecated: it is %s now", old, ", ".join(current))
+            log.warning("the logger %s is deprecated: use %s", old, ", ".join(current))
             for name in current:
                 _copy_configuration(configured, logging.getLogger(name))
-            # Not a second time.
+            # The next call must not copy it again.
             configured.setLevel(logging.NOTSET)
             configured.handlers.clear()
 

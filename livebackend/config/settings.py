@@ -26,6 +26,8 @@ ENVIRONMENT = "LIVEBACKEND_"
 _SECRET_LENGTH_MIN = 32
 # What every secret in a file that everybody can read begins with.
 _KNOWN = "for-development-only"
+# Classes of gateways that are not for production; the second prefix is deprecated.
+_STAND_INS = ("Development", "Embedded")
 # A room is opening for half of it, at most.
 _SWEEP_S_MIN = 10
 # Settings of Pyramid's own may stand in the same section.
@@ -74,7 +76,7 @@ def _shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 def _gateway(value: str, info: ValidationInfo) -> str:
-    if value.rpartition(".")[2].startswith("Development"):
+    if value.rpartition(".")[2].startswith(_STAND_INS):
         _only_if_meant("gateways_embedded_is_meant", info, "is a stand-in")
     return value
 

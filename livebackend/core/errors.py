@@ -7,17 +7,18 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """A use case refuses to go on.
+    """The request is refused.
 
-    The transaction is rolled back, unless the error `keeps_changes`. `retry_after_s` tells when the
-    same request can succeed, if that is known.
+    The transaction is rolled back, unless the error `keeps_changes`. `retry_after_s` is the number
+    of seconds until a retry can succeed, if that is known. The first line of a class's docstring is
+    its message.
     """
 
     keeps_changes: ClassVar[bool] = False
     retry_after_s: int | None = None
 
     def __str__(self) -> str:
-        return super().__str__() or type(self).__name__
+        return super().__str__() or (self.__doc__ or type(self).__name__).partition("\n")[0]
 
 
 # Login tokens
@@ -28,7 +29,7 @@ class TokenMissing(DomainError):
 
 
 class TokenInvalid(DomainError):
-    """The login token is not one of this server, or was revoked."""
+    """The login token was not issued by this server, or was revoked."""
 
 
 class TokenExpired(DomainError):
@@ -197,7 +198,7 @@ class RequestIdReused(DomainError):
 
 
 class LedgerBusy(DomainError):
-    """The ledger did not take the transfer in time: no coins moved."""
+    """The ledger did not accept the transfer in time: no coins moved."""
 
     retry_after_s = 1
 
@@ -207,7 +208,7 @@ class RefillsDisabled(DomainError):
 
 
 class PaymentNotPlaced(DomainError):
-    """The payment provider did not take the order; it stays open."""
+    """The payment provider did not accept the order; it stays open."""
 
 
 class PaymentRejected(DomainError):
@@ -238,10 +239,10 @@ class PaymentOfAnotherOrder(PaymentRejected):
 
 
 class Unavailable(Exception):
-    """The request cannot be served now, and may be tried again after `retry_after_s`.
+    """The request cannot be served now, and can be tried again after `retry_after_s`.
 
-    If `outcome_unknown`, it can have been done nevertheless. `repeat_as` is the request id with
-    which a retry is done once.
+    If `outcome_unknown`, the request may have been executed. Retries with the request id
+    `repeat_as` are executed once.
     """
 
     def __init__(

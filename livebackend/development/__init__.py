@@ -1,1 +1,1 @@
-"""What development and tests use instead of a production service; named in settings only."""
+"""Replacements of production services for development and tests; settings name them."""

@@ -135,7 +135,7 @@ class CoinHistory:
         return found, Place(found[-1].id, left) if len(rows) > limit else None
 
     def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
-        """Return who gave most among the newest 10,000 gifts of the host with that phone.
+        """Return the users who gave the most coins in the newest 10,000 gifts of a host.
 
         At most 20. Raises UnknownUser.
         """

@@ -53,7 +53,7 @@ class Room(Base):
         Index("ix_rooms_account_id", "account_id"),
     )
 
-    # The service takes the id from the sequence before the INSERT: it derives the stream key of it.
+    # Taken from the sequence before the INSERT: the service derives the stream key from it.
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     title: Mapped[str | None] = mapped_column(String(100))

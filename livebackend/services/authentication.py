@@ -33,7 +33,8 @@ class Logins:
     """Checks passwords. No connection is held while a password is hashed.
 
     Failures are counted for the pair of account and client address, and for the address alone, so
-    that nobody can lock another user out. Over a limit, every password is wrong.
+    that a client cannot lock out the users of other addresses. Over a limit, even the right
+    password is refused.
     """
 
     def __init__(self, database: Database, passwords: Passwords, limits: Limits) -> None:

@@ -284,6 +284,6 @@ def _logged(payment: Paid, error: PaymentRejected) -> PaymentRejected:
         "payment %s of order %s is not credited: %s",
         payment.payment_id,
         payment.order_id,
-        type(error).__name__,
+        error,
     )
     return error

@@ -77,7 +77,7 @@ class PlainJudge:
                 settle_right(connection, matching, purpose)
                 return
         if not ticket:
-            raise WrongCode  # an attempt at nothing, which has no count
+            raise WrongCode  # without a ticket there is nothing to count
         connection.execute(_FORGET_OLD_TRIES)
         tries = connection.execute(
             _COUNT_TRY, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}

@@ -1,4 +1,4 @@
-"""Publish authorization: who may publish and watch a stream of one's own media server."""
+"""Publish authorization: who may publish and watch a stream of the operator's media server."""
 
 import hmac
 import logging
@@ -46,10 +46,10 @@ _GONE = (
 
 
 class PublishAuthorization:
-    """Decides who may publish and watch streams of one's own media server.
+    """Decides who may publish and watch streams of the operator's media server.
 
     `hub` is the application of the media server that takes streams; `secret` is what it sends to
-    prove its identity. Without a secret, nobody is the media server.
+    prove its identity. Without a secret, every hook request is refused.
     """
 
     def __init__(

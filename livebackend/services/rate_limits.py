@@ -24,7 +24,10 @@ class Limits:
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
     def take(self, name: str, who: str) -> None:
-        """Count one more for a client or user. Raises RateLimited, uncounted, over a limit."""
+        """Count one more for a client or user.
+
+        Raises RateLimited if the limit is reached; such a request is not counted.
+        """
         full = self._hit(name, who)
         if full:
             again_at = self._limiter.get_window_stats(full, name, who).reset_time

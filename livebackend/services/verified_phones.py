@@ -1,4 +1,4 @@
-"""Verified phone numbers: what a right verification code is worth."""
+"""Phone numbers that were verified with a code in the last 15 minutes."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What a store of pictures promises."""
+"""The protocol of picture storage."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -19,7 +19,7 @@ serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age
 
 @view_config(route_name="page")
 def page(request: Request) -> Response:
-    """A page that was created at start; 404 if the settings disable it."""
+    """Serve a page that was created at start; 404 if the settings disable it."""
     require_method(request, "GET", "HEAD")
     found = request.registry.pages.get(request.matchdict["page"])
     if found is None:
@@ -44,7 +44,7 @@ def page(request: Request) -> Response:
 
 @view_config(route_name="static")
 def static_file(request: Request) -> Response:
-    """A static file; 404 if the settings disable the pages."""
+    """Serve a static file; 404 if the settings disable the pages."""
     require_method(request, "GET", "HEAD")
     # Checked first: the static view redirects from a folder to its index, and stores each unknown
     # name in memory for ever.

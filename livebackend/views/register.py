@@ -32,7 +32,9 @@ class SendCode(Params):
     token: Annotated[
         Phone | None, described("the phone that gets the code", "用户标识：手机号", "13800000001")
     ] = None
-    userId: Annotated[Phone | None, described("the same, by another name", "同 token")] = None
+    userId: Annotated[
+        Phone | None, described("the same, by another name", "同 token", "13800000001")
+    ] = None
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:

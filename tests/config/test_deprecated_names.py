@@ -47,7 +47,7 @@ def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixtur
         "DevelopmentPayments",
     ]
     for dotted in old.values():
-        assert f"{dotted} is deprecated: it is {CLASSES[dotted]} now" in caplog.text
+        assert f"{dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
 
 
 def test_development_gateways_need_permission_by_their_old_names_too() -> None:
@@ -76,7 +76,7 @@ def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path
         [sys.executable, "-c", program, ini], capture_output=True, text=True, check=True
     )
     assert "of 138****5678" in done.stderr
-    assert "livebackend.logs is deprecated: it is livebackend.monitoring" in done.stderr
+    assert "livebackend.logs is deprecated: use livebackend.monitoring" in done.stderr
 
 
 def test_another_module_is_not_found() -> None:
@@ -114,5 +114,5 @@ def test_a_handler_of_the_old_name_is_one_of_the_new_name(
 
 
 def test_a_deprecated_module_warns() -> None:
-    with pytest.warns(FutureWarning, match="log_formatters now"):
+    with pytest.warns(FutureWarning, match="use livebackend.monitoring.log_formatters"):
         assert current_module("livebackend.logs") == "livebackend.monitoring.log_formatters"

@@ -9,7 +9,10 @@ from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 def test_two_gateways_of_one_provider_are_refused() -> None:
     dotted = "livebackend.development.payments.DevelopmentPayments"
-    twice = {"payments.gateway": f"{dotted} {dotted}"}
+    twice = {
+        "sms.gateway": "livebackend.development.sms.DevelopmentSms",
+        "payments.gateway": f"{dotted} {dotted}",
+    }
     settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **twice}, {})
     with pytest.raises(ValueError, match="names two gateways of embedded"):
         make_gateways(settings)

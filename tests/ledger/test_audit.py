@@ -133,8 +133,10 @@ SPOILED = {
         "request ids that were done twice",
         [
             "ALTER TABLE transfers DROP CONSTRAINT uq_transfers_actor_id_request_id",
-            "WITH gen AS MATERIALIZED (SELECT gen_random_uuid() AS id)"
-            " UPDATE transfers SET request_id = gen.id FROM gen",
+            (
+                "WITH gen AS MATERIALIZED (SELECT gen_random_uuid() AS id)"
+                " UPDATE transfers SET request_id = gen.id FROM gen"
+            ),
         ],
     ),
     "a refill from a user": (

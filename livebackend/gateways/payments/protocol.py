@@ -1,4 +1,4 @@
-"""What a payment gateway promises."""
+"""The protocol of payment gateways."""
 
 import re
 from collections.abc import Mapping

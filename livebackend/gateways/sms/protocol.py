@@ -1,4 +1,4 @@
-"""What an SMS gateway promises."""
+"""The protocol of SMS gateways."""
 
 from typing import Protocol, runtime_checkable
 
