@@ -40,7 +40,7 @@ class TestMigrate:
         url = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
         done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
         assert done.exit_code == 1
-        assert done.stderr.startswith("Error: the settings are faulty:\n  database.url: ")
+        assert done.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
 
     def test_faulty_settings_are_one_message(self) -> None:
         done = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
