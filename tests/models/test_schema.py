@@ -34,13 +34,14 @@ def _is_clock_default(change: Any) -> bool:
 
 
 @pytest.fixture(scope="module")
-def schema_of_models(new_database: Callable[[str], str], worker_id: str) -> Iterator[Catalog]:
+def schema_of_models(new_database: Callable[[str], str], worker_id: str) -> Catalog:
     database = Database(new_database(f"models_{worker_id}"))
     with database.engine.begin() as connection:
         Base.metadata.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version ()"))
-        yield catalog(connection)
+        found = catalog(connection)
     database.close()
+    return found
 
 
 @pytest.fixture(scope="module")
