@@ -200,7 +200,7 @@ def main(runs: int, only: str | None) -> None:
 
 def crash(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
     app = new_app(url, folder)
-    gateway = app.registry.services.payment_orders.gateway("embedded")
+    (gateway,) = app.registry.services.gateways.payments
     assert isinstance(gateway, RemotePayments)
     provider = Provider(gateway)
     RemotePayments.address = provider.address
