@@ -81,6 +81,7 @@ class TestAnyBytes:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.processes
 class TestAnyForm:
     @settings(max_examples=500)
     @given(path=paths, form=forms)

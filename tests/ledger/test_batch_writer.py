@@ -224,6 +224,7 @@ _drawn = st.lists(
 )
 
 
+@pytest.mark.processes
 @given(drawn=_drawn)
 @settings(max_examples=60)
 def test_a_queue_is_its_transfers_one_by_one(

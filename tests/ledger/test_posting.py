@@ -414,6 +414,7 @@ def _state(
     return [balance(connection, person) for person in people], [tuple(row) for row in rows]
 
 
+@pytest.mark.processes
 @given(
     laid=st.tuples(_slots_of_one, _slots_of_one, _slots_of_one),
     batches=st.lists(
