@@ -14,18 +14,9 @@ from tests.support.application import INI, app_settings
 from tests.support.streams import provider_settings
 
 
-@pytest.fixture(scope="module")
-def provider_database(database_url: str) -> Iterator[Database]:
-    """A database whose connections all applications of a module share."""
-    database = Database(database_url, pool_size=30)
-    yield database
-    database.close()
-
-
 @pytest.fixture
 def new_provider_app(
     new_app: Callable[..., App],
-    provider_database: Database,
     database_url: str,
     var_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,9 +36,10 @@ def new_provider_app(
             app = new_app(**settings(gateway, "http://127.0.0.1:1"), **changed)
             ini = app_settings(database_url, var_dir, INI, **settings(gateway, url), **changed)
             loaded = Settings.load(ini, {})
-            services = build_services(loaded, provider_database, make_gateways(loaded))
-            for part in (services.ledger_writer, services.rate_limits, services.probe_database):
-                cleanup.callback(part.close)
+            # Not a shared one: the metrics of each application would listen to its connections.
+            database = Database(database_url, pool_size=30)
+            services = build_services(loaded, database, make_gateways(loaded))
+            cleanup.callback(services.close)
             monkeypatch.setattr(app.registry, "services", services)
             return app
 
