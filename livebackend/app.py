@@ -78,9 +78,11 @@ def _add_readiness(registry: Registry, settings: Settings, services: Services) -
 
 
 def _add_pages(registry: Registry, settings: Settings) -> None:
+    if not (settings.docs_enabled or settings.demo_enabled):
+        registry.static_paths, registry.pages = frozenset(), {}
+        return
     static = StaticFiles.read()
-    has_pages = settings.docs_enabled or settings.demo_enabled
-    registry.static_paths = static.paths if has_pages else frozenset()
+    registry.static_paths = static.paths
     registry.pages = make_pages(
         operations(registry),
         docs=settings.docs_enabled,

@@ -10,24 +10,23 @@ from livebackend.api.request import Request
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _HOPS_MAX = 20
 _OF_PROXIES = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-_ONE_SITE = 64  # bits of an IPv6 address: whoever has one address has all that share these
+_ONE_SITE = 64  # bits of an IPv6 address: a customer gets all addresses that share these
 
 
 class Peers:
-    """Tells who speaks, behind proxies of ours whose headers are to be believed."""
+    """Finds the client's address behind trusted proxies."""
 
     def __init__(self, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
         self._trusted = trusted
 
     def address(self, request: Request) -> str:
-        """Whom limits count a call for: the nearest address that is no proxy of ours.
+        """Return the address that rate limits count: the nearest one that is no trusted proxy.
 
-        An IPv6 address stands for its /64.
+        An IPv6 address is shortened to its /64 network.
         """
         address = _address(request.remote_addr or "")
-        # As many as we look at; behind our own proxies are few.
         hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _HOPS_MAX)
-        # From the right: what stands further left than a stranger's address, the stranger wrote.
+        # From the right: the client itself can have written everything left of its address.
         while hops and self._is_trusted(address):
             hop = _address(hops.pop().strip())
             if hop is None:
@@ -38,11 +37,11 @@ class Peers:
         return str(address or "nowhere")
 
     def is_proxied(self, request: Request) -> bool:
-        """Whether the request came through a proxy of ours."""
+        """Return whether the request came through a trusted proxy."""
         return self._is_trusted(_address(request.remote_addr or ""))
 
     def is_here(self, request: Request) -> bool:
-        """Whether the request was made on this machine, and came through nobody's proxy."""
+        """Return whether the request was made on this machine, through no proxy."""
         address = _address(request.remote_addr or "")
         forwarded = any(header in request.headers for header in _OF_PROXIES)
         return bool(address and address.is_loopback) and not forwarded
@@ -51,10 +50,10 @@ class Peers:
         return address is not None and any(address in network for network in self._trusted)
 
 
-# The same few speak again and again, our proxies most of all.
+# Most requests come from few addresses, such as those of the proxies.
 @lru_cache(maxsize=1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; a port behind it, which some proxies write, is left out."""
+    """Return the address without the port that some proxies add."""
     host = _WITH_PORT.fullmatch(text)
     try:
         found = ip_address(host[1] or host[2] if host else text)

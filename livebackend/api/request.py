@@ -53,7 +53,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
 
     @cached_property
     def address(self) -> str:
-        """Whom limits count a call for that nobody logged in makes."""
+        """The address that rate limits count a request without login for."""
         address: str = self.registry.peers.address(self)
         return address
 

@@ -1,4 +1,4 @@
-"""What the message of a successful reply holds, key by key."""
+"""Types of the messages of successful responses."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 
 class Profile(TypedDict):
-    """Somebody, as others see him. What was never given is null."""
+    """The public profile of a user. A value that was never set is null."""
 
     userId: str
     nickname: str | None
@@ -18,7 +18,7 @@ class Profile(TypedDict):
 
 
 class PlayUrls(TypedDict):
-    """Where a stream is watched."""
+    """The play URLs of a stream."""
 
     rtmp: str | None
     hls: str | None
@@ -26,7 +26,7 @@ class PlayUrls(TypedDict):
 
 
 class Friend(Profile):
-    """A friend; `title` and `playUrl` are null when he is not live."""
+    """A friend; `title` and `playUrl` are null when the friend is not live."""
 
     liveStatus: Literal["on", "off"]
     title: str | None
@@ -34,16 +34,16 @@ class Friend(Profile):
 
 
 class Friends(TypedDict):
-    """One's friends: those who are live first."""
+    """The friends of the user: those who are live first."""
 
     count: int
     friends: list[Friend]
 
 
 class Message(Profile):
-    """A request to be friends; the profile is the other side's.
+    """A friend request; the profile is that of the other user.
 
-    `flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed.
+    `flag`: 0 received, 1 accepted by this user, 2 sent, 3 accepted by the other user.
     """
 
     verifyId: str
@@ -54,30 +54,30 @@ class Message(Profile):
 
 
 class LiveRoom(Profile):
-    """Somebody who is live."""
+    """A host who is live."""
 
     title: str | None
     playUrl: PlayUrls
-    # Since when; ISO 8601, UTC.
+    # When the room opened; ISO 8601, UTC.
     time: str
 
 
 class LiveRooms(TypedDict):
-    """A page of those who are live; `next` is the following call's `after`, null on the last."""
+    """A page of hosts who are live; `next` is `after` of the next page, null on the last."""
 
     rooms: list[LiveRoom]
     next: str | None
 
 
 class Beat(TypedDict):
-    """What a broadcaster hears of his stream; the URL is for him alone."""
+    """The state of the host's own stream; the publish URL is secret."""
 
     stream: Literal["on", "off"]
     publishUrl: str
 
 
 class Order(TypedDict):
-    """Coins that are ordered; `pay` is what the app hands to the provider's, null once paid."""
+    """An order of coins; `pay` holds the parameters of the payment app, null once paid."""
 
     provider: str
     orderId: str
@@ -88,15 +88,15 @@ class Order(TypedDict):
 
 
 class Balance(TypedDict):
-    """How many coins there are, now."""
+    """The balance of coins at this moment."""
 
     coins: int
 
 
 class Record(TypedDict):
-    """Coins that moved: `coins` is negative for what went away, `left` what there was afterwards.
+    """A transfer: `coins` is negative for an expense, `left` is the balance afterwards.
 
-    `nickname` is the other side's, null where that is nobody or has none.
+    `nickname` is that of the other user; null without one, or without a nickname.
     """
 
     id: int
@@ -110,14 +110,14 @@ class Record(TypedDict):
 
 
 class Records(TypedDict):
-    """A page of records; `before` goes into the call for the following page, null on the last."""
+    """A page of transfers; `before` is that of the next page, null on the last."""
 
     records: list[Record]
     before: str | None
 
 
 class Giver(TypedDict):
-    """Somebody who gave to a host, and how much."""
+    """A user who gave coins to a host, and how many."""
 
     nickname: str | None
     headImage: str | None
@@ -125,7 +125,7 @@ class Giver(TypedDict):
 
 
 class Hosts(TypedDict):
-    """The names of the servers of a stream; each may bear a port."""
+    """The host names of a stream, each with an optional port."""
 
     publish: dict[str, str | None]
     live: dict[str, str | None]
@@ -134,7 +134,7 @@ class Hosts(TypedDict):
 
 
 class Stream(TypedDict):
-    """A stream as its broadcaster gets it; the publish key is for him alone."""
+    """A stream, for its host only: the publish key is secret."""
 
     id: str
     hub: str
@@ -151,9 +151,9 @@ class Stream(TypedDict):
     hosts: Hosts
 
 
-# What a page of ours keeps for the calls that follow.
+# Marks the message that the demo page stores as its login token.
 LoginToken = Annotated[str, Field(json_schema_extra={"x-login-token": True})]
 # The document prints the stream's JSON inside a string.
 StreamText = Json[Stream]
-# Beside the profile that was found: a friend, a stranger, oneself.
+# The found user is a friend, another user, or the user of the request.
 Flag = Literal["1", "0", "-1"]

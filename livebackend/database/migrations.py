@@ -83,9 +83,9 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = _reporter(report)
     for left in reversed(range(_TRIES)):
-        is_behind = _is_behind(connection, config)
+        status = _status(connection, config)
         connection.rollback()  # Alembic begins the transactions
-        if not is_behind:
+        if all(each.is_applied for each in status):
             return
         try:
             command.upgrade(config, "head")
@@ -100,15 +100,7 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
 def migration_status(database: Database) -> list[MigrationStatus]:
     """Return every migration, the first one first. Raises DatabaseNotReady."""
     with _explained(), database.engine.connect() as connection:
-        current = _current_revisions(connection)
-    scripts = list(ScriptDirectory.from_config(_config()).walk_revisions())  # the newest first
-    # A later version has added migrations: it has all of this one.
-    is_applied = not current <= {script.revision for script in scripts}
-    found = []
-    for script in scripts:
-        is_applied = is_applied or script.revision in current
-        found.append(MigrationStatus(script.revision, script.doc, is_applied))
-    return found[::-1]
+        return _status(connection, _config())
 
 
 def pending_sql(database: Database) -> str:
@@ -127,9 +119,8 @@ def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
     With `reachable_only`, migrations can be missing. Raises DatabaseNotReady; UnsupportedSchema, a
     subclass, in either case.
     """
-    with _explained(), database.engine.connect() as connection:
-        behind = _is_behind(connection, _config())
-    if behind and not reachable_only:
+    status = migration_status(database)
+    if not (reachable_only or all(each.is_applied for each in status)):
         raise MigrationsMissing("migrations are missing: run `livebackend migrate`")
 
 
@@ -142,23 +133,22 @@ def _explained() -> Iterator[None]:
         raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 
 
-def _is_behind(connection: Connection, config: Config) -> bool:
-    """Return whether migrations of this version are missing. Raises UnsupportedSchema.
+def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
+    """Return every migration of this version, the first one first. Raises UnsupportedSchema.
 
-    A database with migrations of a later version is not behind. During an upgrade, servers of this
-    version run on it, and can be started.
+    A database of a later version has all of them. During an upgrade, servers of this version run
+    on it, and can be started.
     """
-    ours = ScriptDirectory.from_config(config)
-    current = _current_revisions(connection)
-    known = {script.revision for script in ours.walk_revisions()}
-    return current != set(ours.get_heads()) and current <= known
-
-
-def _current_revisions(connection: Connection) -> set[str]:
     current = set(MigrationContext.configure(connection).get_current_heads())
     for revision in current & _UNRELEASED:
         raise UnsupportedSchema(revision)
-    return current
+    scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # the newest first
+    is_applied = not current <= {script.revision for script in scripts}
+    found = []
+    for script in scripts:
+        is_applied = is_applied or script.revision in current
+        found.append(MigrationStatus(script.revision, script.doc, is_applied))
+    return found[::-1]
 
 
 def migrations_folder() -> Traversable:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 
-# All of one call; and of it, to be connected.
+# A call takes this long at most, with its connection.
 TOTAL_S = 4.0
-# Whoever calls holds one of the server's threads: a few at once, and the next wait only while those
-# move on, so that one dead server outside never holds them all.
+# Each call holds a thread of the worker. The limit keeps a server that does not respond from
+# holding all of them.
 CONCURRENCY_MAX, _TURN_S = 4, 1.0
-# So many calls in a row without an answer, and nobody is kept waiting for a while.
+# After so many failures in a row, calls fail at once for the duration of the pause.
 _FAILURES_MAX, _PAUSE_S = 3, 10.0
 
 
@@ -25,9 +25,9 @@ class Deadline:
 
 
 class Breaker:
-    """Spares callers a server that has just failed to answer several times.
+    """A circuit breaker: opens after several calls in a row without a response.
 
-    After a pause one call is let through; its answer lets all others in again.
+    After a pause it admits one call; a response to that call closes it again.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,7 +56,7 @@ class Breaker:
 
 
 class Turns:
-    """A few at once. Whoever finds none free waits, unless none was taken or given back lately."""
+    """A concurrency limit. A call waits for it only while other calls begin and end."""
 
     def __init__(self) -> None:
         self._free = BoundedSemaphore(CONCURRENCY_MAX)

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class CallFailed(Exception):
-    """Nobody answered, or not in time, or not to the end.
+    """The server sent no response, or not in time, or not to the end.
 
-    `word` is "unreachable", "timeout" or "too large". `outcome_unknown`: what was asked for may
-    have been done all the same.
+    `word` is "unreachable", "timeout" or "too large". `outcome_unknown`: the server may have
+    processed the request.
     """
 
     def __init__(self, word: str, message: str, *, outcome_unknown: bool = False) -> None:
@@ -37,7 +37,7 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said, whole."""
+    """A complete response of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,9 +81,9 @@ class Caller:
             raise CallFailed("unreachable", "it has not answered lately")
         if not self._turns.take(deadline):
             raise CallFailed("unreachable", "too many wait for it")
-        wire = InterruptibleAdapter()
-        asking = self._threads.submit(self._ask, wire, method, path, body, dict(headers or {}))
-        # Not when the caller has waited enough: a thread that hangs keeps its turn.
+        adapter = InterruptibleAdapter()
+        asking = self._threads.submit(self._ask, adapter, method, path, body, dict(headers or {}))
+        # When the thread ends, not when the caller stops waiting: a thread that hangs counts.
         asking.add_done_callback(lambda _: self._turns.give_back())
         try:
             answer = _waited_for(asking, deadline.left_s)
@@ -93,13 +93,13 @@ class Caller:
             log.warning("%s %s: %s", method, path.partition("?")[0], error.word)
             raise
         finally:
-            wire.cut()
+            adapter.cut()
         self._breaker.answered()
         return answer
 
     def _ask(
         self,
-        wire: InterruptibleAdapter,
+        adapter: InterruptibleAdapter,
         method: str,
         path: str,
         body: bytes | None,
@@ -107,8 +107,8 @@ class Caller:
     ) -> Answer:
         with requests.Session() as session:
             session.trust_env = False
-            session.mount("http://", wire)
-            session.mount("https://", wire)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
             response = session.request(
                 method,
                 self._url + path,
@@ -145,7 +145,7 @@ def _waited_for(asking: Future[Answer], wait_s: float) -> Answer:
     except requests.Timeout as error:
         raise _timeout(str(error)) from error
     except requests.RequestException as error:
-        # Cut off half-way: nobody knows what was read of the request.
+        # The connection ended early: the server may have read the whole request.
         raise CallFailed("unreachable", str(error), outcome_unknown=True) from error
 
 

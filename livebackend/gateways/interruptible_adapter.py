@@ -9,9 +9,9 @@ from requests.adapters import HTTPAdapter
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """The connection of one call, which its caller cuts when he has waited enough.
+    """The connection of one call, which another thread can end at its deadline.
 
-    A time limit on each silence would not do: an answer may come byte by byte for days.
+    A socket timeout limits each read only: a response can arrive byte by byte for days.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class InterruptibleAdapter(HTTPAdapter):
         self._is_cut = False
 
     def cut(self) -> None:
-        """Ends the connection, at whatever it is; one that is made later ends at once."""
+        """End the connection; one that is made later ends at once."""
         with self._lock:
             self._is_cut = True
             self._end()
@@ -41,7 +41,7 @@ class InterruptibleAdapter(HTTPAdapter):
 
     def hold(self, made: socket.socket) -> None:
         with self._lock:
-            # A second handle on it: TLS takes the first one's place.
+            # A second handle: TLS wraps the first one.
             self._socket = made.dup()
             if self._is_cut:
                 self._end()

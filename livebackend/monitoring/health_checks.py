@@ -16,6 +16,7 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
 WAIT_S = 2.0
+_MIGRATE = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
 
@@ -91,13 +92,9 @@ def check_migrations(database: Database) -> None:
     except UnsupportedSchema as error:
         raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
     except MigrationsMissing:
-        raise Fault(
-            "the tables are behind the code", do="Run `livebackend migrate` with the same ini file."
-        ) from None
+        raise Fault("the tables are behind the code", do=_MIGRATE) from None
     except (SettingsError, DBAPIError, NoConnection):
-        raise Fault(
-            "the tables cannot be read", do="Run `livebackend migrate` with the same ini file."
-        ) from None
+        raise Fault("the tables cannot be read", do=_MIGRATE) from None
 
 
 def check_disk(folder: Path, *, free_bytes_min: int) -> None:

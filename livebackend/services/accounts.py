@@ -180,13 +180,11 @@ class Accounts:
         Raises PasswordTooCommon, and PasswordChanged if another request changed it.
         """
         self._passwords.refuse_common(new, phone=account.phone)
-        values = {
-            "account_id": account.id,
-            "version": account.token_version,
-            "new_hash": self._passwords.hash(new),
-        }
-        row = self._database.run(
-            lambda connection: connection.execute(_CHANGE_PASSWORD, values).one_or_none()
+        row = self._database.execute_one(
+            _CHANGE_PASSWORD,
+            account_id=account.id,
+            version=account.token_version,
+            new_hash=self._passwords.hash(new),
         )
         if row is None:
             raise PasswordChanged

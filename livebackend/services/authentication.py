@@ -90,9 +90,6 @@ class Logins:
             raise WrongPassword
 
     def _replace_hash(self, row: Any, new_hash: str) -> None:
-        values = {
-            "account_id": row.id,
-            "judged_hash": row.password_hash,
-            "new_hash": new_hash,
-        }
-        self._database.run(lambda connection: connection.execute(_REPLACE_HASH, values).rowcount)
+        self._database.execute_one(
+            _REPLACE_HASH, account_id=row.id, judged_hash=row.password_hash, new_hash=new_hash
+        )

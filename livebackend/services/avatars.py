@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 from sqlalchemy import (
     Connection,
-    Executable,
     Interval,
     bindparam,
     delete,
@@ -91,7 +90,7 @@ class Pictures:
         announced: list[str] = []
 
         def announce(location: str) -> None:
-            self._run(_ADD, location)
+            self._database.execute_one(_ADD, location=location)
             announced.append(location)
 
         try:
@@ -101,7 +100,7 @@ class Pictures:
         except NotKept as error:
             log.error("a picture was not kept: %s", error)
             for location in announced:
-                self._run(_FORGET, location)
+                self._database.execute_one(_FORGET, location=location)
             raise PictureNotStored from error
 
     def find(self, folder: str, name: str) -> Kept | None:
@@ -134,7 +133,3 @@ class Pictures:
             self.remove(gone)
             swept += len(gone)
         return swept
-
-    def _run(self, statement: Executable, location: str) -> None:
-        values = {"location": location}
-        self._database.run(lambda connection: connection.execute(statement, values).rowcount)

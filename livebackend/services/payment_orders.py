@@ -229,7 +229,7 @@ class PaymentOrders:
             log.error("payment order %s: cannot be placed: %s", order.order_id, error)
             raise PaymentNotPlaced from error
         # If it expired meanwhile, the user can pay it nevertheless: reconciliation closes it again.
-        self._database.run(lambda connection: connection.execute(_REOPEN, order._asdict()))
+        self._database.execute_one(_REOPEN, **order._asdict())
         return pay
 
     def _credit(self, transfer: Transfer, deadline: float) -> None:

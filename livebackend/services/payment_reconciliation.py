@@ -104,10 +104,7 @@ class PaymentReconciliation:
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
         Unavailable.
         """
-        values = {"order_id": order_id, "ttl": self._order_ttl}
-        order = self._database.run(
-            lambda connection: connection.execute(_FIND, values).one_or_none()
-        )
+        order = self._database.execute_one(_FIND, order_id=order_id, ttl=self._order_ttl)
         if order is None:
             raise LookupError(f"there is no order {order_id}")
         if order.state == "refunding":
@@ -116,10 +113,10 @@ class PaymentReconciliation:
             self._query(order)
 
     def _claim(self, providers: list[str]) -> Row[Any] | None:
-        values = {"providers": providers, "ttl": self._order_ttl}
-        return self._database.run(
-            lambda connection: connection.execute(_CLAIM, values).one_or_none()
+        order: Row[Any] | None = self._database.execute_one(
+            _CLAIM, providers=providers, ttl=self._order_ttl
         )
+        return order
 
     def _reconcile(self, order: Row[Any]) -> bool:
         """Go on with an order; return False if the provider or the ledger failed."""

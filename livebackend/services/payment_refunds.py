@@ -116,7 +116,7 @@ class PaymentRefunds:
         return is_returned
 
     def _write(self, statement: TextClause, order: Row[Any]) -> None:
-        self._database.run(lambda connection: connection.execute(statement, order._asdict()))
+        self._database.execute_one(statement, **order._asdict())
 
 
 def _find(connection: Connection, order_id: str) -> Row[Any]:

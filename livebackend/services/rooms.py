@@ -199,11 +199,7 @@ class Rooms:
 
     def _made_sure(self, found: _Found) -> str:
         """The stream of an open room; it is made again if its provider has forgotten it."""
-        room = self._database.run(
-            lambda connection: connection.execute(
-                _ASK_ABOUT, {"room_id": found.room_id}
-            ).one_or_none()
-        )
+        room = self._database.execute_one(_ASK_ABOUT, room_id=found.room_id)
         known = found.stream or ""
         if room is None:
             return known  # another call asks, at this moment
@@ -226,9 +222,8 @@ class Rooms:
     def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
         """Writes a stream down that has been made; its JSON."""
         document = stream.text
-        values = {"room_id": claim.room_id, "document": document, "urls": stream.play_urls}
-        kept = self._database.run(
-            lambda connection: connection.execute(statement, values).one_or_none()
+        kept = self._database.execute_one(
+            statement, room_id=claim.room_id, document=document, urls=stream.play_urls
         )
         if kept is None:  # it took so long that the room was closed meanwhile
             self._streams.disable(Room(claim.room_id, claim.key))
@@ -236,15 +231,11 @@ class Rooms:
         return document
 
     def _close(self, statement: Any, **values: Any) -> Room | None:
-        row = self._database.run(
-            lambda connection: connection.execute(statement, values).one_or_none()
-        )
+        row = self._database.execute_one(statement, **values)
         return Room(row.id, row.stream_key) if row else None
 
     def _mine(self, account_id: int) -> Any:
-        row = self._database.run(
-            lambda connection: connection.execute(_MINE, {"of_account": account_id}).one_or_none()
-        )
+        row = self._database.execute_one(_MINE, of_account=account_id)
         if row is None:
             raise RoomNotOpen
         return row

@@ -96,9 +96,7 @@ class Codes:
         Does the same for an unknown phone, but sends no message. Raises RateLimited and
         MessageNotSent.
         """
-        account = self._database.run(
-            lambda connection: connection.execute(_ACCOUNT, {"phone": phone}).first()
-        )
+        account = self._database.execute_one(_ACCOUNT, phone=phone)
         return self._send(phone, Purpose.RESET, wanted=account is not None)
 
     def _send(self, phone: str, purpose: Purpose, *, wanted: bool) -> str:
@@ -122,8 +120,7 @@ class Codes:
             connection.execute(_ADD, row)
 
         def settle(outcome: str) -> None:
-            values = {"code_id": code_id, "outcome": outcome}
-            self._database.run(lambda connection: connection.execute(_SETTLE, values).rowcount)
+            self._database.execute_one(_SETTLE, code_id=code_id, outcome=outcome)
 
         # The intention first: a message that nobody recorded could never be accounted for.
         self._database.run(add)
