@@ -250,8 +250,8 @@ MUTANTS = [
         (
             NO_ACTOR_LOCK,
             (
-                "            require_replication(connection)\n            return known\n",
-                "            return known\n",
+                "            require_replication(connection)\n            return existing\n",
+                "            return existing\n",
             ),
         ),
         f"{RETRY}[retry_of_ordered_refill]",

@@ -1,1 +1,1 @@
-"""Use cases, without HTTP."""
+"""Business logic, independent of HTTP."""

@@ -1,4 +1,4 @@
-"""Accounts: how users register, change and remove them."""
+"""User accounts: registration, password and profile changes, removal."""
 
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -40,7 +40,7 @@ Gender = Literal["0", "1"]
 
 
 class Profile(NamedTuple):
-    """What others may see of an account."""
+    """The public profile of an account."""
 
     phone: str
     nickname: str | None
@@ -55,14 +55,14 @@ PROFILE = (
     models.Account.head_image,
 )
 
-_ID_OF_PHONE = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
-_ADD = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
+_FIND_ID = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_INSERT = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
 _SET_PASSWORD = (
     update(models.Account)
     .where(models.Account.disabled_at.is_(None))
     .values(
         password_hash=bindparam("new_hash"),
-        # All tokens that were given out before end with the old password.
+        # Revokes all login tokens of the account.
         token_version=models.Account.token_version + 1,
     )
     .returning(*IDENTITY)
@@ -72,48 +72,53 @@ _CHANGE_PASSWORD = _SET_PASSWORD.where(
     models.Account.token_version == bindparam("version"),
 )
 _RESET_PASSWORD = _SET_PASSWORD.where(models.Account.phone == bindparam("of_phone"))
-_MINE = (
+_LOCK_PROFILE = (
     select(*PROFILE)
     .where(models.Account.id == bindparam("id"), models.Account.phone.is_not(None))
     .with_for_update()
 )
-_me: BindParameter[int] = bindparam("me")
+_account_id: BindParameter[int] = bindparam("account_id")
 _IS_LIVE = select(models.Room.id).where(
-    models.Room.account_id == _me, models.Room.state != "closed"
+    models.Room.account_id == _account_id, models.Room.state != "closed"
 )
-_my_friendships = aliased(models.Friendship, name="mine")
-_PART = [
-    # Both rows of each: mine are found by the index, and each one's twin by its key.
+_own_friendships = aliased(models.Friendship, name="own_friendships")
+_DELETE_RELATIONS = [
+    # A friendship has two rows: the index finds those of the account, the primary key the others.
     delete(models.Friendship).where(
-        _my_friendships.account_id == _me,
+        _own_friendships.account_id == _account_id,
         or_(
             and_(
-                models.Friendship.account_id == _me,
-                models.Friendship.friend_id == _my_friendships.friend_id,
+                models.Friendship.account_id == _account_id,
+                models.Friendship.friend_id == _own_friendships.friend_id,
             ),
             and_(
-                models.Friendship.account_id == _my_friendships.friend_id,
-                models.Friendship.friend_id == _me,
+                models.Friendship.account_id == _own_friendships.friend_id,
+                models.Friendship.friend_id == _account_id,
             ),
         ),
     ),
     delete(models.FriendRequest).where(
-        or_(models.FriendRequest.applicant_id == _me, models.FriendRequest.addressee_id == _me)
+        or_(
+            models.FriendRequest.applicant_id == _account_id,
+            models.FriendRequest.addressee_id == _account_id,
+        )
     ),
-    delete(models.Block).where(or_(models.Block.account_id == _me, models.Block.blocked_id == _me)),
-    update(models.Room).where(models.Room.account_id == _me).values(title=None),
+    delete(models.Block).where(
+        or_(models.Block.account_id == _account_id, models.Block.blocked_id == _account_id)
+    ),
+    update(models.Room).where(models.Room.account_id == _account_id).values(title=None),
 ]
-_LOCK = (
+_LOCK_ACCOUNT = (
     select(models.Account.id)
-    .where(models.Account.id == _me, models.Account.phone.is_not(None))
+    .where(models.Account.id == _account_id, models.Account.phone.is_not(None))
     .with_for_update()
 )
-_REMOVE = (
+_MARK_REMOVED = (
     update(models.Account)
-    .where(models.Account.id == _me)
+    .where(models.Account.id == _account_id)
     .values(
         phone=None,
-        password_hash="",  # no password has it
+        password_hash="",  # matches no password
         nickname=None,
         gender=None,
         head_image=None,
@@ -124,12 +129,15 @@ _REMOVE = (
 
 
 def find_id(connection: Connection, phone: str) -> int | None:
-    """The account that a phone is registered for."""
-    return connection.execute(_ID_OF_PHONE, {"phone": phone}).scalar_one_or_none()
+    """Return the id of the account with this phone number, or None."""
+    return connection.execute(_FIND_ID, {"phone": phone}).scalar_one_or_none()
 
 
 class Accounts:
-    """Opens, changes and removes accounts. No connection is held while a password is hashed."""
+    """Creates, changes and removes accounts.
+
+    Holds no database connection while it hashes a password.
+    """
 
     def __init__(
         self,
@@ -157,13 +165,13 @@ class Accounts:
         gender: str | None,
         head_image: str | None,
     ) -> None:
-        """Open an account without coins, and use up the verification of its phone number.
+        """Create an account without coins, and mark the phone's verification as used.
 
-        Raises PasswordTooCommon, PhoneTaken, and depending on the settings PhoneNotVerified and
-        UnknownPicture.
+        Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if the settings require a verified
+        phone) and UnknownPicture (if they require an uploaded picture).
         """
         self._passwords.refuse_common(password, phone=phone)
-        # Checked twice: before the hash, to spare it, and with the write, to be sure.
+        # This check avoids a needless hash; `_add` checks again in the transaction that inserts.
         self._database.run(partial(self._check, phone=phone))
         account = {
             "phone": phone,
@@ -175,9 +183,10 @@ class Accounts:
         self._database.run(partial(self._add, account=account))
 
     def change_password(self, account: Account, new: str) -> Account:
-        """Set a new password and revoke all tokens; return the account with its new version.
+        """Set a new password and revoke all login tokens.
 
-        Raises PasswordTooCommon, and PasswordChanged if another request changed it.
+        Returns the account with its new token version. Raises PasswordTooCommon, and
+        PasswordChanged if a concurrent request changed the password.
         """
         self._passwords.refuse_common(new, phone=account.phone)
         row = self._database.execute_one(
@@ -191,7 +200,7 @@ class Accounts:
         return Account(*row)
 
     def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
-        """Set a new password with a code that was sent for it, and revoke all tokens.
+        """Verify a password reset code, set a new password and revoke all login tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
         """
@@ -203,7 +212,7 @@ class Accounts:
                 connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
             if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
-                raise WrongCode  # the account was removed since the code was sent
+                raise WrongCode  # the account was removed or disabled after the code was sent
 
         self._database.run(work)
 
@@ -215,51 +224,53 @@ class Accounts:
         gender: str | None = None,
         head_image: str | None = None,
     ) -> Profile:
-        """Change what is not None; return the whole profile.
+        """Change the arguments that are not None; return the complete profile.
 
-        Raises UnknownPicture depending on the settings, and AccountRemoved.
+        Raises AccountRemoved, and UnknownPicture if the settings require an uploaded picture.
         """
 
-        given = {"nickname": nickname, "gender": gender, "head_image": head_image}
-        changed = {name: value for name, value in given.items() if value is not None}
+        arguments = {"nickname": nickname, "gender": gender, "head_image": head_image}
+        changed = {name: value for name, value in arguments.items() if value is not None}
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
-            before = connection.execute(_MINE, {"id": account.id}).one_or_none()
+            before = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
             if before is None:
                 raise AccountRemoved
-            gone: list[str] = []
+            unused: list[str] = []
             new_picture = changed.get("head_image", before.head_image)
             if new_picture != before.head_image:
                 self._claim(connection, new_picture, account.id)
-                gone = self._pictures.disown(connection, account.id, but=new_picture)
+                unused = self._pictures.disown(connection, account.id, but=new_picture)
             if changed:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
                 )
-            return Profile._make(connection.execute(_MINE, {"id": account.id}).one()), gone
+            return Profile._make(
+                connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
+            ), unused
 
-        profile, gone = self._database.run(work)
-        self._pictures.remove(gone)
+        profile, unused_pictures = self._database.run(work)
+        self._pictures.remove(unused_pictures)
         return profile
 
     def remove(self, account: Account) -> None:
-        """Remove an account: phone number, name, friends, messages and pictures.
+        """Remove an account and delete its phone number, profile, friends, messages and pictures.
 
-        Its transfers stay in the ledger, without a name. Raises AccountIsLive and AccountRemoved.
+        Its transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """
 
         def work(connection: Connection) -> list[str]:
-            mine = {"me": account.id}
-            if connection.execute(_LOCK, mine).one_or_none() is None:
-                raise AccountRemoved  # removed at this very moment
-            if connection.execute(_IS_LIVE, mine).first():
+            values = {"account_id": account.id}
+            if connection.execute(_LOCK_ACCOUNT, values).one_or_none() is None:
+                raise AccountRemoved
+            if connection.execute(_IS_LIVE, values).first():
                 raise AccountIsLive
-            for statement in _PART:
-                connection.execute(statement, mine)
+            for statement in _DELETE_RELATIONS:
+                connection.execute(statement, values)
             forget_phone(connection, account.phone)
-            gone = self._pictures.disown(connection, account.id)
-            connection.execute(_REMOVE, mine)
-            return gone
+            unused = self._pictures.disown(connection, account.id)
+            connection.execute(_MARK_REMOVED, values)
+            return unused
 
         self._pictures.remove(self._database.run(work))
 
@@ -273,7 +284,7 @@ class Accounts:
         verified = use_verification(connection, account["phone"])
         if self._verified_phone_required and not verified:
             raise PhoneNotVerified
-        account_id = connection.execute(_ADD, account).scalar_one_or_none()
+        account_id = connection.execute(_INSERT, account).scalar_one_or_none()
         if account_id is None:
             raise PhoneTaken
         open_account(connection, account_id)
@@ -281,6 +292,6 @@ class Accounts:
             self._claim(connection, account["head_image"], account_id)
 
     def _claim(self, connection: Connection, location: str, account_id: int) -> None:
-        ours = self._pictures.claim(connection, location=location, account_id=account_id)
-        if self._only_our_pictures and not ours:
+        claimed = self._pictures.claim(connection, location=location, account_id=account_id)
+        if self._only_our_pictures and not claimed:
             raise UnknownPicture

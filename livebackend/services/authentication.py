@@ -1,4 +1,4 @@
-"""Who is who: judging a password, and slowing down whoever guesses."""
+"""Authentication by password, with rate limits for failed attempts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,23 +18,23 @@ _TO_LOG_IN = Prepared(
         models.Account.phone == bindparam("phone")
     )
 )
-# Only over the hash that was judged: a password that was changed meanwhile stays changed.
+# Does nothing if a concurrent request has changed the password.
 _REPLACE_HASH = (
     update(models.Account)
     .where(
         models.Account.id == bindparam("account_id"),
-        models.Account.password_hash == bindparam("judged_hash"),
+        models.Account.password_hash == bindparam("old_hash"),
     )
     .values(password_hash=bindparam("new_hash"))
 )
 
 
 class Logins:
-    """Checks passwords. No connection is held while a password is hashed.
+    """Checks passwords; holds no database connection while it hashes one.
 
-    Failures are counted for the pair of account and client address, and for the address alone, so
-    that a client cannot lock out the users of other addresses. Over a limit, even the right
-    password is refused.
+    Failed attempts count for the client address, and for the pair of account and client address, so
+    that an attacker cannot lock out a user who logs in from another address. At a limit, the right
+    password is rejected too.
     """
 
     def __init__(self, database: Database, passwords: Passwords, limits: Limits) -> None:
@@ -45,51 +45,54 @@ class Logins:
     def log_in(self, *, phone: str, password: str, address: str) -> Account:
         """Return the account with this phone and password.
 
-        Raises UnknownUser and WrongPassword, after the same time.
+        Raises UnknownUser and WrongPassword. Both take the same time.
         """
-        account = self._judged(phone=phone, password=password, address=address)
+        account = self._authenticate(phone=phone, password=password, address=address)
         if account is None:
             raise UnknownUser
         return account
 
     def confirm(self, account: Account, *, password: str, address: str) -> None:
-        """Check the password of a user who is logged in. Raises WrongPassword."""
-        if self._judged(phone=account.phone, password=password, address=address) != account:
-            raise WrongPassword  # or the account ended or changed at this very moment
+        """Check the password of a user who is logged in.
 
-    def _judged(self, *, phone: str, password: str, address: str) -> Account | None:
-        """Return the account with this phone and password; None, as late, for an unknown phone.
-
-        Raises WrongPassword.
+        Raises WrongPassword, also if the account was changed or removed since the request began.
         """
-        counts = {"login_address": address, "login_account": f"{phone} {address}"}
-        self._refuse_guesser(counts)
+        if self._authenticate(phone=account.phone, password=password, address=address) != account:
+            raise WrongPassword
+
+    def _authenticate(self, *, phone: str, password: str, address: str) -> Account | None:
+        """Return the account with this phone and password; None for an unknown phone.
+
+        An unknown phone takes as long as a known one. Raises WrongPassword.
+        """
+        keys_by_limit = {"login_address": address, "login_account": f"{phone} {address}"}
+        self._raise_if_limited(keys_by_limit)
         row: Any = self._database.singly(
             lambda connection: _TO_LOG_IN.first(connection, {"phone": phone})
         )
         new_hash = None
         with self._passwords.turn() as hasher:
-            # Again: of a crowd of guesses, those before this one are counted by now.
-            self._refuse_guesser(counts)
-            right = hasher.match(password, row.password_hash if row else None)
-            if not right:
-                for limit, who in counts.items():
-                    self._limits.allows(limit, who)
+            # Again, because concurrent attempts were counted while this one waited.
+            self._raise_if_limited(keys_by_limit)
+            matches = hasher.match(password, row.password_hash if row else None)
+            if not matches:
+                for limit, key in keys_by_limit.items():
+                    self._limits.allows(limit, key)
             elif hasher.is_cheap(row.password_hash):
                 new_hash = hasher.hash(password)
         if row is None:
             return None
-        if not right or row.disabled_at:
+        if not matches or row.disabled_at:
             raise WrongPassword
         if new_hash:
             self._replace_hash(row, new_hash)
         return Account(row.id, row.phone, row.token_version)
 
-    def _refuse_guesser(self, counts: Mapping[str, str]) -> None:
-        if any(self._limits.is_full(limit, who) for limit, who in counts.items()):
+    def _raise_if_limited(self, keys_by_limit: Mapping[str, str]) -> None:
+        if any(self._limits.is_full(limit, key) for limit, key in keys_by_limit.items()):
             raise WrongPassword
 
     def _replace_hash(self, row: Any, new_hash: str) -> None:
         self._database.execute_one(
-            _REPLACE_HASH, account_id=row.id, judged_hash=row.password_hash, new_hash=new_hash
+            _REPLACE_HASH, account_id=row.id, old_hash=row.password_hash, new_hash=new_hash
         )

@@ -1,4 +1,4 @@
-"""Pictures: keeping one, naming it as somebody's avatar, and throwing it away."""
+"""Avatars: upload of pictures, assignment to accounts, and deletion."""
 
 import logging
 from collections.abc import Iterable
@@ -23,23 +23,23 @@ from livebackend.storage.protocol import Kept, NotAPicture, NotKept, PictureStor
 
 log = logging.getLogger(__name__)
 
-_SWEPT_AT_ONCE = 100
+_BATCH_SIZE = 100
 
-_ADD = insert(models.Picture).values(location=bindparam("location"))
-_FORGET = delete(models.Picture).where(models.Picture.location == bindparam("location"))
+_INSERT = insert(models.Picture).values(location=bindparam("location"))
+_DELETE = delete(models.Picture).where(models.Picture.location == bindparam("location"))
 _CLAIM = (
     update(models.Picture)
     .where(models.Picture.location == bindparam("of_location"), models.Picture.account_id.is_(None))
     .values(account_id=bindparam("owner"))
 )
-_DISOWN = (
+_DELETE_OF_ACCOUNT = (
     delete(models.Picture)
     .where(
         models.Picture.account_id == bindparam("owner"), models.Picture.location != bindparam("but")
     )
     .returning(models.Picture.location)
 )
-_SWEEP = (
+_DELETE_UNUSED = (
     delete(models.Picture)
     .where(
         models.Picture.id.in_(
@@ -49,7 +49,7 @@ _SWEEP = (
                 models.Picture.created_at < func.now() - bindparam("age", type_=Interval),
             )
             .order_by(models.Picture.created_at)
-            .limit(_SWEPT_AT_ONCE)
+            .limit(_BATCH_SIZE)
             .with_for_update(skip_locked=True)
         )
     )
@@ -58,10 +58,10 @@ _SWEEP = (
 
 
 class Pictures:
-    """Keeps pictures of up to `bytes_max`, for `unclaimed` if nobody makes them his avatar.
+    """Stores pictures, and deletes those that no account uses within `unclaimed`.
 
-    A row is there before its file, and goes before it: whatever is cut off half-way, no file is
-    left that nobody knows of.
+    The row is inserted before its file is written, so that `sweep` deletes the file of an
+    interrupted upload.
     """
 
     def __init__(
@@ -75,61 +75,64 @@ class Pictures:
         self._database = database
         self._store = store
         self._bytes_max = bytes_max
-        self._unclaimed = unclaimed
+        self._unused_ttl = unclaimed
 
     def keep(self, filename: str, content: BinaryIO, *, size: int) -> str:
-        """Keeps a picture; returns its location.
+        """Store a picture; return its location.
 
-        Raises EmptyPicture, PictureTooLarge, InvalidPicture, and PictureNotStored if the disk is
-        full or nearly full.
+        Raises EmptyPicture, PictureTooLarge, InvalidPicture, and PictureNotStored (the disk is full
+        or nearly full, or too many pictures are being re-encoded).
         """
         if size == 0 or not filename:
             raise EmptyPicture
         if size > self._bytes_max:
             raise PictureTooLarge
-        announced: list[str] = []
+        inserted: list[str] = []
 
-        def announce(location: str) -> None:
-            self._database.execute_one(_ADD, location=location)
-            announced.append(location)
+        def insert_row(location: str) -> None:
+            self._database.execute_one(_INSERT, location=location)
+            inserted.append(location)
 
         try:
-            return self._store.keep(filename, content, announce)
+            return self._store.keep(filename, content, insert_row)
         except NotAPicture as error:
             raise InvalidPicture from error
         except NotKept as error:
-            log.error("a picture was not kept: %s", error)
-            for location in announced:
-                self._database.execute_one(_FORGET, location=location)
+            log.error("upload: picture not stored: %s", error)
+            for location in inserted:
+                self._database.execute_one(_DELETE, location=location)
             raise PictureNotStored from error
 
     def find(self, folder: str, name: str) -> Kept | None:
-        """The file behind a picture's URL, if there is one."""
+        """Return the file of `/pictures/<folder>/<name>`, or None if it does not exist."""
         return self._store.find(folder, name)
 
     def claim(self, connection: Connection, *, location: str, account_id: int) -> bool:
-        """Makes an uploaded picture an account's avatar; False if it is none that is free."""
+        """Assign an unused picture to an account; return False if there is none at `location`."""
         claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
         return claimed.rowcount == 1
 
     def disown(self, connection: Connection, account_id: int, *, but: str = "") -> list[str]:
-        """Forgets an account's pictures but one; returns the others' locations, for `remove`."""
-        gone = connection.execute(_DISOWN, {"owner": account_id, "but": but})
-        return list(gone.scalars())
+        """Delete the rows of an account's pictures, except the one at the location `but`.
+
+        Returns the locations of the deleted rows: pass them to `remove` after the commit.
+        """
+        deleted = connection.execute(_DELETE_OF_ACCOUNT, {"owner": account_id, "but": but})
+        return list(deleted.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Removes the files of pictures that are forgotten, once that is committed."""
+        """Delete the files of pictures. Call this after the commit that deleted their rows."""
         for location in locations:
             self._store.remove(location)
 
     def sweep(self) -> int:
-        """Throws away the pictures that nobody claimed in time; returns how many."""
+        """Delete the pictures that stayed unused for too long; return their number."""
 
         def work(connection: Connection) -> list[str]:
-            return list(connection.execute(_SWEEP, {"age": self._unclaimed}).scalars())
+            return list(connection.execute(_DELETE_UNUSED, {"age": self._unused_ttl}).scalars())
 
-        swept = 0
-        while gone := self._database.run(work):
-            self.remove(gone)
-            swept += len(gone)
-        return swept
+        number = 0
+        while locations := self._database.run(work):
+            self.remove(locations)
+            number += len(locations)
+        return number

@@ -1,4 +1,4 @@
-"""Checking of verification codes: how attempts are matched and counted."""
+"""Verification of SMS codes, with a limit on wrong attempts."""
 
 import hmac
 import uuid
@@ -19,7 +19,7 @@ from livebackend.core.errors import TooManyAttempts, WrongCode
 from livebackend.core.signing import Signer
 
 WRONG_TRIES_MAX = 5
-_NAMED = (
+_FIND_AND_LOCK = (
     select(
         models.VerificationCode.phone,
         models.VerificationCode.digest,
@@ -33,12 +33,12 @@ _NAMED = (
     )
     .with_for_update()
 )
-_COUNT_TRY = (
+_COUNT_ATTEMPT = (
     update(models.VerificationCode)
     .where(models.VerificationCode.id == bindparam("code_id"))
     .values(attempts=models.VerificationCode.attempts + 1)
 )
-_RIGHT = (
+_MARK_VERIFIED = (
     update(models.VerificationCode)
     .where(
         models.VerificationCode.id.in_(bindparam("ids", expanding=True)),
@@ -49,34 +49,37 @@ _RIGHT = (
 
 
 class Purpose(StrEnum):
-    """What a code is good for, and the state that a right one reaches."""
+    """The purpose of a verification code: registration or password reset."""
 
     REGISTER = "register"
     RESET = "reset"
 
     @property
     def reached(self) -> str:
-        # Of a registration the account is still to come; a reset follows in one transaction.
+        # A registration uses the code in a later request, a password reset in this transaction.
         return "verified" if self is Purpose.REGISTER else "used"
 
     @property
     def digits(self) -> int:
-        # The document says four. Whoever guesses a code to reset with has an account that is in
-        # use, so that one is our own length.
+        # The API document specifies four digits for registration. It has no password reset; six
+        # digits are harder to guess, and a guessed code gives access to an existing account.
         return 4 if self is Purpose.REGISTER else 6
 
     def is_code(self, text: str) -> bool:
-        """Whether a text has the form of such a code."""
+        """Return whether a text has the form of such a code."""
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
 def settle_right(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Notes that these codes were typed rightly."""
-    connection.execute(_RIGHT, {"ids": ids, "reached": purpose.reached})
+    """Set the state of codes that were verified."""
+    connection.execute(_MARK_VERIFIED, {"ids": ids, "reached": purpose.reached})
 
 
 class Digests:
-    """Digests of codes, each under its row's id. The first key makes them; all are compared."""
+    """HMAC digests of codes, salted with the id of the row.
+
+    The first key makes new digests; all keys are tried in `match`.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = keys
@@ -85,7 +88,7 @@ class Digests:
         return _digest(self._keys[0], code_id, code)
 
     def match(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
-        """Whether the digest is that code's."""
+        """Return whether this is the digest of that code."""
         return any(hmac.compare_digest(digest, _digest(key, code_id, code)) for key in self._keys)
 
 
@@ -94,10 +97,10 @@ def _digest(key: bytes, code_id: uuid.UUID, code: str) -> bytes:
 
 
 class Judge(Protocol):
-    """What stands in the reply to a sent code, and how a try that hands it back is judged."""
+    """Issues the ticket of a sent code, and verifies the code that the client sends back."""
 
     def reply(self, code_id: uuid.UUID, code: str) -> str:
-        """Return the ticket: what the client must send back with the code."""
+        """Return the ticket, which the client must send back with the code."""
 
     def verify(
         self,
@@ -108,17 +111,17 @@ class Judge(Protocol):
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        """Check an attempt, at a code for that phone if one is given.
+        """Verify a code, of that phone if it is not None.
 
-        Raises WrongCode and TooManyAttempts, which keep what the transaction wrote: the attempt
-        stays counted.
+        Raises WrongCode and TooManyAttempts. Both commit the transaction, so that the attempt
+        counts.
         """
 
 
 class TicketJudge:
-    """The reply is an opaque ticket: a signed name of the code's row. It says nothing of the code.
+    """Verifies codes by signed tickets. A ticket contains the id of the code's row, not the code.
 
-    A code is right once, and may be tried five times.
+    A code can be verified once, and allows five wrong attempts.
     """
 
     def __init__(self, secrets: Sequence[str], digests: Digests) -> None:
@@ -137,13 +140,13 @@ class TicketJudge:
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        named = self._signer.read(ticket)
-        if named is None:
+        id_hex = self._signer.read(ticket)
+        if id_hex is None:
             raise WrongCode
-        code_id = uuid.UUID(hex=named)
-        # Locked: of any number of tries at once, five are compared.
+        code_id = uuid.UUID(hex=id_hex)
+        # Locks the row, so that concurrent attempts cannot exceed the limit.
         row: Any = connection.execute(
-            _NAMED, {"code_id": code_id, "for_purpose": purpose}
+            _FIND_AND_LOCK, {"code_id": code_id, "for_purpose": purpose}
         ).one_or_none()
         if row is None or (phone is not None and row.phone != phone):
             raise WrongCode
@@ -154,6 +157,6 @@ class TicketJudge:
         if purpose.is_code(code) and self._digests.match(row.digest, code_id, code):
             settle_right(connection, [code_id], purpose)
             return
-        connection.execute(_COUNT_TRY, {"code_id": code_id})
-        last = row.attempts + 1 == WRONG_TRIES_MAX
-        raise TooManyAttempts if last else WrongCode
+        connection.execute(_COUNT_ATTEMPT, {"code_id": code_id})
+        is_last = row.attempts + 1 == WRONG_TRIES_MAX
+        raise TooManyAttempts if is_last else WrongCode

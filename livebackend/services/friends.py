@@ -1,4 +1,4 @@
-"""Friends: finding people, asking, answering, parting."""
+"""Friends: user search, friend requests, friendships and blocks."""
 
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ from livebackend.services.login_tokens import Account
 
 
 class Found(NamedTuple):
-    """Somebody who was searched for."""
+    """A user that a search found."""
 
     account_id: int
     profile: Profile
@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 
 class MessageId(NamedTuple):
-    """Names one side's copy of a request: the phone of who has it, and the request's number."""
+    """The id of one user's copy of a friend request: the user's phone and the request's number."""
 
     phone: str
     number: int
@@ -75,7 +75,7 @@ _LOCK = Prepared(
 )
 
 
-def _open_request(applicant: str, addressee: str) -> Select[Any]:
+def _open_request_id(applicant: str, addressee: str) -> Select[Any]:
     return select(models.FriendRequest.id).where(
         models.FriendRequest.applicant_id == bindparam(applicant),
         models.FriendRequest.addressee_id == bindparam(addressee),
@@ -83,14 +83,14 @@ def _open_request(applicant: str, addressee: str) -> Select[Any]:
     )
 
 
-def _friends_of(name: str) -> ColumnElement[int]:
-    count = select(func.count()).where(models.Friendship.account_id == bindparam(name))
+def _friend_count(account: str) -> ColumnElement[int]:
+    count = select(func.count()).where(models.Friendship.account_id == bindparam(account))
     return count.scalar_subquery()
 
 
-def _is_blocked(by: str, whom: str) -> ColumnElement[bool]:
+def _is_blocked(blocker: str, blocked: str) -> ColumnElement[bool]:
     return exists().where(
-        models.Block.account_id == bindparam(by), models.Block.blocked_id == bindparam(whom)
+        models.Block.account_id == bindparam(blocker), models.Block.blocked_id == bindparam(blocked)
     )
 
 
@@ -99,19 +99,19 @@ _STANDING = Prepared(
         exists()
         .where(_mine, models.Friendship.friend_id == bindparam("other"))
         .label("are_friends"),
-        _open_request("me", "other").scalar_subquery().label("my_request"),
-        _open_request("other", "me").scalar_subquery().label("their_request"),
-        _friends_of("me").label("my_friends"),
-        _friends_of("other").label("their_friends"),
+        _open_request_id("me", "other").scalar_subquery().label("my_request"),
+        _open_request_id("other", "me").scalar_subquery().label("their_request"),
+        _friend_count("me").label("my_friends"),
+        _friend_count("other").label("their_friends"),
         _is_blocked("me", "other").label("i_blocked"),
         _is_blocked("other", "me").label("they_blocked"),
     )
 )
-_ASK = Prepared(
+_INSERT_REQUEST = Prepared(
     insert(models.FriendRequest).values(
         applicant_id=bindparam("me"),
         addressee_id=bindparam("other"),
-        addressee_visible=bindparam("seen"),
+        addressee_visible=bindparam("visible"),
     )
 )
 _ACCEPT = Prepared(
@@ -120,7 +120,7 @@ _ACCEPT = Prepared(
     .values(state="accepted")
     .returning(models.FriendRequest.id)
 )
-_BEFRIEND = Prepared(
+_INSERT_FRIENDSHIP = Prepared(
     insert(models.Friendship).values(
         [
             {"account_id": bindparam("me"), "friend_id": bindparam("other")},
@@ -128,7 +128,7 @@ _BEFRIEND = Prepared(
         ]
     )
 )
-_UNFRIEND = delete(models.Friendship).where(
+_DELETE_FRIENDSHIP = delete(models.Friendship).where(
     or_(
         and_(_mine, models.Friendship.friend_id == bindparam("other")),
         and_(
@@ -138,7 +138,7 @@ _UNFRIEND = delete(models.Friendship).where(
     )
 )
 _applicant, _addressee = aliased(models.Account), aliased(models.Account)
-_NUMBERED = Prepared(
+_REQUESTS_BY_NUMBER = Prepared(
     select(
         models.FriendRequest.id,
         models.FriendRequest.applicant_id,
@@ -152,13 +152,13 @@ _NUMBERED = Prepared(
     .join(_addressee, _addressee.id == models.FriendRequest.addressee_id)
     .where(models.FriendRequest.sent_at_us.in_([bindparam("verify"), bindparam("object")]))
 )
-_DELETE_APPLICANTS_COPY = (
+_HIDE_FROM_APPLICANT = (
     update(models.FriendRequest)
     .where(models.FriendRequest.id == bindparam("request_id"))
     .values(applicant_visible=False)
 )
-# Deleting an open request unanswered declines it.
-_DELETE_ADDRESSEES_COPY = (
+# An addressee who deletes an open request declines it.
+_HIDE_FROM_ADDRESSEE = (
     update(models.FriendRequest)
     .where(models.FriendRequest.id == bindparam("request_id"))
     .values(
@@ -177,14 +177,18 @@ _COUNT_BLOCKED = select(func.count()).where(models.Block.account_id == bindparam
 _UNBLOCK = delete(models.Block).where(
     models.Block.account_id == bindparam("me"), models.Block.blocked_id == bindparam("other")
 )
-_theirs = and_(
+_is_received_request = and_(
     models.FriendRequest.applicant_id == bindparam("other"),
     models.FriendRequest.addressee_id == bindparam("me"),
     models.request_is_open,
 )
-_HIDE_THEIRS = update(models.FriendRequest).where(_theirs).values(addressee_visible=False)
-_DECLINE_THEIRS = update(models.FriendRequest).where(_theirs).values(state="declined")
-_WITHDRAW_MINE = (
+_HIDE_RECEIVED_REQUEST = (
+    update(models.FriendRequest).where(_is_received_request).values(addressee_visible=False)
+)
+_DECLINE_RECEIVED_REQUEST = (
+    update(models.FriendRequest).where(_is_received_request).values(state="declined")
+)
+_WITHDRAW_SENT_REQUEST = (
     update(models.FriendRequest)
     .where(
         models.FriendRequest.applicant_id == bindparam("me"),
@@ -196,11 +200,11 @@ _WITHDRAW_MINE = (
 
 
 class Friends:
-    """Friendships, friend requests and blocked users, in the caller's transaction.
+    """Friendships, friend requests and blocks, in the caller's transaction.
 
-    Every method that changes a pair's relation first locks both accounts in the order of their ids,
-    so that two requests about the same pair run one after the other. An account has at most
-    `friends_max` friends, and blocks at most as many users.
+    A method that changes the relation of two accounts locks both first, in the order of their ids,
+    so that requests about the same two accounts run one after the other. An account can have
+    `friends_max` friends, and block the same number of users.
     """
 
     def __init__(self, *, friends_max: int) -> None:
@@ -214,9 +218,9 @@ class Friends:
         return Found(row.id, Profile(*row[1:5]), row.is_friend)
 
     def add(self, connection: Connection, me: Account, phone: str) -> None:
-        """Send a friend request; if the other user has sent one, both are friends.
+        """Send a friend request, or accept the one that the other user has sent.
 
-        A user who blocked `me` never sees the request.
+        The request is hidden from a user who blocked `me`.
         Raises UnknownUser, OwnAccount, AlreadyFriends, UserBlocked, OwnFriendLimitReached,
         FriendLimitReached and AccountRemoved.
         """
@@ -231,7 +235,7 @@ class Friends:
         if standing.my_friends >= self._friends_max:
             raise OwnFriendLimitReached
         if standing.their_request is None:
-            _ASK.run(connection, {**pair, "seen": not standing.they_blocked})
+            _INSERT_REQUEST.run(connection, {**pair, "visible": not standing.they_blocked})
         else:
             self._befriend(connection, pair, standing, standing.their_request)
 
@@ -243,18 +247,18 @@ class Friends:
         verify_id: MessageId,
         object_id: MessageId,
     ) -> None:
-        """Accept the request that the two ids name; accepting it again changes nothing.
+        """Accept the request with these two message ids; accepting it again changes nothing.
 
-        Two ids that name no message stand for the applicant's one open request to `me`.
+        If no message has these ids, accept the open request of `applicant` to `me`.
         Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
         FriendLimitReached and AccountRemoved.
         """
         pair = _lock_pair(connection, me, applicant)
-        request = _named(connection, verify_id, object_id)
+        request = _find_request(connection, verify_id, object_id)
         standing = _STANDING.first(connection, pair)
         if request is None:
             request_id = standing.their_request
-            # Between friends this is a retry.
+            # Without an open request, the call is a retry if the two are friends.
             state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
             raise MessageOfAnotherUser
@@ -262,7 +266,7 @@ class Friends:
             request_id, state = request.id, request.state
         if state == "accepted" and standing.are_friends:
             return
-        # The request of a blocked user does not exist for `me`, though its ids can be known.
+        # `me` cannot accept the request of a user that `me` blocked, even with its ids.
         if state != "open" or request_id is None or standing.i_blocked:
             raise RequestNotOpen
         self._befriend(connection, pair, standing, request_id)
@@ -275,47 +279,54 @@ class Friends:
         verify_id: MessageId,
         object_id: MessageId,
     ) -> None:
-        """Delete my copy of the request that the two ids name; doing so again changes nothing.
+        """Delete the copy that `me` has of the request with these two message ids.
 
-        `phone` is the number of either side. The addressee declines an open request by this.
+        Deleting it again changes nothing. `phone` is the number of the applicant or the addressee.
+        An addressee who deletes an open request declines it.
         Raises UnknownMessage, MessageIdsMismatch and MessageOfAnotherUser.
         """
-        request = _named(connection, verify_id, object_id)
+        request = _find_request(connection, verify_id, object_id)
         if request is None or me.id not in (request.applicant_id, request.addressee_id):
             raise UnknownMessage
         if phone not in (request.applicant_phone, request.addressee_phone):
             raise MessageOfAnotherUser
         i_applied = request.applicant_id == me.id
         connection.execute(
-            _DELETE_APPLICANTS_COPY if i_applied else _DELETE_ADDRESSEES_COPY,
+            _HIDE_FROM_APPLICANT if i_applied else _HIDE_FROM_ADDRESSEE,
             {"request_id": request.id},
         )
 
     def unfriend(self, connection: Connection, me: Account, phone: str) -> None:
-        """End a friendship for both. Raises UnknownUser, NotFriends and AccountRemoved."""
-        if connection.execute(_UNFRIEND, _lock_pair(connection, me, phone)).rowcount == 0:
+        """Delete a friendship. Raises UnknownUser, NotFriends and AccountRemoved."""
+        if connection.execute(_DELETE_FRIENDSHIP, _lock_pair(connection, me, phone)).rowcount == 0:
             raise NotFriends
 
     def block(self, connection: Connection, me: Account, phone: str) -> None:
-        """End a friendship and the open requests of both, and hide the other user's later ones.
+        """Block a user: delete the friendship, and hide their friend requests from now on.
 
-        The other user is not told. Blocking again changes nothing.
+        Open requests between the two are hidden or withdrawn. The other user is not notified.
+        Blocking again changes nothing.
         Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
         """
         pair = _lock_other(connection, me, phone)
-        for statement in (_BLOCK, _UNFRIEND, _HIDE_THEIRS, _WITHDRAW_MINE):
+        for statement in (
+            _BLOCK,
+            _DELETE_FRIENDSHIP,
+            _HIDE_RECEIVED_REQUEST,
+            _WITHDRAW_SENT_REQUEST,
+        ):
             connection.execute(statement, pair)
         if connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
             raise BlockLimitReached
 
     def unblock(self, connection: Connection, me: Account, phone: str) -> None:
-        """Show the other user's next request again; hidden ones stay hidden.
+        """Unblock a user: `me` sees their next request; hidden requests stay hidden.
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
         """
         pair = _lock_other(connection, me, phone)
         if connection.execute(_UNBLOCK, pair).rowcount:
-            connection.execute(_DECLINE_THEIRS, pair)
+            connection.execute(_DECLINE_RECEIVED_REQUEST, pair)
 
     def _befriend(
         self, connection: Connection, pair: dict[str, int], standing: Any, request_id: int
@@ -323,13 +334,13 @@ class Friends:
         if max(standing.my_friends, standing.their_friends) >= self._friends_max:
             raise FriendLimitReached
         accepted = _ACCEPT.first(connection, {"request_id": request_id})
-        if accepted is None:  # deleted by me at the same moment, on another phone
+        if accepted is None:  # a concurrent request of `me` declined it
             raise RequestNotOpen
-        _BEFRIEND.run(connection, pair)
+        _INSERT_FRIENDSHIP.run(connection, pair)
 
 
 def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, int]:
-    """Lock my account and another one, as `_lock_pair`. Raises OwnAccount too."""
+    """Lock both accounts as `_lock_pair` does. Raises OwnAccount too."""
     pair = _lock_pair(connection, me, phone)
     if pair["other"] == pair["me"]:
         raise OwnAccount
@@ -337,9 +348,9 @@ def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, in
 
 
 def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int]:
-    """Lock my account and the one with that phone; return both ids as parameters of statements.
+    """Lock the account of `me` and the one with that phone; return both ids as SQL parameters.
 
-    Raises UnknownUser, and AccountRemoved if mine was removed at the same moment.
+    Raises UnknownUser, and AccountRemoved if `me` was removed by a concurrent request.
     """
     rows = _LOCK.run(connection, {"me": me.id, "phone": phone})
     ids = {row.phone: row.id for row in rows}
@@ -350,21 +361,21 @@ def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int
     return {"me": me.id, "other": ids[phone]}
 
 
-def _named(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
-    """Return the request whose two copies these ids name; None if neither names a message.
+def _find_request(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
+    """Return the request whose two copies have these ids; None if no copy has either id.
 
-    Raises MessageIdsMismatch for ids that name messages, but not the two of one request.
+    Raises MessageIdsMismatch if a copy has one of the ids, but no request has both.
     """
     numbers = {"verify": verify_id.number, "object": object_id.number}
-    names_any = False
-    for row in _NUMBERED.run(connection, numbers):
+    any_id_exists = False
+    for row in _REQUESTS_BY_NUMBER.run(connection, numbers):
         copies = (
             MessageId(row.addressee_phone, row.sent_at_us),
             MessageId(row.applicant_phone, row.sent_at_us),
         )
         if copies == (verify_id, object_id):
             return row
-        names_any |= verify_id in copies or object_id in copies
-    if names_any:
+        any_id_exists |= verify_id in copies or object_id in copies
+    if any_id_exists:
         raise MessageIdsMismatch
     return None

@@ -1,4 +1,4 @@
-"""Gifts: coins that a user gives to a host."""
+"""Gifts: transfers of coins from a user to a host."""
 
 import time
 import uuid
@@ -30,7 +30,7 @@ from livebackend.ledger.transfers import (
 )
 from livebackend.services.login_tokens import HOLDER, Claims
 
-# From the call of `Gifts.send` to the outcome, queries included.
+# Timeout of `Gifts.send`, queries included.
 _TIMEOUT_S = 4
 
 _me = HOLDER.cte("me")
@@ -39,8 +39,8 @@ _theirs = aliased(models.CoinAccount, name="theirs")
 _host = join(models.Account, _theirs, _theirs.owner_id == models.Account.id).outerjoin(
     models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open)
 )
-# One statement authenticates the login token and finds both coin accounts. No row: the token is not
-# valid. A host of nulls: no account has the phone.
+# Authenticates the login token and finds both coin accounts in one statement. No row: the token is
+# invalid. NULL as `theirs`: no account has the phone.
 _SIDES = Prepared(
     select(
         _mine.id.label("mine"),
@@ -66,7 +66,7 @@ _TO_REMOVED_HOST = text(
 
 
 class Gifts:
-    """Gives coins to hosts. No connection is held while the ledger works."""
+    """Gives coins to hosts; holds no database connection while the ledger posts the transfer."""
 
     def __init__(
         self, database: Database, writer: Writer, *, timeout_s: float = _TIMEOUT_S
@@ -78,11 +78,11 @@ class Gifts:
     def send(
         self, claims: Claims, *, host: str, coins: int, description: str, request_id: str | None
     ) -> None:
-        """Move coins to the host with that phone, live or not; a retry moves nothing.
+        """Transfer coins to the host with that phone, live or not; a retry moves no coins.
 
         Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount, RequestIdReused,
         InsufficientCoins, BalanceLimitReached, LedgerBusy, and Unavailable with the request id for
-        a retry.
+        the retry.
         """
         retry_id = request_id or new_request_id()
         try:
@@ -120,7 +120,7 @@ class Gifts:
             raise InsufficientCoins
         if status is Status.BALANCE_LIMIT:
             raise BalanceLimitReached
-        # The phone can belong to another account by now.
+        # A retry conflicts if another account registered the phone after the first request.
         if status is Status.CONFLICT and not self._was_given_to_removed_host(
             sides.mine, key, host, coins, description
         ):
@@ -129,9 +129,10 @@ class Gifts:
     def _was_given_to_removed_host(
         self, actor: int, key: uuid.UUID, phone: str, coins: int, description: str
     ) -> bool:
-        """Return whether a host who removed their account got the same gift before.
+        """Return whether the same gift was sent to a host whose account is removed.
 
-        The host's phone is gone. It was not the phone of an account that is older than the gift.
+        The phone of a removed account is unknown. So this compares the other values, and checks
+        that no account with this phone is older than the gift.
         """
         values = {
             "actor": actor,

@@ -1,8 +1,8 @@
-"""The two lists: one's friends and one's messages, each found with whose token it is.
+"""The friend list and the message list.
 
-They are what the app asks for all the time. So each is one statement, which begins with the holder
-of the login token: no row at all says that the token has ended, and a row of nulls that the list is
-empty.
+Clients request both very often, so one statement authenticates the login token and selects the
+list.
+No row: the token is revoked. One row of NULLs: the list is empty.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from livebackend.services.login_tokens import HOLDER, Claims
 
 
 class Friend(NamedTuple):
-    """A friend as the list shows him; `play_urls` is None unless he is live."""
+    """An entry of the friend list; `play_urls` is None unless the friend is live."""
 
     phone: str
     nickname: str | None
@@ -40,10 +40,10 @@ class Friend(NamedTuple):
 
 
 class Message(NamedTuple):
-    """My copy of a request, with the other side's profile."""
+    """A user's copy of a friend request, with the profile of the other user."""
 
     my_phone: str
-    # When the request was sent, in microseconds since 1970 UTC: the number in both copies' ids.
+    # When the request was sent, in microseconds since 1970 UTC. Part of the ids of both copies.
     sent_at_us: int
     i_applied: bool
     accepted: bool
@@ -71,10 +71,10 @@ _FRIENDS = Prepared(
 )
 
 
-def _messages_as(*, applicant: bool) -> FromClause:
-    """My newest copies as applicant, or as addressee."""
+def _requests(*, applicant: bool) -> FromClause:
+    """Select the newest requests that the user sent (`applicant`) or received."""
     r = models.FriendRequest
-    me, other, kept = (
+    own_id, other_id, visible = (
         (r.applicant_id, r.addressee_id, r.applicant_visible)
         if applicant
         else (r.addressee_id, r.applicant_id, r.addressee_visible)
@@ -84,43 +84,45 @@ def _messages_as(*, applicant: bool) -> FromClause:
             r.sent_at_us,
             (r.state == "accepted").label("accepted"),
             (true() if applicant else false()).label("i_applied"),
-            other.label("other"),
+            other_id.label("other"),
         )
-        .where(me == bindparam("account_id"), kept)
+        .where(own_id == bindparam("account_id"), visible)
         .order_by(r.sent_at_us.desc())
         .limit(bindparam("most"))
         .subquery()
     )
 
 
-_copies = union_all(
-    select(_messages_as(applicant=True)), select(_messages_as(applicant=False))
+_all_requests = union_all(
+    select(_requests(applicant=True)), select(_requests(applicant=False))
 ).subquery("copies")
 _MESSAGES = Prepared(
     select(
         _me.c.phone.label("my_phone"),
-        _copies.c.sent_at_us,
-        _copies.c.i_applied,
-        _copies.c.accepted,
+        _all_requests.c.sent_at_us,
+        _all_requests.c.i_applied,
+        _all_requests.c.accepted,
         *PROFILE,
     )
     .select_from(
-        _me.outerjoin(_copies.join(models.Account, models.Account.id == _copies.c.other), true())
+        _me.outerjoin(
+            _all_requests.join(models.Account, models.Account.id == _all_requests.c.other), true()
+        )
     )
-    .order_by(_copies.c.sent_at_us.desc())
+    .order_by(_all_requests.c.sent_at_us.desc())
     .limit(bindparam("most"))
 )
 
 
 class Lists:
-    """The lists of the user whose login token has these claims."""
+    """The lists of the user that a login token belongs to."""
 
     def __init__(self, *, friends_max: int, messages_max: int) -> None:
         self._friends_max = friends_max
         self._messages_max = messages_max
 
     def friends(self, connection: Connection, claims: Claims) -> list[Friend]:
-        """Return the user's friends: live ones first (latest first), then by nickname and phone.
+        """Return the friends: live ones first, newest room first; then by nickname and phone.
 
         Raises TokenInvalid for a revoked token.
         """
@@ -128,7 +130,7 @@ class Lists:
         return list(map(Friend._make, rows))
 
     def messages(self, connection: Connection, claims: Claims) -> list[Message]:
-        """Return the user's messages, the newest first. Raises TokenInvalid."""
+        """Return the messages, newest first. Raises TokenInvalid for a revoked token."""
         rows = _rows(connection, _MESSAGES, claims, limit=self._messages_max)
         return list(map(Message._make, rows))
 

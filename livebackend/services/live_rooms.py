@@ -1,4 +1,4 @@
-"""The list of all who are live, in pages that stay right while rooms come and go."""
+"""The list of live rooms, with keyset pagination."""
 
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
@@ -25,14 +25,14 @@ _LIVE_AFTER = _LIVE.where(
 
 
 class Place(NamedTuple):
-    """A position in the list: the next page begins after it."""
+    """A cursor: the next page begins after this room."""
 
     started_at: datetime
     room_id: int
 
 
 class PlayUrls(TypedDict):
-    """The URLs of a stream for viewers, as the database stores them."""
+    """The playback URLs of a stream, as the database stores them."""
 
     rtmp: str | None
     hls: str | None
@@ -40,7 +40,7 @@ class PlayUrls(TypedDict):
 
 
 class LiveRoom(NamedTuple):
-    """A room as anybody may see it."""
+    """An entry of the list."""
 
     profile: Profile
     title: str | None
@@ -54,11 +54,11 @@ class LiveRooms:
     def list(
         self, connection: Connection, *, after: Place | None
     ) -> tuple[list[LiveRoom], Place | None]:
-        """Return at most 50 rooms, the latest first: all, or those after a position.
+        """Return up to 50 rooms, newest first, and the cursor of the next page if there is one.
 
-        Also returns the position of the next page, if there is one.
+        `after` is the cursor that the previous page returned.
         """
-        # With one row more, the last page is known even if it is full.
+        # One more row shows whether there is a next page.
         values: dict[str, Any] = {"most": _PAGE_ROWS + 1}
         if after:
             values |= {"at": after.started_at, "room_id": after.room_id}

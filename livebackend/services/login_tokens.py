@@ -1,4 +1,4 @@
-"""Login tokens: how they are issued, read, resolved to accounts and revoked."""
+"""Login tokens: issuing, verification, lookup of the account, revocation."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from livebackend.database.prepared_statements import Prepared
 
 _CLOCK_SKEW_S = 60
 _DAY_S = 24 * 3600
-_DEFAULT_S, _MAX_S = 7 * _DAY_S, 30 * _DAY_S
+_DEFAULT_LIFETIME_S, _LIFETIME_MAX_S = 7 * _DAY_S, 30 * _DAY_S
 
 
 @dataclass(frozen=True)
 class Claims:
-    """The content of a login token: its id, the account, and the account's token version."""
+    """The content of a login token; `version` is the token version of the account."""
 
     token_id: str
     account_id: int
@@ -49,8 +49,8 @@ class Account(NamedTuple):
 
 IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
 
-# The account of a login token. No row: the token was revoked by logging out or by a new password,
-# or the account was removed or disabled.
+# The account of a login token. No row: a logout or a new password revoked the token, or the account
+# is removed or disabled.
 HOLDER = select(*IDENTITY).where(
     models.Account.id == bindparam("account_id"),
     models.Account.token_version == bindparam("version"),
@@ -77,36 +77,35 @@ _DELETE_EXPIRED = text(
 
 
 class LoginTokens:
-    """Issues, reads, resolves and revokes login tokens."""
+    """Issues, verifies and revokes login tokens, and looks up their accounts."""
 
     def __init__(self, keys: Sequence[str], *, clock: Callable[[], float]) -> None:
         self._signer = Signer(keys, kind="login")
         self._clock = clock
 
     def issue(self, account: Account, *, lifetime_s: int | None = None) -> str:
-        """Return a new token, valid for `lifetime_s` seconds: 7 days by default, at most 30 days.
+        """Return a new token, valid for `lifetime_s` seconds: by default 7 days, at most 30 days.
 
-        With zero or less, the token has expired.
+        If `lifetime_s` is zero or negative, the token has already expired.
         """
         now = self._clock()
-        lifetime_s = min(_DEFAULT_S if lifetime_s is None else lifetime_s, _MAX_S)
+        lifetime_s = min(_DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s, _LIFETIME_MAX_S)
         return self._signer.sign(
             {
                 "typ": "login",
                 "sub": account.id,
                 "v": account.token_version,
                 "iat": int(now),
-                # Not a moment less than was asked for.
+                # Rounded up, so that the token is valid for the full lifetime.
                 "exp": ceil(now) + lifetime_s if lifetime_s > 0 else int(now),
                 "jti": secrets.token_urlsafe(12),
             }
         )
 
     def read(self, token: object) -> Claims:
-        """Return the claims of a token.
+        """Verify the signature and the expiry of a token; return its claims.
 
-        Raises TokenMissing, TokenInvalid for anything that was not signed here as a login token,
-        and TokenExpired.
+        Does not check whether it is revoked. Raises TokenMissing, TokenInvalid and TokenExpired.
         """
         if not token:
             raise TokenMissing
@@ -120,7 +119,7 @@ class LoginTokens:
                 "exp": int(exp),
             }:
                 now = self._clock()
-                # The clocks of two servers may differ; a token's own expiry is exact all the same.
+                # Tolerates clock skew between servers. The expiry has no tolerance.
                 if iat > now + _CLOCK_SKEW_S:
                     raise TokenInvalid
                 if exp <= now:

@@ -1,4 +1,4 @@
-"""Accounts as an operator sees and changes them."""
+"""Accounts: queries and changes for operators."""
 
 import logging
 from datetime import datetime
@@ -23,28 +23,30 @@ _FIND = text(
     FROM accounts AS a WHERE a.phone = :phone
     """
 )
-_this = models.Account.phone == bindparam("of_phone")
-# Raised by all three: the tokens that were given out before are worth nothing from then on.
+_has_phone = models.Account.phone == bindparam("of_phone")
+# A new version revokes all login tokens of the account.
 _NEW_VERSION = {"token_version": models.Account.token_version + 1}
 _DISABLE = (
     update(models.Account)
-    .where(_this, models.Account.disabled_at.is_(None))
+    .where(_has_phone, models.Account.disabled_at.is_(None))
     .values(disabled_at=func.now(), **_NEW_VERSION)
 )
 _ENABLE = (
     update(models.Account)
-    .where(_this, models.Account.disabled_at.is_not(None))
+    .where(_has_phone, models.Account.disabled_at.is_not(None))
     .values(disabled_at=None)
 )
-_REVOKE = update(models.Account).where(_this).values(**_NEW_VERSION)
+_REVOKE_TOKENS = update(models.Account).where(_has_phone).values(**_NEW_VERSION)
 _SET_PASSWORD = (
-    update(models.Account).where(_this).values(password_hash=bindparam("new_hash"), **_NEW_VERSION)
+    update(models.Account)
+    .where(_has_phone)
+    .values(password_hash=bindparam("new_hash"), **_NEW_VERSION)
 )
-_ANY = select(select(models.Account.id).exists())
+_ANY_EXISTS = select(select(models.Account.id).exists())
 
 
 class Overview(NamedTuple):
-    """All that an operator is shown of an account."""
+    """The details of an account that an operator can see."""
 
     id: int
     phone: str
@@ -54,50 +56,50 @@ class Overview(NamedTuple):
     created_at: datetime
     disabled_at: datetime | None
     friends: int
-    # Open ones that wait for this account's answer.
+    # Open friend requests to this account.
     requests: int
     coins: int
-    # The room in which it is live.
+    # The open room of the account.
     room_id: int | None
 
 
 def overview(connection: Connection, phone: str) -> Overview | None:
-    """What there is to know of the account with a phone; None for nobody's."""
+    """Return the details of the account with a phone, or None if there is none."""
     row = connection.execute(_FIND, {"phone": phone}).one_or_none()
     return Overview(*row) if row else None
 
 
 def disable(connection: Connection, phone: str) -> bool:
-    """Keeps an account from logging in, and ends its tokens; False if it is disabled already."""
+    """Disable an account and revoke its login tokens; return False if nothing changed."""
     return _change(connection, _DISABLE, "disabled", of_phone=phone)
 
 
 def enable(connection: Connection, phone: str) -> bool:
-    """Lets an account log in again; False if it is not disabled."""
+    """Enable a disabled account; return False if nothing changed."""
     return _change(connection, _ENABLE, "enabled", of_phone=phone)
 
 
 def revoke(connection: Connection, phone: str) -> bool:
-    """Ends every login token of an account; False for nobody's phone."""
-    return _change(connection, _REVOKE, "logged out everywhere", of_phone=phone)
+    """Revoke all login tokens of an account; return False if there is no account."""
+    return _change(connection, _REVOKE_TOKENS, "login tokens revoked", of_phone=phone)
 
 
 def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
-    """Sets a password by its hash, and ends every login token; False for nobody's phone."""
+    """Set a password hash and revoke all login tokens; return False if there is no account."""
     values = {"of_phone": phone, "new_hash": new_hash}
-    return _change(connection, _SET_PASSWORD, "given a new password", **values)
+    return _change(connection, _SET_PASSWORD, "password set", **values)
 
 
 def are_there_any(connection: Connection) -> bool:
-    """Whether anybody has ever registered."""
-    there: bool = connection.execute(_ANY).scalar_one()
-    return there
+    """Return whether the database has any account."""
+    exists: bool = connection.execute(_ANY_EXISTS).scalar_one()
+    return exists
 
 
-def _change(connection: Connection, statement: Any, what: str, **values: Any) -> bool:
-    changed = connection.execute(
+def _change(connection: Connection, statement: Any, change: str, **values: Any) -> bool:
+    account_id = connection.execute(
         statement.returning(models.Account.id), values
     ).scalar_one_or_none()
-    if changed is not None:
-        log.info("account %s is %s by an operator", changed, what)
-    return changed is not None
+    if account_id is not None:
+        log.info("account %s: %s by an operator", account_id, change)
+    return account_id is not None

@@ -1,4 +1,4 @@
-"""Payment orders as an operator sees them."""
+"""Payment orders: queries for operators."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ _LIST = text(
 )
 _FIND = text(f"SELECT {_COLUMNS} WHERE order_id = :order_id")
 
-_UNSERVED = text(
+_COUNT_UNSERVED = text(
     """
     SELECT provider, count(*) AS orders FROM payment_orders
     WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
@@ -31,7 +31,7 @@ _UNSERVED = text(
 
 
 class StoredOrder(NamedTuple):
-    """A payment order; `phone` is None once the user has removed their account."""
+    """A payment order; `phone` is None if the user has removed their account."""
 
     provider: str
     order_id: str
@@ -51,18 +51,18 @@ class StoredOrder(NamedTuple):
 def list_orders(
     connection: Connection, *, state: str | None, phone: str | None, limit: int
 ) -> list[StoredOrder]:
-    """Return the newest orders, of one state and one user if they are given."""
+    """Return up to `limit` orders, newest first, filtered by state and phone if not None."""
     values = {"state": state, "phone": phone, "limit": limit}
     return [StoredOrder(*row) for row in connection.execute(_LIST, values)]
 
 
 def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
-    """Return an order, or None if there is none with that id."""
+    """Return the order with this id, or None."""
     row = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
     return StoredOrder(*row) if row else None
 
 
 def count_unserved_orders(connection: Connection, providers: Sequence[str]) -> dict[str, int]:
-    """Count the open orders of other providers than these, by provider."""
-    rows = connection.execute(_UNSERVED, {"providers": list(providers)})
+    """Count the open orders of providers that are not in `providers`, by provider."""
+    rows = connection.execute(_COUNT_UNSERVED, {"providers": list(providers)})
     return {row.provider: row.orders for row in rows}

@@ -1,4 +1,4 @@
-"""Password hashes: bcrypt over a peppered digest, and no more at once than the machine bears."""
+"""Password hashing: bcrypt over a peppered digest, with a concurrency limit."""
 
 import base64
 import fcntl
@@ -22,67 +22,73 @@ _COMMON = frozenset(files(__package__).joinpath("common_passwords.txt").read_tex
 
 
 class Hasher:
-    """Hashes and checks passwords, as slowly as `cost` says: one more doubles bcrypt's time."""
+    """Hashes and verifies passwords; each increment of bcrypt's `cost` doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
         self._cost = cost
-        # It has the form of a hash, so that checking against it takes as long; nothing matches.
-        self._nobodys_hash = bcrypt.gensalt(cost).decode() + "." * 31
+        # A valid hash format, so that a check takes the usual time. No password matches it.
+        self._unmatchable_hash = bcrypt.gensalt(cost).decode() + "." * 31
 
     def hash(self, password: str) -> str:
         return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._cost)).decode()
 
     def match(self, password: str, password_hash: str | None) -> bool:
-        """Whether it is the password; as slow, and False, for nobody's hash (None)."""
-        known = password_hash or self._nobodys_hash
+        """Return whether the password has this hash.
+
+        Without a hash (None), the result is False and takes the same time.
+        """
+        stored_hash = password_hash or self._unmatchable_hash
         try:
-            return bcrypt.checkpw(self._digest(password), known.encode())
+            return bcrypt.checkpw(self._digest(password), stored_hash.encode())
         except ValueError:
-            log.exception("a password's hash is damaged")
+            log.exception("password hashing: a stored password hash has an invalid format")
             return False
 
     def is_cheap(self, password_hash: str) -> bool:
-        """Whether a hash was made at less than today's cost."""
+        """Return whether a hash has a lower cost than the current setting."""
         return int(password_hash.split("$")[2]) < self._cost
 
     def _digest(self, password: str) -> bytes:
-        # bcrypt reads 72 bytes and stops at a NUL: a base64 digest has 64 and none.
+        # bcrypt ignores bytes after the 72nd or a NUL. A base64 digest has 64 bytes and no NUL.
         return base64.b64encode(hmac.digest(self._pepper, password.encode(), "sha384"))
 
 
 class Slots:
-    """So many may work at a time on this machine, whatever processes they are in.
+    """A semaphore for all processes of a machine, with `number` slots.
 
-    A slot is a file, locked by who works: it is free again even when that one is killed.
+    A slot is a file that its holder locks: the kernel releases the lock if the process is killed.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._files = [folder / str(slot) for slot in range(number)]
-        for file in self._files:
-            if not file.exists():
-                file.touch()
+        self._paths = [folder / str(slot) for slot in range(number)]
+        for path in self._paths:
+            if not path.exists():
+                path.touch()
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._paths)
 
     @contextmanager
     def held(self, slot: int) -> Iterator[None]:
-        """Any slot that is free; when none is, that one, as soon as its holder is done."""
-        with ExitStack() as opened:
-            tried: list[BinaryIO] = []
-            for path in self._files[slot:] + self._files[:slot]:
-                tried.append(opened.enter_context(path.open("rb")))
-                if _locked_at_once(tried[-1]):
+        """Acquire any free slot. If none is free, wait for the given one, without a timeout."""
+        with ExitStack() as stack:
+            opened: list[BinaryIO] = []
+            for path in self._paths[slot:] + self._paths[:slot]:
+                opened.append(stack.enter_context(path.open("rb")))
+                if _try_lock(opened[-1]):
                     break
             else:
-                fcntl.flock(tried[0], fcntl.LOCK_EX)
+                fcntl.flock(opened[0], fcntl.LOCK_EX)
             yield
 
 
 class Passwords:
-    """Hands out the hasher: to one caller for each slot; others wait, `callers_max` in all."""
+    """Gives callers access to the hasher, limited by the slots of the machine.
+
+    At most `callers_max` callers of this process hash or wait at a time.
+    """
 
     def __init__(
         self,
@@ -97,23 +103,24 @@ class Passwords:
         self._slots = slots
         self._wait_s = wait_s
         self._common_refused = common_refused
-        self._places = Semaphore(callers_max)
-        # A turn is the number of a slot to wait for.
-        self._turns: SimpleQueue[int] = SimpleQueue()
+        self._callers = Semaphore(callers_max)
+        # Free slots of this process. Other processes can hold the same slot of the machine.
+        self._free_slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(len(slots)):
-            self._turns.put(slot)
+            self._free_slots.put(slot)
         self._stopped = False
 
     @contextmanager
     def turn(self) -> Iterator[Hasher]:
-        """One's turn to hash.
+        """Wait for a slot and yield the hasher.
 
-        Raises Unavailable where there are too many callers, after `wait_s`, and once stopped.
+        Raises Unavailable if there are too many callers, after `wait_s` seconds in the queue, and
+        after `stop`.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._callers.acquire(blocking=False):
             raise _unavailable()
         try:
-            slot = self._turns.get(timeout=self._wait_s)
+            slot = self._free_slots.get(timeout=self._wait_s)
         except Empty:
             raise _unavailable() from None
         else:
@@ -123,31 +130,31 @@ class Passwords:
                 with self._slots.held(slot):
                     yield self._hasher
             finally:
-                self._turns.put(slot)
+                self._free_slots.put(slot)
         finally:
-            self._places.release()
+            self._callers.release()
 
     def stop(self) -> None:
-        """Sends away whoever waits, and whoever comes."""
+        """Make all waiting and future callers fail with Unavailable."""
         self._stopped = True
-        # One more turn than there is: who gets it is sent away, and hands it on to the next.
-        self._turns.put(0)
+        # An extra item wakes one waiting caller, which fails and puts it back for the next one.
+        self._free_slots.put(0)
 
     def hash(self, password: str) -> str:
-        """The hash of a password, in a turn of its own."""
+        """Wait for a slot and hash a password. Raises Unavailable as `turn` does."""
         with self.turn() as hasher:
             return hasher.hash(password)
 
     def refuse_common(self, password: str, *, phone: str) -> None:
         """Raise PasswordTooCommon for a common password, or one that contains the user's phone.
 
-        Does nothing if the settings switch the check off.
+        Does nothing if the settings disable the check.
         """
         if self._common_refused and (password.lower() in _COMMON or phone in password):
             raise PasswordTooCommon
 
 
-def _locked_at_once(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -156,4 +163,4 @@ def _locked_at_once(file: BinaryIO) -> bool:
 
 
 def _unavailable() -> Unavailable:
-    return Unavailable("password hashers")
+    return Unavailable("password hashing: no slot is free")

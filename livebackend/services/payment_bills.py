@@ -1,4 +1,4 @@
-"""Comparison of payment orders with a provider's bill of a day."""
+"""Comparison of payment orders with the daily bill of a payment provider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, BillEntry
 from livebackend.services.payment_orders import PaymentOrders
 
-# The difference of an order that was paid and is still pending or closed.
-NOT_CREDITED = "paid, and not credited"
+# The difference of a paid order in the state `pending` or `closed`.
+NOT_CREDITED = "paid, but not credited"
 
 _BILLED = text(
     """
@@ -30,7 +30,7 @@ _PAID = text(
 
 @dataclass(frozen=True)
 class BillReport:
-    """What a provider received and returned on a day, and how the orders differ."""
+    """Totals of a provider's daily bill, and its differences from the payment orders."""
 
     provider: str
     day: date
@@ -44,7 +44,7 @@ class BillReport:
 def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: date) -> BillReport:
     """Compare a provider's bill of a day with the payment orders.
 
-    Raises PaymentFailed, also when the provider has no bill of that day yet.
+    Raises PaymentFailed, also if the bill of that day is not available yet.
     """
     entries = orders.gateway(provider).bill(day)
     since = datetime.combine(day, time(), CHINA).astimezone(UTC)
@@ -52,9 +52,9 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
     paid = {"provider": provider, "since": since, "until": since + timedelta(days=1)}
 
     def work(connection: Connection) -> list[str]:
-        known = {row.order_id: row for row in connection.execute(_BILLED, billed)}
+        orders_by_id = {row.order_id: row for row in connection.execute(_BILLED, billed)}
         credited = connection.execute(_PAID, paid).all()
-        return _differences(entries, known, credited)
+        return _differences(entries, orders_by_id, credited)
 
     payments = [entry for entry in entries if not entry.refunded_fen]
     refunds = [entry for entry in entries if entry.refunded_fen]
@@ -70,20 +70,20 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
 
 
 def _differences(
-    entries: Sequence[BillEntry], known: dict[str, Row[Any]], credited: Sequence[Row[Any]]
+    entries: Sequence[BillEntry], orders: dict[str, Row[Any]], credited: Sequence[Row[Any]]
 ) -> list[str]:
-    found = []
+    differences = []
     for entry in entries:
-        difference = _difference(entry, known.get(entry.order_id))
+        difference = _difference(entry, orders.get(entry.order_id))
         if difference:
-            found.append(f"order {entry.order_id}: {difference}")
+            differences.append(f"order {entry.order_id}: {difference}")
     billed = {entry.order_id for entry in entries}
-    found.extend(
-        f"order {row.order_id}: credited ({row.fen} fen), and not in the bill"
+    differences.extend(
+        f"order {row.order_id}: credited ({row.fen} fen), but not in the bill"
         for row in credited
         if row.order_id not in billed
     )
-    return found
+    return differences
 
 
 def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
@@ -102,7 +102,7 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
 
 def _refund_difference(entry: BillEntry, order: Row[Any]) -> str | None:
     if order.state not in ("refunding", "refunded"):
-        return f"{entry.refunded_fen} fen were returned, and the coins were not reversed"
+        return f"{entry.refunded_fen} fen were refunded, but the coins were not reversed"
     if entry.refunded_fen != order.fen:
-        return f"only {entry.refunded_fen} of {order.fen} fen were returned, but all coins reversed"
+        return f"{entry.refunded_fen} of {order.fen} fen were refunded, but all coins were reversed"
     return None

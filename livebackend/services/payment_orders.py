@@ -1,4 +1,4 @@
-"""Payment orders: opened by a refill, credited when the provider reports the payment."""
+"""Payment orders: a refill opens one, and the provider's notification credits it."""
 
 import logging
 import time
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _FEN_PER_YUAN = 100
 _WAIT_S = 4
 
-# Under the same lock as the actor's transfers, so that an id is either an order's or a transfer's.
+# The ledger takes the same lock, so a request id cannot get both an order and a transfer.
 _LOCK_ACTOR = text(
     """
     SELECT coin_account_id FROM coin_slots
@@ -94,7 +94,7 @@ OrderState = Literal["pending", "paid", "closed", "refunding", "refunded"]
 
 
 class PlacedOrder(NamedTuple):
-    """An order of a user; `pay` is what the app passes to the provider, None once it is paid."""
+    """An order of a user; `pay` has the parameters for the provider's SDK, None if not payable."""
 
     provider: str
     order_id: str
@@ -105,16 +105,16 @@ class PlacedOrder(NamedTuple):
 
 
 class _StoredOrder(NamedTuple):
-    """An order as it is stored, and the coin account of its provider."""
+    """A row of an order, and the id of its provider's coin account."""
 
     row: Row[Any]
     source_id: int
 
 
 class PaymentOrders:
-    """Opens orders at the first gateway, and credits the payments of every gateway.
+    """Opens orders at the first gateway, and credits payments from all gateways.
 
-    No connection is held while a provider is asked.
+    Holds no database connection while a provider handles a request.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class PaymentOrders:
 
     @property
     def providers(self) -> list[str]:
-        """The providers with a gateway; the first one gets new orders."""
+        """The providers that have a gateway; the first one gets new orders."""
         return list(self._gateways)
 
     def gateway(self, provider: str) -> PaymentGateway:
@@ -134,17 +134,17 @@ class PaymentOrders:
         try:
             return self._gateways[provider]
         except KeyError:
-            raise PaymentFailed(f"payments.gateway names no gateway of {provider}") from None
+            raise PaymentFailed(f"payments.gateway has no gateway for {provider}") from None
 
     def open(
         self, account_id: int, *, yuan: int, coins: int, request_id: str
     ) -> PlacedOrder | None:
-        """Order coins; return the order, with what the app needs to pay it.
+        """Open an order and place it at the provider; return it with its payment parameters.
 
-        A retry gets the same order. A retry of a refill that was credited at once, before refills
-        were ordered, gets None.
+        A retry returns the same order. It returns None if the first request was credited directly,
+        in another mode of refills.
         Raises RequestIdReused, and PaymentNotPlaced if the provider fails: the order stays open,
-        and a retry asks the provider again.
+        and a retry places it again.
         """
         fen = yuan * _FEN_PER_YUAN
 
@@ -160,33 +160,32 @@ class PaymentOrders:
     def receive(self, headers: Mapping[str, str], body: bytes) -> None:
         """Verify a notification of a provider, and credit the payment that it reports.
 
-        The names of `headers` are in lower case. Raises PaymentRejected as `settle` does and if no
-        provider sent the notification, and Unavailable.
+        The names of `headers` are in lower case. Raises InvalidNotification if no gateway accepts
+        the signature, and what `settle` raises.
         """
-        found = self._read(headers, body)
-        if found:
-            self.settle(*found)
+        notified = self._read(headers, body)
+        if notified:
+            self.settle(*notified)
 
     def settle(self, provider: str, payment: Paid) -> None:
-        """Credit the coins of a paid order; settling it again changes nothing.
+        """Credit the coins of a paid order, even if it is closed; do nothing if it is credited.
 
-        An order that was closed before its payment arrived is credited too.
-        Raises PaymentRejected for an unknown order, another amount than ordered, and a second
-        payment of the same order; Unavailable if the payment cannot be credited now.
+        Raises PaymentRejected for an unknown order, a wrong amount and a second payment of the same
+        order, and Unavailable if the payment cannot be credited now.
         """
         deadline = time.monotonic() + _WAIT_S
         order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id is None:
             self._credit(_transfer(order, provider, payment), deadline)
-            # By this payment, or by another one at the same moment.
+            # A concurrent payment can have settled the order instead.
             order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id != payment.payment_id:
             raise _logged(payment, OrderPaidTwice())
 
     def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
-        """Verify a notification; return provider and payment, None for another event.
+        """Verify a notification; return provider and payment, or None if it reports none.
 
-        Raises InvalidNotification if no provider sent it.
+        Raises InvalidNotification if no gateway accepts the signature.
         """
         errors = []
         for provider, gateway in self._gateways.items():
@@ -196,7 +195,7 @@ class PaymentOrders:
                 errors.append(f"{provider}: {error}")
             else:
                 return (provider, payment) if payment else None
-        log.warning("payment notification refused: %s", ", ".join(errors))
+        log.warning("payment notification rejected: %s", ", ".join(errors))
         raise InvalidNotification
 
     def _open(
@@ -204,7 +203,7 @@ class PaymentOrders:
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
         request = {"actor": actor, "request_id": str(client_key(actor, request_id))}
-        # In statements of their own, so that they see what the lock's former holder committed.
+        # Separate statements, so that their snapshots are taken after the lock is acquired.
         done = connection.execute(_TRANSFER, request).one_or_none()
         if done:
             if tuple(done) != (Kind.REFILL, coins):
@@ -212,23 +211,24 @@ class PaymentOrders:
             require_replication(connection)
             return None
         order = {**request, "account_id": account_id, "fen": fen}
-        known = connection.execute(_BY_REQUEST, order).one_or_none()
-        if known:
-            if known.fen != fen:
+        existing = connection.execute(_BY_REQUEST, order).one_or_none()
+        if existing:
+            if existing.fen != fen:
                 raise RequestIdReused
             require_replication(connection)
-            return known
+            return existing
         order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
         return connection.execute(_OPEN, order).one()
 
     def _place(self, order: Row[Any]) -> dict[str, Any]:
-        """Place a pending order; return what the app needs to pay it."""
+        """Place a pending order at its provider; return the payment parameters."""
         try:
             pay = self.gateway(order.provider).place(provider_order(order))
         except PaymentFailed as error:
-            log.error("payment order %s: cannot be placed: %s", order.order_id, error)
+            log.error("payment order %s: the provider did not accept it: %s", order.order_id, error)
             raise PaymentNotPlaced from error
-        # If it expired meanwhile, the user can pay it nevertheless: reconciliation closes it again.
+        # The order can have expired meanwhile. The user can pay it now, so it is pending again;
+        # reconciliation closes it later.
         self._database.execute_one(_REOPEN, **order._asdict())
         return pay
 
@@ -236,11 +236,11 @@ class PaymentOrders:
         try:
             outcome = self._writer.submit(transfer, deadline=deadline)
         except LedgerBusy as error:
-            raise Unavailable("the ledger") from error
+            raise Unavailable("ledger: transfer not accepted in time") from error
         if outcome.status is Status.BALANCE_LIMIT:
             order_id = transfer.payment.order_id if transfer.payment else None
             log.error("payment order %s: not credited, the balance limit is reached", order_id)
-            raise Unavailable("the balance limit")
+            raise Unavailable(f"payment order {order_id}: the balance limit is reached")
 
     def _find(self, connection: Connection, provider: str, payment: Paid) -> _StoredOrder:
         values = {
@@ -256,13 +256,13 @@ class PaymentOrders:
         if row.paid_another:
             raise _logged(payment, PaymentOfAnotherOrder())
         if row.payment_id:
-            # The provider forgets the payment once it is acknowledged.
+            # The provider sends the notification until it is acknowledged, then never again.
             require_replication(connection)
         return _StoredOrder(row, external_account(connection, provider))
 
 
 def provider_order(order: Row[Any]) -> Order:
-    """Return an order as its provider gets it."""
+    """Return the order in the form that gateways accept."""
     return Order(order.order_id, order.fen, f"{order.coins} coins")
 
 
@@ -281,7 +281,7 @@ def _transfer(order: _StoredOrder, provider: str, payment: Paid) -> Transfer:
 
 def _logged(payment: Paid, error: PaymentRejected) -> PaymentRejected:
     log.error(
-        "payment %s of order %s is not credited: %s",
+        "payment %s of order %s not credited: %s",
         payment.payment_id,
         payment.order_id,
         error,

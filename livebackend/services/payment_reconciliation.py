@@ -1,4 +1,4 @@
-"""Reconciliation: asks payment providers about orders without a notification."""
+"""Reconciliation: queries payment providers about orders without a notification."""
 
 import logging
 import time
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 # Limits of one round.
 _ORDERS_MAX = 100
 _ROUND_S = 2
-# A provider that fails so often in a row is not asked again in a round.
+# After this many consecutive failures, a provider is not queried again in the same round.
 _FAILURES_MAX = 3
-# After each attempt 30 s, 1 min, 2 min, … 1 h: about a week. Refunds are attempted without an end.
+# With delays of 30 s, 1 min, 2 min, … 1 h, the attempts take about a week. Refunds have no limit.
 _ATTEMPTS_MAX = 175
 
-# An order is due again before the provider is asked, so that a crashed process does not block it.
-# With IN instead of =, some plans run the subquery, and so claim an order, for each row.
+# Sets the next query time before the provider is queried, so that a crash does not lose the order.
+# Use =, not IN: with IN, some plans run the subquery for each row, and each run claims an order.
 _CLAIM = text(
     """
     UPDATE payment_orders
@@ -56,7 +56,7 @@ _CLOSE = text(
 
 
 class ReconciliationResult(NamedTuple):
-    """How many orders a round asked about, and how many failed."""
+    """The number of orders that a round queried, and how many of these queries failed."""
 
     queried: int
     failed: int
@@ -79,9 +79,9 @@ class PaymentReconciliation:
         self._order_ttl = order_ttl
 
     def run(self) -> ReconciliationResult:
-        """Ask about the orders that are due; begin with no further order after 2 s.
+        """Reconcile the orders that are due: at most 100, and none that would start after 2 s.
 
-        A provider that fails three times in a row is not asked again in this round.
+        A provider that fails three times in a row is not queried again in this round.
         """
         until = time.monotonic() + _ROUND_S
         failures = dict.fromkeys(self._orders.providers, 0)
@@ -99,7 +99,7 @@ class PaymentReconciliation:
         return ReconciliationResult(queried, failed)
 
     def check(self, order_id: str) -> None:
-        """Ask about one order now: settle or close it, or resume its refund.
+        """Query the provider about one order now: settle or close it, or resume its refund.
 
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
         Unavailable.
@@ -119,41 +119,44 @@ class PaymentReconciliation:
         return order
 
     def _reconcile(self, order: Row[Any]) -> bool:
-        """Go on with an order; return False if the provider or the ledger failed."""
-        is_served = True
+        """Reconcile an order; return False if the provider or the ledger failed."""
+        succeeded = True
         try:
             if order.state == "refunding":
                 self._refunds.resume(order.order_id)
             else:
                 self._query(order)
         except (PaymentRejected, RefundRefused) as error:
-            # The order is asked about again, in case an operator corrects it.
+            # Not a failure of the provider. The next attempt can succeed after an operator acts.
             log.error("payment order %s: %s", order.order_id, error)
         except (PaymentFailed, Unavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)
-            is_served = False
+            succeeded = False
         except SQLAlchemyError:
             raise
-        except Exception as error:  # a gateway's error must not keep the other orders waiting
+        except Exception as error:  # a gateway bug must not block the other orders
             log.error("payment order %s: not reconciled", order.order_id, exc_info=error)
-            is_served = False
+            succeeded = False
         if order.query_attempts >= _ATTEMPTS_MAX:
-            self._close(order, "the provider was asked for a week")
-        return is_served
+            self._close(order, f"not settled after {_ATTEMPTS_MAX} attempts")
+        return succeeded
 
     def _query(self, order: Row[Any]) -> None:
         gateway = self._orders.gateway(order.provider)
-        found = gateway.query(provider_order(order))
-        if found.state is OrderState.PAID and found.payment:
-            self._orders.settle(order.provider, found.payment)
-        elif found.state is OrderState.UNPAID:
+        remote = gateway.query(provider_order(order))
+        if remote.state is OrderState.PAID and remote.payment:
+            self._orders.settle(order.provider, remote.payment)
+        elif remote.state is OrderState.UNPAID:
             if order.has_expired:
                 gateway.close(provider_order(order))
-                self._close(order, "it expired unpaid")
+                self._close(order, "expired unpaid")
         else:
-            if found.state is OrderState.REFUNDED:
-                log.error("payment order %s: refunded before it was credited", order.order_id)
-            self._close(order, f"the provider says that it is {found.state.value}")
+            if remote.state is OrderState.REFUNDED:
+                log.error(
+                    "payment order %s: refunded by the provider before it was credited",
+                    order.order_id,
+                )
+            self._close(order, f"{remote.state.value} at the provider")
 
     def _close(self, order: Row[Any], reason: str) -> None:
         def work(connection: Connection) -> int:

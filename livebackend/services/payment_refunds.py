@@ -1,4 +1,4 @@
-"""Refunds of payment orders: the coins are reversed, then the money is returned."""
+"""Refunds of payment orders: reverse the coins, then have the provider return the money."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _WAIT_S = 4
 
-# Later than this call's deadlines, so that the periodic task does not run at the same time.
+# The next attempt is after all deadlines of this call, so that housekeeping does not run with it.
 _BEGIN = text(
     """
     UPDATE payment_orders
@@ -38,7 +38,7 @@ _CANCEL = text(
         AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
     """
 )
-# A concurrent call can cancel the refund (insufficient coins) just before this one reverses them.
+# A concurrent call can cancel the refund (insufficient coins) before this one reverses the coins.
 _CONFIRM = text(
     """
     UPDATE payment_orders
@@ -57,13 +57,13 @@ _FINISH = text(
 
 
 class RefundRefused(Exception):
-    """The order cannot be refunded; nothing was changed. The message says why."""
+    """The order cannot be refunded, and nothing changed. The message has the reason."""
 
 
 class PaymentRefunds:
     """Refunds paid orders.
 
-    The intention is stored first, so that an interrupted refund resumes.
+    Stores the state `refunding` first, so that housekeeping resumes an interrupted refund.
     """
 
     def __init__(self, database: Database, writer: Writer, orders: PaymentOrders) -> None:
@@ -72,12 +72,13 @@ class PaymentRefunds:
         self._orders = orders
 
     def refund(self, order_id: str, *, reason: str) -> bool:
-        """Reverse the coins of a paid order, and have the money returned, once.
+        """Refund a paid order: reverse its coins, then have the provider return the money.
 
-        Returns True when the money is returned, False while the provider processes the refund.
-        Raises LookupError for an unknown order, RefundRefused if the order is not paid or the
-        balance is lower than the credit. Raises PaymentFailed if the provider fails, and
-        Unavailable as the ledger does; the periodic task then resumes the refund.
+        Returns True if the money is returned, False if the provider still processes the refund.
+        Refunding again returns no more money. Raises LookupError for an unknown order, and
+        RefundRefused if the order is not paid or the balance is lower than the credit. Raises
+        PaymentFailed if the provider fails, and Unavailable if the ledger does; housekeeping then
+        resumes the refund.
         """
         begin = {"order_id": order_id, "reason": reason}
 
@@ -88,7 +89,7 @@ class PaymentRefunds:
         return self._resume(self._database.run(work))
 
     def resume(self, order_id: str) -> bool:
-        """Go on with a refund that has begun. Returns and raises as `refund`."""
+        """Resume a refund. Returns and raises the same as `refund`."""
         return self._resume(self._database.run(lambda connection: _find(connection, order_id)))
 
     def _resume(self, order: Row[Any]) -> bool:
@@ -96,13 +97,13 @@ class PaymentRefunds:
             return True
         if order.state != "refunding":
             raise RefundRefused(f"order {order.order_id} is {order.state}")
-        # Raises before coins move if no gateway is configured.
+        # First, because it raises if no gateway is configured: no coins have moved then.
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
         try:
             outcome = self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
         except LedgerBusy as error:
-            raise Unavailable("the ledger") from error
+            raise Unavailable("ledger: transfer not accepted in time") from error
         if outcome.status is Status.NO_COINS:
             self._write(_CANCEL, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")

@@ -1,4 +1,4 @@
-"""Codes that stand in the reply, as the document's example has it: for development alone."""
+"""Verification of codes that the response contains, as in the API document; for development."""
 
 import uuid
 from hashlib import sha256
@@ -9,10 +9,10 @@ from livebackend import models
 from livebackend.core.errors import TooManyAttempts, WrongCode
 from livebackend.services.code_verifiers import WRONG_TRIES_MAX, Digests, Purpose, settle_right
 
-# Among how many open codes the one that was typed is looked for, the newest first.
-_OPEN_CODES_MAX = 1000
+# The number of open codes that are compared, newest first.
+_OPEN_CODES_LIMIT = 1000
 
-_OPEN = text(
+_OPEN_CODES = text(
     """
     SELECT id, digest FROM verification_codes
     WHERE state = 'sent' AND expires_at > now() AND purpose = :purpose
@@ -20,8 +20,8 @@ _OPEN = text(
     ORDER BY expires_at DESC LIMIT :most
     """
 )
-# One row for each value tried at, so that its lock makes the count exact.
-_COUNT_TRY = text(
+# One row for each ticket: its lock makes the count exact.
+_COUNT_ATTEMPT = text(
     """
     INSERT INTO code_attempts (ticket_digest, attempted_at, last_attempted_at)
     VALUES (:ticket_digest, ARRAY[now()], now())
@@ -34,11 +34,11 @@ _COUNT_TRY = text(
     RETURNING cardinality(attempted_at)
     """
 )
-_FORGET_TRIES = delete(models.CodeAttempts).where(
+_DELETE_ATTEMPTS = delete(models.CodeAttempts).where(
     models.CodeAttempts.ticket_digest == bindparam("ticket_digest")
 )
-# A few at a time with each try, so that the table stays as small as the traffic of minutes.
-_FORGET_OLD_TRIES = text(
+# Each attempt deletes up to ten old rows, so the table does not grow without limit.
+_DELETE_OLD_ATTEMPTS = text(
     """
     DELETE FROM code_attempts WHERE ticket_digest IN (
         SELECT ticket_digest FROM code_attempts
@@ -49,9 +49,9 @@ _FORGET_OLD_TRIES = text(
 
 
 class PlainJudge:
-    """The reply is the code. A try is right when both values are the same digits.
+    """Verifies codes whose ticket is the code itself: both values must be equal.
 
-    To reset a password, the code must also have been sent to that phone.
+    For a password reset, the code must also have been sent to that phone.
     """
 
     def __init__(self, digests: Digests) -> None:
@@ -71,24 +71,24 @@ class PlainJudge:
     ) -> None:
         ticket_digest = sha256(ticket.encode()).digest()
         if purpose.is_code(code) and code == ticket:
-            matching = self._sent(connection, code, purpose, phone)
-            if matching or purpose is Purpose.REGISTER:
-                connection.execute(_FORGET_TRIES, {"ticket_digest": ticket_digest})
-                settle_right(connection, matching, purpose)
+            code_ids = self._matching_codes(connection, code, purpose, phone)
+            if code_ids or purpose is Purpose.REGISTER:
+                connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": ticket_digest})
+                settle_right(connection, code_ids, purpose)
                 return
         if not ticket:
-            raise WrongCode  # without a ticket there is nothing to count
-        connection.execute(_FORGET_OLD_TRIES)
-        tries = connection.execute(
-            _COUNT_TRY, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}
+            raise WrongCode  # attempts count by ticket
+        connection.execute(_DELETE_OLD_ATTEMPTS)
+        attempts = connection.execute(
+            _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}
         ).scalar_one()
-        raise TooManyAttempts if tries >= WRONG_TRIES_MAX else WrongCode
+        raise TooManyAttempts if attempts >= WRONG_TRIES_MAX else WrongCode
 
-    def _sent(
+    def _matching_codes(
         self, connection: Connection, code: str, purpose: Purpose, phone: str | None
     ) -> list[uuid.UUID]:
-        """The open codes with this value."""
-        found = connection.execute(
-            _OPEN, {"purpose": purpose, "phone": phone, "most": _OPEN_CODES_MAX}
+        """Return the ids of the open codes with this value."""
+        rows = connection.execute(
+            _OPEN_CODES, {"purpose": purpose, "phone": phone, "most": _OPEN_CODES_LIMIT}
         )
-        return [row.id for row in found if self._digests.match(row.digest, row.id, code)]
+        return [row.id for row in rows if self._digests.match(row.digest, row.id, code)]

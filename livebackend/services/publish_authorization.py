@@ -1,4 +1,4 @@
-"""Publish authorization: who may publish and watch a stream of the operator's media server."""
+"""Authorization of publishers and viewers at the operator's media server."""
 
 import hmac
 import logging
@@ -12,18 +12,18 @@ from livebackend.services.stream_monitor import SETTLED_AFTER
 
 log = logging.getLogger(__name__)
 
-_DOOR = select(
+_OPEN_ROOM = select(
     models.Room.id,
     models.Room.publish_key,
     models.Room.publisher,
     (models.Room.published_at < func.now() - SETTLED_AFTER).label("settled"),
 ).where(models.Room.stream_key == bindparam("key"), models.room_is_open)
-_LET_IN = (
+_SET_PUBLISHER = (
     update(models.Room)
     .where(
         models.Room.id == bindparam("room_id"),
         models.room_is_open,
-        models.Room.publisher.is_not_distinct_from(bindparam("before")),
+        models.Room.publisher.is_not_distinct_from(bindparam("old")),
     )
     .values(
         publisher=bindparam("new"),
@@ -33,12 +33,12 @@ _LET_IN = (
     )
     .returning(models.Room.id)
 )
-_GONE = (
+_CLEAR_PUBLISHER = (
     update(models.Room)
     .where(
         models.Room.stream_key == bindparam("key"),
         models.room_is_open,
-        models.Room.publisher == bindparam("who"),
+        models.Room.publisher == bindparam("old"),
     )
     .values(publisher=None, published_at=None, offline_since=func.now())
     .returning(models.Room.id)
@@ -46,10 +46,10 @@ _GONE = (
 
 
 class PublishAuthorization:
-    """Decides who may publish and watch streams of the operator's media server.
+    """Authorizes publishers and viewers for the hooks of the media server.
 
-    `hub` is the application of the media server that takes streams; `secret` is what it sends to
-    prove its identity. Without a secret, every hook request is refused.
+    `hub` is the media server's application for streams. The media server authenticates with
+    `secret`; if it is empty, all hook requests are rejected.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PublishAuthorization:
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a media server to answer."""
+        """Whether a secret is configured."""
         return bool(self._secret)
 
     def is_media_server(self, secret: str) -> bool:
@@ -70,35 +70,35 @@ class PublishAuthorization:
         return self.is_configured and hmac.compare_digest(secret.encode(), self._secret)
 
     def admit(self, *, hub: str, stream_key: str, publish_key: str, publisher: str) -> bool:
-        """Whether a publisher is let in: with the key of an open room where nobody publishes.
+        """Authorize a publisher; return whether it has the key of an open room.
 
-        Whoever was let in before and is on air still, stays.
+        Returns False while another publisher of the room is online.
         """
         if hub != self._hub:
             return False
-        room = self._database.execute_one(_DOOR, key=stream_key)
+        room = self._database.execute_one(_OPEN_ROOM, key=stream_key)
         if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
             return False
         if room.publisher is not None and not (room.settled and self._is_free(stream_key)):
             return False
-        values = {"room_id": room.id, "before": room.publisher, "new": publisher}
-        return self._database.execute_one(_LET_IN, **values) is not None
+        values = {"room_id": room.id, "old": room.publisher, "new": publisher}
+        return self._database.execute_one(_SET_PUBLISHER, **values) is not None
 
     def gone(self, *, stream_key: str, publisher: str) -> None:
-        """A publisher has left; another's leaving, who was never let in, changes nothing."""
-        self._database.execute_one(_GONE, key=stream_key, who=publisher)
+        """Record that a publisher disconnected; ignore a publisher that was not authorized."""
+        self._database.execute_one(_CLEAR_PUBLISHER, key=stream_key, old=publisher)
 
     def is_open(self, stream_key: str) -> bool:
-        """Whether somebody may watch the stream."""
-        return self._database.execute_one(_DOOR, key=stream_key) is not None
+        """Return whether viewers may watch the stream."""
+        return self._database.execute_one(_OPEN_ROOM, key=stream_key) is not None
 
     def _is_free(self, stream_key: str) -> bool:
-        """Whether another may publish: a publisher who sends nothing any more is cut off."""
+        """Return whether no publisher is online; disconnect one that sends no data."""
         try:
             if self._gateway.on_air([stream_key]):
                 return False
             self._gateway.disable(stream_key)
         except StreamFailed as error:
-            log.warning("whether %s is on air is not known: %s", stream_key, error)
+            log.warning("stream %s: publisher status unknown: %s", stream_key, error)
             return False
         return True

@@ -1,4 +1,4 @@
-"""Rate limits, counted by all server processes together."""
+"""Rate limits, shared by all workers."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -12,45 +12,45 @@ from livebackend.database.rate_limit_storage import PostgresWindows
 
 
 class Limits:
-    """The limits of the settings, by name: `"10 per minute; 100 per hour"`, or none if empty.
+    """Rate limits by name, each with a rule such as `"10 per minute; 100 per hour"`.
 
-    `database` is theirs alone.
+    An empty rule is no limit. `close` closes `database`, so pass one with its own pool.
     """
 
     def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
         self._database = database
-        self._windows = PostgresWindows(database)
-        self._limiter = MovingWindowRateLimiter(self._windows)
+        self._storage = PostgresWindows(database)
+        self._limiter = MovingWindowRateLimiter(self._storage)
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
-    def take(self, name: str, who: str) -> None:
-        """Count one more for a client or user.
+    def take(self, name: str, key: str) -> None:
+        """Count a request of a client or user.
 
-        Raises RateLimited if the limit is reached; such a request is not counted.
+        Raises RateLimited, without counting the request, if the limit is reached.
         """
-        full = self._hit(name, who)
-        if full:
-            again_at = self._limiter.get_window_stats(full, name, who).reset_time
-            wait_s = max(1, ceil(again_at - self._windows.now()))
+        reached = self._hit(name, key)
+        if reached:
+            reset_at = self._limiter.get_window_stats(reached, name, key).reset_time
+            wait_s = max(1, ceil(reset_at - self._storage.now()))
             raise RateLimited(retry_after_s=wait_s)
 
-    def allows(self, name: str, who: str) -> bool:
-        """Counts one more for somebody; False, uncounted, for who is over a limit."""
-        return self._hit(name, who) is None
+    def allows(self, name: str, key: str) -> bool:
+        """Count a request; return False, without counting it, if the limit is reached."""
+        return self._hit(name, key) is None
 
-    def is_full(self, name: str, who: str) -> bool:
-        """Whether one more would be too many."""
-        return not all(self._limiter.test(rule, name, who) for rule in self._rules[name])
+    def is_full(self, name: str, key: str) -> bool:
+        """Return whether the limit is reached; count nothing."""
+        return not all(self._limiter.test(rule, name, key) for rule in self._rules[name])
 
     def sweep(self) -> None:
-        """Forgets whom nothing is counted of any more."""
-        self._windows.sweep()
+        """Delete expired windows."""
+        self._storage.sweep()
 
     def close(self) -> None:
         self._database.close()
 
-    def _hit(self, name: str, who: str) -> RateLimitItem | None:
+    def _hit(self, name: str, key: str) -> RateLimitItem | None:
         for rule in self._rules[name]:
-            if not self._limiter.hit(rule, name, who):
+            if not self._limiter.hit(rule, name, key):
                 return rule
         return None

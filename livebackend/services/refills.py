@@ -1,4 +1,4 @@
-"""Refills: coins that a user buys."""
+"""Refills: purchases of coins."""
 
 import time
 from typing import Literal
@@ -29,13 +29,13 @@ from livebackend.services.rate_limits import Limits
 # The values of the setting `coins.refill`.
 RefillMode = Literal["direct", "order", "disabled"]
 
-# All that a call may take, its looks at the database included.
-_WAIT_S = 4
+# Timeout of a direct refill, queries included.
+_TIMEOUT_S = 4
 
-_COINS_OF = select(models.CoinAccount.id).where(
+_COIN_ACCOUNT = select(models.CoinAccount.id).where(
     models.CoinAccount.owner_id == bindparam("account_id")
 )
-_IS_KNOWN = text(
+_REQUEST_EXISTS = text(
     """
     SELECT EXISTS (SELECT FROM transfers WHERE actor_id = :actor AND request_id = :request_id)
         OR EXISTS (SELECT FROM payment_orders WHERE request_id = :request_id)
@@ -44,9 +44,9 @@ _IS_KNOWN = text(
 
 
 class Refills:
-    """Sells coins: by orders that are paid at a provider, or at once, for development.
+    """Sells coins: through payment orders, or credited directly (for development).
 
-    No connection is held while the ledger works or a provider is asked.
+    Holds no database connection while the ledger or a provider handles a request.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Refills:
         self._coins_per_yuan = coins_per_yuan
 
     def refill(self, account_id: int, *, yuan: int, request_id: str | None) -> PlacedOrder | None:
-        """Credit or order the coins that so many yuan buy; return the order, if any.
+        """Credit or order the coins for an amount of yuan; return the order, if any.
 
         Raises RateLimited, RefillsDisabled, RequestIdReused, BalanceLimitReached, LedgerBusy,
-        PaymentNotPlaced, and Unavailable with the request id for a retry.
+        PaymentNotPlaced, and Unavailable with the request id for the retry.
         """
         retry_id = request_id or new_request_id()
-        is_retry = request_id is not None and self._is_known(account_id, request_id)
+        is_retry = request_id is not None and self._request_exists(account_id, request_id)
         if self._mode == "disabled" and not is_retry:
             raise RefillsDisabled
         self._limits.take("refill_retries" if is_retry else "refill", f"account {account_id}")
         try:
-            # A retry gets what the first call got, whatever the mode is by now.
+            # A retry gets the result of the first request, even if the mode has changed since.
             if self._mode == "order" or is_retry:
                 return self._orders.open(
                     account_id, yuan=yuan, coins=yuan * self._coins_per_yuan, request_id=retry_id
@@ -89,21 +89,21 @@ class Refills:
             raise
         return None
 
-    def _is_known(self, account_id: int, request_id: str) -> bool:
-        """Return whether a request of this id was booked or ordered before."""
+    def _request_exists(self, account_id: int, request_id: str) -> bool:
+        """Return whether this request id has a transfer or an order."""
 
         def work(connection: Connection) -> bool:
-            actor = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
+            actor = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
             values = {"actor": actor, "request_id": client_key(actor, request_id)}
-            return bool(connection.execute(_IS_KNOWN, values).scalar_one())
+            return bool(connection.execute(_REQUEST_EXISTS, values).scalar_one())
 
         return self._database.singly(work)
 
     def _credit(self, account_id: int, coins: int, request_id: str) -> None:
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + _TIMEOUT_S
 
         def sides(connection: Connection) -> tuple[int, int]:
-            mine = connection.execute(_COINS_OF, {"account_id": account_id}).scalar_one()
+            mine = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
             return mine, external_account(connection, "direct")
 
         mine, provider = self._database.run(sides)

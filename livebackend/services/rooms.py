@@ -1,4 +1,7 @@
-"""Rooms: going live and leaving. A room is claimed in the table before the provider is called."""
+"""Live rooms: going live, leaving, and heartbeats.
+
+A room is inserted before the provider is called, so that one request creates the stream.
+"""
 
 import hmac
 import logging
@@ -24,19 +27,19 @@ from livebackend.services.stream_monitor import CLOSE, CLOSE_STALE, Room, Stream
 
 log = logging.getLogger(__name__)
 
-# Whoever finds the room being opened by another call looks again this often, for 3 s in all.
-_LOOKS, _LOOK_AFTER_S = 60, 0.05
-# A stream that was seen so lately is not asked for again, when its broadcaster goes live again.
-_STILL_KNOWN = timedelta(seconds=10)
+# A request polls this often (3 s in total) while another request opens the room.
+_POLLS, _POLL_INTERVAL_S = 60, 0.05
+# If the provider confirmed the stream within this time, going live again does not check it.
+_RECHECK_AFTER = timedelta(seconds=10)
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-# An account that is being removed is waited for, and then is none any more.
+# The lock waits for a concurrent removal of the account. No row: the account is removed.
 _ACCOUNT = (
     select(models.Account.id)
     .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
     .with_for_update(read=True, key_share=True)
 )
-_known_at = func.greatest(
+_confirmed_at = func.greatest(
     models.Room.stream_seen_at,
     func.coalesce(models.Room.provider_checked_at, models.Room.stream_seen_at),
 )
@@ -44,70 +47,73 @@ _NOT_CLOSED = select(
     models.Room.id,
     models.Room.state,
     models.Room.stream,
-    (_known_at < func.now() - _STILL_KNOWN).label("in_doubt"),
+    (_confirmed_at < func.now() - _RECHECK_AFTER).label("needs_check"),
 ).where(models.Room.account_id == bindparam("account_id"), models.Room.state != "closed")
 _HAS_FAILED = select(models.Room.id).where(
     models.Room.id == bindparam("room_id"), models.Room.close_reason == "failed"
 )
-_CLAIM = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
+_INSERT = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
 _of_account = models.Room.account_id == bindparam("of_account")
-_this = models.Room.id == bindparam("room_id")
+_has_id = models.Room.id == bindparam("room_id")
 _CLOSE_STALE = CLOSE_STALE.where(_of_account)
-_CLOSE_OPENING = CLOSE.where(_this, models.Room.state == "opening")
+_CLOSE_OPENING = CLOSE.where(_has_id, models.Room.state == "opening")
 _CLOSE_OPEN = CLOSE.where(_of_account, models.room_is_open)
-_MADE = (
+_STORE_STREAM = (
     update(models.Room)
     .values(
         stream=bindparam("document"),
         play_urls=bindparam("urls", type_=JSONB),
         stream_seen_at=func.now(),
-        # Nobody publishes yet.
+        # No publisher is online yet.
         offline_since=func.now(),
     )
     .returning(models.Room.id)
 )
-_OPEN = _MADE.where(_this, models.Room.state == "opening").values(
+_OPEN_ROOM = _STORE_STREAM.where(_has_id, models.Room.state == "opening").values(
     state="open", started_at=func.now()
 )
-_MADE_AGAIN = _MADE.where(_this, models.room_is_open)
-_ASK_ABOUT = (
+_REPLACE_STREAM = _STORE_STREAM.where(_has_id, models.room_is_open)
+_BEGIN_CHECK = (
     update(models.Room)
-    .where(_this, models.room_is_open, _known_at < func.now() - _STILL_KNOWN)
+    .where(_has_id, models.room_is_open, _confirmed_at < func.now() - _RECHECK_AFTER)
     .values(provider_checked_at=func.now())
     .returning(models.Room.id, models.Room.stream_key, models.Room.publish_key)
 )
-_MINE = select(models.Room.stream_key, models.Room.stream, models.Room.offline_since).where(
+_FIND_OPEN = select(models.Room.stream_key, models.Room.stream, models.Room.offline_since).where(
     _of_account, models.room_is_open
 )
 
 
-class _Claim(NamedTuple):
-    """A room that this call alone may open, or make the stream of again."""
+class _RoomReservation(NamedTuple):
+    """A room for which only this request may create the stream."""
 
     room_id: int
     key: str
     publish_key: str
 
 
-class _Found(NamedTuple):
-    """A room that is there already; without a stream while another call is opening it."""
+class _ExistingRoom(NamedTuple):
+    """A room that is not closed; `stream` is None while another request opens the room."""
 
     room_id: int
     stream: str | None
-    # It was not seen for so long that its provider may have forgotten it.
-    in_doubt: bool
+    # The stream was not confirmed for some time: the provider may have deleted it.
+    needs_check: bool
 
 
 class Beat(NamedTuple):
-    """What a broadcaster's app hears of its room."""
+    """The response to a heartbeat of the host."""
 
     on_air: bool
-    # For him alone: it bears the publish key, or what stands for it.
+    # Only the host may see it: it contains the publish key or a signature.
     publish_url: str
 
 
 class Rooms:
-    """Opens and closes rooms. `random` makes publish keys, `key` the streams' names."""
+    """Opens and closes rooms.
+
+    `random` generates publish keys. `key` is the HMAC key from which stream keys are derived.
+    """
 
     def __init__(
         self,
@@ -125,27 +131,27 @@ class Rooms:
         self._key = key
 
     def go_live(self, account_id: int, *, title: str | None) -> str:
-        """The JSON of the account's stream; who is live already gets the same, and keeps the title.
+        """Open a room and return the JSON of its stream.
 
-        However many call at once, the provider is asked for one stream. One that the provider has
-        forgotten meanwhile is made again.
+        If the account has an open room, returns its stream and keeps its title; a stream that the
+        provider has deleted is created again. Concurrent calls create one stream.
         Raises StreamNotCreated if the provider fails, and TokenInvalid for a removed account.
         """
-        waited_for = 0
-        for _ in range(_LOOKS):
-            found = self._claim(account_id, title=title, waited_for=waited_for)
-            if isinstance(found, _Claim):
-                return self._open(found)
-            if found and found.stream:
-                return self._made_sure(found) if found.in_doubt else found.stream
-            waited_for = found.room_id if found else waited_for
-            time.sleep(_LOOK_AFTER_S)
+        opening_room_id = 0
+        for _ in range(_POLLS):
+            room = self._reserve(account_id, title=title, opening_room_id=opening_room_id)
+            if isinstance(room, _RoomReservation):
+                return self._open(room)
+            if room and room.stream:
+                return self._ensure_stream(room) if room.needs_check else room.stream
+            opening_room_id = room.room_id if room else opening_room_id
+            time.sleep(_POLL_INTERVAL_S)
         raise StreamNotCreated
 
     def leave(self, account_id: int, *, reason: str = "left") -> None:
-        """Closes the account's room for everyone, then disables its stream.
+        """Close the account's room, then disable its stream.
 
-        Raises RoomNotOpen. If the provider fails, housekeeping tries again.
+        Raises RoomNotOpen. If the provider fails, housekeeping retries.
         """
         closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
         if closed is None:
@@ -153,27 +159,34 @@ class Rooms:
         self._streams.disable(closed)
 
     def heartbeat(self, account_id: int) -> Beat:
-        """Whether the account's stream is on air, and where to publish it from now on.
+        """Return whether the account's stream is live, and a current URL to publish it.
 
         Raises RoomNotOpen.
         """
-        self._streams.look_at(self._mine(account_id).stream_key)
-        room = self._mine(account_id)
+        self._streams.look_at(self._open_room(account_id).stream_key)
+        room = self._open_room(account_id)
         url = self._gateway.publish_url(document_of(room.stream))
         return Beat(on_air=room.offline_since is None, publish_url=url)
 
-    def _claim(
-        self, account_id: int, *, title: str | None, waited_for: int
-    ) -> _Claim | _Found | None:
-        """A claim; or the room that is there; or None when another call was faster just now."""
+    def _reserve(
+        self, account_id: int, *, title: str | None, opening_room_id: int
+    ) -> _RoomReservation | _ExistingRoom | None:
+        """Reserve a new room, or return the existing one; None if a concurrent insert won.
 
-        def work(connection: Connection) -> _Claim | _Found | None:
+        Raises StreamNotCreated if another request failed to open the room `opening_room_id`.
+        """
+
+        def work(connection: Connection) -> _RoomReservation | _ExistingRoom | None:
             of_account = {"account_id": account_id}
             connection.execute(_CLOSE_STALE, {"of_account": account_id, "reason": "abandoned"})
             room = connection.execute(_NOT_CLOSED, of_account).one_or_none()
             if room is not None:
-                return _Found(room.id, room.stream if room.state == "open" else None, room.in_doubt)
-            if waited_for and connection.execute(_HAS_FAILED, {"room_id": waited_for}).first():
+                stream = room.stream if room.state == "open" else None
+                return _ExistingRoom(room.id, stream, room.needs_check)
+            if (
+                opening_room_id
+                and connection.execute(_HAS_FAILED, {"room_id": opening_room_id}).first()
+            ):
                 raise StreamNotCreated
             if connection.execute(_ACCOUNT, of_account).first() is None:
                 raise TokenInvalid
@@ -181,52 +194,58 @@ class Rooms:
 
         return self._database.run(work)
 
-    def _insert(self, connection: Connection, room: dict[str, Any]) -> _Claim | None:
+    def _insert(self, connection: Connection, room: dict[str, Any]) -> _RoomReservation | None:
         room_id = connection.execute(_NEXT_ID).scalar_one()
-        claim = _Claim(room_id, self._stream_key(room_id), f"{self._random.getrandbits(64):016x}")
-        keys = {"id": room_id, "stream_key": claim.key, "publish_key": claim.publish_key}
-        return claim if connection.execute(_CLAIM, {**room, **keys}).first() else None
-
-    def _open(self, claim: _Claim) -> str:
-        try:
-            stream = self._gateway.create(claim.key, claim.publish_key)
-        except StreamFailed as error:
-            log.error("stream %s was not created: %s", claim.key, error)
-            # It may have been made all the same: the sweeper disables it.
-            self._close(_CLOSE_OPENING, room_id=claim.room_id, reason="failed")
-            raise StreamNotCreated from error
-        return self._kept(_OPEN, claim, stream)
-
-    def _made_sure(self, found: _Found) -> str:
-        """The stream of an open room; it is made again if its provider has forgotten it."""
-        room = self._database.execute_one(_ASK_ABOUT, room_id=found.room_id)
-        known = found.stream or ""
-        if room is None:
-            return known  # another call asks, at this moment
-        claim = _Claim(*room)
-        try:
-            if self._gateway.knows(claim.key):
-                return known
-        except StreamFailed as error:
-            log.warning("whether %s is still there is not known: %s", claim.key, error)
-            return known
-        try:
-            stream = self._gateway.create(claim.key, claim.publish_key)
-        except StreamExists:
-            return known
-        except StreamFailed as error:
-            log.error("stream %s was not created again: %s", claim.key, error)
-            raise StreamNotCreated from error
-        return self._kept(_MADE_AGAIN, claim, stream)
-
-    def _kept(self, statement: Any, claim: _Claim, stream: Stream) -> str:
-        """Writes a stream down that has been made; its JSON."""
-        document = stream.text
-        kept = self._database.execute_one(
-            statement, room_id=claim.room_id, document=document, urls=stream.play_urls
+        reservation = _RoomReservation(
+            room_id, self._stream_key(room_id), f"{self._random.getrandbits(64):016x}"
         )
-        if kept is None:  # it took so long that the room was closed meanwhile
-            self._streams.disable(Room(claim.room_id, claim.key))
+        keys = {
+            "id": room_id,
+            "stream_key": reservation.key,
+            "publish_key": reservation.publish_key,
+        }
+        return reservation if connection.execute(_INSERT, {**room, **keys}).first() else None
+
+    def _open(self, reservation: _RoomReservation) -> str:
+        try:
+            stream = self._gateway.create(reservation.key, reservation.publish_key)
+        except StreamFailed as error:
+            log.error("stream %s: not created: %s", reservation.key, error)
+            # The provider may have created it nevertheless: housekeeping disables it.
+            self._close(_CLOSE_OPENING, room_id=reservation.room_id, reason="failed")
+            raise StreamNotCreated from error
+        return self._store_stream(_OPEN_ROOM, reservation, stream)
+
+    def _ensure_stream(self, existing: _ExistingRoom) -> str:
+        """Return the stream of an open room; create it again if the provider has deleted it."""
+        room = self._database.execute_one(_BEGIN_CHECK, room_id=existing.room_id)
+        stored = existing.stream or ""
+        if room is None:
+            return stored  # another request checks it
+        reservation = _RoomReservation(*room)
+        try:
+            if self._gateway.knows(reservation.key):
+                return stored
+        except StreamFailed as error:
+            log.warning("stream %s: cannot check that it exists: %s", reservation.key, error)
+            return stored
+        try:
+            stream = self._gateway.create(reservation.key, reservation.publish_key)
+        except StreamExists:
+            return stored
+        except StreamFailed as error:
+            log.error("stream %s: not created again: %s", reservation.key, error)
+            raise StreamNotCreated from error
+        return self._store_stream(_REPLACE_STREAM, reservation, stream)
+
+    def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
+        """Store a new stream in its room; return its JSON."""
+        document = stream.text
+        row = self._database.execute_one(
+            statement, room_id=reservation.room_id, document=document, urls=stream.play_urls
+        )
+        if row is None:  # the room was closed meanwhile
+            self._streams.disable(Room(reservation.room_id, reservation.key))
             raise StreamNotCreated
         return document
 
@@ -234,12 +253,12 @@ class Rooms:
         row = self._database.execute_one(statement, **values)
         return Room(row.id, row.stream_key) if row else None
 
-    def _mine(self, account_id: int) -> Any:
-        row = self._database.execute_one(_MINE, of_account=account_id)
+    def _open_room(self, account_id: int) -> Any:
+        row = self._database.execute_one(_FIND_OPEN, of_account=account_id)
         if row is None:
             raise RoomNotOpen
         return row
 
     def _stream_key(self, room_id: int) -> str:
-        # The same for the same room, and nobody guesses another's: it stands in the play URLs.
+        # Derived with a secret: the play URLs contain it, so it must not be guessable.
         return hmac.digest(self._key, f"stream {room_id}".encode(), "sha256").hex()[:24]

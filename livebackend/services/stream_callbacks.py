@@ -1,4 +1,4 @@
-"""Callbacks of the stream provider: hints that a broadcaster came or went."""
+"""Callbacks of the stream provider, which report that a stream may have changed."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from livebackend.services.stream_monitor import Streams
 
 
 class StreamCallbacks:
-    """Verifies callbacks, and asks the provider about the stream that they name.
+    """Verifies callbacks, and queries the provider about the stream in question.
 
-    A callback can be late, or replayed: only the provider's present answer counts.
+    A callback can be late or replayed, so its content is not trusted.
     """
 
     def __init__(self, stream_monitor: Streams, verifier: QiniuCallbacks) -> None:
@@ -23,5 +23,5 @@ class StreamCallbacks:
         return self._verifier.is_genuine(method, target, headers=headers, body=body)
 
     def receive(self, stream_key: str) -> None:
-        """Ask the provider about a stream; an unknown stream changes nothing."""
+        """Query the provider about a stream; ignore an unknown stream."""
         self._stream_monitor.look_at(stream_key)

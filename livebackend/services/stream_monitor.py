@@ -1,7 +1,7 @@
-"""What becomes of rooms' streams: who publishes, who has vanished, and how a stream ends.
+"""Monitoring of streams: closes rooms that have no publisher, and disables their streams.
 
-A broadcaster who vanishes tells nobody. The provider's callbacks, the app's heartbeats and the
-sweeper's rounds are hints: each makes us ask the provider, and only his answer counts.
+A host can disconnect without notice. Callbacks of the provider, heartbeats of the client and
+housekeeping each cause a query to the provider; only the provider's response changes a room.
 """
 
 import logging
@@ -18,14 +18,14 @@ from livebackend.gateways.streams import ProviderAway, StreamFailed, StreamGatew
 
 log = logging.getLogger(__name__)
 
-# A call to the provider ends within 4 s: what is opening for longer was left behind by a crash.
+# A call to the provider takes up to 4 s: a room that is `opening` for longer is left from a crash.
 STALE_S = 5
-# However many hints there are, the provider is asked about one room no oftener than this.
-_LOOK_EVERY = timedelta(seconds=2)
-# So long after he was let in a publisher may be missing from the media server's own list.
+# The minimum interval between two queries about one room.
+_QUERY_INTERVAL = timedelta(seconds=2)
+# A newly authorized publisher can be missing from the media server's list for this time.
 SETTLED_AFTER = timedelta(seconds=5)
-# As many as the providers take in one call.
-_BATCH = 100
+# The maximum of streams in one call to a provider.
+_BATCH_SIZE = 100
 
 CLOSE = (
     update(models.Room)
@@ -35,27 +35,27 @@ CLOSE = (
 CLOSE_STALE = CLOSE.where(
     models.Room.state == "opening", models.Room.started_at < func.now() - timedelta(seconds=STALE_S)
 )
-_ROOMS = (
+_NEXT_ROOMS = (
     select(models.Room.id, models.Room.stream_key)
     .where(models.room_is_open, models.Room.id > bindparam("after"))
     .order_by(models.Room.id)
-    .limit(_BATCH)
+    .limit(_BATCH_SIZE)
 )
-_SEEN = text(
+_SET_LIVE = text(
     """
-    UPDATE rooms SET stream_seen_at = now(), offline_since = NULL, publisher = found.publisher,
-        published_at = CASE WHEN found.publisher IS NOT NULL THEN
-            CASE WHEN rooms.publisher = found.publisher THEN published_at ELSE now() END
+    UPDATE rooms SET stream_seen_at = now(), offline_since = NULL, publisher = live.publisher,
+        published_at = CASE WHEN live.publisher IS NOT NULL THEN
+            CASE WHEN rooms.publisher = live.publisher THEN published_at ELSE now() END
         END
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:publishers AS varchar[])) AS found (id, publisher)
-    WHERE rooms.id = found.id AND state = 'open'
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:publishers AS varchar[])) AS live (id, publisher)
+    WHERE rooms.id = live.id AND state = 'open'
     """
 )
-_these = models.Room.id.in_(bindparam("ids", expanding=True))
-_ABSENT = (
+_has_any_id = models.Room.id.in_(bindparam("ids", expanding=True))
+_SET_OFFLINE = (
     update(models.Room)
     .where(
-        _these,
+        _has_any_id,
         models.room_is_open,
         func.coalesce(models.Room.published_at < func.now() - SETTLED_AFTER, True),
     )
@@ -65,20 +65,20 @@ _ABSENT = (
         published_at=None,
     )
 )
-_CLOSE_VANISHED = CLOSE.where(
-    _these, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("absent")
+_CLOSE_OFFLINE = CLOSE.where(
+    _has_any_id, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("absent")
 )
-_TAKE_A_LOOK = (
+_BEGIN_CHECK = (
     update(models.Room)
     .where(
         models.Room.stream_key == bindparam("key"),
         models.room_is_open,
-        func.coalesce(models.Room.provider_checked_at < func.now() - _LOOK_EVERY, True),
+        func.coalesce(models.Room.provider_checked_at < func.now() - _QUERY_INTERVAL, True),
     )
     .values(provider_checked_at=func.now())
     .returning(models.Room.id, models.Room.stream_key)
 )
-_TO_DISABLE = (
+_DUE_TO_DISABLE = (
     select(models.Room.id, models.Room.stream_key)
     .where(
         models.Room.state == "closed",
@@ -86,12 +86,12 @@ _TO_DISABLE = (
         models.Room.disable_retry_at <= func.now(),
     )
     .order_by(models.Room.disable_retry_at)
-    .limit(_BATCH)
+    .limit(_BATCH_SIZE)
 )
-_this = models.Room.id == bindparam("room_id")
-_DISABLED = update(models.Room).where(_this).values(disabled_at=func.now())
-# 10 s, 20, 40, … up to some ten minutes.
-_PUT_OFF = text(
+_has_id = models.Room.id == bindparam("room_id")
+_SET_DISABLED = update(models.Room).where(_has_id).values(disabled_at=func.now())
+# Retries after 10 s, 20 s, 40 s, … up to 640 s.
+_POSTPONE_DISABLE = text(
     """
     UPDATE rooms SET disable_attempts = least(disable_attempts + 1, 1000),
         disable_retry_at = now() + interval '10 seconds' * power(2, least(disable_attempts, 6))
@@ -101,24 +101,24 @@ _PUT_OFF = text(
 
 
 class Room(NamedTuple):
-    """A room as the provider knows it."""
+    """The id and the stream key of a room."""
 
     id: int
     stream_key: str
 
 
 class Swept(NamedTuple):
-    """What one round of the sweeper came to."""
+    """The result of one check of all rooms: numbers of rooms and streams."""
 
     looked_at: int
     closed: int
     disabled: int
-    # The provider failed: those that are left are the next round's.
+    # The provider failed; the next round continues.
     failed: bool
 
 
 class Streams:
-    """Keeps rooms true to their streams. A room whose stream was absent for `absent` is closed."""
+    """Updates rooms from the provider; closes a room that had no publisher for `absent`."""
 
     def __init__(self, database: Database, gateway: StreamGateway, *, absent: timedelta) -> None:
         self._database = database
@@ -126,107 +126,109 @@ class Streams:
         self._absent = absent
 
     def disable(self, room: Room) -> StreamFailed | None:
-        """Cuts a closed room's publisher off; the failure, if that is left to the sweeper."""
+        """Disable the stream of a closed room; return the error if housekeeping must retry."""
         try:
             self._gateway.disable(room.stream_key)
         except StreamFailed as error:
-            log.error("stream %s is still to be disabled: %s", room.stream_key, error)
-            self._database.execute_one(_PUT_OFF, room_id=room.id)
+            log.error("stream %s: not disabled, will retry: %s", room.stream_key, error)
+            self._database.execute_one(_POSTPONE_DISABLE, room_id=room.id)
             return error
-        self._database.execute_one(_DISABLED, room_id=room.id)
+        self._database.execute_one(_SET_DISABLED, room_id=room.id)
         return None
 
     def look_at(self, stream_key: str) -> None:
-        """Asks the provider about one open room: somebody hints that it has changed.
+        """Query the provider about one open room, at most once in 2 s, and update the room.
 
-        The same hint again, true or replayed, costs and changes nothing more. An unknown stream
-        and a provider that fails change nothing.
+        Does nothing for an unknown stream, or if the provider fails.
         """
-        room = self._database.execute_one(_TAKE_A_LOOK, key=stream_key)
+        room = self._database.execute_one(_BEGIN_CHECK, key=stream_key)
         if room is None:
             return
         try:
-            closed = self._look([Room(*room)])
+            closed = self._check([Room(*room)])
         except StreamFailed as error:
-            log.warning("whether %s is on air is not known: %s", stream_key, error)
+            log.warning("stream %s: publisher status unknown: %s", stream_key, error)
             return
-        for each in closed:
-            self.disable(each)
+        for closed_room in closed:
+            self.disable(closed_room)
 
     def sweep(self, may_go_on: Callable[[], bool] = lambda: True) -> Swept:
-        """One round over all rooms; `may_go_on` is asked before each call of the provider.
+        """Check all rooms; stop early if `may_go_on` returns False before a call to the provider.
 
-        It gives up what a crash left behind, closes the rooms of those who vanished, and disables
-        the streams that are due.
+        Closes rooms that a crash left in the state `opening` and rooms without a publisher, and
+        retries to disable streams.
         """
         abandoned = self._database.run(
-            lambda connection: _closed(connection, CLOSE_STALE, reason="abandoned")
+            lambda connection: _close(connection, CLOSE_STALE, reason="abandoned")
         )
-        looked_at, vanished, unanswered = self._look_at_all(may_go_on)
-        disabled, refused = self._disable_due(may_go_on)
-        closed = len(abandoned) + vanished
-        return Swept(looked_at, closed, disabled, failed=unanswered or refused)
+        checked, offline, query_failed = self._check_all(may_go_on)
+        disabled, disable_failed = self._disable_due(may_go_on)
+        closed = len(abandoned) + offline
+        return Swept(checked, closed, disabled, failed=query_failed or disable_failed)
 
-    def _look_at_all(self, may_go_on: Callable[[], bool]) -> tuple[int, int, bool]:
-        """How many were looked at, how many closed by that, and whether the provider failed."""
-        looked_at = closed = after = 0
+    def _check_all(self, may_go_on: Callable[[], bool]) -> tuple[int, int, bool]:
+        """Return the numbers of checked and closed rooms, and whether the provider failed."""
+        checked = closed = after = 0
         while batch := self._database.run(partial(_batch, after=after)):
             if not may_go_on():
                 break
             try:
-                closed += len(self._look(batch))
+                closed += len(self._check(batch))
             except StreamFailed as error:
-                log.error("who is on air is not known: %s", error)
-                return looked_at, closed, True
-            looked_at += len(batch)
+                log.error("stream monitor: query of live publishers failed: %s", error)
+                return checked, closed, True
+            checked += len(batch)
             after = batch[-1].id
-        return looked_at, closed, False
+        return checked, closed, False
 
-    def _look(self, batch: Sequence[Room]) -> list[Room]:
-        """Asks the provider about some rooms; those that are closed by his answer."""
+    def _check(self, batch: Sequence[Room]) -> list[Room]:
+        """Query the provider about some rooms and update them; return those that were closed."""
         on_air = self._gateway.on_air([room.stream_key for room in batch])
-        return self._database.run(partial(self._note, batch=batch, on_air=on_air))
+        return self._database.run(partial(self._update_rooms, batch=batch, on_air=on_air))
 
-    def _note(
+    def _update_rooms(
         self, connection: Connection, *, batch: Sequence[Room], on_air: Mapping[str, str | None]
     ) -> list[Room]:
         seen = [room for room in batch if room.stream_key in on_air]
         absent = [room.id for room in batch if room.stream_key not in on_air]
         if seen:
             publishers = [on_air[room.stream_key] for room in seen]
-            connection.execute(_SEEN, {"ids": [room.id for room in seen], "publishers": publishers})
+            connection.execute(
+                _SET_LIVE, {"ids": [room.id for room in seen], "publishers": publishers}
+            )
         if not absent:
             return []
-        connection.execute(_ABSENT, {"ids": absent})
-        return _closed(
-            connection, _CLOSE_VANISHED, reason="offline", ids=absent, absent=self._absent
-        )
+        connection.execute(_SET_OFFLINE, {"ids": absent})
+        return _close(connection, _CLOSE_OFFLINE, reason="offline", ids=absent, absent=self._absent)
 
     def _disable_due(self, may_go_on: Callable[[], bool]) -> tuple[int, bool]:
         due = self._database.run(
-            lambda connection: [Room(*row) for row in connection.execute(_TO_DISABLE)]
+            lambda connection: [Room(*row) for row in connection.execute(_DUE_TO_DISABLE)]
         )
-        done, failed = 0, False
+        disabled, failed = 0, False
         for room in due:
             if not may_go_on():
                 break
             error = self.disable(room)
-            done += error is None
+            disabled += error is None
             failed |= error is not None
             if isinstance(error, ProviderAway):
-                break  # nor would it answer about the next
-        return done, failed
+                break  # the next call would fail too
+        return disabled, failed
 
 
 def _batch(connection: Connection, *, after: int) -> list[Room]:
-    return [Room(*row) for row in connection.execute(_ROOMS, {"after": after})]
+    return [Room(*row) for row in connection.execute(_NEXT_ROOMS, {"after": after})]
 
 
-def _closed(connection: Connection, statement: Any, **values: Any) -> list[Room]:
-    """Closes rooms, and logs each with its reason and when its stream was last seen."""
-    found = connection.execute(statement, values).all()
-    for row in found:
+def _close(connection: Connection, statement: Any, **values: Any) -> list[Room]:
+    """Close rooms and log them; return the rooms that were closed."""
+    rows = connection.execute(statement, values).all()
+    for row in rows:
         log.info(
-            "room %s is closed: %s, last seen %s", row.id, values["reason"], row.stream_seen_at
+            "room %s: closed (%s), stream last seen %s",
+            row.id,
+            values["reason"],
+            row.stream_seen_at,
         )
-    return [Room(row.id, row.stream_key) for row in found]
+    return [Room(row.id, row.stream_key) for row in rows]

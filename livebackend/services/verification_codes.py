@@ -1,4 +1,4 @@
-"""Verification codes: making one, and sending it by SMS."""
+"""Verification codes: generation, and delivery by SMS."""
 
 import uuid
 from datetime import timedelta
@@ -22,29 +22,29 @@ from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.services.code_verifiers import Digests, Judge, Purpose
 from livebackend.services.rate_limits import Limits
 
-# Who all share the limit on codes that the installation sends.
-_EVERYBODY = "everybody"
+# The key of the rate limit on all codes of the installation.
+_ALL_CLIENTS = "all"
 
-_ACCOUNT = select(models.Account.id).where(
+_ENABLED_ACCOUNT = select(models.Account.id).where(
     models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
 )
-_TAKEN = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
-_ADD = insert(models.VerificationCode).values(
+_ANY_ACCOUNT = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_INSERT = insert(models.VerificationCode).values(
     id=bindparam("id"),
     phone=bindparam("phone"),
     purpose=bindparam("purpose"),
     digest=bindparam("digest"),
     expires_at=func.now() + bindparam("ttl", type_=Interval),
 )
-# Some with each new one, so that the table stays as small as the traffic of a day.
-_FORGET_OLD = text(
+# Each new code deletes up to ten old ones, so the table does not grow without limit.
+_DELETE_OLD = text(
     """
     DELETE FROM verification_codes WHERE id IN (
         SELECT id FROM verification_codes WHERE expires_at < now() - interval '1 day'
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
-_SETTLE = (
+_SET_OUTCOME = (
     update(models.VerificationCode)
     .where(
         models.VerificationCode.id == bindparam("code_id"),
@@ -55,7 +55,7 @@ _SETTLE = (
 
 
 class Codes:
-    """Sends codes from `random`, good for `ttl`. `judge` says what a try is worth."""
+    """Sends verification codes by SMS. A code expires after `ttl`."""
 
     def __init__(
         self,
@@ -78,30 +78,30 @@ class Codes:
         self.verify = judge.verify
 
     def send(self, phone: str) -> str:
-        """Sends a code to register a phone with; returns what the app hands back with it.
+        """Send a code for a registration; return the ticket that the client must send back.
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
         """
 
-        def check(connection: Connection) -> None:
-            if connection.execute(_TAKEN, {"phone": phone}).first():
+        def check_unregistered(connection: Connection) -> None:
+            if connection.execute(_ANY_ACCOUNT, {"phone": phone}).first():
                 raise PhoneTaken
 
-        self._database.run(check)
-        return self._send(phone, Purpose.REGISTER, wanted=True)
+        self._database.run(check_unregistered)
+        return self._send(phone, Purpose.REGISTER, has_recipient=True)
 
     def send_to_reset(self, phone: str) -> str:
-        """Sends a code to reset an account's password with; returns as `send` does.
+        """Send a code for a password reset; return the ticket.
 
-        Does the same for an unknown phone, but sends no message. Raises RateLimited and
+        Returns a ticket for an unknown phone too, but sends no message. Raises RateLimited and
         MessageNotSent.
         """
-        account = self._database.execute_one(_ACCOUNT, phone=phone)
-        return self._send(phone, Purpose.RESET, wanted=account is not None)
+        account = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone)
+        return self._send(phone, Purpose.RESET, has_recipient=account is not None)
 
-    def _send(self, phone: str, purpose: Purpose, *, wanted: bool) -> str:
+    def _send(self, phone: str, purpose: Purpose, *, has_recipient: bool) -> str:
         self._limits.take("codes_phone", phone)
-        self._limits.take("codes_all", _EVERYBODY)
+        self._limits.take("codes_all", _ALL_CLIENTS)
         code_id, code = (
             uuid.UUID(int=self._random.getrandbits(128), version=4),
             self.new_code(purpose),
@@ -110,29 +110,29 @@ class Codes:
             "id": code_id,
             "phone": phone,
             "purpose": purpose,
-            # Nothing matches where no message goes out; tries count all the same.
-            "digest": self._digests.make(code_id, code if wanted else f"not {code}"),
+            # Without a message, no code matches this digest, and attempts still count.
+            "digest": self._digests.make(code_id, code if has_recipient else f"not {code}"),
             "ttl": self._ttl,
         }
 
         def add(connection: Connection) -> None:
-            connection.execute(_FORGET_OLD)
-            connection.execute(_ADD, row)
+            connection.execute(_DELETE_OLD)
+            connection.execute(_INSERT, row)
 
-        def settle(outcome: str) -> None:
-            self._database.execute_one(_SETTLE, code_id=code_id, outcome=outcome)
+        def set_outcome(outcome: str) -> None:
+            self._database.execute_one(_SET_OUTCOME, code_id=code_id, outcome=outcome)
 
-        # The intention first: a message that nobody recorded could never be accounted for.
+        # Insert first: a crash must not leave a sent message without a row.
         self._database.run(add)
         try:
-            if wanted:
+            if has_recipient:
                 self._sms.send(phone, code)
         except SmsFailed:
-            settle("failed")
+            set_outcome("failed")
             raise MessageNotSent from None
-        settle("sent")
+        set_outcome("sent")
         return self._judge.reply(code_id, code)
 
     def new_code(self, purpose: Purpose) -> str:
-        """Return a random code; it can begin with zeros."""
+        """Return a random code, padded with leading zeros."""
         return f"{self._random.randrange(10**purpose.digits):0{purpose.digits}d}"

@@ -89,7 +89,7 @@ def test_settle_leaves_an_unpaid_order_pending(
 
 def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str) -> None:
     error = operator.reads("order settle", order_id, code=1, payments_gateway="")["error"]
-    assert "payments.gateway names no gateway of embedded" in error
+    assert "payments.gateway has no gateway for embedded" in error
 
 
 def test_refund_takes_the_coins_once(
@@ -152,7 +152,7 @@ def test_reconcile_advises_to_settle_an_order_that_was_not_credited(
         PaymentsWithABill, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
     )
     gateway = "tests.support.fake_gateways.PaymentsWithABill"
-    neutral = f"order {order_id}: paid, and not credited"
+    neutral = f"order {order_id}: paid, but not credited"
     words = operator.runs("order reconcile", payments_gateway=gateway, code=1).stdout
     assert words.splitlines()[1] == f"{neutral}: run `livebackend order settle`"
     report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
