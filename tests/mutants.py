@@ -328,7 +328,7 @@ MUTANTS = [
         "an order is claimed for each row of a plan",
         "livebackend/services/payment_reconciliation.py",
         (("WHERE (provider, order_id) = (", "WHERE (provider, order_id) IN ("),),
-        f"{ORDER_TESTS}::test_orders_are_claimed_one_by_one_whatever_the_statistics_say",
+        f"{ORDER_TESTS}::test_each_order_is_claimed_once_with_any_table_statistics",
     ),
     Mutant(
         "the money is returned although the coins could not be reversed",

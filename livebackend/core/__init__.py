@@ -1,1 +1,1 @@
-"""What every other package can use: errors, signing, request context. It imports none of them."""
+"""Errors, signing and request context. All packages can import it; it imports none of them."""

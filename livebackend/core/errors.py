@@ -1,17 +1,17 @@
-"""Errors of the domain and of the infrastructure, without parameter names, result codes or HTTP.
+"""Domain and infrastructure errors, independent of HTTP, parameter names and result codes.
 
-`api/error_table.py` maps each domain error to what the client reads.
+`api/error_table.py` maps each domain error to the error response.
 """
 
 from typing import ClassVar
 
 
 class DomainError(Exception):
-    """The request is refused.
+    """The request is rejected.
 
-    The transaction is rolled back, unless the error `keeps_changes`. `retry_after_s` is the number
-    of seconds until a retry can succeed, if that is known. The first line of a class's docstring is
-    its message.
+    The transaction is rolled back unless `keeps_changes` is true. `retry_after_s` is the number of
+    seconds until a retry can succeed, if that is known. The first line of a subclass's docstring is
+    the error message.
     """
 
     keeps_changes: ClassVar[bool] = False
@@ -44,11 +44,11 @@ class UnknownUser(DomainError):
 
 
 class OwnAccount(DomainError):
-    """The user named their own account where another one is needed."""
+    """The request names the user's own account, but needs another one."""
 
 
 class AccountRemoved(DomainError):
-    """The user's account was removed at the same moment."""
+    """The user's account was removed by a concurrent request."""
 
 
 class AccountIsLive(DomainError):
@@ -56,11 +56,11 @@ class AccountIsLive(DomainError):
 
 
 class PhoneTaken(DomainError):
-    """An account has this phone number."""
+    """The phone number is registered already."""
 
 
 class PhoneNotVerified(DomainError):
-    """The phone number was not verified in time."""
+    """The phone number has no valid verification."""
 
 
 class WrongPassword(DomainError):
@@ -72,14 +72,14 @@ class PasswordTooCommon(DomainError):
 
 
 class PasswordChanged(DomainError):
-    """The password was changed by another request at the same moment."""
+    """The password was changed by a concurrent request."""
 
 
 # Verification codes
 
 
 class WrongCode(DomainError):
-    """The verification code is wrong; the attempt stays counted."""
+    """The verification code is wrong; the attempt counts."""
 
     keeps_changes = True
 
@@ -91,7 +91,7 @@ class TooManyAttempts(DomainError):
 
 
 class MessageNotSent(DomainError):
-    """The SMS provider did not send the message."""
+    """The SMS provider did not send the verification code."""
 
 
 # Rate limits
@@ -125,14 +125,14 @@ class PictureNotStored(DomainError):
 
 
 class UnknownPicture(DomainError):
-    """The picture was not uploaded here, or is the avatar of another account."""
+    """The picture was not uploaded to this server, or is the avatar of an account."""
 
 
 # Friends
 
 
 class AlreadyFriends(DomainError):
-    """The two users are friends."""
+    """The two users are friends already."""
 
 
 class NotFriends(DomainError):
@@ -140,7 +140,7 @@ class NotFriends(DomainError):
 
 
 class UserBlocked(DomainError):
-    """The user has blocked the other one."""
+    """The user has blocked the other user."""
 
 
 class OwnFriendLimitReached(DomainError):
@@ -164,7 +164,7 @@ class MessageIdsMismatch(DomainError):
 
 
 class MessageOfAnotherUser(DomainError):
-    """The message is about another user than the one named."""
+    """The message is not about the user that the request names."""
 
 
 class RequestNotOpen(DomainError):
@@ -194,7 +194,7 @@ class BalanceLimitReached(DomainError):
 
 
 class RequestIdReused(DomainError):
-    """The request id was used for a request of another content."""
+    """The request id was used for a request with other content."""
 
 
 class LedgerBusy(DomainError):
@@ -204,19 +204,19 @@ class LedgerBusy(DomainError):
 
 
 class RefillsDisabled(DomainError):
-    """This server sells no coins."""
+    """Refills are disabled in the settings."""
 
 
 class PaymentNotPlaced(DomainError):
-    """The payment provider did not accept the order; it stays open."""
+    """The payment provider did not accept the order; the order stays open."""
 
 
 class PaymentRejected(DomainError):
-    """A payment is not credited."""
+    """The payment is not credited."""
 
 
 class InvalidNotification(PaymentRejected):
-    """No payment provider sent this notification."""
+    """No payment gateway accepts the signature of this notification."""
 
 
 class UnknownOrder(PaymentRejected):
@@ -224,36 +224,36 @@ class UnknownOrder(PaymentRejected):
 
 
 class WrongAmount(PaymentRejected):
-    """The paid amount differs from the ordered one."""
+    """The paid amount differs from the amount of the order."""
 
 
 class OrderPaidTwice(PaymentRejected):
-    """The order was paid by another payment."""
+    """The order is already paid by another payment."""
 
 
 class PaymentOfAnotherOrder(PaymentRejected):
-    """The payment paid another order."""
+    """The payment belongs to another order."""
 
 
 # Infrastructure
 
 
 class Unavailable(Exception):
-    """The request cannot be served now, and can be tried again after `retry_after_s`.
+    """The request cannot be served now; the client can retry it after `retry_after_s`.
 
-    If `outcome_unknown`, the request may have been executed. Retries with the request id
-    `repeat_as` are executed once.
+    If `outcome_unknown` is true, the request may have been executed. A retry with the request id
+    `repeat_as` is not executed twice.
     """
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
         retry_after_s: int = 1,
         outcome_unknown: bool = False,
         repeat_as: str | None = None,
     ) -> None:
-        super().__init__(what)
+        super().__init__(message)
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown
         self.repeat_as = repeat_as
@@ -263,4 +263,4 @@ class CommitOutcomeUnknown(Unavailable):
     """The connection was lost during COMMIT: the transaction may be committed."""
 
     def __init__(self) -> None:
-        super().__init__("the database", outcome_unknown=True)
+        super().__init__("database connection lost during COMMIT", outcome_unknown=True)

@@ -1,6 +1,6 @@
-"""The id of the request that is being served."""
+"""The id of the current request."""
 
 from contextvars import ContextVar
 
-# "-" outside of any request.
+# "-" outside of a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")

@@ -1,4 +1,4 @@
-"""What we hand out and take back: signed, so that nobody else can make or change it."""
+"""Signed values that clients store and send back, such as login tokens and cursors."""
 
 import hmac
 import json
@@ -14,22 +14,22 @@ _LENGTH_MAX = 1024
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
-    """A key for one purpose; it tells nothing about another purpose's, or the secret."""
+    """Derive a key for one purpose. It does not reveal the secret or other keys."""
     return hmac.digest(secret.encode(), purpose.encode(), "sha256")
 
 
 class Signer:
-    """Signs values of one kind. The newest of `secrets` stands first and signs; all verify.
+    """Signs and verifies JSON values of one kind.
 
-    What was signed for another `kind` is not taken.
+    The first of `secrets` signs; all verify. A value that was signed for another `kind` is invalid.
     """
 
     def __init__(self, secrets: Sequence[str], *, kind: str) -> None:
-        # Not itsdangerous's serializer, which makes a signer for every token; and the keys are
-        # derived now, or a signer does that for every token, too.
+        # itsdangerous's Serializer creates a Signer for each token, and a Signer derives its keys
+        # for each token. Deriving the keys here avoids both costs.
         keys = [
             itsdangerous.Signer(secret, salt=f"livebackend.{kind}", digest_method=sha256)
-            for secret in reversed(secrets)  # itsdangerous signs with the last
+            for secret in reversed(secrets)  # itsdangerous signs with the last key
         ]
         self._signer = itsdangerous.Signer(
             [key.derive_key() for key in keys], key_derivation="none", digest_method=sha256
@@ -39,8 +39,8 @@ class Signer:
         return self._signer.sign(base64_encode(json.dumps(value, separators=(",", ":")))).decode()
 
     def read(self, text: object) -> Any:
-        """The value that was signed, or None for what we did not sign."""
-        # A long text costs time to read, and none of ours is.
+        """Verify the signature; return the signed value, or None if it is invalid."""
+        # Rejects long texts before the costly verification. Signed values are short.
         if not isinstance(text, str) or len(text) > _LENGTH_MAX:
             return None
         try:

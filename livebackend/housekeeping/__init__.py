@@ -1,1 +1,1 @@
-"""Tasks that run periodically, in one server process at a time."""
+"""Housekeeping: periodic background tasks, run by one worker at a time."""

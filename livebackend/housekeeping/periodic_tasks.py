@@ -1,4 +1,4 @@
-"""The periodic tasks, and the thread that runs them in one server process at a time."""
+"""The housekeeping tasks, and the thread that runs them in one worker at a time."""
 
 import logging
 import threading
@@ -16,23 +16,23 @@ from livebackend.services.stream_monitor import STALE_S, Streams, Swept
 
 log = logging.getLogger(__name__)
 
-# The time that a round can take.
+# The time that is reserved for one round.
 _ROUND_S = 1
-# The process ends in any case; in this time the thread can give its lease back.
-_CLOSE_S = 6
+# How long `close` waits for the thread to release the lease.
+_CLOSE_TIMEOUT_S = 6
 
 
 class Tasks(NamedTuple):
-    """The tasks of a round that follow the check of the rooms, in this order."""
+    """The tasks of a round that run after the check of the rooms, in this order."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
-    # Returns the number of pictures.
+    # Returns the number of deleted pictures.
     delete_unclaimed_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], None]
 
 
 class TaskResults(NamedTuple):
-    """What one round of all tasks did."""
+    """The results of one round."""
 
     rooms: Swept
     orders: ReconciliationResult
@@ -40,9 +40,10 @@ class TaskResults(NamedTuple):
 
 
 class Sweeper:
-    """Runs rounds of all tasks while it holds the lease. No stale room outlives `period_s`.
+    """Runs all tasks periodically while it holds the lease.
 
-    With a `period_s` of 0 there is no thread, and only `run_once` runs the tasks.
+    A room that a crash left in the state `opening` is closed within `period_s`. If `period_s` is 0,
+    there is no thread, and only `run_once` runs the tasks.
     """
 
     def __init__(
@@ -51,17 +52,17 @@ class Sweeper:
         self._database = database
         self._streams = streams
         self._tasks = tasks
-        # Between two rounds; the lease lasts as long, so another process takes over as soon as this
-        # one has missed a round. A room that was slightly too young to be stale in one round must
-        # not be too old in the next.
+        # The pause between two rounds. A room can become stale just after a round, so the pause is
+        # shorter than the period. The lease has the same duration: if a worker misses a round,
+        # another worker acquires the lease.
         self.pause_s = period_s - STALE_S - _ROUND_S
-        self._lease = Lease("sweeper", holder, ttl_s=self.pause_s)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._lease = Lease("housekeeping", holder, ttl_s=self.pause_s)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs; it starts with `start` and ends with `close`."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -70,13 +71,13 @@ class Sweeper:
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and leave the rounds to another process."""
-        self._over.set()
+        """Stop the thread and release the lease."""
+        self._stopping.set()
         if self.is_running:
-            self._thread.join(_CLOSE_S)
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
     def run_once(self) -> TaskResults:
-        """Run all tasks once, without the lease. The first error ends the round."""
+        """Run all tasks once, without the lease. The first exception ends the round."""
         rooms = self._streams.sweep()
         orders = self._tasks.reconcile_orders()
         pictures = self._tasks.delete_unclaimed_pictures()
@@ -85,32 +86,34 @@ class Sweeper:
 
     def _run(self) -> None:
         wait_s = 0.0
-        while not self._over.wait(wait_s):
-            wait_s = self._round()
+        while not self._stopping.wait(wait_s):
+            wait_s = self._run_round()
         try:
             self._database.run(self._lease.give_back)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
-            log.warning("the sweeper's lease ends by itself: %s", type(error).__name__)
+            log.warning(
+                "housekeeping: lease not released, it will expire: %s", type(error).__name__
+            )
 
-    def _round(self) -> float:
-        """Run all tasks if this process gets the lease; return the seconds until the next try."""
+    def _run_round(self) -> float:
+        """Run all tasks if the lease is acquired; return the seconds until the next round."""
         start = time.monotonic()
         try:
-            others_s = self._database.run(self._lease.take)
-            if others_s:
-                return min(others_s, self.pause_s)
+            other_lease_s = self._database.run(self._lease.take)
+            if other_lease_s:
+                return min(other_lease_s, self.pause_s)
             self._streams.sweep(
-                lambda: not self._over.is_set() and not self._database.run(self._lease.take)
+                lambda: not self._stopping.is_set() and not self._database.run(self._lease.take)
             )
             for task in self._tasks:
-                self._do(task)
+                self._run_task(task)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
-            log.error("the sweeper's round failed: %s", type(error).__name__, exc_info=error)
-        # A pause even after a slow round, so that the rounds leave the database to the requests.
+            log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
+        # A pause even after a slow round, so that rounds do not slow down requests.
         return max(0.5, self.pause_s - (time.monotonic() - start))
 
-    def _do(self, task: Callable[[], object]) -> None:
+    def _run_task(self, task: Callable[[], object]) -> None:
         try:
             task()
-        except Exception as error:  # the thread must go on: rooms depend on it
-            log.error("a periodic task failed: %s", type(error).__name__, exc_info=error)
+        except Exception as error:  # the thread must survive any error
+            log.error("housekeeping: task failed: %s", type(error).__name__, exc_info=error)

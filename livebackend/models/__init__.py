@@ -1,4 +1,4 @@
-"""SQLAlchemy models: columns, constraints and indexes. No queries.
+"""SQLAlchemy models: columns, constraints and indexes, but no queries.
 
 Statements select columns and return rows, not model objects:
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Base class: names of constraints, and column types of Python types."""
+    """Base class: naming convention of constraints, and column types for Python types."""
 
     # Every constraint has a name, so that a migration can drop it.
     metadata = MetaData(

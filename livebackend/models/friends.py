@@ -83,10 +83,10 @@ class FriendRequest(Base):
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
     )
-    # Whether the account still sees the message. A deleted message leaves the request.
+    # Whether the account still sees the message. Deleting a message does not delete the request.
     applicant_visible: Mapped[bool] = mapped_column(server_default=text("true"))
     addressee_visible: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
-# A literal, not a parameter: only so can a generic plan use the partial index.
+# A literal, because a generic plan cannot use the partial index with a parameter.
 request_is_open = FriendRequest.state == literal_column("'open'")

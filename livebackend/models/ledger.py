@@ -1,7 +1,7 @@
 """The coin ledger: accounts, balances, transfers and checkpoints.
 
 A transfer is one row with a debited and a credited account, so the sum of all balances is constant.
-Triggers refuse to update or delete rows of `transfers`, `gifts`, `reversal_requests`,
+Triggers reject updates and deletes of rows of `transfers`, `gifts`, `reversal_requests`,
 `ledger_checkpoints` and `checkpoint_balances`. Another transfer reverses a wrong one.
 """
 
@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
 
-# The slots of an account that are credited: one for each number of a ledger writer.
+# The number of credited slots of an account: one for each ledger writer number.
 CREDIT_SLOTS = 16
 # The sum of all slots of an account fits into a bigint, so a balance cannot overflow.
 SLOT_COINS_MAX = (2**63 - 1) // (1 + CREDIT_SLOTS)
@@ -97,7 +97,7 @@ class Transfer(Base):
 
 
 class Gift(Base):
-    """What a transfer of kind 1 belongs to: the host, the room and the gift."""
+    """The host, the room and the description of a gift, which is a transfer of kind 1."""
 
     __tablename__ = "gifts"
 

@@ -23,7 +23,7 @@ class PaymentOrder(Base):
 
     __tablename__ = "payment_orders"
     __table_args__ = (
-        # In this order, so that the ledger can look up an order by the request id alone.
+        # The request id is first, so that the ledger can look up an order by it.
         UniqueConstraint("request_id", "account_id"),
         # A payment settles one order.
         UniqueConstraint("provider", "payment_id"),
@@ -64,7 +64,7 @@ class PaymentOrder(Base):
     payment_id: Mapped[str | None] = mapped_column(String(64))
     paid_at: Mapped[datetime | None]
     refund_reason: Mapped[str | None] = mapped_column(String(200))
-    # How often the provider was asked about the order, and when it is asked next.
+    # How often the provider was queried about the order, and when the next query is due.
     query_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     next_query_at: Mapped[datetime | None] = mapped_column(
         server_default=text("now() + interval '30 seconds'")

@@ -1,4 +1,4 @@
-"""Leases of work that only one process does at a time."""
+"""Leases for work that only one process does at a time."""
 
 from datetime import datetime
 
@@ -9,12 +9,12 @@ from livebackend.models.base import Base
 
 
 class ProcessLease(Base):
-    """A lease: until it expires, only its holder does the work of that name."""
+    """A lease: until it expires, only its holder may do the work with this name."""
 
     __tablename__ = "process_leases"
 
     name: Mapped[str] = mapped_column(String(50), primary_key=True)
-    # A name that the process generated at its start.
+    # A random id that the process generates at its start.
     holder: Mapped[str] = mapped_column(String(50))
     # The holder renews the lease. After a crash, another process acquires it at this time.
     expires_at: Mapped[datetime]

@@ -15,5 +15,5 @@ class RevokedToken(Base):
     __table_args__ = (Index("ix_revoked_tokens_expires_at", "expires_at"),)
 
     token_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    # The expiry of the token. The row can be deleted then.
+    # When the token expires. The row can be deleted after that.
     expires_at: Mapped[datetime]

@@ -60,19 +60,19 @@ class Room(Base):
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the provider, as the response has it. Only the host may see it: it contains the
-    # publish key.
+    # The JSON of the stream, as in the response. Only the host may see it: it contains the publish
+    # key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
     play_urls: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When the stream was last known to work: a publisher was online, or the stream was created.
+    # When a publisher was last online, or when the stream was created.
     stream_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # Since when no response of the provider shows a publisher. NULL: a publisher is online.
+    # Since when the provider reports no publisher. NULL: a publisher is online.
     offline_since: Mapped[datetime | None]
-    # When the provider was last asked about this room alone.
+    # When the provider was last queried about this room only, not about a batch.
     provider_checked_at: Mapped[datetime | None]
-    # The media server's name for the publisher, and since when it publishes.
+    # The media server's id of the publisher, and since when it publishes.
     publisher: Mapped[str | None] = mapped_column(String(64))
     published_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
@@ -85,5 +85,5 @@ class Room(Base):
     disable_retry_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-# A literal, not a parameter: only so can a generic plan use the partial index.
+# A literal, because a generic plan cannot use the partial index with a parameter.
 room_is_open = Room.state == literal_column("'open'")

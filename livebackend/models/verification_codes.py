@@ -1,4 +1,4 @@
-"""Verification codes that are sent by SMS, and wrong attempts at them."""
+"""Verification codes that are sent by SMS, and wrong attempts to verify them."""
 
 from datetime import datetime
 from uuid import UUID
@@ -48,7 +48,7 @@ class VerificationCode(Base):
 
 
 class CodeAttempts(Base):
-    """Recent wrong attempts at one code, with `codes.reply = plain`."""
+    """Recent wrong attempts for one ticket, with `codes.reply = plain`."""
 
     __tablename__ = "code_attempts"
     __table_args__ = (

@@ -24,7 +24,7 @@ STALE_S = 5
 _QUERY_INTERVAL = timedelta(seconds=2)
 # A newly authorized publisher can be missing from the media server's list for this time.
 SETTLED_AFTER = timedelta(seconds=5)
-# The maximum of streams in one call to a provider.
+# The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
 
 CLOSE = (

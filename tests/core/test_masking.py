@@ -1,7 +1,7 @@
-"""Masked phones, as logs and commands show them."""
+"""Masking of phone numbers in logs and command output."""
 
 from livebackend.core.masking import masked
 
 
-def test_a_masked_phone_keeps_its_ends() -> None:
+def test_masked_phone_shows_its_first_three_and_last_four_digits() -> None:
     assert masked("13812345678") == "138****5678"

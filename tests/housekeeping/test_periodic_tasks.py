@@ -1,4 +1,4 @@
-"""The periodic tasks: one process at a time runs them, and goes on after an error."""
+"""Housekeeping: one worker at a time runs the tasks, and continues after an error."""
 
 import threading
 import time
@@ -30,19 +30,19 @@ def streams(services: Services) -> Streams:
     return services.stream_monitor
 
 
-class TestSweeper:
+class TestHousekeeping:
     @pytest.fixture
     def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
-        made = [
-            Sweeper(database, streams, NO_TASKS, holder=f"process {n}", period_s=STALE_S + 1.4)
+        created = [
+            Sweeper(database, streams, NO_TASKS, holder=f"worker {n}", period_s=STALE_S + 1.4)
             for n in range(3)
         ]
-        yield made
-        for each in made:
-            each.close()
+        yield created
+        for sweeper in created:
+            sweeper.close()
 
     @pytest.mark.processes
-    def test_one_process_at_a_time_sweeps(
+    def test_only_one_of_three_workers_runs_tasks_at_a_time(
         self,
         sweepers: list[Sweeper],
         streams: Streams,
@@ -50,44 +50,48 @@ class TestSweeper:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        sweeping, most, rounds = [0], [0], [0]
+        running, max_running, rounds = [0], [0], [0]
 
         def sweep(may_go_on: object) -> None:
-            sweeping[0] += 1
-            most[0] = max(most[0], sweeping[0])
+            running[0] += 1
+            max_running[0] = max(max_running[0], running[0])
             time.sleep(0.1)
             rounds[0] += 1
-            sweeping[0] -= 1
+            running[0] -= 1
 
         monkeypatch.setattr(streams, "sweep", sweep)
-        at_once(*[each.start for each in sweepers])
+        at_once(*[sweeper.start for sweeper in sweepers])
         start = time.monotonic()
         while rounds[0] < 8:
             assert time.monotonic() - start < 30
             time.sleep(0.01)
-        assert most == [1]
-        # Three processes make no more rounds than one.
+        assert max_running == [1]
+        # Three workers together run no more rounds than one.
         assert time.monotonic() - start > 7 * 0.35
         assert len(database_state.rows("process_leases")) == 1
 
-    def test_another_takes_over_from_one_that_is_gone(
+    def test_worker_acquires_the_expired_lease_of_a_killed_worker(
         self, sweepers: list[Sweeper], database: Database, database_state: DatabaseState
     ) -> None:
-        database.run(Lease("sweeper", "dead", ttl_s=0.5).take)
+        database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).take)
         sweepers[1].start()
-        until(lambda: database_state.rows("process_leases")[0]["holder"] == "process 1")
+        wait_until(lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1")
 
-    def test_closing_gives_the_lease_back(
+    def test_close_releases_the_lease(
         self, sweepers: list[Sweeper], database_state: DatabaseState
     ) -> None:
         sweepers[0].start()
-        until(lambda: database_state.rows("process_leases"))
+        wait_until(lambda: database_state.rows("process_leases"))
         sweepers[0].close()
         assert database_state.rows("process_leases") == []
         assert not sweepers[0].is_running
 
-    @pytest.mark.parametrize("error", [OperationalError("x", None, Exception()), KeyError("x")])
-    def test_tasks_follow_the_rooms_and_fail_alone(
+    @pytest.mark.parametrize(
+        "error",
+        [OperationalError("x", None, Exception()), KeyError("x")],
+        ids=["database error", "other error"],
+    )
+    def test_failed_task_does_not_stop_the_tasks_after_it(
         self,
         error: Exception,
         database: Database,
@@ -95,7 +99,7 @@ class TestSweeper:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         done: list[str] = []
-        again = threading.Event()
+        second_round_done = threading.Event()
 
         def orders() -> ReconciliationResult:
             done.append("orders")
@@ -108,25 +112,23 @@ class TestSweeper:
         def rate_limits() -> None:
             done.append("rate limits")
             if done.count("rate limits") == 2:
-                again.set()
+                second_round_done.set()
 
         tasks = Tasks(orders, pictures, rate_limits)
-        sweeper = Sweeper(database, streams, tasks, holder="alive", period_s=STALE_S + 1.2)
+        sweeper = Sweeper(database, streams, tasks, holder="worker", period_s=STALE_S + 1.2)
         sweeper.start()
-        assert again.wait(10)
+        assert second_round_done.wait(10)
         sweeper.close()
         assert done[:6] == ["orders", "pictures", "rate limits"] * 2
         assert f"task failed: {type(error).__name__}" in caplog.text
 
-    def test_one_that_is_switched_off_has_no_thread(
-        self, database: Database, streams: Streams
-    ) -> None:
-        sweeper = Sweeper(database, streams, NO_TASKS, holder="off", period_s=0)
+    def test_period_of_zero_starts_no_thread(self, database: Database, streams: Streams) -> None:
+        sweeper = Sweeper(database, streams, NO_TASKS, holder="worker", period_s=0)
         sweeper.start()
         assert not sweeper.is_running
         sweeper.close()
 
-    def test_one_round_runs_every_task_and_returns_the_results(
+    def test_run_once_runs_every_task_and_returns_the_results(
         self, database: Database, streams: Streams, database_state: DatabaseState
     ) -> None:
         done: list[str] = []
@@ -140,27 +142,27 @@ class TestSweeper:
             return 4
 
         tasks = Tasks(orders, pictures, lambda: done.append("rate limits"))
-        results = Sweeper(database, streams, tasks, holder="once", period_s=0).run_once()
+        results = Sweeper(database, streams, tasks, holder="worker", period_s=0).run_once()
         assert results.rooms == Swept(looked_at=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.pictures) == (ReconciliationResult(3, 1), 4)
         assert sorted(done) == ["orders", "pictures", "rate limits"]
         assert len(done) == len(Tasks._fields)
         assert database_state.rows("process_leases") == []
 
-    def test_it_starts_and_ends_with_the_services(
+    def test_thread_starts_and_stops_with_the_services(
         self, database_url: str, var_dir: Path, database_state: DatabaseState
     ) -> None:
         database_state.execute(
             "INSERT INTO rate_limit_windows"
-            " VALUES ('somebody', ARRAY[now()], now() - interval '1 s');"
+            " VALUES ('expired', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
         app = create_app(database_url, var_dir, streams__sweep_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
-        until(lambda: database_state.rows("process_leases"))
-        until(
+        wait_until(lambda: database_state.rows("process_leases"))
+        wait_until(
             lambda: not database_state.rows("pictures") + database_state.rows("rate_limit_windows")
         )
         services.close()
@@ -168,22 +170,22 @@ class TestSweeper:
         assert threading.active_count() <= before
         assert database_state.rows("process_leases") == []
 
-    def test_a_round_that_fails_is_followed_by_another(
+    def test_failed_round_is_followed_by_another_round(
         self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rounds: list[int] = []
 
         def sweep(may_go_on: object) -> None:
             rounds.append(1)
-            raise OperationalError("x", {}, Exception("the database is away"))
+            raise OperationalError("x", {}, Exception("connection refused"))
 
         monkeypatch.setattr(streams, "sweep", sweep)
         sweepers[0].start()
-        until(lambda: len(rounds) >= 2)
+        wait_until(lambda: len(rounds) >= 2)
 
 
-def until(is_so: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

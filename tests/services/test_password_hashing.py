@@ -1,4 +1,4 @@
-"""Password hashes."""
+"""Password hashes, and the concurrency limit of hashing."""
 
 import multiprocessing
 import threading
@@ -12,7 +12,7 @@ import pytest
 
 from livebackend.core.errors import Unavailable
 from livebackend.services.password_hashing import Hasher, Passwords, Slots
-from tests.support.api import at_once as all_at_once
+from tests.support.api import at_once
 
 
 def hasher(pepper: str = "p" * 32) -> Hasher:
@@ -21,22 +21,25 @@ def hasher(pepper: str = "p" * 32) -> Hasher:
 
 @pytest.fixture
 def new_passwords(tmp_path: Path) -> Callable[..., Passwords]:
-    def make(at_once: int = 1, wait_s: float = 0.05, callers_max: int = 20) -> Passwords:
-        slots = Slots(tmp_path, at_once)
+    def new(slots: int = 1, wait_s: float = 0.05, callers_max: int = 20) -> Passwords:
         return Passwords(
-            hasher(), slots, callers_max=callers_max, wait_s=wait_s, common_refused=True
+            hasher(),
+            Slots(tmp_path, slots),
+            callers_max=callers_max,
+            wait_s=wait_s,
+            common_refused=True,
         )
 
-    return make
+    return new
 
 
-def test_a_password_matches_its_hash_alone() -> None:
-    known = hasher().hash("abcd1234")
-    assert hasher().match("abcd1234", known)
-    assert not hasher().match("abcd1235", known)
+def test_hash_matches_only_its_password() -> None:
+    password_hash = hasher().hash("abcd1234")
+    assert hasher().match("abcd1234", password_hash)
+    assert not hasher().match("abcd1235", password_hash)
 
 
-def test_the_pepper_is_part_of_it() -> None:
+def test_hash_does_not_match_with_another_pepper() -> None:
     assert not hasher("q" * 32).match("abcd1234", hasher().hash("abcd1234"))
 
 
@@ -44,116 +47,124 @@ def test_equal_passwords_have_different_hashes() -> None:
     assert hasher().hash("abcd1234") != hasher().hash("abcd1234")
 
 
-@pytest.mark.parametrize("password", ["a" * 72 + "1", "a\0b", "密" * 128, ""])
-def test_every_character_counts(password: str) -> None:
-    # bcrypt itself reads 72 bytes, and up to a NUL.
-    known = hasher().hash(password)
-    assert hasher().match(password, known)
-    assert not hasher().match(password + "x", known)
-    assert len(known) == 60
+@pytest.mark.parametrize(
+    "password",
+    ["a" * 72 + "1", "a\0b", "密" * 128, ""],
+    ids=["73 bytes", "NUL", "Chinese", "empty"],
+)
+def test_every_character_of_a_password_is_hashed(password: str) -> None:
+    # bcrypt itself ignores bytes after the 72nd or a NUL.
+    password_hash = hasher().hash(password)
+    assert hasher().match(password, password_hash)
+    assert not hasher().match(password + "x", password_hash)
+    assert len(password_hash) == 60
 
 
-def test_nobodys_password_is_checked_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_without_a_hash_computes_bcrypt_at_the_same_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     costs = []
     check = bcrypt.checkpw
 
-    def seen(password: bytes, known: bytes) -> bool:
-        costs.append(known[:7])
-        return check(password, known)
+    def recording_check(password: bytes, password_hash: bytes) -> bool:
+        costs.append(password_hash[:7])
+        return check(password, password_hash)
 
-    monkeypatch.setattr(bcrypt, "checkpw", seen)
+    monkeypatch.setattr(bcrypt, "checkpw", recording_check)
     assert not hasher().match("abcd1234", None)
     assert not hasher().match("abcd1234", hasher().hash("other1234"))
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
-def test_a_damaged_hash_matches_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert not hasher().match("abcd1234", "nonsense")
-    assert "a password's hash is damaged" in caplog.text
+    assert "a stored password hash has an invalid format" in caplog.text
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_no_more_run_at_once_than_said(
+def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
     processes: int, new_passwords: Callable[..., Passwords]
 ) -> None:
-    # Processes have nothing in common but the folder: nor have these.
-    all_turns = [new_passwords(at_once=2, wait_s=5) for _ in range(processes)]
-    running, most, lock = 0, 0, threading.Lock()
+    # Like separate processes, the instances share only the folder.
+    instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
+    running, max_running, lock = 0, 0, threading.Lock()
 
-    def work(turns: Passwords) -> None:
-        nonlocal running, most
-        with turns.turn():
+    def work(passwords: Passwords) -> None:
+        nonlocal running, max_running
+        with passwords.turn():
             with lock:
                 running += 1
-                most = max(most, running)
+                max_running = max(max_running, running)
             time.sleep(0.01)
             with lock:
                 running -= 1
 
-    threads = [threading.Thread(target=work, args=(turns,)) for turns in all_turns * 8]
+    threads = [threading.Thread(target=work, args=(passwords,)) for passwords in instances * 8]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 2
+    assert max_running == 2
 
 
-def test_who_waits_too_long_is_sent_away_and_takes_no_turn(
+def test_caller_that_waits_too_long_fails_and_uses_no_slot(
     new_passwords: Callable[..., Passwords],
 ) -> None:
-    turns = new_passwords()
-    with turns.turn(), pytest.raises(Unavailable):
-        turns.hash("abcd1234")
-    assert turns.hash("abcd1234")
+    passwords = new_passwords()
+    with passwords.turn(), pytest.raises(Unavailable):
+        passwords.hash("abcd1234")
+    assert passwords.hash("abcd1234")
 
 
-def test_no_more_wait_than_said(new_passwords: Callable[..., Passwords]) -> None:
-    turns = new_passwords(wait_s=5, callers_max=3)
-    hashed, sent_away = [], []
+def test_callers_over_the_maximum_fail_at_once(new_passwords: Callable[..., Passwords]) -> None:
+    passwords = new_passwords(wait_s=5, callers_max=3)
+    hashed, rejected = [], []
 
     def work() -> None:
         try:
-            hashed.append(turns.hash("abcd1234"))
+            hashed.append(passwords.hash("abcd1234"))
         except Unavailable:
-            sent_away.append(True)
+            rejected.append(True)
 
-    with turns.turn():
+    with passwords.turn():
         threads = [threading.Thread(target=work) for _ in range(5)]
         for thread in threads:
             thread.start()
-        while len(sent_away) < 3:
+        while len(rejected) < 3:
             time.sleep(0.001)
     for thread in threads:
         thread.join()
-    assert (len(hashed), len(sent_away)) == (2, 3)
-    assert turns.hash("abcd1234")
+    assert (len(hashed), len(rejected)) == (2, 3)
+    assert passwords.hash("abcd1234")
 
 
-def test_a_stop_sends_away_all_who_wait(new_passwords: Callable[..., Passwords]) -> None:
-    turns = new_passwords(wait_s=30)
+def test_stop_makes_waiting_and_later_callers_fail(new_passwords: Callable[..., Passwords]) -> None:
+    passwords = new_passwords(wait_s=30)
 
     def work() -> None:
         with pytest.raises(Unavailable):
-            turns.hash("abcd1234")
+            passwords.hash("abcd1234")
 
-    with turns.turn():
-        all_at_once(*[work] * 5, turns.stop)
-        work()  # and all who come later
+    with passwords.turn():
+        at_once(*[work] * 5, passwords.stop)
+        work()  # later callers fail too
 
 
-def hold(folder: Path, held: Any) -> None:
+def hold_slot(folder: Path, is_held: Any) -> None:
     with Slots(folder, 1).held(0):
-        held.set()
+        is_held.set()
         time.sleep(60)
 
 
 @pytest.mark.processes
-def test_a_killed_process_gives_its_slot_back(tmp_path: Path) -> None:
+def test_killed_process_releases_its_slot(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    process = context.Process(target=hold, args=(tmp_path, held))
+    is_held = context.Event()
+    process = context.Process(target=hold_slot, args=(tmp_path, is_held))
     process.start()
-    assert held.wait(30)
+    assert is_held.wait(30)
     process.kill()
     process.join()
     with Slots(tmp_path, 1).held(0):

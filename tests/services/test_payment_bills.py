@@ -1,4 +1,4 @@
-"""A provider's bill of a day is compared with the payment orders, in both directions."""
+"""Comparison of a provider's daily bill with the payment orders, in both directions."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -13,7 +13,7 @@ from tests.support.database_state import DatabaseState
 from tests.support.payments import Shop, new_shop
 
 DAY = date(2026, 11, 25)
-# 2026-11-25 in China.
+# First and last second of 2026-11-25 in China.
 FIRST, LAST = (
     datetime(2026, 11, 24, 16, 0, 0, tzinfo=UTC),
     datetime(2026, 11, 25, 15, 59, 59, tzinfo=UTC),
@@ -26,73 +26,74 @@ def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
 
 
 def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:
-    """Have a user pay 10 yuan; return the payment's line in the bill."""
+    """Have a user pay 10 yuan; return the entry of the payment in the bill."""
     order_id = shop.order(user)
     payment = shop.payment(order_id, paid_at=at)
     assert shop.notify(payment) == 204
     return BillEntry(order_id, payment.payment_id, payment.fen)
 
 
-def compared(shop: Shop, *entries: BillEntry, day: date = DAY) -> BillReport:
+def compare(shop: Shop, *entries: BillEntry, day: date = DAY) -> BillReport:
     shop.provider.bills[day] = list(entries)
     return compare_bill(shop.services.database, shop.services.payment_orders, "embedded", day)
 
 
-def test_bill_that_agrees_has_no_differences(shop: Shop, ann: Person) -> None:
+def test_bill_equal_to_the_orders_has_no_differences(shop: Shop, ann: Person) -> None:
     entries = [paid(shop, ann, FIRST), paid(shop, ann, LAST)]
-    assert compared(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
+    assert compare(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
 
 
-def test_payments_of_the_days_before_and_after_are_not_in_the_bill(shop: Shop, ann: Person) -> None:
+def test_payments_of_the_days_before_and_after_are_no_differences(shop: Shop, ann: Person) -> None:
     paid(shop, ann, FIRST.replace(hour=15))
     paid(shop, ann, LAST.replace(hour=16))
-    assert compared(shop).differences == []
+    assert compare(shop).differences == []
 
 
 def test_payment_that_was_not_credited_is_a_difference(shop: Shop, ann: Person) -> None:
     order_id = shop.order(ann)
-    (difference,) = compared(shop, BillEntry(order_id, "p", 1000)).differences
-    assert difference == f"order {order_id}: paid, and not credited"
+    (difference,) = compare(shop, BillEntry(order_id, "p", 1000)).differences
+    assert difference == f"order {order_id}: paid, but not credited"
 
 
 def test_credit_without_a_payment_is_a_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
-    (difference,) = compared(shop).differences
-    assert difference == (f"order {entry.order_id}: credited (1000 fen), and not in the bill")
+    (difference,) = compare(shop).differences
+    assert difference == (f"order {entry.order_id}: credited (1000 fen), but not in the bill")
 
 
 def test_payment_of_an_unknown_order_is_a_difference(shop: Shop) -> None:
-    (difference,) = compared(shop, BillEntry("0" * 32, "p", 1000)).differences
+    (difference,) = compare(shop, BillEntry("0" * 32, "p", 1000)).differences
     assert difference.endswith("payment p is for an unknown order")
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "expected"),
     [
         ({"fen": 999}, "999 fen were paid, 1000 were ordered"),
         ({"payment_id": "another"}, "paid twice"),
-        ({"refunded_fen": 1000}, "1000 fen were returned, and the coins were not reversed"),
+        ({"refunded_fen": 1000}, "1000 fen were refunded, but the coins were not reversed"),
     ],
+    ids=["other amount", "other payment", "refund without reversal"],
 )
 def test_entry_that_differs_from_its_order_is_a_difference(
-    changed: dict[str, Any], words: str, shop: Shop, ann: Person
+    changed: dict[str, Any], expected: str, shop: Shop, ann: Person
 ) -> None:
     entry = paid(shop, ann)
-    (difference,) = compared(shop, entry._replace(**changed)).differences
-    assert words in difference
+    (difference,) = compare(shop, entry._replace(**changed)).differences
+    assert expected in difference
 
 
 def test_refund_of_another_amount_is_a_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
-    (difference,) = compared(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
-    assert "300 of 1000 fen were returned" in difference
+    (difference,) = compare(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
+    assert "300 of 1000 fen were refunded" in difference
 
 
-def test_refund_of_an_order_that_was_refunded_agrees(shop: Shop, ann: Person) -> None:
+def test_refund_of_a_refunded_order_is_no_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
-    report = compared(shop, entry, entry._replace(refunded_fen=1000))
+    report = compare(shop, entry, entry._replace(refunded_fen=1000))
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 

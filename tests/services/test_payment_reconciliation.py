@@ -1,4 +1,4 @@
-"""Pending orders are settled or closed by asking the provider, with back-off and an end."""
+"""Reconciliation of pending orders with the provider, with back-off and a limit on attempts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,23 +31,23 @@ def test_paid_order_without_a_notification_is_credited_once(
         assert shop.notify(payment) == 204
 
 
-def test_new_order_is_not_asked_about(shop: Shop, ann: Person) -> None:
+def test_new_order_is_not_queried(shop: Shop, ann: Person) -> None:
     shop.order(ann)
     shop.wait("25 seconds")
     assert shop.services.payment_reconciliation.run() == (0, 0)
     assert shop.provider.queried == []
 
 
-def test_unpaid_order_is_asked_about_less_and_less_often_and_closed_when_it_expires(
+def test_unpaid_order_is_queried_with_back_off_and_closed_when_it_expires(
     shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
-    asked_at_min = []
+    queried_at_min = []
     for minute in range(1, 181):
         shop.wait("1 minute")
         if shop.services.payment_reconciliation.run().queried:
-            asked_at_min.append(minute)
-    assert asked_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
+            queried_at_min.append(minute)
+    assert queried_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
     assert shop.provider.closed == [order_id]
     assert shop.state(order_id) == "closed"
     assert database_state.coins(ann) == 0
@@ -64,7 +64,7 @@ def test_payment_that_arrives_after_the_order_was_closed_is_credited(
     assert (shop.state(order_id), database_state.coins(ann)) == ("paid", 10)
 
 
-def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: Person) -> None:
+def test_retry_returns_a_closed_order_and_does_not_place_it_again(shop: Shop, ann: Person) -> None:
     shop.order(ann, requestId="r")
     shop.wait("3 hours")
     shop.services.payment_reconciliation.run()
@@ -74,7 +74,7 @@ def test_closed_order_is_shown_to_the_app_and_not_placed_again(shop: Shop, ann: 
 
 
 @pytest.mark.parametrize("state", [OrderState.CLOSED, OrderState.REFUNDED])
-def test_order_that_can_no_longer_be_paid_is_closed(
+def test_order_that_is_closed_or_refunded_at_the_provider_is_closed(
     state: OrderState, shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
@@ -84,7 +84,7 @@ def test_order_that_can_no_longer_be_paid_is_closed(
     assert (shop.state(order_id), database_state.coins(ann)) == ("closed", 0)
 
 
-def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
+def test_failing_provider_is_queried_three_times_a_round_and_again_in_the_next_round(
     shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     orders = [shop.order(ann) for _ in range(5)]
@@ -101,47 +101,47 @@ def test_provider_that_fails_is_asked_three_times_a_round_and_later_again(
 
 
 @pytest.mark.parametrize("error", [PaymentFailed("order"), KeyError("trade_state")])
-def test_orders_that_fail_do_not_keep_others_waiting(
+def test_failed_queries_do_not_block_other_orders(
     error: Exception,
     shop: Shop,
     ann: Person,
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bad = [shop.order(ann) for _ in range(2)]
-    good = shop.order(ann)
-    shop.pay(good)
+    failing_orders = [shop.order(ann) for _ in range(2)]
+    paid_order = shop.order(ann)
+    shop.pay(paid_order)
     shop.wait("1 minute")
     query = shop.provider.query
 
     def query_or_fail(order: Order) -> ProviderOrder:
-        if order.order_id in bad:
+        if order.order_id in failing_orders:
             raise error
         return query(order)
 
     monkeypatch.setattr(shop.provider, "query", query_or_fail)
     assert shop.services.payment_reconciliation.run() == (3, 2)
-    assert (shop.state(good), database_state.coins(ann)) == ("paid", 10)
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("paid", 10)
 
 
-@pytest.mark.parametrize("known", [0, 1, 2, 20])
-def test_orders_are_claimed_one_by_one_whatever_the_statistics_say(
-    known: int, shop: Shop, ann: Person, database_state: DatabaseState
+@pytest.mark.parametrize("analyzed_orders", [0, 1, 2, 20])
+def test_each_order_is_claimed_once_with_any_table_statistics(
+    analyzed_orders: int, shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
-    for _ in range(known):
+    for _ in range(analyzed_orders):
         shop.order(ann)
     database_state.execute("ANALYZE payment_orders")
     orders = [shop.order(ann) for _ in range(6)]
     for order_id in orders:
         shop.pay(order_id)
     shop.wait("1 minute")
-    assert shop.services.payment_reconciliation.run() == (known + 6, 0)
+    assert shop.services.payment_reconciliation.run() == (analyzed_orders + 6, 0)
     assert database_state.coins(ann) == 60
     attempts = [row["query_attempts"] for row in database_state.rows("payment_orders")]
-    assert attempts == [1] * (known + 6)
+    assert attempts == [1] * (analyzed_orders + 6)
 
 
-def test_asking_ends_after_about_a_week_and_the_order_is_closed(
+def test_order_is_closed_after_175_failed_queries(
     shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
@@ -159,7 +159,7 @@ def test_asking_ends_after_about_a_week_and_the_order_is_closed(
     assert database_state.coins(ann) == 10
 
 
-def test_payment_of_another_amount_is_not_credited_and_logged(
+def test_payment_of_a_wrong_amount_is_not_credited_and_is_logged(
     shop: Shop, ann: Person, database_state: DatabaseState, caplog: pytest.LogCaptureFixture
 ) -> None:
     order_id = shop.order(ann)
@@ -167,21 +167,21 @@ def test_payment_of_another_amount_is_not_credited_and_logged(
     shop.wait("1 minute")
     assert shop.services.payment_reconciliation.run() == (1, 0)
     assert (shop.state(order_id), database_state.coins(ann)) == ("pending", 0)
-    assert f"order {order_id} is not credited: The paid amount differs" in caplog.text
+    assert f"order {order_id} not credited: The paid amount differs" in caplog.text
 
 
-def test_rounds_of_several_processes_credit_an_order_once(
+def test_concurrent_rounds_credit_each_order_once(
     shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(20):
         shop.pay(shop.order(ann))
     shop.wait("1 minute")
     rounds = at_once(*[shop.services.payment_reconciliation.run] * 4)
-    assert sum(done.queried for done in rounds) == 20
+    assert sum(result.queried for result in rounds) == 20
     assert database_state.coins(ann) == 200
 
 
-def test_round_and_notification_at_once_credit_an_order_once(
+def test_concurrent_round_and_notification_credit_an_order_once(
     shop: Shop, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(10):
@@ -197,11 +197,13 @@ def test_orders_of_a_provider_without_a_gateway_stay_pending(
 ) -> None:
     order_id = shop.order(ann)
     shop.wait("1 minute")
-    other = Shop(new_app(coins__refill="order", payments__gateway=OTHER), database_state, "other")
-    assert other.services.payment_reconciliation.run() == (0, 0)
-    both = Shop(
+    other_shop = Shop(
+        new_app(coins__refill="order", payments__gateway=OTHER), database_state, "other"
+    )
+    assert other_shop.services.payment_reconciliation.run() == (0, 0)
+    shop_with_both = Shop(
         new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), database_state
     )
-    both.pay(order_id)
-    assert both.services.payment_reconciliation.run() == (1, 0)
+    shop_with_both.pay(order_id)
+    assert shop_with_both.services.payment_reconciliation.run() == (1, 0)
     assert database_state.coins(ann) == 10

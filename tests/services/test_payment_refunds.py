@@ -1,4 +1,4 @@
-"""A refund reverses the credit first, then the provider returns the money, once."""
+"""Refunds: the coins are reversed first, then the provider returns the money once."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
 
 @pytest.fixture
 def paid(shop: Shop, ann: Person) -> str:
-    """A paid order of Ann's over 50 coins."""
+    """The id of a paid order of 50 coins, opened by Ann."""
     order_id = shop.order(ann, "50")
     assert shop.notify(shop.payment(order_id, 5000)) == 204
     return order_id
@@ -31,7 +31,7 @@ def findings(shop: Shop) -> list[object]:
     return list(audit(shop.services.database, since_seal=False).findings)
 
 
-def test_refund_takes_the_coins_and_returns_the_money_once(
+def test_refund_reverses_the_coins_and_returns_the_money_once(
     shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     assert shop.services.payment_refunds.refund(paid, reason="fraud")
@@ -66,7 +66,7 @@ def test_unknown_order_is_not_refunded(shop: Shop, database_state: DatabaseState
         shop.services.payment_refunds.refund("0" * 32, reason="fraud")
 
 
-def test_provider_that_fails_is_asked_again_by_the_periodic_task(
+def test_failed_refund_is_retried_by_reconciliation(
     shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
@@ -81,7 +81,7 @@ def test_provider_that_fails_is_asked_again_by_the_periodic_task(
     assert findings(shop) == []
 
 
-def test_refund_in_progress_is_finished_by_the_periodic_task(shop: Shop, paid: str) -> None:
+def test_refund_in_progress_is_finished_by_reconciliation(shop: Shop, paid: str) -> None:
     shop.provider.refund_is_done = False
     assert not shop.services.payment_refunds.refund(paid, reason="fraud")
     assert shop.state(paid) == "refunding"
@@ -91,18 +91,18 @@ def test_refund_in_progress_is_finished_by_the_periodic_task(shop: Shop, paid: s
     assert shop.state(paid) == "refunded"
 
 
-def test_refund_that_stopped_before_the_reversal_resumes(
+def test_refund_interrupted_before_the_reversal_is_resumed_by_reconciliation(
     shop: Shop,
     paid: str,
     ann: Person,
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def lost(*_: object, **__: object) -> None:
+    def raise_unavailable(*_: object, **__: object) -> None:
         raise Unavailable("the ledger", outcome_unknown=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.services.ledger_writer, "submit", lost)
+        patch.setattr(shop.services.ledger_writer, "submit", raise_unavailable)
         with pytest.raises(Unavailable):
             shop.services.payment_refunds.refund(paid, reason="fraud")
     assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 50)
@@ -111,7 +111,7 @@ def test_refund_that_stopped_before_the_reversal_resumes(
     assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
 
 
-def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
+def test_interrupted_refund_with_insufficient_balance_is_cancelled_by_reconciliation(
     shop: Shop,
     paid: str,
     ann: Person,
@@ -119,11 +119,11 @@ def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def lost(*_: object, **__: object) -> None:
+    def raise_unavailable(*_: object, **__: object) -> None:
         raise Unavailable("the ledger")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.services.ledger_writer, "submit", lost)
+        patch.setattr(shop.services.ledger_writer, "submit", raise_unavailable)
         with pytest.raises(Unavailable):
             shop.services.payment_refunds.refund(paid, reason="fraud")
     ann.give(ben, "1")
@@ -133,7 +133,7 @@ def test_refund_that_can_no_longer_be_covered_is_cancelled_by_the_periodic_task(
     assert shop.provider.refunded == []
 
 
-def test_order_whose_credit_was_reversed_before_is_refunded(
+def test_order_whose_coins_an_operator_reversed_is_refunded(
     shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     (transfer,) = database_state.rows("transfers")
@@ -143,7 +143,7 @@ def test_order_whose_credit_was_reversed_before_is_refunded(
     assert len(database_state.rows("transfers")) == 2
 
 
-def test_refunds_at_once_reverse_once(
+def test_concurrent_refunds_reverse_the_coins_once(
     shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     shop.order(ann)
@@ -169,7 +169,7 @@ def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
     assert finding.check == "refunded orders whose coins were not reversed"
 
 
-def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit(
+def test_refund_that_failed_180_times_is_retried_and_found_by_the_audit(
     shop: Shop, paid: str, ann: Person, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
@@ -187,7 +187,7 @@ def test_refund_that_fails_for_weeks_is_attempted_further_and_found_by_the_audit
     assert findings(shop) == []
 
 
-def test_refund_that_is_asked_for_again_is_finished_by_the_periodic_task(
+def test_repeated_refund_keeps_its_first_reason_and_is_finished_by_reconciliation(
     shop: Shop, paid: str
 ) -> None:
     shop.provider.refund_is_done = False
@@ -200,7 +200,7 @@ def test_refund_that_is_asked_for_again_is_finished_by_the_periodic_task(
     assert shop.state(paid) == "refunded"
 
 
-def test_settle_resumes_a_refund(shop: Shop, paid: str) -> None:
+def test_check_of_an_order_resumes_its_refund(shop: Shop, paid: str) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.services.payment_refunds.refund(paid, reason="fraud")
@@ -209,7 +209,7 @@ def test_settle_resumes_a_refund(shop: Shop, paid: str) -> None:
     assert shop.state(paid) == "refunded"
 
 
-def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are_reversed(
+def test_refund_cancelled_by_a_concurrent_call_continues_after_its_coins_are_reversed(
     shop: Shop,
     paid: str,
     ann: Person,
@@ -221,7 +221,7 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
     ben.refill("10")
     submit = shop.services.ledger_writer.submit
 
-    def cancelled_meanwhile(transfer: Transfer, *, deadline: float) -> Outcome:
+    def submit_after_cancellation(transfer: Transfer, *, deadline: float) -> Outcome:
         monkeypatch.undo()
         with pytest.raises(RefundRefused):
             shop.services.payment_refunds.refund(paid, reason="first")
@@ -230,7 +230,7 @@ def test_refund_that_another_call_cancelled_meanwhile_goes_on_once_the_coins_are
         outcome: Outcome = submit(transfer, deadline=deadline)
         return outcome
 
-    monkeypatch.setattr(shop.services.ledger_writer, "submit", cancelled_meanwhile)
+    monkeypatch.setattr(shop.services.ledger_writer, "submit", submit_after_cancellation)
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.services.payment_refunds.refund(paid, reason="second")

@@ -1,4 +1,4 @@
-"""Limits: exact under any number of calls, and counted whatever becomes of the call."""
+"""Rate limits: exact under concurrency, and counted also for requests that fail."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,80 +16,84 @@ from tests.support.api import Api, App, at_once
 from tests.support.database_state import DatabaseState
 
 RULES = {
-    "tight": "2 per minute",
-    "brief": "2 per second",
-    "growing": "2 per minute; 3 per hour",
-    "none": "",
+    "per minute": "2 per minute",
+    "short": "2 per second",
+    "two rules": "2 per minute; 3 per hour",
+    "unlimited": "",
 }
 
 
 @pytest.fixture
 def limits(database_url: str, database: Database) -> Iterator[Limits]:
-    # `database` keeps the tables; the limits have connections of their own.
+    # `database` empties the tables; the rate limiter has its own pool.
     limits = Limits(database.beside(8), RULES)
     yield limits
     limits.close()
 
 
-def test_so_many_and_no_more(limits: Limits) -> None:
-    assert [limits.allows("tight", "ann") for _ in range(4)] == [True, True, False, False]
-    assert limits.allows("tight", "ben")
+def test_requests_over_the_limit_are_rejected_per_key(limits: Limits) -> None:
+    assert [limits.allows("per minute", "ann") for _ in range(4)] == [True, True, False, False]
+    assert limits.allows("per minute", "ben")
 
 
 @pytest.mark.processes
-def test_the_window_moves(limits: Limits) -> None:
-    assert limits.allows("brief", "ann")
+def test_limit_counts_the_last_second_as_a_moving_window(limits: Limits) -> None:
+    assert limits.allows("short", "ann")
     time.sleep(0.6)
-    assert limits.allows("brief", "ann")
-    assert not limits.allows("brief", "ann")
+    assert limits.allows("short", "ann")
+    assert not limits.allows("short", "ann")
     time.sleep(0.6)
-    # The first is over a second ago, the second is not.
-    assert [limits.allows("brief", "ann") for _ in range(2)] == [True, False]
+    # The first hit is older than one second, the second is not.
+    assert [limits.allows("short", "ann") for _ in range(2)] == [True, False]
 
 
-def test_what_is_refused_is_not_counted(limits: Limits, database_state: DatabaseState) -> None:
+def test_rejected_request_is_not_counted(limits: Limits, database_state: DatabaseState) -> None:
     for _ in range(5):
-        limits.allows("tight", "ann")
+        limits.allows("per minute", "ann")
     (window,) = database_state.rows("rate_limit_windows")
     assert len(window["hits"]) == 2
 
 
-def test_the_second_of_two_limits_holds_too(limits: Limits, database: Database) -> None:
-    assert [limits.allows("growing", "ann") for _ in range(3)] == [True, True, False]
+def test_second_of_two_rules_is_enforced(limits: Limits, database: Database) -> None:
+    assert [limits.allows("two rules", "ann") for _ in range(3)] == [True, True, False]
     with database.engine.begin() as connection:
         connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
-    assert [limits.allows("growing", "ann") for _ in range(2)] == [True, False]
+    assert [limits.allows("two rules", "ann") for _ in range(2)] == [True, False]
 
 
-def test_a_refusal_says_when_to_try_again(limits: Limits) -> None:
-    limits.take("tight", "ann")
-    limits.take("tight", "ann")
+def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(limits: Limits) -> None:
+    limits.take("per minute", "ann")
+    limits.take("per minute", "ann")
     with pytest.raises(RateLimited) as caught:
-        limits.take("tight", "ann")
+        limits.take("per minute", "ann")
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
-def test_no_limit_is_none(limits: Limits, database_state: DatabaseState) -> None:
-    assert all(limits.allows("none", "ann") for _ in range(10))
-    assert not limits.is_full("none", "ann")
+def test_empty_rule_neither_limits_nor_counts(
+    limits: Limits, database_state: DatabaseState
+) -> None:
+    assert all(limits.allows("unlimited", "ann") for _ in range(10))
+    assert not limits.is_full("unlimited", "ann")
     assert database_state.rows("rate_limit_windows") == []
 
 
-def test_looking_counts_nothing(limits: Limits) -> None:
-    assert not any(limits.is_full("tight", "ann") for _ in range(5))
-    limits.take("tight", "ann")
-    limits.take("tight", "ann")
-    assert limits.is_full("tight", "ann")
+def test_is_full_does_not_count(limits: Limits) -> None:
+    assert not any(limits.is_full("per minute", "ann") for _ in range(5))
+    limits.take("per minute", "ann")
+    limits.take("per minute", "ann")
+    assert limits.is_full("per minute", "ann")
 
 
-def test_twenty_at_once_are_counted_exactly(limits: Limits) -> None:
-    for who in ("ann", "ben", "cat"):
-        allowed = at_once(*[partial(limits.allows, "tight", who)] * 20)
+def test_twenty_concurrent_requests_are_counted_exactly(limits: Limits) -> None:
+    for key in ("ann", "ben", "cat"):
+        allowed = at_once(*[partial(limits.allows, "per minute", key)] * 20)
         assert sum(allowed) == 2
 
 
-def test_what_has_expired_is_swept(database: Database, database_state: DatabaseState) -> None:
-    windows = PostgresWindows(database)
+def test_storage_deletes_expired_windows_while_it_counts(
+    database: Database, database_state: DatabaseState
+) -> None:
+    storage = PostgresWindows(database)
     with database.engine.begin() as connection:
         connection.execute(
             text(
@@ -99,29 +103,31 @@ def test_what_has_expired_is_swept(database: Database, database_state: DatabaseS
             )
         )
     for _ in range(40):
-        windows.acquire_entry("new", 100, 60)
+        storage.acquire_entry("new", 100, 60)
     assert [row["key"] for row in database_state.rows("rate_limit_windows")] == ["new"]
 
 
-def test_the_storage_is_the_librarys(database: Database) -> None:
-    windows = PostgresWindows(database)
+def test_storage_implements_the_methods_of_the_limits_library(database: Database) -> None:
+    storage = PostgresWindows(database)
     rule = parse("2 per minute")
-    assert windows.check()
-    assert windows.get_moving_window(rule.key_for("x"), 2, 60)[1] == 0
-    assert not windows.acquire_entry("x", 2, 60, amount=3)
-    assert windows.acquire_entry("x", 2, 60, amount=2)
-    assert windows.get_expiry("x") == pytest.approx(time.time() + 60, abs=5)
-    windows.reset()
-    assert windows.get_moving_window("x", 2, 60)[1] == 0
+    assert storage.check()
+    assert storage.get_moving_window(rule.key_for("x"), 2, 60)[1] == 0
+    assert not storage.acquire_entry("x", 2, 60, amount=3)
+    assert storage.acquire_entry("x", 2, 60, amount=2)
+    assert storage.get_expiry("x") == pytest.approx(time.time() + 60, abs=5)
+    storage.reset()
+    assert storage.get_moving_window("x", 2, 60)[1] == 0
 
 
 @pytest.fixture
-def limited(new_app: Callable[..., App]) -> Api:
+def limited_api(new_app: Callable[..., App]) -> Api:
     return Api(new_app(limits__search="2 per hour", limits__upload="1 per hour"))
 
 
-def test_a_call_over_the_limit_is_refused(limited: Api, database_state: DatabaseState) -> None:
-    ann, ben = limited.person("13800000001"), limited.person("13800000002")
+def test_request_over_the_limit_is_rejected_with_retry_after(
+    limited_api: Api, database_state: DatabaseState
+) -> None:
+    ann, ben = limited_api.person("13800000001"), limited_api.person("13800000002")
     for _ in range(2):
         assert ann.post("/friend", search="1", userId=ben.phone).result == "0000"
     with database_state.unchanged():
@@ -132,14 +138,12 @@ def test_a_call_over_the_limit_is_refused(limited: Api, database_state: Database
     assert ben.post("/friend", search="1", userId=ann.phone).result == "0000"
 
 
-def test_a_call_that_fails_is_counted_all_the_same(
-    limited: Api, database_state: DatabaseState
-) -> None:
-    ann = limited.person("13800000001")
-    results = [ann.post("/friend", search="1", userId="13800000009").result for _ in range(3)]
-    assert results == ["0007", "0007", "0006"]
+def test_request_that_fails_is_counted(limited_api: Api, database_state: DatabaseState) -> None:
+    ann = limited_api.person("13800000001")
+    result_codes = [ann.post("/friend", search="1", userId="13800000009").result for _ in range(3)]
+    assert result_codes == ["0007", "0007", "0006"]
 
 
-def test_whoever_is_not_logged_in_is_counted_by_address(limited: Api) -> None:
-    assert limited.post("/upload", img="x").refusal == "img is not one of the values"
-    assert limited.post("/upload", img="x").refusal == "call was tried too often"
+def test_request_without_a_login_token_is_counted_by_client_address(limited_api: Api) -> None:
+    assert limited_api.post("/upload", img="x").refusal == "img is not one of the values"
+    assert limited_api.post("/upload", img="x").refusal == "call was tried too often"

@@ -1,4 +1,4 @@
-"""Rooms that tell the truth: those who vanish, orphans of a crash, streams still to be disabled."""
+"""Stream monitor: offline streams, rooms left by a crash, and streams that must be disabled."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from tests.support.housekeeping import NO_TASKS
 from tests.support.statements import statements_noted
 from tests.support.streams import go_live
 
-PERIOD: dict[str, Any] = {"holder": "alive", "period_s": 10}
+PERIOD: dict[str, Any] = {"holder": "worker", "period_s": 10}
 
 
 @pytest.fixture
@@ -45,38 +45,38 @@ def streams(services: Services) -> Streams:
     return services.stream_monitor
 
 
-def age(database: Database, seconds: float) -> None:
-    """Lets time go by for all rooms."""
-    names = (
+def age_rooms(database: Database, seconds: float) -> None:
+    """Move all timestamps of all rooms into the past, by this number of seconds."""
+    columns = (
         "started_at stream_seen_at offline_since provider_checked_at published_at closed_at"
         " disable_retry_at"
     )
-    changes = ", ".join(
-        f"{name} = {name} - make_interval(secs => :seconds)" for name in names.split()
+    assignments = ", ".join(
+        f"{column} = {column} - make_interval(secs => :seconds)" for column in columns.split()
     )
     with database.engine.begin() as connection:
-        connection.execute(text(f"UPDATE rooms SET {changes}"), {"seconds": seconds})
+        connection.execute(text(f"UPDATE rooms SET {assignments}"), {"seconds": seconds})
 
 
-def room(database_state: DatabaseState) -> dict[str, object]:
-    (only,) = database_state.rows("rooms")
-    return only
+def only_room(database_state: DatabaseState) -> dict[str, object]:
+    (row,) = database_state.rows("rooms")
+    return row
 
 
-class TestVanished:
-    def test_who_publishes_is_seen(
+class TestOfflineStreams:
+    def test_sweep_records_that_a_publisher_is_online(
         self, ann: Person, streams: Streams, database: Database, database_state: DatabaseState
     ) -> None:
         go_live(ann)
-        age(database, 300)
-        before = room(database_state)
+        age_rooms(database, 300)
+        before = only_room(database_state)
         assert streams.sweep() == (1, 0, 0, False)
-        after = room(database_state)
+        after = only_room(database_state)
         assert after["state"] == "open"
         assert after["offline_since"] is None
         assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
 
-    def test_60_s_without_a_stream_close_the_room(
+    def test_room_is_closed_after_60_s_without_a_publisher(
         self,
         ann: Person,
         ben: Person,
@@ -91,13 +91,13 @@ class TestVanished:
         streams.sweep()
         provider.hang_up(key)
         streams.sweep()
-        last_seen = room(database_state)["stream_seen_at"]
-        age(database, 59)
+        last_seen = only_room(database_state)["stream_seen_at"]
+        age_rooms(database, 59)
         assert streams.sweep().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
-        age(database, 1)
+        age_rooms(database, 1)
         assert streams.sweep() == (1, 1, 1, False)
-        closed = room(database_state)
+        closed = only_room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
         assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
         assert provider.disabled == [key]
@@ -105,31 +105,31 @@ class TestVanished:
         assert ben.friends()[0]["liveStatus"] == "off"
         assert f"room {closed['id']} is closed: offline, last seen" in caplog.text
 
-    def test_who_comes_back_in_time_stays(
+    def test_room_stays_open_if_the_publisher_reconnects_in_time(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
     ) -> None:
         key = go_live(ann)
         for _ in range(3):
             provider.hang_up(key)
             streams.sweep()
-            age(database, 50)
+            age_rooms(database, 50)
             provider.go_live(key)
             assert streams.sweep().closed == 0
-            age(database, 50)
+            age_rooms(database, 50)
 
-    def test_who_never_publishes_has_60_s_too(
+    def test_room_without_any_publisher_is_closed_after_60_s(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
     ) -> None:
         provider.hang_up(go_live(ann))
-        age(database, 59)
+        age_rooms(database, 59)
         assert streams.sweep().closed == 0
-        age(database, 1)
+        age_rooms(database, 1)
         assert streams.sweep().closed == 1
 
-    @pytest.mark.parametrize("told", ["fail", "time_out"])
-    def test_a_provider_that_does_not_answer_closes_nothing(
+    @pytest.mark.parametrize("failure", ["fail", "time_out"])
+    def test_failing_provider_closes_no_room(
         self,
-        told: str,
+        failure: str,
         ann: Person,
         streams: Streams,
         provider: CountedStreams,
@@ -139,17 +139,17 @@ class TestVanished:
         key = go_live(ann)
         provider.hang_up(key)
         streams.sweep()
-        age(database, 59)
-        getattr(provider, told)()
-        age(database, 3600)
+        age_rooms(database, 59)
+        getattr(provider, failure)()
+        age_rooms(database, 3600)
         with database_state.unchanged():
             assert streams.sweep() == (0, 0, 0, True)
         provider.recover()
         provider.go_live(key)
         assert streams.sweep() == (1, 0, 0, False)
-        assert room(database_state)["state"] == "open"
+        assert only_room(database_state)["state"] == "open"
 
-    def test_hundreds_are_asked_for_a_hundred_at_a_time(
+    def test_sweep_queries_up_to_100_streams_in_one_call(
         self,
         ann: Person,
         streams: Streams,
@@ -172,44 +172,44 @@ class TestVanished:
                     " WHERE phone LIKE '2%'"
                 )
             )
-        asked: list[int] = []
+        batch_sizes: list[int] = []
         on_air = DevelopmentStreams.on_air
 
-        def counted(self: DevelopmentStreams, keys: list[str]) -> object:
-            asked.append(len(keys))
+        def recording_on_air(self: DevelopmentStreams, keys: list[str]) -> object:
+            batch_sizes.append(len(keys))
             return on_air(self, keys)
 
-        monkeypatch.setattr(DevelopmentStreams, "on_air", counted)
+        monkeypatch.setattr(DevelopmentStreams, "on_air", recording_on_air)
         with statements_noted() as statements:
             assert streams.sweep().looked_at == 250
-        assert asked == [100, 100, 50]
+        assert batch_sizes == [100, 100, 50]
         assert len(statements) < 15
 
 
-class TestOrphans:
+class TestAbandonedRooms:
     def crash(
         self, monkeypatch: pytest.MonkeyPatch, provider: CountedStreams, person: Person
     ) -> None:
-        """The process dies between the provider's yes and our commit."""
+        """Go live, but stop after the provider has created the stream, before the COMMIT."""
 
-        class Dies(BaseException):
+        class Crash(BaseException):
             pass
 
         create = DevelopmentStreams.create
 
-        def made_and_dead(self: DevelopmentStreams, key: str, publish_key: str) -> object:
+        def create_and_crash(self: DevelopmentStreams, key: str, publish_key: str) -> object:
             create(self, key, publish_key)
-            self_died.append(key)
-            raise Dies
+            created_keys.append(key)
+            raise Crash
 
-        self_died: list[str] = []
-        with monkeypatch.context() as patched:
-            patched.setattr(CountedStreams, "create", made_and_dead)
-            with pytest.raises(Dies):
+        created_keys: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(CountedStreams, "create", create_and_crash)
+            with pytest.raises(Crash):
                 person.live()
-        assert provider.on_air(self_died) == {self_died[0]: None}
+        assert provider.on_air(created_keys) == {created_keys[0]: None}
 
-    def test_an_orphan_of_a_crash_is_ended(
+    def test_room_left_by_a_crash_is_closed_and_its_stream_disabled(
         self,
         ann: Person,
         streams: Streams,
@@ -219,16 +219,16 @@ class TestOrphans:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.crash(monkeypatch, provider, ann)
-        assert room(database_state)["state"] == "opening"
-        assert streams.sweep().closed == 0  # it may be another call's that is under way
-        age(database, STALE_S)
+        assert only_room(database_state)["state"] == "opening"
+        assert streams.sweep().closed == 0  # another request may still be opening it
+        age_rooms(database, STALE_S)
         assert streams.sweep() == (0, 1, 1, False)
-        closed = room(database_state)
+        closed = only_room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
         assert provider.on_air([str(closed["stream_key"])]) == {}
 
     @pytest.mark.processes
-    def test_no_orphan_lives_longer_than_the_sweepers_period(
+    def test_room_left_by_a_crash_is_closed_within_the_housekeeping_period(
         self,
         ann: Person,
         streams: Streams,
@@ -237,9 +237,9 @@ class TestOrphans:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """With the shortest period, 10 s, and another process's lease that must end first."""
+        """With the shortest period (10 s), and a lease of a killed worker that must expire first."""
         sweeper = Sweeper(database, streams, NO_TASKS, **PERIOD)
-        database.run(Lease("sweeper", "dead", ttl_s=sweeper.pause_s).take)
+        database.run(Lease("housekeeping", "killed worker", ttl_s=sweeper.pause_s).take)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
         sweeper.start()
@@ -249,11 +249,11 @@ class TestOrphans:
                 time.sleep(0.05)
         finally:
             sweeper.close()
-        assert room(database_state)["close_reason"] == "abandoned"
+        assert only_room(database_state)["close_reason"] == "abandoned"
 
 
-class TestStillToBeDisabled:
-    def test_a_leave_while_the_provider_fails_is_made_good(
+class TestDisabling:
+    def test_stream_that_could_not_be_disabled_at_leave_is_disabled_by_a_later_sweep(
         self,
         ann: Person,
         ben: Person,
@@ -269,44 +269,44 @@ class TestStillToBeDisabled:
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
         assert list(provider.on_air([key])) == [key]
-        assert streams.sweep().disabled == 0  # not yet
-        age(database, 10)
+        assert streams.sweep().disabled == 0  # the retry is not due
+        age_rooms(database, 10)
         assert streams.sweep().disabled == 1
         assert provider.on_air([key]) == {}
-        assert room(database_state)["disabled_at"] is not None
+        assert only_room(database_state)["disabled_at"] is not None
         assert streams.sweep().disabled == 0
 
-    def test_each_time_it_waits_longer(
+    def test_delay_between_attempts_to_disable_doubles_up_to_640_s(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
     ) -> None:
         go_live(ann)
         provider.time_out()
         ann.post("/room", leave="1")
-        for wait in (10, 20, 40, 80, 160, 320, 640, 640):
-            age(database, wait - 1)
+        for delay_s in (10, 20, 40, 80, 160, 320, 640, 640):
+            age_rooms(database, delay_s - 1)
             assert not streams.sweep().failed
-            age(database, 1)
+            age_rooms(database, 1)
             assert streams.sweep().failed
 
-    def test_a_dead_provider_is_asked_once_a_round(
-        self, people: list[Person], streams: Streams, provider: CountedStreams, database: Database
+    def test_unavailable_provider_is_called_once_in_a_sweep(
+        self, hosts: list[Person], streams: Streams, provider: CountedStreams, database: Database
     ) -> None:
-        for person in people:
-            go_live(person)
+        for host in hosts:
+            go_live(host)
         provider.time_out()
-        for person in people:
-            person.post("/room", leave="1")
+        for host in hosts:
+            host.post("/room", leave="1")
         provider.disabled.clear()
-        age(database, 3600)
+        age_rooms(database, 3600)
         assert streams.sweep().failed
         assert len(provider.disabled) == 1
         provider.recover()
-        assert streams.sweep().disabled == len(people) - 1
+        assert streams.sweep().disabled == len(hosts) - 1
 
-    def test_a_stream_whose_making_failed_is_disabled(
+    def test_stream_whose_creation_failed_is_disabled(
         self, ann: Person, streams: Streams, provider: CountedStreams
     ) -> None:
-        """Nobody knows whether it was made all the same."""
+        """The provider may have created the stream despite the error."""
         provider.fails = True
         ann.live()
         provider.fails = False
@@ -314,22 +314,22 @@ class TestStillToBeDisabled:
         assert provider.disabled == provider.created
 
     @pytest.fixture
-    def people(self, api: Api) -> list[Person]:
+    def hosts(self, api: Api) -> list[Person]:
         return [api.person(f"1380000010{n}") for n in range(4)]
 
 
-class TestHints:
-    def test_a_look_tells_what_the_provider_says(
+class TestLookAt:
+    def test_look_at_ignores_a_change_within_2_s_of_the_previous_query(
         self, ann: Person, streams: Streams, provider: CountedStreams, database_state: DatabaseState
     ) -> None:
         key = go_live(ann)
         streams.look_at(key)
-        assert room(database_state)["offline_since"] is None
+        assert only_room(database_state)["offline_since"] is None
         provider.hang_up(key)
         with database_state.unchanged():
-            streams.look_at(key)  # too soon after the last
+            streams.look_at(key)  # within 2 s of the previous query
 
-    def test_a_look_closes_who_was_absent_for_long(
+    def test_look_at_closes_a_room_that_was_offline_for_60_s(
         self,
         ann: Person,
         streams: Streams,
@@ -339,27 +339,27 @@ class TestHints:
     ) -> None:
         key = go_live(ann)
         provider.hang_up(key)
-        age(database, 60)
+        age_rooms(database, 60)
         streams.look_at(key)
-        assert room(database_state)["close_reason"] == "offline"
+        assert only_room(database_state)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
-    def test_twenty_hints_are_one_look(
+    def test_twenty_concurrent_look_at_calls_cause_one_query(
         self, ann: Person, streams: Streams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = go_live(ann)
-        asked: list[object] = []
+        queried_keys: list[object] = []
         on_air = DevelopmentStreams.on_air
         monkeypatch.setattr(
             DevelopmentStreams,
             "on_air",
-            lambda self, keys: asked.append(keys) or on_air(self, keys),  # type: ignore[func-returns-value]
+            lambda self, keys: queried_keys.append(keys) or on_air(self, keys),  # type: ignore[func-returns-value]
         )
         at_once(*[partial(streams.look_at, key)] * 20)
-        assert asked == [[key]]
+        assert queried_keys == [[key]]
 
-    def test_an_unknown_stream_changes_nothing(
+    def test_look_at_of_an_unknown_stream_changes_nothing(
         self, streams: Streams, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            streams.look_at("nobody's")
+            streams.look_at("unknown")
