@@ -1,4 +1,4 @@
-"""Domain and infrastructure errors, independent of HTTP, parameter names and result codes.
+"""Domain and infrastructure errors, independent of HTTP and the API document.
 
 `api/error_table.py` maps each domain error to the error response.
 """

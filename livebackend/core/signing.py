@@ -1,4 +1,4 @@
-"""Signed values that clients store and send back, such as login tokens and cursors."""
+"""Signed values that clients store and send back, such as login tokens."""
 
 import hmac
 import json

@@ -19,7 +19,7 @@ from livebackend.models.base import Base
 
 
 class Friendship(Base):
-    """One direction of a friendship: `friend_id` is in the friend list of `account_id`.
+    """One direction of a friendship: `account_id` has `friend_id` as a friend.
 
     A friendship is two rows. Each row has a foreign key to the other, so that one statement must
     insert both, and one statement must delete both.

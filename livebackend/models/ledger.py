@@ -48,7 +48,9 @@ class CoinAccount(Base):
 
 
 class CoinSlot(Base):
-    """A balance shard: a part of a user's balance, which is the sum of the account's slots.
+    """A balance shard: a part of a user's balance.
+
+    The balance is the sum of the account's slots.
 
     It has a table of its own because checks of foreign keys lock the rows of `coin_accounts`.
     """

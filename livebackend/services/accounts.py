@@ -83,7 +83,7 @@ _IS_LIVE = select(models.Room.id).where(
 )
 _own_friendships = aliased(models.Friendship, name="own_friendships")
 _DELETE_RELATIONS = [
-    # A friendship has two rows: the index finds those of the account, the primary key the others.
+    # Deletes both rows of each friendship. The join finds the second row by its primary key.
     delete(models.Friendship).where(
         _own_friendships.account_id == _account_id,
         or_(
@@ -254,7 +254,7 @@ class Accounts:
         return profile
 
     def remove(self, account: Account) -> None:
-        """Remove an account and delete its phone number, profile, friends, messages and pictures.
+        """Remove an account: its phone number, profile, friends, messages and pictures.
 
         Its transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """

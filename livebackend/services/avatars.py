@@ -108,7 +108,10 @@ class Pictures:
         return self._store.find(folder, name)
 
     def claim(self, connection: Connection, *, location: str, account_id: int) -> bool:
-        """Assign an unused picture to an account; return False if there is none at `location`."""
+        """Assign an unused picture to an account.
+
+        Returns False if there is no unused picture at `location`.
+        """
         claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
         return claimed.rowcount == 1
 

@@ -97,7 +97,7 @@ def _digest(key: bytes, code_id: uuid.UUID, code: str) -> bytes:
 
 
 class Judge(Protocol):
-    """Issues the ticket of a sent code, and verifies the code that the client sends back."""
+    """Issues tickets for sent codes, and verifies the codes that clients send back."""
 
     def reply(self, code_id: uuid.UUID, code: str) -> str:
         """Return the ticket, which the client must send back with the code."""

@@ -49,7 +49,10 @@ class Found(NamedTuple):
 
 
 class MessageId(NamedTuple):
-    """The id of one user's copy of a friend request: the user's phone and the request's number."""
+    """The id of one user's copy of a friend request.
+
+    `phone` is the user's, `number` the request's.
+    """
 
     phone: str
     number: int
@@ -225,19 +228,19 @@ class Friends:
         FriendLimitReached and AccountRemoved.
         """
         pair = _lock_other(connection, me, phone)
-        standing = _STANDING.first(connection, pair)
-        if standing.are_friends:
+        relation = _STANDING.first(connection, pair)
+        if relation.are_friends:
             raise AlreadyFriends
-        if standing.i_blocked:
+        if relation.i_blocked:
             raise UserBlocked
-        if standing.my_request is not None:
+        if relation.my_request is not None:
             return
-        if standing.my_friends >= self._friends_max:
+        if relation.my_friends >= self._friends_max:
             raise OwnFriendLimitReached
-        if standing.their_request is None:
-            _INSERT_REQUEST.run(connection, {**pair, "visible": not standing.they_blocked})
+        if relation.their_request is None:
+            _INSERT_REQUEST.run(connection, {**pair, "visible": not relation.they_blocked})
         else:
-            self._befriend(connection, pair, standing, standing.their_request)
+            self._befriend(connection, pair, relation, relation.their_request)
 
     def accept(
         self,
@@ -247,7 +250,9 @@ class Friends:
         verify_id: MessageId,
         object_id: MessageId,
     ) -> None:
-        """Accept the request with these two message ids; accepting it again changes nothing.
+        """Accept the request with these two message ids.
+
+        Accepting it again changes nothing.
 
         If no message has these ids, accept the open request of `applicant` to `me`.
         Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
@@ -255,21 +260,21 @@ class Friends:
         """
         pair = _lock_pair(connection, me, applicant)
         request = _find_request(connection, verify_id, object_id)
-        standing = _STANDING.first(connection, pair)
+        relation = _STANDING.first(connection, pair)
         if request is None:
-            request_id = standing.their_request
+            request_id = relation.their_request
             # Without an open request, the call is a retry if the two are friends.
             state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
             raise MessageOfAnotherUser
         else:
             request_id, state = request.id, request.state
-        if state == "accepted" and standing.are_friends:
+        if state == "accepted" and relation.are_friends:
             return
         # `me` cannot accept the request of a user that `me` blocked, even with its ids.
-        if state != "open" or request_id is None or standing.i_blocked:
+        if state != "open" or request_id is None or relation.i_blocked:
             raise RequestNotOpen
-        self._befriend(connection, pair, standing, request_id)
+        self._befriend(connection, pair, relation, request_id)
 
     def delete_message(
         self,
@@ -329,9 +334,9 @@ class Friends:
             connection.execute(_DECLINE_RECEIVED_REQUEST, pair)
 
     def _befriend(
-        self, connection: Connection, pair: dict[str, int], standing: Any, request_id: int
+        self, connection: Connection, pair: dict[str, int], relation: Any, request_id: int
     ) -> None:
-        if max(standing.my_friends, standing.their_friends) >= self._friends_max:
+        if max(relation.my_friends, relation.their_friends) >= self._friends_max:
             raise FriendLimitReached
         accepted = _ACCEPT.first(connection, {"request_id": request_id})
         if accepted is None:  # a concurrent request of `me` declined it
@@ -348,7 +353,9 @@ def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, in
 
 
 def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int]:
-    """Lock the account of `me` and the one with that phone; return both ids as SQL parameters.
+    """Lock the account of `me` and the one with that phone.
+
+    Returns both ids, as SQL parameters.
 
     Raises UnknownUser, and AccountRemoved if `me` was removed by a concurrent request.
     """
@@ -362,7 +369,9 @@ def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int
 
 
 def _find_request(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
-    """Return the request whose two copies have these ids; None if no copy has either id.
+    """Return the request whose two copies have these ids.
+
+    Returns None if no copy has either id.
 
     Raises MessageIdsMismatch if a copy has one of the ids, but no request has both.
     """

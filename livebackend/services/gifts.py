@@ -66,7 +66,7 @@ _TO_REMOVED_HOST = text(
 
 
 class Gifts:
-    """Gives coins to hosts; holds no database connection while the ledger posts the transfer."""
+    """Sends gifts; holds no database connection while the ledger posts the transfer."""
 
     def __init__(
         self, database: Database, writer: Writer, *, timeout_s: float = _TIMEOUT_S

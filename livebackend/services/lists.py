@@ -122,7 +122,7 @@ class Lists:
         self._messages_max = messages_max
 
     def friends(self, connection: Connection, claims: Claims) -> list[Friend]:
-        """Return the friends: live ones first, newest room first; then by nickname and phone.
+        """Return the friends: live ones first, then by nickname and phone.
 
         Raises TokenInvalid for a revoked token.
         """

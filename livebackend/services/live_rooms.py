@@ -54,7 +54,7 @@ class LiveRooms:
     def list(
         self, connection: Connection, *, after: Place | None
     ) -> tuple[list[LiveRoom], Place | None]:
-        """Return up to 50 rooms, newest first, and the cursor of the next page if there is one.
+        """Return up to 50 rooms, newest first, and the cursor of the next page or None.
 
         `after` is the cursor that the previous page returned.
         """

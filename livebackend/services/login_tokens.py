@@ -84,7 +84,7 @@ class LoginTokens:
         self._clock = clock
 
     def issue(self, account: Account, *, lifetime_s: int | None = None) -> str:
-        """Return a new token, valid for `lifetime_s` seconds: by default 7 days, at most 30 days.
+        """Return a new token; the lifetime is 7 days by default, 30 days at most.
 
         If `lifetime_s` is zero or negative, the token has already expired.
         """

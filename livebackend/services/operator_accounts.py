@@ -85,7 +85,10 @@ def revoke(connection: Connection, phone: str) -> bool:
 
 
 def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
-    """Set a password hash and revoke all login tokens; return False if there is no account."""
+    """Set a password hash and revoke all login tokens.
+
+    Returns False if there is no account.
+    """
     values = {"of_phone": phone, "new_hash": new_hash}
     return _change(connection, _SET_PASSWORD, "password set", **values)
 

@@ -51,7 +51,10 @@ class StoredOrder(NamedTuple):
 def list_orders(
     connection: Connection, *, state: str | None, phone: str | None, limit: int
 ) -> list[StoredOrder]:
-    """Return up to `limit` orders, newest first, filtered by state and phone if not None."""
+    """Return up to `limit` orders, newest first.
+
+    `state` and `phone` filter them if not None.
+    """
     values = {"state": state, "phone": phone, "limit": limit}
     return [StoredOrder(*row) for row in connection.execute(_LIST, values)]
 

@@ -22,7 +22,7 @@ _COMMON = frozenset(files(__package__).joinpath("common_passwords.txt").read_tex
 
 
 class Hasher:
-    """Hashes and verifies passwords; each increment of bcrypt's `cost` doubles the time."""
+    """Hashes and verifies passwords with bcrypt; `cost` + 1 doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
@@ -146,7 +146,7 @@ class Passwords:
             return hasher.hash(password)
 
     def refuse_common(self, password: str, *, phone: str) -> None:
-        """Raise PasswordTooCommon for a common password, or one that contains the user's phone.
+        """Raise PasswordTooCommon if the password is common or contains the phone.
 
         Does nothing if the settings disable the check.
         """

@@ -43,7 +43,7 @@ from livebackend.ledger.transfers import (
 log = logging.getLogger(__name__)
 
 _FEN_PER_YUAN = 100
-_WAIT_S = 4
+_LEDGER_TIMEOUT_S = 4
 
 # The ledger takes the same lock, so a request id cannot get both an order and a transfer.
 _LOCK_ACTOR = text(
@@ -94,7 +94,10 @@ OrderState = Literal["pending", "paid", "closed", "refunding", "refunded"]
 
 
 class PlacedOrder(NamedTuple):
-    """An order of a user; `pay` has the parameters for the provider's SDK, None if not payable."""
+    """An order of a user, with the payment parameters for the provider's SDK.
+
+    `pay` is None if the order cannot be paid.
+    """
 
     provider: str
     order_id: str
@@ -139,7 +142,7 @@ class PaymentOrders:
     def open(
         self, account_id: int, *, yuan: int, coins: int, request_id: str
     ) -> PlacedOrder | None:
-        """Open an order and place it at the provider; return it with its payment parameters.
+        """Open an order, place it at the provider, and return it.
 
         A retry returns the same order. It returns None if the first request was credited directly,
         in another mode of refills.
@@ -168,12 +171,14 @@ class PaymentOrders:
             self.settle(*notified)
 
     def settle(self, provider: str, payment: Paid) -> None:
-        """Credit the coins of a paid order, even if it is closed; do nothing if it is credited.
+        """Credit the coins of a paid order, even if the order is closed.
+
+        Does nothing if the order is credited already.
 
         Raises PaymentRejected for an unknown order, a wrong amount and a second payment of the same
         order, and Unavailable if the payment cannot be credited now.
         """
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + _LEDGER_TIMEOUT_S
         order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id is None:
             self._credit(_transfer(order, provider, payment), deadline)
@@ -204,9 +209,9 @@ class PaymentOrders:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
         request = {"actor": actor, "request_id": str(client_key(actor, request_id))}
         # Separate statements, so that their snapshots are taken after the lock is acquired.
-        done = connection.execute(_TRANSFER, request).one_or_none()
-        if done:
-            if tuple(done) != (Kind.REFILL, coins):
+        transfer = connection.execute(_TRANSFER, request).one_or_none()
+        if transfer:
+            if tuple(transfer) != (Kind.REFILL, coins):
                 raise RequestIdReused
             require_replication(connection)
             return None
@@ -256,7 +261,7 @@ class PaymentOrders:
         if row.paid_another:
             raise _logged(payment, PaymentOfAnotherOrder())
         if row.payment_id:
-            # The provider sends the notification until it is acknowledged, then never again.
+            # The response acknowledges the notification: the provider does not send it again.
             require_replication(connection)
         return _StoredOrder(row, external_account(connection, provider))
 

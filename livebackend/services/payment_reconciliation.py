@@ -79,14 +79,14 @@ class PaymentReconciliation:
         self._order_ttl = order_ttl
 
     def run(self) -> ReconciliationResult:
-        """Reconcile the orders that are due: at most 100, and none that would start after 2 s.
+        """Reconcile up to 100 orders that are due; start none after 2 s.
 
         A provider that fails three times in a row is not queried again in this round.
         """
-        until = time.monotonic() + _ROUND_S
+        deadline = time.monotonic() + _ROUND_S
         failures = dict.fromkeys(self._orders.providers, 0)
         queried = failed = 0
-        while queried < _ORDERS_MAX and time.monotonic() < until:
+        while queried < _ORDERS_MAX and time.monotonic() < deadline:
             order = self._claim([name for name, n in failures.items() if n < _FAILURES_MAX])
             if order is None:
                 break
@@ -99,7 +99,7 @@ class PaymentReconciliation:
         return ReconciliationResult(queried, failed)
 
     def check(self, order_id: str) -> None:
-        """Query the provider about one order now: settle or close it, or resume its refund.
+        """Query the provider about one order: settle or close it, or resume its refund.
 
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
         Unavailable.

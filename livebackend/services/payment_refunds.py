@@ -1,4 +1,4 @@
-"""Refunds of payment orders: reverse the coins, then have the provider return the money."""
+"""Refunds of payment orders: reversal of the coins, then return of the money."""
 
 import logging
 import time
@@ -14,9 +14,9 @@ from livebackend.services.payment_orders import PaymentOrders, provider_order
 
 log = logging.getLogger(__name__)
 
-_WAIT_S = 4
+_LEDGER_TIMEOUT_S = 4
 
-# The next attempt is after all deadlines of this call, so that housekeeping does not run with it.
+# Housekeeping resumes the refund after all deadlines of this call, not concurrently.
 _BEGIN = text(
     """
     UPDATE payment_orders
@@ -101,7 +101,7 @@ class PaymentRefunds:
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
         try:
-            outcome = self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
+            outcome = self._writer.submit(transfer, deadline=time.monotonic() + _LEDGER_TIMEOUT_S)
         except LedgerBusy as error:
             raise Unavailable("ledger: transfer not accepted in time") from error
         if outcome.status is Status.NO_COINS:

@@ -1,4 +1,4 @@
-"""Verification of codes that the response contains, as in the API document; for development."""
+"""Verification of codes that the response contains; for development only."""
 
 import uuid
 from hashlib import sha256
@@ -77,7 +77,7 @@ class PlainJudge:
                 settle_right(connection, code_ids, purpose)
                 return
         if not ticket:
-            raise WrongCode  # attempts count by ticket
+            raise WrongCode  # attempts are counted by ticket
         connection.execute(_DELETE_OLD_ATTEMPTS)
         attempts = connection.execute(
             _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}

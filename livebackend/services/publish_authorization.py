@@ -85,7 +85,7 @@ class PublishAuthorization:
         return self._database.execute_one(_SET_PUBLISHER, **values) is not None
 
     def gone(self, *, stream_key: str, publisher: str) -> None:
-        """Record that a publisher disconnected; ignore a publisher that was not authorized."""
+        """Record that a publisher disconnected; ignore one that was not authorized."""
         self._database.execute_one(_CLEAR_PUBLISHER, key=stream_key, old=publisher)
 
     def is_open(self, stream_key: str) -> bool:

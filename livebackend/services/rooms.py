@@ -93,7 +93,7 @@ class _RoomReservation(NamedTuple):
 
 
 class _ExistingRoom(NamedTuple):
-    """A room that is not closed; `stream` is None while another request opens the room."""
+    """A room that is not closed; `stream` is None while another request opens it."""
 
     room_id: int
     stream: str | None
@@ -217,7 +217,7 @@ class Rooms:
         return self._store_stream(_OPEN_ROOM, reservation, stream)
 
     def _ensure_stream(self, existing: _ExistingRoom) -> str:
-        """Return the stream of an open room; create it again if the provider has deleted it."""
+        """Return the stream of an open room; recreate it if the provider deleted it."""
         room = self._database.execute_one(_BEGIN_CHECK, room_id=existing.room_id)
         stored = existing.stream or ""
         if room is None:

@@ -1,4 +1,4 @@
-"""Monitoring of streams: closes rooms that have no publisher, and disables their streams.
+"""Monitoring of streams: closes rooms without a publisher, disables their streams.
 
 A host can disconnect without notice. Callbacks of the provider, heartbeats of the client and
 housekeeping each cause a query to the provider; only the provider's response changes a room.
@@ -118,7 +118,7 @@ class Swept(NamedTuple):
 
 
 class Streams:
-    """Updates rooms from the provider; closes a room that had no publisher for `absent`."""
+    """Monitors streams; closes a room that had no publisher for the time `absent`."""
 
     def __init__(self, database: Database, gateway: StreamGateway, *, absent: timedelta) -> None:
         self._database = database
@@ -126,7 +126,10 @@ class Streams:
         self._absent = absent
 
     def disable(self, room: Room) -> StreamFailed | None:
-        """Disable the stream of a closed room; return the error if housekeeping must retry."""
+        """Disable the stream of a closed room.
+
+        Returns the error of the provider if it fails; housekeeping then retries.
+        """
         try:
             self._gateway.disable(room.stream_key)
         except StreamFailed as error:
@@ -137,7 +140,7 @@ class Streams:
         return None
 
     def look_at(self, stream_key: str) -> None:
-        """Query the provider about one open room, at most once in 2 s, and update the room.
+        """Query the provider about one open room, at most every 2 s, and update the room.
 
         Does nothing for an unknown stream, or if the provider fails.
         """
@@ -153,10 +156,11 @@ class Streams:
             self.disable(closed_room)
 
     def sweep(self, may_go_on: Callable[[], bool] = lambda: True) -> Swept:
-        """Check all rooms; stop early if `may_go_on` returns False before a call to the provider.
+        """Check all rooms, and disable the streams that are due.
 
-        Closes rooms that a crash left in the state `opening` and rooms without a publisher, and
-        retries to disable streams.
+        `may_go_on` is called before each call to the provider: the check stops if it returns False.
+
+        Also closes rooms that a crash left in the state `opening`.
         """
         abandoned = self._database.run(
             lambda connection: _close(connection, CLOSE_STALE, reason="abandoned")
@@ -182,7 +186,7 @@ class Streams:
         return checked, closed, False
 
     def _check(self, batch: Sequence[Room]) -> list[Room]:
-        """Query the provider about some rooms and update them; return those that were closed."""
+        """Query the provider about some rooms, update them, and return the closed ones."""
         on_air = self._gateway.on_air([room.stream_key for room in batch])
         return self._database.run(partial(self._update_rooms, batch=batch, on_air=on_air))
 

@@ -78,7 +78,7 @@ class Codes:
         self.verify = judge.verify
 
     def send(self, phone: str) -> str:
-        """Send a code for a registration; return the ticket that the client must send back.
+        """Send a code for a registration; return the ticket.
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
         """
@@ -88,7 +88,7 @@ class Codes:
                 raise PhoneTaken
 
         self._database.run(check_unregistered)
-        return self._send(phone, Purpose.REGISTER, has_recipient=True)
+        return self._send(phone, Purpose.REGISTER, deliver=True)
 
     def send_to_reset(self, phone: str) -> str:
         """Send a code for a password reset; return the ticket.
@@ -97,9 +97,9 @@ class Codes:
         MessageNotSent.
         """
         account = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone)
-        return self._send(phone, Purpose.RESET, has_recipient=account is not None)
+        return self._send(phone, Purpose.RESET, deliver=account is not None)
 
-    def _send(self, phone: str, purpose: Purpose, *, has_recipient: bool) -> str:
+    def _send(self, phone: str, purpose: Purpose, *, deliver: bool) -> str:
         self._limits.take("codes_phone", phone)
         self._limits.take("codes_all", _ALL_CLIENTS)
         code_id, code = (
@@ -111,7 +111,7 @@ class Codes:
             "phone": phone,
             "purpose": purpose,
             # Without a message, no code matches this digest, and attempts still count.
-            "digest": self._digests.make(code_id, code if has_recipient else f"not {code}"),
+            "digest": self._digests.make(code_id, code if deliver else f"not {code}"),
             "ttl": self._ttl,
         }
 
@@ -125,7 +125,7 @@ class Codes:
         # Insert first: a crash must not leave a sent message without a row.
         self._database.run(add)
         try:
-            if has_recipient:
+            if deliver:
                 self._sms.send(phone, code)
         except SmsFailed:
             set_outcome("failed")

@@ -16,14 +16,14 @@ from sqlalchemy import (
 from livebackend import models
 
 _VERIFICATION_TTL = timedelta(minutes=15)
-_is_verified = and_(
+_VALID_VERIFICATION = and_(
     models.VerificationCode.phone == bindparam("of_phone"),
     models.VerificationCode.purpose == "register",
     models.VerificationCode.state == "verified",
     models.VerificationCode.verified_at > func.now() - _VERIFICATION_TTL,
 )
-_IS_VERIFIED = select(exists().where(_is_verified))
-_MARK_USED = update(models.VerificationCode).where(_is_verified).values(state="used")
+_IS_VERIFIED = select(exists().where(_VALID_VERIFICATION))
+_MARK_USED = update(models.VerificationCode).where(_VALID_VERIFICATION).values(state="used")
 _DELETE_CODES = delete(models.VerificationCode).where(
     models.VerificationCode.phone == bindparam("of_phone")
 )

@@ -62,7 +62,7 @@ def test_user_logs_in_from_another_address_after_failures(ann: Person, api: Api)
     assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
 
 
-def test_second_rule_of_a_limit_blocks_for_longer(
+def test_login_stays_blocked_by_the_hourly_rule_after_the_five_minute_rule_expires(
     ann: Person, api: Api, database_state: DatabaseState, compared_passwords: list[str]
 ) -> None:
     def expire_five_minute_windows() -> None:
@@ -78,7 +78,7 @@ def test_second_rule_of_a_limit_blocks_for_longer(
     assert log_in(api, ann.phone).result == "0008"
 
 
-def test_successful_login_does_not_count(
+def test_successful_login_counts_towards_no_rate_limit(
     ann: Person, api: Api, database_state: DatabaseState
 ) -> None:
     database_state.execute("DELETE FROM rate_limit_windows")

@@ -1,4 +1,4 @@
-"""Comparison of a provider's daily bill with the payment orders, in both directions."""
+"""Comparison of a provider's daily bill with the payment orders."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -49,19 +49,19 @@ def test_payments_of_the_days_before_and_after_are_no_differences(shop: Shop, an
     assert compare(shop).differences == []
 
 
-def test_payment_that_was_not_credited_is_a_difference(shop: Shop, ann: Person) -> None:
+def test_payment_that_was_not_credited_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
     order_id = shop.order(ann)
     (difference,) = compare(shop, BillEntry(order_id, "p", 1000)).differences
     assert difference == f"order {order_id}: paid, but not credited"
 
 
-def test_credit_without_a_payment_is_a_difference(shop: Shop, ann: Person) -> None:
+def test_credit_without_a_payment_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
     (difference,) = compare(shop).differences
     assert difference == (f"order {entry.order_id}: credited (1000 fen), but not in the bill")
 
 
-def test_payment_of_an_unknown_order_is_a_difference(shop: Shop) -> None:
+def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: Shop) -> None:
     (difference,) = compare(shop, BillEntry("0" * 32, "p", 1000)).differences
     assert difference.endswith("payment p is for an unknown order")
 
@@ -75,7 +75,7 @@ def test_payment_of_an_unknown_order_is_a_difference(shop: Shop) -> None:
     ],
     ids=["other amount", "other payment", "refund without reversal"],
 )
-def test_entry_that_differs_from_its_order_is_a_difference(
+def test_entry_that_differs_from_its_order_is_reported_as_a_difference(
     changed: dict[str, Any], expected: str, shop: Shop, ann: Person
 ) -> None:
     entry = paid(shop, ann)
@@ -83,7 +83,7 @@ def test_entry_that_differs_from_its_order_is_a_difference(
     assert expected in difference
 
 
-def test_refund_of_another_amount_is_a_difference(shop: Shop, ann: Person) -> None:
+def test_refund_of_another_amount_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
     entry = paid(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
     (difference,) = compare(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
@@ -97,6 +97,6 @@ def test_refund_of_a_refunded_order_is_no_difference(shop: Shop, ann: Person) ->
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 
-def test_missing_bill_is_an_error(shop: Shop) -> None:
+def test_comparison_without_a_bill_raises_payment_failed(shop: Shop) -> None:
     with pytest.raises(PaymentFailed, match="no bill"):
         compare_bill(shop.services.database, shop.services.payment_orders, "embedded", DAY)

@@ -1,4 +1,4 @@
-"""Reconciliation of pending orders with the provider, with back-off and a limit on attempts."""
+"""Reconciliation of pending orders with the provider."""
 
 from collections.abc import Callable
 from functools import partial

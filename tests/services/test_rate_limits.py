@@ -17,7 +17,7 @@ from tests.support.database_state import DatabaseState
 
 RULES = {
     "per minute": "2 per minute",
-    "short": "2 per second",
+    "per second": "2 per second",
     "two rules": "2 per minute; 3 per hour",
     "unlimited": "",
 }
@@ -38,13 +38,13 @@ def test_requests_over_the_limit_are_rejected_per_key(limits: Limits) -> None:
 
 @pytest.mark.processes
 def test_limit_counts_the_last_second_as_a_moving_window(limits: Limits) -> None:
-    assert limits.allows("short", "ann")
+    assert limits.allows("per second", "ann")
     time.sleep(0.6)
-    assert limits.allows("short", "ann")
-    assert not limits.allows("short", "ann")
+    assert limits.allows("per second", "ann")
+    assert not limits.allows("per second", "ann")
     time.sleep(0.6)
     # The first hit is older than one second, the second is not.
-    assert [limits.allows("short", "ann") for _ in range(2)] == [True, False]
+    assert [limits.allows("per second", "ann") for _ in range(2)] == [True, False]
 
 
 def test_rejected_request_is_not_counted(limits: Limits, database_state: DatabaseState) -> None:
@@ -77,7 +77,7 @@ def test_empty_rule_neither_limits_nor_counts(
     assert database_state.rows("rate_limit_windows") == []
 
 
-def test_is_full_does_not_count(limits: Limits) -> None:
+def test_check_of_a_limit_counts_no_request(limits: Limits) -> None:
     assert not any(limits.is_full("per minute", "ann") for _ in range(5))
     limits.take("per minute", "ann")
     limits.take("per minute", "ann")

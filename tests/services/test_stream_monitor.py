@@ -1,4 +1,4 @@
-"""Stream monitor: offline streams, rooms left by a crash, and streams that must be disabled."""
+"""Stream monitor: offline streams, rooms left by a crash, disabling of streams."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -103,7 +103,7 @@ class TestOfflineStreams:
         assert provider.disabled == [key]
         assert closed["disabled_at"] is not None
         assert ben.friends()[0]["liveStatus"] == "off"
-        assert f"room {closed['id']} is closed: offline, last seen" in caplog.text
+        assert f"room {closed['id']}: closed (offline), stream last seen" in caplog.text
 
     def test_room_stays_open_if_the_publisher_reconnects_in_time(
         self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
@@ -237,7 +237,7 @@ class TestAbandonedRooms:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """With the shortest period (10 s), and a lease of a killed worker that must expire first."""
+        """The period is 10 s, the minimum. A killed worker's lease must expire first."""
         sweeper = Sweeper(database, streams, NO_TASKS, **PERIOD)
         database.run(Lease("housekeeping", "killed worker", ttl_s=sweeper.pause_s).take)
         start = time.monotonic()
