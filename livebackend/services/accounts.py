@@ -77,7 +77,7 @@ _LOCK_PROFILE = (
     .where(models.Account.id == bindparam("id"), models.Account.phone.is_not(None))
     .with_for_update()
 )
-_account_id: BindParameter[int] = bindparam("account_id")
+_account_id: BindParameter[int] = bindparam("of_account")
 _IS_LIVE = select(models.Room.id).where(
     models.Room.account_id == _account_id, models.Room.state != "closed"
 )
@@ -260,7 +260,7 @@ class Accounts:
         """
 
         def work(connection: Connection) -> list[str]:
-            values = {"account_id": account.id}
+            values = {"of_account": account.id}
             if connection.execute(_LOCK_ACCOUNT, values).one_or_none() is None:
                 raise AccountRemoved
             if connection.execute(_IS_LIVE, values).first():
