@@ -233,12 +233,12 @@ class Accounts:
         changed = {name: value for name, value in arguments.items() if value is not None}
 
         def work(connection: Connection) -> tuple[Profile, list[str]]:
-            before = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
-            if before is None:
+            stored = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
+            if stored is None:
                 raise AccountRemoved
             unused: list[str] = []
-            new_picture = changed.get("head_image", before.head_image)
-            if new_picture != before.head_image:
+            new_picture = changed.get("head_image", stored.head_image)
+            if new_picture != stored.head_image:
                 self._claim(connection, new_picture, account.id)
                 unused = self._pictures.disown(connection, account.id, but=new_picture)
             if changed:

@@ -34,21 +34,21 @@ from livebackend.services.login_tokens import HOLDER, Claims
 _TIMEOUT_S = 4
 
 _me = HOLDER.cte("me")
-_mine = aliased(models.CoinAccount, name="mine")
-_theirs = aliased(models.CoinAccount, name="theirs")
-_host = join(models.Account, _theirs, _theirs.owner_id == models.Account.id).outerjoin(
+_debit = aliased(models.CoinAccount, name="debit")
+_credit = aliased(models.CoinAccount, name="credit")
+_host = join(models.Account, _credit, _credit.owner_id == models.Account.id).outerjoin(
     models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open)
 )
 # Authenticates the login token and finds both coin accounts in one statement. No row: the token is
-# invalid. NULL as `theirs`: no account has the phone.
+# invalid. NULL as `credit_id`: no account has the phone.
 _SIDES = Prepared(
     select(
-        _mine.id.label("mine"),
-        _theirs.id.label("theirs"),
+        _debit.id.label("debit_id"),
+        _credit.id.label("credit_id"),
         models.Account.id.label("host_id"),
         models.Room.id.label("room_id"),
     ).select_from(
-        _me.join(_mine, _mine.owner_id == _me.c.id).outerjoin(
+        _me.join(_debit, _debit.owner_id == _me.c.id).outerjoin(
             _host, models.Account.phone == bindparam("phone")
         )
     )
@@ -96,24 +96,24 @@ class Gifts:
     ) -> None:
         deadline = time.monotonic() + self._timeout_s
         values = claims.values | {"phone": host}
-        sides = self._database.singly(lambda connection: _SIDES.first(connection, values))
-        if sides is None:
+        accounts = self._database.singly(lambda connection: _SIDES.first(connection, values))
+        if accounts is None:
             raise TokenInvalid
-        key = client_key(sides.mine, request_id)
-        if sides.theirs is None:
-            if self._was_given_to_removed_host(sides.mine, key, host, coins, description):
+        key = client_key(accounts.debit_id, request_id)
+        if accounts.credit_id is None:
+            if self._was_given_to_removed_host(accounts.debit_id, key, host, coins, description):
                 return
             raise UnknownUser
-        if sides.mine == sides.theirs:
+        if accounts.debit_id == accounts.credit_id:
             raise OwnAccount
         transfer = Transfer(
             kind=Kind.GIFT,
-            actor=sides.mine,
-            debit=CoinAccount(sides.mine),
-            credit=CoinAccount(sides.theirs),
+            actor=accounts.debit_id,
+            debit=CoinAccount(accounts.debit_id),
+            credit=CoinAccount(accounts.credit_id),
             amount=coins,
             request_id=key,
-            gift=Gift(sides.host_id, sides.room_id, description),
+            gift=Gift(accounts.host_id, accounts.room_id, description),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.NO_COINS:
@@ -122,7 +122,7 @@ class Gifts:
             raise BalanceLimitReached
         # A retry conflicts if another account registered the phone after the first request.
         if status is Status.CONFLICT and not self._was_given_to_removed_host(
-            sides.mine, key, host, coins, description
+            accounts.debit_id, key, host, coins, description
         ):
             raise RequestIdReused
 

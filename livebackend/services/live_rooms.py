@@ -20,7 +20,8 @@ _LIVE = (
     .limit(bindparam("most"))
 )
 _LIVE_AFTER = _LIVE.where(
-    tuple_(models.Room.started_at, models.Room.id) < tuple_(bindparam("at"), bindparam("room_id"))
+    tuple_(models.Room.started_at, models.Room.id)
+    < tuple_(bindparam("started_at"), bindparam("room_id"))
 )
 
 
@@ -61,7 +62,7 @@ class LiveRooms:
         # One more row shows whether there is a next page.
         values: dict[str, Any] = {"most": _PAGE_ROWS + 1}
         if after:
-            values |= {"at": after.started_at, "room_id": after.room_id}
+            values |= {"started_at": after.started_at, "room_id": after.room_id}
         rows = connection.execute(_LIVE_AFTER if after else _LIVE, values).all()
         rooms = [
             LiveRoom(Profile(*row[:4]), row.title, row.play_urls, Place(row.started_at, row.id))

@@ -102,18 +102,18 @@ class Refills:
     def _credit(self, account_id: int, coins: int, request_id: str) -> None:
         deadline = time.monotonic() + _TIMEOUT_S
 
-        def sides(connection: Connection) -> tuple[int, int]:
-            mine = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
-            return mine, external_account(connection, "direct")
+        def find_accounts(connection: Connection) -> tuple[int, int]:
+            account = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
+            return account, external_account(connection, "direct")
 
-        mine, provider = self._database.run(sides)
+        account, provider_account = self._database.run(find_accounts)
         transfer = Transfer(
             kind=Kind.REFILL,
-            actor=mine,
-            debit=CoinAccount(provider, external=True),
-            credit=CoinAccount(mine),
+            actor=account,
+            debit=CoinAccount(provider_account, external=True),
+            credit=CoinAccount(account),
             amount=coins,
-            request_id=client_key(mine, request_id),
+            request_id=client_key(account, request_id),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
         if status is Status.CONFLICT:

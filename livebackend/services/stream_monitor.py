@@ -193,17 +193,19 @@ class Streams:
     def _update_rooms(
         self, connection: Connection, *, batch: Sequence[Room], on_air: Mapping[str, str | None]
     ) -> list[Room]:
-        seen = [room for room in batch if room.stream_key in on_air]
-        absent = [room.id for room in batch if room.stream_key not in on_air]
-        if seen:
-            publishers = [on_air[room.stream_key] for room in seen]
+        online = [room for room in batch if room.stream_key in on_air]
+        offline = [room.id for room in batch if room.stream_key not in on_air]
+        if online:
+            publishers = [on_air[room.stream_key] for room in online]
             connection.execute(
-                _SET_LIVE, {"ids": [room.id for room in seen], "publishers": publishers}
+                _SET_LIVE, {"ids": [room.id for room in online], "publishers": publishers}
             )
-        if not absent:
+        if not offline:
             return []
-        connection.execute(_SET_OFFLINE, {"ids": absent})
-        return _close(connection, _CLOSE_OFFLINE, reason="offline", ids=absent, absent=self._absent)
+        connection.execute(_SET_OFFLINE, {"ids": offline})
+        return _close(
+            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, absent=self._absent
+        )
 
     def _disable_due(self, may_go_on: Callable[[], bool]) -> tuple[int, bool]:
         due = self._database.run(
