@@ -65,7 +65,7 @@ def test_an_operation_is_described_as_it_was_declared(
 def test_the_order_is_the_api_documents(document: dict[str, Any]) -> None:
     """Within a chapter; the chapters stand as their paths do there."""
     assert [tag["name"] for tag in document["tags"]] == [
-        *("Joining", "Logging in", "Rooms", "Lists", "Friends", "Coins")
+        *("Registration", "Login", "Rooms", "Lists", "Friends", "Coins")
     ]
     names = [name for name in document["components"]["schemas"] if name.endswith(".request")]
     assert names[:4] == [
