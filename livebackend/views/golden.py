@@ -33,7 +33,6 @@ class SendGift(LoggedIn):
 
 
 class ListRecords(LoggedIn):
-    # `before` from the previous page.
     before: RecordsPosition | None = None
     limit: PageLength | None = None
 
