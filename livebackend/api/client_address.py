@@ -10,7 +10,7 @@ from livebackend.api.request import Request
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _HOPS_MAX = 20
 _PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-# Internet providers assign a whole /64 network to one customer.
+# Internet providers assign a /64 network to each customer: rate limits count it as one client.
 _IPV6_PREFIX_BITS = 64
 
 

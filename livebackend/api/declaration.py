@@ -26,7 +26,7 @@ class Operation:
     routes: tuple[str, ...]
     # The parameter that selects the operation by the value "1".
     selector: str | None
-    # Parameters that select the operation by their presence, whatever their value.
+    # Parameters that select the operation by their presence, with any value.
     marks: tuple[str, ...]
     params: type[Params]
     # The default result code of errors.
@@ -35,13 +35,13 @@ class Operation:
     codes: tuple[Result, ...]
     # False for an operation that waits for an outside service: it opens short transactions itself.
     transaction: bool
-    # It only reads, and its statements need no common snapshot: they run in autocommit mode.
+    # The operation only reads and needs no common snapshot: it runs in autocommit mode.
     reads: bool
-    # Its SQL statement resolves the login token too, and raises TokenInvalid for a revoked one.
+    # Its own SQL statement also resolves the login token and detects a revoked one.
     identifies: bool
     # Names of `limits.*` settings: rate limits per account, or per address without a login.
     limits: tuple[str, ...]
-    # It is not in the original API document.
+    # The API document does not contain the operation.
     extension: bool
     # Idempotent: a client can retry it after an unknown outcome.
     repeatable: bool

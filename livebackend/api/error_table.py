@@ -17,7 +17,7 @@ class ErrorResponse(NamedTuple):
     # Parameters that can cause the error. The response names the first one that the operation has.
     # If it has none of them, the first name is another part of the request.
     parameters: tuple[str, ...]
-    # Used if the operation declares it, otherwise the operation's default error code is.
+    # For operations that declare this code; others respond with their default error code.
     code: Result | None
 
 

@@ -19,7 +19,7 @@ class Failure(Exception):
 
 
 class NotACall(Exception):
-    """The request is invalid, whatever the operation; the response has result code 0003.
+    """The request is invalid for every operation; the response has result code 0003.
 
     With status 405, `allowed` holds the methods that the path allows.
     """

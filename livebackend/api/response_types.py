@@ -94,7 +94,7 @@ class Balance(TypedDict):
 
 
 class Record(TypedDict):
-    """A coin transfer: `coins` is negative for a sent gift, `left` is the balance afterwards.
+    """A coin transfer: `coins` is negative for outgoing coins, `left` is the balance afterwards.
 
     `nickname` is the other user's; null without another user or nickname.
     """
