@@ -20,39 +20,39 @@ P = TypeVar("P", bound=Params)
 
 @dataclass(frozen=True)
 class Operation:
-    """All there is to know about an operation of the API; everything else follows from it."""
+    """The declaration of an operation: routes, views, docs and clients derive from it."""
 
     name: str
     routes: tuple[str, ...]
-    # The parameter that selects the operation with the value "1", if there is one.
+    # The parameter that selects the operation by the value "1".
     selector: str | None
-    # Parameters whose mere presence selects it, on a path whose operations have no selector.
+    # Parameters that select the operation by their presence, with any value.
     marks: tuple[str, ...]
     params: type[Params]
-    # The code for every refusal that has none of its own.
+    # The default result code of errors.
     refusal: Result
-    # The results of the document's row beside success and the refusal.
+    # The other result codes of errors; those of the login token are added automatically.
     codes: tuple[Result, ...]
-    # False: it waits for something outside the database and opens its own short transactions.
+    # False for an operation that waits for an outside service: it opens short transactions itself.
     transaction: bool
-    # Its statements only read, and each may stand by itself: it needs no transaction to see them.
+    # The operation only reads and needs no common snapshot: it runs in autocommit mode.
     reads: bool
-    # Its own statement finds out whose the login token is, and refuses one that was ended.
+    # Its own SQL statement also resolves the login token and detects a revoked one.
     identifies: bool
-    # Names of settings `limits.*`: how often an account may call it, or else an address.
+    # Names of `limits.*` settings: rate limits per account, or per address without a login.
     limits: tuple[str, ...]
-    # It is not in the API document.
+    # The API document does not contain the operation.
     extension: bool
-    # Done twice, it does no more than done once: it may be sent again after no reply.
+    # Idempotent: a client can retry it after an unknown outcome.
     repeatable: bool
-    # The reason by which a retry is refused if the first request was done.
+    # The error reason of a retry whose first request succeeded.
     already_done: Reason | None
-    # The type of a successful reply's message, and of what stands beside it.
+    # The types of the message and of the extra fields of a successful response.
     message: Any
     beside: Mapping[str, Any]
-    # What it belongs to, in English and Chinese.
+    # The heading in the documentation, "English · Chinese".
     chapter: str
-    # One line: what it does, in English and Chinese.
+    # The title in the documentation, "English · Chinese".
     summary: str
 
     @property
@@ -61,13 +61,13 @@ class Operation:
 
     @property
     def results(self) -> frozenset[Result]:
-        """Every result that a reply of this operation may bear."""
-        of_login = {Result.TOKEN_EXPIRED, Result.TOKEN_INVALID} if self.login else set()
-        return frozenset({Result.OK, self.refusal, *self.codes, *of_login})
+        """Every result code that a response of this operation can have."""
+        token_errors = {Result.TOKEN_EXPIRED, Result.TOKEN_INVALID} if self.login else set()
+        return frozenset({Result.OK, self.refusal, *self.codes, *token_errors})
 
     @property
     def request_params(self) -> tuple[str | None, ...]:
-        """Pyramid's `request_param` predicates, any one of which selects the operation."""
+        """Pyramid's `request_param` predicates; each one alone selects the operation."""
         return (f"{self.selector}=1",) if self.selector else self.marks or (None,)
 
 
@@ -88,7 +88,7 @@ def operation(
     message: Any = None,
     beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[V, P], Reply]], Callable[[V, P], Reply]]:
-    """Declares a view's method as an operation; its docstring's first line is the summary."""
+    """Declare a view method as an operation; its first docstring line is the title."""
 
     def decorate(method: Callable[[V, P], Reply]) -> Callable[[V, P], Reply]:
         def register(context: Any, name: str, view: Any) -> None:
@@ -125,14 +125,14 @@ def operation(
 
 @dataclass
 class Selectors:
-    """What selects an operation on one route."""
+    """The parameters that select an operation on one route."""
 
     names: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
 
 
 def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
-    """The directive behind `operation`: a view for each route and predicate, and its entry."""
+    """Register a view for each route and predicate, and an introspectable for the docs."""
     for route in declared.routes:
         selectors = config.registry.selectors.setdefault(route, Selectors())
         selectors.names |= {declared.selector} - {None}
@@ -152,7 +152,7 @@ def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
 
 
 def operations(registry: Any) -> list[Operation]:
-    """Every operation of an application, in the order of its declaration."""
+    """Return every operation of an application, in the order of declaration."""
     entries = registry.introspector.get_category("operations", sort_key=lambda entry: entry.order)
     return [entry["introspectable"]["operation"] for entry in entries]
 

@@ -1,4 +1,4 @@
-"""The view deriver: runs an operation in its transaction."""
+"""View deriver: checks the token, applies rate limits, runs operations in transactions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ from livebackend.core.errors import DomainError
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
-    """Runs an operation: returning commits, raising rolls back, a lost race runs it again."""
+    """Run an operation: commit on return, roll back on exceptions, retry after conflicts."""
     declared: Operation | None = info.options.get("operation")
     if declared is None:
         return view
@@ -39,7 +39,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     runner = call_with_connection if declared.transaction else call
 
     def run(context: Any, request: Request) -> Any:
-        # First of all, so that whatever goes wrong is answered with this operation's code.
+        # Set first: the exception views read the operation's default error code from it.
         request.operation = declared
         if declared.login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
@@ -51,9 +51,9 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 def _confirm_already_done(
     runner: Callable[[Any, Request], Any], declared: Operation, context: Any, request: Request
 ) -> Any:
-    """Run an operation; the refusal that it was done before waits for replication.
+    """Run an operation; wait for replication before reporting that it was already done.
 
-    A client that retries takes it for a success.
+    A client that retries counts this error as success, so the first request must be durable.
     """
     try:
         return runner(context, request)
@@ -73,20 +73,20 @@ def _read(request: Request, declared: Operation, connection: Connection | None) 
     try:
         return declared.params.read(request.params, phones=request.registry.phones_pattern)
     except Failure:
-        # The operation's own statement is not reached, and a token that was ended goes first.
+        # The operation's own statement does not run, and a revoked token takes precedence.
         if declared.identifies:
             _identify(request, connection)
         raise
 
 
 def _count(request: Request, declared: Operation) -> None:
-    """Counts the call by itself: a count stays counted whatever becomes of the transaction.
+    """Apply the rate limits in a transaction of their own, which a rollback does not undo.
 
-    Only now, for a token that was ended must not use up what its account may do.
+    Runs after the token check: a request with a revoked token must not use up the account's limit.
     """
     for limit in declared.limits if not request.is_counted else ():
-        who = f"account {request.account.id}" if declared.login else request.address
-        request.services.rate_limits.take(limit, who)
+        client = f"account {request.account.id}" if declared.login else request.address
+        request.services.rate_limits.take(limit, client)
     request.is_counted = True
 
 

@@ -1,4 +1,4 @@
-"""The response to each domain error: result code, parameter, reason."""
+"""Maps each domain error to its result code, parameter and error reason."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from livebackend.core.errors import DomainError
 
 
 class ErrorResponse(NamedTuple):
-    """What a client reads for a domain error."""
+    """The parts of the response to a domain error."""
 
     reason: Reason
-    # Parameters that can be wrong. The client reads the first one that the operation has. If it has
-    # none of them, the first name stands for another part of the request.
+    # Parameters that can cause the error. The response names the first one that the operation has.
+    # If it has none of them, the first name is another part of the request.
     parameters: tuple[str, ...]
-    # The result code, for operations that declare it; others have their default error code.
+    # For operations that declare this code; others respond with their default error code.
     code: Result | None
 
 
@@ -78,19 +78,19 @@ _RESPONSES: Mapping[type[DomainError], ErrorResponse] = {
 
 
 class Refused(NamedTuple):
-    """A refusal as the client reads it."""
+    """The result code and the error detail of a response."""
 
     result: Result
     refusal: Refusal
 
 
 def reason_of(error: DomainError) -> Reason:
-    """Return the error reason in the response."""
+    """Return the error reason of a domain error."""
     return _RESPONSES[type(error)].reason
 
 
 def refusal_of(error: DomainError, operation: Operation | None = None) -> Refused:
-    """Return what a client of the operation reads; without an operation, result 0003."""
+    """Return the result code and error detail; without an operation, the code is 0003."""
     response = _RESPONSES[type(error)]
     if operation is None:
         return Refused(Result.NOT_A_CALL, Refusal(response.parameters[0], response.reason))

@@ -1,4 +1,4 @@
-"""Errors of the API itself: a refused parameter, and a request that is not one of the API."""
+"""Errors of the API layer: an invalid parameter, and an invalid request."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from livebackend.api.result_codes import Result
 
 
 class Failure(Exception):
-    """A parameter is refused before the operation begins.
+    """A parameter is invalid.
 
-    `result` None stands for the operation's default error code.
+    With `result` None, the response has the operation's default error code.
     """
 
     def __init__(self, result: Result | None, what: str, reason: Reason) -> None:
@@ -19,9 +19,9 @@ class Failure(Exception):
 
 
 class NotACall(Exception):
-    """The request is not an API call. Answered with 0003 and `status`.
+    """The request is invalid for every operation; the response has result code 0003.
 
-    `allowed` has the methods that the path allows, with status 405.
+    With status 405, `allowed` holds the methods that the path allows.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Replies to what went wrong: every exception ends here, as the envelope."""
+"""Exception views: each exception becomes a response envelope."""
 
 import logging
 
@@ -28,13 +28,13 @@ def domain_error(error: DomainError, request: Request) -> Reply:
 
 @exception_view_config(Failure, renderer="envelope")
 def failure(error: Failure, request: Request) -> Reply:
-    """Render a refused parameter."""
+    """Render an invalid parameter."""
     return refused(error.result or _refusal_code(request), error.refusal)
 
 
 @exception_view_config(NotACall, renderer="envelope")
 def not_a_call(error: NotACall, request: Request) -> Reply:
-    """The request is no call of this API."""
+    """Render an invalid request."""
     request.response.status_int = error.status
     if error.allowed:
         request.response.allow = error.allowed
@@ -43,7 +43,7 @@ def not_a_call(error: NotACall, request: Request) -> Reply:
 
 @exception_view_config(HTTPNotFound, renderer="envelope")
 def not_found(error: HTTPNotFound, request: Request) -> Reply:
-    """No such path; or, on a path of ours, no selector that matches."""
+    """Render an unknown path, or a form that selects no operation of a known path."""
     request.response.status_int = 404
     if request.matched_route is None:
         return refused(Result.NOT_A_CALL, Refusal("path", Reason.WRONG_PATH))
@@ -52,7 +52,7 @@ def not_found(error: HTTPNotFound, request: Request) -> Reply:
 
 @exception_view_config(URLDecodeError, renderer="envelope")
 def undecodable(error: URLDecodeError, request: Request) -> Reply:
-    """The path is not UTF-8."""
+    """Render a path that is not UTF-8."""
     request.response.status_int = 400
     return refused(Result.NOT_A_CALL, Refusal("path", Reason.WRONG_PATH))
 
@@ -63,8 +63,10 @@ def undecodable(error: URLDecodeError, request: Request) -> Reply:
 @exception_view_config(InternalError, renderer="envelope")
 @exception_view_config(NoConnection, renderer="envelope")
 def unavailable(error: Exception, request: Request) -> Reply:
-    """It cannot be done now, and may be tried again: never a word that would log the user out."""
-    log.error("%s cannot be served now: %s", _name(request), type(error).__name__, exc_info=error)
+    """Render a temporary failure as 503; the result code never invalidates the login token."""
+    log.error(
+        "%s failed, service unavailable: %s", _name(request), type(error).__name__, exc_info=error
+    )
     request.response.status_int = 503
     request.response.retry_after = getattr(error, "retry_after_s", 1)
     if getattr(error, "outcome_unknown", False):
@@ -77,14 +79,14 @@ def unavailable(error: Exception, request: Request) -> Reply:
 
 @exception_view_config(Exception, renderer="envelope")
 def broken(error: Exception, request: Request) -> Reply:
-    """An error of ours: the log has it whole, the reply not a word of it."""
-    log.error("%s failed", _name(request), exc_info=error)
+    """Log an unexpected exception and render it as 500, without details."""
+    log.error("%s failed: unexpected exception", _name(request), exc_info=error)
     request.response.status_int = 500
     return refused(_refusal_code(request), Refusal("call", Reason.BROKEN))
 
 
 def _name(request: Request) -> str:
-    return request.operation.name if request.operation else "a request"
+    return f"operation {request.operation.name}" if request.operation else "request"
 
 
 def _refusal_code(request: Request) -> Result:

@@ -1,4 +1,4 @@
-"""A request's parameters, read strictly: one value a name, UTF-8, within bounds."""
+"""Strict form parsing: UTF-8, one value per name, limited size."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _BOUNDARY_MAX = 70  # RFC 2046, section 5.1.1
 
 @dataclass(frozen=True)
 class Upload:
-    """A file in a form: its name as sent, its content, its size in bytes."""
+    """An uploaded file: its name as sent, its content, its size in bytes."""
 
     filename: str
     file: BinaryIO
@@ -28,7 +28,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a form may be: its body's size, its number of fields, a query string beside it."""
+    """The limits of a request: body size, number of fields, query string."""
 
     body_bytes_max: int
     fields_max: int
@@ -39,10 +39,11 @@ Form = dict[str, str | Upload]
 
 
 def read_form(request: Request, bounds: Bounds) -> Form:
-    """The parameters of query and body together.
+    """Return the parameters of the query string and the body.
 
-    Raises NotACall: 415 for what is no form in UTF-8, 413 over `body_bytes_max`, and 400 for a
-    query that is not allowed, a malformed form, too many fields, or a name given twice.
+    Raises NotACall: 415 for a body that is not a form in UTF-8, 413 for more than `body_bytes_max`,
+    400 for a query string that is not allowed, a malformed form, too many fields, or a duplicate
+    name.
     """
     if request.query_string and not bounds.query_allowed:
         raise NotACall(400, "query", Reason.QUERY_REFUSED)
@@ -54,7 +55,7 @@ def read_form(request: Request, bounds: Bounds) -> Form:
     if body and not content_type:
         raise NotACall(415, "body", Reason.WRONG_TYPE)
     try:
-        # WSGI hands the query over as latin-1, whatever bytes it holds.
+        # WSGI decodes the bytes of the query string as latin-1.
         fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), bounds))
         if content_type == _MULTIPART:
             fields += _multipart(body, options.get("boundary", ""), bounds)
@@ -82,7 +83,7 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
 
 def _body(request: Request, size: int, bounds: Bounds) -> bytes:
     if size <= bounds.body_bytes_max:
-        # One byte more than there may be: what comes in chunks does not say its size before.
+        # One byte more than allowed, because a chunked body has no declared size.
         body: bytes = request.body_file.read(bounds.body_bytes_max + 1)
         if len(body) <= bounds.body_bytes_max:
             return body
@@ -103,7 +104,7 @@ def _multipart(body: bytes, boundary: str, bounds: Bounds) -> Iterator[tuple[str
         boundary,
         content_length=len(body),
         part_limit=bounds.fields_max,
-        # All in memory: the body's size is bounded already.
+        # Everything stays in memory: the body size is already limited.
         spool_limit=bounds.body_bytes_max,
     )
     for part in parser:

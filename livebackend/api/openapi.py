@@ -1,8 +1,8 @@
-"""The API in OpenAPI 3.1, made from the operations' declarations.
+"""The OpenAPI 3.1 document of the API, generated from the declarations of the operations.
 
-One path has several operations there, chosen by a parameter of the form, where OpenAPI knows one
-POST for each path. So a path's request is one of its operations' requests, each with its selector
-as a constant, and `x-operations` beside it has all there is to say about each.
+A path has several operations, selected by a form parameter, but OpenAPI allows one POST per path.
+So the request of a path is `oneOf` the requests of its operations, each with its selector as a
+constant; `x-operations` describes each operation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,58 +23,62 @@ _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 # Headers of a request whose outcome is unknown.
 _OUTCOME = ("X-Request-Outcome", "X-Repeat-As")
-# What a reply may bear beside its body.
+# Response headers: description and schema.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     "X-Refusal": (
-        "which parameter was refused, and why; for developers",
+        "the rejected parameter and the reason; for developers",
         {"type": "string"},
     ),
     "Retry-After": (
-        "seconds until the same call may succeed",
+        "seconds until a retry can succeed",
         {"type": "integer"},
     ),
     "X-Request-Outcome": (
-        "unknown: the call may have been done all the same",
+        "unknown: the server may have executed the request",
         {"const": "unknown"},
     ),
     "X-Repeat-As": (
-        "a retry with this requestId moves coins at most once",
+        "requestId for a retry: with it, coins move at most once",
         {"type": "string"},
     ),
-    "X-Request-Id": ("names this call in the server's log", {"type": "string"}),
+    "X-Request-Id": ("ID of the request in the server's log", {"type": "string"}),
 }
-# What is answered to whatever is no call of the API.
-_NOT_A_CALL = {
-    "400": ("the form is malformed, or selects two operations", "表单有误，或同时选择了两个操作"),
-    "404": ("no such path, or the form selects no operation", "没有该路径，或表单没有选择操作"),
-    "405": ("not a POST", "不是 POST 请求"),
-    "413": ("the body is too large", "请求体过大"),
-    "415": ("the body is no form in UTF-8", "请求体不是 UTF-8 表单"),
+# HTTP statuses of invalid requests.
+_INVALID_REQUEST = {
+    "400": ("malformed form, or two operations selected", "表单格式错误，或同时选择了两个操作"),
+    "404": ("unknown path, or no operation selected", "路径不存在，或未选择操作"),
+    "405": ("method other than POST", "请求方法不是 POST"),
+    "413": ("body too large", "请求体过大"),
+    "415": ("body is not a form in UTF-8", "请求体不是 UTF-8 编码的表单"),
 }
 
 
 def document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
-    """The whole document; `phones` is the regular expression of a phone number."""
+    """Return the OpenAPI document; `phones` is the regular expression of a phone number."""
     ordered = as_read(operations)
     messages, schemas = _messages(ordered)
-    for each in ordered:
-        schemas[f"{each.name}.request"] = _request(each, ordered, phones)
-        schemas[f"{each.name}.reply"] = _reply(each, messages[each.name])
+    for operation in ordered:
+        schemas[f"{operation.name}.request"] = _request(operation, ordered, phones)
+        schemas[f"{operation.name}.reply"] = _reply(operation, messages[operation.name])
     schemas["not_a_call"] = _body({"const": Result.NOT_A_CALL.code}, {"type": "null"})
-    chapters = {each.chapter: None for each in ordered}
+    chapters = {operation.chapter: None for operation in ordered}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "livebackend",
             "version": version("livebackend"),
             "description": (
-                "Every call is a POST of a form. On most paths a selector, a parameter with the"
-                " value 1, says which operation is meant: see x-operations. The status is 200"
-                " whatever the result; the body's result says what became of the call."
+                "Every request is a POST of a form. On most paths, a selector (a parameter with"
+                " the value 1) selects the operation: see x-operations. The HTTP status is 200"
+                " for success and for errors of an operation; the result code in the body tells"
+                " them apart."
             ),
         },
         "servers": [{"url": url}],
-        "tags": [dict(zip(("name", "x-zh"), _both(chapter), strict=True)) for chapter in chapters],
+        "tags": [
+            dict(zip(("name", "x-zh"), _english_and_chinese(chapter), strict=True))
+            for chapter in chapters
+        ],
         "paths": {f"/{route}": {"post": _post(route, ordered)} for route in PATHS},
         "components": {
             "schemas": schemas,
@@ -84,21 +88,24 @@ def document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[
             },
         },
         "x-results": {
-            each.code: {"description": each.english, "x-zh": each.chinese} for each in Result
+            result.code: {"description": result.english, "x-zh": result.chinese}
+            for result in Result
         },
         "x-refusals": [reason.value for reason in Reason],
     }
 
 
 def as_read(operations: Iterable[Operation]) -> list[Operation]:
-    """The operations in the order of the API document, and ours after its own.
+    """Return the operations in the order of the API document, extensions last in a chapter.
 
-    What takes no selector comes first on its path: it is what a newcomer calls first.
+    Operations without a selector are the first ones of a path, as an app calls them first.
     """
 
-    def place(operation: Operation) -> tuple[int, bool, bool, int]:
+    def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:
         chapter = min(
-            PATHS.index(each.routes[0]) for each in known if each.chapter == operation.chapter
+            PATHS.index(other.routes[0])
+            for other in unordered
+            if other.chapter == operation.chapter
         )
         return (
             chapter,
@@ -107,54 +114,53 @@ def as_read(operations: Iterable[Operation]) -> list[Operation]:
             PATHS.index(operation.routes[0]),
         )
 
-    known = list(operations)
-    return sorted(known, key=place)
+    unordered = list(operations)
+    return sorted(unordered, key=sort_key)
 
 
-def _both(text: str) -> tuple[str, str]:
-    """English and Chinese of a declaration's line."""
+def _english_and_chinese(text: str) -> tuple[str, str]:
     english, _, chinese = text.partition(" · ")
     return english, chinese
 
 
 def _messages(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema of each operation's message, and the schemas that they refer to."""
+    """Return the schema of each operation's message, and the schemas they refer to."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
-        (each.name, "validation", TypeAdapter(each.message)) for each in operations
+        (operation.name, "validation", TypeAdapter(operation.message)) for operation in operations
     ]
-    found, shared = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA + "{model}")
+    messages, shared = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA + "{model}")
     schemas = dict(shared.get("$defs", {}))
-    return {name: schema for (name, _), schema in found.items()}, schemas
+    return {name: schema for (name, _), schema in messages.items()}, schemas
 
 
 def _request(operation: Operation, others: Iterable[Operation], phones: str) -> dict[str, Any]:
     parameters = operation.params.parameters()
-    properties = {each.name: _parameter(each, phones) for each in parameters}
-    required = [each.name for each in parameters if each.required]
+    properties = {parameter.name: _parameter(parameter, phones) for parameter in parameters}
+    required = [parameter.name for parameter in parameters if parameter.required]
     if operation.selector:
         properties = {operation.selector: {"const": "1"}, **properties}
         required.insert(0, operation.selector)
     schema: dict[str, Any] = {
         "type": "object",
-        "title": _both(operation.summary)[0],
+        "title": _english_and_chinese(operation.summary)[0],
         "properties": properties,
         "required": required,
     }
     if operation.marks:
         schema["anyOf"] = [{"required": [mark]} for mark in operation.marks]
     elif not operation.selector:
-        rivals = [
+        other_selections = [
             selection
             for other in others
             if set(other.routes) & set(operation.routes)
             for selection in _selections(other)
         ]
-        schema |= {"not": {"anyOf": rivals}} if rivals else {}
+        schema |= {"not": {"anyOf": other_selections}} if other_selections else {}
     return schema
 
 
 def _selections(operation: Operation) -> list[dict[str, Any]]:
-    """What, if a form holds it, selects the operation."""
+    """Return JSON Schemas of the forms that select the operation."""
     if operation.selector:
         name = operation.selector
         return [{"properties": {name: {"const": "1"}}, "required": [name]}]
@@ -169,20 +175,21 @@ def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:
 
 
 def _reply(operation: Operation, message: dict[str, Any]) -> dict[str, Any]:
-    beside = {name: TypeAdapter(kind).json_schema() for name, kind in operation.beside.items()}
-    refusals = operation.results - {Result.OK, Result.NOT_UPDATED}
-    replies = [_body({"const": Result.OK.code}, message, **beside)]
-    if refusals:
-        codes = sorted(result.code for result in refusals)
+    extra = {name: TypeAdapter(kind).json_schema() for name, kind in operation.beside.items()}
+    errors = operation.results - {Result.OK, Result.NOT_UPDATED}
+    replies = [_body({"const": Result.OK.code}, message, **extra)]
+    if errors:
+        codes = sorted(result.code for result in errors)
         replies.append(_body({"enum": codes}, {"type": "null"}))
     if Result.NOT_UPDATED in operation.results:
-        # The coin calls alone say in words that they failed.
+        # Only the coin operations have a message with an error (API document, 金币系统).
         replies.append(_body({"const": Result.NOT_UPDATED.code}, {"const": "update failed"}))
-    return {"title": f"{_both(operation.summary)[0]}: the reply", "oneOf": replies}
+    title = _english_and_chinese(operation.summary)[0]
+    return {"title": f"{title}: response", "oneOf": replies}
 
 
-def _body(result: dict[str, Any], message: dict[str, Any], **beside: Any) -> dict[str, Any]:
-    properties = {"result": {"type": "string", **result}, "message": message, **beside}
+def _body(result: dict[str, Any], message: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    properties = {"result": {"type": "string", **result}, "message": message, **extra}
     return {
         "type": "object",
         "properties": properties,
@@ -192,19 +199,23 @@ def _body(result: dict[str, Any], message: dict[str, Any], **beside: Any) -> dic
 
 
 def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
-    here = [each for each in ordered if route in each.routes]
-    requests = [{"$ref": f"{_SCHEMA}{each.name}.request"} for each in here]
-    replies = [{"$ref": f"{_SCHEMA}{each.name}.reply"} for each in here]
+    operations = [operation for operation in ordered if route in operation.routes]
+    requests = [{"$ref": f"{_SCHEMA}{operation.name}.request"} for operation in operations]
+    replies = [{"$ref": f"{_SCHEMA}{operation.name}.reply"} for operation in operations]
     is_upload = any(
-        "contentMediaType" in p.schema for each in here for p in each.params.parameters()
+        "contentMediaType" in parameter.schema
+        for operation in operations
+        for parameter in operation.params.parameters()
     )
     request = {"schema": {"oneOf": requests}}
     reply = {"schema": {"anyOf": replies}}
-    not_a_call = {"schema": {"$ref": f"{_SCHEMA}not_a_call"}}
+    invalid_request = {"schema": {"$ref": f"{_SCHEMA}not_a_call"}}
     return {
         "operationId": route,
-        "summary": " / ".join(_both(each.summary)[0] for each in here),
-        "tags": sorted({_both(each.chapter)[0] for each in here}),
+        "summary": " / ".join(
+            _english_and_chinese(operation.summary)[0] for operation in operations
+        ),
+        "tags": sorted({_english_and_chinese(operation.chapter)[0] for operation in operations}),
         "requestBody": {
             "required": True,
             "content": {_MULTIPART: request}
@@ -212,12 +223,17 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
             else {_FORM: request, _MULTIPART: request},
         },
         "responses": {
-            "200": _response("the call was judged: see the result", "请求已处理，见 result", reply),
-            **{code: _response(*says, not_a_call) for code, says in _NOT_A_CALL.items()},
-            "500": _response("an error of ours", "服务器内部错误", reply),
-            "503": _response("cannot be served now", "暂时无法处理", reply, *_OUTCOME),
+            "200": _response(
+                "request processed: see the result code", "请求已处理，结果见 result", reply
+            ),
+            **{
+                status: _response(*description, invalid_request)
+                for status, description in _INVALID_REQUEST.items()
+            },
+            "500": _response("internal server error", "服务器内部错误", reply),
+            "503": _response("service temporarily unavailable", "服务暂不可用", reply, *_OUTCOME),
         },
-        "x-operations": {each.name: _operation(each) for each in here},
+        "x-operations": {operation.name: _operation(operation) for operation in operations},
     }
 
 
@@ -232,12 +248,11 @@ def _response(english: str, chinese: str, content: dict[str, Any], *headers: str
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    """All there is to say about an operation."""
-    english, chinese = _both(operation.summary)
+    english, chinese = _english_and_chinese(operation.summary)
     return {
         "summary": english,
         "x-zh": chinese,
-        "tag": _both(operation.chapter)[0],
+        "tag": _english_and_chinese(operation.chapter)[0],
         "paths": [f"/{route}" for route in operation.routes],
         "selector": operation.selector,
         "request": {"$ref": f"{_SCHEMA}{operation.name}.request"},

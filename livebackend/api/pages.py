@@ -1,4 +1,4 @@
-"""The API's own pages, created at start, and the static files that they load."""
+"""The pages /docs, /demo and /openapi.json, created at start, and their static files."""
 
 import gzip
 import hashlib
@@ -14,8 +14,7 @@ from livebackend.api.openapi import document
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
 
-# No content of other hosts, and no inline script or style: markup that a response smuggles into a
-# page stays text.
+# No content of other hosts, and no inline script or style: HTML in a response cannot run as code.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -29,10 +28,10 @@ _DEMO_POLICY = _POLICY.replace("connect-src 'self'", "connect-src 'self' {media}
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it is served."""
+    """A page with its response headers."""
 
     body: bytes
-    # The body compressed with gzip.
+    # `body`, compressed with gzip.
     zipped: bytes
     content_type: str
     etag: str
@@ -44,10 +43,10 @@ Pages = Mapping[str, Page]
 
 @dataclass(frozen=True)
 class StaticFiles:
-    """The files in `static/`. The path of each contains a digest of all of them.
+    """The files in `static/`; their common folder is named by a digest of all of them.
 
-    The digest is in the path, not in a query or in each name: modules import each other by relative
-    paths, and must import modules of the same version.
+    JavaScript modules import each other by relative paths. With the digest in the folder, they
+    import modules of the same version.
     """
 
     folder: str
@@ -55,10 +54,10 @@ class StaticFiles:
 
     @classmethod
     def read(cls) -> "StaticFiles":
-        """Read every file for the digest."""
-        found = sorted(path for path in _STATIC.rglob("*") if path.is_file())
-        names = [path.relative_to(_STATIC).as_posix() for path in found]
-        digest = _digest(*(name.encode() for name in names), *(path.read_bytes() for path in found))
+        """Read all files and compute the digest."""
+        files = sorted(path for path in _STATIC.rglob("*") if path.is_file())
+        names = [path.relative_to(_STATIC).as_posix() for path in files]
+        digest = _digest(*(name.encode() for name in names), *(path.read_bytes() for path in files))
         folder = f"static/{digest}"
         return cls(folder, frozenset(f"{folder}/{name}" for name in names))
 
@@ -73,19 +72,19 @@ def make_pages(
     public_url: str,
     hls_host: str,
 ) -> Pages:
-    """Create the pages that are enabled, by their paths."""
+    """Return the enabled pages by path."""
     values = {
         "static": static_folder,
-        # The pages link to each other only if both are served.
+        # Empty if the page is disabled: the pages then hide their links to it.
         "docs": "docs" if docs else "",
         "demo": "demo" if demo else "",
-        # The operations that the demo can call and the document does not describe.
-        "extensions": " ".join(each.name for each in operations if each.extension),
+        # Operations that are not in the API document; the demo marks them.
+        "extensions": " ".join(operation.name for operation in operations if operation.extension),
     }
     pages = {}
     if docs:
-        described = document(operations, phones=phones_pattern, url=public_url)
-        pages["openapi.json"] = _page(orjson.dumps(described), "application/json")
+        openapi = document(operations, phones=phones_pattern, url=public_url)
+        pages["openapi.json"] = _page(orjson.dumps(openapi), "application/json")
         pages["docs"] = _html("docs.html", values, _POLICY)
     if demo:
         pages["demo"] = _html("demo.html", values, _demo_policy(hls_host))
@@ -93,7 +92,7 @@ def make_pages(
 
 
 def _demo_policy(hls_host: str) -> str:
-    """Without a host, the provider names the media server, which can be any."""
+    """Allow the HLS host; if none is configured, allow all, as the provider chooses the host."""
     media = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
     return _DEMO_POLICY.replace("{media}", media)
 
@@ -111,13 +110,13 @@ def _page(body: bytes, content_type: str, headers: Mapping[str, str] | None = No
         zipped=gzip.compress(body, mtime=0),
         content_type=content_type,
         etag=_digest(body),
-        # The path of a page never changes, so a browser must revalidate it each time.
+        # no-cache: a new version of a page has the same path, so browsers must revalidate it.
         headers={"Vary": "Accept-Encoding", "Cache-Control": "no-cache", **(headers or {})},
     )
 
 
 def _digest(*parts: bytes) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        whole.update(part)
-    return whole.hexdigest()[:16]
+        digest.update(part)
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The types of parameters: phone numbers, passwords, amounts, texts, positions in lists."""
+"""Parameter types: phone numbers, passwords, amounts, texts, positions in lists."""
 
 import re
 import unicodedata
@@ -22,21 +22,21 @@ from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
 
-# Line and paragraph separators, and characters that change the direction of text: they can change
-# the order of the text around them on other users' screens.
+# Line and paragraph separators, and characters that change the direction of text: they reorder the
+# text around them on other users' screens.
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def _converted(convert: Callable[[str], object], reason: Reason) -> BeforeValidator:
-    """Convert text with `convert`, which raises ValueError for invalid text."""
+    """Return a validator; `convert` raises ValueError for invalid text."""
 
-    def check(value: object) -> object:
+    def validate(value: object) -> object:
         try:
             return convert(str(value))
         except ValueError:
             raise broken(reason) from None
 
-    return BeforeValidator(check)
+    return BeforeValidator(validate)
 
 
 def _no_control_characters(value: str) -> str:
@@ -64,8 +64,8 @@ def _letter_and_digit(value: str) -> str:
 
 
 def _phone(value: str, info: ValidationInfo) -> str:
-    phones: str = info.context["phones"]  # type: ignore[index]  # Params.read() gives it
-    # The setting chooses among what the tables and the messages' ids can hold.
+    phones: str = info.context["phones"]  # type: ignore[index]  # set by Params.read()
+    # The pattern is a setting, but tables and message ids hold exactly 11 digits.
     if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
         raise broken(Reason.NOT_A_PHONE)
     return value
@@ -78,7 +78,10 @@ def _matched(text: str, expression: str) -> str:
 
 
 def whole_number(text: str, *, largest: int) -> int:
-    """ASCII digits without a leading zero, from 1 to `largest`; a trailing 元 is tolerated."""
+    """Parse a number from 1 to `largest`: ASCII digits, no leading zero, an optional 元.
+
+    Raises ValueError.
+    """
     match = re.fullmatch("([1-9][0-9]{0,17})元?", text)
     if not match or int(match[1]) > largest:
         raise ValueError(text)
@@ -89,7 +92,7 @@ def _seconds(value: object) -> int | None:
     match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
     if not match:
         return None
-    # Python refuses to convert thousands of digits; ten are more than any limit on seconds.
+    # int() raises ValueError for thousands of digits; ten digits exceed any limit on seconds.
     return int(match[1] + match[2][:10])
 
 
@@ -117,12 +120,12 @@ _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 def _schema(
     english: str, chinese: str, example: str | int | None = None, **schema: Any
 ) -> WithJsonSchema:
-    """What a parameter is, as `described`, and its JSON Schema where pydantic cannot tell it."""
+    """Describe a parameter like `described`, with a JSON Schema that pydantic cannot derive."""
     examples = {} if example is None else {"examples": [example]}
     return WithJsonSchema({**schema, "description": english, "x-zh": chinese, **examples})
 
 
-# After the length, so that a long text is not read to its end.
+# Use after a length constraint: then long texts are rejected without being searched.
 NoControl = AfterValidator(_no_control_characters)
 Displayed = AfterValidator(_fit_for_display)
 
@@ -130,14 +133,14 @@ Phone = Annotated[
     str,
     AfterValidator(_phone),
     _schema(
-        "phone number, which is the user's name",
-        "手机号，即用户名",
+        "phone number, which identifies the user",
+        "手机号，即用户标识",
         "13800000002",
         type="string",
         format="phone",
     ),
 ]
-# Anything that can be a password: whether it is the right one is checked elsewhere.
+# A password to check: it may be older than the rules for new ones.
 TypedPassword = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
@@ -150,7 +153,9 @@ Password = Annotated[
     NoControl,
     AfterValidator(_letter_and_digit),
     described(
-        "password, with a letter and a digit at least", "密码，同时包括字母和数字", "harbour-42"
+        "password with at least one letter and one digit",
+        "密码，须同时包含字母和数字",
+        "harbour-42",
     ),
 ]
 Gender = Annotated[Literal["0", "1"], described("0 female, 1 male", "0 女，1 男", "0")]
@@ -166,21 +171,22 @@ HeadImage = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
     NoControl,
-    described("avatar: the message of upload", "头像完整路径名，即上传返回的 message"),
+    described("avatar: the message of the upload response", "头像路径，即上传接口返回的 message"),
 ]
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
-# A value that only the service checks: a malformed one is a wrong one. A file counts as "".
+# A text that only the service checks, so that a malformed one counts as a wrong attempt. A file is
+# read as "".
 Unchecked = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
-# Anything that is no whole number of seconds counts as absent.
+# A number of seconds; any other value is read as absent.
 Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
 MessageName = Annotated[
     MessageId,
     _converted(positions.parse_message_id, Reason.NOT_A_MESSAGE_ID),
     _schema(
-        "a message's id",
-        "消息标识：“电话号码,时间戳”",
+        "message ID: phone number,timestamp",
+        "消息标识：“手机号,时间戳”",
         "13800000002,1483669725799000",
         type="string",
         pattern=f"^{positions.MESSAGE_ID}$",
@@ -191,21 +197,21 @@ Title = Annotated[
     StringConstraints(min_length=1, max_length=100),
     NoControl,
     Displayed,
-    described("the room's title", "直播间标题", "hello"),
+    described("title of the room", "直播间标题", "hello"),
 ]
 Description = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     NoControl,
     Displayed,
-    described("what is given", "礼物描述", "rose"),
+    described("description of the gift", "礼物描述", "rose"),
 ]
 RequestId = Annotated[
     str,
     _converted(partial(_matched, expression=_REQUEST_ID), Reason.NOT_A_REQUEST_ID),
     _schema(
-        "makes a repeated call harmless: the same id is done once",
-        "请求标识：同一标识只执行一次，可安全重试",
+        "idempotency key: requests with the same key are executed once",
+        "幂等键：相同 requestId 的请求只执行一次，可安全重试",
         "gift-1",
         type="string",
         pattern=f"^{_REQUEST_ID}$",
@@ -214,21 +220,26 @@ RequestId = Annotated[
 Coins = Annotated[
     int,
     _converted(partial(whole_number, largest=100_000), Reason.NOT_A_NUMBER),
-    _schema("whole coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000),
+    _schema("value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000),
 ]
 PageLength = Annotated[
     int,
     _converted(_page_length, Reason.NOT_A_NUMBER),
     _schema(
-        "how many at most", "最多多少条", 20, type="integer", minimum=1, maximum=history.RECORDS_MAX
+        "maximum number of records",
+        "最多返回的条数",
+        20,
+        type="integer",
+        minimum=1,
+        maximum=history.RECORDS_MAX,
     ),
 ]
 RecordsPosition = Annotated[
     history.Place,
     _converted(positions.parse_records_position, Reason.NOT_A_PLACE),
     _schema(
-        "`before` of the page before",
-        "上一页返回的 before",
+        "`before` from the previous page",
+        "上一页响应中的 before",
         "4711-30",
         type="string",
         pattern=f"^{positions.RECORDS_POSITION}$",
@@ -238,8 +249,8 @@ RoomsPosition = Annotated[
     live_rooms.Place,
     _converted(positions.parse_rooms_position, Reason.NOT_A_PLACE),
     _schema(
-        "`next` of the page before",
-        "上一页返回的 next",
+        "`next` from the previous page",
+        "上一页响应中的 next",
         "1483669725799000,42",
         type="string",
         pattern=f"^{positions.ROOMS_POSITION}$",
@@ -248,5 +259,5 @@ RoomsPosition = Annotated[
 Money = Annotated[
     int,
     _converted(_money, Reason.NOT_AN_AMOUNT),
-    _schema("yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
+    _schema("amount in yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
 ]

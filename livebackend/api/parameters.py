@@ -1,4 +1,4 @@
-"""Parameters of operations: how a form is read into them, and what is refused."""
+"""Base classes of operation parameters: parsing, validation, description."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,36 +15,36 @@ from livebackend.api.result_codes import Result
 
 @dataclass(frozen=True)
 class ErrorCode:
-    """Marks a parameter with a result code of its own, instead of the operation's default one."""
+    """Marks a parameter whose errors have another result code than the operation's default."""
 
     result: Result
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter as its reader meets it."""
+    """The description of a parameter."""
 
     name: str
     required: bool
-    # In JSON Schema, with `description` and `x-zh`. A phone number has `"format": "phone"` and no
-    # pattern, which is a setting.
+    # JSON Schema with `description` and `x-zh`. A phone number has `"format": "phone"` and no
+    # pattern, because the pattern is a setting.
     schema: Mapping[str, Any]
 
 
 class Params(BaseModel):
-    """An operation's parameters. Unknown ones are ignored; an empty optional one is absent."""
+    """The parameters of an operation; unknown ones are ignored, empty ones count as absent."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:
-        """Return the parameters in `form`; `phones` is the regular expression of a phone number.
+        """Parse a form; `phones` is the regular expression of a phone number.
 
-        Raises Failure for the first wrong parameter, with its own code if it has one.
+        Raises Failure for the first invalid parameter, with its ErrorCode, if it has one.
         """
-        given = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
+        values = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
         try:
-            return cls.model_validate(given, context={"phones": phones})
+            return cls.model_validate(values, context={"phones": phones})
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0])
@@ -56,8 +56,8 @@ class Params(BaseModel):
         schema = cls.model_json_schema()
         required = schema.get("required", [])
         return [
-            Parameter(name, name in required, _without_null(described))
-            for name, described in schema["properties"].items()
+            Parameter(name, name in required, _without_null(property_schema))
+            for name, property_schema in schema["properties"].items()
         ]
 
     @classmethod
@@ -69,30 +69,30 @@ class Params(BaseModel):
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema without null: a form has none, an absent parameter is left out."""
-    given: dict[str, Any] = {}
-    for kind in schema.get("anyOf", ()):
-        if kind.get("type") != "null":
-            given = kind
-    merged = {**given, **schema}
+    """Return the schema without the type null, which a form cannot contain."""
+    non_null: dict[str, Any] = {}
+    for alternative in schema.get("anyOf", ()):
+        if alternative.get("type") != "null":
+            non_null = alternative
+    merged = {**non_null, **schema}
     return {key: merged[key] for key in merged if key not in ("anyOf", "default", "title")}
 
 
 def described(english: str, chinese: str, example: str | int | None = None) -> Any:
-    """Describe a parameter in two languages, with an example."""
+    """Return a field with a description in English and Chinese and an example."""
     examples = None if example is None else [example]
     return Field(description=english, examples=examples, json_schema_extra={"x-zh": chinese})
 
 
 class LoggedIn(Params):
-    """The parameters of a user who is logged in; the token is checked before all others."""
+    """Parameters with a login token, which is checked before all others."""
 
     token: Annotated[
         str,
         Field(
-            description="login token: the message of log in",
+            description="login token: the message of the login response",
             json_schema_extra={
-                "x-zh": "登录凭证，即登录返回的 message",
+                "x-zh": "登录凭证，即登录接口返回的 message",
                 "x-login-token": True,
             },
         ),
@@ -100,7 +100,7 @@ class LoggedIn(Params):
 
 
 def broken(reason: Reason) -> PydanticCustomError:
-    """Return the error that a validator raises for a value with this fault."""
+    """Return the exception that a validator raises for an invalid value."""
     return PydanticCustomError(reason.name, "{reason}", {"reason": reason.value})
 
 

@@ -1,6 +1,6 @@
-"""Positions in lists and message ids: how each is written and parsed.
+"""Formats and parses positions in lists and message ids.
 
-A parse function raises ValueError for a text that its pattern does not match.
+The parse functions raise ValueError.
 """
 
 import re
@@ -10,7 +10,7 @@ from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
 
-# The comma can be a full-width one.
+# Chinese keyboards type a full-width comma.
 MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
 RECORDS_POSITION = "[0-9]{1,18}-[0-9]{1,18}"
 ROOMS_POSITION = "[0-9]{1,16},[0-9]{1,18}"
@@ -50,7 +50,7 @@ def parse_rooms_position(text: str) -> live_rooms.Place:
 
 
 def moment(microseconds: int) -> datetime:
-    """Return the time at a number of microseconds since 1970 UTC."""
+    """Convert microseconds since 1970 UTC to a datetime."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 

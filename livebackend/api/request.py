@@ -1,4 +1,4 @@
-"""What hangs on a request."""
+"""The request class of the application."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from livebackend.container import Services
 from livebackend.services.login_tokens import Account, Claims
 
 
-class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
-    """A request: `services` belong to the application, everything else to this request."""
+class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hints
+    """A Pyramid request with the services, the operation and the current user."""
 
-    # Set by the operation's deriver.
+    # Set by the view deriver of operations.
     operation: Operation | None = None
     _connection: Connection | None = None
     claims: Claims
     account: Account
-    # A lost race runs an operation again, and does not count it again.
+    # Rate limits were applied: a retry of the transaction does not apply them again.
     is_counted = False
-    # What the reply bears, once there is one.
+    # The result code of the response, once it is rendered.
     result: Result | None = None
     given: Any
 
@@ -53,17 +53,17 @@ class Request(PyramidRequest):  # type: ignore[misc]  # pyramid brings no types
 
     @cached_property
     def address(self) -> str:
-        """The address that rate limits count a request without login for."""
+        """The client address, for the rate limits of requests without a login."""
         address: str = self.registry.peers.address(self)
         return address
 
     @cached_property
     def params(self) -> Form:
-        """The parameters of query and body, each once. Raises NotACall, as `read_form` does."""
+        """The parameters of query string and body. Raises NotACall, as `read_form` does."""
         return read_form(self, self.registry.bounds[self.matched_route.name])
 
 
 def require_method(request: Request, *allowed: str) -> None:
-    """Raise NotACall with status 405 if the request has another method."""
+    """Raise NotACall with status 405 unless the method is allowed."""
     if request.method not in allowed:
         raise NotACall(405, "method", Reason.WRONG_METHOD, allowed=allowed)

@@ -1,4 +1,4 @@
-"""The response envelope: result, message, and how it is rendered."""
+"""The response envelope and its renderer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from livebackend.api.result_codes import Result
 
 @dataclass(frozen=True)
 class Reply:
-    """What the app reads: a result, a message, and (a successful search) one key more."""
+    """The content of a response: result code, message, and extra fields."""
 
     result: Result
     message: Any = None
@@ -25,18 +25,19 @@ class Reply:
 
 
 def ok(message: Any = None, **extra: Any) -> Reply:
-    """A success; `message` is what the document promises for the operation."""
+    """Return a successful response; `extra` are fields besides `message`."""
     return Reply(Result.OK, message, extra=extra)
 
 
 def refused(result: Result, refusal: Refusal) -> Reply:
-    """The reply to a refused call. The coin calls alone say so in words (document, 金币系统)."""
+    """Return an error response."""
+    # The API document (金币系统) specifies this text for the coin operations only.
     message = "update failed" if result is Result.NOT_UPDATED else None
     return Reply(result, message, refusal=refusal)
 
 
 class Envelope:
-    """Renders a Reply: the JSON envelope, never cached, with the reason of a refusal beside it."""
+    """Renders a Reply as JSON, and its error reason as a header; never cached."""
 
     def __init__(self, info: Any) -> None:
         pass

@@ -1,19 +1,19 @@
-"""The result codes of the API: the `result` of every response."""
+"""The result codes of the API, the field `result` of every response."""
 
 from enum import Enum
 
 
 class Result(Enum):
-    """A four-digit result code, with what it means in Chinese and in English."""
+    """A four-digit result code with its description in Chinese and English."""
 
     OK = "0000", "成功", "success"
-    PHONE_TAKEN = "0001", "该手机号已被注册", "phone already registered"
-    CODE_NOT_SENT = "0002", "其他错误", "the code was not sent"
-    NOT_A_CALL = "0003", "不是本接口的调用", "not a call of this API"
-    WRONG_CODE = "0004", "验证码错误", "wrong code"
-    TOO_MANY_TRIES = "0005", "验证码错误次数过多", "too many wrong codes"
-    REFUSED = "0006", "未知错误", "refused for another reason"
-    NO_SUCH_USER = "0007", "用户不存在", "no such user"
+    PHONE_TAKEN = "0001", "该手机号已被注册", "phone number already registered"
+    CODE_NOT_SENT = "0002", "其他错误", "other error: no code was sent"
+    NOT_A_CALL = "0003", "无效请求", "invalid request"
+    WRONG_CODE = "0004", "验证码错误", "wrong verification code"
+    TOO_MANY_TRIES = "0005", "验证码错误次数过多", "too many wrong verification codes"
+    REFUSED = "0006", "未知错误", "unknown error"
+    NO_SUCH_USER = "0007", "用户不存在", "user not found"
     WRONG_PASSWORD = "0008", "密码错误", "wrong password"
     BAD_REQUEST = "0009", "API错误，bad request", "API error, bad request"
     ALREADY_FRIENDS = "0010", "已经互为好友", "already friends"

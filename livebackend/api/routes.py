@@ -1,4 +1,4 @@
-"""The seven paths of the API, where pictures and its own pages are served, and what others call."""
+"""Routes: the seven API paths, callbacks of providers, pictures, pages."""
 
 from dataclasses import replace
 
@@ -11,31 +11,32 @@ from livebackend.api.forms import Bounds
 from livebackend.api.request import Request, require_method
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
-# What one's own media server asks before it lets anybody publish or watch.
+# The operator's media server requests this path before it accepts a publisher or viewer.
 HOOK = "/nginx/hook"
 
 
 class Call:
-    """The guard in front of a path: what passes has the shape of a call and one selector at most.
+    """Route factory that rejects invalid requests before Pyramid selects a view.
 
-    Raises NotACall: 405, then as `Request.params` does, then 400 for two selectors.
+    Raises NotACall: 405 for a method other than POST, 400 for two selected operations, and the
+    errors of `Request.params`.
     """
 
     def __init__(self, request: Request) -> None:
         require_method(request, "POST")
         selectors: Selectors = request.registry.selectors[request.matched_route.name]
-        chosen = sum(request.params.get(name) == "1" for name in selectors.names)
-        marked = any(name in request.params for name in selectors.marks)
-        if chosen + marked > 1:
+        by_selector = sum(request.params.get(name) == "1" for name in selectors.names)
+        by_presence = any(name in request.params for name in selectors.marks)
+        if by_selector + by_presence > 1:
             raise NotACall(400, "form", Reason.TWO_SELECTORS)
 
 
 def bounds(form: Bounds, *, upload_bytes_max: int) -> dict[str, Bounds]:
-    """Return the limits of each route; `form` is the default."""
+    """Return the request limits of each route; `form` is the default."""
     upload = replace(form, body_bytes_max=upload_bytes_max)
-    # Signed, or with a secret: by whom, only the view can tell.
-    called = replace(form, query_allowed=True)
-    return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": called, "nginx": called}
+    # Providers send query strings; the views check their signature or secret.
+    callback = replace(form, query_allowed=True)
+    return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": callback, "nginx": callback}
 
 
 def includeme(config: Configurator) -> None:

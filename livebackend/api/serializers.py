@@ -1,6 +1,6 @@
-"""Rows as the app reads them: a profile, a friend, a message, a room, coins that moved, a giver.
+"""Converts results of the services to messages of responses.
 
-A list's rows are taken apart by their order: a name costs as much as all the rest.
+Rows of long lists are unpacked by position: access by name doubles the time of a conversion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,27 +60,26 @@ def friends_list(friends: Sequence[Friend]) -> response_types.Friends:
     return {"count": len(friends), "friends": [friend_card(friend) for friend in friends]}
 
 
-def found_flag(found: Found, searcher: Account) -> response_types.Flag:
+def found_flag(result: Found, searcher: Account) -> response_types.Flag:
     """Return "-1" for the searching user's own account, "1" for a friend, otherwise "0"."""
-    if found.account_id == searcher.id:
+    if result.account_id == searcher.id:
         return "-1"
-    return "1" if found.is_friend else "0"
+    return "1" if result.is_friend else "0"
 
 
 def message_card(message: Message) -> response_types.Message:
-    """`flag`: 0 for me to accept, 1 accepted by me, 2 waiting for the other, 3 agreed."""
-    my_phone, sent_at_us, i_applied, accepted, phone, nickname, gender, head_image = message
-    mine = format_message_id(my_phone, sent_at_us)
-    theirs = format_message_id(phone, sent_at_us)
+    own_phone, sent_at_us, is_sender, accepted, phone, nickname, gender, head_image = message
+    own_id = format_message_id(own_phone, sent_at_us)
+    other_id = format_message_id(phone, sent_at_us)
     return {
-        # The addressee's copy verifies, the applicant's is its object.
-        "verifyId": theirs if i_applied else mine,
-        "objectId": mine if i_applied else theirs,
+        # verifyId is the recipient's copy of the request, objectId the sender's.
+        "verifyId": other_id if is_sender else own_id,
+        "objectId": own_id if is_sender else other_id,
         "userId": phone,
         "nickname": nickname,
         "gender": gender,
         "headImage": head_image,
-        "flag": _FLAGS[2 * i_applied + accepted],
+        "flag": _FLAGS[2 * is_sender + accepted],
         "time": _time(moment(sent_at_us)),
     }
 
@@ -104,7 +103,6 @@ def rooms_page(
 
 
 def record_card(record: Record) -> response_types.Record:
-    """`coins` is negative for what was given away, `left` is what there was afterwards."""
     return {
         "id": record.id,
         "kind": _KINDS[record.kind],

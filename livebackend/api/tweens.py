@@ -20,7 +20,7 @@ from livebackend.core.request_context import request_id
 from livebackend.monitoring.health_checks import Readiness
 from livebackend.monitoring.metrics import Metrics
 
-# A logger of its own: a server too busy to write each call down sets it to WARNING.
+# A separate logger: operators can disable the access log by setting it to WARNING.
 log = logging.getLogger("livebackend.calls")
 
 Handler = Callable[[Request], Any]
@@ -35,18 +35,18 @@ _HEADERS = {
 
 
 def every_request(handler: Handler, registry: Any) -> Handler:
-    """A tween around everything: the request's id in log and reply, the headers for safety."""
+    """Outermost tween: sets the request id in log and response, and security headers."""
 
     def tween(request: Request) -> Any:
-        asked_for = request.headers.get("X-Request-Id", "")
-        keep = registry.peers.is_proxied(request) and _REQUEST_ID.fullmatch(asked_for)
-        name = asked_for if keep else os.urandom(16).hex()
-        token = request_id.set(name)
+        received_id = request.headers.get("X-Request-Id", "")
+        is_accepted = registry.peers.is_proxied(request) and _REQUEST_ID.fullmatch(received_id)
+        new_id = received_id if is_accepted else os.urandom(16).hex()
+        token = request_id.set(new_id)
         try:
             response = handler(request)
         finally:
             request_id.reset(token)
-        response.headers["X-Request-Id"] = name
+        response.headers["X-Request-Id"] = new_id
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
@@ -58,10 +58,10 @@ def every_request(handler: Handler, registry: Any) -> Handler:
 
 
 def https_only(handler: Handler, registry: Any) -> Handler:
-    """A tween that refuses what a proxy of ours got, or may have got, without encryption."""
+    """Tween that rejects requests that reached a trusted proxy without HTTPS."""
 
     def tween(request: Request) -> Any:
-        # A media server on the proxy's own machine calls us directly.
+        # A media server on the same machine connects without the proxy and without HTTPS.
         is_hook = request.environ["PATH_INFO"] == HOOK and registry.peers.is_here(request)
         if registry.peers.is_proxied(request) and not _came_by_https(request) and not is_hook:
             raise NotACall(400, "scheme", Reason.NOT_HTTPS)
@@ -76,7 +76,7 @@ def _came_by_https(request: Request) -> bool:
 
 
 def every_call(handler: Handler, registry: Any) -> Handler:
-    """A tween that counts and times each call, and logs a line: never a parameter."""
+    """Tween for metrics and the access log, which never contains parameters."""
     metrics: Metrics = registry.services.metrics
 
     def tween(request: Request) -> Any:
@@ -101,9 +101,9 @@ def every_call(handler: Handler, registry: Any) -> Handler:
 
 
 def health(handler: Handler, registry: Any) -> Handler:
-    """A tween that answers for the server's health, before anything is asked of the request.
+    """Tween that serves the health checks, for any host and without HTTPS.
 
-    `/healthz`: this process answers. `/readyz`: it can do its work, or 503 with what fails.
+    `/healthz`: 200 while the process runs. `/readyz`: 200, or 503 with the failed checks.
     """
     readiness: Readiness = registry.readiness
 
@@ -126,15 +126,17 @@ def health(handler: Handler, registry: Any) -> Handler:
 def _name(request: Request) -> str:
     if request.operation:
         return request.operation.name
-    # A path that is none of ours is never named: it may hold anything, and there is no end of it.
+    # An unknown path is not logged: it can hold secrets, and each one would be a new metric label.
     return request.matched_route.name if request.matched_route else "none"
 
 
 def includeme(config: Configurator) -> None:
     """Add the tweens, the outermost first."""
-    here = __name__
-    config.add_tween(f"{here}.every_request", over=EXCVIEW)
-    config.add_tween(f"{here}.health", under=f"{here}.every_request", over=f"{here}.every_call")
-    config.add_tween(f"{here}.every_call", under=f"{here}.every_request", over=EXCVIEW)
-    # Under the views of exceptions, so that it is refused in the API's own words.
-    config.add_tween(f"{here}.https_only", under=EXCVIEW)
+    module = __name__
+    config.add_tween(f"{module}.every_request", over=EXCVIEW)
+    config.add_tween(
+        f"{module}.health", under=f"{module}.every_request", over=f"{module}.every_call"
+    )
+    config.add_tween(f"{module}.every_call", under=f"{module}.every_request", over=EXCVIEW)
+    # Under the exception views: they render its error as a response envelope.
+    config.add_tween(f"{module}.https_only", under=EXCVIEW)

@@ -1,4 +1,4 @@
-"""The base class of views. A view has the operations of one path."""
+"""The base class of views."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -8,17 +8,17 @@ from livebackend.api.responses import Reply
 
 
 class View:
-    """A path's operations. A subclass names its route, or routes, and what they are about."""
+    """The operations of a path."""
 
     route: ClassVar[str | tuple[str, ...]]
-    # In English and Chinese; the Chinese is the API document's.
+    # The heading in the documentation, "English · Chinese"; the Chinese is from the API document.
     chapter: ClassVar[str]
 
     def __init__(self, request: Request) -> None:
         self.request = request
 
-    class __view_mapper__:  # noqa: N801  # Pyramid's name for who calls a view
-        """Hands an operation its parameters."""
+    class __view_mapper__:  # noqa: N801  # a name that Pyramid defines
+        """Calls the method of an operation with its parameters."""
 
         def __init__(self, **options: Any) -> None:
             self.attr = options["attr"]

@@ -1,1 +1,1 @@
-"""One file per path of the API; provider callbacks, media server hooks, pages."""
+"""Views: one module per API path, and callbacks, media server hooks, pages."""

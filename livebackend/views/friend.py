@@ -1,4 +1,4 @@
-"""/friend: finding people, asking, answering, parting."""
+"""/friend: user search, friend requests, friendships, blocks."""
 
 from typing import Annotated, Literal
 
@@ -13,22 +13,29 @@ from livebackend.api.serializers import found_flag, profile_card
 from livebackend.api.view import View
 
 
-class Somebody(LoggedIn):
+class TargetUser(LoggedIn):
     userId: Annotated[
-        Phone, ErrorCode(Result.NO_SUCH_USER), described("whose phone", "目标帐号", "13800000002")
+        Phone,
+        ErrorCode(Result.NO_SUCH_USER),
+        described("phone number of the other user", "目标用户的手机号", "13800000002"),
     ]
 
 
-class AFriend(LoggedIn):
-    userId: Annotated[Phone, described("the friend's phone", "目标帐号", "13800000002")]
+class FriendTarget(LoggedIn):
+    userId: Annotated[Phone, described("phone number of the friend", "好友的手机号", "13800000002")]
 
 
 class DealMessage(LoggedIn):
-    userId: Annotated[Phone, described("who asked", "申请者的用户Id", "13800000001")]
+    userId: Annotated[
+        Phone,
+        described(
+            "phone number of the user that sent the request", "申请者的手机号", "13800000001"
+        ),
+    ]
     verifyId: Annotated[
         MessageName,
         described(
-            "verifyId of the message in the list",
+            "verifyId from the message list",
             "消息列表中的 verifyId",
             "13800000002,1483669725799000",
         ),
@@ -36,14 +43,16 @@ class DealMessage(LoggedIn):
     objectId: Annotated[
         MessageName,
         described(
-            "objectId of the message in the list",
+            "objectId from the message list",
             "消息列表中的 objectId",
             "13800000001,1483669725799000",
         ),
     ]
     behaviour: Annotated[
         Literal["accept", "delete"],
-        described("accept the request, or delete the message", "同意申请，或删除消息", "accept"),
+        described(
+            "accept the request or delete the message", "accept 同意申请，delete 删除消息", "accept"
+        ),
     ]
 
 
@@ -53,7 +62,7 @@ class Friend(View):
 
     @operation(
         "search",
-        params=Somebody,
+        params=TargetUser,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         reads=True,
@@ -62,65 +71,70 @@ class Friend(View):
         message=Profile,
         beside={"flag": Flag},
     )
-    def search(self, given: Somebody) -> Reply:
-        """Find somebody by phone · 用户搜索"""
+    def search(self, params: TargetUser) -> Reply:
+        """Find a user by phone number · 用户搜索"""
         request = self.request
-        found = request.services.friends.search(request.db, request.account, given.userId)
-        return ok(profile_card(found.profile), flag=found_flag(found, request.account))
+        result = request.services.friends.search(request.db, request.account, params.userId)
+        return ok(profile_card(result.profile), flag=found_flag(result, request.account))
 
     @operation(
         "add",
-        params=Somebody,
+        params=TargetUser,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER, Result.ALREADY_FRIENDS],
         limits=["add"],
         already_done=Reason.ALREADY_A_FRIEND,
     )
-    def add(self, given: Somebody) -> Reply:
-        """Ask somebody to be friends · 添加好友"""
+    def add(self, params: TargetUser) -> Reply:
+        """Send a friend request · 添加好友"""
         request = self.request
-        request.services.friends.add(request.db, request.account, given.userId)
+        request.services.friends.add(request.db, request.account, params.userId)
         return ok()
 
     @operation("dealMessage", params=DealMessage, refusal=Result.REFUSED, repeatable=True)
-    def deal_message(self, given: DealMessage) -> Reply:
-        """Accept a request, or delete a message · 消息处理"""
+    def deal_message(self, params: DealMessage) -> Reply:
+        """Accept a friend request or delete a message · 消息处理"""
         request, friends = self.request, self.request.services.friends
-        deal = friends.accept if given.behaviour == "accept" else friends.delete_message
-        deal(request.db, request.account, given.userId, given.verifyId, given.objectId)
+        action = friends.accept if params.behaviour == "accept" else friends.delete_message
+        action(request.db, request.account, params.userId, params.verifyId, params.objectId)
         return ok()
 
-    @operation("delete", params=AFriend, refusal=Result.REFUSED, already_done=Reason.NOT_A_FRIEND)
-    def unfriend(self, given: AFriend) -> Reply:
-        """End a friendship · 删除好友"""
+    @operation(
+        "delete", params=FriendTarget, refusal=Result.REFUSED, already_done=Reason.NOT_A_FRIEND
+    )
+    def unfriend(self, params: FriendTarget) -> Reply:
+        """Remove a friend · 删除好友"""
         request = self.request
-        request.services.friends.unfriend(request.db, request.account, given.userId)
+        request.services.friends.unfriend(request.db, request.account, params.userId)
         return ok()
 
     @operation(
         "block",
-        params=Somebody,
+        params=TargetUser,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         extension=True,
         repeatable=True,
     )
-    def block(self, given: Somebody) -> Reply:
-        """Part from somebody, and see no request of his any more · 拉黑"""
+    def block(self, params: TargetUser) -> Reply:
+        """Block a user · 拉黑
+
+        Ends the friendship and hides friend requests of the blocked user.
+        """
         request = self.request
-        request.services.friends.block(request.db, request.account, given.userId)
+        request.services.friends.block(request.db, request.account, params.userId)
         return ok()
 
     @operation(
         "unblock",
-        params=Somebody,
+        params=TargetUser,
         refusal=Result.REFUSED,
         codes=[Result.NO_SUCH_USER],
         extension=True,
         repeatable=True,
     )
-    def unblock(self, given: Somebody) -> Reply:
-        """See somebody's requests again · 取消拉黑"""
+    def unblock(self, params: TargetUser) -> Reply:
+        """Unblock a user · 取消拉黑"""
         request = self.request
-        request.services.friends.unblock(request.db, request.account, given.userId)
+        request.services.friends.unblock(request.db, request.account, params.userId)
         return ok()

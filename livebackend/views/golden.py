@@ -1,4 +1,4 @@
-"""/golden: coins. The document prints /friend for these calls and links to /golden: both do."""
+"""/golden: coin operations, also on /friend, because the API document names both paths."""
 
 from typing import Annotated
 
@@ -27,19 +27,18 @@ class Refill(LoggedIn):
 
 class SendGift(LoggedIn):
     value: Coins
-    object: Annotated[Phone, described("the host's phone", "主播id", "13800000001")]
+    object: Annotated[Phone, described("phone number of the host", "主播的手机号", "13800000001")]
     description: Description
     requestId: RequestId | None = None
 
 
 class ListRecords(LoggedIn):
-    # As the page before gave it.
     before: RecordsPosition | None = None
     limit: PageLength | None = None
 
 
 class Ranking(LoggedIn):
-    object: Annotated[Phone, described("the host's phone", "主播id", "13800000001")]
+    object: Annotated[Phone, described("phone number of the host", "主播的手机号", "13800000001")]
 
 
 class Golden(View):
@@ -53,10 +52,10 @@ class Golden(View):
         transaction=False,
         message=Order | None,
     )
-    def refill(self, given: Refill) -> Reply:
+    def refill(self, params: Refill) -> Reply:
         """Buy coins · 充值"""
         order = self.request.services.refills.refill(
-            self.request.account.id, yuan=given.money, request_id=given.requestId
+            self.request.account.id, yuan=params.money, request_id=params.requestId
         )
         return ok(order_card(order) if order else None)
 
@@ -67,14 +66,14 @@ class Golden(View):
         transaction=False,
         identifies=True,
     )
-    def send_gift(self, given: SendGift) -> Reply:
-        """Give coins to a host · 赠送礼物"""
+    def send_gift(self, params: SendGift) -> Reply:
+        """Send a gift to a host · 赠送礼物"""
         self.request.services.gifts.send(
             self.request.claims,
-            host=given.object,
-            coins=given.value,
-            description=given.description,
-            request_id=given.requestId,
+            host=params.object,
+            coins=params.value,
+            description=params.description,
+            request_id=params.requestId,
         )
         return ok()
 
@@ -86,8 +85,8 @@ class Golden(View):
         repeatable=True,
         message=Balance,
     )
-    def balance(self, given: LoggedIn) -> Reply:
-        """Tell how many coins one has · 金币余额"""
+    def balance(self, params: LoggedIn) -> Reply:
+        """Coin balance · 金币余额"""
         request = self.request
         coins = request.services.coin_history.balance(request.db, request.account.id)
         return ok(balance_card(coins))
@@ -100,11 +99,11 @@ class Golden(View):
         repeatable=True,
         message=Records,
     )
-    def records(self, given: ListRecords) -> Reply:
-        """List what one's coins did, the newest first · 金币记录"""
+    def records(self, params: ListRecords) -> Reply:
+        """List coin transfers, newest first · 金币记录"""
         request = self.request
         records, position = request.services.coin_history.records(
-            request.db, request.account.id, before=given.before, limit=given.limit
+            request.db, request.account.id, before=params.before, limit=params.limit
         )
         return ok(records_page(records, position))
 
@@ -116,8 +115,8 @@ class Golden(View):
         repeatable=True,
         message=list[Giver],
     )
-    def ranking(self, given: Ranking) -> Reply:
-        """List who gave a host most · 送礼排行"""
+    def ranking(self, params: Ranking) -> Reply:
+        """List the top gift senders of a host · 送礼排行"""
         request = self.request
-        givers = request.services.coin_history.top_givers(request.db, host=given.object)
+        givers = request.services.coin_history.top_givers(request.db, host=params.object)
         return ok([giver_card(giver) for giver in givers])

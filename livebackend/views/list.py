@@ -1,4 +1,4 @@
-"""/list: one's friends, one's messages, and all who are live."""
+"""/list: friends, friend requests, live rooms."""
 
 from livebackend.api.declaration import operation
 from livebackend.api.parameter_types import RoomsPosition
@@ -27,8 +27,8 @@ class List(View):
         repeatable=True,
         message=Friends,
     )
-    def friendlist(self, given: LoggedIn) -> Reply:
-        """List one's friends, those who are live first · 好友列表"""
+    def friendlist(self, params: LoggedIn) -> Reply:
+        """List friends, live ones first · 好友列表"""
         request = self.request
         rows = request.services.lists.friends(request.db, request.claims)
         return ok(friends_list(rows))
@@ -42,8 +42,8 @@ class List(View):
         repeatable=True,
         message=list[Message],
     )
-    def messagelist(self, given: LoggedIn) -> Reply:
-        """List one's messages, the newest first · 消息列表"""
+    def messagelist(self, params: LoggedIn) -> Reply:
+        """List friend requests, newest first · 消息列表"""
         request = self.request
         messages = request.services.lists.messages(request.db, request.claims)
         return ok([message_card(message) for message in messages])
@@ -57,8 +57,8 @@ class List(View):
         repeatable=True,
         message=LiveRooms,
     )
-    def livelist(self, given: LiveList) -> Reply:
-        """List all who are live, the latest first, 50 a page · 直播列表"""
+    def livelist(self, params: LiveList) -> Reply:
+        """List live rooms, newest first, 50 per page · 直播列表"""
         request = self.request
-        rooms, position = request.services.live_rooms.list(request.db, after=given.after)
+        rooms, position = request.services.live_rooms.list(request.db, after=params.after)
         return ok(rooms_page(rooms, position))

@@ -1,4 +1,4 @@
-"""/log: logging in and out, and what becomes of a password."""
+"""/log: login, logout, password change and reset."""
 
 from typing import Annotated
 
@@ -12,9 +12,7 @@ from livebackend.api.view import View
 
 ExpireIn = Annotated[
     Seconds,
-    described(
-        "how long the token lives, in seconds; else 7 days", "token有效期（秒），默认7天", 3600
-    ),
+    described("token lifetime in seconds; default 7 days", "登录凭证有效期（秒），默认7天", 3600),
 ]
 
 
@@ -28,29 +26,30 @@ class ChangePassword(LoggedIn):
     oldPassword: Annotated[
         TypedPassword,
         ErrorCode(Result.WRONG_PASSWORD),
-        described("the password until now", "原密码", "harbour-42"),
+        described("current password", "原密码", "harbour-42"),
     ]
     password: Password
     expire_in: ExpireIn = None
 
 
-class Forgot(Params):
+class ForgotPassword(Params):
     userId: Phone
 
 
 class ResetPassword(Params):
     userId: Phone
-    # As in verifying: a malformed try is a try.
+    # Unchecked: a malformed code counts as a wrong attempt.
     code_v: Annotated[
-        Unchecked, described("the message of forgot password", "忘记密码返回的 message")
+        Unchecked,
+        described("message of the forgot_password response", "忘记密码接口返回的 message"),
     ] = ""
-    code: Annotated[Unchecked, described("the six digits that were sent", "收到的6位验证码")] = ""
+    code: Annotated[Unchecked, described("six-digit code from the SMS", "短信中的6位验证码")] = ""
     password: Password
 
 
 class Log(View):
     route = "log"
-    chapter = "Logging in · 登录"
+    chapter = "Login · 登录"
 
     @operation(
         params=LogIn,
@@ -60,17 +59,17 @@ class Log(View):
         repeatable=True,
         message=LoginToken,
     )
-    def log_in(self, given: LogIn) -> Reply:
+    def log_in(self, params: LogIn) -> Reply:
         """Log in · 登录"""
         services = self.request.services
         account = services.authentication.log_in(
-            phone=given.userId, password=given.password, address=self.request.address
+            phone=params.userId, password=params.password, address=self.request.address
         )
-        return ok(services.login_tokens.issue(account, lifetime_s=given.expire_in))
+        return ok(services.login_tokens.issue(account, lifetime_s=params.expire_in))
 
     @operation("logout", params=LoggedIn, refusal=Result.REFUSED, extension=True)
-    def log_out(self, given: LoggedIn) -> Reply:
-        """End this login token · 退出登录"""
+    def log_out(self, params: LoggedIn) -> Reply:
+        """Log out and revoke the login token · 退出登录"""
         self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
         return ok()
 
@@ -83,27 +82,27 @@ class Log(View):
         extension=True,
         message=LoginToken,
     )
-    def change_password(self, given: ChangePassword) -> Reply:
-        """Change one's password; every login token ends but the one in the reply · 修改密码"""
+    def change_password(self, params: ChangePassword) -> Reply:
+        """Change the password; all earlier login tokens are revoked · 修改密码"""
         services, account = self.request.services, self.request.account
         services.authentication.confirm(
-            account, password=given.oldPassword, address=self.request.address
+            account, password=params.oldPassword, address=self.request.address
         )
-        changed = services.accounts.change_password(account, given.password)
-        return ok(services.login_tokens.issue(changed, lifetime_s=given.expire_in))
+        updated = services.accounts.change_password(account, params.password)
+        return ok(services.login_tokens.issue(updated, lifetime_s=params.expire_in))
 
     @operation(
         "forgot",
-        params=Forgot,
+        params=ForgotPassword,
         refusal=Result.CODE_NOT_SENT,
         transaction=False,
         limits=["codes_address"],
         extension=True,
         message=str,
     )
-    def forgot_password(self, given: Forgot) -> Reply:
-        """Send a code to reset a password with · 忘记密码"""
-        return ok(self.request.services.verification_codes.send_to_reset(given.userId))
+    def forgot_password(self, params: ForgotPassword) -> Reply:
+        """Send a password reset code · 忘记密码"""
+        return ok(self.request.services.verification_codes.send_to_reset(params.userId))
 
     @operation(
         "reset",
@@ -114,12 +113,12 @@ class Log(View):
         limits=["reset"],
         extension=True,
     )
-    def reset_password(self, given: ResetPassword) -> Reply:
-        """Set a new password with the code; every login token ends · 重置密码"""
+    def reset_password(self, params: ResetPassword) -> Reply:
+        """Reset the password; all login tokens are revoked · 重置密码"""
         self.request.services.accounts.reset_password(
-            phone=given.userId,
-            ticket=given.code_v,
-            code=given.code,
-            new=given.password,
+            phone=params.userId,
+            ticket=params.code_v,
+            code=params.code,
+            new=params.password,
         )
         return ok()

@@ -1,4 +1,4 @@
-"""/nginx/hook: one's own media server asks who may publish and what may be watched."""
+"""/nginx/hook: the operator's media server checks publishers and viewers."""
 
 from pyramid.response import Response
 from pyramid.view import view_config
@@ -13,10 +13,10 @@ _TEXT_MAX, _NAME_MAX = 200, 64
 
 @view_config(route_name="nginx")
 def hook(request: Request) -> Response:
-    """2xx lets in; anything else, an error of ours too, keeps out.
+    """Respond with 2xx to allow publishing or watching; any other status denies it.
 
-    Fields as nginx's RTMP module sends them: `call`, `app`, `name`, `clientid`, and those of the
-    publish URL. `call=watch` is ours, in deploy/nginx-rtmp.conf.
+    nginx's RTMP module sends `call`, `app`, `name`, `clientid` and the parameters of the publish
+    URL. deploy/nginx-rtmp.conf sends `call=watch`.
     """
     _check_caller(request)
     fields = {name: _text(value) for name, value in request.params.items()}
@@ -50,7 +50,7 @@ def _check_caller(request: Request) -> None:
 
 
 def _text(value: str | Upload | None) -> str:
-    """A field as text that fits into the database; an empty one for what does not."""
+    """Return a text, or "" for a value that the database cannot store."""
     if not isinstance(value, str) or len(value) > _TEXT_MAX or "\0" in value:
         return ""
     return value

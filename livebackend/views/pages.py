@@ -10,7 +10,7 @@ from livebackend.api.error_reasons import Reason
 from livebackend.api.errors import NotACall
 from livebackend.api.request import Request, require_method
 
-# Python's own table differs between versions, and only a system with /etc/mime.types adds to it.
+# The built-in table differs between Python versions and lacks types without /etc/mime.types.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
 
@@ -19,26 +19,25 @@ serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age
 
 @view_config(route_name="page")
 def page(request: Request) -> Response:
-    """Serve a page that was created at start; 404 if the settings disable it."""
+    """Serve a page; 404 if the settings disable it."""
     require_method(request, "GET", "HEAD")
-    found = request.registry.pages.get(request.matchdict["page"])
-    if found is None:
+    stored_page = request.registry.pages.get(request.matchdict["page"])
+    if stored_page is None:
         raise NotACall(404, "path", Reason.WRONG_PATH)
-    # By RFC 9110, a request without Accept-Encoding accepts any coding; but such clients do not
-    # decompress.
-    named = "Accept-Encoding" in request.headers
-    is_zipped = bool(named and request.accept_encoding.acceptable_offers(["gzip"]))
+    # RFC 9110 allows any coding without Accept-Encoding, but such clients do not decompress.
+    has_header = "Accept-Encoding" in request.headers
+    is_zipped = bool(has_header and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
-        body=found.zipped if is_zipped else found.body,
-        content_type=found.content_type,
-        charset="utf-8" if found.content_type.startswith("text/") else None,
-        # Two representations, two tags.
-        etag=f"{found.etag}-gzip" if is_zipped else found.etag,
+        body=stored_page.zipped if is_zipped else stored_page.body,
+        content_type=stored_page.content_type,
+        charset="utf-8" if stored_page.content_type.startswith("text/") else None,
+        # RFC 9110: each representation needs its own ETag.
+        etag=f"{stored_page.etag}-gzip" if is_zipped else stored_page.etag,
         conditional_response=True,
     )
     if is_zipped:
         response.content_encoding = "gzip"
-    response.headers.update(found.headers)
+    response.headers.update(stored_page.headers)
     return response
 
 
@@ -46,12 +45,12 @@ def page(request: Request) -> Response:
 def static_file(request: Request) -> Response:
     """Serve a static file; 404 if the settings disable the pages."""
     require_method(request, "GET", "HEAD")
-    # Checked first: the static view redirects from a folder to its index, and stores each unknown
-    # name in memory for ever.
+    # Checked first: Pyramid's static view redirects from a folder to its index, and caches unknown
+    # names without limit.
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
         raise NotACall(404, "path", Reason.WRONG_PATH)
     response = serve_static(None, request)
-    # In memory: granian holds a thread while a slow client receives a large file in blocks.
+    # In memory: granian blocks a thread while it sends an iterator to a slow client.
     response.body = response.body
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

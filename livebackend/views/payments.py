@@ -1,4 +1,4 @@
-"""/payments: where payment providers report payments. It is no operation of the API."""
+"""/payments: notifications of payment providers; not an API operation."""
 
 from pyramid.response import Response
 from pyramid.view import view_config
@@ -14,7 +14,7 @@ _BYTES_MAX = 65_536
 
 @view_config(route_name="payment")
 def notification(request: Request) -> Response:
-    """Credit a payment; 204 if it is credited, now or before, else the provider tries again."""
+    """Credit a payment; 204 if it is credited, now or before. Otherwise the provider retries."""
     orders = request.services.payment_orders
     if not orders.providers:
         raise NotACall(404, "path", Reason.WRONG_PATH)

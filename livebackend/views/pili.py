@@ -1,4 +1,4 @@
-"""/pili/callback: Qiniu tells that a broadcaster came or went."""
+"""/pili/callback: Qiniu reports that a publisher connected or disconnected."""
 
 from io import BytesIO
 
@@ -12,13 +12,16 @@ from livebackend.api.request import Request, require_method
 
 @view_config(route_name="pili")
 def callback(request: Request) -> Response:
-    """A hint, signed by Qiniu. It may be late, or replayed: what counts is what Pili says now."""
+    """Verify a callback and refresh the stream status from Pili.
+
+    A callback can be late or replayed, so only the current status from Pili counts.
+    """
     require_method(request, "POST")
     body = _body(request)
-    genuine = request.services.stream_callbacks.is_genuine(
+    is_genuine = request.services.stream_callbacks.is_genuine(
         request.method, request.path_qs, headers=request.headers, body=body
     )
-    if not genuine:
+    if not is_genuine:
         raise NotACall(403, "signature", Reason.NOT_OURS)
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
@@ -28,7 +31,7 @@ def callback(request: Request) -> Response:
 
 
 def _body(request: Request) -> bytes:
-    """The body as it came; it can be read once more, as a form."""
+    """Return the body, and reset the stream for the form parser."""
     bounds = request.registry.bounds["pili"]
     if (request.content_length or 0) > bounds.body_bytes_max:
         raise NotACall(413, "body", Reason.TOO_LARGE)

@@ -1,4 +1,4 @@
-"""/register: a code for a phone, a try at it, and the account."""
+"""/register: verification codes, registration, profile, account deletion."""
 
 from typing import Annotated, Self
 
@@ -23,35 +23,36 @@ from livebackend.api.serializers import profile_card
 from livebackend.api.view import View
 from livebackend.services.code_verifiers import Purpose
 
-# Who sends one of these beside a `userId` means to register it.
-_OF_REGISTER = ("password", "gender", "nickname", "headImage")
+# Parameters of `register` that `send_code` does not have.
+_REGISTER_PARAMETERS = ("password", "gender", "nickname", "headImage")
 
 
 class SendCode(Params):
-    # Nobody is logged in yet: `token`, the user's identifier, is the phone; `userId` is its alias.
+    # The API document calls the phone number `token` here; `userId` is an alias.
     token: Annotated[
-        Phone | None, described("the phone that gets the code", "用户标识：手机号", "13800000001")
+        Phone | None,
+        described("phone number that receives the code", "接收验证码的手机号", "13800000001"),
     ] = None
-    userId: Annotated[
-        Phone | None, described("the same, by another name", "同 token", "13800000001")
-    ] = None
+    userId: Annotated[Phone | None, described("alias of token", "token 的别名", "13800000001")] = (
+        None
+    )
 
     @classmethod
     def read(cls, form: Form, *, phones: str) -> Self:
-        # Beside one of these it is the phone of a register call that lost its selector.
-        if any(map(form.get, _OF_REGISTER)):
+        # A `register` request without its selector: its userId must not receive a code.
+        if any(map(form.get, _REGISTER_PARAMETERS)):
             form = {name: value for name, value in form.items() if name != "userId"}
-        given = super().read(form, phones=phones)
-        # A register call that lost its selector: its user asked for no message.
+        params = super().read(form, phones=phones)
+        # A `register` request whose selector is not "1" must not send a code either.
         if "register" in form:
             raise Failure(None, "register", Reason.NOT_A_VALUE)
-        if given.userId not in (None, given.phone):
+        if params.userId not in (None, params.phone):
             raise Failure(None, "userId", Reason.CONTRADICTS)
-        return given
+        return params
 
     @property
     def phone(self) -> str:
-        """The phone, by either name. Raises Failure without one."""
+        """The phone number from `token` or `userId`. Raises Failure without one."""
         phone = self.token or self.userId
         if phone is None:
             raise Failure(None, "token", Reason.MISSING)
@@ -59,14 +60,14 @@ class SendCode(Params):
 
 
 class VerifyCode(Params):
-    # Anything at all: a malformed try is a try, and counts.
+    # Unchecked: a malformed code counts as a wrong attempt.
     code_v: Annotated[
-        Unchecked, described("the message of send code", "发送验证码接口返回的 message")
+        Unchecked, described("message of the send_code response", "发送验证码接口返回的 message")
     ] = ""
-    code: Annotated[Unchecked, described("the four digits that were sent", "收到的4位验证码")] = ""
+    code: Annotated[Unchecked, described("four-digit code from the SMS", "短信中的4位验证码")] = ""
 
 
-class OpenAccount(Params):
+class RegisterAccount(Params):
     userId: Phone
     password: Password
     headImage: HeadImage | None = None
@@ -75,19 +76,19 @@ class OpenAccount(Params):
 
 
 class ChangeProfile(LoggedIn):
-    # What is absent stays as it is.
+    # Absent parameters leave the profile unchanged.
     nickname: Nickname | None = None
     gender: Gender | None = None
     headImage: HeadImage | None = None
 
 
-class RemoveAccount(LoggedIn):
+class DeleteAccount(LoggedIn):
     password: TypedPassword
 
 
 class Register(View):
     route = "register"
-    chapter = "Joining · 注册"
+    chapter = "Registration · 注册"
 
     @operation(
         params=SendCode,
@@ -97,9 +98,9 @@ class Register(View):
         limits=["codes_address"],
         message=str,
     )
-    def send_code(self, given: SendCode) -> Reply:
-        """Send a code to a phone · 验证码发送"""
-        return ok(self.request.services.verification_codes.send(given.phone))
+    def send_code(self, params: SendCode) -> Reply:
+        """Send a verification code · 验证码发送"""
+        return ok(self.request.services.verification_codes.send(params.phone))
 
     @operation(
         marks=["code_v", "code"],
@@ -107,25 +108,25 @@ class Register(View):
         refusal=Result.WRONG_CODE,
         codes=[Result.TOO_MANY_TRIES],
     )
-    def verify_code(self, given: VerifyCode) -> Reply:
-        """Judge a code that was typed · 验证码校验"""
+    def verify_code(self, params: VerifyCode) -> Reply:
+        """Verify a code · 验证码校验"""
         self.request.services.verification_codes.verify(
             self.request.db,
-            ticket=given.code_v,
-            code=given.code,
+            ticket=params.code_v,
+            code=params.code,
             purpose=Purpose.REGISTER,
         )
         return ok()
 
-    @operation("register", params=OpenAccount, refusal=Result.REFUSED, transaction=False)
-    def register(self, given: OpenAccount) -> Reply:
-        """Open an account · 注册step2"""
+    @operation("register", params=RegisterAccount, refusal=Result.REFUSED, transaction=False)
+    def register(self, params: RegisterAccount) -> Reply:
+        """Register an account · 注册step2"""
         self.request.services.accounts.register(
-            phone=given.userId,
-            password=given.password,
-            nickname=given.nickname,
-            gender=given.gender,
-            head_image=given.headImage,
+            phone=params.userId,
+            password=params.password,
+            nickname=params.nickname,
+            gender=params.gender,
+            head_image=params.headImage,
         )
         return ok()
 
@@ -137,29 +138,29 @@ class Register(View):
         extension=True,
         message=Profile,
     )
-    def change_profile(self, given: ChangeProfile) -> Reply:
-        """Change one's nickname, gender or picture · 修改资料"""
+    def change_profile(self, params: ChangeProfile) -> Reply:
+        """Change the profile · 修改资料"""
         profile = self.request.services.accounts.change_profile(
             self.request.account,
-            nickname=given.nickname,
-            gender=given.gender,
-            head_image=given.headImage,
+            nickname=params.nickname,
+            gender=params.gender,
+            head_image=params.headImage,
         )
         return ok(profile_card(profile))
 
     @operation(
         "remove",
-        params=RemoveAccount,
+        params=DeleteAccount,
         refusal=Result.REFUSED,
         codes=[Result.WRONG_PASSWORD],
         transaction=False,
         extension=True,
     )
-    def remove(self, given: RemoveAccount) -> Reply:
-        """End one's account, with all that is personal in it · 注销账号"""
+    def remove(self, params: DeleteAccount) -> Reply:
+        """Delete the account and its personal data · 注销账号"""
         services = self.request.services
         services.authentication.confirm(
-            self.request.account, password=given.password, address=self.request.address
+            self.request.account, password=params.password, address=self.request.address
         )
         services.accounts.remove(self.request.account)
         return ok()

@@ -1,4 +1,4 @@
-"""/room: going live, staying so, and leaving."""
+"""/room: opening and closing the user's room, heartbeats."""
 
 from livebackend.api.declaration import operation
 from livebackend.api.error_reasons import Reason
@@ -27,9 +27,9 @@ class Room(View):
         repeatable=True,
         message=StreamText,
     )
-    def live(self, given: GoLive) -> Reply:
-        """Go live; the message is the stream's JSON, as a string · 直播请求"""
-        return ok(self.request.services.rooms.go_live(self.request.account.id, title=given.title))
+    def live(self, params: GoLive) -> Reply:
+        """Go live; the message is the stream as a JSON string · 直播请求"""
+        return ok(self.request.services.rooms.go_live(self.request.account.id, title=params.title))
 
     @operation(
         "leave",
@@ -38,8 +38,8 @@ class Room(View):
         transaction=False,
         already_done=Reason.NOT_LIVE,
     )
-    def leave(self, given: LoggedIn) -> Reply:
-        """Close one's room · 主播离开"""
+    def leave(self, params: LoggedIn) -> Reply:
+        """Close the room · 主播离开"""
         self.request.services.rooms.leave(self.request.account.id)
         return ok()
 
@@ -52,7 +52,7 @@ class Room(View):
         repeatable=True,
         message=Beat,
     )
-    def heartbeat(self, given: LoggedIn) -> Reply:
-        """Tell whether one's stream is on air, and where to publish it · 直播心跳"""
-        beat = self.request.services.rooms.heartbeat(self.request.account.id)
-        return ok(heartbeat_card(beat))
+    def heartbeat(self, params: LoggedIn) -> Reply:
+        """Get the stream status and the publish URL · 直播心跳"""
+        status = self.request.services.rooms.heartbeat(self.request.account.id)
+        return ok(heartbeat_card(status))

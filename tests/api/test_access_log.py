@@ -1,4 +1,4 @@
-"""Watching the server: its health, a line and a count for each call, and what they never say."""
+"""The access log and the request metrics."""
 
 import json
 import time
@@ -14,22 +14,22 @@ from tests.support.application import PRODUCTION_INI
 from tests.support.servers import Server, hardened, serving
 
 
-def numbers(app: App) -> dict[tuple[str, str], float]:
-    """How many calls were counted, by operation and result."""
-    found = {}
+def request_counts(app: App) -> dict[tuple[str, str], float]:
+    """Return the number of counted requests by operation and result code."""
+    counts = {}
     for metric in app.registry.services.metrics.registry.collect():
         for sample in metric.samples:
             if sample.name == "livebackend_call_seconds_count":
-                found[sample.labels["operation"], sample.labels["result"]] = sample.value
-    return found
+                counts[sample.labels["operation"], sample.labels["result"]] = sample.value
+    return counts
 
 
-class TestTheLine:
+class TestAccessLog:
     @pytest.fixture(autouse=True)
-    def _told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def _capture_access_log(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO", "livebackend.calls")
 
-    def test_it_says_what_was_called_and_what_came_of_it(
+    def test_record_has_operation_result_status_and_duration(
         self, ann: Person, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.clear()
@@ -42,27 +42,29 @@ class TestTheLine:
         assert 0 < fields["ms"] < 10_000
         assert record.getMessage() == f"search 0007 200 {fields['ms']}"
 
-    def test_a_path_that_is_none_of_ours_is_not_named(
+    def test_unknown_path_is_logged_without_the_path(
         self, api: Api, caplog: pytest.LogCaptureFixture
     ) -> None:
         api.post("/13800000001/eyJ0eXAiOiJsb2dpbiJ9.c2lnbmF0dXJlLW9mLWl0")
         assert caplog.records[-1].getMessage().startswith("none 0003 404 ")
 
 
-class TestTheNumbers:
-    def test_health_check_is_no_call(self, app: App) -> None:
-        before = numbers(app)
+class TestRequestMetrics:
+    def test_health_check_is_not_counted(self, app: App) -> None:
+        before = request_counts(app)
         TestApp(app).get("/healthz")
-        assert numbers(app) == before
+        assert request_counts(app) == before
         assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
 
-    def test_each_call_counts_once_whatever_came_of_it(self, app: App, ann: Person) -> None:
-        before = numbers(app)
+    def test_each_request_is_counted_once_by_operation_and_result(
+        self, app: App, ann: Person
+    ) -> None:
+        before = request_counts(app)
         ann.post("/friend", search="1", userId=ann.phone)
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/nowhere")
-        after = numbers(app)
+        after = request_counts(app)
         new = {key: after[key] - before.get(key, 0) for key in after}
         assert {key: count for key, count in new.items() if count} == {
             ("search", "0000"): 1,
@@ -70,18 +72,18 @@ class TestTheNumbers:
             ("none", "0003"): 1,
         }
 
-    def test_calls_that_cannot_be_served_are_counted_apart(
+    def test_failed_requests_have_their_own_counter(
         self, app: App, services: Services, ann: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def count() -> float:
+        def error_count() -> float:
             labels = {"operation": "friendlist", "status": "500"}
             registry = app.registry.services.metrics.registry
             return registry.get_sample_value("livebackend_call_errors_total", labels) or 0.0
 
-        before = count()
+        before = error_count()
         monkeypatch.setattr(type(services.database), "singly", lambda *_, **__: 1 / 0)
         assert ann.post("/list", friendlist="1").status == 500
-        assert count() == before + 1
+        assert error_count() == before + 1
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +93,13 @@ def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.processes
-def test_the_log_of_production_is_a_json_object_for_each_line(server: Server) -> None:
+def test_production_log_has_one_json_object_per_line(server: Server) -> None:
     for _ in range(3):
         urlopen(f"{server.address}/register", data=b"token=13800000001", timeout=10).read()
     deadline = time.monotonic() + 5
     while (log := server.log.read_text()).count("send_code") < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    # The one line that is no record is pserve's own, before logging is set up.
+    # pserve prints the first line before logging is configured.
     _, *lines = log.splitlines()
     records = [json.loads(line) for line in lines]
     calls = [record for record in records if record["logger"] == "livebackend.calls"]

@@ -1,4 +1,4 @@
-"""The fifteen operations of the document and the extensions, each declared once."""
+"""The declarations of the fifteen operations of the API document and of the extensions."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from livebackend.api.result_codes import Result
 from livebackend.config.settings import Settings
 from tests.support.api import App
 
-# As the document has them: route, selector, result codes; with what is ours: 0011 and 0012 for
-# every call with a login token, 0007 for add.
+# Route, selector and result codes of the API document, plus 0011 and 0012 for every operation with
+# a login token and 0007 for add.
 DOCUMENT = {
     "send_code": (("register",), None, "0000 0001 0002"),
     "verify_code": (("register",), None, "0000 0004 0005"),
@@ -49,8 +49,10 @@ def declared(app: App) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations(app.registry)}
 
 
-def test_they_are_the_documents(declared: dict[str, Operation]) -> None:
-    found = {
+def test_operations_match_the_api_document_and_the_extensions(
+    declared: dict[str, Operation],
+) -> None:
+    actual = {
         name: (
             operation.routes,
             operation.selector,
@@ -58,11 +60,11 @@ def test_they_are_the_documents(declared: dict[str, Operation]) -> None:
         )
         for name, operation in declared.items()
     }
-    assert found == DOCUMENT | EXTENSIONS
+    assert actual == DOCUMENT | EXTENSIONS
     assert {name for name, operation in declared.items() if operation.extension} == set(EXTENSIONS)
 
 
-def test_each_says_in_two_languages_what_it_does(declared: dict[str, Operation]) -> None:
+def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operation]) -> None:
     for operation in declared.values():
         english, _, chinese = operation.summary.partition(" · ")
         assert english.isascii()
@@ -70,30 +72,34 @@ def test_each_says_in_two_languages_what_it_does(declared: dict[str, Operation])
         assert not chinese.isascii()
 
 
-def test_verifying_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
+def test_verify_code_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
     assert declared["verify_code"].marks == ("code_v", "code")
 
 
-def test_what_waits_for_the_outside_holds_no_transaction(declared: dict[str, Operation]) -> None:
-    waits = {name for name, operation in declared.items() if not operation.transaction}
-    assert waits == {
+def test_operations_that_call_outside_services_run_without_a_transaction(
+    declared: dict[str, Operation],
+) -> None:
+    without_transaction = {
+        name for name, operation in declared.items() if not operation.transaction
+    }
+    assert without_transaction == {
         *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
         *("change_password", "forgot_password", "reset_password", "change_profile", "remove"),
         "heartbeat",
     }
 
 
-def test_what_reads_without_a_transaction(declared: dict[str, Operation]) -> None:
+def test_read_only_operations_run_in_autocommit_mode(declared: dict[str, Operation]) -> None:
     reads = {name for name, operation in declared.items() if operation.reads}
     assert reads == {"friendlist", "messagelist", "livelist", "search"}
     identifies = {name for name, operation in declared.items() if operation.identifies}
     assert identifies == {"friendlist", "messagelist", "send_gift"}
 
 
-def test_every_limit_is_a_setting(declared: dict[str, Operation]) -> None:
+def test_every_rate_limit_is_a_setting(declared: dict[str, Operation]) -> None:
     limits = {limit for operation in declared.values() for limit in operation.limits}
     assert {f"limits.{limit}" for limit in limits} <= set(Settings.names())
 
 
-def test_codes_are_four_digits_and_distinct() -> None:
+def test_result_codes_are_0000_to_0013() -> None:
     assert [result.code for result in Result] == [f"{number:04}" for number in range(14)]

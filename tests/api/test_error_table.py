@@ -1,4 +1,4 @@
-"""Each domain error has a result code, a parameter and a reason for every operation."""
+"""The mapping of domain errors to result codes, parameters and error reasons."""
 
 from collections.abc import Iterator
 
@@ -13,19 +13,19 @@ from livebackend.core.errors import DomainError, RateLimited
 from tests.support.api import App
 
 
-def concrete(error: type[DomainError]) -> Iterator[type[DomainError]]:
-    """The classes that are raised: those without subclasses."""
+def leaf_classes(error: type[DomainError]) -> Iterator[type[DomainError]]:
+    """Yield the subclasses without subclasses of their own: those that are raised."""
     subclasses = error.__subclasses__()
     if not subclasses and error.__module__ == errors.__name__:
         yield error
     for subclass in subclasses:
-        yield from concrete(subclass)
+        yield from leaf_classes(subclass)
 
 
-ERRORS = sorted(concrete(DomainError), key=lambda error: error.__name__)
+ERRORS = sorted(leaf_classes(DomainError), key=lambda error: error.__name__)
 
 
-def raised(error: type[DomainError]) -> DomainError:
+def instance(error: type[DomainError]) -> DomainError:
     return RateLimited(retry_after_s=1) if error is RateLimited else error()
 
 
@@ -35,20 +35,20 @@ def declared(app: App) -> dict[str, Operation]:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_error_is_in_the_table(error: type[DomainError]) -> None:
-    assert isinstance(reason_of(raised(error)), Reason)
+def test_every_domain_error_has_an_error_reason(error: type[DomainError]) -> None:
+    assert isinstance(reason_of(instance(error)), Reason)
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_operation_answers_with_a_code_that_it_declares(
+def test_operation_responds_with_a_declared_result_code(
     error: type[DomainError], declared: dict[str, Operation]
 ) -> None:
     for operation in declared.values():
-        assert refusal_of(raised(error), operation).result in operation.results - {Result.OK}
+        assert refusal_of(instance(error), operation).result in operation.results - {Result.OK}
 
 
 @pytest.mark.parametrize(
-    ("error", "operation", "code", "words"),
+    ("error", "operation", "code", "header"),
     [
         (errors.UnknownUser, "search", "0007", "userId is unknown"),
         (errors.UnknownUser, "unfriend", "0006", "userId is unknown"),
@@ -61,17 +61,17 @@ def test_an_operation_answers_with_a_code_that_it_declares(
         (errors.RoomNotOpen, "leave", "0009", "room is not live"),
     ],
 )
-def test_code_and_parameter_depend_on_the_operation(
+def test_result_code_and_parameter_depend_on_the_operation(
     error: type[DomainError],
     operation: str,
     code: str,
-    words: str,
+    header: str,
     declared: dict[str, Operation],
 ) -> None:
     refused = refusal_of(error(), declared[operation])
-    assert (refused.result.code, str(refused.refusal)) == (code, words)
+    assert (refused.result.code, str(refused.refusal)) == (code, header)
 
 
-def test_without_an_operation_it_is_not_a_request_of_the_api() -> None:
+def test_error_outside_an_operation_has_result_0003() -> None:
     refused = refusal_of(errors.WrongAmount())
     assert (refused.result, str(refused.refusal)) == (Result.NOT_A_CALL, "amount is wrong")

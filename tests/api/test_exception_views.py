@@ -1,4 +1,4 @@
-"""What the app reads when it is the server that cannot."""
+"""Responses to server errors and to unavailable services."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, Api, App, Person
 from tests.support.database_state import DatabaseState
 
-NOWHERE = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
-# A call of each operation that needs the database, and its refusal code.
-CALLS = [
+UNREACHABLE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
+# A request of each operation that needs the database, and its default result code.
+REQUESTS = [
     ("/register", {"token": "13800000009"}, "0002"),
     ("/register", {"code_v": "1234", "code": "1235"}, "0004"),
     ("/register", {"register": "1", "userId": "13800000009", "password": PASSWORD}, "0006"),
@@ -39,9 +39,9 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "form", "code"), CALLS, ids=str)
-class TestTheDatabaseIsAway:
-    def test_a_call_is_503_with_its_refusal_code(
+@pytest.mark.parametrize(("path", "form", "code"), REQUESTS, ids=str)
+class TestDatabaseFailure:
+    def test_unreachable_database_is_503_with_the_default_result_code(
         self,
         path: str,
         form: dict[str, str],
@@ -50,15 +50,15 @@ class TestTheDatabaseIsAway:
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        nowhere = Database(NOWHERE)
-        monkeypatch.setattr(services.database, "engine", nowhere.engine)
+        unreachable = Database(UNREACHABLE_URL)
+        monkeypatch.setattr(services.database, "engine", unreachable.engine)
         answer = ann.post(path, **{"token": ann.token, **form})
         assert (answer.status, answer.result) == (503, code)
         assert answer.message == ("update failed" if code == "0013" else None)
         assert int(answer.headers["Retry-After"]) > 0
         assert answer.refusal == "call cannot be served now"
 
-    def test_a_call_works_again_when_the_connections_were_cut(
+    def test_request_succeeds_after_postgresql_terminated_the_connections(
         self, path: str, form: dict[str, str], code: str, ann: Person, services: Services
     ) -> None:
         with services.database.engine.connect() as connection:
@@ -73,16 +73,16 @@ class TestTheDatabaseIsAway:
     ("error", "status"),
     [
         (NoConnection("the pool is empty"), 503),
-        (Unavailable("somebody", retry_after_s=7), 503),
+        (Unavailable("the provider", retry_after_s=7), 503),
         (OperationalError("SELECT 1", {}, psycopg2.OperationalError("timeout")), 503),
         (RuntimeError("a bug"), 500),
         (KeyError("13800000001"), 500),
     ],
 )
-def test_an_error_is_the_envelope_and_not_a_word_of_it(
+def test_exception_is_rendered_as_envelope_without_details(
     error: Exception, status: int, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*given: Any, **more: Any) -> Any:
+    def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
     monkeypatch.setattr(services.database, "singly", fail)
@@ -92,7 +92,7 @@ def test_an_error_is_the_envelope_and_not_a_word_of_it(
         assert answer.headers["Retry-After"] == str(getattr(error, "retry_after_s", 1))
 
 
-def test_hashers_that_are_busy_are_503(
+def test_busy_password_hashing_is_503(
     new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
     app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
@@ -105,16 +105,16 @@ def test_hashers_that_are_busy_are_503(
     assert Api(app).post("/log", userId=ann.phone, password=PASSWORD).status == 200
 
 
-def test_no_log_shows_a_whole_phone_token_or_password(
+def test_log_contains_no_phone_number_token_or_password(
     ann: Person,
     services: Services,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nowhere = Database(NOWHERE)
-    monkeypatch.setattr(services.database, "engine", nowhere.engine)
+    unreachable = Database(UNREACHABLE_URL)
+    monkeypatch.setattr(services.database, "engine", unreachable.engine)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
     ann.add(ann)
-    assert "cannot be served now" in caplog.text
+    assert "failed, service unavailable" in caplog.text
     for secret in (ann.phone, PASSWORD, ann.token):
         assert secret not in caplog.text

@@ -1,4 +1,4 @@
-"""A form is read strictly, whatever a request holds."""
+"""Strict form parsing."""
 
 import pytest
 from pyramid.request import Request
@@ -12,26 +12,26 @@ URLENCODED = "application/x-www-form-urlencoded"
 
 
 def request(body: bytes = b"", content_type: str = URLENCODED, query: str = "") -> Request:
-    made = Request.blank(f"/x?{query}" if query else "/x", method="POST", body=body)
-    made.environ["CONTENT_TYPE"] = content_type
-    return made
+    new_request = Request.blank(f"/x?{query}" if query else "/x", method="POST", body=body)
+    new_request.environ["CONTENT_TYPE"] = content_type
+    return new_request
 
 
-def test_a_form_is_its_fields() -> None:
+def test_urlencoded_body_is_parsed_to_its_fields() -> None:
     assert read_form(request("a=1&b=中&c=".encode()), BOUNDS) == {"a": "1", "b": "中", "c": ""}
 
 
-def test_no_body_is_an_empty_form() -> None:
+def test_request_without_a_body_is_an_empty_form() -> None:
     assert read_form(request(content_type=""), BOUNDS) == {}
 
 
-def test_a_query_is_read_where_it_is_allowed() -> None:
+def test_query_string_is_parsed_if_allowed() -> None:
     allowed = Bounds(body_bytes_max=100, fields_max=3, query_allowed=True)
     assert read_form(request(b"a=1", query="b=2"), allowed) == {"b": "2", "a": "1"}
 
 
 @pytest.mark.parametrize(
-    ("refused", "status", "reason"),
+    ("invalid", "status", "reason"),
     [
         (request(b"a=1", query="b=2"), 400, Reason.QUERY_REFUSED),
         (request(b"a=1", content_type="application/json"), 415, Reason.WRONG_TYPE),
@@ -48,13 +48,13 @@ def test_a_query_is_read_where_it_is_allowed() -> None:
         ),
     ],
 )
-def test_anything_else_is_refused(refused: Request, status: int, reason: Reason) -> None:
+def test_invalid_request_is_rejected(invalid: Request, status: int, reason: Reason) -> None:
     with pytest.raises(NotACall) as caught:
-        read_form(refused, BOUNDS)
+        read_form(invalid, BOUNDS)
     assert (caught.value.status, caught.value.refusal.reason) == (status, reason)
 
 
-def test_a_body_in_chunks_needs_a_content_type() -> None:
+def test_chunked_body_without_a_content_type_is_415() -> None:
     chunked = request(b"a=1", content_type="")
     chunked.content_length = None
     chunked.environ["wsgi.input_terminated"] = True

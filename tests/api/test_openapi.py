@@ -1,4 +1,4 @@
-"""/openapi.json is valid, says what was declared, and tells calls from what is none."""
+"""The OpenAPI document is valid and matches the declarations of the operations."""
 
 import json
 from collections.abc import Callable
@@ -27,25 +27,25 @@ def declared(app: App) -> list[Operation]:
     return operations(app.registry)
 
 
-def test_it_is_valid(document: dict[str, Any]) -> None:
+def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_it_has_every_operation_on_every_path(
-    document: dict[str, Any], declared: list[Operation]
-) -> None:
+def test_every_path_has_its_operations(document: dict[str, Any], declared: list[Operation]) -> None:
     assert set(document["paths"]) == {f"/{path}" for path in PATHS}
     for path, methods in document["paths"].items():
         assert set(methods) == {"post"}
-        here = {each.name for each in declared if path.removeprefix("/") in each.routes}
-        assert set(methods["post"]["x-operations"]) == here
+        names = {
+            operation.name for operation in declared if path.removeprefix("/") in operation.routes
+        }
+        assert set(methods["post"]["x-operations"]) == names
         for content in methods["post"]["requestBody"]["content"].values():
-            refs = [each["$ref"] for each in content["schema"]["oneOf"]]
-            assert sorted(refs) == sorted(f"#/components/schemas/{name}.request" for name in here)
+            refs = [schema["$ref"] for schema in content["schema"]["oneOf"]]
+            assert sorted(refs) == sorted(f"#/components/schemas/{name}.request" for name in names)
 
 
-def test_an_operation_is_described_as_it_was_declared(
+def test_description_of_an_operation_matches_its_declaration(
     document: dict[str, Any], declared: list[Operation]
 ) -> None:
     for operation in declared:
@@ -62,10 +62,11 @@ def test_an_operation_is_described_as_it_was_declared(
         assert set(request["required"]) == required | {operation.selector} - {None}
 
 
-def test_the_order_is_the_api_documents(document: dict[str, Any]) -> None:
-    """Within a chapter; the chapters stand as their paths do there."""
+def test_order_of_chapters_and_operations_is_that_of_the_api_document(
+    document: dict[str, Any],
+) -> None:
     assert [tag["name"] for tag in document["tags"]] == [
-        *("Joining", "Logging in", "Rooms", "Lists", "Friends", "Coins")
+        *("Registration", "Login", "Rooms", "Lists", "Friends", "Coins")
     ]
     names = [name for name in document["components"]["schemas"] if name.endswith(".request")]
     assert names[:4] == [
@@ -73,24 +74,24 @@ def test_the_order_is_the_api_documents(document: dict[str, Any]) -> None:
     ]
 
 
-def test_each_parameter_says_in_two_languages_what_it_is(declared: list[Operation]) -> None:
+def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operation]) -> None:
     for operation in declared:
         for parameter in operation.params.parameters():
-            where = f"{operation.name} {parameter.name}"
-            assert parameter.schema["description"].isascii(), where
-            assert parameter.schema["description"], where
-            assert parameter.schema["x-zh"], where
+            label = f"{operation.name} {parameter.name}"
+            assert parameter.schema["description"].isascii(), label
+            assert parameter.schema["description"], label
+            assert parameter.schema["x-zh"], label
 
 
-def test_each_example_is_a_good_value(document: dict[str, Any]) -> None:
+def test_examples_are_valid_values(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
-        for parameter, its_schema in schema.get("properties", {}).items():
-            for example in its_schema.get("examples", []):
-                good = Draft202012Validator(its_schema).is_valid(example)
-                assert good, (name, parameter)
+        for parameter, parameter_schema in schema.get("properties", {}).items():
+            for example in parameter_schema.get("examples", []):
+                is_valid = Draft202012Validator(parameter_schema).is_valid(example)
+                assert is_valid, (name, parameter)
 
 
-def test_every_code_and_reason_is_there(document: dict[str, Any]) -> None:
+def test_document_lists_every_result_code_and_error_reason(document: dict[str, Any]) -> None:
     assert set(document["x-results"]) == {result.code for result in Result}
     assert document["x-refusals"] == [reason.value for reason in Reason]
 
@@ -115,7 +116,7 @@ def test_every_code_and_reason_is_there(document: dict[str, Any]) -> None:
         ("/friend", {"token": "x", "search": "2", "userId": PHONE}, None),
     ],
 )
-def test_a_form_is_one_operations_or_none(
+def test_form_matches_the_schema_of_one_operation_or_none(
     path: str, form: dict[str, Any], selected: str | None, document: dict[str, Any]
 ) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]
@@ -126,7 +127,7 @@ def test_a_form_is_one_operations_or_none(
         Draft202012Validator(document | own).validate(form)
 
 
-def test_the_phones_pattern_is_the_settings(new_app: Callable[..., App]) -> None:
+def test_pattern_of_phone_numbers_is_the_setting(new_app: Callable[..., App]) -> None:
     app = new_app(phones__pattern="9[0-9]{3}")
     schemas = json.loads(app.registry.pages["openapi.json"].body)["components"]["schemas"]
     assert schemas["add.request"]["properties"]["userId"]["pattern"] == "^(?:9[0-9]{3})$"

@@ -1,4 +1,4 @@
-"""The API's own pages: what is served, with which headers, and what the settings allow."""
+"""Pages and static files: content, headers, settings."""
 
 import gzip
 import hashlib
@@ -42,7 +42,7 @@ def static_files() -> set[str]:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json"])
-def test_a_page_is_asked_for_again_and_seldom_sent_again(path: str, browser: Any) -> None:
+def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
     page = browser.get(path)
     assert page.headers["Cache-Control"] == "no-cache"
     again = browser.get(path, headers={"If-None-Match": page.headers["ETag"]}, status=304)
@@ -51,10 +51,10 @@ def test_a_page_is_asked_for_again_and_seldom_sent_again(path: str, browser: Any
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
-def test_what_a_page_is_made_of_is_kept_for_ever(path: str, browser: Any) -> None:
-    made_of = assets(browser.get(path).text)
-    assert len(made_of) > 3
-    for asset in made_of:
+def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
+    page_assets = assets(browser.get(path).text)
+    assert len(page_assets) > 3
+    for asset in page_assets:
         reply = browser.get(f"/{asset}")
         assert reply.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
@@ -134,10 +134,11 @@ def test_unknown_static_paths_are_not_stored(folder: str, browser: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
-def test_a_page_runs_nothing_from_elsewhere_or_within(path: str, browser: Any) -> None:
+def test_page_allows_no_inline_code_and_no_other_hosts(path: str, browser: Any) -> None:
     page = browser.get(path)
     policy = dict(
-        each.strip().split(" ", 1) for each in page.headers["Content-Security-Policy"].split(";")
+        directive.strip().split(" ", 1)
+        for directive in page.headers["Content-Security-Policy"].split(";")
     )
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["font-src"] == "'self'"
@@ -146,11 +147,11 @@ def test_a_page_runs_nothing_from_elsewhere_or_within(path: str, browser: Any) -
     assert "{" not in re.sub(r"<pre.*?</pre>", "", page.text, flags=re.DOTALL)
 
 
-def test_the_docs_ask_this_server_alone(browser: Any) -> None:
+def test_docs_page_can_connect_to_its_own_server_only(browser: Any) -> None:
     assert "connect-src 'self';" in browser.get("/docs").headers["Content-Security-Policy"]
 
 
-def test_the_demo_asks_the_media_server_that_is_set(new_app: Callable[..., App]) -> None:
+def test_demo_page_can_connect_to_the_configured_media_server(new_app: Callable[..., App]) -> None:
     browser = TestApp(new_app(streams__hls_host="play.example.org:8080"))
     policy = browser.get("/demo").headers["Content-Security-Policy"].split("; ")
     media = "http://play.example.org:8080 https://play.example.org:8080"
@@ -158,11 +159,11 @@ def test_the_demo_asks_the_media_server_that_is_set(new_app: Callable[..., App])
     assert f"media-src 'self' blob: {media}" in policy
 
 
-def test_whoever_takes_gzip_gets_it(browser: Any) -> None:
+def test_page_is_compressed_if_the_client_accepts_gzip(browser: Any) -> None:
     plain = browser.get("/docs")
-    # WebTest unzips by itself.
-    asked = Request.blank("/docs", headers={"Accept-Encoding": "br, gzip"})
-    zipped = asked.get_response(browser.app)
+    # WebTest decompresses responses, so the test uses a plain request.
+    request = Request.blank("/docs", headers={"Accept-Encoding": "br, gzip"})
+    zipped = request.get_response(browser.app)
     assert zipped.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
     assert zipped.headers["ETag"] != plain.headers["ETag"]
@@ -171,52 +172,52 @@ def test_whoever_takes_gzip_gets_it(browser: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
-def test_a_page_is_only_read(path: str, browser: Any) -> None:
+def test_page_rejects_post_requests(path: str, browser: Any) -> None:
     reply = browser.post(path, status=405)
     assert reply.headers["Allow"] == "GET, HEAD"
     assert reply.json == {"result": "0003", "message": None}
 
 
-def test_static_file_is_only_read(folder: str, browser: Any) -> None:
+def test_static_file_rejects_post_requests(folder: str, browser: Any) -> None:
     response = browser.post(f"{folder}/docs/docs.js", status=405)
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json == NOT_FOUND
     assert response.headers["X-Refusal"] == "method is not the method of this path"
 
 
-def test_production_has_docs_and_no_demo(hardened_app: App) -> None:
+def test_production_serves_docs_and_no_demo(hardened_app: App) -> None:
     browser = TestApp(hardened_app)
     assert 'data-demo=""' in browser.get("/docs").text
     assert browser.get("/demo", status=404).json["result"] == "0003"
 
 
-def test_both_can_be_switched_off(new_app: Callable[..., App], folder: str) -> None:
+def test_settings_can_disable_docs_and_demo(new_app: Callable[..., App], folder: str) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
     for path in ("/docs", "/openapi.json", "/demo", f"{folder}/docs/docs.js"):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
-def test_a_demo_without_docs(new_app: Callable[..., App]) -> None:
+def test_demo_without_docs_has_no_link_to_docs(new_app: Callable[..., App]) -> None:
     browser = TestApp(new_app(docs__enabled="false"))
     assert 'data-docs=""' in browser.get("/demo").text
     assert browser.get("/openapi.json", status=404)
 
 
-def test_the_document_is_served_as_it_was_made(app: App, browser: Any) -> None:
+def test_openapi_document_is_served_unchanged(app: App, browser: Any) -> None:
     reply = browser.get("/openapi.json")
     assert reply.content_type == "application/json"
     assert reply.json == json.loads(app.registry.pages["openapi.json"].body)
 
 
-def test_what_others_wrote_is_as_they_published_it() -> None:
-    """Each with its licence; .ci/vendor.sh says where each is from."""
+def test_vendored_files_have_the_published_digests_and_licences() -> None:
+    """.ci/vendor.sh downloads the files and their licences."""
     vendor = STATIC / "vendor"
     lines = (INI.parent / ".ci/vendor.sha256").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    there = {entry.name for entry in vendor.iterdir()}
-    assert there == listed.keys()
+    present = {entry.name for entry in vendor.iterdir()}
+    assert present == listed.keys()
     for name, digest in listed.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
         if not name.endswith(".txt"):
-            assert f"{name.partition('.')[0]}.LICENSE.txt" in there
+            assert f"{name.partition('.')[0]}.LICENSE.txt" in present

@@ -1,4 +1,4 @@
-"""The request and its connection."""
+"""The database connection of a request."""
 
 from unittest.mock import Mock
 
@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 from livebackend.api.request import Request
 
 
-def test_request_without_a_transaction_has_no_connection() -> None:
+def test_connection_outside_a_transaction_raises_an_error() -> None:
     with pytest.raises(RuntimeError, match="this request has no transaction"):
         _ = Request.blank("/").db
 
 
-def test_error_names_the_operation_without_a_transaction() -> None:
+def test_error_about_a_missing_transaction_names_the_operation() -> None:
     request = Request.blank("/")
     request.operation = Mock()
     request.operation.name = "log_in"
@@ -21,7 +21,7 @@ def test_error_names_the_operation_without_a_transaction() -> None:
         _ = request.db
 
 
-def test_request_in_a_transaction_has_its_connection() -> None:
+def test_connection_in_a_transaction_is_returned() -> None:
     request = Request.blank("/")
     request.db = connection = Mock(spec=Connection)
     assert request.db is connection

@@ -1,4 +1,4 @@
-"""What holds for every request and reply."""
+"""Request ids, security headers, HTTPS."""
 
 import re
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from tests.support.api import Answer, Api, App
 
 @pytest.fixture
 def proxied(new_app: Callable[..., App]) -> Api:
-    """Whoever comes by a proxy of ours: WebTest has no other address than 127.0.0.1."""
+    """A client behind a trusted proxy; WebTest always connects from 127.0.0.1."""
     return Api(new_app(http__trusted_proxies="127.0.0.1"))
 
 
 def send(api: Api, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
     environ = {"REMOTE_ADDR": "127.0.0.1"}
-    return api.send("/log", {"userId": "1"}, headers=named, extra_environ=environ)
+    return api.send("/log", {"userId": "1"}, headers=dashed, extra_environ=environ)
 
 
-def test_a_proxy_of_ours_must_have_been_spoken_to_over_https(proxied: Api) -> None:
+def test_request_through_a_trusted_proxy_must_use_https(proxied: Api) -> None:
     for scheme in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
         answer = send(proxied, **scheme)
         assert (answer.status, answer.result) == (400, "0003")
@@ -30,19 +30,19 @@ def test_a_proxy_of_ours_must_have_been_spoken_to_over_https(proxied: Api) -> No
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_whoever_comes_directly_says_nothing_about_https(api: Api) -> None:
+def test_x_forwarded_proto_of_a_direct_client_is_ignored(api: Api) -> None:
     answer = send(api, X_Forwarded_Proto="http")
     assert answer.result == "0007"
     assert "Strict-Transport-Security" not in answer.headers
 
 
-def test_every_reply_has_an_id_of_its_own(api: Api) -> None:
+def test_every_response_has_a_new_request_id(api: Api) -> None:
     first, second = (send(api).headers["X-Request-Id"] for _ in range(2))
     assert re.fullmatch("[0-9a-f]{32}", first)
     assert first != second
 
 
-def test_a_strangers_request_id_is_not_taken(api: Api, proxied: Api) -> None:
+def test_request_id_is_accepted_from_trusted_proxies_only(api: Api, proxied: Api) -> None:
     assert send(api, X_Request_Id="abc").headers["X-Request-Id"] != "abc"
     https = {"X_Forwarded_Proto": "https"}
     assert send(proxied, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
@@ -50,7 +50,7 @@ def test_a_strangers_request_id_is_not_taken(api: Api, proxied: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/log", "/no", "/pictures/x"])
-def test_every_reply_has_the_headers_for_safety(path: str, api: Api) -> None:
+def test_every_response_has_security_headers(path: str, api: Api) -> None:
     headers = api.post(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"

@@ -1,4 +1,4 @@
-"""A connection that is lost between COMMIT and its confirmation: the client knows, and retries."""
+"""A connection lost during COMMIT: the response has an unknown outcome, and retries are safe."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,38 +16,38 @@ from tests.support.payments import PATIENT
 Call = Callable[[Person, Person], Answer]
 
 
-# A second call writes again: another code, another picture, another counted try.
-DONE_AGAIN = {"send_code", "forgot_password", "upload", "reset_password"}
-# Operations that write in one statement or not at all, or by the ledger's writer.
+# A retry writes again: another code, another picture, another counted attempt.
+NOT_IDEMPOTENT = {"send_code", "forgot_password", "upload", "reset_password"}
+# Operations that write with one statement, not at all, or by the ledger's batch writer.
 WITHOUT_COMMIT = {
     *("log_in", "heartbeat", "friendlist", "messagelist", "livelist", "search"),
     *("balance", "records", "ranking", "send_gift", "refill"),
 }
 
 
-class Lossy:
-    """An application that loses a connection after one of its COMMITs, before the confirmation."""
+class ConnectionLoss:
+    """Closes the database connection after a COMMIT, before the application gets the result."""
 
     def __init__(self, app: App) -> None:
         self._dialect = app.registry.services.database.engine.dialect
 
-    def commits(self, call: Callable[[], Answer]) -> int:
-        """Make a call, and count its COMMITs."""
+    def count_commits(self, call: Callable[[], Answer]) -> int:
+        """Send a request and return the number of its COMMITs."""
         answer, commits = self._run(call, lost=0)
         assert answer.result == "0000", answer
         return commits
 
-    def loses(self, call: Callable[[], Answer], *, commit: int) -> Answer:
-        """Make a call whose n-th COMMIT is done and not confirmed."""
+    def send_and_lose(self, call: Callable[[], Answer], *, commit: int) -> Answer:
+        """Send a request that loses the connection after its n-th COMMIT."""
         return self._run(call, lost=commit)[0]
 
     def _run(self, call: Callable[[], Answer], *, lost: int) -> tuple[Answer, int]:
-        real, commits = self._dialect.do_commit, 0
+        original, commits = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
             nonlocal commits
             commits += 1
-            real(connection)
+            original(connection)
             if commits == lost:
                 connection.driver_connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
@@ -56,12 +56,12 @@ class Lossy:
         try:
             return call(), commits
         finally:
-            self._dialect.do_commit = real
+            self._dialect.do_commit = original
 
 
 @pytest.fixture
-def lossy(app: App) -> Lossy:
-    return Lossy(app)
+def connection_loss(app: App) -> ConnectionLoss:
+    return ConnectionLoss(app)
 
 
 def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
@@ -69,9 +69,9 @@ def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
     return ben.deal(message, behaviour)
 
 
-def forget_password(ann: Person, _: Person) -> Answer:
+def request_password_reset(ann: Person, _: Person) -> Answer:
     answer = ann.post("/log", forgot="1", userId=ann.phone)
-    # They go with the calls that follow.
+    # Added to all later requests of this user.
     ann.always |= {
         "code_v": answer.message,
         "code": ann.app.registry.services.gateways.sms.sent[-1].code,
@@ -86,7 +86,7 @@ def befriend(ann: Person, ben: Person) -> Answer:
 
 CODE = "1234"
 PICTURE = [("img", "ann.png", b"\x89PNG\r\n\x1a\n" + b"x" * 40)]
-# Each operation that writes: what comes before, the call, its refusal code, the retry's result.
+# Operations that write: preparation, request, default result code, result code of the retry.
 WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
     "register": (
         None,
@@ -121,7 +121,7 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         "0000",
     ),
     "reset_password": (
-        forget_password,
+        request_password_reset,
         lambda ann, _: ann.post("/log", reset="1", userId=ann.phone, password="another-42"),
         "0006",
         "0004",
@@ -153,7 +153,7 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         "0009",
     ),
     "add": (None, lambda ann, ben: ann.add(ben), "0006", "0000"),
-    "add after the other user has asked": (
+    "add after a request of the other user": (
         lambda ann, ben: ben.add(ann),
         lambda ann, ben: ann.add(ben),
         "0006",
@@ -186,65 +186,65 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
 }
 
 
-def test_every_operation_is_here(app: App) -> None:
-    named = {name.partition(" ")[0] for name in WRITES}
-    assert named | WITHOUT_COMMIT == {each.name for each in operations(app.registry)}
+def test_every_operation_is_tested_or_listed_without_commit(app: App) -> None:
+    names = {name.partition(" ")[0] for name in WRITES}
+    assert names | WITHOUT_COMMIT == {operation.name for operation in operations(app.registry)}
 
 
 @pytest.mark.parametrize("name", WRITES)
-class TestEachOperationThatWrites:
-    def test_every_lost_commit_is_503_with_an_unknown_outcome(
+class TestOperationsThatWrite:
+    def test_connection_lost_during_any_commit_is_503_with_unknown_outcome(
         self,
         name: str,
-        lossy: Lossy,
+        connection_loss: ConnectionLoss,
         ann: Person,
         ben: Person,
         api: Api,
         database_state: DatabaseState,
     ) -> None:
-        before, call, refusal, _ = WRITES[name]
-        if before:
-            before(ann, ben)
-        commits = lossy.commits(lambda: call(ann, ben))
+        prepare, call, default_code, _ = WRITES[name]
+        if prepare:
+            prepare(ann, ben)
+        commits = connection_loss.count_commits(lambda: call(ann, ben))
         assert commits
         for commit in range(1, commits + 1):
             database_state.empty()
             users = [api.person(user.phone) for user in (ann, ben)]
-            if before:
-                before(*users)
-            answer = lossy.loses(lambda users=users: call(*users), commit=commit)  # type: ignore[misc]
-            assert (answer.status, answer.result) == (503, refusal)
+            if prepare:
+                prepare(*users)
+            answer = connection_loss.send_and_lose(lambda users=users: call(*users), commit=commit)  # type: ignore[misc]
+            assert (answer.status, answer.result) == (503, default_code)
             assert answer.headers["X-Request-Outcome"] == "unknown"
             assert int(answer.headers["Retry-After"]) > 0
 
-    def test_retry_after_the_last_commit_gets_the_result_of_a_second_call(
+    def test_retry_after_the_last_commit_has_the_expected_result(
         self,
         name: str,
-        lossy: Lossy,
+        connection_loss: ConnectionLoss,
         ann: Person,
         ben: Person,
         api: Api,
         database_state: DatabaseState,
     ) -> None:
-        before, call, _, retried = WRITES[name]
-        if before:
-            before(ann, ben)
-        commits = lossy.commits(lambda: call(ann, ben))
+        prepare, call, _, retry_code = WRITES[name]
+        if prepare:
+            prepare(ann, ben)
+        commits = connection_loss.count_commits(lambda: call(ann, ben))
         database_state.empty()
         ann, ben = api.person(ann.phone), api.person(ben.phone)
-        if before:
-            before(ann, ben)
-        lossy.loses(lambda: call(ann, ben), commit=commits)
-        with nullcontext() if name in DONE_AGAIN else database_state.unchanged():
-            assert call(ann, ben).result == retried
+        if prepare:
+            prepare(ann, ben)
+        connection_loss.send_and_lose(lambda: call(ann, ben), commit=commits)
+        with nullcontext() if name in NOT_IDEMPOTENT else database_state.unchanged():
+            assert call(ann, ben).result == retry_code
 
 
-def test_retry_of_an_ordered_refill_gets_the_same_order(
+def test_retried_refill_returns_the_same_order(
     new_app: Callable[..., App], ann: Person, database_state: DatabaseState
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=PATIENT)
     buyer = Person(app, ann.always, ann.phone)
-    answer = Lossy(app).loses(lambda: buyer.refill("10"), commit=1)
+    answer = ConnectionLoss(app).send_and_lose(lambda: buyer.refill("10"), commit=1)
     assert (answer.status, answer.body) == (503, {"result": "0013", "message": "update failed"})
     assert answer.headers["X-Request-Outcome"] == "unknown"
     retried = buyer.refill("10", requestId=answer.headers["X-Repeat-As"])
@@ -252,12 +252,14 @@ def test_retry_of_an_ordered_refill_gets_the_same_order(
     assert len(database_state.rows("payment_orders")) == 1
 
 
-def test_lost_connection_before_the_commit_is_tried_again(
-    lossy: Lossy, ann: Person, ben: Person, database: Database
+def test_connection_lost_before_the_commit_is_retried_by_the_server(
+    connection_loss: ConnectionLoss, ann: Person, ben: Person, database: Database
 ) -> None:
-    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    terminate = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    )
     with database.engine.connect() as connection:
-        connection.exec_driver_sql(f"{ends} AND datname = current_database()")
+        connection.exec_driver_sql(f"{terminate} AND datname = current_database()")
     answer = ann.add(ben)
     assert (answer.status, answer.result) == (200, "0000")
     assert "X-Request-Outcome" not in answer.headers

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 
 WORDS = {
     "en": {
-        "code": "Send me a code", "fill": "Use it", "verify": "Verify", "open": "Open account",
+        "code": "Send me a code", "fill": "Use it", "verify": "Verify", "open": "Register",
         "find": "Find", "add": "Add", "accept": "Accept", "messages": "Messages",
         "friends": "Friends", "tab_live": "Live", "coins": "Coins", "go": "Go live",
         "watch": "Watch", "rose": "rose", "rocket": "rocket", "end": "End",

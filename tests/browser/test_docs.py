@@ -34,7 +34,7 @@ def test_somebody_reads_and_tries(
     page: Page, language: str, size: str, keep: Callable[[str], None], tmp_path: Path
 ) -> None:
     opened(page)
-    heading = {"en": "An API for people who go live", "zh": "直播应用的后端接口"}[language]
+    heading = {"en": "API of the live-streaming app", "zh": "直播应用的后端接口"}[language]
     expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
     keep(f"docs-{language}-{size}")
     # Each of the four has a phone of its own on the one server.

@@ -1,8 +1,8 @@
-// Faces: the picture that was uploaded, or the first letter of a name.
+// Avatars: the uploaded picture, or the first letter of the nickname.
 
 import { element } from "../shared/dom.js";
 
-/** Where a picture is seen: the API document's headImage is a path on the server's disk. */
+/** The URL of a picture; `headImage` can be a path on the server's disk (API document). */
 function pictureUrl(headImage) {
   if (/^https?:/.test(headImage)) return headImage;
   const match = headImage.match(/pictures\/[0-9a-f]{32}\/[^/]+$/);
@@ -16,13 +16,13 @@ export function avatar({ nickname, userId, headImage }) {
   return element("span", { class: "avatar", "aria-hidden": "true" }, [...name][0]);
 }
 
-const GROUNDS = { a: ["#f2b8a2", "#c02d1b"], b: ["#a8c7e8", "#1e4f8f"] };
+const COLOURS = { a: ["#f2b8a2", "#c02d1b"], b: ["#a8c7e8", "#1e4f8f"] };
 
-/** A picture to begin with, drawn here: rings around a letter, as a PNG file. */
-export async function drawn(letter, side) {
+/** Draws a default avatar: a letter inside rings, as a PNG file. */
+export async function drawAvatar(letter, side) {
   const canvas = element("canvas", { width: 256, height: 256 });
   const pen = canvas.getContext("2d");
-  const [light, dark] = GROUNDS[side];
+  const [light, dark] = COLOURS[side];
   pen.fillStyle = light;
   pen.fillRect(0, 0, 256, 256);
   pen.strokeStyle = dark;

@@ -1,7 +1,7 @@
-// Coins: how many there are, and buying some.
+// The coins tab: balance and refills.
 
 import { element } from "../shared/dom.js";
-import { both } from "../shared/language.js";
+import { bilingual } from "../shared/language.js";
 import { button } from "./form.js";
 
 export function coinsTab(phone) {
@@ -9,26 +9,26 @@ export function coinsTab(phone) {
   const buy = (yuan) =>
     button("quiet-button", `¥${yuan}`, async () => {
       const fields = { refill: "1", money: String(yuan), requestId: crypto.randomUUID?.() ?? "" };
-      const { result, message } = await phone.ask("/golden", fields);
+      const { result, message } = await phone.request("/golden", fields);
       if (result !== "0000") return;
-      // A refill that is only ordered has something to say about paying.
+      // A refill that must be paid returns an order; a free one returns null.
       if (message === null) phone.coins += yuan;
-      await phone.happened();
+      await phone.refreshBoth();
     });
   const node = element(
     "div",
     { class: "tab" },
-    element("h3", {}, both("Coins", "金币")),
+    element("h3", {}, bilingual("Coins", "金币")),
     amount,
-    element("p", { class: "hint" }, both("Buy coins", "充值")),
+    element("p", { class: "hint" }, bilingual("Buy coins", "充值")),
     element("div", { class: "amounts" }, buy(10), buy(50), buy(100)),
   );
 
-  async function look() {
+  async function refresh() {
     const coins = await phone.balance();
     phone.coins = coins;
     amount.textContent = String(coins);
   }
 
-  return { title: both("Coins", "金币"), node, look };
+  return { title: bilingual("Coins", "金币"), node, refresh };
 }

@@ -1,4 +1,4 @@
-// Forms of the phones: a label above each field, one button below.
+// Form elements of the phones.
 
 import { element } from "../shared/dom.js";
 
@@ -11,9 +11,9 @@ export function field(label, properties, hint = null) {
   return { node, input };
 }
 
-/** A form whose button rests while its work is under way. */
-export function form(children, button, work) {
-  const submit = element("button", { type: "submit", class: "main-button" }, button);
+/** A form whose button is disabled while the action runs. */
+export function form(children, buttonLabel, action) {
+  const submit = element("button", { type: "submit", class: "main-button" }, buttonLabel);
   return element(
     "form",
     {
@@ -21,7 +21,7 @@ export function form(children, button, work) {
       onsubmit: async (event) => {
         event.preventDefault();
         submit.disabled = true;
-        await work();
+        await action();
         submit.disabled = false;
       },
     },
@@ -30,12 +30,12 @@ export function form(children, button, work) {
   );
 }
 
-/** A button that rests while its work is under way. */
-export function button(kind, label, work) {
-  const node = element("button", { type: "button", class: kind }, label);
+/** A button that is disabled while the action runs. */
+export function button(cssClass, label, action) {
+  const node = element("button", { type: "button", class: cssClass }, label);
   node.addEventListener("click", async () => {
     node.disabled = true;
-    await work();
+    await action();
     node.disabled = false;
   });
   return node;

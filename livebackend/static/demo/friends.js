@@ -1,12 +1,12 @@
-// Finding people, and the friends one has: who is live can be watched.
+// The friends tab: user search, the list of friends, watching a live friend.
 
 import { element } from "../shared/dom.js";
-import { both } from "../shared/language.js";
+import { bilingual } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { button, field, form } from "./form.js";
 import { watchScreen } from "./watch.js";
 
-export function person(profile, ...beside) {
+export function person(profile, ...actions) {
   return element(
     "li",
     { class: "person" },
@@ -17,15 +17,15 @@ export function person(profile, ...beside) {
       element("strong", {}, profile.nickname ?? profile.userId),
       element("span", {}, profile.title ?? profile.userId),
     ),
-    ...beside,
+    ...actions,
   );
 }
 
 export function friendsTab(phone) {
-  const found = element("ul", { class: "found" });
+  const searchResult = element("ul", { class: "search-result" });
   const list = element("ul", { class: "people" });
-  const empty = element("p", { class: "empty" }, both("No friends yet.", "还没有好友。"));
-  const number = field(both("Find by phone", "按手机号查找"), {
+  const empty = element("p", { class: "empty" }, bilingual("No friends yet.", "还没有好友。"));
+  const number = field(bilingual("Find by phone number", "按手机号查找"), {
     name: "search",
     inputmode: "numeric",
     value: phone.other.number,
@@ -33,26 +33,26 @@ export function friendsTab(phone) {
   const node = element(
     "div",
     { class: "tab" },
-    form([number.node], both("Find", "查找"), async () => {
+    form([number.node], bilingual("Find", "查找"), async () => {
       const fields = { search: "1", userId: number.input.value.trim() };
-      const { result, message, flag } = await phone.ask("/friend", fields);
-      found.replaceChildren();
-      if (result === "0000") found.append(person(message, stranger(message, flag)));
+      const { result, message, flag } = await phone.request("/friend", fields);
+      searchResult.replaceChildren();
+      if (result === "0000") searchResult.append(person(message, friendshipStatus(message, flag)));
     }),
-    found,
-    element("h3", {}, both("Friends", "好友")),
+    searchResult,
+    element("h3", {}, bilingual("Friends", "好友")),
     empty,
     list,
   );
 
-  function stranger(profile, flag) {
-    if (flag === "1") return element("em", {}, both("friend", "好友"));
-    if (flag === "-1") return element("em", {}, both("you", "自己"));
-    return button("quiet-button", both("Add", "加好友"), async () => {
-      const { result } = await phone.ask("/friend", { add: "1", userId: profile.userId });
+  function friendshipStatus(profile, flag) {
+    if (flag === "1") return element("em", {}, bilingual("friend", "好友"));
+    if (flag === "-1") return element("em", {}, bilingual("you", "自己"));
+    return button("quiet-button", bilingual("Add", "加好友"), async () => {
+      const { result } = await phone.request("/friend", { add: "1", userId: profile.userId });
       if (result !== "0000") return;
-      found.replaceChildren(person(profile, element("em", {}, both("asked", "已申请"))));
-      await phone.happened();
+      searchResult.replaceChildren(person(profile, element("em", {}, bilingual("request sent", "已申请"))));
+      await phone.refreshBoth();
     });
   }
 
@@ -60,25 +60,25 @@ export function friendsTab(phone) {
     phone.panel.replaceChildren(watchScreen(phone, friend));
   }
 
-  async function look() {
-    const { result, message } = await phone.ask("/list", { friendlist: "1" }, { quiet: true });
+  async function refresh() {
+    const { result, message } = await phone.request("/list", { friendlist: "1" }, { quiet: true });
     if (result !== "0000") return;
     empty.hidden = message.count > 0;
-    if (message.count) found.replaceChildren();
+    if (message.count) searchResult.replaceChildren();
     list.replaceChildren(
       ...message.friends.map((friend) => {
-        if (friend.liveStatus === "off") return person(friend, part(friend));
-        return person(friend, button("live-button", both("Watch", "观看"), async () => watch(friend)));
+        if (friend.liveStatus === "off") return person(friend, removeButton(friend));
+        return person(friend, button("live-button", bilingual("Watch", "观看"), async () => watch(friend)));
       }),
     );
   }
 
-  function part(friend) {
-    return button("link", both("Remove", "删除"), async () => {
-      await phone.ask("/friend", { delete: "1", userId: friend.userId });
-      await phone.happened();
+  function removeButton(friend) {
+    return button("link", bilingual("Remove", "删除"), async () => {
+      await phone.request("/friend", { delete: "1", userId: friend.userId });
+      await phone.refreshBoth();
     });
   }
 
-  return { title: both("Friends", "好友"), node, look };
+  return { title: bilingual("Friends", "好友"), node, refresh };
 }

@@ -1,24 +1,24 @@
-// Going live: where a broadcaster's program publishes, as text and as a code to scan.
+// The live tab: opens the room and shows the publish URL as text and as a QR code.
 
 import qrcode from "../vendor/qrcode.js";
 
-import { copy, element } from "../shared/dom.js";
-import { both, follow, say } from "../shared/language.js";
+import { copyText, element } from "../shared/dom.js";
+import { bilingual, localize, localized } from "../shared/language.js";
 import { button, field, form } from "./form.js";
 
-/** Server and key as OBS asks for them. */
-function publishing({ hosts, hub, title, publishKey }) {
+/** Server and stream key, as OBS needs them, from the stream's JSON. */
+function fromStream({ hosts, hub, title, publishKey }) {
   return { server: `rtmp://${hosts.publish.rtmp}/${hub}`, key: `${title}?key=${publishKey}` };
 }
 
-/** The same of a whole URL. */
-function parted(url) {
+/** Server and stream key from a publish URL. */
+function fromUrl(url) {
   const [name] = url.split("?");
   const end = name.lastIndexOf("/");
   return { server: url.slice(0, end), key: url.slice(end + 1) };
 }
 
-function code(text) {
+function qrCode(text) {
   const qr = qrcode(0, "M");
   qr.addData(text);
   qr.make();
@@ -36,21 +36,21 @@ function code(text) {
   const modules = document.createElementNS(svg.namespaceURI, "path");
   modules.setAttribute("d", path);
   svg.append(modules);
-  follow(svg, "ariaLabel", "the publish address as a QR code", "推流地址二维码");
+  localize(svg, "ariaLabel", "QR code of the publish URL", "推流地址二维码");
   return svg;
 }
 
-function copied(english, chinese, text) {
-  const label = element("span", {}, both("Copy", "复制"));
+function copyRow(english, chinese, text) {
+  const label = element("span", {}, bilingual("Copy", "复制"));
   return element(
     "div",
     { class: "copied" },
-    element("span", {}, both(english, chinese)),
+    element("span", {}, bilingual(english, chinese)),
     element("code", {}, text),
     button("link", label, async () => {
-      await copy(text);
-      label.replaceChildren(both("Copied", "已复制"));
-      setTimeout(() => label.replaceChildren(both("Copy", "复制")), 1600);
+      await copyText(text);
+      label.replaceChildren(bilingual("Copied", "已复制"));
+      setTimeout(() => label.replaceChildren(bilingual("Copy", "复制")), 1600);
     }),
   );
 }
@@ -58,48 +58,48 @@ function copied(english, chinese, text) {
 export function liveTab(phone) {
   const node = element("div", { class: "tab" });
 
-  function off() {
-    const title = field(both("Title", "标题"), {
+  function showOffline() {
+    const title = field(bilingual("Title", "标题"), {
       name: "title",
       maxlength: "100",
-      value: say("An evening by the harbour", "港湾夜话"),
+      value: localized("An evening by the harbour", "港湾夜话"),
     });
     node.replaceChildren(
-      element("h3", {}, both("Go live", "开播")),
-      form([title.node], both("Go live", "开始直播"), async () => {
-        const { result, message } = await phone.ask("/room", { live: "1", title: title.input.value });
+      element("h3", {}, bilingual("Go live", "开播")),
+      form([title.node], bilingual("Go live", "开始直播"), async () => {
+        const { result, message } = await phone.request("/room", { live: "1", title: title.input.value });
         if (result !== "0000") return;
-        // The document prints the stream's JSON inside a string.
-        const known = publishing(JSON.parse(message));
-        // Other kinds of publish security sign a URL for a while, which a heartbeat tells.
+        // The API document specifies the stream as JSON inside a string.
+        const target = fromStream(JSON.parse(message));
+        // With signed publish URLs, the heartbeat returns the URL, which expires.
         const url = await phone.publishUrl();
-        on(url ? parted(url) : known, title.input.value);
-        await phone.happened();
+        showLive(url ? fromUrl(url) : target, title.input.value);
+        await phone.refreshBoth();
       }),
     );
   }
 
-  function on({ server, key }, title) {
+  function showLive({ server, key }, title) {
     node.replaceChildren(
-      element("p", { class: "on-air" }, element("i", {}), both("On air", "直播中")),
-      element("h3", {}, title || both("Untitled", "无标题")),
-      code(`${server}/${key}`),
-      copied("Server", "服务器", server),
-      copied("Stream key", "推流码", key),
+      element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
+      element("h3", {}, title || bilingual("Untitled", "无标题")),
+      qrCode(`${server}/${key}`),
+      copyRow("Server", "服务器", server),
+      copyRow("Stream key", "推流码", key),
       element(
         "p",
         { class: "hint" },
-        both("For OBS: Settings, Stream, Custom. Keep the key to yourself.", "OBS：设置 → 直播 → 自定义。推流码请勿外泄。"),
+        bilingual("In OBS: Settings, Stream, Custom. Keep the stream key secret.", "OBS：设置 → 直播 → 自定义。请勿泄露推流码。"),
       ),
-      button("quiet-button", both("End", "结束直播"), async () => {
-        const { result } = await phone.ask("/room", { leave: "1" });
+      button("quiet-button", bilingual("End", "结束直播"), async () => {
+        const { result } = await phone.request("/room", { leave: "1" });
         if (result !== "0000") return;
-        off();
-        await phone.happened();
+        showOffline();
+        await phone.refreshBoth();
       }),
     );
   }
 
-  off();
-  return { title: both("Live", "直播"), node };
+  showOffline();
+  return { title: bilingual("Live", "直播"), node };
 }

@@ -1,8 +1,8 @@
-// A phone: who is on it, what it shows, and its calls.
+// A phone: its user, screens and API requests.
 
-import { call } from "../shared/api.js";
+import { sendRequest } from "../shared/api.js";
 import { element } from "../shared/dom.js";
-import { both, follow } from "../shared/language.js";
+import { bilingual, localize } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { coinsTab } from "./coins.js";
 import { friendsTab } from "./friends.js";
@@ -13,72 +13,80 @@ import { messagesTab } from "./messages.js";
 const EXTENSIONS = (document.documentElement.dataset.extensions ?? "").split(" ");
 
 export class Phone {
-  constructor({ side, english, chinese, gender, wire }) {
-    Object.assign(this, { side, english, chinese, gender, wire });
+  constructor({ side, english, chinese, gender, callLog }) {
+    Object.assign(this, { side, english, chinese, gender, callLog });
     this.token = "";
     this.profile = { nickname: english, headImage: null };
-    // Counted from what the replies say, where the server does not tell.
+    // Computed from the responses, for servers without the operation `balance`.
     this.coins = 0;
     this.screen = element("div", { class: "screen" });
-    this.face = element("span", { class: "face" });
-    this.title = element("strong", {}, both(english, chinese));
-    this.number_ = element("span", { class: "number" });
+    this.avatarBox = element("span", { class: "face" });
+    this.title = element("strong", {}, bilingual(english, chinese));
+    this.numberLabel = element("span", { class: "number" });
     this.notice = element("div", { class: "notice", role: "status", hidden: true });
     this.node = element(
       "section",
       { class: `phone ${side}` },
-      element("header", {}, this.face, element("div", {}, this.title, this.number_)),
+      element("header", {}, this.avatarBox, element("div", {}, this.title, this.numberLabel)),
       this.notice,
       this.screen,
     );
-    follow(this.node, "ariaLabel", `${english}'s phone`, `${chinese}的手机`);
+    localize(this.node, "ariaLabel", `${english}'s phone`, `${chinese}的手机`);
   }
 
   start() {
-    this.greet();
+    this.showProfile();
     this.screen.replaceChildren(joinScreen(this));
   }
 
-  greet() {
-    this.face.replaceChildren(avatar({ nickname: this.english, ...this.profile }));
-    this.number_.textContent = this.token ? this.number : "";
+  showProfile() {
+    this.avatarBox.replaceChildren(avatar({ nickname: this.english, ...this.profile }));
+    this.numberLabel.textContent = this.token ? this.number : "";
   }
 
-  /** One call of the API; resolves to the reply's body. A refusal is shown, too. */
-  async ask(path, fields, { quiet = false, operation = "" } = {}) {
-    const given = this.token ? { token: this.token, ...fields } : fields;
-    let answer;
+  /** Sends a request, logs it, shows errors; resolves to the response body. */
+  async request(path, fields, { quiet = false, operation = "" } = {}) {
+    const allFields = this.token ? { token: this.token, ...fields } : fields;
+    let response;
     try {
-      answer = await call(path, given);
+      response = await sendRequest(path, allFields);
     } catch {
-      this.tell(both("The server cannot be reached.", "无法连接服务器。"), "bad");
+      this.notify(bilingual("The server cannot be reached.", "无法连接服务器。"), "bad");
       return { result: "", message: null };
     }
     const name = { english: this.english, chinese: this.chinese };
     const isExtension = EXTENSIONS.includes(operation);
-    this.wire.write({ side: this.side, name, path, fields: given, answer, isExtension, quiet });
-    const body = answer.body ?? { result: String(answer.status), message: null };
+    this.callLog.add({
+      side: this.side,
+      name,
+      path,
+      fields: allFields,
+      response,
+      isExtension,
+      quiet,
+    });
+    const body = response.body ?? { result: String(response.status), message: null };
     if (body.result !== "0000") {
-      this.tell(
-        element("span", {}, element("code", {}, body.result), " ", this.wire.meaning(body.result)),
+      this.notify(
+        element("span", {}, element("code", {}, body.result), " ", this.callLog.description(body.result)),
         "bad",
       );
     } else if (!quiet) {
-      this.tell(null);
+      this.notify(null);
     }
     return body;
   }
 
-  /** Shows a line at the top, until the next one. */
-  tell(content, kind = "") {
+  /** Shows a notice at the top until the next one. */
+  notify(content, kind = "") {
     this.notice.className = `notice ${kind}`;
     this.notice.hidden = !content;
     this.notice.replaceChildren(...(content ? [content] : []));
   }
 
-  /** Somebody has logged in: four tabs. */
-  async enter() {
-    this.greet();
+  /** Shows the tabs after login. */
+  async showApp() {
+    this.showProfile();
     const tabs = {
       friends: friendsTab(this),
       messages: messagesTab(this),
@@ -97,10 +105,10 @@ export class Phone {
     this.buttons = buttons;
     this.panel = element("div", { class: "panel" });
     const nav = element("nav", { class: "tabs" }, ...buttons);
-    follow(nav, "ariaLabel", "the app", "应用");
+    localize(nav, "ariaLabel", "App", "应用");
     this.screen.replaceChildren(this.panel, nav);
     this.show("friends");
-    await this.look();
+    await this.refresh();
   }
 
   show(name) {
@@ -112,27 +120,27 @@ export class Phone {
     this.panel.scrollTop = 0;
   }
 
-  /** Looks for news, as an app does that was woken by a push. */
-  async look() {
+  /** Reloads all tabs, as an app does after a push notification. */
+  async refresh() {
     if (!this.tabs) return;
-    for (const tab of Object.values(this.tabs)) await tab.look?.();
+    for (const tab of Object.values(this.tabs)) await tab.refresh?.();
   }
 
-  /** Something happened here that the other phone may show. */
-  async happened() {
-    await this.look();
-    await this.other.look();
+  /** Reloads both phones after a change. */
+  async refreshBoth() {
+    await this.refresh();
+    await this.other.refresh();
   }
 
-  /** A gift came. The app would learn of it by a push; here the other phone says so. */
-  received(coins, english, chinese) {
+  /** Shows a received gift; a real app learns of it by a push notification. */
+  receiveGift(coins, english, chinese) {
     this.coins += coins;
-    this.tell(both(`You got a ${english}: ${coins} coins.`, `收到${chinese}：${coins} 金币。`), "good");
+    this.notify(bilingual(`You received a ${english}: ${coins} coins.`, `收到${chinese}：${coins} 金币。`), "good");
   }
 
   async publishUrl() {
     if (!EXTENSIONS.includes("heartbeat")) return null;
-    const { result, message } = await this.ask(
+    const { result, message } = await this.request(
       "/room",
       { heartbeat: "1" },
       { operation: "heartbeat" },
@@ -142,7 +150,7 @@ export class Phone {
 
   async balance() {
     if (!EXTENSIONS.includes("balance")) return this.coins;
-    const { result, message } = await this.ask(
+    const { result, message } = await this.request(
       "/golden",
       { balance: "1" },
       { quiet: true, operation: "balance" },

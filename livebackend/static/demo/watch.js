@@ -1,7 +1,7 @@
-// Watching a friend's stream, and giving something.
+// The watch screen: plays a friend's stream and sends gifts.
 
 import { element } from "../shared/dom.js";
-import { both } from "../shared/language.js";
+import { bilingual } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { button } from "./form.js";
 
@@ -10,34 +10,34 @@ const GIFTS = [
   ["cake", "蛋糕", 10],
   ["rocket", "火箭", 30],
 ];
-const AGAIN_MS = 2000;
+const RETRY_MS = 2000;
 
-/** Whether anybody could be there: RFC 2606 keeps `.example` free, and the stand-in uses it. */
+/** Whether a URL can exist: the development gateway uses `.example`, reserved by RFC 2606. */
 function isReal(url) {
   return Boolean(url) && !new URL(url).hostname.endsWith(".example");
 }
 
-/** Plays the stream once it comes; the video leaves the page when one stops watching. */
-async function play(url, video, tell) {
+/** Plays the stream as soon as it is available, until the video is removed from the page. */
+async function play(url, video, setCaption) {
   while (video.isConnected) {
-    const there = await fetch(url).catch(() => null);
-    if (there?.ok) break;
-    tell(both("Waiting for the picture.", "等待画面。"));
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    const playlist = await fetch(url).catch(() => null);
+    if (playlist?.ok) break;
+    setCaption(bilingual("Waiting for the video.", "等待视频画面。"));
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
   if (!video.isConnected) return;
-  tell(null);
+  setCaption(null);
   const { default: Hls } = await import("../vendor/hls.js");
   if (Hls.isSupported()) {
-    // A worker would need a policy of its own.
+    // A web worker would need worker-src in the Content-Security-Policy.
     const player = new Hls({ enableWorker: false });
     player.loadSource(url);
     player.attachMedia(video);
-    const gone = setInterval(() => {
+    const cleanup = setInterval(() => {
       if (video.isConnected) return;
-      clearInterval(gone);
+      clearInterval(cleanup);
       player.destroy();
-    }, AGAIN_MS);
+    }, RETRY_MS);
   } else {
     video.src = url;
   }
@@ -50,13 +50,13 @@ export function watchScreen(phone, friend) {
   const video = element("video", { playsinline: true, hidden: !isReal(url) });
   video.muted = true;
   const balance = element("output", {}, String(phone.coins));
-  const given = element("p", { class: "given", role: "status" });
-  const give = ([english, chinese, value]) =>
+  const giftStatus = element("p", { class: "gift-status", role: "status" });
+  const giftButton = ([english, chinese, value]) =>
     button(
       "gift",
-      element("span", {}, both(english, chinese), element("b", {}, String(value))),
+      element("span", {}, bilingual(english, chinese), element("b", {}, String(value))),
       async () => {
-        const { result } = await phone.ask("/golden", {
+        const { result } = await phone.request("/golden", {
           send_gift: "1",
           object: friend.userId,
           value: String(value),
@@ -65,10 +65,12 @@ export function watchScreen(phone, friend) {
         });
         if (result !== "0000") return;
         phone.coins -= value;
-        if (phone.other.number === friend.userId) phone.other.received(value, english, chinese);
-        await phone.happened();
+        if (phone.other.number === friend.userId) phone.other.receiveGift(value, english, chinese);
+        await phone.refreshBoth();
         balance.textContent = String(phone.coins);
-        given.replaceChildren(both(`A ${english} for ${value}.`, `送出${chinese}，${value} 金币。`));
+        giftStatus.replaceChildren(
+          bilingual(`Sent a ${english} for ${value} coins.`, `已送出${chinese}，${value} 金币。`),
+        );
       },
     );
   const node = element(
@@ -79,20 +81,20 @@ export function watchScreen(phone, friend) {
       { class: "player" },
       video,
       element("div", { class: "card", hidden: isReal(url) }, avatar(friend)),
-      element("p", { class: "on-air" }, element("i", {}), both("Live", "直播中")),
+      element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
       caption,
     ),
     element("h3", {}, friend.title ?? friend.nickname ?? friend.userId),
-    element("div", { class: "gifts" }, ...GIFTS.map(give)),
-    element("p", { class: "hint" }, both("You have ", "余额 "), balance, both(" coins", " 金币")),
-    given,
-    button("link", both("Back to friends", "返回好友"), async () => phone.show("friends")),
+    element("div", { class: "gifts" }, ...GIFTS.map(giftButton)),
+    element("p", { class: "hint" }, bilingual("Balance: ", "余额："), balance, bilingual(" coins", " 金币")),
+    giftStatus,
+    button("link", bilingual("Back to friends", "返回好友"), async () => phone.show("friends")),
   );
-  const tell = (content) => caption.replaceChildren(...(content ? [content] : []));
+  const setCaption = (content) => caption.replaceChildren(...(content ? [content] : []));
   if (isReal(url)) {
-    queueMicrotask(() => play(url, video, tell));
+    queueMicrotask(() => play(url, video, setCaption));
   } else {
-    tell(both("No media server here: this is a stand-in.", "此处没有流媒体服务器，仅为占位画面。"));
+    setCaption(bilingual("Placeholder: no media server is configured.", "占位画面：未配置流媒体服务器。"));
   }
   return node;
 }

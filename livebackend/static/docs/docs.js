@@ -1,11 +1,11 @@
-// The page of the API: everything on it comes from openapi.json, which is made from the code.
+// The documentation page, generated from openapi.json.
 
 import { element } from "../shared/dom.js";
-import { both, follow, startSwitches } from "../shared/language.js";
+import { bilingual, localize, startSwitches } from "../shared/language.js";
 import { operationSection } from "./operation.js";
 import { startToken } from "./token.js";
 
-/** The operations as the page shows them, chapter by chapter. */
+/** The operations by chapter, in the order of the document. */
 function chapters(document) {
   const operations = new Map();
   for (const [path, { post }] of Object.entries(document.paths)) {
@@ -13,18 +13,18 @@ function chapters(document) {
       if (operations.has(name)) continue;
       const request = document.components.schemas[`${name}.request`];
       const [success] = document.components.schemas[`${name}.reply`].oneOf;
-      const givesToken = success.properties.message["x-login-token"] === true;
-      operations.set(name, { ...operation, name, path: operation.paths[0], request, givesToken });
+      const returnsToken = success.properties.message["x-login-token"] === true;
+      operations.set(name, { ...operation, name, path: operation.paths[0], request, returnsToken });
     }
   }
-  // The schemas stand in the reader's order.
+  // The schemas are in the order of the API document.
   const names = Object.keys(document.components.schemas)
     .filter((name) => name.endsWith(".request"))
     .map((name) => name.replace(/\.request$/, ""));
   return document.tags.map((tag) => ({
     english: tag.name,
     chinese: tag["x-zh"],
-    operations: names.map((name) => operations.get(name)).filter(({ tag: of }) => of === tag.name),
+    operations: names.map((name) => operations.get(name)).filter(({ tag: chapter }) => chapter === tag.name),
   }));
 }
 
@@ -36,7 +36,7 @@ function contents(list) {
       element(
         "li",
         {},
-        element("strong", {}, both(chapter.english, chapter.chinese)),
+        element("strong", {}, bilingual(chapter.english, chapter.chinese)),
         element(
           "ul",
           {},
@@ -44,7 +44,7 @@ function contents(list) {
             element(
               "li",
               {},
-              element("a", { href: `#${operation.name}` }, short(operation)),
+              element("a", { href: `#${operation.name}` }, shortTitle(operation)),
             ),
           ),
         ),
@@ -53,43 +53,43 @@ function contents(list) {
     element(
       "li",
       {},
-      element("a", { class: "of-results", href: "#results" }, both("Result codes", "返回码")),
+      element("a", { class: "of-results", href: "#results" }, bilingual("Result codes", "返回码")),
     ),
   );
 }
 
-/** A summary up to where it begins to explain. */
-function short(operation) {
-  return both(operation.summary.split(/[;,]/)[0], operation["x-zh"]);
+/** The title up to the first comma or semicolon. */
+function shortTitle(operation) {
+  return bilingual(operation.summary.split(/[;,]/)[0], operation["x-zh"]);
 }
 
 function resultsTable(results) {
-  const head = (english, chinese) => element("th", { scope: "col" }, both(english, chinese));
+  const head = (english, chinese) => element("th", { scope: "col" }, bilingual(english, chinese));
   return element(
     "table",
     {},
-    element("thead", {}, element("tr", {}, head("code", "返回码"), head("meaning", "含义"))),
+    element("thead", {}, element("tr", {}, head("Code", "返回码"), head("Description", "说明"))),
     element(
       "tbody",
       {},
-      ...Object.entries(results).map(([code, says]) =>
+      ...Object.entries(results).map(([code, result]) =>
         element(
           "tr",
           { id: `result-${code}` },
           element("th", { scope: "row" }, element("code", {}, code)),
-          element("td", {}, both(says.description, says["x-zh"])),
+          element("td", {}, bilingual(result.description, result["x-zh"])),
         ),
       ),
     ),
   );
 }
 
-/** Marks where the reader is in the contents. */
-function followReader() {
+/** Marks the visible operation in the contents. */
+function markVisible() {
   const links = new Map(
     [...document.querySelectorAll("#contents a")].map((link) => [link.hash.slice(1), link]),
   );
-  const seen = new IntersectionObserver(
+  const observer = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         const link = links.get(target.id);
@@ -100,20 +100,20 @@ function followReader() {
     },
     { rootMargin: "-20% 0px -70% 0px" },
   );
-  for (const section of document.querySelectorAll(".operation, #results")) seen.observe(section);
+  for (const section of document.querySelectorAll(".operation, #results")) observer.observe(section);
 }
 
 async function start() {
   startSwitches();
   startToken();
   const response = await fetch("openapi.json");
-  const described = await response.json();
-  const list = chapters(described);
+  const openapi = await response.json();
+  const list = chapters(openapi);
   const wide = matchMedia("(min-width: 1080px)");
   const fold = element(
     "details",
     {},
-    element("summary", {}, both("Contents", "目录")),
+    element("summary", {}, bilingual("Contents", "目录")),
     contents(list),
   );
   const unfold = () => {
@@ -125,24 +125,24 @@ async function start() {
     if (event.target.closest("a") && !wide.matches) fold.open = false;
   });
   const nav = document.getElementById("contents");
-  follow(nav, "ariaLabel", "contents", "目录");
+  localize(nav, "ariaLabel", "Contents", "目录");
   nav.append(fold);
   document.getElementById("calls").append(
     ...list.map((chapter) =>
       element(
         "section",
         { class: "chapter" },
-        element("h2", {}, both(chapter.english, chapter.chinese)),
+        element("h2", {}, bilingual(chapter.english, chapter.chinese)),
         ...chapter.operations.map((operation) =>
-          operationSection(operation, described["x-results"]),
+          operationSection(operation, openapi["x-results"]),
         ),
       ),
     ),
   );
-  document.getElementById("results-table").append(resultsTable(described["x-results"]));
-  followReader();
+  document.getElementById("results-table").append(resultsTable(openapi["x-results"]));
+  markVisible();
   document.body.dataset.ready = "true";
-  // The address may name a call, which is there only now.
+  // The URL can name an operation, which did not exist when the page loaded.
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 

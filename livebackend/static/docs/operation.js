@@ -1,34 +1,36 @@
-// One operation: what it takes, a form to try it, the same call elsewhere, and the reply.
+// One operation: parameters, a form that sends requests, code snippets, the response.
 
-import { call } from "../shared/api.js";
-import { copy, element } from "../shared/dom.js";
-import { both, follow, onLanguage, say } from "../shared/language.js";
-import { replyView } from "./reply.js";
+import { sendRequest } from "../shared/api.js";
+import { copyText, element } from "../shared/dom.js";
+import { bilingual, localize, localized, onLanguageChange } from "../shared/language.js";
+import { responseView } from "./response.js";
 import { curl, python } from "./snippets.js";
-import { keepToken, onToken } from "./token.js";
+import { onToken, storeToken } from "./token.js";
 
 export function operationSection(operation, results) {
   const form = element("form", { class: "call", novalidate: true, autocomplete: "off" });
   const inputs = parameters(operation).map((parameter) => row(operation, parameter));
-  const send = element("button", { class: "main-button", type: "submit" }, both("Send", "发送"));
-  const reply = element("div", { class: "reply", role: "status" });
-  const fields = () => filled(operation, form);
+  const send = element("button", { class: "main-button", type: "submit" }, bilingual("Send", "发送"));
+  const output = element("div", { class: "reply", role: "status" });
+  const fields = () => filledFields(operation, form);
   const code = snippets(operation, fields, form);
   form.append(...inputs, send);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     send.disabled = true;
     try {
-      const answer = await call(operation.path, fields());
-      reply.replaceChildren(replyView(answer, results));
-      if (operation.givesToken && answer.body?.result === "0000") {
-        keepToken(answer.body.message, { fresh: true });
+      const response = await sendRequest(operation.path, fields());
+      output.replaceChildren(responseView(response, results));
+      if (operation.returnsToken && response.body?.result === "0000") {
+        storeToken(response.body.message, { fresh: true });
       }
     } catch {
-      reply.replaceChildren(element("p", { class: "lost" }, both("No reply came.", "没有收到回复。")));
+      output.replaceChildren(
+        element("p", { class: "no-response" }, bilingual("No response.", "未收到响应。")),
+      );
     } finally {
       send.disabled = false;
-      reply.scrollIntoView({ block: "nearest" });
+      output.scrollIntoView({ block: "nearest" });
     }
   });
   return element(
@@ -40,43 +42,43 @@ export function operationSection(operation, results) {
       element(
         "h3",
         { id: `${operation.name}-title` },
-        both(operation.summary, operation["x-zh"]),
+        bilingual(operation.summary, operation["x-zh"]),
         operation["x-extension"]
-          ? element("span", { class: "extension" }, both("extension", "扩展"))
+          ? element("span", { class: "extension" }, bilingual("extension", "扩展"))
           : null,
       ),
       address(operation),
       retryNote(operation),
     ),
     form,
-    element("div", { class: "right" }, code, reply),
+    element("div", { class: "right" }, code, output),
     codes(operation, results),
   );
 }
 
 function address(operation) {
-  const also = operation.paths.slice(1);
+  const otherPaths = operation.paths.slice(1);
   return element(
     "p",
     { class: "address" },
     element("b", {}, "POST"),
     element("code", {}, operation.path),
     operation.selector ? element("code", { class: "selector" }, `${operation.selector}=1`) : null,
-    also.length ? element("span", {}, both("also on ", "亦可用 "), also.join(" ")) : null,
+    otherPaths.length ? element("span", {}, bilingual("also on ", "也可用 "), otherPaths.join(" ")) : null,
   );
 }
 
-/** What a retry after an unknown outcome means, where that is not the same as the first call. */
+/** How to retry after an unknown outcome, for operations that are not idempotent by themselves. */
 function retryNote(operation) {
   const link = (text) => element("a", { href: "#unknown-outcome" }, text);
   if (operation.request.properties.requestId) {
     return element(
       "p",
       { class: "retry" },
-      link(both("After an unknown outcome", "结果未知时")),
-      both(
-        ", send it again with the same requestId.",
-        "请用同一个 requestId 重试。",
+      link(bilingual("After an unknown outcome", "结果未知时")),
+      bilingual(
+        ", retry with the same requestId.",
+        "，请使用相同的 requestId 重试。",
       ),
     );
   }
@@ -85,10 +87,10 @@ function retryNote(operation) {
   return element(
     "p",
     { class: "retry" },
-    link(both("After an unknown outcome", "结果未知时")),
-    both(", send it again; the reason ", "请重试；若返回原因 "),
+    link(bilingual("After an unknown outcome", "结果未知时")),
+    bilingual(", retry; the error reason ", "，请重试；若返回原因 "),
     element("code", {}, reason),
-    both(" means that it was done.", "，说明首次请求已成功。"),
+    bilingual(" means that the first request succeeded.", "，说明首次请求已成功。"),
   );
 }
 
@@ -112,14 +114,14 @@ function row(operation, { name, schema, required }) {
       "label",
       { for: id },
       element("code", {}, name),
-      required ? null : element("small", {}, both("optional", "可选")),
+      required ? null : element("small", {}, bilingual("optional", "可选")),
     ),
-    element("p", { id: `${id}-hint` }, both(schema.description, schema["x-zh"]), rule(schema)),
+    element("p", { id: `${id}-hint` }, bilingual(schema.description, schema["x-zh"]), rule(schema)),
     input,
   );
 }
 
-/** What the value must be, in a few signs. */
+/** The allowed values as a pattern or range. */
 function rule(schema) {
   const text = schema.pattern
     ? schema.pattern.replace(/^\^(\(\?:)?/, "").replace(/\)?\$$/, "")
@@ -155,47 +157,49 @@ function field(operation, id, name, schema, required) {
       input.dispatchEvent(new Event("input", { bubbles: true }));
     });
   } else if (required || isFirstOfOptional(operation, name)) {
-    // Good to send as it is, but for what only an earlier reply can tell.
+    // Prefilled, so that the form can be sent as it is.
     input.value = example ?? "";
   }
   return input;
 }
 
-/** Where nothing is required, the first is what one sends. */
+/** The first parameter is prefilled if none is required. */
 function isFirstOfOptional({ request }, name) {
   return request.required.length === 0 && Object.keys(request.properties)[0] === name;
 }
 
-/** The parameters that the form holds; what is empty is left out. */
-function filled(operation, form) {
+/** The non-empty parameters of the form. */
+function filledFields(operation, form) {
   const fields = operation.selector ? { [operation.selector]: "1" } : {};
   for (const input of form.elements) {
     if (!input.name) continue;
     const value = input.type === "file" ? input.files[0] : input.value;
     if (value) fields[input.name] = value;
   }
-  // Where a parameter's mere presence selects the operation, one of them is there.
-  const marks = (operation.request.anyOf ?? []).map(({ required: [name] }) => name);
-  if (marks.length && !marks.some((name) => name in fields)) fields[marks[0]] = "";
+  // If the presence of a parameter selects the operation, send one of these parameters.
+  const presenceSelectors = (operation.request.anyOf ?? []).map(({ required: [name] }) => name);
+  if (presenceSelectors.length && !presenceSelectors.some((name) => name in fields)) {
+    fields[presenceSelectors[0]] = "";
+  }
   return fields;
 }
 
 function snippets(operation, fields, form) {
   const languages = { curl, Python: python };
-  let chosen = "curl";
+  let language = "curl";
   const text = element("code", {});
   const block = element("pre", { tabindex: "0" }, text);
   const draw = () => {
-    text.textContent = languages[chosen](operation, fields());
+    text.textContent = languages[language](operation, fields());
   };
   const tabs = Object.keys(languages).map((name) =>
     element(
       "button",
       {
         type: "button",
-        "aria-pressed": String(name === chosen),
+        "aria-pressed": String(name === language),
         onclick: () => {
-          chosen = name;
+          language = name;
           for (const tab of tabs) tab.ariaPressed = String(tab.textContent === name);
           draw();
         },
@@ -203,22 +207,22 @@ function snippets(operation, fields, form) {
       name,
     ),
   );
-  const copier = element("button", { type: "button", class: "copy" });
-  const name = () => {
-    copier.textContent = say("Copy", "复制");
+  const copyButton = element("button", { type: "button", class: "copy" });
+  const showCopyLabel = () => {
+    copyButton.textContent = localized("Copy", "复制");
   };
-  copier.addEventListener("click", async () => {
-    await copy(text.textContent);
-    copier.textContent = say("Copied", "已复制");
-    setTimeout(name, 1600);
+  copyButton.addEventListener("click", async () => {
+    await copyText(text.textContent);
+    copyButton.textContent = localized("Copied", "已复制");
+    setTimeout(showCopyLabel, 1600);
   });
-  onLanguage(name);
-  name();
-  follow(block, "ariaLabel", "the call as code", "调用代码");
+  onLanguageChange(showCopyLabel);
+  showCopyLabel();
+  localize(block, "ariaLabel", "Request as code", "请求代码");
   form.addEventListener("input", draw);
   form.addEventListener("change", draw);
   queueMicrotask(draw);
-  return element("div", { class: "code" }, element("div", { class: "tabs" }, ...tabs, copier), block);
+  return element("div", { class: "code" }, element("div", { class: "tabs" }, ...tabs, copyButton), block);
 }
 
 function codes(operation, results) {
@@ -230,7 +234,7 @@ function codes(operation, results) {
         "li",
         {},
         element("a", { href: `#result-${code}` }, code),
-        element("span", {}, both(results[code].description, results[code]["x-zh"])),
+        element("span", {}, bilingual(results[code].description, results[code]["x-zh"])),
       ),
     ),
   );

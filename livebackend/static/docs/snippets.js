@@ -1,15 +1,15 @@
-// The call in a form as one would write it elsewhere.
+// A request as a curl command and as Python code.
 
-const base = () => new URL(".", location.href).href.replace(/\/$/, "");
+const baseUrl = () => new URL(".", location.href).href.replace(/\/$/, "");
 
-/** Quoted for a shell, where that is needed. */
+/** Quotes a text for the shell, if needed. */
 const quoted = (text) =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
-const shown = (value) => (value instanceof File ? value.name : value);
+const plainValue = (value) => (value instanceof File ? value.name : value);
 
 export function curl(operation, fields) {
-  const lines = [`curl ${quoted(base() + operation.path)}`];
+  const lines = [`curl ${quoted(baseUrl() + operation.path)}`];
   for (const [name, value] of Object.entries(fields)) {
     if (value instanceof File) lines.push(`-F ${quoted(`${name}=@${value.name}`)}`);
     else if (/^[\w.-]+$/.test(value)) lines.push(`-d ${name}=${value}`);
@@ -20,19 +20,19 @@ export function curl(operation, fields) {
 
 export function python(operation, { token, ...fields }) {
   const needsToken = operation.request.properties.token?.["x-login-token"] ?? false;
-  const text = (value) => JSON.stringify(shown(value));
-  const made = needsToken ? `${text(base())}, token=${text(token ?? "")}` : text(base());
+  const text = (value) => JSON.stringify(plainValue(value));
+  const clientArguments = needsToken ? `${text(baseUrl())}, token=${text(token ?? "")}` : text(baseUrl());
   if (token !== undefined && !needsToken) fields = { token, ...fields };
-  const given = Object.entries(fields)
+  const keywords = Object.entries(fields)
     .filter(([name]) => name !== operation.selector)
     .map(([name, value]) => {
       const isNumber = operation.request.properties[name]?.type === "integer";
       return `${name}=${isNumber && /^[0-9]+$/.test(value) ? value : text(value)}`;
     });
-  const flat = `client.${operation.name}(${given.join(", ")})`;
+  const oneLine = `client.${operation.name}(${keywords.join(", ")})`;
   const call =
-    flat.length < 64
-      ? flat
-      : `client.${operation.name}(\n${given.map((each) => `    ${each},\n`).join("")})`;
-  return `from livebackend_client import Client\n\nclient = Client(${made})\nreply = ${call}`;
+    oneLine.length < 64
+      ? oneLine
+      : `client.${operation.name}(\n${keywords.map((keyword) => `    ${keyword},\n`).join("")})`;
+  return `from livebackend_client import Client\n\nclient = Client(${clientArguments})\nreply = ${call}`;
 }

@@ -1,48 +1,48 @@
-// The login token: got from log in, kept while the tab is open, filled into every form.
+// The login token: taken from the login response, stored until the tab is closed.
 
-import { follow, onLanguage, say } from "../shared/language.js";
+import { localize, localized, onLanguageChange } from "../shared/language.js";
 
 const KEY = "livebackend.token";
-const watchers = [];
+const listeners = [];
 let token = "";
-let isFresh = false;
+let isFresh = false; // from a login on this page
 
-export function onToken(watcher) {
-  watchers.push(watcher);
-  watcher(token);
+export function onToken(listener) {
+  listeners.push(listener);
+  listener(token);
 }
 
-export function keepToken(value, { fresh = false } = {}) {
+export function storeToken(value, { fresh = false } = {}) {
   token = value;
   isFresh = fresh;
   try {
     sessionStorage.setItem(KEY, value);
   } catch {
-    // Then it is kept by the page alone.
+    // Storage is disabled: the token is lost when the page is closed.
   }
-  for (const watcher of watchers) watcher(token);
+  for (const listener of listeners) listener(token);
 }
 
 export function startToken() {
   try {
     token = sessionStorage.getItem(KEY) ?? "";
   } catch {
-    // No storage: nothing was kept.
+    // Storage is disabled.
   }
   const field = document.getElementById("token");
   const hint = document.getElementById("token-hint");
-  const tell = () => {
-    if (!token) hint.textContent = say("Log in below, and it comes here by itself.", "在下面登录后会自动填入。");
-    else if (isFresh) hint.textContent = say("Kept from log in; every form has it.", "已从登录返回中保存，并填入各表单。");
-    else hint.textContent = say("Kept until this tab is closed.", "保存至关闭此标签页。");
+  const updateHint = () => {
+    if (!token) hint.textContent = localized("Filled in when you log in below.", "在下方登录后自动填入。");
+    else if (isFresh) hint.textContent = localized("Saved from the login response and filled into every form.", "已从登录响应中保存，并填入各表单。");
+    else hint.textContent = localized("Saved until this tab is closed.", "保存至关闭此标签页。");
   };
   onToken((value) => {
     if (field.value !== value) field.value = value;
-    tell();
+    updateHint();
   });
-  onLanguage(tell);
-  follow(field, "placeholder", "none yet", "尚未登录");
-  field.addEventListener("input", () => keepToken(field.value.trim()));
-  document.getElementById("forget").addEventListener("click", () => keepToken(""));
+  onLanguageChange(updateHint);
+  localize(field, "placeholder", "not logged in", "尚未登录");
+  field.addEventListener("input", () => storeToken(field.value.trim()));
+  document.getElementById("forget").addEventListener("click", () => storeToken(""));
   document.getElementById("token-form").addEventListener("submit", (event) => event.preventDefault());
 }

@@ -1,4 +1,4 @@
-// Making nodes. Text is always text: nothing that a reply holds is ever read as HTML.
+// Creates DOM nodes. Text is never parsed as HTML, so responses cannot inject markup.
 
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -12,10 +12,10 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-export async function copy(text) {
+export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Without HTTPS there is no clipboard but by a selection.
-  const area = element("textarea", { class: "unseen", "aria-hidden": "true" });
+  // navigator.clipboard needs HTTPS: otherwise copy a selection.
+  const area = element("textarea", { class: "visually-hidden", "aria-hidden": "true" });
   area.value = text;
   document.body.append(area);
   area.select();

@@ -1,17 +1,17 @@
-// Two languages on one page: both are there, and the root's `lang` says which is seen.
+// Two languages on one page: the `lang` of the root element selects the visible one.
 
 import { element } from "./dom.js";
 
 const root = document.documentElement;
-const watchers = [];
+const listeners = [];
 
 export const isChinese = () => root.lang.startsWith("zh");
 
-/** A text in the language of the page. */
-export const say = (english, chinese) => (isChinese() ? chinese : english);
+/** Returns a text in the current language. */
+export const localized = (english, chinese) => (isChinese() ? chinese : english);
 
-/** A text that follows the language. */
-export function both(english, chinese) {
+/** Returns a node with a text in both languages, one of them visible. */
+export function bilingual(english, chinese) {
   if (english === chinese) return document.createTextNode(english);
   return element(
     "span",
@@ -21,32 +21,32 @@ export function both(english, chinese) {
   );
 }
 
-/** Sets an attribute, or the text of an option, and again whenever the language changes. */
-export function follow(node, property, english, chinese) {
+/** Sets a property, now and whenever the language changes. */
+export function localize(node, property, english, chinese) {
   const set = () => {
-    node[property] = say(english, chinese);
+    node[property] = localized(english, chinese);
   };
-  watchers.push(set);
+  listeners.push(set);
   set();
   return node;
 }
 
-export function onLanguage(watcher) {
-  watchers.push(watcher);
+export function onLanguageChange(listener) {
+  listeners.push(listener);
 }
 
-function remember(name, value) {
+function store(name, value) {
   try {
     localStorage.setItem(`livebackend.${name}`, value);
   } catch {
-    // Then it holds until the page is left.
+    // Storage is disabled: the setting is lost when the page is closed.
   }
 }
 
 function setLanguage(language) {
   root.lang = language === "zh" ? "zh-CN" : "en";
-  remember("language", language);
-  for (const watcher of watchers) watcher();
+  store("language", language);
+  for (const listener of listeners) listener();
 }
 
 const isDark = () =>
@@ -54,27 +54,27 @@ const isDark = () =>
     ? root.dataset.theme === "dark"
     : matchMedia("(prefers-color-scheme: dark)").matches;
 
-/** Brings the switches in the page's head to life. */
+/** Starts the language and theme buttons in the header. */
 export function startSwitches() {
   const language = document.getElementById("language");
   const theme = document.getElementById("theme");
   language.addEventListener("click", () => setLanguage(isChinese() ? "en" : "zh"));
   theme.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    remember("theme", root.dataset.theme);
-    for (const watcher of watchers) watcher();
+    store("theme", root.dataset.theme);
+    for (const listener of listeners) listener();
   });
-  follow(language, "textContent", "中文", "English");
-  follow(language, "lang", "zh-CN", "en");
-  const name = () => {
+  localize(language, "textContent", "中文", "English");
+  localize(language, "lang", "zh-CN", "en");
+  const setThemeLabel = () => {
     theme.ariaLabel = isDark()
-      ? say("Light colours", "浅色")
-      : say("Dark colours", "深色");
+      ? localized("Light theme", "浅色主题")
+      : localized("Dark theme", "深色主题");
     theme.title = theme.ariaLabel;
   };
-  watchers.push(name);
-  name();
+  listeners.push(setThemeLabel);
+  setThemeLabel();
   for (const node of document.querySelectorAll("[data-title-en]")) {
-    follow(node, "textContent", node.dataset.titleEn, node.dataset.titleZh);
+    localize(node, "textContent", node.dataset.titleEn, node.dataset.titleZh);
   }
 }

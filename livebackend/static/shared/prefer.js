@@ -1,15 +1,15 @@
-// Before anything is drawn: the language and the light that were chosen here, or else the browser's.
+// Runs before the first paint: sets the stored language and theme, or the browser's.
 (() => {
   const root = document.documentElement;
-  const chosen = (name) => {
+  const stored = (name) => {
     try {
       return localStorage.getItem(`livebackend.${name}`);
     } catch {
-      return null; // storage is switched off
+      return null; // storage is disabled
     }
   };
-  const language = chosen("language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+  const language = stored("language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
   root.lang = language === "zh" ? "zh-CN" : "en";
-  const theme = chosen("theme");
+  const theme = stored("theme");
   if (theme) root.dataset.theme = theme;
 })();
