@@ -46,7 +46,7 @@ class TestAudit:
         done = run("audit")
         assert done.exit_code == 1
         assert "    1  balances that differ from the transfers\n" in done.stdout
-        assert "holds 1 coins, its transfers left 0\n" in done.stderr
+        assert "has 1 coins, but its transfers add up to 0\n" in done.stderr
 
     @pytest.mark.parametrize("since_seal", [False, True])
     def test_for_programs(
