@@ -200,7 +200,7 @@ MUTANTS = [
                 "                pending.outcome.done()\n\n    def _post_alone",
             ),
         ),
-        f"{WRITER_TESTS}::test_nobody_is_told_before_the_commit",
+        f"{WRITER_TESTS}::test_outcome_is_returned_after_the_commit",
     ),
     Mutant(
         "a retried batch gets new request ids",
@@ -215,19 +215,19 @@ MUTANTS = [
                 ),
             ),
         ),
-        f"{WRITER_TESTS}::test_a_connection_lost_after_the_commit_was_sent",
+        f"{WRITER_TESTS}::test_connection_lost_after_the_commit_posts_the_transfer_once",
     ),
     Mutant(
         "a transfer whose caller timed out stays in the queue",
         WRITER,
         (("                self._queue.remove(pending)\n", ""),),
-        f"{WRITER_TESTS}::test_whoever_gives_up_before_it_was_taken_moved_nothing",
+        f"{WRITER_TESTS}::test_transfer_that_times_out_in_the_queue_moves_no_coins",
     ),
     Mutant(
         "a commit with unknown outcome is reported as failed",
         WRITER,
         (("            pending.commit_sent = True\n", "            pass\n"),),
-        f"{WRITER_TESTS}::test_a_commit_that_may_have_been_done_is_never_called_undone",
+        f"{WRITER_TESTS}::test_commit_of_unknown_outcome_is_never_reported_as_failed",
     ),
     Mutant(
         "a replay is acknowledged without waiting for the standby",
@@ -306,7 +306,7 @@ MUTANTS = [
                 "            for pending in batch:\n                pending.fail(error)\n",
             ),
         ),
-        f"{WRITER_TESTS}::test_a_request_that_can_not_be_posted_fails_alone",
+        f"{WRITER_TESTS}::test_invalid_transfer_does_not_fail_the_others_of_its_batch",
     ),
     Mutant(
         "a payment's amount is not compared with the order",
