@@ -39,9 +39,9 @@ PAYMENT_TESTS = "tests/views/test_payments.py"
 GIFT_TESTS = "tests/views/test_golden.py"
 ORDER_TESTS = "tests/services/test_payment_reconciliation.py"
 REFUND_TESTS = "tests/services/test_payment_refunds.py"
-SAME_ID_TEST = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
-LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_taken_in_order"
-CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_who_gathers_and_is_credited_crosswise_waits_in_order"
+SAME_ID_TEST = f"{POST_TESTS}::test_request_id_on_eight_connections_moves_coins_once"
+LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_acquired_in_order"
+CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_opposite_gifts_that_consolidate_slots_do_not_deadlock"
 
 # A row lock writes WAL, so with it the COMMIT of a retry waits even without require_replication.
 NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
@@ -102,7 +102,7 @@ MUTANTS = [
             ),
             ("known[transfer.key].id)", "getattr(known.get(transfer.key), 'id', None))"),
         ),
-        f"{POST_TESTS}::test_a_repetition_moves_nothing_and_names_the_first",
+        f"{POST_TESTS}::test_retry_moves_no_coins_and_returns_the_first_transfer_id",
     ),
     Mutant(
         "slots are locked in the reverse order",
@@ -163,13 +163,13 @@ MUTANTS = [
                 "CHECK (amount <= 542551296285575047)",
             ),
         ),
-        f"{POST_TESTS}::test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table",
+        f"{POST_TESTS}::test_without_lock_on_actors_the_check_constraint_prevents_double_spending",
     ),
     Mutant(
         "only slot 0 counts as spendable balance",
         LEDGER,
         (("SLOTS = range(1 + CREDIT_SLOTS)", "SLOTS = range(1)"),),
-        f"{POST_TESTS}::test_whoever_spends_more_than_his_first_slot_has_all_gathered_there",
+        f"{POST_TESTS}::test_spending_more_than_slot_0_consolidates_all_slots_there",
     ),
     Mutant(
         "a balance is slot 0 instead of the sum of all slots",
