@@ -233,7 +233,7 @@ MUTANTS = [
         "a replay is acknowledged without waiting for the standby",
         WRITER,
         (("            require_replication(connection)\n", "            connection.rollback()\n"),),
-        f"{REPLICATION_TESTS}::test_gift_posted_again_waits_for_the_standby",
+        f"{REPLICATION_TESTS}::test_retried_gift_waits_for_the_standby",
     ),
     Mutant(
         "a notification of a credited payment gets its response without the standby",
@@ -292,7 +292,7 @@ MUTANTS = [
         "a COMMIT whose wait for the standby was cancelled is acknowledged",
         WRITER,
         (("                if not warnings:\n", "                if outcomes:\n"),),
-        f"{REPLICATION_TESTS}::test_cancelled_wait_for_the_standby_is_repeated",
+        f"{REPLICATION_TESTS}::test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby",
     ),
     Mutant(
         "an invalid transfer fails all transfers of its batch",
