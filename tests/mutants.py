@@ -66,7 +66,7 @@ MUTANTS = [
             (
                 "    locked = LOCK_ACTORS.run(connection",
                 (
-                    "    known = find_posted(connection, transfers)\n"
+                    "    posted = find_posted(connection, transfers)\n"
                     "    locked = LOCK_ACTORS.run(connection"
                 ),
             ),
@@ -74,7 +74,7 @@ MUTANTS = [
                 (
                     "    # A separate statement after the lock, which sees what the previous holder"
                     " has committed.\n"
-                    "    known = find_posted(connection, transfers)\n"
+                    "    posted = find_posted(connection, transfers)\n"
                 ),
                 "",
             ),
@@ -86,8 +86,8 @@ MUTANTS = [
         LEDGER,
         (
             (
-                "    known = find_posted(connection, transfers)\n",
-                "    known: PostedTransfers = {}\n",
+                "    posted = find_posted(connection, transfers)\n",
+                "    posted: PostedTransfers = {}\n",
             ),
             (
                 "    RETURNING actor_id, request_id, id\n",
@@ -100,7 +100,7 @@ MUTANTS = [
                     "    done = [transfer for transfer in done if transfer.key in ids]\n"
                 ),
             ),
-            ("known[transfer.key].id)", "getattr(known.get(transfer.key), 'id', None))"),
+            ("posted[transfer.key].id)", "getattr(posted.get(transfer.key), 'id', None))"),
         ),
         f"{POST_TESTS}::test_retry_moves_no_coins_and_returns_the_first_transfer_id",
     ),

@@ -13,7 +13,7 @@ from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 T = TypeVar("T")
 
 # Conflicts with a concurrent transaction, which a retry resolves: deadlock, serialization failure,
-# and a unique key that was inserted between our SELECT and our INSERT.
+# and a unique key that another transaction inserted first.
 _RETRIED_SQLSTATES = {"40P01", "40001", "23505"}
 _WRITE_WAL = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
@@ -46,7 +46,7 @@ class Database:
             pool_use_lifo=True,
             # Parameters contain phone numbers and messages, which must not be logged.
             hide_parameters=True,
-            # With None, the server's default from the options below applies, without a statement.
+            # None: the level in `options` below applies, without a statement per connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
                 "connect_timeout": connect_wait_s,

@@ -1,9 +1,9 @@
 """Statements that are prepared once per connection and executed without SQLAlchemy.
 
 For a short statement, parsing and planning in PostgreSQL costs more than its execution, and
-SQLAlchemy costs more than psycopg2, which does not support prepared statements. So a
-statement is sent as PREPARE once on each connection, and then as EXECUTE. After a few executions,
-PostgreSQL reuses a generic plan.
+SQLAlchemy costs more than psycopg2, which does not support prepared statements. So a statement is
+sent as PREPARE once on each connection, and then as EXECUTE. After a few executions, PostgreSQL
+reuses a generic plan.
 """
 
 import re
@@ -49,7 +49,7 @@ class Prepared:
         """Execute the statement; return its rows as named tuples, or () if it returns none."""
         pooled: Any = connection.connection
         if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
-            connection.begin()  # otherwise SQLAlchemy would not commit: it sees no statement
+            connection.begin()  # SQLAlchemy does not see the statement and would not commit
         try:
             with pooled.cursor() as cursor:
                 if self._name not in pooled.info:
@@ -95,7 +95,7 @@ class Prepared:
         """Return the SQLAlchemy error for a psycopg2 error."""
         dialect: Any = connection.dialect
         driver: Any = connection.connection.dbapi_connection
-        # After a migration changed the result type, the statement fails on this connection forever.
+        # A migration has changed the result type: the statement always fails on this connection.
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
         if is_stale or dialect.is_disconnect(error, driver, None):
             driver.close()

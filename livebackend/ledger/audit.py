@@ -140,7 +140,7 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # After a reversal by an operator, which has a row in reversal_requests, orders stay paid.
+        # Reversals by an operator have a row in reversal_requests; their orders stay paid.
         """
         SELECT format('order %s at %s is paid, but transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)

@@ -32,13 +32,13 @@ _FIND_POSTED = Prepared(
         """
     SELECT actor_id, request_id, id,
         kind, debit_id, credit_id, amount, gifts.description, reverses_id
-    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
-    JOIN transfers ON actor_id = asked.actor AND request_id = asked.request
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS lookup (actor, request)
+    JOIN transfers ON actor_id = lookup.actor AND request_id = lookup.request
     LEFT JOIN gifts ON transfer_id = id
     UNION ALL
     SELECT actor, request, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
-    JOIN payment_orders ON payment_orders.request_id = asked.request
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS lookup (actor, request)
+    JOIN payment_orders ON payment_orders.request_id = lookup.request
     """
     )
 )
@@ -136,8 +136,8 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
             f"actors without a coin account or its slot 0: {sorted(set(actors) - spendable.keys())}"
         )
     # A separate statement after the lock, which sees what the previous holder has committed.
-    known = find_posted(connection, transfers)
-    new_transfers = [transfer for transfer in transfers if transfer.key not in known]
+    posted = find_posted(connection, transfers)
+    new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
     credit_slot = 1 + slot % CREDIT_SLOTS
     insufficient = _insufficient(new_transfers, spendable)
     amounts = lock_slots(connection, new_transfers, insufficient, credit_slot)
@@ -145,13 +145,13 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
         spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
 
     held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
-    statuses, done = _decide(transfers, known, spendable, held)
+    statuses, done = _decide(transfers, posted, spendable, held)
     if done:
         _update_slots(connection, done, insufficient, amounts, credit_slot)
-        known |= insert_transfers(connection, done)
+        posted |= insert_transfers(connection, done)
     # A rejected transfer has no id, even if a later transfer of the batch used its request id.
     return [
-        Outcome(status, None if status in _NOT_STORED else known[transfer.key].id)
+        Outcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -211,7 +211,7 @@ def lock_slots(
 
 def _decide(
     transfers: Sequence[Transfer],
-    known: PostedTransfers,
+    posted: PostedTransfers,
     spendable: dict[int, int],
     held: dict[int, int],
 ) -> tuple[list[Status], list[Transfer]]:
@@ -221,7 +221,7 @@ def _decide(
     both are updated, so that coins credited by a transfer can be spent by a later one.
     """
     statuses = []
-    contents = {key: transfer.content for key, transfer in known.items()}
+    contents = {key: transfer.content for key, transfer in posted.items()}
     done = []
     for transfer in transfers:
         if transfer.key in contents:

@@ -116,7 +116,7 @@ CORRUPTIONS = {
         ],
     ),
     "balance too high": (
-        "balances that differ from the history",
+        "balances that differ from the transfers",
         ["UPDATE coin_slots SET amount = amount + 1 WHERE slot = 0"],
     ),
     "deleted refills": (
@@ -124,11 +124,11 @@ CORRUPTIONS = {
         ["DELETE FROM transfers WHERE kind = 2"],
     ),
     "deleted slot": (
-        "balances that differ from the history",
+        "balances that differ from the transfers",
         ["DELETE FROM coin_slots WHERE slot = 6"],
     ),
     "changed amount": (
-        "balances that differ from the history",
+        "balances that differ from the transfers",
         ["UPDATE transfers SET amount = amount + 1 WHERE kind = 1"],
     ),
     "duplicate request id": (
