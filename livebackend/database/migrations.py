@@ -26,7 +26,7 @@ _LOCK_RUNNER = text("SELECT pg_advisory_lock(6543)")
 _TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
 _NO_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
-_TRIES, _PAUSE_S = 60, 1.0
+_TRIES, _RETRY_PAUSE_S = 60, 1.0
 # Migrations of development versions before the first release. These ids must not be reused.
 _UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
 
@@ -94,7 +94,7 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
                 raise
             connection.rollback()
             report("a table is locked by another transaction, trying again")
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_PAUSE_S)
 
 
 def migration_status(database: Database) -> list[MigrationStatus]:

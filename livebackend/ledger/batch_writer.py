@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 _BATCH_MAX = 512
 _QUEUE_MAX = 2048
 # Between two attempts while the database is unavailable.
-_PAUSE_S = 0.05
+_RETRY_PAUSE_S = 0.05
 # Long enough for the current batch to be committed or to reach its deadline.
-_CLOSE_S = 10
+_CLOSE_TIMEOUT_S = 10
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ class LedgerWriter:
             self._closed = True
             self._changed.notify()
         if self._thread:
-            self._thread.join(_CLOSE_S)
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _give_up(self, pending: _PendingTransfer) -> Outcome:
         with self._changed:
@@ -220,7 +220,7 @@ class LedgerWriter:
                 )
             if time.monotonic() > deadline:
                 raise Unavailable("the ledger")
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_PAUSE_S)
 
     def _attempt(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
