@@ -104,7 +104,7 @@ class Runner:
                 errors = flow.run(client, session)
             finally:
                 self._server.stop()
-            killed = int(crash is not None and crash.kind != "connection lost")
+            killed = int(crash is not None and crash.kind != "lose connection after")
             return errors + differences(restarts=(self._server.restarts, killed))
 
         return run
@@ -122,7 +122,7 @@ class Runner:
             if name != "request":
                 yield Crash(step, name, "kill after")
             if name == "COMMIT":
-                yield Crash(step, name, "connection lost")
+                yield Crash(step, name, "lose connection after")
 
 
 def reconciliation(app: App, users: Users, provider: Provider, server: CrashingServer) -> Any:
@@ -158,7 +158,7 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
             coins=(state.coins, 10),
             refills=(state.transfers, 1),
             paid=(state.paid, 1),
-            killed=(killed, crash is not None and crash.kind != "connection lost"),
+            killed=(killed, crash is not None and crash.kind != "lose connection after"),
         )
 
     return run

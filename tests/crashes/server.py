@@ -26,7 +26,7 @@ _START_TIMEOUT_S = 20
 class Crash:
     """A failure at the n-th step of a process, counted from 0.
 
-    `kind` is "kill before" or "kill after" the step, or, at a COMMIT, "connection lost" between the
+    `kind` is "kill before" or "kill after"; at a COMMIT also "lose connection after", between the
     COMMIT and its confirmation.
     """
 
@@ -58,7 +58,7 @@ class Steps:
         result = step()
         if kind == "kill after":
             os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "connection lost":
+        if kind == "lose connection after":
             raise ConnectionLost
         return result
 

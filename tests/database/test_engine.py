@@ -151,7 +151,7 @@ def test_autocommitted_statements_have_separate_transactions(database: Database)
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
     assert len(database.singly(times)) == 2
-    assert len(database.run(times)) == 1  # likely on the same connection, back in a transaction
+    assert len(database.run(times)) == 1  # no longer in autocommit mode
 
 
 def test_both_deadlocked_transactions_succeed_in_the_end(
