@@ -1,11 +1,11 @@
-"""A bank under fire: `make bank-test`.
+"""Crash test of the ledger under load: `make bank-test`.
 
-Clients give and refill at random over HTTP, by two server processes, while these are killed in the
-middle of batches, and PostgreSQL too. What was not answered is repeated with the same request id.
-All the while a reader adds up all coins in one statement. At the end no answer was a lie: nothing
-that was confirmed is missing, nothing that was refused is there, nothing is there twice.
+Clients send random gifts and refills over HTTP to two workers. Meanwhile the workers and PostgreSQL
+are killed at random times. If there is no response, a client retries with the same request id. A
+reader continuously checks the sum of all coins. At the end, every confirmed request must have
+exactly one transfer, and every rejected request none.
 
-It says nothing of a power cut: what a killed process has written, the system still writes to disk.
+A power failure is not simulated: the operating system still writes the data of killed processes.
 """
 
 import random
@@ -36,26 +36,26 @@ from tests.support.postgres_node import Node, create_data_directory, socket_dire
 from tests.support.servers import free_port, is_up, launch
 
 CLIENTS = 32
-PEOPLE = 40
-# Longer than a server ever takes to answer: whoever hangs up earlier may repeat beside himself.
-ANSWER_S = 15
-REPEAT_FOR_S = 60
+USERS = 40
+# Longer than the slowest response: a client must not retry while its request is still processed.
+RESPONSE_TIMEOUT_S = 15
+RETRY_FOR_S = 60
 
 _SUM = text(
     """
     SELECT (SELECT coalesce(sum(amount), 0) FROM coin_slots)
-        - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE kind = 2) AS too_many,
-        (SELECT coalesce(min(amount), 0) FROM coin_slots) AS least
+        - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE kind = 2) AS surplus,
+        (SELECT coalesce(min(amount), 0) FROM coin_slots) AS minimum
     """
 )
-_PERSON = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
-_BOOKED = text("SELECT actor_id, request_id, amount FROM transfers")
+_INSERT_USER = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
+_TRANSFERS = text("SELECT actor_id, request_id, amount FROM transfers")
 _ACTORS = text("SELECT owner_id, id FROM coin_accounts WHERE owner_id IS NOT NULL")
 
 
 @dataclass
-class Call:
-    """One request of a client's, and what he was told in the end."""
+class Request:
+    """A request of a client, and its final result code."""
 
     account: int
     request_id: str
@@ -63,86 +63,90 @@ class Call:
     params: dict[str, Any]
     coins: int
     result: str | None = None
-    repeated: int = 0
+    retries: int = 0
 
 
 @dataclass
-class Fire:
-    """All that goes on at once."""
+class Run:
+    """The clients and the reader of one run, and their observations."""
 
     seed: int
-    until: float
+    deadline: float
     ports: Sequence[int]
     phones: dict[int, str]
     tokens: dict[int, str]
-    calls: list[Call] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
     sums: int = 0
 
     def client(self, number: int) -> None:
-        """Makes one call after the other, and lets none go unanswered."""
-        dice = random.Random(self.seed * 1000 + number)
-        while time.monotonic() < self.until:
-            call = self.drawn(dice, f"{number}-{len(self.calls)}-{dice.random()}")
-            self.calls.append(call)
-            give_up_at = time.monotonic() + REPEAT_FOR_S
-            while call.result is None and time.monotonic() < give_up_at:
-                call.result = self.answer(call, dice.choice(self.ports))
-                if call.result is None:
-                    call.repeated += 1
+        """Send random requests one after the other, and retry each until it has a response."""
+        rng = random.Random(self.seed * 1000 + number)
+        while time.monotonic() < self.deadline:
+            request = self.random_request(rng, f"{number}-{len(self.requests)}-{rng.random()}")
+            self.requests.append(request)
+            retry_until = time.monotonic() + RETRY_FOR_S
+            while request.result is None and time.monotonic() < retry_until:
+                request.result = self.send(request, rng.choice(self.ports))
+                if request.result is None:
+                    request.retries += 1
                     time.sleep(0.05)
-            if call.result is None:
-                self.wrong.append(f"no answer to {call.request_id} within {REPEAT_FOR_S} s")
+            if request.result is None:
+                self.errors.append(f"no response to {request.request_id} within {RETRY_FOR_S} s")
 
-    def drawn(self, dice: random.Random, request_id: str) -> Call:
-        account, host = dice.sample(list(self.phones), 2)
-        if dice.random() < 0.5:
-            host = min(self.phones)  # everybody's favourite
-        if dice.random() < 0.2 or host == account:
-            money = dice.choice(["10", "50", "100"])
-            return Call(account, request_id, Client.refill, {"money": money}, int(money))
-        coins = dice.randint(1, 40)
+    def random_request(self, rng: random.Random, request_id: str) -> Request:
+        account, host = rng.sample(list(self.phones), 2)
+        if rng.random() < 0.5:
+            host = min(self.phones)  # one host receives half of the gifts
+        if rng.random() < 0.2 or host == account:
+            money = rng.choice(["10", "50", "100"])
+            return Request(account, request_id, Client.refill, {"money": money}, int(money))
+        coins = rng.randint(1, 40)
         gift = {"object": self.phones[host], "value": str(coins), "description": "a rose"}
-        return Call(account, request_id, Client.send_gift, gift, coins)
+        return Request(account, request_id, Client.send_gift, gift, coins)
 
-    def answer(self, call: Call, port: int) -> str | None:
-        """The result; None where there was no answer, or one that it is not known."""
+    def send(self, request: Request, port: int) -> str | None:
+        """Send a request; return its result code, or None if the outcome is unknown."""
         with requests.Session() as session:
             client = Client(
                 f"http://127.0.0.1:{port}",
-                token=self.tokens[call.account],
-                timeout_s=ANSWER_S,
+                token=self.tokens[request.account],
+                timeout_s=RESPONSE_TIMEOUT_S,
                 tries=1,
                 session=session,
             )
             try:
-                call.method(client, requestId=call.request_id, **call.params)
+                request.method(client, requestId=request.request_id, **request.params)
             except (NoReply, NotServed):
                 return None
             except Refused as error:
                 if error.refusal == "call was not taken in time":
                     return None
                 if error.status != requests.codes.ok:
-                    self.wrong.append(f"{error.status} {error} to {call.request_id}")
+                    self.errors.append(
+                        f"response to {request.request_id}: status {error.status}, {error}"
+                    )
                 return error.code
         return "0000"
 
     def reader(self, url: str) -> None:
-        """Adds up all coins, in one statement, again and again."""
+        """Check the sum and the minimum of all coins repeatedly, each time in one statement."""
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 2})
-        while time.monotonic() < self.until:
+        while time.monotonic() < self.deadline:
             with suppress(DBAPIError), engine.connect() as connection:
                 row = connection.execute(_SUM).one()
                 self.sums += 1
-                if row.too_many or row.least < 0:
-                    self.wrong.append(f"{row.too_many} coins too many, the least are {row.least}")
+                if row.surplus or row.minimum < 0:
+                    self.errors.append(
+                        f"{row.surplus} coins more than refilled, smallest amount {row.minimum}"
+                    )
             time.sleep(0.02)
         engine.dispose()
 
 
-class Bank:
-    """A durable PostgreSQL that can be killed, and comes back at the same address."""
+class Postgres:
+    """A durable PostgreSQL server that is started again after it is killed."""
 
     def __init__(self, folder: Path, sockets: Path) -> None:
         account = create_data_directory(folder / "postgres")
@@ -151,7 +155,7 @@ class Bank:
         self._node.start()
 
     def kill(self) -> None:
-        """Kill the server with all its processes, and start it again."""
+        """Kill all processes of the server, and start it again."""
         self._node.kill()
         self._node.start()
 
@@ -159,17 +163,17 @@ class Bank:
         self._node.kill()
 
 
-class Teller:
-    """A server process that can be killed, and comes back on the same port."""
+class Worker:
+    """A worker that is started again on the same port after it is killed."""
 
     def __init__(self, folder: Path, url: str, number: int) -> None:
         self.port = free_port()
         self._folder = folder
-        self._changed = {"database.url": url, "ledger.writer": str(number)}
+        self._settings = {"database.url": url, "ledger.writer": str(number)}
         self._launch()
 
     def await_up(self) -> None:
-        # Where PostgreSQL is away just then, a start fails.
+        # A start fails while PostgreSQL is down.
         for _ in range(20):
             if is_up(self._server, self._process):
                 return
@@ -187,149 +191,160 @@ class Teller:
         self._process.wait(timeout=20)
 
     def _launch(self) -> None:
-        self._server, self._process = launch(self.port, INI, self._folder, self._changed)
+        self._server, self._process = launch(self.port, INI, self._folder, self._settings)
 
 
-def attack(fire: Fire, bank: Bank, tellers: Sequence[Teller]) -> None:
-    """Kills one after the other, at random, until the time is up; each kind at least once."""
-    dice = random.Random(fire.seed)
-    kinds = ["server", "postgres"]
-    while time.monotonic() < fire.until or kinds:
-        time.sleep(dice.uniform(0.6, 1.6))
-        kind = kinds.pop(0) if kinds else dice.choice(["server"] * 3 + ["postgres"])
-        if kind == "server":
-            dice.choice(tellers).kill()
+def kill_at_random(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
+    """Kill workers and PostgreSQL at random until the deadline, each kind at least once."""
+    rng = random.Random(run.seed)
+    remaining_kinds = ["worker", "postgres"]
+    while time.monotonic() < run.deadline or remaining_kinds:
+        time.sleep(rng.uniform(0.6, 1.6))
+        if remaining_kinds:
+            kind = remaining_kinds.pop(0)
         else:
-            bank.kill()
-        fire.killed[kind] += 1
+            kind = rng.choice(["worker"] * 3 + ["postgres"])
+        if kind == "worker":
+            rng.choice(workers).kill()
+        else:
+            postgres.kill()
+        run.killed[kind] += 1
 
 
-def settle(database: Database) -> dict[int, str]:
-    """People with coin accounts: phones by account."""
+def create_users(database: Database) -> dict[int, str]:
+    """Create users with coin accounts; return their phone numbers by account id."""
 
     def work(connection: Connection) -> dict[int, str]:
-        people = {}
-        for n in range(PEOPLE):
+        phones = {}
+        for n in range(USERS):
             phone = f"{13800000001 + n}"
-            account = connection.execute(_PERSON, {"phone": phone}).scalar_one()
+            account = connection.execute(_INSERT_USER, {"phone": phone}).scalar_one()
             open_account(connection, account)
-            people[account] = phone
-        return people
+            phones[account] = phone
+        return phones
 
     return database.run(work)
 
 
-def judge(fire: Fire, database: Database) -> list[str]:
-    """Every lie that was told, in words."""
-    wrong = list(fire.wrong)
+def compare_with_ledger(run: Run, database: Database) -> list[str]:
+    """Return the errors of the run, the audit findings, and wrong responses."""
+    errors = list(run.errors)
     with database.engine.connect() as connection:
         actors = {row.owner_id: row.id for row in connection.execute(_ACTORS)}
-        booked = Counter[tuple[int, UUID]]()
+        posted = Counter[tuple[int, UUID]]()
         coins = {}
-        for row in connection.execute(_BOOKED):
-            booked[row.actor_id, row.request_id] += 1
+        for row in connection.execute(_TRANSFERS):
+            posted[row.actor_id, row.request_id] += 1
             coins[row.actor_id, row.request_id] = row.amount
-    for call in fire.calls:
-        actor = actors[call.account]
-        key = actor, client_key(actor, call.request_id)
-        times = booked.pop(key, 0)
-        if times != (1 if call.result == "0000" else 0):
-            wrong.append(f"{call.request_id} was answered {call.result} and booked {times} times")
-        elif times and coins[key] != call.coins:
-            wrong.append(f"{call.request_id} moved {coins[key]} coins instead of {call.coins}")
-    wrong += [f"nobody asked for {key}" for key in booked]
-    wrong += [f"{each.check}: {each.detail}" for each in audit(database, since_seal=False).findings]
-    return wrong
+    for request in run.requests:
+        actor = actors[request.account]
+        key = actor, client_key(actor, request.request_id)
+        count = posted.pop(key, 0)
+        if count != (1 if request.result == "0000" else 0):
+            errors.append(f"{request.request_id}: result {request.result}, but {count} transfers")
+        elif count and coins[key] != request.coins:
+            errors.append(f"{request.request_id}: {coins[key]} coins instead of {request.coins}")
+    errors += [f"transfer without a request: {key}" for key in posted]
+    findings = audit(database, since_seal=False).findings
+    errors += [f"{finding.check}: {finding.detail}" for finding in findings]
+    return errors
 
 
-def repeat(fire: Fire, database: Database) -> list[str]:
-    """Repeats what was confirmed; whoever is answered otherwise now was lied to."""
-    before = audit(database, since_seal=False).transfers
-    done = [call for call in fire.calls if call.result == "0000"][-500:]
-    wrong = [
-        f"{call.request_id} is confirmed no more"
-        for call in done
-        if fire.answer(call, fire.ports[0]) != "0000"
+def retry_confirmed(run: Run, database: Database) -> list[str]:
+    """Retry up to 500 confirmed requests; return the errors.
+
+    Each retry must be confirmed again and must not move coins.
+    """
+    transfers_before = audit(database, since_seal=False).transfers
+    confirmed = [request for request in run.requests if request.result == "0000"][-500:]
+    errors = [
+        f"{request.request_id}: a retry of the confirmed request failed"
+        for request in confirmed
+        if run.send(request, run.ports[0]) != "0000"
     ]
-    if audit(database, since_seal=False).transfers != before:
-        wrong.append("a repetition moved coins")
-    return wrong
+    if audit(database, since_seal=False).transfers != transfers_before:
+        errors.append("a retry moved coins")
+    return errors
 
 
 @click.command()
-@click.option("--seconds", default=60, help="how long the clients go on")
-@click.option("--seed", type=int, help="of all that is random; printed, to have it again")
+@click.option("--seconds", default=60, help="how long the clients send requests")
+@click.option(
+    "--seed", type=int, help="seed of the random numbers; by default a new one, which is printed"
+)
 def main(seconds: int, seed: int | None) -> None:
-    """Tries whether the bank keeps its word."""
+    """Kill workers and PostgreSQL under load, and check every response against the ledger."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     click.echo(f"seed {seed}")
     with (
-        tempfile.TemporaryDirectory(prefix="livebackend bank ") as name,
+        tempfile.TemporaryDirectory(prefix="livebackend crash test ") as name,
         socket_directory() as sockets,
     ):
         folder = Path(name)
-        bank = Bank(folder, sockets)
-        database = Database(bank.url)
-        phones = settle(database)
-        tellers = [Teller(folder, bank.url, number) for number in range(2)]
+        postgres = Postgres(folder, sockets)
+        database = Database(postgres.url)
+        phones = create_users(database)
+        workers = [Worker(folder, postgres.url, number) for number in range(2)]
         try:
-            for teller in tellers:
-                teller.await_up()
-            fire = kindle(seed, seconds, phones, [teller.port for teller in tellers])
-            burn(fire, bank, tellers)
-            for teller in tellers:
-                teller.await_up()
-            database.engine.dispose()  # its connections died with the servers
-            wrong = judge(fire, database) + repeat(fire, database)
+            for worker in workers:
+                worker.await_up()
+            run = new_run(seed, seconds, phones, [worker.port for worker in workers])
+            send_requests(run, postgres, workers)
+            for worker in workers:
+                worker.await_up()
+            database.engine.dispose()  # PostgreSQL was killed, so the connections are lost
+            errors = compare_with_ledger(run, database) + retry_confirmed(run, database)
         finally:
-            for teller in tellers:
-                teller.close()
+            for worker in workers:
+                worker.close()
             database.close()
-            bank.close()
-    tell(fire, wrong)
+            postgres.close()
+    report(run, errors)
 
 
-def kindle(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Fire:
+def new_run(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Run:
     signer = LoginTokens([DEVELOPMENT_SECRET], clock=time.time)
     tokens = {
         account: signer.issue(Account(account, phone, 1), lifetime_s=3600)
         for account, phone in phones.items()
     }
-    return Fire(seed, time.monotonic() + seconds, ports, phones, tokens)
+    return Run(seed, time.monotonic() + seconds, ports, phones, tokens)
 
 
-def burn(fire: Fire, bank: Bank, tellers: Sequence[Teller]) -> None:
-    threads = [threading.Thread(target=fire.client, args=[number]) for number in range(CLIENTS)]
-    threads.append(threading.Thread(target=fire.reader, args=[bank.url]))
+def send_requests(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
+    """Run the clients and the reader while workers and PostgreSQL are killed."""
+    threads = [threading.Thread(target=run.client, args=[number]) for number in range(CLIENTS)]
+    threads.append(threading.Thread(target=run.reader, args=[postgres.url]))
     for thread in threads:
         thread.start()
-    attack(fire, bank, tellers)
+    kill_at_random(run, postgres, workers)
     for thread in threads:
-        thread.join(timeout=REPEAT_FOR_S + 2 * ANSWER_S)
+        thread.join(timeout=RETRY_FOR_S + 2 * RESPONSE_TIMEOUT_S)
         if thread.is_alive():
-            fire.wrong.append("a client hangs")
+            run.errors.append("a client or the reader did not end in time")
 
 
-def tell(fire: Fire, wrong: Sequence[str]) -> None:
-    results = Counter(call.result for call in fire.calls)
-    repeated = sum(call.repeated > 0 for call in fire.calls)
+def report(run: Run, errors: Sequence[str]) -> None:
+    """Print the result; raise SystemExit(1) if there are errors or too few requests."""
+    results = Counter(request.result for request in run.requests)
+    retried = sum(request.retries > 0 for request in run.requests)
     click.echo(
-        f"{len(fire.calls)} calls: {results['0000']} done, {results['0013']} refused;"
-        f" {repeated} had to be repeated"
+        f"{len(run.requests)} requests: {results['0000']} confirmed, {results['0013']} rejected;"
+        f" {retried} were retried"
     )
     click.echo(
-        f"killed: {fire.killed['server']} servers, PostgreSQL {fire.killed['postgres']} times"
+        f"killed: workers {run.killed['worker']} times, PostgreSQL {run.killed['postgres']} times"
     )
-    click.echo(f"{fire.sums} sums over all coins meanwhile")
-    for each in list(wrong)[:20]:
-        click.echo(f"WRONG: {each}")
-    if results["0000"] < 100 or not repeated or not fire.sums:
-        click.echo("WRONG: too little happened for this to prove anything")
+    click.echo(f"the sum of all coins was checked {run.sums} times")
+    for error in list(errors)[:20]:
+        click.echo(f"ERROR: {error}")
+    if results["0000"] < 100 or not retried or not run.sums:
+        click.echo("ERROR: too few confirmed or retried requests: increase --seconds")
         raise SystemExit(1)
-    if wrong:
-        click.echo(f"{len(wrong)} wrong")
+    if errors:
+        click.echo(f"{len(errors)} errors")
         raise SystemExit(1)
-    click.echo("nothing confirmed is missing, nothing is double, the audit is all zeros")
+    click.echo("all confirmed requests have exactly one transfer, and the audit has no findings")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Mutants of the ledger that the tests must kill: `make mutants`.
+"""Mutation tests of the ledger, run by `make mutants`.
 
-Each is an error that one may well make, and that most tests would not notice. The unmutated suite
-passes first. A mutant is killed when the named test fails, and by that test alone, within a minute.
+Each mutant is a plausible error in one source file. The named tests must pass without mutants. A
+mutant is killed if its named test fails within a minute.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDED = (
+COPIED_PATHS = (
     "livebackend",
     "migrations",
     "tests",
@@ -25,8 +25,8 @@ NEEDED = (
     "production.ini",
     "pyproject.toml",
 )
-KILL_S = 60
-AT_ONCE = 2
+MUTANT_TIMEOUT_S = 60
+MAX_CONCURRENT = 2
 
 LEDGER = "livebackend/ledger/posting.py"
 WRITER = "livebackend/ledger/batch_writer.py"
@@ -39,55 +39,55 @@ PAYMENT_TESTS = "tests/views/test_payments.py"
 GIFT_TESTS = "tests/views/test_golden.py"
 ORDER_TESTS = "tests/services/test_payment_reconciliation.py"
 REFUND_TESTS = "tests/services/test_payment_refunds.py"
-RACE = f"{POST_TESTS}::test_one_id_from_eight_connections_is_done_once"
-ORDER = f"{POST_TESTS}::test_locks_are_taken_in_order"
-CROSSING = f"{POST_TESTS}::test_who_gathers_and_is_credited_crosswise_waits_in_order"
+SAME_ID_TEST = f"{POST_TESTS}::test_request_id_on_eight_connections_moves_coins_once"
+LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_acquired_in_order"
+CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_opposite_gifts_that_consolidate_slots_do_not_deadlock"
 
-# A row lock writes WAL: with it, the COMMIT of a retry waits even without require_replication.
+# A row lock writes WAL, so with it the COMMIT of a retry waits even without require_replication.
 NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of one file, and the test that must fail for it."""
+    """A change to one file, and the test that must fail because of it."""
 
     name: str
     file: str
-    # what stands there, and what stands there instead
+    # (original text, replacement) pairs
     changes: tuple[tuple[str, str], ...]
     killer: str
 
 
 MUTANTS = [
     Mutant(
-        "the keys are read before the lock",
+        "request ids are looked up before the actors are locked",
         LEDGER,
         (
             (
                 "    locked = LOCK_ACTORS.run(connection",
                 (
-                    "    known = find_posted(connection, transfers)\n"
+                    "    posted = find_posted(connection, transfers)\n"
                     "    locked = LOCK_ACTORS.run(connection"
                 ),
             ),
             (
                 (
-                    "    # A new statement, so that it sees what the lock's former holder"
-                    " committed.\n"
-                    "    known = find_posted(connection, transfers)\n"
+                    "    # A separate statement after the lock, which sees what the previous holder"
+                    " has committed.\n"
+                    "    posted = find_posted(connection, transfers)\n"
                 ),
                 "",
             ),
         ),
-        RACE,
+        SAME_ID_TEST,
     ),
     Mutant(
-        "a key that is taken is passed over: ON CONFLICT DO NOTHING",
+        "used request ids are ignored with ON CONFLICT DO NOTHING",
         LEDGER,
         (
             (
-                "    known = find_posted(connection, transfers)\n",
-                "    known: PostedTransfers = {}\n",
+                "    posted = find_posted(connection, transfers)\n",
+                "    posted: PostedTransfers = {}\n",
             ),
             (
                 "    RETURNING actor_id, request_id, id\n",
@@ -100,9 +100,9 @@ MUTANTS = [
                     "    done = [transfer for transfer in done if transfer.key in ids]\n"
                 ),
             ),
-            ("known[transfer.key].id)", "getattr(known.get(transfer.key), 'id', None))"),
+            ("posted[transfer.key].id)", "getattr(posted.get(transfer.key), 'id', None))"),
         ),
-        f"{POST_TESTS}::test_a_repetition_moves_nothing_and_names_the_first",
+        f"{POST_TESTS}::test_retry_moves_no_coins_and_returns_the_first_transfer_id",
     ),
     Mutant(
         "slots are locked in the reverse order",
@@ -113,47 +113,49 @@ MUTANTS = [
                 "ORDER BY coin_slots.coin_account_id DESC, coin_slots.slot DESC\n",
             ),
         ),
-        ORDER,
+        LOCK_ORDER_TEST,
     ),
     Mutant(
         "actors are locked in the reverse order",
         LEDGER,
         (("ORDER BY coin_account_id FOR NO KEY", "ORDER BY coin_account_id DESC FOR NO KEY"),),
-        ORDER,
+        LOCK_ORDER_TEST,
     ),
     Mutant(
-        "two sorted passes of locks instead of one",
+        "slots are locked in two sorted statements instead of one",
         LEDGER,
         (
             (
                 (
-                    "    wanted = {(account, credit_slot) for account in credited}\n"
-                    "    wanted |= {(account, each) for account in short for each in SLOTS}\n"
+                    "    targets = {(account, credit_slot) for account in credited}\n"
+                    "    targets |= {(account, slot)"
+                    " for account in insufficient for slot in SLOTS}\n"
                 ),
                 (
-                    "    gathered = {}\n"
-                    "    wanted = {(account, each) for account in short for each in SLOTS}\n"
-                    "    if wanted:\n"
-                    "        accounts, slots = zip(*wanted, strict=True)\n"
+                    "    consolidated = {}\n"
+                    "    targets = {(account, slot)"
+                    " for account in insufficient for slot in SLOTS}\n"
+                    "    if targets:\n"
+                    "        accounts, slots = zip(*targets, strict=True)\n"
                     "        rows = _LOCK_SLOTS.run(\n"
                     "            connection, {'accounts': list(accounts), 'slots': list(slots)})\n"
-                    "        gathered = {tuple(row[:2]): row.amount for row in rows}\n"
-                    "    wanted = {(account, credit_slot) for account in credited}\n"
+                    "        consolidated = {tuple(row[:2]): row.amount for row in rows}\n"
+                    "    targets = {(account, credit_slot) for account in credited}\n"
                 ),
             ),
             (
                 "        return {}\n    accounts, slots",
-                "        return gathered\n    accounts, slots",
+                "        return consolidated\n    accounts, slots",
             ),
             (
                 "    return {(row.coin_account_id, row.slot): row.amount for row in rows}\n",
-                "    return gathered | {tuple(row[:2]): row.amount for row in rows}\n",
+                "    return consolidated | {tuple(row[:2]): row.amount for row in rows}\n",
             ),
         ),
-        CROSSING,
+        CROSSED_TRANSFERS_TEST,
     ),
     Mutant(
-        "the table takes negative amounts: no CHECK",
+        "the table accepts negative amounts because it has no CHECK",
         "livebackend/migrations/versions/1001_initial_schema.py",
         (
             (
@@ -161,16 +163,16 @@ MUTANTS = [
                 "CHECK (amount <= 542551296285575047)",
             ),
         ),
-        f"{POST_TESTS}::test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table",
+        f"{POST_TESTS}::test_without_lock_on_actors_the_check_constraint_prevents_double_spending",
     ),
     Mutant(
-        "only the first slot is looked into, without SUM",
+        "only slot 0 counts as spendable balance",
         LEDGER,
         (("SLOTS = range(1 + CREDIT_SLOTS)", "SLOTS = range(1)"),),
-        f"{POST_TESTS}::test_whoever_spends_more_than_his_first_slot_has_all_gathered_there",
+        f"{POST_TESTS}::test_spending_more_than_slot_0_consolidates_all_slots_there",
     ),
     Mutant(
-        "a balance is the first slot, without SUM",
+        "a balance is slot 0 instead of the sum of all slots",
         "livebackend/ledger/history.py",
         (
             (
@@ -181,57 +183,57 @@ MUTANTS = [
         "tests/views/test_coin_records.py::TestBalance::test_it_is_what_one_has",
     ),
     Mutant(
-        "callers are told before the commit",
+        "callers get their outcome before the commit",
         WRITER,
         (
             (
-                "            waiting.commit_sent = True\n",
+                "            pending.commit_sent = True\n",
                 (
-                    "            waiting.commit_sent = True\n"
-                    "        for waiting, outcome in zip(batch, outcomes, strict=True):\n"
-                    "            if not waiting.outcome.done():\n"
-                    "                waiting.outcome.set_result(outcome)\n"
+                    "            pending.commit_sent = True\n"
+                    "        for pending, outcome in zip(batch, outcomes, strict=True):\n"
+                    "            if not pending.outcome.done():\n"
+                    "                pending.outcome.set_result(outcome)\n"
                 ),
             ),
             (
-                "                waiting.outcome.set_result(outcome)\n\n    def _settle_alone",
-                "                waiting.outcome.done()\n\n    def _settle_alone",
+                "                pending.outcome.set_result(outcome)\n\n    def _post_alone",
+                "                pending.outcome.done()\n\n    def _post_alone",
             ),
         ),
-        f"{WRITER_TESTS}::test_nobody_is_told_before_the_commit",
+        f"{WRITER_TESTS}::test_outcome_is_returned_after_the_commit",
     ),
     Mutant(
-        "a batch that is repeated gets new ids",
+        "a retried batch gets new request ids",
         WRITER,
         (
             (
-                "[waiting.transfer for waiting in batch]",
+                "[pending.transfer for pending in batch]",
                 (
                     "[__import__('dataclasses').replace(\n"
-                    "            waiting.transfer, request_id=__import__('uuid').uuid4())\n"
-                    "            if waiting.commit_sent else waiting.transfer for waiting in batch]"
+                    "            pending.transfer, request_id=__import__('uuid').uuid4())\n"
+                    "            if pending.commit_sent else pending.transfer for pending in batch]"
                 ),
             ),
         ),
-        f"{WRITER_TESTS}::test_a_connection_lost_after_the_commit_was_sent",
+        f"{WRITER_TESTS}::test_connection_lost_after_the_commit_posts_the_transfer_once",
     ),
     Mutant(
-        "whoever gives up is not withdrawn",
+        "a transfer whose caller timed out stays in the queue",
         WRITER,
-        (("                self._queue.remove(waiting)\n", ""),),
-        f"{WRITER_TESTS}::test_whoever_gives_up_before_it_was_taken_moved_nothing",
+        (("                self._queue.remove(pending)\n", ""),),
+        f"{WRITER_TESTS}::test_transfer_that_times_out_in_the_queue_moves_no_coins",
     ),
     Mutant(
-        "a commit that may have been done is called undone",
+        "a commit with unknown outcome is reported as failed",
         WRITER,
-        (("            waiting.commit_sent = True\n", "            pass\n"),),
-        f"{WRITER_TESTS}::test_a_commit_that_may_have_been_done_is_never_called_undone",
+        (("            pending.commit_sent = True\n", "            pass\n"),),
+        f"{WRITER_TESTS}::test_commit_of_unknown_outcome_is_never_reported_as_failed",
     ),
     Mutant(
         "a replay is acknowledged without waiting for the standby",
         WRITER,
         (("            require_replication(connection)\n", "            connection.rollback()\n"),),
-        f"{REPLICATION_TESTS}::test_gift_posted_again_waits_for_the_standby",
+        f"{REPLICATION_TESTS}::test_retried_gift_waits_for_the_standby",
     ),
     Mutant(
         "a notification of a credited payment gets its response without the standby",
@@ -275,13 +277,13 @@ MUTANTS = [
         f"{RETRY}[retry_of_gift_to_removed_host]",
     ),
     Mutant(
-        "a refusal because of an earlier request gets its response without the standby",
+        "an error that depends on an earlier request gets its response without the standby",
         "livebackend/api/deriver.py",
         (("            request.services.database.await_replication()\n", "            pass\n"),),
         f"{RETRY}[delete_of_former_friend]",
     ),
     Mutant(
-        "leave is repeatable, but its refusal gets its response without the standby",
+        "leave is declared idempotent, so its error response does not wait for the standby",
         "livebackend/views/room.py",
         (("        already_done=Reason.NOT_LIVE,\n", "        repeatable=True,\n"),),
         f"{RETRY}[leave_of_closed_room]",
@@ -290,21 +292,21 @@ MUTANTS = [
         "a COMMIT whose wait for the standby was cancelled is acknowledged",
         WRITER,
         (("                if not warnings:\n", "                if outcomes:\n"),),
-        f"{REPLICATION_TESTS}::test_cancelled_wait_for_the_standby_is_repeated",
+        f"{REPLICATION_TESTS}::test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby",
     ),
     Mutant(
-        "a request that can't be posted fails its neighbours",
+        "an invalid transfer fails all transfers of its batch",
         WRITER,
         (
             (
                 (
-                    "            for waiting in batch:\n"
-                    "                self._settle_alone(database, waiting)\n"
+                    "            for pending in batch:\n"
+                    "                self._post_alone(database, pending)\n"
                 ),
-                "            for waiting in batch:\n                waiting.fail(error)\n",
+                "            for pending in batch:\n                pending.fail(error)\n",
             ),
         ),
-        f"{WRITER_TESTS}::test_a_request_that_can_not_be_posted_fails_alone",
+        f"{WRITER_TESTS}::test_invalid_transfer_does_not_fail_the_others_of_its_batch",
     ),
     Mutant(
         "a payment's amount is not compared with the order",
@@ -313,25 +315,25 @@ MUTANTS = [
         f"{PAYMENT_TESTS}::TestNotifications::test_another_content_than_ordered_is_refused",
     ),
     Mutant(
-        "a balance has no limit",
+        "balances are unlimited",
         LEDGER,
         (("        elif _is_over_limit(transfer, spendable, held):", "        elif False:"),),
         f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_is_0013_and_moves_no_coins",
     ),
     Mutant(
-        "an order that was closed is not credited",
+        "a payment for a closed order is not credited",
         LEDGER,
         (("AND state IN ('pending', 'closed')", "AND state = 'pending'"),),
         f"{ORDER_TESTS}::test_payment_that_arrives_after_the_order_was_closed_is_credited",
     ),
     Mutant(
-        "an order is claimed for each row of a plan",
+        "a claim statement can claim several orders",
         "livebackend/services/payment_reconciliation.py",
         (("WHERE (provider, order_id) = (", "WHERE (provider, order_id) IN ("),),
         f"{ORDER_TESTS}::test_each_order_is_claimed_once_with_any_table_statistics",
     ),
     Mutant(
-        "the money is returned although the coins could not be reversed",
+        "the payment is refunded although the coins could not be reversed",
         "livebackend/services/payment_refunds.py",
         (
             (
@@ -350,86 +352,91 @@ MUTANTS = [
 ]
 
 
-def copied(folder: Path) -> None:
-    for name in NEEDED:
+def copy_sources(folder: Path) -> None:
+    for name in COPIED_PATHS:
         source = ROOT / name
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, folder / name, ignore=ignored)
         else:
             shutil.copy(source, folder / name)
-    # Where the installed package has them, or those of the tree that is installed would be taken.
+    # As in an installed package; otherwise the migrations of the editable installation are used.
     shutil.copytree(ROOT / "migrations", folder / "livebackend" / "migrations")
 
 
-def mutated(folder: Path, mutant: Mutant) -> None:
+def apply_mutant(folder: Path, mutant: Mutant) -> None:
     file = folder / mutant.file
     text = file.read_text("utf-8")
     for old, new in mutant.changes:
         if text.count(old) != 1:
-            raise click.ClickException(f"{mutant.name}: {old!r} stands {text.count(old)} times")
+            raise click.ClickException(
+                f"mutant {mutant.name!r}: {mutant.file} must contain {old!r} once,"
+                f" but contains it {text.count(old)} times: update tests/mutants.py"
+            )
         text = text.replace(old, new)
     file.write_text(text, "utf-8")
 
 
-def tried(folder: Path, *tests: str, limit_s: float) -> tuple[int | None, str]:
-    """pytest's exit code, None where it took too long, and what it printed."""
-    # From the copy, which thereby comes before what is installed.
+def run_tests(folder: Path, *tests: str, timeout_s: float) -> tuple[int | None, str]:
+    """Run tests of the copied sources; return pytest's exit code (None: timeout) and output."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"}
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
+            # The packages in the current directory take precedence over the installed ones.
             cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=limit_s,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         return None, str(error.stdout)
-    return done.returncode, done.stdout + done.stderr
+    return completed.returncode, completed.stdout + completed.stderr
 
 
-def hunt(mutant: Mutant) -> tuple[bool, str]:
-    """Whether its test kills a mutant, and a line about it."""
+def run_mutant(mutant: Mutant) -> tuple[bool, str]:
+    """Run a mutant's test; return whether it is killed, and a line to report."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
-        copied(Path(name))
-        mutated(Path(name), mutant)
-        code, said = tried(Path(name), mutant.killer, limit_s=KILL_S)
-    killed = code == 1 and f"FAILED {mutant.killer}" in said
+        copy_sources(Path(name))
+        apply_mutant(Path(name), mutant)
+        code, output = run_tests(Path(name), mutant.killer, timeout_s=MUTANT_TIMEOUT_S)
+    killed = code == 1 and f"FAILED {mutant.killer}" in output
     line = (
         f"{'killed ' if killed else 'SURVIVED'} {time.monotonic() - started:5.1f} s  {mutant.name}"
     )
-    return killed, line if killed else f"{line}\n{said[-2000:]}"
+    return killed, line if killed else f"{line}\n{output[-2000:]}"
 
 
 @click.command()
-@click.option("--only", default="", help="those whose name has this in it")
+@click.option("--only", default="", help="run only the mutants whose name contains this text")
 def main(only: str) -> None:
-    """Mutates a copy of the ledger, again and again, and sees whether the tests notice."""
+    """Check that the tests detect each mutant, in a copy of the sources."""
     mutants = [mutant for mutant in MUTANTS if only in mutant.name]
     with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
-        copied(Path(name))
+        copy_sources(Path(name))
         killers = list(dict.fromkeys(mutant.killer for mutant in mutants))
-        code, said = tried(Path(name), *killers, limit_s=300)
+        code, output = run_tests(Path(name), *killers, timeout_s=300)
     if code != 0:
-        raise click.ClickException(f"the tests fail without any mutant:\n{said[-3000:]}")
-    click.echo(said.strip().splitlines()[-1])
-    again = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for mutant, (killed, line) in zip(mutants, pool.map(hunt, mutants), strict=True):
+        raise click.ClickException(f"the tests fail without a mutant:\n{output[-3000:]}")
+    click.echo(output.strip().splitlines()[-1])
+    retried = []
+    with ThreadPoolExecutor(MAX_CONCURRENT) as pool:
+        for mutant, (killed, line) in zip(mutants, pool.map(run_mutant, mutants), strict=True):
             click.echo(line)
-            again += [] if killed else [mutant]
+            retried += [] if killed else [mutant]
     survived = 0
-    for mutant in again:  # by itself: what else the machine does may have cost it its minute
-        killed, line = hunt(mutant)
+    for mutant in retried:  # alone, in case concurrent tests caused the timeout
+        killed, line = run_mutant(mutant)
         click.echo(line)
         survived += not killed
     if survived:
-        raise click.ClickException(f"{survived} of {len(mutants)} mutants survived")
+        raise click.ClickException(
+            f"{survived} of {len(mutants)} mutants survived: no test detects them"
+        )
     click.echo(f"all {len(mutants)} mutants are killed")
 
 

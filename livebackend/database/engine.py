@@ -1,4 +1,4 @@
-"""The database: one engine, and transactions that commit on return and roll back on raise."""
+"""The connection pool, transactions with retries, and the wait for replication."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,17 +12,17 @@ from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
 T = TypeVar("T")
 
-# What another transaction caused, and running ours again mends: a deadlock, a serialization
-# failure, a key that somebody else took between our look and our write.
-_RACES = {"40P01", "40001", "23505"}
+# Conflicts with a concurrent transaction, which a retry resolves: deadlock, serialization failure,
+# and a unique key that another transaction inserted first.
+_RETRIED_SQLSTATES = {"40P01", "40001", "23505"}
 _WRITE_WAL = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
 
 class Database:
-    """PostgreSQL behind a pool whose every wait is bounded.
+    """A pool of PostgreSQL connections; every wait has a timeout.
 
     Raises SettingsError unless `url` begins with `postgresql://` or `postgresql+psycopg2://`.
-    `on_close` is called when the connections are closed.
+    `close` calls `on_close`.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Database:
     ) -> None:
         self._on_close = on_close
         self.engine = create_engine(
-            _driven(url),
+            _psycopg2_url(url),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_wait_s,
             pool_use_lifo=True,
-            # Parameters are people's phones and messages: no log shows them.
+            # Parameters contain phone numbers and messages, which must not be logged.
             hide_parameters=True,
-            # None: that of the options below, so that nobody need set it on a connection.
+            # None: the level in `options` below applies, without a statement per connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
                 "connect_timeout": connect_wait_s,
@@ -55,31 +55,30 @@ class Database:
                 f" -c lock_timeout={lock_wait_s * 1000:.0f}"
                 f" -c statement_timeout={statement_wait_s * 1000:.0f}"
                 " -c idle_in_transaction_session_timeout=10000"
-                # What is asked for all the time lies in memory, where a page anywhere costs as much
-                # as the next: else a long list of friends reads the accounts from end to end.
+                # Frequently read pages are in memory, where random access costs no more than
+                # sequential access. The default makes long friend lists scan all of accounts.
                 " -c random_page_cost=1.1",
             },
         )
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
-        """Run `work` in a transaction, commit, and return its result; raising rolls back.
+        """Run `work` in a transaction and return its result; roll back if it raises.
 
-        A DomainError that `keeps_changes` is raised after the commit.
-        A race that another transaction won runs `work` again, and so does a connection that was
-        lost before COMMIT: most often it died in the pool. `work` runs `tries` times at most, so it
-        must do nothing but SQL.
+        A DomainError with `keeps_changes` is raised after the commit.
+        After a conflict with a concurrent transaction, or a connection lost before COMMIT, `work`
+        runs again, at most `tries` times in all. So `work` must have no effects outside SQL.
         Raises CommitOutcomeUnknown if the connection is lost during COMMIT.
         """
-        for left in reversed(range(tries)):
+        for remaining in reversed(range(tries)):
             is_committing = False
             try:
                 with self.engine.begin() as connection:
-                    result = _kept_or_raised(work, connection)
+                    result = _result_or_error(work, connection)
                     is_committing = True
             except DBAPIError as error:
                 if is_committing and is_connection_lost(error):
                     raise CommitOutcomeUnknown from error
-                if not (left and (error.connection_invalidated or _is_race(error))):
+                if not (remaining and (error.connection_invalidated or _is_conflict(error))):
                     raise
             else:
                 if isinstance(result, DomainError):
@@ -88,23 +87,23 @@ class Database:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def singly(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
-        """What `work` returns, each of whose statements stands, and commits, by itself.
+        """Run `work` in autocommit mode and return its result.
 
-        That saves the way there and back for a BEGIN and a COMMIT.
+        Each statement commits on its own, which saves the round trips for BEGIN and COMMIT.
         """
-        for left in reversed(range(tries)):
+        for remaining in reversed(range(tries)):
             try:
                 with self.engine.connect() as connection:
                     return _autocommitted(connection, work)
             except DBAPIError as error:
-                if not (left and error.connection_invalidated):
+                if not (remaining and error.connection_invalidated):
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
     def await_replication(self) -> None:
-        """Return when the synchronous standby has everything that is committed by now.
+        """Wait until the synchronous standby has all transactions committed before the call.
 
-        Raises CommitOutcomeUnknown if the connection is lost meanwhile.
+        Raises CommitOutcomeUnknown if the connection is lost during the wait.
         """
         self.run(require_replication)
 
@@ -118,10 +117,7 @@ class Database:
         return self.run(work)
 
     def beside(self, pool_size: int) -> "Database":
-        """The same database by connections of its own, so that neither use waits for the other.
-
-        Each of its statements commits by itself.
-        """
+        """Return the same database with a separate connection pool, in autocommit mode."""
         return Database(self.engine.url, pool_size=pool_size, autocommit=True)
 
     def close(self) -> None:
@@ -147,10 +143,10 @@ def require_replication(connection: Connection) -> None:
 
 
 def is_connection_lost(error: DBAPIError | NoConnection | CommitOutcomeUnknown) -> bool:
-    """Return whether there is no connection any more, or none could be made.
+    """Return whether the connection was lost or could not be established.
 
-    Source: PostgreSQL, appendix A: class 08 and 57P01 to 57P03. An error without a code is one of
-    the driver's own: the connection could not be made.
+    SQLSTATE class 08 and 57P01 to 57P03 (PostgreSQL documentation, appendix A). An error without
+    SQLSTATE comes from the driver: the connection could not be established.
     """
     if isinstance(error, NoConnection | CommitOutcomeUnknown) or error.connection_invalidated:
         return True
@@ -159,8 +155,8 @@ def is_connection_lost(error: DBAPIError | NoConnection | CommitOutcomeUnknown) 
     return code is None or code.startswith(("08", "57P"))
 
 
-def _kept_or_raised(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
-    """Return the result of `work`, or the error that keeps what `work` wrote."""
+def _result_or_error(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
+    """Return the result of `work`, or the DomainError whose changes must be committed."""
     try:
         return work(connection)
     except DomainError as error:
@@ -170,26 +166,26 @@ def _kept_or_raised(work: Callable[[Connection], T], connection: Connection) -> 
 
 
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # SQLAlchemy's own way, by the isolation level, goes to the server each time.
+    # SQLAlchemy's AUTOCOMMIT isolation level costs a round trip each time.
     driver: Any = connection.connection.dbapi_connection
-    before, driver.autocommit = driver.autocommit, True
+    previous, driver.autocommit = driver.autocommit, True
     try:
         return work(connection)
     finally:
         if not driver.closed:
-            driver.autocommit = before
+            driver.autocommit = previous
 
 
-def _driven(url: str | URL) -> URL:
+def _psycopg2_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise SettingsError("database.url: is no URL") from None
+        raise SettingsError("database.url: is not a valid URL") from None
     if parsed.drivername not in ("postgresql", "postgresql+psycopg2"):
         raise SettingsError("database.url: must begin with postgresql://")
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def _is_race(error: DBAPIError) -> bool:
+def _is_conflict(error: DBAPIError) -> bool:
     cause: Any = error.orig
-    return getattr(cause, "pgcode", None) in _RACES
+    return getattr(cause, "pgcode", None) in _RETRIED_SQLSTATES

@@ -1,10 +1,10 @@
-"""Leases: what one server process at a time does. They end by time, not with a connection."""
+"""Leases in the database, which let one process at a time run a task; they expire."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-_TAKE = text(
+_ACQUIRE = text(
     """
     INSERT INTO process_leases AS l (name, holder, expires_at)
     VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :ttl_s))
@@ -13,31 +13,35 @@ _TAKE = text(
     RETURNING true
     """
 )
-_LEFT = text(
+_REMAINING_S = text(
     """
     SELECT greatest(0, extract(epoch FROM expires_at - clock_timestamp()))::float8
     FROM process_leases WHERE name = :name
     """
 )
-_GIVE_BACK = text("DELETE FROM process_leases WHERE name = :name AND holder = :holder")
+_RELEASE = text("DELETE FROM process_leases WHERE name = :name AND holder = :holder")
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A right that `holder` takes for `ttl_s` at a time; without him it ends by itself."""
+    """A named lease of one holder, which expires `ttl_s` seconds after each acquisition."""
 
     name: str
     holder: str
     ttl_s: float
 
     def take(self, connection: Connection) -> float:
-        """Takes or prolongs it; returns 0, or in how many seconds another's may end."""
+        """Acquire or renew the lease.
+
+        Returns 0, or the seconds until the lease of another holder can expire.
+        """
         values = {"name": self.name, "holder": self.holder, "ttl_s": self.ttl_s}
-        if connection.execute(_TAKE, values).one_or_none():
+        if connection.execute(_ACQUIRE, values).one_or_none():
             return 0.0
-        left = connection.execute(_LEFT, {"name": self.name}).scalar_one_or_none()
-        # One that has just ended is still another's to prolong.
-        return max(0.1, left or 0.0)
+        remaining_s = connection.execute(_REMAINING_S, {"name": self.name}).scalar_one_or_none()
+        # The other holder can still renew a lease that has just expired.
+        return max(0.1, remaining_s or 0.0)
 
     def give_back(self, connection: Connection) -> None:
-        connection.execute(_GIVE_BACK, {"name": self.name, "holder": self.holder})
+        """Release the lease if this holder has it."""
+        connection.execute(_RELEASE, {"name": self.name, "holder": self.holder})

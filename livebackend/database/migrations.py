@@ -1,4 +1,4 @@
-"""Database migrations: run them, list them, and check that none is missing."""
+"""Functions that run, list and check the database migrations."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ from sqlalchemy.exc import DBAPIError
 from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
 
-# Only one process migrates at a time.
+# Serializes concurrent runs of `migrate`. The number must not be used for another lock.
 _LOCK_RUNNER = text("SELECT pg_advisory_lock(6543)")
-# A migration that waits for a table blocks every statement behind it: so it waits for less than
-# these do (2 s), and tries again.
-_LIMITS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
-_NO_LIMITS = text("SET lock_timeout = 0; SET statement_timeout = 0")
+# A migration that waits for a table lock blocks all later statements on that table. It must give
+# up before their own lock_timeout (2 s) expires, and try again later.
+_TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
+_NO_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
-_TRIES, _PAUSE_S = 60, 1.0
-# The migrations of the development versions before the first release. No id is used again.
+_TRIES, _RETRY_PAUSE_S = 60, 1.0
+# Migrations of development versions before the first release. These ids must not be reused.
 _UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
 
 
 class UnsupportedSchema(DatabaseNotReady):
     """The database has the tables of a version before the first release.
 
-    No migration upgrades them, and nothing in the database is changed.
+    There is no upgrade from such a version. The database is not changed.
     """
 
     def __init__(self, revision: str) -> None:
@@ -50,11 +50,11 @@ class UnsupportedSchema(DatabaseNotReady):
 
 
 class MigrationsMissing(DatabaseNotReady):
-    """The tables are older than this version."""
+    """The database lacks at least one migration of this version."""
 
 
 class MigrationStatus(NamedTuple):
-    """A migration, and whether the database has it."""
+    """A migration, and whether it is applied."""
 
     revision: str
     summary: str
@@ -62,19 +62,19 @@ class MigrationStatus(NamedTuple):
 
 
 def migrate(database: Database, *, report: Callable[[str], None] = lambda line: None) -> None:
-    """Run the missing migrations, each in a transaction of its own.
+    """Run the missing migrations, each in its own transaction.
 
-    Waits for another process that migrates. A migration that cannot lock a table within 1 s is
-    tried again, for two minutes at most; those before it stay applied. `report` gets a line for
-    each migration.
+    Waits while another process runs migrations. A migration that cannot lock a table within 1 s is
+    tried again, for two minutes at most; earlier migrations stay applied. `report` receives one
+    line for each applied migration and each retry.
     Raises DatabaseNotReady if the database cannot be reached or a migration fails.
     """
-    with _explained(), database.engine.connect() as connection:
+    with _database_errors_converted(), database.engine.connect() as connection:
         try:
-            _execute(connection, _NO_LIMITS, _LOCK_RUNNER, _LIMITS)
+            _execute(connection, _NO_TIMEOUTS, _LOCK_RUNNER, _TIMEOUTS)
             _run(connection, report)
         finally:
-            # Closes the session, and with it the lock and these limits.
+            # Closes the session, which releases the lock and resets the timeouts.
             connection.invalidate()
 
 
@@ -82,30 +82,31 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = _reporter(report)
-    for left in reversed(range(_TRIES)):
+    for remaining in reversed(range(_TRIES)):
         status = _status(connection, config)
-        connection.rollback()  # Alembic begins the transactions
-        if all(each.is_applied for each in status):
+        connection.rollback()  # Alembic begins its own transactions
+        if all(migration.is_applied for migration in status):
             return
         try:
             command.upgrade(config, "head")
         except DBAPIError as error:
-            if not left or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            if not remaining or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
             connection.rollback()
-            report("a table is locked, trying again")
-            time.sleep(_PAUSE_S)
+            report("a table is locked by another transaction, trying again")
+            time.sleep(_RETRY_PAUSE_S)
 
 
 def migration_status(database: Database) -> list[MigrationStatus]:
-    """Return every migration, the first one first. Raises DatabaseNotReady."""
-    with _explained(), database.engine.connect() as connection:
+    """Return every migration, oldest first. Raises DatabaseNotReady."""
+    with _database_errors_converted(), database.engine.connect() as connection:
         return _status(connection, _config())
 
 
 def pending_sql(database: Database) -> str:
     """Return the SQL of the missing migrations. Raises DatabaseNotReady."""
-    applied = [each.revision for each in migration_status(database) if each.is_applied]
+    status = migration_status(database)
+    applied = [migration.revision for migration in status if migration.is_applied]
     sql = StringIO()
     config = _config()
     config.output_buffer = sql
@@ -114,19 +115,18 @@ def pending_sql(database: Database) -> str:
 
 
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
-    """Check that the database can be reached, and that no migration is missing.
+    """Raise DatabaseNotReady if the database is unreachable or a migration is missing.
 
-    With `reachable_only`, migrations can be missing. Raises DatabaseNotReady; UnsupportedSchema, a
-    subclass, in either case.
+    With `reachable_only`, missing migrations are accepted; UnsupportedSchema is still raised.
     """
     status = migration_status(database)
-    if not (reachable_only or all(each.is_applied for each in status)):
+    if not (reachable_only or all(migration.is_applied for migration in status)):
         raise MigrationsMissing("migrations are missing: run `livebackend migrate`")
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Turn errors of the database into DatabaseNotReady: the operator must act."""
+def _database_errors_converted() -> Iterator[None]:
+    """Convert database errors to DatabaseNotReady, which is reported to the operator."""
     try:
         yield
     except DBAPIError as error:
@@ -134,27 +134,28 @@ def _explained() -> Iterator[None]:
 
 
 def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
-    """Return every migration of this version, the first one first. Raises UnsupportedSchema.
+    """Return every migration of this version, oldest first. Raises UnsupportedSchema.
 
-    A database of a later version has all of them. During an upgrade, servers of this version run
-    on it, and can be started.
+    If the database is at a later version, all of them are applied: during an upgrade, workers of
+    this version keep running on it and can be started.
     """
     current = set(MigrationContext.configure(connection).get_current_heads())
     for revision in current & _UNRELEASED:
         raise UnsupportedSchema(revision)
-    scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # the newest first
+    scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # newest first
     is_applied = not current <= {script.revision for script in scripts}
-    found = []
+    status = []
     for script in scripts:
         is_applied = is_applied or script.revision in current
-        found.append(MigrationStatus(script.revision, script.doc, is_applied))
-    return found[::-1]
+        status.append(MigrationStatus(script.revision, script.doc, is_applied))
+    return status[::-1]
 
 
 def migrations_folder() -> Traversable:
-    """Return the folder of the migrations: in the installed package, or at the top of a checkout.
+    """Return the migrations directory, of the installed package or of a source checkout.
 
-    A checkout's package hides the installed one when Python is run at the top of the checkout.
+    In the root directory of a checkout, Python imports the package from there, and it has no
+    `livebackend.migrations`.
     """
     try:
         return files("livebackend.migrations")
@@ -176,11 +177,11 @@ def _execute(connection: Connection, *statements: Any) -> None:
 
 
 def _reporter(report: Callable[[str], None]) -> Callable[..., None]:
-    """Return Alembic's callback for each migration that has run."""
-    began_at = time.monotonic()
+    """Return the callback that Alembic calls after each migration."""
+    started_at = time.monotonic()
 
     def applied(*, step: Any, **_: Any) -> None:
-        seconds = time.monotonic() - began_at
+        seconds = time.monotonic() - started_at
         report(f"{step.up_revision.revision} {step.up_revision.doc} (after {seconds:.1f} s)")
 
     return applied

@@ -1,9 +1,9 @@
-"""Statements that calls make all the time: prepared once for a connection, and run with no detour.
+"""Statements that are prepared once per connection and executed without SQLAlchemy.
 
-To parse and plan costs PostgreSQL more than what a short statement then does, and psycopg2 has no
-way to have it done once. And SQLAlchemy's way to the driver and back costs more than the driver. So
-a statement that is `Prepared` goes out as PREPARE the first time a connection meets it, as EXECUTE
-from then on, which PostgreSQL soon does by a plan that it keeps.
+For a short statement, parsing and planning in PostgreSQL costs more than its execution, and
+SQLAlchemy costs more than psycopg2, which does not support prepared statements. So a statement is
+sent as PREPARE once on each connection, and then as EXECUTE. After a few executions, PostgreSQL
+reuses a generic plan.
 """
 
 import re
@@ -23,82 +23,82 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 class Prepared:
-    """A statement, to be prepared once for a connection.
+    """A statement that is prepared once on each connection.
 
-    PostgreSQL must find out the types of its parameters without their values: some need a CAST.
-    Values go, and rows come in named tuples, as the driver has them. It runs within whatever
-    transaction its connection is in, and raises what SQLAlchemy would.
+    PostgreSQL must infer the parameter types from the statement, so some parameters need a CAST.
+    Values are adapted by psycopg2, without SQLAlchemy's types. The statement runs in the
+    connection's transaction, and its errors are SQLAlchemy's DBAPIError.
     """
 
     def __init__(self, statement: Executable) -> None:
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
-        # As psycopg2 takes it, and those parameters that are constant.
+        # `text` has psycopg2 placeholders; `constant` are the values of bound literals.
         self.text = str(compiled)
         self.constant = {
             name: compiled.params[name]
             for parameter, name in compiled.bind_names.items()
             if not parameter.required
         }
-        # By its content, so that no other statement is ever taken for it.
+        # A hash of the text, so that different statements never share a name.
         self._name = f"prepared_{sha256(self.text.encode()).hexdigest()[:16]}"
-        # EXECUTE with its parameters, once PostgreSQL has told their types.
+        # Built on first use: it needs the parameter types from PostgreSQL.
         self._execute = ""
-        self._row: Any = None
+        self._row_type: Any = None
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Executes it; all its rows, or none if it returns none."""
+        """Execute the statement; return its rows as named tuples, or () if it returns none."""
         pooled: Any = connection.connection
         if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
-            connection.begin()  # or SQLAlchemy would know of nothing to commit
+            connection.begin()  # SQLAlchemy does not see the statement and would not commit
         try:
             with pooled.cursor() as cursor:
                 if self._name not in pooled.info:
                     cursor.execute(f"PREPARE {self._name} AS {self.numbered[0]}")
                     pooled.info[self._name] = True
                 if not self._execute:
-                    self._execute = self._typed(cursor)
+                    self._execute = self._build_execute(cursor)
                 cursor.execute(self._execute, {**self.constant, **values})
                 return self._rows(cursor)
         except psycopg2.Error as error:
-            raise self._told(connection, error) from error
+            raise self._converted(connection, error) from error
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> Any:
-        """Executes it; its first row, or None."""
+        """Execute the statement; return its first row, or None."""
         rows = self.run(connection, values)
         return rows[0] if rows else None
 
     @property
     def numbered(self) -> tuple[str, list[str]]:
-        """The statement as PREPARE takes it, and the names of its parameters in order."""
+        """The statement with $1, $2, … as PREPARE needs it, and the parameter names in order."""
         names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
-        text = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", self.text)
+        text = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", self.text)
         return text.replace("%%", "%"), names
 
-    def _typed(self, cursor: Any) -> str:
-        """What stands for it on a connection that knows it."""
+    def _build_execute(self, cursor: Any) -> str:
+        """Return the EXECUTE statement, with psycopg2 placeholders."""
         cursor.execute(_TYPES, [self._name])
         (types,) = cursor.fetchone()
-        # Cast, because psycopg2 writes a list as an array of texts, whatever it is to be.
-        typed = zip(self.numbered[1], types, strict=True)
-        values = ", ".join(f"CAST(%({name})s AS {kind})" for name, kind in typed)
+        # psycopg2 sends every list as an array of text, so each value is cast.
+        parameters = zip(self.numbered[1], types, strict=True)
+        values = ", ".join(f"CAST(%({name})s AS {type_name})" for name, type_name in parameters)
         return f"EXECUTE {self._name}" + (f" ({values})" if values else "")
 
     def _rows(self, cursor: Any) -> Sequence[Any]:
         if cursor.description is None:
             return ()
-        if self._row is None:
+        if self._row_type is None:
             names = [column.name for column in cursor.description]
-            self._row = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-        return [self._row._make(row) for row in cursor.fetchall()]
+            self._row_type = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+        return [self._row_type._make(row) for row in cursor.fetchall()]
 
-    def _told(self, connection: Connection, error: psycopg2.Error) -> Exception:
-        """The error as SQLAlchemy tells it."""
+    def _converted(self, connection: Connection, error: psycopg2.Error) -> Exception:
+        """Return the SQLAlchemy error for a psycopg2 error."""
         dialect: Any = connection.dialect
         driver: Any = connection.connection.dbapi_connection
-        # A migration changed what the statement returns: only a new connection gets over it.
+        # A migration has changed the result type: the statement always fails on this connection.
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
         if is_stale or dialect.is_disconnect(error, driver, None):
             driver.close()
-            # SQLAlchemy finds it closed, trusts no older one of its pool, and raises.
+            # SQLAlchemy finds the connection closed, invalidates the pool, and raises.
             connection.exec_driver_sql("SELECT 1")
         return DBAPIError.instance(self.text, None, error, psycopg2.Error)

@@ -1,4 +1,4 @@
-"""Storage for the `limits` library in PostgreSQL, shared by all server processes."""
+"""PostgreSQL storage for the `limits` library, shared by all workers."""
 
 from itertools import count
 from typing import Any
@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import Prepared
 
-_SWEEP_EVERY = 16
+_DELETE_EXPIRED_EVERY = 16
 
-# clock_timestamp(), not now(): whoever waited for the row's lock counts from when he has it.
+# clock_timestamp(), not now(): a hit counts from the time when its request has locked the row.
 _ACQUIRE = Prepared(
     text(
         """
@@ -26,7 +26,7 @@ _ACQUIRE = Prepared(
     WHERE :amount + (
         SELECT count(*) FROM unnest(w.hits) AS hit
         WHERE hit > clock_timestamp() - make_interval(secs => :expiry)
-    ) <= :most
+    ) <= :limit
     RETURNING true
     """
     )
@@ -45,7 +45,7 @@ _EXPIRY = text(
 )
 _CLEAR = text("DELETE FROM rate_limit_windows WHERE key = :key")
 _CLEAR_ALL = text("DELETE FROM rate_limit_windows")
-_SWEEP = text(
+_DELETE_EXPIRED = text(
     """
     DELETE FROM rate_limit_windows WHERE key IN (
         SELECT key FROM rate_limit_windows WHERE expires_at < now()
@@ -55,10 +55,9 @@ _SWEEP = text(
 
 
 class PostgresWindows(Storage, MovingWindowSupport):
-    """Keeps the `limits` library's moving windows in a table; other windows it does not keep.
+    """Moving windows of the `limits` library in a table; fixed windows are not supported.
 
-    Each call is one statement that commits by itself, whatever becomes of the operation that made
-    it.
+    Each method executes one statement that commits on its own, even if the operation fails later.
     """
 
     def __init__(self, database: Database) -> None:
@@ -73,35 +72,35 @@ class PostgresWindows(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount > limit:
             return False
-        # So that the table is never larger than the traffic; what is left then is the sweeper's.
-        if next(self._calls) % _SWEEP_EVERY == 0:
+        # Keeps the table small between two housekeeping runs.
+        if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
             self.sweep()
-        window = {"key": key, "amount": amount, "expiry": expiry, "most": limit}
+        window = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
         return (
             self._database.singly(lambda connection: _ACQUIRE.first(connection, window)) is not None
         )
 
     def sweep(self) -> None:
-        # By itself: rows that two sweepers lock in different orders are no deadlock then.
-        self._run(_SWEEP)
+        """Delete up to 100 expired windows."""
+        self._run(_DELETE_EXPIRED)
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        found = self._run(_WINDOW, key=key, expiry=expiry)
-        return found.start, found.hits
+        window = self._run(_WINDOW, key=key, expiry=expiry)
+        return window.start, window.hits
 
     def now(self) -> float:
-        """Seconds since 1970 by the clock that windows are kept by: a server's own may be wrong."""
+        """Return the database server's time in seconds since 1970; windows use that clock."""
         return float(self._run(_NOW)[0])
 
     def get(self, key: str) -> int:
-        raise NotImplementedError("it keeps moving windows only")
+        raise NotImplementedError("only moving windows are supported")
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        raise NotImplementedError("it keeps moving windows only")
+        raise NotImplementedError("only moving windows are supported")
 
     def get_expiry(self, key: str) -> float:
-        found = self._run(_EXPIRY, key=key)
-        return float(found[0]) if found else 0.0
+        row = self._run(_EXPIRY, key=key)
+        return float(row[0]) if row else 0.0
 
     def check(self) -> bool:
         return self._run(text("SELECT 1")) is not None

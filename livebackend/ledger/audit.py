@@ -1,4 +1,4 @@
-"""An auditor's look at the books: whether every coin is where the transfers say it is."""
+"""Consistency checks of the ledger: balances, transfers, orders and checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, TextClause, text
 from livebackend.database.engine import Database
 from livebackend.ledger import checkpoints
 
-# Of each check; where one account is wrong, a million may be.
+# Limit per check: a single error can affect every account.
 _FINDINGS_MAX = 100
 
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -26,7 +26,7 @@ _SIZE = text(
 
 @dataclass(frozen=True)
 class _Check:
-    """A statement whose every row is something wrong, in words."""
+    """A consistency check: each row of the statement describes one error."""
 
     name: str
     statement: TextClause
@@ -38,15 +38,15 @@ def _check(name: str, statement: str) -> _Check:
 
 _CHECKS = [
     _check(
-        "balances that are negative",
+        "negative balances",
         """
         SELECT format('account %s has %s coins in slot %s', coin_account_id, amount, slot)
         FROM coin_slots WHERE amount < 0
         """,
     ),
     _check(
-        "balances that differ from the history",
-        # Checkpoints contain the sums of the transfers before them, which are not read again.
+        "balances that differ from the transfers",
+        # Checkpoints contain the sums of earlier transfers, so these are not read again.
         """
         WITH moved AS (
             SELECT debit_id AS id, -amount AS coins FROM transfers WHERE id > :since
@@ -56,41 +56,42 @@ _CHECKS = [
             SELECT coin_account_id, delta FROM checkpoint_balances
                 JOIN ledger_checkpoints ON ledger_checkpoints.id = checkpoint_id
                 WHERE through_id <= :since
-        ), history AS (
+        ), expected AS (
             SELECT id, sum(coins) AS coins FROM moved GROUP BY id
         ), held AS (
             SELECT coin_account_id AS id, sum(amount) AS coins FROM coin_slots GROUP BY 1
         )
-        SELECT format('account %s holds %s coins, its transfers left %s',
-            id, coalesce(held.coins, 0), coalesce(history.coins, 0))
-        FROM history FULL JOIN held USING (id) JOIN coin_accounts USING (id)
-        WHERE provider IS NULL AND coalesce(held.coins, 0) <> coalesce(history.coins, 0)
+        SELECT format('account %s has %s coins, but its transfers add up to %s',
+            id, coalesce(held.coins, 0), coalesce(expected.coins, 0))
+        FROM expected FULL JOIN held USING (id) JOIN coin_accounts USING (id)
+        WHERE provider IS NULL AND coalesce(held.coins, 0) <> coalesce(expected.coins, 0)
         """,
     ),
     _check(
-        "coins that came in, less those that went out, and are not held",
+        "total of all balances that differs from the coins received from providers",
         """
-        WITH outside AS (SELECT id FROM coin_accounts WHERE provider IS NOT NULL),
+        WITH external AS (SELECT id FROM coin_accounts WHERE provider IS NOT NULL),
         moved AS (
             SELECT sum(amount) AS coins FROM transfers
-            WHERE id > :since AND debit_id IN (SELECT id FROM outside)
+            WHERE id > :since AND debit_id IN (SELECT id FROM external)
             UNION ALL
             SELECT -sum(amount) FROM transfers
-            WHERE id > :since AND credit_id IN (SELECT id FROM outside)
+            WHERE id > :since AND credit_id IN (SELECT id FROM external)
             UNION ALL
             SELECT -sum(delta) FROM checkpoint_balances
                 JOIN ledger_checkpoints ON ledger_checkpoints.id = checkpoint_id
-            WHERE through_id <= :since AND coin_account_id IN (SELECT id FROM outside)
-        ), books AS (
-            SELECT (SELECT coalesce(sum(coins), 0) FROM moved) AS came,
+            WHERE through_id <= :since AND coin_account_id IN (SELECT id FROM external)
+        ), totals AS (
+            SELECT (SELECT coalesce(sum(coins), 0) FROM moved) AS received,
                 (SELECT coalesce(sum(amount), 0) FROM coin_slots) AS held
         )
-        SELECT format('%s coins came in and stayed, %s are held', came, held)
-        FROM books WHERE came <> held
+        SELECT format('%s coins were received from providers, all balances add up to %s',
+            received, held)
+        FROM totals WHERE received <> held
         """,
     ),
     _check(
-        "request ids that were done twice",
+        "request ids with more than one transfer",
         """
         SELECT format('account %s has request %s in %s transfers', actor_id, request_id, count(*))
         FROM transfers WHERE id > :since
@@ -98,26 +99,28 @@ _CHECKS = [
         """,
     ),
     _check(
-        "transfers of a wrong kind",
+        "transfers whose kind does not match their accounts",
         """
-        WITH outside AS (SELECT id FROM coin_accounts WHERE provider IS NOT NULL),
-        seen AS (
-            SELECT id, kind, debit_id IN (SELECT id FROM outside) AS from_outside,
-                credit_id IN (SELECT id FROM outside) AS to_outside
+        WITH external AS (SELECT id FROM coin_accounts WHERE provider IS NOT NULL),
+        checked AS (
+            SELECT id, kind, debit_id IN (SELECT id FROM external) AS debits_external,
+                credit_id IN (SELECT id FROM external) AS credits_external
             FROM transfers WHERE id > :since
         )
-        SELECT format('transfer %s of kind %s %s an account outside', id, kind,
-            CASE WHEN from_outside THEN 'comes from' ELSE 'goes to' END)
-        FROM seen
-        WHERE from_outside <> (kind = 2) OR to_outside AND kind <> 9
+        SELECT format('transfer %s of kind %s debits %s account and credits %s account', id, kind,
+            CASE WHEN debits_external THEN 'a provider''s' ELSE 'a user''s' END,
+            CASE WHEN credits_external THEN 'a provider''s' ELSE 'a user''s' END)
+        FROM checked
+        WHERE debits_external <> (kind = 2) OR credits_external AND kind <> 9
         """,
     ),
     _check(
-        "gifts without a transfer, and the reverse",
+        "gifts without a transfer, or transfers without their gift",
         """
-        SELECT format('transfer %s is a gift in one table only', coalesce(id, transfer_id))
-        FROM (SELECT id FROM transfers WHERE kind = 1 AND id > :since) AS given
-        FULL JOIN (SELECT transfer_id FROM gifts WHERE transfer_id > :since) AS told
+        SELECT format('gift with transfer id %s is missing in the table gifts or transfers',
+            coalesce(id, transfer_id))
+        FROM (SELECT id FROM transfers WHERE kind = 1 AND id > :since) AS gift_transfers
+        FULL JOIN (SELECT transfer_id FROM gifts WHERE transfer_id > :since) AS new_gifts
             ON transfer_id = id
         WHERE id IS NULL OR transfer_id IS NULL
         """,
@@ -137,9 +140,9 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # A reversal by an operator has a row in reversal_requests, and leaves the order paid.
+        # Reversals by an operator have a row in reversal_requests; their orders stay paid.
         """
-        SELECT format('order %s at %s is paid, transfer %s is reversed: run order refund again',
+        SELECT format('order %s at %s is paid, but transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)
         FROM payment_orders WHERE state = 'paid'
             AND EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
@@ -148,10 +151,10 @@ _CHECKS = [
         """,
     ),
     _check(
-        "refunds that the provider has not made",
-        # About a day after the coins were reversed.
+        "refunds that the provider has not completed",
+        # 30 requests take about a day after the reversal of the coins.
         """
-        SELECT format('order %s at %s: the provider has not made the refund after %s requests',
+        SELECT format('order %s at %s: the provider has not completed the refund after %s requests',
             order_id, provider, query_attempts)
         FROM payment_orders WHERE state = 'refunding' AND query_attempts >= 30
         """,
@@ -159,34 +162,35 @@ _CHECKS = [
     _check(
         "refunded orders whose coins were not reversed",
         """
-        SELECT format('order %s at %s is refunded, transfer %s is not reversed',
+        SELECT format('order %s at %s is refunded, but transfer %s is not reversed',
             order_id, provider, transfer_id)
         FROM payment_orders WHERE state = 'refunded'
             AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = transfer_id)
         """,
     ),
     _check(
-        "refills that no order was paid for",
+        "refills without a paid order",
         """
-        SELECT format('transfer %s came from %s without an order', transfers.id, provider)
+        SELECT format('refill %s from %s has no order', transfers.id, provider)
         FROM transfers JOIN coin_accounts ON coin_accounts.id = debit_id
         WHERE kind = 2 AND transfers.id > :since AND provider <> 'direct'
             AND NOT EXISTS (SELECT FROM payment_orders WHERE transfer_id = transfers.id)
         """,
     ),
     _check(
-        "reversals that differ from what they reverse",
+        "reversals that differ from the reversed transfer",
         """
-        SELECT format('transfer %s does not reverse %s', back.id, there.id)
-        FROM transfers AS back JOIN transfers AS there ON there.id = back.reverses_id
-        WHERE back.id > :since AND (back.amount, back.debit_id, back.credit_id)
-            <> (there.amount, there.credit_id, there.debit_id) OR there.kind = 9
+        SELECT format('transfer %s is not the exact reversal of transfer %s', reversal.id,
+            reversed.id)
+        FROM transfers AS reversal JOIN transfers AS reversed ON reversed.id = reversal.reverses_id
+        WHERE reversal.id > :since AND (reversal.amount, reversal.debit_id, reversal.credit_id)
+            <> (reversed.amount, reversed.credit_id, reversed.debit_id) OR reversed.kind = 9
         """,
     ),
     _check(
-        "reversals that are open",
+        "pending reversals",
         """
-        SELECT format('transfer %s is to be reversed since %s: %s', transfer_id,
+        SELECT format('reversal of transfer %s is pending since %s: %s', transfer_id,
             to_char(created_at, 'YYYY-MM-DD HH24:MI'), reason)
         FROM reversal_requests
         WHERE NOT EXISTS (SELECT FROM transfers WHERE reverses_id = transfer_id)
@@ -194,11 +198,11 @@ _CHECKS = [
     ),
 ]
 
-NAMES = [*(check.name for check in _CHECKS), "seals that do not fit the transfers"]
+NAMES = [*(check.name for check in _CHECKS), "checkpoints that do not match the transfers"]
 
 
 class Finding(NamedTuple):
-    """Something that is wrong, in words."""
+    """An error that a check found."""
 
     check: str
     detail: str
@@ -206,7 +210,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found at one moment, and in how much."""
+    """The result of an audit; `at` is the time of its snapshot."""
 
     at: str
     transfers: int
@@ -217,10 +221,10 @@ class Audit:
 def audit(
     database: Database, *, since_seal: bool, begun: Callable[[str], None] = lambda name: None
 ) -> Audit:
-    """Looks at the books as they are at one moment, while they go on being written.
+    """Run all checks on one snapshot of the ledger, without blocking writers.
 
-    `since_seal` believes what the seals say of the transfers before the newest of them, and reads
-    only what is new. `begun` is told the name of each check.
+    With `since_seal`, only transfers after the newest checkpoint are read, and the checkpoints are
+    trusted. `begun` is called with the name of each check before it runs.
     """
     with database.engine.connect() as connection, connection.begin():
         connection.execute(_SNAPSHOT)
@@ -230,9 +234,9 @@ def audit(
 
 
 def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], None]) -> Audit:
-    """Makes each check, in a transaction whose statements all see the same."""
-    sealed = checkpoints.chain(connection)
-    since = {"since": sealed[-1].through_id if since_seal and sealed else 0}
+    """Run all checks in a REPEATABLE READ transaction."""
+    chain = checkpoints.chain(connection)
+    since = {"since": chain[-1].through_id if since_seal and chain else 0}
     size = connection.execute(_SIZE, since).one()
     findings: list[Finding] = []
     for check in _CHECKS:
@@ -240,6 +244,6 @@ def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], Non
         details = connection.execute(check.statement, since).scalars()
         findings.extend(Finding(check.name, detail) for detail in details)
     begun(NAMES[-1])
-    wrong = checkpoints.faults(connection, sealed, links_only=since_seal)
-    findings.extend(Finding(NAMES[-1], detail) for detail in wrong)
+    errors = checkpoints.faults(connection, chain, links_only=since_seal)
+    findings.extend(Finding(NAMES[-1], error) for error in errors)
     return Audit(size.at.isoformat(), size.transfers, size.coins, findings)

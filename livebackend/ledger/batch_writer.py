@@ -1,4 +1,4 @@
-"""The one way to the ledger: a thread that posts what is handed in, batch after batch."""
+"""The batch writer: a thread that posts all transfers of a process in batches."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures import TimeoutError as ResultTimeout
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -24,41 +24,42 @@ log = logging.getLogger(__name__)
 
 _BATCH_MAX = 512
 _QUEUE_MAX = 2048
-# Between two tries while the database is away.
-_PAUSE_S = 0.05
-# Long enough for a batch in its hands to be posted or given up.
-_CLOSE_S = 10
+# Between two attempts while the database is unavailable.
+_RETRY_PAUSE_S = 0.05
+# Long enough for the current batch to be committed or to reach its deadline.
+_CLOSE_TIMEOUT_S = 10
 
 
 @dataclass(eq=False)
-class _Waiting:
-    """A transfer whose caller waits for its outcome, until `deadline` by time.monotonic()."""
+class _PendingTransfer:
+    """A submitted transfer; its caller waits until `deadline`, by time.monotonic()."""
 
     transfer: Transfer
     deadline: float
-    # A commit of it was under way once: from then on, only the books tell whether it is done.
+    # True as soon as a COMMIT could have been sent; from then on, failures are outcome_unknown.
     commit_sent: bool = False
     outcome: Future[Outcome] = field(default_factory=Future)
 
     def fail(self, error: Exception) -> None:
-        self.outcome.set_exception(_unknown() if self.commit_sent else error)
+        self.outcome.set_exception(_outcome_unknown() if self.commit_sent else error)
 
 
 class Watch(Protocol):
-    """Whoever wants to know how busy a writer is."""
+    """Metrics of a batch writer."""
 
     def waiting(self, transfers: int) -> None:
-        """So many wait to be taken now."""
+        """Record the current length of the queue."""
 
     def took(self, transfers: int) -> None:
-        """So many were taken at a time."""
+        """Record the size of a batch."""
 
 
 class LedgerWriter:
-    """Posts transfers in batches, by a thread and a connection of its own.
+    """Posts transfers in batches, in its own thread and with its own connection.
 
-    There is no timer: while one batch is posted and committed, the next one gathers. Writers with
-    different numbers do not wait for each other at a host.
+    There is no timer: the next batch collects in the queue while the current one is posted and
+    committed. Writers with different numbers credit different balance shards of an account, so
+    they do not wait for each other.
     """
 
     def __init__(
@@ -76,64 +77,64 @@ class LedgerWriter:
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._changed = threading.Condition()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_PendingTransfer] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     @property
     def queue_length(self) -> int:
-        """How many transfers wait to be taken."""
+        """The number of transfers that are not yet in a batch."""
         return len(self._queue)
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs; it starts with the first transfer."""
+        """Whether the thread runs; it is started by the first transfer."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def is_closed(self) -> bool:
-        """Whether the writer takes no more transfers."""
+        """Whether the writer rejects new transfers."""
         return self._closed
 
     def submit(self, transfer: Transfer, *, deadline: float) -> Outcome:
-        """Posts a transfer; what is returned is committed. `deadline` is by time.monotonic().
+        """Post a transfer; return its outcome after the commit.
 
-        Must be called without a transaction open.
-        Raises LedgerBusy if the transfer was not taken in time: no coins moved.
-        Raises Unavailable: with too many waiting, and after `close`, nothing moved; with
-        `outcome_unknown`, when it was taken and not confirmed in time. The same request id may then
-        be posted again.
+        `deadline` is a time.monotonic() value. The caller must not have an open transaction.
+        Raises LedgerBusy if the transfer is not in a batch before the deadline: no coins moved.
+        Raises Unavailable if the queue is full or the writer is closed: no coins moved. Raises
+        Unavailable with `outcome_unknown` if the commit is not confirmed before the deadline; the
+        caller can then retry with the same request id.
         """
-        waiting = _Waiting(transfer, deadline)
+        pending = _PendingTransfer(transfer, deadline)
         with self._changed:
             if self._closed or len(self._queue) >= self._queue_max:
                 raise Unavailable("the ledger's queue")
             self._start()
-            self._queue.append(waiting)
+            self._queue.append(pending)
             if self._watch:
                 self._watch.waiting(len(self._queue))
             self._changed.notify()
         try:
-            return waiting.outcome.result(max(0, deadline - time.monotonic()))
-        except TookTooLong:
-            return self._give_up(waiting)
+            return pending.outcome.result(max(0, deadline - time.monotonic()))
+        except ResultTimeout:
+            return self._give_up(pending)
 
     def close(self) -> None:
-        """Takes no more, and returns when what was taken is posted."""
+        """Reject new transfers, and wait until the queued ones are posted, 10 s at most."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread:
-            self._thread.join(_CLOSE_S)
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _give_up(self, waiting: _Waiting) -> Outcome:
+    def _give_up(self, pending: _PendingTransfer) -> Outcome:
         with self._changed:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
+            if pending in self._queue:
+                self._queue.remove(pending)
                 raise LedgerBusy
-        if waiting.outcome.done():  # just now
-            return waiting.outcome.result()
-        raise _unknown()
+        if pending.outcome.done():  # since the timeout
+            return pending.outcome.result()
+        raise _outcome_unknown()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -142,105 +143,112 @@ class LedgerWriter:
             self._thread = thread
 
     def _work(self) -> None:
-        # Requests that hold all other connections while they wait must not starve the writer. A
-        # lock is waited for twice, by the batch and then alone, within a caller's time.
+        # A separate pool: requests that wait for the writer can hold all other connections. The
+        # lock timeout must fit twice into a deadline: for the batch, then for a single transfer.
         database = Database(self._database.engine.url, pool_size=1, lock_wait_s=1)
         event.listen(database.engine, "connect", _receive_only_warnings)
-        while batch := self._take():
-            self._settle(database, batch)
+        while batch := self._next_batch():
+            self._post_and_resolve(database, batch)
         database.close()
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch, as soon as there is one; none, at the end."""
+    def _next_batch(self) -> list[_PendingTransfer]:
+        """Wait for the next batch; return an empty list when closed."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            many = min(len(self._queue), self._batch_max)
-            batch = [self._queue.popleft() for _ in range(many)]
+            size = min(len(self._queue), self._batch_max)
+            batch = [self._queue.popleft() for _ in range(size)]
             if self._watch and batch:
                 self._watch.took(len(batch))
                 self._watch.waiting(len(self._queue))
             return batch
 
-    def _settle(self, database: Database, batch: Sequence[_Waiting]) -> None:
-        """Posts a batch, and then tells every caller what became of his transfer.
+    def _post_and_resolve(self, database: Database, batch: Sequence[_PendingTransfer]) -> None:
+        """Post a batch, and set the outcome of each transfer.
 
-        What keeps a batch from being posted is found by posting its transfers one by one, so that
-        nobody's request fails another's.
+        If the batch fails, its transfers are posted one by one, so that only the invalid ones fail.
         """
         try:
             outcomes = self._post(database, batch)
         except Unavailable:
-            for waiting in batch:
-                waiting.fail(Unavailable("the ledger"))
-        except Exception as error:  # noqa: BLE001  # no view above this thread would answer for it
+            for pending in batch:
+                pending.fail(Unavailable("the ledger"))
+        except Exception as error:  # noqa: BLE001  # must reach the callers, which wait elsewhere
             if len(batch) == 1:
                 batch[0].fail(error)
                 return
-            log.warning("a batch of %s is posted one by one: %s", len(batch), type(error).__name__)
-            for waiting in batch:
-                self._settle_alone(database, waiting)
+            log.warning(
+                "ledger: batch of %s transfers failed, posting them one by one: %s",
+                len(batch),
+                type(error).__name__,
+            )
+            for pending in batch:
+                self._post_alone(database, pending)
         else:
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome.set_result(outcome)
+            for pending, outcome in zip(batch, outcomes, strict=True):
+                pending.outcome.set_result(outcome)
 
-    def _settle_alone(self, database: Database, waiting: _Waiting) -> None:
-        if time.monotonic() < waiting.deadline:
-            self._settle(database, [waiting])
-        else:  # He has gone; the next ones may still be there.
-            waiting.fail(Unavailable("the ledger"))
+    def _post_alone(self, database: Database, pending: _PendingTransfer) -> None:
+        if time.monotonic() < pending.deadline:
+            self._post_and_resolve(database, [pending])
+        else:  # do not delay the transfers whose callers still wait
+            pending.fail(Unavailable("the ledger"))
 
-    def _post(self, database: Database, batch: Sequence[_Waiting]) -> list[Outcome]:
-        """Commit a batch, and repeat it with the same request ids until that is confirmed.
+    def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[Outcome]:
+        """Commit a batch; retry with the same request ids until the commit is confirmed.
 
-        A COMMIT is not confirmed when the connection is lost, or when PostgreSQL sends a warning:
-        it commits without the standby when pg_cancel_backend ends the wait.
+        A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning:
+        pg_cancel_backend ends the wait for the standby, and the commit is only local.
         Raises Unavailable after the last deadline of the batch.
         """
-        until = max(waiting.deadline for waiting in batch)
+        deadline = max(pending.deadline for pending in batch)
         while True:
             try:
                 outcomes, warnings = database.run(partial(self._attempt, batch=batch))
             except (CommitOutcomeUnknown, DBAPIError, NoConnection) as error:
                 if not is_connection_lost(error):
                     raise
-                log.warning("the ledger lost its connection, with %s in hand", len(batch))
+                log.warning("ledger: database connection lost, %s transfers pending", len(batch))
             else:
                 if not warnings:
                     return outcomes
                 warning = warnings[0].partition("\n")[0]
-                log.warning("ledger: %s transfers posted again: %s", len(batch), warning)
-            if time.monotonic() > until:
+                log.warning(
+                    "ledger: COMMIT not confirmed, posting %s transfers again: %s",
+                    len(batch),
+                    warning,
+                )
+            if time.monotonic() > deadline:
                 raise Unavailable("the ledger")
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_PAUSE_S)
 
     def _attempt(
-        self, connection: Connection, batch: Sequence[_Waiting]
+        self, connection: Connection, batch: Sequence[_PendingTransfer]
     ) -> tuple[list[Outcome], list[str]]:
-        """Post a batch; return its outcomes, and a list for the COMMIT's warnings."""
+        """Post a batch; return its outcomes, and the list that receives the COMMIT's warnings."""
         driver: Any = connection.connection.driver_connection
-        outcomes = post(connection, [waiting.transfer for waiting in batch], self._number)
+        outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if Status.DONE not in statuses:
-            if Status.REPLAYED not in statuses:  # a refusal acknowledges no transfer
-                connection.rollback()  # removes the empty slots that post() has inserted
+            if Status.REPLAYED not in statuses:  # no result depends on an earlier commit
+                connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
-            # The COMMIT waits without those slots, and without the locks. After a rollback(),
-            # SQLAlchemy refuses further statements.
+            # Discards those slots and releases the locks before the COMMIT waits for the standby.
+            # Not rollback(): within this block, SQLAlchemy allows no statements after it.
             connection.exec_driver_sql("ROLLBACK AND CHAIN")
             require_replication(connection)
-        for waiting in batch:
-            waiting.commit_sent = True
+        for pending in batch:
+            pending.commit_sent = True
         return outcomes, driver.notices
 
 
 def _receive_only_warnings(connection: Any, _record: object) -> None:
-    """Have PostgreSQL send no notice below WARNING; their texts depend on lc_messages."""
+    """Suppress notices below WARNING: their texts are localized, so they cannot be filtered."""
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
     connection.commit()
 
 
-def _unknown() -> Unavailable:
+def _outcome_unknown() -> Unavailable:
     return Unavailable("the ledger", outcome_unknown=True)

@@ -1,4 +1,4 @@
-"""Seals: a stretch of transfers closed for good, hashed, and chained to the stretch before."""
+"""Checkpoints: a hash over a range of transfers, chained to the previous checkpoint."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from livebackend.database.engine import Database
 
-# Ids are given out before the commit, so a smaller one may come later. Whoever has this lock knows
-# that nobody has one that is not committed: an insert takes its own lock first, then an id.
-_HOLD_WRITERS = text("LOCK TABLE transfers IN SHARE MODE")
+# Transfers do not commit in the order of their ids. An INSERT acquires its table lock before it
+# generates an id, so under this lock no transfer is uncommitted.
+_BLOCK_INSERTS = text("LOCK TABLE transfers IN SHARE MODE")
 _NEWEST = text("SELECT max(id) FROM transfers")
-# One at a time. The number is ours alone.
-_ALONE = text("SELECT pg_advisory_xact_lock(5300)")
+# Serializes the creation of checkpoints. The number must not be used for another lock.
+_LOCK_CREATION = text("SELECT pg_advisory_xact_lock(5300)")
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
 _CHAIN = text(
@@ -29,7 +29,7 @@ _SUMS = text(
     FROM transfers WHERE id > :after AND id <= :through
     """
 )
-# A line says all there is of a transfer; what stands in a row is told apart by its quotes.
+# One line per transfer, with all its columns. The text form of a row quotes its values.
 _HASH = text(
     """
     SELECT sha256(convert_to(string_agg(
@@ -42,9 +42,9 @@ _HASH = text(
     WHERE id > :after AND id <= :through
     """
 )
-# So many ids are hashed at a time, by the server.
-_AT_A_TIME = 10_000
-_SEAL = text(
+# PostgreSQL hashes this many ids per statement.
+_IDS_PER_HASH = 10_000
+_INSERT_CHECKPOINT = text(
     """
     INSERT INTO ledger_checkpoints (through_id, transfers, amount_sum, sha256, previous_sha256)
     VALUES (:through_id, :transfers, :amount_sum, :sha256, :previous_sha256) RETURNING id
@@ -52,8 +52,8 @@ _SEAL = text(
 )
 
 
-def _of_deltas(statement: str) -> TextClause:
-    """A statement that reads `deltas`: what a stretch of transfers did to each account."""
+def _with_deltas(statement: str) -> TextClause:
+    """Prefix a statement with `deltas`: the sum of a range of transfers for each account."""
     deltas = """
         WITH moved AS (
             SELECT debit_id AS account, -amount AS coins FROM transfers
@@ -68,26 +68,26 @@ def _of_deltas(statement: str) -> TextClause:
     return text("\n".join([deltas, statement]))
 
 
-_CLOSE = _of_deltas(
+_INSERT_BALANCES = _with_deltas(
     """
     INSERT INTO checkpoint_balances (checkpoint_id, coin_account_id, delta)
     SELECT CAST(:checkpoint_id AS bigint), coin_account_id, delta FROM deltas
     """
 )
-_WRONG_CLOSINGS = _of_deltas(
+_COUNT_WRONG_BALANCES = _with_deltas(
     """
     SELECT count(*) FROM deltas
     FULL JOIN (
         SELECT * FROM checkpoint_balances WHERE checkpoint_id = :checkpoint_id
-    ) AS closed USING (coin_account_id)
-    WHERE deltas.delta IS DISTINCT FROM closed.delta
+    ) AS stored USING (coin_account_id)
+    WHERE deltas.delta IS DISTINCT FROM stored.delta
     """
 )
 
 
 @dataclass(frozen=True)
 class Seal:
-    """The transfers up to `through_id`, after the seal before: how many, how much, their hash."""
+    """A checkpoint of the transfers after the previous one, up to `through_id`."""
 
     id: int
     through_id: int
@@ -98,51 +98,58 @@ class Seal:
 
 
 def seal(database: Database) -> Seal | None:
-    """Seals all that is committed now and not sealed yet; None if that is nothing.
+    """Create a checkpoint of all committed transfers; return None if there are no new ones.
 
-    Writers wait for as long as it takes those who are at it to commit, and no longer.
+    New transfers are blocked only until the transactions that have inserted transfers are over.
     """
 
     def newest(connection: Connection) -> int | None:
-        connection.execute(_HOLD_WRITERS)
-        found: int | None = connection.execute(_NEWEST).scalar_one()
-        return found
+        connection.execute(_BLOCK_INSERTS)
+        newest_id: int | None = connection.execute(_NEWEST).scalar_one()
+        return newest_id
 
     through = database.run(newest)
-    return database.run(lambda connection: _seal(connection, through or 0))
+    return database.run(lambda connection: _create(connection, through or 0))
 
 
 def chain(connection: Connection) -> list[Seal]:
-    """All seals, the oldest first."""
-    return [_as_seal(row) for row in connection.execute(_CHAIN)]
+    """Return all checkpoints, oldest first."""
+    return [_from_row(row) for row in connection.execute(_CHAIN)]
 
 
-def faults(connection: Connection, sealed: Sequence[Seal], *, links_only: bool) -> Iterator[str]:
-    """What is wrong with the seals, in words; unless `links_only`, with all that they seal."""
+def faults(
+    connection: Connection, checkpoints: Sequence[Seal], *, links_only: bool
+) -> Iterator[str]:
+    """Yield a description of each error in the checkpoints.
+
+    With `links_only`, only the chain of hashes is checked, not the transfers.
+    """
     after, previous = 0, None
-    for each in sealed:
-        if each.previous_sha256 != previous or each.through_id <= after:
-            yield f"seal {each.id} is not chained to the one before"
+    for checkpoint in checkpoints:
+        if checkpoint.previous_sha256 != previous or checkpoint.through_id <= after:
+            yield f"checkpoint {checkpoint.id} does not continue the previous checkpoint"
         if not links_only:
-            yield from _faults_of(connection, each, after)
-        after, previous = each.through_id, each.sha256
+            yield from _content_errors(connection, checkpoint, after)
+        after, previous = checkpoint.through_id, checkpoint.sha256
 
 
-def _faults_of(connection: Connection, each: Seal, after: int) -> Iterator[str]:
-    stretch = {"after": after, "through": each.through_id, "checkpoint_id": each.id}
-    found = _content(connection, each.previous_sha256, after, each.through_id)
-    if found != (each.transfers, each.amount_sum, each.sha256):
-        yield f"seal {each.id} does not fit the transfers from {after + 1} to {each.through_id}"
-    wrong = connection.execute(_WRONG_CLOSINGS, stretch).scalar_one()
-    if wrong:
-        yield f"seal {each.id} closes {wrong} accounts with a wrong sum"
+def _content_errors(connection: Connection, checkpoint: Seal, after: int) -> Iterator[str]:
+    through = checkpoint.through_id
+    content = _content(connection, checkpoint.previous_sha256, after, through)
+    if content != (checkpoint.transfers, checkpoint.amount_sum, checkpoint.sha256):
+        yield f"checkpoint {checkpoint.id} does not match the transfers {after + 1} to {through}"
+    values = {"after": after, "through": through, "checkpoint_id": checkpoint.id}
+    count = connection.execute(_COUNT_WRONG_BALANCES, values).scalar_one()
+    if count:
+        yield f"checkpoint {checkpoint.id} has a wrong sum for {count} accounts"
 
 
-def _seal(connection: Connection, through: int) -> Seal | None:
-    connection.execute(_ALONE)
+def _create(connection: Connection, through: int) -> Seal | None:
+    connection.execute(_LOCK_CREATION)
     connection.execute(_NO_TIMEOUT)
-    sealed = chain(connection)
-    after, previous = (sealed[-1].through_id, sealed[-1].sha256) if sealed else (0, None)
+    checkpoints = chain(connection)
+    newest = checkpoints[-1] if checkpoints else None
+    after, previous = (newest.through_id, newest.sha256) if newest else (0, None)
     if through <= after:
         return None
     transfers, amount_sum, sha256 = _content(connection, previous, after, through)
@@ -153,26 +160,26 @@ def _seal(connection: Connection, through: int) -> Seal | None:
         "sha256": sha256,
         "previous_sha256": previous,
     }
-    seal_id = connection.execute(_SEAL, row).scalar_one()
-    connection.execute(_CLOSE, {"checkpoint_id": seal_id, "after": after, "through": through})
-    return Seal(id=seal_id, **row)
+    checkpoint_id = connection.execute(_INSERT_CHECKPOINT, row).scalar_one()
+    values = {"checkpoint_id": checkpoint_id, "after": after, "through": through}
+    connection.execute(_INSERT_BALANCES, values)
+    return Seal(id=checkpoint_id, **row)
 
 
 def _content(
     connection: Connection, previous: bytes | None, after: int, through: int
 ) -> tuple[int, int, bytes]:
-    """How many transfers, how much, and the hash of both, of each transfer, and of the chain."""
-    stretch = {"after": after, "through": through}
-    sums = connection.execute(_SUMS, stretch).one()
+    """Return the number of transfers, the sum of their amounts, and the checkpoint's hash."""
+    sums = connection.execute(_SUMS, {"after": after, "through": through}).one()
     digest = hashlib.sha256(previous or b"")
     digest.update(f"{after} {through} {sums.transfers} {sums.amount_sum}".encode())
-    for first in range(after, through, _AT_A_TIME):
-        some = {"after": first, "through": min(first + _AT_A_TIME, through)}
-        digest.update(connection.execute(_HASH, some).scalar_one() or b"")
+    for start in range(after, through, _IDS_PER_HASH):
+        ids = {"after": start, "through": min(start + _IDS_PER_HASH, through)}
+        digest.update(connection.execute(_HASH, ids).scalar_one() or b"")
     return sums.transfers, sums.amount_sum, digest.digest()
 
 
-def _as_seal(row: Row[Any]) -> Seal:
+def _from_row(row: Row[Any]) -> Seal:
     values = row._asdict()
     previous = values["previous_sha256"]
     return Seal(

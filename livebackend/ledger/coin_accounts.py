@@ -1,31 +1,32 @@
-"""Coin accounts: those of users, and those that coins come from."""
+"""Coin accounts of users and of payment providers."""
 
 from sqlalchemy import Connection, text
 
-_OPEN_ACCOUNT = text(
+_INSERT_ACCOUNT = text(
     """
     WITH opened AS (INSERT INTO coin_accounts (owner_id) VALUES (:owner_id) RETURNING id)
     INSERT INTO coin_slots (coin_account_id, slot) SELECT id, 0 FROM opened
     RETURNING coin_account_id
     """
 )
-_OPEN_EXTERNAL = text(
+_INSERT_EXTERNAL = text(
     "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
 )
 _EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
 
 
 def open_account(connection: Connection, owner_id: int) -> int:
-    """Opens a user's coin account with no coins; returns its id."""
-    opened: int = connection.execute(_OPEN_ACCOUNT, {"owner_id": owner_id}).scalar_one()
-    return opened
+    """Create a user's coin account with a balance of 0; return its id."""
+    account_id: int = connection.execute(_INSERT_ACCOUNT, {"owner_id": owner_id}).scalar_one()
+    return account_id
 
 
 def external_account(connection: Connection, provider: str) -> int:
-    """The account that a payment provider's coins come from; opened when there is none."""
-    found = connection.execute(_EXTERNAL, {"provider": provider}).scalar_one_or_none()
-    if found is None:
-        connection.execute(_OPEN_EXTERNAL, {"provider": provider})
-        found = connection.execute(_EXTERNAL, {"provider": provider}).scalar_one()
-    account_id: int = found
-    return account_id
+    """Return the coin account of a payment provider; create it if necessary."""
+    values = {"provider": provider}
+    existing_id: int | None = connection.execute(_EXTERNAL, values).scalar_one_or_none()
+    if existing_id is not None:
+        return existing_id
+    connection.execute(_INSERT_EXTERNAL, values)
+    new_id: int = connection.execute(_EXTERNAL, values).scalar_one()
+    return new_id

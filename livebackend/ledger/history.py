@@ -1,4 +1,4 @@
-"""What an account's coins did: its transfers, newest first, and who gave a host most."""
+"""Balances, transfer history, and the top givers of a host."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -9,33 +9,32 @@ from livebackend.core.errors import UnknownUser
 from livebackend.ledger.transfers import Kind
 
 RECORDS_MAX = 100
-_ALL = 2**63 - 1
+_AFTER_ALL_IDS = 2**63 - 1
 _GIVERS_MAX = 20
 
-# Each side is one range of an index, and each row two looks into others: joins would be planned for
-# tables of a size that they soon have no more. The balance is read in the same statement, so that
-# it is the one that the newest transfer left.
+# Two index range scans and subqueries per row: a cached plan for joins becomes slow as the tables
+# grow. The balance is read in the same statement, so that it matches the newest transfer.
 _RECORDS = text(
     """
-    WITH mine AS (SELECT id FROM coin_accounts WHERE owner_id = :account_id),
+    WITH own AS (SELECT id FROM coin_accounts WHERE owner_id = :account_id),
     page AS (
         (SELECT id, kind, -amount AS coins, credit_id AS other_id, created_at FROM transfers
-        WHERE debit_id = (SELECT id FROM mine) AND id < :before ORDER BY id DESC LIMIT :most)
+        WHERE debit_id = (SELECT id FROM own) AND id < :before ORDER BY id DESC LIMIT :limit)
         UNION ALL
         (SELECT id, kind, amount, debit_id, created_at FROM transfers
-        WHERE credit_id = (SELECT id FROM mine) AND id < :before ORDER BY id DESC LIMIT :most)
-        ORDER BY id DESC LIMIT :most
+        WHERE credit_id = (SELECT id FROM own) AND id < :before ORDER BY id DESC LIMIT :limit)
+        ORDER BY id DESC LIMIT :limit
     )
     SELECT id, kind, coins, created_at,
         (SELECT nickname FROM coin_accounts JOIN accounts ON accounts.id = owner_id
             WHERE coin_accounts.id = other_id) AS nickname,
         (SELECT description FROM gifts WHERE transfer_id = page.id) AS description,
         (SELECT sum(amount)::bigint FROM coin_slots
-            WHERE coin_account_id = (SELECT id FROM mine)) AS balance
+            WHERE coin_account_id = (SELECT id FROM own)) AS balance
     FROM page ORDER BY id DESC
     """
 )
-# The tests replace this statement with a wrong one, and check that they notice.
+# Public because a test replaces it with a wrong statement.
 BALANCE = text(
     """
     SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots
@@ -48,34 +47,35 @@ _HOST = text(
     WHERE phone = :phone
     """
 )
-# A gift that was reversed is none. The bound keeps it quick for the most famous host.
+# Without reversed gifts. The limit of 10,000 bounds the time for hosts with very many gifts.
 _GIVERS = text(
     """
-    WITH given AS (
+    WITH newest_gifts AS (
         SELECT id, debit_id, amount FROM transfers
         WHERE credit_id = :host AND kind = :gift ORDER BY id DESC LIMIT 10000
     )
-    SELECT nickname, head_image, sum(given.amount)::bigint AS coins
-    FROM given JOIN coin_accounts ON coin_accounts.id = given.debit_id
+    SELECT nickname, head_image, sum(newest_gifts.amount)::bigint AS coins
+    FROM newest_gifts JOIN coin_accounts ON coin_accounts.id = newest_gifts.debit_id
     JOIN accounts ON accounts.id = owner_id
-    WHERE NOT EXISTS (SELECT FROM transfers WHERE reverses_id = given.id)
-    GROUP BY accounts.id ORDER BY coins DESC, accounts.id LIMIT :most
+    WHERE NOT EXISTS (SELECT FROM transfers WHERE reverses_id = newest_gifts.id)
+    GROUP BY accounts.id ORDER BY coins DESC, accounts.id LIMIT :limit
     """
 )
 
 
 class Place(NamedTuple):
-    """Where a page of records ended: the transfer, and the coins there were before it."""
+    """A page position: the last transfer of a page, and the balance before it."""
 
     transfer_id: int
     coins: int
 
 
 class Record(NamedTuple):
-    """A transfer as one side sees it: `coins` came, or went if negative, and `left` was there then.
+    """A transfer in an account's history.
 
-    In the order of the ids, which is the books': one's own payments are ordered by it, and a coin
-    stands before its spending. `nickname` is the other side's, if that is somebody.
+    `coins` is negative for outgoing transfers, `left` is the balance after the transfer, and
+    `nickname` is the other user's, or None for a provider. The order of the ids is the order of
+    the account's outgoing transfers, and an incoming transfer precedes those that spend its coins.
     """
 
     id: int
@@ -88,16 +88,18 @@ class Record(NamedTuple):
 
 
 class Giver(NamedTuple):
+    """A user and the coins that they gave to a host."""
+
     nickname: str | None
     head_image: str | None
     coins: int
 
 
 class CoinHistory:
-    """Balances and transfers of accounts, as their owners see them."""
+    """Queries for balances and transfers of accounts."""
 
     def balance(self, connection: Connection, account_id: int) -> int:
-        """Return the coins of an account."""
+        """Return the balance of an account."""
         coins: int = connection.execute(BALANCE, {"account_id": account_id}).scalar_one()
         return coins
 
@@ -109,38 +111,38 @@ class CoinHistory:
         before: Place | None,
         limit: int | None = None,
     ) -> tuple[list[Record], Place | None]:
-        """Return an account's transfers before a position, the newest first: 100 by default.
+        """Return a page of transfers, newest first, and the position of the next page or None.
 
-        Also returns the position of the next page, if there is one.
+        By default, a page has 100 transfers.
         """
         limit = limit or RECORDS_MAX
-        first = before.transfer_id if before else _ALL
-        asked = {"account_id": account_id, "before": first, "most": limit + 1}
-        rows = connection.execute(_RECORDS, asked).all()
-        found: list[Record] = []
-        left = before.coins if before else rows[0].balance if rows else 0
+        before_id = before.transfer_id if before else _AFTER_ALL_IDS
+        values = {"account_id": account_id, "before": before_id, "limit": limit + 1}
+        rows = connection.execute(_RECORDS, values).all()
+        records: list[Record] = []
+        balance = before.coins if before else rows[0].balance if rows else 0
         for row in rows[:limit]:
-            found.append(
+            records.append(
                 Record(
                     id=row.id,
                     kind=Kind(row.kind),
                     coins=row.coins,
-                    left=left,
+                    left=balance,
                     nickname=row.nickname,
                     description=row.description,
                     at=row.created_at,
                 )
             )
-            left -= row.coins
-        return found, Place(found[-1].id, left) if len(rows) > limit else None
+            balance -= row.coins
+        return records, Place(records[-1].id, balance) if len(rows) > limit else None
 
     def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
-        """Return the users who gave the most coins in the newest 10,000 gifts of a host.
+        """Return up to 20 users who gave the most coins, by the host's newest 10,000 gifts.
 
-        At most 20. Raises UnknownUser.
+        Raises UnknownUser if there is no account with the host's phone number.
         """
         host_id = connection.execute(_HOST, {"phone": host}).scalar_one_or_none()
         if host_id is None:
             raise UnknownUser
-        asked = {"host": host_id, "gift": int(Kind.GIFT), "most": _GIVERS_MAX}
-        return [Giver(*row) for row in connection.execute(_GIVERS, asked)]
+        values = {"host": host_id, "gift": int(Kind.GIFT), "limit": _GIVERS_MAX}
+        return [Giver(*row) for row in connection.execute(_GIVERS, values)]

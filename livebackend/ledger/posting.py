@@ -1,4 +1,4 @@
-"""Posting: the one function that moves coins."""
+"""Posting of transfers: the only code that changes balances."""
 
 import uuid
 from collections import Counter
@@ -11,12 +11,12 @@ from livebackend.database.prepared_statements import Prepared
 from livebackend.ledger.transfers import Outcome, Status, Transfer
 from livebackend.models import CREDIT_SLOTS, SLOT_COINS_MAX
 
-# The tests replace the public statements and steps of this module with wrong ones, and check that a
-# constraint or the audit detects each error.
+# Some statements and functions are public because tests replace them with wrong ones and check that
+# a constraint or the audit detects the error.
 SLOTS = range(1 + CREDIT_SLOTS)
 
-# Nothing of such a transfer is stored.
-_REFUSED = {Status.NO_COINS, Status.BALANCE_LIMIT}
+# Nothing is stored for a transfer with these statuses.
+_NOT_STORED = {Status.NO_COINS, Status.BALANCE_LIMIT}
 
 LOCK_ACTORS = Prepared(
     text(
@@ -27,18 +27,18 @@ LOCK_ACTORS = Prepared(
     """
     )
 )
-_KNOWN = Prepared(
+_FIND_POSTED = Prepared(
     text(
         """
     SELECT actor_id, request_id, id,
         kind, debit_id, credit_id, amount, gifts.description, reverses_id
-    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
-    JOIN transfers ON actor_id = asked.actor AND request_id = asked.request
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS lookup (actor, request)
+    JOIN transfers ON actor_id = lookup.actor AND request_id = lookup.request
     LEFT JOIN gifts ON transfer_id = id
     UNION ALL
     SELECT actor, request, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS asked (actor, request)
-    JOIN payment_orders ON payment_orders.request_id = asked.request
+    FROM unnest(CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[])) AS lookup (actor, request)
+    JOIN payment_orders ON payment_orders.request_id = lookup.request
     """
     )
 )
@@ -57,14 +57,14 @@ _LOCK_SLOTS = Prepared(
     text(
         """
     SELECT coin_slots.coin_account_id, coin_slots.slot, amount
-    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS wanted (account, slot)
-    JOIN coin_slots ON coin_account_id = wanted.account AND coin_slots.slot = wanted.slot
+    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[])) AS target (account, slot)
+    JOIN coin_slots ON coin_account_id = target.account AND coin_slots.slot = target.slot
     ORDER BY coin_slots.coin_account_id, coin_slots.slot
     FOR NO KEY UPDATE OF coin_slots
     """
     )
 )
-_MOVE = Prepared(
+_UPDATE_SLOTS = Prepared(
     text(
         """
     UPDATE coin_slots SET amount = amount + delta
@@ -87,7 +87,7 @@ INSERT_TRANSFERS = Prepared(
     """
     )
 )
-_RECORD_GIFTS = Prepared(
+_INSERT_GIFTS = Prepared(
     text(
         """
     INSERT INTO gifts (transfer_id, host_id, room_id, description)
@@ -113,17 +113,18 @@ _SETTLE_ORDERS = text(
 
 
 def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
-    """Moves coins, as if one transfer after the other; the outcomes in the same order.
+    """Post transfers as if one after the other; return their outcomes in the same order.
 
-    `slot` is the writer's number: writers with different ones do not wait for each other at a
-    credited account. The caller commits, and tells nobody an outcome before. READ COMMITTED.
+    A slot is a balance shard. `slot` is the writer's number: writers with different numbers credit
+    different slots of an account, so they do not wait for each other. The isolation level must be
+    READ COMMITTED. The caller must commit before it reports any outcome.
 
-    Everybody locks in this order, or writers deadlock: first slot 0 of all actors by account, then
-    in one pass by (account, slot) all else. Slots that are missing are inserted in between, in the
-    same order; an insert waits for whoever has inserted or written the same row, never for one who
-    only locked it: whoever writes has all his locks.
+    All writers must lock in the same order to avoid deadlocks: first slot 0 of all actors by
+    account, then all other slots in one statement by (account, slot). Missing slots are inserted
+    in between, in the same order. An INSERT waits for a transaction that inserted or updated the
+    same row, but not for one that only locked it; a writer that updates already has all its locks.
 
-    Raises LookupError for an actor who has no slot 0, and an order that is not pending.
+    Raises LookupError for an actor without slot 0, and for a payment order that cannot be settled.
     """
     actors = sorted({transfer.actor for transfer in transfers})
     if not actors:
@@ -131,24 +132,26 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     locked = LOCK_ACTORS.run(connection, {"actors": actors})
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
     if len(spendable) < len(actors):
-        raise LookupError("an actor has no coin account of his own")
-    # A new statement, so that it sees what the lock's former holder committed.
-    known = find_posted(connection, transfers)
-    fresh = [transfer for transfer in transfers if transfer.key not in known]
+        raise LookupError(
+            f"actors without a coin account or its slot 0: {sorted(set(actors) - spendable.keys())}"
+        )
+    # A separate statement after the lock, which sees what the previous holder has committed.
+    posted = find_posted(connection, transfers)
+    new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
     credit_slot = 1 + slot % CREDIT_SLOTS
-    short = _short(fresh, spendable)
-    amounts = lock_slots(connection, fresh, short, credit_slot)
-    for account in short:
-        spendable[account] = sum(amounts.get((account, each), 0) for each in SLOTS)
+    insufficient = _insufficient(new_transfers, spendable)
+    amounts = lock_slots(connection, new_transfers, insufficient, credit_slot)
+    for account in insufficient:
+        spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
 
     held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
-    statuses, done = _decide(transfers, known, spendable, held)
+    statuses, done = _decide(transfers, posted, spendable, held)
     if done:
-        _move(connection, done, short, amounts, credit_slot)
-        known |= insert_transfers(connection, done)
-    # Without coins there is no transfer, though a later one of the batch may have used the id.
+        _update_slots(connection, done, insufficient, amounts, credit_slot)
+        posted |= insert_transfers(connection, done)
+    # A rejected transfer has no id, even if a later transfer of the batch used its request id.
     return [
-        Outcome(status, None if status in _REFUSED else known[transfer.key].id)
+        Outcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -156,8 +159,8 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 class PostedTransfer(NamedTuple):
     """The id and content of a transfer that was posted before.
 
-    A payment order uses up its request id, too: it has no transfer id, and a content that equals
-    no transfer's.
+    For a payment order, which also uses its request id, `id` is None and `content` differs from
+    that of every transfer.
     """
 
     id: int | None
@@ -168,62 +171,62 @@ PostedTransfers = dict[tuple[int, uuid.UUID], PostedTransfer]
 
 
 def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> PostedTransfers:
-    """Return those of the transfers whose request ids are used already."""
-    asked = {
+    """Return the earlier transfers with the same actors and request ids."""
+    values = {
         "actors": [transfer.actor for transfer in transfers],
         "request_ids": [str(transfer.request_id) for transfer in transfers],
     }
     return {
         (row.actor_id, row.request_id): PostedTransfer(row.id, tuple(row[3:]))
-        for row in _KNOWN.run(connection, asked)
+        for row in _FIND_POSTED.run(connection, values)
     }
 
 
-def _short(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
-    """Who may need more in this batch than lies in his slot 0."""
-    wanted: Counter[int] = Counter()
+def _insufficient(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
+    """Return the accounts whose slot 0 has fewer coins than the transfers debit."""
+    debits: Counter[int] = Counter()
     for transfer in transfers:
         if not transfer.debit.external:
-            wanted[transfer.actor] += transfer.amount
-    return {account for account, coins in wanted.items() if coins > spendable[account]}
+            debits[transfer.actor] += transfer.amount
+    return {account for account, coins in debits.items() if coins > spendable[account]}
 
 
 def lock_slots(
-    connection: Connection, transfers: Sequence[Transfer], short: set[int], credit_slot: int
+    connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], credit_slot: int
 ) -> dict[tuple[int, int], int]:
-    """Lock the slots of the `short` accounts, and all credited slots; return their amounts."""
+    """Lock all slots of the `insufficient` accounts and the credited slots; return amounts."""
     credited = sorted(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
     )
     if credited:
         INSERT_SLOTS.run(connection, {"accounts": credited, "slots": [credit_slot] * len(credited)})
-    wanted = {(account, credit_slot) for account in credited}
-    wanted |= {(account, each) for account in short for each in SLOTS}
-    if not wanted:
+    targets = {(account, credit_slot) for account in credited}
+    targets |= {(account, slot) for account in insufficient for slot in SLOTS}
+    if not targets:
         return {}
-    accounts, slots = zip(*wanted, strict=True)
+    accounts, slots = zip(*targets, strict=True)
     rows = _LOCK_SLOTS.run(connection, {"accounts": list(accounts), "slots": list(slots)})
     return {(row.coin_account_id, row.slot): row.amount for row in rows}
 
 
 def _decide(
     transfers: Sequence[Transfer],
-    known: PostedTransfers,
+    posted: PostedTransfers,
     spendable: dict[int, int],
     held: dict[int, int],
 ) -> tuple[list[Status], list[Transfer]]:
-    """Decide one transfer after the other; return all statuses, and what to book.
+    """Return the status of each transfer, and the transfers to be stored.
 
-    `spendable` has the coins that each actor can spend, `held` the coins in each credited slot.
-    What an earlier transfer of the batch credits to an account, a later one can spend.
+    `spendable` has the coins that each actor can spend, `held` the coins in each credited slot;
+    both are updated, so that coins credited by a transfer can be spent by a later one.
     """
     statuses = []
-    contents = {key: transfer.content for key, transfer in known.items()}
+    contents = {key: transfer.content for key, transfer in posted.items()}
     done = []
     for transfer in transfers:
         if transfer.key in contents:
-            same = contents[transfer.key] == transfer.content
-            statuses.append(Status.REPLAYED if same else Status.CONFLICT)
+            is_retry = contents[transfer.key] == transfer.content
+            statuses.append(Status.REPLAYED if is_retry else Status.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
             statuses.append(Status.NO_COINS)
         elif _is_over_limit(transfer, spendable, held):
@@ -242,29 +245,29 @@ def _decide(
 
 
 def _is_over_limit(transfer: Transfer, spendable: dict[int, int], held: dict[int, int]) -> bool:
-    """Return whether a credit would exceed what the slot that it goes to can hold."""
+    """Return whether the credited slot would exceed the maximum of a slot."""
     if transfer.credit.external:
         return False
     account = transfer.credit.id
-    # The credits of an account that is consolidated go to slot 0.
+    # Credits to a consolidated account go to its slot 0.
     return max(held[account], spendable.get(account, 0)) + transfer.amount > SLOT_COINS_MAX
 
 
-def _move(
+def _update_slots(
     connection: Connection,
     done: Sequence[Transfer],
-    short: set[int],
+    insufficient: set[int],
     amounts: dict[tuple[int, int], int],
     credit_slot: int,
 ) -> None:
-    """Writes what the transfers do to the slots, each slot once."""
+    """Update the amounts of all changed slots in one statement."""
     deltas: Counter[tuple[int, int]] = Counter()
-    # An account that spends more than its slot 0 holds has its slots consolidated there first.
-    gathered = short & {transfer.debit.id for transfer in done}
+    # If an account spends more than its slot 0 has, all its coins are moved to slot 0.
+    consolidated = insufficient & {transfer.debit.id for transfer in done}
     for (account, slot), amount in amounts.items():
-        if account in gathered and slot > 0:
-            room = SLOT_COINS_MAX - amounts[account, 0] - deltas[account, 0]
-            moved = min(amount, room)
+        if account in consolidated and slot > 0:
+            capacity = SLOT_COINS_MAX - amounts[account, 0] - deltas[account, 0]
+            moved = min(amount, capacity)
             deltas[account, slot] -= moved
             deltas[account, 0] += moved
     for transfer in done:
@@ -272,15 +275,20 @@ def _move(
         if not debit.external:
             deltas[debit.id, 0] -= transfer.amount
         if not credit.external:
-            deltas[credit.id, 0 if credit.id in gathered else credit_slot] += transfer.amount
-    moves = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
-    if moves:  # what goes round in a ring moves nothing
-        accounts, slots, changes = map(list, zip(*moves, strict=True))
-        _MOVE.run(connection, {"accounts": accounts, "slots": slots, "deltas": changes})
+            deltas[credit.id, 0 if credit.id in consolidated else credit_slot] += transfer.amount
+    changes = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
+    if changes:  # empty if the transfers of a batch cancel each other out
+        accounts, slots, amount_deltas = map(list, zip(*changes, strict=True))
+        _UPDATE_SLOTS.run(
+            connection, {"accounts": accounts, "slots": slots, "deltas": amount_deltas}
+        )
 
 
 def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> PostedTransfers:
-    """Insert the transfers and their gifts, and settle their payment orders."""
+    """Insert the transfers and their gifts, and settle their payment orders.
+
+    Raises LookupError if a payment order does not exist or is paid by another transfer.
+    """
     rows = INSERT_TRANSFERS.run(
         connection,
         {
@@ -296,7 +304,7 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
     ids = {(row.actor_id, row.request_id): row.id for row in rows}
     gifts = [(ids[transfer.key], transfer.gift) for transfer in done if transfer.gift]
     if gifts:
-        _RECORD_GIFTS.run(
+        _INSERT_GIFTS.run(
             connection,
             {
                 "transfer_ids": [transfer_id for transfer_id, _ in gifts],
@@ -311,5 +319,7 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
         values = map(list, zip(*paid, strict=True))
         settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
         if settled.rowcount != len(paid):
-            raise LookupError("a payment order is unknown, or was paid by another transfer")
+            raise LookupError(
+                f"{len(paid) - settled.rowcount} payment orders are unknown or already paid"
+            )
     return {transfer.key: PostedTransfer(ids[transfer.key], transfer.content) for transfer in done}

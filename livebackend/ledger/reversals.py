@@ -1,4 +1,4 @@
-"""Corrections: what was booked stays booked, and a transfer the other way makes it good."""
+"""Reversals: a transfer is never deleted; an opposite transfer returns its coins."""
 
 import time
 
@@ -7,16 +7,16 @@ from sqlalchemy import Connection, text
 from livebackend.database.engine import Database
 from livebackend.ledger.transfers import CoinAccount, Kind, Outcome, Transfer, Writer, request_key
 
-_WAIT_S = 4
+_SUBMIT_TIMEOUT_S = 4
 
 _TRANSFER = text(
     """
-    SELECT transfers.kind, amount, debit_id, credit_id, debit.provider IS NOT NULL AS from_outside
+    SELECT transfers.kind, amount, debit_id, credit_id, debit.provider IS NOT NULL AS is_external
     FROM transfers JOIN coin_accounts AS debit ON debit.id = debit_id
     WHERE transfers.id = :transfer_id
     """
 )
-_ASK = text(
+_INSERT_REQUEST = text(
     """
     INSERT INTO reversal_requests (transfer_id, reason) VALUES (:transfer_id, :reason)
     ON CONFLICT DO NOTHING
@@ -25,45 +25,46 @@ _ASK = text(
 
 
 class Reversals:
-    """Takes transfers back. One that can't be covered stays open, and the audit lists it."""
+    """Reverses transfers. A reversal without enough coins stays pending; the audit lists it."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
         self._writer = writer
 
     def reverse(self, transfer_id: int, *, reason: str) -> Outcome:
-        """Takes a gift or a refill back from whoever got it; repeated, it is done once.
+        """Reverse a gift or a refill; idempotent.
 
-        NO_COINS: whoever got them has spent them; the reversal is open until this is called again.
-        Raises LookupError for no such transfer, and for a reversal; Unavailable as the writer does.
+        NO_COINS means that the recipient has spent the coins; the reversal stays pending until a
+        later call succeeds.
+        Raises LookupError for an unknown transfer or a reversal, and the errors of `submit`.
         """
-        asked = {"transfer_id": transfer_id, "reason": reason}
+        request = {"transfer_id": transfer_id, "reason": reason}
 
-        def ask(connection: Connection) -> Transfer:
+        def insert_request(connection: Connection) -> Transfer:
             transfer = reversal_of(connection, transfer_id)
-            connection.execute(_ASK, asked)
+            connection.execute(_INSERT_REQUEST, request)
             return transfer
 
-        transfer = self._database.run(ask)
-        return self._writer.submit(transfer, deadline=time.monotonic() + _WAIT_S)
+        transfer = self._database.run(insert_request)
+        return self._writer.submit(transfer, deadline=time.monotonic() + _SUBMIT_TIMEOUT_S)
 
 
 def reversal_of(connection: Connection, transfer_id: int) -> Transfer:
-    """Return the transfer that reverses another one, with the same request id each time.
+    """Return the reversal of a transfer; its request id is always the same.
 
-    Raises LookupError for an unknown transfer, and for a reversal.
+    Raises LookupError for an unknown transfer or a reversal.
     """
     row = connection.execute(_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
     if row is None:
         raise LookupError(f"there is no transfer {transfer_id}")
     if row.kind == Kind.REVERSAL:
-        raise LookupError(f"transfer {transfer_id} is a reversal itself")
-    # The account that got the coins is the actor: it is locked while they go back.
+        raise LookupError(f"transfer {transfer_id} is a reversal and cannot be reversed")
+    # The recipient is the actor, so that posting locks the account that is debited.
     return Transfer(
         kind=Kind.REVERSAL,
         actor=row.credit_id,
         debit=CoinAccount(row.credit_id),
-        credit=CoinAccount(row.debit_id, external=row.from_outside),
+        credit=CoinAccount(row.debit_id, external=row.is_external),
         amount=row.amount,
         request_id=request_key("reversal", row.credit_id, str(transfer_id)),
         reverses=transfer_id,

@@ -1,4 +1,4 @@
-"""A transfer of coins: its sides, its request id, its outcome."""
+"""Data types of a transfer: accounts, request id, status and outcome."""
 
 import uuid
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum, IntEnum
 from typing import NamedTuple, Protocol
 
-_REQUESTS = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
+_REQUEST_NAMESPACE = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
 
 
 class Kind(IntEnum):
@@ -16,7 +16,10 @@ class Kind(IntEnum):
 
 
 class CoinAccount(NamedTuple):
-    """One side of a transfer. An external account has no slots and no limit."""
+    """A coin account of a user or, if `external`, of a provider.
+
+    An external account has no balance shards and no limit.
+    """
 
     id: int
     external: bool = False
@@ -24,7 +27,7 @@ class CoinAccount(NamedTuple):
 
 @dataclass(frozen=True)
 class Gift:
-    """What is remembered of a gift beside its coins."""
+    """The details of a gift, without its coins; `room_id` is None if the host is not live."""
 
     host_id: int
     room_id: int | None
@@ -32,7 +35,7 @@ class Gift:
 
 
 class Payment(NamedTuple):
-    """A payment that a provider received for an order; `payment_id` is the provider's own."""
+    """A payment that a provider received for an order; `payment_id` is the provider's id."""
 
     provider: str
     order_id: str
@@ -42,9 +45,9 @@ class Payment(NamedTuple):
 
 @dataclass(frozen=True)
 class Transfer:
-    """Coins to be moved once, however often it is posted: `request_id` is the actor's own.
+    """Coins to move from one account to another, once per actor and request id.
 
-    The actor is a user's account; it is the debited one, unless that is external.
+    The actor is a user's coin account: the debited account, unless that is external.
     """
 
     kind: Kind
@@ -55,14 +58,18 @@ class Transfer:
     request_id: uuid.UUID
     gift: Gift | None = None
     reverses: int | None = None
-    # whose order this refill settles
+    # settles the payment order of a refill
     payment: Payment | None = None
 
     def __post_init__(self) -> None:
         if not (self.debit.external or self.debit.id == self.actor):
-            raise ValueError("an actor spends his own coins only")
-        if self.debit.id == self.credit.id or self.amount <= 0:
-            raise ValueError("a transfer moves coins from one account to another")
+            raise ValueError(
+                f"debit must be external or the actor's account {self.actor}, not {self.debit.id}"
+            )
+        if self.debit.id == self.credit.id:
+            raise ValueError(f"debit and credit are the same account {self.debit.id}")
+        if self.amount <= 0:
+            raise ValueError(f"amount must be positive, not {self.amount}")
 
     @property
     def key(self) -> tuple[int, uuid.UUID]:
@@ -70,7 +77,7 @@ class Transfer:
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What must be the same for a repetition to be one."""
+        """The fields that a retry with the same request id must not change."""
         description = self.gift.description if self.gift else None
         sides = self.debit.id, self.credit.id
         return self.kind, *sides, self.amount, description, self.reverses
@@ -78,13 +85,13 @@ class Transfer:
 
 class Status(Enum):
     DONE = "done"
-    # The same request was done before; nothing moved now.
+    # A retry: an earlier transfer has the same request id and content; no coins moved now.
     REPLAYED = "replayed"
-    # The request's id was used for another content; nothing moved.
+    # The request id was used with other content; no coins moved.
     CONFLICT = "conflict"
-    # The debited account has too few coins; nothing moved, and the id is still free.
+    # Insufficient balance; no coins moved, and the request id can be used again.
     NO_COINS = "no coins"
-    # The credited slot would hold too many coins; nothing moved, and the id is still free.
+    # The credited shard would exceed its limit; no coins moved, and the id can be used again.
     BALANCE_LIMIT = "balance limit"
 
 
@@ -94,24 +101,24 @@ class Outcome(NamedTuple):
 
 
 class Writer(Protocol):
-    """Whoever hands transfers to the ledger, and waits until they are committed."""
+    """Submits transfers to the ledger and waits for their commit."""
 
     def submit(self, transfer: Transfer, *, deadline: float) -> Outcome: ...
 
 
 def request_key(source: str, actor: int, string: str) -> uuid.UUID:
-    """The id of an actor's request, from the string that its source calls it by.
+    """Return the ledger's request id for a source's own request string.
 
-    Strings of different sources (a client, a payment provider) never meet.
+    Equal strings of different sources (a client, a payment provider) give different ids.
     """
-    return uuid.uuid5(_REQUESTS, f"{source}:{actor}:{string}")
+    return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{string}")
 
 
 def client_key(actor: int, request_id: str) -> uuid.UUID:
-    """The id of a request that an actor's app calls `request_id`."""
+    """Return the ledger's request id for the `requestId` that a client sent."""
     return request_key("client", actor, request_id)
 
 
 def new_request_id() -> str:
-    """Return an id for a request without one, so that a retry never moves coins twice."""
+    """Return a `requestId` for a request that has none, so that it can be retried safely."""
     return uuid.uuid4().hex

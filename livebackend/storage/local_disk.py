@@ -1,4 +1,4 @@
-"""Pictures on the local disk, as they were sent."""
+"""Pictures on the local disk, unchanged."""
 
 import os
 import re
@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from livebackend.storage.protocol import Announce, Kept, NotKept
 
-# The location must fit into `headImage`, and the name into what a file system allows.
+# Limits of the column `headImage` and of file names in common file systems.
 _LOCATION_MAX = 255
 _NAME_BYTES_MAX = 200
-_FOLDER = re.compile("[0-9a-f]{32}")
+_FOLDER_NAME = re.compile("[0-9a-f]{32}")
 
-# What the first bytes of a picture look like.
+# The first bytes of each supported format, and its media type.
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -24,21 +24,21 @@ _SIGNATURES = (
 
 
 class PictureFolders:
-    """Files on disk, each in a folder of its own: `<root>/<random>/<name>`."""
+    """Files on disk, each in its own directory: `<root>/<random>/<name>`."""
 
     def __init__(self, root: Path, *, free_bytes_min: int) -> None:
         self._root = root.absolute()
         self._free_bytes_min = free_bytes_min
 
     def write(self, folder: str, name: str, content: BinaryIO) -> None:
-        """Writes a file into a folder of that name, which is new. Raises NotKept."""
+        """Create the directory and write the file. Raises NotKept."""
         path = self._root / folder / name
-        # Under another name until it is whole, so that nobody is ever served half a picture. No
-        # name begins with a dot.
+        # Written under a temporary name, so that no incomplete picture is served. It cannot equal
+        # `name`, which never begins with a dot.
         part = path.with_name(".part")
         try:
             path.parent.mkdir(parents=True)
-            self._check_room()
+            self._check_free_space()
             with part.open("wb") as file:
                 shutil.copyfileobj(content, file)
                 file.flush()
@@ -49,17 +49,22 @@ class PictureFolders:
             self.remove(folder)
             raise NotKept(str(error)) from error
 
-    def _check_room(self) -> None:
-        if shutil.disk_usage(self._root).free < self._free_bytes_min:
-            raise OSError("the disk is nearly full")
+    def _check_free_space(self) -> None:
+        free = shutil.disk_usage(self._root).free
+        if free < self._free_bytes_min:
+            raise OSError(
+                f"the disk is nearly full: {free} bytes free, {self._free_bytes_min} required"
+            )
 
     def remove(self, folder: str) -> None:
-        if _FOLDER.fullmatch(folder):
+        """Delete the directory and its file, if it exists."""
+        if _FOLDER_NAME.fullmatch(folder):
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def find(self, folder: str, name: str) -> Kept | None:
+        """Return a stored file, or None if there is none."""
         path = self._root / folder / name
-        if not _FOLDER.fullmatch(folder) or name != _base_name(name):
+        if not _FOLDER_NAME.fullmatch(folder) or name != _base_name(name):
             return None
         try:
             with path.open("rb") as file:
@@ -69,7 +74,7 @@ class PictureFolders:
 
 
 class PicturesAsSent:
-    """Keeps each file's bytes and (cleaned) name. The location is the absolute path."""
+    """Stores files unchanged, under a cleaned name. The location is the absolute path."""
 
     def __init__(self, root: Path, *, free_bytes_min: int) -> None:
         self._root = root.absolute()
@@ -78,7 +83,7 @@ class PicturesAsSent:
 
     def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
         folder = new_folder()
-        name = self._clean(filename, room=_LOCATION_MAX - len(str(self._root / folder)) - 1)
+        name = self._clean(filename, max_length=_LOCATION_MAX - len(str(self._root / folder)) - 1)
         location = str(self._root / folder / name)
         announce(location)
         self._folders.write(folder, name, content)
@@ -87,25 +92,26 @@ class PicturesAsSent:
     def remove(self, location: str) -> None:
         self._folders.remove(Path(location).parent.name)
 
-    def _clean(self, filename: str, *, room: int) -> str:
+    def _clean(self, filename: str, *, max_length: int) -> str:
+        """Return the base name without unsafe characters, shortened before its extension."""
         name = _base_name(filename) or "picture"
-        stem, dot, ending = name.rpartition(".")
-        ending = (dot + ending)[:10] if stem else ""
+        stem, dot, extension = name.rpartition(".")
+        extension = (dot + extension)[:10] if stem else ""
         stem = stem or name
         while len(stem) > 1 and (
-            len(stem + ending) > room or len((stem + ending).encode()) > _NAME_BYTES_MAX
+            len(stem + extension) > max_length or len((stem + extension).encode()) > _NAME_BYTES_MAX
         ):
             stem = stem[:-1]
-        return stem + ending
+        return stem + extension
 
 
 def new_folder() -> str:
-    """A name that nobody guesses."""
+    """Return a random name that cannot be guessed."""
     return secrets.token_hex(16)
 
 
 def _sync(folder: Path) -> None:
-    """Makes a new name in a folder outlast a crash of the machine."""
+    """Flush a directory to disk, so that its entries survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,15 +120,15 @@ def _sync(folder: Path) -> None:
 
 
 def _base_name(filename: str) -> str:
-    """The last part of a path of any system, without what a file's name had better not hold."""
-    last = re.split(r"[/\\]", filename)[-1]
-    printable = "".join(character for character in last if character.isprintable())
+    """Return the last part of a Unix or Windows path, without unsafe characters."""
+    base_name = re.split(r"[/\\]", filename)[-1]
+    printable = "".join(character for character in base_name if character.isprintable())
     return printable.strip().lstrip(".").strip()
 
 
 def media_type(head: bytes) -> str | None:
-    """The type of the picture that begins with these 16 bytes, or None."""
-    for signature, found in _SIGNATURES:
+    """Return the media type of a picture by its first 16 bytes, or None."""
+    for signature, name in _SIGNATURES:
         if signature.match(head):
-            return found
+            return name
     return None

@@ -6,15 +6,15 @@ from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 
 class NotKept(Exception):
-    """The picture could not be kept; nothing of it is left."""
+    """The picture could not be stored; no file remains."""
 
 
 class NotAPicture(Exception):
-    """What was sent is no picture that the store takes; nothing of it is left."""
+    """The upload is not a picture in an accepted format; no file remains."""
 
 
 class Kept(NamedTuple):
-    """A file to serve, and the type of the picture in it; None for what is no picture."""
+    """A stored file and its media type, which is None if the file is not a picture."""
 
     path: Path
     media_type: str | None
@@ -25,14 +25,17 @@ Announce = Callable[[str], None]
 
 @runtime_checkable
 class PictureStore(Protocol):
-    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
-        """Keeps a picture; returns its location, up to 255 characters.
+    """Storage of uploaded pictures."""
 
-        `announce` is told the location before anything is on disk. Raises NotAPicture, NotKept.
+    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
+        """Store a picture; return its location, at most 255 characters.
+
+        `announce` is called with the location before a file is written. Raises NotAPicture and
+        NotKept.
         """
 
     def remove(self, location: str) -> None:
-        """Removes what `keep` kept at this location."""
+        """Delete the picture at this location, if it exists."""
 
     def find(self, folder: str, name: str) -> Kept | None:
-        """The file behind `/pictures/<folder>/<name>`."""
+        """Return the file for `/pictures/<folder>/<name>`, or None."""

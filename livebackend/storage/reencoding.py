@@ -1,4 +1,4 @@
-"""Pictures that are read, checked and written anew: nothing that was sent is kept as it was."""
+"""Picture storage that decodes and re-encodes every upload."""
 
 import io
 import warnings
@@ -11,42 +11,51 @@ from PIL import Image, ImageCms, ImageOps
 from livebackend.storage.local_disk import PictureFolders, new_folder
 from livebackend.storage.protocol import Announce, NotAPicture, NotKept
 
-# Whatever else Pillow can read stays unread: each reader is one more to trust.
+# Only these decoders of Pillow are used, to limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-_SIDE_MAX = 4096
-_KEPT_SIDE_MAX = 1024
+_MAX_SIDE = 4096
+_STORED_MAX_SIDE = 1024
 _JPEG_QUALITY = 85
-# A picture takes up to 64 MiB while it is read; the next ones wait.
-_WAIT_S = 3
-# What Pillow raises for files that are not what they claim to be.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, Warning)
+# Decoding needs up to 64 MiB, so pictures are processed one at a time.
+_QUEUE_TIMEOUT_S = 3
+# The exceptions that Pillow raises for invalid files.
+_DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    TypeError,
+    IndexError,
+    Warning,
+)
 
 
 class PicturesReEncoded:
-    """Keeps a picture's pixels: upright, at most 1024 wide and high, without any metadata.
+    """Stores pictures upright, at most 1024 × 1024 pixels, without metadata.
 
-    It is kept as JPEG, or as PNG if parts of it are transparent, and of an animation the first
-    frame. The location is its URL below `url`.
+    The format is JPEG, or PNG for pictures with transparency. Of an animation, only the first
+    frame is stored. The location is a URL below `url`.
     """
 
     def __init__(
-        self, root: Path, *, url: str, free_bytes_min: int, wait_s: float = _WAIT_S
+        self, root: Path, *, url: str, free_bytes_min: int, wait_s: float = _QUEUE_TIMEOUT_S
     ) -> None:
-        """`wait_s`: how long a picture waits for the one that is encoded now."""
+        """`wait_s`: how long a picture waits while another one is processed, in seconds."""
         self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
         self._url = url.rstrip("/")
         self._wait_s = wait_s
-        self._turn = BoundedSemaphore(1)
+        self._semaphore = BoundedSemaphore(1)
         self.find = self._folders.find
 
     def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
-        if not self._turn.acquire(timeout=self._wait_s):
-            raise NotKept("too many pictures at once")
+        if not self._semaphore.acquire(timeout=self._wait_s):
+            raise NotKept(f"too many concurrent uploads: waited {self._wait_s} s")
         try:
-            ending, encoded = re_encoded(content)
+            extension, encoded = re_encoded(content)
         finally:
-            self._turn.release()
-        folder, name = new_folder(), f"picture.{ending}"
+            self._semaphore.release()
+        folder, name = new_folder(), f"picture.{extension}"
         location = f"{self._url}/pictures/{folder}/{name}"
         announce(location)
         self._folders.write(folder, name, io.BytesIO(encoded))
@@ -57,62 +66,62 @@ class PicturesReEncoded:
 
 
 def re_encoded(content: BinaryIO) -> tuple[str, bytes]:
-    """The picture made anew: its name's ending, and its bytes. Raises NotAPicture."""
+    """Re-encode a picture; return its file name extension and bytes. Raises NotAPicture."""
     try:
-        # Pillow warns of what is refused here anyway.
+        # Pillow warns about oversized pictures, which are rejected below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(content, formats=_FORMATS) as sent:
-                return _encoded(_read(sent))
-    except (*_BROKEN, Image.DecompressionBombError) as error:
+            with Image.open(content, formats=_FORMATS) as uploaded:
+                return _encoded(_decoded(uploaded))
+    except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise NotAPicture(f"{type(error).__name__}: {error}") from error
 
 
-def _read(sent: Image.Image) -> Image.Image:
-    """The picture's pixels, upright, in sRGB. Its size is judged before it is read."""
-    if max(sent.size) > _SIDE_MAX:
-        raise ValueError(f"{sent.width} × {sent.height} pixels")
-    # A JPEG can be read at a fraction of its size, in a fraction of the time.
-    sent.draft(None, (2 * _KEPT_SIDE_MAX, 2 * _KEPT_SIDE_MAX))
-    sent.load()
-    # A CMYK picture's profile tells of ink, and is of no use for what Pillow makes of it.
-    profile = sent.info.get("icc_profile") if sent.mode != "CMYK" else None
-    picture = _in_8_bits(sent)
-    transparent = "A" in picture.getbands() or "transparency" in picture.info
-    picture = picture.convert("RGBA" if transparent else "RGB")
-    picture.thumbnail((_KEPT_SIDE_MAX, _KEPT_SIDE_MAX), Image.Resampling.LANCZOS)
+def _decoded(uploaded: Image.Image) -> Image.Image:
+    """Return the picture upright and in sRGB. Raises ValueError before decoding if too large."""
+    if max(uploaded.size) > _MAX_SIDE:
+        raise ValueError(
+            f"{uploaded.width} × {uploaded.height} pixels exceed {_MAX_SIDE} × {_MAX_SIDE}"
+        )
+    # The JPEG decoder can reduce the size while decoding, which is much faster.
+    uploaded.draft(None, (2 * _STORED_MAX_SIDE, 2 * _STORED_MAX_SIDE))
+    uploaded.load()
+    # Pillow converts CMYK to RGB without the profile, which then no longer applies.
+    profile = uploaded.info.get("icc_profile") if uploaded.mode != "CMYK" else None
+    picture = _in_8_bits(uploaded)
+    is_transparent = "A" in picture.getbands() or "transparency" in picture.info
+    picture = picture.convert("RGBA" if is_transparent else "RGB")
+    picture.thumbnail((_STORED_MAX_SIDE, _STORED_MAX_SIDE), Image.Resampling.LANCZOS)
     picture = ImageOps.exif_transpose(picture)
     return _in_srgb(picture, profile) if profile else picture
 
 
 def _in_8_bits(picture: Image.Image) -> Image.Image:
-    """A 16-bit grey picture's upper 8 bits; others as they are."""
+    """Convert a 16-bit grey picture to 8 bits; return other pictures unchanged."""
     if picture.mode.startswith("I"):
         return picture.convert("I").point(lambda value: value / 256).convert("L")
     return picture
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in the colours of all screens; without its profile it would look pale.
-
-    A profile that does not fit the picture is no reason to refuse it.
-    """
+    """Convert a picture from its ICC profile to sRGB; ignore an invalid profile."""
     try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        turned = ImageCms.profileToProfile(picture, given, ImageCms.createProfile("sRGB"))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
     except (ImageCms.PyCMSError, OSError):
         return picture
-    return turned or picture
+    return converted or picture
 
 
 def _encoded(picture: Image.Image) -> tuple[str, bytes]:
-    # Into a new one: what Pillow remembers of the old one's metadata stays behind.
-    bare = Image.new(picture.mode, picture.size)
-    bare.paste(picture)
-    written = io.BytesIO()
-    opaque = picture.mode == "RGB" or picture.getchannel("A").getextrema() == (255, 255)
-    if opaque:
-        bare.convert("RGB").save(written, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-        return "jpg", written.getvalue()
-    bare.save(written, "PNG", optimize=True)
-    return "png", written.getvalue()
+    """Return the file name extension and the bytes of a picture."""
+    # Pillow saves the metadata of the original with it, so the pixels are copied to a new picture.
+    copy = Image.new(picture.mode, picture.size)
+    copy.paste(picture)
+    encoded = io.BytesIO()
+    is_opaque = picture.mode == "RGB" or picture.getchannel("A").getextrema() == (255, 255)
+    if is_opaque:
+        copy.convert("RGB").save(encoded, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+        return "jpg", encoded.getvalue()
+    copy.save(encoded, "PNG", optimize=True)
+    return "png", encoded.getvalue()

@@ -45,8 +45,8 @@ class TestAudit:
         spoil(database_state)
         done = run("audit")
         assert done.exit_code == 1
-        assert "    1  balances that differ from the history\n" in done.stdout
-        assert "holds 1 coins, its transfers left 0\n" in done.stderr
+        assert "    1  balances that differ from the transfers\n" in done.stdout
+        assert "has 1 coins, but its transfers add up to 0\n" in done.stderr
 
     @pytest.mark.parametrize("since_seal", [False, True])
     def test_for_programs(
@@ -66,10 +66,10 @@ class TestAudit:
         done = run("audit", *arguments)
         told = json.loads(done.stdout)
         assert done.exit_code == 1
-        assert told["checks"]["balances that differ from the history"] == 2
+        assert told["checks"]["balances that differ from the transfers"] == 2
         assert {finding["check"] for finding in told["findings"]} == {
-            "balances that differ from the history",
-            "coins that came in, less those that went out, and are not held",
+            "balances that differ from the transfers",
+            "total of all balances that differs from the coins received from providers",
         }
 
 
@@ -127,7 +127,7 @@ class TestReverse:
         assert (done.exit_code, done.stdout) == (1, f"transfer {gift}: open: the coins are spent\n")
         done = run("audit")
         assert done.exit_code == 1
-        assert "    1  reversals that are open\n" in done.stdout
+        assert "    1  pending reversals\n" in done.stdout
 
     def test_no_such_transfer(self, run: Any) -> None:
         done = self.reverse(run, 1)

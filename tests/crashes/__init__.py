@@ -1,1 +1,1 @@
-"""Kills a server at each step of a call that moves coins, and counts what a client ends with."""
+"""Crash tests of operations with side effects, with a crash at each step of the server."""

@@ -1,9 +1,9 @@
-"""`make crash-test`: each call that moves coins, with a crash at each of its steps.
+"""Crash tests of gifts, refills and the end of friendships: `make crash-test`.
 
-A server is killed before and after each step (a request, a COMMIT, a call of the payment provider,
-the response), or loses its database connection between a COMMIT and its confirmation. A client that
-follows the documented rules must end with exactly one gift, one credit, or no friendship, directly
-and behind nginx. At the end the audit must find nothing.
+The server is killed before and after each step (request, COMMIT, request to the payment provider,
+response), or loses its database connection between a COMMIT and its confirmation. A client that
+follows the documented retry rules must have exactly one gift, one credit, or no friendship at the
+end, directly and behind nginx. The audit must have no findings.
 """
 
 import logging
@@ -51,8 +51,8 @@ FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
 
 
 def new_app(url: str, folder: Path) -> App:
-    known = get_appsettings(str(INI), name="main")
-    settings = dict(known) | {
+    ini_settings = get_appsettings(str(INI), name="main")
+    settings = dict(ini_settings) | {
         "database.url": url,
         "database.migrate": "false",
         "var.dir": str(folder),
@@ -61,8 +61,8 @@ def new_app(url: str, folder: Path) -> App:
         "coins.refill": "order",
         "payments.gateway": "tests.crashes.server.RemotePayments",
     }
-    app: App = livebackend.main(known.global_conf, **settings)
-    # Children must not share connections; each opens its own.
+    app: App = livebackend.main(ini_settings.global_conf, **settings)
+    # Forked children must not share connections; each opens its own.
     services = app.registry.services
     services.database.engine.dispose()
     services.probe_database.close()
@@ -71,26 +71,27 @@ def new_app(url: str, folder: Path) -> App:
 
 
 class Runner:
-    """Runs a flow with a crash at each step, and counts what went wrong."""
+    """Runs a flow with a crash at each step, and collects the errors."""
 
     def __init__(self, server: CrashingServer, folder: Path, runs: int) -> None:
         self._server = server
         self._record = folder / "steps"
         self._runs = runs
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
         self.total = 0
 
     def crash_everywhere(self, name: str, run: Callable[[Crash | None], list[str]]) -> None:
+        """Run a flow with each possible crash, and print one line for each."""
         for crash in self._crashes(run):
-            found = [problem for _ in range(self._runs) for problem in run(crash)]
+            errors = [error for _ in range(self._runs) for error in run(crash)]
             self.total += self._runs
-            verdict = f"{len(found)} WRONG: {found[0]}" if found else "ok"
-            where = f"{crash.kind} {crash.name} (step {crash.step})"
-            click.echo(f"{name:32} {where:40} {self._runs:4} runs  {verdict}")
-            self.wrong += [f"{name}, {where}: {problem}" for problem in found]
+            result = f"{len(errors)} ERRORS: {errors[0]}" if errors else "ok"
+            position = f"{crash.kind} {crash.name} (step {crash.step})"
+            click.echo(f"{name:32} {position:40} {self._runs:4} runs  {result}")
+            self.errors += [f"{name}, {position}: {error}" for error in errors]
 
-    def served(self, flow: Flow, address: str, session: requests.Session, tries: int) -> Any:
-        """Return how to run a flow with a server that crashes."""
+    def with_server(self, flow: Flow, address: str, session: requests.Session, tries: int) -> Any:
+        """Return a function that runs the flow with a server that crashes."""
 
         def client(user: User) -> Client:
             return Client(
@@ -100,36 +101,36 @@ class Runner:
         def run(crash: Crash | None) -> list[str]:
             self._server.start(crash)
             try:
-                found = flow.run(client, session)
+                errors = flow.run(client, session)
             finally:
                 self._server.stop()
-            killed = int(crash is not None and crash.kind != "lose")
-            return found + differences(restarts=(self._server.restarts, killed))
+            killed = int(crash is not None and crash.kind != "lose connection after")
+            return errors + differences(restarts=(self._server.restarts, killed))
 
         return run
 
     def _crashes(self, run: Callable[[Crash | None], list[str]]) -> Iterator[Crash]:
-        """Every crash of a flow, found by a run without one."""
+        """Yield all possible crashes of a flow; a run without a crash records its steps."""
         self._record.write_text("")
         STEPS.record = self._record
-        self.wrong += run(None)
+        self.errors += run(None)
         STEPS.record = None
         for step, name in enumerate(self._record.read_text().split()):
-            # Nothing happens between a request and its first step, and after a response.
+            # The next step follows a request immediately, and no step follows a response.
             if name != "response":
                 yield Crash(step, name, "kill before")
             if name != "request":
                 yield Crash(step, name, "kill after")
             if name == "COMMIT":
-                yield Crash(step, name, "lose")
+                yield Crash(step, name, "lose connection after")
 
 
-def reconciled(app: App, users: Users, provider: Provider, server: CrashingServer) -> Any:
-    """Return how to run the reconciliation of a paid order whose notification was lost."""
+def reconciliation(app: App, users: Users, provider: Provider, server: CrashingServer) -> Any:
+    """Return a function that reconciles a paid order whose notification was lost."""
     services = app.registry.services
 
     def in_child(crash: Crash | None) -> bool:
-        """Run one round in a process of its own; return whether it was killed."""
+        """Run the reconciliation once in a child process; return whether it was killed."""
         pid = os.fork()
         if not pid:
             try:
@@ -157,7 +158,7 @@ def reconciled(app: App, users: Users, provider: Provider, server: CrashingServe
             coins=(state.coins, 10),
             refills=(state.transfers, 1),
             paid=(state.paid, 1),
-            killed=(killed, crash is not None and crash.kind != "lose"),
+            killed=(killed, crash is not None and crash.kind != "lose connection after"),
         )
 
     return run
@@ -165,23 +166,27 @@ def reconciled(app: App, users: Users, provider: Provider, server: CrashingServe
 
 @contextmanager
 def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.Session]]:
-    """nginx in front of the server, without its rate limit; its address, and how to reach it."""
-    with machine(folder) as here:
+    """Run nginx with high rate limits in front of the server; yield its address and a session."""
+    with machine(folder) as nginx_machine:
         upstream = f"server 127.0.0.1:{server.port} max_fails=0;\n"
-        start_nginx(here, upstream, ("rate=50r/s", "rate=9000r/s"), ("burst=100", "burst=9000"))
+        start_nginx(
+            nginx_machine, upstream, ("rate=50r/s", "rate=9000r/s"), ("burst=100", "burst=9000")
+        )
         with requests.Session() as session:
             session.trust_env = False
-            session.verify = str(here.root / "etc/livebackend/tls/fullchain.pem")
+            session.verify = str(nginx_machine.root / "etc/livebackend/tls/fullchain.pem")
             session.mount("https://", HostAdapter())
-            yield f"https://127.0.0.1:{here.ports['443']}", session
+            yield f"https://127.0.0.1:{nginx_machine.ports['443']}", session
 
 
 @click.command()
-@click.option("--runs", default=2, help="how often each crash is tried")
-@click.option("--only", help="the name of one flow")
+@click.option("--runs", default=2, help="number of runs per crash")
+@click.option(
+    "--only", help="run only this flow: GiveOnce, BuyOnce, UnfriendOnce or Reconciliation"
+)
 def main(runs: int, only: str | None) -> None:
-    """Crash at each step, and count."""
-    logging.disable()  # each crash is an error of the server
+    """Run each flow with a crash at each step, and print the errors."""
+    logging.disable()  # crashes cause many expected errors
     with tempfile.TemporaryDirectory(prefix="livebackend-crashes-") as name:
         folder = Path(name)
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
@@ -189,16 +194,17 @@ def main(runs: int, only: str | None) -> None:
         database = Database(url)
         migrate(database)
         try:
-            wrong = crash(url, database, folder, runs, only)
+            errors = run_flows(url, database, folder, runs, only)
         finally:
             database.close()
             postgres.close()
-    for problem in wrong[:20]:
-        click.echo(f"WRONG: {problem}")
-    raise SystemExit(1 if wrong else 0)
+    for error in errors[:20]:
+        click.echo(f"ERROR: {error}")
+    raise SystemExit(1 if errors else 0)
 
 
-def crash(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
+def run_flows(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
+    """Run the flows with all crashes; return the errors and audit findings."""
     app = new_app(url, folder)
     (gateway,) = app.registry.services.gateways.payments
     assert isinstance(gateway, RemotePayments)
@@ -206,24 +212,27 @@ def crash(url: str, database: Database, folder: Path, runs: int, only: str | Non
     RemotePayments.address = provider.address
     users, server = Users(database, DEVELOPMENT_SECRET), CrashingServer(app)
     runner = Runner(server, folder, runs)
-    with nginx(folder / "nginx", server) as (https, by_nginx), requests.Session() as direct:
+    with (
+        nginx(folder / "nginx", server) as (nginx_address, nginx_session),
+        requests.Session() as direct,
+    ):
         for flow in FLOWS:
-            for how, address, session, tries in (
+            for variant, address, session, tries in (
                 ("directly", server.address, direct, 3),
-                # What the client does not retry, its caller does.
+                # Without retries of the client, the flow itself retries.
                 ("directly, 1 try", server.address, direct, 1),
-                ("behind nginx", https, by_nginx, 3),
+                ("behind nginx", nginx_address, nginx_session, 3),
             ):
                 if only in (None, flow.__name__):
-                    run = runner.served(flow(users, provider), address, session, tries)
-                    runner.crash_everywhere(f"{flow.__name__} {how}", run)
+                    run = runner.with_server(flow(users, provider), address, session, tries)
+                    runner.crash_everywhere(f"{flow.__name__} {variant}", run)
         if only in (None, "Reconciliation"):
-            run = reconciled(app, users, provider, server)
+            run = reconciliation(app, users, provider, server)
             runner.crash_everywhere("Reconciliation", run)
     provider.close()
-    found = audit(database, since_seal=False).findings
-    click.echo(f"{runner.total} runs, {len(runner.wrong)} wrong, {len(found)} audit findings")
-    return runner.wrong + [f"{finding.check}: {finding.detail}" for finding in found]
+    findings = audit(database, since_seal=False).findings
+    click.echo(f"{runner.total} runs, {len(runner.errors)} errors, {len(findings)} audit findings")
+    return runner.errors + [f"{finding.check}: {finding.detail}" for finding in findings]
 
 
 if __name__ == "__main__":

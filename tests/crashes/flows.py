@@ -1,4 +1,4 @@
-"""What a client, a user and a payment provider do while the server crashes."""
+"""Clients, users and a payment provider that use the server while it crashes."""
 
 import threading
 import time
@@ -19,8 +19,8 @@ from livebackend_client import ApiError, Client, Refused
 from tests.crashes.server import RemotePayments, payment_of
 from tests.support.ledger_helpers import Books
 
-# A client or a provider goes on for so long.
-GIVE_UP_S = 30
+# How long a client or a provider retries.
+RETRY_FOR_S = 30
 
 _ACCOUNT = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
 _BEFRIEND = text("INSERT INTO friendships (account_id, friend_id) VALUES (:a, :b), (:b, :a)")
@@ -37,6 +37,8 @@ _STATE = text(
 
 @dataclass(frozen=True)
 class User:
+    """A user's account id, coin account id, phone number and login token."""
+
     id: int
     coins_id: int
     phone: str
@@ -53,7 +55,7 @@ class Users:
         self._number = 0
 
     def pair(self, coins: int) -> tuple[User, User]:
-        """Return two friends; the first one has so many coins."""
+        """Create two friends; the first one has the given balance."""
 
         def work(connection: Connection) -> tuple[User, User]:
             first, second = self._new(connection), self._new(connection)
@@ -79,7 +81,7 @@ class Users:
 
 
 class Provider:
-    """A payment provider whose users pay at once."""
+    """A payment provider at which every order is paid immediately."""
 
     def __init__(self, signer: RemotePayments) -> None:
         self._signer = signer
@@ -90,7 +92,7 @@ class Provider:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 fields = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = orjson.dumps(provider.answer(self.path, **fields))
+                body = orjson.dumps(provider.respond(self.path, **fields))
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -103,7 +105,7 @@ class Provider:
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 
-    def answer(self, path: str, *, order_id: str, fen: int) -> dict[str, object]:
+    def respond(self, path: str, *, order_id: str, fen: int) -> dict[str, object]:
         if path == "/place":
             self.orders[order_id] = fen
             return {"orderId": order_id}
@@ -113,9 +115,9 @@ class Provider:
         """Notify the server of each new payment until it responds 204."""
         for order_id in self.orders.keys() - self._acknowledged:
             fen = self.orders[order_id]
-            until = time.monotonic() + GIVE_UP_S
+            deadline = time.monotonic() + RETRY_FOR_S
             while not self._is_acknowledged(session, address, order_id, fen):
-                assert time.monotonic() < until, "a notification is never acknowledged"
+                assert time.monotonic() < deadline, f"notification of {order_id} not acknowledged"
                 time.sleep(0.02)
             self._acknowledged.add(order_id)
 
@@ -136,14 +138,15 @@ class Provider:
 
 
 def until_served(client: Client, call: Callable[..., object], **parameters: Any) -> None:
-    """Call by the documented rules.
+    """Call an operation and retry by the documented rules.
 
-    After an unknown outcome, go on with the same request id; "is not a friend" means done then.
+    After an unknown outcome, the retry has the same request id, and "is not a friend" means that
+    the operation succeeded before.
     """
-    until = time.monotonic() + GIVE_UP_S
+    deadline = time.monotonic() + RETRY_FOR_S
     is_unknown = False
     failure: Exception | None = None
-    while time.monotonic() < until:
+    while time.monotonic() < deadline:
         try:
             call(client, **parameters)
         except ApiError as error:
@@ -158,18 +161,18 @@ def until_served(client: Client, call: Callable[..., object], **parameters: Any)
             time.sleep(0.02)
         else:
             return
-    raise AssertionError("the call is never served") from failure
+    raise AssertionError(f"no response within {RETRY_FOR_S} s") from failure
 
 
 class Flow:
-    """What is done in one run, and what must have come of it."""
+    """The requests of one run, and the state that is expected after them."""
 
     def __init__(self, users: Users, provider: Provider) -> None:
         self.users = users
         self.provider = provider
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
-        """Do it; return what is wrong afterwards."""
+        """Send the requests; return the differences from the expected state."""
         raise NotImplementedError
 
 
@@ -188,13 +191,13 @@ class GiveOnce(Flow):
 
 
 class BuyOnce(Flow):
-    """An order of 10 coins, which is paid, and of which the provider notifies the server."""
+    """An order of 10 coins and the provider's notification of its payment."""
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
         buyer, _ = self.users.pair(coins=0)
-        buying = client(buyer)
-        until_served(buying, Client.refill, money=10)
-        self.provider.notify(session, buying.address)
+        buyer_client = client(buyer)
+        until_served(buyer_client, Client.refill, money=10)
+        self.provider.notify(session, buyer_client.address)
         state = self.users.state(buyer, kind=2)
         return differences(
             coins=(state.coins, 10), refills=(state.transfers, 1), paid=(state.paid, 1)
@@ -211,8 +214,9 @@ class UnfriendOnce(Flow):
 
 
 def differences(**values: tuple[object, object]) -> list[str]:
+    """Describe the values, each given as (actual, expected), that differ."""
     return [
-        f"{name} is {found} instead of {expected}"
-        for name, (found, expected) in values.items()
-        if found != expected
+        f"{name} is {actual} instead of {expected}"
+        for name, (actual, expected) in values.items()
+        if actual != expected
     ]

@@ -1,4 +1,4 @@
-"""A server process that is killed, or loses its database connection, at one step of its work."""
+"""A worker that is killed or loses its database connection at a given step."""
 
 import os
 import signal
@@ -19,15 +19,15 @@ from livebackend.development.payments import DevelopmentPayments
 from livebackend.gateways.payments.protocol import Order, OrderState, Paid, ProviderOrder
 from tests.support.api import App
 
-_UP_S = 20
+_START_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
 class Crash:
-    """What happens at the n-th step of a process, counted from 0.
+    """A failure at the n-th step of a process, counted from 0.
 
-    `kind`: `kill before` or `kill after` the step; at a COMMIT also `lose`, the connection is lost
-    between the COMMIT and its confirmation.
+    `kind` is "kill before" or "kill after"; at a COMMIT also "lose connection after", between the
+    COMMIT and its confirmation.
     """
 
     step: int
@@ -36,12 +36,12 @@ class Crash:
 
 
 class Steps:
-    """Counts the steps of this process, and crashes at one of them."""
+    """Counts the steps of this process, and fails at one of them."""
 
     def __init__(self) -> None:
         self.crash: Crash | None = None
         self.names: list[str] = []
-        # Where a process writes the names of its steps, if it does.
+        # The file that the names of the steps are written to, or None.
         self.record: Path | None = None
         self._lock = threading.Lock()
 
@@ -58,16 +58,16 @@ class Steps:
         result = step()
         if kind == "kill after":
             os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "lose":
+        if kind == "lose connection after":
             raise ConnectionLost
         return result
 
 
 class ConnectionLost(Exception):
-    """The connection is to be lost after this step."""
+    """The connection must be closed after this step."""
 
 
-# Of this process: a child that is forked counts on its own.
+# Per process: a forked child has its own copy.
 STEPS = Steps()
 
 
@@ -77,17 +77,17 @@ class RemotePayments(DevelopmentPayments):
     address = ""
 
     def place(self, order: Order) -> dict[str, Any]:
-        return dict(STEPS.run("place", lambda: self._ask("place", order)))
+        return dict(STEPS.run("place", lambda: self._request("place", order)))
 
     def query(self, order: Order) -> ProviderOrder:
-        found = STEPS.run("query", lambda: self._ask("query", order))
-        if not found["paid"]:
+        response = STEPS.run("query", lambda: self._request("query", order))
+        if not response["paid"]:
             return ProviderOrder(OrderState.UNPAID)
         return ProviderOrder(OrderState.PAID, payment_of(order.order_id, order.fen))
 
-    def _ask(self, verb: str, order: Order) -> Any:
+    def _request(self, action: str, order: Order) -> Any:
         fields = {"order_id": order.order_id, "fen": order.fen}
-        return requests.post(f"{self.address}/{verb}", json=fields, timeout=5).json()
+        return requests.post(f"{self.address}/{action}", json=fields, timeout=5).json()
 
 
 def payment_of(order_id: str, fen: int) -> Paid:
@@ -95,14 +95,14 @@ def payment_of(order_id: str, fen: int) -> Paid:
 
 
 class CrashingServer:
-    """Serves an application in a process of its own, and starts it again whenever it dies."""
+    """Runs an application in a child process, and starts it again when it is killed."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._pid = 0
-        self._is_over = threading.Event()
+        self._is_stopped = threading.Event()
         self.restarts = 0
         self._watcher = threading.Thread()
 
@@ -111,22 +111,22 @@ class CrashingServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, crash: Crash | None) -> None:
-        """Start the process that will crash; the ones after it do not."""
+        """Start a process with the given crash; its successors have none."""
         self.restarts = 0
-        self._is_over.clear()
+        self._is_stopped.clear()
         self._fork(crash)
         self._watcher = threading.Thread(target=self._restart)
         self._watcher.start()
 
     def stop(self) -> None:
-        self._is_over.set()
+        self._is_stopped.set()
         os.kill(self._pid, signal.SIGKILL)
         self._watcher.join()
 
     def _restart(self) -> None:
         while True:
             os.waitpid(self._pid, 0)
-            if self._is_over.is_set():
+            if self._is_stopped.is_set():
                 return
             self.restarts += 1
             self._fork(None)
@@ -138,30 +138,30 @@ class CrashingServer:
                 serve(self._app, self.port, crash)
             finally:
                 os._exit(1)
-        until = time.monotonic() + _UP_S
-        while time.monotonic() < until:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:
                 time.sleep(0.005)
             else:
                 return
-        raise AssertionError("the server does not start")
+        raise AssertionError(f"the worker did not start within {_START_TIMEOUT_S} s")
 
 
 def serve(app: App, port: int, crash: Crash | None) -> None:
     """Serve the application; each request, COMMIT, provider call and response is a step."""
     count_steps(crash)
 
-    def counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         STEPS.run("request", lambda: None)
         return STEPS.run("response", lambda: list(app(environ, start_response)))  # type: ignore[no-any-return]
 
-    waitress.serve(counted, host="127.0.0.1", port=port, threads=4, _quiet=True)
+    waitress.serve(application, host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 
 def count_steps(crash: Crash | None) -> None:
-    """Make every COMMIT of this process a step, and crash at the given one."""
+    """Make every COMMIT of this process a step, and set the crash."""
     STEPS.crash = crash
     commit: Any = DefaultDialect.do_commit
 

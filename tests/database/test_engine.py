@@ -1,4 +1,4 @@
-"""Transactions: returning commits, raising rolls back, a lost race runs again."""
+"""Transactions of `Database`: commit, rollback, reattempts and timeouts."""
 
 import threading
 from functools import partial
@@ -17,14 +17,16 @@ from tests.support.api import at_once
 from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
 
-_ADD = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
+_INSERT = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 
 
 def add(connection: Connection, digest: bytes = b"x") -> None:
-    connection.execute(_ADD, {"digest": digest})
+    connection.execute(_INSERT, {"digest": digest})
 
 
-def test_returning_commits(database: Database, database_state: DatabaseState) -> None:
+def test_transaction_commits_when_it_returns(
+    database: Database, database_state: DatabaseState
+) -> None:
     def work(connection: Connection) -> str:
         add(connection)
         return "done"
@@ -34,7 +36,7 @@ def test_returning_commits(database: Database, database_state: DatabaseState) ->
 
 
 @pytest.mark.parametrize("error", [DomainError(), RuntimeError(), SystemExit()])
-def test_raising_rolls_back(
+def test_transaction_rolls_back_when_it_raises(
     error: BaseException, database: Database, database_state: DatabaseState
 ) -> None:
     def work(connection: Connection) -> None:
@@ -46,8 +48,8 @@ def test_raising_rolls_back(
     assert database_state.rows("code_attempts") == []
 
 
-class _Race(psycopg2.Error):
-    """An error as PostgreSQL reports it."""
+class _DriverError(psycopg2.Error):
+    """A psycopg2 error with an SQLSTATE."""
 
     pgcode = ""
 
@@ -57,104 +59,108 @@ class _Race(psycopg2.Error):
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001", "23505"])
-def test_a_lost_race_runs_again(
+def test_conflict_with_another_transaction_is_retried(
     code: str, database: Database, database_state: DatabaseState
 ) -> None:
-    tries = []
+    attempts = []
 
     def work(connection: Connection) -> str:
-        tries.append(1)
+        attempts.append(1)
         add(connection)
-        if len(tries) < 3:
-            raise DBAPIError("x", {}, _Race(code))
+        if len(attempts) < 3:
+            raise DBAPIError("x", {}, _DriverError(code))
         return "done"
 
     assert database.run(work) == "done"
-    assert len(tries) == 3
+    assert len(attempts) == 3
     assert len(database_state.rows("code_attempts")) == 1
 
 
-def test_three_times_at_most(database: Database, database_state: DatabaseState) -> None:
-    tries = []
+def test_transaction_is_run_at_most_three_times(
+    database: Database, database_state: DatabaseState
+) -> None:
+    attempts = []
 
     def work(connection: Connection) -> None:
-        tries.append(1)
+        attempts.append(1)
         add(connection)
         add(connection)
 
     with pytest.raises(DBAPIError):
         database.run(work)
-    assert len(tries) == 3
+    assert len(attempts) == 3
     assert database_state.rows("code_attempts") == []
 
 
 @pytest.mark.parametrize("code", ["57014", "55P03", "23514", "53300"])
-def test_nothing_else_runs_again(code: str, database: Database) -> None:
-    tries = []
+def test_other_database_error_is_not_retried(code: str, database: Database) -> None:
+    attempts = []
 
     def work(connection: Connection) -> None:
-        tries.append(1)
-        raise DBAPIError("x", {}, _Race(code))
+        attempts.append(1)
+        raise DBAPIError("x", {}, _DriverError(code))
 
     with pytest.raises(DBAPIError):
         database.run(work)
-    assert len(tries) == 1
+    assert len(attempts) == 1
 
 
-@pytest.mark.parametrize("way", ["run", "singly"])
-def test_a_connection_that_died_in_the_pool_costs_nobody_his_call(
-    way: str, database: Database, database_url: str, database_state: DatabaseState
+@pytest.mark.parametrize("method", ["run", "singly"])
+def test_connection_that_was_lost_in_the_pool_is_replaced(
+    method: str, database: Database, database_url: str, database_state: DatabaseState
 ) -> None:
-    short = Database(database_url, pool_size=1)
-    do = getattr(short, way)
-    before = do(backend_pid)
-    terminate_backend(before, database)
-    assert do(backend_pid) != before
-    short.close()
+    single = Database(database_url, pool_size=1)
+    run = getattr(single, method)
+    first_pid = run(backend_pid)
+    terminate_backend(first_pid, database)
+    assert run(backend_pid) != first_pid
+    single.close()
 
 
-def test_what_broke_before_its_commit_runs_again(
+def test_connection_lost_before_commit_is_retried(
     database: Database, database_state: DatabaseState
 ) -> None:
-    tries = []
+    attempts = []
 
     def work(connection: Connection) -> None:
-        tries.append(1)
+        attempts.append(1)
         add(connection)
-        if len(tries) == 1:
+        if len(attempts) == 1:
             terminate_backend(backend_pid(connection), database)
         connection.execute(text("SELECT 1"))
 
     database.run(work)
-    assert len(tries) == 2
+    assert len(attempts) == 2
     assert len(database_state.rows("code_attempts")) == 1
 
 
 def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Database) -> None:
-    tries = []
+    attempts = []
 
     def work(connection: Connection) -> None:
-        tries.append(1)
+        attempts.append(1)
         terminate_backend(backend_pid(connection), database)
 
     with pytest.raises(CommitOutcomeUnknown):
         database.run(work)
-    assert len(tries) == 1
+    assert len(attempts) == 1
 
 
-def test_each_statement_may_stand_by_itself(database: Database) -> None:
+def test_autocommitted_statements_have_separate_transactions(database: Database) -> None:
     def times(connection: Connection) -> set[Any]:
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
     assert len(database.singly(times)) == 2
-    assert len(database.run(times)) == 1  # on the same connection, most likely
+    assert len(database.run(times)) == 1  # no longer in autocommit mode
 
 
-def test_a_deadlock_ends_well_for_both(database: Database, database_state: DatabaseState) -> None:
+def test_both_deadlocked_transactions_succeed_in_the_end(
+    database: Database, database_state: DatabaseState
+) -> None:
     for digest in (b"a", b"b"):
         database.run(partial(add, digest=digest))
-    both_hold_one = threading.Barrier(2, timeout=5)
-    first_time = threading.local()
+    both_hold_one_lock = threading.Barrier(2, timeout=5)
+    thread = threading.local()
 
     def lock(first: bytes, second: bytes) -> Any:
         def work(connection: Connection) -> None:
@@ -164,38 +170,40 @@ def test_a_deadlock_ends_well_for_both(database: Database, database_state: Datab
                     .where(models.CodeAttempts.ticket_digest == digest)
                     .with_for_update()
                 )
-                if digest == first and not getattr(first_time, "over", False):
-                    first_time.over = True
-                    both_hold_one.wait()
+                if digest == first and not getattr(thread, "has_waited", False):
+                    thread.has_waited = True
+                    both_hold_one_lock.wait()
 
         return lambda: database.run(work)
 
     at_once(lock(b"a", b"b"), lock(b"b", b"a"))
 
 
-def test_every_wait_is_bounded(database_url: str, database_state: DatabaseState) -> None:
-    impatient = Database(
+def test_statement_pool_and_lock_timeouts_apply(
+    database_url: str, database_state: DatabaseState
+) -> None:
+    short_timeouts = Database(
         database_url, pool_size=1, pool_wait_s=0.05, lock_wait_s=0.05, statement_wait_s=0.3
     )
     with pytest.raises(OperationalError, match="statement timeout"):
-        impatient.run(lambda connection: connection.execute(text("SELECT pg_sleep(5)")))
-    with impatient.engine.begin(), pytest.raises(NoConnection):
-        impatient.run(lambda connection: None)
-    patient = Database(database_url)
-    with patient.engine.begin() as connection:
+        short_timeouts.run(lambda connection: connection.execute(text("SELECT pg_sleep(5)")))
+    with short_timeouts.engine.begin(), pytest.raises(NoConnection):
+        short_timeouts.run(lambda connection: None)
+    default_timeouts = Database(database_url)
+    with default_timeouts.engine.begin() as connection:
         connection.execute(text("LOCK TABLE verification_codes"))
         with pytest.raises(OperationalError, match="lock timeout"):
-            impatient.run(lambda other: other.execute(text("LOCK TABLE verification_codes")))
-    for each in (impatient, patient):
-        each.close()
+            short_timeouts.run(lambda other: other.execute(text("LOCK TABLE verification_codes")))
+    for database in (short_timeouts, default_timeouts):
+        database.close()
 
 
-def test_times_are_utc(database: Database) -> None:
+def test_session_time_zone_is_utc(database: Database) -> None:
     zone = database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
     assert zone == "UTC"
 
 
-def test_postgresql_url_means_psycopg2(database_url: str) -> None:
+def test_postgresql_url_uses_psycopg2(database_url: str) -> None:
     plain = Database(database_url.replace("postgresql+psycopg2", "postgresql"))
     assert plain.engine.driver == "psycopg2"
     plain.close()

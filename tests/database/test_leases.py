@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, until the lease ends or is given back."""
+"""Leases: one holder at a time, until the lease expires or is released."""
 
 import time
 from functools import partial
@@ -10,23 +10,23 @@ from tests.support.database_state import DatabaseState
 
 
 class TestLease:
-    def test_it_is_one_holders_until_it_ends(
+    def test_lease_has_one_holder_until_it_expires_or_is_released(
         self, database: Database, database_state: DatabaseState
     ) -> None:
-        mine, theirs = Lease("x", "me", 0.3), Lease("x", "they", 0.3)
-        assert database.run(mine.take) == 0
-        assert 0 < database.run(theirs.take) <= 0.3
-        assert database.run(mine.take) == 0
+        first, second = Lease("x", "first", 0.3), Lease("x", "second", 0.3)
+        assert database.run(first.take) == 0
+        assert 0 < database.run(second.take) <= 0.3
+        assert database.run(first.take) == 0
         time.sleep(0.35)
-        assert database.run(theirs.take) == 0
-        database.run(mine.give_back)
-        assert database.run(mine.take) > 0
-        database.run(theirs.give_back)
-        assert database.run(mine.take) == 0
+        assert database.run(second.take) == 0
+        database.run(first.give_back)
+        assert database.run(first.take) > 0
+        database.run(second.give_back)
+        assert database.run(first.take) == 0
 
-    def test_twenty_at_once_are_one(
+    def test_one_of_twenty_concurrent_processes_acquires_the_lease(
         self, database: Database, database_state: DatabaseState
     ) -> None:
         leases = [Lease("x", f"process {n}", 60) for n in range(20)]
-        waits = at_once(*[partial(database.run, each.take) for each in leases])
+        waits = at_once(*[partial(database.run, lease.take) for lease in leases])
         assert sorted(wait > 0 for wait in waits) == [False] + [True] * 19

@@ -1,4 +1,4 @@
-"""The migration runner: each migration runs once, in a transaction, however many runners start."""
+"""The migration runner: retries, concurrent runs, and failed migrations."""
 
 import ast
 import shutil
@@ -37,20 +37,20 @@ def test_migrating_twice_changes_nothing(empty: Database) -> None:
 
 
 @pytest.mark.processes
-def test_five_that_start_at_once_migrate_once(empty: Database) -> None:
+def test_five_concurrent_runners_apply_each_migration_once(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
         "from livebackend.database.engine import Database;"
         "from livebackend.database.migrations import migrate;"
         f"migrate(Database({url!r}))"
     )
-    starting = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
-    assert [process.wait(timeout=60) for process in starting] == [0] * 5
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 5
     check_migrated(empty)
 
 
 @pytest.mark.processes
-def test_checkout_has_its_migrations_without_an_editable_installation(empty: Database) -> None:
+def test_checkout_finds_its_migrations_without_an_editable_installation(empty: Database) -> None:
     url = empty.engine.url.render_as_string(hide_password=False)
     program = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]\n"
@@ -63,12 +63,12 @@ def test_checkout_has_its_migrations_without_an_editable_installation(empty: Dat
     check_migrated(empty)
 
 
-def test_tables_that_are_behind_are_refused(empty: Database) -> None:
+def test_check_of_a_database_without_migrations_raises_an_error(empty: Database) -> None:
     with pytest.raises(SettingsError, match="run `livebackend migrate`"):
         check_migrated(empty)
 
 
-def test_migrations_never_import_the_application() -> None:
+def test_migrations_do_not_import_the_application() -> None:
     versions = [
         file
         for file in (files("livebackend.migrations") / "versions").iterdir()
@@ -82,20 +82,20 @@ def test_migrations_never_import_the_application() -> None:
 
 
 class TestRunner:
-    """The runner, with migrations of the tests' own."""
+    """The runner with migrations that the tests write."""
 
     @pytest.fixture
     def write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-        """Writes a migration; only those that are written exist."""
+        """A function that writes a migration; no other migrations exist."""
         (tmp_path / "versions").mkdir()
         shutil.copy(INI.parent / "migrations/env.py", tmp_path)
         monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
         def write(revision: str, body: str) -> None:
-            before = f"{int(revision) - 1}" if int(revision) > 1001 else None
+            previous = f"{int(revision) - 1}" if int(revision) > 1001 else None
             (tmp_path / f"versions/{revision}.py").write_text(
                 f'"""Migration {revision}"""\nfrom alembic import op\nrevision = {revision!r}\n'
-                f"down_revision = {before!r}\ndef upgrade():\n    {body}\n"
+                f"down_revision = {previous!r}\ndef upgrade():\n    {body}\n"
             )
 
         return write
@@ -107,7 +107,7 @@ class TestRunner:
         write("1002", "op.execute('CREATE TABLE two (id int); SELECT 1/0')")
         with pytest.raises(SettingsError, match="division by zero"):
             migrate(empty)
-        assert [each.is_applied for each in migration_status(empty)] == [True, False]
+        assert [migration.is_applied for migration in migration_status(empty)] == [True, False]
         assert tables(empty) == {"one"}
         write("1002", "op.execute('CREATE TABLE two (id int)')")
         migrate(empty)
@@ -125,10 +125,10 @@ class TestRunner:
         write("1003", "op.execute('ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID')")
         write("1004", "op.execute('ALTER TABLE one VALIDATE CONSTRAINT c')")
         migrate(empty)
-        assert all(each.is_applied for each in migration_status(empty))
+        assert all(migration.is_applied for migration in migration_status(empty))
 
     @pytest.mark.processes
-    def test_migration_that_cannot_lock_its_table_is_tried_again(
+    def test_migration_that_cannot_lock_its_table_is_retried(
         self, write: Callable[..., None], empty: Database
     ) -> None:
         write("1001", "op.execute('CREATE TABLE one (id int)')")
@@ -143,7 +143,7 @@ class TestRunner:
                 reader.rollback()
 
             migrate(empty, report=report)
-        assert lines[0] == "a table is locked, trying again"
+        assert lines[0] == "a table is locked by another transaction, trying again"
         assert lines[1].startswith("1002 Migration 1002 (after ")
 
     def test_database_of_a_later_version_has_all_migrations_of_this_one(
@@ -157,17 +157,17 @@ class TestRunner:
             )
         )
         check_migrated(empty)
-        assert [each.is_applied for each in migration_status(empty)] == [True]
+        assert [migration.is_applied for migration in migration_status(empty)] == [True]
         assert "CREATE TABLE" not in pending_sql(empty)
 
     @pytest.mark.processes
-    def test_runner_waits_for_another_one(
+    def test_runner_waits_for_a_concurrent_runner(
         self, write: Callable[..., None], empty: Database
     ) -> None:
-        # For longer than any statement of a server may take.
+        # Takes longer than the statement timeout of a worker.
         write("1001", "op.execute('CREATE TABLE one (id int); SELECT pg_sleep(3.5)')")
         at_once(lambda: migrate(empty), lambda: migrate(empty))
-        assert [each.is_applied for each in migration_status(empty)] == [True]
+        assert [migration.is_applied for migration in migration_status(empty)] == [True]
 
     def test_sql_of_the_missing_migrations_is_shown_and_not_run(
         self, write: Callable[..., None], empty: Database

@@ -1,4 +1,4 @@
-"""A prepared statement is prepared once for a connection, and does what any other does."""
+"""Prepared statements: preparation per connection, transactions, errors and values."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,100 +12,102 @@ from livebackend.database.prepared_statements import Prepared
 from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
 
-_ADD = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
-_KNOWN = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
+_SUM = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
+_COUNT_PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
 
 
 @pytest.fixture
 def single(database_url: str) -> Iterator[Database]:
-    """A database by one connection, which nobody used before."""
+    """A database with a single new connection."""
     single = Database(database_url, pool_size=1)
     yield single
     single.close()
 
 
 def add(database: Database, one: int, other: int) -> Any:
-    return database.run(lambda connection: _ADD.first(connection, {"one": one, "other": other}))
+    return database.run(lambda connection: _SUM.first(connection, {"one": one, "other": other}))
 
 
-def known(database: Database) -> int:
-    return int(database.run(lambda connection: connection.execute(_KNOWN).scalar_one()))
+def prepared_count(database: Database) -> int:
+    return int(database.run(lambda connection: connection.execute(_COUNT_PREPARED).scalar_one()))
 
 
-def answer(database: Database, statement: str, **values: Any) -> Any:
+def first_value(database: Database, statement: str, **values: Any) -> Any:
     (row,) = database.run(lambda connection: Prepared(text(statement)).run(connection, values))
     return row[0]
 
 
-def test_it_is_prepared_once_and_its_values_are_those_of_each_call(single: Database) -> None:
+def test_statement_is_prepared_once_and_executed_with_new_values(single: Database) -> None:
     assert [add(single, 1, n).sum for n in range(20)] == list(range(1, 21))
     assert add(single, 2, 2) == (4, "100%")
-    assert known(single) == 1
+    assert prepared_count(single) == 1
 
 
-@pytest.mark.parametrize("way", ["run", "singly"])
-def test_it_is_part_of_what_goes_on_around_it(
-    way: str, single: Database, database_state: DatabaseState
+@pytest.mark.parametrize("method", ["run", "singly"])
+def test_prepared_statement_runs_in_the_current_transaction(
+    method: str, single: Database, database_state: DatabaseState
 ) -> None:
-    note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
+    insert = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
 
     def fails(connection: Connection) -> None:
-        assert note.run(connection, {"digest": b"x"}) == ()
+        assert insert.run(connection, {"digest": b"x"}) == ()
         raise LookupError
 
-    do: Callable[..., None] = getattr(single, way)
+    run: Callable[..., None] = getattr(single, method)
     with pytest.raises(LookupError):
-        do(fails)
-    # A rollback takes back what was written, but not that it is prepared.
-    assert len(database_state.rows("code_attempts")) == (0 if way == "run" else 1)
-    assert known(single) == 1
+        run(fails)
+    # PREPARE is not transactional: a rollback does not undo it.
+    assert len(database_state.rows("code_attempts")) == (0 if method == "run" else 1)
+    assert prepared_count(single) == 1
 
 
-def test_a_commit_commits_it(single: Database, database_state: DatabaseState) -> None:
-    note = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
+def test_prepared_statement_is_committed(single: Database, database_state: DatabaseState) -> None:
+    insert = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
     with single.engine.connect() as connection:
-        note.run(connection, {"digest": b"x"})
+        insert.run(connection, {"digest": b"x"})
         connection.commit()
     assert len(database_state.rows("code_attempts")) == 1
 
 
-def test_another_connection_prepares_it_again(single: Database, database: Database) -> None:
+def test_statement_is_prepared_again_on_a_new_connection(
+    single: Database, database: Database
+) -> None:
     add(single, 1, 1)
     terminate_backend(single.singly(backend_pid), database)
     assert add(single, 1, 2).sum == 3
-    assert known(single) == 1
+    assert prepared_count(single) == 1
 
 
-def test_a_connection_that_breaks_is_not_used_again(single: Database, database: Database) -> None:
-    tries = []
+def test_lost_connection_is_replaced(single: Database, database: Database) -> None:
+    attempts = []
 
     def work(connection: Connection) -> Any:
-        tries.append(1)
-        if len(tries) == 1:
+        attempts.append(1)
+        if len(attempts) == 1:
             terminate_backend(backend_pid(connection), database)
-        return _ADD.first(connection, {"one": 1, "other": 1})
+        return _SUM.first(connection, {"one": 1, "other": 1})
 
     assert single.run(work).sum == 2
-    assert len(tries) == 2
+    assert len(attempts) == 2
 
 
-def test_a_closed_connection_is_told_as_broken(single: Database) -> None:
+def test_error_of_a_closed_connection_invalidates_it(single: Database) -> None:
     with single.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.close()
         with pytest.raises(DBAPIError) as raised:
-            _ADD.first(connection, {"one": 1, "other": 1})
+            _SUM.first(connection, {"one": 1, "other": 1})
     assert raised.value.connection_invalidated
 
 
-def test_after_a_migration_it_is_prepared_anew(
+def test_statement_is_prepared_again_after_a_change_of_its_table(
     new_database: Callable[[str], str], worker_id: str
 ) -> None:
     database = Database(new_database(f"prepared_{worker_id}"))
-    ask = Prepared(text("SELECT name FROM people"))
+    select_names = Prepared(text("SELECT name FROM people"))
 
     def names(connection: Connection) -> list[Any]:
-        return [row.name for row in ask.run(connection, {})]
+        return [row.name for row in select_names.run(connection, {})]
 
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE people (name varchar(32))"))
@@ -117,36 +119,36 @@ def test_after_a_migration_it_is_prepared_anew(
     database.close()
 
 
-def test_its_errors_are_sqlalchemys_and_show_no_values(single: Database) -> None:
-    impatient = Database(single.engine.url, statement_wait_s=0.1)
+def test_errors_are_sqlalchemy_errors_without_values(single: Database) -> None:
+    short_timeout = Database(single.engine.url, statement_wait_s=0.1)
     with pytest.raises(OperationalError, match="statement timeout"):
-        answer(impatient, "SELECT pg_sleep(CAST(:seconds AS int))", seconds=5)
-    impatient.close()
+        first_value(short_timeout, "SELECT pg_sleep(CAST(:seconds AS int))", seconds=5)
+    short_timeout.close()
     with pytest.raises(DataError, match="division by zero") as raised:
-        answer(single, "SELECT CAST(:secret AS int) / 0", secret=4711)
+        first_value(single, "SELECT CAST(:secret AS int) / 0", secret=4711)
     assert "4711" not in str(raised.value)
 
 
-def test_one_that_cannot_be_prepared_spoils_no_other(single: Database) -> None:
+def test_invalid_statement_does_not_affect_other_statements(single: Database) -> None:
     for _ in range(2):
-        with pytest.raises(DBAPIError, match="nowhere"):
-            answer(single, "SELECT :what FROM nowhere", what=1)
+        with pytest.raises(DBAPIError, match="missing_table"):
+            first_value(single, "SELECT :value FROM missing_table", value=1)
     assert add(single, 1, 1).sum == 2
 
 
-@pytest.mark.parametrize("given", [[], [7], [7, 2**40]])
-def test_a_list_is_an_array(given: list[int], single: Database) -> None:
-    assert answer(single, "SELECT cardinality(CAST(:ids AS bigint[]))", ids=given) == len(given)
+@pytest.mark.parametrize("ids", [[], [7], [7, 2**40]])
+def test_list_is_sent_as_an_array(ids: list[int], single: Database) -> None:
+    assert first_value(single, "SELECT cardinality(CAST(:ids AS bigint[]))", ids=ids) == len(ids)
 
 
-@pytest.mark.parametrize("given", [None, "", "it's %s, \\ and 🌹", "$1"])
-def test_a_text_arrives_whole(given: str | None, single: Database) -> None:
-    assert answer(single, "SELECT CAST(:said AS text)", said=given) == given
+@pytest.mark.parametrize("value", [None, "", "it's %s, \\ and 🌹", "$1"])
+def test_text_is_sent_unchanged(value: str | None, single: Database) -> None:
+    assert first_value(single, "SELECT CAST(:value AS text)", value=value) == value
 
 
-def test_nobody_is_no_row(single: Database) -> None:
-    nobody = Prepared(text("SELECT 1 WHERE false"))
-    assert single.run(lambda connection: nobody.first(connection, {})) is None
+def test_first_returns_none_without_rows(single: Database) -> None:
+    no_rows = Prepared(text("SELECT 1 WHERE false"))
+    assert single.run(lambda connection: no_rows.first(connection, {})) is None
 
 
 def test_parameters_are_numbered_by_their_first_use() -> None:

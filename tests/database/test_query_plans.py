@@ -1,4 +1,4 @@
-"""No statement reads a big table from end to end: PostgreSQL is asked how it runs each."""
+"""Query plans: no statement of the application scans a large table sequentially."""
 
 import gc
 import re
@@ -17,8 +17,8 @@ from livebackend.database.prepared_statements import Prepared
 from tests.support.api import PASSWORD, Api, App
 from tests.support.statements import before_each_statement
 
-# Enough of everything that grows with the users for an index to be worth its while. Nobody checks
-# that it makes sense.
+# Enough rows for PostgreSQL to prefer an index, in each table that grows with the number of users.
+# The rows need not be consistent.
 _ROWS = """
 INSERT INTO accounts (phone, password_hash)
     SELECT (13800000000 + n)::text, 'x' FROM generate_series(1, 5000) n;
@@ -70,14 +70,14 @@ def app(new_app: Callable[..., App], filled: Database) -> App:
     return new_app(database__url=url, limits__search="1 per hour; 1 per day")
 
 
-def call_everything(api: Api) -> set[str]:
-    """Calls every operation; returns their names."""
-    called = []
+def request_every_operation(api: Api) -> set[str]:
+    """Request every operation; return the names of all requested operations."""
+    requested = []
 
-    def remember(handler_event: Any) -> None:
-        called.append(handler_event.request.operation.name)
+    def record(handler_event: Any) -> None:
+        requested.append(handler_event.request.operation.name)
 
-    api.app.registry.registerHandler(remember, (NewResponse,))
+    api.app.registry.registerHandler(record, (NewResponse,))
     ann, ben = (api.person(f"1390000000{n}", nickname="Ann") for n in (1, 2))
     code = api.post("/register", token="13900000003").message
     api.post("/register", code_v=code, code=code)
@@ -87,7 +87,7 @@ def call_everything(api: Api) -> set[str]:
         headImage=ann.post("/upload", img=Upload("a.png", b"picture", "image/png")).message,
     )
     ann.post("/friend", search="1", userId=ben.phone)
-    ann.post("/friend", search="1", userId=ben.phone)  # once too often
+    ann.post("/friend", search="1", userId=ben.phone)  # exceeds the rate limit
     ann.befriend(ben)
     ben.deal(ben.messages()[0], "delete")
     ann.live(title="hello")
@@ -109,39 +109,45 @@ def call_everything(api: Api) -> set[str]:
     api.post("/log", logout="1", token=changed.message)
     api.post("/log", userId=ben.phone, password="wrong")
     ann.post("/register", remove="1", password=PASSWORD)
-    return set(called)
+    return set(requested)
 
 
-def test_no_big_table_is_read_from_end_to_end(app: App, filled: Database) -> None:
+def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Database) -> None:
     statements: dict[str, Any] = {}
 
-    def remember(connection: Connection, statement: str, parameters: Any) -> None:
+    def record(connection: Connection, statement: str, parameters: Any) -> None:
         statements.setdefault(statement, parameters)
 
-    with before_each_statement(remember):
-        called = call_everything(Api(app))
-    prepared = {each.text: each for each in gc.get_objects() if isinstance(each, Prepared)}
-    documented = {each.name for each in operations(app.registry) if not each.extension}
-    assert documented <= called
+    with before_each_statement(record):
+        requested = request_every_operation(Api(app))
+    prepared = {
+        statement.text: statement
+        for statement in gc.get_objects()
+        if isinstance(statement, Prepared)
+    }
+    documented = {
+        operation.name for operation in operations(app.registry) if not operation.extension
+    }
+    assert documented <= requested
 
     scans = {}
     with filled.engine.connect() as connection:
-        big = {
+        large_tables = {
             row.relname
             for row in connection.execute(
                 text("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples >= 5000")
             )
         }
-        assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= big
+        assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= large_tables
         del statements["ROLLBACK AND CHAIN"]  # it has no plan
         for statement, parameters in statements.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-            if statement in prepared:  # it may be planned without its values
+            if statement in prepared:  # PostgreSQL can use a generic plan
                 numbered, _ = prepared[statement].numbered
                 plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered}"))
             for plan in plans:
                 steps = "\n".join(row[0] for row in plan)
-                if big & set(re.findall(r"Seq Scan on (\w+)", steps)):
+                if large_tables & set(re.findall(r"Seq Scan on (\w+)", steps)):
                     scans[statement] = steps
     assert len(statements) > 65
     assert len(prepared.keys() & statements.keys()) >= 20

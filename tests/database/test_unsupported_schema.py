@@ -1,4 +1,4 @@
-"""A database of a development version before the first release is refused and not changed."""
+"""A database of a development version before the first release is rejected and not changed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +20,8 @@ from livebackend.database.migrations import (
 from tests.support.application import INI
 from tests.support.commands import Operator
 
-OLD = [f"{number:04}" for number in range(1, 16)]
-REFUSED = (
+DEVELOPMENT_REVISIONS = [f"{number:04}" for number in range(1, 16)]
+ERROR = (
     "database.url: the database has the tables of a development version before the first release"
     " (migration 0015), which cannot be upgraded: create a new, empty database"
 )
@@ -35,8 +35,8 @@ _ROWS = text("SELECT version_num FROM alembic_version UNION ALL SELECT name FROM
 
 
 @pytest.fixture
-def old(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
-    """A database at migration 0015, which must not change."""
+def old_database(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+    """A database at migration 0015; fails if a test changes it."""
     database = Database(new_database(f"old_{worker_id}"))
     with database.engine.begin() as connection:
         connection.execute(
@@ -64,25 +64,29 @@ def contents(database: Database) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 @pytest.mark.parametrize("function", [check_migrated, migrate, migration_status, pending_sql])
-def test_migration_functions_refuse_it(function: Callable[..., Any], old: Database) -> None:
+def test_migration_functions_reject_a_development_version(
+    function: Callable[..., Any], old_database: Database
+) -> None:
     with pytest.raises(UnsupportedSchema) as raised:
-        function(old)
-    (fault,) = raised.value.faults
-    assert fault.startswith(REFUSED)
+        function(old_database)
+    (error,) = raised.value.faults
+    assert error.startswith(ERROR)
 
 
-def test_check_before_a_start_that_migrates_refuses_it(old: Database) -> None:
+def test_check_before_automatic_migrations_rejects_a_development_version(
+    old_database: Database,
+) -> None:
     with pytest.raises(UnsupportedSchema):
-        check_migrated(old, reachable_only=True)
+        check_migrated(old_database, reachable_only=True)
 
 
-@pytest.mark.parametrize("revision", OLD)
-def test_every_development_version_is_refused(revision: str, old: Database) -> None:
-    with old.engine.begin() as connection:
+@pytest.mark.parametrize("revision", DEVELOPMENT_REVISIONS)
+def test_every_development_version_is_rejected(revision: str, old_database: Database) -> None:
+    with old_database.engine.begin() as connection:
         connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
     with pytest.raises(SettingsError, match=rf"\(migration {revision}\)"):
-        check_migrated(old)
-    with old.engine.begin() as connection:
+        check_migrated(old_database)
+    with old_database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0015'"))
 
 
@@ -90,32 +94,38 @@ def test_no_migration_has_the_id_of_a_development_version() -> None:
     scripts = ScriptDirectory(str(INI.parent / "migrations"))
     revisions = {script.revision for script in scripts.walk_revisions()}
     assert revisions
-    assert revisions.isdisjoint(OLD)
+    assert revisions.isdisjoint(DEVELOPMENT_REVISIONS)
 
 
 @pytest.mark.parametrize("migrates", ["true", "false"])
-def test_application_does_not_start_with_it(migrates: str, old: Database, new_app: Any) -> None:
-    url = old.engine.url.render_as_string(hide_password=False)
+def test_application_does_not_start_with_a_development_version(
+    migrates: str, old_database: Database, new_app: Any
+) -> None:
+    url = old_database.engine.url.render_as_string(hide_password=False)
     with pytest.raises(SystemExit) as raised:
         new_app(database__url=url, database__migrate=migrates)
-    assert f"\n  {REFUSED}" in str(raised.value)
+    assert f"\n  {ERROR}" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     "command",
     ["migrate", "migrate --status", "migrate --dry-run", "check-config", "serve", "room list"],
 )
-def test_commands_refuse_it_with_one_sentence(command: str, old: Database, tmp_path: Path) -> None:
+def test_commands_reject_a_development_version_with_an_error_message(
+    command: str, old_database: Database, tmp_path: Path
+) -> None:
     name, *options = command.split(" --")
     arguments = [f"--{option}" for option in options]
-    done = operator(old, tmp_path).runs(name, *arguments, code=1)
-    assert f"\n  {REFUSED}" in done.stderr
-    assert done.stdout == ""
+    result = operator(old_database, tmp_path).runs(name, *arguments, code=1)
+    assert f"\n  {ERROR}" in result.stderr
+    assert result.stdout == ""
 
 
-def test_doctor_refuses_it_and_says_what_to_do(old: Database, tmp_path: Path) -> None:
-    findings = operator(old, tmp_path).reads("doctor", code=1)["findings"]
-    (finding,) = [each for each in findings if each["check"] == "migrations"]
+def test_doctor_reports_a_development_version_and_the_remedy(
+    old_database: Database, tmp_path: Path
+) -> None:
+    findings = operator(old_database, tmp_path).reads("doctor", code=1)["findings"]
+    (finding,) = [finding for finding in findings if finding["check"] == "migrations"]
     assert "development version before the first release" in finding["says"]
     assert finding["do"].startswith("Create a new, empty database")
 

@@ -1,4 +1,4 @@
-"""The audit: right books are all zeros, and each thing that may be wrong is found."""
+"""The audit, checkpoints and reversals: each kind of error is detected."""
 
 import threading
 from collections import Counter
@@ -36,215 +36,230 @@ def reversals(database: Database) -> Iterator[Reversals]:
 
 
 @pytest.fixture
-def people(books: Books) -> list[CoinAccount]:
-    """Three who have done everything that one can do with coins."""
+def accounts(books: Books) -> list[CoinAccount]:
+    """Three accounts with transfers of every kind."""
     ann, ben, cat = (books.open({0: 50, 3: 50}) for _ in range(3))
     books.post(books.gift(ann, ben, 70), books.refill(cat, 10), books.order(ann, 50), slot=5)
     (gift,) = books.post(books.gift(cat, ann, 5))
-    back = replace(
+    reversal = replace(
         books.gift(ann, cat, 5), kind=Kind.REVERSAL, gift=None, reverses=gift.transfer_id
     )
-    books.post(back)
+    books.post(reversal)
     return [ann, ben, cat]
 
 
-def found(database: Database, *, since_seal: bool = False) -> list[Finding]:
+def findings_of(database: Database, *, since_seal: bool = False) -> list[Finding]:
     return audit(database, since_seal=since_seal).findings
 
 
-def sealed(database: Database) -> Seal:
-    made = seal(database)
-    assert made
-    return made
+def new_checkpoint(database: Database) -> Seal:
+    checkpoint = seal(database)
+    assert checkpoint
+    return checkpoint
 
 
 @pytest.mark.parametrize("since_seal", [False, True])
-class TestRightBooks:
-    def test_without_a_transfer(
+class TestConsistentLedger:
+    def test_audit_of_an_empty_ledger_has_no_findings(
         self, database: Database, database_state: DatabaseState, *, since_seal: bool
     ) -> None:
-        done = audit(database, since_seal=since_seal)
-        assert (done.transfers, done.coins, done.findings) == (0, 0, [])
+        result = audit(database, since_seal=since_seal)
+        assert (result.transfers, result.coins, result.findings) == (0, 0, [])
 
-    def test_with_all_that_can_be(
-        self, database: Database, people: list[CoinAccount], *, since_seal: bool
+    def test_audit_of_all_kinds_of_transfers_has_no_findings(
+        self, database: Database, accounts: list[CoinAccount], *, since_seal: bool
     ) -> None:
-        done = audit(database, since_seal=since_seal)
-        assert (done.coins, done.findings) == (360, [])
-        assert done.transfers == 11
+        result = audit(database, since_seal=since_seal)
+        assert (result.coins, result.findings) == (360, [])
+        assert result.transfers == 11
 
-    def test_sealed_twice_and_going_on(
-        self, database: Database, people: list[CoinAccount], books: Books, *, since_seal: bool
+    def test_audit_after_two_checkpoints_has_no_findings(
+        self, database: Database, accounts: list[CoinAccount], books: Books, *, since_seal: bool
     ) -> None:
-        sealed(database)
-        books.post(books.gift(people[1], people[2], 20))
-        sealed(database)
-        books.post(books.gift(people[2], people[0], 15))
-        done = audit(database, since_seal=since_seal)
-        assert done.findings == []
-        assert done.transfers == (1 if since_seal else 13)
+        new_checkpoint(database)
+        books.post(books.gift(accounts[1], accounts[2], 20))
+        new_checkpoint(database)
+        books.post(books.gift(accounts[2], accounts[0], 15))
+        result = audit(database, since_seal=since_seal)
+        assert result.findings == []
+        assert result.transfers == (1 if since_seal else 13)
 
 
-def test_every_check_is_announced(database: Database, database_state: DatabaseState) -> None:
-    begun: list[str] = []
-    audit(database, since_seal=False, begun=begun.append)
-    assert begun == NAMES
+def test_audit_reports_the_start_of_every_check(
+    database: Database, database_state: DatabaseState
+) -> None:
+    names: list[str] = []
+    audit(database, since_seal=False, begun=names.append)
+    assert names == NAMES
 
 
-def test_it_looks_at_one_moment(database: Database, books: Books) -> None:
-    people = [books.open({0: 1000}) for _ in range(4)]
+def test_audit_during_transfers_reads_one_snapshot(database: Database, books: Books) -> None:
+    accounts = [books.open({0: 1000}) for _ in range(4)]
 
     def spend() -> None:
         for n in range(60):
-            books.post(books.gift(people[n % 4], people[(n + 1) % 4], 1))
+            books.post(books.gift(accounts[n % 4], accounts[(n + 1) % 4], 1))
 
-    def look() -> None:
+    def run_audits() -> None:
         for _ in range(8):
-            assert found(database) == []
+            assert findings_of(database) == []
 
-    at_once(spend, look)
+    at_once(spend, run_audits)
 
 
-SPOILED = {
-    "negative": (
-        "balances that are negative",
+CORRUPTIONS = {
+    "negative balance": (
+        "negative balances",
         [
             "ALTER TABLE coin_slots DROP CONSTRAINT ck_coin_slots_amount",
             "UPDATE coin_slots SET amount = -1 WHERE ctid = (SELECT min(ctid) FROM coin_slots)",
         ],
     ),
-    "a coin too many": (
-        "balances that differ from the history",
+    "balance too high": (
+        "balances that differ from the transfers",
         ["UPDATE coin_slots SET amount = amount + 1 WHERE slot = 0"],
     ),
-    "held without a transfer": (
-        "coins that came in, less those that went out, and are not held",
+    "deleted refills": (
+        "total of all balances that differs from the coins received from providers",
         ["DELETE FROM transfers WHERE kind = 2"],
     ),
-    "a slot that is gone": (
-        "balances that differ from the history",
+    "deleted slot": (
+        "balances that differ from the transfers",
         ["DELETE FROM coin_slots WHERE slot = 6"],
     ),
-    "an amount that was changed": (
-        "balances that differ from the history",
+    "changed amount": (
+        "balances that differ from the transfers",
         ["UPDATE transfers SET amount = amount + 1 WHERE kind = 1"],
     ),
-    "twice": (
-        "request ids that were done twice",
+    "duplicate request id": (
+        "request ids with more than one transfer",
         [
             "ALTER TABLE transfers DROP CONSTRAINT uq_transfers_actor_id_request_id",
             "UPDATE transfers SET request_id = '00000000-0000-4000-8000-000000000000'",
         ],
     ),
-    "a refill from a user": (
-        "transfers of a wrong kind",
+    "refill from a user": (
+        "transfers whose kind does not match their accounts",
         ["UPDATE transfers SET kind = 2 WHERE kind = 1"],
     ),
-    "a gift that says nothing": (
-        "gifts without a transfer, and the reverse",
+    "transfer without its gift": (
+        "gifts without a transfer, or transfers without their gift",
         ["DELETE FROM gifts WHERE ctid = (SELECT min(ctid) FROM gifts)"],
     ),
-    "a gift of nothing": (
-        "gifts without a transfer, and the reverse",
+    "gift without a transfer": (
+        "gifts without a transfer, or transfers without their gift",
         ["INSERT INTO gifts (transfer_id, host_id, description) VALUES (999999999, 1, 'x')"],
     ),
-    "an order for more": (
+    "order for more coins": (
         "paid orders that differ from their transfer",
         ["UPDATE payment_orders SET coins = coins + 1"],
     ),
-    "a paid order without a transfer": (
+    "paid order without a transfer": (
         "paid orders that differ from their transfer",
         ["UPDATE payment_orders SET transfer_id = 999999999"],
     ),
-    "a refill without an order": (
-        "refills that no order was paid for",
+    "refill without an order": (
+        "refills without a paid order",
         [
             "UPDATE coin_accounts SET provider = 'wechat' WHERE provider = 'direct'",
             "UPDATE payment_orders SET provider = 'wechat'",
         ],
     ),
-    "a reversal of less": (
-        "reversals that differ from what they reverse",
+    "reversal of fewer coins": (
+        "reversals that differ from the reversed transfer",
         ["UPDATE transfers SET amount = amount - 1 WHERE kind = 9"],
     ),
-    "a reversal that is open": (
-        "reversals that are open",
+    "pending reversal": (
+        "pending reversals",
         ["INSERT INTO reversal_requests (transfer_id, reason) SELECT min(id), 'x' FROM transfers"],
     ),
 }
 
 
 @contextmanager
-def spoiled(database: Database, *statements: str) -> Iterator[Callable[..., set[str]]]:
-    """Does what the tables' own guards forbid, and undoes it; gives the names of what is found."""
+def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., set[str]]]:
+    """Change the ledger without triggers and foreign keys, and roll back at the end.
+
+    Yields a function that returns the names of the checks with findings.
+    """
     with database.engine.connect() as connection:
         for statement in ("SET LOCAL session_replication_role = replica", *statements):
             connection.execute(text(statement))
 
-        def checks(*, since_seal: bool) -> set[str]:
-            done = look(connection, since_seal=since_seal, begun=lambda name: None)
-            return {finding.check for finding in done.findings}
+        def failed_checks(*, since_seal: bool) -> set[str]:
+            result = look(connection, since_seal=since_seal, begun=lambda name: None)
+            return {finding.check for finding in result.findings}
 
-        yield checks
+        yield failed_checks
         connection.rollback()
 
 
-@pytest.mark.parametrize("name", SPOILED)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("since_seal", [False, True])
-def test_what_is_wrong_is_found(
-    name: str, database: Database, people: list[CoinAccount], *, since_seal: bool
+def test_audit_detects_a_corrupted_ledger(
+    name: str, database: Database, accounts: list[CoinAccount], *, since_seal: bool
 ) -> None:
-    check, statements = SPOILED[name]
-    with spoiled(database, *statements) as checks:
-        assert check in checks(since_seal=since_seal)
-    assert found(database) == []
+    check, statements = CORRUPTIONS[name]
+    with corrupted(database, *statements) as failed_checks:
+        assert check in failed_checks(since_seal=since_seal)
+    assert findings_of(database) == []
 
 
-def test_findings_are_listed_up_to_a_bound(database: Database, books: Books) -> None:
+def test_findings_of_a_check_are_limited_to_100(database: Database, books: Books) -> None:
     for _ in range(120):
         books.open({0: 1})
     with database.engine.connect() as connection:
         connection.execute(text("UPDATE coin_slots SET amount = amount + 1"))
-        done = look(connection, since_seal=False, begun=lambda name: None)
+        result = look(connection, since_seal=False, begun=lambda name: None)
         connection.rollback()
-    differing = [each for each in done.findings if "differ from the history" in each.check]
+    differing = [
+        finding for finding in result.findings if "differ from the transfers" in finding.check
+    ]
     assert len(differing) == 100
 
 
-class TestSeals:
-    def test_nothing_new_makes_none(self, database: Database, people: list[CoinAccount]) -> None:
-        assert sealed(database).transfers == 11
-        assert seal(database) is None
-
-    def test_empty_books_make_none(self, database: Database, database_state: DatabaseState) -> None:
-        assert seal(database) is None
-
-    def test_each_is_chained_to_the_one_before(
-        self, database: Database, people: list[CoinAccount], books: Books
+class TestCheckpoints:
+    def test_no_checkpoint_is_created_without_new_transfers(
+        self, database: Database, accounts: list[CoinAccount]
     ) -> None:
-        first = sealed(database)
-        books.post(books.gift(people[1], people[2], 20), books.gift(people[1], people[2], 1))
-        second = sealed(database)
+        assert new_checkpoint(database).transfers == 11
+        assert seal(database) is None
+
+    def test_no_checkpoint_is_created_for_an_empty_ledger(
+        self, database: Database, database_state: DatabaseState
+    ) -> None:
+        assert seal(database) is None
+
+    def test_checkpoint_contains_the_hash_of_the_previous_one(
+        self, database: Database, accounts: list[CoinAccount], books: Books
+    ) -> None:
+        first = new_checkpoint(database)
+        books.post(
+            books.gift(accounts[1], accounts[2], 20), books.gift(accounts[1], accounts[2], 1)
+        )
+        second = new_checkpoint(database)
         assert first.previous_sha256 is None
         assert second.previous_sha256 == first.sha256
         assert (second.transfers, second.amount_sum) == (2, 21)
 
-    def test_the_closings_are_what_each_account_got(
+    def test_checkpoint_balances_add_up_to_the_balance_of_each_account(
         self,
         database: Database,
-        people: list[CoinAccount],
+        accounts: list[CoinAccount],
         books: Books,
         database_state: DatabaseState,
     ) -> None:
-        sealed(database)
-        books.post(books.gift(people[1], people[2], 20))
-        sealed(database)
-        held = dict(zip([each.id for each in people], books.coins(*people), strict=True))
-        closed: Counter[int] = Counter()
+        new_checkpoint(database)
+        books.post(books.gift(accounts[1], accounts[2], 20))
+        new_checkpoint(database)
+        balances = dict(
+            zip([account.id for account in accounts], books.coins(*accounts), strict=True)
+        )
+        checkpointed: Counter[int] = Counter()
         for row in database_state.rows("checkpoint_balances"):
-            closed[row["coin_account_id"]] += row["delta"]
-        assert {account: closed[account] for account in held} == held
-        assert sum(closed.values()) == 0
+            checkpointed[row["coin_account_id"]] += row["delta"]
+        assert {account: checkpointed[account] for account in balances} == balances
+        assert sum(checkpointed.values()) == 0
 
     @pytest.mark.parametrize(
         "statement",
@@ -263,79 +278,87 @@ class TestSeals:
             "UPDATE ledger_checkpoints SET previous_sha256 = sha256",
         ],
     )
-    def test_what_was_sealed_cannot_be_changed_unseen(
-        self, statement: str, database: Database, people: list[CoinAccount]
+    def test_audit_detects_a_change_of_checkpointed_rows(
+        self, statement: str, database: Database, accounts: list[CoinAccount]
     ) -> None:
-        sealed(database)
-        with spoiled(database, statement) as checks:
-            assert NAMES[-1] in checks(since_seal=False)
+        new_checkpoint(database)
+        with corrupted(database, statement) as failed_checks:
+            assert NAMES[-1] in failed_checks(since_seal=False)
 
-    def test_a_daily_audit_finds_what_is_new_and_wrong(
-        self, database: Database, people: list[CoinAccount], books: Books
+    def test_audit_since_the_last_checkpoint_detects_new_errors(
+        self, database: Database, accounts: list[CoinAccount], books: Books
     ) -> None:
-        sealed(database)
-        books.post(books.gift(people[1], people[2], 20))
-        newest = "(SELECT max(id) FROM transfers)"
-        with spoiled(database, f"UPDATE transfers SET amount = 21 WHERE id = {newest}") as checks:
-            assert "balances that differ from the history" in checks(since_seal=True)
-        with spoiled(database, "UPDATE coin_slots SET amount = amount + 1") as checks:
-            assert "balances that differ from the history" in checks(since_seal=True)
-        with spoiled(database, "UPDATE ledger_checkpoints SET previous_sha256 = sha256") as checks:
-            assert NAMES[-1] in checks(since_seal=True)
+        new_checkpoint(database)
+        books.post(books.gift(accounts[1], accounts[2], 20))
+        change_newest = (
+            "UPDATE transfers SET amount = 21 WHERE id = (SELECT max(id) FROM transfers)"
+        )
+        change_balances = "UPDATE coin_slots SET amount = amount + 1"
+        for statement in (change_newest, change_balances):
+            with corrupted(database, statement) as failed_checks:
+                assert "balances that differ from the transfers" in failed_checks(since_seal=True)
+        break_chain = "UPDATE ledger_checkpoints SET previous_sha256 = sha256"
+        with corrupted(database, break_chain) as failed_checks:
+            assert NAMES[-1] in failed_checks(since_seal=True)
 
-    def test_a_transfer_under_way_is_not_missed(
-        self, database: Database, people: list[CoinAccount], books: Books
+    def test_checkpoint_waits_for_uncommitted_transfers(
+        self, database: Database, accounts: list[CoinAccount], books: Books
     ) -> None:
-        # Its id is smaller than that of one that is committed before it.
-        first, second = books.gift(people[1], people[2], 1), books.gift(people[2], people[0], 1)
+        # The first transfer has a smaller id than the second, and commits later.
+        first, second = (
+            books.gift(accounts[1], accounts[2], 1),
+            books.gift(accounts[2], accounts[0], 1),
+        )
         with database.engine.connect() as slow:
             post(slow, [first], 0)
             books.post(second, slot=1)
-            seals: list[Seal | None] = []
-            sealing = threading.Thread(target=lambda: seals.append(seal(database)))
-            sealing.start()
-            sealing.join(0.3)
-            assert sealing.is_alive()
+            created: list[Seal | None] = []
+            thread = threading.Thread(target=lambda: created.append(seal(database)))
+            thread.start()
+            thread.join(0.3)
+            assert thread.is_alive()
             slow.commit()
-            sealing.join(20)
-        assert seals[0]
-        assert seals[0].transfers == 13
-        assert found(database) == []
+            thread.join(20)
+        assert created[0]
+        assert created[0].transfers == 13
+        assert findings_of(database) == []
 
-    def test_writers_go_on_beside_it(self, database: Database, books: Books) -> None:
-        people = [books.open({0: 1000}) for _ in range(4)]
+    def test_transfers_and_checkpoints_can_run_concurrently(
+        self, database: Database, books: Books
+    ) -> None:
+        accounts = [books.open({0: 1000}) for _ in range(4)]
 
         def spend(first: int) -> None:
             for n in range(40):
-                one, other = people[(first + n) % 4], people[(first + n + 1) % 4]
-                books.post(books.gift(one, other, 1), slot=first)
+                giver, host = accounts[(first + n) % 4], accounts[(first + n + 1) % 4]
+                books.post(books.gift(giver, host, 1), slot=first)
 
-        def sealing() -> None:
+        def create_checkpoints() -> None:
             for _ in range(10):
                 seal(database)
 
-        at_once(partial(spend, 0), partial(spend, 1), sealing, sealing)
+        at_once(partial(spend, 0), partial(spend, 1), create_checkpoints, create_checkpoints)
         seal(database)
-        assert found(database) == found(database, since_seal=True) == []
+        assert findings_of(database) == findings_of(database, since_seal=True) == []
 
     @pytest.mark.parametrize(
         "table", ["ledger_checkpoints", "checkpoint_balances", "reversal_requests"]
     )
-    def test_nobody_changes_them(
+    def test_rows_of_checkpoints_and_reversal_requests_cannot_be_deleted(
         self,
         table: str,
         database: Database,
-        people: list[CoinAccount],
+        accounts: list[CoinAccount],
         database_state: DatabaseState,
     ) -> None:
-        sealed(database)
+        new_checkpoint(database)
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
             with pytest.raises(DBAPIError, match="ledger rows are never changed"):
                 database_state.execute(statement)
 
 
 class TestReversals:
-    def test_a_gift_goes_back(
+    def test_gift_is_reversed_once(
         self, books: Books, reversals: Reversals, database: Database, database_state: DatabaseState
     ) -> None:
         ann, ben = books.open({0: 100}), books.open()
@@ -344,11 +367,11 @@ class TestReversals:
         assert reversals.reverse(gift.transfer_id, reason="by mistake").status is Status.DONE
         assert books.coins(ann, ben) == [100, 0]
         with database_state.unchanged():
-            again = reversals.reverse(gift.transfer_id, reason="once more")
-        assert again.status is Status.REPLAYED
-        assert found(database) == []
+            retry = reversals.reverse(gift.transfer_id, reason="retry")
+        assert retry.status is Status.REPLAYED
+        assert findings_of(database) == []
 
-    def test_a_refill_goes_back(
+    def test_refill_is_reversed(
         self, books: Books, reversals: Reversals, database: Database
     ) -> None:
         ann = books.open()
@@ -356,9 +379,11 @@ class TestReversals:
         assert refill.transfer_id
         assert reversals.reverse(refill.transfer_id, reason="charged back").status is Status.DONE
         assert books.coins(ann) == [0]
-        assert found(database) == []
+        assert findings_of(database) == []
 
-    def test_twenty_at_once_are_one(self, books: Books, reversals: Reversals) -> None:
+    def test_twenty_concurrent_reversals_move_coins_once(
+        self, books: Books, reversals: Reversals
+    ) -> None:
         ann, ben = books.open({0: 100}), books.open({0: 100})
         (gift,) = books.post(books.gift(ann, ben, 30))
         assert gift.transfer_id
@@ -367,7 +392,7 @@ class TestReversals:
         assert sorted(statuses, key=str) == [Status.DONE] + [Status.REPLAYED] * 19
         assert books.coins(ann, ben) == [100, 100]
 
-    def test_what_is_spent_stays_open_until_it_is_covered(
+    def test_reversal_of_spent_coins_stays_pending_until_the_balance_suffices(
         self, books: Books, reversals: Reversals, database: Database
     ) -> None:
         ann, ben, cat = books.open({0: 100}), books.open(), books.open()
@@ -376,21 +401,25 @@ class TestReversals:
         assert gift.transfer_id
         assert reversals.reverse(gift.transfer_id, reason="late").status is Status.NO_COINS
         assert books.coins(ann, ben) == [70, 20]
-        (finding,) = found(database)
-        assert finding.check == "reversals that are open"
-        assert finding.detail.startswith(f"transfer {gift.transfer_id} is to be reversed since ")
+        (finding,) = findings_of(database)
+        assert finding.check == "pending reversals"
+        assert finding.detail.startswith(
+            f"reversal of transfer {gift.transfer_id} is pending since "
+        )
         assert finding.detail.endswith(": late")
         books.post(books.refill(ben, 10))
         assert reversals.reverse(gift.transfer_id, reason="late").status is Status.DONE
-        assert found(database) == []
+        assert findings_of(database) == []
 
-    def test_what_can_not_be_reversed(self, books: Books, reversals: Reversals) -> None:
+    def test_reversal_and_unknown_transfer_cannot_be_reversed(
+        self, books: Books, reversals: Reversals
+    ) -> None:
         ann, ben = books.open({0: 100}), books.open()
         (gift,) = books.post(books.gift(ann, ben, 30))
         assert gift.transfer_id
-        back = reversals.reverse(gift.transfer_id, reason="x")
-        assert back.transfer_id
-        with pytest.raises(LookupError, match="is a reversal itself"):
-            reversals.reverse(back.transfer_id, reason="x")
+        reversal = reversals.reverse(gift.transfer_id, reason="x")
+        assert reversal.transfer_id
+        with pytest.raises(LookupError, match="is a reversal and cannot be reversed"):
+            reversals.reverse(reversal.transfer_id, reason="x")
         with pytest.raises(LookupError, match="there is no transfer"):
-            reversals.reverse(back.transfer_id + 1, reason="x")
+            reversals.reverse(reversal.transfer_id + 1, reason="x")

@@ -1,4 +1,4 @@
-"""The ledger's writer: every transfer once, whatever breaks, and everybody told the truth."""
+"""The batch writer: batches, timeouts, failures at each statement, and correct outcomes."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
 
 @pytest.fixture
 def books(database: Database) -> Iterator[Books]:
-    """Books that are right when a test is over."""
+    """A ledger that the audit checks after the test."""
     books = Books(database)
     yield books
     assert books.faults() == []
@@ -48,15 +48,15 @@ def books(database: Database) -> Iterator[Books]:
 
 @pytest.fixture
 def new_writer(database: Database) -> Iterator[Callable[..., LedgerWriter]]:
-    """Makes writers, and closes them."""
+    """A function that creates writers; they are closed after the test."""
     writers = []
 
-    def make(**options: Any) -> LedgerWriter:
+    def create(**options: Any) -> LedgerWriter:
         writer = LedgerWriter(database, **{"number": 0, **options})
         writers.append(writer)
         return writer
 
-    yield make
+    yield create
     for writer in writers:
         writer.close()
 
@@ -71,62 +71,64 @@ def submit(writer: LedgerWriter, transfer: Transfer, *, wait_s: float = 20) -> O
 
 
 def submit_all(writer: LedgerWriter, transfers: Sequence[Transfer]) -> list[Status]:
-    """Each in a thread, all at once."""
+    """Submit all transfers concurrently, each in its own thread."""
     outcomes = at_once(*[partial(submit, writer, transfer) for transfer in transfers])
     return [outcome.status for outcome in outcomes]
 
 
-class Held:
-    """The writer's work, stopped before each batch until it is let go; and what it was given."""
+class PausedPosting:
+    """Blocks the writer before it posts a batch, and records the sizes of the batches."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.taken = threading.Event()
-        self.batches: list[int] = []
-        post = ledger.post
+        self.resume = threading.Event()
+        self.reached = threading.Event()
+        self.batch_sizes: list[int] = []
+        original_post = ledger.post
 
-        def held(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
-            self.batches.append(len(transfers))
-            self.taken.set()
-            assert self.go.wait(20)
-            return post(connection, transfers, slot)
+        def paused_post(
+            connection: Connection, transfers: Sequence[Transfer], slot: int
+        ) -> list[Outcome]:
+            self.batch_sizes.append(len(transfers))
+            self.reached.set()
+            assert self.resume.wait(20)
+            return original_post(connection, transfers, slot)
 
-        monkeypatch.setattr(ledger_writer, "post", held)
+        monkeypatch.setattr(ledger_writer, "post", paused_post)
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    held = Held(monkeypatch)
-    yield held
-    held.go.set()
+def paused_posting(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedPosting]:
+    paused_posting = PausedPosting(monkeypatch)
+    yield paused_posting
+    paused_posting.resume.set()
 
 
 @contextmanager
-def beside(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Makes the calls in threads while the block runs; the list gets their results, or errors."""
-    found: list[Any] = [None] * len(calls)
+def background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Run calls in threads during the `with` block; yield the list of their results or errors."""
+    results: list[Any] = [None] * len(calls)
 
     def run(index: int, call: Callable[[], Any]) -> None:
         try:
-            found[index] = call()
+            results[index] = call()
         except (LedgerBusy, Unavailable, DBAPIError, LookupError) as error:
-            found[index] = error
+            results[index] = error
 
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
     for thread in threads:
         thread.start()
-    yield found
+    yield results
     for thread in threads:
         thread.join(timeout=30)
-        assert not thread.is_alive(), "a call hangs"
+        assert not thread.is_alive(), "a call did not return within 30 s"
 
 
-def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     for _ in range(2000):
         if condition():
             return
         time.sleep(0.005)
-    raise AssertionError("it never came so far")
+    raise AssertionError("the condition was not met within 10 s")
 
 
 def queued(writer: LedgerWriter) -> int:
@@ -136,43 +138,48 @@ def queued(writer: LedgerWriter) -> int:
 # Batches.
 
 
-def test_a_transfer_is_done(writer: LedgerWriter, books: Books) -> None:
+def test_transfer_is_posted(writer: LedgerWriter, books: Books) -> None:
     ann, ben = books.open({0: 100}), books.open()
     assert submit(writer, books.gift(ann, ben, 30)).status is DONE
     assert books.coins(ann, ben) == [70, 30]
 
 
-def test_while_a_batch_is_posted_the_next_one_gathers(
-    writer: LedgerWriter, books: Books, held: Held
+def test_transfers_submitted_during_a_batch_form_the_next_batch(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
-    people, host = [books.open({0: 10}) for _ in range(20)], books.open()
-    first, *others = [partial(submit, writer, books.gift(person, host, 1)) for person in people]
-    with beside(first):
-        assert held.taken.wait(20)
-        with beside(*others):
-            until(lambda: queued(writer) == 19)
-            held.go.set()
-    assert held.batches == [1, 19]
+    givers, host = [books.open({0: 10}) for _ in range(20)], books.open()
+    first, *others = [partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]
+    with background(first):
+        assert paused_posting.reached.wait(20)
+        with background(*others):
+            wait_until(lambda: queued(writer) == 19)
+            paused_posting.resume.set()
+    assert paused_posting.batch_sizes == [1, 19]
     assert books.coins(host) == [20]
 
 
-def test_a_batch_has_a_limit(
-    new_writer: Callable[..., LedgerWriter], books: Books, held: Held
+def test_batch_size_is_limited(
+    new_writer: Callable[..., LedgerWriter], books: Books, paused_posting: PausedPosting
 ) -> None:
     writer = new_writer(batch_max=4)
-    people, host = [books.open({0: 10}) for _ in range(11)], books.open()
-    with beside(*[partial(submit, writer, books.gift(each, host, 1)) for each in people]):
-        until(lambda: held.batches != [] and queued(writer) + held.batches[0] == 11)
-        held.go.set()
-    assert max(held.batches) == 4
+    givers, host = [books.open({0: 10}) for _ in range(11)], books.open()
+    with background(*[partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]):
+        wait_until(
+            lambda: (
+                paused_posting.batch_sizes != []
+                and queued(writer) + paused_posting.batch_sizes[0] == 11
+            )
+        )
+        paused_posting.resume.set()
+    assert max(paused_posting.batch_sizes) == 4
     assert books.coins(host) == [11]
 
 
-def test_nobody_is_told_before_the_commit(
+def test_outcome_is_returned_after_the_commit(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
-    told_at: list[float] = []
+    returned_at: list[float] = []
     committed_at: list[float] = []
 
     def slow_commit(connection: Connection) -> None:
@@ -180,20 +187,20 @@ def test_nobody_is_told_before_the_commit(
             time.sleep(0.3)
             committed_at.append(time.monotonic())
 
-    def call() -> None:
+    def submit_gift() -> None:
         submit(writer, books.gift(ann, ben, 1))
-        told_at.append(time.monotonic())
+        returned_at.append(time.monotonic())
 
     event.listen(Engine, "commit", slow_commit)
     try:
-        at_once(*[call] * 8)
+        at_once(*[submit_gift] * 8)
     finally:
         event.remove(Engine, "commit", slow_commit)
-    assert len(told_at) == 8
-    assert min(told_at) >= min(committed_at)
+    assert len(returned_at) == 8
+    assert min(returned_at) >= min(committed_at)
 
 
-def test_a_batch_that_moves_nothing_leaves_nothing(
+def test_batch_of_rejected_transfers_changes_no_row(
     writer: LedgerWriter, books: Books, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open({0: 10}), books.open()
@@ -201,18 +208,18 @@ def test_a_batch_that_moves_nothing_leaves_nothing(
         assert submit(writer, books.gift(ann, ben, 11)) == Outcome(NO_COINS)
 
 
-def test_replay_posted_with_a_refusal_leaves_no_empty_slot(
+def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
     writer: LedgerWriter, books: Books
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open(), books.open()
     gift = books.gift(ann, ben, 30)
     submit(writer, gift)
     too_large = books.gift(ann, cat, 100)
-    assert _queued_in_order(writer, [gift, too_large], books) == [REPLAYED, NO_COINS]
+    assert _post_as_one_batch(writer, [gift, too_large], books) == [REPLAYED, NO_COINS]
     assert books.slots(cat) == {0: 0}
 
 
-_drawn = st.lists(
+_gift_lists = st.lists(
     st.tuples(
         st.integers(0, 2),
         st.integers(1, 2),
@@ -225,284 +232,294 @@ _drawn = st.lists(
 
 
 @pytest.mark.processes
-@given(drawn=_drawn)
+@given(gifts=_gift_lists)
 @settings(max_examples=60)
-def test_a_queue_is_its_transfers_one_by_one(
-    drawn: list[tuple[int, int, int, str | None]], database: Database, database_state: DatabaseState
+def test_batch_has_the_same_result_as_its_transfers_one_by_one(
+    gifts: list[tuple[int, int, int, str | None]], database: Database, database_state: DatabaseState
 ) -> None:
-    """The same calls, once queued behind a held batch and once alone: same outcomes, same coins."""
-    found = []
-    for together in (True, False):
+    """Statuses and balances are the same for one batch and for batches of one transfer."""
+    results = []
+    for in_one_batch in (True, False):
         database_state.empty()
         books = Books(database)
-        people = [books.open({0: 20, 3: 30}) for _ in range(3)]
+        accounts = [books.open({0: 20, 3: 30}) for _ in range(3)]
         transfers = [
-            books.gift(people[one], people[(one + step) % 3], coins, key)
-            for one, step, coins, key in drawn
+            books.gift(accounts[giver], accounts[(giver + step) % 3], coins, key)
+            for giver, step, coins, key in gifts
         ]
         writer = LedgerWriter(database, number=0)
-        if together:
-            statuses = _queued_in_order(writer, transfers, books)
+        if in_one_batch:
+            statuses = _post_as_one_batch(writer, transfers, books)
         else:
             statuses = [submit(writer, transfer).status for transfer in transfers]
         writer.close()
         assert books.faults() == []
-        found.append((statuses, books.coins(*people)))
-    assert found[0] == found[1]
+        results.append((statuses, books.coins(*accounts)))
+    assert results[0] == results[1]
 
 
-def _queued_in_order(
+def _post_as_one_batch(
     writer: LedgerWriter, transfers: Sequence[Transfer], books: Books
 ) -> list[Status]:
-    """Hands transfers in, in this order, while the writer waits for a lock of ours."""
-    plug = books.open()
+    """Submit transfers in this order while the writer waits for a lock of the test."""
+    blocked = books.open()
     with books.database.engine.begin() as connection:
         lock = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
-        connection.execute(text(lock), {"id": plug.id})
-        with beside(partial(submit, writer, books.refill(plug, 1))):
-            until(lambda: writer.is_running and queued(writer) == 0)
-            calls = [_started(writer, transfer) for transfer in transfers]
+        connection.execute(text(lock), {"id": blocked.id})
+        with background(partial(submit, writer, books.refill(blocked, 1))):
+            wait_until(lambda: writer.is_running and queued(writer) == 0)
+            results = [_submit_in_thread(writer, transfer) for transfer in transfers]
             connection.rollback()
-    return [call() for call in calls]
+    return [result() for result in results]
 
 
-def _started(writer: LedgerWriter, transfer: Transfer) -> Callable[[], Status]:
-    """Hands a transfer in from a thread, and returns when it is queued."""
-    before, found = queued(writer), []
-    thread = threading.Thread(target=lambda: found.append(submit(writer, transfer)))
+def _submit_in_thread(writer: LedgerWriter, transfer: Transfer) -> Callable[[], Status]:
+    """Submit a transfer and wait until it is queued; return a function that returns its status."""
+    length_before, outcomes = queued(writer), []
+    thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
-    until(lambda: queued(writer) == before + 1)
+    wait_until(lambda: queued(writer) == length_before + 1)
 
     def result() -> Status:
         thread.join(20)
-        return found[0].status
+        return outcomes[0].status
 
     return result
 
 
-# Giving up.
+# Timeouts, the limit of the queue, and closing.
 
 
-def test_whoever_gives_up_before_it_was_taken_moved_nothing(
-    writer: LedgerWriter, books: Books, held: Held
+def test_transfer_that_times_out_in_the_queue_moves_no_coins(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     late = books.gift(ann, ben, 30)
-    with beside(partial(submit, writer, books.gift(ann, ben, 1))) as first:
-        assert held.taken.wait(20)
+    with background(partial(submit, writer, books.gift(ann, ben, 1))) as first:
+        assert paused_posting.reached.wait(20)
         started = time.monotonic()
         with pytest.raises(LedgerBusy):
             submit(writer, late, wait_s=0.2)
         assert 0.2 <= time.monotonic() - started < 2
         assert queued(writer) == 0
-        held.go.set()
+        paused_posting.resume.set()
     assert first[0].status is DONE
     writer.close()
     assert books.coins(ann, ben) == [99, 1]
-    assert held.batches == [1]
+    assert paused_posting.batch_sizes == [1]
 
 
-def test_whoever_gives_up_after_it_was_taken_does_not_know(
-    writer: LedgerWriter, books: Books, held: Held
+def test_transfer_that_times_out_in_a_batch_has_an_unknown_outcome(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
     with pytest.raises(Unavailable) as caught:
         submit(writer, gift, wait_s=0.2)
     assert caught.value.outcome_unknown
-    held.go.set()
-    # It was done, and the same request says so.
+    paused_posting.resume.set()
+    # The gift was posted, and a retry returns its outcome.
     assert submit(writer, gift).status is REPLAYED
     assert books.coins(ann, ben) == [70, 30]
 
 
-def test_a_full_queue_takes_no_more(
-    new_writer: Callable[..., LedgerWriter], books: Books, held: Held, database_state: DatabaseState
+def test_full_queue_rejects_transfers(
+    new_writer: Callable[..., LedgerWriter],
+    books: Books,
+    paused_posting: PausedPosting,
+    database_state: DatabaseState,
 ) -> None:
     writer = new_writer(queue_max=2)
     ann, ben = books.open({0: 100}), books.open()
-    with beside(partial(submit, writer, books.gift(ann, ben, 1))):
-        assert held.taken.wait(20)
-        with beside(*[partial(submit, writer, books.gift(ann, ben, 1)) for _ in range(2)]):
-            until(lambda: queued(writer) == 2)
+    with background(partial(submit, writer, books.gift(ann, ben, 1))):
+        assert paused_posting.reached.wait(20)
+        with background(*[partial(submit, writer, books.gift(ann, ben, 1)) for _ in range(2)]):
+            wait_until(lambda: queued(writer) == 2)
             with pytest.raises(Unavailable) as caught:
                 submit(writer, books.gift(ann, ben, 50))
             assert not caught.value.outcome_unknown
-            held.go.set()
+            paused_posting.resume.set()
     assert books.coins(ann, ben) == [97, 3]
 
 
-def test_closing_posts_what_is_queued_and_takes_no_more(
-    writer: LedgerWriter, books: Books, held: Held
+def test_closing_posts_queued_transfers_and_rejects_new_ones(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gifts = [books.gift(ann, ben, 1) for _ in range(6)]
-    with beside(*[partial(submit, writer, gift) for gift in gifts]) as found:
-        until(lambda: held.batches != [] and queued(writer) + held.batches[0] == 6)
-        with beside(writer.close):
-            until(lambda: writer.is_closed)
+    with background(*[partial(submit, writer, gift) for gift in gifts]) as outcomes:
+        wait_until(
+            lambda: (
+                paused_posting.batch_sizes != []
+                and queued(writer) + paused_posting.batch_sizes[0] == 6
+            )
+        )
+        with background(writer.close):
+            wait_until(lambda: writer.is_closed)
             with pytest.raises(Unavailable):
                 submit(writer, books.gift(ann, ben, 50))
-            held.go.set()
-    assert [outcome.status for outcome in found] == [DONE] * 6
+            paused_posting.resume.set()
+    assert [outcome.status for outcome in outcomes] == [DONE] * 6
     assert books.coins(ann, ben) == [94, 6]
     writer.close()
 
 
-def test_closing_one_that_was_never_used_is_nothing(writer: LedgerWriter, books: Books) -> None:
+def test_writer_that_was_never_used_can_be_closed(writer: LedgerWriter, books: Books) -> None:
     writer.close()
     with pytest.raises(Unavailable):
         submit(writer, books.refill(books.open(), 1))
 
 
-# Faults at every statement of a batch.
+# Failures at every statement of a batch.
 
-FAULTS = ["error", "drop", "sleep"]
-# As many as a batch has that does everything.
+FAILURES = ["error", "connection lost", "delay"]
+# The number of statements of the batch of _complete_batch().
 STATEMENTS = 8
 
 
-class Saboteur:
-    """Does something to a writer's connection, once, when it is at a certain statement."""
+class FailureInjector:
+    """Injects one failure into the writer's connection before its n-th statement."""
 
-    def __init__(self, fault: str, at: int, not_of: Engine) -> None:
-        self.fault, self.at, self.not_of = fault, at, not_of
-        self.seen = 0
-        self.done = False
+    def __init__(self, failure: str, index: int, test_engine: Engine) -> None:
+        self.failure, self.index, self.test_engine = failure, index, test_engine
+        self.statements = 0
+        self.has_failed = False
 
     def __call__(self, connection: Connection, statement: str, parameters: Any) -> str | None:
-        if connection.engine is self.not_of or self.done:
+        if connection.engine is self.test_engine or self.has_failed:
             return None
-        self.seen += 1
-        if self.seen - 1 < self.at:
+        self.statements += 1
+        if self.statements - 1 < self.index:
             return None
-        self.done = True
-        if self.fault == "error":
+        self.has_failed = True
+        if self.failure == "error":
             return "SELECT 1 / 0"
-        if self.fault == "drop":
-            cut(self.not_of, connection.connection.dbapi_connection)
-        if self.fault == "sleep":
+        if self.failure == "connection lost":
+            terminate_connection(self.test_engine, connection.connection.dbapi_connection)
+        if self.failure == "delay":
             time.sleep(0.3)
         return None
 
 
-def cut(engine: Engine, connection: Any) -> None:
-    """Ends a connection from the server's side, and waits until it has ended."""
+def terminate_connection(engine: Engine, connection: Any) -> None:
+    """Terminate a connection's PostgreSQL process and wait for its end."""
     process = connection.info.backend_pid
     with engine.connect() as other:
         other.execute(text("SELECT pg_terminate_backend(:process, 5000)"), {"process": process})
 
 
 @contextmanager
-def sabotaged(fault: str, at: int, not_of: Engine) -> Iterator[Saboteur]:
-    saboteur = Saboteur(fault, at, not_of)
-    with before_each_statement(saboteur):
-        yield saboteur
+def injected_failure(failure: str, index: int, test_engine: Engine) -> Iterator[FailureInjector]:
+    injector = FailureInjector(failure, index, test_engine)
+    with before_each_statement(injector):
+        yield injector
 
 
-def _everything(books: Books) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
-    """A batch that does all that a batch can do, who takes part, and what they have then."""
+def _complete_batch(books: Books) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
+    """Return a batch that needs every statement, its accounts, and their balances after it."""
     ann, ben, cat = books.open({0: 5, 2: 95}), books.open({0: 100}), books.open()
     order = books.order(cat, 10)
     transfers = [books.gift(ann, ben, 60), books.gift(ben, cat, 20), books.refill(ann, 7), order]
     return transfers, [ann, ben, cat], [47, 140, 30]
 
 
-def test_a_batch_has_so_many_statements(books: Books) -> None:
-    transfers, people, coins = _everything(books)
-    with books.database.engine.begin() as connection, statements_noted() as counted:
+def test_complete_batch_has_the_expected_number_of_statements(books: Books) -> None:
+    transfers, accounts, coins = _complete_batch(books)
+    with books.database.engine.begin() as connection, statements_noted() as statements:
         ledger.post(connection, transfers, 0)
-    assert len(counted) == STATEMENTS
-    assert books.coins(*people) == coins
+    assert len(statements) == STATEMENTS
+    assert books.coins(*accounts) == coins
 
 
-@pytest.mark.parametrize("at", range(STATEMENTS))
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_breaks_at_a_statement_everything_is_done_once(
-    fault: str, at: int, writer: LedgerWriter, books: Books, held: Held
+@pytest.mark.parametrize("index", range(STATEMENTS))
+@pytest.mark.parametrize("failure", FAILURES)
+def test_failure_at_any_statement_posts_each_transfer_once(
+    failure: str, index: int, writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
-    transfers, people, coins = _everything(books)
-    plug = books.open({0: 1})
-    with beside(partial(submit, writer, books.refill(plug, 1))):
-        assert held.taken.wait(20)
-        with beside(*[partial(submit, writer, each) for each in transfers]) as found:
-            until(lambda: queued(writer) == len(transfers))
-            with sabotaged(fault, at + STATEMENTS_OF_A_REFILL, books.database.engine) as saboteur:
-                held.go.set()
-                until(lambda: all(found))
-    assert saboteur.done
-    assert [outcome.status for outcome in found] == [DONE] * 4
-    assert books.coins(*people) == coins
-    # The same ids again: the same result, and nothing moves.
+    transfers, accounts, coins = _complete_batch(books)
+    other = books.open({0: 1})
+    with background(partial(submit, writer, books.refill(other, 1))):
+        assert paused_posting.reached.wait(20)
+        with background(*[partial(submit, writer, transfer) for transfer in transfers]) as outcomes:
+            wait_until(lambda: queued(writer) == len(transfers))
+            statement = STATEMENTS_OF_A_REFILL + index
+            with injected_failure(failure, statement, books.database.engine) as injector:
+                paused_posting.resume.set()
+                wait_until(lambda: all(outcomes))
+    assert injector.has_failed
+    assert [outcome.status for outcome in outcomes] == [DONE] * 4
+    assert books.coins(*accounts) == coins
+    # Retries move no coins.
     assert submit_all(writer, transfers) == [REPLAYED] * 4
-    assert books.coins(*people) == coins
+    assert books.coins(*accounts) == coins
 
 
 STATEMENTS_OF_A_REFILL = 6
 
 
 @contextmanager
-def broken_commits(
-    monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Any], None]
+def first_commit_fails(
+    monkeypatch: pytest.MonkeyPatch, instead: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """The writer's first commit is done by `break_it`, after which the client sees it fail."""
-    broken: list[Any] = []
+    """Replace the writer's first COMMIT by `instead`, followed by a lost connection."""
+    failed: list[Any] = []
 
-    def sabotaged_database(*arguments: Any, **options: Any) -> Database:
-        made = Database(*arguments, **options)
-        commit = made.engine.dialect.do_commit
+    def new_database(*arguments: Any, **options: Any) -> Database:
+        database = Database(*arguments, **options)
+        commit = database.engine.dialect.do_commit
 
         def do_commit(connection: Any) -> None:
-            if broken:
+            if failed:
                 commit(connection)
                 return
-            broken.append(connection)
-            break_it(connection)
+            failed.append(connection)
+            instead(connection)
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-        monkeypatch.setattr(made.engine.dialect, "do_commit", do_commit)
-        return made
+        monkeypatch.setattr(database.engine.dialect, "do_commit", do_commit)
+        return database
 
-    monkeypatch.setattr(ledger_writer, "Database", sabotaged_database)
-    yield broken
+    monkeypatch.setattr(ledger_writer, "Database", new_database)
+    yield failed
 
 
-def test_a_connection_lost_after_the_commit_was_sent(
+def test_connection_lost_after_the_commit_posts_the_transfer_once(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transfers, people, coins = _everything(books)
+    transfers, accounts, coins = _complete_batch(books)
 
-    def committed_and_cut(connection: Any) -> None:
+    def commit_and_disconnect(connection: Any) -> None:
         connection.commit()
         connection.driver_connection.close()
 
-    with broken_commits(monkeypatch, committed_and_cut) as broken:
+    with first_commit_fails(monkeypatch, commit_and_disconnect) as failed:
         first = submit(writer, transfers[0])
-        assert broken
-    # The books had it already, and that is what the caller is told.
+        assert failed
+    # The retry finds the committed transfer.
     assert first.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
-    assert books.coins(*people) == coins
+    assert books.coins(*accounts) == coins
     assert submit_all(writer, transfers) == [REPLAYED] * 4
 
 
-def test_a_connection_lost_before_the_commit_arrived(
+def test_connection_lost_before_the_commit_posts_the_transfer_once(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
 
-    def cut_only(connection: Any) -> None:
+    def disconnect(connection: Any) -> None:
         connection.driver_connection.close()
 
-    with broken_commits(monkeypatch, cut_only):
+    with first_commit_fails(monkeypatch, disconnect):
         assert submit(writer, books.gift(ann, ben, 30)).status is DONE
     assert books.coins(ann, ben) == [70, 30]
 
 
 def commit_after(connection: Any, *, wait_s: float) -> None:
-    """Has the server commit later, on its own: the client is gone by then.
+    """Make PostgreSQL commit later, after the client has closed the connection.
 
-    Source: PostgreSQL's protocol, a simple query. Nobody reads the answer.
+    Sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and does not read
+    the response.
     """
     query = f"SELECT pg_sleep({wait_s}); COMMIT\0".encode()
     os.write(
@@ -510,24 +527,24 @@ def commit_after(connection: Any, *, wait_s: float) -> None:
     )
 
 
-def test_a_commit_that_is_still_under_way_is_waited_for(
+def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
-    with broken_commits(monkeypatch, partial(commit_after, wait_s=0.4)):
+    with first_commit_fails(monkeypatch, partial(commit_after, wait_s=0.4)):
         assert submit(writer, books.gift(ann, ben, 30)).status is REPLAYED
     assert books.coins(ann, ben) == [70, 30]
 
 
 @pytest.mark.processes
-def test_a_commit_that_may_have_been_done_is_never_called_undone(
+def test_commit_of_unknown_outcome_is_never_reported_as_failed(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first commit takes so long that the second try is tired of waiting for its locks.
+    # The first COMMIT takes longer than the lock timeout of the retry.
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
     with (
-        broken_commits(monkeypatch, partial(commit_after, wait_s=1.6)),
+        first_commit_fails(monkeypatch, partial(commit_after, wait_s=1.6)),
         pytest.raises(Unavailable) as caught,
     ):
         submit(writer, gift)
@@ -536,44 +553,44 @@ def test_a_commit_that_may_have_been_done_is_never_called_undone(
     assert books.coins(ann, ben) == [70, 30]
 
 
-def test_a_database_that_stays_away_is_given_up_and_nothing_moved(
+def test_transfer_fails_when_the_database_stays_unavailable(
     books: Books, new_database: Callable[[str], str], worker_id: str, database: Database
 ) -> None:
-    gone = Database(database.engine.url.set(database=f"nobody_made_{worker_id}"))
-    writer = LedgerWriter(gone, number=0)
+    unavailable = Database(database.engine.url.set(database=f"missing_{worker_id}"))
+    writer = LedgerWriter(unavailable, number=0)
     ann = books.open()
-    with beside(partial(submit, writer, books.refill(ann, 1), wait_s=0.5)) as found:
+    with background(partial(submit, writer, books.refill(ann, 1), wait_s=0.5)) as results:
         pass
-    assert isinstance(found[0], Unavailable)
+    assert isinstance(results[0], Unavailable)
     writer.close()
-    gone.close()
+    unavailable.close()
     assert books.coins(ann) == [0]
 
 
-# One by one.
+# Batches with transfers that cannot be posted.
 
 
-def test_a_request_that_can_not_be_posted_fails_alone(
-    writer: LedgerWriter, books: Books, held: Held
+def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
-    nobody = CoinAccount(ben.id + 1_000_000)
-    poisoned = [
-        books.gift(ann, nobody, 1),  # a foreign key
+    unknown = CoinAccount(ben.id + 1_000_000)
+    invalid = [
+        books.gift(ann, unknown, 1),  # violates a foreign key
         replace(books.refill(ben, 1), payment=Payment("direct", "unknown", "x")),  # no such order
-        replace(books.gift(ann, ben, 1), actor=nobody.id, debit=nobody),  # no coins of his own
+        replace(books.gift(ann, ben, 1), actor=unknown.id, debit=unknown),  # no account
         books.refill(ben, 2**63 - 1),  # more than a balance can hold
     ]
-    good = [books.gift(ann, ben, 10), books.refill(ann, 5), books.gift(ann, ben, 20)]
-    batch = [good[0], *poisoned[:2], good[1], *poisoned[2:], good[2]]
-    with beside(partial(submit, writer, books.refill(ben, 1))):
-        assert held.taken.wait(20)
-        with beside(*[partial(submit, writer, each) for each in batch]) as found:
-            until(lambda: queued(writer) == len(batch))
-            held.go.set()
-    outcomes = dict(zip([each.request_id for each in batch], found, strict=True))
-    assert [outcomes[each.request_id].status for each in good] == [DONE] * 3
-    errors = [outcomes[each.request_id] for each in poisoned]
+    valid = [books.gift(ann, ben, 10), books.refill(ann, 5), books.gift(ann, ben, 20)]
+    batch = [valid[0], *invalid[:2], valid[1], *invalid[2:], valid[2]]
+    with background(partial(submit, writer, books.refill(ben, 1))):
+        assert paused_posting.reached.wait(20)
+        with background(*[partial(submit, writer, transfer) for transfer in batch]) as results:
+            wait_until(lambda: queued(writer) == len(batch))
+            paused_posting.resume.set()
+    outcomes = dict(zip([transfer.request_id for transfer in batch], results, strict=True))
+    assert [outcomes[transfer.request_id].status for transfer in valid] == [DONE] * 3
+    errors = [outcomes[transfer.request_id] for transfer in invalid]
     assert isinstance(errors[0], IntegrityError)
     assert isinstance(errors[1], LookupError)
     assert isinstance(errors[2], LookupError)
@@ -582,52 +599,54 @@ def test_a_request_that_can_not_be_posted_fails_alone(
 
 
 @pytest.mark.processes
-def test_a_lock_that_somebody_holds_fails_those_who_need_it_alone(
-    writer: LedgerWriter, books: Books, held: Held
+def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
+    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open({0: 100}), books.open()
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     gifts = [books.gift(ann, cat, 1), books.gift(ben, cat, 1)]
     with books.database.engine.connect() as connection:
         connection.execute(lock, {"id": ann.id})
-        with beside(partial(submit, writer, books.refill(cat, 1))):
-            assert held.taken.wait(20)
-            with beside(*[partial(submit, writer, gift, wait_s=4) for gift in gifts]) as found:
-                until(lambda: queued(writer) == 2)
-                held.go.set()
-    assert isinstance(found[0], DBAPIError)
-    assert found[1].status is DONE
+        with background(partial(submit, writer, books.refill(cat, 1))):
+            assert paused_posting.reached.wait(20)
+            with background(
+                *[partial(submit, writer, gift, wait_s=4) for gift in gifts]
+            ) as results:
+                wait_until(lambda: queued(writer) == 2)
+                paused_posting.resume.set()
+    assert isinstance(results[0], DBAPIError)
+    assert results[1].status is DONE
     assert books.coins(ann, ben, cat) == [100, 99, 2]
 
 
-def test_an_error_of_ours_leaves_the_writer_at_work(
+def test_writer_continues_after_an_unexpected_exception(
     writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = books.open()
 
-    def broken(*_: Any) -> list[Outcome]:
-        raise LookupError("an error of ours")
+    def failing_post(*_: Any) -> list[Outcome]:
+        raise LookupError("programming error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_writer, "post", broken)
-        with pytest.raises(LookupError, match="an error of ours"):
+        patch.setattr(ledger_writer, "post", failing_post)
+        with pytest.raises(LookupError, match="programming error"):
             submit(writer, books.refill(ann, 1))
     assert submit(writer, books.refill(ann, 1)).status is DONE
 
 
-# Its own thread and connection.
+# The thread, connection and slot of a writer.
 
 
-def test_requests_that_hold_every_connection_do_not_starve_it(
+def test_requests_that_hold_all_connections_do_not_block_the_writer(
     database_url: str, books: Books
 ) -> None:
-    small = Database(database_url, pool_size=1, pool_wait_s=0.1)
-    writer = LedgerWriter(small, number=0)
+    single = Database(database_url, pool_size=1, pool_wait_s=0.1)
+    writer = LedgerWriter(single, number=0)
     ann = books.open()
-    with small.engine.connect():
+    with single.engine.connect():
         assert submit(writer, books.refill(ann, 1)).status is DONE
     writer.close()
-    small.close()
+    single.close()
 
 
 def test_writer_starts_with_the_first_transfer(writer: LedgerWriter, books: Books) -> None:
@@ -637,7 +656,7 @@ def test_writer_starts_with_the_first_transfer(writer: LedgerWriter, books: Book
 
 
 @pytest.mark.parametrize("number", [0, 7, 15])
-def test_its_number_is_where_credits_land(
+def test_credits_go_to_the_slot_of_the_writer(
     number: int, new_writer: Callable[..., LedgerWriter], books: Books
 ) -> None:
     ann = books.open()
@@ -645,7 +664,7 @@ def test_its_number_is_where_credits_land(
     assert books.slots(ann) == {0: 0, 1 + number: 9}
 
 
-def test_two_writers_with_one_id_do_it_once(
+def test_two_writers_post_the_same_request_once(
     new_writer: Callable[..., LedgerWriter], books: Books
 ) -> None:
     writers = [new_writer(number=number) for number in (0, 1)]
@@ -659,7 +678,7 @@ def test_two_writers_with_one_id_do_it_once(
 
 
 @pytest.mark.processes
-def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
+def test_stopping_server_responds_to_requests_in_progress(
     database_url: str,
     database: Database,
     tmp_path: Path,
@@ -671,20 +690,21 @@ def test_a_server_that_is_told_to_end_answers_what_it_has_taken(
     lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
     form = {"object": ben.phone, "value": "30", "description": "a rose", "send_gift": "1"}
     with serving(INI, tmp_path, {"database.url": database_url}) as server:
-        call = partial(requests.post, f"{server.address}/golden", timeout=10)
+        send = partial(requests.post, f"{server.address}/golden", timeout=10)
         with database.engine.begin() as connection:
             connection.execute(lock)
-            with beside(partial(call, data={**form, "token": ann.token})) as found:
-                until(lambda: is_waited_for(database, connection))
+            with background(partial(send, data={**form, "token": ann.token})) as responses:
+                wait_until(lambda: is_blocking(database, connection))
                 os.kill(server.pid, signal.SIGINT)
                 time.sleep(0.2)
                 connection.rollback()
-    assert found[0].json() == {"result": "0000", "message": None}
+    assert responses[0].json() == {"result": "0000", "message": None}
     assert (database_state.coins(ann), database_state.coins(ben)) == (70, 30)
 
 
-def is_waited_for(database: Database, connection: Connection) -> bool:
+def is_blocking(database: Database, connection: Connection) -> bool:
+    """Return whether another connection waits for a lock of this one."""
     process = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :me = ANY(pg_blocking_pids(pid))")
-    with database.engine.connect() as looker:
-        return bool(looker.execute(waiting, {"me": process}).scalar_one())
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+    with database.engine.connect() as observer:
+        return bool(observer.execute(count, {"pid": process}).scalar_one())

@@ -1,4 +1,4 @@
-"""The coin ledger: whatever is posted, in whatever batches and races, the books are right."""
+"""Posting: effects, request ids, payment orders, constraints, concurrency and lock order."""
 
 import random
 import re
@@ -44,26 +44,26 @@ CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
 
 @pytest.fixture
 def books(database: Database) -> Iterator[Books]:
-    """Books that are right when a test is over."""
+    """A ledger that the audit checks after the test."""
     books = Books(database)
     yield books
     assert books.faults() == []
 
 
-# What a transfer does.
+# Effects of transfers.
 
 
-def test_a_gift_moves_coins_and_is_remembered(books: Books, database_state: DatabaseState) -> None:
+def test_gift_moves_coins_and_is_stored(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = replace(books.gift(ann, ben, 30), gift=Gift(7, 8, "a rose, 'for' \\ {you}"))
     (outcome,) = books.post(gift, slot=4)
     assert outcome.status is DONE
     assert (books.slots(ann), books.slots(ben)) == ({0: 70}, {0: 0, 5: 30})
     (row,) = [row for row in database_state.rows("transfers") if row["kind"] == Kind.GIFT]
-    sides = row["id"], row["debit_id"], row["credit_id"], row["amount"], row["actor_id"]
-    assert sides == (outcome.transfer_id, ann.id, ben.id, 30, ann.id)
-    (remembered,) = database_state.rows("gifts")
-    assert remembered == {
+    columns = row["id"], row["debit_id"], row["credit_id"], row["amount"], row["actor_id"]
+    assert columns == (outcome.transfer_id, ann.id, ben.id, 30, ann.id)
+    (stored_gift,) = database_state.rows("gifts")
+    assert stored_gift == {
         "transfer_id": outcome.transfer_id,
         "host_id": 7,
         "room_id": 8,
@@ -72,47 +72,55 @@ def test_a_gift_moves_coins_and_is_remembered(books: Books, database_state: Data
 
 
 @pytest.mark.parametrize("slot", [0, 1, 15, 16, 31, 1000])
-def test_a_credit_lands_in_the_writers_slot(slot: int, books: Books) -> None:
+def test_credit_goes_to_the_slot_of_the_writer(slot: int, books: Books) -> None:
     ann = books.open()
     assert books.statuses(books.refill(ann, 10), slot=slot) == [DONE]
     assert books.slots(ann) == {0: 0, 1 + slot % 16: 10}
 
 
-def test_a_provider_has_neither_slots_nor_a_limit(books: Books) -> None:
+def test_provider_account_has_no_slots_and_no_limit(books: Books) -> None:
     ann = books.open()
     assert books.statuses(*[books.refill(ann, 2**56) for _ in range(4)]) == [DONE] * 4
     assert books.coins(ann) == [2**58]
     assert books.slots(books.bank) == {}
 
 
-def test_a_provider_is_opened_once(books: Books, database_state: DatabaseState) -> None:
-    def opened() -> int:
+def test_concurrent_calls_create_one_provider_account(
+    books: Books, database_state: DatabaseState
+) -> None:
+    def external_id() -> int:
         return books.database.run(lambda connection: external_account(connection, "other"))
 
-    assert len(set(at_once(*[opened] * 8))) == 1
+    assert len(set(at_once(*[external_id] * 8))) == 1
     providers = [row["provider"] for row in database_state.rows("coin_accounts")]
     assert sorted(filter(None, providers)) == ["direct", "other"]
 
 
-def test_an_empty_batch_is_nothing(books: Books, database_state: DatabaseState) -> None:
+def test_empty_batch_changes_nothing(books: Books, database_state: DatabaseState) -> None:
     with database_state.unchanged():
         assert books.post() == []
 
 
-def test_a_reversal_names_what_it_reverses(books: Books, database_state: DatabaseState) -> None:
+def test_reversal_refers_to_the_reversed_transfer(
+    books: Books, database_state: DatabaseState
+) -> None:
     ann, ben = books.open({0: 100}), books.open()
-    (given,) = books.post(books.gift(ann, ben, 30))
-    back = replace(
-        books.gift(ben, ann, 30, "back"), kind=Kind.REVERSAL, gift=None, reverses=given.transfer_id
+    (gift,) = books.post(books.gift(ann, ben, 30))
+    reversal = replace(
+        books.gift(ben, ann, 30, "reversal"),
+        kind=Kind.REVERSAL,
+        gift=None,
+        reverses=gift.transfer_id,
     )
-    assert books.statuses(back) == [DONE]
+    assert books.statuses(reversal) == [DONE]
     assert books.coins(ann, ben) == [100, 0]
-    assert [row["reverses_id"] for row in database_state.rows("transfers")][-1] == given.transfer_id
-    assert books.statuses(back) == [REPLAYED]
-    assert books.statuses(replace(back, reverses=given.transfer_id + 1)) == [CONFLICT]  # type: ignore[operator]  # it is done
+    assert gift.transfer_id
+    assert [row["reverses_id"] for row in database_state.rows("transfers")][-1] == gift.transfer_id
+    assert books.statuses(reversal) == [REPLAYED]
+    assert books.statuses(replace(reversal, reverses=gift.transfer_id + 1)) == [CONFLICT]
 
 
-def test_whoever_spends_more_than_his_first_slot_has_all_gathered_there(books: Books) -> None:
+def test_spending_more_than_slot_0_consolidates_all_slots_there(books: Books) -> None:
     ann, ben = books.open({0: 5, 1: 10, 7: 20, 16: 30}), books.open()
     assert books.statuses(books.gift(ann, ben, 5)) == [DONE]
     assert books.slots(ann) == {0: 0, 1: 10, 7: 20, 16: 30}
@@ -121,15 +129,15 @@ def test_whoever_spends_more_than_his_first_slot_has_all_gathered_there(books: B
     assert books.coins(ann, ben) == [15, 50]
 
 
-def test_what_an_earlier_transfer_brings_a_later_one_may_spend(books: Books) -> None:
+def test_coins_of_an_earlier_transfer_can_be_spent_in_the_same_batch(books: Books) -> None:
     ann, ben, cat = books.open({3: 5}), books.open(), books.open()
     batch = [
-        books.gift(ben, cat, 12),  # too early
+        books.gift(ben, cat, 12),  # rejected: no coins yet
         books.gift(ann, ben, 5),
         books.refill(ben, 10),
         books.gift(ben, cat, 12),
         books.gift(cat, ann, 12),
-        books.gift(ben, cat, 4),  # one too many
+        books.gift(ben, cat, 4),  # rejected: one coin is missing
         books.gift(ben, cat, 3),
     ]
     expected = [NO_COINS, DONE, DONE, DONE, DONE, NO_COINS, DONE]
@@ -137,7 +145,7 @@ def test_what_an_earlier_transfer_brings_a_later_one_may_spend(books: Books) -> 
     assert books.coins(ann, ben, cat) == [12, 0, 3]
 
 
-def test_a_ring_moves_nothing_and_is_booked(books: Books, database_state: DatabaseState) -> None:
+def test_transfers_that_cancel_out_are_stored(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open({0: 1, 1: 9}), books.open({0: 1, 1: 9})
     assert books.statuses(books.gift(ann, ben, 10), books.gift(ben, ann, 10)) == [DONE, DONE]
     assert books.coins(ann, ben) == [10, 10]
@@ -147,7 +155,7 @@ def test_a_ring_moves_nothing_and_is_booked(books: Books, database_state: Databa
 # Request ids.
 
 
-def test_a_repetition_moves_nothing_and_names_the_first(
+def test_retry_moves_no_coins_and_returns_the_first_transfer_id(
     books: Books, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
@@ -157,7 +165,7 @@ def test_a_repetition_moves_nothing_and_names_the_first(
         assert books.post(gift, gift) == [Outcome(REPLAYED, first.transfer_id)] * 2
 
 
-def test_twins_in_a_batch_are_done_once(books: Books) -> None:
+def test_duplicate_requests_in_a_batch_move_coins_once(books: Books) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 60)
     outcomes = books.post(gift, gift, replace(gift, amount=1))
@@ -170,7 +178,7 @@ def test_twins_in_a_batch_are_done_once(books: Books) -> None:
 @pytest.mark.parametrize(
     "changed", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
 )
-def test_a_used_id_moves_no_other_content(
+def test_used_request_id_with_other_content_moves_no_coins(
     changed: str, books: Books, database_state: DatabaseState, *, in_one_batch: bool
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open(), books.open()
@@ -194,29 +202,31 @@ def test_a_used_id_moves_no_other_content(
     assert books.coins(ann, ben, cat) == [70, 30, 0]
 
 
-def test_where_the_host_was_live_is_no_part_of_the_content(books: Books) -> None:
-    # A gift that is repeated after the room was closed is still the same gift.
+def test_retry_with_another_room_id_is_the_same_request(books: Books) -> None:
+    # A retry after the room was closed has another room id.
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
     books.post(gift)
     assert books.statuses(replace(gift, gift=Gift(ben.id + 1000, 9, "a rose"))) == [REPLAYED]
 
 
-def test_the_same_id_of_two_actors_is_two(books: Books) -> None:
+def test_two_actors_can_use_the_same_request_id(books: Books) -> None:
     ann, ben = books.open({0: 100}), books.open({0: 100})
     gift = books.gift(ann, ben, 30)
-    theirs = replace(books.gift(ben, ann, 20), request_id=gift.request_id)
-    assert books.statuses(gift, theirs) == [DONE, DONE]
+    other = replace(books.gift(ben, ann, 20), request_id=gift.request_id)
+    assert books.statuses(gift, other) == [DONE, DONE]
     assert books.coins(ann, ben) == [90, 110]
 
 
-def test_strings_of_different_sources_and_actors_never_meet() -> None:
+def test_request_keys_of_different_sources_and_actors_differ() -> None:
     keys = {request_key(source, actor, "1") for source in ("a", "b") for actor in (1, 2, 11)}
     assert len(keys) == 6
     assert request_key("a", 1, "x") == request_key("a", 1, "x")
 
 
-def test_without_coins_the_id_stays_free(books: Books, database_state: DatabaseState) -> None:
+def test_request_id_can_be_used_again_after_insufficient_balance(
+    books: Books, database_state: DatabaseState
+) -> None:
     ann, ben = books.open({0: 10, 3: 10}), books.open({1: 0})
     gift = books.gift(ann, ben, 21, "g")
     before = database_state.rows("transfers"), books.slots(ann)
@@ -226,18 +236,20 @@ def test_without_coins_the_id_stays_free(books: Books, database_state: DatabaseS
     assert books.statuses(replace(gift, amount=20)) == [DONE]
 
 
-def test_an_id_refused_and_used_in_one_batch_is_the_later_ones(books: Books) -> None:
+def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balance(
+    books: Books,
+) -> None:
     ann, ben = books.open({0: 20}), books.open()
     gift = books.gift(ann, ben, 21, "g")
-    refused, done = books.post(gift, replace(gift, amount=20))
-    assert refused == Outcome(NO_COINS)
+    rejected, done = books.post(gift, replace(gift, amount=20))
+    assert rejected == Outcome(NO_COINS)
     assert done.status is DONE
 
 
 # Payment orders.
 
 
-def test_a_refill_settles_its_order(books: Books, database_state: DatabaseState) -> None:
+def test_refill_settles_its_payment_order(books: Books, database_state: DatabaseState) -> None:
     ann, ben = books.open(), books.open()
     orders = [books.order(ann, 10, "1"), books.order(ben, 10, "2")]
     books.order(ann, 10, "3")
@@ -245,56 +257,64 @@ def test_a_refill_settles_its_order(books: Books, database_state: DatabaseState)
     assert statuses_of(outcomes) == [DONE] * 3
     rows = {row["order_id"]: row for row in database_state.rows("payment_orders")}
     assert [rows[n]["state"] for n in "123"] == ["paid", "paid", "pending"]
-    assert [rows[n]["transfer_id"] for n in "12"] == [each.transfer_id for each in outcomes[:2]]
+    assert [rows[n]["transfer_id"] for n in "12"] == [
+        outcome.transfer_id for outcome in outcomes[:2]
+    ]
     assert books.statuses(*orders) == [REPLAYED] * 2
     assert books.coins(ann, ben) == [15, 10]
 
 
 @pytest.mark.parametrize("order_id", ["1", "unknown"])
-def test_an_order_that_is_not_pending_brings_no_coins(
+def test_refill_for_an_unknown_or_paid_order_moves_no_coins(
     order_id: str, books: Books, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open(), books.open()
     books.post(books.order(ann, 10, "1"))
-    again = replace(
+    refill = replace(
         books.refill(ben, 10), payment=Payment("direct", order_id, f"payment {order_id}")
     )
     with database_state.unchanged(), pytest.raises(LookupError):
-        books.post(again)
+        books.post(refill)
 
 
-# What is no transfer.
+# Invalid transfers.
 
 
-def test_nobody_spends_anothers_coins(books: Books) -> None:
+def test_actor_cannot_spend_coins_of_another_account(books: Books) -> None:
     ann, ben = books.open(), books.open()
-    with pytest.raises(ValueError, match="his own coins"):
+    with pytest.raises(ValueError, match="debit must be external or the actor's account"):
         replace(books.gift(ann, ben, 1), actor=ben.id)
 
 
 @pytest.mark.parametrize("amount", [0, -1])
-def test_nothing_is_no_transfer(amount: int, books: Books) -> None:
+def test_amount_of_a_transfer_must_be_positive(amount: int, books: Books) -> None:
     ann, ben = books.open(), books.open()
-    with pytest.raises(ValueError, match="from one account to another"):
+    with pytest.raises(ValueError, match="amount must be positive"):
         books.gift(ann, ben, amount)
-    with pytest.raises(ValueError, match="from one account to another"):
+
+
+def test_debit_and_credit_of_a_transfer_must_differ(books: Books) -> None:
+    ann = books.open()
+    with pytest.raises(ValueError, match="debit and credit are the same account"):
         books.gift(ann, ann, 1)
 
 
-def test_an_actor_must_have_slots_to_lock(books: Books, database_state: DatabaseState) -> None:
-    # His request ids are judged under that lock.
+def test_actor_without_slot_0_is_rejected(books: Books, database_state: DatabaseState) -> None:
+    # The lock on slot 0 protects the lookup of the actor's request ids.
     ann = books.open()
     refill = books.refill(ann, 10)
     with database_state.unchanged():
         for actor in (books.bank.id, 2**40):
             with pytest.raises(LookupError):
                 books.post(books.refill(ann, 5), replace(refill, actor=actor))
-        stranger = CoinAccount(2**40)
+        unknown = CoinAccount(2**40)
         with pytest.raises(LookupError):
-            books.post(books.gift(stranger, ann, 5))
+            books.post(books.gift(unknown, ann, 5))
 
 
-def test_an_unknown_host_gets_nothing(books: Books, database_state: DatabaseState) -> None:
+def test_gift_to_an_unknown_account_is_rejected(
+    books: Books, database_state: DatabaseState
+) -> None:
     ann = books.open({0: 10})
     with database_state.unchanged(), pytest.raises(IntegrityError):
         books.post(books.gift(ann, CoinAccount(2**40), 5))
@@ -309,7 +329,7 @@ def test_an_unknown_host_gets_nothing(books: Books, database_state: DatabaseStat
         ("transfers", {"credit_id": ":bank"}, "ck_transfers_distinct_accounts"),
         ("transfers", {"kind": "3"}, "ck_transfers_kind"),
         ("transfers", {"kind": "9"}, "ck_transfers_reverses"),
-        ("transfers", {"reverses_id": ":laid"}, "ck_transfers_reverses"),
+        ("transfers", {"reverses_id": ":existing"}, "ck_transfers_reverses"),
         ("transfers", {"credit_id": "0"}, "fk_transfers_credit_id"),
         ("transfers", {"debit_id": "0"}, "fk_transfers_debit_id"),
         ("transfers", {"actor_id": "0"}, "fk_transfers_actor_id"),
@@ -317,7 +337,7 @@ def test_an_unknown_host_gets_nothing(books: Books, database_state: DatabaseStat
         ("transfers", {"request_id": "NULL"}, "request_id"),
         (
             "transfers",
-            {"request_id": "(SELECT request_id FROM transfers WHERE id = :laid)"},
+            {"request_id": "(SELECT request_id FROM transfers WHERE id = :existing)"},
             "uq_transfers_actor_id_request_id",
         ),
         ("coin_slots", {"coin_account_id": "0"}, "fk_coin_slots_coin_account_id"),
@@ -329,7 +349,7 @@ def test_an_unknown_host_gets_nothing(books: Books, database_state: DatabaseStat
         ("coin_slots", {"slot": "0"}, "pk_coin_slots"),
     ],
 )
-def test_the_tables_refuse_what_no_ledger_holds(
+def test_constraints_reject_invalid_rows(
     table: str,
     columns: dict[str, str],
     constraint: str,
@@ -337,8 +357,8 @@ def test_the_tables_refuse_what_no_ledger_holds(
     database_state: DatabaseState,
 ) -> None:
     ann = books.open({0: 10})
-    (laid,) = database_state.rows("transfers")
-    fit = {
+    (existing,) = database_state.rows("transfers")
+    valid = {
         "transfers": {
             "kind": "2",
             "debit_id": ":bank",
@@ -349,16 +369,16 @@ def test_the_tables_refuse_what_no_ledger_holds(
         },
         "coin_slots": {"coin_account_id": ":ann", "slot": "1", "amount": "0"},
     }[table]
-    ids = {"bank": books.bank.id, "ann": ann.id, "laid": laid["id"]}
+    ids = {"bank": books.bank.id, "ann": ann.id, "existing": existing["id"]}
     with books.database.engine.connect() as connection:
-        # Rolled back, and proof that nothing but the one column is at fault below.
-        connection.execute(_insert(table, fit), ids)
+        # The row is valid without the changed columns. Rolled back.
+        connection.execute(_insert(table, valid), ids)
     with (
         database_state.unchanged(),
         pytest.raises(DBAPIError, match=constraint),
         books.database.engine.begin() as connection,
     ):
-        connection.execute(_insert(table, fit | columns), ids)
+        connection.execute(_insert(table, valid | columns), ids)
 
 
 def _insert(table: str, columns: dict[str, str]) -> TextClause:
@@ -367,31 +387,31 @@ def _insert(table: str, columns: dict[str, str]) -> TextClause:
     )
 
 
-# Any batches.
+# Random batches.
 
-_people = st.integers(0, 2)
+_account_indexes = st.integers(0, 2)
 _transfers = st.tuples(
     st.sampled_from(["gift", "gift", "gift", "refill"]),
-    _people,
-    _people,
+    _account_indexes,
+    _account_indexes,
     st.integers(1, 30),
-    # Few keys, so that twins and conflicts are common.
+    # Few keys, so that retries and conflicts are frequent.
     st.sampled_from([None, None, None, "a", "b"]),
-).filter(lambda drawn: drawn[1] != drawn[2])
-_slots_of_one = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
+).filter(lambda transfer: transfer[1] != transfer[2])
+_slots = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
 
 
 class Model:
-    """What the ledger must do, as a child would do it."""
+    """A simple model of the ledger, without slots and batches."""
 
     def __init__(self, coins: Mapping[int, int]) -> None:
         self.coins = dict(coins)
         self.done: dict[tuple[int, uuid.UUID], Transfer] = {}
 
     def post(self, transfer: Transfer) -> Status:
-        before = self.done.get(transfer.key)
-        if before:
-            return REPLAYED if before.content == transfer.content else CONFLICT
+        earlier = self.done.get(transfer.key)
+        if earlier:
+            return REPLAYED if earlier.content == transfer.content else CONFLICT
         if not transfer.debit.external:
             if self.coins[transfer.debit.id] < transfer.amount:
                 return NO_COINS
@@ -402,70 +422,84 @@ class Model:
 
 
 def _state(
-    connection: Connection, people: Sequence[CoinAccount]
+    connection: Connection, accounts: Sequence[CoinAccount]
 ) -> tuple[list[int], list[tuple[object, ...]]]:
-    """The balances, and the transfers in the order of their ids."""
+    """Return the balances, and the transfers in the order of their ids."""
     rows = connection.execute(
         text(
             "SELECT actor_id, request_id, kind, debit_id, credit_id, transfers.amount, description"
             " FROM transfers LEFT JOIN gifts ON transfer_id = id ORDER BY id"
         )
     )
-    return [balance(connection, person) for person in people], [tuple(row) for row in rows]
+    return [balance(connection, account) for account in accounts], [tuple(row) for row in rows]
 
 
 @pytest.mark.processes
 @given(
-    laid=st.tuples(_slots_of_one, _slots_of_one, _slots_of_one),
+    initial=st.tuples(_slots, _slots, _slots),
     batches=st.lists(
         st.tuples(st.lists(_transfers, min_size=1, max_size=8), st.integers(0, 20)),
         min_size=1,
         max_size=2,
     ),
 )
-# Everybody is short, and everybody gets from another what he gives to the third.
+# Each account needs all its slots, and passes on the coins that it receives.
 @example(
-    laid=({0: 1, 2: 9}, {0: 1, 1: 9}, {9: 10}),
+    initial=({0: 1, 2: 9}, {0: 1, 1: 9}, {9: 10}),
     batches=[([("gift", n, (n + 1) % 3, 10, None) for n in (0, 1, 2)], 0)],
 )
 @settings(max_examples=300)
-def test_a_batch_is_its_transfers_one_by_one(
-    database: Database, shared_books: tuple[Books, list[CoinAccount]], laid: Any, batches: Any
+def test_batch_has_the_same_result_as_single_transfers_and_the_model(
+    database: Database, empty_accounts: tuple[Books, list[CoinAccount]], initial: Any, batches: Any
 ) -> None:
-    books, people = shared_books
-    posted = [
-        ([_transfer(books, people, *each) for each in batch], slot) for batch, slot in batches
+    books, accounts = empty_accounts
+    transfer_batches = [
+        ([_transfer(books, accounts, *arguments) for arguments in batch], slot)
+        for batch, slot in batches
     ]
+    transfers = [transfer for batch, _ in transfer_batches for transfer in batch]
     model = Model(
-        {person.id: sum(coins.values()) for person, coins in zip(people, laid, strict=True)}
+        {account.id: sum(coins.values()) for account, coins in zip(accounts, initial, strict=True)}
     )
     with database.engine.connect() as connection:
-        books.lay(connection, dict(zip(people, laid, strict=True)))
+        books.lay(connection, dict(zip(accounts, initial, strict=True)))
         savepoint = connection.begin_nested()
-        singly = [post(connection, [each], slot)[0] for batch, slot in posted for each in batch]
-        expected = _state(connection, people)
+        single_outcomes = [
+            post(connection, [transfer], slot)[0]
+            for batch, slot in transfer_batches
+            for transfer in batch
+        ]
+        expected = _state(connection, accounts)
         assert faults(connection) == []
         savepoint.rollback()
-        outcomes = [each for batch, slot in posted for each in post(connection, batch, slot)]
+        outcomes = [
+            outcome for batch, slot in transfer_batches for outcome in post(connection, batch, slot)
+        ]
         assert faults(connection) == []
-        assert _state(connection, people) == expected
+        assert _state(connection, accounts) == expected
         ids = _ids(connection)
-    modelled = [model.post(each) for batch, _ in posted for each in batch]
-    assert statuses_of(outcomes) == statuses_of(singly) == modelled
+    model_statuses = [model.post(transfer) for transfer in transfers]
+    assert statuses_of(outcomes) == statuses_of(single_outcomes) == model_statuses
     assert expected[0] == list(model.coins.values())
-    # Whoever asked has the id of the transfer that his request became.
-    asked = [each for batch, _ in posted for each in batch]
-    for transfer, outcome in zip(asked, outcomes, strict=True):
+    # Each outcome has the id of the transfer with its request id.
+    for transfer, outcome in zip(transfers, outcomes, strict=True):
         has_id = outcome.status is not NO_COINS
         assert outcome.transfer_id == (ids[transfer.key] if has_id else None)
 
 
-def _transfer(books: Books, people: Sequence[CoinAccount], *drawn: Any) -> Transfer:
-    what, one, other, coins, key = drawn
-    if what == "gift":
-        return books.gift(people[one], people[other], coins, key)
-    # One may well buy coins for another.
-    return replace(books.refill(people[one], coins, key), credit=people[other])
+def _transfer(
+    books: Books,
+    accounts: Sequence[CoinAccount],
+    kind: str,
+    actor: int,
+    recipient: int,
+    coins: int,
+    key: str | None,
+) -> Transfer:
+    if kind == "gift":
+        return books.gift(accounts[actor], accounts[recipient], coins, key)
+    # The ledger allows a refill of another user's account.
+    return replace(books.refill(accounts[actor], coins, key), credit=accounts[recipient])
 
 
 def _ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
@@ -474,19 +508,19 @@ def _ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
 
 
 @pytest.fixture
-def shared_books(books: Books) -> tuple[Books, list[CoinAccount]]:
-    """Three accounts that every example finds empty: it rolls back what it did."""
+def empty_accounts(books: Books) -> tuple[Books, list[CoinAccount]]:
+    """Three accounts; every example rolls back its changes, so they are always empty."""
     return books, [books.open() for _ in range(3)]
 
 
-# At the same moment.
+# Concurrent writers.
 
 
-def _post_in_step(books: Books, *batches: tuple[Sequence[Transfer], int]) -> list[list[Status]]:
-    """Posts batches beside each other, each statement once the others are at theirs.
+def _post_in_lockstep(books: Books, *batches: tuple[Sequence[Transfer], int]) -> list[list[Status]]:
+    """Post batches concurrently; before each statement, the writers wait for each other.
 
-    Once one waits for another's lock, which nobody can tell from outside, they run freely. A
-    deadlock is an error.
+    A writer that waits for a lock of another one cannot reach the barrier, so the barrier has a
+    timeout. A deadlock raises an error.
     """
     barrier = threading.Barrier(len(batches))
 
@@ -499,125 +533,130 @@ def _post_in_step(books: Books, *batches: tuple[Sequence[Transfer], int]) -> lis
             return statuses_of(post(connection, batch, slot))
 
     with before_each_statement(wait):
-        return at_once(*[partial(run, *each) for each in batches])
+        return at_once(*[partial(run, *batch) for batch in batches])
 
 
-def _cross(books: Books, ann: CoinAccount, ben: CoinAccount) -> list[list[Status]]:
-    """Either is short, so that his slots are gathered, while the other credits one of them."""
-    return _post_in_step(books, ([books.gift(ann, ben, 60)], 0), ([books.gift(ben, ann, 60)], 1))
+def _crossed_gifts(books: Books, ann: CoinAccount, ben: CoinAccount) -> list[list[Status]]:
+    """Two gifts in opposite directions; each consolidates slots that the other one credits."""
+    return _post_in_lockstep(
+        books, ([books.gift(ann, ben, 60)], 0), ([books.gift(ben, ann, 60)], 1)
+    )
 
 
 @pytest.mark.parametrize("slots", [{1: 50, 2: 50}, {0: 1, 2: 99}, {0: 1, 1: 99}, {0: 1, 9: 99}])
-def test_who_gathers_and_is_credited_crosswise_waits_in_order(slots: Slots, books: Books) -> None:
+def test_opposite_gifts_that_consolidate_slots_do_not_deadlock(slots: Slots, books: Books) -> None:
     ann, ben = books.open(slots), books.open(slots)
-    assert _cross(books, ann, ben) == [[DONE], [DONE]]
+    assert _crossed_gifts(books, ann, ben) == [[DONE], [DONE]]
     assert books.coins(ann, ben) == [100, 100]
 
 
-_LOCK_ONE = text(
+_LOCK_SLOT = text(
     """
     SELECT 1 FROM coin_slots WHERE coin_account_id = :account AND slot = :slot
     FOR NO KEY UPDATE
     """
 )
-_FREE = text("SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED")
-_IS_WAITED_FOR = text(
+_LOCK_UNLOCKED = text("SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED")
+_COUNT_WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE :blocker = ANY(pg_blocking_pids(pid))"
 )
 
 
-@pytest.mark.parametrize("stop", range(5))
-def test_locks_are_taken_in_order(stop: int, books: Books) -> None:
-    """Whoever has to wait for a lock holds all that come before it, and none that come after."""
+@pytest.mark.parametrize("position", range(5))
+def test_locks_are_acquired_in_order(position: int, books: Books) -> None:
+    """A writer that waits for a lock holds all earlier locks and no later ones."""
     ann, ben, cat = books.open({0: 1, 3: 49}), books.open({0: 50, 2: 1}), books.open({2: 1})
     batch = [books.gift(ben, cat, 10), books.gift(ann, ben, 40), books.gift(ann, cat, 1)]
     order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
-    account, slot = order[stop]
-    with books.database.engine.connect() as blocker, books.database.engine.connect() as looker:
-        blocker.execute(_LOCK_ONE, {"account": account, "slot": slot})
+    account, slot = order[position]
+    with books.database.engine.connect() as blocker, books.database.engine.connect() as observer:
+        blocker.execute(_LOCK_SLOT, {"account": account, "slot": slot})
         process = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
         posting = threading.Thread(target=partial(books.post, *batch, slot=1))
         posting.start()
         for _ in range(1000):
-            waiting = looker.execute(_IS_WAITED_FOR, {"blocker": process}).scalar_one()
-            looker.rollback()  # or it would see the same again
+            waiting = observer.execute(_COUNT_WAITING, {"blocker": process}).scalar_one()
+            observer.rollback()  # within a transaction, the view does not change
             if waiting:
                 break
             time.sleep(0.005)
-        free = {(row.coin_account_id, row.slot) for row in looker.execute(_FREE)}
-        looker.rollback()
+        unlocked = {(row.coin_account_id, row.slot) for row in observer.execute(_LOCK_UNLOCKED)}
+        observer.rollback()
         blocker.rollback()
         posting.join(10)
-    assert [each for each in order if each not in free] == order[: stop + 1]
+    assert [slot for slot in order if slot not in unlocked] == order[: position + 1]
     assert books.coins(ann, ben, cat) == [9, 81, 12]
 
 
-def test_a_ring_of_three_writers_waits_in_order(books: Books) -> None:
-    people = [books.open({1: 50, 2: 50, 3: 50}) for _ in range(3)]
+def test_three_writers_with_circular_gifts_do_not_deadlock(books: Books) -> None:
+    accounts = [books.open({1: 50, 2: 50, 3: 50}) for _ in range(3)]
     batches = [
-        ([books.gift(people[n], people[m], 40) for m in range(3) if m != n], n) for n in range(3)
+        ([books.gift(accounts[n], accounts[m], 40) for m in range(3) if m != n], n)
+        for n in range(3)
     ]
-    assert _post_in_step(books, *batches) == [[DONE] * 2] * 3
-    assert books.coins(*people) == [150] * 3
+    assert _post_in_lockstep(books, *batches) == [[DONE] * 2] * 3
+    assert books.coins(*accounts) == [150] * 3
 
 
-def _batch(books: Books, people: Sequence[CoinAccount], dice: random.Random) -> list[Transfer]:
-    """Mostly gifts, many of them beyond what lies in slot 0; some twins, some refills."""
+def _random_batch(
+    books: Books, accounts: Sequence[CoinAccount], rng: random.Random
+) -> list[Transfer]:
+    """Return gifts, many of which need more than slot 0, some refills, and some retries."""
     batch = []
-    # Of few givers: batches of the same ones go one after the other.
-    givers = dice.sample(range(len(people)), 2)
-    for _ in range(dice.randint(1, 8)):
-        one = dice.choice(givers)
-        other = dice.choice([n for n in range(len(people)) if n != one])
-        what = dice.choice(["gift"] * 5 + ["refill"])
-        key = str(dice.randrange(200)) if dice.random() < 0.3 else None
-        batch.append(_transfer(books, people, what, one, other, dice.randint(1, 60), key))
+    # Only two actors per batch, because batches with common actors run one after the other.
+    actors = rng.sample(range(len(accounts)), 2)
+    for _ in range(rng.randint(1, 8)):
+        actor = rng.choice(actors)
+        recipient = rng.choice([n for n in range(len(accounts)) if n != actor])
+        kind = rng.choice(["gift"] * 5 + ["refill"])
+        key = str(rng.randrange(200)) if rng.random() < 0.3 else None
+        batch.append(_transfer(books, accounts, kind, actor, recipient, rng.randint(1, 60), key))
     return batch
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_any_two_batches_in_step_end(seed: int, books: Books) -> None:
-    dice = random.Random(seed)
-    people = [books.open({0: 10, 1: 20, 2: 20}) for _ in range(3)]
-    batches = [(_batch(books, people, dice), slot) for slot in (0, dice.randrange(2))]
-    _post_in_step(books, *batches)
+def test_two_random_batches_in_lockstep_do_not_deadlock(seed: int, books: Books) -> None:
+    rng = random.Random(seed)
+    accounts = [books.open({0: 10, 1: 20, 2: 20}) for _ in range(3)]
+    batches = [(_random_batch(books, accounts, rng), slot) for slot in (0, rng.randrange(2))]
+    _post_in_lockstep(books, *batches)
 
 
-def _spree(books: Books, slots: Sequence[int], *, batches: int) -> None:
-    """Writers with these slots post random batches among ten people, all at once."""
-    people = [books.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
+def _post_random_batches(books: Books, slots: Sequence[int], *, batches: int) -> None:
+    """Post random batches among ten accounts, with one concurrent writer per slot number."""
+    accounts = [books.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
 
     def run(seed: int, slot: int) -> None:
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         for _ in range(batches):
-            books.post(*_batch(books, people, dice), slot=slot)
+            books.post(*_random_batch(books, accounts, rng), slot=slot)
 
     at_once(*[partial(run, seed, slot) for seed, slot in enumerate(slots)])
 
 
 @pytest.mark.parametrize("slots", [(0, 1, 2, 3), (0, 0, 0, 0), (0, 0, 1, 1)])
-def test_any_batches_of_four_writers_end_and_lose_nothing(
+def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
     slots: Sequence[int], books: Books
 ) -> None:
-    _spree(books, slots, batches=60)
+    _post_random_batches(books, slots, batches=60)
 
 
-def _race(books: Books, *, keys: int) -> list[list[Outcome]]:
-    """For each key, eight connections at once, the last with another amount."""
+def _post_same_ids(books: Books, *, keys: int) -> list[list[Outcome]]:
+    """For each key, post eight gifts concurrently, the last one with another amount."""
     ann, ben = books.open({0: 10, 3: 1000}), books.open()
-    found = []
+    outcomes = []
     for key in range(keys):
         gifts = [books.gift(ann, ben, 10, str(key)) for _ in range(7)]
         gifts.append(books.gift(ann, ben, 11, str(key)))
         calls = [partial(books.post, gift, slot=slot) for slot, gift in enumerate(gifts)]
-        found.append([outcome for (outcome,) in at_once(*calls)])
-    return found
+        outcomes.append([outcome for (outcome,) in at_once(*calls)])
+    return outcomes
 
 
-def test_one_id_from_eight_connections_is_done_once(
+def test_request_id_on_eight_connections_moves_coins_once(
     books: Books, database_state: DatabaseState
 ) -> None:
-    for outcomes in _race(books, keys=20):
+    for outcomes in _post_same_ids(books, keys=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
         *same, other = statuses_of(outcomes)
         if other is DONE:
@@ -628,109 +667,111 @@ def test_one_id_from_eight_connections_is_done_once(
     assert len(database_state.rows("gifts")) == 20
 
 
-def _spend_at_once(books: Books) -> list[Status]:
-    """Eight gifts of 40 coins, from an account with 100."""
+def _spend_concurrently(books: Books) -> list[Status]:
+    """Post eight gifts of 40 coins concurrently, from an account with 100 coins."""
     ann, ben = books.open({0: 60, 2: 40}), books.open()
     calls = [partial(books.statuses, books.gift(ann, ben, 40), slot=slot) for slot in range(8)]
     return [status for (status,) in at_once(*calls)]
 
 
-def test_nobody_spends_a_coin_twice(books: Books) -> None:
+def test_concurrent_gifts_do_not_spend_a_coin_twice(books: Books) -> None:
     for _ in range(5):
-        assert sorted(_spend_at_once(books), key=str) == [DONE] * 2 + [NO_COINS] * 6
+        assert sorted(_spend_concurrently(books), key=str) == [DONE] * 2 + [NO_COINS] * 6
 
 
-def test_whoever_locks_a_slot_alone_holds_up_no_insert_of_it(books: Books) -> None:
-    # Or a writer that inserts missing slots would wait out of the order of the locks.
+def test_locked_slot_does_not_block_an_insert_of_the_same_slot(books: Books) -> None:
+    # Otherwise inserting missing slots would violate the lock order.
     ann, ben = books.open({0: 10}), books.open({1: 1})
-    locked = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
-    made = {"accounts": [ben.id], "slots": [1]}
-    with books.database.engine.begin() as one, books.database.engine.begin() as other:
-        one.execute(locked, {"id": ben.id})
-        other.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        ledger.INSERT_SLOTS.run(other, made)
+    lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
+    inserted = {"accounts": [ben.id], "slots": [1]}
+    with books.database.engine.begin() as locker, books.database.engine.begin() as inserter:
+        locker.execute(lock, {"id": ben.id})
+        inserter.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        ledger.INSERT_SLOTS.run(inserter, inserted)
     assert books.slots(ann) == {0: 10}
 
 
-# Each guard, taken away, is missed: by the tests above, or by the tables' own constraints.
+# Without each safeguard of posting, a constraint, the audit or a test detects the error.
 
 
 @pytest.fixture
-def wrong_books(database: Database) -> Books:
-    """Books that need not be right when a test is over."""
+def unchecked_books(database: Database) -> Books:
+    """A ledger without an audit after the test."""
     return Books(database)
 
 
 def _changed(statement: Prepared, old: str, new: str) -> Prepared:
     assert old in statement.text
-    again = re.sub(r"%\((\w+)\)s", r":\1", statement.text)
-    return Prepared(text(again.replace(old, new)))
+    with_named_parameters = re.sub(r"%\((\w+)\)s", r":\1", statement.text)
+    return Prepared(text(with_named_parameters.replace(old, new)))
 
 
-def _known_to_nobody(connection: Connection, transfers: Sequence[Transfer]) -> dict[Any, Any]:
+def _find_nothing(connection: Connection, transfers: Sequence[Transfer]) -> dict[Any, Any]:
     return {}
 
 
-def test_without_a_look_at_the_keys_the_table_refuses_a_second_transfer(
-    wrong_books: Books, monkeypatch: pytest.MonkeyPatch
+def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate(
+    unchecked_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "find_posted", _known_to_nobody)
+    monkeypatch.setattr(ledger, "find_posted", _find_nothing)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
-        _race(wrong_books, keys=1)
-    assert wrong_books.faults() == []
+        _post_same_ids(unchecked_books, keys=1)
+    assert unchecked_books.faults() == []
 
 
-def test_a_transfer_that_is_dropped_on_conflict_is_found_by_the_audit(
-    wrong_books: Books, monkeypatch: pytest.MonkeyPatch
+def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
+    unchecked_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dropping = _changed(ledger.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING")
-    record = ledger.insert_transfers
+    ignoring_conflicts = _changed(
+        ledger.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
+    )
+    insert_transfers = ledger.insert_transfers
 
-    def careless(connection: Connection, done: Sequence[Transfer]) -> dict[Any, Any]:
+    def insert_without_check(connection: Connection, done: Sequence[Transfer]) -> dict[Any, Any]:
         try:
-            return record(connection, done)
+            return insert_transfers(connection, done)
         except KeyError:
             return {transfer.key: ledger.PostedTransfer(0, ()) for transfer in done}
 
-    monkeypatch.setattr(ledger, "find_posted", _known_to_nobody)
-    monkeypatch.setattr(ledger, "INSERT_TRANSFERS", dropping)
-    monkeypatch.setattr(ledger, "insert_transfers", careless)
-    _race(wrong_books, keys=1)
-    assert "booked" in wrong_books.faults()[0]
+    monkeypatch.setattr(ledger, "find_posted", _find_nothing)
+    monkeypatch.setattr(ledger, "INSERT_TRANSFERS", ignoring_conflicts)
+    monkeypatch.setattr(ledger, "insert_transfers", insert_without_check)
+    _post_same_ids(unchecked_books, keys=1)
+    assert "booked" in unchecked_books.faults()[0]
 
 
-def test_without_the_actors_lock_a_coin_is_spent_twice_but_for_the_table(
-    wrong_books: Books, monkeypatch: pytest.MonkeyPatch
+def test_without_lock_on_actors_the_check_constraint_prevents_double_spending(
+    unchecked_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unlocked = _changed(ledger.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
-    monkeypatch.setattr(ledger, "LOCK_ACTORS", unlocked)
-    ann, ben = wrong_books.open({0: 100}), wrong_books.open()
-    batches = [([wrong_books.gift(ann, ben, 60)], slot) for slot in (0, 1)]
+    without_lock = _changed(ledger.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
+    monkeypatch.setattr(ledger, "LOCK_ACTORS", without_lock)
+    ann, ben = unchecked_books.open({0: 100}), unchecked_books.open()
+    batches = [([unchecked_books.gift(ann, ben, 60)], slot) for slot in (0, 1)]
     with pytest.raises(IntegrityError, match="ck_coin_slots_amount"):
-        _post_in_step(wrong_books, *batches)
-    assert wrong_books.faults() == []
+        _post_in_lockstep(unchecked_books, *batches)
+    assert unchecked_books.faults() == []
 
 
 def _is_deadlock(error: OperationalError) -> bool:
     return getattr(error.orig, "pgcode", None) == "40P01"
 
 
-def test_two_passes_of_locks_deadlock(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = ledger.lock_slots
+def test_locks_in_two_statements_deadlock(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_slots = ledger.lock_slots
 
-    def in_two_passes(
-        connection: Connection, transfers: Sequence[Transfer], short: set[int], slot: int
+    def lock_in_two_statements(
+        connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], slot: int
     ) -> dict[tuple[int, int], int]:
-        gathered = lock(connection, [], short, slot)
-        return gathered | lock(connection, transfers, set(), slot)
+        consolidated = lock_slots(connection, [], insufficient, slot)
+        return consolidated | lock_slots(connection, transfers, set(), slot)
 
-    monkeypatch.setattr(ledger, "lock_slots", in_two_passes)
+    monkeypatch.setattr(ledger, "lock_slots", lock_in_two_statements)
     ann, ben = books.open({1: 50, 2: 50}), books.open({1: 50, 2: 50})
     with pytest.raises(OperationalError, check=_is_deadlock):
-        _cross(books, ann, ben)
+        _crossed_gifts(books, ann, ben)
 
 
-def test_coins_outside_the_first_slot_are_missed(
+def test_balance_check_of_slot_0_only_rejects_an_affordable_gift(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "SLOTS", range(1))
@@ -740,12 +781,10 @@ def test_coins_outside_the_first_slot_are_missed(
     assert books.statuses(gift) != [model.post(gift)]
 
 
-def test_a_balance_that_is_not_a_sum_is_wrong(
-    books: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_balance_of_slot_0_only_is_wrong(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     ann = books.open({0: 5, 1: 10})
     assert books.coins(ann) == [15]
     assert "WHERE coin_account_id" in history.BALANCE.text
-    first = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
-    monkeypatch.setattr(history, "BALANCE", text(first))
+    first_slot = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
+    monkeypatch.setattr(history, "BALANCE", text(first_slot))
     assert books.coins(ann) == [5]

@@ -1,4 +1,4 @@
-"""An acknowledged transfer survives the loss of the primary: with a real synchronous standby."""
+"""Acknowledged transfers survive a failover to the synchronous standby."""
 
 import threading
 import time
@@ -32,16 +32,16 @@ from tests.support.servers import Server, serving
 pytestmark = pytest.mark.processes
 
 CLIENTS = 6
-# How long they send gifts before and after the failover.
+# How long the clients send gifts before and after the failover.
 GIVING_S = 1.5
-# How long the tests check that no response comes while a COMMIT waits for the standby.
+# How long a test checks that there is no response while a COMMIT waits for the standby.
 NO_RESPONSE_S = 0.2
 
 _ACTOR = text(
     "SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id"
     " WHERE phone = :phone"
 )
-_TIMES = text("SELECT request_id FROM transfers WHERE actor_id = :actor")
+_REQUEST_IDS = text("SELECT request_id FROM transfers WHERE actor_id = :actor")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def books(cluster: Cluster) -> Iterator[Books]:
 
 @pytest.fixture
 def writers(books: Books) -> Iterator[list[LedgerWriter]]:
-    """Two, as two servers have them."""
+    """Two batch writers, as in two workers."""
     writers = [LedgerWriter(books.database, number=number) for number in range(2)]
     yield writers
     for writer in writers:
@@ -75,7 +75,7 @@ def writers(books: Books) -> Iterator[list[LedgerWriter]]:
 
 @pytest.fixture(scope="module")
 def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server process with the addresses of both nodes; it stays through every failover."""
+    """A worker with the addresses of both nodes; it runs during all failovers."""
     settings = {"database.url": two_nodes.url, "streams.sweep_s": "0"}
     with serving(INI, tmp_path_factory.mktemp("server"), settings) as server:
         yield server
@@ -94,13 +94,13 @@ def submit(writer: LedgerWriter, transfer: Transfer, *, wait_s: float = WAIT_S) 
 def commit_wait(
     cluster: Cluster, response: Future[Any], *, after: CommitWait | None = None
 ) -> CommitWait:
-    """Wait for a COMMIT that waits for the standby; fails when a response comes first."""
+    """Wait for a COMMIT that waits for the standby; fail if there is a response before it."""
 
-    def ask() -> CommitWait | None:
+    def find() -> CommitWait | None:
         assert not response.done(), f"acknowledged without the standby: {response.result()}"
         return cluster.primary.commit_wait(after=after)
 
-    return wait_for(ask, "COMMIT that waits for the standby")
+    return wait_for(find, "COMMIT that waits for the standby")
 
 
 def times_posted(database: Database, transfer: Transfer) -> int:
@@ -109,13 +109,13 @@ def times_posted(database: Database, transfer: Transfer) -> int:
 
 def requests_of(database: Database, actor: int) -> Counter[UUID]:
     with database.engine.connect() as connection:
-        return Counter(connection.execute(_TIMES, {"actor": actor}).scalars())
+        return Counter(connection.execute(_REQUEST_IDS, {"actor": actor}).scalars())
 
 
-# The ledger writer.
+# The batch writer.
 
 
-def test_gift_posted_again_waits_for_the_standby(
+def test_retried_gift_waits_for_the_standby(
     cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
 ) -> None:
     gift = books.gift(books.open({0: 100}), books.open(), 30)
@@ -124,7 +124,7 @@ def test_gift_posted_again_waits_for_the_standby(
     first = commit_wait(cluster, response)
     cluster.primary.terminate(first)
     commit_wait(cluster, response, after=first)
-    # A retry at another server waits, too.
+    # A retry with another writer also waits.
     with pytest.raises(Unavailable) as caught:
         submit(writers[1], gift, wait_s=0.5)
     assert caught.value.outcome_unknown
@@ -136,13 +136,13 @@ def test_gift_posted_again_waits_for_the_standby(
     assert books.faults() == []
 
 
-def test_cancelled_wait_for_the_standby_is_repeated(
+def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
     cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
 ) -> None:
     gift = books.gift(books.open({0: 100}), books.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
-    # First the COMMIT of the gift, then that of the replay.
+    # First the COMMIT of the gift, then the COMMIT of the retry.
     wait = commit_wait(cluster, response)
     for _ in range(2):
         cluster.primary.cancel(wait)
@@ -153,7 +153,7 @@ def test_cancelled_wait_for_the_standby_is_repeated(
     assert books.faults() == []
 
 
-def test_refusal_does_not_wait_for_the_standby(
+def test_rejected_transfer_does_not_wait_for_the_standby(
     cluster: Cluster, books: Books, writers: Sequence[LedgerWriter]
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
@@ -168,7 +168,7 @@ def test_refusal_does_not_wait_for_the_standby(
 
 
 class Retry(NamedTuple):
-    """A request that the server has processed before, and its expected response."""
+    """A request that the server has already processed, and its expected response."""
 
     send: Callable[[], Any]
     expected: Any
@@ -176,7 +176,7 @@ class Retry(NamedTuple):
 
 @pytest.fixture
 def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], Api]]:
-    """Create applications with this `coins.refill`, and close them at the end."""
+    """A function that creates an application with a `coins.refill` setting."""
     apps = []
 
     def create(refill: str) -> Api:
@@ -234,7 +234,7 @@ def leave_of_closed_room(new_api: Callable[[str], Api]) -> Retry:
 
 
 def retry_after(send: Callable[[], Answer], *, refusal: str | None = None) -> Retry:
-    """Send a request; its retry must get the same message, or `refusal`."""
+    """Send a request; return its retry, which expects the same message, or `refusal`."""
     first = send()
     assert first.result == "0000", first
 
@@ -279,7 +279,7 @@ def test_response_to_a_retry_waits_for_the_standby(
     assert response.result(WAIT_S) == retry.expected
 
 
-# A server process.
+# A worker.
 
 
 def registered(server: Server, phone: str) -> Client:
@@ -305,7 +305,7 @@ class Giver:
             books.lay(connection, {CoinAccount(self._actor): {0: 1_000_000}})
 
     def give(self, request_id: str) -> bool:
-        """Send a gift once; returns whether it is acknowledged."""
+        """Send a gift once; return whether it is acknowledged."""
         try:
             self._client.send_gift(
                 object=self._host, value=1, description="a rose", requestId=request_id
@@ -323,7 +323,7 @@ class Giver:
         """Send a gift until it is acknowledged."""
         deadline = time.monotonic() + WAIT_S
         while not self.give(request_id):
-            assert time.monotonic() < deadline, f"{request_id} is not acknowledged"
+            assert time.monotonic() < deadline, f"gift {request_id} was not acknowledged in time"
             time.sleep(0.05)
 
     def give_until(self, stop: threading.Event) -> None:
@@ -331,13 +331,17 @@ class Giver:
             self.retry(uuid4().hex)
 
     def posted(self, database: Database) -> Counter[UUID]:
-        """How often each of the giver's requests is in the ledger; one is a refill."""
+        """Count the transfers of each request id, including the refill of the set-up."""
         return requests_of(database, self._actor)
 
     def missing(self, database: Database) -> list[str]:
-        """The acknowledged requests that are not in the ledger exactly once."""
+        """Return the acknowledged request ids without exactly one transfer."""
         posted = self.posted(database)
-        return [each for each in self.acknowledged if posted[client_key(self._actor, each)] != 1]
+        return [
+            request_id
+            for request_id in self.acknowledged
+            if posted[client_key(self._actor, request_id)] != 1
+        ]
 
 
 @pytest.fixture
@@ -345,7 +349,7 @@ def new_giver(books: Books, server: Server) -> Callable[[], Giver]:
     return lambda: Giver(server, books)
 
 
-def test_failover_loses_no_acknowledged_gift_whose_commit_was_interrupted(
+def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
 ) -> None:
     giver = new_giver()
@@ -354,7 +358,7 @@ def test_failover_loses_no_acknowledged_gift_whose_commit_was_interrupted(
     response = pool.submit(giver.give, request_id)
     cluster.primary.terminate(commit_wait(cluster, response))
     responses = [response.result(WAIT_S), giver.give(request_id)]
-    # It is committed on the primary, and on no other machine.
+    # The gift is committed on the primary only.
     before = giver.posted(books.database)
     cluster.fail_over()
     books.database.engine.dispose()
@@ -362,14 +366,14 @@ def test_failover_loses_no_acknowledged_gift_whose_commit_was_interrupted(
     assert giver.missing(books.database) == []
     assert responses == [False, False]
     assert (before.total(), after.total()) == (2, 1)
-    # The same request is done on the new primary, once.
+    # A retry posts the gift on the new primary, once.
     giver.retry(request_id)
     assert giver.missing(books.database) == []
     assert giver.posted(books.database).total() == 2
     assert books.faults() == []
 
 
-def test_failover_loses_no_acknowledged_gift_of_many_clients(
+def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
     cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
 ) -> None:
     givers = [new_giver() for _ in range(CLIENTS)]
@@ -383,8 +387,8 @@ def test_failover_loses_no_acknowledged_gift_of_many_clients(
         time.sleep(GIVING_S)
     finally:
         stop.set()
-    for each in running:
-        each.result(WAIT_S)
+    for future in running:
+        future.result(WAIT_S)
     books.database.engine.dispose()
     assert [giver.missing(books.database) for giver in givers] == [[]] * CLIENTS
     posted = [giver.posted(books.database).total() for giver in givers]

@@ -179,7 +179,7 @@ def test_refund_that_failed_180_times_is_retried_and_found_by_the_audit(
         shop.wait("1 hour")
         assert shop.services.payment_reconciliation.run() == (1, 1)
     (finding,) = audit(shop.services.database, since_seal=False).findings
-    assert finding.check == "refunds that the provider has not made"
+    assert finding.check == "refunds that the provider has not completed"
     shop.provider.fails = False
     shop.wait("1 hour")
     assert shop.services.payment_reconciliation.run() == (1, 0)

@@ -1,4 +1,4 @@
-"""Pictures made anew: what is taken, what is refused before it costs anything, what is left."""
+"""Re-encoded pictures: accepted and rejected formats, size, metadata, and concurrency."""
 
 import io
 import threading
@@ -13,16 +13,16 @@ from livebackend.storage.reencoding import PicturesReEncoded, re_encoded
 from tests.support.pictures import HALF, RED, chunk, encoded, png
 
 
-def made(content: bytes) -> tuple[str, Image.Image]:
-    """What becomes of a picture: its ending, and the picture that a viewer sees."""
-    ending, anew = re_encoded(io.BytesIO(content))
-    picture = Image.open(io.BytesIO(anew))
+def reencode(content: bytes) -> tuple[str, Image.Image]:
+    """Re-encode a picture; return its extension and the decoded result."""
+    extension, result = re_encoded(io.BytesIO(content))
+    picture = Image.open(io.BytesIO(result))
     picture.load()
-    return ending, picture
+    return extension, picture
 
 
 @pytest.mark.parametrize(
-    ("content", "ending"),
+    ("content", "extension"),
     [
         pytest.param(encoded(RED, "JPEG"), "jpg", id="jpeg"),
         pytest.param(encoded(RED, "PNG"), "jpg", id="png"),
@@ -44,19 +44,21 @@ def made(content: bytes) -> tuple[str, Image.Image]:
             "jpg",
             id="animated gif",
         ),
-        pytest.param(encoded(RED, "PNG") + b"<?php system($_GET[0]);", "jpg", id="tail"),
+        pytest.param(
+            encoded(RED, "PNG") + b"<?php system($_GET[0]);", "jpg", id="png with appended php"
+        ),
     ],
 )
-def test_what_a_viewer_shows_is_taken(content: bytes, ending: str) -> None:
-    found, picture = made(content)
-    assert found == ending
+def test_picture_in_a_common_format_is_accepted(content: bytes, extension: str) -> None:
+    actual, picture = reencode(content)
+    assert actual == extension
     assert picture.size == (60, 40)
-    assert picture.format == {"jpg": "JPEG", "png": "PNG"}[ending]
+    assert picture.format == {"jpg": "JPEG", "png": "PNG"}[extension]
 
 
-def test_16_bits_become_8() -> None:
-    deep = Image.new("I;16", (60, 40), 0x8000)
-    _, picture = made(encoded(deep, "PNG"))
+def test_16_bit_grey_picture_is_converted_to_8_bits() -> None:
+    grey_16_bit = Image.new("I;16", (60, 40), 0x8000)
+    _, picture = reencode(encoded(grey_16_bit, "PNG"))
     red, green, blue = picture.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
     assert red == green == blue
     assert abs(red - 0x80) < 4
@@ -65,7 +67,7 @@ def test_16_bits_become_8() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"", id="nothing"),
+        pytest.param(b"", id="empty"),
         pytest.param(b"x", id="one byte"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", id="svg"),
         pytest.param(b"<html><script>alert(1)</script></html>", id="html"),
@@ -78,42 +80,43 @@ def test_16_bits_become_8() -> None:
         pytest.param(encoded(RED, "PNG")[:60], id="truncated png"),
         pytest.param(png(4097, 10), id="too wide"),
         pytest.param(png(10, 4097), id="too high"),
-        pytest.param(png(10_000, 10_000), id="10000 × 10000"),
-        pytest.param(png(20_000, 20_000), id="20000 × 20000"),
+        pytest.param(png(10_000, 10_000), id="100 megapixels"),
+        pytest.param(png(20_000, 20_000), id="400 megapixels"),
         pytest.param(
-            png(9, 9, chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(70_000_000), 9))), id="ztxt"
+            png(9, 9, chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(70_000_000), 9))),
+            id="compressed text of 70 MB",
         ),
     ],
 )
-def test_anything_else_is_no_picture(content: bytes) -> None:
+def test_invalid_or_oversized_picture_is_rejected(content: bytes) -> None:
     with pytest.raises(NotAPicture):
         re_encoded(io.BytesIO(content))
 
 
-def test_a_large_one_is_made_smaller() -> None:
-    _, picture = made(encoded(Image.new("RGB", (4096, 2048)), "JPEG"))
+def test_large_picture_is_scaled_to_1024_pixels() -> None:
+    _, picture = reencode(encoded(Image.new("RGB", (4096, 2048)), "JPEG"))
     assert picture.size == (1024, 512)
-    _, picture = made(png(4096, 4096))
+    _, picture = reencode(png(4096, 4096))
     assert picture.size == (1024, 1024)
 
 
-def test_it_is_upright_and_says_nothing_of_where_it_was_taken() -> None:
+def test_reencoded_picture_is_upright_and_has_no_metadata() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90°
     exif[0x010E] = "a description"
     exif.get_ifd(0x8825)[1] = "N"  # GPS
-    sent = encoded(RED, "JPEG", exif=exif, comment=b"secret", xmp=b"<x:xmpmeta/>")
-    _, picture = made(sent)
+    uploaded = encoded(RED, "JPEG", exif=exif, comment=b"secret", xmp=b"<x:xmpmeta/>")
+    _, picture = reencode(uploaded)
     assert picture.size == (40, 60)
     assert not picture.getexif()
     assert not {"exif", "xmp", "comment", "icc_profile"} & picture.info.keys()
 
 
-def test_colours_of_another_profile_are_turned_into_srgb() -> None:
+def test_picture_with_a_color_profile_keeps_its_colors() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, lab, b"nonsense"):  # the second and third do not fit
-        _, picture = made(encoded(RED, "PNG", icc_profile=profile))
+    for profile in (srgb, lab, b"nonsense"):  # the last two are not RGB profiles
+        _, picture = reencode(encoded(RED, "PNG", icc_profile=profile))
         assert picture.getpixel((5, 5)) == pytest.approx((200, 10, 10), abs=3)
         assert "icc_profile" not in picture.info
 
@@ -123,19 +126,19 @@ def store(tmp_path: Path) -> PicturesReEncoded:
     return PicturesReEncoded(tmp_path, url="https://live.example/api/", free_bytes_min=0)
 
 
-def test_its_location_is_its_url(store: PicturesReEncoded, tmp_path: Path) -> None:
+def test_location_of_a_picture_is_its_url(store: PicturesReEncoded, tmp_path: Path) -> None:
     location = store.keep("../../etc/passwd", io.BytesIO(encoded(RED, "PNG")), print)
     assert location.startswith("https://live.example/api/pictures/")
     folder, name = location.split("/")[-2:]
-    kept = store.find(folder, name)
-    assert kept
-    assert kept.media_type == "image/jpeg"
+    stored = store.find(folder, name)
+    assert stored
+    assert stored.media_type == "image/jpeg"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["picture.jpg"]
     store.remove(location)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_left_of_what_is_refused(store: PicturesReEncoded, tmp_path: Path) -> None:
+def test_rejected_picture_leaves_no_file(store: PicturesReEncoded, tmp_path: Path) -> None:
     with pytest.raises(NotAPicture):
         store.keep("x.png", io.BytesIO(b"x"), print)
     full = PicturesReEncoded(tmp_path, url="https://live.example", free_bytes_min=2**60)
@@ -145,28 +148,28 @@ def test_nothing_is_left_of_what_is_refused(store: PicturesReEncoded, tmp_path: 
 
 
 class SlowFile(io.BytesIO):
-    """A picture whose bytes come only after `go` is set."""
+    """A file whose reads block until `proceed` is set."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
-        self.is_read = threading.Event()
-        self.go = threading.Event()
+        self.read_started = threading.Event()
+        self.proceed = threading.Event()
 
     def read(self, size: int | None = -1) -> bytes:
-        self.is_read.set()
-        assert self.go.wait(10)
+        self.read_started.set()
+        assert self.proceed.wait(10)
         return super().read(size)
 
 
-def test_no_more_is_read_at_once_than_one(tmp_path: Path) -> None:
+def test_second_concurrent_picture_is_rejected_after_the_timeout(tmp_path: Path) -> None:
     store = PicturesReEncoded(tmp_path, url="https://x", free_bytes_min=0, wait_s=0.01)
     picture = encoded(RED, "PNG")
     slow = SlowFile(picture)
     first = threading.Thread(target=store.keep, args=["x.png", slow, print])
     first.start()
-    assert slow.is_read.wait(10)
+    assert slow.read_started.wait(10)
     with pytest.raises(NotKept, match="too many"):
         store.keep("x.png", io.BytesIO(picture), print)
-    slow.go.set()
+    slow.proceed.set()
     first.join()
     assert store.keep("x.png", io.BytesIO(picture), print)
