@@ -14,5 +14,5 @@ def test_two_gateways_of_one_provider_are_refused() -> None:
         "payments.gateway": f"{dotted} {dotted}",
     }
     settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **twice}, {})
-    with pytest.raises(ValueError, match="names two gateways of embedded"):
+    with pytest.raises(ValueError, match="names two gateways of provider embedded"):
         make_gateways(settings)

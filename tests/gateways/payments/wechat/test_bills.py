@@ -174,7 +174,7 @@ class TestDownload:
         self, code: str, day: date, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
-        with pytest.raises(PaymentFailed, match=f"there is no bill of {day} yet"):
+        with pytest.raises(PaymentFailed, match=f"the bill of {day} is not available yet"):
             payments.bill(day)
 
     def test_bill_of_a_day_without_payments_is_empty(

@@ -156,7 +156,7 @@ class TestFailedLookup:
         new_gateway: NewGateway,
     ) -> None:
         fail()
-        with pytest.raises(ValueError, match="certificates can't be loaded"):
+        with pytest.raises(ValueError, match="certificates cannot be loaded"):
             new_gateway(by_certificate)
 
 
