@@ -78,7 +78,7 @@ class TestCheckConfig:
         folder = str(tmp_path / "file" / "var")
         done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
         assert done.exit_code == 1
-        assert f"  var.dir: nothing can be kept in {folder}\n" in done.stderr
+        assert f"  var.dir: {folder} is not writable\n" in done.stderr
 
     def test_yes_is_true(self, new_database: Callable[[str], str], worker_id: str) -> None:
         empty = new_database(f"empty_{worker_id}")
