@@ -1,6 +1,7 @@
-"""Runs PostgreSQL from a Python wheel for development and tests, without a TCP port.
+"""Runs PostgreSQL from a Python wheel for development and tests.
 
-Files next to a data folder `postgres`; the kernel releases the locks when their processes end:
+The server has no TCP port. Files next to a data folder `postgres`, whose locks the kernel releases
+when the processes end:
 
     postgres.users  shared lock of every process that uses the server
     postgres.lock   exclusive lock of the process that starts the server, then of the server
@@ -70,15 +71,15 @@ class EmbeddedPostgresMissing(EmbeddedPostgresError):
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server for one data folder, shared by all processes that use the folder.
+    """A PostgreSQL server for one data folder.
 
-    Forked child processes use it too. When the last process closes the server or ends, even by
-    SIGKILL, the server stops: a separate guard process waits for the lock on `postgres.users`. Only
-    the owner of the folder and root can connect.
+    All processes that use the folder share it, including forked child processes. When the last
+    process closes the server or ends, even by SIGKILL, the server stops: a separate guard process
+    waits for the lock on `postgres.users`. Only the owner of the folder and root can connect.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """Without `durable`, a crash of the machine can corrupt the data."""
+        """Does not start the server. Without `durable`, a crash can corrupt the data."""
         self._folder = folder.resolve()
         self._durable = durable
         self._users: int | None = None
@@ -105,7 +106,7 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg2://{USER}@/{quote(database, safe='')}?{query}"
 
     def close(self) -> None:
-        """Stop using the server; if no other process uses it, wait until it has stopped."""
+        """Stop using the server. If it has no other user, wait until it has stopped."""
         if self._users is None:
             return
         atexit.unregister(self.close)
@@ -276,7 +277,10 @@ class EmbeddedPostgres:
                 (self._folder / "postmaster.pid").unlink()
 
     def _pid_file(self) -> list[str]:
-        """Return the lines: process id in the 1st, socket folder in the 5th, state in the 8th."""
+        """Return the lines of the pid file.
+
+        The process id is in the 1st, the socket folder in the 5th, the state in the 8th.
+        """
         try:
             return os.fsdecode((self._folder / "postmaster.pid").read_bytes()).split("\n")
         except FileNotFoundError:
@@ -327,7 +331,7 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
     if current_uid != 0:
         if status and status.st_uid != current_uid:
             raise EmbeddedPostgresError(
-                f"{folder} belongs to {_user_name(status.st_uid)}: only that user and root can"
+                f"{folder} belongs to user {_user_name(status.st_uid)}: only that user and root can"
                 " start its PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of your own."
             )
         return ServerAccount(current_uid, os.getegid(), [])
@@ -416,7 +420,7 @@ class _Process(subprocess.Popen[bytes]):
 
 
 def _spawn(command: list[str], log: Path, inherited: Collection[int] = ()) -> _Process:
-    """Run a command in its own session, where Ctrl-C in the terminal does not reach it."""
+    """Run a command in its own session, where Ctrl-C does not reach it."""
     with log.open("ab") as output:
         return _Process(
             command,
@@ -441,7 +445,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Try to lock without waiting. A failed attempt can lose a lock held before."""
+    """Try to lock without waiting. A failed attempt releases a lock held before."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

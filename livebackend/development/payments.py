@@ -30,7 +30,7 @@ _TIMEOUT_S = 3
 
 
 class DevelopmentPayments:
-    """Payment gateway that moves no money and notifies the server of each order as paid.
+    """Payment gateway that moves no money and reports each order as paid.
 
     The notification is JSON over HTTP, signed with HMAC-SHA256 of time and body. The key is derived
     from the server's first secret.
@@ -56,7 +56,7 @@ class DevelopmentPayments:
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
         sent_at, signature = headers.get("x-payment-time", ""), headers.get("x-payment-signature")
         if not hmac.compare_digest(self._signature(sent_at, body), (signature or "").encode()):
-            raise NotGenuine("signature")
+            raise NotGenuine("invalid signature")
         check_time(sent_at, now=self._clock())
         return _decoded(body)
 

@@ -1,4 +1,4 @@
-"""Protection against unresponsive providers: a circuit breaker and a concurrency limit."""
+"""Circuit breaker and concurrency limit for calls to providers."""
 
 import time
 from collections.abc import Callable

@@ -45,9 +45,10 @@ class Answer:
 
 
 class Caller:
-    """HTTP client for one server. Ignores proxy variables, follows no redirects, never retries.
+    """HTTP client for one server.
 
-    A call takes at most 4 s, also if DNS hangs or the response arrives byte by byte.
+    Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
+    if DNS hangs or the response arrives byte by byte.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from requests.adapters import HTTPAdapter
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """Adapter for one call, whose connection another thread can close at the deadline.
+    """Adapter for one call, whose connection another thread can close.
 
     A socket timeout limits only single reads: a response that arrives byte by byte never times
     out.

@@ -1,4 +1,4 @@
-"""Client of Qiniu's HTTP API: signs requests, parses responses, verifies callbacks."""
+"""Client of Qiniu's HTTP API, and verification of Qiniu's callbacks."""
 
 import base64
 import hmac

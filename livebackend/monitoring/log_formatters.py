@@ -1,6 +1,7 @@
-"""Log formatters for text lines and JSON, which add the request id and mask phones.
+"""Log formatters for text lines and JSON.
 
-A record can have an attribute `fields`, a mapping that the JSON formatter adds to its object.
+They add the request id and mask phones. A record can have an attribute `fields`, a mapping that the
+JSON formatter adds to its object.
 """
 
 import logging

@@ -45,7 +45,7 @@ from pathlib import Path
 sys.path.append("livebackend/development")
 from embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
-# Ignored by default if a shell starts the tests in the background.
+# SIGINT is ignored if a shell starts the tests in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 postgres = EmbeddedPostgres(Path(sys.argv[1]), durable=False)
 try:
@@ -160,7 +160,7 @@ def has_stopped(folder: Path, url: str) -> bool:
     if eventually(lambda: not processes_of(folder) and not sockets_of(url).exists()):
         return True
     pytest.fail(
-        f"still running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
+        f"running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
     )
 
 
@@ -581,6 +581,6 @@ def test_error_for_the_folder_of_another_user_is_one_line(
     start(folder)
     message = end_normally(use(folder, become=command_prefix_for("daemon")))
     assert message.startswith(
-        f"{folder} belongs to {UNPRIVILEGED_USER}: only that user and root can start"
+        f"{folder} belongs to user {UNPRIVILEGED_USER}: only that user and root can start"
     )
     assert "\n" not in message

@@ -143,7 +143,7 @@ def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) 
 
 
 class TestBreaker:
-    def test_three_consecutive_failures_open_it_and_a_response_closes_it(self) -> None:
+    def test_three_consecutive_failures_open_the_breaker_and_a_response_closes_it(self) -> None:
         now = [0.0]
         breaker = Breaker(clock=lambda: now[0])
         for _ in range(2):

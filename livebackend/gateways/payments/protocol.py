@@ -21,7 +21,7 @@ class PaymentFailed(Exception):
 
 
 class NotGenuine(Exception):
-    """A notification is forged, malformed or too old; the message names the wrong part."""
+    """A notification is forged, malformed or too old; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OrderState(Enum):
     PAID = "paid"
     # The user can no longer pay.
     CLOSED = "closed"
-    # The user paid and got the money back, in whole or in part.
+    # The provider refunded the payment, in full or in part.
     REFUNDED = "refunded"
 
 
@@ -63,7 +63,7 @@ class ProviderOrder(NamedTuple):
 
 
 class BillEntry(NamedTuple):
-    """A line of the provider's bill: a payment of `fen`, or a refund of `refunded_fen`."""
+    """A row of a bill: a payment of `fen`, or a refund of `refunded_fen`."""
 
     order_id: str
     payment_id: str
@@ -117,4 +117,4 @@ class PaymentGateway(Protocol):
 def check_time(sent_at: str, *, now: float) -> None:
     """Raise NotGenuine unless `sent_at`, in seconds since 1970, is close to `now`."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise NotGenuine("time")
+        raise NotGenuine("time invalid or too far from the server's clock")

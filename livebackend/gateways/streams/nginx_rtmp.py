@@ -1,6 +1,7 @@
-"""Stream gateway for nginx with its RTMP module, configured by deploy/nginx-rtmp.conf.
+"""Stream gateway for nginx with its RTMP module.
 
-The media server authorizes publishers through a hook of the API, which is not part of this module.
+deploy/nginx-rtmp.conf configures the media server. It authorizes publishers through a hook of the
+API, which is not part of this module.
 """
 
 import logging

@@ -57,11 +57,7 @@ def test_code_is_sent_with_the_template(
             "InvalidQueryValue",
             "ERROR",
         ),
-        (
-            answer(403, {"error": "AccountBalanceNotEnough"}),
-            "Qiniu rejects the account",
-            "CRITICAL",
-        ),
+        (answer(403, {"error": "AccountBalanceNotEnough"}), "rejects the account", "CRITICAL"),
         (answer(401, {"error": "BadToken"}), "rejects the account", "CRITICAL"),
         (answer(401), "rejects the account", "CRITICAL"),
         (answer(429, {"error": "TooFrequent"}), "TooFrequent", "ERROR"),

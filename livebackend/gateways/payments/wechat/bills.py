@@ -82,5 +82,5 @@ def _entries(row: Row) -> Iterator[BillEntry]:
 def _fen(row: Row, names: tuple[str, ...]) -> int:
     yuan = next(row[name] for name in names if name in row)
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan):
-        raise ValueError(f"order {row['商户订单号']} has the amount {yuan[:20]!r}")
+        raise ValueError(f"order {row['商户订单号']} has the invalid amount {yuan[:20]!r}")
     return int(Decimal(yuan) * _FEN_PER_YUAN)

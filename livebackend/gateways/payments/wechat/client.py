@@ -1,4 +1,4 @@
-"""Client of WeChat Pay API v3: signs requests, verifies responses and notifications."""
+"""Client of WeChat Pay API v3, with signature verification."""
 
 import json
 import re
@@ -134,7 +134,7 @@ class WechatClient:
             try:
                 self._verify(raw.headers, raw.content, deadline)
             except NotGenuine as error:
-                raise failure(f"the response fails verification: wrong {error}") from error
+                raise failure(f"the response cannot be verified: {error}") from error
         return Response(raw.status, _fields(raw))
 
     def download(self, path: str, *, deadline: Deadline) -> bytes:
@@ -158,9 +158,9 @@ class WechatClient:
             resource = json.loads(self._api_key.decrypt(envelope["resource"]))
             event_type = str(envelope["event_type"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
         if not isinstance(resource, dict):
-            raise NotGenuine("form")
+            raise NotGenuine("malformed body")
         return Notification(event_type, resource)
 
     def _send(
@@ -183,26 +183,26 @@ class WechatClient:
     def _verify(
         self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
     ) -> None:
-        """Check the signature; raise NotGenuine, which names the wrong part."""
+        """Verify the signature. Raises NotGenuine."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise NotGenuine("algorithm")
+            raise NotGenuine("unsupported signature algorithm")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
-            raise NotGenuine("signature")
+            raise NotGenuine("missing signature")
         key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
         if key is None:
-            raise NotGenuine("serial")
+            raise NotGenuine("unknown serial number")
         try:
             text = body.decode()
         except UnicodeDecodeError as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
         if not key.has_signed(
             timestamp=headers.get("wechatpay-timestamp", ""),
             nonce=headers.get("wechatpay-nonce", ""),
             body=text,
             signature=signature,
         ):
-            raise NotGenuine("signature")
+            raise NotGenuine("invalid signature")
 
     def _platform_key(self, serial: str, deadline: Deadline | None) -> PlatformKey | None:
         if self._public_key and serial == self._public_key.key_id:

@@ -67,7 +67,10 @@ class WechatPayments:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Create the gateway. Raises ValueError for wrong settings or missing certificates."""
+        """Create the gateway.
+
+        Raises ValueError for wrong settings, or if the certificates cannot be loaded.
+        """
         settings.require(
             *("wechat.app_id", "wechat.merchant", "wechat.serial"),
             *("wechat.key_file", "wechat.api_key"),
@@ -140,12 +143,12 @@ class WechatPayments:
             return None
         try:
             if not self._names_our_merchant(transaction):
-                raise NotGenuine("merchant")
+                raise NotGenuine("payment to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                raise NotGenuine("state or currency")
+                raise NotGenuine("wrong state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
 
     def query(self, order: Order) -> ProviderOrder:
         """Return the state of an order at WeChat Pay. Raises PaymentFailed.
@@ -296,7 +299,7 @@ def _payment(transaction: Mapping[str, Any]) -> Paid:
     order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
     fen = transaction["amount"]["total"]
     if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
-        raise TypeError("out_trade_no, transaction_id or amount.total")
+        raise TypeError("out_trade_no, transaction_id or amount.total has the wrong type")
     return Paid(order_id, payment_id, fen, _paid_at(transaction))
 
 

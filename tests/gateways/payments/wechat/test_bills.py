@@ -97,14 +97,14 @@ class TestFormat:
     def test_amounts_are_converted_exactly_to_fen(self, yuan: str, fen: int | None) -> None:
         content = csv(PAYMENT | {"订单金额": yuan})
         if fen is None:
-            with pytest.raises(ValueError, match="has the amount"):
+            with pytest.raises(ValueError, match="has the invalid amount"):
                 entries(content)
         else:
             assert entries(content) == [PAID._replace(fen=fen)]
 
     @pytest.mark.parametrize("yuan", ["", "-1.00", "1e3", "NaN", "1.234", "1,5", "٣", "1.00 元"])
     def test_malformed_amount_is_rejected(self, yuan: str) -> None:
-        with pytest.raises(ValueError, match="has the amount"):
+        with pytest.raises(ValueError, match="has the invalid amount"):
             entries(csv(PAYMENT | {"订单金额": yuan}))
 
     @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class TestRateLimit:
         for number in range(1000):
             assert_unknown_serial(payments, wechat, clock, by=f"{number:X}")
             clock.now_s += 0.5
-        # The requests take 500 s on the clock, which is nine periods of 60 s.
+        # Nine periods of 60 s begin within the 500 s of the requests.
         assert wechat.lookups == 9
         assert read(payments, wechat, clock)
 
