@@ -55,7 +55,7 @@ class Doctor:
     clock: Callable[[], float] = time.time
 
     def findings(self) -> list[Finding]:
-        """Run all checks. Failures should be fixed in the order of the results."""
+        """Run all checks. Fix failures in the order of the results."""
         return [
             _run_check(name, check)
             for name, check in (
