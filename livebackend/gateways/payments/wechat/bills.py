@@ -74,7 +74,9 @@ def _entries(row: Row) -> Iterator[BillEntry]:
         if row["退款状态"] in _REFUND_STATES:
             yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_YUAN))
         else:
-            log.warning("WeChat Pay: refund of order %s is %s, not counted", order_id, row["退款状态"])
+            log.warning(
+                "WeChat Pay: refund of order %s left out, state %s", order_id, row["退款状态"]
+            )
     elif state != "REVOKED":
         raise ValueError(f"order {order_id} has the unknown state {state}")
 
