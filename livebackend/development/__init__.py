@@ -1,1 +1,1 @@
-"""Replacements of production services for development and tests; settings name them."""
+"""Development gateways and the embedded PostgreSQL."""

@@ -1,7 +1,6 @@
-"""People who are made up, with friends, coins and rooms: to try, to show and to measure with.
+"""Generates demo users with friends, coins and rooms.
 
-The same seed makes the same people, whoever they befriend, and whatever they own. They are written
-in batches that commit one by one.
+The same seed and number of users give the same users. Each batch commits separately.
 """
 
 import json
@@ -18,17 +17,17 @@ from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import CoinAccount, Gift, Kind, Transfer, request_key
 
-# No such phone is given out in China, so none of these people can ever be sent a message.
-_PHONES = 12_000_000_000
+# China assigns no phone numbers in this range, so no message can reach a real person.
+_FIRST_PHONE = 12_000_000_000
 USERS_MAX = 10_000_000
-# Small enough for a statement's time limit on a slow machine.
-_BATCH = 500
-# Friends live close by: among so many who registered next.
-_NEIGHBOURS = 200
+# Small enough for the statement timeout on a slow machine.
+_BATCH_USERS = 500
+# A user's friends are among this many users that follow in the order of registration.
+_FRIEND_DISTANCE_MAX = 200
 _LIVE_SHARE = 0.005
-# As with `coins.refill = direct`: nobody paid, and the audit knows that.
+# The provider name of refills without payment, as with `coins.refill = direct`.
 _PROVIDER = "direct"
-# So that no id of a request is ever one that an app made.
+# Namespace of the request ids: they must not collide with ids from an app.
 _SOURCE = "demo"
 
 _CHINESE = (
@@ -50,37 +49,40 @@ _TITLES = (
 )
 _GIFTS = ("玫瑰", "火箭", "棒棒糖", "a rose", "a rocket", "掌声")
 
-_LAST = text(
+_NEXT_INDEX = text(
     "SELECT coalesce(max(phone)::bigint, :first - 1) - :first + 1 FROM accounts"
-    " WHERE phone BETWEEN CAST(:first AS text) AND CAST(:first + :most - 1 AS text)"
+    " WHERE phone BETWEEN CAST(:first AS text) AND CAST(:first + :count - 1 AS text)"
 )
 _ACCOUNTS = text(
     """
-    WITH people AS (
+    WITH new_accounts AS (
         INSERT INTO accounts (phone, password_hash, nickname, gender)
         SELECT phone, :password_hash, nickname, gender
         FROM unnest(CAST(:phones AS text[]), CAST(:nicknames AS text[]), CAST(:genders AS text[]))
-            AS person (phone, nickname, gender)
+            AS new_account (phone, nickname, gender)
         RETURNING id, phone
-    ), purses AS (
-        INSERT INTO coin_accounts (owner_id) SELECT id FROM people RETURNING id, owner_id
-    ), slots AS (
-        INSERT INTO coin_slots (coin_account_id, slot) SELECT id, 0 FROM purses
+    ), new_coin_accounts AS (
+        INSERT INTO coin_accounts (owner_id) SELECT id FROM new_accounts RETURNING id, owner_id
+    ), new_slots AS (
+        INSERT INTO coin_slots (coin_account_id, slot) SELECT id, 0 FROM new_coin_accounts
     )
-    SELECT people.id, purses.id FROM people JOIN purses ON owner_id = people.id ORDER BY phone
+    SELECT new_accounts.id, new_coin_accounts.id
+    FROM new_accounts JOIN new_coin_accounts ON owner_id = new_accounts.id ORDER BY phone
     """
 )
 _FRIENDSHIPS = text(
     """
     INSERT INTO friendships (account_id, friend_id)
-    SELECT one, other FROM unnest(CAST(:ones AS bigint[]), CAST(:others AS bigint[]))
-        AS pair (one, other)
+    SELECT account_id, friend_id
+    FROM unnest(CAST(:first_ids AS bigint[]), CAST(:second_ids AS bigint[]))
+        AS pair (account_id, friend_id)
     UNION ALL
-    SELECT other, one FROM unnest(CAST(:ones AS bigint[]), CAST(:others AS bigint[]))
-        AS pair (one, other)
+    SELECT friend_id, account_id
+    FROM unnest(CAST(:first_ids AS bigint[]), CAST(:second_ids AS bigint[]))
+        AS pair (account_id, friend_id)
     """
 )
-# Their numbers are drawn before any that is drawn from now on, and after those of earlier data.
+# The times are unique within a batch, after those of earlier data, and before any later request.
 _REQUESTS = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
@@ -108,7 +110,7 @@ _ROOMS = text(
 
 
 class Step(NamedTuple):
-    """How far it has come: so many of `total` people of this stage."""
+    """Progress: `done` of `total` users are complete in this stage."""
 
     stage: str
     done: int
@@ -116,7 +118,7 @@ class Step(NamedTuple):
 
 
 class DemoData:
-    """Makes up `users` people, all with the one password that `password_hash` is of."""
+    """Generates `users` demo users, all with the password of `password_hash`."""
 
     STAGES = ("accounts", "friends", "coins", "rooms")
 
@@ -134,62 +136,62 @@ class DemoData:
         self._users = users
         self._seed = seed
         self._password_hash = password_hash
-        # By a person's number: who he is, and where his coins lie.
-        self._ids = array("q")
-        self._purses = array("q")
-        self._first = 0
+        # Account ids and coin account ids, indexed by user number.
+        self._account_ids = array("q")
+        self._coin_account_ids = array("q")
+        self._first_number = 0
 
     def fill(self) -> Iterator[Step]:
-        """Writes them, batch after batch; tells after each how far it is."""
-        window = {"first": _PHONES, "most": USERS_MAX}
-        self._first = self._database.run(
-            lambda connection: connection.execute(_LAST, window).scalar_one()
+        """Write all batches; yield the progress after each."""
+        phone_range = {"first": _FIRST_PHONE, "count": USERS_MAX}
+        self._first_number = self._database.run(
+            lambda connection: connection.execute(_NEXT_INDEX, phone_range).scalar_one()
         )
-        works = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
-        for stage, work in zip(self.STAGES, works, strict=True):
-            for start in range(0, self._users, _BATCH):
-                people = range(start, min(start + _BATCH, self._users))
-                dice = Random(f"{self._seed} {stage} {start}")  # noqa: S311  # nothing is secret
-                self._write(work, people, dice)
-                yield Step(stage, people.stop, self._users)
+        writers = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
+        for stage, write_batch in zip(self.STAGES, writers, strict=True):
+            for start in range(0, self._users, _BATCH_USERS):
+                numbers = range(start, min(start + _BATCH_USERS, self._users))
+                rng = Random(f"{self._seed} {stage} {start}")  # noqa: S311  # not used for secrets
+                self._write(write_batch, numbers, rng)
+                yield Step(stage, numbers.stop, self._users)
 
-    def phone(self, person: int) -> str:
-        """The phone of somebody, by his number from 0 on."""
-        return str(_PHONES + self._first + person)
+    def phone(self, number: int) -> str:
+        """Return the phone of a user; `number` starts at 0."""
+        return str(_FIRST_PHONE + self._first_number + number)
 
-    def _write(self, work: Any, people: range, dice: Random) -> None:
-        # A batch that ran again with the same dice would throw others: it begins anew.
-        state = dice.getstate()
+    def _write(self, write_batch: Any, numbers: range, rng: Random) -> None:
+        # `run` can retry the transaction, which must then draw the same random numbers.
+        state = rng.getstate()
 
         def write(connection: Connection) -> Any:
-            dice.setstate(state)
-            return work(connection, people, dice)
+            rng.setstate(state)
+            return write_batch(connection, numbers, rng)
 
-        found = self._database.run(write)
-        for account_id, purse in found or ():
-            self._ids.append(account_id)
-            self._purses.append(purse)
+        rows = self._database.run(write)
+        for account_id, coin_account_id in rows or ():
+            self._account_ids.append(account_id)
+            self._coin_account_ids.append(coin_account_id)
 
-    def _add_accounts(self, connection: Connection, people: range, dice: Random) -> Sequence[Any]:
+    def _add_accounts(self, connection: Connection, numbers: range, rng: Random) -> Sequence[Any]:
         return connection.execute(
             _ACCOUNTS,
             {
-                "phones": [self.phone(person) for person in people],
-                "nicknames": [_nickname(dice) for _ in people],
-                "genders": [dice.choice(("0", "1", None)) for _ in people],
+                "phones": [self.phone(number) for number in numbers],
+                "nicknames": [_nickname(rng) for _ in numbers],
+                "genders": [rng.choice(("0", "1", None)) for _ in numbers],
                 "password_hash": self._password_hash,
             },
         ).all()
 
-    def _add_friends(self, connection: Connection, people: range, dice: Random) -> None:
-        """Some four requests from each: most were accepted, and those two are friends."""
+    def _add_friends(self, connection: Connection, numbers: range, rng: Random) -> None:
+        """Create about four friend requests per user, most of them accepted."""
         requests = []
-        for person in people:
-            room = min(_NEIGHBOURS, self._users - 1 - person)
-            for distance in dice.sample(range(1, room + 1), min(room, dice.randint(1, 7))):
-                pair = [self._ids[person], self._ids[person + distance]]
-                dice.shuffle(pair)
-                (state,) = dice.choices(("accepted", "open", "declined"), (85, 12, 3))
+        for number in numbers:
+            reach = min(_FRIEND_DISTANCE_MAX, self._users - 1 - number)
+            for distance in rng.sample(range(1, reach + 1), min(reach, rng.randint(1, 7))):
+                pair = [self._account_ids[number], self._account_ids[number + distance]]
+                rng.shuffle(pair)
+                (state,) = rng.choices(("accepted", "open", "declined"), (85, 12, 3))
                 requests.append((*pair, state))
         if not requests:
             return
@@ -203,46 +205,46 @@ class DemoData:
                 "back_us": len(requests),
             },
         )
-        friends = [(one, other) for one, other, state in requests if state == "accepted"]
+        friends = [(first, second) for first, second, state in requests if state == "accepted"]
         if friends:
-            ones, others = map(list, zip(*friends, strict=True))
-            connection.execute(_FRIENDSHIPS, {"ones": ones, "others": others})
+            first_ids, second_ids = map(list, zip(*friends, strict=True))
+            connection.execute(_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids})
 
-    def _add_coins(self, connection: Connection, people: range, dice: Random) -> None:
-        """Each buys some coins, and some give of them: by the ledger, like everybody's."""
+    def _add_coins(self, connection: Connection, numbers: range, rng: Random) -> None:
+        """Refill each user's coins, and send gifts from some, through the ledger."""
         provider = CoinAccount(external_account(connection, _PROVIDER), external=True)
         transfers = []
-        for person in people:
-            bought = dice.choice((10, 50, 100))
-            mine = self._purses[person]
+        for number in numbers:
+            refilled = rng.choice((10, 50, 100))
+            coin_account_id = self._coin_account_ids[number]
             transfers.append(
                 Transfer(
                     kind=Kind.REFILL,
-                    actor=mine,
+                    actor=coin_account_id,
                     debit=provider,
-                    credit=CoinAccount(mine),
-                    amount=bought,
-                    request_id=request_key(_SOURCE, mine, "refill"),
+                    credit=CoinAccount(coin_account_id),
+                    amount=refilled,
+                    request_id=request_key(_SOURCE, coin_account_id, "refill"),
                 )
             )
-            host = dice.randrange(self._users)
-            if dice.random() < 0.3 and host != person:
-                transfers.append(self._gift(mine, host, dice.randint(1, bought), dice))
+            host = rng.randrange(self._users)
+            if rng.random() < 0.3 and host != number:
+                transfers.append(self._gift(coin_account_id, host, rng.randint(1, refilled), rng))
         post(connection, transfers, 0)
 
-    def _gift(self, sender: int, host: int, amount: int, dice: Random) -> Transfer:
+    def _gift(self, sender: int, host: int, amount: int, rng: Random) -> Transfer:
         return Transfer(
             kind=Kind.GIFT,
             actor=sender,
             debit=CoinAccount(sender),
-            credit=CoinAccount(self._purses[host]),
+            credit=CoinAccount(self._coin_account_ids[host]),
             amount=amount,
             request_id=request_key(_SOURCE, sender, "gift"),
-            gift=Gift(self._ids[host], None, dice.choice(_GIFTS)),
+            gift=Gift(self._account_ids[host], None, rng.choice(_GIFTS)),
         )
 
-    def _add_rooms(self, connection: Connection, people: range, dice: Random) -> None:
-        """Some were live, and a few are: their streams are made up, whoever makes the real ones."""
+    def _add_rooms(self, connection: Connection, numbers: range, rng: Random) -> None:
+        """Create closed rooms for some users and live rooms for a few."""
         columns: dict[str, list[Any]] = {
             name: []
             for name in (
@@ -250,18 +252,18 @@ class DemoData:
                 *("streams", "urls", "ago_s"),
             )
         }
-        for person in people:
-            is_live = dice.random() < _LIVE_SHARE or person == 0
-            if not is_live and dice.random() > 0.05:
+        for number in numbers:
+            is_live = rng.random() < _LIVE_SHARE or number == 0
+            if not is_live and rng.random() > 0.05:
                 continue
-            # The same seed twice must not make the same stream twice.
-            key = f"demo{self._first + person:08d}{dice.getrandbits(48):012x}"
-            publish_key = f"{dice.getrandbits(64):016x}"
+            # Unique even if the same seed is used twice, because the number differs.
+            key = f"demo{self._first_number + number:08d}{rng.getrandbits(48):012x}"
+            publish_key = f"{rng.getrandbits(64):016x}"
             stream = self._streams.create(key, publish_key)
             row = (
-                *(self._ids[person], dice.choice(_TITLES), "open" if is_live else "closed"),
+                *(self._account_ids[number], rng.choice(_TITLES), "open" if is_live else "closed"),
                 *(key, publish_key, json.dumps(stream.document), json.dumps(stream.play_urls)),
-                dice.randint(60, 7200),
+                rng.randint(60, 7200),
             )
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
@@ -269,8 +271,8 @@ class DemoData:
             connection.execute(_ROOMS, columns)
 
 
-def _nickname(dice: Random) -> str:
-    if dice.random() < 0.6:
-        return "".join(map(dice.choice, _CHINESE))
-    number = str(dice.randint(2, 99)) if dice.random() < 0.4 else ""
-    return "".join(map(dice.choice, _ENGLISH)) + number
+def _nickname(rng: Random) -> str:
+    if rng.random() < 0.6:
+        return "".join(map(rng.choice, _CHINESE))
+    number = str(rng.randint(2, 99)) if rng.random() < 0.4 else ""
+    return "".join(map(rng.choice, _ENGLISH)) + number

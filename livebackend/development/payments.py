@@ -1,4 +1,4 @@
-"""The payment gateway of development: every order counts as paid at once."""
+"""Development payment gateway, which treats every order as paid."""
 
 import hmac
 import logging
@@ -25,14 +25,15 @@ from livebackend.gateways.payments.protocol import (
 )
 
 log = logging.getLogger(__name__)
-_TRIES, _PAUSE_S = 5, 0.5
-_TOTAL_S = 3
+_ATTEMPTS, _PAUSE_S = 5, 0.5
+_TIMEOUT_S = 3
 
 
 class DevelopmentPayments:
-    """Takes no money: what is ordered counts as paid, and is notified over HTTP a moment later.
+    """Payment gateway that moves no money and reports each order as paid.
 
-    A notification is JSON, signed with a secret of the server's own: HMAC-SHA256 of time and body.
+    The notification is JSON over HTTP, signed with HMAC-SHA256 of time and body. The key is derived
+    from the server's first secret.
     """
 
     provider = "embedded"
@@ -48,23 +49,23 @@ class DevelopmentPayments:
         self._clock = clock
 
     def place(self, order: Order) -> dict[str, Any]:
-        # Sent when the caller has long had his answer, as a real customer would.
+        # A real provider too sends the notification after the response to the order.
         threading.Thread(target=self._notify, args=[order], daemon=True).start()
         return {"orderId": order.order_id, "fen": order.fen}
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
         sent_at, signature = headers.get("x-payment-time", ""), headers.get("x-payment-signature")
         if not hmac.compare_digest(self._signature(sent_at, body), (signature or "").encode()):
-            raise NotGenuine("signature")
+            raise NotGenuine("invalid signature")
         check_time(sent_at, now=self._clock())
         return _decoded(body)
 
     def query(self, order: Order) -> ProviderOrder:
-        """Every order counts as paid from the moment it is placed."""
+        """Return the order as paid."""
         return ProviderOrder(OrderState.PAID, self._payment(order))
 
     def close(self, order: Order) -> None:
-        raise PaymentFailed("the order is paid")
+        raise PaymentFailed("the order is paid and cannot be closed")
 
     def refund(self, order: Order, *, reason: str) -> bool:
         return True
@@ -73,7 +74,7 @@ class DevelopmentPayments:
         raise PaymentFailed("the development gateway has no bills")
 
     def notification(self, paid: Paid) -> tuple[dict[str, str], bytes]:
-        """A genuine notification: its headers and its body."""
+        """Return the headers and body of a validly signed notification."""
         fields = {name: value for name, value in paid._asdict().items() if value is not None}
         body, sent_at = orjson.dumps(fields), str(int(self._clock()))
         headers = {
@@ -93,18 +94,20 @@ class DevelopmentPayments:
 
     def _notify(self, order: Order) -> None:
         paid = self._payment(order)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             time.sleep(_PAUSE_S)
             headers, body = self.notification(paid)
             try:
-                answer = requests.post(self._url, data=body, headers=headers, timeout=_TOTAL_S)
+                response = requests.post(self._url, data=body, headers=headers, timeout=_TIMEOUT_S)
             except requests.RequestException as error:
-                log.warning("order %s: no answer to its notification: %s", order.order_id, error)
+                log.warning("payments: notification of order %s failed: %s", order.order_id, error)
                 continue
-            if answer.ok:
+            if response.ok:
                 return
             log.warning(
-                "order %s: its notification is answered %s", order.order_id, answer.status_code
+                "payments: notification of order %s rejected with HTTP status %s",
+                order.order_id,
+                response.status_code,
             )
 
 

@@ -1,4 +1,4 @@
-"""The SMS gateway of development: it sends nothing, and logs the code."""
+"""Development SMS gateway, which logs codes instead of sending them."""
 
 import logging
 from collections import deque
@@ -11,12 +11,14 @@ log = logging.getLogger(__name__)
 
 
 class Message(NamedTuple):
+    """A message that was not sent."""
+
     phone: str
     code: str
 
 
 class DevelopmentSms:
-    """Sends nothing: the log shows the code, and `sent` keeps the newest messages."""
+    """SMS gateway that logs each code and stores the last 1000 messages in `sent`."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

@@ -1,4 +1,4 @@
-"""Streams that are made up: nothing is published, nothing can be watched."""
+"""Development stream gateway, which simulates streams without a media server."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,14 @@ from livebackend.gateways.streams.protocol import NoSuchStream, ProviderAway, St
 from livebackend.gateways.streams.publishing import Publishing
 
 _LIFETIME = timedelta(days=16)
-_REMEMBERED_MAX = 1000
+_STORED_KEYS_MAX = 1000
 
 
 class DevelopmentStreams:
-    """Makes up streams of a hub that does not exist: every call gives the same for the same.
+    """Simulates the streams of a hub. The same arguments give the same results.
 
-    A stream is on air from the moment that it is made, as if its broadcaster had published at
-    once, until it is disabled or told to hang up.
+    A stream is live as soon as it is created, until `disable` or `hang_up`. The methods after
+    `publish_url` are for tests: they simulate events at the provider.
     """
 
     @classmethod
@@ -30,17 +30,17 @@ class DevelopmentStreams:
         self._hub = hub
         self._clock = clock
         self._publishing = Publishing(clock, lifetime_s=3600)
-        # The newest of those that are not as all others are: a restart forgets them.
-        self._silent: deque[str] = deque(maxlen=_REMEMBERED_MAX)
-        self._disabled: deque[str] = deque(maxlen=_REMEMBERED_MAX)
-        self._forgotten: deque[str] = deque(maxlen=_REMEMBERED_MAX)
+        # Only exceptions are stored: the last streams that are offline, disabled or deleted.
+        self._offline: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
+        self._disabled: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
+        self._deleted: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
         self._failure: StreamFailed | None = None
 
     def create(self, key: str, publish_key: str) -> Stream:
-        self._answer()
-        if key in self._forgotten:
-            self._forgotten.remove(key)
-        # RFC 2606 reserves `.example`: no player ever reaches anybody by these names.
+        self._raise_failure()
+        if key in self._deleted:
+            self._deleted.remove(key)
+        # RFC 2606 reserves `.example`: no player can connect to these hosts.
         hosts = Hosts(
             publish=f"publish.{self._hub}.example",
             rtmp=f"live-rtmp.{self._hub}.example",
@@ -60,50 +60,48 @@ class DevelopmentStreams:
         return Stream(document, play_urls(document))
 
     def knows(self, key: str) -> bool:
-        self._answer()
-        return key not in self._forgotten
+        self._raise_failure()
+        return key not in self._deleted
 
     def disable(self, key: str) -> None:
-        self._answer()
+        self._raise_failure()
         self._disabled.append(key)
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        self._answer()
-        off = {*self._silent, *self._disabled, *self._forgotten}
-        return {key: None for key in keys if key not in off}
+        self._raise_failure()
+        not_live = {*self._offline, *self._disabled, *self._deleted}
+        return {key: None for key in keys if key not in not_live}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
-    # What it can be told.
-
     def go_live(self, key: str) -> None:
-        """The broadcaster publishes, again or at last."""
-        if key in self._disabled or key in self._forgotten:
-            raise NoSuchStream(f"{key} takes no publisher")
-        if key in self._silent:
-            self._silent.remove(key)
+        """Simulate that the host starts publishing, or resumes."""
+        if key in self._disabled or key in self._deleted:
+            raise NoSuchStream(f"stream {key} is disabled or deleted")
+        if key in self._offline:
+            self._offline.remove(key)
 
     def hang_up(self, key: str) -> None:
-        """The broadcaster stops publishing."""
-        self._silent.append(key)
+        """Simulate that the host stops publishing."""
+        self._offline.append(key)
 
     def forget(self, key: str) -> None:
-        """The stream is no more."""
-        self._forgotten.append(key)
+        """Simulate that the provider has deleted the stream."""
+        self._deleted.append(key)
 
     def fail(self) -> None:
-        """Every call is refused from now on."""
-        self._failure = StreamFailed("the hub is gone")
+        """Make the provider reject every call until `recover`."""
+        self._failure = StreamFailed("the hub does not exist")
 
     def time_out(self) -> None:
-        """No call is answered from now on, and none is waited for."""
-        self._failure = ProviderAway("timeout: no answer in time")
+        """Make every call time out immediately until `recover`."""
+        self._failure = ProviderAway("timeout: no response before the deadline")
 
     def recover(self) -> None:
-        """Every call is answered from now on."""
+        """Make all calls succeed again."""
         self._failure = None
 
-    def _answer(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure:
             raise self._failure

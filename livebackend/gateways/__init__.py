@@ -1,1 +1,1 @@
-"""Outside services, each behind a protocol: SMS, streams, payments."""
+"""Gateways to external services: SMS, streams and payments."""

@@ -1,10 +1,10 @@
-"""An HTTP client whose calls end in time, whatever the server does."""
+"""An HTTP client whose calls always end before a deadline."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 
 import requests
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class CallFailed(Exception):
-    """The server sent no response, or not in time, or not to the end.
+    """A call ended without a complete response.
 
-    `word` is "unreachable", "timeout" or "too large". `outcome_unknown`: the server may have
+    `word` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
     processed the request.
     """
 
@@ -37,7 +37,7 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete response of the server."""
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,10 +45,10 @@ class Answer:
 
 
 class Caller:
-    """Calls one server: directly, without proxies of the environment, and follows no redirect.
+    """HTTP client for one server.
 
-    A call takes 4 s at most, even if the answer comes byte by byte or the server's name cannot be
-    looked up. Nothing is ever sent twice.
+    Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
+    if DNS hangs or the response arrives byte by byte.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Caller:
         self._bytes_max = bytes_max
         self._breaker = Breaker(clock=clock)
         self._turns = Turns()
-        self._threads = ThreadPoolExecutor(CONCURRENCY_MAX, thread_name_prefix="call")
+        self._executor = ThreadPoolExecutor(CONCURRENCY_MAX, thread_name_prefix="gateway")
 
     def call(
         self,
@@ -75,29 +75,29 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
     ) -> Answer:
-        """The answer, whatever its status. Raises CallFailed."""
+        """Return the response, of any HTTP status. Raises CallFailed."""
         deadline = deadline or Deadline()
         if not self._breaker.admits():
-            raise CallFailed("unreachable", "it has not answered lately")
+            raise CallFailed("unreachable", "the last calls failed: the circuit breaker is open")
         if not self._turns.take(deadline):
-            raise CallFailed("unreachable", "too many wait for it")
+            raise CallFailed("unreachable", "the concurrency limit is reached")
         adapter = InterruptibleAdapter()
-        asking = self._threads.submit(self._ask, adapter, method, path, body, dict(headers or {}))
-        # When the thread ends, not when the caller stops waiting: a thread that hangs counts.
-        asking.add_done_callback(lambda _: self._turns.give_back())
+        future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
+        # Released when the thread ends: a thread that hangs after the timeout still counts.
+        future.add_done_callback(lambda _: self._turns.give_back())
         try:
-            answer = _waited_for(asking, deadline.left_s)
+            response = _wait_for(future, deadline.left_s)
         except CallFailed as error:
             self._breaker.failed()
-            # A query can hold a token.
-            log.warning("%s %s: %s", method, path.partition("?")[0], error.word)
+            # Without the query, which can contain a token.
+            log.warning("gateway call %s %s failed: %s", method, path.partition("?")[0], error.word)
             raise
         finally:
             adapter.cut()
         self._breaker.answered()
-        return answer
+        return response
 
-    def _ask(
+    def _send(
         self,
         adapter: InterruptibleAdapter,
         method: str,
@@ -116,36 +116,38 @@ class Caller:
                 headers={"Accept-Encoding": "identity", **headers},
                 auth=self._auth,
                 timeout=(_CONNECT_S, TOTAL_S),
-                # A signature holds for one host alone.
+                # A request signature is valid for one host only.
                 allow_redirects=False,
                 stream=True,
             )
             with response:
-                return Answer(response.status_code, response.headers, self._content(response))
+                return Answer(response.status_code, response.headers, self._read(response))
 
-    def _content(self, response: Response) -> bytes:
+    def _read(self, response: Response) -> bytes:
         content = bytearray()
         for chunk in response.iter_content(_CHUNK_BYTES):
             content += chunk
             if len(content) > self._bytes_max:
                 raise CallFailed(
-                    "too large", f"more than {self._bytes_max} bytes", outcome_unknown=True
+                    "too large",
+                    f"the response has more than {self._bytes_max} bytes",
+                    outcome_unknown=True,
                 )
         return bytes(content)
 
 
-def _waited_for(asking: Future[Answer], wait_s: float) -> Answer:
+def _wait_for(future: Future[Answer], wait_s: float) -> Answer:
     try:
-        return asking.result(wait_s)
-    except TookTooLong as error:
-        asking.cancel()
-        raise _timeout("no answer in time") from error
+        return future.result(wait_s)
+    except FutureTimeout as error:
+        future.cancel()
+        raise _timeout("no response before the deadline") from error
     except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
         raise CallFailed("unreachable", str(error)) from error
     except requests.Timeout as error:
         raise _timeout(str(error)) from error
     except requests.RequestException as error:
-        # The connection ended early: the server may have read the whole request.
+        # The connection closed early: the server may have processed the request.
         raise CallFailed("unreachable", str(error), outcome_unknown=True) from error
 
 

@@ -1,4 +1,4 @@
-"""A connection of `requests` that another thread can end."""
+"""A `requests` adapter whose connection another thread can close."""
 
 import socket
 from contextlib import suppress
@@ -9,47 +9,48 @@ from requests.adapters import HTTPAdapter
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """The connection of one call, which another thread can end at its deadline.
+    """Adapter for one call, whose connection another thread can close.
 
-    A socket timeout limits each read only: a response can arrive byte by byte for days.
+    A socket timeout limits only single reads: a response that arrives byte by byte never times
+    out.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = Lock()
         self._socket: socket.socket | None = None
-        self._is_cut = False
+        self._is_closed = False
 
     def cut(self) -> None:
-        """End the connection; one that is made later ends at once."""
+        """Close the connection; a connection that opens later is closed immediately."""
         with self._lock:
-            self._is_cut = True
-            self._end()
+            self._is_closed = True
+            self._close_socket()
 
-    def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*given, **named)
-        adapter, kind = self, pool.ConnectionCls
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        adapter, connection_class = self, pool.ConnectionCls
 
-        class Connection(kind):  # type: ignore[misc, valid-type]  # for HTTP, or for HTTPS
+        class Connection(connection_class):  # type: ignore[misc, valid-type]
             def _new_conn(self) -> socket.socket:
-                made: socket.socket = super()._new_conn()
-                adapter.hold(made)
-                return made
+                new_socket: socket.socket = super()._new_conn()
+                adapter.register(new_socket)
+                return new_socket
 
         pool.ConnectionCls = Connection
         return pool
 
-    def hold(self, made: socket.socket) -> None:
+    def register(self, new_socket: socket.socket) -> None:
         with self._lock:
-            # A second handle: TLS wraps the first one.
-            self._socket = made.dup()
-            if self._is_cut:
-                self._end()
+            # A duplicate, because TLS detaches the original file descriptor.
+            self._socket = new_socket.dup()
+            if self._is_closed:
+                self._close_socket()
 
-    def _end(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is None:
             return
-        with suppress(OSError):  # the other side was faster
+        with suppress(OSError):  # the server has already closed it
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None

@@ -1,4 +1,4 @@
-"""Loading of gateways by the dotted names of their classes."""
+"""Loads gateways by the dotted names of their classes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from livebackend.gateways.streams import StreamGateway
 
 
 class Gateways(NamedTuple):
-    """The outside services of an application."""
+    """The gateways of an application."""
 
     sms: SmsGateway
     streams: StreamGateway
@@ -23,38 +23,40 @@ class Gateways(NamedTuple):
 def load_gateways(
     settings: Settings, *, sms: str, streams: str, payments: Sequence[str]
 ) -> Gateways:
-    """Return the gateways with these dotted names, each made from the settings.
+    """Create the gateways with these dotted names from the settings.
 
-    Raises SettingsError, which names every gateway that can't be used.
+    Raises SettingsError, which names every gateway that cannot be loaded.
     """
-    found: list[Any] = []
-    faults: list[str] = []
-    named: list[tuple[str, str, type]] = [
+    loaded: list[Any] = []
+    errors: list[str] = []
+    requested: list[tuple[str, str, type]] = [
         ("sms", sms, SmsGateway),
         ("streams", streams, StreamGateway),
         *(("payments", dotted, PaymentGateway) for dotted in payments),
     ]
-    for name, dotted, protocol in named:
+    for name, dotted, protocol in requested:
         try:
-            found.append(_gateway(name, dotted, settings, protocol))
+            loaded.append(_load(name, dotted, settings, protocol))
         except SettingsError as error:
-            faults.extend(error.faults)
-    if faults:
-        raise SettingsError(*faults)
-    gateways = Gateways(found[0], found[1], found[2:])
+            errors.extend(error.faults)
+    if errors:
+        raise SettingsError(*errors)
+    gateways = Gateways(loaded[0], loaded[1], loaded[2:])
     providers = Counter(gateway.provider for gateway in gateways.payments)
-    twice = [name for name, count in providers.items() if count > 1]
-    if twice:
-        raise SettingsError(f"payments.gateway: names two gateways of {', '.join(twice)}")
+    duplicates = [name for name, count in providers.items() if count > 1]
+    if duplicates:
+        raise SettingsError(
+            f"payments.gateway: names two gateways of provider {', '.join(duplicates)}"
+        )
     return gateways
 
 
-def _gateway(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
+def _load(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
     try:
-        # With the colon, an import that fails raises its own error.
+        # The colon form does not hide an ImportError inside the module.
         gateway = resolve_name(":".join(dotted.rsplit(".", 1))).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{name}.gateway: {dotted} can't be used: {error}") from None
+        raise SettingsError(f"{name}.gateway: {dotted} cannot be loaded: {error}") from None
     if not isinstance(gateway, protocol):
-        raise SettingsError(f"{name}.gateway: {dotted} is no {protocol.__name__}")
+        raise SettingsError(f"{name}.gateway: {dotted} does not implement {protocol.__name__}")
     return gateway

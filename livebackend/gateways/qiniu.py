@@ -1,4 +1,4 @@
-"""Qiniu's own HTTP interface: how a call is signed, made within its time, and judged."""
+"""Client of Qiniu's HTTP API, and verification of Qiniu's callbacks."""
 
 import base64
 import hmac
@@ -18,16 +18,15 @@ from livebackend.gateways.http_client import Answer, Caller, CallFailed
 
 log = logging.getLogger(__name__)
 
-# What Qiniu calls a request in its own log, and wants to be told by whoever asks about it.
+# Qiniu's support asks for this id of a request.
 _REQUEST_ID = re.compile("[ -~]{1,64}")
 
 
 class QiniuFailed(Exception):
-    """Qiniu refused, was not reached, or did not answer in time.
+    """Qiniu rejected a request, was unreachable or timed out.
 
-    `error` is its own word for it, or "unreachable", "timeout" or "too large"; `status` what it
-    answered with, if it did. `outcome_unknown`: it may have done what it was asked for all the
-    same.
+    `error` is Qiniu's error code, or "unreachable", "timeout" or "too large". `status` is the HTTP
+    status of the response, if any. With `outcome_unknown`, Qiniu may have processed the request.
     """
 
     def __init__(
@@ -45,10 +44,10 @@ class QiniuFailed(Exception):
 
 
 class QiniuAuth(AuthBase):
-    """Signs a request as Qiniu wants it, and knows a request that Qiniu has signed.
+    """Signs requests to Qiniu and verifies requests from Qiniu.
 
-    Source: "Qiniu" authorization, as documented for Pili and SMS: HMAC-SHA1 over the request's
-    first line, host, content type, `X-Qiniu-*` headers and body.
+    Source: "Qiniu" authorization of Pili and SMS: HMAC-SHA1 of the request line, host, content
+    type, `X-Qiniu-*` headers and body.
     """
 
     def __init__(self, access_key: str, secret_key: str) -> None:
@@ -69,27 +68,27 @@ class QiniuAuth(AuthBase):
     def authorization(
         self, method: str, target: str, *, host: str, headers: Mapping[str, str], body: bytes
     ) -> str:
-        """The header that a request must bear; `target` is its path and query, as they are sent."""
+        """Return the `Authorization` header; `target` is the path and query as sent."""
         data = _signed_data(method, target, host=host, headers=headers, body=body)
         return f"Qiniu {self.token(data)}"
 
     def is_genuine(
         self, method: str, target: str, *, host: str, headers: Mapping[str, str], body: bytes
     ) -> bool:
-        """Whether a request bears our account's signature; `host` is its public one."""
-        right = self.authorization(method, target, host=host, headers=headers, body=body)
-        given = {name.title(): value for name, value in headers.items()}.get("Authorization", "")
-        return hmac.compare_digest(given.encode("utf-8", "replace"), right.encode())
+        """Return whether a request has a valid signature; `host` is the public host."""
+        expected = self.authorization(method, target, host=host, headers=headers, body=body)
+        actual = {name.title(): value for name, value in headers.items()}.get("Authorization", "")
+        return hmac.compare_digest(actual.encode("utf-8", "replace"), expected.encode())
 
     def token(self, data: bytes) -> str:
-        """Our account's signature of any data, with our account's name."""
+        """Return the access key and the signature of the data."""
         return f"{self._access_key}:{signature(self._secret_key, data)}"
 
 
 class QiniuCallbacks:
-    """Knows the calls that Qiniu makes of us; without keys of ours, none is Qiniu's.
+    """Verifies Qiniu's callbacks; rejects all of them if no keys are set.
 
-    `url` is our public address: Qiniu signs for the host that it was told.
+    `url` is the server's public URL: Qiniu signs its host and path.
     """
 
     def __init__(self, url: str, *, access_key: str, secret_key: str) -> None:
@@ -100,34 +99,36 @@ class QiniuCallbacks:
     def is_genuine(
         self, method: str, target: str, *, headers: Mapping[str, str], body: bytes
     ) -> bool:
-        """Whether a request is Qiniu's; `target` is its path here, and its query."""
+        """Return whether Qiniu signed a request; `target` is the local path and query."""
         return self._auth is not None and self._auth.is_genuine(
             method, self._prefix + target, host=self._host, headers=headers, body=body
         )
 
 
 def signature(key: bytes, data: bytes) -> str:
-    """HMAC-SHA1, as text that fits into a URL; its padding stays."""
+    """Return the HMAC-SHA1 in URL-safe base64, with padding."""
     return base64.urlsafe_b64encode(hmac.digest(key, data, "sha1")).decode()
 
 
 def _signed_data(
     method: str, target: str, *, host: str, headers: Mapping[str, str], body: bytes
 ) -> bytes:
-    """What of a request is signed."""
-    named = {name.title(): value for name, value in headers.items()}
-    content_type = named.get("Content-Type")
+    """Return the part of a request that the signature covers."""
+    by_name = {name.title(): value for name, value in headers.items()}
+    content_type = by_name.get("Content-Type")
     lines = [f"{method} {target}", f"Host: {host}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
-    own = sorted(name for name in named if name.startswith("X-Qiniu-") and name != "X-Qiniu-")
-    lines += [f"{name}: {named[name]}" for name in own]
+    qiniu_headers = sorted(
+        name for name in by_name if name.startswith("X-Qiniu-") and name != "X-Qiniu-"
+    )
+    lines += [f"{name}: {by_name[name]}" for name in qiniu_headers]
     data = "\n".join(lines).encode() + b"\n\n"
     return data if content_type in (None, "application/octet-stream") else data + body
 
 
 class Qiniu:
-    """Calls Qiniu. A call takes 4 s at most, and nothing is ever sent twice."""
+    """Client of Qiniu's JSON API. A call takes at most 4 s and is never retried."""
 
     def __init__(self, url: str, *, access_key: str, secret_key: str) -> None:
         self._caller = Caller(url, auth=QiniuAuth(access_key, secret_key))
@@ -135,9 +136,9 @@ class Qiniu:
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
-        """The JSON of the answer, None for an empty one. Raises QiniuFailed."""
+        """Return the JSON of the response, None for an empty body. Raises QiniuFailed."""
         try:
-            answer = self._caller.call(
+            response = self._caller.call(
                 method,
                 path,
                 body=None if body is None else orjson.dumps(body),
@@ -148,20 +149,24 @@ class Qiniu:
             raise QiniuFailed(
                 error.word, error.message, outcome_unknown=error.outcome_unknown
             ) from error
-        found = _REQUEST_ID.fullmatch(answer.headers.get("X-Reqid", ""))
-        log.info("%s %s: %s, X-Reqid %s", method, path, answer.status, found[0] if found else "-")
-        return _judged(answer)
+        match = _REQUEST_ID.fullmatch(response.headers.get("X-Reqid", ""))
+        request_id = match[0] if match else "-"
+        log.info("Qiniu: %s %s: %s, X-Reqid %s", method, path, response.status, request_id)
+        return _parse(response)
 
 
-def _judged(answer: Answer) -> Any:
+def _parse(response: Answer) -> Any:
     try:
-        said = orjson.loads(answer.content) if answer.content else None
+        content = orjson.loads(response.content) if response.content else None
     except orjson.JSONDecodeError:
         raise QiniuFailed(
-            str(answer.status), "the answer is no JSON", status=answer.status, outcome_unknown=True
+            str(response.status),
+            "the response is not JSON",
+            status=response.status,
+            outcome_unknown=True,
         ) from None
-    if answer.status == requests.codes.ok:
-        return said
-    why = said if isinstance(said, dict) else {}
-    error, message = why.get("error", answer.status), why.get("message", "")
-    raise QiniuFailed(str(error)[:100], str(message)[:200], status=answer.status)
+    if response.status == requests.codes.ok:
+        return content
+    fields = content if isinstance(content, dict) else {}
+    error, message = fields.get("error", response.status), fields.get("message", "")
+    raise QiniuFailed(str(error)[:100], str(message)[:200], status=response.status)

@@ -1,4 +1,4 @@
-"""What may be wrong with an installation, and what to do about each: for whoever runs it."""
+"""Checks of an installation, with a remedy for each failure."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGatewa
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.health_checks import Fault, check_database, check_disk, check_migrations
 
-# Tokens of another server are taken up to 60 s ahead of our own clock; half of that is a fault.
+# Half of the 60 s by which the issue time of a token may be ahead of a server's clock.
 _SKEW_MAX_S = 30.0
-_ANSWER_S = 4
+_TIMEOUT_S = 4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check: all is well where there is nothing to do."""
+    """The result of a check. `do` is the remedy, None if the check passed."""
 
     check: str
     says: str
@@ -36,28 +36,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Looks at everything that a server needs. `clock` gives seconds since 1970 UTC."""
+    """Checks everything that a server needs. `clock` returns seconds since 1970."""
 
     database: Database
     sms: SmsGateway
     streams: StreamGateway
     _: KW_ONLY
-    # Where pictures are written, and how much room must be left there.
+    # The data folder for pictures, and how many bytes must stay free.
     folder: Path
     free_bytes_min: int
-    # The setting `sms.gateway`, and the URL of its provider.
+    # The setting `sms.gateway` and the URL of its provider.
     sms_gateway: str
     sms_url: str
-    # Counts the open orders of other payment providers than the given ones, by provider.
+    # Counts the open orders at other providers than the given ones, by provider.
     unserved_orders: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
     clock: Callable[[], float] = time.time
 
     def findings(self) -> list[Finding]:
-        """What came of each check, in the order in which to mend it."""
+        """Run all checks. Fix failures in the order of the results."""
         return [
-            _finding(name, check)
+            _run_check(name, check)
             for name, check in (
                 ("database", self._database),
                 ("migrations", self._migrations),
@@ -71,91 +71,93 @@ class Doctor:
 
     def _database(self) -> str:
         check_database(self.database)
-        return "answers and takes writes"
+        return "PostgreSQL is reachable and writable"
 
     def _migrations(self) -> str:
         check_migrations(self.database)
-        return "the tables are up to date"
+        return "the database schema is up to date"
 
     def _disk(self) -> str:
         check_disk(self.folder, free_bytes_min=self.free_bytes_min)
-        return f"{self.folder} can be written and has room"
+        return f"{self.folder} is writable and has enough free space"
 
     def _sms(self) -> str:
         if not isinstance(self.sms, CheckableSms):
-            return f"{self.sms_gateway} cannot be asked without sending a message"
+            return f"not checked: {self.sms_gateway} has no check that sends no message"
         try:
             self.sms.check()
         except SmsFailed as error:
             raise Fault(
-                f"no message can be sent: {error}",
+                f"SMS messages cannot be sent: {error}",
                 do="Compare qiniu.access_key, qiniu.secret_key and sms.template with Qiniu's"
-                " console, and see that sms.url can be reached from here.",
+                " console, and check that this machine can reach sms.url.",
             ) from None
-        return "the keys and the template are good"
+        return "the keys and the template are valid"
 
     def _streams(self) -> str:
         try:
-            self.streams.on_air(["livebackend-doctor"])  # nobody's: it is not on air
+            self.streams.on_air(["livebackend-doctor"])  # a stream that does not exist
         except StreamFailed as error:
             raise Fault(
-                f"the provider refuses or does not answer: {error}",
+                f"the call to the stream provider failed: {error}",
                 do="Compare the settings streams.* and the keys with the provider's console, and"
-                " see that it can be reached from here.",
+                " check that this machine can reach the provider.",
             ) from None
-        return "the provider answers"
+        return "the stream provider accepts calls"
 
     def _payments(self) -> str:
         try:
             with self.database.engine.connect() as connection:
                 unserved = self.unserved_orders(connection, self.payment_providers)
         except (DBAPIError, NoConnection):
-            return "the orders cannot be read"  # the check of the database says why
+            return "not checked: the database is unavailable"  # the database check has the reason
         if unserved:
             counts = ", ".join(f"{count} at {provider}" for provider, count in unserved.items())
             raise Fault(
-                f"orders are open at providers that payments.gateway does not name: {counts}",
-                do="Add the gateways of these providers to payments.gateway, after the first, so"
-                " that their payments are credited.",
+                f"payments.gateway does not name the providers of all open orders: {counts}",
+                do="Append the gateways of these providers to payments.gateway, so that their"
+                " payments are credited.",
             )
         providers = ", ".join(self.payment_providers)
-        return f"payments of {providers} are credited" if providers else "no gateway is set"
+        return f"payments of {providers} are credited" if providers else "no payment gateway is set"
 
     def _clock(self) -> str:
-        """Compares this machine's clock with others': who is alone is wrong."""
-        others = {"the database": self._database_ahead_s, self.sms_url: self._sms_ahead_s}
-        ahead = {name: found for name, ask in others.items() if (found := ask()) is not None}
-        off = [f"{name} is {says}" for name, s in ahead.items() if (says := _skew(s))]
-        if off:
+        """Compare this machine's clock with those of PostgreSQL and the SMS provider."""
+        readers = {"the database": self._database_ahead_s, self.sms_url: self._sms_ahead_s}
+        ahead = {name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None}
+        skews = [f"{name} is {skew}" for name, ahead_s in ahead.items() if (skew := _skew(ahead_s))]
+        if skews:
             raise Fault(
-                f"against this machine's clock {' and '.join(off)}",
+                f"compared with this machine's clock, {' and '.join(skews)}",
                 do="Run a time service on this machine and on the database's"
-                " (`timedatectl set-ntp true`): tokens and codes are judged by these clocks.",
+                " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
             )
-        return f"agrees with {' and '.join(ahead)}" if ahead else "there is none to compare it with"
+        if not ahead:
+            return "not checked: no other clock is available"
+        return f"agrees with {' and '.join(ahead)}"
 
     def _database_ahead_s(self) -> float | None:
         statement = text("SELECT extract(epoch FROM clock_timestamp())::float8")
         try:
             with self.database.engine.connect() as connection:
                 before = self.clock()
-                there: float = connection.execute(statement).scalar_one()
-                return there - (before + self.clock()) / 2
+                database_s: float = connection.execute(statement).scalar_one()
+                return database_s - (before + self.clock()) / 2
         except (DBAPIError, NoConnection):
-            return None  # another check tells
+            return None  # the database check reports it
 
     def _sms_ahead_s(self) -> float | None:
-        """By the `Date` of any answer at all, where the messages really go."""
+        """Return the skew of the `Date` header of the SMS provider's response."""
         if not isinstance(self.sms, CheckableSms):
             return None
         try:
-            answer = requests.head(self.sms_url, timeout=_ANSWER_S, allow_redirects=False)
-            return parsedate_to_datetime(answer.headers["Date"]).timestamp() - self.clock()
+            response = requests.head(self.sms_url, timeout=_TIMEOUT_S, allow_redirects=False)
+            return parsedate_to_datetime(response.headers["Date"]).timestamp() - self.clock()
         except (requests.RequestException, KeyError, ValueError):
             return None
 
 
-def _finding(name: str, check: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, check())
     except Fault as fault:

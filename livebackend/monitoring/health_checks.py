@@ -1,4 +1,4 @@
-"""Whether this server can do its work now: what a load balancer and an operator ask."""
+"""Checks of database, migrations and disk for readiness probes and diagnostics."""
 
 import os
 import shutil
@@ -22,38 +22,39 @@ Check = Callable[[], None]
 
 
 class Fault(Exception):
-    """What is wrong, and what to do about it."""
+    """A check failed; `do` is the remedy."""
 
-    def __init__(self, says: str, *, do: str) -> None:
-        super().__init__(says)
+    def __init__(self, message: str, *, do: str) -> None:
+        super().__init__(message)
         self.do = do
 
 
 class Readiness:
-    """Runs checks, each by itself and waited for no longer than `wait_s`.
+    """Runs checks concurrently and waits at most `wait_s` for all of them.
 
-    One that hangs (a disk on a network does) holds one thread, however often it is asked for.
+    A check that hangs (on a network disk, for example) blocks only one thread, however many
+    requests ask for it.
     """
 
     def __init__(self, checks: Mapping[str, Check], *, wait_s: float = WAIT_S) -> None:
         self._checks = checks
         self._wait_s = wait_s
-        self._threads = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
+        self._executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
         self._running: dict[str, Future[None]] = {}
 
     def faults(self) -> dict[str, str]:
-        """What is wrong, by the name of the check; nothing, when all is well."""
+        """Return the messages of failed checks, by check name; empty if all pass."""
         for name, check in self._checks.items():
             if name not in self._running or self._running[name].done():
-                self._running[name] = self._threads.submit(check)
+                self._running[name] = self._executor.submit(check)
         running = dict(self._running)
         wait(running.values(), self._wait_s)
-        found = {name: self._fault(future) for name, future in running.items()}
-        return {name: says for name, says in found.items() if says}
+        messages = {name: self._message(future) for name, future in running.items()}
+        return {name: message for name, message in messages.items() if message}
 
-    def _fault(self, future: Future[None]) -> str | None:
+    def _message(self, future: Future[None]) -> str | None:
         if not future.done():
-            return f"no answer within {self._wait_s:g} s"
+            return f"the check did not end within {self._wait_s:g} s"
         try:
             future.result()
         except Fault as fault:
@@ -62,7 +63,7 @@ class Readiness:
 
 
 def checks_of(database: Database, *, folder: Path, free_bytes_min: int) -> dict[str, Check]:
-    """What must be well for a server to take calls. `database` is the checks' alone."""
+    """Return the checks of a server. They need a `database` with its own pool."""
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
@@ -71,48 +72,49 @@ def checks_of(database: Database, *, folder: Path, free_bytes_min: int) -> dict[
 
 
 def check_database(database: Database) -> None:
-    """Raises Fault where the database does not answer, or takes no writes."""
+    """Raise Fault if the database is unreachable or read-only."""
     try:
         with database.engine.connect() as connection:
             read_only = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
     except (DBAPIError, NoConnection) as error:
-        said = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise Fault(
-            f"it cannot be reached: {said}",
-            do="See that PostgreSQL runs, and that database.url names its host, user and password.",
+            f"PostgreSQL cannot be reached: {reason}",
+            do="Check that PostgreSQL runs, and the host, user and password in database.url.",
         ) from None
     if read_only:
-        raise Fault("it takes no writes", do="Point database.url to the primary, not to a standby.")
+        raise Fault(
+            "PostgreSQL is read-only", do="Point database.url to the primary, not to a standby."
+        )
 
 
 def check_migrations(database: Database) -> None:
-    """Raises Fault for tables that are behind the code, too old to upgrade, or cannot be read."""
+    """Raise Fault if the schema is out of date, unsupported or unreadable."""
     try:
         check_migrated(database)
     except UnsupportedSchema as error:
         raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
     except MigrationsMissing:
-        raise Fault("the tables are behind the code", do=_MIGRATE) from None
+        raise Fault("the database schema is out of date", do=_MIGRATE) from None
     except (SettingsError, DBAPIError, NoConnection):
-        raise Fault("the tables cannot be read", do=_MIGRATE) from None
+        raise Fault("the schema version cannot be read", do=_MIGRATE) from None
 
 
 def check_disk(folder: Path, *, free_bytes_min: int) -> None:
-    """Raises Fault where pictures cannot be written, or would leave too little room."""
-    mend = "Make room, or set var.dir (LIVEBACKEND_VAR_DIR) to a folder that has it."
+    """Raise Fault if the folder is not writable or has too little free space."""
+    remedy = "Free disk space, or set var.dir (LIVEBACKEND_VAR_DIR) to a folder with enough space."
     try:
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        free = shutil.disk_usage(there).free
-        # It is gone again before anybody sees it.
-        with tempfile.TemporaryFile(dir=there) as file:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise Fault(f"{folder} cannot be written: {error.strerror}", do=mend) from None
+        raise Fault(f"{folder} cannot be written: {error.strerror}", do=remedy) from None
     if free < free_bytes_min:
         raise Fault(
             f"{folder} has {free:,} bytes free, less than pictures.free_bytes_min"
-            f" ({free_bytes_min:,}): no picture is taken",
-            do=mend,
+            f" ({free_bytes_min:,}): uploads are rejected",
+            do=remedy,
         )

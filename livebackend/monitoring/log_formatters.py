@@ -1,6 +1,7 @@
-"""How the log looks: a line or a JSON object for each record, with its request's id.
+"""Log formatters for text lines and JSON.
 
-A record may carry `fields`, a mapping: what a machine that reads the log sorts it by.
+They add the request id and mask phones. A record can have an attribute `fields`, a mapping that the
+JSON formatter adds to its object.
 """
 
 import logging
@@ -11,36 +12,37 @@ import orjson
 
 from livebackend.core.request_context import request_id
 
-# Nobody logs these on purpose; but PostgreSQL's errors name the value of a key that is taken, and
-# show a row whole that breaks a constraint.
+# PostgreSQL's error messages contain the value of a duplicate key, and the complete row that
+# violates a constraint.
 _PHONE = re.compile("(?<![0-9])([0-9]{3})[0-9]{4}([0-9]{4})(?![0-9])")
 _ROW = re.compile(r"Failing row contains \(.*\)")
 
 
 class LineFormatter(logging.Formatter):
-    """Formats lines whose format may name `%(request_id)s`; masks phones, and leaves out rows."""
+    """Formats text lines; the format can contain `%(request_id)s`."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.request_id = request_id.get()
-        return _discreet(super().format(record))
+        return _mask(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats each record as one line of JSON, likewise; a traceback is one text in it."""
+    """Formats each record as one line of JSON, with a traceback in `error`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        shown = {
+        entry = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "request": request_id.get(),
-            "says": _discreet(record.getMessage()),
+            "says": _mask(record.getMessage()),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            shown["error"] = _discreet(self.formatException(record.exc_info))
-        return orjson.dumps(shown, default=str).decode()
+            entry["error"] = _mask(self.formatException(record.exc_info))
+        return orjson.dumps(entry, default=str).decode()
 
 
-def _discreet(text: str) -> str:
-    return _PHONE.sub(r"\1****\2", _ROW.sub("Failing row is not shown", text))
+def _mask(text: str) -> str:
+    """Mask phones and remove rows from PostgreSQL's messages."""
+    return _PHONE.sub(r"\1****\2", _ROW.sub("Failing row removed", text))

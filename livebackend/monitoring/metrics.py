@@ -1,6 +1,6 @@
-"""What is counted and timed, for Prometheus; all server processes on a machine add up.
+"""Prometheus metrics of the server.
 
-No label ever bears a phone, a key or a token: each has a few values that are known beforehand.
+Every label has a small, fixed set of values, and never a phone, a key or a token.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 G = TypeVar("G")
 
-# The methods of gateways that call the outside service.
+# The gateway methods that call the provider.
 OUTSIDE_CALLS = {
     *("send", "create", "knows", "disable", "on_air"),
     *("place", "query", "close", "refund", "bill"),
@@ -30,72 +30,74 @@ _TRANSFERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """The numbers of one server process. In `registry` stand its own, without the others'."""
+    """Prometheus metrics of one worker process, in its own `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._calls = self._histogram(
+        self._requests = self._histogram(
             "call_seconds",
-            "Calls of the API, by operation and result code.",
+            "API requests, by operation and result code.",
             "operation",
             "result",
             buckets=_SECONDS,
         )
         self._errors = Counter(
             "livebackend_call_errors",
-            "Calls that could not be served, by operation and HTTP status.",
+            "API requests that failed with an HTTP status of 500 or more.",
             ["operation", "status"],
             registry=self.registry,
         )
         self._provider_calls = self._histogram(
             "provider_call_seconds",
-            "Calls of outside services: messages, streams and payments.",
+            "Calls to SMS, stream and payment providers.",
             "provider",
             "call",
             "outcome",
             buckets=_SECONDS,
         )
-        self._batches = self._histogram(
+        self._batch_sizes = self._histogram(
             "ledger_batch_transfers",
-            "Transfers that the ledger's writer took at a time.",
+            "Transfers in one batch of the ledger batch writer.",
             buckets=_TRANSFERS,
         )
-        self._waiting = self._gauge("ledger_waiting", "Transfers that wait for the ledger.")
-        self._in_use = self._gauge(
-            "database_connections_in_use", "Connections of the pool that calls hold."
+        self._queue_length = self._gauge(
+            "ledger_waiting", "Transfers in the queue of the ledger batch writer."
         )
-        self._connections = self._gauge("database_connections", "Connections the pool may have.")
-        self._gauge("workers", "Server processes that run.").set(1)
+        self._in_use = self._gauge("database_connections_in_use", "Database connections in use.")
+        self._pool_size = self._gauge(
+            "database_connections", "Maximum size of the database connection pool."
+        )
+        self._gauge("workers", "Running worker processes.").set(1)
 
     def called(self, *, operation: str, result: str, status: int, seconds: float) -> None:
-        """Counts a call of the API."""
-        self._calls.labels(operation, result).observe(seconds)
+        """Record an API request."""
+        self._requests.labels(operation, result).observe(seconds)
         if status >= 500:
             self._errors.labels(operation, status).inc()
 
     def waiting(self, transfers: int) -> None:
-        """So many transfers wait for the ledger's writer now."""
-        self._waiting.set(transfers)
+        """Set the queue length of the ledger batch writer."""
+        self._queue_length.set(transfers)
 
     def took(self, transfers: int) -> None:
-        """The ledger's writer took so many at a time."""
-        self._batches.observe(transfers)
+        """Record the size of a batch of the ledger batch writer."""
+        self._batch_sizes.observe(transfers)
 
     def watch_pool(self, engine: Engine, *, size: int) -> None:
-        """Follows the connections of an engine's pool."""
-        self._connections.set(size)
+        """Track the connections in use of an engine's pool."""
+        self._pool_size.set(size)
 
-        # Asked of the pool, and not counted here: a connection that could not be made comes back
-        # without ever having gone. When one comes back, the pool says so before it has it.
-        def holds(fewer: int) -> None:
-            pool: Any = engine.pool  # another one after each dispose()
-            self._in_use.set(max(0, pool.checkedout() - fewer))
+        # Reads the pool's own count: a connection that fails to open causes "checkin" without
+        # "checkout". The pool sends "checkin" before it decreases its count.
+        def update(returning: int) -> None:
+            pool: Any = engine.pool  # dispose() replaces the pool
+            self._in_use.set(max(0, pool.checkedout() - returning))
 
-        event.listen(engine, "checkout", lambda *_: holds(0))
-        event.listen(engine, "checkin", lambda *_: holds(1))
+        event.listen(engine, "checkout", lambda *_: update(0))
+        event.listen(engine, "checkin", lambda *_: update(1))
 
     def timed(self, provider: str, gateway: G) -> G:
-        """Return the gateway with its calls of the outside service counted and timed."""
+        """Return the gateway with counted and timed calls to the provider."""
 
         def observe(call: str, outcome: str, seconds: float) -> None:
             self._provider_calls.labels(provider, call, outcome).observe(seconds)
@@ -103,23 +105,23 @@ class Metrics:
         return cast(G, TimedGateway(gateway, observe))
 
     def _histogram(
-        self, name: str, says: str, *labels: str, buckets: tuple[float, ...]
+        self, name: str, description: str, *labels: str, buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(
-            f"livebackend_{name}", says, labels, registry=self.registry, buckets=buckets
+            f"livebackend_{name}", description, labels, registry=self.registry, buckets=buckets
         )
 
-    def _gauge(self, name: str, says: str) -> Gauge:
-        # Of processes that run: what a dead one held is free.
+    def _gauge(self, name: str, description: str) -> Gauge:
+        # Sums over live processes only, because a dead process uses no resources.
         return Gauge(
-            f"livebackend_{name}", says, registry=self.registry, multiprocess_mode="livesum"
+            f"livebackend_{name}", description, registry=self.registry, multiprocess_mode="livesum"
         )
 
 
 class TimedGateway:
-    """Decorates a gateway: tells `observe` about each call of the outside service.
+    """Wraps a gateway and reports each call to the provider to `observe`.
 
-    `observe` gets the method's name, "done" or "failed", and the seconds.
+    `observe` gets the method name, "done" or "failed", and the duration in seconds.
     """
 
     def __init__(self, gateway: object, observe: Callable[[str, str, float], None]) -> None:
@@ -145,18 +147,20 @@ class TimedGateway:
 
 
 class LiveRoomsCollector(Collector):
-    """How many are live, counted when it is asked for; nothing while the database is away."""
+    """Collects the number of live rooms; none while the database is unavailable."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
 
     def describe(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("livebackend_live_rooms", "Rooms that are live.")
+        yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.")
 
     def collect(self) -> Iterator[Metric]:
         try:
             live = self._count()
         except (DBAPIError, NoConnection) as error:
-            log.warning("rooms are not counted: %s", type(error).__name__)
+            log.warning(
+                "metrics: live rooms not counted, database unavailable: %s", type(error).__name__
+            )
             return
-        yield GaugeMetricFamily("livebackend_live_rooms", "Rooms that are live.", value=live)
+        yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=live)

@@ -1,8 +1,8 @@
-"""Where Prometheus reads the metrics: an address of its own, whichever process answers there.
+"""HTTP server that serves the metrics of all workers to Prometheus.
 
-Each process writes its numbers into files of a folder; whoever is asked adds them up. The first
-process of a server holds the address, and when it ends another one takes it. Numbers of processes
-that have ended stay in the sums until the server starts anew, so that no counter ever falls.
+Each worker writes its metrics into files of a shared folder. One worker listens on the address and
+serves the sums; when it ends, another worker takes over. The counters of ended workers stay in the
+sums until the server restarts, so that no counter decreases.
 """
 
 import fcntl
@@ -23,85 +23,86 @@ from livebackend.config.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-_TRY_AGAIN_S = 2.0
+_RETRY_S = 2.0
 _PORT_MAX = 65_535
 
 
 class Listener:
-    """Adds up what processes with the same address count. Must be there before they count.
+    """Serves the sums of all processes with the same address.
 
-    Raises SettingsError where the folder for that cannot be had.
+    Create it before any metric, since it switches prometheus_client to multiprocess mode. Raises
+    SettingsError if the folder for the metrics cannot be used.
     """
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         if self._port > _PORT_MAX:
-            raise SettingsError(f"metrics.listen: there is no port {self._port}")
-        # Here and not in var.dir, which several machines may share: they are added up elsewhere.
+            raise SettingsError(f"metrics.listen: port {self._port} is greater than {_PORT_MAX}")
+        # Not in var.dir, which several machines can share: Prometheus reads each machine.
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"
         self._folder = Path(tempfile.gettempdir()) / name
-        self._users = _joined(self._folder)
-        # As the library wants it of who counts in several processes.
+        self._lock_file = _join_folder(self._folder)
+        # prometheus_client reads this variable only on import, so the class is set as well.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
         values.ValueClass = values.MultiProcessValue()
 
-    def start(self, *more: Collector) -> None:
-        """Answers, as soon as the address is free, by a thread of its own."""
+    def start(self, *collectors: Collector) -> None:
+        """Start a thread that serves the metrics as soon as the address is free."""
         registry = CollectorRegistry()
-        registry.register(_Living(self._folder))
-        for each in more:
-            registry.register(each)
+        registry.register(_LiveProcessCollector(self._folder))
+        for collector in collectors:
+            registry.register(collector)
         threading.Thread(target=self._listen, args=(registry,), name="metrics", daemon=True).start()
 
     def _listen(self, registry: CollectorRegistry) -> None:
-        told = False
+        is_logged = False
         while True:
             try:
                 start_http_server(self._port, self._host, registry)
             except OSError as error:
-                if not told:
-                    log.info("metrics: another answers on port %s: %s", self._port, error.strerror)
-                told = True
-                time.sleep(_TRY_AGAIN_S)
+                if not is_logged:
+                    log.info("metrics: port %s is not available: %s", self._port, error.strerror)
+                is_logged = True
+                time.sleep(_RETRY_S)
             else:
-                log.info("metrics are on http://%s:%s/metrics", self._host, self._port)
+                log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
                 return
 
 
-class _Living(Collector):
-    """The sums over all processes, after those that were killed have been forgotten."""
+class _LiveProcessCollector(Collector):
+    """Sums over all processes, without the live gauges of killed ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._sums = MultiProcessCollector(None, path=str(folder))
+        self._collector = MultiProcessCollector(None, path=str(folder))
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         for file in self._folder.glob("gauge_live*_*.db"):
-            process = file.stem.rpartition("_")[2]
-            if not Path(f"/proc/{process}").exists():
-                mark_process_dead(int(process), str(self._folder))
-        yield from self._sums.collect()
+            process_id = file.stem.rpartition("_")[2]
+            if not Path(f"/proc/{process_id}").exists():
+                mark_process_dead(int(process_id), str(self._folder))
+        yield from self._collector.collect()
 
 
-def _joined(folder: Path) -> int:
-    """Makes a folder one's own; its first user clears what a former server left in it."""
+def _join_folder(folder: Path) -> int:
+    """Create or join the folder; return its lock. The first user deletes old files."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
-            raise PermissionError(0, "belongs to somebody else")
-        users = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
+            raise PermissionError(0, "is not a folder of this user")
+        lock_file = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SettingsError(f"metrics.listen: {folder}: {error.strerror}") from None
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for file in folder.glob("*.db"):
             file.unlink()
     except BlockingIOError:
-        pass  # others use it
-    # Held until this process ends; nobody has written anything who does not hold it.
-    fcntl.flock(users, fcntl.LOCK_SH)
-    return users
+        pass  # other processes use the folder
+    # Held until this process ends. A process writes metrics only while it holds this lock.
+    fcntl.flock(lock_file, fcntl.LOCK_SH)
+    return lock_file

@@ -1,4 +1,4 @@
-"""Checks before the start: whether the database and the data folder can be used."""
+"""Checks of the database and the data folder before the server starts."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,15 @@ from livebackend.database.migrations import check_migrated
 
 
 def folder_errors(folder: Path) -> tuple[str, ...]:
-    """Return why no file can be created in the folder; nothing if one can."""
+    """Return the errors that prevent writing files to the folder."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return ()
-    return (f"var.dir: nothing can be kept in {folder}",)
+    return (f"var.dir: {folder} is not writable",)
 
 
 def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:
-    """Return why the database cannot be used; nothing if it can.
+    """Return the errors that prevent using the database.
 
     With `reachable_only`, missing migrations are no error.
     """

@@ -40,7 +40,7 @@ class TestCheckConfig:
         name = f"livebackend.gateways.streams.{gateway}"
         done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert done.exit_code == 1
-        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in done.stderr
+        assert f"streams.gateway: {name} cannot be loaded: it needs {needs}\n" in done.stderr
 
     @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_named(
@@ -54,8 +54,8 @@ class TestCheckConfig:
         done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
         assert done.exit_code == 1
         assert (
-            "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments can't be used:"
-            " the package `wechatpayv3` is missing or incomplete:"
+            "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments cannot be"
+            " loaded: the package `wechatpayv3` is missing or incomplete:"
             " run `pip install 'livebackend[wechat]'`\n"
         ) in done.stderr
 
@@ -70,7 +70,7 @@ class TestCheckConfig:
     def test_gateway_that_does_not_exist_is_named(self, gateway: str, reason: str) -> None:
         done = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
         assert done.exit_code == 1
-        assert f"sms.gateway: {gateway} can't be used: " in done.stderr
+        assert f"sms.gateway: {gateway} cannot be loaded: " in done.stderr
         assert reason in done.stderr
 
     def test_a_folder_that_takes_no_files(self, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ class TestCheckConfig:
         folder = str(tmp_path / "file" / "var")
         done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
         assert done.exit_code == 1
-        assert f"  var.dir: nothing can be kept in {folder}\n" in done.stderr
+        assert f"  var.dir: {folder} is not writable\n" in done.stderr
 
     def test_yes_is_true(self, new_database: Callable[[str], str], worker_id: str) -> None:
         empty = new_database(f"empty_{worker_id}")

@@ -37,7 +37,7 @@ def test_a_sound_installation(operator: Operator, qiniu: QiniuServer) -> None:
     report = operator.reads("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
     assert [finding["check"] for finding in report["findings"]] == CHECKS
-    assert report["findings"][3]["says"] == "the keys and the template are good"
+    assert report["findings"][3]["says"] == "the keys and the template are valid"
     assert report["findings"][5]["says"] == "payments of embedded are credited"
     assert report["findings"][6]["says"] == f"agrees with the database and {qiniu.url}"
     assert operator.runs("doctor", **sms_settings(qiniu)).stdout.endswith("\nno faults\n")
@@ -53,10 +53,10 @@ def test_the_database_is_down(operator: Operator) -> None:
     }
     found = failed_checks(operator.reads("doctor", code=1, **nowhere))
     assert found.keys() == {"database", "migrations"}
-    assert "cannot be reached" in found["database"]
+    assert "PostgreSQL cannot be reached" in found["database"]
     words = operator.runs("doctor", code=1, **nowhere).stdout
     assert "FAULT database" in words
-    assert "See that PostgreSQL runs" in words
+    assert "Check that PostgreSQL runs" in words
     assert words.endswith("\n2 faults\n")
 
 
@@ -65,7 +65,7 @@ def test_the_tables_are_behind(
 ) -> None:
     empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
     found = failed_checks(operator.reads("doctor", code=1, **empty))
-    assert found == {"migrations": "the tables are behind the code"}
+    assert found == {"migrations": "the database schema is out of date"}
     assert "Run `livebackend migrate`" in operator.runs("doctor", code=1, **empty).stdout
     operator.runs("migrate", **empty)
     assert failed_checks(operator.reads("doctor", **empty)) == {}
@@ -87,13 +87,13 @@ def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
     ("answers", "changed", "said"),
     [
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
-        (SMS_TEMPLATES, {"sms_template": "8"}, "there is no template 8"),
+        (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
         (
             answer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
             {},
-            "template 7 is rejected, not passed",
+            "template 7 has the state rejected, not passed",
         ),
-        (answer(200, [1]), {}, "there is no template 7"),
+        (answer(200, [1]), {}, "template 7 does not exist"),
         (answer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),
         pytest.param(silence, {}, "timeout", marks=pytest.mark.processes),
     ],
@@ -149,7 +149,7 @@ def test_a_provider_of_streams_that_refuses(doctor: Callable[..., Doctor]) -> No
 @pytest.mark.parametrize(("ahead_s", "said"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
 def test_the_clock_is_off(ahead_s: float, said: str, doctor: Callable[..., Doctor]) -> None:
     found = found_by(doctor(ahead_s))
-    assert found == {"clock": f"against this machine's clock the database is {said}"}
+    assert found == {"clock": f"compared with this machine's clock, the database is {said}"}
 
 
 @pytest.mark.parametrize("ahead_s", [0, 20, -20])

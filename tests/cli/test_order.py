@@ -177,4 +177,4 @@ def test_doctor_names_orders_whose_provider_has_no_gateway(
 ) -> None:
     report = operator.reads("doctor", code=1, payments_gateway="")
     (payments,) = [each for each in report["findings"] if each["check"] == "payments"]
-    assert payments["says"].endswith("payments.gateway does not name: 1 at embedded")
+    assert payments["says"].endswith("the providers of all open orders: 1 at embedded")

@@ -1,14 +1,14 @@
-"""Text messages."""
+"""The development SMS gateway."""
 
 from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.sms.protocol import SmsGateway
 
 
-def test_the_embedded_one_is_a_gateway() -> None:
+def test_development_sms_implements_the_gateway_protocol() -> None:
     assert isinstance(DevelopmentSms(), SmsGateway)
 
 
-def test_it_keeps_the_newest_thousand() -> None:
+def test_development_sms_stores_the_last_1000_messages() -> None:
     sms = DevelopmentSms()
     for n in range(1001):
         sms.send("13800000001", f"{n:04}")

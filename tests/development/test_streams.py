@@ -1,4 +1,4 @@
-"""Streams, and where they are watched."""
+"""The development stream gateway."""
 
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.streams import StreamGateway
@@ -8,15 +8,15 @@ def streams(now: float = 1_483_669_725.799) -> DevelopmentStreams:
     return DevelopmentStreams(hub="mrpyq", clock=lambda: now)
 
 
-def test_the_embedded_one_is_a_gateway() -> None:
+def test_development_streams_implement_the_gateway_protocol() -> None:
     assert isinstance(streams(), StreamGateway)
 
 
-def test_the_same_is_the_same() -> None:
+def test_same_arguments_create_the_same_stream() -> None:
     assert streams().create("abc", "key") == streams().create("abc", "key")
 
 
-def test_the_document_looks_as_the_examples_does() -> None:
+def test_document_has_the_values_of_the_example_in_the_api_document() -> None:
     document = streams().create("586f00dd5e77b017852a1a7e", "96aaffaee4505e6d").document
     assert document["id"] == "z1.mrpyq.586f00dd5e77b017852a1a7e"
     assert document["title"] == "586f00dd5e77b017852a1a7e"

@@ -1,4 +1,4 @@
-"""Gateways are loaded by the dotted names of their classes."""
+"""Loading gateways by the dotted names of their classes."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from livebackend.container import make_gateways
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
-def test_two_gateways_of_one_provider_are_refused() -> None:
+def test_two_gateways_of_one_provider_are_a_settings_error() -> None:
     dotted = "livebackend.development.payments.DevelopmentPayments"
-    twice = {
+    duplicates = {
         "sms.gateway": "livebackend.development.sms.DevelopmentSms",
         "payments.gateway": f"{dotted} {dotted}",
     }
-    settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **twice}, {})
-    with pytest.raises(ValueError, match="names two gateways of embedded"):
+    settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **duplicates}, {})
+    with pytest.raises(ValueError, match="names two gateways of provider embedded"):
         make_gateways(settings)

@@ -1,4 +1,4 @@
-"""Qiniu's signature, by known answers: those of its SDKs, and some computed with them."""
+"""Qiniu's signatures, compared with test vectors from its SDKs or computed with them."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ TITLE = "586f00dd5e77b017852a1a7e"
 ENCODED = "NTg2ZjAwZGQ1ZTc3YjAxNzg1MmExYTdl"
 PILI, SMS = "pili.qiniuapi.com", "sms.qiniuapi.com"
 MESSAGE = b'{"template_id":"1234567890","mobile":"13800138000","parameters":{"code":"1234"}}'
-AAA = {"X-Qiniu-Bbb": "BBB", "x-qiniu-aaa": "DDD", "X-Qiniu-": "", "X-Other": "1"}
+QINIU_HEADERS = {"X-Qiniu-Bbb": "BBB", "x-qiniu-aaa": "DDD", "X-Qiniu-": "", "X-Other": "1"}
 
 
 def signed(
@@ -25,39 +25,39 @@ def signed(
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "host", "content_type", "own", "body", "expected"),
+    ("method", "target", "host", "content_type", "extra_headers", "body", "expected"),
     [
         ("GET", "", "", JSON, {}, NAME, "K1DI0goT05yhGizDFE5FiPJxAj4="),
         ("POST", "", "", JSON, {}, NAME, "0ujEjW_vLRZxebsveBgqa3JyQ-w="),
         ("GET", "", "", FORM, {}, NAME, "0i1vKClRDWFyNkcTFzwcE7PzX74="),
         ("GET", "", "upload.qiniup.com", FORM, {}, NAME, "GShw5NitGmd5TLoo38nDkGUofRw="),
-        ("GET", "", "upload.qiniup.com", JSON, AAA, NAME, "DhNA1UCaBqSHCsQjMOLRfVn63GQ="),
+        ("GET", "", "upload.qiniup.com", JSON, QINIU_HEADERS, NAME, "DhNA1UCaBqSHCsQjMOLRfVn63GQ="),
         (
-            *("GET", "", "upload.qiniup.com", FORM, AAA, b"name=test&language=go"),
+            *("GET", "", "upload.qiniup.com", FORM, QINIU_HEADERS, b"name=test&language=go"),
             "KUAhrYh32P9bv0COD8ugZjDCmII=",
         ),
         (
-            *("GET", "/mkfile/sdf.jpg?s=er3&df", "upload.qiniup.com", FORM, AAA),
+            *("GET", "/mkfile/sdf.jpg?s=er3&df", "upload.qiniup.com", FORM, QINIU_HEADERS),
             *(b"name=test&language=go", "PUFPWsEUIpk_dzUvvxTTmwhp3p4="),
         ),
     ],
 )
-def test_the_vectors_of_the_sdks(
+def test_signature_matches_the_vectors_of_the_sdks(
     method: str,
     target: str,
     host: str,
     content_type: str,
-    own: dict[str, str],
+    extra_headers: dict[str, str],
     body: bytes,
     expected: str,
 ) -> None:
-    headers = {"Content-Type": content_type, **own}
+    headers = {"Content-Type": content_type, **extra_headers}
     assert signed(QiniuAuth("ak", "sk"), method, target, host, body, **headers) == (
         f"Qiniu ak:{expected}"
     )
 
 
-CALLS = [
+PILI_REQUESTS = [
     (
         *("POST", "/v1/streams", JSON),
         b'{"hub":"mrpyq","title":"586f00dd5e77b017852a1a7e","publishSecurity":"static"}',
@@ -97,11 +97,11 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "target", "content_type", "body", "expected"), CALLS)
-def test_calls_of_pili(
+@pytest.mark.parametrize(("method", "target", "content_type", "body", "expected"), PILI_REQUESTS)
+def test_pili_request_is_signed_as_it_is_sent(
     method: str, target: str, content_type: str, body: bytes, expected: str
 ) -> None:
-    """Signed as they are sent: through `requests`, with the host of their URL."""
+    """Signs through `requests`, with the host of the URL."""
     request = requests.Request(
         method,
         f"https://{PILI}{target}",
@@ -113,24 +113,24 @@ def test_calls_of_pili(
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"),
+    ("extra_headers", "expected"),
     [
         ({}, "BTvyy9yFghBPhy69K5obtg6a3YY="),
         ({"X-Qiniu-Date": "20260101T000000Z"}, "Yc-xXvSW4egFl-k-Cj31BqW4OZQ="),
     ],
 )
-def test_calls_for_messages(own: dict[str, str], expected: str) -> None:
-    headers = {"Content-Type": JSON, **own}
+def test_sms_request_is_signed(extra_headers: dict[str, str], expected: str) -> None:
+    headers = {"Content-Type": JSON, **extra_headers}
     auth = QiniuAuth("test-ak", "test-sk")
-    made = signed(auth, "POST", "/v1/message/single", SMS, MESSAGE, **headers)
-    assert made == f"Qiniu test-ak:{expected}"
+    authorization = signed(auth, "POST", "/v1/message/single", SMS, MESSAGE, **headers)
+    assert authorization == f"Qiniu test-ak:{expected}"
 
 
-def test_an_octet_stream_is_not_signed() -> None:
+def test_body_of_an_octet_stream_is_not_signed() -> None:
     auth = QiniuAuth("ak", "sk")
-    kind = {"Content-Type": "application/octet-stream"}
-    assert signed(auth, "PUT", "/x", "h", b"1", **kind) == signed(
-        auth, "PUT", "/x", "h", b"", **kind
+    headers = {"Content-Type": "application/octet-stream"}
+    assert signed(auth, "PUT", "/x", "h", b"1", **headers) == signed(
+        auth, "PUT", "/x", "h", b"", **headers
     )
 
 
@@ -150,10 +150,10 @@ CALLBACK: dict[str, Any] = {
 
 
 class TestCallback:
-    def test_qinius_own_is_genuine(self) -> None:
+    def test_callback_signed_by_qiniu_is_genuine(self) -> None:
         assert QiniuAuth("test-ak", "test-sk").is_genuine(**CALLBACK)
 
-    def test_the_sdks_own_is_genuine(self) -> None:
+    def test_callback_vector_of_the_sdk_is_genuine(self) -> None:
         headers = {
             "Content-Type": FORM,
             "X-Qiniu-Bbb": "BBB",
@@ -179,12 +179,12 @@ class TestCallback:
             {"headers": {"content-type": FORM, "Authorization": "QBox test-ak:x"}},
         ],
     )
-    def test_any_other_is_not(self, changed: dict[str, Any]) -> None:
+    def test_modified_callback_is_not_genuine(self, changed: dict[str, Any]) -> None:
         assert not QiniuAuth("test-ak", "test-sk").is_genuine(**{**CALLBACK, **changed})
 
 
-def test_the_bare_signature() -> None:
-    """Of the SDK's tests of upload tokens, which sign a policy's text."""
+def test_token_and_signature_match_the_vectors_of_the_sdk() -> None:
+    """The vectors are from the SDK's tests of upload tokens, which sign a policy."""
     policy = base64.urlsafe_b64encode(
         json.dumps({"scope": "avatars:u/1.jpg", "deadline": 1700000000}, separators=(",", ":"))
         .encode()

@@ -1,4 +1,4 @@
-"""What the log says, and what it never says. Every test's log goes through this scanner."""
+"""Log formatters, and the secret scanner that checks the log of every test."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from tests.support.secret_scanner import leaks
 FORMATTER = LineFormatter("%(levelname)s %(request_id)s %(name)s: %(message)s")
 
 
-def line(message: str, *values: object) -> str:
+def formatted(message: str, *values: object) -> str:
     record = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
     return FORMATTER.format(record)
 
@@ -33,82 +33,86 @@ def line(message: str, *values: object) -> str:
         ("$2b$12$abcdefghijklmnopqrstuv", set()),
     ],
 )
-def test_the_scanner_catches_a_planted_secret(text: str, secrets: set[str]) -> None:
+def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
     assert leaks(f"INFO - livebackend: something\n{text}\nINFO more", secrets)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "message to 138****5678 is 17-abc",
+        "message 17-abc sent to 138****5678",
         "stream 0f3a9c is still to be disabled",
         '{"request":"b13812345678a5e884898da28047151d","says":"x"}',
         "127.0.0.1 2026-11-24 05:23:05,078 INFO 5e884898da28047151d0e56f8dc62927 x",
     ],
 )
-def test_the_scanner_leaves_the_rest_alone(text: str) -> None:
+def test_scanner_accepts_a_log_without_secrets(text: str) -> None:
     assert leaks(text, {"0042", "harbour-42", "1"}) == []
 
 
-def test_what_everybody_sends_is_known_to_the_scanner(ann: Person, sms: DevelopmentSms) -> None:
+def test_scanner_knows_the_secrets_that_users_send(ann: Person, sms: DevelopmentSms) -> None:
     code = ann.post("/register", token="13800000009").message
     ann.live()
     assert {code, ann.token} <= SECRETS
     assert any(len(secret) == 16 for secret in SECRETS)
 
 
-def test_a_phone_in_any_line_is_masked() -> None:
-    assert line("Key (phone)=(13812345678) exists").endswith("Key (phone)=(138****5678) exists")
-    assert line("%s", 123456789012).endswith("123456789012")
+def test_phone_in_a_message_is_masked() -> None:
+    assert formatted("Key (phone)=(13812345678) exists").endswith(
+        "Key (phone)=(138****5678) exists"
+    )
+    assert formatted("%s", 123456789012).endswith("123456789012")
 
 
-def test_a_row_that_broke_a_constraint_is_left_out() -> None:
-    shown = line("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
-    assert shown.endswith("DETAIL:  Failing row is not shown.\nCONTEXT: x")
+def test_row_that_violates_a_constraint_is_removed() -> None:
+    text = formatted("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
+    assert text.endswith("DETAIL:  Failing row removed.\nCONTEXT: x")
 
 
-def test_a_line_bears_its_requests_id() -> None:
-    assert line("x") == "INFO - livebackend.x: x"
+def test_line_contains_the_request_id() -> None:
+    assert formatted("x") == "INFO - livebackend.x: x"
     token = request_id.set("abc")
-    assert line("x") == "INFO abc livebackend.x: x"
+    assert formatted("x") == "INFO abc livebackend.x: x"
     request_id.reset(token)
 
 
-def test_the_embedded_gateway_alone_logs_codes(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_development_gateway_logs_codes(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     api.post("/register", token="13800000009")
     assert [record.name for record in caplog.records] == ["livebackend.development.sms"]
 
 
 class TestJson:
-    def record(self, message: str, *values: object, **more: object) -> logging.LogRecord:
-        made = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
-        made.__dict__.update(more)
-        return made
+    def record(self, message: str, *values: object, **attributes: object) -> logging.LogRecord:
+        record = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
+        record.__dict__.update(attributes)
+        return record
 
-    def test_a_record_is_one_object_on_one_line(self) -> None:
+    def test_record_is_one_json_object_on_one_line(self) -> None:
         token = request_id.set("abc")
         text = JsonFormatter().format(self.record('a "quoted"\nline of %s', 13812345678))
         request_id.reset(token)
         assert "\n" not in text
-        shown = json.loads(text)
-        assert shown.pop("at").endswith("+00:00")
-        assert shown == {
+        entry = json.loads(text)
+        assert entry.pop("at").endswith("+00:00")
+        assert entry == {
             "level": "INFO",
             "logger": "livebackend.x",
             "request": "abc",
             "says": 'a "quoted"\nline of 138****5678',
         }
 
-    def test_fields_stand_beside_what_it_says(self) -> None:
-        shown = json.loads(JsonFormatter().format(self.record("x", fields={"ms": 1.5})))
-        assert shown["ms"] == 1.5
+    def test_fields_of_the_record_are_added_to_the_object(self) -> None:
+        entry = json.loads(JsonFormatter().format(self.record("x", fields={"ms": 1.5})))
+        assert entry["ms"] == 1.5
 
-    def test_a_traceback_is_a_text_and_as_discreet(self) -> None:
+    def test_traceback_is_a_masked_text(self) -> None:
         try:
             int("Key (phone)=(13812345678): Failing row contains (1, harbour-42)")
         except ValueError:
             error = sys.exc_info()
-        shown = json.loads(JsonFormatter().format(self.record("x", exc_info=error)))
-        assert "Traceback" in shown["error"]
-        assert "138****5678" in shown["error"]
-        assert "harbour" not in json.dumps(shown)
+        entry = json.loads(JsonFormatter().format(self.record("x", exc_info=error)))
+        assert "Traceback" in entry["error"]
+        assert "138****5678" in entry["error"]
+        assert "harbour" not in json.dumps(entry)

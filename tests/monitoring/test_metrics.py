@@ -1,4 +1,4 @@
-"""The metrics: what they hold, that processes add up, and that the dashboard finds them."""
+"""Metrics of one process, their sums over processes, and the Grafana dashboard."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 class TestOneProcess:
-    def test_a_gateway_is_timed_and_stays_what_it_is(self) -> None:
+    def test_sms_gateway_is_timed_and_keeps_its_attributes(self) -> None:
         metrics, sms, broken = Metrics(), DevelopmentSms(), BrokenSms()
         sms = metrics.timed("sms", sms)
         broken = metrics.timed("sms", broken)
@@ -83,7 +83,7 @@ class TestOneProcess:
         assert Person(app, ann.always, ann.phone).refill("10").result == "0000"
         assert value(metrics, "provider_call_seconds_count", **labels) == before + 1
 
-    def test_connections_are_followed(self, database_url: str) -> None:
+    def test_database_connections_in_use_are_counted(self, database_url: str) -> None:
         metrics, database = Metrics(), Database(database_url, pool_size=3)
         metrics.watch_pool(database.engine, size=3)
         assert value(metrics, "database_connections") == 3
@@ -92,37 +92,37 @@ class TestOneProcess:
         assert value(metrics, "database_connections_in_use") == 0
         database.close()
 
-    def test_connections_that_could_not_be_made_are_not_in_use(self) -> None:
-        metrics, nowhere = Metrics(), Database("postgresql+psycopg2://x@127.0.0.1:1/x")
-        metrics.watch_pool(nowhere.engine, size=10)
+    def test_failed_connections_are_not_counted_as_in_use(self) -> None:
+        metrics, unreachable = Metrics(), Database("postgresql+psycopg2://x@127.0.0.1:1/x")
+        metrics.watch_pool(unreachable.engine, size=10)
         for _ in range(3):
             with pytest.raises(OperationalError):
-                nowhere.engine.connect()
+                unreachable.engine.connect()
         assert value(metrics, "database_connections_in_use") == 0
 
-    def test_the_writer_of_the_ledger_tells_how_busy_it_is(self, app: App, ann: Person) -> None:
+    def test_ledger_batches_and_queue_length_are_counted(self, app: App, ann: Person) -> None:
         metrics: Metrics = app.registry.services.metrics
         before = value(metrics, "ledger_batch_transfers_sum") or 0
         assert [ann.refill("10").result for _ in range(3)] == ["0000"] * 3
         assert value(metrics, "ledger_batch_transfers_sum") == before + 3
         assert value(metrics, "ledger_waiting") == 0
 
-    def test_rooms_are_not_counted_while_the_database_is_away(self) -> None:
-        nowhere = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
+    def test_live_rooms_are_not_exported_while_the_database_is_unreachable(self) -> None:
+        unreachable = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
         registry = CollectorRegistry()
-        registry.register(LiveRoomsCollector(lambda: nowhere.run(lambda _: 1)))
+        registry.register(LiveRoomsCollector(lambda: unreachable.run(lambda _: 1)))
         assert list(registry.collect()) == []
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
     return port
 
 
-def read(port: int) -> dict[tuple[str, ...], float]:
-    """All numbers, by name and labels in their order; none while nobody answers."""
+def scrape(port: int) -> dict[tuple[str, ...], float]:
+    """Return all values by name and sorted labels; none while no process listens."""
     try:
         text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     except OSError:
@@ -135,12 +135,14 @@ def read(port: int) -> dict[tuple[str, ...], float]:
     }
 
 
-def eventually(port: int, name: tuple[str, ...], wanted: float) -> dict[tuple[str, ...], float]:
+def wait_for_value(
+    port: int, name: tuple[str, ...], expected: float
+) -> dict[tuple[str, ...], float]:
     deadline = time.monotonic() + 15
-    while (found := read(port)).get(name) != wanted:
-        assert time.monotonic() < deadline, {key: found.get(key) for key in [name]}
+    while (values := scrape(port)).get(name) != expected:
+        assert time.monotonic() < deadline, {name: values.get(name)}
         time.sleep(0.05)
-    return found
+    return values
 
 
 SENT = ("livebackend_call_seconds_count", "send_code", "0000")
@@ -148,7 +150,9 @@ WORKERS = ("livebackend_workers",)
 
 
 @pytest.mark.processes
-def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: Path) -> None:
+def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
+    database_url: str, tmp_path: Path
+) -> None:
     port = free_port()
     settings = {**hardened(database_url), "metrics.listen": f"127.0.0.1:{port}"}
     with ExitStack() as stack:
@@ -159,50 +163,54 @@ def test_processes_add_up_and_outlive_one_another(database_url: str, tmp_path: P
         for number, server in enumerate(servers):
             data = f"token=1380000000{number + 1}".encode()
             urlopen(f"{server.address}/register", data=data, timeout=10).read()
-        found = eventually(port, SENT, 2)
-        assert found[WORKERS] == 2
-        assert found["livebackend_live_rooms",] == 0
-        assert found["livebackend_provider_call_seconds_count", "send", "done", "sms"] == 2
-        # The first one holds the address. It is killed, and the other goes on with both's counts.
+        values = wait_for_value(port, SENT, 2)
+        assert values[WORKERS] == 2
+        assert values["livebackend_live_rooms",] == 0
+        assert values["livebackend_provider_call_seconds_count", "send", "done", "sms"] == 2
+        # The first server listens on the address. After it is killed, the other serves both counts.
         os.kill(servers[0].pid, signal.SIGKILL)
         os.waitpid(servers[0].pid, 0)
-        found = eventually(port, WORKERS, 1)
-        assert found[SENT] == 2
+        values = wait_for_value(port, WORKERS, 1)
+        assert values[SENT] == 2
 
 
 @pytest.mark.processes
-def test_nobody_listens_where_that_is_switched_off(database_url: str, tmp_path: Path) -> None:
-    off = {"database.url": database_url, "metrics.listen": ""}
-    with serving(INI, tmp_path, off, pserve=True) as server:
-        listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
+def test_server_without_a_metrics_address_does_not_listen_on_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = {"database.url": database_url, "metrics.listen": ""}
+    with serving(INI, tmp_path, settings, pserve=True) as server:
+        table = Path(f"/proc/{server.pid}/net/tcp").read_text()
         files = list(Path(f"/proc/{server.pid}/fd").iterdir())
         inodes = {str(file.readlink()) for file in files if file.is_symlink()}
-        rows = [line.split() for line in listening.splitlines()[1:]]
-        ours = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
-        assert len(ours) == 1
+        rows = [line.split() for line in table.splitlines()[1:]]
+        listeners = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+        assert len(listeners) == 1
 
 
-def test_a_folder_of_somebody_elses_is_refused(monkeypatch: Any, tmp_path: Path) -> None:
+def test_metrics_folder_of_another_user_is_a_settings_error(
+    monkeypatch: Any, tmp_path: Path
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     port = free_port()
     (tmp_path / f"livebackend-metrics-{os.geteuid()}-{port}").symlink_to(tmp_path)
-    with pytest.raises(SettingsError, match="belongs to somebody else"):
+    with pytest.raises(SettingsError, match="is not a folder of this user"):
         Listener(f"127.0.0.1:{port}")
 
 
-def test_a_port_that_cannot_be_is_refused_at_the_start() -> None:
-    with pytest.raises(SettingsError, match="there is no port 99999"):
+def test_port_above_65535_is_a_settings_error() -> None:
+    with pytest.raises(SettingsError, match="port 99999 is greater than 65535"):
         Listener("127.0.0.1:99999")
 
 
-class TestTheDashboard:
+class TestDashboard:
     dashboard = json.loads(INI.parent.joinpath("deploy", "grafana.json").read_text())
 
     def queries(self) -> list[str]:
         panels = self.dashboard["panels"]
         return [target["expr"] for panel in panels for target in panel["targets"]]
 
-    def test_every_metric_that_it_names_is_exported(self) -> None:
+    def test_every_metric_of_the_dashboard_is_exported(self) -> None:
         metrics = Metrics()
         metrics.called(operation="x", result="0000", status=500, seconds=1)
         metrics.took(1)
@@ -213,33 +221,33 @@ class TestTheDashboard:
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
         exported = {sample.name: sample.labels.keys() for sample in samples}
         for query in self.queries():
-            named = re.findall(r"\blivebackend_\w+", query)
-            assert named, query
-            assert set(named) <= exported.keys(), query
-            labels = {label for name in named for label in exported[name]} | {"instance", "le"}
+            names = re.findall(r"\blivebackend_\w+", query)
+            assert names, query
+            assert set(names) <= exported.keys(), query
+            labels = {label for name in names for label in exported[name]} | {"instance", "le"}
             by = re.search(r"by \(([\w, ]+)\)", query)
             assert not by or set(by[1].split(", ")) <= labels, query
 
-    def test_every_metric_is_shown(self) -> None:
-        shown = " ".join(self.queries())
+    def test_every_metric_is_on_the_dashboard(self) -> None:
+        queries = " ".join(self.queries())
         names = [metric.name for metric in Metrics().registry.collect()]
-        assert [name for name in names if name not in shown] == []
+        assert [name for name in names if name not in queries] == []
 
-    def test_no_two_panels_lie_on_each_other(self) -> None:
-        places: set[tuple[int, int]] = set()
+    def test_panels_do_not_overlap(self) -> None:
+        occupied: set[tuple[int, int]] = set()
         for panel in self.dashboard["panels"]:
-            at = panel["gridPos"]
+            grid = panel["gridPos"]
             covered = {
                 (x, y)
-                for x in range(at["x"], at["x"] + at["w"])
-                for y in range(at["y"], at["y"] + at["h"])
+                for x in range(grid["x"], grid["x"] + grid["w"])
+                for y in range(grid["y"], grid["y"] + grid["h"])
             }
-            assert not covered & places, panel["title"]
+            assert not covered & occupied, panel["title"]
             assert max(x for x, _ in covered) < 24
-            places |= covered
+            occupied |= covered
 
 
-def test_each_call_of_an_outside_service_is_timed() -> None:
+def test_every_gateway_call_to_a_provider_is_timed() -> None:
     local = {"read", "publish_url"}
     methods = {
         name

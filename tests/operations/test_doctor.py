@@ -81,7 +81,7 @@ def test_the_disk_is_nearly_full(database_url: str, small_disk: Path) -> None:
     (small_disk / "film").write_bytes(bytes(1_500_000))
     found = failed_checks(doctor(**settings))
     assert list(found) == ["disk"]
-    assert "no picture is taken" in found["disk"]
+    assert "uploads are rejected" in found["disk"]
 
 
 @pytest.mark.parametrize(("shift", "said"), [("+1d", "behind"), ("-1d", "ahead")])

@@ -1,1 +1,1 @@
-"""Payments: the protocol, and WeChat Pay."""
+"""Payment gateways: the protocol and WeChat Pay."""

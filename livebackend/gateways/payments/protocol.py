@@ -7,26 +7,26 @@ from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# How far a notification's time may be from ours: an old one that somebody recorded is refused.
+# Rejects replayed notifications: their time may differ this much from the server's clock.
 CLOCK_SKEW_S = 300
-# Bills cover days of this time zone.
+# A bill covers one day in this time zone.
 CHINA = timezone(timedelta(hours=8), "UTC+8")
 
 
 class PaymentFailed(Exception):
-    """The provider refused a request, sent an invalid response, or did not respond in time.
+    """The provider rejected the request, responded incorrectly or timed out.
 
-    The same request can be sent again.
+    The caller can retry the request.
     """
 
 
 class NotGenuine(Exception):
-    """A notification that the provider did not send, or sent long ago; the message says why."""
+    """A notification is forged, malformed or too old; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be paid. The provider takes one payment at most for an `order_id`."""
+    """An order to pay. The provider accepts at most one payment for an `order_id`."""
 
     order_id: str
     fen: int
@@ -34,12 +34,12 @@ class Order:
 
 
 class Paid(NamedTuple):
-    """A payment of an order. `payment_id` is the provider's own id."""
+    """A payment of an order. `payment_id` is the provider's id."""
 
     order_id: str
     payment_id: str
     fen: int
-    # When the user paid; None where the provider does not say.
+    # When the user paid; None if the provider does not report it.
     paid_at: datetime | None = None
 
 
@@ -51,19 +51,19 @@ class OrderState(Enum):
     PAID = "paid"
     # The user can no longer pay.
     CLOSED = "closed"
-    # The user paid and got the money back, in whole or in part.
+    # The provider refunded the payment, in full or in part.
     REFUNDED = "refunded"
 
 
 class ProviderOrder(NamedTuple):
-    """An order as the provider has it; `payment` is set in the states PAID and REFUNDED."""
+    """An order at the provider; `payment` is set in the states PAID and REFUNDED."""
 
     state: OrderState
     payment: Paid | None = None
 
 
 class BillEntry(NamedTuple):
-    """A line of the provider's bill: a payment of `fen`, or a refund of `refunded_fen`."""
+    """A row of a bill: a payment of `fen`, or a refund of `refunded_fen`."""
 
     order_id: str
     payment_id: str
@@ -75,17 +75,17 @@ class BillEntry(NamedTuple):
 class PaymentGateway(Protocol):
     """A payment provider. Every method returns within 3 s, `bill` within 30 s."""
 
-    # The name under which orders and coin accounts are stored.
+    # The provider's name in stored orders and coin accounts.
     provider: str
 
     def place(self, order: Order) -> dict[str, Any]:
-        """Place an order; return what the app needs to pay it.
+        """Place an order; return the parameters with which the app pays it.
 
-        The same order can be placed again until it is paid. Raises PaymentFailed.
+        The caller can place the same order again until it is paid. Raises PaymentFailed.
         """
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
-        """Verify a notification; return the payment, or None if it is about something else.
+        """Verify a notification; return its payment, or None for another kind of event.
 
         The names of `headers` are in lower case. Raises NotGenuine.
         """
@@ -96,25 +96,25 @@ class PaymentGateway(Protocol):
     def close(self, order: Order) -> None:
         """Close an unpaid order, so that the user can no longer pay it.
 
-        Closing an order again, or one that the provider does not know, succeeds. Raises
-        PaymentFailed, also for an order that is paid.
+        Succeeds for an order that is already closed or unknown to the provider. Raises
+        PaymentFailed, also for a paid order.
         """
 
     def refund(self, order: Order, *, reason: str) -> bool:
-        """Return the whole amount of a paid order to the user, once however often it is called.
+        """Refund the full amount of a paid order. Idempotent.
 
-        Returns True when the money is returned, False while the provider is still processing the
-        refund. Raises PaymentFailed.
+        Returns True when the refund is complete, False while the provider is still processing it.
+        Raises PaymentFailed.
         """
 
     def bill(self, day: date) -> list[BillEntry]:
         """Return the payments and refunds of a day in China Standard Time.
 
-        Raises PaymentFailed, also when the provider has no bill of that day yet.
+        Raises PaymentFailed, also when the bill is not available yet.
         """
 
 
 def check_time(sent_at: str, *, now: float) -> None:
-    """Raises NotGenuine unless `sent_at`, seconds since 1970, is about now."""
+    """Raise NotGenuine unless `sent_at`, in seconds since 1970, is close to `now`."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise NotGenuine("time")
+        raise NotGenuine("time invalid or too far from the server's clock")

@@ -1,1 +1,1 @@
-"""Text messages: the protocol, and Qiniu's SMS service."""
+"""SMS gateways: the protocol and Qiniu's SMS service."""

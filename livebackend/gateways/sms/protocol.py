@@ -4,18 +4,20 @@ from typing import Protocol, runtime_checkable
 
 
 class SmsFailed(Exception):
-    """The message was refused, or nobody knows whether it went out; it must not be sent again."""
+    """The message was rejected, or its outcome is unknown. Do not send it again."""
 
 
 @runtime_checkable
 class SmsGateway(Protocol):
+    """Sends verification codes by SMS."""
+
     def send(self, phone: str, code: str) -> None:
-        """Sends a code within 4 s, or raises SmsFailed."""
+        """Send a code within 4 s. Raises SmsFailed."""
 
 
 @runtime_checkable
 class CheckableSms(SmsGateway, Protocol):
-    """An SMS gateway that can be checked without sending a message."""
+    """An SMS gateway with a check that sends no message."""
 
     def check(self) -> None:
-        """Check keys and template within 4 s. Raises SmsFailed, which says what is wrong."""
+        """Check keys and template within 4 s. Raises SmsFailed with the reason."""

@@ -1,4 +1,4 @@
-"""Text messages through Qiniu."""
+"""SMS gateway for Qiniu's SMS service."""
 
 import logging
 from typing import Self
@@ -10,8 +10,8 @@ from livebackend.gateways.sms.protocol import SmsFailed
 
 log = logging.getLogger(__name__)
 
-# What somebody has to mend before any message goes out again.
-_OPERATORS = {
+# Errors that an operator must fix: until then no message can be sent.
+_ACCOUNT_ERRORS = {
     "AccountBalanceNotEnough",
     "AccountNeedCertified",
     "BadToken",
@@ -20,20 +20,20 @@ _OPERATORS = {
     "NotFoundError",
     "401",
 }
-# As many as it lists in one answer.
+# The largest page size of Qiniu's template list.
 _TEMPLATES_MAX = 100
 
 
 class QiniuSms:
-    """Sends codes by a template of Qiniu's that has one parameter, `code`.
+    """Sends codes with a Qiniu template that has one parameter, `code`.
 
-    Source: Qiniu SMS, `POST /v1/message/single`. It is not idempotent, so nothing is ever sent
-    again by itself.
+    Source: Qiniu SMS, `POST /v1/message/single`. This call is not idempotent, so it is never
+    retried.
     """
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ValueError for a setting that is missing."""
+        """Create the gateway. Raises ValueError for a missing setting."""
         settings.require("sms.template", "qiniu.access_key", "qiniu.secret_key")
         qiniu = Qiniu(
             settings.sms_url,
@@ -49,31 +49,33 @@ class QiniuSms:
     def send(self, phone: str, code: str) -> None:
         message = {"template_id": self._template, "mobile": phone, "parameters": {"code": code}}
         try:
-            answer = self._qiniu.call("POST", "/v1/message/single", message)
+            response = self._qiniu.call("POST", "/v1/message/single", message)
         except QiniuFailed as error:
-            if error.error in _OPERATORS:
-                log.critical("no message can be sent until Qiniu's account is mended: %s", error)
+            if error.error in _ACCOUNT_ERRORS:
+                log.critical("SMS: Qiniu rejects the account, no message can be sent: %s", error)
             else:
-                unknown = ", perhaps sent" if error.outcome_unknown else ""
-                log.error("message to %s failed%s: %s", masked(phone), unknown, error)
+                outcome = "outcome unknown" if error.outcome_unknown else "not sent"
+                log.error("SMS: message to %s failed, %s: %s", masked(phone), outcome, error)
             raise SmsFailed(error.error) from error
-        if not isinstance(answer, dict) or not answer.get("message_id"):
-            log.error("message to %s: Qiniu's answer names none", masked(phone))
+        if not isinstance(response, dict) or not response.get("message_id"):
+            log.error("SMS: Qiniu's response for %s has no message_id", masked(phone))
             raise SmsFailed("no message_id")
-        log.info("message to %s is %s", masked(phone), str(answer["message_id"])[:64])
+        log.info("SMS: message %s sent to %s", str(response["message_id"])[:64], masked(phone))
 
     def check(self) -> None:
-        """Asks Qiniu about the template, which sends nothing; SmsFailed says what to mend.
+        """Query the template's state without sending a message. Raises SmsFailed.
 
         Source: Qiniu SMS, `GET /v1/template`.
         """
         try:
-            answer = self._qiniu.call("GET", f"/v1/template?page=1&page_size={_TEMPLATES_MAX}")
+            response = self._qiniu.call("GET", f"/v1/template?page=1&page_size={_TEMPLATES_MAX}")
         except QiniuFailed as error:
             raise SmsFailed(str(error)) from error
-        templates = answer.get("items", []) if isinstance(answer, dict) else []
-        states = {each.get("id"): each.get("audit_status") for each in templates}
+        templates = response.get("items", []) if isinstance(response, dict) else []
+        states = {template.get("id"): template.get("audit_status") for template in templates}
         if len(templates) < _TEMPLATES_MAX and self._template not in states:
-            raise SmsFailed(f"there is no template {self._template}")
+            raise SmsFailed(f"template {self._template} does not exist")
         if states.get(self._template, "passed") != "passed":
-            raise SmsFailed(f"template {self._template} is {states[self._template]}, not passed")
+            raise SmsFailed(
+                f"template {self._template} has the state {states[self._template]}, not passed"
+            )

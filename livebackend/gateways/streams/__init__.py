@@ -1,4 +1,4 @@
-"""Streams: the protocol, Qiniu's Pili in two versions, nginx with its RTMP module."""
+"""Stream gateways: the protocol, Qiniu's Pili v1 and v2, and nginx-rtmp."""
 
 from livebackend.gateways.streams.nginx_rtmp import NginxRtmpStreams
 from livebackend.gateways.streams.pili_v1 import PiliV1

@@ -1,4 +1,4 @@
-"""A stream's JSON as the API document prints it, and where it is watched."""
+"""The stream JSON of the API document, and the play URLs derived from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _CHINA = timezone(timedelta(hours=8))
 
 @dataclass(frozen=True)
 class Hosts:
-    """A hub's domains, each with a port if need be; an empty one where there is none."""
+    """The domains of a hub, each with an optional port; empty if the hub has none."""
 
     publish: str
     rtmp: str
@@ -50,7 +50,7 @@ class Hosts:
 
 @dataclass(frozen=True)
 class Times:
-    """When a stream was made and last changed, and when its provider forgets it."""
+    """When a stream was created and last updated, and when it expires."""
 
     created: datetime
     updated: datetime
@@ -58,7 +58,7 @@ class Times:
 
     @classmethod
     def made_at(cls, moment: float, *, lifetime: timedelta) -> Self:
-        """Those of a stream that is made at this second since 1970."""
+        """Return the times of a stream created at `moment`, in seconds since 1970."""
         created = datetime.fromtimestamp(moment, UTC)
         return cls(created, created, created + lifetime)
 
@@ -66,7 +66,7 @@ class Times:
 def new_document(
     *, hub: str, key: str, publish_key: str, security: str, hosts: Hosts, times: Times
 ) -> dict[str, Any]:
-    """The JSON of a stream that has just been made."""
+    """Return the JSON of a new stream."""
     return {
         "id": stream_id(hub, key),
         "hub": hub,
@@ -89,7 +89,7 @@ def stream_id(hub: str, key: str) -> str:
 
 
 def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
-    """Where a stream is watched, by protocol; None for a protocol that has no host.
+    """Return the play URL of each protocol; None if the stream has no host for it.
 
     Source: Pili API v1, the stream's `hosts`; the app derives the same URLs from them.
     """

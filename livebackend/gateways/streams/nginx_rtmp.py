@@ -1,6 +1,7 @@
-"""Streams of one's own media server: nginx with its RTMP module, as deploy/nginx-rtmp.conf has it.
+"""Stream gateway for nginx with its RTMP module.
 
-Who may publish is asked of us, by a hook; this is the other direction.
+deploy/nginx-rtmp.conf configures the media server. It authorizes publishers through a hook of the
+API, which is not part of this module.
 """
 
 import logging
@@ -20,26 +21,26 @@ from livebackend.gateways.streams.publishing import Publishing
 
 log = logging.getLogger(__name__)
 
-# A room ends long before: nothing of it is kept here.
+# Longer than any room stays open; the media server stores no stream.
 _LIFETIME = timedelta(days=16)
-# It lists every viewer.
+# The statistics list every viewer.
 _STAT_BYTES_MAX = 8_388_608
 
 
 class _Publisher(NamedTuple):
-    """A publisher as the server lists him: his stream's key, and his connection's number."""
+    """A publisher in the server's statistics: stream key and connection id."""
 
     key: str
-    name: str
-    sends: bool
+    connection_id: str
+    is_sending: bool
 
 
 class NginxRtmpStreams:
-    """A media server that asks us about each publisher, and is asked who is on air."""
+    """Stream gateway for an nginx-rtmp media server."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ValueError for a setting that is missing."""
+        """Create the gateway. Raises ValueError for a missing setting."""
         settings.require(
             *("streams.publish_host", "streams.rtmp_host", "streams.hls_host"),
             "streams.hook_secret",
@@ -61,7 +62,7 @@ class NginxRtmpStreams:
         self._publishing = Publishing(clock, lifetime_s=0)
 
     def create(self, key: str, publish_key: str) -> Stream:
-        # There is nothing to make; but a server that is away takes no publisher.
+        # The server creates no stream in advance. This checks that it is reachable.
         self._publishers(Deadline())
         document = new_document(
             hub=self._hub,
@@ -77,40 +78,40 @@ class NginxRtmpStreams:
         return True
 
     def disable(self, key: str) -> None:
-        # Who comes again is refused by the hook: his room is closed already.
+        # If the host publishes again, the hook rejects it, because the room is closed.
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
-        dropped = self._ask(f"/control/drop/publisher?{query}", deadline)
-        if dropped.strip() == b"0" and any(each.key == key for each in self._publishers(deadline)):
-            # As after a reload: the new worker drops nobody of the old one's.
-            raise StreamFailed(f"the server lists the publisher of {key}, and drops nobody")
+        dropped = self._get(f"/control/drop/publisher?{query}", deadline)
+        if dropped.strip() == b"0" and any(p.key == key for p in self._publishers(deadline)):
+            # After a reload, the new nginx worker cannot drop publishers of the old worker.
+            raise StreamFailed(f"the server did not disconnect the publisher of {key}")
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        # One who is connected and has sent no picture yet is not on air; the server, which drops
-        # whoever falls silent, would keep him for ever.
-        publishers = {each.key: each for each in self._publishers(Deadline()) if each.sends}
-        return {key: publishers[key].name for key in keys if key in publishers}
+        # A publisher that is connected but has sent no data is not live. The server's idle timeout
+        # does not apply to it.
+        publishers = {p.key: p for p in self._publishers(Deadline()) if p.is_sending}
+        return {key: publishers[key].connection_id for key in keys if key in publishers}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
     def _publishers(self, deadline: Deadline) -> list[_Publisher]:
-        """Whoever publishes a stream of our hub, or is about to."""
-        text = self._ask("/stat", deadline)
+        """Return all connected publishers of the hub."""
+        text = self._get("/stat", deadline)
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise StreamFailed("the server's statistics are none of nginx's")
+            raise StreamFailed("the server's statistics are not from nginx-rtmp")
         try:
-            # Without a document type there is nothing in it that could grow.
+            # Without a document type, there are no entities to expand.
             root = ET.fromstring(text)  # noqa: S314
         except ET.ParseError as error:
-            raise StreamFailed(f"the server's statistics can't be read: {error}") from None
+            raise StreamFailed(f"the server's statistics are malformed: {error}") from None
         if root.tag != "rtmp":
-            raise StreamFailed("the server's statistics are none of nginx's")
+            raise StreamFailed("the server's statistics are not from nginx-rtmp")
         return [
             _Publisher(
                 stream.findtext("name", ""),
                 client.findtext("id", ""),
-                sends=client.find("active") is not None,
+                is_sending=client.find("active") is not None,
             )
             for application in root.iterfind("server/application")
             if application.findtext("name") == self._hub
@@ -119,13 +120,13 @@ class NginxRtmpStreams:
             if client.find("publishing") is not None
         ]
 
-    def _ask(self, path: str, deadline: Deadline) -> bytes:
+    def _get(self, path: str, deadline: Deadline) -> bytes:
         try:
-            answer = self._server.call("GET", path, deadline=deadline)
+            response = self._server.call("GET", path, deadline=deadline)
         except CallFailed as error:
             raise ProviderAway(str(error)) from error
-        if answer.status >= 500:
-            raise ProviderAway(f"the server answers {answer.status}")
-        if answer.status != 200:
-            raise StreamFailed(f"the server answers {answer.status}")
-        return answer.content
+        if response.status >= 500:
+            raise ProviderAway(f"the server responded with HTTP status {response.status}")
+        if response.status != 200:
+            raise StreamFailed(f"the server responded with HTTP status {response.status}")
+        return response.content

@@ -1,4 +1,4 @@
-"""What both versions of Qiniu's Pili have in common."""
+"""Shared client code of Qiniu's Pili v1 and v2."""
 
 import logging
 from typing import Any
@@ -17,20 +17,20 @@ from livebackend.gateways.streams.protocol import (
 
 log = logging.getLogger(__name__)
 
-# Compared as numbers: some are beyond what http.HTTPStatus knows.
-_KINDS: dict[int, type[StreamFailed]] = {
+# Plain numbers, because http.HTTPStatus does not have 612 to 619.
+_ERRORS_BY_STATUS: dict[int, type[StreamFailed]] = {
     401: NotAuthorized,
     404: NoSuchStream,
     612: NoSuchStream,
     614: StreamExists,
     619: NotLive,
 }
-# Version 1 says so in words, whatever the status.
+# Version 1 reports an existing stream by this text, with varying statuses.
 _EXISTS = "duplicated content"
 
 
 class Pili:
-    """Calls Pili, and names what goes wrong."""
+    """Client of Pili that maps errors to subclasses of StreamFailed."""
 
     def __init__(self, qiniu: Qiniu, base: str) -> None:
         self._qiniu = qiniu
@@ -39,36 +39,39 @@ class Pili:
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
-        """The JSON of the answer, None for an empty one. Raises StreamFailed."""
+        """Return the JSON of the response, None for an empty body. Raises StreamFailed."""
         try:
             return self._qiniu.call(method, self._base + path, body, deadline=deadline)
         except QiniuFailed as error:
-            kind = _kind(error)
-            if kind is NotAuthorized:
-                log.critical("no stream can be made until Qiniu's keys are mended: %s", error)
-            raise kind(str(error)) from error
+            error_class = _error_class(error)
+            if error_class is NotAuthorized:
+                log.critical("streams: Qiniu rejects the keys, no stream can be created: %s", error)
+            raise error_class(str(error)) from error
 
 
-def _kind(error: QiniuFailed) -> type[StreamFailed]:
+def _error_class(error: QiniuFailed) -> type[StreamFailed]:
     if error.status is None or 500 <= error.status < 600:
         return ProviderAway
     if _EXISTS in error.error:
         return StreamExists
-    return _KINDS.get(error.status, StreamFailed)
+    return _ERRORS_BY_STATUS.get(error.status, StreamFailed)
 
 
 def escaped(name: str) -> str:
-    """A name as a part of a path."""
+    """Quote a name as a path segment."""
     return quote(name, safe="")
 
 
-def items(answer: Any) -> list[dict[str, Any]]:
-    """The list in an answer. Raises StreamFailed for one without: silence tells of nobody."""
-    if not isinstance(answer, dict) or "items" not in answer:
-        raise StreamFailed("the answer is no list")
-    found = answer["items"]
-    if found is None:  # an empty list, as some servers write it
+def items(response: Any) -> list[dict[str, Any]]:
+    """Return the list in a response.
+
+    Raises StreamFailed for a response without a list, which must not count as "no stream is live".
+    """
+    if not isinstance(response, dict) or "items" not in response:
+        raise StreamFailed("the response has no list of items")
+    entries = response["items"]
+    if entries is None:  # some servers encode an empty list as null
         return []
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise StreamFailed("the answer is no list")
-    return found
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise StreamFailed("the response has no list of items")
+    return entries

@@ -1,4 +1,4 @@
-"""Streams of Qiniu's Pili, version 1: its replies are the JSON that the API document prints."""
+"""Stream gateway for Qiniu's Pili v1, whose responses are the API document's JSON."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class _Playback(BaseModel):
 
 
 class _Hosts(BaseModel):
-    """Those that a hub has; the older ones lack some."""
+    """The hosts of a hub; older hubs lack some of them."""
 
     publish: _Publish
     live: _Live = _Live()
@@ -48,8 +48,8 @@ class _Hosts(BaseModel):
     playback: _Playback = _Playback()
 
 
-class _Reply(BaseModel):
-    """A stream's JSON. What is none of these keys is left out; what older replies lack has a value.
+class _StreamObject(BaseModel):
+    """The stream object. Ignores unknown keys; keys that older hubs lack have defaults.
 
     Source: Pili API v1, the stream object.
     """
@@ -57,7 +57,7 @@ class _Reply(BaseModel):
     id: _Text
     hub: _Text
     title: _Text
-    publishKey: _Text  # noqa: N815  # Pili's name, as those that follow
+    publishKey: _Text  # noqa: N815  # named by Pili, like the others below
     publishSecurity: _Security  # noqa: N815
     nonce: int = 0
     disabled: bool = False
@@ -70,11 +70,11 @@ class _Reply(BaseModel):
 
 
 class PiliV1:
-    """Qiniu's Pili, version 1. The stream's own JSON says how and where it is published."""
+    """Stream gateway for Pili v1. The stream's JSON has its publish host and security."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ValueError for a setting that is missing."""
+        """Create the gateway. Raises ValueError for a missing setting."""
         settings.require("qiniu.access_key", "qiniu.secret_key")
         keys = {
             "access_key": settings.qiniu_access_key,
@@ -91,18 +91,18 @@ class PiliV1:
     def __init__(self, pili: Pili, *, hub: str, security: str, publishing: Publishing) -> None:
         self._pili = pili
         self._hub = hub
-        # Two can be asked for; a hub's own setting may make another of it.
+        # The API accepts these two values only; a hub's own setting can override them.
         self._security = security if security == "dynamic" else "static"
         self._publishing = publishing
 
     def create(self, key: str, publish_key: str) -> Stream:
-        wanted = {
+        body = {
             "hub": self._hub,
             "title": key,
             "publishKey": publish_key,
             "publishSecurity": self._security,
         }
-        document = self._document(key, self._pili.call("POST", "/streams", wanted))
+        document = self._document(key, self._pili.call("POST", "/streams", body))
         return Stream(document, play_urls(document))
 
     def knows(self, key: str) -> bool:
@@ -114,17 +114,21 @@ class PiliV1:
 
     def disable(self, key: str) -> None:
         try:
-            answer = self._pili.call("POST", self._path(key), {"disabled": True})
+            response = self._pili.call("POST", self._path(key), {"disabled": True})
         except NoSuchStream:
             return
-        if not self._document(key, answer)["disabled"]:
-            raise StreamFailed(f"{key} is still not disabled")
+        if not self._document(key, response)["disabled"]:
+            raise StreamFailed(f"stream {key} is still enabled")
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        names = {stream_id(self._hub, key): key for key in keys}
-        answer = self._pili.call("POST", "/statuses", {"streamIds": list(names)})
-        live = [each for each in items(answer) if each.get("status") == "connected"]
-        return {names[each["streamId"]]: None for each in live if each.get("streamId") in names}
+        keys_by_id = {stream_id(self._hub, key): key for key in keys}
+        response = self._pili.call("POST", "/statuses", {"streamIds": list(keys_by_id)})
+        live = [entry for entry in items(response) if entry.get("status") == "connected"]
+        return {
+            keys_by_id[entry["streamId"]]: None
+            for entry in live
+            if entry.get("streamId") in keys_by_id
+        }
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
@@ -132,14 +136,15 @@ class PiliV1:
     def _path(self, key: str) -> str:
         return f"/streams/{escaped(stream_id(self._hub, key))}"
 
-    def _document(self, key: str, answer: Any) -> dict[str, Any]:
+    def _document(self, key: str, response: Any) -> dict[str, Any]:
         try:
-            document = _Reply.model_validate(answer, strict=True).model_dump()
+            document = _StreamObject.model_validate(response, strict=True).model_dump()
         except ValidationError as error:
-            # Not its own words: they quote the answer, publish key and all.
-            raise StreamFailed(f"the answer is no stream: {error.error_count()} faults") from None
+            # Without pydantic's message, which quotes the response with its publish key.
+            count = error.error_count()
+            raise StreamFailed(f"the response is not a stream: {count} invalid fields") from None
         if (document["hub"], document["title"]) != (self._hub, key):
-            raise StreamFailed("the answer is another stream")
+            raise StreamFailed("the response is another stream")
         live, play = document["hosts"]["live"], document["hosts"]["play"]
         live["hls"] = live["http"] = live["hls"] or live["http"]
         play["rtmp"], play["http"] = play["rtmp"] or live["rtmp"], play["http"] or live["http"]

@@ -1,4 +1,4 @@
-"""Streams of Qiniu's Pili, version 2: it tells no hosts, so the hub's domains are settings."""
+"""Stream gateway for Qiniu's Pili v2, whose domains come from the settings."""
 
 import base64
 import time
@@ -23,28 +23,28 @@ from livebackend.gateways.streams.protocol import (
 from livebackend.gateways.streams.publishing import Publishing
 
 _FOREVER = -1
-_LAST_SECOND = 253_402_300_799  # of the year 9999
+_TIMESTAMP_MAX = 253_402_300_799  # the last second of the year 9999
 
 
 class _Info(BaseModel):
-    """What version 2 tells of a stream, as far as it is of use. Times are seconds since 1970."""
+    """The fields of a stream that are used here. Times are in seconds since 1970."""
 
-    createdAt: int = Field(ge=0, le=_LAST_SECOND)  # noqa: N815  # Pili's name, as those that follow
-    updatedAt: int = Field(ge=0, le=_LAST_SECOND)  # noqa: N815
-    expireAt: int = Field(ge=0, le=_LAST_SECOND)  # noqa: N815
+    createdAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815  # named by Pili, like the others below
+    updatedAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815
+    expireAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815
     disabledTill: int  # noqa: N815
 
     def times(self) -> Times:
         moments = (self.createdAt, self.updatedAt, self.expireAt)
-        return Times(*(datetime.fromtimestamp(each, UTC) for each in moments))
+        return Times(*(datetime.fromtimestamp(moment, UTC) for moment in moments))
 
 
 class PiliV2:
-    """Qiniu's Pili, version 2. The JSON that the app reads is made here, with version 1's keys."""
+    """Stream gateway for Pili v2. Builds the stream's JSON with the keys of version 1."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ValueError for a setting that is missing."""
+        """Create the gateway. Raises ValueError for a missing setting."""
         settings.require(
             *("qiniu.access_key", "qiniu.secret_key"),
             *("streams.publish_host", "streams.rtmp_host", "streams.hls_host"),
@@ -74,7 +74,7 @@ class PiliV2:
     def create(self, key: str, publish_key: str) -> Stream:
         deadline = Deadline()
         self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
-        # It says nothing to that but yes. When the stream ends by itself is told only so.
+        # The response to the creation is empty; the times need a second request.
         info = self._info(key, deadline)
         document = new_document(
             hub=self._hub,
@@ -98,26 +98,27 @@ class PiliV2:
         try:
             self._disable(key, deadline)
         except NoSuchStream:
-            # Whoever has a publish URL that is still good makes the stream by publishing: only
-            # one that is there can be closed to him.
+            # A publish URL that is still valid would create the stream again, so it must exist to
+            # be disabled.
             with suppress(StreamExists):
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        answer = self._pili.call("POST", "/livestreams", {"items": list(keys)})
-        found = {each.get("key") for each in items(answer)}
-        return {key: None for key in keys if key in found}
+        response = self._pili.call("POST", "/livestreams", {"items": list(keys)})
+        live = {entry.get("key") for entry in items(response)}
+        return {key: None for key in keys if key in live}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
     def _info(self, key: str, deadline: Deadline) -> _Info:
-        answer = self._pili.call("GET", _path(key), deadline=deadline)
+        response = self._pili.call("GET", _path(key), deadline=deadline)
         try:
-            return _Info.model_validate(answer, strict=True)
+            return _Info.model_validate(response, strict=True)
         except ValidationError as error:
-            raise StreamFailed(f"the answer is no stream: {error.error_count()} faults") from None
+            count = error.error_count()
+            raise StreamFailed(f"the response is not a stream: {count} invalid fields") from None
 
     def _disable(self, key: str, deadline: Deadline) -> None:
         body = {"disabledTill": _FOREVER}

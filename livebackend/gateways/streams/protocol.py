@@ -1,4 +1,4 @@
-"""What every provider of streams promises, and how it fails."""
+"""The protocol of stream gateways and its errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import orjson
 
 
 class StreamFailed(Exception):
-    """The provider refused, answered nonsense, or did not answer in time."""
+    """The provider rejected the request, responded incorrectly or timed out."""
 
 
 class NoSuchStream(StreamFailed):
-    """The provider knows no such stream, or no such hub."""
+    """The stream or its hub does not exist at the provider."""
 
 
 class StreamExists(StreamFailed):
-    """There is a stream of that name already."""
+    """A stream with this name already exists."""
 
 
 class NotLive(StreamFailed):
@@ -24,18 +24,18 @@ class NotLive(StreamFailed):
 
 
 class NotAuthorized(StreamFailed):
-    """Our keys are refused: an operator has to mend that."""
+    """The provider rejects the keys: an operator must correct the settings."""
 
 
 class ProviderAway(StreamFailed):
-    """It did not answer, or has an error of its own: the same may succeed later."""
+    """The provider did not respond or had an internal error. A retry can succeed."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream as the broadcaster's app reads it, and the URLs where others watch.
+    """A stream: the JSON for the host's app, and the play URLs for viewers.
 
-    `document` has every key of the API document's example, `publishKey` among them.
+    `document` has every key of the API document's example, including the secret `publishKey`.
     `play_urls` has "rtmp", "hls" and "hdl".
     """
 
@@ -44,34 +44,34 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """The document in JSON, as it is stored and sent to the broadcaster's app."""
+        """The document as JSON text, as stored and as sent to the host's app."""
         return orjson.dumps(self.document).decode()
 
 
 def document_of(text: str) -> dict[str, Any]:
-    """Return the document of a stream from its text."""
+    """Parse the JSON text of a stream's document."""
     document: dict[str, Any] = orjson.loads(text)
     return document
 
 
 @runtime_checkable
 class StreamGateway(Protocol):
-    """Each call ends within 4 s, and raises StreamFailed for whatever went wrong.
+    """A stream provider. Every call returns within 4 s or raises StreamFailed.
 
-    Nothing is repeated by itself: a caller whose call failed does not know whether it was done.
+    No call is retried. The outcome of a failed call is unknown.
     """
 
     def create(self, key: str, publish_key: str) -> Stream:
-        """Makes a stream that takes a publisher with this key."""
+        """Create a stream that accepts a publisher with this publish key."""
 
     def knows(self, key: str) -> bool:
-        """Whether a stream that was made is still there."""
+        """Return whether a created stream still exists."""
 
     def disable(self, key: str) -> None:
-        """Cuts the stream's publisher off for good; done already for a stream that is no more."""
+        """Disconnect the publisher permanently. Succeeds if the stream no longer exists."""
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """Which of up to 100 streams have a publisher now, with his name there, if he has one."""
+        """Return which of up to 100 streams are live, with the publisher's id or None."""
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        """Where the broadcaster sends a stream that was made, from now on for a while."""
+        """Return the URL at which the host publishes; it can expire."""

@@ -1,7 +1,7 @@
-"""Where a broadcaster publishes: a URL for each of Pili's kinds of `publishSecurity`.
+"""Publish URLs for each kind of Pili's `publishSecurity`.
 
-Source: Pili, publishing URLs. What is signed is the path with all parameters, sorted; `token`
-stands last, as it is.
+Source: Pili, publish URLs. The signature covers the path and the sorted query; `token` is appended
+last, without URL encoding.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from livebackend.gateways.qiniu import QiniuAuth, signature
 
-# static: the key itself; expiry, dynamic: signed with the stream's key; expiry_sk: with the
-# account's.
+# static: contains the publish key; expiry, dynamic: signed with the publish key; expiry_sk: signed
+# with the account's secret key.
 KINDS = ("none", "static", "expiry", "expiry_sk", "dynamic")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What makes a signed URL good for a while: when it ends, and a number that only grows."""
+    """Expiry time, in seconds since 1970, and increasing nonce of a signed URL."""
 
     expires_at: int
     nonce: int
@@ -26,16 +26,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class Publishing:
-    """Makes publish URLs that are good for `lifetime_s`, counted from `clock`, in seconds."""
+    """Creates publish URLs that are valid for `lifetime_s` from `clock`, in seconds."""
 
     clock: Callable[[], float]
     lifetime_s: int
     auth: QiniuAuth | None = None
 
     def url(self, document: Mapping[str, Any]) -> str:
-        """Where a stream with this JSON is published from now on."""
+        """Return the publish URL of the stream with this JSON."""
         now = self.clock()
-        # Milliseconds, so that the next one is greater although the same second asks for both.
+        # In milliseconds, so that two URLs of the same second get increasing nonces.
         moment = Moment(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
         target = published_target(
             document["publishSecurity"],
@@ -50,15 +50,15 @@ class Publishing:
 def published_target(
     kind: str, target: str, *, key: str, moment: Moment, auth: QiniuAuth | None = None
 ) -> str:
-    """The path of a publish URL, with its query; `target` may have parameters of its own.
+    """Return the path and query of a publish URL; `target` can have a query.
 
-    Raises ValueError for a kind that is none, or that needs the account's keys and has none.
+    Raises ValueError for an unknown kind, and for "expiry_sk" without `auth`.
     """
     address = urlsplit(target)
-    own = dict(parse_qsl(address.query, keep_blank_values=True))
+    parameters = dict(parse_qsl(address.query, keep_blank_values=True))
 
-    def with_query(**more: object) -> str:
-        query = urlencode(sorted({**own, **more}.items()))
+    def with_query(**added: object) -> str:
+        query = urlencode(sorted({**parameters, **added}.items()))
         return f"{address.path}?{query}" if query else address.path
 
     if kind == "none":
@@ -72,7 +72,7 @@ def published_target(
     if kind == "expiry_sk" and auth:
         unsigned = with_query(e=moment.expires_at)
         return f"{unsigned}&token={auth.token(unsigned.encode())}"
-    raise ValueError(f"publishSecurity {kind!r}")
+    raise ValueError(f"publishSecurity {kind!r} is unknown or needs the account's keys")
 
 
 def _signed(unsigned: str, key: str) -> str:

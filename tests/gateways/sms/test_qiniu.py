@@ -1,4 +1,4 @@
-"""Text messages through Qiniu, over real HTTP to a stand-in for it."""
+"""Qiniu's SMS gateway, over HTTP against a fake server."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from tests.support.qiniu_server import (
 from tests.support.settings import REQUIRED_SETTINGS
 
 PHONE, CODE = "13812345678", "0042"
-DONE = answer(200, {"message_id": "17-abc"})
+SENT = answer(200, {"message_id": "17-abc"})
 
 
 @pytest.fixture
@@ -38,73 +38,77 @@ def sms(server: QiniuServer, secret_key: str = SECRET_KEY) -> QiniuSms:
     return QiniuSms(qiniu, template="1234567890")
 
 
-def test_a_code_is_sent_by_the_template(
+def test_code_is_sent_with_the_template(
     server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [DONE]
+    server.answers = [SENT]
     assert isinstance(sms(server), SmsGateway)
     sms(server).send(PHONE, CODE)
     message = {"template_id": "1234567890", "mobile": PHONE, "parameters": {"code": CODE}}
     assert server.asked == [("POST", "/v1/message/single", message)]
-    assert "message to 138****5678 is 17-abc" in caplog.text
+    assert "message 17-abc sent to 138****5678" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("answers", "said", "level"),
+    ("response", "message", "level"),
     [
         (
             answer(400, {"error": "InvalidQueryValue", "message": "no"}),
             "InvalidQueryValue",
             "ERROR",
         ),
-        (answer(403, {"error": "AccountBalanceNotEnough"}), "until Qiniu's account is", "CRITICAL"),
-        (answer(401, {"error": "BadToken"}), "until Qiniu's account is mended", "CRITICAL"),
-        (answer(401), "until Qiniu's account is mended", "CRITICAL"),
+        (answer(403, {"error": "AccountBalanceNotEnough"}), "rejects the account", "CRITICAL"),
+        (answer(401, {"error": "BadToken"}), "rejects the account", "CRITICAL"),
+        (answer(401), "rejects the account", "CRITICAL"),
         (answer(429, {"error": "TooFrequent"}), "TooFrequent", "ERROR"),
         (answer(500, {"error": "ServerInternalError"}), "ServerInternalError", "ERROR"),
-        (answer(502, b"<html>bad gateway</html>"), "502: the answer is no JSON", "ERROR"),
+        (answer(502, b"<html>bad gateway</html>"), "502: the response is not JSON", "ERROR"),
         (answer(302, Location="http://127.0.0.1:1/"), "302", "ERROR"),
-        (answer(200, b"<html>"), "no JSON", "ERROR"),
-        (answer(200, {}), "names none", "ERROR"),
-        (answer(200), "names none", "ERROR"),
-        (answer(200, [1]), "names none", "ERROR"),
-        (cut_off, "perhaps sent", "ERROR"),
+        (answer(200, b"<html>"), "not JSON", "ERROR"),
+        (answer(200, {}), "has no message_id", "ERROR"),
+        (answer(200), "has no message_id", "ERROR"),
+        (answer(200, [1]), "has no message_id", "ERROR"),
+        (cut_off, "outcome unknown", "ERROR"),
     ],
 )
-def test_whatever_else_it_answers_is_a_failure_that_is_logged(
-    answers: Answer, said: str, level: str, server: QiniuServer, caplog: pytest.LogCaptureFixture
+def test_unsuccessful_response_fails_and_is_logged(
+    response: Answer,
+    message: str,
+    level: str,
+    server: QiniuServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server.answers = [answers]
+    server.answers = [response]
     with pytest.raises(SmsFailed):
         sms(server).send(PHONE, CODE)
-    (record,) = [each for each in caplog.records if each.name.endswith("sms.qiniu")]
-    assert said in record.getMessage()
+    (record,) = [entry for entry in caplog.records if entry.name.endswith("sms.qiniu")]
+    assert message in record.getMessage()
     assert record.levelname == level
     assert len(server.asked) == 1
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("answers", [silence, trickle])
-def test_whoever_keeps_us_waiting_is_not_waited_for_nor_asked_again(
-    answers: Answer, server: QiniuServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("response", [silence, trickle])
+def test_hanging_server_times_out_and_gets_no_second_request(
+    response: Answer, server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [answers]
+    server.answers = [response]
     before = time.monotonic()
     with pytest.raises(SmsFailed, match="timeout"):
         sms(server).send(PHONE, CODE)
-    assert time.monotonic() - before < 5  # 4 s are promised
-    assert "perhaps sent: timeout" in caplog.text
+    assert time.monotonic() - before < 5
+    assert "outcome unknown: timeout" in caplog.text
     assert len(server.asked) == 1
 
 
-def test_nobody_there_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_unreachable_server_fails(caplog: pytest.LogCaptureFixture) -> None:
     qiniu = Qiniu("http://127.0.0.1:1", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     with pytest.raises(SmsFailed, match="unreachable"):
         QiniuSms(qiniu, template="1").send(PHONE, CODE)
     assert "message to 138****5678 failed" in caplog.text
 
 
-def test_a_wrong_key_is_for_the_operator(
+def test_wrong_key_is_logged_as_critical(
     server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SmsFailed, match="BadToken"):
@@ -113,16 +117,16 @@ def test_a_wrong_key_is_for_the_operator(
     assert caplog.records[-1].levelname == "CRITICAL"
 
 
-def settings(**more: Any) -> Settings:
+def settings(**changed: Any) -> Settings:
     return Settings.load(
-        {**REQUIRED_SETTINGS, **{name.replace("__", "."): more[name] for name in more}}, {}
+        {**REQUIRED_SETTINGS, **{name.replace("__", "."): changed[name] for name in changed}}, {}
     )
 
 
-def test_it_is_made_from_the_settings(server: QiniuServer) -> None:
-    server.answers = [DONE]
-    given = {"qiniu__access_key": ACCESS_KEY, "qiniu__secret_key": SECRET_KEY}
-    QiniuSms.from_settings(settings(sms__template="7", sms__url=server.url, **given)).send(
+def test_gateway_is_created_from_settings(server: QiniuServer) -> None:
+    server.answers = [SENT]
+    keys = {"qiniu__access_key": ACCESS_KEY, "qiniu__secret_key": SECRET_KEY}
+    QiniuSms.from_settings(settings(sms__template="7", sms__url=server.url, **keys)).send(
         PHONE, CODE
     )
     assert server.asked[0][2]["template_id"] == "7"

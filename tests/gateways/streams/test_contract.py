@@ -1,4 +1,4 @@
-"""What every provider of streams promises, tried on all four, over HTTP but for the embedded."""
+"""Contract of stream gateways, tested on all four; three of them call fake HTTP servers."""
 
 import json
 import time
@@ -41,7 +41,7 @@ FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginx}
 
 @dataclass
 class Case:
-    """A gateway, and whoever stands behind it."""
+    """A stream gateway and its simulated provider."""
 
     gateway: StreamGateway
     provider: Any
@@ -56,8 +56,8 @@ def gateway(kind: Any, url: str) -> Any:
 @pytest.fixture(params=[DevelopmentStreams, *FAKES], ids=lambda kind: kind.__name__)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     if request.param is DevelopmentStreams:
-        embedded = gateway(DevelopmentStreams, "")
-        yield Case(embedded, embedded)
+        development = gateway(DevelopmentStreams, "")
+        yield Case(development, development)
         return
     provider = FAKES[request.param]()
     with running(provider.server) as server:
@@ -66,38 +66,38 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
 @pytest.fixture(params=FAKES, ids=lambda kind: kind.__name__)
 def remote(request: pytest.FixtureRequest) -> Iterator[Case]:
-    """One that is called over HTTP."""
+    """A gateway that calls its provider over HTTP."""
     provider = FAKES[request.param]()
     with running(provider.server) as server:
         yield Case(gateway(request.param, server.url), provider)
 
 
-def make(case: Case, key: str = KEY) -> Stream:
+def create_stream(case: Case, key: str = KEY) -> Stream:
     return case.gateway.create(key, PUBLISH_KEY)
 
 
-def test_each_is_a_gateway(case: Case) -> None:
+def test_class_implements_the_stream_gateway_protocol(case: Case) -> None:
     assert isinstance(case.gateway, StreamGateway)
 
 
-def test_a_stream_has_every_key_of_the_documents_example(case: Case) -> None:
-    document = make(case).document
+def test_stream_has_every_key_of_the_example_in_the_api_document(case: Case) -> None:
+    document = create_stream(case).document
     assert {key: type(value) for key, value in document.items()} == STREAM_FIELDS
     assert {name: set(hosts) for name, hosts in document["hosts"].items()} == STREAM_HOSTS
     assert all(isinstance(host, str) for hosts in document["hosts"].values() for host in hosts)
     assert json.loads(json.dumps(document)) == document
 
 
-def test_a_stream_is_named_by_its_key(case: Case) -> None:
-    document = make(case).document
+def test_title_and_id_of_a_stream_contain_its_key(case: Case) -> None:
+    document = create_stream(case).document
     assert document["title"] == KEY
     assert document["id"] == f"z1.{document['hub']}.{KEY}"
     assert document["publishKey"] == PUBLISH_KEY
     assert document["disabled"] is False
 
 
-def test_it_is_watched_by_urls_without_a_secret(case: Case) -> None:
-    urls = make(case).play_urls
+def test_play_urls_do_not_contain_the_publish_key(case: Case) -> None:
+    urls = create_stream(case).play_urls
     assert urls.keys() == {"rtmp", "hls", "hdl"}
     assert urls["rtmp"]
     assert urls["rtmp"].endswith(f"/{HUB}/{KEY}")
@@ -106,15 +106,15 @@ def test_it_is_watched_by_urls_without_a_secret(case: Case) -> None:
     assert not any(PUBLISH_KEY in str(url) for url in urls.values())
 
 
-def test_it_is_published_by_a_url_with_the_key(case: Case) -> None:
-    document = make(case).document
+def test_publish_url_contains_the_publish_key(case: Case) -> None:
+    document = create_stream(case).document
     host = document["hosts"]["publish"]["rtmp"]
     url = case.gateway.publish_url(document)
     assert url == f"rtmp://{host}/{HUB}/{KEY}?key={PUBLISH_KEY}"
 
 
-def test_who_publishes_is_on_air_until_he_hangs_up(case: Case) -> None:
-    make(case)
+def test_stream_is_live_while_the_host_publishes(case: Case) -> None:
+    create_stream(case)
     case.provider.go_live(KEY)
     assert list(case.gateway.on_air([KEY])) == [KEY]
     case.provider.hang_up(KEY)
@@ -123,57 +123,57 @@ def test_who_publishes_is_on_air_until_he_hangs_up(case: Case) -> None:
     assert list(case.gateway.on_air([KEY])) == [KEY]
 
 
-def test_one_stream_is_told_from_another(case: Case) -> None:
+def test_only_the_published_streams_are_live(case: Case) -> None:
     keys = [f"{KEY}{n}" for n in range(100)]
     for key in keys[:3]:
-        make(case, key)
+        create_stream(case, key)
         case.provider.go_live(key)
     case.provider.hang_up(keys[1])
-    found = case.gateway.on_air([keys[2], keys[1], keys[0]])
-    assert set(found) == {keys[0], keys[2]}
+    live = case.gateway.on_air([keys[2], keys[1], keys[0]])
+    assert set(live) == {keys[0], keys[2]}
 
 
-def test_a_hundred_are_asked_for_in_one_call(remote: Case) -> None:
+def test_100_streams_are_queried_in_one_request(remote: Case) -> None:
     keys = [f"{KEY}{n}" for n in range(100)]
-    make(remote, keys[7])
+    create_stream(remote, keys[7])
     remote.provider.go_live(keys[7])
     before = len(remote.provider.server.asked)
     assert list(remote.gateway.on_air(keys)) == [keys[7]]
     assert len(remote.provider.server.asked) == before + 1
 
 
-def test_who_is_disabled_is_off_for_good(case: Case) -> None:
-    make(case)
+def test_disabled_stream_is_no_longer_live(case: Case) -> None:
+    create_stream(case)
     case.provider.go_live(KEY)
     case.gateway.disable(KEY)
     assert case.gateway.on_air([KEY]) == {}
     case.gateway.disable(KEY)
 
 
-def test_disabling_what_is_no_more_is_done_already(case: Case) -> None:
+def test_disabling_a_stream_that_does_not_exist_succeeds(case: Case) -> None:
     case.gateway.disable(KEY)
     assert case.gateway.on_air([KEY]) == {}
 
 
-def test_a_stream_that_was_made_is_known(case: Case) -> None:
-    make(case)
+def test_created_stream_exists(case: Case) -> None:
+    create_stream(case)
     assert case.gateway.knows(KEY)
 
 
-def test_a_stream_that_the_provider_forgot_can_be_made_again(case: Case) -> None:
+def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None:
     if isinstance(case.gateway, NginxRtmpStreams):
-        pytest.skip("it has nothing to forget: its streams are our rooms")
-    first = make(case)
+        pytest.skip("nginx stores no streams that it could delete")
+    first = create_stream(case)
     case.provider.forget(KEY)
     assert not case.gateway.knows(KEY)
-    again = make(case)
-    assert (again.document["title"], again.document["publishKey"]) == (KEY, PUBLISH_KEY)
-    assert again.play_urls == first.play_urls
+    recreated = create_stream(case)
+    assert (recreated.document["title"], recreated.document["publishKey"]) == (KEY, PUBLISH_KEY)
+    assert recreated.play_urls == first.play_urls
     assert case.gateway.knows(KEY)
 
 
-def in_time(call: Callable[[], object]) -> StreamFailed:
-    """The failure of a call, within 4 s and a little."""
+def failure_within_4_s(call: Callable[[], object]) -> StreamFailed:
+    """Return the failure of a call, which must take at most 4.5 s."""
     start = time.monotonic()
     with pytest.raises(StreamFailed) as caught:
         call()
@@ -181,20 +181,20 @@ def in_time(call: Callable[[], object]) -> StreamFailed:
     return caught.value
 
 
-@pytest.mark.parametrize("told", ["fail", "time_out"])
-def test_the_embedded_one_fails_when_told_to(told: str) -> None:
+@pytest.mark.parametrize("failure", ["fail", "time_out"])
+def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
     streams = gateway(DevelopmentStreams, "")
-    getattr(streams, told)()
+    getattr(streams, failure)()
     for call in (streams.knows, streams.disable, lambda key: streams.on_air([key])):
-        in_time(lambda call=call: call(KEY))  # type: ignore[misc]
-    in_time(lambda: streams.create(KEY, PUBLISH_KEY))
+        failure_within_4_s(lambda call=call: call(KEY))  # type: ignore[misc]
+    failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
     streams.recover()
     assert streams.create(KEY, PUBLISH_KEY).document["title"] == KEY
 
 
 @pytest.mark.parametrize("kind", FAKES, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("fault", WAYS_TO_FAIL)
-def test_every_fault_is_a_failure_within_4_s(
+def test_every_provider_fault_raises_stream_failed_within_4_s(
     fault: str, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = FAKES[kind]()
@@ -202,12 +202,12 @@ def test_every_fault_is_a_failure_within_4_s(
         server.fault = fault
         url = f"http://127.0.0.1:{closed_port()}" if fault == "refused" else server.url
         streams = gateway(kind, url)
-        # Nobody is held to be off the air because his provider is.
+        # `on_air` must fail as well, and not report the stream as offline.
         (error,), _ = at_once(
-            lambda: [in_time(lambda: streams.create(KEY, PUBLISH_KEY))],
-            lambda: [in_time(lambda: streams.on_air([KEY]))],
+            lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
+            lambda: [failure_within_4_s(lambda: streams.on_air([KEY]))],
         )
-        creates = [asked for asked in server.asked if asked.path.endswith("/streams")]
+        creates = [request for request in server.asked if request.path.endswith("/streams")]
     assert len(creates) == (0 if fault == "refused" or kind is NginxRtmpStreams else 1)
     if fault in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
         assert isinstance(error, ProviderAway)
@@ -222,20 +222,22 @@ class TestPili:
     def provider(self, kind: Any) -> Provider:
         return FAKES[kind]()
 
-    def test_a_wrong_hub_is_a_failure(self, kind: Any) -> None:
+    def test_unknown_hub_raises_stream_failed(self, kind: Any) -> None:
         provider = self.provider(kind)
         provider.other_hub = "another"
         with running(provider.server) as server:
-            in_time(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
 
-    def test_a_name_that_is_taken_has_a_failure_of_its_own(self, kind: Any) -> None:
+    def test_existing_stream_name_raises_stream_exists(self, kind: Any) -> None:
         provider = self.provider(kind)
         with running(provider.server) as server:
             streams = gateway(kind, server.url)
             streams.create(KEY, PUBLISH_KEY)
-            assert type(in_time(lambda: streams.create(KEY, PUBLISH_KEY))) is StreamExists
+            assert (
+                type(failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))) is StreamExists
+            )
 
-    def test_a_wrong_secret_key_is_refused(self, kind: Any) -> None:
+    def test_wrong_secret_key_raises_not_authorized(self, kind: Any) -> None:
         provider = self.provider(kind)
         with running(provider.server) as server:
             changed = {
@@ -244,40 +246,44 @@ class TestPili:
                 "qiniu.secret_key": "other",
             }
             streams = kind.from_settings(Settings.load(changed, {}))
-            assert type(in_time(lambda: streams.create(KEY, PUBLISH_KEY))) is NotAuthorized
+            assert (
+                type(failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))) is NotAuthorized
+            )
         assert provider.changes == []
 
-    def test_a_create_is_sent_once(self, kind: Any) -> None:
+    def test_failed_create_is_not_retried(self, kind: Any) -> None:
         provider = self.provider(kind)
         with running(provider.server) as server:
             server.fault = "cut off"
-            in_time(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
             assert len(server.asked) == 1
 
-    def test_its_request_id_is_logged(self, kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_request_id_of_the_provider_is_logged(
+        self, kind: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with running(self.provider(kind).server) as server:
             gateway(kind, server.url).create(KEY, PUBLISH_KEY)
         assert "X-Reqid fake-1" in caplog.text
 
     @pytest.mark.parametrize("name", ["qiniu.access_key", "qiniu.secret_key"])
-    def test_without_keys_it_is_not_made(self, name: str, kind: Any) -> None:
+    def test_missing_key_is_a_settings_error(self, name: str, kind: Any) -> None:
         with pytest.raises(ValueError, match=rf"it needs {name}"):
             kind.from_settings(
                 Settings.load({**REQUIRED_SETTINGS, **provider_settings("u"), name: ""}, {})
             )
 
-    def test_a_dead_provider_is_left_alone_for_a_while(self, kind: Any) -> None:
+    def test_provider_gets_no_request_after_three_consecutive_failures(self, kind: Any) -> None:
         with running(self.provider(kind).server) as server:
             server.fault = "cut off"
             streams = gateway(kind, server.url)
             for _ in range(6):
-                in_time(lambda: streams.create(KEY, PUBLISH_KEY))
+                failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
             assert len(server.asked) == 3
 
 
 class TestPiliV1:
     @pytest.mark.parametrize("kind", ["none", "expiry", "expiry_sk", "dynamic"])
-    def test_the_hubs_own_security_makes_the_publish_url(self, kind: str) -> None:
+    def test_publish_url_follows_the_security_of_the_hub(self, kind: str) -> None:
         provider = FakePiliV1(security=kind)
         with running(provider.server) as server:
             streams = gateway(PiliV1, server.url)
@@ -287,22 +293,22 @@ class TestPiliV1:
         assert url.startswith(f"rtmp://pili-publish.mrpyq.com/{HUB}/{KEY}")
         assert ("token=" in url) is (kind != "none")
 
-    def test_an_unknown_security_is_a_failure(self) -> None:
+    def test_unknown_publish_security_raises_stream_failed(self) -> None:
         provider = FakePiliV1(security="magic")
         with running(provider.server) as server:
-            in_time(lambda: gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(lambda: gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
 
-    def test_a_reply_of_2015_lacks_hosts(self) -> None:
+    def test_response_of_2015_without_some_hosts_is_accepted(self) -> None:
         provider = FakePiliV1()
-        whole = provider.document
+        current_document = provider.document
 
-        def older(key: str) -> dict[str, Any]:
-            document = whole(key)
+        def old_document(key: str) -> dict[str, Any]:
+            document = current_document(key)
             del document["expireAt"], document["nonce"], document["hosts"]["play"]
             document["hosts"]["live"] = {"rtmp": "r.example", "http": "h.example"}
             return document
 
-        provider.document = older  # type: ignore[method-assign]
+        provider.document = old_document  # type: ignore[method-assign]
         with running(provider.server) as server:
             stream = gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
         assert {key: type(value) for key, value in stream.document.items()} == STREAM_FIELDS
@@ -317,8 +323,8 @@ class TestPiliV1:
 
 
 class TestPiliV2:
-    def test_disabling_what_it_forgot_makes_it_first(self) -> None:
-        """A publish URL that is still good would make the stream by being used."""
+    def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
+        """Otherwise a publish URL that is still valid would create the stream."""
         provider = FakePiliV2()
         with running(provider.server) as server:
             streams = gateway(PiliV2, server.url)
@@ -328,13 +334,13 @@ class TestPiliV2:
             provider.go_live(KEY)
             assert streams.on_air([KEY]) == {}
 
-    def test_when_it_was_made_is_told_in_the_documents_way(self) -> None:
+    def test_creation_time_has_the_format_of_the_api_document(self) -> None:
         with running(FakePiliV2().server) as server:
             document = gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
         assert document["createdAt"] == "2017-01-06T10:28:45.000+08:00"
         assert document["expireAt"] == "2017-01-21T10:28:45.000000+08:00"
 
-    def test_without_domains_it_is_not_made(self) -> None:
+    def test_missing_domains_are_a_settings_error(self) -> None:
         changed = {
             **REQUIRED_SETTINGS,
             **provider_settings("u"),
@@ -346,22 +352,22 @@ class TestPiliV2:
 
 
 class TestNginxRtmpStreams:
-    def test_a_publisher_has_the_number_of_his_connection(self) -> None:
+    def test_live_stream_has_the_connection_id_of_its_publisher(self) -> None:
         nginx = FakeNginx()
         with running(nginx.server) as server:
             nginx.go_live(KEY)
             assert gateway(NginxRtmpStreams, server.url).on_air([KEY, "abc"]) == {KEY: "7"}
 
-    def test_a_server_that_drops_nobody_although_one_is_there_has_failed(self) -> None:
-        """After a reload the new worker knows nobody of the old one's."""
+    def test_disable_fails_if_the_server_does_not_drop_the_publisher(self) -> None:
+        """After a reload, the new nginx worker cannot drop publishers of the old worker."""
         nginx = FakeNginx()
         with running(nginx.server) as server:
             nginx.go_live(KEY)
-            nginx.streams = _Sticky(nginx.streams)
-            with pytest.raises(StreamFailed, match="drops nobody"):
+            nginx.streams = _UndroppableStreams(nginx.streams)
+            with pytest.raises(StreamFailed, match="did not disconnect the publisher"):
                 gateway(NginxRtmpStreams, server.url).disable(KEY)
 
-    def test_whoever_is_connected_and_sends_nothing_is_not_on_air(self) -> None:
+    def test_publisher_that_sends_no_data_is_not_live(self) -> None:
         nginx = FakeNginx()
         with running(nginx.server) as server:
             nginx.streams[KEY] = FakeStream(on_air=False)
@@ -370,19 +376,19 @@ class TestNginxRtmpStreams:
             streams.disable(KEY)
         assert nginx.streams == {}
 
-    def test_statistics_that_could_grow_are_not_read(self) -> None:
+    def test_statistics_with_xml_entities_are_rejected(self) -> None:
         nginx = FakeNginx()
         nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
         with running(nginx.server) as server:
-            in_time(lambda: gateway(NginxRtmpStreams, server.url).on_air([KEY]))
+            failure_within_4_s(lambda: gateway(NginxRtmpStreams, server.url).on_air([KEY]))
 
 
-class _Sticky(dict[str, Any]):
-    def pop(self, *given: object) -> None:
+class _UndroppableStreams(dict[str, Any]):
+    def pop(self, *args: object) -> None:
         return None
 
 
-def test_an_embedded_stream_that_is_disabled_takes_no_publisher() -> None:
+def test_disabled_development_stream_rejects_a_publisher() -> None:
     streams = gateway(DevelopmentStreams, "")
     streams.disable(KEY)
     with pytest.raises(NoSuchStream):

@@ -1,4 +1,4 @@
-"""Publish URLs of all five kinds. Vectors without a source were computed with Qiniu's own SDK."""
+"""Publish URLs of all five kinds; vectors without a source come from Qiniu's SDK."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,29 +20,29 @@ ACCESS_KEY = "7O7hf7Ld1RrC_fpZdFvU8aCgOPuhw2K4eapYOdII"
 SECRET_KEY = "312ae9gd2BrCfpTdF4U8aIg9Puh62K4eEGY72Ea_"
 
 
-def target(kind: str, path: str, key: str, *, at: int = 0, nonce: int = 0) -> str:
+def signed_target(kind: str, path: str, key: str, *, at: int = 0, nonce: int = 0) -> str:
     auth = QiniuAuth("test-ak", "test-sk")
     return published_target(
         kind, path, key=key, moment=Moment(expires_at=at, nonce=nonce), auth=auth
     )
 
 
-# Of Pili's Go SDK.
+# The vectors of the following four tests are from Pili's Go SDK.
 
 
-def test_static_with_parameters_of_ones_own() -> None:
-    made = target("static", "/hub/streamTitle?xyz=custom&key=abc", "test123")
-    assert made == "/hub/streamTitle?key=test123&xyz=custom"
+def test_static_url_keeps_other_parameters_and_replaces_the_key() -> None:
+    url = signed_target("static", "/hub/streamTitle?xyz=custom&key=abc", "test123")
+    assert url == "/hub/streamTitle?key=test123&xyz=custom"
 
 
-def test_expiry_with_parameters_of_ones_own() -> None:
-    made = target("expiry", "/hub/streamTitle?xyz=custom", "test123", at=1634745600)
+def test_expiry_url_keeps_other_parameters() -> None:
+    url = signed_target("expiry", "/hub/streamTitle?xyz=custom", "test123", at=1634745600)
     token = "fH7U5UgXdClDfeGmUKc6wrNzlho="
-    assert made == f"/hub/streamTitle?expire=1634745600&xyz=custom&token={token}"
+    assert url == f"/hub/streamTitle?expire=1634745600&xyz=custom&token={token}"
 
 
-def test_expiry_sk() -> None:
-    made = published_target(
+def test_expiry_sk_url_matches_the_vector_of_the_sdk() -> None:
+    url = published_target(
         "expiry_sk",
         "/testhub/teststreamtitle",
         key="",
@@ -50,18 +50,18 @@ def test_expiry_sk() -> None:
         auth=QiniuAuth(ACCESS_KEY, SECRET_KEY),
     )
     token = f"{ACCESS_KEY}:NfI2OWGCMdFDTLOfeUd-zSPVrFY="
-    assert made == f"/testhub/teststreamtitle?e=1584522520&token={token}"
+    assert url == f"/testhub/teststreamtitle?e=1584522520&token={token}"
 
 
-def test_dynamic() -> None:
-    made = target("dynamic", "/hub/streamTitle", "test123", nonce=123)
-    assert made == "/hub/streamTitle?nonce=123&token=NFFIx_Hi5MdyJGj3Aubsf6jbma8="
+def test_dynamic_url_matches_the_vector_of_the_sdk() -> None:
+    url = signed_target("dynamic", "/hub/streamTitle", "test123", nonce=123)
+    assert url == "/hub/streamTitle?nonce=123&token=NFFIx_Hi5MdyJGj3Aubsf6jbma8="
 
 
-def test_expiry_of_pilis_manual() -> None:
-    made = target("expiry", "/testhub/teststreamtitle", "12345678", at=1584522520)
+def test_expiry_url_matches_the_vector_of_pilis_manual() -> None:
+    url = signed_target("expiry", "/testhub/teststreamtitle", "12345678", at=1584522520)
     token = "zYvN7rHgJiw2QUSo_xRoBZIf1kM="
-    assert made == f"/testhub/teststreamtitle?expire=1584522520&token={token}"
+    assert url == f"/testhub/teststreamtitle?expire=1584522520&token={token}"
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_expiry_of_pilis_manual() -> None:
         ("expiry_sk", "?e=1700000000&token=test-ak:G0q3TEUSB_sKvjWs0DT0Xw0L0oI="),
     ],
 )
-def test_the_examples_stream(kind: str, query: str) -> None:
+def test_url_of_the_example_stream_matches_its_vector(kind: str, query: str) -> None:
     key = DOCUMENT["publishKey"]
-    assert target(kind, PATH, key, at=1_700_000_000, nonce=1_483_669_725) == PATH + query
+    assert signed_target(kind, PATH, key, at=1_700_000_000, nonce=1_483_669_725) == PATH + query
 
 
 def publishing(now: float) -> Publishing:
@@ -84,20 +84,20 @@ def publishing(now: float) -> Publishing:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_whole_url(kind: str) -> None:
+def test_publish_url_contains_no_secret_key(kind: str) -> None:
     url = publishing(1_700_000_000).url({**DOCUMENT, "publishSecurity": kind})
     assert url.startswith(f"rtmp://pili-publish.mrpyq.com{PATH}")
-    # No secret key, and no publish key but where it is meant to stand.
+    # Only a static URL contains the publish key.
     assert "test-sk" not in url
     assert (DOCUMENT["publishKey"] in url) is (kind == "static")
 
 
-def test_a_signed_url_ends_after_its_time() -> None:
+def test_expiry_url_expires_after_its_lifetime() -> None:
     url = publishing(1_700_000_000.9).url({**DOCUMENT, "publishSecurity": "expiry"})
     assert parse_qs(urlsplit(url).query)["expire"] == ["1700000600"]
 
 
-def test_each_nonce_is_greater_than_the_last() -> None:
+def test_each_nonce_is_greater_than_the_previous_one() -> None:
     document = {**DOCUMENT, "publishSecurity": "dynamic"}
     nonces = [
         int(parse_qs(urlsplit(publishing(now).url(document)).query)["nonce"][0])
@@ -106,8 +106,8 @@ def test_each_nonce_is_greater_than_the_last() -> None:
     assert nonces == sorted(set(nonces))
 
 
-def test_a_kind_that_is_none_has_no_url() -> None:
+def test_unknown_kind_and_missing_account_keys_raise_value_error() -> None:
     with pytest.raises(ValueError, match="magic"):
-        target("magic", PATH, "key")
+        signed_target("magic", PATH, "key")
     with pytest.raises(ValueError, match="expiry_sk"):
         published_target("expiry_sk", PATH, key="", moment=Moment(1, 1))

@@ -14,9 +14,9 @@ from livebackend.gateways.payments.protocol import BillEntry
 log = logging.getLogger(__name__)
 
 _FEN_PER_YUAN = 100
-# The summary's header starts with it.
+# The first column of the summary's header.
 _SUMMARY = "总交易单数"
-# Amounts with discounts deducted are second: an order's amount is the one without.
+# By preference: the amount before discounts, then the amount after discounts.
 _PAID_YUAN = ("订单金额", "应结订单金额")
 _REFUNDED_YUAN = ("申请退款金额", "退款金额")
 _REFUND_STATES = {"SUCCESS", "PROCESSING"}
@@ -27,9 +27,9 @@ Row = Mapping[str, str]
 def bill_entries(content: bytes, *, merchant: str, app_id: str) -> list[BillEntry]:
     """Return the payments and refunds of a merchant's app.
 
-    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. A refund's
-    `fen` is what its row has as the order's amount, which WeChat Pay sets to 0.
-    Raises ValueError for a file of another format, also when it is cut off.
+    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. The `fen` of
+    a refund is the order amount of its row, which WeChat Pay sets to 0.
+    Raises ValueError for a malformed or truncated file.
     """
     rows = _rows(TextIOWrapper(BytesIO(content), "utf-8-sig", newline="\n"))
     return [
@@ -46,7 +46,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Row]:
     for number, line in enumerate(lines, 2):
         if line.startswith(_SUMMARY):
             return
-        # A backtick before each field; a product's name can contain commas.
+        # Each field starts with a backtick; a product name can contain commas.
         fields = [field.strip() for field in line.strip().removeprefix("`").split(",`")]
         if len(fields) != len(names):
             raise ValueError(f"line {number} has {len(fields)} fields instead of {len(names)}")
@@ -65,7 +65,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
-    """The entry of a row, or none."""
+    """Yield the entry of a row, if it has one."""
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
     fen = _fen(row, _PAID_YUAN)
     if state == "SUCCESS":
@@ -74,7 +74,9 @@ def _entries(row: Row) -> Iterator[BillEntry]:
         if row["退款状态"] in _REFUND_STATES:
             yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_YUAN))
         else:
-            log.warning("WeChat Pay's bill: refund of order %s is %s", order_id, row["退款状态"])
+            log.warning(
+                "WeChat Pay: refund of order %s left out, state %s", order_id, row["退款状态"]
+            )
     elif state != "REVOKED":
         raise ValueError(f"order {order_id} has the unknown state {state}")
 
@@ -82,5 +84,5 @@ def _entries(row: Row) -> Iterator[BillEntry]:
 def _fen(row: Row, names: tuple[str, ...]) -> int:
     yuan = next(row[name] for name in names if name in row)
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan):
-        raise ValueError(f"order {row['商户订单号']} has the amount {yuan[:20]!r}")
+        raise ValueError(f"order {row['商户订单号']} has the invalid amount {yuan[:20]!r}")
     return int(Decimal(yuan) * _FEN_PER_YUAN)

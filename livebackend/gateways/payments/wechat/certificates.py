@@ -1,4 +1,4 @@
-"""WeChat Pay's platform certificates: known ones, and limited look-ups of new ones."""
+"""Cache of WeChat Pay's platform certificates, with rate-limited look-ups."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from livebackend.gateways.payments.wechat.crypto import PlatformCertificate
 
 log = logging.getLogger(__name__)
 
-# Any client can name an unknown serial number, so it must not cause a request each time.
+# Rate limit: any client can send unknown serial numbers, and each would cause a request.
 LOOKUP_PERIOD_S = 60.0
 LOOKUP_TOTAL_S = 3.0
 
@@ -20,16 +20,15 @@ LookUp = Callable[[Deadline], Sequence[PlatformCertificate]]
 
 
 class CertificateLookupFailed(Exception):
-    """WeChat Pay did not return a list with a valid certificate; the message has the reason."""
+    """The look-up returned no valid certificate; the message has the reason."""
 
 
 class PlatformCertificates:
     """The certificates that verify WeChat Pay's signatures. Safe for concurrent use.
 
-    An unknown serial number starts a look-up in the caller's thread, at most one in 60 s. Callers
-    with a known serial number never wait. Callers with an unknown one do not wait for a look-up of
-    another thread: WeChat Pay repeats a notification that is refused.
-    A failed look-up leaves the known certificates in place.
+    An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. No
+    caller waits for a look-up of another thread: WeChat Pay sends a rejected notification again.
+    A failed look-up keeps the known certificates.
 
     Source: WeChat Pay API v3, "平台证书更新指引".
     """
@@ -46,18 +45,18 @@ class PlatformCertificates:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._next_lookup_at = -math.inf
-        # Replaced as a whole and never changed, so that readers need no lock.
-        self._known: Mapping[int, PlatformCertificate] = {}
+        # Replaced, never modified, so that readers need no lock.
+        self._certificates: Mapping[int, PlatformCertificate] = {}
 
     def load(self) -> None:
-        """Look up the certificates. Raises CertificateLookupFailed."""
+        """Download the certificates. Raises CertificateLookupFailed."""
         self._claim_lookup()
         self._replace(Deadline(LOOKUP_TOTAL_S))
 
     def find(self, serial: int, deadline: Deadline | None = None) -> PlatformCertificate | None:
-        """Return the valid certificate with a serial number, or None.
+        """Return the valid certificate with this serial number, or None.
 
-        Takes at most 3 s, and no longer than `deadline`.
+        Takes at most 3 s, and ends before `deadline`.
         """
         certificate = self._valid(serial)
         if certificate is None and self._claim_lookup():
@@ -67,18 +66,18 @@ class PlatformCertificates:
             except CertificateLookupFailed as error:
                 log.error(
                     "WeChat Pay: certificate look-up failed, %d known certificates stay in use: %s",
-                    len(self._known),
+                    len(self._certificates),
                     error,
                 )
             certificate = self._valid(serial)
         return certificate
 
     def _valid(self, serial: int) -> PlatformCertificate | None:
-        certificate = self._known.get(serial)
+        certificate = self._certificates.get(serial)
         return certificate if certificate and certificate.is_valid_at(self._now()) else None
 
     def _claim_lookup(self) -> bool:
-        """Whether the calling thread may look up now; then no other may for 60 s."""
+        """Reserve the next look-up for the calling thread, unless one began within 60 s."""
         with self._lock:
             now_s = self._monotonic()
             if now_s < self._next_lookup_at:
@@ -90,7 +89,7 @@ class PlatformCertificates:
         certificates = self._look_up(deadline)
         if not any(certificate.is_valid_at(self._now()) for certificate in certificates):
             raise CertificateLookupFailed(f"none of {len(certificates)} certificates is valid")
-        self._known = {certificate.serial: certificate for certificate in certificates}
+        self._certificates = {certificate.serial: certificate for certificate in certificates}
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

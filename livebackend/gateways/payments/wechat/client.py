@@ -1,4 +1,4 @@
-"""Signed requests to WeChat Pay API v3; verified responses and notifications."""
+"""Client of WeChat Pay API v3, with signature verification."""
 
 import json
 import re
@@ -34,7 +34,7 @@ _MESSAGE_CHARACTERS_MAX = 200
 
 @dataclass(frozen=True)
 class NamedKey:
-    """WeChat Pay's public key, and the id by which WeChat Pay names it."""
+    """WeChat Pay's public key and its id."""
 
     key_id: str
     key: PlatformKey
@@ -42,7 +42,7 @@ class NamedKey:
 
 @dataclass(frozen=True)
 class Response:
-    """A response of the API: the HTTP status, and the JSON object of its body."""
+    """An API response: the HTTP status and the JSON object of the body."""
 
     status: int
     fields: Mapping[str, Any]
@@ -59,23 +59,23 @@ class Response:
 
 @dataclass(frozen=True)
 class Notification:
-    """A verified notification, decrypted."""
+    """A verified and decrypted notification."""
 
     event_type: str
     resource: Mapping[str, Any]
 
 
 def failure(message: str) -> PaymentFailed:
-    """Return the error with a message of at most 200 characters."""
+    """Return a PaymentFailed whose message is cut to 200 characters."""
     return PaymentFailed(f"WeChat Pay: {message}"[:_MESSAGE_CHARACTERS_MAX])
 
 
 class WechatClient:
-    """WeChat Pay's API as one merchant calls it. Safe for concurrent use.
+    """Client of WeChat Pay's API for one merchant. Safe for concurrent use.
 
-    Signatures are verified by the public key, if there is one and WeChat Pay names it, or by the
-    platform certificates. The library's own client is not used: it discards its certificates before
-    it looks up new ones, follows redirects, and reads bodies of any size.
+    Verifies signatures with the public key if the response names it, otherwise with the platform
+    certificates. Does not use the client of `wechatpayv3`, which discards its certificates before
+    it downloads new ones, follows redirects, and reads bodies of any size.
 
     Source: WeChat Pay API v3, "签名生成", "签名验证", "下载平台证书", "微信支付公钥".
     """
@@ -92,24 +92,26 @@ class WechatClient:
         self._key = key
         self._api_key = api_key
         self._public_key = public_key
-        auth = _Signed(key)
+        auth = _RequestSigner(key)
         self._api = Caller(API, auth=auth)
-        # With circuit breakers of their own: a failing certificate look-up, which any client can
-        # cause, must not stop payments.
+        # Separate circuit breakers: any client can cause certificate look-ups, and their failures
+        # must not stop payments.
         self._certificate_api = Caller(API, auth=auth)
         self._download_api = Caller(API, auth=auth, bytes_max=DOWNLOAD_BYTES_MAX)
-        self._certificates = PlatformCertificates(self._look_up, clock=clock, monotonic=monotonic)
+        self._certificates = PlatformCertificates(
+            self._download_certificates, clock=clock, monotonic=monotonic
+        )
 
     def load_certificates(self) -> None:
-        """Look up the certificates, unless there is a public key. Raises ValueError."""
+        """Download the certificates unless a public key is set. Raises ValueError."""
         if self._public_key is None:
             try:
                 self._certificates.load()
             except CertificateLookupFailed as error:
-                raise ValueError(f"WeChat Pay's certificates can't be loaded: {error}") from error
+                raise ValueError(f"WeChat Pay's certificates cannot be loaded: {error}") from error
 
     def sign(self, *lines: str) -> str:
-        """Return the merchant's signature of the lines."""
+        """Return the merchant's base64 signature of the lines."""
         return self._key.sign(*lines)
 
     def call(
@@ -120,10 +122,10 @@ class WechatClient:
         *,
         deadline: Deadline | None = None,
     ) -> Response:
-        """Send a request; return the response, whatever its status.
+        """Send a request; return the response, of any HTTP status.
 
-        Takes 3 s at most, unless `deadline` is given. Verifies the signature of successful
-        responses; WeChat Pay does not sign all others. Raises PaymentFailed.
+        Takes at most 3 s unless `deadline` is given. Verifies the signature of successful
+        responses only, because WeChat Pay does not sign all others. Raises PaymentFailed.
         """
         deadline = deadline or Deadline(REQUEST_TOTAL_S)
         body = json.dumps(fields).encode() if fields is not None else None
@@ -132,13 +134,13 @@ class WechatClient:
             try:
                 self._verify(raw.headers, raw.content, deadline)
             except NotGenuine as error:
-                raise failure(f"the response is not genuine: wrong {error}") from error
+                raise failure(f"the response cannot be verified: {error}") from error
         return Response(raw.status, _fields(raw))
 
     def download(self, path: str, *, deadline: Deadline) -> bytes:
-        """Return the body of a file of at most 64 MiB. Raises PaymentFailed.
+        """Download a file of at most 64 MiB. Raises PaymentFailed.
 
-        WeChat Pay does not sign these responses: the caller must compare a digest.
+        WeChat Pay does not sign these responses: the caller must check the digest.
         """
         raw = self._send(self._download_api, "GET", path, None, deadline)
         if raw.status != 200:
@@ -148,7 +150,7 @@ class WechatClient:
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
 
-        Raises NotGenuine. The caller checks the time.
+        Raises NotGenuine. The caller must check the time.
         """
         self._verify(headers, body)
         try:
@@ -156,9 +158,9 @@ class WechatClient:
             resource = json.loads(self._api_key.decrypt(envelope["resource"]))
             event_type = str(envelope["event_type"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
         if not isinstance(resource, dict):
-            raise NotGenuine("form")
+            raise NotGenuine("malformed body")
         return Notification(event_type, resource)
 
     def _send(
@@ -170,67 +172,67 @@ class WechatClient:
             "User-Agent": "livebackend",
         }
         if self._public_key:
-            # WeChat Pay then signs its response with this key.
+            # Requests a response signed with this key.
             headers["Wechatpay-Serial"] = self._public_key.key_id
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except CallFailed as error:
-            # Only the word: the message can hold the URL with its token.
+            # Without the message, which can contain the URL with its token.
             raise failure(error.word) from error
 
     def _verify(
         self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
     ) -> None:
-        """Raises NotGenuine, with the part of the message that is wrong."""
+        """Verify the signature. Raises NotGenuine."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise NotGenuine("algorithm")
+            raise NotGenuine("unsupported signature algorithm")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
-            raise NotGenuine("signature")
+            raise NotGenuine("missing signature")
         key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
         if key is None:
-            raise NotGenuine("serial")
+            raise NotGenuine("unknown serial number")
         try:
             text = body.decode()
         except UnicodeDecodeError as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
         if not key.has_signed(
             timestamp=headers.get("wechatpay-timestamp", ""),
             nonce=headers.get("wechatpay-nonce", ""),
             body=text,
             signature=signature,
         ):
-            raise NotGenuine("signature")
+            raise NotGenuine("invalid signature")
 
     def _platform_key(self, serial: str, deadline: Deadline | None) -> PlatformKey | None:
         if self._public_key and serial == self._public_key.key_id:
             return self._public_key.key
-        # A merchant that changes to the public key still gets messages signed by certificates.
+        # WeChat Pay still signs with certificates while a merchant switches to the public key.
         if not re.fullmatch("[0-9A-Fa-f]{1,64}", serial):
             return None
         certificate = self._certificates.find(int(serial, 16), deadline)
         return certificate.key if certificate else None
 
-    def _look_up(self, deadline: Deadline) -> list[PlatformCertificate]:
-        """Return the certificates that WeChat Pay lists. Raises CertificateLookupFailed.
+    def _download_certificates(self, deadline: Deadline) -> list[PlatformCertificate]:
+        """Download the list of certificates. Raises CertificateLookupFailed.
 
-        Needs no signature: each certificate is encrypted and authenticated with the APIv3 key.
+        The response needs no signature: AES-GCM with the APIv3 key authenticates each certificate.
         """
         try:
             raw = self._send(self._certificate_api, "GET", "/v3/certificates", None, deadline)
             response = Response(raw.status, _fields(raw))
             if response.status != 200:
                 raise response.failure()
-            sealed = [entry["encrypt_certificate"] for entry in response.fields["data"]]
-            return [PlatformCertificate.from_pem(self._api_key.decrypt(each)) for each in sealed]
+            encrypted = [entry["encrypt_certificate"] for entry in response.fields["data"]]
+            return [PlatformCertificate.from_pem(self._api_key.decrypt(item)) for item in encrypted]
         except PaymentFailed as error:
             raise CertificateLookupFailed(str(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CertificateLookupFailed(f"malformed list: {error!r}"[:200]) from error
 
 
-class _Signed(AuthBase):
-    """Signs each request with the merchant's key."""
+class _RequestSigner(AuthBase):
+    """Signs requests with the merchant's key."""
 
     def __init__(self, key: MerchantKey) -> None:
         self._key = key
@@ -246,9 +248,9 @@ class _Signed(AuthBase):
 
 
 def _fields(raw: Answer) -> Mapping[str, Any]:
-    """The JSON object of a body; empty for an empty body and for an error page.
+    """Return the JSON object of a body; empty for an empty body or an error page.
 
-    Raises PaymentFailed for a successful response with another body.
+    Raises PaymentFailed for a successful response with any other body.
     """
     try:
         fields = json.loads(raw.content) if raw.content else {}

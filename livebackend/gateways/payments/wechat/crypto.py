@@ -24,7 +24,7 @@ _ENCRYPTION = "AEAD_AES_256_GCM"
 
 @dataclass(frozen=True)
 class MerchantKey:
-    """The merchant's private key, and the serial number of its certificate."""
+    """The merchant's private key and the serial number of its certificate."""
 
     merchant: str
     serial: str
@@ -32,8 +32,8 @@ class MerchantKey:
 
     @classmethod
     def from_pem(cls, pem: str, *, merchant: str, serial: str) -> Self:
-        """Raises ValueError for anything but a PKCS#8 RSA key in PEM."""
-        key = _loaded(utils.load_private_key, pem)
+        """Load a PKCS#8 RSA key in PEM. Raises ValueError for any other text."""
+        key = _load_key(utils.load_private_key, pem)
         if not isinstance(key, RSAPrivateKey):
             raise _not_rsa(key)
         return cls(merchant, serial, key)
@@ -53,26 +53,26 @@ class MerchantKey:
 
 @dataclass(frozen=True)
 class PlatformKey:
-    """A public key of WeChat Pay's."""
+    """A public key of WeChat Pay."""
 
     public_key: RSAPublicKey
 
     @classmethod
     def from_pem(cls, pem: str) -> Self:
-        """Raises ValueError for anything but an RSA key in PEM."""
-        key = _loaded(utils.load_public_key, pem)
+        """Load an RSA public key in PEM. Raises ValueError for any other text."""
+        key = _load_key(utils.load_public_key, pem)
         if not isinstance(key, RSAPublicKey):
             raise _not_rsa(key)
         return cls(key)
 
     def has_signed(self, *, timestamp: str, nonce: str, body: str, signature: str) -> bool:
-        """Whether the base64 signature of a response or notification is this key's."""
+        """Return whether this key signed the response or notification."""
         return bool(utils.rsa_verify(timestamp, nonce, body, signature, self.public_key))
 
 
 @dataclass(frozen=True)
 class PlatformCertificate:
-    """A certificate of WeChat Pay's. Its times are aware."""
+    """A platform certificate of WeChat Pay. Its times are timezone-aware."""
 
     serial: int
     key: PlatformKey
@@ -81,7 +81,7 @@ class PlatformCertificate:
 
     @classmethod
     def from_pem(cls, pem: str) -> Self:
-        """Raises ValueError for anything but a certificate of an RSA key in PEM."""
+        """Load an RSA certificate in PEM. Raises ValueError for any other text."""
         certificate = utils.load_certificate(pem)
         if certificate is None:
             raise ValueError("not a PEM certificate")
@@ -106,19 +106,19 @@ class ApiKey:
     key: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a key of another length than 32 bytes."""
+        """Raise ValueError unless the key has 32 bytes."""
         if len(self.key.encode()) != _API_KEY_BYTES:
             raise ValueError(f"wechat.api_key must have {_API_KEY_BYTES} bytes")
 
-    def decrypt(self, sealed: Mapping[str, Any]) -> str:
-        """Return the text of an encrypted JSON object. Raises ValueError."""
-        if sealed.get("algorithm") != _ENCRYPTION:
+    def decrypt(self, encrypted: Mapping[str, Any]) -> str:
+        """Decrypt an encrypted JSON object to text. Raises ValueError."""
+        if encrypted.get("algorithm") != _ENCRYPTION:
             raise ValueError(f"not encrypted with {_ENCRYPTION}")
         try:
             text: str | None = utils.aes_decrypt(
-                nonce=sealed["nonce"],
-                ciphertext=sealed["ciphertext"],
-                associated_data=sealed.get("associated_data") or "",
+                nonce=encrypted["nonce"],
+                ciphertext=encrypted["ciphertext"],
+                associated_data=encrypted.get("associated_data") or "",
                 apiv3_key=self.key,
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -128,10 +128,10 @@ class ApiKey:
         return text
 
 
-def _loaded(load: Callable[[str], object], pem: str) -> object:
+def _load_key(load: Callable[[str], object], pem: str) -> object:
     try:
         return load(pem)
-    except Exception as error:  # the library raises nothing more specific
+    except Exception as error:  # wechatpayv3 raises bare Exception
         raise ValueError(str(error)) from error
 
 

@@ -49,10 +49,10 @@ _STATES = {
 
 
 class WechatPayments:
-    """Takes payments in WeChat's app.
+    """Payment gateway for payments in the WeChat app.
 
-    WeChat Pay's signatures are verified by its public key, if one is set, or by its platform
-    certificates, which are looked up at the start and when a new one is named.
+    Verifies WeChat Pay's signatures with its public key, if one is set, or with its platform
+    certificates. It downloads these at startup, and when a message names an unknown one.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -67,14 +67,17 @@ class WechatPayments:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Raises ValueError for wrong settings, and when the certificates can't be loaded."""
+        """Create the gateway.
+
+        Raises ValueError for wrong settings, or if the certificates cannot be loaded.
+        """
         settings.require(
             *("wechat.app_id", "wechat.merchant", "wechat.serial"),
             *("wechat.key_file", "wechat.api_key"),
         )
         client = WechatClient(
             MerchantKey.from_pem(
-                _text(settings.wechat_key_file),
+                _read_text(settings.wechat_key_file),
                 merchant=settings.wechat_merchant,
                 serial=settings.wechat_serial,
             ),
@@ -123,11 +126,10 @@ class WechatPayments:
         return self._payment_request(str(prepay_id))
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
-        """Verify a notification; return the payment, or None if it is about something else.
+        """Verify a notification; return its payment, or None for another kind of event.
 
-        A payment that cannot be credited raises NotGenuine too: if it were acknowledged, WeChat Pay
-        would not repeat it. The app's id is not compared, because it can have changed since the
-        order was placed.
+        A payment that cannot be credited raises NotGenuine too, so that WeChat Pay sends it again.
+        The app id is not compared, because it can have changed since the order was placed.
 
         Source: WeChat Pay API v3, "支付成功通知".
         """
@@ -135,21 +137,23 @@ class WechatPayments:
         notification = self._client.notification(headers, body)
         transaction = notification.resource
         if notification.event_type != "TRANSACTION.SUCCESS":
-            log.warning("WeChat Pay: notification of %s is ignored", notification.event_type)
+            log.warning(
+                "WeChat Pay: notification with event type %s ignored", notification.event_type
+            )
             return None
         try:
-            if not self._is_ours(transaction):
-                raise NotGenuine("merchant")
+            if not self._names_our_merchant(transaction):
+                raise NotGenuine("payment to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                raise NotGenuine("state or currency")
+                raise NotGenuine("wrong state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("form") from error
+            raise NotGenuine("malformed body") from error
 
     def query(self, order: Order) -> ProviderOrder:
         """Return the state of an order at WeChat Pay. Raises PaymentFailed.
 
-        The amount of the payment can differ from the order's: the caller must compare them.
+        The payment's amount can differ from the order's: the caller must compare them.
 
         Source: WeChat Pay API v3, "商户订单号查询订单".
         """
@@ -176,10 +180,10 @@ class WechatPayments:
             raise response.failure()
 
     def refund(self, order: Order, *, reason: str) -> bool:
-        """Return the whole amount to the user. Raises PaymentFailed.
+        """Refund the full amount to the user. Raises PaymentFailed.
 
-        The refund's number is the order's id, so WeChat Pay refunds the order at most once.
-        `reason` is shown to the user, and cut after 80 bytes of UTF-8.
+        The refund number is the order id, so WeChat Pay refunds an order at most once.
+        WeChat Pay shows `reason`, cut to 80 bytes of UTF-8, to the user.
 
         Source: WeChat Pay API v3, "申请退款".
         """
@@ -194,14 +198,14 @@ class WechatPayments:
             raise response.failure()
         status = str(response.fields.get("status"))
         if status not in ("SUCCESS", "PROCESSING"):
-            raise failure(f"the refund of order {order.order_id} is {status}")
+            raise failure(f"the refund of order {order.order_id} has the status {status}")
         return status == "SUCCESS"
 
     def bill(self, day: date) -> list[BillEntry]:
         """Return the payments and refunds of a day in China Standard Time.
 
-        Raises PaymentFailed, also when WeChat Pay has no bill of that day yet, and for a bill of
-        more than 64 MiB. WeChat Pay creates the bill of a day by 10 o'clock on the next.
+        Raises PaymentFailed, also when the bill is not available yet or larger than 64 MiB. WeChat
+        Pay creates the bill of a day before 10:00 of the next day.
 
         Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
         """
@@ -209,9 +213,9 @@ class WechatPayments:
         path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
         response = self._client.call("GET", path, deadline=deadline)
         if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
-            return []  # nothing was paid and nothing was refunded on that day
+            return []  # the day has no payments and no refunds
         if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
-            raise failure(f"there is no bill of {day.isoformat()} yet: {response.code}")
+            raise failure(f"the bill of {day.isoformat()} is not available yet: {response.code}")
         if response.status != 200:
             raise response.failure()
         content = self._client.download(_bill_path(response.fields), deadline=deadline)
@@ -219,12 +223,17 @@ class WechatPayments:
         try:
             return bill_entries(content, merchant=self._merchant, app_id=self._app_id)
         except ValueError as error:
-            raise failure(f"the bill of {day.isoformat()} can't be read: {error}") from error
+            raise failure(f"the bill of {day.isoformat()} is malformed: {error}") from error
 
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
-        """The order of a query's response. Raises PaymentFailed, ValueError and others."""
-        if transaction.get("out_trade_no") != order.order_id or not self._is_ours(transaction):
-            raise failure(f"the response is not about order {order.order_id}")
+        """Parse the transaction of a query response.
+
+        Raises PaymentFailed, ValueError, KeyError, TypeError or AttributeError.
+        """
+        if transaction.get("out_trade_no") != order.order_id or not self._names_our_merchant(
+            transaction
+        ):
+            raise failure(f"the response names another order than {order.order_id}")
         state = _STATES.get(str(transaction.get("trade_state")))
         if state is None:
             trade_state = transaction.get("trade_state")
@@ -236,15 +245,15 @@ class WechatPayments:
         return ProviderOrder(state, _payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
-        """Return whether WeChat Pay has created the bill of a day: at 10 o'clock on the next."""
+        """Return whether the bill of a day exists: from 10:00 of the next day."""
         due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
         return self._clock() >= due_at.timestamp()
 
-    def _is_ours(self, transaction: Mapping[str, Any]) -> bool:
+    def _names_our_merchant(self, transaction: Mapping[str, Any]) -> bool:
         return bool(transaction.get("mchid") == self._merchant)
 
     def _payment_request(self, prepay_id: str) -> dict[str, Any]:
-        """Return what the app passes to WeChat's app, with the merchant's signature."""
+        """Return the signed parameters that the app passes to the WeChat app."""
         timestamp, nonce = str(int(self._clock())), uuid.uuid4().hex
         return {
             "appid": self._app_id,
@@ -257,8 +266,8 @@ class WechatPayments:
         }
 
 
-def _text(file: str) -> str:
-    """Raises ValueError for a file that can't be read."""
+def _read_text(file: str) -> str:
+    """Read an ASCII file. Raises ValueError if it cannot be read."""
     try:
         return Path(file).read_text("ascii")
     except OSError as error:
@@ -266,12 +275,12 @@ def _text(file: str) -> str:
 
 
 def _public_key(settings: Settings) -> NamedKey | None:
-    """Raises ValueError if only one of the two settings is set."""
+    """Load the public key. Raises ValueError if only one of the settings is set."""
     file, key_id = settings.wechat_public_key_file, settings.wechat_public_key_id
     if not file and not key_id:
         return None
     settings.require("wechat.public_key_file", "wechat.public_key_id")
-    return NamedKey(key_id, PlatformKey.from_pem(_text(file)))
+    return NamedKey(key_id, PlatformKey.from_pem(_read_text(file)))
 
 
 def _order_path(order: Order) -> str:
@@ -283,42 +292,44 @@ def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
 
 
 def _payment(transaction: Mapping[str, Any]) -> Paid:
-    """Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction."""
+    """Parse the payment of a transaction.
+
+    Raises ValueError, KeyError, TypeError or AttributeError for a malformed one.
+    """
     order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
     fen = transaction["amount"]["total"]
     if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
-        raise TypeError("out_trade_no, transaction_id or amount.total")
+        raise TypeError("out_trade_no, transaction_id or amount.total has the wrong type")
     return Paid(order_id, payment_id, fen, _paid_at(transaction))
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
-    """When the user paid; None unless it is RFC 3339 with an offset."""
+    """Return the payment time; None unless it is RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
         paid_at = datetime.fromisoformat(str(text))
     except ValueError:
         paid_at = None
     if paid_at is None or paid_at.tzinfo is None:
-        # The payment counts all the same.
-        log.warning("WeChat Pay: malformed success_time %.40r", text)
+        log.warning("WeChat Pay: malformed success_time %.40r, payment stored without time", text)
         return None
     return paid_at
 
 
 def _bill_path(fields: Mapping[str, Any]) -> str:
-    """Return the path at the API's own host. Raises PaymentFailed for any other URL.
+    """Return the path of the download URL. Raises PaymentFailed for another host.
 
-    The request to it carries the merchant's signature.
+    A request to another host would disclose the merchant's signature.
     """
     url = fields.get("download_url")
     if not isinstance(url, str) or not url.startswith(f"{API}/"):
-        raise failure("the bill's download URL is not at the API's host")
+        raise failure("the bill's download URL names another host than the API's")
     return url.removeprefix(API)
 
 
 def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:
     if fields.get("hash_type") != "SHA1":
-        raise failure(f"the bill's digest is {fields.get('hash_type')}, not SHA1")
+        raise failure(f"the bill's digest type is {fields.get('hash_type')}, not SHA1")
     digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
     if not hmac.compare_digest(digest.encode(), str(fields.get("hash_value")).lower().encode()):
-        raise failure("the bill differs from its SHA1 digest")
+        raise failure("the bill does not match its SHA1 digest")

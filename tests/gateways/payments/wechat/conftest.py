@@ -1,4 +1,4 @@
-"""WeChat Pay, as far as the gateway can tell: requests to its host reach the fake server."""
+"""Fixtures that redirect requests for WeChat Pay's host to a fake server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,17 +34,17 @@ def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wechat]:
     request = requests.Session.request
     with serving(wechat) as server_url:
 
-        def to_fake(self: requests.Session, method: str, url: str, **options: Any) -> Any:
+        def request_fake(self: requests.Session, method: str, url: str, **options: Any) -> Any:
             assert url.startswith(f"{API}/"), url
             return request(self, method, url.replace(API, server_url), **options)
 
-        monkeypatch.setattr(requests.Session, "request", to_fake)
+        monkeypatch.setattr(requests.Session, "request", request_fake)
         yield wechat
 
 
 @pytest.fixture
 def by_certificate(wechat: Wechat, tmp_path: Path) -> dict[str, str]:
-    """The settings with which platform certificates verify WeChat Pay's signatures."""
+    """Settings that verify WeChat Pay's signatures with platform certificates."""
     key_file = tmp_path / "merchant.pem"
     key_file.write_bytes(
         wechat.merchant_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -60,20 +60,20 @@ def by_certificate(wechat: Wechat, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def by_public_key(by_certificate: dict[str, str], wechat: Wechat, tmp_path: Path) -> dict[str, str]:
-    """The settings with which the public key verifies WeChat Pay's signatures."""
+    """Settings that verify WeChat Pay's signatures with the public key."""
     key_file = tmp_path / "wechat.pem"
     key = wechat.signer.key.public_key()
     key_file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    named = {"wechat.public_key_file": str(key_file), "wechat.public_key_id": PUBLIC_KEY_ID}
-    return by_certificate | named
+    public_key = {"wechat.public_key_file": str(key_file), "wechat.public_key_id": PUBLIC_KEY_ID}
+    return by_certificate | public_key
 
 
 @pytest.fixture
 def new_gateway() -> NewGateway:
-    """Creates a gateway from settings; options are its clocks."""
+    """Create a gateway from settings, optionally with other clocks."""
 
     def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
-        needed = {
+        required = {
             "database.url": "embedded",
             "var.dir": "/tmp/x",
             "secrets": "s" * 32,
@@ -81,7 +81,7 @@ def new_gateway() -> NewGateway:
             "http.url": "https://live.example",
             "streams.gateway": "tests.support.fake_gateways.CountedStreams",
         }
-        return WechatPayments.from_settings(Settings.load({**needed, **ini}, {}), **clocks)
+        return WechatPayments.from_settings(Settings.load({**required, **ini}, {}), **clocks)
 
     return create
 

@@ -1,4 +1,4 @@
-"""WeChat Pay's trade bill: the download, its checks, and the CSV format."""
+"""WeChat Pay's trade bill: download, digest check and CSV format."""
 
 from datetime import date
 from typing import Any
@@ -70,10 +70,10 @@ class TestFormat:
     def test_payments_and_refunds_are_entries_in_fen(self) -> None:
         assert entries(csv(PAYMENT, REFUND)) == [PAID, REFUNDED]
 
-    def test_bill_without_a_byte_order_mark_is_read(self) -> None:
+    def test_bill_without_a_byte_order_mark_is_parsed(self) -> None:
         assert entries(csv(PAYMENT, start="")) == [PAID]
 
-    def test_columns_are_found_by_name(self) -> None:
+    def test_columns_can_be_in_any_order(self) -> None:
         assert entries(csv(PAYMENT, REFUND, names=NAMES[::-1])) == [PAID, REFUNDED]
 
     def test_settled_amounts_are_used_where_the_order_amounts_are_missing(self) -> None:
@@ -94,24 +94,26 @@ class TestFormat:
             ("99999999.99", 9999999999),
         ],
     )
-    def test_amounts_are_exact(self, yuan: str, fen: int | None) -> None:
+    def test_amounts_are_converted_exactly_to_fen(self, yuan: str, fen: int | None) -> None:
         content = csv(PAYMENT | {"订单金额": yuan})
         if fen is None:
-            with pytest.raises(ValueError, match="has the amount"):
+            with pytest.raises(ValueError, match="has the invalid amount"):
                 entries(content)
         else:
             assert entries(content) == [PAID._replace(fen=fen)]
 
     @pytest.mark.parametrize("yuan", ["", "-1.00", "1e3", "NaN", "1.234", "1,5", "٣", "1.00 元"])
-    def test_other_amounts_are_refused(self, yuan: str) -> None:
-        with pytest.raises(ValueError, match="has the amount"):
+    def test_malformed_amount_is_rejected(self, yuan: str) -> None:
+        with pytest.raises(ValueError, match="has the invalid amount"):
             entries(csv(PAYMENT | {"订单金额": yuan}))
 
     @pytest.mark.parametrize(
         "changed",
         [{"公众账号ID": "wx0000000000000002"}, {"商户号": "1900000002"}, {"交易状态": "REVOKED"}],
     )
-    def test_revoked_and_foreign_rows_are_left_out(self, changed: dict[str, str]) -> None:
+    def test_revoked_payment_and_row_of_another_merchant_or_app_are_left_out(
+        self, changed: dict[str, str]
+    ) -> None:
         assert entries(csv(PAYMENT | changed, REFUND)) == [REFUNDED]
 
     def test_refund_in_progress_is_an_entry(self) -> None:
@@ -124,16 +126,16 @@ class TestFormat:
     def test_product_name_can_contain_commas(self) -> None:
         assert entries(csv(PAYMENT | {"商品名称": "50, 60, or 70 coins"})) == [PAID]
 
-    def test_unknown_state_is_refused(self) -> None:
+    def test_unknown_trade_state_is_rejected(self) -> None:
         with pytest.raises(ValueError, match="unknown state OTHER"):
             entries(csv(PAYMENT | {"交易状态": "OTHER"}))
 
     @pytest.mark.parametrize("missing", ["商户订单号", "微信订单号", "交易状态", "退款状态"])
-    def test_missing_column_is_named(self, missing: str) -> None:
+    def test_error_names_a_missing_column(self, missing: str) -> None:
         with pytest.raises(ValueError, match=missing):
             entries(csv(PAYMENT, names=[name for name in NAMES if name != missing]))
 
-    def test_missing_amount_is_named(self) -> None:
+    def test_error_names_a_missing_amount_column(self) -> None:
         names = [name for name in NAMES if name not in ("订单金额", "应结订单金额")]
         with pytest.raises(ValueError, match="订单金额/应结订单金额"):
             entries(csv(PAYMENT, names=names))
@@ -148,15 +150,15 @@ class TestFormat:
             csv(PAYMENT, summary="`2026-10-03,`wx\r\n"),
             csv(PAYMENT)[:600],
         ],
-        ids=["empty", "not UTF-8", "text", "no summary", "short row", "cut off"],
+        ids=["empty", "not UTF-8", "text", "no summary", "short row", "truncated"],
     )
-    def test_file_of_another_format_is_refused(self, content: bytes) -> None:
+    def test_malformed_file_is_rejected(self, content: bytes) -> None:
         with pytest.raises(ValueError, match=r"column|summary|fields|decode"):
             entries(content)
 
 
 class TestDownload:
-    def test_bill_of_a_day_is_downloaded_and_read(
+    def test_bill_of_a_day_is_downloaded_and_parsed(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.bill(csv(PAYMENT, REFUND))
@@ -170,11 +172,11 @@ class TestDownload:
         ("code", "day"),
         [("STATEMENT_CREATING", DAY), ("NO_STATEMENT_EXIST", date(2999, 1, 1))],
     )
-    def test_bill_that_is_not_created_yet_fails(
+    def test_bill_that_is_not_available_yet_fails(
         self, code: str, day: date, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
-        with pytest.raises(PaymentFailed, match=f"there is no bill of {day} yet"):
+        with pytest.raises(PaymentFailed, match=f"the bill of {day} is not available yet"):
             payments.bill(day)
 
     def test_bill_of_a_day_without_payments_is_empty(
@@ -212,9 +214,9 @@ class TestDownload:
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.bill(csv(PAYMENT))
-        described = wechat.replies[BILL].content
-        upper = {"hash_value": described["hash_value"].upper()}
-        wechat.replies[BILL] = Reply(200, described | upper)
+        content = wechat.replies[BILL].content
+        upper_case = {"hash_value": content["hash_value"].upper()}
+        wechat.replies[BILL] = Reply(200, content | upper_case)
         assert payments.bill(DAY) == [PAID]
 
     @pytest.mark.parametrize("path", [BILL, DOWNLOAD])
@@ -239,19 +241,17 @@ class TestDownload:
         assert len(str(failed.value)) <= 200
         assert "token" not in str(failed.value)
 
-    def test_file_of_another_format_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
+    def test_malformed_bill_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
         wechat.bill(csv(PAYMENT, summary=""))
         with pytest.raises(PaymentFailed, match="the summary is missing"):
             payments.bill(DAY)
 
-    def test_bill_of_more_bytes_than_the_limit_fails(
-        self, payments: WechatPayments, wechat: Wechat
-    ) -> None:
+    def test_bill_over_the_size_limit_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
         wechat.bill(b" " * (64 * 1024 * 1024 + 1))
         with pytest.raises(PaymentFailed, match="too large"):
             payments.bill(DAY)
 
-    def test_download_that_does_not_end_fails_within_the_deadline(
+    def test_hanging_download_fails_at_the_deadline(
         self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TOTAL_S", 0.3)

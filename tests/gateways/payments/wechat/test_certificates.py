@@ -1,4 +1,4 @@
-"""Platform certificates of WeChat Pay: failed look-ups, unknown serial numbers, expiry."""
+"""WeChat Pay's platform certificates: look-ups, their rate limit, and expiry."""
 
 import threading
 import time
@@ -18,13 +18,13 @@ PLACE = "/v3/pay/transactions/app"
 UNKNOWN = "ABCDEF"
 CERTIFICATES = "/v3/certificates"
 
-# What a look-up gets instead of a list of valid certificates.
+# Makes the fake server's list of certificates unusable.
 Failure = Callable[[Wechat], None]
 
 
 @dataclass
 class Clock:
-    """A clock that a test advances; it starts at the present."""
+    """A clock that the test advances."""
 
     now_s: float
 
@@ -41,7 +41,7 @@ def clock() -> Clock:
 def payments(
     by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: Wechat
 ) -> WechatPayments:
-    """A gateway that may look up again: its start is a period ago."""
+    """A gateway that can look up certificates again immediately."""
     payments = new_gateway(by_certificate, clock=clock, monotonic=clock)
     clock.now_s += LOOKUP_PERIOD_S
     wechat.requests.clear()
@@ -57,7 +57,7 @@ def time_out(wechat: Wechat) -> None:
 
 
 def list_with(entry: object) -> Failure:
-    """A list whose first entry is valid."""
+    """Reply with a list of a valid certificate and `entry`."""
 
     def fail(wechat: Wechat) -> None:
         reply_with(Reply(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
@@ -91,7 +91,7 @@ FAILURES: dict[str, Failure] = {
 def fail(
     request: pytest.FixtureRequest, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
-    """Make all look-ups fail."""
+    """Return a function that makes all look-ups fail."""
     if request.param == "timeout":
         monkeypatch.setattr("livebackend.gateways.payments.wechat.certificates.LOOKUP_TOTAL_S", 0.3)
     failure = FAILURES[request.param]
@@ -103,18 +103,20 @@ def read(payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str = ""
     return payments.read(headers, body)
 
 
-def refused(payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str) -> None:
+def assert_unknown_serial(
+    payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str
+) -> None:
     with pytest.raises(NotGenuine, match="serial"):
         read(payments, wechat, clock, by=by)
 
 
 class TestFailedLookup:
-    def test_notification_by_a_known_certificate_is_still_accepted(
+    def test_notification_signed_by_a_known_certificate_is_still_accepted(
         self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
     ) -> None:
         fail()
         for _ in range(3):
-            refused(payments, wechat, clock, by=UNKNOWN)
+            assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
             assert read(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
             assert read(payments, wechat, clock)
@@ -138,37 +140,37 @@ class TestFailedLookup:
     ) -> None:
         fail()
         old, wechat.signer = wechat.signer, Signer.new(2)
-        refused(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         wechat.certificates_reply, wechat.listed = None, [old, wechat.signer]
         wechat.delay_s.clear()
         clock.now_s += LOOKUP_PERIOD_S - 1
-        refused(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += 1
         assert read(payments, wechat, clock)
         assert wechat.lookups == 2
         wechat.signer = old
         assert read(payments, wechat, clock)
 
-    def test_start_fails(
+    def test_gateway_cannot_be_created_without_certificates(
         self,
         fail: Callable[[], None],
         by_certificate: dict[str, str],
         new_gateway: NewGateway,
     ) -> None:
         fail()
-        with pytest.raises(ValueError, match="certificates can't be loaded"):
+        with pytest.raises(ValueError, match="certificates cannot be loaded"):
             new_gateway(by_certificate)
 
 
-class TestRate:
+class TestRateLimit:
     def test_1000_unknown_serial_numbers_cause_one_lookup_a_minute(
         self, payments: WechatPayments, wechat: Wechat, clock: Clock
     ) -> None:
         wechat.certificates_reply = Reply(500)
         for number in range(1000):
-            refused(payments, wechat, clock, by=f"{number:X}")
+            assert_unknown_serial(payments, wechat, clock, by=f"{number:X}")
             clock.now_s += 0.5
-        # 500 s, with a look-up in each minute that has begun.
+        # Nine periods of 60 s begin within the 500 s of the requests.
         assert wechat.lookups == 9
         assert read(payments, wechat, clock)
 
@@ -179,11 +181,11 @@ class TestRate:
         for minute in range(1, 4):
             with ThreadPoolExecutor(16) as threads:
                 reads = [
-                    threads.submit(refused, payments, wechat, clock, by=f"{number:X}")
+                    threads.submit(assert_unknown_serial, payments, wechat, clock, by=f"{number:X}")
                     for number in range(160)
                 ]
-                for each in reads:
-                    each.result()
+                for future in reads:
+                    future.result()
             assert wechat.lookups == minute
             clock.now_s += LOOKUP_PERIOD_S
 
@@ -192,14 +194,14 @@ class TestRate:
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         waiting = threading.Thread(
-            target=refused, args=[payments, wechat, clock], kwargs={"by": UNKNOWN}
+            target=assert_unknown_serial, args=[payments, wechat, clock], kwargs={"by": UNKNOWN}
         )
         waiting.start()
         while not wechat.lookups:
             assert waiting.is_alive()
         assert read(payments, wechat, clock)
-        # Neither does an unknown one.
-        refused(payments, wechat, clock, by="123456")
+        # An unknown serial number does not wait either.
+        assert_unknown_serial(payments, wechat, clock, by="123456")
         assert waiting.is_alive()
         wechat.closing.set()
         waiting.join()
@@ -211,10 +213,10 @@ class TestRate:
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         started = time.monotonic()
-        refused(payments, wechat, clock, by=UNKNOWN)
+        assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
         assert 2.5 < time.monotonic() - started < 3.8
 
-    def test_lookup_for_a_response_ends_with_the_request(
+    def test_lookup_for_a_response_ends_at_the_deadline_of_the_request(
         self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
@@ -225,7 +227,7 @@ class TestRate:
             payments.place(ORDER)
         assert time.monotonic() - started < 1.5
 
-    def test_notification_of_another_time_causes_no_lookup(
+    def test_notification_that_is_too_old_causes_no_lookup(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=UNKNOWN, at=time.time() - 1000)
@@ -240,14 +242,14 @@ class TestExpiry:
     ) -> None:
         assert read(payments, wechat, clock)
         clock.now_s += timedelta(days=2).total_seconds()
-        refused(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
 
-    def test_certificate_of_the_future_does_not_verify_yet(
+    def test_certificate_does_not_verify_before_its_validity_begins(
         self, payments: WechatPayments, wechat: Wechat, clock: Clock
     ) -> None:
         wechat.signer = Signer.new(2, valid_from=timedelta(hours=1), valid_until=timedelta(days=1))
         wechat.listed.append(wechat.signer)
-        refused(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += timedelta(hours=2).total_seconds()
         assert read(payments, wechat, clock)
         assert wechat.lookups == 1
@@ -259,7 +261,7 @@ class TestExpiry:
         wechat.listed = [wechat.signer]
         assert read(payments, wechat, clock)
         wechat.signer = old
-        refused(payments, wechat, clock, by=old.serial)
+        assert_unknown_serial(payments, wechat, clock, by=old.serial)
 
 
 class TestPublicKey:
@@ -269,7 +271,7 @@ class TestPublicKey:
     ) -> WechatPayments:
         return new_gateway(by_public_key, clock=clock, monotonic=clock)
 
-    def test_no_certificate_is_looked_up(
+    def test_messages_signed_by_the_public_key_cause_no_lookup(
         self,
         payments: WechatPayments,
         by_public_key: dict[str, str],
@@ -282,19 +284,19 @@ class TestPublicKey:
         assert payments.place(ORDER)
         assert read(payments, wechat, clock, by=public_key_id)
         assert wechat.lookups == 0
-        refused(payments, wechat, clock, by=UNKNOWN)
-        refused(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
+        assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
+        assert_unknown_serial(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
         assert read(payments, wechat, clock, by=public_key_id)
         assert wechat.lookups == 1
 
-    def test_notification_by_a_certificate_is_accepted_as_well(
+    def test_notification_signed_by_a_certificate_is_accepted_too(
         self, payments: WechatPayments, wechat: Wechat, clock: Clock
     ) -> None:
         wechat.signer = Signer.new(2)
         wechat.listed = [wechat.signer]
         assert read(payments, wechat, clock)
 
-    def test_notification_by_another_key_under_the_known_id_is_refused(
+    def test_notification_signed_by_another_key_with_the_known_id_is_rejected(
         self,
         payments: WechatPayments,
         by_public_key: dict[str, str],

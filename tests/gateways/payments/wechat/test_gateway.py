@@ -1,4 +1,4 @@
-"""WeChat Pay with real signatures and encryption; the network is a fake server."""
+"""WeChat Pay's gateway, with real signatures and encryption, against a fake server."""
 
 import time
 from collections.abc import Callable
@@ -45,9 +45,9 @@ PAID = Paid(
     5000,
     datetime(2026, 10, 3, 2, 34, 56, tzinfo=UTC),
 )
-STRANGER = key_number(9)
+OTHER_KEY = key_number(9)
 
-# Responses to any request that are no success.
+# Unsuccessful responses to any request.
 FAILURES = [
     Reply(403, {"code": "NO_AUTH", "message": "no permission"}),
     Reply(429, {"code": "FREQUENCY_LIMITED"}),
@@ -68,17 +68,17 @@ def payments(
     by_public_key: dict[str, str],
     new_gateway: NewGateway,
 ) -> WechatPayments:
-    """A gateway in each of the two ways to verify signatures."""
+    """A gateway with each of the two ways to verify signatures."""
     return new_gateway(by_certificate if request.param == "certificate" else by_public_key)
 
 
 @pytest.fixture
 def by(request: pytest.FixtureRequest, wechat: Wechat, payments: WechatPayments) -> str:
-    """The name under which WeChat Pay signs."""
+    """The serial number or key id with which WeChat Pay signs."""
     return wechat.signer.serial if wechat.lookups else PUBLIC_KEY_ID
 
 
-def test_it_is_a_payment_gateway(payments: WechatPayments) -> None:
+def test_wechat_payments_implement_the_gateway_protocol(payments: WechatPayments) -> None:
     assert isinstance(payments, PaymentGateway)
 
 
@@ -114,7 +114,7 @@ class TestPlace:
 
 
 class TestFailures:
-    """What holds for every request."""
+    """Failures of any request."""
 
     @pytest.fixture(params=["place", "query", "close", "refund"])
     def send(
@@ -144,15 +144,17 @@ class TestFailures:
     ) -> None:
         genuine = wechat.signed_headers
         monkeypatch.setattr(
-            wechat, "signed_headers", lambda body, **named: genuine(body, **named, key=STRANGER)
+            wechat,
+            "signed_headers",
+            lambda body, **options: genuine(body, **options, key=OTHER_KEY),
         )
         ok = {"prepay_id": "1", **transaction(), "status": "SUCCESS"}
         wechat.replies = dict.fromkeys((PLACE, QUERY, REFUND), Reply(200, ok))
         wechat.replies[CLOSE] = Reply(204)
-        with pytest.raises(PaymentFailed, match="wrong signature"):
+        with pytest.raises(PaymentFailed, match="invalid signature"):
             send()
 
-    def test_server_that_does_not_respond_fails_within_the_deadline(
+    def test_hanging_server_fails_at_the_deadline(
         self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.2)
@@ -187,7 +189,7 @@ class TestQuery:
             ("REVOKED", OrderState.CLOSED, None),
         ],
     )
-    def test_state_is_the_trade_state(
+    def test_order_state_follows_the_trade_state(
         self,
         trade_state: str,
         state: OrderState,
@@ -198,8 +200,8 @@ class TestQuery:
         unpaid: dict[str, None] = {}
         if payment is None:
             unpaid = dict.fromkeys(("transaction_id", "success_time", "amount"))
-        found = self.query(payments, wechat, trade_state=trade_state, **unpaid)
-        assert found == ProviderOrder(state, payment)
+        order = self.query(payments, wechat, trade_state=trade_state, **unpaid)
+        assert order == ProviderOrder(state, payment)
 
     @pytest.mark.parametrize("code", ["ORDER_NOT_EXIST", "ORDERNOTEXIST"])
     def test_unknown_order_is_unpaid(
@@ -215,11 +217,11 @@ class TestQuery:
         with pytest.raises(PaymentFailed, match="RESOURCE_NOT_EXISTS"):
             payments.query(ORDER)
 
-    def test_another_amount_is_returned_as_the_provider_has_it(
+    def test_query_returns_the_amount_of_the_provider(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
-        found = self.query(payments, wechat, amount={"total": 1, "currency": "CNY"})
-        assert found.payment == PAID._replace(fen=1)
+        order = self.query(payments, wechat, amount={"total": 1, "currency": "CNY"})
+        assert order.payment == PAID._replace(fen=1)
 
     @pytest.mark.parametrize(
         "changed",
@@ -248,8 +250,8 @@ class TestQuery:
     def test_payment_with_a_malformed_time_has_no_time(
         self, time: Any, payments: WechatPayments, wechat: Wechat
     ) -> None:
-        found = self.query(payments, wechat, success_time=time)
-        assert found.payment == PAID._replace(paid_at=None)
+        order = self.query(payments, wechat, success_time=time)
+        assert order.payment == PAID._replace(paid_at=None)
 
 
 class TestClose:
@@ -268,20 +270,20 @@ class TestClose:
             (400, "ORDERCLOSED"),
         ],
     )
-    def test_unknown_or_closed_order_succeeds(
+    def test_closing_an_unknown_or_closed_order_succeeds(
         self, status: int, code: str, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[CLOSE] = Reply(status, {"code": code})
         payments.close(ORDER)
 
-    def test_paid_order_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
+    def test_closing_a_paid_order_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
         wechat.replies[CLOSE] = Reply(400, {"code": "ORDERPAID", "message": "该订单已支付"})
         with pytest.raises(PaymentFailed, match="ORDERPAID: 该订单已支付"):
             payments.close(ORDER)
 
 
 class TestRefund:
-    def test_request_returns_the_whole_amount_under_the_order_id(
+    def test_refund_request_has_the_full_amount_and_the_order_id(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
@@ -297,7 +299,7 @@ class TestRefund:
             },
         )
 
-    def test_reason_is_cut_after_80_bytes_between_characters(
+    def test_reason_is_cut_to_80_bytes_of_complete_characters(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
@@ -305,7 +307,9 @@ class TestRefund:
         (request,) = wechat.received(REFUND)
         assert request.body["reason"] == "退" * 26
 
-    def test_refund_in_progress_is_not_done(self, payments: WechatPayments, wechat: Wechat) -> None:
+    def test_refund_in_progress_returns_false(
+        self, payments: WechatPayments, wechat: Wechat
+    ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "PROCESSING"})
         assert payments.refund(ORDER, reason="x") is False
 
@@ -317,7 +321,7 @@ class TestRefund:
         with pytest.raises(PaymentFailed, match=str(status)):
             payments.refund(ORDER, reason="x")
 
-    def test_refused_refund_fails_with_the_code(
+    def test_rejected_refund_fails_with_the_error_code(
         self, payments: WechatPayments, wechat: Wechat
     ) -> None:
         wechat.replies[REFUND] = Reply(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
@@ -326,7 +330,7 @@ class TestRefund:
 
 
 class TestRead:
-    def test_genuine_notification_is_the_payment(
+    def test_genuine_notification_returns_the_payment(
         self, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by)
@@ -338,15 +342,15 @@ class TestRead:
         headers, body = wechat.notification(by=by, success_time="yesterday")
         assert payments.read(headers, body) == PAID._replace(paid_at=None)
 
-    def test_notification_signed_by_another_key_is_refused(
+    def test_notification_signed_by_another_key_is_rejected(
         self, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
-        headers, body = wechat.notification(by=by, key=STRANGER)
+        headers, body = wechat.notification(by=by, key=OTHER_KEY)
         with pytest.raises(NotGenuine, match="signature"):
             payments.read(headers, body)
 
     @pytest.mark.parametrize("changed", [b"x", b"", b"\xff", b"[]", b"null"])
-    def test_another_body_is_refused(
+    def test_notification_with_another_body_is_rejected(
         self, changed: bytes, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, _ = wechat.notification(by=by)
@@ -356,13 +360,13 @@ class TestRead:
     @pytest.mark.parametrize(
         "body", [b"x", b"[]", b"{}", b'{"resource": 5}', b'{"resource": {}, "event_type": "x"}']
     )
-    def test_signed_body_of_another_form_is_refused(
+    def test_signed_notification_with_a_malformed_body_is_rejected(
         self, body: bytes, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers = {
             name.lower(): value for name, value in wechat.signed_headers(body, by=by).items()
         }
-        with pytest.raises(NotGenuine, match="form"):
+        with pytest.raises(NotGenuine, match="malformed body"):
             payments.read(headers, body)
 
     @pytest.mark.parametrize(
@@ -379,7 +383,7 @@ class TestRead:
             ("wechatpay-timestamp", "1"),
         ],
     )
-    def test_wrong_header_is_refused(
+    def test_notification_with_a_wrong_header_is_rejected(
         self, name: str, value: str, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by)
@@ -390,7 +394,7 @@ class TestRead:
             payments.read(headers, body)
 
     @pytest.mark.parametrize("offset_s", [-400, 400])
-    def test_notification_of_another_time_is_refused(
+    def test_notification_that_is_too_old_or_in_the_future_is_rejected(
         self, offset_s: float, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, at=time.time() + offset_s)
@@ -405,20 +409,20 @@ class TestRead:
             {"amount": {"total": 5000, "currency": "HKD"}},
         ],
     )
-    def test_payment_that_cannot_be_credited_is_not_acknowledged(
+    def test_payment_that_cannot_be_credited_is_rejected(
         self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, **changed)
         with pytest.raises(NotGenuine, match=r"merchant|state or currency"):
             payments.read(headers, body)
 
-    def test_payment_in_an_app_of_another_id_is_a_payment(
+    def test_payment_with_another_app_id_is_accepted(
         self, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, appid="wx0000000000000002")
         assert payments.read(headers, body)
 
-    def test_notification_about_something_else_is_not_a_payment(
+    def test_notification_of_another_event_returns_no_payment(
         self, payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, event="REFUND.SUCCESS")
@@ -427,24 +431,24 @@ class TestRead:
     @pytest.mark.parametrize(
         "changed", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
     )
-    def test_malformed_payment_is_refused(
+    def test_malformed_payment_is_rejected(
         self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
     ) -> None:
         headers, body = wechat.notification(by=by, **changed)
-        with pytest.raises(NotGenuine, match="form"):
+        with pytest.raises(NotGenuine, match="malformed body"):
             payments.read(headers, body)
 
 
 class TestSettings:
     @pytest.mark.parametrize("name", ["app_id", "merchant", "serial", "key_file", "api_key"])
-    def test_missing_setting_is_named(
+    def test_error_names_the_missing_setting(
         self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
     ) -> None:
         with pytest.raises(ValueError, match=f"needs wechat.{name}"):
             new_gateway(by_public_key | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize("name", ["public_key_file", "public_key_id"])
-    def test_public_key_needs_both_settings(
+    def test_public_key_requires_both_settings(
         self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
     ) -> None:
         with pytest.raises(ValueError, match=f"needs wechat.{name}"):
@@ -453,7 +457,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "kind"), [("key_file", "private"), ("public_key_file", "public")]
     )
-    def test_file_without_a_key_is_refused(
+    def test_file_without_a_key_is_a_settings_error(
         self,
         name: str,
         kind: str,
@@ -467,12 +471,12 @@ class TestSettings:
         with pytest.raises(ValueError, match=f"{kind} key"):
             new_gateway(by_public_key | {f"wechat.{name}": str(tmp_path / "wrong.pem")})
 
-    def test_api_key_of_another_length_is_refused(
+    def test_api_key_of_another_length_is_a_settings_error(
         self, by_public_key: dict[str, str], new_gateway: NewGateway
     ) -> None:
-        with pytest.raises(ValueError, match="must have 32 bytes") as refused:
+        with pytest.raises(ValueError, match="must have 32 bytes") as failed:
             new_gateway(by_public_key | {"wechat.api_key": "a-short-key"})
-        assert "a-short-key" not in str(refused.value)
+        assert "a-short-key" not in str(failed.value)
 
 
 def test_refill_is_ordered_paid_and_booked(
@@ -483,15 +487,15 @@ def test_refill_is_ordered_paid_and_booked(
     database_state: DatabaseState,
 ) -> None:
     wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
-    named = {name.replace(".", "__"): value for name, value in by_public_key.items()}
+    changed = {name.replace(".", "__"): value for name, value in by_public_key.items()}
     wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
-    app = new_app(INI, coins__refill="order", payments__gateway=wechat_payments, **named)
+    app = new_app(INI, coins__refill="order", payments__gateway=wechat_payments, **changed)
     ordered = Person(app, ann.always, ann.phone).refill("50").message
     assert ordered["pay"]["prepayid"] == "wx-prepaid-1"
     paid = {"by": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
     for headers, body, status in [
         (*wechat.notification(**paid, amount={"total": 1000, "currency": "CNY"}), 400),
-        (*wechat.notification(**paid, key=STRANGER), 400),
+        (*wechat.notification(**paid, key=OTHER_KEY), 400),
         (*wechat.notification(**paid), 204),
         (*wechat.notification(**paid), 204),
         (*wechat.notification(**paid, transaction_id="4200000000000000002"), 400),
