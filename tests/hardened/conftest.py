@@ -1,4 +1,4 @@
-"""Everything here runs as production.ini has it, with outside services that remember."""
+"""Fixtures for an application with the settings of production.ini and recording gateways."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,14 +39,14 @@ def assert_no_side_effects(
     sms: Any = services.gateways.sms
     streams: Any = services.gateways.streams
 
-    def calls() -> list[int]:
-        return [len(made) for made in (sms.sent, streams.created, streams.disabled)]
+    def call_counts() -> list[int]:
+        return [len(calls) for calls in (sms.sent, streams.created, streams.disabled)]
 
     @contextmanager
     def assert_no_side_effects() -> Iterator[None]:
-        before = calls()
+        before = call_counts()
         with database_state.unchanged():
             yield
-        assert calls() == before
+        assert call_counts() == before
 
     return assert_no_side_effects
