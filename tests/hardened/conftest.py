@@ -1,4 +1,4 @@
-"""Fixtures for an application with the settings of production.ini and recording gateways."""
+"""Fixtures for tests with the settings of production.ini and fake gateways."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ def ben(phone_of_ben: Phone) -> Person:
 def assert_no_side_effects(
     database_state: DatabaseState, services: Services
 ) -> AssertNoSideEffects:
-    """Check that a block changes no row and no file, sends no message and calls no provider."""
+    """Check that a block changes no row or file and calls no gateway."""
     sms: Any = services.gateways.sms
     streams: Any = services.gateways.streams
 

@@ -43,7 +43,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pytest.param({"userId": "13800000002"}, id="phone of another user"),
     ],
 )
-def test_registration_with_an_invalid_parameter_creates_no_account_and_computes_no_hash(
+def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_hash(
     changed: dict[str, str],
     phone_of_ann: Phone,
     hashed_passwords: list[str],
@@ -127,7 +127,7 @@ def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
 
 @pytest.fixture
 def limited_app(new_hardened_app: Callable[..., App]) -> App:
-    """An application that hashes one password at a time and has one database connection."""
+    """An application with one database connection that hashes one password at a time."""
     return new_hardened_app(
         passwords__at_once="1", passwords__wait_s="0.5", database__connections="1"
     )

@@ -40,7 +40,7 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
-def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_message(
+def test_code_or_ticket_without_the_other_returns_0004_and_sends_no_message(
     form: dict[str, str], phone_of_ann: Phone, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ticket, sent = phone_of_ann.ask(), len(phone_of_ann.sent)

@@ -47,8 +47,8 @@ class TestTicket:
         payload = URLSafeSerializer("unknown").loads_unsafe(response.message)[1]
         assert re.fullmatch("[0-9a-f]{32}", payload)
         # The random part can contain the four digits, so search for the code as a separate token.
-        for text_part in (response.message, payload, *response.headers.values()):
-            assert not re.search(rf"(?<!\w){code}(?!\w)", text_part)
+        for value in (response.message, payload, *response.headers.values()):
+            assert not re.search(rf"(?<!\w){code}(?!\w)", value)
 
     def test_ticket_does_not_depend_on_the_code(self) -> None:
         verifier = TicketJudge(["s" * 32], Digests([b"a key"]))

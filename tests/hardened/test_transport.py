@@ -165,8 +165,8 @@ def test_invalid_request_returns_0003_without_side_effects(
     ("request_bytes", "status"),
     [
         pytest.param(Call(length="10000000000").on_the_wire(), 413, id="content length of 10 GB"),
-        # Only the bytes that exceed the limit are sent: the server closes the connection then,
-        # and sending more would fail.
+        # Only enough bytes to exceed the limit: the server then closes the connection, and
+        # sending the rest would fail.
         pytest.param(
             Call(headers=(f"X: {TEXT_OF_20_KB}",)).on_the_wire()[:16_384], 431, id="large header"
         ),

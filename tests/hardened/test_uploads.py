@@ -37,7 +37,7 @@ def img(header: bytes, content: bytes = PNG) -> bytes:
         pytest.param(b"img=me.png", FORM, id="file name as a field"),
         pytest.param(b"img=%89PNG%0d%0a", FORM + "; charset=utf-8", id="file content as a field"),
         pytest.param(img(b"\r\n\r\n", b"me.png"), MULTIPART, id="field without a filename"),
-        pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="empty filename and content"),
+        pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="empty name and content"),
         pytest.param(img(b'; filename=""\r\n\r\n'), MULTIPART, id="empty filename"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b""), MULTIPART, id="no content"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b"x"), MULTIPART, id="one byte"),

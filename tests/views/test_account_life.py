@@ -15,7 +15,7 @@ from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, at_once
 from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, upload
 
-NEW = "another-harbour-7"
+NEW_PASSWORD = "another-harbour-7"
 
 
 def wait_for_a_lock(database: Database) -> None:
@@ -50,8 +50,10 @@ class TestLogOut:
 
 
 class TestChangePassword:
-    def change(self, person: Person, old: str = PASSWORD, new: str = NEW, **more: str) -> Person:
-        response = person.post("/log", change="1", oldPassword=old, password=new, **more)
+    def change(
+        self, person: Person, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+    ) -> Person:
+        response = person.post("/log", change="1", oldPassword=old, password=new, **parameters)
         assert response.result == "0000", response
         return Person(person.app, {"token": response.message}, person.phone)
 
@@ -60,11 +62,11 @@ class TestChangePassword:
     ) -> None:
         other = api.log_in(ann.phone)
         new = self.change(ann)
-        for ended in (ann, other):
-            assert ended.post("/list", friendlist="1").result == "0012"
+        for client in (ann, other):
+            assert client.post("/list", friendlist="1").result == "0012"
         assert new.friends() == []
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
-        assert api.post("/log", userId=ann.phone, password=NEW).result == "0000"
+        assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
     def test_password_change_returns_a_token_with_the_requested_lifetime(self, ann: Person) -> None:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
@@ -74,7 +76,7 @@ class TestChangePassword:
         self, old: str, ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            response = ann.post("/log", change="1", oldPassword=old, password=NEW)
+            response = ann.post("/log", change="1", oldPassword=old, password=NEW_PASSWORD)
         assert (response.status, response.result) == (200, "0008")
 
     @pytest.mark.parametrize(
@@ -98,7 +100,9 @@ class TestChangePassword:
 
     def test_two_concurrent_password_changes_apply_once(self, ann: Person, api: Api) -> None:
         changes = [
-            partial(ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW}{n}")
+            partial(
+                ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW_PASSWORD}{n}"
+            )
             for n in range(2)
         ]
         responses = at_once(*changes)
@@ -106,7 +110,10 @@ class TestChangePassword:
         # The second request has a revoked token, a wrong old password, or finds a changed account.
         assert len(changed) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
-        assert api.post("/log", userId=ann.phone, password=f"{NEW}{changed[0]}").result == "0000"
+        assert (
+            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{changed[0]}").result
+            == "0000"
+        )
 
 
 class TestResetPassword:
@@ -114,14 +121,14 @@ class TestResetPassword:
         self, phone_of_ann: Phone
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW}
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         ticket = self.request_reset_code(phone_of_ann)
         code = phone_of_ann.sent[-1]
         assert len(code) == 6
         response = ann.post("/log", **reset, code_v=ticket, code=code)
         assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
-        assert phone_of_ann.post("/log", userId=ann.phone, password=NEW).result == "0000"
+        assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
         # A code works once.
         assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
 
@@ -137,14 +144,19 @@ class TestResetPassword:
         self, phone_of_ann: Phone, phone_of_ben: Phone
     ) -> None:
         phone_of_ann.register()
-        sent = len(phone_of_ann.sent)
+        message_count = len(phone_of_ann.sent)
         tickets = [self.request_reset_code(phone_of_ann), self.request_reset_code(phone_of_ben)]
-        assert len(phone_of_ann.sent) == sent + 1
+        assert len(phone_of_ann.sent) == message_count + 1
         assert phone_of_ben.sent == []
         for phone, ticket in zip((phone_of_ann, phone_of_ben), tickets, strict=True):
             attempts = [
                 phone.post(
-                    "/log", reset="1", userId=phone.number, password=NEW, code_v=ticket, code="x"
+                    "/log",
+                    reset="1",
+                    userId=phone.number,
+                    password=NEW_PASSWORD,
+                    code_v=ticket,
+                    code="x",
                 ).result
                 for _ in range(6)
             ]
@@ -158,7 +170,7 @@ class TestResetPassword:
         reset_code = {"code_v": ticket, "code": phone_of_ann.sent[-1]}
         assert phone_of_ann.post("/register", **reset_code).result == "0004"
         ticket = phone_of_ben.ask()
-        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW}
+        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
         registration_code = {"code_v": ticket, "code": phone_of_ben.sent[-1]}
         assert phone_of_ann.post("/log", **reset, **registration_code).result == "0004"
 
@@ -172,7 +184,7 @@ class TestResetPassword:
                 "/log",
                 reset="1",
                 userId=phone_of_ann.number,
-                password=NEW,
+                password=NEW_PASSWORD,
                 code_v=ticket,
                 code=phone_of_ben.sent[-1],
             )
@@ -184,7 +196,7 @@ class TestResetPassword:
         ann = phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
         before = database_state.rows("accounts")
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW, "code_v": ticket}
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
         wrong = f"{(int(phone_of_ann.sent[-1]) + 1) % 10**6:06}"
         attempts = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
         assert attempts == ["0004"] * 4 + ["0005"]
@@ -200,7 +212,7 @@ class TestResetPassword:
         for invalid in ("short1", "password1", ""):
             with database_state.unchanged():
                 assert ann.post("/log", **reset, password=invalid).result == "0006"
-        assert ann.post("/log", **reset, password=NEW).result == "0000"
+        assert ann.post("/log", **reset, password=NEW_PASSWORD).result == "0000"
 
     def test_reset_code_request_within_a_minute_of_another_code_returns_0002(
         self, phone_of_ann: Phone
@@ -214,11 +226,11 @@ class TestResetPassword:
     ) -> None:
         code = api.post("/log", forgot="1", userId=ann.phone).message
         assert len(code) == 6
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW}
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         assert api.post("/log", **reset, code_v=code, code="0" * 6).result == "0004"
         assert api.post("/log", **reset, code_v="1" * 6, code="1" * 6).result == "0004"
         assert api.post("/log", **reset, code_v=code, code=code).result == "0000"
-        assert api.post("/log", userId=ann.phone, password=NEW).result == "0000"
+        assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
     def test_reset_code_request_with_an_invalid_phone_returns_0002(
@@ -327,10 +339,10 @@ class TestRemove:
         ann.refill("10")
         ann.post("/register", remove="1", password=PASSWORD)
         assert api.post("/register", token=ann.phone).result == "0000"
-        again = api.person(ann.phone)
+        new_ann = api.person(ann.phone)
         assert ann.post("/list", friendlist="1").result == "0012"
-        assert again.friends() == again.messages() == []
-        assert database_state.coins(again) == 0
+        assert new_ann.friends() == new_ann.messages() == []
+        assert database_state.coins(new_ann) == 0
 
     def test_account_removal_with_a_wrong_password_returns_0008(
         self, ann: Person, database_state: DatabaseState
@@ -392,7 +404,13 @@ def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
     code = api.post("/log", forgot="1", userId=ann.phone).message
-    reset = {"reset": "1", "userId": ann.phone, "password": NEW, "code_v": code, "code": code}
+    reset = {
+        "reset": "1",
+        "userId": ann.phone,
+        "password": NEW_PASSWORD,
+        "code_v": code,
+        "code": code,
+    }
     assert api.post("/log", **reset).result == "0004"
 
 
@@ -401,8 +419,10 @@ def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
     new_app: Callable[..., App],
 ) -> None:
     ann = Api(new_app(limits__search="2 per hour")).person("13800000001")
-    stolen = Person(ann.app, dict(ann.always), ann.phone)
-    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW)
+    client_with_revoked_token = Person(ann.app, dict(ann.always), ann.phone)
+    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
-        assert stolen.post("/friend", search="1", userId=ann.phone).result == "0012"
+        assert (
+            client_with_revoked_token.post("/friend", search="1", userId=ann.phone).result == "0012"
+        )
     assert ann.post("/friend", search="1", userId=ann.phone, token=changed.message).result == "0000"

@@ -1,4 +1,4 @@
-"""Tests of the hook that authorizes publishing and playing on the nginx media server."""
+"""Tests of the nginx hook that permits or denies publishing and playing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def stream(ann: Person) -> dict[str, Any]:
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """Return a function that requests to publish Ann's stream; arguments replace fields."""
+    """Return a function that requests to publish Ann's stream with given changes."""
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
     return lambda **changed: post_hook(app, **{**fields, "clientid": "1", **changed})
 
@@ -214,7 +214,7 @@ class TestPublishDone:
         services: Services,
         database_state: DatabaseState,
     ) -> None:
-        """After a restart, nginx reports no publisher by hook, but lists it in its statistics."""
+        """After a restart, nginx lists publishers in its statistics under new client ids."""
         publish()
         end_grace_period(services)
         nginx.go_live(stream["title"])

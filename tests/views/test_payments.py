@@ -306,7 +306,7 @@ class TestNotifications:
             LedgerBusy(),
         ],
     )
-    def test_payment_notification_when_the_ledger_fails_returns_503_and_is_credited_later(
+    def test_payment_notification_when_the_ledger_fails_returns_503_and_succeeds_later(
         self,
         error: Exception,
         buyer: Person,
@@ -371,7 +371,7 @@ class TestSettings:
         assert notify_by_gateway(app, gateway(first), payment_of(ordered)) == 204
         assert database_state.coins(ann) == 20
 
-    def test_payment_of_a_gateway_that_is_not_configured_returns_400_and_is_credited_later(
+    def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
         self, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
@@ -457,7 +457,7 @@ class TestSettings:
 
 
 class TestBalanceLimit:
-    def test_payment_that_would_exceed_the_balance_limit_returns_503_and_is_credited_later(
+    def test_payment_over_the_balance_limit_returns_503_and_is_credited_later(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))

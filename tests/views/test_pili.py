@@ -1,4 +1,4 @@
-"""Tests of Qiniu's stream callbacks, which the server confirms with a status query."""
+"""Tests of Qiniu's stream callbacks and of the status queries that confirm them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -150,7 +150,7 @@ def test_go_live_with_a_wrong_hub_returns_0009(
 def test_hanging_provider_does_not_occupy_all_threads(
     provider: Provider, app: App, api: Api, ann: Person, ben: Person
 ) -> None:
-    """Sixteen hosts go live on a server with eight threads; another user gets a fast response."""
+    """While 16 hosts wait on a server with 8 threads, another user gets a response."""
     hosts = [api.person(f"138000001{n:02}") for n in range(16)]
     provider.server.fault = "read timeout"
     server = StopableWSGIServer.create(app, threads=8)
@@ -184,7 +184,7 @@ def test_hanging_provider_does_not_occupy_all_threads(
 
 class TestStreamLostByProvider:
     def lose_stream(self, kind: Any, provider: Provider, services: Services, host: Person) -> Any:
-        """Let a host go live, delete the stream at the provider, and return the stream's JSON."""
+        """Let a host go live, delete the provider's stream, and return its JSON."""
         if kind is NginxRtmpStreams:
             pytest.skip("nginx does not store streams, so it cannot lose one")
         stream = json.loads(host.live(title="hello").message)
