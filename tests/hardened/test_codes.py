@@ -60,9 +60,8 @@ def test_ticket_does_not_verify_another_code_of_the_same_phone(
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
     first = phone_of_ann.ask()
-    database_state.execute(
-        "DELETE FROM rate_limit_windows"
-    )  # lift the limit of one code per minute
+    # Lift the rate limit of one code per minute.
+    database_state.execute("DELETE FROM rate_limit_windows")
     second = phone_of_ann.ask()
     assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
     assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"

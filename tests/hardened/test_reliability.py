@@ -78,7 +78,7 @@ def locked(database: Database, table: str) -> Iterator[None]:
 
 
 def wait_for_blocked_backends(database: Database) -> list[int]:
-    """Wait until backends wait for a lock; return their process ids."""
+    """Wait until database backends wait for a lock; return their process ids."""
     for _ in range(200):
         with database.engine.connect() as connection:
             rows = connection.exec_driver_sql(

@@ -242,37 +242,37 @@ def test_field_name_similar_to_token_returns_0012(
     assert (response.status, response.json["result"]) == (200, "0012")
 
 
-HEADER_INJECTION = quote("a\r\nX-Evil: y")
+CRLF = quote("a\r\nX-Evil: y")
 
 
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        ("/register", f"token={HEADER_INJECTION}"),
-        ("/register", f"code_v={HEADER_INJECTION}&code={HEADER_INJECTION}"),
+        ("/register", f"token={CRLF}"),
+        ("/register", f"code_v={CRLF}&code={CRLF}"),
         (
             "/register",
-            f"register=1&userId=13800000003&password={HEADER_INJECTION}1&nickname={HEADER_INJECTION}",
+            f"register=1&userId=13800000003&password={CRLF}1&nickname={CRLF}",
         ),
         (
             "/register",
-            f"profile=1&token=TOKEN&nickname={HEADER_INJECTION}&headImage={HEADER_INJECTION}",
+            f"profile=1&token=TOKEN&nickname={CRLF}&headImage={CRLF}",
         ),
-        ("/upload", f"img={HEADER_INJECTION}"),
-        ("/log", f"userId=13800000001&password={HEADER_INJECTION}&expire_in={HEADER_INJECTION}"),
-        ("/room", f"live=1&token=TOKEN&title={HEADER_INJECTION}"),
-        ("/list", f"friendlist=1&token={HEADER_INJECTION}"),
-        ("/friend", f"add=1&token=TOKEN&userId={HEADER_INJECTION}"),
+        ("/upload", f"img={CRLF}"),
+        ("/log", f"userId=13800000001&password={CRLF}&expire_in={CRLF}"),
+        ("/room", f"live=1&token=TOKEN&title={CRLF}"),
+        ("/list", f"friendlist=1&token={CRLF}"),
+        ("/friend", f"add=1&token=TOKEN&userId={CRLF}"),
         (
             "/friend",
-            f"dealMessage=1&token=TOKEN&userId={HEADER_INJECTION}&verifyId={HEADER_INJECTION}&behaviour=accept",
+            f"dealMessage=1&token=TOKEN&userId={CRLF}&verifyId={CRLF}&behaviour=accept",
         ),
-        ("/golden", f"refill=1&token=TOKEN&money={HEADER_INJECTION}&requestId={HEADER_INJECTION}"),
+        ("/golden", f"refill=1&token=TOKEN&money={CRLF}&requestId={CRLF}"),
         (
             "/golden",
-            f"send_gift=1&token=TOKEN&object=13800000002&value=1&description={HEADER_INJECTION}",
+            f"send_gift=1&token=TOKEN&object=13800000002&value=1&description={CRLF}",
         ),
-        ("/golden", f"{HEADER_INJECTION}={HEADER_INJECTION}"),
+        ("/golden", f"{CRLF}={CRLF}"),
     ],
     ids=str,
 )

@@ -419,10 +419,8 @@ def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
     new_app: Callable[..., App],
 ) -> None:
     ann = Api(new_app(limits__search="2 per hour")).person("13800000001")
-    client_with_revoked_token = Person(ann.app, dict(ann.always), ann.phone)
+    revoked_client = Person(ann.app, dict(ann.always), ann.phone)
     changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
-        assert (
-            client_with_revoked_token.post("/friend", search="1", userId=ann.phone).result == "0012"
-        )
+        assert revoked_client.post("/friend", search="1", userId=ann.phone).result == "0012"
     assert ann.post("/friend", search="1", userId=ann.phone, token=changed.message).result == "0000"

@@ -405,29 +405,26 @@ class TestFriendLimit:
         return api.person("13800000004")
 
     @pytest.fixture
-    def user_with_two_friends(self, ann: Person, ben: Person, cat: Person) -> Person:
+    def user_at_limit(self, ann: Person, ben: Person, cat: Person) -> Person:
         ann.befriend(ben)
         ann.befriend(cat)
         return ann
 
     def test_friend_request_at_the_friend_limit_returns_0006(
-        self, user_with_two_friends: Person, dan: Person, database_state: DatabaseState
+        self, user_at_limit: Person, dan: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            response = user_with_two_friends.add(dan)
+            response = user_at_limit.add(dan)
         assert (response.result, response.refusal) == ("0006", "token would have too many friends")
 
     def test_accept_at_the_friend_limit_returns_0006(
         self,
-        user_with_two_friends: Person,
+        user_at_limit: Person,
         dan: Person,
         database_state: DatabaseState,
         services: Services,
     ) -> None:
-        dan.add(user_with_two_friends)
+        dan.add(user_at_limit)
         with database_state.unchanged():
-            assert (
-                user_with_two_friends.deal(user_with_two_friends.messages()[0], "accept").result
-                == "0006"
-            )
-            assert user_with_two_friends.add(dan).result == "0006"
+            assert user_at_limit.deal(user_at_limit.messages()[0], "accept").result == "0006"
+            assert user_at_limit.add(dan).result == "0006"
