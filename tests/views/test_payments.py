@@ -104,7 +104,7 @@ class TestOrdering:
         assert len({result["orderId"] for result in ordered}) == 1
         assert len(database_state.rows("payment_orders")) == 1
 
-    def test_refill_with_a_used_request_id_and_another_amount_returns_0013(
+    def test_refill_order_with_a_used_request_id_and_another_amount_returns_0013(
         self, buyer: Person, database_state: DatabaseState
     ) -> None:
         order(buyer, requestId="r")
