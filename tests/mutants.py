@@ -180,7 +180,7 @@ MUTANTS = [
                 "SELECT amount FROM coin_slots\n    WHERE slot = 0 AND",
             ),
         ),
-        "tests/views/test_coin_records.py::TestBalance::test_it_is_what_one_has",
+        "tests/views/test_coin_records.py::TestBalance::test_balance_is_the_sum_of_refills_and_gifts",
     ),
     Mutant(
         "callers get their outcome before the commit",
@@ -312,13 +312,13 @@ MUTANTS = [
         "a payment's amount is not compared with the order",
         "livebackend/services/payment_orders.py",
         (("        if row.fen != payment.fen:\n", "        if False:\n"),),
-        f"{PAYMENT_TESTS}::TestNotifications::test_another_content_than_ordered_is_refused",
+        f"{PAYMENT_TESTS}::TestNotifications::test_payment_notification_that_differs_from_the_order_returns_400",
     ),
     Mutant(
         "balances are unlimited",
         LEDGER,
         (("        elif _is_over_limit(transfer, spendable, held):", "        elif False:"),),
-        f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_is_0013_and_moves_no_coins",
+        f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_returns_0013_and_moves_no_coins",
     ),
     Mutant(
         "a payment for a closed order is not credited",
@@ -347,7 +347,7 @@ MUTANTS = [
         "a notification's signature is not verified",
         "livebackend/development/payments.py",
         (("        if not hmac.compare_digest(", "        if False and not hmac.compare_digest("),),
-        f"{PAYMENT_TESTS}::TestNotifications::test_a_wrong_signature_is_refused",
+        f"{PAYMENT_TESTS}::TestNotifications::test_payment_notification_with_a_wrong_signature_returns_400",
     ),
 ]
 

@@ -1,1 +1,1 @@
-"""Bad input, abuse and faults: each is one case, and does no harm to what comes after."""
+"""Tests of invalid input, abuse and failures with the settings of production.ini."""

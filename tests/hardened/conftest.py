@@ -1,4 +1,4 @@
-"""Everything here runs as production.ini has it, with outside services that remember."""
+"""Fixtures for tests with the settings of production.ini and fake gateways."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,18 +35,18 @@ def ben(phone_of_ben: Phone) -> Person:
 def assert_no_side_effects(
     database_state: DatabaseState, services: Services
 ) -> AssertNoSideEffects:
-    """Check that a block changes no row and no file, sends no message and calls no provider."""
+    """Check that a block changes no row or file and calls no gateway."""
     sms: Any = services.gateways.sms
     streams: Any = services.gateways.streams
 
-    def calls() -> list[int]:
-        return [len(made) for made in (sms.sent, streams.created, streams.disabled)]
+    def call_counts() -> list[int]:
+        return [len(calls) for calls in (sms.sent, streams.created, streams.disabled)]
 
     @contextmanager
     def assert_no_side_effects() -> Iterator[None]:
-        before = calls()
+        before = call_counts()
         with database_state.unchanged():
             yield
-        assert calls() == before
+        assert call_counts() == before
 
     return assert_no_side_effects

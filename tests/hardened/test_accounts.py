@@ -1,4 +1,4 @@
-"""Accounts that are opened with what they may not have, and logged into by a crowd."""
+"""Tests of invalid registrations and of many concurrent logins."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,17 +12,17 @@ from tests.support.pictures import PNG, upload
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The passwords that cost a hash."""
-    seen: list[str] = []
-    make = Hasher.hash
+def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that the application has hashed."""
+    passwords: list[str] = []
+    compute_hash = Hasher.hash
 
-    def watched(self: Hasher, password: str) -> str:
-        seen.append(password)
-        return make(self, password)
+    def record_and_hash(self: Hasher, password: str) -> str:
+        passwords.append(password)
+        return compute_hash(self, password)
 
-    monkeypatch.setattr(Hasher, "hash", watched)
-    return seen
+    monkeypatch.setattr(Hasher, "hash", record_and_hash)
+    return passwords
 
 
 @pytest.mark.parametrize(
@@ -32,29 +32,29 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pytest.param({"password": "abcd123"}, id="seven characters"),
         pytest.param({"password": "abcdefgh"}, id="letters only"),
         pytest.param({"password": "90718253"}, id="digits only"),
-        pytest.param({"password": "пароль１２３"}, id="digits of another script only"),
-        pytest.param({"password": "a1" * 64 + "b"}, id="a password of 129 characters"),
-        pytest.param({"password": "a1" * 30_000}, id="a password of 60 kB"),
-        pytest.param({"password": "harbour\0-42"}, id="a password with NUL"),
-        pytest.param({"password": "a1234567"}, id="a password that everybody has"),
-        pytest.param({"password": "13800000001a"}, id="one's phone for a password"),
-        pytest.param({"nickname": "   "}, id="a blank name"),
-        pytest.param({"gender": "2"}, id="no gender"),
-        pytest.param({"userId": "13800000002"}, id="another's phone"),
+        pytest.param({"password": "пароль１２３"}, id="letters with full-width digits"),
+        pytest.param({"password": "a1" * 64 + "b"}, id="password of 129 characters"),
+        pytest.param({"password": "a1" * 30_000}, id="password of 60 kB"),
+        pytest.param({"password": "harbour\0-42"}, id="password with NUL"),
+        pytest.param({"password": "a1234567"}, id="common password"),
+        pytest.param({"password": "13800000001a"}, id="password contains the phone"),
+        pytest.param({"nickname": "   "}, id="blank nickname"),
+        pytest.param({"gender": "2"}, id="invalid gender"),
+        pytest.param({"userId": "13800000002"}, id="phone of another user"),
     ],
 )
-def test_a_faulty_account_is_not_opened_and_costs_no_hash(
+def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_hash(
     changed: dict[str, str],
     phone_of_ann: Phone,
-    hashed: list[str],
+    hashed_passwords: list[str],
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
     with assert_no_side_effects():
-        answer = phone_of_ann.post("/register", **{**account, **changed})
-    assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
-    assert hashed == []
+        response = phone_of_ann.post("/register", **{**account, **changed})
+    assert (response.status, response.body) == (200, {"result": "0006", "message": None})
+    assert hashed_passwords == []
     assert phone_of_ann.post("/register", **account).result == "0000"
 
 
@@ -67,89 +67,95 @@ def test_a_faulty_account_is_not_opened_and_costs_no_hash(
         "javascript:alert(1)",
         "data:image/png;base64,x",
         "' OR 1=1--",
-        "HIS",
-        "HIS/..",
-        "MINE?",
-        "MINE#x",
-        " MINE",
+        "PICTURE_OF_BEN",
+        "PICTURE_OF_BEN/..",
+        "OWN_PICTURE?",
+        "OWN_PICTURE#x",
+        " OWN_PICTURE",
     ],
 )
-def test_a_picture_that_is_not_ones_own_is_no_avatar(
+def test_registration_with_a_foreign_picture_returns_0006(
     picture: str,
     api: Api,
     phone_of_ann: Phone,
     phone_of_ben: Phone,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    mine, his = upload(api, PNG).message, upload(api, PNG).message
-    phone_of_ben.register(headImage=his)
+    own_picture, picture_of_ben = upload(api, PNG).message, upload(api, PNG).message
+    phone_of_ben.register(headImage=picture_of_ben)
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
-    location = picture.replace("HIS", his).replace("MINE", mine)
+    location = picture.replace("PICTURE_OF_BEN", picture_of_ben)
+    location = location.replace("OWN_PICTURE", own_picture)
     with assert_no_side_effects():
-        answer = phone_of_ann.post("/register", **account, headImage=location)
-    assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
-    assert phone_of_ann.post("/register", **account, headImage=mine).result == "0000"
+        response = phone_of_ann.post("/register", **account, headImage=location)
+    assert (response.result, response.refusal) == ("0006", "headImage is unknown")
+    assert phone_of_ann.post("/register", **account, headImage=own_picture).result == "0000"
 
 
-def test_nobody_gives_himself_what_was_not_asked(
+def test_registration_ignores_unknown_parameters(
     phone_of_ann: Phone, ben: Person, database_state: DatabaseState
 ) -> None:
-    more = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
-    ann = phone_of_ann.register(**more)
-    own = {"id", "phone", "password_hash", "created_at"}
+    unknown = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
+    ann = phone_of_ann.register(**unknown)
+    unique = {"id", "phone", "password_hash", "created_at"}
     of_ben, of_ann = (
-        {name: value for name, value in row.items() if name not in own}
+        {name: value for name, value in row.items() if name not in unique}
         for row in database_state.rows("accounts")
     )
     assert of_ann == of_ben
     assert database_state.coins(ann) == 0
 
 
-def test_a_damaged_hash_is_a_wrong_password_and_a_line_in_the_log(
+def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
     ann: Person,
     ben: Person,
     api: Api,
     database_state: DatabaseState,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for damaged in ("", "x", "$2b$12$short", "$2b$99$" + "." * 53):
+    for corrupt_hash in ("", "x", "$2b$12$short", "$2b$99$" + "." * 53):
         database_state.execute(
-            f"UPDATE accounts SET password_hash = '{damaged}' WHERE phone = '{ann.phone}'"
+            f"UPDATE accounts SET password_hash = '{corrupt_hash}' WHERE phone = '{ann.phone}'"
         )
         caplog.clear()
-        answer = api.post("/log", userId=ann.phone, password=PASSWORD)
-        assert (answer.status, answer.body) == (200, {"result": "0008", "message": None})
-        assert [record.levelname for record in caplog.records] == ["ERROR"] * (damaged != "")
+        response = api.post("/log", userId=ann.phone, password=PASSWORD)
+        assert (response.status, response.body) == (200, {"result": "0008", "message": None})
+        assert [record.levelname for record in caplog.records] == ["ERROR"] * (corrupt_hash != "")
     assert api.log_in(ben.phone).friends() == ann.friends() == []
 
 
 @pytest.fixture
-def crowded(new_hardened_app: Callable[..., App]) -> App:
-    """Where one password is hashed at a time, and there is one connection."""
+def limited_app(new_hardened_app: Callable[..., App]) -> App:
+    """An application with one database connection that hashes one password at a time."""
     return new_hardened_app(
         passwords__at_once="1", passwords__wait_s="0.5", database__connections="1"
     )
 
 
-def test_logins_that_wait_for_their_turn_hold_no_connection(crowded: App, ann: Person) -> None:
-    log_in = partial(Api(crowded).post, "/log", userId=ann.phone, password=PASSWORD)
-    friendlist = partial(Api(crowded).post, "/list", friendlist="1", token=ann.token)
-    with crowded.registry.services.password_hashing.turn():
-        answers = at_once(*[log_in] * 10, *[friendlist] * 2)
-    assert [(answer.status, answer.result) for answer in answers] == [
+def test_logins_that_wait_for_password_hashing_hold_no_database_connection(
+    limited_app: App, ann: Person
+) -> None:
+    log_in = partial(Api(limited_app).post, "/log", userId=ann.phone, password=PASSWORD)
+    friendlist = partial(Api(limited_app).post, "/list", friendlist="1", token=ann.token)
+    with limited_app.registry.services.password_hashing.turn():
+        responses = at_once(*[log_in] * 10, *[friendlist] * 2)
+    assert [(response.status, response.result) for response in responses] == [
         *[(503, "0008")] * 10,
         *[(200, "0000")] * 2,
     ]
     assert log_in().result == "0000"
 
 
-def test_a_hundred_logins_at_once_are_each_answered(
+def test_hundred_concurrent_logins_return_0000_or_503(
     new_hardened_app: Callable[..., App], ann: Person
 ) -> None:
     app = new_hardened_app(passwords__at_once="1", passwords__wait_s="1")
     log_in = partial(Api(app).post, "/log", userId=ann.phone, password=PASSWORD)
-    answers = at_once(*[log_in] * 100)
-    assert {(answer.status, answer.result) for answer in answers} <= {(200, "0000"), (503, "0008")}
-    assert "0000" in results(answers)
+    responses = at_once(*[log_in] * 100)
+    assert {(response.status, response.result) for response in responses} <= {
+        (200, "0000"),
+        (503, "0008"),
+    }
+    assert "0000" in results(responses)
     assert log_in().result == "0000"

@@ -1,4 +1,4 @@
-"""What looks like a phone number, or like nothing, at every call that takes one."""
+"""Tests of invalid phone numbers in every operation that has a phone parameter."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.support.api import PASSWORD, Api, Person, Phone
 from tests.support.database_state import AssertNoSideEffects
 
 GIFT = {"send_gift": "1", "value": "1", "description": "a rose"}
-# What each call says to a phone that is none.
+# Path, name of the phone parameter, other parameters, and the result for an invalid phone.
 CALLS = [
     ("/register", "token", {}, "0002"),
     ("/register", "userId", {}, "0002"),
@@ -25,25 +25,25 @@ CALLS = [
     [
         pytest.param("1380000000", id="ten digits"),
         pytest.param("138000000011", id="twelve digits"),
-        pytest.param("1380000000a", id="a letter"),
-        pytest.param("+8613800000001", id="a country's code"),
-        pytest.param("8613800000001", id="a country's code without its sign"),
-        pytest.param("138 0000 0001", id="blanks"),
+        pytest.param("1380000000a", id="letter"),
+        pytest.param("+8613800000001", id="country code"),
+        pytest.param("8613800000001", id="country code without plus sign"),
+        pytest.param("138 0000 0001", id="spaces"),
         pytest.param("138-0000-0001", id="hyphens"),
-        pytest.param(" 13800000001", id="a blank before"),
-        pytest.param("13800000001\n", id="a line's end after"),
+        pytest.param(" 13800000001", id="leading space"),
+        pytest.param("13800000001\n", id="trailing line feed"),
         pytest.param("１３８０００００００１", id="full-width digits"),
         pytest.param("١٣٨٠٠٠٠٠٠٠١", id="Arabic digits"),
         pytest.param("𝟏𝟑𝟖𝟎𝟎𝟎𝟎𝟎𝟎𝟎𝟏", id="mathematical digits"),
-        pytest.param("02345678901", id="it begins with 0"),
-        pytest.param("91380013800", id="it begins with 9"),
+        pytest.param("02345678901", id="begins with 0"),
+        pytest.param("91380013800", id="begins with 9"),
         pytest.param("' OR 1=1--", id="SQL"),
-        pytest.param("1' OR 1=1--", id="SQL of eleven signs"),
+        pytest.param("1' OR 1=1--", id="SQL of eleven characters"),
         pytest.param("1380000000\0", id="NUL"),
         pytest.param("1" * 60_000, id="60 kB"),
     ],
 )  # fmt: skip
-def test_what_is_no_phone_is_nobodys(
+def test_invalid_phone_number_fails_in_every_operation_without_side_effects(
     number: str,
     api: Api,
     ann: Person,
@@ -51,9 +51,9 @@ def test_what_is_no_phone_is_nobodys(
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     with assert_no_side_effects():
-        for path, name, form, refusal in CALLS:
+        for path, name, form, expected_result in CALLS:
             filled = {**form, "token": ann.token} if "token" in form else form
-            answer = api.post(path, **{**filled, name: number})
-            assert (answer.status, answer.result) == (200, refusal), (path, name, form)
+            response = api.post(path, **{**filled, name: number})
+            assert (response.status, response.result) == (200, expected_result), (path, name, form)
     ben = phone_of_ben.register()
     assert ann.add(ben).result == "0000"

@@ -1,4 +1,4 @@
-"""The limits of production.ini: so many calls, and the next is refused."""
+"""Tests of the rate limits of production.ini."""
 
 from collections.abc import Callable
 
@@ -10,52 +10,57 @@ from tests.support.pictures import PNG, upload
 
 
 @pytest.mark.parametrize(
-    ("call", "most", "refusal"),
+    ("call", "limit", "expected_result"),
     [
         pytest.param(
             lambda ann: ann.post("/friend", search="1", userId=ann.phone), 100, "0006", id="search"
         ),
         pytest.param(
-            lambda ann: ann.post("/friend", add="1", userId="13800000002"), 60, "0006", id="add"
+            lambda ann: ann.post("/friend", add="1", userId="13800000002"),
+            60,
+            "0006",
+            id="friend request",
         ),
         pytest.param(lambda ann: ann.refill("10"), 30, "0013", id="refill"),
         pytest.param(lambda ann: upload(ann, PNG), 10, "0006", id="upload"),
     ],
 )
-def test_so_many_in_an_hour_and_no_more(
+def test_request_over_the_hourly_limit_fails_without_side_effects(
     call: Callable[[Person], Answer],
-    most: int,
-    refusal: str,
+    limit: int,
+    expected_result: str,
     ann: Person,
     ben: Person,
     database_state: DatabaseState,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    assert [call(ann).result for _ in range(most)] == ["0000"] * most
+    assert [call(ann).result for _ in range(limit)] == ["0000"] * limit
     with assert_no_side_effects():
-        answer = call(ann)
-    assert (answer.status, answer.result) == (200, refusal)
-    assert answer.refusal == "call was tried too often"
-    assert 0 < int(answer.headers["Retry-After"]) <= 3600
+        response = call(ann)
+    assert (response.status, response.result) == (200, expected_result)
+    assert response.refusal == "call was tried too often"
+    assert 0 < int(response.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
-    database_state.execute("DELETE FROM rate_limit_windows")  # an hour passes
+    database_state.execute("DELETE FROM rate_limit_windows")  # an hour later
     assert call(ann).result == "0000"
 
 
-def test_retries_of_a_refill_have_a_limit_of_their_own(
+def test_refill_retries_have_a_separate_rate_limit(
     ann: Person, database_state: DatabaseState
 ) -> None:
     assert [ann.refill("10", requestId="r").result for _ in range(121)] == ["0000"] * 121
     with database_state.unchanged():
-        answer = ann.refill("10", requestId="r")
-    assert (answer.result, answer.refusal) == ("0013", "call was tried too often")
-    # The retries did not count against the limit of refills.
+        response = ann.refill("10", requestId="r")
+    assert (response.result, response.refusal) == ("0013", "call was tried too often")
+    # Retries do not count towards the limit of refills.
     assert [ann.refill("10").result for _ in range(29)] == ["0000"] * 29
     assert ann.refill("10").refusal == "call was tried too often"
     assert database_state.coins(ann) == 300
 
 
-def test_request_id_of_another_user_is_no_retry(ann: Person, ben: Person) -> None:
+def test_refill_with_a_request_id_of_another_user_counts_as_a_new_refill(
+    ann: Person, ben: Person
+) -> None:
     assert ann.refill("10", requestId="r").result == "0000"
     assert [ben.refill("10", requestId=f"r{n}").result for n in range(30)] == ["0000"] * 30
     assert ben.refill("10", requestId="r").refusal == "call was tried too often"

@@ -1,4 +1,4 @@
-"""What breaks around us: the database, the log, the clock, the process itself."""
+"""Tests of failures of the database, the log, the clock and the server process."""
 
 import errno
 import io
@@ -26,9 +26,9 @@ GIFT = {"value": "1", "object": "13800000002", "description": "a rose"}
 
 @contextmanager
 def read_only(database: Database, services: Services) -> Iterator[None]:
-    """A database that takes nothing more, as a standby does, or one that is short of room."""
+    """Make the database read-only, like a standby server."""
 
-    def let(setting: str) -> None:
+    def alter_database(setting: str) -> None:
         name = database.engine.url.database
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as operator:
             operator.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
@@ -36,14 +36,14 @@ def read_only(database: Database, services: Services) -> Iterator[None]:
         services.database.engine.dispose()
         services.rate_limits.close()
 
-    let("SET default_transaction_read_only = on")
+    alter_database("SET default_transaction_read_only = on")
     try:
         yield
     finally:
-        let("RESET default_transaction_read_only")
+        alter_database("RESET default_transaction_read_only")
 
 
-def test_a_database_that_only_reads_is_503_for_what_writes(
+def test_write_operations_with_a_read_only_database_return_503(
     ann: Person,
     ben: Person,
     database: Database,
@@ -60,10 +60,10 @@ def test_a_database_that_only_reads_is_503_for_what_writes(
         ("/log", {"logout": "1"}, "0006"),
     ]
     with read_only(database, services), assert_no_side_effects():
-        for path, form, refusal in writes:
+        for path, form, expected_result in writes:
             caplog.clear()
-            answer = ann.post(path, **form)
-            assert (answer.status, answer.result) == (503, refusal)
+            response = ann.post(path, **form)
+            assert (response.status, response.result) == (503, expected_result)
             assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert ann.friends() == []
     assert ann.add(ben).result == "0000"
@@ -71,30 +71,30 @@ def test_a_database_that_only_reads_is_503_for_what_writes(
 
 @contextmanager
 def locked(database: Database, table: str) -> Iterator[None]:
-    """Keeps everybody from writing into a table."""
+    """Hold a lock that blocks writes to a table."""
     with database.engine.begin() as connection:
         connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         yield
 
 
-def who_waits(database: Database) -> list[int]:
-    """The backends that wait for a lock; it is waited for the first."""
+def wait_for_blocked_backends(database: Database) -> list[int]:
+    """Wait until database backends wait for a lock; return their process ids."""
     for _ in range(200):
         with database.engine.connect() as connection:
-            found = connection.exec_driver_sql(
+            rows = connection.exec_driver_sql(
                 "SELECT pid FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            pids = list(found.scalars())
+            pids = list(rows.scalars())
         if pids:
             return pids
         time.sleep(0.01)
-    raise AssertionError("nobody waits")
+    raise AssertionError("no backend waits for a lock")
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("path", "form", "table", "refusal"),
+    ("path", "form", "table", "expected_result"),
     [
         ("/room", {"live": "1"}, "rooms", "0009"),
         ("/friend", {"add": "1", "userId": "13800000002"}, "friend_requests", "0006"),
@@ -103,11 +103,11 @@ def who_waits(database: Database) -> list[int]:
         ("/log", {"logout": "1"}, "revoked_tokens", "0006"),
     ],
 )
-def test_a_backend_that_is_killed_in_a_transaction_leaves_nothing_of_it(
+def test_operation_whose_database_backend_is_killed_returns_503_and_changes_nothing(
     path: str,
     form: dict[str, str],
     table: str,
-    refusal: str,
+    expected_result: str,
     ann: Person,
     ben: Person,
     database: Database,
@@ -116,50 +116,49 @@ def test_a_backend_that_is_killed_in_a_transaction_leaves_nothing_of_it(
 ) -> None:
     def kill() -> None:
         with database.engine.begin() as connection:
-            for pid in who_waits(database):
+            for pid in wait_for_blocked_backends(database):
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
 
     with assert_no_side_effects(), locked(database, table):
-        answer, _ = at_once(partial(ann.post, path, **form), kill)
-    assert (answer.status, answer.result) == (503, refusal)
-    database_state.execute(
-        "DELETE FROM rate_limit_windows"
-    )  # where it is counted, it stays counted
+        response, _ = at_once(partial(ann.post, path, **form), kill)
+    assert (response.status, response.result) == (503, expected_result)
+    # The failed request has already consumed its rate limit.
+    database_state.execute("DELETE FROM rate_limit_windows")
     assert ann.post(path, **form).result == "0000"
 
 
-def test_who_finds_no_connection_is_503_in_a_second(
+def test_operation_without_a_free_database_connection_returns_503(
     new_hardened_app: Callable[..., App], ann: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     app = new_hardened_app(database__connections="1")
-    person = Person(app, ann.always, ann.phone)
+    limited_ann = Person(app, ann.always, ann.phone)
     with app.registry.services.database.engine.connect(), assert_no_side_effects():
-        answers = at_once(
-            partial(person.post, "/list", friendlist="1"),
-            partial(person.post, "/room", live="1"),
-            partial(person.post, "/log", userId=ann.phone, password=PASSWORD),
+        responses = at_once(
+            partial(limited_ann.post, "/list", friendlist="1"),
+            partial(limited_ann.post, "/room", live="1"),
+            partial(limited_ann.post, "/log", userId=ann.phone, password=PASSWORD),
         )
-    assert [(answer.status, answer.result) for answer in answers] == [
+    assert [(response.status, response.result) for response in responses] == [
         (503, "0006"),
         (503, "0009"),
         (503, "0008"),
     ]
-    assert person.friends() == []
+    assert limited_ann.friends() == []
 
 
 class FullDisk(io.StringIO):
-    """A log that takes nothing more."""
+    """A log stream on a disk without free space."""
 
     def write(self, text: str) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_log_that_cannot_be_written_stops_nobody(
+def test_requests_succeed_when_the_log_cannot_be_written(
     phone_of_ann: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = logging.StreamHandler(FullDisk())
     log = logging.getLogger("livebackend")
-    # Python says so on its standard error, which may be as full.
+    # Python reports the failure on standard error, which can be on the same full disk.
     monkeypatch.setattr("sys.stderr", FullDisk())
     log.addHandler(handler)
     try:
@@ -169,7 +168,7 @@ def test_a_log_that_cannot_be_written_stops_nobody(
 
 
 @pytest.mark.parametrize(
-    ("shift_s", "token"),
+    ("shift_s", "expected_result"),
     [
         pytest.param(-86_400, "0012", id="a day behind"),
         pytest.param(-3_600, "0012", id="an hour behind"),
@@ -178,35 +177,35 @@ def test_a_log_that_cannot_be_written_stops_nobody(
         pytest.param(8 * 86_400, "0011", id="eight days ahead"),
     ],
 )
-def test_a_clock_that_is_wrong_breaks_nothing(
+def test_operations_with_a_wrong_server_clock_return_status_200(
     shift_s: int,
-    token: str,
+    expected_result: str,
     app: App,
     ann: Person,
     phone_of_ben: Phone,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = time.time
+    real_time = time.time
 
-    def wrong() -> float:
-        return right() + shift_s
+    def wrong_time() -> float:
+        return real_time() + shift_s
 
-    monkeypatch.setattr("time.time", wrong)
-    tokens = LoginTokens([HARDENED_SECRET], clock=wrong)
+    monkeypatch.setattr("time.time", wrong_time)
+    tokens = LoginTokens([HARDENED_SECRET], clock=wrong_time)
     replace_services(app, monkeypatch, login_tokens=tokens)
-    assert ann.post("/list", friendlist="1").result == token
+    assert ann.post("/list", friendlist="1").result == expected_result
     for path, form in AUTHENTICATED_CALLS:
         assert ann.post(path, **form).status == 200
-    # Whoever comes now notices nothing: codes and limits are of the database's time.
+    # Verification codes and rate limits use the clock of the database.
     ben = phone_of_ben.register()
-    answer = ben.post("/log", forgot="1", userId=ben.phone)
-    assert (answer.result, answer.refusal) == ("0002", "call was tried too often")
-    assert 50 < int(answer.headers["Retry-After"]) <= 60
+    response = ben.post("/log", forgot="1", userId=ben.phone)
+    assert (response.result, response.refusal) == ("0002", "call was tried too often")
+    assert 50 < int(response.headers["Retry-After"]) <= 60
     assert ben.friends() == []
 
 
 @pytest.mark.processes
-def test_a_server_that_was_killed_starts_again_where_it_stood(
+def test_server_killed_during_a_request_restarts_with_the_committed_data(
     ann: Person,
     ben: Person,
     database: Database,
@@ -214,22 +213,24 @@ def test_a_server_that_was_killed_starts_again_where_it_stood(
     database_url: str,
     tmp_path: Path,
 ) -> None:
-    def say(server: Server, path: str, form: str) -> Heard:
+    def send(server: Server, path: str, form: str) -> Heard:
         return Heard.to(server, Call(path, f"token={ann.token}&{form}").on_the_wire())
 
     with serving(PRODUCTION_INI, tmp_path, hardened(database_url)) as server:
-        live = say(server, "/room", "live=1")
-        asked = Call("/friend", f"token={ann.token}&add=1&userId={ben.phone}").on_the_wire()
+        first_response = send(server, "/room", "live=1")
+        friend_request = Call(
+            "/friend", f"token={ann.token}&add=1&userId={ben.phone}"
+        ).on_the_wire()
         with (
             database_state.unchanged(),
             locked(database, "friend_requests"),
             server.connect() as connection,
         ):
-            connection.sendall(asked)
-            who_waits(database)
+            connection.sendall(friend_request)
+            wait_for_blocked_backends(database)
             server.kill()
             assert connection.recv(1) == b""
     with serving(PRODUCTION_INI, tmp_path, hardened(database_url)) as server:
-        assert say(server, "/room", "live=1").json == live.json
-        assert say(server, "/room", "leave=1").json["result"] == "0000"
-        assert say(server, "/friend", f"add=1&userId={ben.phone}").json["result"] == "0000"
+        assert send(server, "/room", "live=1").json == first_response.json
+        assert send(server, "/room", "leave=1").json["result"] == "0000"
+        assert send(server, "/friend", f"add=1&userId={ben.phone}").json["result"] == "0000"

@@ -1,4 +1,4 @@
-"""A broadcaster who cannot make up his mind."""
+"""Test of concurrent requests to go live and to leave."""
 
 from functools import partial
 from typing import Any
@@ -8,20 +8,20 @@ from tests.support.api import Person, at_once, results
 from tests.support.database_state import DatabaseState
 
 
-def test_going_live_and_leaving_at_once_never_leaves_two_rooms_open(
+def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
     ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     streams: Any = services.gateways.streams
     created, disabled = len(streams.created), len(streams.disabled)
     live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
     for _ in range(5):
-        answers = at_once(*[live, leave] * 10)
-        assert set(results(answers)) <= {"0000", "0009"}
-        assert all(answer.status == 200 for answer in answers)
+        responses = at_once(*[live, leave] * 10)
+        assert set(results(responses)) <= {"0000", "0009"}
+        assert all(response.status == 200 for response in responses)
         rooms = database_state.rows("rooms")
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
     leave()
-    # Each stream was made for one room, and is shut.
+    # Each stream was created for one room and is disabled.
     keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
     assert sorted(streams.created[created:]) == sorted(streams.disabled[disabled:]) == keys

@@ -1,4 +1,4 @@
-"""Text that would break what is careless with it is text like any other."""
+"""Tests of texts with markup, control characters or excessive length."""
 
 import json
 from unittest.mock import ANY
@@ -12,19 +12,19 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("<script>alert(1)</script>", id="a script"),
-        pytest.param('"}],"result":"9999', id="the end of the JSON"),
+        pytest.param("<script>alert(1)</script>", id="HTML script"),
+        pytest.param('"}],"result":"9999', id="end of a JSON string"),
         pytest.param("'; DROP TABLE rooms; --", id="SQL"),
-        pytest.param("%s %(id)s {0} ${x} :id", id="a template"),
+        pytest.param("%s %(id)s {0} ${x} :id", id="format placeholders"),
         pytest.param("\\u0000 \\n \\", id="backslashes"),
-        pytest.param("👩\u200d👩\u200d👧\u200d👦", id="a family of emoji"),
-        pytest.param("ﷺ ﷽ Z͑ͫ̓ͪ̂ͫ̽", id="signs that pile up"),
-        pytest.param("=1+1", id="a formula"),
-        pytest.param("null", id="null"),
-        pytest.param("\uffff\ufffe", id="no characters"),
+        pytest.param("👩\u200d👩\u200d👧\u200d👦", id="joined emoji"),
+        pytest.param("ﷺ ﷽ Z͑ͫ̓ͪ̂ͫ̽", id="ligatures and combining characters"),
+        pytest.param("=1+1", id="spreadsheet formula"),
+        pytest.param("null", id="JSON null"),
+        pytest.param("\uffff\ufffe", id="Unicode noncharacters"),
     ],
 )
-def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
+def test_nickname_title_and_gift_description_are_stored_as_sent(
     text: str, phone_of_ann: Phone, ben: Person, database_state: DatabaseState
 ) -> None:
     ann = phone_of_ann.register(nickname=text)
@@ -34,10 +34,10 @@ def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
     assert text not in (stream["title"], stream["id"])
     assert ann.give(ben, "1", description=text).result == "0000"
 
-    card = {"userId": ann.phone, "nickname": text, "gender": None, "headImage": None}
-    assert ben.post("/friend", search="1", userId=ann.phone).message == card
-    live = {**card, "liveStatus": "on", "title": text, "playUrl": ANY}
-    assert ben.friends() == [live]
+    profile = {"userId": ann.phone, "nickname": text, "gender": None, "headImage": None}
+    assert ben.post("/friend", search="1", userId=ann.phone).message == profile
+    live_profile = {**profile, "liveStatus": "on", "title": text, "playUrl": ANY}
+    assert ben.friends() == [live_profile]
     assert ben.messages()[0]["nickname"] == text
     assert database_state.rows("gifts")[0]["description"] == text
 
@@ -46,17 +46,17 @@ def test_a_name_a_title_and_a_rose_are_kept_as_they_are_sent(
     "text",
     [
         pytest.param("a\0b", id="NUL"),
-        pytest.param("a\r\nb", id="a line's end"),
-        pytest.param("a\x1b[2Jb", id="an order to a terminal"),
-        pytest.param("a\x7fb", id="delete"),
-        pytest.param("a\u0085b", id="another line's end"),
-        pytest.param("a\u2028b", id="a line separator"),
-        pytest.param("a\u202eb", id="a turn of the direction"),
-        pytest.param("a\u2066b", id="an isolated direction"),
+        pytest.param("a\r\nb", id="CR LF"),
+        pytest.param("a\x1b[2Jb", id="terminal escape sequence"),
+        pytest.param("a\x7fb", id="DEL"),
+        pytest.param("a\u0085b", id="NEL"),
+        pytest.param("a\u2028b", id="line separator"),
+        pytest.param("a\u202eb", id="right-to-left override"),
+        pytest.param("a\u2066b", id="left-to-right isolate"),
         pytest.param("x" * 10_000, id="10 kB"),
     ],
 )
-def test_what_no_screen_should_show_is_refused(
+def test_text_with_control_characters_or_10_kb_fails_without_side_effects(
     text: str, ann: Person, ben: Person, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ann.refill("10")

@@ -1,4 +1,4 @@
-"""What arrives at the socket: odd requests, and odd forms in sound ones."""
+"""Tests of raw HTTP requests: invalid requests, unusual forms and aborted uploads."""
 
 import json
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-# Would ask Ben, if it came so far.
+# A friend request to Ben.
 ADD = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
-LARGE = "y" * 20_000
+TEXT_OF_20_KB = "y" * 20_000
 
 
 def parts(*parts: str) -> str:
@@ -37,79 +37,79 @@ def case(name: str, status: int, call: Call) -> object:
     return pytest.param(call, status, id=name)
 
 
-def say(server: Server, call: Call, person: Person) -> Heard:
-    """Says it with the person's token."""
-    filled = replace(
+def send(server: Server, call: Call, person: Person) -> Heard:
+    """Send a request in which the token of a user replaces `TOKEN`."""
+    request = replace(
         call,
         path=call.path.replace("TOKEN", person.token),
         body=str(call.body).replace("TOKEN", person.token),
     )
-    return Heard.to(server, filled.on_the_wire())
+    return Heard.to(server, request.on_the_wire())
 
 
 @contextmanager
-def nothing_happens(
+def assert_no_side_effects(
     server: Server, database_state: DatabaseState, person: Person
 ) -> Iterator[None]:
-    """Nothing changes inside, no message goes out, and the next good call works."""
+    """Check that nothing changes, no SMS is sent, and the next valid request succeeds."""
     messages = server.log.read_text().count("code for")
     with database_state.unchanged():
         yield
     assert server.log.read_text().count("code for") == messages
-    assert say(server, Call("/list", "token=TOKEN&friendlist=1"), person).json["result"] == "0000"
+    assert send(server, Call("/list", "token=TOKEN&friendlist=1"), person).json["result"] == "0000"
 
 
 @pytest.mark.parametrize(
     ("call", "status"),
     [
         *[
-            case(f"by {method}", 405, Call(f"/friend?{ADD}", method=method))
+            case(f"method {method}", 405, Call(f"/friend?{ADD}", method=method))
             for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "NONSENSE")
         ],
         case(
-            "json",
+            "JSON",
             415,
             Call(body=json.dumps({"token": "TOKEN", "add": "1"}), content_type="application/json"),
         ),
         case("plain text", 415, Call(body=ADD, content_type="text/plain")),
-        case("no type", 415, Call(body=ADD, content_type="")),
+        case("no content type", 415, Call(body=ADD, content_type="")),
         *[
-            case(f"in {charset}", 415, Call(body=ADD, content_type=f"{FORM}; charset={charset}"))
-            for charset in ("gbk", "utf-16", "bogus")
+            case(f"charset {name}", 415, Call(body=ADD, content_type=f"{FORM}; charset={name}"))
+            for name in ("gbk", "utf-16", "bogus")
         ],
         case("gzipped", 415, Call(body=ADD, headers=("Content-Encoding: gzip",))),
-        case("a query", 400, Call("/friend?x=1", ADD)),
-        case("a query that is not utf-8", 400, Call("/friend?x=%ff", ADD)),
-        case("a path that is not utf-8", 400, Call("/%ff", ADD)),
-        case("a slash after the path", 404, Call("/friend/", ADD)),
-        case("a slash in the path", 404, Call("/friend//", ADD)),
-        case("the path in capitals", 404, Call("/FRIEND", ADD)),
-        case("no form", 404, Call()),
-        case("no form and no type", 404, Call(content_type="")),
-        case("no length, so no form", 404, Call(body=ADD, length="")),
+        case("query string", 400, Call("/friend?x=1", ADD)),
+        case("query string that is not UTF-8", 400, Call("/friend?x=%ff", ADD)),
+        case("path that is not UTF-8", 400, Call("/%ff", ADD)),
+        case("trailing slash", 404, Call("/friend/", ADD)),
+        case("two trailing slashes", 404, Call("/friend//", ADD)),
+        case("path in capitals", 404, Call("/FRIEND", ADD)),
+        case("empty body", 404, Call()),
+        case("empty body and no content type", 404, Call(content_type="")),
+        case("no content length", 404, Call(body=ADD, length="")),
         case("add and delete", 400, Call(body=ADD + "&delete=1")),
         case("delete and add", 400, Call(body="delete=1&" + ADD)),
-        case("add, but not add", 400, Call(body=ADD + "&add=0")),
+        case("add=1 and add=0", 400, Call(body=ADD + "&add=0")),
         case("add twice", 400, Call(body=ADD + "&add=1")),
         case("two tokens", 400, Call(body=ADD + "&token=x")),
         case("live and leave", 400, Call("/room", "token=TOKEN&live=1&leave=1")),
         case(
-            "refill and give",
+            "refill and send_gift",
             400,
             Call("/golden", "token=TOKEN&refill=1&send_gift=1&money=10"),
         ),
-        case("both lists", 400, Call("/list", "token=TOKEN&friendlist=1&messagelist=1")),
+        case("two list selectors", 400, Call("/list", "token=TOKEN&friendlist=1&messagelist=1")),
         case(
-            "register and verify",
+            "register and code_v",
             400,
             Call("/register", "register=1&userId=13800000003&password=harbour-42&code_v=1234"),
         ),
-        case("the selector of another path", 404, Call("/room", "token=TOKEN&friendlist=1")),
-        case("a body of 64 kB and one byte", 413, Call(body=f"{'x' * 65_537}")),
-        case("a password of 1 MB", 413, Call("/log", f"userId=13800000001&password={'x' * 10**6}")),
-        case("an upload of 6 MB and one byte", 413, Call("/upload", length=str(6 * 2**20 + 1))),
+        case("selector of another path", 404, Call("/room", "token=TOKEN&friendlist=1")),
+        case("body of 64 kB and one byte", 413, Call(body=f"{'x' * 65_537}")),
+        case("password of 1 MB", 413, Call("/log", f"userId=13800000001&password={'x' * 10**6}")),
+        case("upload of 6 MB and one byte", 413, Call("/upload", length=str(6 * 2**20 + 1))),
         case(
-            "a body of 64 kB and one byte in a chunk",
+            "chunk of 64 kB and one byte",
             413,
             Call(
                 body=f"10001\r\n{'x' * 65_537}\r\n0\r\n\r\n",
@@ -118,11 +118,11 @@ def nothing_happens(
             ),
         ),
         *[
-            case(f"parts with {name}", 400, Call(body=parts(*ADD_IN_PARTS), content_type=kind))
+            case(f"multipart with {name}", 400, Call(body=parts(*ADD_IN_PARTS), content_type=kind))
             for name, kind in (
                 ("no boundary", "multipart/form-data"),
                 ("an empty boundary", "multipart/form-data; boundary="),
-                ("another boundary", "multipart/form-data; boundary=y"),
+                ("a wrong boundary", "multipart/form-data; boundary=y"),
                 ("a boundary of 300 characters", f"multipart/form-data; boundary={'x' * 300}"),
             )
         ],
@@ -136,16 +136,16 @@ def nothing_happens(
                 ),
             )
             for name, status, value, header in (
-                ("a part in bogus", 400, "1", "Content-Type: text/plain; charset=bogus"),
-                ("a part longer than it is", 400, "1", "Content-Length: 99"),
-                ("a part of no number of bytes", 400, "1", "Content-Length: x"),
-                # No browser sends one, and RFC 7578 tells to take it literally.
-                ("a part in base64", 404, "MQ==", "Content-Transfer-Encoding: base64"),
+                ("part with charset bogus", 400, "1", "Content-Type: text/plain; charset=bogus"),
+                ("part with a too large content length", 400, "1", "Content-Length: 99"),
+                ("part with an invalid content length", 400, "1", "Content-Length: x"),
+                # RFC 7578 deprecates the header, so the content is taken literally.
+                ("part in base64", 404, "MQ==", "Content-Transfer-Encoding: base64"),
             )
         ],
     ],
 )  # fmt: skip
-def test_what_is_no_call_is_0003_and_nothing_happens(
+def test_invalid_request_returns_0003_without_side_effects(
     call: Call,
     status: int,
     hardened_server: Server,
@@ -153,69 +153,78 @@ def test_what_is_no_call_is_0003_and_nothing_happens(
     ann: Person,
     ben: Person,
 ) -> None:
-    with nothing_happens(hardened_server, database_state, ann):
-        heard = say(hardened_server, call, ann)
-    assert (heard.status, heard.json) == (status, {"result": "0003", "message": None})
-    assert heard.headers["cache-control"] == "no-store"
-    assert heard.headers.get("allow") == ("POST" if status == 405 else None)
-    assert heard.headers["server"] == ""
+    with assert_no_side_effects(hardened_server, database_state, ann):
+        response = send(hardened_server, call, ann)
+    assert (response.status, response.json) == (status, {"result": "0003", "message": None})
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)
+    assert response.headers["server"] == ""
 
 
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        pytest.param(Call(length="10000000000").on_the_wire(), 413, id="10 GB, said to come"),
-        # What is too large already is sent, and no more: else the rest would meet a closed door.
-        pytest.param(Call(headers=(f"X: {LARGE}",)).on_the_wire()[:16_384], 431, id="headers"),
-        pytest.param(Call(f"/friend?{LARGE}").on_the_wire()[:16_384], 431, id="a long address"),
+        pytest.param(Call(length="10000000000").on_the_wire(), 413, id="content length of 10 GB"),
+        # Only enough bytes to exceed the limit: the server then closes the connection, and
+        # sending the rest would fail.
+        pytest.param(
+            Call(headers=(f"X: {TEXT_OF_20_KB}",)).on_the_wire()[:16_384], 431, id="large header"
+        ),
+        pytest.param(Call(f"/friend?{TEXT_OF_20_KB}").on_the_wire()[:16_384], 431, id="long URL"),
         pytest.param(Call(headers=("X: a\0b",)).on_the_wire(), 400, id="NUL in a header"),
-        pytest.param(Call(headers=("X : a",)).on_the_wire(), 400, id="a blank in a header's name"),
-        pytest.param(Call(length="-1").on_the_wire(), 400, id="a length below nothing"),
-        pytest.param(Call(headers=("Content-Length: 9",)).on_the_wire(), 400, id="two lengths"),
+        pytest.param(Call(headers=("X : a",)).on_the_wire(), 400, id="space in a header name"),
+        pytest.param(Call(length="-1").on_the_wire(), 400, id="negative content length"),
+        pytest.param(
+            Call(headers=("Content-Length: 9",)).on_the_wire(), 400, id="two content lengths"
+        ),
         pytest.param(
             Call(headers=("Transfer-Encoding: xchunked",), length="").on_the_wire(),
             400,
-            id="in an encoding that nobody knows",
+            id="unknown transfer encoding",
         ),
-        pytest.param(b"\x16\x03\x01\0\xa5\r\n\r\n", 400, id="TLS"),
+        pytest.param(b"\x16\x03\x01\0\xa5\r\n\r\n", 400, id="TLS handshake"),
     ],
 )
-def test_what_the_server_refuses_by_itself_shows_nothing_of_it(
+def test_error_response_of_the_http_server_reveals_no_server_details(
     request_bytes: bytes,
     status: int,
     hardened_server: Server,
     database_state: DatabaseState,
     ann: Person,
 ) -> None:
-    with nothing_happens(hardened_server, database_state, ann):
-        heard = Heard.to(hardened_server, request_bytes)
-    assert heard.status == status
-    assert b"granian" not in heard.body + repr(heard.headers).encode()
-    assert b"Traceback" not in heard.body
+    with assert_no_side_effects(hardened_server, database_state, ann):
+        response = Heard.to(hardened_server, request_bytes)
+    assert response.status == status
+    assert b"granian" not in response.body + repr(response.headers).encode()
+    assert b"Traceback" not in response.body
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(Call(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="in parts"),
-        pytest.param(Call(body=ADD + "&coins=999&is_admin=1&id=1"), id="with more than is asked"),
-        pytest.param(Call(body=ADD, headers=("Expect: 100-continue",)), id="after a question"),
-        pytest.param(Call(body=ADD + "&token[]=x&token.a=x"), id="with fields like the token's"),
+        pytest.param(Call(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="multipart form"),
+        pytest.param(Call(body=ADD + "&coins=999&is_admin=1&id=1"), id="unknown parameters"),
+        pytest.param(Call(body=ADD, headers=("Expect: 100-continue",)), id="Expect: 100-continue"),
+        pytest.param(
+            Call(body=ADD + "&token[]=x&token.a=x"), id="fields with names similar to token"
+        ),
     ],
 )
-def test_what_is_said_otherwise_is_the_same_call(
+def test_unusual_but_valid_request_sends_a_friend_request(
     call: Call, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
 ) -> None:
-    heard = say(hardened_server, call, ann)
+    response = send(hardened_server, call, ann)
     if "Expect: 100-continue" in call.headers:
-        assert heard.status == 100
-        heard = Heard.first_of(heard.rest)
-    assert (heard.status, heard.json) == (200, {"result": "0000", "message": None})
+        assert response.status == 100
+        response = Heard.first_of(response.rest)
+    assert (response.status, response.json) == (200, {"result": "0000", "message": None})
     assert [message["userId"] for message in ben.messages()] == [ann.phone]
     assert database_state.coins(ann) == 0
 
 
-def test_a_form_in_chunks_is_a_form(hardened_server: Server, ann: Person, ben: Person) -> None:
+def test_form_with_chunked_encoding_is_accepted(
+    hardened_server: Server, ann: Person, ben: Person
+) -> None:
     form = ADD.replace("TOKEN", ann.token)
     chunks = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in (form[:40], form[40:], ""))
     in_chunks = Call(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
@@ -224,44 +233,50 @@ def test_a_form_in_chunks_is_a_form(hardened_server: Server, ann: Person, ben: P
 
 
 @pytest.mark.parametrize("name", ["token[]", "token.a", "token[0]", "Token", "tok%00en"])
-def test_a_field_like_the_tokens_is_no_token(
+def test_field_name_similar_to_token_returns_0012(
     name: str, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
 ) -> None:
     call = Call(body=ADD.replace("token", name))
-    with nothing_happens(hardened_server, database_state, ann):
-        heard = say(hardened_server, call, ann)
-    assert (heard.status, heard.json["result"]) == (200, "0012")
+    with assert_no_side_effects(hardened_server, database_state, ann):
+        response = send(hardened_server, call, ann)
+    assert (response.status, response.json["result"]) == (200, "0012")
 
 
-LINE = quote("a\r\nX-Evil: y")
+CRLF = quote("a\r\nX-Evil: y")
 
 
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        ("/register", f"token={LINE}"),
-        ("/register", f"code_v={LINE}&code={LINE}"),
-        ("/register", f"register=1&userId=13800000003&password={LINE}1&nickname={LINE}"),
-        ("/register", f"profile=1&token=TOKEN&nickname={LINE}&headImage={LINE}"),
-        ("/upload", f"img={LINE}"),
-        ("/log", f"userId=13800000001&password={LINE}&expire_in={LINE}"),
-        ("/room", f"live=1&token=TOKEN&title={LINE}"),
-        ("/list", f"friendlist=1&token={LINE}"),
-        ("/friend", f"add=1&token=TOKEN&userId={LINE}"),
+        ("/register", f"token={CRLF}"),
+        ("/register", f"code_v={CRLF}&code={CRLF}"),
+        (
+            "/register",
+            f"register=1&userId=13800000003&password={CRLF}1&nickname={CRLF}",
+        ),
+        (
+            "/register",
+            f"profile=1&token=TOKEN&nickname={CRLF}&headImage={CRLF}",
+        ),
+        ("/upload", f"img={CRLF}"),
+        ("/log", f"userId=13800000001&password={CRLF}&expire_in={CRLF}"),
+        ("/room", f"live=1&token=TOKEN&title={CRLF}"),
+        ("/list", f"friendlist=1&token={CRLF}"),
+        ("/friend", f"add=1&token=TOKEN&userId={CRLF}"),
         (
             "/friend",
-            f"dealMessage=1&token=TOKEN&userId={LINE}&verifyId={LINE}&behaviour=accept",
+            f"dealMessage=1&token=TOKEN&userId={CRLF}&verifyId={CRLF}&behaviour=accept",
         ),
-        ("/golden", f"refill=1&token=TOKEN&money={LINE}&requestId={LINE}"),
+        ("/golden", f"refill=1&token=TOKEN&money={CRLF}&requestId={CRLF}"),
         (
             "/golden",
-            f"send_gift=1&token=TOKEN&object=13800000002&value=1&description={LINE}",
+            f"send_gift=1&token=TOKEN&object=13800000002&value=1&description={CRLF}",
         ),
-        ("/golden", f"{LINE}={LINE}"),
+        ("/golden", f"{CRLF}={CRLF}"),
     ],
     ids=str,
 )
-def test_no_field_reaches_a_header(
+def test_line_breaks_in_parameters_add_no_response_header(
     path: str,
     form: str,
     hardened_server: Server,
@@ -269,32 +284,34 @@ def test_no_field_reaches_a_header(
     ann: Person,
     ben: Person,
 ) -> None:
-    with nothing_happens(hardened_server, database_state, ann):
-        heard = say(hardened_server, Call(path, form), ann)
-    assert heard.json["result"] != "0000"
-    assert "x-evil" not in heard.headers
-    assert "Evil" not in repr(heard.headers)
+    with assert_no_side_effects(hardened_server, database_state, ann):
+        response = send(hardened_server, Call(path, form), ann)
+    assert response.json["result"] != "0000"
+    assert "x-evil" not in response.headers
+    assert "Evil" not in repr(response.headers)
 
 
-def test_whoever_forges_where_he_comes_from_is_counted_where_he_is(
+def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
     hardened_server: Server, database_state: DatabaseState, ann: Person
 ) -> None:
-    with nothing_happens(hardened_server, database_state, ann):
+    with assert_no_side_effects(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
             forged = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
-            heard = say(hardened_server, Call("/upload", "img=x", headers=forged), ann)
-            assert heard.json["result"] == "0006"
+            response = send(hardened_server, Call("/upload", "img=x", headers=forged), ann)
+            assert response.json["result"] == "0006"
     (window,) = [row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]]
     assert "127.0.0.1" in window["key"]
     assert len(window["hits"]) == 2
 
 
-def test_uploads_that_are_broken_off_leave_no_file_and_hold_no_thread(
+def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
     hardened_server: Server, database_state: DatabaseState, ann: Person
 ) -> None:
-    half = Call("/upload", "--x\r\n" + LARGE, content_type=MULTIPART, length="40000").on_the_wire()
-    with nothing_happens(hardened_server, database_state, ann):
-        # Far more than there are threads.
+    incomplete = Call(
+        "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
+    ).on_the_wire()
+    with assert_no_side_effects(hardened_server, database_state, ann):
+        # More uploads than the server has threads.
         for _ in range(40):
             with hardened_server.connect() as connection:
-                connection.sendall(half)
+                connection.sendall(incomplete)

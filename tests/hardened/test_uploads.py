@@ -1,4 +1,4 @@
-"""Pictures that are none, that are too much, and that come in a crowd."""
+"""Tests of invalid, oversized, concurrent and unused uploads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,23 +19,26 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 
 @pytest.fixture
-def unlimited(new_hardened_app: Callable[..., App]) -> Api:
-    """Who may send any number of pictures."""
+def unlimited_api(new_hardened_app: Callable[..., App]) -> Api:
+    """A client of an application without a rate limit on uploads."""
     return Api(new_hardened_app(limits__upload=""))
 
 
-def img(head: bytes, content: bytes = PNG) -> bytes:
-    return b'--x\r\nContent-Disposition: form-data; name="img"' + head + content + b"\r\n--x--\r\n"
+def img(header: bytes, content: bytes = PNG) -> bytes:
+    """Return a multipart form with one field `img`; `header` follows the field name."""
+    return (
+        b'--x\r\nContent-Disposition: form-data; name="img"' + header + content + b"\r\n--x--\r\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
-        pytest.param(b"img=me.png", FORM, id="its name"),
-        pytest.param(b"img=%89PNG%0d%0a", FORM + "; charset=utf-8", id="its first bytes"),
-        pytest.param(img(b"\r\n\r\n", b"me.png"), MULTIPART, id="a field without a file's name"),
-        pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="no name and no content"),
-        pytest.param(img(b'; filename=""\r\n\r\n'), MULTIPART, id="no name"),
+        pytest.param(b"img=me.png", FORM, id="file name as a field"),
+        pytest.param(b"img=%89PNG%0d%0a", FORM + "; charset=utf-8", id="file content as a field"),
+        pytest.param(img(b"\r\n\r\n", b"me.png"), MULTIPART, id="field without a filename"),
+        pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="empty name and content"),
+        pytest.param(img(b'; filename=""\r\n\r\n'), MULTIPART, id="empty filename"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b""), MULTIPART, id="no content"),
         pytest.param(img(b'; filename="a.png"\r\n\r\n', b"x"), MULTIPART, id="one byte"),
         pytest.param(
@@ -44,107 +47,107 @@ def img(head: bytes, content: bytes = PNG) -> bytes:
                 b'--y\r\nContent-Disposition: file; filename="a.png"\r\n\r\nx\r\n--y--',
             ),
             MULTIPART,
-            id="a form within a form",
+            id="nested multipart form",
         ),
-        pytest.param(img(b'; filename="a.png"\r\n\r\n')[:-40], MULTIPART, id="half of it"),
+        pytest.param(img(b'; filename="a.png"\r\n\r\n')[:-40], MULTIPART, id="truncated body"),
         pytest.param(
             img(b'; filename="a.png"\r\n\r\n').replace(b"x--\r\n", b"x\r\n")
             + img(b'; filename="b.png"\r\n\r\n')[3:],
             MULTIPART,
-            id="two of them",
+            id="two files",
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_file_leaves_none(
+def test_upload_without_a_valid_file_stores_nothing(
     body: bytes, content_type: str, api: Api, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     with assert_no_side_effects():
-        answer = api.send_bytes("/upload", body, content_type)
-    # What is no form at all is no call; the rest is a call without a picture.
-    assert (answer.status, answer.result) in [(200, "0006"), (400, "0003")]
+        response = api.send_bytes("/upload", body, content_type)
+    # A malformed form is an invalid request; a valid form without a picture is a failed upload.
+    assert (response.status, response.result) in [(200, "0006"), (400, "0003")]
     assert upload(api, PNG).result == "0000"
 
 
 @pytest.mark.parametrize("side", [4097, 10_000, 20_000])
-def test_a_picture_of_too_many_pixels_is_never_read(
+def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
     side: int,
     api: Api,
     assert_no_side_effects: AssertNoSideEffects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read: list[object] = []
+    decoded: list[object] = []
     load = ImageFile.ImageFile.load
 
-    def watched(self: ImageFile.ImageFile) -> object:
-        read.append(self.size)
+    def record_and_load(self: ImageFile.ImageFile) -> object:
+        decoded.append(self.size)
         return load(self)
 
-    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", record_and_load)
     with assert_no_side_effects():
-        answer = upload(api, png(side, side))
-    assert answer.body == {"result": "0006", "message": None}
-    assert read == []
+        response = upload(api, png(side, side))
+    assert response.body == {"result": "0006", "message": None}
+    assert decoded == []
     assert upload(api, PNG).result == "0000"
-    assert read != []
+    assert decoded != []
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "kept_as"),
+    ("content", "name", "expected_type"),
     [
-        pytest.param(encoded(HALF, "PNG"), "me.jpg", "image/png", id="a PNG named .jpg"),
-        pytest.param(encoded(RED, "JPEG"), "me.png", "image/jpeg", id="a JPEG named .png"),
-        pytest.param(PNG + b"<?php", "me.php", "image/jpeg", id="a program behind a picture"),
-        pytest.param(PNG, "../../etc/passwd", "image/jpeg", id="a name that climbs"),
-        pytest.param(PNG, "n" * 3000, "image/jpeg", id="a name of 3000 letters"),
-        pytest.param(PNG, "a\0.png", "image/jpeg", id="a name with NUL"),
+        pytest.param(encoded(HALF, "PNG"), "me.jpg", "image/png", id="PNG named .jpg"),
+        pytest.param(encoded(RED, "JPEG"), "me.png", "image/jpeg", id="JPEG named .png"),
+        pytest.param(PNG + b"<?php", "me.php", "image/jpeg", id="PHP code after the picture"),
+        pytest.param(PNG, "../../etc/passwd", "image/jpeg", id="file name with parent folders"),
+        pytest.param(PNG, "n" * 3000, "image/jpeg", id="file name of 3000 letters"),
+        pytest.param(PNG, "a\0.png", "image/jpeg", id="file name with NUL"),
     ],
 )
-def test_a_picture_is_what_it_holds_and_not_what_it_is_called(
-    content: bytes, name: str, kept_as: str, api: Api, var_dir: Path
+def test_upload_stores_the_picture_type_of_the_content_whatever_its_file_name(
+    content: bytes, name: str, expected_type: str, api: Api, var_dir: Path
 ) -> None:
-    answer = upload(api, content, name)
-    assert answer.result == "0000"
-    shown = TestApp(api.app).get(urlsplit(answer.message).path)
-    assert shown.content_type == kept_as
-    assert Image.MIME[Image.open(BytesIO(shown.body)).format or ""] == kept_as
-    assert b"php" not in shown.body
-    (kept,) = (var_dir / "pictures").rglob("*.*")
-    assert kept.name in ("picture.jpg", "picture.png")
+    response = upload(api, content, name)
+    assert response.result == "0000"
+    served = TestApp(api.app).get(urlsplit(response.message).path)
+    assert served.content_type == expected_type
+    assert Image.MIME[Image.open(BytesIO(served.body)).format or ""] == expected_type
+    assert b"php" not in served.body
+    (stored,) = (var_dir / "pictures").rglob("*.*")
+    assert stored.name in ("picture.jpg", "picture.png")
 
 
-def test_the_same_one_forty_times_at_once_is_forty(
-    unlimited: Api, database_state: DatabaseState, var_dir: Path
+def test_forty_concurrent_uploads_of_one_picture_store_forty_pictures(
+    unlimited_api: Api, database_state: DatabaseState, var_dir: Path
 ) -> None:
-    answers = at_once(*[partial(upload, unlimited, PNG)] * 40)
-    assert results(answers) == ["0000"] * 40
+    responses = at_once(*[partial(upload, unlimited_api, PNG)] * 40)
+    assert results(responses) == ["0000"] * 40
     files = {f"{file.parent.name}/{file.name}" for file in (var_dir / "pictures").rglob("*.*")}
-    kept = {
+    locations = {
         "/".join(str(row["location"]).split("/")[-2:]) for row in database_state.rows("pictures")
     }
-    assert files == kept
-    assert len(kept) == 40
+    assert files == locations
+    assert len(locations) == 40
 
 
-def test_a_folder_that_is_not_there_is_0006_until_it_is(
-    unlimited: Api, var_dir: Path, assert_no_side_effects: AssertNoSideEffects
+def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
+    unlimited_api: Api, var_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     folder = var_dir / "pictures"
-    # Not a missing one, which would be made; and root may write into any.
+    # A missing folder would be created, and root ignores file permissions: use a file instead.
     folder.rmdir()
     folder.write_text("in the way")
     with assert_no_side_effects():
-        answer = upload(unlimited, PNG)
-    assert (answer.result, answer.refusal) == ("0006", "img could not be kept")
+        response = upload(unlimited_api, PNG)
+    assert (response.result, response.refusal) == ("0006", "img could not be kept")
     folder.unlink()
-    assert upload(unlimited, PNG).result == "0000"
+    assert upload(unlimited_api, PNG).result == "0000"
 
 
-def test_a_picture_that_nobody_claims_is_gone_after_a_day(
-    unlimited: Api, database_state: DatabaseState, var_dir: Path
+def test_housekeeping_deletes_unused_pictures_after_a_day(
+    unlimited_api: Api, database_state: DatabaseState, var_dir: Path
 ) -> None:
-    upload(unlimited, PNG)
+    upload(unlimited_api, PNG)
     database_state.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
-    kept = upload(unlimited, PNG).message
-    assert unlimited.app.registry.services.avatars.sweep() == 1
-    assert [row["location"] for row in database_state.rows("pictures")] == [kept]
+    newer = upload(unlimited_api, PNG).message
+    assert unlimited_api.app.registry.services.avatars.sweep() == 1
+    assert [row["location"] for row in database_state.rows("pictures")] == [newer]
     assert len(list((var_dir / "pictures").rglob("*.*"))) == 1

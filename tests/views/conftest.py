@@ -1,4 +1,4 @@
-"""Applications whose provider of streams is a fake server on loopback."""
+"""Fixtures for applications whose stream provider is a fake server on loopback."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,22 +21,24 @@ def new_provider_app(
     var_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., App]]:
-    """Create applications with a gateway of `livebackend.gateways.streams` and its server's URL.
+    """Create applications with a given stream gateway class and provider URL.
 
-    Only the services of an application are new in each test: the rest takes 0.1 s to create.
+    Each test gets new services and shares the rest of the application, which takes 0.1 s to create.
     """
 
-    def settings(gateway: type, url: str) -> dict[str, str]:
-        named = {name.replace(".", "__"): value for name, value in provider_settings(url).items()}
-        return named | {"streams__gateway": f"livebackend.gateways.streams.{gateway.__name__}"}
+    def stream_settings(gateway: type, url: str) -> dict[str, str]:
+        settings = {name.replace(".", "__"): text for name, text in provider_settings(url).items()}
+        return settings | {"streams__gateway": f"livebackend.gateways.streams.{gateway.__name__}"}
 
     with ExitStack() as cleanup:
 
         def create(gateway: type, url: str, **changed: str) -> App:
-            app = new_app(**settings(gateway, "http://127.0.0.1:1"), **changed)
-            ini = app_settings(database_url, var_dir, INI, **settings(gateway, url), **changed)
+            app = new_app(**stream_settings(gateway, "http://127.0.0.1:1"), **changed)
+            ini = app_settings(
+                database_url, var_dir, INI, **stream_settings(gateway, url), **changed
+            )
             loaded = Settings.load(ini, {})
-            # Not a shared one: the metrics of each application would listen to its connections.
+            # A shared database would add its connections to the metrics of every application.
             database = Database(database_url, pool_size=30)
             services = build_services(loaded, database, make_gateways(loaded))
             cleanup.callback(services.close)

@@ -1,4 +1,4 @@
-"""What the API document leaves out of an account's life: leaving, new passwords, its end."""
+"""Tests of logout, password change and reset, profile change, and account removal."""
 
 import time
 from collections.abc import Callable
@@ -15,30 +15,31 @@ from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, at_once
 from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, upload
 
-NEW = "another-harbour-7"
-NOBODY = "13800000077"
+NEW_PASSWORD = "another-harbour-7"
 
 
 def wait_for_a_lock(database: Database) -> None:
-    """Until somebody waits for one."""
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    """Wait until a database connection waits for a lock."""
+    lock_waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     for _ in range(200):
         with database.engine.connect() as connection:
-            if connection.execute(waiting).scalar_one():
+            if connection.execute(lock_waits).scalar_one():
                 return
         time.sleep(0.01)
-    raise AssertionError("nobody waits")
+    raise AssertionError("no database connection waits for a lock")
 
 
 class TestLogOut:
-    def test_the_token_ends_and_no_other(self, ann: Person, api: Api, ben: Person) -> None:
+    def test_logout_revokes_only_the_token_of_the_request(
+        self, ann: Person, api: Api, ben: Person
+    ) -> None:
         other = api.log_in(ann.phone)
         assert ann.post("/log", logout="1").body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert ann.post("/log", logout="1").result == "0012"
         assert other.friends() == ben.friends() == []
 
-    def test_what_has_expired_need_not_be_remembered(
+    def test_logout_deletes_expired_revoked_tokens(
         self, ann: Person, api: Api, database: Database, database_state: DatabaseState
     ) -> None:
         ann.post("/log", logout="1")
@@ -49,194 +50,216 @@ class TestLogOut:
 
 
 class TestChangePassword:
-    def change(self, person: Person, old: str = PASSWORD, new: str = NEW, **more: str) -> Person:
-        answer = person.post("/log", change="1", oldPassword=old, password=new, **more)
-        assert answer.result == "0000", answer
-        return Person(person.app, {"token": answer.message}, person.phone)
+    def change(
+        self, person: Person, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+    ) -> Person:
+        response = person.post("/log", change="1", oldPassword=old, password=new, **parameters)
+        assert response.result == "0000", response
+        return Person(person.app, {"token": response.message}, person.phone)
 
-    def test_all_tokens_end_but_the_one_in_the_reply(self, ann: Person, api: Api) -> None:
+    def test_password_change_revokes_all_tokens_and_returns_a_valid_one(
+        self, ann: Person, api: Api
+    ) -> None:
         other = api.log_in(ann.phone)
         new = self.change(ann)
-        for ended in (ann, other):
-            assert ended.post("/list", friendlist="1").result == "0012"
+        for client in (ann, other):
+            assert client.post("/list", friendlist="1").result == "0012"
         assert new.friends() == []
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
-        assert api.post("/log", userId=ann.phone, password=NEW).result == "0000"
+        assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
-    def test_the_new_token_lives_as_long_as_is_asked(self, ann: Person) -> None:
+    def test_password_change_returns_a_token_with_the_requested_lifetime(self, ann: Person) -> None:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
 
     @pytest.mark.parametrize("old", ["wrong-1", "", PASSWORD + " ", "x" * 200])
-    def test_another_old_password_is_0008(
+    def test_password_change_with_a_wrong_old_password_returns_0008(
         self, old: str, ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = ann.post("/log", change="1", oldPassword=old, password=NEW)
-        assert (answer.status, answer.result) == (200, "0008")
+            response = ann.post("/log", change="1", oldPassword=old, password=NEW_PASSWORD)
+        assert (response.status, response.result) == (200, "0008")
 
     @pytest.mark.parametrize(
         "new", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
     )
-    def test_a_new_one_that_is_none_is_0006(
+    def test_password_change_with_an_invalid_new_password_returns_0006(
         self, new: str, ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
-        assert (answer.status, answer.result) == (200, "0006")
+            response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+        assert (response.status, response.result) == (200, "0006")
 
-    def test_hardened_a_common_one_is_0006(
+    def test_password_change_to_a_common_password_in_hardened_mode_returns_0006(
         self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         for new in ("password1", f"x{ann.phone}"):
             with database_state.unchanged():
-                answer = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
-            assert (answer.result, answer.refusal) == ("0006", "password is too easily guessed")
+                response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+            assert (response.result, response.refusal) == ("0006", "password is too easily guessed")
 
-    def test_two_at_once_are_one_change(self, ann: Person, api: Api) -> None:
+    def test_two_concurrent_password_changes_apply_once(self, ann: Person, api: Api) -> None:
         changes = [
-            partial(ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW}{n}")
+            partial(
+                ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW_PASSWORD}{n}"
+            )
             for n in range(2)
         ]
-        answers = at_once(*changes)
-        changed = [n for n, answer in enumerate(answers) if answer.result == "0000"]
-        # Who comes second finds his token ended, his old password wrong, or the account changed.
+        responses = at_once(*changes)
+        changed = [n for n, response in enumerate(responses) if response.result == "0000"]
+        # The second request has a revoked token, a wrong old password, or finds a changed account.
         assert len(changed) == 1
-        assert {answer.result for answer in answers} <= {"0000", "0006", "0008", "0012"}
-        assert api.post("/log", userId=ann.phone, password=f"{NEW}{changed[0]}").result == "0000"
+        assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
+        assert (
+            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{changed[0]}").result
+            == "0000"
+        )
 
 
 class TestResetPassword:
-    def test_a_code_opens_the_account_anew(self, phone_of_ann: Phone) -> None:
+    def test_password_reset_with_a_valid_code_succeeds_once_and_revokes_tokens(
+        self, phone_of_ann: Phone
+    ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW}
-        ticket = self.forgot(phone_of_ann)
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
+        ticket = self.request_reset_code(phone_of_ann)
         code = phone_of_ann.sent[-1]
         assert len(code) == 6
-        answer = ann.post("/log", **reset, code_v=ticket, code=code)
-        assert answer.body == {"result": "0000", "message": None}
+        response = ann.post("/log", **reset, code_v=ticket, code=code)
+        assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
-        assert phone_of_ann.post("/log", userId=ann.phone, password=NEW).result == "0000"
-        # Once.
+        assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
+        # A code works once.
         assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
 
-    def forgot(self, phone: Phone) -> str:
-        # A minute after the code to register with.
+    def request_reset_code(self, phone: Phone) -> str:
+        # Lift the rate limit of one code per minute.
         with phone.app.registry.services.database.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM rate_limit_windows")
-        answer = phone.post("/log", forgot="1", userId=phone.number)
-        assert answer.result == "0000", answer
-        return str(answer.message)
+        response = phone.post("/log", forgot="1", userId=phone.number)
+        assert response.result == "0000", response
+        return str(response.message)
 
-    def test_nobody_is_told_apart_from_somebody(
+    def test_password_reset_responds_equally_to_registered_and_unregistered_phones(
         self, phone_of_ann: Phone, phone_of_ben: Phone
     ) -> None:
         phone_of_ann.register()
-        sent = len(phone_of_ann.sent)
-        tickets = [self.forgot(phone_of_ann), self.forgot(phone_of_ben)]
-        assert len(phone_of_ann.sent) == sent + 1
+        message_count = len(phone_of_ann.sent)
+        tickets = [self.request_reset_code(phone_of_ann), self.request_reset_code(phone_of_ben)]
+        assert len(phone_of_ann.sent) == message_count + 1
         assert phone_of_ben.sent == []
         for phone, ticket in zip((phone_of_ann, phone_of_ben), tickets, strict=True):
-            tried = [
+            attempts = [
                 phone.post(
-                    "/log", reset="1", userId=phone.number, password=NEW, code_v=ticket, code="x"
+                    "/log",
+                    reset="1",
+                    userId=phone.number,
+                    password=NEW_PASSWORD,
+                    code_v=ticket,
+                    code="x",
                 ).result
                 for _ in range(6)
             ]
-            assert tried == ["0004"] * 4 + ["0005"] * 2
+            assert attempts == ["0004"] * 4 + ["0005"] * 2
 
-    def test_each_code_is_good_for_its_own_purpose(
+    def test_reset_code_and_registration_code_are_not_interchangeable(
         self, phone_of_ann: Phone, phone_of_ben: Phone
     ) -> None:
         phone_of_ann.register()
-        ticket = self.forgot(phone_of_ann)
-        verify = {"code_v": ticket, "code": phone_of_ann.sent[-1]}
-        assert phone_of_ann.post("/register", **verify).result == "0004"
+        ticket = self.request_reset_code(phone_of_ann)
+        reset_code = {"code_v": ticket, "code": phone_of_ann.sent[-1]}
+        assert phone_of_ann.post("/register", **reset_code).result == "0004"
         ticket = phone_of_ben.ask()
-        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW}
-        registers = {"code_v": ticket, "code": phone_of_ben.sent[-1]}
-        assert phone_of_ann.post("/log", **reset, **registers).result == "0004"
+        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
+        registration_code = {"code_v": ticket, "code": phone_of_ben.sent[-1]}
+        assert phone_of_ann.post("/log", **reset, **registration_code).result == "0004"
 
-    def test_a_code_is_good_for_its_own_phone(
+    def test_password_reset_with_a_code_of_another_phone_returns_0004(
         self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         phone_of_ann.register(), phone_of_ben.register()
-        ticket = self.forgot(phone_of_ben)
+        ticket = self.request_reset_code(phone_of_ben)
         with database_state.unchanged():
-            answer = phone_of_ben.post(
+            response = phone_of_ben.post(
                 "/log",
                 reset="1",
                 userId=phone_of_ann.number,
-                password=NEW,
+                password=NEW_PASSWORD,
                 code_v=ticket,
                 code=phone_of_ben.sent[-1],
             )
-        assert answer.result == "0004"
+        assert response.result == "0004"
 
-    def test_a_wrong_code_stays_counted_and_changes_no_password(
+    def test_wrong_reset_codes_are_counted_and_change_no_password(
         self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        ticket = self.forgot(phone_of_ann)
+        ticket = self.request_reset_code(phone_of_ann)
         before = database_state.rows("accounts")
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW, "code_v": ticket}
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
         wrong = f"{(int(phone_of_ann.sent[-1]) + 1) % 10**6:06}"
-        tried = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
-        assert tried == ["0004"] * 4 + ["0005"]
+        attempts = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
+        assert attempts == ["0004"] * 4 + ["0005"]
         assert ann.post("/log", **reset, code=phone_of_ann.sent[-1]).result == "0005"
         assert database_state.rows("accounts") == before
 
-    def test_a_bad_password_spends_no_code(
+    def test_password_reset_with_an_invalid_password_does_not_use_up_the_code(
         self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "code_v": self.forgot(phone_of_ann)}
+        reset = {"reset": "1", "userId": ann.phone, "code_v": self.request_reset_code(phone_of_ann)}
         reset["code"] = phone_of_ann.sent[-1]
-        for bad in ("short1", "password1", ""):
+        for invalid in ("short1", "password1", ""):
             with database_state.unchanged():
-                assert ann.post("/log", **reset, password=bad).result == "0006"
-        assert ann.post("/log", **reset, password=NEW).result == "0000"
+                assert ann.post("/log", **reset, password=invalid).result == "0006"
+        assert ann.post("/log", **reset, password=NEW_PASSWORD).result == "0000"
 
-    def test_a_code_to_reset_counts_as_any_other(self, phone_of_ann: Phone) -> None:
+    def test_reset_code_request_within_a_minute_of_another_code_returns_0002(
+        self, phone_of_ann: Phone
+    ) -> None:
         phone_of_ann.register()
-        answer = phone_of_ann.post("/log", forgot="1", userId=phone_of_ann.number)
-        assert (answer.result, answer.refusal) == ("0002", "call was tried too often")
+        response = phone_of_ann.post("/log", forgot="1", userId=phone_of_ann.number)
+        assert (response.result, response.refusal) == ("0002", "call was tried too often")
 
-    def test_in_development_the_reply_is_the_code(self, ann: Person, api: Api) -> None:
+    def test_reset_code_request_in_development_mode_returns_the_code(
+        self, ann: Person, api: Api
+    ) -> None:
         code = api.post("/log", forgot="1", userId=ann.phone).message
         assert len(code) == 6
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW}
+        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         assert api.post("/log", **reset, code_v=code, code="0" * 6).result == "0004"
         assert api.post("/log", **reset, code_v="1" * 6, code="1" * 6).result == "0004"
         assert api.post("/log", **reset, code_v=code, code=code).result == "0000"
-        assert api.post("/log", userId=ann.phone, password=NEW).result == "0000"
+        assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
-    def test_no_phone_is_0002(self, phone: str, api: Api, database_state: DatabaseState) -> None:
+    def test_reset_code_request_with_an_invalid_phone_returns_0002(
+        self, phone: str, api: Api, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
             assert api.post("/log", forgot="1", userId=phone).result == "0002"
 
 
 class TestChangeProfile:
-    def test_what_is_absent_stays(self, ann: Person) -> None:
-        answer = ann.post("/register", profile="1", gender="0")
-        card = {"userId": ann.phone, "nickname": "Ann", "gender": "0", "headImage": None}
-        assert answer.body == {"result": "0000", "message": card}
-        answer = ann.post("/register", profile="1", nickname="Anna")
-        assert answer.message == card | {"nickname": "Anna"}
-        assert ann.post("/register", profile="1").message == card | {"nickname": "Anna"}
+    def test_profile_change_keeps_omitted_fields(self, ann: Person) -> None:
+        response = ann.post("/register", profile="1", gender="0")
+        profile = {"userId": ann.phone, "nickname": "Ann", "gender": "0", "headImage": None}
+        assert response.body == {"result": "0000", "message": profile}
+        response = ann.post("/register", profile="1", nickname="Anna")
+        assert response.message == profile | {"nickname": "Anna"}
+        assert ann.post("/register", profile="1").message == profile | {"nickname": "Anna"}
 
     @pytest.mark.parametrize(
-        "wrong", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
+        "invalid", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
     )
-    def test_a_faulty_one_changes_nothing(
-        self, wrong: dict[str, str], ann: Person, database_state: DatabaseState
+    def test_profile_change_with_an_invalid_field_changes_nothing(
+        self, invalid: dict[str, str], ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = ann.post("/register", profile="1", **{"gender": "0", **wrong})
-        assert (answer.status, answer.result) == (200, "0006")
+            response = ann.post("/register", profile="1", **{"gender": "0", **invalid})
+        assert (response.status, response.result) == (200, "0006")
 
-    def test_a_new_picture_takes_the_old_ones_place(
+    def test_profile_change_with_a_new_picture_deletes_the_old_picture(
         self, phone_of_ann: Phone, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
@@ -245,27 +268,32 @@ class TestChangeProfile:
         assert ann.post("/register", profile="1", headImage=old).result == "0000"
         assert ann.post("/register", profile="1", headImage=new).message["headImage"] == new
         assert [row["location"] for row in database_state.rows("pictures")] == [new]
-        assert [Path(file).parent.name for file in self.files(database_state)] == [
+        assert [Path(file).parent.name for file in self.picture_files(database_state)] == [
             new.split("/")[-2]
         ]
 
-    def files(self, database_state: DatabaseState) -> list[str]:
+    def picture_files(self, database_state: DatabaseState) -> list[str]:
         return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
-    def test_hardened_anybody_elses_is_refused(
+    def test_profile_change_to_a_foreign_picture_in_hardened_mode_returns_0006(
         self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()
-        hers = upload(ann, PNG).message
-        ann.post("/register", profile="1", headImage=hers)
-        for location in (hers, "/etc/passwd", "http://evil.example/x.png", "javascript:alert(1)"):
+        picture_of_ann = upload(ann, PNG).message
+        ann.post("/register", profile="1", headImage=picture_of_ann)
+        for location in (
+            picture_of_ann,
+            "/etc/passwd",
+            "http://evil.example/x.png",
+            "javascript:alert(1)",
+        ):
             with database_state.unchanged():
-                answer = ben.post("/register", profile="1", headImage=location)
-            assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
+                response = ben.post("/register", profile="1", headImage=location)
+            assert (response.result, response.refusal) == ("0006", "headImage is unknown")
 
 
 class TestRemove:
-    def test_nothing_personal_is_left(
+    def test_account_removal_deletes_all_personal_data(
         self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(nickname="Ann", gender="0"), phone_of_ben.register()
@@ -287,12 +315,14 @@ class TestRemove:
         assert not [
             file for file in database_state.state()["files"] if file.endswith("picture.jpg")
         ]
-        # The ledger keeps what was moved, and whose it was without a name.
+        # The ledger keeps the transfers, without personal data.
         assert len(database_state.rows("transfers")) == 2
         assert database_state.coins(ben) == 20
         assert sum(row["amount"] for row in database_state.rows("coin_slots")) == 50
 
-    def test_to_others_he_is_nobody(self, ann: Person, ben: Person, api: Api) -> None:
+    def test_removed_account_is_unknown_to_other_users(
+        self, ann: Person, ben: Person, api: Api
+    ) -> None:
         ann.befriend(ben)
         ann.post("/register", remove="1", password=PASSWORD)
         assert ben.friends() == ben.messages() == []
@@ -303,78 +333,94 @@ class TestRemove:
         ben.refill("10")
         assert ben.give(ann, "1").result == "0013"
 
-    def test_the_phone_may_register_anew_with_nothing_of_before(
+    def test_phone_of_a_removed_account_can_register_a_new_empty_account(
         self, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
         ann.refill("10")
         ann.post("/register", remove="1", password=PASSWORD)
         assert api.post("/register", token=ann.phone).result == "0000"
-        again = api.person(ann.phone)
+        new_ann = api.person(ann.phone)
         assert ann.post("/list", friendlist="1").result == "0012"
-        assert again.friends() == again.messages() == []
-        assert database_state.coins(again) == 0
+        assert new_ann.friends() == new_ann.messages() == []
+        assert database_state.coins(new_ann) == 0
 
-    def test_a_wrong_password_is_0008(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_account_removal_with_a_wrong_password_returns_0008(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
             assert ann.post("/register", remove="1", password="wrong-1").result == "0008"
             assert ann.post("/register", remove="1").result == "0006"
 
-    def test_whoever_is_live_leaves_first(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_account_removal_while_live_returns_0006(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         ann.live()
         with database_state.unchanged():
-            answer = ann.post("/register", remove="1", password=PASSWORD)
-        assert (answer.result, answer.refusal) == ("0006", "room is live")
+            response = ann.post("/register", remove="1", password=PASSWORD)
+        assert (response.result, response.refusal) == ("0006", "room is live")
 
-    @pytest.mark.parametrize("turn", range(10))
-    def test_befriending_at_that_moment_leaves_no_half_friendship(
-        self, turn: int, ann: Person, ben: Person, database_state: DatabaseState
+    @pytest.mark.parametrize("repetition", range(10))
+    def test_account_removal_concurrent_with_an_accept_leaves_no_friendship(
+        self, repetition: int, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
         remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
-        answers = at_once(remove, lambda: ben.deal(message, "accept"), lambda: ben.add(ann))
-        assert answers[0].result == "0000"
-        assert answers[1].result in ("0000", "0006")
+        responses = at_once(remove, lambda: ben.deal(message, "accept"), lambda: ben.add(ann))
+        assert responses[0].result == "0000"
+        assert responses[1].result in ("0000", "0006")
         assert database_state.rows("friendships") == database_state.rows("friend_requests") == []
 
-    def test_whoever_comes_too_late_with_a_new_profile_is_refused(
+    def test_profile_change_that_waited_for_the_account_removal_returns_0006(
         self, ann: Person, database: Database, database_state: DatabaseState
     ) -> None:
         with database.engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM accounts FOR UPDATE")
             change = Thread(
-                target=lambda: answers.append(ann.post("/register", profile="1", nickname="N"))
+                target=lambda: responses.append(ann.post("/register", profile="1", nickname="N"))
             )
-            answers: list[Answer] = []
+            responses: list[Answer] = []
             change.start()
             wait_for_a_lock(database)
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
         change.join(timeout=10)
-        assert [answer.result for answer in answers] == ["0006"]
+        assert [response.result for response in responses] == ["0006"]
         assert [row["nickname"] for row in database_state.rows("accounts")] == [None]
 
-    def test_twenty_at_once_are_one(self, ann: Person) -> None:
+    def test_twenty_concurrent_account_removals_return_only_declared_results(
+        self, ann: Person
+    ) -> None:
         remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
         assert set(results(at_once(*[remove] * 20))) <= {"0000", "0006", "0008", "0012"}
 
 
-def test_a_disabled_account_is_out_at_once(ann: Person, api: Api, services: Services) -> None:
+def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
+    ann: Person, api: Api, services: Services
+) -> None:
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE accounts SET disabled_at = now()")
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
     code = api.post("/log", forgot="1", userId=ann.phone).message
-    reset = {"reset": "1", "userId": ann.phone, "password": NEW, "code_v": code, "code": code}
+    reset = {
+        "reset": "1",
+        "userId": ann.phone,
+        "password": NEW_PASSWORD,
+        "code_v": code,
+        "code": code,
+    }
     assert api.post("/log", **reset).result == "0004"
 
 
 @pytest.mark.usefixtures("database")
-def test_an_ended_token_uses_up_nothing(new_app: Callable[..., App]) -> None:
+def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
+    new_app: Callable[..., App],
+) -> None:
     ann = Api(new_app(limits__search="2 per hour")).person("13800000001")
-    stolen = Person(ann.app, dict(ann.always), ann.phone)
-    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW)
+    revoked_client = Person(ann.app, dict(ann.always), ann.phone)
+    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
-        assert stolen.post("/friend", search="1", userId=ann.phone).result == "0012"
+        assert revoked_client.post("/friend", search="1", userId=ann.phone).result == "0012"
     assert ann.post("/friend", search="1", userId=ann.phone, token=changed.message).result == "0000"

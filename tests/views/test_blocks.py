@@ -1,4 +1,4 @@
-"""Whom one does not want to hear from."""
+"""Tests of blocking and unblocking users."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,25 +10,27 @@ from tests.support.database_state import DatabaseState
 
 
 def block(person: Person, other: Person) -> None:
-    answer = person.post("/friend", block="1", userId=other.phone)
-    assert answer.body == {"result": "0000", "message": None}
+    response = person.post("/friend", block="1", userId=other.phone)
+    assert response.body == {"result": "0000", "message": None}
 
 
 def unblock(person: Person, other: Person) -> None:
-    answer = person.post("/friend", unblock="1", userId=other.phone)
-    assert answer.body == {"result": "0000", "message": None}
+    response = person.post("/friend", unblock="1", userId=other.phone)
+    assert response.body == {"result": "0000", "message": None}
 
 
-def test_a_blocked_ones_request_is_never_seen(ann: Person, ben: Person) -> None:
+def test_friend_request_from_a_blocked_user_succeeds_but_stays_hidden(
+    ann: Person, ben: Person
+) -> None:
     block(ann, ben)
-    # He is told what anybody is told.
+    # The response must not reveal the block.
     assert ben.add(ann).body == {"result": "0000", "message": None}
     assert ben.add(ann).result == "0000"
     assert [message["flag"] for message in ben.messages()] == [2]
     assert ann.messages() == []
 
 
-def test_nor_is_it_accepted_by_ids_that_are_guessed(
+def test_accept_of_a_hidden_friend_request_returns_0006(
     ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     block(ann, ben)
@@ -38,7 +40,7 @@ def test_nor_is_it_accepted_by_ids_that_are_guessed(
         assert ann.deal({**message, "userId": ben.phone}, "accept").result == "0006"
 
 
-def test_blocking_ends_a_friendship_and_open_requests(
+def test_block_ends_the_friendship_and_hides_received_requests(
     ann: Person, ben: Person, cat: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
@@ -46,12 +48,12 @@ def test_blocking_ends_a_friendship_and_open_requests(
     block(ann, ben)
     block(ann, cat)
     assert ann.friends() == ben.friends() == []
-    # What was accepted stays as a message; what was open is gone, and he does not see it.
+    # Ann keeps the message of the accepted request. Cat still sees the open request as sent.
     assert [message["flag"] for message in ann.messages()] == [3]
     assert [message["flag"] for message in cat.messages()] == [2]
 
 
-def test_ones_own_open_request_is_withdrawn(ann: Person, ben: Person) -> None:
+def test_block_withdraws_the_open_request_of_the_blocking_user(ann: Person, ben: Person) -> None:
     ann.add(ben)
     (message,) = ben.messages()
     block(ann, ben)
@@ -59,16 +61,18 @@ def test_ones_own_open_request_is_withdrawn(ann: Person, ben: Person) -> None:
     assert ben.deal(message, "accept").result == "0006"
 
 
-def test_whoever_blocks_does_not_ask(
+def test_friend_request_to_a_blocked_user_returns_0006(
     ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     block(ann, ben)
     with database_state.unchanged():
-        answer = ann.add(ben)
-    assert (answer.result, answer.refusal) == ("0006", "userId is blocked by oneself")
+        response = ann.add(ben)
+    assert (response.result, response.refusal) == ("0006", "userId is blocked by oneself")
 
 
-def test_his_next_request_is_seen_once_he_is_unblocked(ann: Person, ben: Person) -> None:
+def test_friend_request_after_an_unblock_is_visible_and_can_be_accepted(
+    ann: Person, ben: Person
+) -> None:
     block(ann, ben)
     ben.add(ann)
     unblock(ann, ben)
@@ -78,7 +82,9 @@ def test_his_next_request_is_seen_once_he_is_unblocked(ann: Person, ben: Person)
     assert [friend["userId"] for friend in ben.friends()] == [ann.phone]
 
 
-def test_two_who_block_each_other_both_must_unblock(ann: Person, ben: Person) -> None:
+def test_friend_request_after_mutual_blocks_stays_hidden_until_both_unblock(
+    ann: Person, ben: Person
+) -> None:
     block(ann, ben)
     block(ben, ann)
     unblock(ann, ben)
@@ -89,7 +95,9 @@ def test_two_who_block_each_other_both_must_unblock(ann: Person, ben: Person) ->
     assert [message["flag"] for message in ben.messages()] == [0]
 
 
-def test_repeated_nothing_is_new(ann: Person, ben: Person, database_state: DatabaseState) -> None:
+def test_repeated_block_and_unblock_change_nothing(
+    ann: Person, ben: Person, database_state: DatabaseState
+) -> None:
     block(ann, ben)
     with database_state.unchanged():
         block(ann, ben)
@@ -99,7 +107,7 @@ def test_repeated_nothing_is_new(ann: Person, ben: Person, database_state: Datab
 
 
 @pytest.mark.parametrize("selector", ["block", "unblock"])
-def test_oneself_is_0006_and_nobody_0007(
+def test_block_of_own_phone_returns_0006_and_of_an_unknown_phone_0007(
     selector: str, ann: Person, database_state: DatabaseState
 ) -> None:
     with database_state.unchanged():
@@ -108,31 +116,33 @@ def test_oneself_is_0006_and_nobody_0007(
         assert ann.post("/friend", **{selector: "1"}).result == "0007"
 
 
-def test_there_is_an_end_to_it(
+def test_block_at_the_block_limit_returns_0006(
     new_app: Callable[..., App],
     ann: Person,
     ben: Person,
     cat: Person,
     database_state: DatabaseState,
 ) -> None:
-    few = Person(new_app(friends__max="1"), ann.always, ann.phone)
-    block(few, ben)
+    limited_ann = Person(new_app(friends__max="1"), ann.always, ann.phone)
+    block(limited_ann, ben)
     with database_state.unchanged():
-        answer = few.post("/friend", block="1", userId=cat.phone)
-    assert (answer.result, answer.refusal) == ("0006", "userId would be one blocked too many")
+        response = limited_ann.post("/friend", block="1", userId=cat.phone)
+    assert (response.result, response.refusal) == ("0006", "userId would be one blocked too many")
 
 
-def test_blocked_or_not_the_search_is_the_same(ann: Person, ben: Person, api: Api) -> None:
+def test_search_by_a_blocked_user_returns_the_same_response(
+    ann: Person, ben: Person, api: Api
+) -> None:
     before = ben.post("/friend", search="1", userId=ann.phone)
     block(ann, ben)
     assert ben.post("/friend", search="1", userId=ann.phone).body == before.body
 
 
-@pytest.mark.parametrize("turn", range(10))
-def test_blocking_and_asking_at_once_leaves_nothing_to_see(
-    turn: int, ann: Person, ben: Person, database_state: DatabaseState
+@pytest.mark.parametrize("repetition", range(10))
+def test_block_concurrent_with_friend_requests_leaves_no_open_request(
+    repetition: int, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
-    answers = at_once(partial(block, ann, ben), partial(ben.add, ann), partial(ann.add, ben))
-    assert answers[1].result in ("0000", "0010")
+    responses = at_once(partial(block, ann, ben), partial(ben.add, ann), partial(ann.add, ben))
+    assert responses[1].result in ("0000", "0010")
     assert database_state.rows("friendships") == []
     assert not [message for message in ann.messages() if message["flag"] == 0]

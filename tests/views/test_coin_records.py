@@ -1,4 +1,4 @@
-"""What an account's coins did: the balance, the records, a host's ranking."""
+"""Tests of the coin balance, the transfer records and the gift ranking of a host."""
 
 from typing import Any
 
@@ -8,57 +8,63 @@ from livebackend.container import Services
 from tests.support.api import PASSWORD, Api, Person, at_once
 from tests.support.database_state import DatabaseState
 
-REFUSED = {"result": "0013", "message": "update failed"}
+NOT_UPDATED = {"result": "0013", "message": "update failed"}
 
 
 def balance(person: Person, path: str = "/golden") -> int:
-    answer = person.post(path, balance="1")
-    assert answer.result == "0000", answer
-    assert answer.message.keys() == {"coins"}
-    return int(answer.message["coins"])
+    response = person.post(path, balance="1")
+    assert response.result == "0000", response
+    assert response.message.keys() == {"coins"}
+    return int(response.message["coins"])
 
 
 def page(person: Person, **params: str) -> tuple[list[dict[str, Any]], str | None]:
-    answer = person.post("/golden", records="1", **params)
-    assert answer.result == "0000", answer
-    assert answer.message.keys() == {"records", "before"}
-    return answer.message["records"], answer.message["before"]
+    response = person.post("/golden", records="1", **params)
+    assert response.result == "0000", response
+    assert response.message.keys() == {"records", "before"}
+    return response.message["records"], response.message["before"]
 
 
 def all_pages(person: Person, limit: int) -> list[dict[str, Any]]:
-    found, before = page(person, limit=str(limit))
+    records, before = page(person, limit=str(limit))
     for _ in range(100):
         if before is None:
-            return found
-        more, before = page(person, limit=str(limit), before=before)
-        assert 1 <= len(more) <= limit
-        found += more
-    raise AssertionError("the pages do not end")
+            return records
+        next_page, before = page(person, limit=str(limit), before=before)
+        assert 1 <= len(next_page) <= limit
+        records += next_page
+    raise AssertionError("the record pages do not end after 100 requests")
 
 
 class TestBalance:
     @pytest.mark.parametrize("path", ["/golden", "/friend"])
-    def test_it_is_what_one_has(self, path: str, ann: Person, ben: Person) -> None:
+    def test_balance_is_the_sum_of_refills_and_gifts(
+        self, path: str, ann: Person, ben: Person
+    ) -> None:
         assert balance(ann, path) == 0
         ann.refill("100")
         ann.give(ben, "30")
         assert (balance(ann, path), balance(ben, path)) == (70, 30)
 
-    def test_it_changes_nothing(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_balance_request_changes_nothing(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
             balance(ann)
 
 
 class TestRecords:
-    def test_nothing_happened_yet(self, ann: Person) -> None:
+    def test_records_of_a_new_account_are_empty(self, ann: Person) -> None:
         assert page(ann) == ([], None)
 
-    def test_each_side_sees_a_gift_with_the_other_one(self, ann: Person, ben: Person) -> None:
+    def test_records_show_a_gift_to_both_users_with_the_other_nickname(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.refill("100")
         ann.give(ben, "30", description="一朵玫瑰")
-        mine, _ = page(ann)
-        assert [each.pop("time")[-1] for each in mine] == ["Z", "Z"]
-        gift, refill = mine
+        records_of_ann, _ = page(ann)
+        assert [record.pop("time")[-1] for record in records_of_ann] == ["Z", "Z"]
+        gift, refill = records_of_ann
         assert gift.pop("id") > refill.pop("id")
         assert gift == {
             "kind": "gift",
@@ -74,18 +80,18 @@ class TestRecords:
             "nickname": None,
             "description": None,
         }
-        (theirs,), _ = page(ben)
-        assert (theirs["coins"], theirs["left"]) == (30, 30)
-        assert (theirs["nickname"], theirs["description"]) == ("Ann", "一朵玫瑰")
+        (record_of_ben,), _ = page(ben)
+        assert (record_of_ben["coins"], record_of_ben["left"]) == (30, 30)
+        assert (record_of_ben["nickname"], record_of_ben["description"]) == ("Ann", "一朵玫瑰")
 
-    def test_nobodys_phone_is_in_it(self, ann: Person, ben: Person) -> None:
+    def test_records_contain_no_phone_of_the_other_user(self, ann: Person, ben: Person) -> None:
         ann.refill("10")
         ann.give(ben, "1")
-        answer = ben.post("/golden", records="1")
-        assert ann.phone not in str(answer.body)
+        response = ben.post("/golden", records="1")
+        assert ann.phone not in str(response.body)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-    def test_pages_are_the_whole_history_each_with_what_it_left(
+    def test_record_pages_cover_the_full_history_with_running_balances(
         self, limit: int, ann: Person, ben: Person, cat: Person
     ) -> None:
         people = [ann, ben, cat]
@@ -94,16 +100,18 @@ class TestRecords:
         for n in range(12):
             people[n % 3].give(people[(n + 1 + n % 2) % 3], str(1 + n % 5))
         for person in people:
-            found = all_pages(person, limit)
-            ids = [each["id"] for each in found]
+            records = all_pages(person, limit)
+            ids = [record["id"] for record in records]
             assert ids == sorted(set(ids), reverse=True)
-            assert found[0]["left"] == balance(person)
-            left = 0
-            for each in reversed(found):
-                left += each["coins"]
-                assert each["left"] == left >= 0
+            assert records[0]["left"] == balance(person)
+            running_balance = 0
+            for record in reversed(records):
+                running_balance += record["coins"]
+                assert record["left"] == running_balance >= 0
 
-    def test_what_comes_meanwhile_does_not_shift_the_pages(self, ann: Person, ben: Person) -> None:
+    def test_record_pages_do_not_shift_when_transfers_are_added(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.refill("50")
         for n in range(1, 6):
             ann.give(ben, str(n))
@@ -112,15 +120,15 @@ class TestRecords:
         ann.refill("10")
         second, end = page(ann, limit="3", before=str(before))
         assert end is None
-        assert [each["coins"] for each in first + second] == [-5, -4, -3, -2, -1, 50]
-        assert [each["left"] for each in first + second] == [35, 40, 44, 47, 49, 50]
+        assert [record["coins"] for record in first + second] == [-5, -4, -3, -2, -1, 50]
+        assert [record["left"] for record in first + second] == [35, 40, 44, 47, 49, 50]
 
-    def test_a_page_has_100_at_most(self, ann: Person, ben: Person) -> None:
+    def test_record_page_has_at_most_100_records(self, ann: Person, ben: Person) -> None:
         ann.refill("100")
         ann.refill("10")
         at_once(*[lambda: [ann.give(ben, "1") for _ in range(11)]] * 10)
-        found, before = page(ann)
-        assert len(found) == 100
+        records, before = page(ann)
+        assert len(records) == 100
         assert before
 
     @pytest.mark.parametrize(
@@ -130,17 +138,17 @@ class TestRecords:
             *[{"before": value} for value in ("1", "-1", "1-", "1-2-3", "x-1", "１-1", "9" * 40)],
         ],
     )
-    def test_a_faulty_parameter_is_0013(
+    def test_records_request_with_an_invalid_parameter_returns_0013(
         self, changed: dict[str, str], ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = ann.post("/golden", records="1", **changed)
-        assert (answer.status, answer.body) == (200, REFUSED)
+            response = ann.post("/golden", records="1", **changed)
+        assert (response.status, response.body) == (200, NOT_UPDATED)
 
-    def test_the_largest_place(self, ann: Person) -> None:
+    def test_records_request_accepts_the_largest_cursor(self, ann: Person) -> None:
         assert page(ann, before="9" * 18 + "-" + "9" * 18) == ([], None)
 
-    def test_somebody_who_removed_his_account_has_no_name(self, ann: Person, ben: Person) -> None:
+    def test_records_show_no_nickname_for_a_removed_account(self, ann: Person, ben: Person) -> None:
         ann.refill("10")
         ann.give(ben, "1")
         assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
@@ -150,13 +158,15 @@ class TestRecords:
 
 class TestRanking:
     def ranking(self, person: Person, host: Person) -> list[tuple[str | None, int]]:
-        answer = person.post("/golden", ranking="1", object=host.phone)
-        assert answer.result == "0000", answer
-        for giver in answer.message:
+        response = person.post("/golden", ranking="1", object=host.phone)
+        assert response.result == "0000", response
+        for giver in response.message:
             assert giver.keys() == {"nickname", "headImage", "coins"}
-        return [(giver["nickname"], giver["coins"]) for giver in answer.message]
+        return [(giver["nickname"], giver["coins"]) for giver in response.message]
 
-    def test_who_gave_most_stands_first(self, ann: Person, ben: Person, cat: Person) -> None:
+    def test_ranking_orders_givers_by_the_total_of_their_gifts(
+        self, ann: Person, ben: Person, cat: Person
+    ) -> None:
         for person in (ann, ben):
             person.refill("100")
         ann.give(cat, "10")
@@ -165,11 +175,11 @@ class TestRanking:
         assert self.ranking(ann, cat) == [("Ben", 40), ("Ann", 30)]
         assert self.ranking(cat, ann) == []
 
-    def test_refills_are_no_gifts(self, ann: Person) -> None:
+    def test_ranking_excludes_refills(self, ann: Person) -> None:
         ann.refill("100")
         assert self.ranking(ann, ann) == []
 
-    def test_a_reversed_gift_does_not_count(
+    def test_ranking_excludes_reversed_gifts(
         self, ann: Person, ben: Person, services: Services, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
@@ -180,7 +190,7 @@ class TestRanking:
         assert self.ranking(ann, ben) == [("Ann", 10)]
         assert page(ann)[0][0]["kind"] == "reversal"
 
-    def test_it_has_20_places(self, api: Api, ann: Person) -> None:
+    def test_ranking_lists_at_most_20_givers(self, api: Api, ann: Person) -> None:
         for n in range(21):
             giver = api.person(f"138000001{n:02d}", nickname=f"giver {n}")
             giver.refill("50")
@@ -189,6 +199,6 @@ class TestRanking:
         assert ranking == [(f"giver {n}", n + 1) for n in range(20, 0, -1)]
 
     @pytest.mark.parametrize("phone", ["", "13800000077", "1"])
-    def test_an_unknown_host_is_0013(self, phone: str, ann: Person) -> None:
-        answer = ann.post("/golden", ranking="1", object=phone)
-        assert (answer.status, answer.body) == (200, REFUSED)
+    def test_ranking_of_an_unknown_host_returns_0013(self, phone: str, ann: Person) -> None:
+        response = ann.post("/golden", ranking="1", object=phone)
+        assert (response.status, response.body) == (200, NOT_UPDATED)

@@ -1,4 +1,4 @@
-"""Finding people, asking, answering, parting."""
+"""Tests of user search, friend requests, messages and unfriending."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,15 @@ from livebackend.container import Services
 from tests.support.api import Answer, Api, App, Person
 from tests.support.database_state import DatabaseState
 
-NOBODY = "13800000077"
-MALFORMED = ["", "1380000000", "138000000011", "1380000000a", "１３８０００００００１", "1\0"]
+UNKNOWN_PHONE = "13800000077"
+MALFORMED_PHONES = [
+    "",
+    "1380000000",
+    "138000000011",
+    "1380000000a",
+    "１３８０００００００１",
+    "1\0",
+]
 
 
 def unfriend(person: Person, phone: str) -> Answer:
@@ -21,7 +28,9 @@ class TestSearch:
     def search(self, person: Person, phone: str) -> Answer:
         return person.post("/friend", search="1", userId=phone)
 
-    def test_a_stranger(self, ann: Person, ben: Person) -> None:
+    def test_search_for_a_user_who_is_not_a_friend_returns_flag_0(
+        self, ann: Person, ben: Person
+    ) -> None:
         profile = {"userId": ben.phone, "nickname": "Ben", "gender": None, "headImage": None}
         assert self.search(ann, ben.phone).body == {
             "result": "0000",
@@ -29,45 +38,49 @@ class TestSearch:
             "flag": "0",
         }
 
-    def test_a_friend(self, ann: Person, ben: Person) -> None:
+    def test_search_for_a_friend_returns_flag_1(self, ann: Person, ben: Person) -> None:
         ann.befriend(ben)
         assert self.search(ann, ben.phone).body["flag"] == "1"
         assert self.search(ben, ann.phone).body["flag"] == "1"
 
-    def test_somebody_who_was_asked_is_a_stranger_still(self, ann: Person, ben: Person) -> None:
+    def test_search_for_a_user_with_an_open_friend_request_returns_flag_0(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         assert self.search(ann, ben.phone).body["flag"] == "0"
 
-    def test_oneself(self, ann: Person) -> None:
+    def test_search_for_own_phone_returns_flag_minus_1(self, ann: Person) -> None:
         assert self.search(ann, ann.phone).body["flag"] == "-1"
 
-    @pytest.mark.parametrize("phone", [NOBODY, *MALFORMED])
-    def test_nobody_is_0007_without_a_flag(
+    @pytest.mark.parametrize("phone", [UNKNOWN_PHONE, *MALFORMED_PHONES])
+    def test_search_for_an_unknown_or_invalid_phone_returns_0007_without_flag(
         self, phone: str, ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = self.search(ann, phone)
-        assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
+            response = self.search(ann, phone)
+        assert (response.status, response.body) == (200, {"result": "0007", "message": None})
 
-    def test_a_missing_phone_is_0007(self, ann: Person) -> None:
+    def test_search_without_a_phone_returns_0007(self, ann: Person) -> None:
         assert ann.post("/friend", search="1").body == {"result": "0007", "message": None}
 
 
 class TestAdd:
-    def test_a_request_makes_two_messages(self, ann: Person, ben: Person) -> None:
+    def test_friend_request_creates_a_message_for_each_user(self, ann: Person, ben: Person) -> None:
         assert ann.add(ben).body == {"result": "0000", "message": None}
         assert [message["flag"] for message in ann.messages()] == [2]
         assert [message["flag"] for message in ben.messages()] == [0]
         assert ann.friends() == []
 
-    def test_asking_again_makes_nothing_new(
+    def test_repeated_friend_request_changes_nothing(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         with database_state.unchanged():
             assert ann.add(ben).result == "0000"
 
-    def test_the_crossing_request_makes_friends(self, ann: Person, ben: Person) -> None:
+    def test_friend_requests_in_both_directions_create_a_friendship(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         assert ben.add(ann).result == "0000"
         assert [friend["userId"] for friend in ann.friends()] == [ben.phone]
@@ -75,62 +88,72 @@ class TestAdd:
         assert [message["flag"] for message in ann.messages()] == [3]
         assert [message["flag"] for message in ben.messages()] == [1]
 
-    def test_a_friend_is_0010(
+    def test_friend_request_to_a_friend_returns_0010(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
-        for one, other in [(ann, ben), (ben, ann)]:
+        for user, other in [(ann, ben), (ben, ann)]:
             with database_state.unchanged():
-                answer = one.add(other)
-            assert (answer.status, answer.body) == (200, {"result": "0010", "message": None})
+                response = user.add(other)
+            assert (response.status, response.body) == (200, {"result": "0010", "message": None})
 
-    def test_oneself_is_0006(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_friend_request_to_own_phone_returns_0006(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
-            answer = ann.add(ann)
-        assert answer.body == {"result": "0006", "message": None}
-        assert answer.refusal == "userId is oneself"
+            response = ann.add(ann)
+        assert response.body == {"result": "0006", "message": None}
+        assert response.refusal == "userId is oneself"
 
-    @pytest.mark.parametrize("phone", [NOBODY, *MALFORMED])
-    def test_nobody_is_0007(self, phone: str, ann: Person, database_state: DatabaseState) -> None:
+    @pytest.mark.parametrize("phone", [UNKNOWN_PHONE, *MALFORMED_PHONES])
+    def test_friend_request_to_an_unknown_or_invalid_phone_returns_0007(
+        self, phone: str, ann: Person, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
-            answer = ann.post("/friend", add="1", userId=phone)
-        assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
+            response = ann.post("/friend", add="1", userId=phone)
+        assert (response.status, response.body) == (200, {"result": "0007", "message": None})
 
-    def test_who_was_unfriended_can_be_asked_again(self, ann: Person, ben: Person) -> None:
+    def test_friend_request_to_a_former_friend_can_be_accepted(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.befriend(ben)
         unfriend(ann, ben.phone)
         ann.befriend(ben)
         assert len(ann.friends()) == 1
 
-    def test_ids_are_unique_however_fast_they_come(self, ann: Person, api: Api) -> None:
+    def test_message_ids_of_rapid_friend_requests_are_unique(self, ann: Person, api: Api) -> None:
         for n in range(20):
             ann.add(api.person(f"138000001{n:02d}"))
         ids = [message[name] for message in ann.messages() for name in ("verifyId", "objectId")]
-        assert len({each.partition(",")[2] for each in ids}) == 20
+        assert len({message_id.partition(",")[2] for message_id in ids}) == 20
 
 
 class TestAccept:
-    def test_the_addressee_accepts(self, ann: Person, ben: Person) -> None:
+    def test_accept_by_the_addressee_creates_a_friendship(self, ann: Person, ben: Person) -> None:
         ann.add(ben)
         assert ben.deal(ben.messages()[0], "accept").body == {"result": "0000", "message": None}
         assert [friend["userId"] for friend in ann.friends()] == [ben.phone]
         assert [friend["userId"] for friend in ben.friends()] == [ann.phone]
 
-    def test_a_full_width_comma_is_accepted(self, ann: Person, ben: Person) -> None:
+    def test_accept_with_full_width_commas_in_the_ids_succeeds(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
-        wide = {name: message[name].replace(",", "，") for name in ("verifyId", "objectId")}
-        assert ben.deal(message, "accept", **wide).result == "0000"
+        full_width_ids = {
+            name: message[name].replace(",", "，") for name in ("verifyId", "objectId")
+        }
+        assert ben.deal(message, "accept", **full_width_ids).result == "0000"
         assert len(ben.friends()) == 1
 
-    def test_repeated_among_friends_it_is_nothing_new(
+    def test_repeated_accept_between_friends_changes_nothing(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         with database_state.unchanged():
             assert ben.deal(ben.messages()[0], "accept").result == "0000"
 
-    def test_repeated_after_parting_it_is_0006(
+    def test_repeated_accept_after_unfriending_returns_0006(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
@@ -138,17 +161,17 @@ class TestAccept:
         with database_state.unchanged():
             assert ben.deal(ben.messages()[0], "accept").result == "0006"
 
-    def test_an_old_message_accepts_no_new_request(
+    def test_accept_of_an_old_message_does_not_accept_a_newer_request(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
-        old = ben.messages()[0]
+        old_message = ben.messages()[0]
         unfriend(ben, ann.phone)
         ann.add(ben)
         with database_state.unchanged():
-            assert ben.deal(old, "accept").result == "0006"
+            assert ben.deal(old_message, "accept").result == "0006"
 
-    def test_the_applicant_cannot_accept(
+    def test_accept_by_the_applicant_returns_0006(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
@@ -156,14 +179,14 @@ class TestAccept:
             with database_state.unchanged():
                 assert ann.deal(ann.messages()[0], "accept", **changed).result == "0006"
 
-    def test_a_third_person_cannot_accept(
+    def test_accept_by_a_third_user_returns_0006(
         self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         with database_state.unchanged():
             assert cat.deal(ben.messages()[0], "accept").result == "0006"
 
-    def test_the_ids_of_two_requests_accept_neither(
+    def test_accept_with_mixed_ids_of_two_requests_returns_0006(
         self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
@@ -171,13 +194,13 @@ class TestAccept:
         of_cat, of_ann = ben.messages()
         with database_state.unchanged():
             for message, other in [(of_ann, of_cat), (of_cat, of_ann)]:
-                mixed = {"objectId": other["objectId"]}
-                assert ben.deal(message, "accept", **mixed).result == "0006"
-                swapped = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
-                assert ben.deal(message, "accept", **swapped).result == "0006"
+                mixed_ids = {"objectId": other["objectId"]}
+                assert ben.deal(message, "accept", **mixed_ids).result == "0006"
+                swapped_ids = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
+                assert ben.deal(message, "accept", **swapped_ids).result == "0006"
                 assert ben.deal(message, "accept", userId=other["userId"]).result == "0006"
 
-    def test_one_id_that_names_a_message_is_not_enough(
+    def test_accept_with_only_one_valid_id_returns_0006(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
@@ -190,30 +213,30 @@ class TestAccept:
             ):
                 assert ben.deal(message, "accept", **changed).result == "0006"
 
-    def test_ids_that_name_nothing_fall_back_on_the_one_open_request(
+    def test_accept_with_unknown_ids_accepts_the_only_open_request(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         (message,) = ben.messages()
-        made_up = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
-        assert ben.deal(message, "accept", **made_up).result == "0000"
+        unknown_ids = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
+        assert ben.deal(message, "accept", **unknown_ids).result == "0000"
         assert len(ben.friends()) == 1
         with database_state.unchanged():
-            assert ben.deal(message, "accept", **made_up).result == "0000"
+            assert ben.deal(message, "accept", **unknown_ids).result == "0000"
         ben.post("/friend", delete="1", userId=ann.phone)
         with database_state.unchanged():
-            assert ben.deal(message, "accept", **made_up).result == "0006"
+            assert ben.deal(message, "accept", **unknown_ids).result == "0006"
 
-    def test_ids_that_name_nothing_accept_nothing_without_a_request(
+    def test_accept_with_unknown_ids_and_no_received_request_returns_0006(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
-        made_up = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
+        unknown_ids = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
         with database_state.unchanged():
-            # It is ben's to accept, not ann's.
-            assert ann.deal(ann.messages()[0], "accept", **made_up).result == "0006"
+            # Only Ben, the addressee, can accept the request.
+            assert ann.deal(ann.messages()[0], "accept", **unknown_ids).result == "0006"
 
-    def test_a_declined_request_is_not_accepted(
+    def test_accept_of_a_declined_request_returns_0006(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
@@ -222,15 +245,19 @@ class TestAccept:
         with database_state.unchanged():
             assert ben.deal(message, "accept").result == "0006"
 
-    def test_a_copy_that_was_deleted_still_lends_its_id(self, ann: Person, ben: Person) -> None:
+    def test_accept_succeeds_after_the_applicant_deleted_their_message(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         ann.deal(ann.messages()[0], "delete")
         assert ben.deal(ben.messages()[0], "accept").result == "0000"
         assert len(ann.friends()) == 1
 
 
-class TestDelete:
-    def test_it_removes_ones_own_copy_only(self, ann: Person, ben: Person) -> None:
+class TestDeleteMessage:
+    def test_message_delete_removes_only_the_message_of_that_user(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.befriend(ben)
         assert ben.deal(ben.messages()[0], "delete").body == {"result": "0000", "message": None}
         assert ben.messages() == []
@@ -238,46 +265,52 @@ class TestDelete:
         assert len(ann.friends()) == len(ben.friends()) == 1
 
     @pytest.mark.parametrize("side", ["applicant", "addressee"])
-    def test_userid_may_be_either_side(self, side: str, ann: Person, ben: Person) -> None:
+    def test_message_delete_accepts_the_phone_of_either_user(
+        self, side: str, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         phone = ann.phone if side == "applicant" else ben.phone
         assert ben.deal(ben.messages()[0], "delete", userId=phone).result == "0000"
         assert ann.deal(ann.messages()[0], "delete", userId=phone).result == "0000"
 
-    def test_repeated_it_is_nothing_new(
+    def test_repeated_message_delete_changes_nothing(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
-        (mine,), (theirs,) = ann.messages(), ben.messages()
-        ann.deal(mine, "delete")
-        ben.deal(theirs, "delete")
+        (message_of_ann,), (message_of_ben,) = ann.messages(), ben.messages()
+        ann.deal(message_of_ann, "delete")
+        ben.deal(message_of_ben, "delete")
         with database_state.unchanged():
-            assert ann.deal(mine, "delete").result == "0000"
-            assert ben.deal(theirs, "delete").result == "0000"
+            assert ann.deal(message_of_ann, "delete").result == "0000"
+            assert ben.deal(message_of_ben, "delete").result == "0000"
 
-    def test_the_addressee_declines_an_open_request(self, ann: Person, ben: Person) -> None:
+    def test_message_delete_by_the_addressee_declines_the_request(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         ben.deal(ben.messages()[0], "delete")
-        # Nobody tells the applicant, who may ask again.
+        # The applicant is not notified and can send the request again.
         assert [message["flag"] for message in ann.messages()] == [2]
         assert ann.add(ben).result == "0000"
         assert [message["flag"] for message in ben.messages()] == [0]
 
-    def test_the_applicant_leaves_the_request_open(self, ann: Person, ben: Person) -> None:
+    def test_message_delete_by_the_applicant_leaves_the_request_open(
+        self, ann: Person, ben: Person
+    ) -> None:
         ann.add(ben)
         ann.deal(ann.messages()[0], "delete")
         assert ann.messages() == []
         assert [message["flag"] for message in ben.messages()] == [0]
 
-    def test_a_third_person_deletes_nothing(
+    def test_message_delete_by_a_third_user_returns_0006(
         self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         with database_state.unchanged():
-            answer = cat.deal(ann.messages()[0], "delete")
-        assert answer.body == {"result": "0006", "message": None}
+            response = cat.deal(ann.messages()[0], "delete")
+        assert response.body == {"result": "0006", "message": None}
 
-    def test_ids_that_are_not_the_two_of_one_request_are_0006(
+    def test_message_delete_with_ids_of_different_requests_returns_0006(
         self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
@@ -289,7 +322,7 @@ class TestDelete:
                 {"verifyId": of_ann["verifyId"]},
                 {"verifyId": f"{ben.phone},1", "objectId": f"{cat.phone},1"},
                 {"userId": ann.phone},
-                {"userId": NOBODY},
+                {"userId": UNKNOWN_PHONE},
             ):
                 assert ben.deal(of_cat, "delete", **changed).result == "0006"
 
@@ -301,7 +334,7 @@ class TestDealMessage:
         [
             {"userId": ""},
             {"userId": "1"},
-            {"userId": NOBODY},
+            {"userId": UNKNOWN_PHONE},
             {"verifyId": ""},
             {"verifyId": "13800000002"},
             {"verifyId": "13800000002,"},
@@ -318,7 +351,7 @@ class TestDealMessage:
             {"behaviour": "decline"},
         ],
     )
-    def test_a_faulty_parameter_is_0006(
+    def test_deal_message_with_an_invalid_parameter_returns_0006(
         self,
         changed: dict[str, str],
         behaviour: str,
@@ -330,37 +363,39 @@ class TestDealMessage:
         (message,) = ben.messages()
         form: dict[str, Any] = {"behaviour": behaviour, **changed}
         with database_state.unchanged():
-            answer = ben.deal(message, **form)
-        assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
+            response = ben.deal(message, **form)
+        assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
 
 class TestUnfriend:
-    def test_it_ends_for_both(self, ann: Person, ben: Person) -> None:
+    def test_unfriend_ends_the_friendship_for_both_users(self, ann: Person, ben: Person) -> None:
         ann.befriend(ben)
         assert unfriend(ben, ann.phone).body == {"result": "0000", "message": None}
         assert ann.friends() == ben.friends() == []
         assert unfriend(ben, ann.phone).result == unfriend(ann, ben.phone).result == "0006"
 
-    @pytest.mark.parametrize("phone", [NOBODY, "13800000002", "13800000001", *MALFORMED])
-    def test_who_is_no_friend_is_0006(
+    @pytest.mark.parametrize(
+        "phone", [UNKNOWN_PHONE, "13800000002", "13800000001", *MALFORMED_PHONES]
+    )
+    def test_unfriend_of_a_user_who_is_not_a_friend_returns_0006(
         self, phone: str, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.add(ben)
         with database_state.unchanged():
-            answer = unfriend(ann, phone)
-        assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
+            response = unfriend(ann, phone)
+        assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
-    def test_a_missing_phone_is_0006(self, ann: Person) -> None:
+    def test_unfriend_without_a_phone_returns_0006(self, ann: Person) -> None:
         assert ann.post("/friend", delete="1").body == {"result": "0006", "message": None}
 
-    def test_other_friends_stay(self, ann: Person, ben: Person, cat: Person) -> None:
+    def test_unfriend_keeps_other_friends(self, ann: Person, ben: Person, cat: Person) -> None:
         ann.befriend(ben)
         ann.befriend(cat)
         unfriend(ann, ben.phone)
         assert [friend["userId"] for friend in ann.friends()] == [cat.phone]
 
 
-class TestWithTwoFriendsAtMost:
+class TestFriendLimit:
     @pytest.fixture
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(friends__max="2")
@@ -370,22 +405,26 @@ class TestWithTwoFriendsAtMost:
         return api.person("13800000004")
 
     @pytest.fixture
-    def full(self, ann: Person, ben: Person, cat: Person) -> Person:
+    def user_at_limit(self, ann: Person, ben: Person, cat: Person) -> Person:
         ann.befriend(ben)
         ann.befriend(cat)
         return ann
 
-    def test_an_add_beyond_is_0006(
-        self, full: Person, dan: Person, database_state: DatabaseState
+    def test_friend_request_at_the_friend_limit_returns_0006(
+        self, user_at_limit: Person, dan: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = full.add(dan)
-        assert (answer.result, answer.refusal) == ("0006", "token would have too many friends")
+            response = user_at_limit.add(dan)
+        assert (response.result, response.refusal) == ("0006", "token would have too many friends")
 
-    def test_an_accept_beyond_is_0006(
-        self, full: Person, dan: Person, database_state: DatabaseState, services: Services
+    def test_accept_at_the_friend_limit_returns_0006(
+        self,
+        user_at_limit: Person,
+        dan: Person,
+        database_state: DatabaseState,
+        services: Services,
     ) -> None:
-        dan.add(full)
+        dan.add(user_at_limit)
         with database_state.unchanged():
-            assert full.deal(full.messages()[0], "accept").result == "0006"
-            assert full.add(dan).result == "0006"
+            assert user_at_limit.deal(user_at_limit.messages()[0], "accept").result == "0006"
+            assert user_at_limit.add(dan).result == "0006"

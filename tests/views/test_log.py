@@ -1,4 +1,4 @@
-"""Logging in, and what login tokens are worth."""
+"""Tests of login and of login tokens."""
 
 import re
 import time
@@ -20,19 +20,19 @@ DAY = 24 * 3600
 
 
 class TestLogIn:
-    def test_the_message_is_a_token(self, ann: Person, api: Api) -> None:
-        answer = api.post("/log", userId=ann.phone, password=PASSWORD, expire_in="3600")
-        assert answer.body == {"result": "0000", "message": answer.message}
-        assert re.fullmatch(r"[A-Za-z0-9._-]+", answer.message)
-        assert api.post("/list", friendlist="1", token=answer.message).result == "0000"
+    def test_login_returns_a_valid_token(self, ann: Person, api: Api) -> None:
+        response = api.post("/log", userId=ann.phone, password=PASSWORD, expire_in="3600")
+        assert response.body == {"result": "0000", "message": response.message}
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", response.message)
+        assert api.post("/list", friendlist="1", token=response.message).result == "0000"
 
-    def test_a_second_login_leaves_the_first_token_valid(self, ann: Person, api: Api) -> None:
+    def test_second_login_keeps_the_first_token_valid(self, ann: Person, api: Api) -> None:
         second = api.log_in(ann.phone)
         assert second.token != ann.token
         assert ann.friends() == second.friends() == []
 
     @pytest.mark.parametrize(
-        ("phone", "refusal"),
+        ("phone", "expected_error"),
         [
             ("13800000077", "userId is unknown"),
             ("", "userId is missing"),
@@ -41,15 +41,15 @@ class TestLogIn:
             ("13800000001\0", "userId is not a phone number"),
         ],
     )
-    def test_nobody_is_0007(
-        self, phone: str, refusal: str, ann: Person, api: Api, database_state: DatabaseState
+    def test_login_with_an_unknown_or_invalid_phone_returns_0007(
+        self, phone: str, expected_error: str, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/log", userId=phone, password=PASSWORD)
-        assert (answer.status, answer.body) == (200, {"result": "0007", "message": None})
-        assert answer.refusal == refusal
+            response = api.post("/log", userId=phone, password=PASSWORD)
+        assert (response.status, response.body) == (200, {"result": "0007", "message": None})
+        assert response.refusal == expected_error
 
-    def test_a_missing_phone_is_0007(self, api: Api) -> None:
+    def test_login_without_a_phone_returns_0007(self, api: Api) -> None:
         assert api.post("/log", password=PASSWORD).result == "0007"
         assert api.post("/log").result == "0007"
 
@@ -57,29 +57,31 @@ class TestLogIn:
         "password",
         ["wrong1234", "ABCD1234", "abcd1234 ", "", "a", "abcd1234\0", "a1" * 65, "ａｂｃｄ1234"],
     )
-    def test_a_wrong_password_is_0008(
+    def test_login_with_a_wrong_password_returns_0008(
         self, password: str, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/log", userId=ann.phone, password=password)
-        assert (answer.status, answer.body) == (200, {"result": "0008", "message": None})
+            response = api.post("/log", userId=ann.phone, password=password)
+        assert (response.status, response.body) == (200, {"result": "0008", "message": None})
 
-    def test_a_missing_password_is_0008(self, ann: Person, api: Api) -> None:
+    def test_login_without_a_password_returns_0008_for_any_phone(
+        self, ann: Person, api: Api
+    ) -> None:
         assert api.post("/log", userId=ann.phone).result == "0008"
-        # Even of nobody: which phone is registered is not told for less than a password.
+        # The response must not reveal whether a phone is registered.
         assert api.post("/log", userId="13800000077").result == "0008"
 
-    def test_nobody_costs_as_many_hashes_as_a_wrong_password(
+    def test_login_computes_one_hash_for_known_and_unknown_phones(
         self, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashes = []
         match = Hasher.match
 
-        def counted(self: Hasher, password: str, password_hash: str | None) -> bool:
+        def record_and_match(self: Hasher, password: str, password_hash: str | None) -> bool:
             hashes.append(password_hash)
             return match(self, password, password_hash)
 
-        monkeypatch.setattr(Hasher, "match", counted)
+        monkeypatch.setattr(Hasher, "match", record_and_match)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
         assert len(hashes) == 2
@@ -112,50 +114,54 @@ class TestLifetime:
             ("3600\n", 7 * DAY),
         ],
     )
-    def test_seconds_asked_for(self, expire_in: str | None, seconds: int) -> None:
+    def test_token_lifetime_is_the_requested_number_of_seconds_or_the_default(
+        self, expire_in: str | None, seconds: int
+    ) -> None:
         form: Form = {"userId": "13800000001", "password": PASSWORD}
         if expire_in is not None:
             form["expire_in"] = expire_in
-        given = LogIn.read(form, phones="[0-9]{11}")
+        parameters = LogIn.read(form, phones="[0-9]{11}")
         tokens = LoginTokens(["k" * 32], clock=lambda: 1_000_000.0)
-        token = tokens.issue(Account(7, "13800000001", 3), lifetime_s=given.expire_in)
-        read = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)
-        assert read.expires_at == 1_000_000 + seconds
+        token = tokens.issue(Account(7, "13800000001", 3), lifetime_s=parameters.expire_in)
+        claims = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)
+        assert claims.expires_at == 1_000_000 + seconds
 
-    def test_the_token_lives_that_long(
+    def test_token_expires_after_the_requested_lifetime(
         self, app: App, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         person = api.log_in(ann.phone, expire_in="100")
         now = time.time()
 
-        def set_clock(to: float) -> None:
-            tokens = LoginTokens([DEVELOPMENT_SECRET], clock=lambda: to)
+        def set_clock(timestamp: float) -> None:
+            tokens = LoginTokens([DEVELOPMENT_SECRET], clock=lambda: timestamp)
             replace_services(app, monkeypatch, login_tokens=tokens)
 
         set_clock(now + 98)
         assert person.friends() == []
         set_clock(now + 101)
-        answer = person.post("/list", friendlist="1")
-        assert answer.body == {"result": "0011", "message": None}
+        response = person.post("/list", friendlist="1")
+        assert response.body == {"result": "0011", "message": None}
 
     @pytest.mark.parametrize("expire_in", ["0", "-5"])
-    def test_zero_or_less_gives_a_token_that_has_expired(
+    def test_login_with_a_lifetime_of_zero_or_less_returns_an_expired_token(
         self, expire_in: str, ann: Person, api: Api
     ) -> None:
         person = api.log_in(ann.phone, expire_in=expire_in)
         assert person.post("/list", friendlist="1").result == "0011"
 
 
-def test_every_call_of_somebody_who_is_logged_in_is_tried_below(app: App) -> None:
-    tried = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
-    assert tried == {each.selector for each in operations(app.registry) if each.login}
+def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) -> None:
+    covered = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
+    assert covered == {
+        operation.selector for operation in operations(app.registry) if operation.login
+    }
 
 
 @pytest.mark.parametrize(("path", "form"), AUTHENTICATED_CALLS, ids=str)
 class TestTokens:
-    """The same for every call by somebody who is logged in."""
+    """Every operation that needs a login token checks it in the same way."""
 
-    def test_an_expired_token_is_0011(
+    def test_operation_with_an_expired_token_returns_0011(
         self,
         path: str,
         form: dict[str, str],
@@ -164,12 +170,16 @@ class TestTokens:
         api: Api,
         database_state: DatabaseState,
     ) -> None:
-        late = api.log_in(ann.phone, expire_in="0")
+        expired = api.log_in(ann.phone, expire_in="0")
         with database_state.unchanged():
-            answer = late.post(path, **form)
-        assert (answer.status, answer.result, answer.refusal) == (200, "0011", "token has expired")
+            response = expired.post(path, **form)
+        assert (response.status, response.result, response.refusal) == (
+            200,
+            "0011",
+            "token has expired",
+        )
 
-    def test_no_token_is_0012(
+    def test_operation_without_a_token_returns_0012(
         self,
         path: str,
         form: dict[str, str],
@@ -183,7 +193,7 @@ class TestTokens:
         assert missing.result == empty.result == "0012"
         assert missing.refusal == "token is missing"
 
-    def test_a_forged_token_is_0012(
+    def test_operation_with_a_forged_token_returns_0012(
         self,
         path: str,
         form: dict[str, str],
@@ -192,19 +202,19 @@ class TestTokens:
         api: Api,
         database_state: DatabaseState,
     ) -> None:
-        flipped = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
+        tampered = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
         with database_state.unchanged():
-            for token in (flipped, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
-                answer = api.post(path, **form, token=token)
-                assert (answer.status, answer.result) == (200, "0012"), token
+            for token in (tampered, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
+                response = api.post(path, **form, token=token)
+                assert (response.status, response.result) == (200, "0012"), token
 
-    def test_a_token_is_judged_before_the_parameters(
+    def test_operation_without_token_and_parameters_returns_0012(
         self, path: str, form: dict[str, str], api: Api
     ) -> None:
         selector = next(iter(form))
         assert api.post(path, **{selector: "1"}).result == "0012"
 
-    def test_raising_the_token_version_ends_every_token(
+    def test_operation_with_a_token_of_an_older_version_returns_0012(
         self,
         path: str,
         form: dict[str, str],

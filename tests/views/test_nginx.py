@@ -1,4 +1,4 @@
-"""What one's own media server asks: who may publish, and what may be watched."""
+"""Tests of the nginx hook that permits or denies publishing and playing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.support.fake_providers import HUB, FakeNginx
 from tests.support.fake_server import running
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
-HERE = {"REMOTE_ADDR": "127.0.0.1"}
+LOOPBACK = {"REMOTE_ADDR": "127.0.0.1"}
 
 
 @pytest.fixture
@@ -31,44 +31,46 @@ def app(nginx: FakeNginx, new_provider_app: Callable[..., App]) -> App:
     return new_provider_app(NginxRtmpStreams, nginx.server.url)
 
 
-def call(app: App, *, secret: str = SECRET, peer: str = "127.0.0.1", **given: Any) -> int:
-    headers = given.pop("headers", {})
-    hub = given.pop("hub", HUB)
-    answer = TestApp(app).post(
+def post_hook(
+    app: App, *, secret: str = SECRET, client_address: str = "127.0.0.1", **fields: Any
+) -> int:
+    headers = fields.pop("headers", {})
+    hub = fields.pop("hub", HUB)
+    response = TestApp(app).post(
         f"/nginx/hook?secret={secret}",
-        {"app": hub, "type": "live", "addr": "10.0.0.9", **given},
+        {"app": hub, "type": "live", "addr": "10.0.0.9", **fields},
         headers=headers,
-        extra_environ={"REMOTE_ADDR": peer},
+        extra_environ={"REMOTE_ADDR": client_address},
         status="*",
     )
-    return int(answer.status_int)
+    return int(response.status_int)
 
 
 @pytest.fixture
 def stream(ann: Person) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ann.live().message)
-    return found
+    stream: dict[str, Any] = json.loads(ann.live().message)
+    return stream
 
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """Publishes Ann's stream with the right key, but for what is given."""
-    given = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
-    return lambda **changed: call(app, **{**given, "clientid": "1", **changed})
+    """Return a function that requests to publish Ann's stream with given changes."""
+    fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
+    return lambda **changed: post_hook(app, **{**fields, "clientid": "1", **changed})
 
 
-def done(app: App, stream: dict[str, Any], client: str) -> int:
-    return call(app, call="publish_done", name=stream["title"], clientid=client)
+def report_publish_done(app: App, stream: dict[str, Any], client: str) -> int:
+    return post_hook(app, call="publish_done", name=stream["title"], clientid=client)
 
 
-def settle(services: Services) -> None:
-    """The publisher was let in some time ago."""
+def end_grace_period(services: Services) -> None:
+    """Make the start of publishing older than the grace period of 5 s."""
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE rooms SET published_at = now() - interval '6 seconds'")
 
 
 class TestPublish:
-    def test_the_right_key_is_let_in(
+    def test_publish_with_the_correct_key_is_allowed(
         self, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         assert publish() == 204
@@ -91,23 +93,25 @@ class TestPublish:
             {"call": ""},
         ],
     )
-    def test_anything_else_is_refused(
+    def test_publish_with_a_wrong_field_returns_403(
         self, changed: dict[str, str], publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
             assert publish(**changed) == 403
 
-    def test_a_longer_number_than_nginx_has_is_no_error(self, publish: Callable[..., int]) -> None:
+    def test_publish_with_an_overlong_client_id_is_allowed(
+        self, publish: Callable[..., int]
+    ) -> None:
         assert publish(clientid="1" * 150) == 204
 
-    def test_who_has_left_is_refused(
+    def test_publish_after_leaving_the_room_returns_403(
         self, publish: Callable[..., int], ann: Person, database_state: DatabaseState
     ) -> None:
         ann.post("/room", leave="1")
         with database_state.unchanged():
             assert publish() == 403
 
-    def test_a_second_publisher_is_refused_and_does_not_end_the_first(
+    def test_second_publisher_gets_403_and_the_first_stays(
         self,
         app: App,
         nginx: FakeNginx,
@@ -118,30 +122,32 @@ class TestPublish:
     ) -> None:
         publish()
         nginx.go_live(stream["title"])
-        for settled in (False, True):
-            if settled:
-                settle(services)
+        for is_past_grace_period in (False, True):
+            if is_past_grace_period:
+                end_grace_period(services)
             with database_state.unchanged():
                 assert publish(clientid="2") == 403
-                # nginx tells of its end, although it was never let in.
-                assert done(app, stream, "2") == 204
+                # nginx also reports the end of a rejected publisher.
+                assert report_publish_done(app, stream, "2") == 204
         services.stream_monitor.sweep()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
 
-    def test_two_at_once_are_one(self, publish: Callable[..., int]) -> None:
-        answers = at_once(*[partial(publish, clientid=str(n)) for n in range(8)])
-        assert sorted(answers) == [204] + [403] * 7
+    def test_one_of_eight_concurrent_publishers_is_allowed(
+        self, publish: Callable[..., int]
+    ) -> None:
+        responses = at_once(*[partial(publish, clientid=str(n)) for n in range(8)])
+        assert sorted(responses) == [204] + [403] * 7
 
-    def test_who_was_killed_is_followed_by_another(
+    def test_new_publisher_is_allowed_after_the_first_one_died_unreported(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
-        """Its worker died: nobody told of its end."""
+        """An nginx worker that dies reports no `publish_done`."""
         publish()
-        settle(services)
+        end_grace_period(services)
         assert publish(clientid="2") == 204
         assert database_state.rows("rooms")[0]["publisher"] == "2"
 
-    def test_a_media_server_that_does_not_answer_lets_no_second_one_in(
+    def test_second_publisher_gets_403_when_the_media_server_fails(
         self,
         nginx: FakeNginx,
         publish: Callable[..., int],
@@ -149,38 +155,41 @@ class TestPublish:
         database_state: DatabaseState,
     ) -> None:
         publish()
-        settle(services)
+        end_grace_period(services)
         nginx.server.fault = "500"
         with database_state.unchanged():
             assert publish(clientid="2") == 403
 
-    def test_the_key_twice_is_refused(
+    def test_publish_with_a_duplicate_field_returns_400(
         self, app: App, stream: dict[str, Any], database_state: DatabaseState
     ) -> None:
         body = (
             f"call=publish&app={HUB}&name={stream['title']}&key={stream['publishKey']}&clientid=1"
         )
-        for more in ("&key=x", "&name=x", "&call=publish_done", f"&secret={SECRET}"):
+        for duplicate in ("&key=x", "&name=x", "&call=publish_done", f"&secret={SECRET}"):
             with database_state.unchanged():
-                answer = TestApp(app).post(
-                    f"/nginx/hook?secret={SECRET}", body + more, extra_environ=HERE, status="*"
+                response = TestApp(app).post(
+                    f"/nginx/hook?secret={SECRET}",
+                    body + duplicate,
+                    extra_environ=LOOPBACK,
+                    status="*",
                 )
-                assert answer.status_int == 400
+                assert response.status_int == 400
 
-    def test_a_database_that_is_away_lets_nobody_in(
+    def test_publish_without_a_database_connection_returns_503(
         self, publish: Callable[..., int], services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from sqlalchemy.exc import OperationalError
 
-        def away(*given: object) -> None:
-            raise OperationalError("x", {}, Exception("away"))
+        def lose_connection(*_: object) -> None:
+            raise OperationalError("x", {}, Exception("connection lost"))
 
-        monkeypatch.setattr(services.database, "run", away, raising=False)
+        monkeypatch.setattr(services.database, "run", lose_connection, raising=False)
         assert publish() == 503
 
 
-class TestDone:
-    def test_who_leaves_is_absent_from_then_on(
+class TestPublishDone:
+    def test_publish_done_marks_the_room_offline(
         self,
         app: App,
         publish: Callable[..., int],
@@ -188,15 +197,15 @@ class TestDone:
         database_state: DatabaseState,
     ) -> None:
         publish()
-        assert done(app, stream, "1") == 204
+        assert report_publish_done(app, stream, "1") == 204
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["publisher"]) == ("open", None)
         assert room["offline_since"] is not None
         with database_state.unchanged():
-            assert done(app, stream, "1") == 204
+            assert report_publish_done(app, stream, "1") == 204
         assert publish(clientid="3") == 204
 
-    def test_a_publisher_that_nginx_lists_under_another_number_is_that_one(
+    def test_housekeeping_stores_the_publisher_that_nginx_lists(
         self,
         app: App,
         nginx: FakeNginx,
@@ -205,20 +214,20 @@ class TestDone:
         services: Services,
         database_state: DatabaseState,
     ) -> None:
-        """After a restart of nginx we are told of nobody: its list counts."""
+        """After a restart, nginx lists publishers in its statistics under new client ids."""
         publish()
-        settle(services)
+        end_grace_period(services)
         nginx.go_live(stream["title"])
         services.stream_monitor.sweep()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
         nginx.hang_up(stream["title"])
-        settle(services)
+        end_grace_period(services)
         services.stream_monitor.sweep()
         (room,) = database_state.rows("rooms")
         assert room["publisher"] is None
         assert room["offline_since"] is not None
 
-    def test_who_was_just_let_in_is_not_missed_at_once(
+    def test_housekeeping_keeps_a_new_publisher_that_nginx_does_not_list_yet(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
         publish()
@@ -228,12 +237,14 @@ class TestDone:
 
 class TestWatch:
     def watch(self, app: App, name: str) -> int:
-        answer = TestApp(app).get(
-            f"/nginx/hook?secret={SECRET}&call=watch&name={name}", extra_environ=HERE, status="*"
+        response = TestApp(app).get(
+            f"/nginx/hook?secret={SECRET}&call=watch&name={name}",
+            extra_environ=LOOPBACK,
+            status="*",
         )
-        return int(answer.status_int)
+        return int(response.status_int)
 
-    def test_only_what_is_live_is_watched(
+    def test_watch_is_allowed_only_for_open_rooms(
         self, app: App, stream: dict[str, Any], ann: Person
     ) -> None:
         assert self.watch(app, stream["title"]) == 204
@@ -242,50 +253,52 @@ class TestWatch:
         assert self.watch(app, stream["title"]) == 403
 
 
-class TestWhoCalls:
+class TestHookAccess:
     @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], SECRET + "x"])
-    def test_without_the_secret_it_is_refused(
+    def test_hook_with_a_wrong_secret_returns_403(
         self, secret: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
             assert publish(secret=secret) == 403
 
-    @pytest.mark.parametrize("peer", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1", ""])
-    def test_from_elsewhere_there_is_no_such_path(
-        self, peer: str, publish: Callable[..., int], database_state: DatabaseState
+    @pytest.mark.parametrize("client_address", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1", ""])
+    def test_hook_from_a_remote_address_returns_404(
+        self, client_address: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            assert publish(peer=peer) == 404
+            assert publish(client_address=client_address) == 404
 
-    @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-    def test_from_this_machine_it_is_there(self, peer: str, publish: Callable[..., int]) -> None:
-        assert publish(peer=peer) == 204
+    @pytest.mark.parametrize("client_address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+    def test_hook_from_a_loopback_address_is_allowed(
+        self, client_address: str, publish: Callable[..., int]
+    ) -> None:
+        assert publish(client_address=client_address) == 204
 
     @pytest.mark.parametrize(
         "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via"]
     )
-    def test_by_a_proxy_of_this_machine_there_is_no_such_path(
+    def test_hook_through_a_proxy_on_loopback_returns_404(
         self, header: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
             assert publish(headers={header: "203.0.113.7"}) == 404
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
-    def test_another_method_is_405(self, method: str, app: App) -> None:
-        answer = TestApp(app, HERE).request("/nginx/hook", method=method, status="*")
-        assert (answer.status_int, answer.headers["Allow"]) == (405, "GET, POST")
+    def test_hook_with_another_method_returns_405(self, method: str, app: App) -> None:
+        response = TestApp(app, LOOPBACK).request("/nginx/hook", method=method, status="*")
+        assert (response.status_int, response.headers["Allow"]) == (405, "GET, POST")
 
-    def test_without_a_secret_in_the_settings_there_is_no_such_path(
+    def test_hook_without_a_configured_secret_returns_404(
         self, new_app: Callable[..., App]
     ) -> None:
-        assert call(new_app(), secret="", call="publish", name="x") == 404
+        assert post_hook(new_app(), secret="", call="publish", name="x") == 404
 
-    def test_a_trusted_proxy_on_the_same_machine_does_not_stand_in_its_way(
+    def test_hook_needs_no_https_when_loopback_is_a_trusted_proxy(
         self, nginx: FakeNginx, new_provider_app: Callable[..., App]
     ) -> None:
         app = new_provider_app(
             NginxRtmpStreams, nginx.server.url, http__trusted_proxies="127.0.0.1"
         )
-        assert call(app, call="publish", name="x") == 403
-        # Another path needs HTTPS all the same.
-        assert TestApp(app, HERE).post("/log", status="*").status_int == 400
+        assert post_hook(app, call="publish", name="x") == 403
+        # Other paths still need HTTPS.
+        assert TestApp(app, LOOPBACK).post("/log", status="*").status_int == 400

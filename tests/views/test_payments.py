@@ -1,4 +1,4 @@
-"""Refills that are ordered, and coins that come with the provider's notification, once."""
+"""Tests of refill orders and of payment notifications."""
 
 import time
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from tests.support.fake_gateways import PatientPayments
 from tests.support.payments import OTHER, PATIENT
 from tests.support.servers import serving
 
-REFUSED = {"result": "0013", "message": "update failed"}
-NOT_A_CALL = {"result": "0003", "message": None}
+NOT_UPDATED = {"result": "0013", "message": "update failed"}
+INVALID_REQUEST = {"result": "0003", "message": None}
 
 
 @pytest.fixture
 def shop(new_app: Callable[..., App]) -> App:
-    """The application with ordered refills."""
+    """An application whose refills create payment orders."""
     return new_app(
         coins__refill="order", payments__gateway="tests.support.fake_gateways.PatientPayments"
     )
@@ -48,29 +48,30 @@ def buyer(shop: App, ann: Person) -> Person:
 
 
 def order(buyer: Person, money: str = "10", **params: str) -> dict[str, Any]:
-    answer = buyer.refill(money, **params)
-    assert answer.result == "0000", answer
-    return dict(answer.message)
+    response = buyer.refill(money, **params)
+    assert response.result == "0000", response
+    return dict(response.message)
 
 
-def paid(ordered: dict[str, Any], **changed: Any) -> Paid:
+def payment_of(ordered: dict[str, Any], **changed: Any) -> Paid:
+    """Return the notification of a payment for an order."""
     payment_id = f"paid-{ordered['orderId'][:8]}"
     return Paid(ordered["orderId"], payment_id, ordered["fen"])._replace(**changed)
 
 
-def notify(shop: App, headers: dict[str, str], body: bytes) -> Any:
+def post_notification(shop: App, headers: dict[str, str], body: bytes) -> Any:
     return TestApp(shop).post("/payments", body, headers=headers, status="*")
 
 
-def tell(shop: App, payments: DevelopmentPayments, said: Paid) -> int:
-    """Sends a genuine notification; returns the status of the answer."""
-    response = notify(shop, *payments.notification(said))
-    assert response.body == b"" if response.status_int == 204 else response.json == NOT_A_CALL
+def notify_payment(shop: App, payments: DevelopmentPayments, payment: Paid) -> int:
+    """Send a correctly signed notification; return the status of the response."""
+    response = post_notification(shop, *payments.notification(payment))
+    assert response.body == b"" if response.status_int == 204 else response.json == INVALID_REQUEST
     return int(response.status_int)
 
 
 class TestOrdering:
-    def test_an_order_waits_for_its_payment(
+    def test_new_order_is_pending_and_moves_no_coins(
         self, buyer: Person, database_state: DatabaseState
     ) -> None:
         ordered = order(buyer, "50")
@@ -86,121 +87,128 @@ class TestOrdering:
         assert database_state.coins(buyer) == 0
         assert database_state.rows("transfers") == []
 
-    def test_each_call_without_a_request_id_is_an_order(self, buyer: Person) -> None:
+    def test_each_refill_without_a_request_id_creates_an_order(self, buyer: Person) -> None:
         assert order(buyer)["orderId"] != order(buyer)["orderId"]
 
-    def test_a_repeated_request_gets_the_same_order(
+    def test_retry_of_a_refill_returns_the_same_order(
         self, buyer: Person, database_state: DatabaseState
     ) -> None:
         first = order(buyer, requestId="r")
         assert order(buyer, "10元", requestId="r") == first
         assert len(database_state.rows("payment_orders")) == 1
 
-    def test_twenty_at_once_get_the_same_order(
+    def test_twenty_concurrent_refills_with_one_request_id_create_one_order(
         self, buyer: Person, database_state: DatabaseState
     ) -> None:
         ordered = at_once(*[lambda: order(buyer, requestId="r")] * 20)
-        assert len({each["orderId"] for each in ordered}) == 1
+        assert len({result["orderId"] for result in ordered}) == 1
         assert len(database_state.rows("payment_orders")) == 1
 
-    def test_a_request_id_with_another_amount_is_0013(
+    def test_refill_order_with_a_used_request_id_and_another_amount_returns_0013(
         self, buyer: Person, database_state: DatabaseState
     ) -> None:
         order(buyer, requestId="r")
         with database_state.unchanged():
-            answer = buyer.refill("50", requestId="r")
-        assert (answer.body, answer.refusal) == (REFUSED, "requestId was used for another content")
+            response = buyer.refill("50", requestId="r")
+        assert (response.body, response.refusal) == (
+            NOT_UPDATED,
+            "requestId was used for another content",
+        )
 
-    def test_orders_and_gifts_share_the_request_ids(
+    def test_request_id_of_an_order_cannot_be_used_for_a_gift_or_vice_versa(
         self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         order(buyer, requestId="one")
         ann.give(ben, "1", requestId="two")
         with database_state.unchanged():
-            assert buyer.give(ben, "1", requestId="one").body == REFUSED
-            assert buyer.refill("10", requestId="two").body == REFUSED
+            assert buyer.give(ben, "1", requestId="one").body == NOT_UPDATED
+            assert buyer.refill("10", requestId="two").body == NOT_UPDATED
 
-    def test_a_gift_and_an_order_at_once_are_one_of_them(
+    def test_concurrent_gift_and_order_with_one_request_id_succeed_once(
         self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         for n in range(10):
-            answers: list[Answer] = at_once(
+            responses: list[Answer] = at_once(
                 lambda n=n: buyer.refill("10", requestId=f"r{n}"),  # type: ignore[misc]
                 lambda n=n: buyer.give(ben, "1", requestId=f"r{n}"),  # type: ignore[misc]
             )
-            assert sorted(answer.result for answer in answers) == ["0000", "0013"]
+            assert sorted(response.result for response in responses) == ["0000", "0013"]
 
-    def test_what_was_refilled_at_once_is_not_ordered_again(
+    def test_retry_of_a_direct_refill_creates_no_order(
         self, buyer: Person, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
         with database_state.unchanged():
             assert buyer.refill("10", requestId="r").body == {"result": "0000", "message": None}
 
-    def test_a_provider_that_fails_is_0013_and_the_order_waits(
+    def test_refill_when_the_payment_provider_fails_returns_0013_and_keeps_the_order(
         self, buyer: Person, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         payments.fails = True
-        answer = buyer.refill("10", requestId="r")
-        assert (answer.body, answer.refusal) == (REFUSED, "refill could not be done outside")
+        response = buyer.refill("10", requestId="r")
+        assert (response.body, response.refusal) == (
+            NOT_UPDATED,
+            "refill could not be done outside",
+        )
         payments.fails = False
         ordered = order(buyer, requestId="r")
-        assert [each.order_id for each in payments.placed] == [ordered["orderId"]] * 2
+        assert [placed.order_id for placed in payments.placed] == [ordered["orderId"]] * 2
         assert len(database_state.rows("payment_orders")) == 1
 
-    def test_an_order_that_is_paid_asks_for_no_more(
+    def test_retry_of_a_paid_order_returns_no_payment_parameters(
         self, buyer: Person, shop: App, payments: PatientPayments
     ) -> None:
         ordered = order(buyer, requestId="r")
-        tell(shop, payments, paid(ordered))
+        notify_payment(shop, payments, payment_of(ordered))
         assert order(buyer, requestId="r") == {**ordered, "state": "paid", "pay": None}
         assert len(payments.placed) == 1
 
 
 class TestNotifications:
-    def test_coins_come_with_the_payment(
+    def test_payment_notification_credits_the_coins(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer, "100"))
-        assert tell(shop, payments, said) == 204
+        payment = payment_of(order(buyer, "100"))
+        assert notify_payment(shop, payments, payment) == 204
         assert database_state.coins(buyer) == 100
         (row,) = database_state.rows("payment_orders")
         (transfer,) = database_state.rows("transfers")
-        assert (row["state"], row["payment_id"]) == ("paid", said.payment_id)
+        assert (row["state"], row["payment_id"]) == ("paid", payment.payment_id)
         assert row["transfer_id"] == transfer["id"]
 
-    def test_repeated_it_moves_nothing(
+    def test_repeated_payment_notification_moves_no_coins(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
-        assert tell(shop, payments, said) == 204
+        payment = payment_of(order(buyer))
+        assert notify_payment(shop, payments, payment) == 204
         with database_state.unchanged():
-            assert tell(shop, payments, said) == 204
+            assert notify_payment(shop, payments, payment) == 204
 
-    def test_twenty_at_once_bring_coins_once(
+    def test_twenty_concurrent_payment_notifications_credit_coins_once(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
-        assert at_once(*[lambda: tell(shop, payments, said)] * 20) == [204] * 20
+        payment = payment_of(order(buyer))
+        assert at_once(*[lambda: notify_payment(shop, payments, payment)] * 20) == [204] * 20
         assert database_state.coins(buyer) == 10
 
-    def test_the_first_of_two_payments_counts(
+    def test_one_of_eight_concurrent_payments_of_an_order_is_credited(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
         ordered = order(buyer)
-        tells = [
-            lambda n=n: tell(shop, payments, paid(ordered, payment_id=f"p{n}")) for n in range(8)
+        notifications = [
+            lambda n=n: notify_payment(shop, payments, payment_of(ordered, payment_id=f"p{n}"))
+            for n in range(8)
         ]
-        assert sorted(at_once(*tells)) == [204] + [400] * 7
+        assert sorted(at_once(*notifications)) == [204] + [400] * 7
         assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize("state", ["pending", "paid"])
     @pytest.mark.parametrize(
         "changed", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
     )
-    def test_another_content_than_ordered_is_refused(
+    def test_payment_notification_that_differs_from_the_order_returns_400(
         self,
         state: str,
         changed: dict[str, Any],
@@ -209,27 +217,29 @@ class TestNotifications:
         payments: PatientPayments,
         database_state: DatabaseState,
     ) -> None:
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         if state == "paid":
-            tell(shop, payments, said)
+            notify_payment(shop, payments, payment)
         with database_state.unchanged():
-            assert tell(shop, payments, said._replace(**changed)) == 400
+            assert notify_payment(shop, payments, payment._replace(**changed)) == 400
 
-    def test_another_payment_of_a_paid_order_is_refused(
+    def test_second_payment_of_a_paid_order_returns_400(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
-        tell(shop, payments, said)
+        payment = payment_of(order(buyer))
+        notify_payment(shop, payments, payment)
         with database_state.unchanged():
-            assert tell(shop, payments, said._replace(payment_id="another")) == 400
+            assert notify_payment(shop, payments, payment._replace(payment_id="another")) == 400
 
-    def test_one_payment_settles_one_order(
+    def test_payment_that_settled_another_order_returns_400(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said, other = paid(order(buyer)), order(buyer)
-        tell(shop, payments, said)
+        payment, other = payment_of(order(buyer)), order(buyer)
+        notify_payment(shop, payments, payment)
         with database_state.unchanged():
-            assert tell(shop, payments, said._replace(order_id=other["orderId"])) == 400
+            assert (
+                notify_payment(shop, payments, payment._replace(order_id=other["orderId"])) == 400
+            )
 
     @pytest.mark.parametrize(
         "changed",
@@ -242,7 +252,7 @@ class TestNotifications:
             {"X-Payment-Time": "１"},
         ],
     )
-    def test_a_wrong_signature_is_refused(
+    def test_payment_notification_with_a_wrong_signature_returns_400(
         self,
         changed: dict[str, str],
         buyer: Person,
@@ -250,43 +260,43 @@ class TestNotifications:
         payments: PatientPayments,
         database_state: DatabaseState,
     ) -> None:
-        headers, body = payments.notification(paid(order(buyer)))
+        headers, body = payments.notification(payment_of(order(buyer)))
         with database_state.unchanged():
-            response = notify(shop, headers | changed, body)
-        assert (response.status_int, response.json) == (400, NOT_A_CALL)
+            response = post_notification(shop, headers | changed, body)
+        assert (response.status_int, response.json) == (400, INVALID_REQUEST)
         assert response.headers["X-Refusal"] == "notification is wrong"
 
-    def test_a_body_that_was_changed_is_refused(
+    def test_payment_notification_with_a_changed_body_returns_400(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        headers, body = payments.notification(paid(order(buyer)))
+        headers, body = payments.notification(payment_of(order(buyer)))
         with database_state.unchanged():
             for changed in (body + b" ", body[:-1], b"", b"\xff"):
-                assert notify(shop, headers, changed).status_int == 400
+                assert post_notification(shop, headers, changed).status_int == 400
 
     @pytest.mark.usefixtures("payments")
-    def test_one_that_was_recorded_long_ago_is_refused(
+    def test_payment_notification_with_a_time_301_s_off_returns_400(
         self, buyer: Person, shop: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
 
         def notification(age_s: float) -> tuple[dict[str, str], bytes]:
             provider = DevelopmentPayments("http://x", key=key, clock=lambda: time.time() - age_s)
-            return provider.notification(said)
+            return provider.notification(payment)
 
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         for age_s in (301, -301):
             with database_state.unchanged():
-                assert notify(shop, *notification(age_s)).status_int == 400
-        assert notify(shop, *notification(0)).status_int == 204
+                assert post_notification(shop, *notification(age_s)).status_int == 400
+        assert post_notification(shop, *notification(0)).status_int == 204
 
-    def test_another_servers_secret_signs_nothing(
+    def test_payment_notification_signed_with_another_key_returns_400(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        stranger = DevelopmentPayments("http://x", key=b"another", clock=time.time)
-        headers, body = stranger.notification(paid(order(buyer)))
+        other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
+        headers, body = other_provider.notification(payment_of(order(buyer)))
         with database_state.unchanged():
-            assert notify(shop, headers, body).status_int == 400
+            assert post_notification(shop, headers, body).status_int == 400
 
     @pytest.mark.parametrize(
         "error",
@@ -296,7 +306,7 @@ class TestNotifications:
             LedgerBusy(),
         ],
     )
-    def test_what_can_not_be_booked_now_is_503_and_booked_later(
+    def test_payment_notification_when_the_ledger_fails_returns_503_and_succeeds_later(
         self,
         error: Exception,
         buyer: Person,
@@ -305,37 +315,41 @@ class TestNotifications:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def full(*_: object, **__: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise error
 
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         with monkeypatch.context() as patch:
-            patch.setattr(shop.registry.services.ledger_writer, "submit", full)
-            assert tell(shop, payments, said) == 503
-        assert tell(shop, payments, said) == 204
+            patch.setattr(shop.registry.services.ledger_writer, "submit", fail)
+            assert notify_payment(shop, payments, payment) == 503
+        assert notify_payment(shop, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
-    def test_a_refund_of_the_account_is_no_matter(
+    def test_payment_notification_for_a_removed_account_is_credited(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        # Whoever has removed his account in the meantime has paid all the same.
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         removed = buyer.post("/register", remove="1", password="harbour-42")
         assert removed.result == "0000"
-        assert tell(shop, payments, said) == 204
+        assert notify_payment(shop, payments, payment) == 204
         assert len(database_state.rows("transfers")) == 1
 
 
 class TestSettings:
-    """Payments are credited whatever the settings say by now."""
+    """Payments of existing orders are credited after the settings have changed."""
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
-    def test_payment_of_a_pending_order_is_credited_in_every_mode(
+    def test_payment_of_a_pending_order_is_credited_in_every_refill_mode(
         self, mode: str, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
+        assert (
+            notify_by_gateway(
+                app, app.registry.services.payment_orders.gateway("embedded"), payment
+            )
+            == 204
+        )
         assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize("names", [f"{OTHER} {PATIENT}", f"{PATIENT} {OTHER}"])
@@ -347,37 +361,42 @@ class TestSettings:
         ann: Person,
         database_state: DatabaseState,
     ) -> None:
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=names)
         first = "other" if names.startswith(OTHER) else "embedded"
         ordered = order(Person(app, ann.always, ann.phone))
         assert ordered["provider"] == first
         gateway = app.registry.services.payment_orders.gateway
-        assert notify_of(app, gateway("embedded"), said) == 204
-        assert notify_of(app, gateway(first), paid(ordered)) == 204
+        assert notify_by_gateway(app, gateway("embedded"), payment) == 204
+        assert notify_by_gateway(app, gateway(first), payment_of(ordered)) == 204
         assert database_state.coins(ann) == 20
 
-    def test_payment_of_a_gateway_that_is_not_set_is_refused_and_credited_later(
+    def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
         self, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=OTHER)
-        stranger = DevelopmentPayments("http://x", key=b"another", clock=time.time)
-        assert notify_of(app, stranger, said) == 400
+        other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
+        assert notify_by_gateway(app, other_provider, payment) == 400
         app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
-        assert notify_of(app, app.registry.services.payment_orders.gateway("embedded"), said) == 204
+        assert (
+            notify_by_gateway(
+                app, app.registry.services.payment_orders.gateway("embedded"), payment
+            )
+            == 204
+        )
         assert database_state.coins(buyer) == 10
 
-    def test_retry_of_an_order_goes_to_its_own_provider(
+    def test_retry_of_an_order_returns_the_order_of_its_provider(
         self, new_app: Callable[..., App], buyer: Person, ann: Person
     ) -> None:
         ordered = order(buyer, requestId="r")
         app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
-        again = order(Person(app, ann.always, ann.phone), requestId="r")
-        assert again == ordered
+        retried = order(Person(app, ann.always, ann.phone), requestId="r")
+        assert retried == ordered
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
-    def test_retry_of_a_paid_order_is_answered_in_every_mode(
+    def test_retry_of_a_paid_order_succeeds_in_every_refill_mode(
         self,
         mode: str,
         new_app: Callable[..., App],
@@ -388,23 +407,23 @@ class TestSettings:
         database_state: DatabaseState,
     ) -> None:
         ordered = order(buyer, requestId="r")
-        tell(shop, payments, paid(ordered))
+        notify_payment(shop, payments, payment_of(ordered))
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
         with database_state.unchanged():
-            again = order(Person(app, ann.always, ann.phone), requestId="r")
-        assert again == {**ordered, "state": "paid", "pay": None}
+            retried = order(Person(app, ann.always, ann.phone), requestId="r")
+        assert retried == {**ordered, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("mode", ["order", "disabled"])
-    def test_retry_of_a_direct_refill_is_answered_in_every_mode(
+    def test_retry_of_a_direct_refill_succeeds_in_every_refill_mode(
         self, mode: str, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
         app = new_app(coins__refill=mode, payments__gateway=PATIENT)
         with database_state.unchanged():
-            answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
-        assert answer.body == {"result": "0000", "message": None}
+            response = Person(app, ann.always, ann.phone).refill("10", requestId="r")
+        assert response.body == {"result": "0000", "message": None}
 
-    def test_order_that_expires_while_it_is_placed_stays_pending_and_is_closed_again(
+    def test_order_closed_while_it_is_placed_stays_pending_and_is_closed_later(
         self,
         shop: App,
         payments: PatientPayments,
@@ -414,62 +433,66 @@ class TestSettings:
     ) -> None:
         place = payments.place
 
-        def closed_meanwhile(ordered: Order) -> dict[str, Any]:
+        def close_and_place(ordered: Order) -> dict[str, Any]:
             database_state.execute("UPDATE payment_orders SET state = 'closed'")
             return place(ordered)
 
-        monkeypatch.setattr(payments, "place", closed_meanwhile)
+        monkeypatch.setattr(payments, "place", close_and_place)
         ordered = order(buyer)
         assert (ordered["state"], bool(ordered["pay"])) == ("pending", True)
         database_state.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
         assert shop.registry.services.payment_reconciliation.run() == (1, 0)
         assert payments.closed == [ordered["orderId"]]
 
-    def test_retry_of_an_order_whose_provider_has_no_gateway_is_0013(
+    def test_retry_of_an_order_whose_provider_has_no_gateway_returns_0013(
         self, new_app: Callable[..., App], buyer: Person, ann: Person
     ) -> None:
         order(buyer, requestId="r")
         app = new_app(coins__refill="order", payments__gateway=OTHER)
-        answer = Person(app, ann.always, ann.phone).refill("10", requestId="r")
-        assert (answer.body, answer.refusal) == (REFUSED, "refill could not be done outside")
+        response = Person(app, ann.always, ann.phone).refill("10", requestId="r")
+        assert (response.body, response.refusal) == (
+            NOT_UPDATED,
+            "refill could not be done outside",
+        )
 
 
 class TestBalanceLimit:
-    def test_payment_that_the_balance_cannot_hold_is_503_and_credited_later(
+    def test_payment_over_the_balance_limit_returns_503_and_is_credited_later(
         self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
     ) -> None:
-        said = paid(order(buyer))
+        payment = payment_of(order(buyer))
         database_state.execute(f"UPDATE coin_slots SET amount = {SLOT_COINS_MAX}")
-        assert tell(shop, payments, said) == 503
+        assert notify_payment(shop, payments, payment) == 503
         assert database_state.coins(buyer) == SLOT_COINS_MAX
         database_state.execute("UPDATE coin_slots SET amount = 0")
-        assert tell(shop, payments, said) == 204
+        assert notify_payment(shop, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
 
-def notify_of(app: App, gateway: DevelopmentPayments, said: Paid) -> int:
-    headers, body = gateway.notification(said)
-    return int(notify(app, headers, body).status_int)
+def notify_by_gateway(app: App, gateway: DevelopmentPayments, payment: Paid) -> int:
+    """Send the notification that a gateway signs; return the status of the response."""
+    headers, body = gateway.notification(payment)
+    return int(post_notification(app, headers, body).status_int)
 
 
-class TestThePath:
-    def test_without_a_payment_gateway_the_path_is_not_found(
+class TestPaymentPath:
+    def test_payment_path_without_a_payment_gateway_returns_404(
         self, new_app: Callable[..., App]
     ) -> None:
         app = new_app(payments__gateway="")
         response = TestApp(app).post("/payments", b"{}", status="*")
-        assert (response.status_int, response.json) == (404, NOT_A_CALL)
+        assert (response.status_int, response.json) == (404, INVALID_REQUEST)
 
-    def test_another_method_is_405(self, shop: App) -> None:
+    def test_payment_path_with_another_method_than_post_returns_405(self, shop: App) -> None:
         response = TestApp(shop).get("/payments", status="*")
         assert (response.status_int, response.headers["Allow"]) == (405, "POST")
 
-    def test_a_large_body_is_413(self, shop: App) -> None:
-        assert notify(shop, {}, b"x" * 65_537).status_int == 413
+    def test_payment_notification_with_a_too_large_body_returns_413(self, shop: App) -> None:
+        assert post_notification(shop, {}, b"x" * 65_537).status_int == 413
 
 
 @pytest.mark.processes
-def test_the_embedded_provider_pays_over_http(
+def test_development_payment_provider_pays_an_order_over_http(
     new_database: Callable[[str], str], worker_id: str, tmp_path: Any
 ) -> None:
     url = new_database(f"payments_{worker_id}")
@@ -480,13 +503,13 @@ def test_the_embedded_provider_pays_over_http(
     with serving(INI, tmp_path, changed) as server:
 
         def post(path: str, **form: str) -> Any:
-            answer = requests.post(server.address + path, data=form, timeout=10)
-            assert answer.json()["result"] == "0000", answer.text
-            return answer.json()["message"]
+            response = requests.post(server.address + path, data=form, timeout=10)
+            assert response.json()["result"] == "0000", response.text
+            return response.json()["message"]
 
-        someone = {"userId": "13800000001", "password": "harbour-42"}
-        post("/register", register="1", **someone)
-        token = post("/log", **someone)
+        account = {"userId": "13800000001", "password": "harbour-42"}
+        post("/register", register="1", **account)
+        token = post("/log", **account)
         ordered = post("/golden", refill="1", token=token, money="50")
         assert ordered["state"] == "pending"
         for _ in range(100):
@@ -494,11 +517,11 @@ def test_the_embedded_provider_pays_over_http(
                 break
             time.sleep(0.1)
         assert post("/golden", balance="1", token=token) == {"coins": 50}
-        # Paid once is paid for good, however often it is said.
+        # A repeated notification credits no coins.
         key = derived_key(DEVELOPMENT_SECRET, "payments")
         provider = DevelopmentPayments(server.address, key=key, clock=time.time)
-        said = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
-        headers, body = provider.notification(said)
-        answer = requests.post(server.address + "/payments", body, headers=headers, timeout=10)
-        assert answer.status_code == 204
+        payment = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
+        headers, body = provider.notification(payment)
+        response = requests.post(server.address + "/payments", body, headers=headers, timeout=10)
+        assert response.status_code == 204
         assert post("/golden", balance="1", token=token) == {"coins": 50}

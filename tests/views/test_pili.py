@@ -1,4 +1,4 @@
-"""Qiniu's callbacks: signed hints, which only its own answer confirms."""
+"""Tests of Qiniu's stream callbacks and of the status queries that confirm them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.fake_server import running
 from tests.support.streams import go_live
 
 FORM = "application/x-www-form-urlencoded"
-NOT_OURS = (403, "signature is not from whom it must be")
+INVALID_SIGNATURE = (403, "signature is not from whom it must be")
 
 
 @pytest.fixture
@@ -32,13 +32,14 @@ def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
     return new_provider_app(PiliV2, provider.server.url, http__url="https://live.example/api")
 
 
-def call(app: App, body: str, **headers: str) -> Any:
-    named = {"Content-Type": FORM, **{name.replace("_", "-"): headers[name] for name in headers}}
-    return TestApp(app).post("/pili/callback", body, headers=named, status="*")
+def post_callback(app: App, body: str, **headers: str) -> Any:
+    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+    all_headers = {"Content-Type": FORM, **dashed}
+    return TestApp(app).post("/pili/callback", body, headers=all_headers, status="*")
 
 
-def signed(body: str, *, secret_key: str = SECRET_KEY, host: str = "live.example") -> str:
-    """What Qiniu sends along, for the address that it was told."""
+def authorization(body: str, *, secret_key: str = SECRET_KEY, host: str = "live.example") -> str:
+    """Return the Authorization header that Qiniu sends to the configured callback URL."""
     return QiniuAuth(ACCESS_KEY, secret_key).authorization(
         "POST",
         "/api/pili/callback",
@@ -48,129 +49,132 @@ def signed(body: str, *, secret_key: str = SECRET_KEY, host: str = "live.example
     )
 
 
-def hint(app: App, **fields: str) -> Any:
+def post_signed_callback(app: App, **fields: str) -> Any:
     body = urlencode(fields)
-    return call(app, body, Authorization=signed(body))
+    return post_callback(app, body, Authorization=authorization(body))
 
 
-def look_again(services: Services) -> None:
+def allow_status_query(services: Services) -> None:
+    """Make the last status query old enough for another one."""
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
         )
 
 
-def test_a_hint_is_confirmed_by_the_provider(
+def test_callback_stores_the_status_that_the_provider_reports(
     app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     assert database_state.rows("rooms")[0]["offline_since"] is not None
-    # It says connected, and is not.
-    assert hint(app, title=key, status="connected").status_int == 204
+    # The callback reports "connected", the provider reports no publisher.
+    assert post_signed_callback(app, title=key, status="connected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is not None
     provider.go_live(key)
-    look_again(services)
-    # It says disconnected, and is not.
-    assert hint(app, title=key, status="disconnected").status_int == 204
+    allow_status_query(services)
+    # The callback reports "disconnected", the provider reports a publisher.
+    assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is None
     provider.hang_up(key)
-    look_again(services)
-    assert hint(app, title=key, status="disconnected").status_int == 204
+    allow_status_query(services)
+    assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     (room,) = database_state.rows("rooms")
     assert room["offline_since"] is not None
     assert room["state"] == "open"
 
 
-def test_the_same_again_changes_nothing_and_asks_nobody(
+def test_repeated_callback_changes_nothing_and_does_not_query_the_provider(
     app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    hint(app, title=key, status="disconnected")
-    asked = len(provider.server.asked)
+    post_signed_callback(app, title=key, status="disconnected")
+    request_count = len(provider.server.asked)
     with database_state.unchanged():
         for _ in range(20):
-            assert hint(app, title=key, status="disconnected").status_int == 204
-    assert len(provider.server.asked) == asked
+            assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
+    assert len(provider.server.asked) == request_count
 
 
-def test_one_that_is_replayed_after_the_room_was_left_changes_nothing(
+def test_replayed_callback_for_a_closed_room_changes_nothing(
     app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    hint(app, title=key, status="connected")
+    post_signed_callback(app, title=key, status="connected")
     ann.post("/room", leave="1")
     go_live(ann)
-    look_again(services)
-    asked = len(provider.server.asked)
+    allow_status_query(services)
+    request_count = len(provider.server.asked)
     with database_state.unchanged():
-        assert hint(app, title=key, status="connected").status_int == 204
-    assert len(provider.server.asked) == asked
+        assert post_signed_callback(app, title=key, status="connected").status_int == 204
+    assert len(provider.server.asked) == request_count
 
 
-def test_without_qinius_signature_it_is_refused(
+def test_callback_without_a_valid_signature_returns_403(
     app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    asked = len(provider.server.asked)
+    request_count = len(provider.server.asked)
     body = urlencode({"title": key, "status": "disconnected"})
     for headers in (
         {},
         {"Authorization": ""},
         {"Authorization": "Qiniu"},
-        {"Authorization": signed(body, secret_key="another")},
-        {"Authorization": signed(body, host="evil.example")},
-        {"Authorization": signed(body + "&more=1")},
-        {"Authorization": signed(body), "X_Qiniu_Date": "20260101T000000Z"},
+        {"Authorization": authorization(body, secret_key="another")},
+        {"Authorization": authorization(body, host="evil.example")},
+        {"Authorization": authorization(body + "&more=1")},
+        {"Authorization": authorization(body), "X_Qiniu_Date": "20260101T000000Z"},
     ):
         with database_state.unchanged():
-            answer = call(app, body, **headers)
-        assert (answer.status_int, answer.headers["X-Refusal"]) == NOT_OURS
-        assert answer.json == {"result": "0003", "message": None}
-    assert len(provider.server.asked) == asked
+            response = post_callback(app, body, **headers)
+        assert (response.status_int, response.headers["X-Refusal"]) == INVALID_SIGNATURE
+        assert response.json == {"result": "0003", "message": None}
+    assert len(provider.server.asked) == request_count
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [("", 400), ("title=", 400), ("status=connected", 400), ("title=a&title=b", 400), ("%ff", 400)],
 )
-def test_a_hint_about_nothing_is_refused(
+def test_signed_callback_with_an_invalid_body_returns_400(
     body: str, status: int, app: App, database_state: DatabaseState
 ) -> None:
     with database_state.unchanged():
-        assert call(app, body, Authorization=signed(body)).status_int == status
+        assert post_callback(app, body, Authorization=authorization(body)).status_int == status
 
 
-def test_a_body_is_bounded(app: App, database_state: DatabaseState) -> None:
+def test_callback_with_a_too_large_body_returns_413(
+    app: App, database_state: DatabaseState
+) -> None:
     body = urlencode({"title": "x" * 70_000})
-    assert call(app, body, Authorization=signed(body)).status_int == 413
+    assert post_callback(app, body, Authorization=authorization(body)).status_int == 413
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "HEAD"])
-def test_another_method_is_405(method: str, app: App) -> None:
-    answer = TestApp(app).request("/pili/callback", method=method, status="*")
-    assert (answer.status_int, answer.headers["Allow"]) == (405, "POST")
+def test_callback_with_another_method_than_post_returns_405(method: str, app: App) -> None:
+    response = TestApp(app).request("/pili/callback", method=method, status="*")
+    assert (response.status_int, response.headers["Allow"]) == (405, "POST")
 
 
-def test_without_keys_nothing_is_qinius(
+def test_callback_without_configured_keys_returns_403(
     new_app: Callable[..., App], database_state: DatabaseState, api: Api
 ) -> None:
     body = urlencode({"title": "x"})
-    nobody = QiniuAuth("", "").authorization(
+    empty_key_authorization = QiniuAuth("", "").authorization(
         "POST",
         "/pili/callback",
         host="127.0.0.1:6543",
         headers={"Content-Type": FORM},
         body=body.encode(),
     )
-    assert call(new_app(), body, Authorization=nobody).status_int == 403
+    assert post_callback(new_app(), body, Authorization=empty_key_authorization).status_int == 403
 
 
-def test_a_provider_that_fails_changes_nothing(
+def test_callback_when_the_provider_fails_does_not_change_the_status(
     app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     before = database_state.rows("rooms")
     provider.server.fault = "500"
-    assert hint(app, title=key, status="disconnected").status_int == 204
+    assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     (room,) = database_state.rows("rooms")
     assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}

@@ -1,4 +1,4 @@
-"""Sending a code, judging one, and opening an account."""
+"""Tests of code requests, code verification and registration."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from tests.support.api import PASSWORD, Api, App, Person
 from tests.support.database_state import DatabaseState
 
 PHONE = "13800000009"
-NEW = {"register": "1", "userId": PHONE, "password": PASSWORD}
+REGISTRATION = {"register": "1", "userId": PHONE, "password": PASSWORD}
 
 
 class TestSendCode:
-    def test_a_code_of_four_digits_goes_to_the_phone(self, api: Api, sms: DevelopmentSms) -> None:
-        answer = api.post("/register", token=PHONE)
-        assert answer.body == {"result": "0000", "message": answer.message}
-        assert len(answer.message) == 4
-        assert answer.message.isdecimal()
-        assert list(sms.sent) == [(PHONE, answer.message)]
+    def test_code_request_sends_a_code_of_four_digits(self, api: Api, sms: DevelopmentSms) -> None:
+        response = api.post("/register", token=PHONE)
+        assert response.body == {"result": "0000", "message": response.message}
+        assert len(response.message) == 4
+        assert response.message.isdecimal()
+        assert list(sms.sent) == [(PHONE, response.message)]
 
-    def test_the_code_is_kept_as_a_digest_only(
+    def test_code_request_stores_only_a_digest_of_the_code(
         self, api: Api, database_state: DatabaseState
     ) -> None:
         code = api.post("/register", token=PHONE).message
@@ -30,23 +30,25 @@ class TestSendCode:
         assert row["state"] == "sent"
         assert code.encode() not in row["digest"]
 
-    def test_leading_zeros_are_kept(self, api: Api, services: Services) -> None:
+    def test_new_codes_can_have_leading_zeros(self, api: Api, services: Services) -> None:
         codes = [services.verification_codes.new_code(Purpose.REGISTER) for _ in range(2000)]
         assert {len(code) for code in codes} == {4}
         assert any(code.startswith("0") for code in codes)
 
-    def test_userid_is_an_alias(self, api: Api, sms: DevelopmentSms) -> None:
+    def test_code_request_accepts_user_id_as_an_alias_of_token(
+        self, api: Api, sms: DevelopmentSms
+    ) -> None:
         assert api.post("/register", userId=PHONE).result == "0000"
         assert sms.sent[0].phone == PHONE
         assert api.post("/register", userId=PHONE, token=PHONE).result == "0000"
 
-    def test_a_registered_phone_gets_no_code(
+    def test_code_request_for_a_registered_phone_returns_0001_and_sends_no_message(
         self, ann: Person, api: Api, database_state: DatabaseState, sms: DevelopmentSms
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/register", token=ann.phone)
-        assert answer.body == {"result": "0001", "message": None}
-        assert answer.refusal == "token is registered already"
+            response = api.post("/register", token=ann.phone)
+        assert response.body == {"result": "0001", "message": None}
+        assert response.refusal == "token is registered already"
         assert not sms.sent
 
     @pytest.mark.parametrize(
@@ -62,8 +64,8 @@ class TestSendCode:
             {"token": "１３８００００００００９"},
             {"token": "1380000000\0"},
             {"token": PHONE, "userId": "13800000008"},
-            {"token": PHONE, "userId": "nobody"},
-            # A register call that lost its selector.
+            {"token": PHONE, "userId": "not-a-phone"},
+            # Registration parameters without the selector `register=1`.
             {"userId": PHONE, "password": PASSWORD},
             {"userId": PHONE, "gender": "1"},
             {"userId": PHONE, "nickname": "Ann"},
@@ -75,29 +77,31 @@ class TestSendCode:
             {"register": "0"},
         ],
     )
-    def test_whatever_stops_the_code_is_0002(
+    def test_code_request_with_invalid_parameters_returns_0002_and_sends_no_message(
         self, form: dict[str, str], api: Api, database_state: DatabaseState, sms: DevelopmentSms
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/register", **form)
-        assert (answer.status, answer.body) == (200, {"result": "0002", "message": None})
+            response = api.post("/register", **form)
+        assert (response.status, response.body) == (200, {"result": "0002", "message": None})
         assert not sms.sent
 
-    def test_what_a_register_call_holds_does_not_stop_a_token(self, api: Api) -> None:
-        for user_id in ("13800000008", "nobody"):
+    def test_code_request_with_a_token_ignores_registration_parameters(self, api: Api) -> None:
+        for user_id in ("13800000008", "not-a-phone"):
             form = {"token": PHONE, "userId": user_id, "password": PASSWORD}
             assert api.post("/register", **form).result == "0000"
 
-    def test_a_code_that_could_not_be_sent_is_void(
+    def test_code_request_when_the_sms_gateway_fails_marks_the_code_failed(
         self, new_app: Callable[..., App], database_state: DatabaseState
     ) -> None:
         api = Api(new_app(sms__gateway="tests.support.fake_gateways.BrokenSms"))
-        answer = api.post("/register", token=PHONE)
-        assert answer.body == {"result": "0002", "message": None}
-        assert answer.refusal == "message could not be done outside"
+        response = api.post("/register", token=PHONE)
+        assert response.body == {"result": "0002", "message": None}
+        assert response.refusal == "message could not be done outside"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["failed"]
 
-    def test_the_log_shows_no_whole_phone(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    def test_code_request_logs_only_the_masked_phone(
+        self, api: Api, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with caplog.at_level("INFO", logger="livebackend"):
             code = api.post("/register", token=PHONE).message
         assert code in caplog.text
@@ -106,16 +110,16 @@ class TestSendCode:
 
 
 class TestVerifyCode:
-    def test_the_same_four_digits_are_right(self, api: Api) -> None:
-        answer = api.post("/register", code_v="0123", code="0123")
-        assert answer.body == {"result": "0000", "message": None}
+    def test_code_equal_to_code_v_returns_0000_in_development_mode(self, api: Api) -> None:
+        response = api.post("/register", code_v="0123", code="0123")
+        assert response.body == {"result": "0000", "message": None}
 
-    def test_a_right_code_verifies_its_phone(self, api: Api, database_state: DatabaseState) -> None:
+    def test_correct_code_verifies_the_phone(self, api: Api, database_state: DatabaseState) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["verified"]
 
-    def test_a_code_that_has_expired_verifies_nothing(
+    def test_expired_code_verifies_no_phone(
         self,
         new_app: Callable[..., App],
         api: Api,
@@ -147,40 +151,42 @@ class TestVerifyCode:
             {"code_v": "1234", "code": "1235", "token": PHONE},
         ],
     )
-    def test_anything_else_is_0004(
+    def test_wrong_or_malformed_code_returns_0004(
         self, form: dict[str, str], api: Api, sms: DevelopmentSms
     ) -> None:
-        answer = api.post("/register", **form)
-        assert (answer.status, answer.body) == (200, {"result": "0004", "message": None})
-        assert answer.refusal == "code is wrong"
+        response = api.post("/register", **form)
+        assert (response.status, response.body) == (200, {"result": "0004", "message": None})
+        assert response.refusal == "code is wrong"
         assert not sms.sent
 
-    def test_the_fifth_wrong_try_and_all_after_it_are_0005(self, api: Api) -> None:
-        tries = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]
-        assert tries == ["0004"] * 4 + ["0005"] * 3
+    def test_fifth_and_later_wrong_codes_return_0005(self, api: Api) -> None:
+        attempts = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]
+        assert attempts == ["0004"] * 4 + ["0005"] * 3
 
-    def test_a_malformed_try_counts_too(self, api: Api) -> None:
+    def test_malformed_codes_count_as_wrong_attempts(self, api: Api) -> None:
         for code in ("", "12345", "abcd", "１２３４"):
             assert api.post("/register", code_v="1234", code=code).result == "0004"
         assert api.post("/register", code_v="1234", code="0000").result == "0005"
 
-    def test_each_code_has_its_own_count(self, api: Api) -> None:
+    def test_wrong_attempts_are_counted_per_code(self, api: Api) -> None:
         for _ in range(5):
             api.post("/register", code_v="1234", code="0000")
         assert api.post("/register", code_v="1235", code="0000").result == "0004"
 
-    def test_tries_at_nothing_have_no_count(self, api: Api) -> None:
-        tries = [api.post("/register", code="0000").result for n in range(6)]
-        assert tries == ["0004"] * 6
+    def test_codes_without_code_v_are_not_counted_as_attempts(self, api: Api) -> None:
+        attempts = [api.post("/register", code="0000").result for n in range(6)]
+        assert attempts == ["0004"] * 6
 
-    def test_a_right_try_clears_the_count(self, api: Api, database_state: DatabaseState) -> None:
+    def test_correct_code_resets_the_count_of_wrong_attempts(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         for _ in range(6):
             api.post("/register", code_v="1234", code="0000")
         assert api.post("/register", code_v="1234", code="1234").result == "0000"
         assert database_state.rows("code_attempts") == []
         assert api.post("/register", code_v="1234", code="0000").result == "0004"
 
-    def test_only_the_tries_of_the_last_five_minutes_count(
+    def test_wrong_attempts_older_than_five_minutes_do_not_count(
         self, api: Api, services: Services
     ) -> None:
         for _ in range(5):
@@ -191,10 +197,10 @@ class TestVerifyCode:
                 " attempted_at[1] = attempted_at[1] - interval '301 seconds',"
                 " attempted_at[2] = attempted_at[2] - interval '301 seconds'"
             )
-        tries = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
-        assert tries == ["0004", "0005"]
+        attempts = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
+        assert attempts == ["0004", "0005"]
 
-    def test_old_tries_are_forgotten(
+    def test_wrong_attempt_deletes_attempts_older_than_five_minutes(
         self, api: Api, database_state: DatabaseState, services: Services
     ) -> None:
         api.post("/register", code_v="1234", code="0000")
@@ -205,17 +211,19 @@ class TestVerifyCode:
         api.post("/register", code_v="4321", code="0000")
         assert len(database_state.rows("code_attempts")) == 1
 
-    def test_a_file_is_a_wrong_code(self, api: Api) -> None:
+    def test_code_sent_as_a_file_returns_0004(self, api: Api) -> None:
         files = [("code_v", "1234", b"1234"), ("code", "1234", b"1234")]
-        answer = api.send("/register", {}, upload_files=files)
-        assert answer.body == {"result": "0004", "message": None}
+        response = api.send("/register", {}, upload_files=files)
+        assert response.body == {"result": "0004", "message": None}
 
 
 class TestRegister:
-    def test_an_account_is_opened(self, api: Api, database_state: DatabaseState) -> None:
+    def test_registration_creates_an_account_with_its_profile_and_no_coins(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         profile = {"nickname": "安", "gender": "0", "headImage": "/somewhere/a.jpg"}
-        answer = api.post("/register", **NEW, **profile)
-        assert answer.body == {"result": "0000", "message": None}
+        response = api.post("/register", **REGISTRATION, **profile)
+        assert response.body == {"result": "0000", "message": None}
         (account,) = database_state.rows("accounts")
         assert account["phone"] == PHONE
         assert (account["nickname"], account["gender"]) == ("安", "0")
@@ -223,23 +231,26 @@ class TestRegister:
         assert PASSWORD not in account["password_hash"]
         assert [row["amount"] for row in database_state.rows("coin_slots")] == [0]
 
-    def test_the_profile_is_optional_and_empty_means_absent(
+    def test_registration_stores_empty_profile_fields_as_null(
         self, api: Api, database_state: DatabaseState
     ) -> None:
-        assert api.post("/register", **NEW, nickname="", gender="", headImage="").result == "0000"
+        assert (
+            api.post("/register", **REGISTRATION, nickname="", gender="", headImage="").result
+            == "0000"
+        )
         (account,) = database_state.rows("accounts")
         assert account["nickname"] is account["gender"] is account["head_image"] is None
 
-    def test_a_phone_registers_once(
+    def test_registration_of_a_registered_phone_returns_0006(
         self, ann: Person, api: Api, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/register", **{**NEW, "userId": ann.phone})
-        assert answer.body == {"result": "0006", "message": None}
-        assert answer.refusal == "userId is registered already"
+            response = api.post("/register", **{**REGISTRATION, "userId": ann.phone})
+        assert response.body == {"result": "0006", "message": None}
+        assert response.refusal == "userId is registered already"
 
     @pytest.mark.parametrize(
-        ("changed", "refusal"),
+        ("changed", "expected_error"),
         [
             ({"userId": ""}, "userId is missing"),
             ({"userId": "1380000000"}, "userId is not a phone number"),
@@ -262,50 +273,52 @@ class TestRegister:
             ({"headImage": "a\tb"}, "headImage has a control character"),
         ],
     )
-    def test_a_faulty_parameter_is_0006(
-        self, changed: dict[str, str], refusal: str, api: Api, database_state: DatabaseState
+    def test_registration_with_an_invalid_parameter_returns_0006(
+        self, changed: dict[str, str], expected_error: str, api: Api, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = api.post("/register", **{**NEW, **changed})
-        assert (answer.status, answer.body) == (200, {"result": "0006", "message": None})
-        assert answer.refusal == refusal
+            response = api.post("/register", **{**REGISTRATION, **changed})
+        assert (response.status, response.body) == (200, {"result": "0006", "message": None})
+        assert response.refusal == expected_error
 
     @pytest.mark.parametrize("name", ["userId", "password"])
-    def test_a_missing_parameter_is_0006(
+    def test_registration_without_a_required_parameter_returns_0006(
         self, name: str, api: Api, database_state: DatabaseState
     ) -> None:
-        form = {key: value for key, value in NEW.items() if key != name}
+        form = {key: value for key, value in REGISTRATION.items() if key != name}
         with database_state.unchanged():
-            answer = api.post("/register", **form)
-        assert (answer.result, answer.refusal) == ("0006", f"{name} is missing")
+            response = api.post("/register", **form)
+        assert (response.result, response.refusal) == ("0006", f"{name} is missing")
 
     @pytest.mark.parametrize(
         "password", ["密码密码密码密1", " abcd 1234 ", "a1" * 64, "é1345678", "密1" * 64]
     )
-    def test_a_password_is_kept_exactly_as_sent(self, password: str, api: Api) -> None:
-        assert api.post("/register", **{**NEW, "password": password}).result == "0000"
+    def test_registration_uses_the_password_exactly_as_sent(self, password: str, api: Api) -> None:
+        assert api.post("/register", **{**REGISTRATION, "password": password}).result == "0000"
         assert api.post("/log", userId=PHONE, password=password).result == "0000"
         assert api.post("/log", userId=PHONE, password=password.strip()).result == (
             "0000" if password == password.strip() else "0008"
         )
         assert api.post("/log", userId=PHONE, password=password[:-1]).result == "0008"
 
-    def test_a_file_is_no_nickname(self, api: Api, database_state: DatabaseState) -> None:
+    def test_registration_with_a_file_as_nickname_returns_0006(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         files = [("nickname", "n.txt", b"Ann")]
         with database_state.unchanged():
-            answer = api.send("/register", NEW, upload_files=files)
-        assert answer.result == "0006"
+            response = api.send("/register", REGISTRATION, upload_files=files)
+        assert response.result == "0006"
 
-    def test_an_uploaded_picture_becomes_the_accounts(
+    def test_registration_with_an_uploaded_picture_assigns_it_to_the_account(
         self, api: Api, database_state: DatabaseState
     ) -> None:
         upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
-        assert api.post("/register", **NEW, headImage=upload.message).result == "0000"
+        assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
         (picture,) = database_state.rows("pictures")
         assert picture["account_id"] == database_state.rows("accounts")[0]["id"]
 
 
-class TestWithAVerifiedPhone:
+class TestRequiredVerification:
     @pytest.fixture
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(register__verified_phone="required")
@@ -314,23 +327,25 @@ class TestWithAVerifiedPhone:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
 
-    def test_a_phone_must_be_verified_first(self, api: Api, database_state: DatabaseState) -> None:
+    def test_registration_with_an_unverified_phone_returns_0006(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
-            answer = api.post("/register", **NEW)
-        assert answer.body == {"result": "0006", "message": None}
-        assert answer.refusal == "userId is not verified"
+            response = api.post("/register", **REGISTRATION)
+        assert response.body == {"result": "0006", "message": None}
+        assert response.refusal == "userId is not verified"
         self.verify(api)
-        assert api.post("/register", **NEW).result == "0000"
+        assert api.post("/register", **REGISTRATION).result == "0000"
 
-    def test_a_registration_uses_the_verification_up(
+    def test_registration_marks_all_codes_of_the_phone_used(
         self, api: Api, database_state: DatabaseState
     ) -> None:
         self.verify(api)
         self.verify(api)
-        assert api.post("/register", **NEW).result == "0000"
+        assert api.post("/register", **REGISTRATION).result == "0000"
         assert {row["state"] for row in database_state.rows("verification_codes")} == {"used"}
 
-    def test_a_verification_lasts_a_quarter_of_an_hour(
+    def test_registration_15_minutes_after_the_verification_returns_0006(
         self, api: Api, services: Services, database_state: DatabaseState
     ) -> None:
         self.verify(api)
@@ -339,27 +354,31 @@ class TestWithAVerifiedPhone:
                 "UPDATE verification_codes SET verified_at = now() - interval '15 minutes'"
             )
         with database_state.unchanged():
-            assert api.post("/register", **NEW).result == "0006"
+            assert api.post("/register", **REGISTRATION).result == "0006"
 
-    def test_a_refused_registration_leaves_the_verification(self, api: Api) -> None:
+    def test_failed_registration_keeps_the_verification(self, api: Api) -> None:
         self.verify(api)
-        assert api.post("/register", **{**NEW, "gender": "2"}).result == "0006"
-        assert api.post("/register", **NEW).result == "0000"
+        assert api.post("/register", **{**REGISTRATION, "gender": "2"}).result == "0006"
+        assert api.post("/register", **REGISTRATION).result == "0000"
 
 
-class TestWithOurPicturesOnly:
+class TestRequiredUploadedPicture:
     @pytest.fixture
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(pictures__only_ours="true")
 
-    def test_a_picture_is_somebodys_once(self, api: Api, database_state: DatabaseState) -> None:
+    def test_registration_with_the_picture_of_another_account_returns_0006(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
-        assert api.post("/register", **NEW, headImage=upload.message).result == "0000"
-        other = {**NEW, "userId": "13800000008"}
+        assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
+        other = {**REGISTRATION, "userId": "13800000008"}
         with database_state.unchanged():
-            answer = api.post("/register", **other, headImage=upload.message)
-        assert (answer.result, answer.refusal) == ("0006", "headImage is unknown")
+            response = api.post("/register", **other, headImage=upload.message)
+        assert (response.result, response.refusal) == ("0006", "headImage is unknown")
 
-    def test_no_other_picture_is_taken(self, api: Api, database_state: DatabaseState) -> None:
+    def test_registration_with_a_picture_that_was_not_uploaded_returns_0006(
+        self, api: Api, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
-            assert api.post("/register", **NEW, headImage="/etc/passwd").result == "0006"
+            assert api.post("/register", **REGISTRATION, headImage="/etc/passwd").result == "0006"

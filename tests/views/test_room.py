@@ -1,4 +1,4 @@
-"""Going live and leaving."""
+"""Tests of going live, leaving a room, and the secrecy of publish keys."""
 
 import json
 import threading
@@ -34,21 +34,23 @@ def leave(person: Person) -> Answer:
     return person.post("/room", leave="1")
 
 
-class TestLive:
-    def test_the_message_is_a_string_that_holds_the_streams_json(self, ann: Person) -> None:
-        answer = ann.live(title="hello")
-        assert answer.body == {"result": "0000", "message": answer.message}
-        assert isinstance(answer.message, str)
-        stream = json.loads(answer.message)
+class TestGoLive:
+    def test_go_live_returns_the_stream_as_a_json_string(self, ann: Person) -> None:
+        response = ann.live(title="hello")
+        assert response.body == {"result": "0000", "message": response.message}
+        assert isinstance(response.message, str)
+        stream = json.loads(response.message)
         assert {key: type(value) for key, value in stream.items()} == STREAM_FIELDS
         assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
 
-    def test_the_streams_title_is_its_key(self, ann: Person, streams: CountedStreams) -> None:
+    def test_go_live_returns_the_stream_key_as_the_stream_title(
+        self, ann: Person, streams: CountedStreams
+    ) -> None:
         stream = json.loads(ann.live(title="hello").message)
         assert [stream["title"]] == streams.created
         assert stream["id"] == f"z1.{stream['hub']}.{stream['title']}"
 
-    def test_the_room_is_open_with_its_title(
+    def test_go_live_opens_a_room_with_the_title(
         self, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.live(title="你好 <b>hello</b>")
@@ -56,13 +58,13 @@ class TestLive:
         assert (room["state"], room["title"]) == ("open", "你好 <b>hello</b>")
 
     @pytest.mark.parametrize("form", [{}, {"title": ""}])
-    def test_the_title_is_optional(
+    def test_go_live_without_a_title_succeeds(
         self, form: dict[str, str], ann: Person, database_state: DatabaseState
     ) -> None:
         assert ann.live(**form).result == "0000"
         assert database_state.rows("rooms")[0]["title"] is None
 
-    def test_a_second_live_gives_the_same_stream_and_keeps_the_title(
+    def test_go_live_while_live_returns_the_same_stream_and_keeps_the_title(
         self, ann: Person, database_state: DatabaseState, streams: CountedStreams
     ) -> None:
         first = ann.live(title="first")
@@ -71,7 +73,7 @@ class TestLive:
         assert second.body == first.body
         assert len(streams.created) == 1
 
-    def test_each_time_is_another_stream_with_another_key(self, ann: Person) -> None:
+    def test_go_live_after_leaving_returns_a_new_stream_and_publish_key(self, ann: Person) -> None:
         first = json.loads(ann.live().message)
         leave(ann)
         second = json.loads(ann.live().message)
@@ -79,32 +81,32 @@ class TestLive:
         assert first["publishKey"] != second["publishKey"]
 
     @pytest.mark.parametrize("title", ["t" * 101, "a\0b", "a\nb", "a\u202eb"])
-    def test_a_bad_title_is_0009(
+    def test_go_live_with_an_invalid_title_returns_0009(
         self, title: str, ann: Person, database_state: DatabaseState
     ) -> None:
         with database_state.unchanged():
-            answer = ann.live(title=title)
-        assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
+            response = ann.live(title=title)
+        assert (response.status, response.body) == (200, {"result": "0009", "message": None})
         ann.live(title="good")
         with database_state.unchanged():
             assert ann.live(title=title).result == "0009"
 
-    def test_the_longest_title_is_taken(self, ann: Person) -> None:
+    def test_go_live_with_a_title_of_100_characters_succeeds(self, ann: Person) -> None:
         assert ann.live(title="题" * 100).result == "0000"
 
-    def test_a_provider_that_fails_is_0009_and_leaves_no_room_open(
+    def test_go_live_when_the_provider_fails_returns_0009_and_closes_the_room(
         self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         streams.fails = True
-        answer = ann.live()
-        assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
-        assert answer.refusal == "stream could not be done outside"
+        response = ann.live()
+        assert (response.status, response.body) == (200, {"result": "0009", "message": None})
+        assert response.refusal == "stream could not be done outside"
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "failed")
         streams.fails = False
         assert ann.live().result == "0000"
 
-    def test_a_room_left_opening_by_a_crash_is_given_up(
+    def test_go_live_replaces_a_room_that_a_crash_left_in_state_opening(
         self, ann: Person, services: Services, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -115,7 +117,7 @@ class TestLive:
         assert ann.live().result == "0000"
         assert sorted(row["state"] for row in database_state.rows("rooms")) == ["closed", "open"]
 
-    def test_a_room_that_another_call_is_opening_is_waited_for_within_bounds(
+    def test_go_live_waits_at_most_3_s_for_a_room_that_another_request_opens(
         self, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ann.live()
@@ -126,26 +128,26 @@ class TestLive:
         assert ann.live().result == "0009"
         assert sum(waits) == pytest.approx(3)
 
-    def test_a_waiter_gives_up_with_the_call_that_it_waits_for(
+    def test_concurrent_go_live_requests_all_return_0009_when_the_provider_fails(
         self,
         ann: Person,
         streams: CountedStreams,
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        refused, create = threading.Event(), CountedStreams.create
+        never_set, create = threading.Event(), CountedStreams.create
 
-        def late(self: CountedStreams, key: str, publish_key: str) -> object:
-            refused.wait(1)
+        def create_after_1_s(self: CountedStreams, key: str, publish_key: str) -> object:
+            never_set.wait(1)
             return create(self, key, publish_key)
 
-        monkeypatch.setattr(CountedStreams, "create", late)
+        monkeypatch.setattr(CountedStreams, "create", create_after_1_s)
         streams.fails = True
-        answers = at_once(*[ann.live] * 5)
-        assert {answer.result for answer in answers} == {"0009"}
+        responses = at_once(*[ann.live] * 5)
+        assert {response.result for response in responses} == {"0009"}
         assert len(database_state.rows("rooms")) == len(streams.created) == 1
 
-    def test_a_room_of_an_account_that_is_removed_meanwhile_is_not_opened(
+    def test_go_live_with_an_account_removed_meanwhile_opens_no_room(
         self, ann: Person, services: Services, database_state: DatabaseState
     ) -> None:
         token = services.login_tokens.read(ann.token)
@@ -158,7 +160,7 @@ class TestLive:
 
 
 class TestLeave:
-    def test_the_room_is_closed_and_the_stream_disabled(
+    def test_leave_closes_the_room_and_disables_the_stream(
         self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -168,28 +170,28 @@ class TestLeave:
         assert streams.disabled == [room["stream_key"]] == streams.created
         assert room["disabled_at"] is not None
 
-    def test_who_is_not_live_cannot_leave(self, ann: Person, database_state: DatabaseState) -> None:
-        with database_state.unchanged():
-            answer = leave(ann)
-        assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
-        assert answer.refusal == "room is not live"
-
-    def test_who_has_left_cannot_leave_again(
+    def test_leave_when_not_live_returns_0009(
         self, ann: Person, database_state: DatabaseState
     ) -> None:
+        with database_state.unchanged():
+            response = leave(ann)
+        assert (response.status, response.body) == (200, {"result": "0009", "message": None})
+        assert response.refusal == "room is not live"
+
+    def test_second_leave_returns_0009(self, ann: Person, database_state: DatabaseState) -> None:
         ann.live()
         leave(ann)
         with database_state.unchanged():
             assert leave(ann).result == "0009"
 
-    def test_one_leaves_ones_own_room_only(
+    def test_leave_does_not_close_the_room_of_another_host(
         self, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
         ann.live()
         with database_state.unchanged():
             assert leave(ben).result == "0009"
 
-    def test_a_provider_that_fails_leaves_the_stream_still_to_be_disabled(
+    def test_leave_when_the_provider_fails_closes_the_room_without_disabling_the_stream(
         self, ann: Person, streams: CountedStreams, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -199,10 +201,10 @@ class TestLeave:
         assert (room["state"], room["disabled_at"]) == ("closed", None)
 
 
-class TestSecrecy:
-    """The publish key is for the broadcaster alone."""
+class TestPublishKeySecrecy:
+    """Only the host of a room can read its publish key."""
 
-    def test_no_other_reply_holds_it(
+    def test_publish_key_appears_in_no_other_response_and_in_no_log(
         self, ann: Person, ben: Person, api: Api, app: App, caplog: pytest.LogCaptureFixture
     ) -> None:
         ann.befriend(ben)
@@ -210,25 +212,25 @@ class TestSecrecy:
         secrets.add(json.loads(ann.live().message)["publishKey"])
         (key,) = secrets
         selectors = [
-            (route, each.selector)
-            for each in operations(app.registry)
-            for route in each.routes
-            if each.selector
+            (route, operation.selector)
+            for operation in operations(app.registry)
+            for route in operation.routes
+            if operation.selector
         ]
-        everything = {"userId": ann.phone, "object": ann.phone, "value": "1", "description": "x"}
-        everything |= {"money": "10", "behaviour": "accept", "password": "harbour-42"}
-        everything |= {"verifyId": f"{ann.phone},1", "objectId": f"{ben.phone},1", "nickname": "B"}
-        heard = []
-        for somebody in (ben, api):
+        parameters = {"userId": ann.phone, "object": ann.phone, "value": "1", "description": "x"}
+        parameters |= {"money": "10", "behaviour": "accept", "password": "harbour-42"}
+        parameters |= {"verifyId": f"{ann.phone},1", "objectId": f"{ben.phone},1", "nickname": "B"}
+        contents = []
+        for client in (ben, api):
             for route, selector in selectors:
                 if selector in ("remove", "logout", "change"):
-                    continue  # they end what the others need
-                answer = somebody.post(f"/{route}", **{selector: "1"}, **everything)
-                heard.append(json.dumps([answer.body, answer.headers]))
-        # Ben himself went live among all that; his own key is none of Ann's.
-        assert any('"publishKey\\' in each for each in heard)
-        assert [each for each in heard if key in each] == []
-        # What is hers, is hers alone; and her lists and searches hold no key either.
+                    continue  # these revoke the token that the other requests need
+                response = client.post(f"/{route}", **{selector: "1"}, **parameters)
+                contents.append(json.dumps([response.body, response.headers]))
+        # Ben also went live in this loop; the response contains the key of another room.
+        assert any('"publishKey\\' in content for content in contents)
+        assert [content for content in contents if key in content] == []
+        # Other responses to Ann do not contain the key either.
         for path, form in [
             ("/list", {"friendlist": "1"}),
             ("/list", {"livelist": "1"}),
@@ -237,19 +239,21 @@ class TestSecrecy:
             ("/register", {"profile": "1", "nickname": "A"}),
             ("/room", {"leave": "1"}),
         ]:
-            answer = ann.post(path, **form)
-            assert answer.result == "0000"
-            assert key not in json.dumps([answer.body, answer.headers])
+            response = ann.post(path, **form)
+            assert response.result == "0000"
+            assert key not in json.dumps([response.body, response.headers])
         assert key not in caplog.text
         assert "publishKey" not in caplog.text
 
-    def test_it_stands_in_one_table_only(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_publish_key_is_stored_only_in_the_rooms_table(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         key = json.loads(ann.live().message)["publishKey"]
-        holders = {
+        columns_with_key = {
             (name, column)
             for name in Base.metadata.tables
             for row in database_state.rows(name)
             for column, value in row.items()
             if key in str(value)
         }
-        assert holders == {("rooms", "publish_key"), ("rooms", "stream")}
+        assert columns_with_key == {("rooms", "publish_key"), ("rooms", "stream")}

@@ -1,4 +1,4 @@
-"""Going live by a provider that is far away, and may do anything."""
+"""Tests of going live with each stream provider, including provider failures."""
 
 import json
 import threading
@@ -44,12 +44,12 @@ def app(kind: Any, provider: Provider, new_provider_app: Callable[..., App]) -> 
 
 
 def is_live(person: Person, friend: Person) -> bool:
-    (only,) = person.friends()
-    assert only["userId"] == friend.phone
-    return bool(only["liveStatus"] == "on")
+    (listed,) = person.friends()
+    assert listed["userId"] == friend.phone
+    return bool(listed["liveStatus"] == "on")
 
 
-def test_the_whole_way(
+def test_host_goes_live_publishes_and_leaves_with_each_provider(
     kind: Any,
     provider: Provider,
     ann: Person,
@@ -58,12 +58,12 @@ def test_the_whole_way(
     database_state: DatabaseState,
 ) -> None:
     ann.befriend(ben)
-    answer = ann.live(title="hello")
-    assert answer.result == "0000"
-    stream = json.loads(answer.message)
+    response = ann.live(title="hello")
+    assert response.result == "0000"
+    stream = json.loads(response.message)
     assert {key: type(value) for key, value in stream.items()} == STREAM_FIELDS
     assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
-    assert ann.live().message == answer.message
+    assert ann.live().message == response.message
     provider.go_live(stream["title"])
     assert services.stream_monitor.sweep().closed == 0
     assert is_live(ben, ann)
@@ -74,25 +74,27 @@ def test_the_whole_way(
     assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
-def test_twenty_at_once_are_one_call(kind: Any, provider: Provider, ann: Person) -> None:
-    answers = at_once(*[ann.live] * 20)
-    assert {answer.result for answer in answers} == {"0000"}
-    assert len({answer.message for answer in answers}) == 1
-    creates = [asked for asked in provider.server.asked if asked.path.endswith("/streams")]
+def test_twenty_concurrent_go_live_requests_create_one_stream(
+    kind: Any, provider: Provider, ann: Person
+) -> None:
+    responses = at_once(*[ann.live] * 20)
+    assert {response.result for response in responses} == {"0000"}
+    assert len({response.message for response in responses}) == 1
+    creates = [request for request in provider.server.asked if request.path.endswith("/streams")]
     assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
-def test_twenty_at_once_fail_together(
+def test_twenty_concurrent_go_live_requests_fail_with_one_provider_request(
     kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
 ) -> None:
     provider.server.fault = "500 after a second"
-    answers = at_once(*[ann.live] * 20)
-    assert {answer.result for answer in answers} == {"0009"}
+    responses = at_once(*[ann.live] * 20)
+    assert {response.result for response in responses} == {"0009"}
     assert len(provider.server.asked) == len(database_state.rows("rooms")) == 1
 
 
 @pytest.mark.parametrize("fault", WAYS_TO_FAIL)
-def test_every_fault_is_0009_and_no_room_within_5_s(
+def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_room(
     fault: str,
     kind: Any,
     provider: Provider,
@@ -105,51 +107,51 @@ def test_every_fault_is_0009_and_no_room_within_5_s(
     ann, ben = api.person("13800000001"), api.person("13800000002")
     ann.befriend(ben)
     start = time.monotonic()
-    over = threading.Event()
-    others: list[float] = []
+    is_finished = threading.Event()
+    list_durations_s: list[float] = []
 
     def live() -> Answer:
         try:
             return ann.live()
         finally:
-            over.set()
+            is_finished.set()
 
-    def others_go_on() -> None:
-        while not others or not (over.is_set() or len(others) == 100):
+    def list_friends_meanwhile() -> None:
+        while not list_durations_s or not (is_finished.is_set() or len(list_durations_s) == 100):
             begun = time.monotonic()
             assert not is_live(ben, ann)
-            others.append(time.monotonic() - begun)
+            list_durations_s.append(time.monotonic() - begun)
 
-    answer, _ = at_once(live, others_go_on)
+    response, _ = at_once(live, list_friends_meanwhile)
     assert time.monotonic() - start < 5
-    assert (answer.status, answer.body) == (200, {"result": "0009", "message": None})
-    assert answer.refusal == "stream could not be done outside"
+    assert (response.status, response.body) == (200, {"result": "0009", "message": None})
+    assert response.refusal == "stream could not be done outside"
     (room,) = database_state.rows("rooms")
     assert (room["state"], room["close_reason"]) == ("closed", "failed")
-    assert max(others) < 1
+    assert max(list_durations_s) < 1
     assert not is_live(ben, ann)
-    # It is none of his business whether the provider is well again.
+    # Going live works again as soon as the provider does.
     provider.server.fault = ""
     if fault != "refused":
         assert ann.live().result == "0000"
 
 
-def test_a_wrong_hub_is_0009(
+def test_go_live_with_a_wrong_hub_returns_0009(
     kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
 ) -> None:
     if kind is NginxRtmpStreams:
-        pytest.skip("its hub is an application of nginx's, which is not asked for")
+        pytest.skip("nginx: going live sends no request that contains the hub")
     provider.other_hub = "another"
     assert ann.live().result == "0009"
     assert [room["state"] for room in database_state.rows("rooms")] == ["closed"]
 
 
 @pytest.mark.processes
-def test_a_dead_provider_never_holds_all_threads(
+def test_hanging_provider_does_not_occupy_all_threads(
     provider: Provider, app: App, api: Api, ann: Person, ben: Person
 ) -> None:
-    """Sixteen go live at once on a server with eight threads; whoever does not, is served."""
-    people = [api.person(f"138000001{n:02}") for n in range(16)]
+    """While 16 hosts wait on a server with 8 threads, another user gets a response."""
+    hosts = [api.person(f"138000001{n:02}") for n in range(16)]
     provider.server.fault = "read timeout"
     server = StopableWSGIServer.create(app, threads=8)
     try:
@@ -159,20 +161,20 @@ def test_a_dead_provider_never_holds_all_threads(
             form = {"live": "1", "token": person.token}
             return str(post(f"{server.application_url}room", data=form).json()["result"])
 
-        def friends() -> float:
+        def list_friends() -> float:
             time.sleep(0.3)
             start = time.monotonic()
             form = {"friendlist": "1", "token": ben.token}
-            reply = post(f"{server.application_url}list", data=form)
-            assert reply.json()["result"] == "0000"
+            response = post(f"{server.application_url}list", data=form)
+            assert response.json()["result"] == "0000"
             return time.monotonic() - start
 
         start = time.monotonic()
-        *results, waited_s = at_once(*[partial(live, person) for person in people], friends)
+        *results, waited_s = at_once(*[partial(live, host) for host in hosts], list_friends)
         assert results == ["0009"] * 16
         assert waited_s < 2
         assert time.monotonic() - start < 9
-        # From now on nobody waits for it.
+        # The circuit breaker is open: further requests fail without waiting.
         start = time.monotonic()
         assert live(ann) == "0009"
         assert time.monotonic() - start < 1
@@ -180,12 +182,12 @@ def test_a_dead_provider_never_holds_all_threads(
         server.shutdown()
 
 
-class TestForgotten:
-    def forget(self, kind: Any, provider: Provider, services: Services, person: Person) -> Any:
-        """Somebody is live, and his provider has forgotten the stream; its JSON."""
+class TestStreamLostByProvider:
+    def lose_stream(self, kind: Any, provider: Provider, services: Services, host: Person) -> Any:
+        """Let a host go live, delete the provider's stream, and return its JSON."""
         if kind is NginxRtmpStreams:
-            pytest.skip("it has nothing to forget: its streams are our rooms")
-        stream = json.loads(person.live(title="hello").message)
+            pytest.skip("nginx does not store streams, so it cannot lose one")
+        stream = json.loads(host.live(title="hello").message)
         provider.forget(stream["title"])
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
@@ -193,7 +195,7 @@ class TestForgotten:
             )
         return stream
 
-    def test_it_is_made_again_for_who_goes_live_again(
+    def test_go_live_recreates_a_stream_that_the_provider_lost(
         self,
         kind: Any,
         provider: Provider,
@@ -201,23 +203,23 @@ class TestForgotten:
         ann: Person,
         database_state: DatabaseState,
     ) -> None:
-        stream = self.forget(kind, provider, services, ann)
-        again = json.loads(ann.live().message)
-        assert again["title"] == stream["title"]
-        assert again["publishKey"] == stream["publishKey"]
+        stream = self.lose_stream(kind, provider, services, ann)
+        recreated = json.loads(ann.live().message)
+        assert recreated["title"] == stream["title"]
+        assert recreated["publishKey"] == stream["publishKey"]
         assert list(provider.streams) == [stream["title"]]
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "hello")
 
-    def test_twenty_at_once_make_it_again_once(
+    def test_twenty_concurrent_go_live_requests_recreate_a_lost_stream_once(
         self, kind: Any, provider: Provider, services: Services, ann: Person
     ) -> None:
-        self.forget(kind, provider, services, ann)
-        answers = at_once(*[ann.live] * 20)
-        assert {answer.result for answer in answers} == {"0000"}
+        self.lose_stream(kind, provider, services, ann)
+        responses = at_once(*[ann.live] * 20)
+        assert {response.result for response in responses} == {"0000"}
         assert len([change for change in provider.changes if "create" in change]) == 2
 
-    def test_a_provider_that_is_away_has_forgotten_nothing(
+    def test_go_live_returns_the_same_stream_when_the_provider_fails(
         self,
         kind: Any,
         provider: Provider,
@@ -225,30 +227,30 @@ class TestForgotten:
         ann: Person,
         database_state: DatabaseState,
     ) -> None:
-        stream = self.forget(kind, provider, services, ann)
+        stream = self.lose_stream(kind, provider, services, ann)
         provider.server.fault = "500"
         assert json.loads(ann.live().message) == stream
         assert database_state.rows("rooms")[0]["state"] == "open"
 
-    def test_one_that_is_still_known_stays_as_it_is(
+    def test_go_live_checks_an_existing_stream_once_in_10_s(
         self, kind: Any, provider: Provider, services: Services, ann: Person
     ) -> None:
         if kind is NginxRtmpStreams:
-            pytest.skip("it is not asked")
+            pytest.skip("nginx: the server does not check an existing stream")
         first = ann.live().message
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
             )
-        before = len(provider.server.asked)
+        request_count = len(provider.server.asked)
         assert ann.live().message == first
-        assert len(provider.server.asked) == before + 1
+        assert len(provider.server.asked) == request_count + 1
         assert ann.live().message == first
-        assert len(provider.server.asked) == before + 1
+        assert len(provider.server.asked) == request_count + 1
 
 
 class TestHeartbeat:
-    def test_it_tells_whether_one_is_on_air_and_where_to_publish(
+    def test_heartbeat_returns_the_stream_status_and_the_publish_url(
         self,
         kind: Any,
         provider: Provider,
@@ -257,10 +259,10 @@ class TestHeartbeat:
         database_state: DatabaseState,
     ) -> None:
         stream = json.loads(ann.live().message)
-        answer = ann.post("/room", heartbeat="1")
+        response = ann.post("/room", heartbeat="1")
         host, key = stream["hosts"]["publish"]["rtmp"], stream["publishKey"]
         url = f"rtmp://{host}/mrpyq/{stream['title']}?key={key}"
-        assert answer.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
+        assert response.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
         provider.go_live(stream["title"])
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
@@ -269,7 +271,7 @@ class TestHeartbeat:
         assert ann.post("/room", heartbeat="1").message["stream"] == "on"
         assert database_state.rows("rooms")[0]["offline_since"] is None
 
-    def test_a_heartbeat_alone_keeps_no_room_open(
+    def test_heartbeat_does_not_keep_an_offline_room_open(
         self, provider: Provider, services: Services, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -277,15 +279,17 @@ class TestHeartbeat:
             connection.exec_driver_sql(
                 "UPDATE rooms SET offline_since = now() - interval '60 seconds'"
             )
-        answer = ann.post("/room", heartbeat="1")
-        assert (answer.result, answer.refusal) == ("0009", "room is not live")
+        response = ann.post("/room", heartbeat="1")
+        assert (response.result, response.refusal) == ("0009", "room is not live")
         assert database_state.rows("rooms")[0]["close_reason"] == "offline"
 
-    def test_who_is_not_live_has_none(self, ann: Person, database_state: DatabaseState) -> None:
+    def test_heartbeat_when_not_live_returns_0009(
+        self, ann: Person, database_state: DatabaseState
+    ) -> None:
         with database_state.unchanged():
             assert ann.post("/room", heartbeat="1").result == "0009"
 
-    def test_a_provider_that_is_away_changes_nothing(
+    def test_heartbeat_when_the_provider_fails_does_not_change_the_status(
         self, provider: Provider, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -297,7 +301,7 @@ class TestHeartbeat:
 
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
-def test_another_security_has_its_url_in_the_heartbeat(
+def test_heartbeat_publish_url_depends_on_the_publish_security(
     security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()
