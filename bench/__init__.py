@@ -1,1 +1,1 @@
-"""What is measured, and against what. Nothing here is part of the application."""
+"""Benchmarks of the application. The application does not import them."""

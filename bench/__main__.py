@@ -1,4 +1,4 @@
-"""`make bench`: what each operation costs, beside the floor and the peer. Ten minutes."""
+"""Benchmark every operation, a baseline and FastAPI: `make bench`. Takes ten minutes."""
 
 import os
 import random
@@ -29,20 +29,20 @@ from livebackend.services.login_tokens import Account, LoginTokens
 from livebackend.services.password_hashing import Hasher
 from livebackend_client import Client
 
-# How long one server is driven at a time, and how often it has its turn.
+# Duration of one load on one server, and the number of rounds over all servers.
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-# Of the server and of the others; more workers than cores help nobody.
+# Of every server; more workers than cores do not increase the rate.
 WORKERS = os.cpu_count() or 1
 CONNECTIONS = 16
-CROWD = 64
+CONCURRENT_LOGINS = 64
 
-_dice = random.Random(1)  # the same calls in each run
+_rng = random.Random(1)  # a fixed seed: every run sends the same requests
 
 
 @dataclass
 class Bench:
-    """What the rows need: the servers, and whose calls they answer."""
+    """The meter, the running servers, and a function that issues login tokens."""
 
     meter: Meter
     servers: dict[str, Server]
@@ -52,7 +52,7 @@ class Bench:
     def token(self, server: str, account: int) -> str:
         return self.tokens(server, account)
 
-    def repeated(
+    def measure_repeated(
         self,
         name: str,
         path: dict[str, str],
@@ -62,7 +62,7 @@ class Bench:
         seconds: float = SECONDS,
         are_statements_counted: bool = True,
     ) -> dict[str, Row]:
-        """A row of calls that wrk may make over and over."""
+        """Measure a row of requests that wrk can repeat."""
 
         def action(server: Server) -> Load:
             return by_wrk(
@@ -74,8 +74,8 @@ class Bench:
                 connections=connections,
             )
 
-        chosen = {self.servers[server]: action for server in forms}
-        for server in chosen:  # whoever is cold warms up first
+        actions = {self.servers[server]: action for server in forms}
+        for server in actions:  # warm-up
             by_wrk(
                 server.port,
                 path[server.name],
@@ -89,36 +89,36 @@ class Bench:
             for server in forms
         }
         return self.meter.row(
-            name, chosen, rounds=ROUNDS, counted=counted if are_statements_counted else None
+            name, actions, rounds=ROUNDS, counted=counted if are_statements_counted else None
         )
 
-    def followed(
+    def measure_ordered(
         self,
         name: str,
         turns: dict[str, list[list[Call]]],
         *,
         clients: int = CONNECTIONS,
     ) -> tuple[dict[str, Row], list[Any]]:
-        """A row of calls of which each follows another, or may be made once only.
+        """Measure a row of calls that depend on each other or can be sent only once.
 
-        And the messages that they were answered with.
+        Also returns the `message` of each response.
         """
-        kept: list[Any] = []
+        messages: list[Any] = []
 
         def action(server: Server) -> Load:
             load = in_turn(server.port, turns[server.name], seconds=20, clients=clients)
-            kept.extend(load.messages)
+            messages.extend(load.messages)
             return load
 
         rows = self.meter.row(name, {self.servers[server]: action for server in turns})
-        return rows, kept
+        return rows, messages
 
 
-def one_path(path: str, *names: str) -> dict[str, str]:
-    return dict.fromkeys(names, path)
+def same_path(path: str, *servers: str) -> dict[str, str]:
+    return dict.fromkeys(servers, path)
 
 
-def listed(bench: Bench, selector: str, accounts: list[int]) -> dict[str, list[str]]:
+def list_forms(bench: Bench, selector: str, accounts: list[int]) -> dict[str, list[str]]:
     return {
         server: [f"{selector}=1&token={bench.token(server, account)}" for account in accounts]
         for server in bench.servers
@@ -131,237 +131,266 @@ def lists(bench: Bench) -> None:
         ("friend list of 100", "friendlist"),
         ("message list of 50", "messagelist"),
     ):
-        paths = {"ours": "/list", "floor": "/list", "peer": f"/{selector}"}
-        bench.repeated(title, paths, listed(bench, selector, accounts))
+        paths = {"livebackend": "/list", "baseline": "/list", "FastAPI": f"/{selector}"}
+        bench.measure_repeated(title, paths, list_forms(bench, selector, accounts))
 
 
 def searches(bench: Bench) -> None:
-    paths = {"ours": "/friend", "floor": "/friend", "peer": "/search"}
-    who = [(_dice.randint(2000, 99_000), _dice.randint(2000, 99_000)) for _ in range(20_000)]
+    paths = {"livebackend": "/friend", "baseline": "/friend", "FastAPI": "/search"}
+    pairs = [(_rng.randint(2000, 99_000), _rng.randint(2000, 99_000)) for _ in range(20_000)]
     forms = {
         server: [
             f"search=1&token={bench.token(server, me)}&userId={fill.phone(other)}"
-            for me, other in who
+            for me, other in pairs
         ]
         for server in bench.servers
     }
-    bench.repeated("search", paths, forms)
+    bench.measure_repeated("search", paths, forms)
 
 
-def befriended(bench: Bench) -> None:
-    """Each turn: one asks, the other accepts, by ids that name nothing, so that no list is read."""
-    first = {"ours": 2000, "floor": 12_000}
+def friend_requests(bench: Bench) -> None:
+    """In each turn, one user sends a request and the other accepts it.
+
+    The message ids are invalid, so that no user must read the message list first.
+    """
+    first_accounts = {"livebackend": 2000, "baseline": 12_000}
     turns: dict[str, list[list[Call]]] = {}
-    for server, start in first.items():
+    for server, start in first_accounts.items():
         turns[server] = []
         for me in range(start, start + 3000, 2):
             other = me + 1
-            ask = Call(Client.add, bench.token(server, me), {"userId": fill.phone(other)})
-            deal = {
+            request = Call(Client.add, bench.token(server, me), {"userId": fill.phone(other)})
+            decision = {
                 "userId": fill.phone(me),
                 "verifyId": f"{fill.phone(other)},1",
                 "objectId": f"{fill.phone(me)},1",
                 "behaviour": "accept",
             }
-            accept = Call(Client.deal_message, bench.token(server, other), deal)
-            turns[server].append([ask, accept])
-    bench.followed("add + accept", turns)
+            accept = Call(Client.deal_message, bench.token(server, other), decision)
+            turns[server].append([request, accept])
+    bench.measure_ordered("add + accept", turns)
 
 
 def gifts(bench: Bench) -> None:
-    names = ("ours", "floor")
-    for title, hot in (("gift, spread", False), ("gift, one host", True)):
+    servers = ("livebackend", "baseline")
+    for title, to_one_host in (("gift, many hosts", False), ("gift, one host", True)):
         forms = {}
-        for server in names:
+        for server in servers:
             forms[server] = [
-                f"send_gift=1&token={bench.token(server, _dice.randint(2000, 90_000))}&value=1"
+                f"send_gift=1&token={bench.token(server, _rng.randint(2000, 90_000))}&value=1"
                 f"&description=rose&object="
-                f"{fill.phone(fill.HOT_HOST if hot else _dice.randint(90_001, 99_000))}"
+                f"{fill.phone(fill.HOT_HOST if to_one_host else _rng.randint(90_001, 99_000))}"
                 for _ in range(20_000)
             ]
-        bench.repeated(title, one_path("/golden", *names), forms, connections=64)
+        bench.measure_repeated(title, same_path("/golden", *servers), forms, connections=64)
 
 
-def log_ins(bench: Bench) -> None:
-    # The floor's server again, which then does nothing but the hash, under the load of a login.
-    bench.servers["hash"] = replace(bench.servers["floor"], name="hash")
+def logins(bench: Bench) -> None:
+    # The baseline server, which for this form only hashes the password.
+    bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
     form = f"userId={{}}&password={fill.PASSWORD}&expire_in=3600"
     forms = {
-        server: [form.format(fill.phone(_dice.randint(2000, 99_000))) for _ in range(1000)]
-        for server in ("ours", "floor")
+        server: [form.format(fill.phone(_rng.randint(2000, 99_000))) for _ in range(1000)]
+        for server in ("livebackend", "baseline")
     }
-    forms["hash"] = [f"hash=1&password={fill.PASSWORD}"]
-    rows = bench.repeated(
+    forms["password hash"] = [f"hash=1&password={fill.PASSWORD}"]
+    rows = bench.measure_repeated(
         "login",
-        one_path("/log", *forms),
+        same_path("/log", *forms),
         forms,
         connections=2,
         seconds=2 * SECONDS,
-        # They take so long that other threads' would be counted with them.
+        # Logins are so slow that the count would include statements of background threads.
         are_statements_counted=False,
     )
     bench.meter.facts["login"] = (
-        f"{rows['ours'].cpu / rows['hash'].cpu:.3f} × the CPU of the hash alone,"
-        f" which takes {rows['hash'].cpu:.0f} ms"
+        f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash,"
+        f" which takes {rows['password hash'].cpu:.0f} ms"
     )
-    turns = {"ours": log_in_turns(range(2000, 2000 + CROWD))}
-    rows, _ = bench.followed(f"login, {CROWD} at once", turns, clients=CROWD)
-    slowest = 1000 * CROWD / rows["ours"].rate
-    bench.meter.facts["crowd"] = (
-        f"{rows['ours'].failed} of {CROWD} failed; all took {slowest:.0f} ms"
+    turns = {"livebackend": login_turns(range(2000, 2000 + CONCURRENT_LOGINS))}
+    rows, _ = bench.measure_ordered(
+        f"login, {CONCURRENT_LOGINS} concurrent", turns, clients=CONCURRENT_LOGINS
+    )
+    row = rows["livebackend"]
+    bench.meter.facts["concurrent logins"] = (
+        f"{row.failed} of {CONCURRENT_LOGINS} failed;"
+        f" they took {1000 * CONCURRENT_LOGINS / row.rate:.0f} ms in total"
     )
 
 
-def log_in_turns(accounts: Iterable[int]) -> list[list[Call]]:
+def login_turns(accounts: Iterable[int]) -> list[list[Call]]:
     return [
         [Call(Client.log_in, None, {"userId": fill.phone(n), "password": fill.PASSWORD})]
         for n in accounts
     ]
 
 
-def crowded(bench: Bench) -> None:
-    """The friend list while a crowd logs in, and while as many connections are idle."""
-    forms = listed(bench, "friendlist", list(range(1, fill.LISTED + 1)))
-    ours = {"ours": forms["ours"]}
-    port = bench.servers["ours"].port
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CROWD)]
-    quiet = bench.repeated("friend list, 64 idle", one_path("/list", "ours"), ours, connections=4)
+def lists_during_logins(bench: Bench) -> None:
+    """Measure the friend list during many logins, and with as many idle connections."""
+    forms = list_forms(bench, "friendlist", list(range(1, fill.LISTED + 1)))
+    forms = {"livebackend": forms["livebackend"]}
+    port = bench.servers["livebackend"].port
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)]
+    with_idle = bench.measure_repeated(
+        "friend list, 64 idle", same_path("/list", "livebackend"), forms, connections=4
+    )
     for connection in idle:
         connection.close()
-    logins = log_in_turns(range(2000, 4000))
+    turns = login_turns(range(2000, 4000))
     seconds = ROUNDS * SECONDS + 3
-    crowd = threading.Thread(
-        target=in_turn, args=(port, logins), kwargs={"seconds": seconds, "clients": CROWD}
+    login_load = threading.Thread(
+        target=in_turn,
+        args=(port, turns),
+        kwargs={"seconds": seconds, "clients": CONCURRENT_LOGINS},
     )
-    crowd.start()
+    login_load.start()
     time.sleep(1)
-    busy = bench.repeated("friend list, 64 logins", one_path("/list", "ours"), ours, connections=4)
-    crowd.join()
-    bench.meter.facts["crowded"] = (
-        f"p99 {busy['ours'].p99_ms:.1f} ms during logins, {quiet['ours'].p99_ms:.1f} ms beside idle"
-        f" connections: {busy['ours'].p99_ms / quiet['ours'].p99_ms:.1f} ×;"
-        f" {busy['ours'].failed} failed"
+    during_logins = bench.measure_repeated(
+        "friend list, 64 logins", same_path("/list", "livebackend"), forms, connections=4
+    )
+    login_load.join()
+    login_row, idle_row = during_logins["livebackend"], with_idle["livebackend"]
+    bench.meter.facts["friend list during logins"] = (
+        f"p99 {login_row.p99_ms:.1f} ms during logins, {idle_row.p99_ms:.1f} ms with idle"
+        f" connections: {login_row.p99_ms / idle_row.p99_ms:.1f} ×; {login_row.failed} failed"
     )
 
 
-def sizes(bench: Bench) -> None:
-    found = {}
-    ours = bench.servers["ours"]
+def list_sizes(bench: Bench) -> None:
+    results = {}
+    server = bench.servers["livebackend"]
     for size, account in sorted({**fill.SIZES, fill.FRIENDS: 1}.items()):
-        forms = {"ours": [f"friendlist=1&token={bench.token('ours', account)}"]}
-        rows = bench.repeated(
-            f"list of {size} friends", one_path("/list", "ours"), forms, connections=4
+        forms = {"livebackend": [f"friendlist=1&token={bench.token('livebackend', account)}"]}
+        rows = bench.measure_repeated(
+            f"list of {size} friends", same_path("/list", "livebackend"), forms, connections=4
         )
-        reply = posted(ours, "/list", forms["ours"][0])
-        found[size] = rows["ours"].cpu, len(reply.content)
-    cost, length = found[fill.FRIENDS]
-    bench.meter.facts["sizes"] = "; ".join(
-        f"{size} friends: {cpu / cost:.2f} × the cost for {octets / length:.2f} × the bytes"
-        for size, (cpu, octets) in found.items()
+        response = posted(server, "/list", forms["livebackend"][0])
+        results[size] = rows["livebackend"].cpu, len(response.content)
+    base_cpu, base_bytes = results[fill.FRIENDS]
+    bench.meter.facts["list sizes"] = "; ".join(
+        f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {length / base_bytes:.2f} × the bytes"
+        for size, (cpu, length) in results.items()
     )
 
 
-def others(bench: Bench) -> None:
-    """Every other operation, ours alone."""
+def other_operations(bench: Bench) -> None:
+    """Measure all other operations, at livebackend only."""
 
-    def once(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[Any]:
-        return bench.followed(name, {"ours": calls}, clients=clients)[1]
+    def measure(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[Any]:
+        return bench.measure_ordered(name, {"livebackend": calls}, clients=clients)[1]
 
-    def by(account: int, method: Callable[..., object], **params: Any) -> Call:
-        return Call(method, bench.token("ours", account), params)
+    def call(account: int, method: Callable[..., object], **params: Any) -> Call:
+        return Call(method, bench.token("livebackend", account), params)
 
-    # Those whom nobody filled with a room.
-    streamers = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
-    once(
+    # Accounts without a room.
+    hosts = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
+    measure(
         "live + leave",
-        [[by(n, Client.live, title="hello"), by(n, Client.leave)] for n in streamers],
+        [[call(n, Client.live, title="hello"), call(n, Client.leave)] for n in hosts],
     )
-    once("refill", [[by(n, Client.refill, money="50")] for n in streamers])
-    once(
+    measure("refill", [[call(n, Client.refill, money="50")] for n in hosts])
+    measure(
         "unfriend",
-        [[by(n, Client.unfriend, userId=fill.phone(n + 1))] for n in range(2000, 4000, 2)],
+        [[call(n, Client.unfriend, userId=fill.phone(n + 1))] for n in range(2000, 4000, 2)],
     )
-    once(
+    measure(
         "delete a message",
         [
-            [by(owner, Client.deal_message, **message(owner), behaviour="delete")]
+            [call(owner, Client.deal_message, **message(owner), behaviour="delete")]
             for owner in range(1, 800)
         ],
     )
     picture = BytesIO()
     Image.effect_noise((640, 480), 50).convert("RGB").save(picture, "JPEG")
     pictures = [BytesIO(picture.getvalue()) for _ in range(60)]
-    once("upload of 640 × 480", [[Call(Client.upload, None, {"img": each})] for each in pictures])
-    newcomers(bench, once)
+    measure(
+        "upload of 640 × 480",
+        [[Call(Client.upload, None, {"img": picture_file})] for picture_file in pictures],
+    )
+    registrations(bench, measure)
 
 
 def message(owner: int) -> dict[str, str]:
-    """One of those that this account was filled with."""
+    """Return the parameters of a message that `fill` inserted for this account."""
     number = 1_700_000_000_000_000 + owner * 1000 + 7
     applicant = fill.phone(2000 + (owner * 50 + 7) % 98_000)
-    mine = fill.phone(owner)
-    return {"userId": mine, "verifyId": f"{mine},{number}", "objectId": f"{applicant},{number}"}
+    phone = fill.phone(owner)
+    return {"userId": phone, "verifyId": f"{phone},{number}", "objectId": f"{applicant},{number}"}
 
 
-def newcomers(bench: Bench, once: Callable[..., list[Any]]) -> None:
-    """Registers as a phone does, one after the other: the embedded SMS logs the codes."""
+def registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
+    """Register new users, one at a time; the development SMS gateway logs the codes."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
-    began = log.stat().st_size
-    tickets = once(
-        "send code", [[Call(Client.send_code, None, {"token": each})] for each in phones], clients=1
+    offset = log.stat().st_size
+    tickets = measure(
+        "send code",
+        [[Call(Client.send_code, None, {"token": phone})] for phone in phones],
+        clients=1,
     )
     with log.open() as lines:
-        lines.seek(began)
+        lines.seek(offset)
         codes = re.findall(r"code for .*?: (\d+)", lines.read())
-    judged = [{"code_v": ticket, "code": code} for ticket, code in zip(tickets, codes, strict=True)]
-    once("judge a code", [[Call(Client.verify_code, None, each)] for each in judged], clients=1)
+    attempts = [
+        {"code_v": ticket, "code": code} for ticket, code in zip(tickets, codes, strict=True)
+    ]
+    measure(
+        "verify code",
+        [[Call(Client.verify_code, None, attempt)] for attempt in attempts],
+        clients=1,
+    )
     account = {"password": "harbour-42", "nickname": "Ann"}
-    once(
+    measure(
         "register",
-        [[Call(Client.register, None, {"userId": each, **account})] for each in phones],
+        [[Call(Client.register, None, {"userId": phone, **account})] for phone in phones],
         clients=2,
     )
 
 
-def users(meter: Meter, folder: Path, small: str, database: Database, password_hash: str) -> None:
-    """The same two calls among 10 k, 100 k and 1 M users."""
-    found: dict[str, tuple[float, float]] = {}
+def user_counts(
+    meter: Meter, folder: Path, small: str, database: Database, password_hash: str
+) -> None:
+    """Measure two operations with 10 k, 100 k and 1 M users."""
+    results: dict[str, tuple[float, float]] = {}
 
     def run(title: str, url: str) -> None:
         variables = environment(url, folder)
-        with started(["ours"], variables, folder, workers=WORKERS) as servers:
+        with started(["livebackend"], variables, folder, workers=WORKERS) as servers:
             bench = Bench(meter, servers, folder, new_tokens())
-            friends = bench.repeated(
+            friends = bench.measure_repeated(
                 f"friend list, {title}",
-                one_path("/list", "ours"),
-                listed(bench, "friendlist", list(range(1, 501))),
+                same_path("/list", "livebackend"),
+                list_forms(bench, "friendlist", list(range(1, 501))),
             )
-            who = [(_dice.randint(2000, 9000), _dice.randint(2000, 9000)) for _ in range(20_000)]
+            pairs = [(_rng.randint(2000, 9000), _rng.randint(2000, 9000)) for _ in range(20_000)]
             forms = {
-                "ours": [
-                    f"search=1&token={bench.token('ours', me)}&userId={fill.phone(other)}"
-                    for me, other in who
+                "livebackend": [
+                    f"search=1&token={bench.token('livebackend', me)}&userId={fill.phone(other)}"
+                    for me, other in pairs
                 ]
             }
-            search = bench.repeated(f"search, {title}", one_path("/friend", "ours"), forms)
-            found[title] = friends["ours"].cpu, search["ours"].cpu
+            search = bench.measure_repeated(
+                f"search, {title}", same_path("/friend", "livebackend"), forms
+            )
+            results[title] = friends["livebackend"].cpu, search["livebackend"].cpu
 
     run("10 k users", small)
     run("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
-    # Some have registered meanwhile, and have the numbers that come next.
+    # The ids up to 110,000 are reserved for accounts that the benchmarks registered.
     fill.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
     fill.vacuum(database)
     run("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
-    meter.facts["users"] = "; ".join(
-        f"{title}: {friends:.3f} and {search:.3f} ms" for title, (friends, search) in found.items()
+    meter.facts["number of users"] = "; ".join(
+        f"{title}: friend list {friends:.3f} ms, search {search:.3f} ms"
+        for title, (friends, search) in results.items()
     )
 
 
 def memory(bench: Bench) -> None:
-    """Before any call, and while a minute of full load lasts."""
-    server = bench.servers["ours"]
-    forms = listed(bench, "friendlist", list(range(1, fill.LISTED + 1)))["ours"]
+    """Measure the memory before the first request, and during a minute of full load."""
+    server = bench.servers["livebackend"]
+    accounts = list(range(1, fill.LISTED + 1))
+    forms = list_forms(bench, "friendlist", accounts)["livebackend"]
     seconds = float(os.environ.get("BENCH_FULL_LOAD_SECONDS", "60"))
     samples = [memory_mb(server.pids)]
     for _ in range(2):
@@ -388,14 +417,16 @@ def new_tokens() -> Callable[[str, int], str]:
     tokens = LoginTokens([SECRET], clock=time.time)
 
     def token(server: str, account: int) -> str:
-        if server == "peer":
+        if server == "FastAPI":
             return peer.issue(account, 1)
         return tokens.issue(Account(account, fill.phone(account), 1), lifetime_s=86_400)
 
     return token
 
 
-def made(postgres: EmbeddedPostgres, name: str, *, users: int, password_hash: str) -> Database:
+def create_database(
+    postgres: EmbeddedPostgres, name: str, *, users: int, password_hash: str
+) -> Database:
     server = Database(postgres.url("postgres"))
     with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
@@ -408,24 +439,24 @@ def made(postgres: EmbeddedPostgres, name: str, *, users: int, password_hash: st
 
 def main() -> None:
     if shutil.which("wrk") is None:
-        raise SystemExit("make bench needs wrk. On Debian or Ubuntu: sudo apt install wrk")
+        raise SystemExit("make bench requires wrk. On Debian or Ubuntu: sudo apt install wrk")
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
         postgres = EmbeddedPostgres(folder / "postgres")
         postgres.start()
         try:
-            measured(postgres, folder)
+            run_benchmarks(postgres, folder)
         finally:
             postgres.close()
 
 
-def measured(postgres: EmbeddedPostgres, folder: Path) -> None:
+def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     password_hash = Hasher(PEPPER, cost=12).hash(fill.PASSWORD)
-    database = made(postgres, "bench", users=100_000, password_hash=password_hash)
-    small = made(postgres, "small", users=10_000, password_hash=password_hash)
+    database = create_database(postgres, "bench", users=100_000, password_hash=password_hash)
+    small = create_database(postgres, "small", users=10_000, password_hash=password_hash)
     small.close()
     meter = Meter(database, folder / "postgres")
-    # What was filled is tidy already, and nobody's request pays for tidying up.
+    # The tables are vacuumed already; autovacuum would distort the measurements.
     meter.configure("autovacuum", "off")
     variables = environment(postgres.url("bench"), folder)
     os.environ.update(variables)
@@ -433,21 +464,23 @@ def measured(postgres: EmbeddedPostgres, folder: Path) -> None:
         "memory": memory,
         "lists": lists,
         "searches": searches,
-        "befriended": befriended,
+        "friend_requests": friend_requests,
         "gifts": gifts,
-        "log_ins": log_ins,
-        "crowded": crowded,
-        "sizes": sizes,
-        "others": others,
+        "logins": logins,
+        "lists_during_logins": lists_during_logins,
+        "list_sizes": list_sizes,
+        "other_operations": other_operations,
     }
-    only = os.environ.get("ROWS", "").split() or [*rows, "users"]
-    with started(["ours", "floor", "peer"], variables, folder, workers=WORKERS) as servers:
+    only = os.environ.get("ROWS", "").split() or [*rows, "user_counts"]
+    with started(
+        ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKERS
+    ) as servers:
         bench = Bench(meter, servers, folder, new_tokens())
         for row, measure in rows.items():
             if row in only:
                 measure(bench)
-    if "users" in only:
-        users(meter, folder, postgres.url("small"), database, password_hash)
+    if "user_counts" in only:
+        user_counts(meter, folder, postgres.url("small"), database, password_hash)
     print(report.table(meter.rows, meter.facts))
     if not os.environ.get("ROWS"):
         report.write(meter.rows, meter.facts, database)

@@ -1,4 +1,4 @@
-"""A durable PostgreSQL with people and coins in it, for what is measured."""
+"""A durable PostgreSQL with users and coins, for benchmarks of the ledger."""
 
 import subprocess
 import tempfile
@@ -14,17 +14,17 @@ from livebackend.database.migrations import migrate
 from livebackend.development import embedded_postgres
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 
-COINS_EACH = 1_000_000_000
+_COINS_EACH = 1_000_000_000
 
-_PEOPLE = text(
+_ACCOUNTS = text(
     """
     INSERT INTO accounts (phone, password_hash, nickname)
-    SELECT to_char(13800000000 + n, 'FM00000000000'), 'x', 'person ' || n
-    FROM generate_series(1, :people) AS n
+    SELECT to_char(13800000000 + n, 'FM00000000000'), 'x', 'user ' || n
+    FROM generate_series(1, :users) AS n
     """
 )
-_BANK = text("INSERT INTO coin_accounts (provider) VALUES ('direct')")
-_ACCOUNTS = text("INSERT INTO coin_accounts (owner_id) SELECT id FROM accounts ORDER BY id")
+_PROVIDER = text("INSERT INTO coin_accounts (provider) VALUES ('direct')")
+_COIN_ACCOUNTS = text("INSERT INTO coin_accounts (owner_id) SELECT id FROM accounts ORDER BY id")
 _SLOTS = text(
     """
     INSERT INTO coin_slots (coin_account_id, slot, amount)
@@ -40,13 +40,13 @@ _REFILLS = text(
     """
 )
 _PAIRS = text("SELECT id, owner_id FROM coin_accounts WHERE owner_id IS NOT NULL ORDER BY id")
-# PostgreSQL 18 counts the log's flushes here, and earlier ones in pg_stat_wal.
+# PostgreSQL 18 counts WAL flushes in pg_stat_io; older versions count them in pg_stat_wal.
 _SYNCS = text("SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal'")
 
 
 @dataclass(frozen=True)
 class Bank:
-    """The database's address, and the (coin account, account) of each person."""
+    """The database URL, and each user as (coin account id, account id)."""
 
     url: str
     people: list[tuple[int, int]]
@@ -54,16 +54,16 @@ class Bank:
 
 @contextmanager
 def opened(people: int, *, slow_wal_us: int) -> Iterator[Bank]:
-    """A server of its own with so many people, who are rich; its log is that much slower."""
+    """Start a PostgreSQL with `people` users; each WAL flush takes `slow_wal_us` longer."""
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # whoever PostgreSQL runs as must find the shim
+        folder.chmod(0o755)  # PostgreSQL can run as another user, which must read the shim
         embedded = EmbeddedPostgres(folder / "postgres")
         preload = {"LD_PRELOAD": _shim(folder), "SLOW_WAL_US": str(slow_wal_us)}
         embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
         try:
             url = embedded.start()
-            yield Bank(url, _settle(url, people))
+            yield Bank(url, _insert_users(url, people))
         finally:
             for variable in preload:
                 embedded_postgres.ENVIRONMENT.pop(variable, None)
@@ -71,7 +71,7 @@ def opened(people: int, *, slow_wal_us: int) -> Iterator[Bank]:
 
 
 def wal_syncs(database: Database) -> int:
-    """How often the log was flushed so far, by all that have ended or told it since."""
+    """Return the number of WAL flushes that all processes have reported so far."""
     with database.engine.connect() as connection:
         syncs: int = connection.execute(_SYNCS).scalar_one()
         return syncs
@@ -85,15 +85,15 @@ def _shim(folder: Path) -> str:
     return str(shim)
 
 
-def _settle(url: str, people: int) -> list[tuple[int, int]]:
+def _insert_users(url: str, users: int) -> list[tuple[int, int]]:
     database = Database(url, statement_wait_s=0)
     migrate(database)
     with database.engine.begin() as connection:
-        connection.execute(_PEOPLE, {"people": people})
-        for statement in (_BANK, _ACCOUNTS):
+        connection.execute(_ACCOUNTS, {"users": users})
+        for statement in (_PROVIDER, _COIN_ACCOUNTS):
             connection.execute(statement)
         for statement in (_SLOTS, _REFILLS):
-            connection.execute(statement, {"coins": COINS_EACH})
+            connection.execute(statement, {"coins": _COINS_EACH})
         pairs = [(row.id, row.owner_id) for row in connection.execute(_PAIRS)]
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))

@@ -1,4 +1,4 @@
-"""One process that gives coins over HTTP, by many clients at once: `python -m bench.calling`."""
+"""Send gifts over HTTP from many clients in one process: `python -m bench.calling`."""
 
 import json
 import random
@@ -12,39 +12,39 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True)
 class Task:
-    """What to do; a host is a phone."""
+    """Input of the process, read from stdin. Hosts are phone numbers."""
 
-    # Each client keeps one connection to one of them.
+    # Each client holds one connection to one of the ports.
     ports: list[int]
     clients: int
     tokens: list[str]
     hosts: list[str]
-    # Token of the first host, if he is to spend too; his client is one more.
+    # Token of the first host if the host also sends gifts, from one additional client.
     host_spends: str | None
-    others: list[str]
+    recipients: list[str]
     begin_at: float
     seconds: float
 
 
 class Client:
-    """One connection, one call at a time."""
+    """One connection with one request at a time."""
 
     def __init__(self, port: int, task: Task, token: str | None, seed: int) -> None:
         self._task = task
         self._token = token
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.latencies: list[float] = []
         self._received = b""
-        self._began = 0.0
+        self._started = 0.0
 
-    def call(self) -> None:
-        hosts = self._task.others if self._token else self._task.hosts
+    def send(self) -> None:
+        hosts = self._task.recipients if self._token else self._task.hosts
         form = {
             "send_gift": "1",
-            "token": self._token or self._dice.choice(self._task.tokens),
-            "object": self._dice.choice(hosts),
+            "token": self._token or self._rng.choice(self._task.tokens),
+            "object": self._rng.choice(hosts),
             "value": "1",
             "description": "a rose",
         }
@@ -54,18 +54,18 @@ class Client:
             "Content-Type: application/x-www-form-urlencoded\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
         self.socket.sendall(head.encode() + body)
 
-    def hear(self) -> bool:
-        """Reads what came; whether that was the whole reply."""
+    def receive(self) -> bool:
+        """Read available data; return whether the response is complete."""
         self._received += self.socket.recv(65536)
         head, end, body = self._received.partition(b"\r\n\r\n")
         if not end or len(body) < int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
             return False
         if b'"0000"' not in body:
             raise AssertionError(self._received.decode())
-        self.latencies.append(time.perf_counter() - self._began)
+        self.latencies.append(time.perf_counter() - self._started)
         self._received = b""
         return True
 
@@ -84,18 +84,18 @@ def main() -> None:
     time.sleep(max(0, task.begin_at - time.time()))
     end = time.perf_counter() + task.seconds
     for client in clients:
-        client.call()
-    calling = len(clients)
-    while calling:
+        client.send()
+    active = len(clients)
+    while active:
         ready = selector.select(timeout=10)
-        assert ready, "no reply within 10 s"
+        assert ready, "no response within 10 s"
         for key, _ in ready:
-            if key.data.hear():
+            if key.data.receive():
                 if time.perf_counter() < end:
-                    key.data.call()
+                    key.data.send()
                 else:
-                    calling -= 1
-    json.dump([each for client in clients for each in client.latencies], sys.stdout)
+                    active -= 1
+    json.dump([latency for client in clients for latency in client.latencies], sys.stdout)
 
 
 if __name__ == "__main__":

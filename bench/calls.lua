@@ -1,5 +1,5 @@
--- Posts the bodies of the file BODIES to the path of the URL, one after the other, over and over.
--- Each thread begins at another place. At the end it prints one line of JSON.
+-- A script for wrk: posts the lines of the file BODIES to the URL in an endless loop. Each thread
+-- starts at a different line. At the end, it prints one line of JSON.
 
 local bodies, threads = {}, {}
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
@@ -11,7 +11,7 @@ end
 
 function init()
   next_body = first
-  refused = 0
+  failed = 0
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
 end
@@ -22,16 +22,16 @@ function request()
 end
 
 function response(status, headers, body)
-  if status ~= 200 or not body:find('"0000"', 1, true) then refused = refused + 1 end
+  if status ~= 200 or not body:find('"0000"', 1, true) then failed = failed + 1 end
 end
 
 function done(summary, latency, requests)
   local errors = summary.errors
-  local refusals = 0
-  for _, thread in ipairs(threads) do refusals = refusals + thread:get("refused") end
+  local error_responses = 0
+  for _, thread in ipairs(threads) do error_responses = error_responses + thread:get("failed") end
   print(string.format(
-    '{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "refused": %d, "broken": %d}',
+    '{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "error_responses": %d, "connection_errors": %d}',
     summary.requests, summary.duration / 1e6,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, refusals,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, error_responses,
     errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -1,38 +1,40 @@
-"""Fills an empty database with a world to measure in, by SQL."""
+"""Fill an empty database with accounts, friends, messages, rooms and gifts by SQL."""
 
 from sqlalchemy import Connection, text
 
 from livebackend.database.engine import Database
 
 PASSWORD = "harbour-42"
-# These have friends and messages; a list that is asked for is one of theirs.
+# Accounts 1 to LISTED have friends and messages; the benchmarks request their lists.
 LISTED = 1000
 FRIENDS = 100
 MESSAGES = 50
 ROOMS = 1000
-# Accounts with longer and shorter lists, by their number of friends.
+# Account id by number of friends: accounts with longer or shorter friend lists.
 SIZES = {10: 1001, 1000: 1002, 5000: 1003}
-# What these accounts are to others.
+# Id of the account that gets all gifts of the benchmark with one host.
 HOT_HOST = 1004
-# What was given before anybody measures.
+# Number of gifts that exist before the benchmark.
 GIFTS = 50_000
 
 _COINS = 1_000_000_000
 
 _ACCOUNTS = text(
     """
-    WITH made AS (
+    WITH new_accounts AS (
         INSERT INTO accounts (id, phone, password_hash, gender, nickname, head_image)
         OVERRIDING SYSTEM VALUE
         SELECT n, (13800000000 + n)::text, :password_hash, (n % 2)::text, 'nickname ' || n,
             'https://pictures.example.com/' || md5(n::text) || '/picture.jpg'
         FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n
         RETURNING id
-    ), opened AS (
-        INSERT INTO coin_accounts (id, owner_id) OVERRIDING SYSTEM VALUE SELECT id, id FROM made
+    ), new_coin_accounts AS (
+        INSERT INTO coin_accounts (id, owner_id) OVERRIDING SYSTEM VALUE SELECT id, id
+        FROM new_accounts
         RETURNING id
     )
-    INSERT INTO coin_slots (coin_account_id, slot, amount) SELECT id, 0, :coins FROM opened
+    INSERT INTO coin_slots (coin_account_id, slot, amount) SELECT id, 0, :coins
+    FROM new_coin_accounts
     """
 )
 _FRIENDSHIPS = text(
@@ -71,24 +73,27 @@ _ROOMS = text(
 )
 _GIFTS = text(
     """
-    WITH given AS (
+    WITH new_transfers AS (
         INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
-        SELECT 1, giver, host, 1, giver, gen_random_uuid()
+        SELECT 1, sender, host, 1, sender, gen_random_uuid()
         FROM generate_series(1, CAST(:gifts AS int)) AS n,
-            LATERAL (SELECT 2000 + n % (:users - 3000), :users - n % 999) AS pair (giver, host)
+            LATERAL (SELECT 2000 + n % (:users - 3000), :users - n % 999) AS pair (sender, host)
         RETURNING id, credit_id
     )
-    INSERT INTO gifts (transfer_id, host_id, description) SELECT id, credit_id, 'rose' FROM given
+    INSERT INTO gifts (transfer_id, host_id, description) SELECT id, credit_id, 'rose'
+    FROM new_transfers
     """
 )
 
 
 def fill(database: Database, *, users: int, password_hash: str) -> None:
-    """Makes `users` accounts, and among the first of them friends, messages and rooms."""
+    """Insert `users` accounts; the first ones get friends, messages and rooms."""
     add_users(database, first=1, last=users, password_hash=password_hash)
     with database.engine.begin() as connection:
-        _prepare(connection)
-        lists = {FRIENDS: (1, LISTED)} | {size: (who, who) for size, who in SIZES.items()}
+        _disable_checks(connection)
+        lists = {FRIENDS: (1, LISTED)} | {
+            size: (account, account) for size, account in SIZES.items()
+        }
         for friends, (first, last) in lists.items():
             pairs = {"first": first, "last": last, "friends": friends, "users": users}
             connection.execute(_FRIENDSHIPS, pairs)
@@ -99,9 +104,9 @@ def fill(database: Database, *, users: int, password_hash: str) -> None:
 
 
 def add_users(database: Database, *, first: int, last: int, password_hash: str) -> None:
-    """Makes accounts with these ids, each with coins enough for any gifts."""
+    """Insert accounts with these ids, each with enough coins for all benchmarks."""
     with database.engine.begin() as connection:
-        _prepare(connection)
+        _disable_checks(connection)
         values = {"first": first, "last": last, "password_hash": password_hash, "coins": _COINS}
         connection.execute(_ACCOUNTS, values)
         for table in ("accounts", "coin_accounts"):
@@ -111,7 +116,7 @@ def add_users(database: Database, *, first: int, last: int, password_hash: str) 
 
 
 def vacuum(database: Database) -> None:
-    """Tells the planner what there is, and leaves it nothing to tidy up while we measure."""
+    """Vacuum and analyze all tables, so that autovacuum has no work during the benchmarks."""
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM (ANALYZE, FREEZE)"))
@@ -122,7 +127,7 @@ def phone(account_id: int) -> str:
     return str(13_800_000_000 + account_id)
 
 
-def _prepare(connection: Connection) -> None:
+def _disable_checks(connection: Connection) -> None:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    # Foreign keys are not checked row by row: what is written here is known to be whole.
+    # Skips the checks of foreign keys: the inserted rows are consistent.
     connection.execute(text("SET LOCAL session_replication_role = replica"))

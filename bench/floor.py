@@ -1,7 +1,8 @@
-"""The floor: a bare WSGI callable that does what the operations do, and nothing else.
+"""Baseline: a WSGI callable that executes the operations without any framework.
 
-The same statements as text through psycopg2, the login token verified, calls counted, the same JSON
-by orjson. What is added to this is what the framework, SQLAlchemy and the strictness cost.
+It sends the same SQL statements as text through psycopg2, verifies the login token, counts requests
+against the rate limits, and creates the same JSON with orjson. The difference to this baseline is
+the cost of the framework, SQLAlchemy and validation.
 """
 
 import hmac
@@ -34,26 +35,30 @@ SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
 CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
-# As itsdangerous derives it.
+# Derived in the same way as by itsdangerous.
 KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
-HASHER = Hasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
-KNOWN = HASHER.hash(fill.PASSWORD)
+PASSWORD_HASHER = Hasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
+PASSWORD_HASH = PASSWORD_HASHER.hash(fill.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 
 FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
-HOLDER, LOCK, STANDING = login_tokens._IDENTIFY.text, friends._LOCK.text, friends._STANDING
-TO_LOG_IN, SIDES, ACQUIRE = (
+TOKEN_OWNER, LOCK_ACCOUNTS, RELATION = (
+    login_tokens._IDENTIFY.text,
+    friends._LOCK.text,
+    friends._STANDING,
+)
+LOGIN_ACCOUNT, GIFT_ACCOUNTS, ACQUIRE = (
     authentication._TO_LOG_IN.text,
     gifts._SIDES.text,
     rate_limit_storage._ACQUIRE.text,
 )
-SWEEP = str(rate_limit_storage._SWEEP)
-ASK = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
+DELETE_EXPIRED = str(rate_limit_storage._SWEEP)
+INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
 )
-NUMBERED = (
+REQUESTS_BY_TIME = (
     "SELECT id, applicant_id, addressee_id, state, sent_at_us FROM friend_requests"
     " WHERE sent_at_us IN (%s, %s)"
 )
@@ -74,18 +79,18 @@ TRANSFER = (
 GIFT = "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%s, %s, %s, %s)"
 
 pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
-made = count(1)
-calls = count()
-slots = Slots(Path(os.environ["LIVEBACKEND_VAR_DIR"]) / "hashing", 1)
+connection_numbers = count(1)
+request_numbers = count()
+hash_slots = Slots(Path(os.environ["LIVEBACKEND_VAR_DIR"]) / "hashing", 1)
 
 
-class Refused(Exception):
-    pass
+class OperationFailed(Exception):
+    """Its text is the result code."""
 
 
 @contextmanager
 def cursor() -> "Iterator[psycopg2.extensions.cursor]":
-    if pool.empty() and next(made) <= CONNECTIONS:
+    if pool.empty() and next(connection_numbers) <= CONNECTIONS:
         connection = psycopg2.connect(
             host=URL.query["host"], port=URL.query["port"], user=URL.username, dbname=URL.database
         )
@@ -93,63 +98,67 @@ def cursor() -> "Iterator[psycopg2.extensions.cursor]":
     else:
         connection = pool.get(timeout=1)
     try:
-        with connection.cursor() as one:
-            yield one
+        with connection.cursor() as db:
+            yield db
     finally:
         pool.put(connection)
 
 
 @contextmanager
 def transaction() -> "Iterator[psycopg2.extensions.cursor]":
-    with cursor() as one:
-        one.execute("BEGIN")
+    with cursor() as db:
+        db.execute("BEGIN")
         try:
-            yield one
+            yield db
         except BaseException:
-            one.execute("ROLLBACK")
+            db.execute("ROLLBACK")
             raise
-        one.execute("COMMIT")
+        db.execute("COMMIT")
 
 
-def decoded(part: str) -> bytes:
+def base64url_decode(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def claims(token: str) -> dict[str, object]:
     payload, _, signature = token.rpartition(".")
     expected = hmac.digest(KEY, payload.encode(), "sha256")
-    if not hmac.compare_digest(decoded(signature), expected):
-        raise Refused("0012")
-    said = orjson.loads(decoded(payload))
-    if said["exp"] <= time.time():
-        raise Refused("0011")
-    return {"token_id": said["jti"], "account_id": said["sub"], "version": said["v"]}
+    if not hmac.compare_digest(base64url_decode(signature), expected):
+        raise OperationFailed("0012")
+    token_claims = orjson.loads(base64url_decode(payload))
+    if token_claims["exp"] <= time.time():
+        raise OperationFailed("0011")
+    return {
+        "token_id": token_claims["jti"],
+        "account_id": token_claims["sub"],
+        "version": token_claims["v"],
+    }
 
 
-def identify(one: "psycopg2.extensions.cursor", token: str) -> int:
-    one.execute(HOLDER, claims(token))
-    found = one.fetchone()
-    if not found:
-        raise Refused("0012")
-    return int(found[0])
+def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
+    db.execute(TOKEN_OWNER, claims(token))
+    row = db.fetchone()
+    if not row:
+        raise OperationFailed("0012")
+    return int(row[0])
 
 
-def counted(one: "psycopg2.extensions.cursor", name: str, account: int) -> None:
-    if next(calls) % 16 == 0:
-        one.execute(SWEEP)
+def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) -> None:
+    if next(request_numbers) % 16 == 0:
+        db.execute(DELETE_EXPIRED)
     key = f"LIMITS/LIMITER/{name}/account {account}/1000000/1/hour"
-    one.execute(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000})
-    if not one.fetchone():
-        raise Refused("0006")
+    db.execute(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000})
+    if not db.fetchone():
+        raise OperationFailed("0006")
 
 
 def friendlist(form: dict[str, str]) -> object:
-    with cursor() as one:
-        one.execute(FRIENDS.text, {**FRIENDS.constant, **claims(form["token"]), "most": 5000})
-        rows = one.fetchall()
+    with cursor() as db:
+        db.execute(FRIENDS.text, {**FRIENDS.constant, **claims(form["token"]), "most": 5000})
+        rows = db.fetchall()
     if not rows:
-        raise Refused("0012")
-    found = [
+        raise OperationFailed("0012")
+    items = [
         {
             "userId": phone,
             "nickname": nickname,
@@ -162,21 +171,21 @@ def friendlist(form: dict[str, str]) -> object:
         for phone, nickname, gender, image, title, urls in rows
         if phone
     ]
-    return {"result": "0000", "message": {"count": len(found), "friends": found}}
+    return {"result": "0000", "message": {"count": len(items), "friends": items}}
 
 
 def messagelist(form: dict[str, str]) -> object:
-    with cursor() as one:
-        one.execute(MESSAGES.text, {**MESSAGES.constant, **claims(form["token"]), "most": 500})
-        rows = one.fetchall()
+    with cursor() as db:
+        db.execute(MESSAGES.text, {**MESSAGES.constant, **claims(form["token"]), "most": 500})
+        rows = db.fetchall()
     if not rows:
-        raise Refused("0012")
+        raise OperationFailed("0012")
     return {
         "result": "0000",
         "message": [
             {
-                "verifyId": f"{phone if applied else mine},{number}",
-                "objectId": f"{mine if applied else phone},{number}",
+                "verifyId": f"{phone if applied else own_phone},{number}",
+                "objectId": f"{own_phone if applied else phone},{number}",
                 "userId": phone,
                 "nickname": nickname,
                 "gender": gender,
@@ -185,21 +194,21 @@ def messagelist(form: dict[str, str]) -> object:
                 "time": (EPOCH + timedelta(microseconds=number)).isoformat(timespec="microseconds")
                 + "Z",
             }
-            for mine, number, applied, accepted, phone, nickname, gender, image in rows
+            for own_phone, number, applied, accepted, phone, nickname, gender, image in rows
             if phone
         ],
     }
 
 
 def search(form: dict[str, str]) -> object:
-    with cursor() as one:
-        me = identify(one, form["token"])
-        counted(one, "search", me)
-        one.execute(FIND.text, {"me": me, "phone": form["userId"]})
-        found = one.fetchone()
-    if not found:
-        raise Refused("0007")
-    other, phone, nickname, gender, image, is_friend = found
+    with cursor() as db:
+        me = identify(db, form["token"])
+        apply_rate_limit(db, "search", me)
+        db.execute(FIND.text, {"me": me, "phone": form["userId"]})
+        row = db.fetchone()
+    if not row:
+        raise OperationFailed("0007")
+    other, phone, nickname, gender, image, is_friend = row
     return {
         "result": "0000",
         "message": {"userId": phone, "nickname": nickname, "gender": gender, "headImage": image},
@@ -207,111 +216,115 @@ def search(form: dict[str, str]) -> object:
     }
 
 
-def locked(one: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
-    one.execute(LOCK, {"me": me, "phone": phone})
-    return next(account for account, its_phone in one.fetchall() if its_phone == phone)
+def lock_accounts(db: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
+    db.execute(LOCK_ACCOUNTS, {"me": me, "phone": phone})
+    return next(account for account, row_phone in db.fetchall() if row_phone == phone)
 
 
-def standing(one: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
-    one.execute(STANDING.text, {**STANDING.constant, "me": me, "other": other})
-    return one.fetchone()
+def relation(db: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
+    db.execute(RELATION.text, {**RELATION.constant, "me": me, "other": other})
+    return db.fetchone()
 
 
 def add(form: dict[str, str]) -> object:
-    with transaction() as one:
-        me = identify(one, form["token"])
-        with cursor() as counter:
-            counted(counter, "add", me)
-        other = locked(one, me, form["userId"])
-        are_friends, mine, theirs, *_ = standing(one, me, other)
+    with transaction() as db:
+        me = identify(db, form["token"])
+        with cursor() as limit_db:
+            apply_rate_limit(limit_db, "add", me)
+        other = lock_accounts(db, me, form["userId"])
+        are_friends, own_request, their_request, *_ = relation(db, me, other)
         if are_friends:
-            raise Refused("0010")
-        if theirs:
-            one.execute(ACCEPT, (theirs,))
-            one.execute(BEFRIEND, (me, other, other, me))
-        elif not mine:
-            one.execute(ASK, (me, other))
+            raise OperationFailed("0010")
+        if their_request:
+            db.execute(ACCEPT, (their_request,))
+            db.execute(BEFRIEND, (me, other, other, me))
+        elif not own_request:
+            db.execute(INSERT_REQUEST, (me, other))
     return {"result": "0000", "message": None}
 
 
 def deal_message(form: dict[str, str]) -> object:
-    with transaction() as one:
-        me = identify(one, form["token"])
-        other = locked(one, me, form["userId"])
-        one.execute(
-            NUMBERED, [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")]
+    with transaction() as db:
+        me = identify(db, form["token"])
+        other = lock_accounts(db, me, form["userId"])
+        db.execute(
+            REQUESTS_BY_TIME,
+            [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")],
         )
-        one.fetchall()
-        _, _, theirs, *_ = standing(one, me, other)
-        if not theirs:
-            raise Refused("0006")
-        one.execute(ACCEPT, (theirs,))
-        one.execute(BEFRIEND, (me, other, other, me))
+        db.fetchall()
+        _, _, their_request, *_ = relation(db, me, other)
+        if not their_request:
+            raise OperationFailed("0006")
+        db.execute(ACCEPT, (their_request,))
+        db.execute(BEFRIEND, (me, other, other, me))
     return {"result": "0000", "message": None}
 
 
 def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
-    with cursor() as one:
-        one.execute(SIDES, {**claims(form["token"]), "phone": form["object"]})
-        mine, theirs, host, room = one.fetchone()
-    with transaction() as one:
-        one.execute(LOCK_COINS, (mine,))
-        if one.fetchone()[0] < coins:
-            raise Refused("0013")
-        one.execute(CREDIT, (theirs, CREDIT_SLOT, coins))
-        one.execute(DEBIT, (coins, mine))
-        one.execute(TRANSFER, (mine, theirs, coins, mine, str(uuid.uuid4())))
-        (transfer,) = one.fetchone()
-        one.execute(GIFT, (transfer, host, room, form["description"]))
+    with cursor() as db:
+        db.execute(GIFT_ACCOUNTS, {**claims(form["token"]), "phone": form["object"]})
+        sender_coin_account, host_coin_account, host, room = db.fetchone()
+    with transaction() as db:
+        db.execute(LOCK_COINS, (sender_coin_account,))
+        if db.fetchone()[0] < coins:
+            raise OperationFailed("0013")
+        db.execute(CREDIT, (host_coin_account, CREDIT_SLOT, coins))
+        db.execute(DEBIT, (coins, sender_coin_account))
+        db.execute(
+            TRANSFER,
+            (sender_coin_account, host_coin_account, coins, sender_coin_account, str(uuid.uuid4())),
+        )
+        (transfer,) = db.fetchone()
+        db.execute(GIFT, (transfer, host, room, form["description"]))
     return {"result": "0000", "message": None}
 
 
-def check(password: str, known: str) -> None:
-    with slots.held(0):
-        if not bcrypt.checkpw(HASHER._digest(password), known.encode()):
-            raise Refused("0008")
+def check_password(password: str, password_hash: str) -> None:
+    with hash_slots.held(0):
+        if not bcrypt.checkpw(PASSWORD_HASHER._digest(password), password_hash.encode()):
+            raise OperationFailed("0008")
 
 
-def only_hash(form: dict[str, str]) -> object:
-    check(form["password"], KNOWN)
+def hash_only(form: dict[str, str]) -> object:
+    check_password(form["password"], PASSWORD_HASH)
     return {"result": "0000", "message": None}
 
 
 def log_in(form: dict[str, str]) -> object:
-    with cursor() as one:
-        one.execute(TO_LOG_IN, {"phone": form["userId"]})
-        account, _, version, password_hash, _ = one.fetchone()
-    check(form["password"], password_hash)
+    with cursor() as db:
+        db.execute(LOGIN_ACCOUNT, {"phone": form["userId"]})
+        account, _, version, password_hash, _ = db.fetchone()
+    check_password(form["password"], password_hash)
     now = int(time.time())
-    said = {"typ": "login", "sub": account, "v": version, "iat": now, "exp": now + 3600}
-    payload = urlsafe_b64encode(orjson.dumps({**said, "jti": secrets.token_urlsafe(12)})).rstrip(
-        b"="
-    )
+    token_claims = {"typ": "login", "sub": account, "v": version, "iat": now, "exp": now + 3600}
+    payload = urlsafe_b64encode(
+        orjson.dumps({**token_claims, "jti": secrets.token_urlsafe(12)})
+    ).rstrip(b"=")
     signature = urlsafe_b64encode(hmac.digest(KEY, payload, "sha256")).rstrip(b"=")
     return {"result": "0000", "message": (payload + b"." + signature).decode()}
 
 
-SELECTED: dict[str, Callable[[dict[str, str]], object]] = {
+OPERATIONS: dict[str, Callable[[dict[str, str]], object]] = {
     "friendlist": friendlist,
     "messagelist": messagelist,
     "search": search,
     "add": add,
     "dealMessage": deal_message,
     "send_gift": send_gift,
-    "hash": only_hash,
+    "hash": hash_only,
 }
 
 
 def application(environ: dict, start_response: Callable) -> list[bytes]:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     form = dict(parse_qsl(body.decode(), keep_blank_values=True))
-    operation = next((SELECTED[name] for name in SELECTED if form.get(name) == "1"), log_in)
+    operation = next((OPERATIONS[name] for name in OPERATIONS if form.get(name) == "1"), log_in)
     try:
-        reply = operation(form)
-    except Refused as error:
-        reply = {"result": str(error), "message": None}
-    content = orjson.dumps(reply)
+        response = operation(form)
+    except OperationFailed as error:
+        response = {"result": str(error), "message": None}
+    content = orjson.dumps(response)
     headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(content))),

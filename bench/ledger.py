@@ -1,7 +1,7 @@
-"""How fast coins move to a thousand hosts and to one: `make bench-ledger`.
+"""Benchmark of gifts to a thousand hosts and to one host: `make bench-ledger`.
 
-All in one run on one machine, the designs and the two cases in turns, so that what else the machine
-does meets them alike. A ratio is the sum over all turns of one divided by that of the other.
+One run alternates between the designs and the cases, so that other load on the machine affects them
+equally. A ratio divides the gifts per second of one row, over all rounds, by those of another row.
 """
 
 import json
@@ -25,13 +25,13 @@ from tests.support.application import INI
 from tests.support.servers import serving
 
 SENDERS, HOSTS = 10_000, 1000
-REQUESTERS = 64
+CLIENTS = 64
 SECRET = "for-development-only-not-a-secret-0000"
 
 
 @dataclass
 class Row:
-    """What was measured of one design in one case, over all turns."""
+    """Measurements of one design in one case, over all rounds."""
 
     name: str
     case: str
@@ -44,7 +44,7 @@ class Row:
         return len(self.latencies) / self.seconds
 
     @property
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         quantiles = statistics.quantiles(self.latencies, n=100)
         return {
             "design": self.name,
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass
 class Bench:
-    """The bank, how long a turn is, and all that was measured."""
+    """The database, the seconds of one measurement, and the results."""
 
     bank: Bank
     seconds: float
@@ -69,7 +69,7 @@ class Bench:
         self.hosts, self.senders = self.bank.people[:HOSTS], self.bank.people[HOSTS:]
 
     def add(self, name: str, case: str, module: str, tasks: list[dict[str, Any]]) -> None:
-        """Runs a process for each task, all at the same time, and keeps what they measured."""
+        """Run one process per task, all at the same time, and store their measurements."""
         row = self.rows.setdefault((name, case), Row(name, case))
         before = wal_syncs(self.database)
         begin_at = time.time() + 1.5
@@ -81,9 +81,9 @@ class Bench:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            whole = {**task, "begin_at": begin_at, "seconds": self.seconds}
+            process_input = {**task, "begin_at": begin_at, "seconds": self.seconds}
             assert process.stdin
-            process.stdin.write(json.dumps(whole))
+            process.stdin.write(json.dumps(process_input))
             process.stdin.close()
             running.append(process)
         for process in running:
@@ -91,44 +91,46 @@ class Bench:
             row.latencies += json.loads(process.stdout.read())
             assert process.wait() == 0
         row.seconds += self.seconds
-        time.sleep(1.2)  # a server process tells of its flushes once a second
+        time.sleep(1.2)  # PostgreSQL reports flushes once per second
         row.syncs += wal_syncs(self.database) - before
 
     def post(self, name: str, case: str, *, processes: int, **task: Any) -> None:
-        """A turn at the service layer."""
-        hosts = self.hosts if case == "spread" else self.hosts[:1]
+        """Measure one case at the service layer."""
+        hosts = self.hosts if case == "many hosts" else self.hosts[:1]
         common = {
             "url": self.bank.url,
             "connections": 0,
-            "threads": REQUESTERS // processes,
+            "threads": CLIENTS // processes,
             "senders": [coin_account for coin_account, _ in self.senders],
             "hosts": [coin_account for coin_account, _ in hosts],
         }
-        spends = case == "hot, host spends"
+        host_spends = case == "one host, host spends"
         self.add(
             name,
             case,
             "posting",
             [
-                {**common, **task, "number": number, "host_spends": spends and number == 0}
+                {**common, **task, "number": number, "host_spends": host_spends and number == 0}
                 for number in range(processes)
             ],
         )
 
     def call(self, name: str, case: str, ports: list[int], tokens: dict[int, str]) -> None:
-        """A turn over HTTP."""
-        hosts = self.hosts if case == "spread" else self.hosts[:1]
+        """Measure one case over HTTP."""
+        hosts = self.hosts if case == "many hosts" else self.hosts[:1]
         task = {
             "ports": ports,
-            "clients": REQUESTERS,
+            "clients": CLIENTS,
             "tokens": [tokens[account] for _, account in self.senders],
             "hosts": [phone(account) for _, account in hosts],
-            "host_spends": tokens[hosts[0][1]] if case == "hot, host spends" else None,
-            "others": [phone(account) for _, account in self.senders[:1000]],
+            "host_spends": tokens[hosts[0][1]] if case == "one host, host spends" else None,
+            "recipients": [phone(account) for _, account in self.senders[:1000]],
         }
         self.add(name, case, "calling", [task])
 
-    def ratio(self, name: str, over: str, case: str = "hot", over_case: str = "hot") -> float:
+    def ratio(
+        self, name: str, over: str, case: str = "one host", over_case: str = "one host"
+    ) -> float:
         return self.rows[name, case].per_second / self.rows[over, over_case].per_second
 
 
@@ -137,10 +139,10 @@ def phone(account: int) -> str:
 
 
 @contextmanager
-def servers(bank: Bank, folder: Path, many: int) -> Iterator[list[int]]:
-    """Server processes, as many threads in each as there may be clients."""
+def servers(bank: Bank, folder: Path, count: int) -> Iterator[list[int]]:
+    """Start `count` servers, each with a thread for every client."""
     ini = folder / "bench.ini"
-    ini.write_text(INI.read_text("utf-8").replace("threads = 64", f"threads = {REQUESTERS + 1}"))
+    ini.write_text(INI.read_text("utf-8").replace("threads = 64", f"threads = {CLIENTS + 1}"))
     with ExitStack() as stack:
         yield [
             stack.enter_context(
@@ -151,28 +153,37 @@ def servers(bank: Bank, folder: Path, many: int) -> Iterator[list[int]]:
                     pserve=True,
                 )
             ).port
-            for number in range(many)
+            for number in range(count)
         ]
 
 
-CASES = ("spread", "hot", "hot, host spends")
+CASES = ("many hosts", "one host", "one host, host spends")
 
 
 @click.command()
-@click.option("--seconds", default=3.0, help="of one turn")
-@click.option("--rounds", default=3, help="turns of each")
-@click.option("--slow-wal-us", default=1000, help="added to each flush of the log")
-@click.option("--http/--no-http", default=True)
-@click.option("--json", "as_json", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--seconds", default=3.0, help="Seconds of one measurement.")
+@click.option("--rounds", default=3, help="Rounds of all designs and cases.")
+@click.option("--slow-wal-us", default=1000, help="Microseconds added to each WAL flush.")
+@click.option("--http/--no-http", default=True, help="Also measure over HTTP.")
+@click.option(
+    "--json",
+    "as_json",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the results to this file.",
+)
 def main(
     seconds: float, rounds: int, slow_wal_us: int, *, http: bool, as_json: Path | None
 ) -> None:
-    """Measures gifts per second, over HTTP and at the service layer, beside the naive design."""
-    began = time.monotonic()
+    """Measure gifts per second of the ledger and of the naive design.
+
+    The naive design posts each gift in its own transaction. The ledger is measured at the service
+    layer and over HTTP.
+    """
+    started = time.monotonic()
     with opened(HOSTS + SENDERS, slow_wal_us=slow_wal_us) as bank:
         bench = Bench(bank, seconds)
-        for turn in range(rounds):
-            click.echo(f"service layer, turn {turn + 1} of {rounds}", err=True)
+        for round_index in range(rounds):
+            click.echo(f"service layer, round {round_index + 1} of {rounds}", err=True)
             for case in CASES:
                 for processes in (1, 2):
                     name = f"service, {processes} process" + "es" * (processes > 1)
@@ -185,7 +196,7 @@ def main(
         if http:
             over_http(bench, rounds)
         bench.database.close()
-    tell(bench, slow_wal_us, as_json, time.monotonic() - began)
+    print_results(bench, slow_wal_us, as_json, time.monotonic() - started)
 
 
 def over_http(bench: Bench, rounds: int) -> None:
@@ -194,27 +205,29 @@ def over_http(bench: Bench, rounds: int) -> None:
         account: signer.issue(Account(account, phone(account), 1), lifetime_s=3600)
         for _, account in bench.bank.people
     }
-    with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
-        for many in (1, 2):
-            with servers(bench.bank, Path(name), many) as ports:
-                named = f"HTTP, {many} server process" + "es" * (many > 1)
-                for turn in range(rounds):
-                    click.echo(f"{named}, turn {turn + 1} of {rounds}", err=True)
+    with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as folder:
+        for count in (1, 2):
+            with servers(bench.bank, Path(folder), count) as ports:
+                name = f"HTTP, {count} server process" + "es" * (count > 1)
+                for round_index in range(rounds):
+                    click.echo(f"{name}, round {round_index + 1} of {rounds}", err=True)
                     for case in CASES:
-                        bench.call(named, case, ports, tokens)
+                        bench.call(name, case, ports, tokens)
 
 
-def tell(bench: Bench, slow_wal_us: int, as_json: Path | None, took_s: float) -> None:
-    click.echo(f"{REQUESTERS} requesters, +{slow_wal_us} us for each flush of the log")
-    click.echo(f"{'':28}{'':18}{'gifts/s':>8}{'p50 ms':>8}{'p99 ms':>8}{'syncs/gift':>12}")
+def print_results(bench: Bench, slow_wal_us: int, as_json: Path | None, duration_s: float) -> None:
+    click.echo(f"{CLIENTS} clients, {slow_wal_us} us added to each WAL flush")
+    click.echo(f"{'':28}{'':24}{'gifts/s':>8}{'p50 ms':>8}{'p99 ms':>8}{'syncs/gift':>12}")
     for row in bench.rows.values():
-        told = row.told
+        summary = row.summary
         click.echo(
-            f"{row.name:28}{row.case:18}{told['gifts_per_second']:8}{told['p50_ms']:8}"
-            f"{told['p99_ms']:8}{told['wal_syncs_per_gift']:12}"
+            f"{row.name:28}{row.case:24}{summary['gifts_per_second']:8}{summary['p50_ms']:8}"
+            f"{summary['p99_ms']:8}{summary['wal_syncs_per_gift']:12}"
         )
-    ours = [name for name in dict.fromkeys(name for name, _ in bench.rows) if "naive" not in name]
-    best = {
+    ledger_rows = [
+        name for name in dict.fromkeys(name for name, _ in bench.rows) if "naive" not in name
+    ]
+    naive_best = {
         case: max(
             row.per_second
             for row in bench.rows.values()
@@ -222,32 +235,39 @@ def tell(bench: Bench, slow_wal_us: int, as_json: Path | None, took_s: float) ->
         )
         for case in CASES[:2]
     }
-    floors: dict[str, tuple[float, float]] = {}
-    for name in ours:
-        floors[f"{name}: hot / spread"] = bench.ratio(name, name, "hot", "spread"), 0.9
-        syncs = bench.rows[name, "hot"].told["wal_syncs_per_gift"]
-        floors[f"{name}: gifts per WAL sync, hot"] = 1 / max(syncs, 1e-6), 5.0
-    service = bench.rows["service, 1 process", "hot"].per_second
-    spread = bench.rows["service, 1 process", "spread"].per_second
-    floors["service, 1 process: hot / the naive design's best hot"] = service / best["hot"], 3.0
-    floors["service, 1 process: spread / the naive design's best spread"] = (
-        spread / best["spread"],
+    minimums: dict[str, tuple[float, float]] = {}
+    for name in ledger_rows:
+        minimums[f"{name}: one host / many hosts"] = (
+            bench.ratio(name, name, "one host", "many hosts"),
+            0.9,
+        )
+        syncs = bench.rows[name, "one host"].summary["wal_syncs_per_gift"]
+        minimums[f"{name}: gifts per WAL sync, one host"] = 1 / max(syncs, 1e-6), 5.0
+    service = bench.rows["service, 1 process", "one host"].per_second
+    many_hosts = bench.rows["service, 1 process", "many hosts"].per_second
+    minimums["service, 1 process: one host / the best of the naive design"] = (
+        service / naive_best["one host"],
+        3.0,
+    )
+    minimums["service, 1 process: many hosts / the best of the naive design"] = (
+        many_hosts / naive_best["many hosts"],
         1.0,
     )
     missed = 0
-    for what, (value, floor) in floors.items():
-        missed += value < floor
-        click.echo(f"{value:8.2f}  (at least {floor})  {what}{'  MISSED' * (value < floor)}")
-    click.echo(f"{took_s:.0f} s")
+    for label, (value, minimum) in minimums.items():
+        missed += value < minimum
+        click.echo(f"{value:8.2f}  (at least {minimum})  {label}{'  MISSED' * (value < minimum)}")
+    click.echo(f"{duration_s:.0f} s")
     if as_json:
-        told_all = {
+        results = {
             "slow_wal_us": slow_wal_us,
-            "rows": [row.told for row in bench.rows.values()],
+            "rows": [row.summary for row in bench.rows.values()],
             "ratios": {
-                what: {"value": value, "floor": floor} for what, (value, floor) in floors.items()
+                label: {"value": value, "minimum": minimum}
+                for label, (value, minimum) in minimums.items()
             },
         }
-        as_json.write_text(json.dumps(told_all, indent=2) + "\n", "utf-8")
+        as_json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     if missed:
         raise SystemExit(1)
 

@@ -1,4 +1,4 @@
-"""Load: `wrk` for calls that may be repeated, the API's own client for calls in their order."""
+"""Load generators: wrk for repeatable requests, the Python client for ordered ones."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _LUA = Path(__file__).with_name("calls.lua")
 
 @dataclass(frozen=True)
 class Call:
-    """A method of the client, as somebody calls it: `Call(Client.add, token, {"userId": …})`."""
+    """A call of a client method, such as `Call(Client.add, token, {"userId": …})`."""
 
     method: Callable[..., object]
     token: str | None = None
@@ -30,16 +30,16 @@ class Call:
 
 @dataclass
 class Load:
-    """What became of the calls: times in milliseconds; failed is whatever was not answered 0000."""
+    """Measurements of a load; `failed` counts all requests without result 0000."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
     failed: int
-    # The first failure, if it is known.
+    # Text of the first error; empty for wrk.
     said: str = ""
-    # The messages of those that were answered, if they were kept.
+    # The `message` of each successful response; empty for wrk.
     messages: list[object] = field(default_factory=list)
 
     @property
@@ -50,12 +50,12 @@ class Load:
 def by_wrk(
     port: int, path: str, bodies: Sequence[str], *, folder: Path, seconds: float, connections: int
 ) -> Load:
-    """Posts the bodies over and over."""
+    """Post the bodies in a loop with wrk."""
     file = folder / "bodies"
     file.write_text("\n".join(bodies))
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s"]
     command += ["--timeout=10s", f"--script={_LUA}", f"http://127.0.0.1:{port}{path}"]
-    done = subprocess.run(
+    completed = subprocess.run(
         command,
         env={**os.environ, "BODIES": str(file)},
         capture_output=True,
@@ -63,18 +63,18 @@ def by_wrk(
         timeout=seconds + 60,
         check=True,
     )
-    said = json.loads(done.stdout.strip().splitlines()[-1])
+    summary = json.loads(completed.stdout.strip().splitlines()[-1])
     return Load(
-        said["requests"],
-        said["seconds"],
-        said["p50_ms"],
-        said["p99_ms"],
-        said["refused"] + said["broken"],
+        summary["requests"],
+        summary["seconds"],
+        summary["p50_ms"],
+        summary["p99_ms"],
+        summary["error_responses"] + summary["connection_errors"],
     )
 
 
-class _Tally:
-    """What several clients have found, together."""
+class _Results:
+    """Results of several clients."""
 
     def __init__(self) -> None:
         self.times_ms: list[float] = []
@@ -99,21 +99,21 @@ def in_turn(
     seconds: float,
     clients: int,
 ) -> Load:
-    """Makes the calls of each turn one after the other; as many turns at a time as clients."""
-    remaining, lock, tally = iter(turns), threading.Lock(), _Tally()
-    began = time.monotonic()
+    """Send the calls of each turn in order; each client processes one turn at a time."""
+    remaining, lock, results = iter(turns), threading.Lock(), _Results()
+    started = time.monotonic()
 
     def work() -> None:
         client = Client(f"http://127.0.0.1:{port}", timeout_s=60, tries=1)
-        # Nothing of this machine's settings, which are looked for at each call.
+        # Otherwise requests reads proxy settings from the environment for every request.
         client.session.trust_env = False
-        while time.monotonic() < began + seconds:
+        while time.monotonic() < started + seconds:
             with lock:
                 turn = next(remaining, None)
             if turn is None:
                 break
             for call in turn:
-                tally.call(client, call)
+                results.call(client, call)
         client.session.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -121,13 +121,13 @@ def in_turn(
         thread.start()
     for thread in threads:
         thread.join()
-    times = sorted(tally.times_ms) or [0.0]
+    times = sorted(results.times_ms) or [0.0]
     return Load(
-        len(tally.times_ms),
-        time.monotonic() - began,
+        len(results.times_ms),
+        time.monotonic() - started,
         times[len(times) // 2],
         times[len(times) * 99 // 100],
-        len(tally.failures),
-        next(iter(tally.failures), ""),
-        tally.messages,
+        len(results.failures),
+        next(iter(results.failures), ""),
+        results.messages,
     )

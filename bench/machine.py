@@ -1,4 +1,4 @@
-"""What processes have used, told by Linux: CPU time and memory of a process and all below it."""
+"""CPU time and memory of processes, read from /proc on Linux."""
 
 import os
 from pathlib import Path
@@ -7,25 +7,25 @@ _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def tree(root: int) -> list[int]:
-    """The process and all that it has started, and they in turn."""
-    parents: dict[int, list[int]] = {}
+    """Return the ids of a process and all its descendants."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (stat := _stat(int(entry.name))):
-            parents.setdefault(int(stat[1]), []).append(int(entry.name))
-    found = [root]
-    for pid in found:
-        found += parents.get(pid, [])
-    return found
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+    pids = [root]
+    for pid in pids:
+        pids += children.get(pid, [])
+    return pids
 
 
 def cpu_ms(pids: list[int]) -> float:
-    """CPU time that the processes have used so far."""
+    """Return the CPU time that the processes have used so far."""
     stats = filter(None, map(_stat, pids))
     return sum(int(stat[11]) + int(stat[12]) for stat in stats) * _TICK_MS
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Memory of the processes; what several share is divided among them."""
+    """Return the memory of the processes; shared pages count in proportion (PSS)."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -42,7 +42,7 @@ def processor() -> str:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of a process's stat from the 3rd on."""
+    """Return the fields of /proc/PID/stat from the third on; None if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):

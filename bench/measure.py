@@ -1,4 +1,4 @@
-"""One row of the table: the same calls at several servers in turn, and what they cost."""
+"""Measure the same requests at several servers, alternating between the servers."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from bench.servers import Server
 from livebackend.database.engine import Database
 
 Action = Callable[[Server], Load]
-# A path and a form, encoded.
+# A path and an encoded form.
 Post = tuple[str, str]
 
-# Calls that statements are counted over.
-_COUNTED = 16
+# Number of requests for the count of SQL statements.
+_STATEMENT_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class Row:
-    """What calls at one server cost. CPU is in milliseconds for a request."""
+    """Measurements at one server. CPU is in milliseconds per request."""
 
     name: str
     server: str
@@ -44,14 +44,14 @@ class Row:
 
 
 class Meter:
-    """Measures, with the PostgreSQL whose data folder this is."""
+    """Measures servers that use the PostgreSQL with the data directory `data`."""
 
     def __init__(self, database: Database, data: Path) -> None:
         self._database = database
         self._log = data.with_name(f"{data.name}.log")
         self._postgres = int((data / "postmaster.pid").read_text().split()[0])
         self.rows: list[Row] = []
-        # What is no row: by its subject, a sentence.
+        # Additional results: topic and text.
         self.facts: dict[str, str] = {}
 
     def row(
@@ -62,8 +62,8 @@ class Meter:
         rounds: int = 1,
         counted: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Does the actions in turn, `rounds` times, and keeps a row for each server."""
-        # No row pays for what the one before it has written.
+        """Run the actions alternately, `rounds` times; store and return a row per server."""
+        # Otherwise a checkpoint of data from the previous row could run during this one.
         self._execute("CHECKPOINT")
         loads: dict[Server, list[Load]] = {server: [] for server in actions}
         cpu = dict.fromkeys(actions, (0.0, 0.0))
@@ -76,10 +76,10 @@ class Meter:
                     total + end - begin
                     for total, begin, end in zip(cpu[server], before, after, strict=True)
                 )
-        found = {}
+        rows = {}
         for server, runs in loads.items():
             requests = sum(run.requests for run in runs)
-            found[server.name] = Row(
+            rows[server.name] = Row(
                 name,
                 server.name,
                 requests / sum(run.seconds for run in runs),
@@ -91,28 +91,29 @@ class Meter:
                 cpu[server][1] / requests,
                 self._statements(server, counted[server]) if counted else None,
             )
-            self.rows.append(found[server.name])
-            print(_line(found[server.name]), flush=True)
-        return found
+            self.rows.append(rows[server.name])
+            print(_line(rows[server.name]), flush=True)
+        return rows
 
     def _cpu(self, server: Server) -> tuple[float, float]:
         return cpu_ms(server.pids), cpu_ms(tree(self._postgres))
 
     def _statements(self, server: Server, calls: Sequence[Post]) -> float:
-        """How many statements a call takes, with its share of BEGIN and COMMIT."""
-        calls = calls[:_COUNTED]
-        with self._logged():
-            began = self._log.stat().st_size
+        """Return the number of SQL statements per request, including BEGIN and COMMIT."""
+        calls = calls[:_STATEMENT_SAMPLES]
+        with self._statement_log():
+            offset = self._log.stat().st_size
             for path, form in calls:
                 posted(server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
-                log.seek(began)
-                said = log.read()
-        return (said.count(b"LOG:  statement: ") + said.count(b"LOG:  execute ")) / len(calls)
+                log.seek(offset)
+                content = log.read()
+        statements = content.count(b"LOG:  statement: ") + content.count(b"LOG:  execute ")
+        return statements / len(calls)
 
     @contextmanager
-    def _logged(self) -> Iterator[None]:
+    def _statement_log(self) -> Iterator[None]:
         self.configure("log_statement", "all")
         yield
         self.configure("log_statement", "none")
@@ -130,15 +131,15 @@ class Meter:
 
 
 def posted(server: Server, path: str, form: str) -> requests.Response:
-    """The reply to one call of any server, whatever it speaks, by a connection of its own."""
+    """Post a form to a server over a new connection and return the response."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     url = f"http://127.0.0.1:{server.port}{path}"
     return requests.post(url, form, headers=headers, timeout=60)
 
 
 def _line(row: Row) -> str:
-    said = f"  {row.failed} failed: {row.said}" if row.failed else ""
+    failures = f"  {row.failed} failed: {row.said}" if row.failed else ""
     return (
-        f"{row.name:28} {row.server:6} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
-        f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{said}"
+        f"{row.name:28} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
+        f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{failures}"
     )

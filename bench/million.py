@@ -1,4 +1,4 @@
-"""What a million transfers cost those who read them: `make bench-million`."""
+"""Benchmark of the audit and the records of a million transfers: `make bench-million`."""
 
 import statistics
 import time
@@ -14,33 +14,33 @@ from livebackend.ledger.audit import audit
 from livebackend.ledger.checkpoints import seal
 from livebackend.ledger.history import CoinHistory, Place
 
-PEOPLE, HOSTS = 20_000, 1000
+USERS, HOSTS = 20_000, 1000
 TRANSFERS = 1_000_000
 
-# Every fifth gift goes to the same host.
-_GIVE = text(
+# Every fifth gift goes to the first host.
+_GIFTS = text(
     """
-    WITH drawn AS (
+    WITH gift_values AS (
         SELECT :first + 1000 + n % :senders AS sender,
             :first + CASE WHEN n % 5 = 0 THEN 0 ELSE n % 1000 END AS host, 1 + n % 9 AS coins
         FROM generate_series(1, :transfers) AS n
-    ), given AS (
+    ), new_transfers AS (
         INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
-        SELECT 1, sender, host, coins, sender, gen_random_uuid() FROM drawn
+        SELECT 1, sender, host, coins, sender, gen_random_uuid() FROM gift_values
         RETURNING id, credit_id
     )
     INSERT INTO gifts (transfer_id, host_id, description)
-    SELECT id, credit_id, 'a rose' FROM given
+    SELECT id, credit_id, 'a rose' FROM new_transfers
     """
 )
-_TAKE = text(
+_DEBIT = text(
     """
     UPDATE coin_slots SET amount = coin_slots.amount - spent.coins
     FROM (SELECT debit_id, sum(amount) AS coins FROM transfers WHERE kind = 1 GROUP BY 1) AS spent
     WHERE coin_account_id = debit_id AND slot = 0
     """
 )
-_PUT = text(
+_CREDIT = text(
     """
     INSERT INTO coin_slots (coin_account_id, slot, amount)
     SELECT credit_id, 1 + id % 16, sum(amount) FROM transfers WHERE kind = 1 GROUP BY 1, 2
@@ -49,13 +49,13 @@ _PUT = text(
 
 
 def fill(bank: Bank) -> None:
-    """Books a million gifts, as the ledger would have, but all in one transaction."""
+    """Insert a million gifts in one transaction, with the same rows as the ledger writes."""
     database = Database(bank.url, statement_wait_s=0)
-    numbers = {"first": bank.people[0][0], "senders": PEOPLE - HOSTS, "transfers": TRANSFERS}
+    values = {"first": bank.people[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
     with database.engine.begin() as connection:
-        connection.execute(_GIVE, numbers)
-        connection.execute(_TAKE)
-        connection.execute(_PUT)
+        connection.execute(_GIFTS, values)
+        connection.execute(_DEBIT)
+        connection.execute(_CREDIT)
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
@@ -73,10 +73,10 @@ def p99(seconds: list[float]) -> float:
 
 
 def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
-    """How long each of so many readings took, by what is read."""
+    """Read `times` times; return the seconds of each read by kind of read."""
     hosts = [account for _, account in bank.people[:HOSTS]]
-    people = [account for _, account in bank.people[HOSTS:]]
-    famous = hosts[0]
+    users = [account for _, account in bank.people[HOSTS:]]
+    popular_host = hosts[0]
 
     history = CoinHistory()
 
@@ -90,23 +90,23 @@ def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
         return [timed(partial(page, accounts[n % len(accounts)])) for n in range(times)]
 
     def deep() -> list[float]:
-        """Pages of the famous host's, one after the other."""
-        place, took = None, []
+        """Read consecutive pages of the popular host's records."""
+        place, seconds = None, []
         for _ in range(times):
             started = time.perf_counter()
-            place = page(famous, place)
-            took.append(time.perf_counter() - started)
-        return took
+            place = page(popular_host, place)
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
     def balance() -> int:
-        return database.run(lambda connection: history.balance(connection, famous))
+        return database.run(lambda connection: history.balance(connection, popular_host))
 
     def ranking() -> object:
-        phone = f"{13800000000 + famous}"
+        phone = f"{13800000000 + popular_host}"
         return database.run(lambda connection: history.top_givers(connection, host=phone))
 
     return {
-        "page": pages(people),
+        "page": pages(users),
         "host's page": pages(hosts),
         "deep page": deep(),
         "balance": [timed(balance) for _ in range(times)],
@@ -115,46 +115,50 @@ def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
 
 
 @click.command()
-@click.option("--reads", default=1000, help="how often each reader reads")
+@click.option("--reads", default=1000, help="Number of reads of each kind.")
 def main(reads: int) -> None:
-    """Measures the audit, the records and the balance of somebody, and of a famous host."""
-    with opened(PEOPLE, slow_wal_us=0) as bank:
+    """Measure the audit, and the records and balances of users and of one popular host."""
+    with opened(USERS, slow_wal_us=0) as bank:
         fill(bank)
         database = Database(bank.url)
-        audits = [timed(lambda: whole(database)) for _ in range(3)]
-        took = read(database, bank, reads)
-        sealing = timed(lambda: seal(database))
-        since = [timed(lambda: whole(database, since_seal=True)) for _ in range(3)]
-        full = timed(lambda: whole(database))
+        audits = [timed(lambda: check_audit(database)) for _ in range(3)]
+        durations = read(database, bank, reads)
+        checkpoint = timed(lambda: seal(database))
+        incremental = [timed(lambda: check_audit(database, since_seal=True)) for _ in range(3)]
+        full = timed(lambda: check_audit(database))
         database.close()
-    bounds = [
+    limits = [
         ("audit", statistics.median(audits), 5.0),
-        ("records=1 of somebody, p99", p99(took["page"]), 0.010),
-        ("records=1 of a host, p99", p99(took["host's page"]), 0.010),
-        (f"records=1 of the famous host, {reads} pages deep, p99", p99(took["deep page"]), 0.010),
-        ("balance of the famous host, median", statistics.median(took["balance"]), 0.002),
-        ("balance of the famous host, p99", p99(took["balance"]), 0.002),
+        ("records of a user, p99", p99(durations["page"]), 0.010),
+        ("records of a host, p99", p99(durations["host's page"]), 0.010),
+        (
+            f"records of the popular host, {reads} consecutive pages, p99",
+            p99(durations["deep page"]),
+            0.010,
+        ),
+        ("balance of the popular host, median", statistics.median(durations["balance"]), 0.002),
+        ("balance of the popular host, p99", p99(durations["balance"]), 0.002),
     ]
     missed = False
-    for what, seconds, most in bounds:
-        missed |= seconds >= most
-        line = f"{seconds * 1000:10.2f} ms  (under {most * 1000:.0f})  {what}"
-        click.echo(line + "  MISSED" * (seconds >= most))
-    for what, seconds in [
-        ("ranking of the famous host, median", statistics.median(took["ranking"])),
-        ("sealing it all", sealing),
-        ("audit since that seal", statistics.median(since)),
-        ("audit of all, seal included", full),
+    for label, seconds, limit_s in limits:
+        missed |= seconds >= limit_s
+        line = f"{seconds * 1000:10.2f} ms  (under {limit_s * 1000:.0f})  {label}"
+        click.echo(line + "  MISSED" * (seconds >= limit_s))
+    for label, seconds in [
+        ("ranking of the popular host, median", statistics.median(durations["ranking"])),
+        ("checkpoint of all transfers", checkpoint),
+        ("audit since that checkpoint", statistics.median(incremental)),
+        ("full audit after the checkpoint", full),
     ]:
-        click.echo(f"{seconds * 1000:10.2f} ms  {what}")
+        click.echo(f"{seconds * 1000:10.2f} ms  {label}")
     if missed:
         raise SystemExit(1)
 
 
-def whole(database: Database, *, since_seal: bool = False) -> None:
-    done = audit(database, since_seal=since_seal)
-    assert not done.findings, done.findings
-    assert since_seal or done.transfers == TRANSFERS + PEOPLE
+def check_audit(database: Database, *, since_seal: bool = False) -> None:
+    result = audit(database, since_seal=since_seal)
+    assert not result.findings, result.findings
+    assert since_seal or result.transfers == TRANSFERS + USERS
 
 
 if __name__ == "__main__":

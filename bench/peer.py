@@ -1,7 +1,7 @@
-"""The peer: what one would pick instead, written as its documentation teaches.
+"""The same operations on FastAPI, written as its documentation recommends.
 
-FastAPI on uvicorn with uvloop and httptools, SQLAlchemy's asyncio with asyncpg, mapped classes, a
-session for each request, pydantic models for replies, orjson responses, JWT by PyJWT.
+It uses uvicorn with uvloop and httptools, SQLAlchemy's asyncio extension with asyncpg, mapped
+classes, one session per request, pydantic models for responses, and PyJWT.
 """
 
 import os
@@ -24,7 +24,7 @@ from livebackend.database import rate_limit_storage
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
-# asyncpg wants to know the types of parameters.
+# asyncpg requires the types of these parameters.
 ACQUIRE = text(
     re.sub(r"%\((\w+)\)s", r":\1", rate_limit_storage._ACQUIRE.text)
     .replace(":amount", "CAST(:amount AS integer)")
@@ -113,25 +113,25 @@ class MessageCard(ProfileCard):
     time: datetime
 
 
-class FriendListReply(BaseModel):
+class FriendListResponse(BaseModel):
     result: str = "0000"
     message: FriendList
 
 
-class MessageListReply(BaseModel):
+class MessageListResponse(BaseModel):
     result: str = "0000"
     message: list[MessageCard]
 
 
-class SearchReply(BaseModel):
+class SearchResponse(BaseModel):
     result: str = "0000"
     message: ProfileCard
     flag: str
 
 
 async def session() -> AsyncIterator[AsyncSession]:
-    async with new_session() as one:
-        yield one
+    async with new_session() as db:
+        yield db
 
 
 Session = Annotated[AsyncSession, Depends(session)]
@@ -139,25 +139,25 @@ Session = Annotated[AsyncSession, Depends(session)]
 
 def issue(account_id: int, version: int) -> str:
     expires = datetime.now(UTC) + timedelta(days=7)
-    said = {"sub": str(account_id), "v": version, "exp": expires, "jti": f"{time.time_ns()}"}
-    return jwt.encode(said, SECRET, algorithm="HS256")
+    claims = {"sub": str(account_id), "v": version, "exp": expires, "jti": f"{time.time_ns()}"}
+    return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
 async def current_account(token: Annotated[str, Form()], db: Session) -> Account:
     try:
-        said = jwt.decode(token, SECRET, algorithms=["HS256"])
+        claims = jwt.decode(token, SECRET, algorithms=["HS256"])
     except jwt.InvalidTokenError:
         raise HTTPException(401) from None
-    found = await db.scalar(
+    account = await db.scalar(
         select(Account).where(
-            Account.id == int(said["sub"]),
+            Account.id == int(claims["sub"]),
             Account.disabled_at.is_(None),
-            ~select(RevokedToken).where(RevokedToken.token_id == said["jti"]).exists(),
+            ~select(RevokedToken).where(RevokedToken.token_id == claims["jti"]).exists(),
         )
     )
-    if found is None or found.token_version != said["v"]:
+    if account is None or account.token_version != claims["v"]:
         raise HTTPException(401)
-    return found
+    return account
 
 
 Current = Annotated[Account, Depends(current_account)]
@@ -173,7 +173,7 @@ def profile(account: Account) -> dict[str, str | None]:
 
 
 @app.post("/friendlist")
-async def friendlist(me: Current, db: Session) -> FriendListReply:
+async def friendlist(me: Current, db: Session) -> FriendListResponse:
     rows = await db.execute(
         select(Account, Room)
         .join(Friendship, Friendship.friend_id == Account.id)
@@ -186,7 +186,7 @@ async def friendlist(me: Current, db: Session) -> FriendListReply:
         )
         .limit(5000)
     )
-    found = [
+    friends = [
         FriendCard(
             **profile(friend),
             liveStatus="on" if room else "off",
@@ -195,12 +195,12 @@ async def friendlist(me: Current, db: Session) -> FriendListReply:
         )
         for friend, room in rows
     ]
-    return FriendListReply(message=FriendList(count=len(found), friends=found))
+    return FriendListResponse(message=FriendList(count=len(friends), friends=friends))
 
 
 @app.post("/messagelist")
-async def messagelist(me: Current, db: Session) -> MessageListReply:
-    # Two ranges of two indexes: one condition with OR would read the whole table.
+async def messagelist(me: Current, db: Session) -> MessageListResponse:
+    # UNION ALL uses two index ranges; one condition with OR would scan the table.
     sides = union_all(
         select(FriendRequest.id, FriendRequest.addressee_id.label("other_id")).where(
             FriendRequest.applicant_id == me.id, FriendRequest.applicant_visible
@@ -217,35 +217,37 @@ async def messagelist(me: Current, db: Session) -> MessageListReply:
         .limit(500)
     )
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    found = []
+    messages = []
     for request, other in rows:
-        i_applied = request.applicant_id == me.id
-        addressee, applicant = (other, me) if i_applied else (me, other)
-        found.append(
+        is_applicant = request.applicant_id == me.id
+        addressee, applicant = (other, me) if is_applicant else (me, other)
+        messages.append(
             MessageCard(
                 **profile(other),
                 verifyId=f"{addressee.phone},{request.sent_at_us}",
                 objectId=f"{applicant.phone},{request.sent_at_us}",
-                flag=2 * i_applied + (request.state == "accepted"),
+                flag=2 * is_applicant + (request.state == "accepted"),
                 time=epoch + timedelta(microseconds=request.sent_at_us),
             )
         )
-    return MessageListReply(message=found)
+    return MessageListResponse(message=messages)
 
 
 @app.post("/search")
-async def search(userId: Annotated[str, Form()], me: Current, db: Session) -> SearchReply:
+async def search(userId: Annotated[str, Form()], me: Current, db: Session) -> SearchResponse:
     key = f"LIMITS/LIMITER/search/account {me.id}/1000000/1/hour"
-    counted = await db.scalar(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000})
-    if not counted:
+    is_allowed = await db.scalar(
+        ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000}
+    )
+    if not is_allowed:
         raise HTTPException(429)
     await db.commit()
-    found = await db.scalar(select(Account).where(Account.phone == userId))
-    if found is None:
+    account = await db.scalar(select(Account).where(Account.phone == userId))
+    if account is None:
         raise HTTPException(404)
-    friendship = await db.get(Friendship, (me.id, found.id))
-    flag = "-1" if found.id == me.id else "1" if friendship else "0"
-    return SearchReply(message=ProfileCard(**profile(found)), flag=flag)
+    friendship = await db.get(Friendship, (me.id, account.id))
+    flag = "-1" if account.id == me.id else "1" if friendship else "0"
+    return SearchResponse(message=ProfileCard(**profile(account)), flag=flag)
 
 
 @app.post("/nothing")

@@ -1,4 +1,4 @@
-"""One process that gives coins at the service layer: `python -m bench.posting`."""
+"""Post gifts at the service layer in one process: `python -m bench.posting`."""
 
 import json
 import random
@@ -15,36 +15,38 @@ from livebackend.database.engine import Database
 from livebackend.ledger.batch_writer import LedgerWriter
 from livebackend.ledger.transfers import CoinAccount, Gift, Kind, Status, Transfer
 
-_TAKE = text(
+_DEBIT = text(
     """
     UPDATE coin_slots SET amount = amount - 1
     WHERE coin_account_id = :sender AND slot = 0 AND amount >= 1
     """
 )
-_GIVE = text("UPDATE coin_slots SET amount = amount + 1 WHERE coin_account_id = :host AND slot = 0")
-_RECORD = text(
+_CREDIT = text(
+    "UPDATE coin_slots SET amount = amount + 1 WHERE coin_account_id = :host AND slot = 0"
+)
+_INSERT = text(
     """
     INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
     VALUES (1, :sender, :host, 1, :sender, CAST(:request_id AS uuid))
     """
 )
 
-Give = Callable[[int, int], None]
+PostGift = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to do; the lists are coin accounts."""
+    """Input of the process, read from stdin. The lists have ids of coin accounts."""
 
     url: str
-    # "writer", or "naive" with so many connections
+    # "writer", or "naive" with this number of connections.
     design: str
     connections: int
     number: int
     threads: int
     senders: list[int]
     hosts: list[int]
-    # The first host spends what he gets, too.
+    # Whether the first host also sends gifts.
     host_spends: bool
     begin_at: float
     seconds: float
@@ -52,22 +54,22 @@ class Task:
 
 def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
-    give, close = _writer(task) if task.design == "writer" else _naive(task)
+    post_gift, close = _writer(task) if task.design == "writer" else _naive(task)
     latencies: list[list[float]] = [[] for _ in range(task.threads)]
 
     def run(index: int) -> None:
-        dice = random.Random(task.number * 1000 + index)
+        rng = random.Random(task.number * 1000 + index)
         time.sleep(max(0, task.begin_at - time.time()))
         end = time.perf_counter() + task.seconds
-        began = time.perf_counter()
-        while began < end:
-            sender, host = dice.choice(task.senders), dice.choice(task.hosts)
+        started = time.perf_counter()
+        while started < end:
+            sender, host = rng.choice(task.senders), rng.choice(task.hosts)
             if task.host_spends and index == 0:
-                sender, host = task.hosts[0], dice.choice(task.senders)
-            give(sender, host)
+                sender, host = task.hosts[0], rng.choice(task.senders)
+            post_gift(sender, host)
             now = time.perf_counter()
-            latencies[index].append(now - began)
-            began = now
+            latencies[index].append(now - started)
+            started = now
 
     threads = [threading.Thread(target=run, args=[index]) for index in range(task.threads)]
     for thread in threads:
@@ -75,14 +77,14 @@ def main() -> None:
     for thread in threads:
         thread.join()
     close()
-    json.dump([each for one in latencies for each in one], sys.stdout)
+    json.dump([latency for thread in latencies for latency in thread], sys.stdout)
 
 
-def _writer(task: Task) -> tuple[Give, Callable[[], None]]:
+def _writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
     database = Database(task.url)
     writer = LedgerWriter(database, number=task.number)
 
-    def give(sender: int, host: int) -> None:
+    def post_gift(sender: int, host: int) -> None:
         transfer = Transfer(
             kind=Kind.GIFT,
             actor=sender,
@@ -99,23 +101,23 @@ def _writer(task: Task) -> tuple[Give, Callable[[], None]]:
         writer.close()
         database.close()
 
-    return give, close
+    return post_gift, close
 
 
-def _naive(task: Task) -> tuple[Give, Callable[[], None]]:
-    """Two UPDATEs and an INSERT for each gift, in a transaction of its own, and nothing else."""
+def _naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
+    """Post each gift in its own transaction, with two UPDATEs and an INSERT."""
     engine = create_engine(
         task.url, pool_size=task.connections, max_overflow=0, pool_timeout=60, pool_use_lifo=True
     )
 
-    def give(sender: int, host: int) -> None:
+    def post_gift(sender: int, host: int) -> None:
         values = {"sender": sender, "host": host, "request_id": str(uuid.uuid4())}
         with engine.begin() as connection:
-            assert connection.execute(_TAKE, values).rowcount == 1
-            connection.execute(_GIVE, values)
-            connection.execute(_RECORD, values)
+            assert connection.execute(_DEBIT, values).rowcount == 1
+            connection.execute(_CREDIT, values)
+            connection.execute(_INSERT, values)
 
-    return give, engine.dispose
+    return post_gift, engine.dispose
 
 
 if __name__ == "__main__":

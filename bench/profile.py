@@ -1,7 +1,7 @@
-"""`make profile OP=friendlist`: where the time of an operation goes.
+"""Profile one operation: `make profile OP=friendlist`.
 
-One thread calls the application for some seconds, without a server, while py-spy looks five hundred
-times a second what it is at.
+One thread calls the WSGI application for some seconds, without a server, while py-spy samples its
+stack 500 times per second.
 """
 
 import os
@@ -22,9 +22,9 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.services.password_hashing import Hasher
 
 SECONDS = 6
-SHOWN = 25
+_FUNCTIONS_SHOWN = 25
 _TOKEN = "token={token}&"
-# A call of each operation: its path and its form.
+# Path and form of each operation.
 OPERATIONS = {
     "friendlist": ("/list", _TOKEN + "friendlist=1"),
     "messagelist": ("/list", _TOKEN + "messagelist=1"),
@@ -47,13 +47,13 @@ OPERATIONS = {
 
 def main(name: str) -> None:
     if name not in OPERATIONS:
-        raise SystemExit(f"OP is one of: {' '.join(OPERATIONS)}")
+        raise SystemExit(f"unknown operation {name}; set OP to one of: {' '.join(OPERATIONS)}")
     with tempfile.TemporaryDirectory(prefix="livebackend-profile-") as folder:
         postgres = EmbeddedPostgres(Path(folder) / "postgres", durable=False)
         database = Database(postgres.start())
         migrate(database)
-        known = Hasher(PEPPER, cost=12).hash(fill.PASSWORD)
-        fill.fill(database, users=100_000, password_hash=known)
+        password_hash = Hasher(PEPPER, cost=12).hash(fill.PASSWORD)
+        fill.fill(database, users=100_000, password_hash=password_hash)
         database.close()
         stacks = Path(folder) / "stacks"
         command = [
@@ -66,35 +66,39 @@ def main(name: str) -> None:
         command += ["--format=raw", f"--output={stacks}", "--", sys.executable, "-m"]
         command += ["bench.profile", "--call", name]
         variables = environment(postgres.url("livebackend"), Path(folder))
-        done = subprocess.run(
+        completed = subprocess.run(
             command, env=variables, cwd=ROOT, capture_output=True, text=True, check=False
         )
-        if done.returncode or not stacks.exists():
-            raise SystemExit(done.stdout + done.stderr)
-        print(next(line for line in done.stdout.splitlines() if "a call" in line))
+        if completed.returncode or not stacks.exists():
+            raise SystemExit(completed.stdout + completed.stderr)
+        print(next(line for line in completed.stdout.splitlines() if "per request" in line))
         show(stacks.read_text())
         postgres.close()
 
 
 def show(stacks: str) -> None:
-    """Prints which functions had the time themselves, and which of ours with all they called."""
-    alone: Counter[str] = Counter()
-    ours: Counter[str] = Counter()
+    """Print the functions with the most own time, and livebackend's with the most total time."""
+    own_time: Counter[str] = Counter()
+    total_time: Counter[str] = Counter()
     for line in stacks.splitlines():
         frames, _, samples = line.rpartition(" ")
         names = [name.rpartition(":")[0] or name for name in frames.split(";")]
-        if any(name.startswith("over_and_over ") for name in names):  # and not the start
-            alone[names[-1]] += int(samples)
-            ours.update({name: int(samples) for name in set(names) if "(livebackend" in name})
-    total = alone.total()
-    for title, counts in (("by itself", alone), ("of ours, with all it calls", ours)):
+        # Excludes the start of the application.
+        if any(name.startswith("call_repeatedly ") for name in names):
+            own_time[names[-1]] += int(samples)
+            total_time.update({name: int(samples) for name in set(names) if "(livebackend" in name})
+    total = own_time.total()
+    for title, counts in (
+        ("own time", own_time),
+        ("total time of livebackend functions", total_time),
+    ):
         print(f"\n{title}:")
-        for name, samples_of in counts.most_common(SHOWN):
-            print(f"{100 * samples_of / total:5.1f} %  {name}")
+        for name, sample_count in counts.most_common(_FUNCTIONS_SHOWN):
+            print(f"{100 * sample_count / total:5.1f} %  {name}")
 
 
-def calls_for(name: str, seconds: float) -> None:
-    """Makes calls for some seconds, and says what CPU time one took."""
+def run_requests(name: str, seconds: float) -> None:
+    """Call an operation for some seconds, and print the CPU time per request."""
     from pyramid.paster import get_app
 
     from bench.__main__ import new_tokens
@@ -104,19 +108,23 @@ def calls_for(name: str, seconds: float) -> None:
     path, form = OPERATIONS[name]
     bodies = []
     for n in range(1, 1001):
-        values = {"token": token("ours", n), "me": fill.phone(n), "other": fill.phone(n + 5000)}
+        values = {
+            "token": token("livebackend", n),
+            "me": fill.phone(n),
+            "other": fill.phone(n + 5000),
+        }
         bodies.append(form.format(**values).encode())
     cpu = time.process_time()
-    count = over_and_over(app, path, bodies, seconds)
-    print(f"{name}: {1000 * (time.process_time() - cpu) / count:.3f} ms of CPU a call")
+    count = call_repeatedly(app, path, bodies, seconds)
+    print(f"{name}: {1000 * (time.process_time() - cpu) / count:.3f} ms of CPU per request")
     app.registry.services.close()
 
 
-def over_and_over(app: Any, path: str, bodies: list[bytes], seconds: float) -> int:
-    """The loop that the profile shows, and nothing else."""
+def call_repeatedly(app: Any, path: str, bodies: list[bytes], seconds: float) -> int:
+    """Call the application in a loop; only this function is profiled."""
     count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        b"".join(app(environ(path, bodies[count % len(bodies)]), lambda *reply: None))
+        b"".join(app(environ(path, bodies[count % len(bodies)]), lambda *_: None))
         count += 1
     return count
 
@@ -148,6 +156,6 @@ def environ(path: str, body: bytes) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1] == "--call":
         assert os.environ["LIVEBACKEND_SECRETS"] == SECRET
-        calls_for(sys.argv[2], SECONDS)
+        run_requests(sys.argv[2], SECONDS)
     else:
         main(sys.argv[1])

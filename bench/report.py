@@ -1,4 +1,4 @@
-"""The table of all rows, and the file that keeps it."""
+"""Format the results as a table and write bench/RESULTS.md."""
 
 import os
 import platform
@@ -17,19 +17,21 @@ _RESULTS = Path(__file__).with_name("RESULTS.md")
 _PACKAGES = ["pyramid", "SQLAlchemy", "psycopg2-binary", "orjson", "granian", "bcrypt"]
 _PACKAGES += ["fastapi", "uvicorn", "uvloop", "asyncpg"]
 _HEAD = (
-    "| row | server | req/s | p50 ms | p99 ms | failed | CPU-ms server | CPU-ms PostgreSQL |"
-    " statements | × floor | × peer |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| row | server | req/s | p50 ms | p99 ms | failed | server CPU ms | PostgreSQL CPU ms |"
+    " statements | ÷ baseline | ÷ FastAPI |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
 def table(rows: list[Row], facts: dict[str, str]) -> str:
-    """The rows as Markdown; a ratio is of the CPU of server and PostgreSQL together."""
+    """Return the rows as Markdown; a ratio compares the CPU of server plus PostgreSQL."""
     lines = [_HEAD]
     for row in rows:
-        beside = {other.server: other for other in rows if other.name == row.name}
+        by_server = {other.server: other for other in rows if other.name == row.name}
         ratios = [
-            f"{row.cpu / beside[other].cpu:.2f}" if row.server == "ours" and other in beside else ""
-            for other in ("floor", "peer")
+            f"{row.cpu / by_server[other].cpu:.2f}"
+            if row.server == "livebackend" and other in by_server
+            else ""
+            for other in ("baseline", "FastAPI")
         ]
         statements = "" if row.statements is None else f"{row.statements:.1f}"
         cells = [
@@ -47,15 +49,17 @@ def write(rows: list[Row], facts: dict[str, str], database: Database) -> None:
     wrk = run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split(" [")[0]
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     _RESULTS.write_text(
-        f"# What it costs\n\n"
+        f"# Benchmark results\n\n"
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {processor()},"
-        f" {os.cpu_count()} cores shared by server, PostgreSQL and load;"
+        f" {os.cpu_count()} cores shared by server, PostgreSQL and load generator;"
         f" {platform.system()} {platform.release()}."
         f" Python {platform.python_version()}, PostgreSQL {postgres}, {wrk}; {packages}.\n\n"
-        "CPU is milliseconds for a request. It holds better than rates where others use the"
-        " machine; compare within one run only. The floor sends our statements as text, which is"
-        " all that psycopg2 does; ours are prepared, and so are the peer's, by asyncpg. The floor's"
-        " gifts are not batched. \"hash\" is a login's hash alone, in the floor's server.\n\n"
+        "CPU is in milliseconds per request. If other programs use the machine, CPU times vary less"
+        " than rates. Compare only results of the same run. The baseline (bench/floor.py) has no"
+        " framework; it sends the same statements as text, because psycopg2 does not prepare"
+        " statements, and does not batch gifts. livebackend prepares its statements; asyncpg does"
+        ' it for FastAPI. "password hash" is the baseline server when it only hashes the password'
+        " of a login.\n\n"
         f"{table(rows, facts)}\n",
         "utf-8",
     )

@@ -1,4 +1,4 @@
-"""The servers that are measured, each in processes of its own, as they would run in production."""
+"""Start the measured servers as separate processes, configured as in production."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from bench.machine import tree
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
-# Limits are on and count; nobody reaches them.
+# The rate limits are enabled and count, but are too high to be reached.
 _LIMITS = ["search", "add", "refill", "upload", "reset", "login_account", "login_address"]
 _LIMITS += ["codes_phone", "codes_address", "codes_all"]
 
@@ -33,8 +33,8 @@ class Server:
 
 
 def environment(database_url: str, folder: Path) -> dict[str, str]:
-    """Hardened mode with what it takes to run here, for every server."""
-    ours = {
+    """Return the environment of all servers: hardened mode with development gateways."""
+    settings = {
         "DATABASE_URL": database_url,
         "VAR_DIR": str(folder),
         "SECRETS": SECRET,
@@ -47,26 +47,28 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
         "COINS_REFILL": "direct",
         **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _LIMITS},
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKEND")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKEND")
+    }
     return {
-        **kept,
+        **inherited,
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
-        **{f"LIVEBACKEND_{name}": value for name, value in ours.items()},
+        **{f"LIVEBACKEND_{name}": value for name, value in settings.items()},
     }
 
 
 def _command(name: str, port: int, workers: int) -> list[str]:
     ini = str(ROOT / "production.ini")
     commands = {
-        "ours": ["livebackend.cli", "serve", ini, f"--port={port}"],
-        # The same process model as `serve` makes.
-        "floor": [
+        "livebackend": ["livebackend.cli", "serve", ini, f"--port={port}"],
+        # The same process model as `livebackend serve`.
+        "baseline": [
             *("granian", "--interface=wsgi", "--http=1", "--no-ws", "--log-level=error"),
             *(f"--workers={workers}", "--blocking-threads=64", "--backpressure=512"),
             *(f"--port={port}", "bench.floor:application"),
         ],
-        "peer": [
+        "FastAPI": [
             *("uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"),
             *("--log-level=error", f"--workers={workers}", f"--port={port}", "bench.peer:app"),
         ],
@@ -78,7 +80,7 @@ def _command(name: str, port: int, workers: int) -> list[str]:
 def started(
     names: list[str], variables: Mapping[str, str], folder: Path, *, workers: int
 ) -> Iterator[dict[str, Server]]:
-    """The servers by name, once they answer; stopped afterwards."""
+    """Yield the servers by name once they accept connections; stop them at the end."""
     servers: dict[str, Server] = {}
     with (folder / "servers.log").open("ab") as log:
         try:
@@ -115,6 +117,6 @@ def _wait_for(server: Server, log: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

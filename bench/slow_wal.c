@@ -1,8 +1,8 @@
-/* Makes each flush of PostgreSQL's log take SLOW_WAL_US microseconds longer, as on a cloud's disk.
+/* Adds SLOW_WAL_US microseconds to each flush of PostgreSQL's WAL, to simulate a cloud disk.
  *
- * PostgreSQL flushes its log by fdatasync(2) on Linux (wal_sync_method), and its tables by fsync(2).
- * So a preloaded fdatasync that sleeps first slows down the log alone. Without it a fast disk, or one
- * that only pretends to have written, hides what a row costs that is locked while it is flushed. */
+ * On Linux, PostgreSQL flushes the WAL with fdatasync(2) (wal_sync_method) and its tables with
+ * fsync(2). So a preloaded fdatasync that sleeps first slows down only the WAL. Without it, a fast
+ * disk or a disk that does not really flush hides the cost of a row that is locked during a flush. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -15,7 +15,7 @@ SAME_COLUMNS = {
     "operation": {0, 1, 2, 3, 4},
     "extension": {0, 1, 2, 3, 4},
     "result": {0, 1, 2},
-    "second call": set(),
+    "second request": set(),
     "setting": {0, 1},
     "promise": {2},
     "measured": set(),

@@ -1,1 +1,1 @@
-"""Generators for files in this repository. They are not part of any distribution."""
+"""Code generators of this repository. No distribution includes them."""

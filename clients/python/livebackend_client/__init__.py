@@ -1,4 +1,4 @@
-"""Python client of the livebackend API: `Client("http://127.0.0.1:6543")`."""
+"""Python client of the livebackend API; create a `Client` with the server's URL."""
 
 from livebackend_client.calls import File
 from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, Refused
@@ -8,7 +8,7 @@ __all__ = ["ApiError", "Client", "File", "NoReply", "NotReached", "NotServed", "
 
 
 class Client(Operations):
-    """Client of one server, and of one user once `token` is set.
+    """Client of one server; it acts as one user if `token` is set.
 
     ann.token = ann.log_in(userId="13800000001", password="harbour-42")
     """

@@ -1,4 +1,4 @@
-"""Sends API calls, retries them where that is safe, and reads the responses."""
+"""Send API calls, retry them where that is safe, and read the responses."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, 
 from livebackend_client.results import FINAL_REASONS, NOT_QUEUED, OK
 
 T = TypeVar("T")
-# A path, or a seekable file that is open for reading bytes.
+# A path, or a seekable file object that is open for reading bytes.
 File = str | os.PathLike[str] | BinaryIO
-# Types of a JSON value: str, list, NoneType or a TypedDict. One of them must match.
+# Accepted types of a JSON value: str, list, NoneType or a TypedDict class.
 Shape = tuple[type[Any], ...]
 
 _RETRY_WAIT_S = 0.2
@@ -26,12 +26,12 @@ _RETRY_WAIT_S = 0.2
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """Request and response of one operation; T is the type that the client returns."""
+    """Description of one operation; T is the type that the client returns."""
 
     path: str
     message: Shape
     selector: str | None = None
-    # The message is a string that contains JSON; `message` is the type of that JSON.
+    # The message is a string that contains JSON, and `message` is the type of that JSON.
     is_json_text: bool = False
     # Fields of the response envelope that the client returns after the message.
     extra_fields: Mapping[str, Shape] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Call(Generic[T]):
     files: tuple[str, ...] = ()
     login: bool = False
     repeatable: bool = False
-    # The reason by which a retry is refused if the first request was executed.
+    # The error reason of a retry if the first request was executed.
     already_done: str | None = None
     # The client creates a `requestId` if the caller passes none.
     has_request_id: bool = False
@@ -60,8 +60,8 @@ class Calls:
     ) -> None:
         """Configure the client; send nothing yet.
 
-        `tries` is how often a call is sent if a retry is safe and the server cannot serve it.
-        `max_retry_wait_s` limits the wait between two tries, whatever Retry-After requests.
+        `tries` is the maximum number of attempts; a call is retried only if that is safe.
+        `max_retry_wait_s` limits the wait between two attempts, also if Retry-After is longer.
         """
         self.address = address.rstrip("/")
         self.token = token
@@ -71,55 +71,56 @@ class Calls:
         self.session = session or requests.Session()
 
     def call(self, call: Call[T], **params: str | int | File | None) -> T:
-        """Send a call; return the message of the response.
+        """Send a call and return the message of the response.
 
-        Raises Refused if the server refuses it, NotServed if the server cannot serve it now, and
-        NoReply. If `outcome_unknown` of the error is true, retry with its `request_id`.
+        Raises Refused if the server rejects the request, NotServed if the server cannot process it
+        now, and NoReply if there is no valid response. If `outcome_unknown` of the error is true,
+        retry with its `request_id`.
         """
-        given = {name: value for name, value in params.items() if value is not None}
+        parameters = {name: value for name, value in params.items() if value is not None}
         if call.selector:
-            given[call.selector] = "1"
+            parameters[call.selector] = "1"
         if call.login and self.token is not None:
-            given["token"] = self.token
+            parameters["token"] = self.token
         if call.has_request_id:
-            given.setdefault("requestId", uuid.uuid4().hex)
+            parameters.setdefault("requestId", uuid.uuid4().hex)
         tries = self.tries if call.repeatable or call.has_request_id else 1
         try:
-            return self._send_with_retries(call, given, tries)
+            return self._send_with_retries(call, parameters, tries)
         except ApiError as error:
             if call.has_request_id:
-                error.request_id = str(given["requestId"])
+                error.request_id = str(parameters["requestId"])
             raise
 
-    def _send_with_retries(self, call: Call[T], given: Mapping[str, Any], tries: int) -> T:
-        """Send a call until the server executes or refuses it, `tries` times at most."""
+    def _send_with_retries(self, call: Call[T], parameters: Mapping[str, Any], tries: int) -> T:
+        """Send a call until the server executes or rejects it, at most `tries` times."""
         is_unknown = False
-        for left in reversed(range(tries)):
+        for remaining in reversed(range(tries)):
             try:
-                return self._send_once(call, given)
+                return self._send_once(call, parameters)
             except ApiError as error:
                 if is_unknown and _means_done(call, error):
                     return cast(T, _matching(None, call.message))
                 is_unknown = error.outcome_unknown or (is_unknown and not _is_final(error))
                 error.outcome_unknown = is_unknown
                 wait_s = _retry_after_s(call, error)
-                if wait_s is None or not left:
+                if wait_s is None or not remaining:
                     raise
             time.sleep(min(wait_s, self.max_retry_wait_s))
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _send_once(self, call: Call[T], given: Mapping[str, Any]) -> T:
+    def _send_once(self, call: Call[T], parameters: Mapping[str, Any]) -> T:
         try:
-            return _read(call, self._post(call, given))
+            return _read(call, self._post(call, parameters))
         except (requests.ConnectionError, requests.Timeout) as error:
             raise NotReached(str(error)) from error
         except requests.RequestException as error:
             raise NoReply(str(error)) from error
 
-    def _post(self, call: Call[T], given: Mapping[str, Any]) -> requests.Response:
+    def _post(self, call: Call[T], parameters: Mapping[str, Any]) -> requests.Response:
         with ExitStack() as opened:
             fields, files = {}, {}
-            for name, value in given.items():
+            for name, value in parameters.items():
                 if name not in call.files:
                     fields[name] = str(value)
                 elif isinstance(value, str | os.PathLike):
@@ -133,12 +134,12 @@ class Calls:
 
 
 def _is_final(error: ApiError) -> bool:
-    """Return whether an error also shows that no earlier attempt was executed."""
+    """Return whether the error shows that no earlier attempt was executed."""
     return isinstance(error, Refused) and error.reason in FINAL_REASONS
 
 
 def _means_done(call: Call[Any], error: ApiError) -> bool:
-    """Return whether a refused retry shows that an earlier attempt was executed."""
+    """Return whether the error of a retry shows that an earlier attempt was executed."""
     return (
         call.already_done is not None
         and isinstance(error, Refused)
@@ -147,7 +148,7 @@ def _means_done(call: Call[Any], error: ApiError) -> bool:
 
 
 def _retry_after_s(call: Call[Any], error: ApiError) -> float | None:
-    """Return how long to wait before a retry; None if a retry is useless."""
+    """Return the seconds to wait before a retry; None if a retry cannot help."""
     if isinstance(error, NotServed):
         return error.retry_after_s
     if isinstance(error, NoReply):
@@ -175,9 +176,9 @@ def _read(call: Call[T], response: requests.Response) -> T:
 
 
 def _matching(value: Any, shape: Shape) -> Any:
-    """Return a JSON value if it has one of the types. Raises TypeError.
+    """Return the JSON value if it has one of the types. Raises TypeError.
 
-    Checks the value itself and the keys of an object, but nothing within them.
+    Checks the type of the value and the keys of an object, but not the values in it.
     """
     if any(_is_of_type(value, kind) for kind in shape):
         return value

@@ -6,7 +6,7 @@ from livebackend_client.results import MEANINGS
 class ApiError(Exception):
     """A failed API call.
 
-    If `outcome_unknown`, the server may have executed this attempt or an earlier one.
+    If `outcome_unknown` is true, the server may have executed this attempt or an earlier one.
     `request_id` is the `requestId` of a refill or a gift: calls with the same `requestId` move
     coins at most once.
     """
@@ -16,29 +16,32 @@ class ApiError(Exception):
 
 
 class Refused(ApiError):
-    """The server refused the call: `code` is the result code, `refusal` the header X-Refusal."""
+    """The server rejected the request.
+
+    `code` is the result code, and `refusal` is the header X-Refusal.
+    """
 
     def __init__(
         self, code: str, *, refusal: str | None, status: int, outcome_unknown: bool = False
     ) -> None:
         super().__init__(f"{code} {MEANINGS.get(code, '')}" + (f": {refusal}" if refusal else ""))
         self.code = code
-        # The parameter, a space, and the reason.
+        # The name of the parameter, a space, and the reason.
         self.refusal = refusal
         self.status = status
         self.outcome_unknown = outcome_unknown
 
     @property
     def reason(self) -> str | None:
-        """The reason without the parameter."""
+        """The reason without the name of the parameter."""
         return self.refusal.partition(" ")[2] if self.refusal else None
 
 
 class NotServed(Refused):
-    """The server cannot serve the call now (503).
+    """The server cannot process the request now (503).
 
-    `retry_request_id` is the `requestId` that the server asks for in a retry (X-Repeat-As). It is
-    None for all calls except refills and gifts.
+    `retry_request_id` is the `requestId` for a retry, from the header X-Repeat-As. It is None for
+    all operations except refills and gifts.
     """
 
     def __init__(
@@ -56,10 +59,10 @@ class NotServed(Refused):
 
 
 class NoReply(ApiError):
-    """No response, or a response that is not from this API."""
+    """The client received no response, or not a response of this API."""
 
     outcome_unknown = True
 
 
 class NotReached(NoReply):
-    """The server does not accept the connection, does not respond in time, or closes it."""
+    """The connection failed, broke, or timed out before the response."""
