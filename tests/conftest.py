@@ -1,4 +1,4 @@
-"""Shared fixtures: one PostgreSQL server, a database per pytest worker, empty tables per test."""
+"""Fixtures of all tests: database, applications, servers, users."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def all_services() -> Iterator[list[Services]]:
 
 @pytest.fixture(autouse=True)
 def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close idle connections after a test if there are more than 20: PostgreSQL accepts 300."""
+    """Close idle connections after a test: PostgreSQL accepts 300 in all."""
     yield
     if "app" in request.fixturenames:
         main = request.getfixturevalue("app").registry.services

@@ -1,4 +1,4 @@
-"""Qiniu's Pili, both versions, and nginx's RTMP module, as far as we call them."""
+"""Fake stream providers: Qiniu Pili v1 and v2, and the RTMP module of nginx."""
 
 import base64
 import hashlib
@@ -15,17 +15,20 @@ ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 
 
 def is_signed(asked: Asked) -> bool:
-    """Whether a request bears its right signature: written anew here, after Qiniu's document."""
-    named = {name.lower(): value for name, value in asked.headers.items()}
-    data = f"{asked.method} {asked.target}\nHost: {named['host']}"
-    if "content-type" in named:
-        data += f"\nContent-Type: {named['content-type']}"
+    """Return whether a request has a valid Qiniu signature.
+
+    Written from Qiniu's documentation, independently of `livebackend.gateways.qiniu`.
+    """
+    headers = {name.lower(): value for name, value in asked.headers.items()}
+    data = f"{asked.method} {asked.target}\nHost: {headers['host']}"
+    if "content-type" in headers:
+        data += f"\nContent-Type: {headers['content-type']}"
     data += "\n\n"
-    if named.get("content-type") not in (None, "application/octet-stream"):
+    if headers.get("content-type") not in (None, "application/octet-stream"):
         data += asked.body.decode()
     digest = hmac.new(SECRET_KEY.encode(), data.encode(), hashlib.sha1).digest()
-    right = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
-    return named.get("authorization") == right
+    expected = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
+    return headers.get("authorization") == expected
 
 
 def said(value: Any, status: str = "200 OK") -> Reply:
@@ -44,12 +47,12 @@ class FakeStream:
 
 @dataclass
 class Provider:
-    """A provider's memory, and what a test does to it."""
+    """State of a fake provider, with methods that change it as a publisher would."""
 
     streams: dict[str, FakeStream] = field(default_factory=dict)
-    # Every call that would change something.
+    # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
-    # What it says of a stream's security, and of its hub, if that is not what was asked for.
+    # Reported instead of a stream's real publish security and hub, unless empty.
     security: str = ""
     other_hub: str = ""
     server: FakeServer = field(init=False)
@@ -58,7 +61,7 @@ class Provider:
         self.server = FakeServer(self.answer)
 
     def go_live(self, key: str) -> None:
-        """The broadcaster publishes, if he is let."""
+        """Publish a stream, unless it is disabled."""
         if not self.streams[key].disabled:
             self.streams[key].on_air = True
 
@@ -110,7 +113,7 @@ class FakePiliV1(Provider):
         return said(self.document(body["title"]))
 
     def _statuses(self, ids: list[str]) -> Reply:
-        keys = [each.rpartition(".")[2] for each in ids]
+        keys = [stream_id.rpartition(".")[2] for stream_id in ids]
         items = [
             {
                 "streamId": f"z1.{HUB}.{key}",
@@ -202,7 +205,10 @@ class FakePiliV2(Provider):
 
 
 class FakeNginx(Provider):
-    """What the RTMP module answers to orders. It makes no streams: they are its publishers."""
+    """The status and control pages of the RTMP module.
+
+    A stream exists only while a publisher is connected.
+    """
 
     def go_live(self, key: str) -> None:
         self.streams[key] = FakeStream(on_air=True)
