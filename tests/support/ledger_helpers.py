@@ -66,7 +66,8 @@ _AUDIT = text(
     SELECT format('account %s: request %s executed twice', actor_id, request_id) FROM transfers
     GROUP BY actor_id, request_id HAVING count(*) > 1
     UNION ALL
-    SELECT format('transfer %s: only one of the gift transfer and its gifts row', coalesce(id, transfer_id))
+    SELECT format('transfer %s: only one of the gift transfer and its gifts row',
+        coalesce(id, transfer_id))
     FROM (SELECT id FROM transfers WHERE kind = 1) AS gift_transfers
     FULL JOIN gifts ON transfer_id = id WHERE id IS NULL OR transfer_id IS NULL
     """
