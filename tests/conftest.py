@@ -72,7 +72,7 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[[str], str]) -> str:
     """URL of this pytest worker's database, with all tables."""
-    url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+    url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
     database = Database(url)
     migrate(database)
     database.close()

@@ -51,7 +51,7 @@ def test_tests_use_no_private_name() -> None:
 
 def test_private_names_in_imports_and_strings_are_detected() -> None:
     source = """
-from livebackend.ledger.posting import _known, post
+from livebackend.ledger.posting import _helper, post
 from livebackend import _private
 import livebackend._folder.module
 monkeypatch.setattr(module, "_WAIT_S", 1)
@@ -60,7 +60,7 @@ getattr(services, "_writer")
 getattr(services, "writer"); setattr(services, "__doc__", "_ is not a name")
 """
     assert list(private_names(source)) == [
-        "livebackend.ledger.posting._known",
+        "livebackend.ledger.posting._helper",
         "livebackend._private",
         "livebackend._folder.module",
         "_WAIT_S",

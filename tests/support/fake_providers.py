@@ -14,18 +14,18 @@ from tests.support.fake_server import Asked, FakeServer, Reply
 ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 
 
-def is_signed(asked: Asked) -> bool:
+def is_signed(request: Asked) -> bool:
     """Return whether a request has a valid Qiniu signature.
 
     Written from Qiniu's documentation, independently of `livebackend.gateways.qiniu`.
     """
-    headers = {name.lower(): value for name, value in asked.headers.items()}
-    data = f"{asked.method} {asked.target}\nHost: {headers['host']}"
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    data = f"{request.method} {request.target}\nHost: {headers['host']}"
     if "content-type" in headers:
         data += f"\nContent-Type: {headers['content-type']}"
     data += "\n\n"
     if headers.get("content-type") not in (None, "application/octet-stream"):
-        data += asked.body.decode()
+        data += request.body.decode()
     digest = hmac.new(SECRET_KEY.encode(), data.encode(), hashlib.sha1).digest()
     expected = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
     return headers.get("authorization") == expected
@@ -77,26 +77,26 @@ class Provider:
     def disable(self, key: str) -> None:
         self.streams[key].disabled, self.streams[key].on_air = True, False
 
-    def answer(self, asked: Asked) -> Reply:
-        if not is_signed(asked):
+    def answer(self, request: Asked) -> Reply:
+        if not is_signed(request):
             return said({"error": "bad token"}, "401 Unauthorized")
-        return self.route(asked)
+        return self.route(request)
 
-    def route(self, asked: Asked) -> Reply:
+    def route(self, request: Asked) -> Reply:
         raise NotImplementedError
 
 
 class FakePiliV1(Provider):
-    def route(self, asked: Asked) -> Reply:
-        body = json.loads(asked.body) if asked.body else {}
-        if (asked.method, asked.path) == ("POST", "/v1/streams"):
+    def route(self, request: Asked) -> Reply:
+        body = json.loads(request.body) if request.body else {}
+        if (request.method, request.path) == ("POST", "/v1/streams"):
             return self._create(body)
-        if (asked.method, asked.path) == ("POST", "/v1/statuses"):
+        if (request.method, request.path) == ("POST", "/v1/statuses"):
             return self._statuses(body["streamIds"])
-        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(asked.path))
+        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(request.path))
         if not match or match[1] not in self.streams:
             return said({"error": "Not Found"}, "404 Not Found")
-        if asked.method == "POST":
+        if request.method == "POST":
             self.changes.append(f"disable {match[1]}")
             assert body == {"disabled": True}
             self.disable(match[1])
@@ -158,25 +158,25 @@ class FakePiliV1(Provider):
 
 
 class FakePiliV2(Provider):
-    def route(self, asked: Asked) -> Reply:
-        if self.other_hub or not asked.path.startswith(f"/v2/hubs/{HUB}/"):
+    def route(self, request: Asked) -> Reply:
+        if self.other_hub or not request.path.startswith(f"/v2/hubs/{HUB}/"):
             return said({"error": "hub not found"}, "612 hub not found")
-        body = json.loads(asked.body) if asked.body else {}
-        path = asked.path.removeprefix(f"/v2/hubs/{HUB}")
-        if (asked.method, path) == ("POST", "/streams"):
+        body = json.loads(request.body) if request.body else {}
+        path = request.path.removeprefix(f"/v2/hubs/{HUB}")
+        if (request.method, path) == ("POST", "/streams"):
             self.changes.append(f"create {body['key']}")
             if body["key"] in self.streams:
                 return said({"error": "stream already exists"}, "614 stream already exists")
             self.streams[body["key"]] = FakeStream()
             return said({})
-        if (asked.method, path) == ("POST", "/livestreams"):
+        if (request.method, path) == ("POST", "/livestreams"):
             assert len(body["items"]) <= 100
             return said({"items": self._live(body["items"])})
         match = re.fullmatch(r"/streams/([\w=-]+)(/disabled)?", path)
         key = base64.urlsafe_b64decode(match[1]).decode() if match else ""
         if key not in self.streams:
             return NO_STREAM
-        if asked.method == "POST":
+        if request.method == "POST":
             self.changes.append(f"disable {key}")
             assert body == {"disabledTill": -1}
             self.disable(key)
@@ -216,11 +216,11 @@ class FakeNginx(Provider):
     def hang_up(self, key: str) -> None:
         self.streams.pop(key, None)
 
-    def answer(self, asked: Asked) -> Reply:
-        if asked.path == "/stat":
+    def answer(self, request: Asked) -> Reply:
+        if request.path == "/stat":
             return Reply("200 OK", self.stat().encode(), "text/xml")
-        if asked.path == "/control/drop/publisher":
-            query = parse_qs(urlsplit(asked.target).query)
+        if request.path == "/control/drop/publisher":
+            query = parse_qs(urlsplit(request.target).query)
             assert query["app"] == [HUB]
             (key,) = query["name"]
             self.changes.append(f"disable {key}")

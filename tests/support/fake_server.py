@@ -38,7 +38,7 @@ class Reply:
 
 
 class FakeServer:
-    """Server that returns the result of `answer`, or fails as `fault` says."""
+    """Server that returns the result of `answer`, or fails as `fault` specifies."""
 
     def __init__(self, answer: Callable[[Asked], Reply]) -> None:
         self.answer = answer
@@ -50,12 +50,12 @@ class FakeServer:
         class Handler(BaseHTTPRequestHandler):
             def handle_any(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                asked = Asked(
+                request = Asked(
                     self.command, self.path, dict(self.headers.items()), self.rfile.read(size)
                 )
-                fake.asked.append(asked)
+                fake.asked.append(request)
                 with suppress(OSError):  # the client closed the connection
-                    fake.reply(self.connection, asked)
+                    fake.reply(self.connection, request)
                 self.close_connection = True
 
             do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
@@ -78,18 +78,18 @@ class FakeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def reply(self, connection: socket.socket, asked: Asked) -> None:
+    def reply(self, connection: socket.socket, request: Asked) -> None:
         replies: dict[str, Callable[[], object]] = {
             "read timeout": lambda: self._closing.wait(_MAX_RESPONSE_S),
-            "1 byte/s": lambda: self._drip(connection, self._success(asked)),
-            "1 byte/s in the body": lambda: self._drip_body(connection, self._success(asked)),
-            "truncated": lambda: connection.sendall(self._success(asked)[:-10]),
+            "1 byte/s": lambda: self._drip(connection, self._success(request)),
+            "1 byte/s in the body": lambda: self._drip_body(connection, self._success(request)),
+            "truncated": lambda: connection.sendall(self._success(request)[:-10]),
             "cut off": lambda: None,
             "100 MB": lambda: self._flood(connection),
             "500 after a second": lambda: (
                 self._closing.wait(1) or self._send_error(connection, "500")
             ),
-            "": lambda: connection.sendall(self._success(asked)),
+            "": lambda: connection.sendall(self._success(request)),
         }
         send = replies.get(self.fault)
         if send:
@@ -97,8 +97,8 @@ class FakeServer:
         else:
             self._send_error(connection, self.fault)
 
-    def _success(self, asked: Asked) -> bytes:
-        return written(self.answer(asked))
+    def _success(self, request: Asked) -> bytes:
+        return written(self.answer(request))
 
     def _send_error(self, connection: socket.socket, fault: str) -> bool:
         connection.sendall(written(FAULTS[fault]))
