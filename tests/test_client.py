@@ -1,4 +1,4 @@
-"""Tests of the Python client, against a real server and against scripted responses."""
+"""Tests of the Python client with a real server and with scripted responses."""
 
 import os
 import re
@@ -31,7 +31,7 @@ PACKAGE = Path(livebackend_client.__file__).parent
 
 
 def run_python(script: str) -> str:
-    """Run a script in a process that finds the client in the checkout; return its output."""
+    """Run a script that can import the client of the checkout; return its output."""
     completed = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},

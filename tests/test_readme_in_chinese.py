@@ -1,4 +1,4 @@
-"""Tests that README.zh-CN.md has the same structure, commands and tables as README.md."""
+"""Tests that README.zh-CN.md has the same structure and tables as README.md."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Fixtures of the media tests: nginx-rtmp, a livebackend server, publishers, a player."""
+"""Fixtures of the media tests: media server, backend, publishers, player."""
 
 import json
 import os
@@ -295,7 +295,7 @@ def page() -> Iterator[str]:
 
 
 def listening_addresses(pid: int) -> set[str]:
-    """Return the addresses on which a process listens, in hexadecimal as in /proc/net/tcp."""
+    """Return the addresses on which a process listens, in hexadecimal."""
     links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
     sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
     addresses = set()

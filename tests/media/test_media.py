@@ -1,4 +1,4 @@
-"""Tests with real streams: ffmpeg publishes, nginx serves, hls.js in Chromium plays."""
+"""Tests with real streams: published by ffmpeg, played by hls.js in Chromium."""
 
 import os
 import signal

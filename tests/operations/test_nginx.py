@@ -226,7 +226,7 @@ def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> No
 
 
 def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer) -> None:
-    """More slow requests than the server has threads, for longer than any request takes."""
+    """There are more slow requests than the server has threads."""
     before = nginx.logged_requests()
     with open_connections(
         nginx, CONNECTION_LIMIT - 5, post_head("/log", 1000) + b"u", "127.0.0.2"
@@ -429,7 +429,7 @@ def upstreams(running_upstreams: Upstreams) -> Upstreams:
 
 
 def assert_unavailable(response: Response, path: str, outcome: str | None) -> None:
-    """Check the status, all headers and the envelope of a response that nginx sent itself."""
+    """Check status, headers and envelope of an error response of nginx."""
     assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
     headers = dict(response.headers)
     assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
