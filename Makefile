@@ -56,7 +56,7 @@ browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
 
 screenshots: .venv/installed-browser ## renew the pictures in docs/screenshots
-	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
+	@exec $(IN_VENV) pytest tests/browser -k 'from_registration_to_gift or show_responses' --screenshots docs/screenshots
 
 # On Debian: apt install nginx openssl curl faketime docker-compose systemd; the tests of disk and
 # clock need root.

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: one PostgreSQL server, a database per worker, empty tables per test."""
+"""Fixtures of all tests: database, applications, servers, users."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,11 +22,11 @@ from tests.support.secret_scanner import leaks
 from tests.support.servers import Server, hardened, serving
 from tests.support.started_processes import record, started
 
-# Settings of the developer's environment must not change the tests.
+# Settings in the developer's environment must not affect the tests.
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
     del os.environ[name]
 
-# An example of a state machine is a series of requests, which takes long.
+# A state machine example is a long series of requests and exceeds Hypothesis's deadline.
 settings.register_profile(
     "livebackend",
     deadline=None,
@@ -44,7 +44,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The PostgreSQL server that all workers share."""
+    """The PostgreSQL server that all pytest workers share."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -56,7 +56,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 @pytest.fixture(scope="session")
 def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
-    """Create an empty database; return its URL."""
+    """Function that creates an empty database and returns its URL."""
 
     def make(name: str) -> str:
         server = Database(postgres.url("postgres"))
@@ -71,8 +71,8 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[[str], str]) -> str:
-    """The URL of the database of this worker, with all tables."""
-    url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+    """URL of this pytest worker's database, with all tables."""
+    url = new_database(f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
     database = Database(url)
     migrate(database)
     database.close()
@@ -93,7 +93,7 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_services() -> Iterator[list[Services]]:
-    """The services of every application; they are closed at the end of the run."""
+    """Services of every created application; closed at the end of the run."""
     all_services: list[Services] = []
     yield all_services
     for services in all_services:
@@ -101,12 +101,13 @@ def all_services() -> Iterator[list[Services]]:
 
 
 @pytest.fixture(autouse=True)
-def few_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close idle connections after a test if they are many: PostgreSQL accepts 300 in all."""
+def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close idle connections after a test: PostgreSQL accepts 300 in all."""
     yield
     if "app" in request.fixturenames:
         main = request.getfixturevalue("app").registry.services
-        others = [each for each in request.getfixturevalue("all_services") if each is not main]
+        created = request.getfixturevalue("all_services")
+        others = [services for services in created if services is not main]
         engines: list[Any] = [services.database.engine for services in others]
         if sum(engine.pool.checkedin() for engine in engines) > 20:
             for engine in engines:
@@ -115,7 +116,7 @@ def few_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, var_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """Create applications with `create_app`; the same settings get the same application."""
+    """`create_app` with a cache: the same settings return the same application."""
 
     @cache
     def make(file: Path = INI, **changed: str) -> App:
@@ -134,26 +135,26 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
-    """Create applications with the settings of production.ini, except what `hardened` changes."""
-    needed = {name.replace(".", "__"): value for name, value in hardened(database_url).items()}
+    """Like `new_app`, with production.ini and the overrides of `hardened`."""
+    overrides = {name.replace(".", "__"): value for name, value in hardened(database_url).items()}
 
     def make(**changed: str) -> App:
-        return new_app(PRODUCTION_INI, **{**needed, **changed})
+        return new_app(PRODUCTION_INI, **{**overrides, **changed})
 
     return make
 
 
 @pytest.fixture(scope="session")
 def hardened_app(new_hardened_app: Callable[..., App]) -> App:
-    """The application in hardened mode."""
+    """The application with the settings of production.ini."""
     return new_hardened_app()
 
 
 @pytest.fixture(scope="session")
 def hardened_server(database_url: str, var_dir: Path) -> Iterator[Server]:
-    """A server process with the database, files and secrets of `hardened_app`.
+    """A server process that shares the database, files and secrets of `hardened_app`.
 
-    Login tokens of either are valid for both.
+    A login token from either is valid in both.
     """
     with serving(PRODUCTION_INI, var_dir, hardened(database_url)) as server:
         yield server
@@ -177,20 +178,20 @@ def services(app: App) -> Services:
 
 @pytest.fixture
 def sms(services: Services) -> DevelopmentSms:
-    """The SMS gateway; it stores the messages that it was told to send."""
+    """The SMS gateway of `app`; it records the messages instead of sending them."""
     assert isinstance(services.gateways.sms, DevelopmentSms)
     return services.gateways.sms
 
 
 @pytest.fixture
 def database_state(database: Database, var_dir: Path) -> DatabaseState:
-    """Everything that a request can change."""
+    """The tables and files that a request can change."""
     return DatabaseState(database, var_dir)
 
 
 @pytest.fixture(autouse=True)
 def empty_tables(request: pytest.FixtureRequest) -> None:
-    """Delete what the previous test left: rows, pictures, sent messages."""
+    """Delete the rows, pictures and sent messages of the previous test."""
     if "database_url" in request.fixturenames:
         request.getfixturevalue("database_state").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
@@ -200,7 +201,7 @@ def empty_tables(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fail a test whose log contains a secret."""
-    # Only the tests of the access log want its lines.
+    # The access log is captured only in its own tests.
     caplog.set_level("WARNING", "livebackend.calls")
     caplog.set_level("INFO", "livebackend")
     SECRETS.clear()
@@ -213,7 +214,7 @@ def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that starts a process and is not marked: `make test-fast` would run it."""
+    """Fail a test that starts a process without a mark: `make test-fast` would run it."""
     before = len(started)
     yield
     if not any(map(request.node.get_closest_marker, ("processes", "media"))):

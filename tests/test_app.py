@@ -1,4 +1,4 @@
-"""Starting the application."""
+"""Tests of application start."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from livebackend.development.sms import DevelopmentSms
 from tests.support.application import create_app
 
 
-def test_start_builds_each_gateway_once(
+def test_application_start_creates_each_gateway_once(
     database_url: str, var_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built: list[DevelopmentSms] = []
+    created: list[DevelopmentSms] = []
 
     def from_settings(cls: type[DevelopmentSms], settings: Settings) -> DevelopmentSms:
-        built.append(cls())
-        return built[-1]
+        created.append(cls())
+        return created[-1]
 
     monkeypatch.setattr(DevelopmentSms, "from_settings", classmethod(from_settings))
     services = create_app(database_url, var_dir).registry.services
     services.close()
-    assert built == [services.gateways.sms]
+    assert created == [services.gateways.sms]

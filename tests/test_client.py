@@ -1,4 +1,4 @@
-"""The Python client: as declared, typed, and over real HTTP."""
+"""Tests of the Python client with a real server and with scripted responses."""
 
 import os
 import re
@@ -31,24 +31,24 @@ PACKAGE = Path(livebackend_client.__file__).parent
 
 
 def run_python(script: str) -> str:
-    """Run a script in a process that finds the client in the checkout; return its output."""
-    done = subprocess.run(
+    """Run a script that can import the client of the checkout; return its output."""
+    completed = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout
+    return completed.stdout
 
 
-def test_generated_modules_are_what_make_client_writes() -> None:
+def test_generated_modules_match_the_output_of_make_client() -> None:
     for name, text in modules(declared()).items():
         assert (PACKAGE / name).read_text("utf-8") == text, "run `make client`"
 
 
 @pytest.mark.processes
-def test_client_imports_no_third_party_package_but_requests() -> None:
+def test_client_imports_only_requests_and_the_standard_library() -> None:
     script = "import requests, sys; before = set(sys.modules); import livebackend_client; "
     script += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     assert set(run_python(script).split()) <= {"livebackend_client"} | sys.stdlib_module_names
@@ -64,7 +64,7 @@ def address(new_database: Callable[[str], str], worker_id: str, tmp_path: Path) 
         yield server.address
 
 
-def registered(address: str, phone: str, **profile: Any) -> Client:
+def register_client(address: str, phone: str, **profile: Any) -> Client:
     client = Client(address)
     ticket = client.send_code(token=phone)
     client.verify_code(code_v=ticket, code=ticket)
@@ -74,14 +74,14 @@ def registered(address: str, phone: str, **profile: Any) -> Client:
 
 
 @pytest.mark.processes
-def test_a_whole_story(address: str, tmp_path: Path) -> None:
+def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_path: Path) -> None:
     picture = tmp_path / "我.png"
     picture.write_bytes(PNG)
     location = Client(address).upload(img=picture)
     assert Path(location).read_bytes() == PNG
     assert Client(address).upload(img=BytesIO(PNG))
-    ann = registered(address, ANN, nickname="Ann", gender="0", headImage=location)
-    ben = registered(address, BEN)
+    ann = register_client(address, ANN, nickname="Ann", gender="0", headImage=location)
+    ben = register_client(address, BEN)
     profile, flag = ben.search(userId=ANN)
     assert (profile["nickname"], flag) == ("Ann", "0")
     ben.add(userId=ANN)
@@ -99,43 +99,45 @@ def test_a_whole_story(address: str, tmp_path: Path) -> None:
     ben.refill(money=50)
     for _ in range(2):
         ben.send_gift(value=30, object=ANN, description="rose", requestId="once")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused) as raised:
         ben.send_gift(value=30, object=ANN, description="rose")
-    assert refused.value.code == "0013"
-    assert refused.value.refusal == "value is more than the coins there are"
-    assert str(refused.value).startswith("0013 database update failed: value")
+    assert raised.value.code == "0013"
+    assert raised.value.refusal == "value is more than the coins there are"
+    assert str(raised.value).startswith("0013 database update failed: value")
     ben.log_out()
     with pytest.raises(Refused, match="0012"):
         ben.friendlist()
 
 
 @pytest.mark.processes
-def test_the_readmes_example(address: str) -> None:
+def test_client_example_in_readme_prints_the_documented_error(address: str) -> None:
     readme = INI.with_name("README.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    registered(address, ANN).add(userId=registered(address, BEN).search(userId=BEN)[0]["userId"])
+    register_client(address, ANN).add(
+        userId=register_client(address, BEN).search(userId=BEN)[0]["userId"]
+    )
     script = example.replace("http://127.0.0.1:6543", address)
     assert run_python(script) == (
         "0013 database update failed: value is more than the coins there are\n"
     )
 
 
-class Scripted(HTTPServer):
-    """Answers with what is prepared, and keeps what it was asked."""
+class ScriptedServer(HTTPServer):
+    """Server that sends prepared responses and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         # None: the connection is closed without a response.
         self.replies: list[tuple[int, bytes, dict[str, str]] | None] = []
-        self.asked: list[dict[str, list[str]]] = []
+        self.received: list[dict[str, list[str]]] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Scripted
+    server: ScriptedServer
 
-    def do_POST(self) -> None:  # the library's name
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(parse_qs(body.decode()))
+        self.server.received.append(parse_qs(body.decode()))
         reply = self.server.replies.pop(0)
         if reply is None:
             return
@@ -151,8 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    server = Scripted()
+def scripted() -> Iterator[ScriptedServer]:
+    server = ScriptedServer()
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server
@@ -161,24 +163,24 @@ def scripted() -> Iterator[Scripted]:
     server.server_close()
 
 
-Prepared = tuple[int, bytes, dict[str, str]]
-OK: Prepared = (200, b'{"result":"0000","message":null}', {})
-BUSY: Prepared = (503, b'{"result":"0013","message":"update failed"}', {"Retry-After": "0"})
+PreparedResponse = tuple[int, bytes, dict[str, str]]
+OK: PreparedResponse = (200, b'{"result":"0000","message":null}', {})
+BUSY: PreparedResponse = (503, b'{"result":"0013","message":"update failed"}', {"Retry-After": "0"})
 
 
-def client(scripted: Scripted) -> Client:
+def client(scripted: ScriptedServer) -> Client:
     return Client(f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5)
 
 
-def test_a_gift_is_sent_again_under_the_same_id(scripted: Scripted) -> None:
+def test_gift_is_retried_with_the_same_request_id(scripted: ScriptedServer) -> None:
     scripted.replies = [BUSY, BUSY, OK]
     client(scripted).send_gift(value=1, object=ANN, description="rose")
-    ids = [asked["requestId"] for asked in scripted.asked]
+    ids = [request["requestId"] for request in scripted.received]
     assert len(ids) == 3
     assert ids[0] == ids[1] == ids[2]
 
 
-def test_it_gives_up_in_the_end(scripted: Scripted) -> None:
+def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServer) -> None:
     scripted.replies = [
         BUSY,
         BUSY,
@@ -190,15 +192,15 @@ def test_it_gives_up_in_the_end(scripted: Scripted) -> None:
     assert error.value.retry_after_s == 1
 
 
-UNKNOWN: Prepared = (
+UNKNOWN_OUTCOME: PreparedResponse = (
     503,
     b'{"result":"0013","message":"update failed"}',
     {"Retry-After": "0", "X-Request-Outcome": "unknown", "X-Repeat-As": "from-the-server"},
 )
 
 
-def test_exception_of_an_unserved_gift_carries_its_request_id(scripted: Scripted) -> None:
-    scripted.replies = [UNKNOWN, UNKNOWN, UNKNOWN, OK]
+def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedServer) -> None:
+    scripted.replies = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
     caller = client(scripted)
     with pytest.raises(NotServed) as raised:
         caller.send_gift(value=1, object=ANN, description="rose")
@@ -206,55 +208,57 @@ def test_exception_of_an_unserved_gift_carries_its_request_id(scripted: Scripted
     assert error.outcome_unknown
     assert error.retry_request_id == "from-the-server"
     caller.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
-    assert {asked["requestId"][0] for asked in scripted.asked} == {error.request_id}
-    assert len(scripted.asked) == 4
+    assert {request["requestId"][0] for request in scripted.received} == {error.request_id}
+    assert len(scripted.received) == 4
 
 
 @pytest.mark.parametrize("method", ["send_gift", "refill"])
 @pytest.mark.parametrize("reply", [None, (502, b"<html>", {}), (200, b"", {})])
-def test_exception_without_a_response_carries_the_request_id(
-    method: str, reply: Prepared | None, scripted: Scripted
+def test_exception_for_an_invalid_response_has_the_request_id(
+    method: str, reply: PreparedResponse | None, scripted: ScriptedServer
 ) -> None:
     scripted.replies = [reply] * 3
     gift = {"value": 1, "object": ANN, "description": "rose"}
     with pytest.raises(NoReply) as raised:
         getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
     assert raised.value.request_id
-    assert [asked["requestId"] for asked in scripted.asked] == [[raised.value.request_id]] * 3
+    assert [request["requestId"] for request in scripted.received] == [
+        [raised.value.request_id]
+    ] * 3
 
 
-REFUSED_0013 = b'{"result":"0013","message":"update failed"}'
-NOT_TAKEN: Prepared = (200, REFUSED_0013, {"X-Refusal": "call was not taken in time"})
-EXPIRED: Prepared = (
+ERROR_0013 = b'{"result":"0013","message":"update failed"}'
+QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Refusal": "call was not taken in time"})
+TOKEN_EXPIRED: PreparedResponse = (
     200,
     b'{"result":"0011","message":null}',
     {"X-Refusal": "token has expired"},
 )
-TOO_OFTEN: Prepared = (200, REFUSED_0013, {"X-Refusal": "call was tried too often"})
-BROKEN: Prepared = (500, REFUSED_0013, {"X-Refusal": "call met an error of ours"})
+RATE_LIMITED: PreparedResponse = (200, ERROR_0013, {"X-Refusal": "call was tried too often"})
+INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Refusal": "call met an error of ours"})
 
 
 @pytest.mark.parametrize(
     "replies",
     [
-        [UNKNOWN, NOT_TAKEN, NOT_TAKEN],
-        [UNKNOWN, BUSY, BUSY],
-        [UNKNOWN, BROKEN, BROKEN],
-        [UNKNOWN, EXPIRED],
-        [UNKNOWN, TOO_OFTEN],
-        [None, EXPIRED],
-        [BROKEN, BROKEN, BROKEN],
+        [UNKNOWN_OUTCOME, QUEUE_TIMEOUT, QUEUE_TIMEOUT],
+        [UNKNOWN_OUTCOME, BUSY, BUSY],
+        [UNKNOWN_OUTCOME, INTERNAL_ERROR, INTERNAL_ERROR],
+        [UNKNOWN_OUTCOME, TOKEN_EXPIRED],
+        [UNKNOWN_OUTCOME, RATE_LIMITED],
+        [None, TOKEN_EXPIRED],
+        [INTERNAL_ERROR, INTERNAL_ERROR, INTERNAL_ERROR],
     ],
 )
-def test_outcome_stays_unknown_until_the_ledger_decides(
-    replies: list[Prepared | None], scripted: Scripted
+def test_outcome_stays_unknown_unless_the_ledger_responds(
+    replies: list[PreparedResponse | None], scripted: ScriptedServer
 ) -> None:
     scripted.replies = replies[:]
     with pytest.raises(ApiError) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert raised.value.outcome_unknown
     assert raised.value.request_id
-    assert len(scripted.asked) == len(replies)
+    assert len(scripted.received) == len(replies)
 
 
 @pytest.mark.parametrize(
@@ -265,78 +269,82 @@ def test_outcome_stays_unknown_until_the_ledger_decides(
         "object would exceed the balance limit",
     ],
 )
-def test_refusal_by_the_ledger_is_final(reason: str, scripted: Scripted) -> None:
-    scripted.replies = [UNKNOWN, (200, REFUSED_0013, {"X-Refusal": reason})]
+def test_outcome_is_known_after_an_error_of_the_ledger(
+    reason: str, scripted: ScriptedServer
+) -> None:
+    scripted.replies = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Refusal": reason})]
     with pytest.raises(Refused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
-@pytest.mark.parametrize("reply", [NOT_TAKEN, EXPIRED, TOO_OFTEN, BUSY])
-def test_outcome_without_an_unknown_attempt_is_known(reply: Prepared, scripted: Scripted) -> None:
+@pytest.mark.parametrize("reply", [QUEUE_TIMEOUT, TOKEN_EXPIRED, RATE_LIMITED, BUSY])
+def test_outcome_is_known_if_no_attempt_had_an_unknown_outcome(
+    reply: PreparedResponse, scripted: ScriptedServer
+) -> None:
     scripted.replies = [reply] * 3
     with pytest.raises(ApiError) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
-def test_gift_that_was_not_taken_in_time_is_sent_again(scripted: Scripted) -> None:
-    scripted.replies = [UNKNOWN, NOT_TAKEN, OK]
+def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -> None:
+    scripted.replies = [UNKNOWN_OUTCOME, QUEUE_TIMEOUT, OK]
     client(scripted).send_gift(value=1, object=ANN, description="rose")
-    assert len(scripted.asked) == 3
+    assert len(scripted.received) == 3
 
 
-def test_exception_of_a_refused_gift_carries_its_request_id(scripted: Scripted) -> None:
+def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
     scripted.replies = [(200, BUSY[1], {"X-Refusal": "value is more than the coins there are"})]
     with pytest.raises(Refused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
     assert raised.value.request_id == "mine"
 
 
-def test_exception_of_a_call_without_a_request_id_has_none(scripted: Scripted) -> None:
+def test_exception_of_a_request_without_a_request_id_has_none(scripted: ScriptedServer) -> None:
     scripted.replies = [BUSY] * 3
     with pytest.raises(NotServed) as raised:
         client(scripted).friendlist()
     assert raised.value.request_id is None
 
 
-NOT_A_FRIEND: Prepared = (
+NOT_A_FRIEND: PreparedResponse = (
     200,
     b'{"result":"0006","message":null}',
     {"X-Refusal": "userId is not a friend"},
 )
 
 
-@pytest.mark.parametrize("first", [None, UNKNOWN])
-def test_not_a_friend_after_an_unknown_outcome_means_done(
-    first: Prepared | None, scripted: Scripted
+@pytest.mark.parametrize("first", [None, UNKNOWN_OUTCOME])
+def test_not_a_friend_after_an_unknown_outcome_is_success(
+    first: PreparedResponse | None, scripted: ScriptedServer
 ) -> None:
     scripted.replies = [first, NOT_A_FRIEND]
     client(scripted).unfriend(userId=BEN)
-    assert len(scripted.asked) == 2
+    assert len(scripted.received) == 2
 
 
 @pytest.mark.parametrize("before", [[], [BUSY]])
-def test_not_a_friend_without_an_unknown_outcome_is_a_refusal(
-    before: list[Prepared], scripted: Scripted
+def test_not_a_friend_without_an_unknown_outcome_is_an_error(
+    before: list[PreparedResponse], scripted: ScriptedServer
 ) -> None:
     scripted.replies = [*before, NOT_A_FRIEND]
     with pytest.raises(Refused, match="is not a friend"):
         client(scripted).unfriend(userId=BEN)
 
 
-def test_other_refusal_after_an_unknown_outcome_is_a_refusal(scripted: Scripted) -> None:
+def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
     unknown_user = (*NOT_A_FRIEND[:2], {"X-Refusal": "userId is unknown"})
-    scripted.replies = [UNKNOWN, unknown_user]
+    scripted.replies = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(Refused, match="is unknown"):
         client(scripted).unfriend(userId=BEN)
 
 
-def test_call_that_is_not_safe_to_repeat_is_sent_once(scripted: Scripted) -> None:
+def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer) -> None:
     scripted.replies = [BUSY]
     with pytest.raises(NotServed):
         client(scripted).log_out()
-    assert len(scripted.asked) == 1
+    assert len(scripted.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -353,22 +361,26 @@ def test_call_that_is_not_safe_to_repeat_is_sent_once(scripted: Scripted) -> Non
         b'{"result":"0000","message":{"count":1}}',
     ],
 )
-def test_response_that_is_not_of_this_api_raises_no_reply(text: bytes, scripted: Scripted) -> None:
+def test_response_without_a_valid_envelope_is_invalid(
+    text: bytes, scripted: ScriptedServer
+) -> None:
     scripted.replies = [(200, text, {})] * 3
     with pytest.raises(NoReply):
         client(scripted).friendlist()
 
 
 @pytest.mark.parametrize("message", [b"null", b"{}", b'"{"', b'"[]"', b'"{}"'])
-def test_stream_that_is_not_json_text_raises_no_reply(message: bytes, scripted: Scripted) -> None:
+def test_stream_that_is_not_a_json_string_is_invalid(
+    message: bytes, scripted: ScriptedServer
+) -> None:
     scripted.replies = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
     with pytest.raises(NoReply):
         client(scripted).live()
 
 
 @pytest.mark.parametrize("flag", [b"", b',"flag":1', b',"flag":null'])
-def test_search_result_without_a_valid_flag_raises_no_reply(
-    flag: bytes, scripted: Scripted
+def test_search_result_without_a_valid_flag_is_invalid(
+    flag: bytes, scripted: ScriptedServer
 ) -> None:
     profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
     scripted.replies = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
@@ -376,15 +388,15 @@ def test_search_result_without_a_valid_flag_raises_no_reply(
         client(scripted).search(userId=ANN)
 
 
-def test_wait_before_a_retry_is_limited(scripted: Scripted) -> None:
+def test_delay_before_a_retry_is_limited(scripted: ScriptedServer) -> None:
     scripted.replies = [(*BUSY[:2], {"Retry-After": "60"}), OK]
     caller = Client(
         f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5, max_retry_wait_s=0.01
     )
     caller.leave()
-    assert len(scripted.asked) == 2
+    assert len(scripted.received) == 2
 
 
-def test_server_that_is_not_there_raises_not_reached() -> None:
+def test_refused_connection_raises_an_exception_of_the_client() -> None:
     with pytest.raises(NotReached):
         Client("http://127.0.0.1:9", tries=2, timeout_s=2).friendlist()

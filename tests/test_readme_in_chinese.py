@@ -1,4 +1,4 @@
-"""README.zh-CN.md says what README.md says: the same commands, the same tables, the same order."""
+"""Tests that README.zh-CN.md has the same structure and tables as README.md."""
 
 import re
 
@@ -9,8 +9,8 @@ from tests.support.application import INI
 ENGLISH = INI.with_name("README.md").read_text("utf-8")
 CHINESE = INI.with_name("README.zh-CN.md").read_text("utf-8")
 
-# Which of a table's columns are the same in both languages, by the start of its English head;
-# what stands in the others is said in Chinese.
+# Columns with the same content in both languages, by the first cell of the English table header.
+# The other columns are translated.
 SAME_COLUMNS = {
     "operation": {0, 1, 2, 3, 4},
     "extension": {0, 1, 2, 3, 4},
@@ -21,7 +21,7 @@ SAME_COLUMNS = {
     "measured": set(),
     "gifts per second": {1, 2, 3},
 }
-OTHERS = {0}
+DEFAULT_SAME_COLUMNS = {0}
 
 
 def code(text: str) -> list[str]:
@@ -29,9 +29,9 @@ def code(text: str) -> list[str]:
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """Each table's rows, each a list of its cells; the head is the first."""
+    """Return the rows of each table as lists of cells, with the header first."""
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    # A line between cells may be within code, where it is escaped.
+    # An escaped `|` is part of a cell.
     return [
         [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in block.splitlines()]
         for block in blocks
@@ -39,24 +39,24 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def shape(text: str) -> list[str]:
-    """What stands there, in order, without the words."""
+    """Return the kind of each block of a document, in order."""
     kinds = {"#": "heading", "|": "table", "`": "code", "!": "picture"}
     plain = re.sub(r"^```.*?^```$", "```", text, flags=re.DOTALL | re.MULTILINE)
-    return [kinds.get(block[0], "words") for block in re.split(r"\n\n+", plain.strip())]
+    return [kinds.get(block[0], "text") for block in re.split(r"\n\n+", plain.strip())]
 
 
-def test_every_command_is_the_same() -> None:
+def test_code_blocks_are_the_same_in_both_languages() -> None:
     assert code(CHINESE) == code(ENGLISH)
 
 
-def test_it_goes_through_the_same_things_in_the_same_order() -> None:
+def test_blocks_have_the_same_order_in_both_languages() -> None:
     assert shape(CHINESE) == shape(ENGLISH)
 
 
 @pytest.mark.parametrize("number", range(len(tables(ENGLISH))))
-def test_a_table_has_the_same_rows(number: int) -> None:
+def test_table_has_the_same_rows_in_both_languages(number: int) -> None:
     english, chinese = tables(ENGLISH)[number], tables(CHINESE)[number]
-    same = SAME_COLUMNS.get(english[0][0].strip(), OTHERS)
+    same = SAME_COLUMNS.get(english[0][0].strip(), DEFAULT_SAME_COLUMNS)
 
     def neutral(rows: list[list[str]]) -> list[list[str]]:
         return [[row[column].strip() for column in sorted(same)] for row in rows[2:]]
@@ -66,15 +66,15 @@ def test_a_table_has_the_same_rows(number: int) -> None:
         assert len(row) == len(english[0])
         for column, cell in enumerate(row):
             if column not in same:
-                assert not cell.isascii(), f"not in Chinese: {' | '.join(row)}"
+                assert not cell.isascii(), f"not translated into Chinese: {' | '.join(row)}"
 
 
-def test_each_names_the_other() -> None:
+def test_readmes_link_to_each_other() -> None:
     assert "(README.zh-CN.md)" in ENGLISH
     assert "(README.md)" in CHINESE
 
 
-def test_every_picture_is_there() -> None:
+def test_pictures_of_both_readmes_exist() -> None:
     for text, language in ((ENGLISH, "en"), (CHINESE, "zh")):
         pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
         assert pictures

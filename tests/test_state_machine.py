@@ -1,4 +1,4 @@
-"""Any conversation of a few people with the app, beside a small model of what must come out."""
+"""Compares random sequences of requests with a model of the application."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ request_ids = st.sampled_from(["", "r1", "r2"])
 
 @dataclass
 class Model:
-    """What the app must show."""
+    """Expected state of the application."""
 
     coins: dict[str, int] = field(default_factory=dict)
     friends: set[frozenset[str]] = field(default_factory=set)
-    # Who asked whom, and has no answer.
-    asked: set[tuple[str, str]] = field(default_factory=set)
+    # Pending friend requests: (sender, recipient).
+    pending: set[tuple[str, str]] = field(default_factory=set)
     titles: dict[str, str | None] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     refilled: int = 0
-    # What was done under a request id.
+    # Content of each executed request, by (sender, request id).
     requests: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
 
-class Conversations(RuleBasedStateMachine):
-    """Each rule makes one call and says what the answer must be."""
+class RequestSequence(RuleBasedStateMachine):
+    """Each rule sends one request and checks the response against the model."""
 
     people = Bundle("people")
 
@@ -51,16 +51,16 @@ class Conversations(RuleBasedStateMachine):
         self.logged_in: dict[str, Person] = {}
 
     @initialize()
-    def nobody(self) -> None:
+    def delete_all_rows(self) -> None:
         self.database_state.empty()
 
-    # Accounts.
+    # Accounts
 
     @rule(target=people, phone=phones)
     def register(self, phone: str) -> str:
-        answer = self.api.post("/register", register="1", userId=phone, password=PASSWORD)
+        response = self.api.post("/register", register="1", userId=phone, password=PASSWORD)
         if phone in self.model.coins:
-            self.expect(answer, "0006")
+            self.check_result(response, "0006")
             return phone
         self.model.coins[phone] = 0
         self.log_in(phone)
@@ -70,100 +70,100 @@ class Conversations(RuleBasedStateMachine):
     def log_in(self, phone: str) -> None:
         self.logged_in[phone] = self.api.log_in(phone)
 
-    # Friends.
+    # Friends
 
     @rule(me=people, other=phones)
     def add(self, me: str, other: str) -> None:
-        answer = self.logged_in[me].post("/friend", add="1", userId=other)
+        response = self.logged_in[me].post("/friend", add="1", userId=other)
         if other not in self.model.coins:
-            self.expect(answer, "0007")
+            self.check_result(response, "0007")
         elif other == me:
-            self.expect(answer, "0006")
+            self.check_result(response, "0006")
         elif frozenset((me, other)) in self.model.friends:
-            self.expect(answer, "0010")
+            self.check_result(response, "0010")
         else:
-            self.expect(answer, "0000")
-            if (other, me) in self.model.asked:
+            self.check_result(response, "0000")
+            if (other, me) in self.model.pending:
                 self.befriend(other, me)
             else:
-                self.model.asked.add((me, other))
+                self.model.pending.add((me, other))
 
     @rule(me=people, which=st.integers(0, 20), behaviour=st.sampled_from(["accept", "delete"]))
-    def deal(self, me: str, which: int, behaviour: str) -> None:
+    def deal_with_message(self, me: str, which: int, behaviour: str) -> None:
         messages = self.logged_in[me].messages()
         if not messages:
             return
         message = messages[which % len(messages)]
         other = message["userId"]
-        answer = self.logged_in[me].deal(message, behaviour)
-        is_open = message["flag"] == 0 and (other, me) in self.model.asked
+        response = self.logged_in[me].deal(message, behaviour)
+        is_open = message["flag"] == 0 and (other, me) in self.model.pending
         if behaviour == "delete":
-            self.expect(answer, "0000")
+            self.check_result(response, "0000")
             if is_open:
-                self.model.asked.discard((other, me))
+                self.model.pending.discard((other, me))
         elif is_open:
-            self.expect(answer, "0000")
+            self.check_result(response, "0000")
             self.befriend(other, me)
         elif message["flag"] == 1 and frozenset((me, other)) in self.model.friends:
-            self.expect(answer, "0000")
+            self.check_result(response, "0000")
         else:
-            self.expect(answer, "0006")
+            self.check_result(response, "0006")
 
     @rule(me=people, other=phones)
     def unfriend(self, me: str, other: str) -> None:
-        answer = self.logged_in[me].post("/friend", delete="1", userId=other)
+        response = self.logged_in[me].post("/friend", delete="1", userId=other)
         pair = frozenset((me, other))
-        self.expect(answer, "0000" if pair in self.model.friends else "0006")
+        self.check_result(response, "0000" if pair in self.model.friends else "0006")
         self.model.friends.discard(pair)
 
-    # Coins.
+    # Coins
 
     @rule(me=people, money=st.sampled_from(["10", "50", "100", "20"]), request_id=request_ids)
     def refill(self, me: str, money: str, request_id: str) -> None:
-        answer = self.logged_in[me].refill(money, requestId=request_id)
+        response = self.logged_in[me].refill(money, requestId=request_id)
         if money == "20":
-            self.expect(answer, "0013")
-        elif self.is_new(me, request_id, ("refill", money), answer):
-            self.expect(answer, "0000")
+            self.check_result(response, "0013")
+        elif self.is_new_request(me, request_id, ("refill", money), response):
+            self.check_result(response, "0000")
             self.model.coins[me] += int(money)
             self.model.refilled += int(money)
-            self.done(me, request_id, ("refill", money))
+            self.record_request(me, request_id, ("refill", money))
 
     @rule(me=people, host=phones, value=st.integers(0, 60), request_id=request_ids)
     def send_gift(self, me: str, host: str, value: int, request_id: str) -> None:
         gift = {"object": host, "value": str(value), "description": "a rose"}
-        answer = self.logged_in[me].post("/golden", send_gift="1", requestId=request_id, **gift)
+        response = self.logged_in[me].post("/golden", send_gift="1", requestId=request_id, **gift)
         if not value or host == me or host not in self.model.coins:
-            self.expect(answer, "0013")
-        elif self.is_new(me, request_id, ("gift", host, value), answer):
+            self.check_result(response, "0013")
+        elif self.is_new_request(me, request_id, ("gift", host, value), response):
             if value > self.model.coins[me]:
-                self.expect(answer, "0013")
+                self.check_result(response, "0013")
                 return
-            self.expect(answer, "0000")
+            self.check_result(response, "0000")
             self.model.coins[me] -= value
             self.model.coins[host] += value
-            self.done(me, request_id, ("gift", host, value))
+            self.record_request(me, request_id, ("gift", host, value))
 
-    # Rooms.
+    # Rooms
 
     @rule(me=people, title=st.sampled_from(["", "one", "two"]))
     def live(self, me: str, title: str) -> None:
-        answer = self.logged_in[me].live(title=title)
-        self.expect(answer, "0000")
+        response = self.logged_in[me].live(title=title)
+        self.check_result(response, "0000")
         if me in self.model.streams:
-            assert answer.message == self.model.streams[me]
+            assert response.message == self.model.streams[me]
         else:
-            assert answer.message not in self.model.streams.values()
-            self.model.streams[me] = answer.message
+            assert response.message not in self.model.streams.values()
+            self.model.streams[me] = response.message
             self.model.titles[me] = title or None
 
     @rule(me=people)
     def leave(self, me: str) -> None:
-        answer = self.logged_in[me].post("/room", leave="1")
-        self.expect(answer, "0000" if me in self.model.streams else "0009")
+        response = self.logged_in[me].post("/room", leave="1")
+        self.check_result(response, "0000" if me in self.model.streams else "0009")
         self.model.streams.pop(me, None)
 
-    # What must hold after each call.
+    # Invariants after each request
 
     @invariant()
     def coins_are_conserved(self) -> None:
@@ -172,14 +172,14 @@ class Conversations(RuleBasedStateMachine):
         assert sum(balances.values()) == self.model.refilled
 
     @invariant()
-    def everybody_has_one_open_room_at_most(self) -> None:
+    def user_has_at_most_one_open_room(self) -> None:
         rooms = [
             row["account_id"] for row in self.database_state.rows("rooms") if row["state"] == "open"
         ]
         assert len(rooms) == len(set(rooms)) == len(self.model.streams)
 
     @invariant()
-    def friendship_is_symmetric_and_lists_tell_who_is_live(self) -> None:
+    def friendships_are_symmetric_and_friend_lists_show_live_status(self) -> None:
         pairs = set()
         for me, person in self.logged_in.items():
             friends = person.friends()
@@ -193,32 +193,34 @@ class Conversations(RuleBasedStateMachine):
         assert pairs == self.model.friends
         assert len(self.database_state.rows("friendships")) == 2 * len(pairs)
 
-    # The model's own steps.
+    # Updates of the model
 
-    def expect(self, answer: Answer, result: str) -> None:
-        assert answer.result == result, answer
+    def check_result(self, response: Answer, result: str) -> None:
+        assert response.result == result, response
 
     def befriend(self, one: str, other: str) -> None:
         self.model.friends.add(frozenset((one, other)))
-        self.model.asked -= {(one, other), (other, one)}
+        self.model.pending -= {(one, other), (other, one)}
 
-    def is_new(self, me: str, request_id: str, content: tuple[object, ...], answer: Answer) -> bool:
-        """Whether coins may move; if not, how a request id that was used must be answered."""
-        known = self.model.requests.get((me, request_id))
-        if known is None:
+    def is_new_request(
+        self, me: str, request_id: str, content: tuple[object, ...], response: Answer
+    ) -> bool:
+        """Return whether a request id is new; if not, check the response to its reuse."""
+        used_for = self.model.requests.get((me, request_id))
+        if used_for is None:
             return True
-        self.expect(answer, "0000" if known == content else "0013")
+        self.check_result(response, "0000" if used_for == content else "0013")
         return False
 
-    def done(self, me: str, request_id: str, content: tuple[object, ...]) -> None:
+    def record_request(self, me: str, request_id: str, content: tuple[object, ...]) -> None:
         if request_id:
             self.model.requests[me, request_id] = content
 
 
 @pytest.mark.processes
 @pytest.mark.timeout(300)
-def test_any_conversation(app: App, database_state: DatabaseState) -> None:
+def test_random_requests_match_the_model(app: App, database_state: DatabaseState) -> None:
     run_state_machine_as_test(
-        lambda: Conversations(app, database_state),  # type: ignore[arg-type]  # it may be any factory
+        lambda: RequestSequence(app, database_state),  # type: ignore[arg-type]  # any factory works
         settings=settings(max_examples=60, stateful_step_count=40),
     )

@@ -1,4 +1,4 @@
-"""Two servers on one database are one service: whatever one gave out or counted, both know."""
+"""Tests that two servers on one database share codes, tokens and rate limits."""
 
 import re
 from collections.abc import Iterator
@@ -26,41 +26,41 @@ def other_server(database_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def both(hardened_server: Server, other_server: Server) -> tuple[Server, Server]:
+def servers(hardened_server: Server, other_server: Server) -> tuple[Server, Server]:
     return hardened_server, other_server
 
 
 def post(server: Server, path: str, **form: str) -> Any:
-    heard = Heard.to(server, Call(path, urlencode(form)).on_the_wire())
-    assert heard.status == 200
-    return heard.json
+    response = Heard.to(server, Call(path, urlencode(form)).on_the_wire())
+    assert response.status == 200
+    return response.json
 
 
 def result(server: Server, path: str, **form: str) -> str:
     return str(post(server, path, **form)["result"])
 
 
-def sent(server: Server) -> str:
-    """The newest code that the server sent."""
+def last_code(server: Server) -> str:
+    """Return the last verification code that the server sent."""
     codes = re.findall(r'code for \S+: ([0-9]{4})"', server.log.read_text())
     return str(codes[-1])
 
 
 def register(server: Server, phone: str = ANN) -> str:
-    """Opens an account, and returns a login token."""
+    """Register a user; return a login token."""
     ticket = post(server, "/register", token=phone)["message"]
-    assert result(server, "/register", code_v=ticket, code=sent(server)) == "0000"
+    assert result(server, "/register", code_v=ticket, code=last_code(server)) == "0000"
     account = {"userId": phone, "password": PASSWORD}
     assert result(server, "/register", register="1", **account) == "0000"
     return str(post(server, "/log", **account)["message"])
 
 
-def test_what_one_began_the_other_goes_on_with(both: tuple[Server, Server]) -> None:
-    one, other = both
+def test_registration_and_room_continue_on_the_other_server(servers: tuple[Server, Server]) -> None:
+    one, other = servers
     ticket = post(one, "/register", token=ANN)["message"]
-    assert result(other, "/register", code_v=ticket, code=sent(one)) == "0000"
-    # A code is good once, wherever.
-    assert result(one, "/register", code_v=ticket, code=sent(one)) == "0004"
+    assert result(other, "/register", code_v=ticket, code=last_code(one)) == "0000"
+    # A code is valid once, on either server.
+    assert result(one, "/register", code_v=ticket, code=last_code(one)) == "0004"
     account = {"userId": ANN, "password": PASSWORD}
     assert result(one, "/register", register="1", **account) == "0000"
     token = post(other, "/log", **account)["message"]
@@ -71,39 +71,41 @@ def test_what_one_began_the_other_goes_on_with(both: tuple[Server, Server]) -> N
     assert result(one, "/room", leave="1", token=token) == "0009"
 
 
-def test_wrong_codes_are_counted_together(both: tuple[Server, Server]) -> None:
-    one, other = both
+def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
+    one, other = servers
     ticket = post(one, "/register", token=ANN)["message"]
-    code = sent(one)
+    code = last_code(one)
     wrong = f"{(int(code) + 1) % 10_000:04}"
-    tries = [
+    attempts = [
         result(server, "/register", code_v=ticket, code=wrong)
         for server in (one, other, one, other, one)
     ]
-    assert tries == ["0004"] * 4 + ["0005"]
-    for server in both:
+    assert attempts == ["0004"] * 4 + ["0005"]
+    for server in servers:
         assert result(server, "/register", code_v=ticket, code=code) == "0005"
 
 
-def test_codes_are_counted_together(both: tuple[Server, Server]) -> None:
-    one, other = both
+def test_sent_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
+    one, other = servers
     assert result(one, "/register", token=ANN) == "0000"
-    # One in a minute for a phone, and 20 in an hour for an address.
+    # The limits are one per minute for each phone and 20 per hour for each address.
     assert result(other, "/register", token=ANN) == "0002"
-    asked = [result(both[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
-    assert asked == ["0000"] * 18 + ["0002"] * 2
+    codes = [result(servers[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
+    assert codes == ["0000"] * 18 + ["0002"] * 2
 
 
-def test_wrong_passwords_are_counted_together(both: tuple[Server, Server]) -> None:
-    register(both[0])
+def test_wrong_passwords_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
+    register(servers[0])
     for n in range(10):
-        assert result(both[n % 2], "/log", userId=ANN, password=f"wrong-{n}") == "0008"
-    for server in both:
+        assert result(servers[n % 2], "/log", userId=ANN, password=f"wrong-{n}") == "0008"
+    for server in servers:
         assert result(server, "/log", userId=ANN, password=PASSWORD) == "0008"
 
 
-def test_a_token_that_one_ended_is_ended_at_the_other(both: tuple[Server, Server]) -> None:
-    one, other = both
+def test_token_revoked_on_one_server_is_revoked_on_the_other(
+    servers: tuple[Server, Server],
+) -> None:
+    one, other = servers
     first = register(one)
     second = post(other, "/log", userId=ANN, password=PASSWORD)["message"]
     assert result(one, "/log", logout="1", token=first) == "0000"
@@ -115,19 +117,19 @@ def test_a_token_that_one_ended_is_ended_at_the_other(both: tuple[Server, Server
     assert result(one, "/list", friendlist="1", token=third) == "0000"
 
 
-def test_behind_a_proxy_the_caller_is_whom_it_names(
+def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     changed = {**hardened(database_url), "http.trusted_proxies": "127.0.0.1"}
     with serving(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
 
-        def search(forwarded_for: str, scheme: str) -> Heard:
+        def log_in(forwarded_for: str, scheme: str) -> Heard:
             headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
             form = urlencode({"userId": ANN, "password": PASSWORD})
             return Heard.to(server, Call("/log", form, headers=headers).on_the_wire())
 
-        assert search("198.51.100.1", "https").json["result"] == "0007"
-        assert search("198.51.100.1", "http").status == 400
+        assert log_in("198.51.100.1", "https").json["result"] == "0007"
+        assert log_in("198.51.100.1", "http").status == 400
         with create_engine(database_url).connect() as connection:
             keys = connection.exec_driver_sql("SELECT key FROM rate_limit_windows").scalars().all()
         assert keys

@@ -1,4 +1,4 @@
-"""A real server, a real browser, and a watch over both: nothing leaves this machine."""
+"""Fixtures of the browser tests: a server and a Chromium without network access."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # Nothing but this machine has an address.
+    # Only 127.0.0.1 can be resolved.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
@@ -25,7 +25,7 @@ LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", type=Path, help="a folder to keep screenshots in")
+    parser.addoption("--screenshots", type=Path, help="folder for screenshots")
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,10 @@ def server(
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     if not Path(CHROMIUM).exists():
-        pytest.exit(f"there is no {CHROMIUM}: apt-get install chromium fonts-noto-cjk", 2)
+        pytest.exit(
+            f"{CHROMIUM} does not exist: apt-get install chromium fonts-noto-cjk, or set CHROMIUM",
+            2,
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -62,7 +65,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def scheme() -> str:
-    """What the browser prefers: light or dark."""
+    """Preferred color scheme of the browser: light or dark."""
     return "light"
 
 
@@ -86,32 +89,32 @@ def context(
 
 @pytest.fixture
 def page(context: BrowserContext, server: Server) -> Iterator[Page]:
-    """A page. It may ask this server alone, and has nothing to complain of."""
+    """A page that must send requests only to the server, and log no error or warning."""
     page = context.new_page()
-    elsewhere: list[str] = []
-    complaints: list[str] = []
+    other_urls: list[str] = []
+    messages: list[str] = []
 
-    def asked(url: str) -> None:
+    def check_url(url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob") and parts.netloc != f"127.0.0.1:{server.port}":
-            elsewhere.append(url)
+            other_urls.append(url)
 
-    page.on("request", lambda request: asked(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: check_url(request.url))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on(
         "console",
         lambda message: (
-            complaints.append(message.text) if message.type in ("error", "warning") else None
+            messages.append(message.text) if message.type in ("error", "warning") else None
         ),
     )
     yield page
-    assert elsewhere == []
-    assert complaints == []
+    assert other_urls == []
+    assert messages == []
 
 
 @pytest.fixture
-def keep(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
-    """Saves what is seen as a picture of that name, if pictures are asked for."""
+def save_screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
+    """Function that saves a screenshot with a name if `--screenshots` is set."""
     folder: Path | None = request.config.getoption("--screenshots")
 
     def save(name: str) -> None:

@@ -1,4 +1,4 @@
-"""/demo in a browser: two people meet, one goes live, the other gives."""
+"""Browser tests of /demo, a page with the phones of two users."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-WORDS = {
+LABELS = {
     "en": {
         "code": "Send me a code", "fill": "Use it", "verify": "Verify", "open": "Register",
         "find": "Find", "add": "Add", "accept": "Accept", "messages": "Messages",
@@ -28,27 +28,27 @@ WORDS = {
 }  # fmt: skip
 
 
-class Player:
-    """Somebody who plays on one of the phones."""
+class DemoUser:
+    """The user of one of the two phones."""
 
-    def __init__(self, page: Page, side: str, words: dict[str, str]) -> None:
-        self.page, self.side, self.words = page, side, words
+    def __init__(self, page: Page, side: str, labels: dict[str, str]) -> None:
+        self.page, self.side, self.labels = page, side, labels
         self.phone: Locator = page.locator(f".phone.{side}")
 
-    def take(self) -> None:
-        """Takes the phone up; on a narrow screen one is seen at a time."""
+    def show_phone(self) -> None:
+        """Show this phone; a narrow screen shows one phone at a time."""
         switch = self.page.locator(f"#which [data-side={self.side}]")
         if switch.is_visible():
             switch.click()
 
-    def press(self, word: str) -> None:
-        self.phone.get_by_role("button", name=self.words[word], exact=True).click()
+    def press(self, button: str) -> None:
+        self.phone.get_by_role("button", name=self.labels[button], exact=True).click()
 
-    def tab(self, name: str) -> None:
+    def open_tab(self, name: str) -> None:
         self.phone.locator(f'[data-tab="{name}"]').click()
 
-    def join(self) -> None:
-        self.take()
+    def register(self) -> None:
+        self.show_phone()
         self.press("code")
         self.press("fill")
         self.press("verify")
@@ -60,70 +60,72 @@ class Player:
         return self.phone.locator(".coins")
 
 
-def test_the_whole_story(page: Page, language: str, size: str, keep: Callable[[str], None]) -> None:
-    words = WORDS[language]
+def test_demo_from_registration_to_gift(
+    page: Page, language: str, size: str, save_screenshot: Callable[[str], None]
+) -> None:
+    labels = LABELS[language]
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
-    ann, ben = Player(page, "a", words), Player(page, "b", words)
-    ann.join()
+    ann, ben = DemoUser(page, "a", labels), DemoUser(page, "b", labels)
+    ann.register()
     check_page(page)
-    ben.join()
+    ben.register()
 
-    # Ben finds Ann and asks; the number of the other phone stands in the field.
+    # The search field contains the number of the other phone.
     ben.press("find")
     ben.press("add")
-    ann.take()
+    ann.show_phone()
     expect(ann.phone.locator(".badge")).to_have_text("1")
-    ann.tab("messages")
+    ann.open_tab("messages")
     ann.press("accept")
     expect(ann.phone.locator(".badge")).to_be_hidden()
 
-    ann.tab("live")
+    ann.open_tab("live")
     ann.press("go")
     expect(ann.phone.locator(".qr path")).to_have_count(1)
     expect(ann.phone.locator(".copied").nth(0)).to_contain_text("rtmp://")
     expect(ann.phone.locator(".copied").nth(1)).to_contain_text("?key=")
     check_page(page)
 
-    ben.take()
-    ben.tab("coins")
+    ben.show_phone()
+    ben.open_tab("coins")
     ben.phone.get_by_role("button", name="¥50").click()
     expect(ben.coins).to_have_text("50")
-    ben.tab("friends")
+    ben.open_tab("friends")
     ben.press("watch")
-    ben.phone.locator(".gift", has_text=words["rocket"]).click()
+    ben.phone.locator(".gift", has_text=labels["rocket"]).click()
     expect(ben.phone.locator(".hint output")).to_have_text("20")
-    keep(f"demo-gift-{language}-{size}")
+    save_screenshot(f"demo-gift-{language}-{size}")
     check_page(page)
-    # What one does not have, one cannot give: the refusal is shown.
-    ben.phone.locator(".gift", has_text=words["rocket"]).click()
+    # Ben has too few coins for a second rocket, and the page shows the error.
+    ben.phone.locator(".gift", has_text=labels["rocket"]).click()
     expect(ben.phone.locator(".notice.bad")).to_contain_text("0013")
     expect(page.locator(".wire .refusal").first).to_contain_text("more than the coins")
 
-    ann.take()
-    ann.tab("coins")
+    ann.show_phone()
+    ann.open_tab("coins")
     expect(ann.coins).to_have_text("30")
-    ann.tab("live")
+    ann.open_tab("live")
     ann.press("end")
-    ben.take()
-    ben.tab("friends")
+    ben.show_phone()
+    ben.open_tab("friends")
     expect(ben.phone.locator(".live-button")).to_have_count(0)
 
 
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("scheme", ["dark"])
-def test_in_the_dark(page: Page, language: str) -> None:
+def test_demo_is_accessible_in_dark_mode(page: Page, language: str) -> None:
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
-    Player(page, "a", WORDS[language]).join()
+    DemoUser(page, "a", LABELS[language]).register()
     check_page(page)
 
 
 @pytest.mark.parametrize("size", ["desk"])
-def test_it_works_by_keyboard(page: Page, language: str) -> None:
+def test_demo_registration_works_by_keyboard(page: Page, language: str) -> None:
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
-    ann = Player(page, "a", WORDS[language])
+    ann = DemoUser(page, "a", LABELS[language])
     ann.phone.locator("[name=number]").focus()
     page.keyboard.press("Enter")
     code = ann.phone.locator("[name=code]")
@@ -149,31 +151,31 @@ two-seconds.ts
 
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
-def test_the_picture_is_played_where_there_is_one(page: Page, server: Server) -> None:
-    """A media server is played by the test: a list's reply names it, and two seconds come of it."""
+def test_demo_plays_a_stream(page: Page, server: Server) -> None:
+    """The test inserts the URL of a local video of two seconds into the list response."""
     media = f"{server.address}/media/stream.m3u8"
 
-    def somewhere_real(route: Route) -> None:
-        reply = route.fetch()
+    def replace_play_url(route: Route) -> None:
+        response = route.fetch()
         route.fulfill(
-            response=reply,
-            body=re.sub(r"http://[\w.-]+\.example/[^\"]+\.m3u8", media, reply.text()),
+            response=response,
+            body=re.sub(r"http://[\w.-]+\.example/[^\"]+\.m3u8", media, response.text()),
         )
 
-    page.route("**/list", somewhere_real)
+    page.route("**/list", replace_play_url)
     page.route("**/media/stream.m3u8", lambda route: route.fulfill(body=PLAYLIST))
-    picture = Path(__file__).with_name("two-seconds.ts").read_bytes()
-    page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=picture))
+    segment = Path(__file__).with_name("two-seconds.ts").read_bytes()
+    page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=segment))
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
-    ann, ben = Player(page, "a", WORDS["en"]), Player(page, "b", WORDS["en"])
-    for player in (ann, ben):
-        player.join()
+    ann, ben = DemoUser(page, "a", LABELS["en"]), DemoUser(page, "b", LABELS["en"])
+    for user in (ann, ben):
+        user.register()
     ben.press("find")
     ben.press("add")
-    ann.tab("messages")
+    ann.open_tab("messages")
     ann.press("accept")
-    ann.tab("live")
+    ann.open_tab("live")
     ann.press("go")
     ben.press("watch")
     video = ben.phone.locator("video")
@@ -182,5 +184,5 @@ def test_the_picture_is_played_where_there_is_one(page: Page, server: Server) ->
             break
         page.wait_for_timeout(100)
     else:
-        pytest.fail("the picture does not move")
+        pytest.fail("the video did not play within 10 s")
     expect(ben.phone.locator(".card")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""/docs in a browser: a form sends the real request, and what comes back is shown."""
+"""Browser tests of /docs, whose forms send real requests and show the responses."""
 
 import json
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from tests.support.servers import Server
 pytestmark = pytest.mark.processes
 
 
-def opened(page: Page) -> None:
+def open_docs(page: Page) -> None:
     page.goto("/docs")
     page.wait_for_selector("body[data-ready]")
 
 
 def send(page: Page, operation: str, **fields: str) -> Locator:
-    """Fills a form and sends it; returns where the reply is shown."""
+    """Fill in and send the form of an operation; return the response area."""
     section = page.locator(f"#{operation}")
     for name, value in fields.items():
         section.locator(f'[name="{name}"]').fill(value)
@@ -30,17 +30,17 @@ def send(page: Page, operation: str, **fields: str) -> Locator:
     return section.locator(".came")
 
 
-def test_somebody_reads_and_tries(
-    page: Page, language: str, size: str, keep: Callable[[str], None], tmp_path: Path
+def test_docs_forms_send_requests_and_show_responses(
+    page: Page, language: str, size: str, save_screenshot: Callable[[str], None], tmp_path: Path
 ) -> None:
-    opened(page)
-    heading = {"en": "API of the live-streaming app", "zh": "直播应用的后端接口"}[language]
+    open_docs(page)
+    heading = {"en": "An API for people who go live", "zh": "直播应用的后端接口"}[language]
     expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
-    keep(f"docs-{language}-{size}")
-    # Each of the four has a phone of its own on the one server.
+    save_screenshot(f"docs-{language}-{size}")
+    # A different phone number for each of the four parameter sets: they share the server.
     phone = f"1380000{['en', 'zh'].index(language)}{['phone', 'desk'].index(size)}01"
-    reply = send(page, "register", userId=phone, password=PASSWORD, nickname="Ann")
-    expect(reply.locator(".verdict b")).to_have_text("0000")
+    response = send(page, "register", userId=phone, password=PASSWORD, nickname="Ann")
+    expect(response.locator(".verdict b")).to_have_text("0000")
     picture = tmp_path / "me.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\nxxxx")
     page.locator("#upload [name=img]").set_input_files(picture)
@@ -48,23 +48,23 @@ def test_somebody_reads_and_tries(
     expect(send(page, "upload").locator("pre")).to_contain_text("/pictures/")
 
     send(page, "log_in", userId=phone, password=PASSWORD)
-    # The token is kept, filled in, and still there when the page is opened anew.
+    # The page stores the token and fills it in, also after a reload.
     expect(page.locator("#search [name=token]")).not_to_have_value("")
     page.reload()
     page.wait_for_selector("body[data-ready]")
-    reply = send(page, "search", userId=phone)
-    expect(reply.locator(".verdict b")).to_have_text("0000")
-    expect(reply.locator("pre")).to_contain_text('"flag": "-1"')
-    keep(f"docs-call-{language}-{size}")
-    reply = send(page, "search", userId="12")
-    expect(reply.locator(".verdict b")).to_have_text("0007")
-    expect(reply.locator("dl")).to_contain_text("userId is not a phone number")
-    expect(reply.locator("dl")).to_contain_text("X-Request-Id")
+    response = send(page, "search", userId=phone)
+    expect(response.locator(".verdict b")).to_have_text("0000")
+    expect(response.locator("pre")).to_contain_text('"flag": "-1"')
+    save_screenshot(f"docs-call-{language}-{size}")
+    response = send(page, "search", userId="12")
+    expect(response.locator(".verdict b")).to_have_text("0007")
+    expect(response.locator("dl")).to_contain_text("userId is not a phone number")
+    expect(response.locator("dl")).to_contain_text("X-Request-Id")
     check_page(page)
 
 
-def test_the_call_is_there_to_copy(page: Page, server: Server) -> None:
-    opened(page)
+def test_docs_show_requests_as_curl_and_python(page: Page, server: Server) -> None:
+    open_docs(page)
     section = page.locator("#send_code")
     code = section.locator(".code pre")
     expect(code).to_have_text(f"curl {server.address}/register \\\n  -d token=13800000001")
@@ -76,30 +76,30 @@ def test_the_call_is_there_to_copy(page: Page, server: Server) -> None:
     expect(page.locator("#refill .code pre")).to_contain_text("client.refill(money=50)")
 
 
-def test_everything_declared_is_on_it(page: Page, server: Server) -> None:
-    opened(page)
-    with urlopen(f"{server.address}/openapi.json") as reply:
-        described = json.load(reply)
-    names = {name for path in described["paths"].values() for name in path["post"]["x-operations"]}
+def test_docs_list_every_operation_and_result_code(page: Page, server: Server) -> None:
+    open_docs(page)
+    with urlopen(f"{server.address}/openapi.json") as response:
+        document = json.load(response)
+    names = {name for path in document["paths"].values() for name in path["post"]["x-operations"]}
     shown = page.locator(".operation").evaluate_all("nodes => nodes.map(node => node.id)")
     assert sorted(shown) == sorted(names)
     assert page.locator("#results-table tbody tr").count() == len(Result)
 
 
-def test_the_language_is_switched_and_kept(page: Page, language: str) -> None:
-    opened(page)
+def test_docs_language_choice_survives_a_reload(page: Page, language: str) -> None:
+    open_docs(page)
     other = {"en": "zh-CN", "zh": "en"}[language]
     page.locator("#language").click()
     expect(page.locator("html")).to_have_attribute("lang", other)
-    opened(page)
+    open_docs(page)
     expect(page.locator("html")).to_have_attribute("lang", other)
     expect(page.locator("#log_in h3")).to_contain_text({"en": "Log in", "zh-CN": "登录"}[other])
 
 
-def test_it_works_by_keyboard(page: Page, size: str) -> None:
-    opened(page)
+def test_docs_work_by_keyboard(page: Page, size: str) -> None:
+    open_docs(page)
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # the link over everything else
+    page.keyboard.press("Enter")  # the skip link
     page.locator("#friendlist [name=token]").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#friendlist .verdict b")).to_have_text("0012")
@@ -109,8 +109,8 @@ def test_it_works_by_keyboard(page: Page, size: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dark"])
-def test_in_the_dark(page: Page) -> None:
-    opened(page)
+def test_docs_are_accessible_in_dark_mode(page: Page) -> None:
+    open_docs(page)
     send(page, "friendlist", token="x")
     page.locator("#friendlist .came").wait_for()
     check_page(page)

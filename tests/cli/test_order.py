@@ -134,7 +134,7 @@ def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
         "tests.support.fake_gateways.OtherPayments tests.support.fake_gateways.PaymentsWithABill"
     )
     report = operator.reads("order reconcile", payments_gateway=gateways, code=1)
-    assert report["unread"] == {"other": "there is no bill of that day"}
+    assert report["unread"] == {"other": "no bill for this day"}
     assert [found["provider"] for found in report["reports"]] == ["embedded"]
 
 

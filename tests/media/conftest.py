@@ -1,4 +1,4 @@
-"""A real media server, its publishers and its viewers; each fixture says what it needs."""
+"""Fixtures of the media tests: media server, backend, publishers, player."""
 
 import json
 import os
@@ -30,55 +30,58 @@ CONF = INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
-# What is left of a run: the screenshot, the servers' logs, the figures.
-KEPT = INI.parent / "var" / "media-test"
+# Files of the last run: screenshot, server logs and measured times.
+RESULTS = INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
-# Short, so that a test need not wait a minute.
-ABSENT_S = 6
+# Short, because tests wait for this timeout.
+OFFLINE_TIMEOUT_S = 6
 
-FIGURES: list[str] = []
+# An account without privileges that exists on every Debian.
+UNPRIVILEGED_UID = 65534
+
+TIMES: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if FIGURES:
-        terminalreporter.section("figures")
-        terminalreporter.write_line("\n".join(FIGURES))
-        terminalreporter.write_line(f"kept in {KEPT}")
-        (KEPT / "figures.txt").write_text("\n".join(FIGURES) + "\n")
+    if TIMES:
+        terminalreporter.section("measured times")
+        terminalreporter.write_line("\n".join(TIMES))
+        terminalreporter.write_line(f"stored in {RESULTS}")
+        (RESULTS / "times.txt").write_text("\n".join(TIMES) + "\n")
 
 
-def figure(what: str, seconds: float) -> None:
-    FIGURES.append(f"{seconds:6.2f} s  {what}")
+def record_time(description: str, seconds: float) -> None:
+    TIMES.append(f"{seconds:6.2f} s  {description}")
 
 
-def until(is_so: Callable[[], Any], within_s: float, what: str) -> float:
-    """Waits for a state; returns how long that took."""
+def wait_until(condition: Callable[[], Any], limit_s: float, description: str) -> float:
+    """Wait until `condition` is true; return the duration in seconds."""
     start = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - start < within_s, f"not within {within_s} s: {what}"
+    while not condition():
+        assert time.monotonic() - start < limit_s, f"waited {limit_s} s for {description}"
         time.sleep(0.02)
     return time.monotonic() - start
 
 
 @pytest.fixture(scope="session")
-def _tools() -> None:
-    """Says what is missing, all at once."""
-    wanted = {
+def _check_tools() -> None:
+    """Exit with a list of all missing programs."""
+    tools = {
         "nginx": shutil.which("nginx"),
         "libnginx-mod-rtmp": MODULE.exists(),
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
         "chromium": shutil.which("chromium"),
     }
-    missing = [name for name, found in wanted.items() if not found]
+    missing = [name for name, is_installed in tools.items() if not is_installed]
     if missing:
         pytest.exit(f"missing: {' '.join(missing)}. On Debian: apt install {' '.join(missing)}", 3)
-    shutil.rmtree(KEPT, ignore_errors=True)
-    KEPT.mkdir(parents=True)
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
 
 
 @dataclass(frozen=True)
 class Nginx:
-    """A started media server, and where it listens."""
+    """A running media server, its folder and its ports."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -91,7 +94,7 @@ class Nginx:
         return (self.folder / "logs" / "error.log").read_text()
 
     def worker(self) -> int:
-        """Its worker's process id; 0 while it has none."""
+        """Return the process id of the nginx worker, or 0 if there is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for child in children.read_text().split():
             if b"worker process" in Path(f"/proc/{child}/cmdline").read_bytes():
@@ -106,7 +109,7 @@ def ports() -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def backend(
-    _tools: None, new_database: Callable[[str], str], ports: dict[str, int]
+    _check_tools: None, new_database: Callable[[str], str], ports: dict[str, int]
 ) -> Iterator[Server]:
     url = new_database("media")
     database = Database(url)
@@ -121,17 +124,17 @@ def backend(
         "streams.hls_host": f"127.0.0.1:{ports['http']}",
         "streams.control_url": f"http://127.0.0.1:{ports['control']}",
         "streams.hook_secret": SECRET,
-        "streams.absent_s": str(ABSENT_S),
+        "streams.absent_s": str(OFFLINE_TIMEOUT_S),
         "streams.sweep_s": "10",
     }
     with tempfile.TemporaryDirectory(prefix="media ") as folder:
         with serving(INI, Path(folder), changed) as server:
             yield server
-        shutil.copy(server.log, KEPT / "livebackend.log")
+        shutil.copy(server.log, RESULTS / "livebackend.log")
 
 
 def configuration(folder: Path, backend_port: int, ports: dict[str, int]) -> str:
-    """deploy/nginx-rtmp.conf, but for its places and its secret; everything is on loopback."""
+    """Return deploy/nginx-rtmp.conf with other ports, paths and secret, on loopback."""
     text = CONF.read_text()
     for old, new in {
         "listen 1935;": f"listen 127.0.0.1:{ports['rtmp']};",
@@ -141,39 +144,40 @@ def configuration(folder: Path, backend_port: int, ports: dict[str, int]) -> str
         "CHANGE-ME": SECRET,
         "/var/lib/livebackend/media": str(folder),
     }.items():
-        assert old in text, f"{CONF} has no {old}"
+        assert old in text, f"{CONF} does not contain {old}"
         text = text.replace(old, new)
     return text
 
 
 @pytest.fixture(scope="module")
-def nginx(_tools: None, backend: Server, ports: dict[str, int]) -> Iterator[Nginx]:
+def nginx(_check_tools: None, backend: Server, ports: dict[str, int]) -> Iterator[Nginx]:
     with media_server(backend.port, ports) as server:
         yield server
-        shutil.copy(server.folder / "logs" / "error.log", KEPT / "nginx.log")
+        shutil.copy(server.folder / "logs" / "error.log", RESULTS / "nginx.log")
 
 
 @contextmanager
 def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
-    """An nginx that asks the backend on that port."""
-    # In /tmp and somebody else's, if we are root: it is to run without privileges.
+    """Run an nginx that sends its callbacks to this port of the backend."""
+    # In /tmp, because nginx must be able to read it without privileges: as root, the tests start
+    # nginx as another user.
     folder = Path(tempfile.mkdtemp(prefix="livebackend-media-", dir="/tmp"))
     for name in ("logs", "temp", "hls"):
         (folder / name).mkdir()
     (folder / "nginx.conf").write_text(configuration(folder, backend_port, ports))
     become: list[str] = []
     if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
+        user = pwd.getpwuid(UNPRIVILEGED_UID)
         for path in (folder, *folder.iterdir()):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}"]
+            os.chown(path, user.pw_uid, user.pw_gid)
+        become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
         become += ["--clear-groups"]
     command = ["nginx", "-p", f"{folder}/", "-c", "nginx.conf", "-e", "logs/error.log"]
     process = subprocess.Popen([*become, *command], cwd=folder)
     server = Nginx(process, folder, **ports)
     try:
-        took_s = until(partial(_answers, server), 10, "nginx listens")
-        figure("nginx starts, unprivileged", took_s)
+        took_s = wait_until(partial(_responds, server), 10, "nginx to respond")
+        record_time("nginx starts without privileges", took_s)
         yield server
     finally:
         process.terminate()
@@ -181,7 +185,7 @@ def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
         shutil.rmtree(folder)
 
 
-def _answers(nginx: Nginx) -> bool:
+def _responds(nginx: Nginx) -> bool:
     assert nginx.process.poll() is None, nginx.log
     try:
         return requests.get(f"http://127.0.0.1:{nginx.control}/stat", timeout=2).ok
@@ -190,8 +194,8 @@ def _answers(nginx: Nginx) -> bool:
 
 
 @dataclass(frozen=True)
-class Broadcaster:
-    """Somebody with the app, who speaks to the server of the test."""
+class Host:
+    """API client of a user on the server of the test."""
 
     backend: Server
     phone: str
@@ -202,9 +206,9 @@ class Broadcaster:
         return requests.post(f"{self.backend.address}{path}", data=form, timeout=10).json()
 
     def live(self) -> dict[str, Any]:
-        reply = self.post("/room", live="1", title="hello")
-        assert reply["result"] == "0000", reply
-        stream: dict[str, Any] = json.loads(reply["message"])
+        response = self.post("/room", live="1", title="hello")
+        assert response["result"] == "0000", response
+        stream: dict[str, Any] = json.loads(response["message"])
         return stream
 
     def friend(self) -> dict[str, Any]:
@@ -212,46 +216,50 @@ class Broadcaster:
         return dict(friend)
 
     @property
-    def is_open(self) -> bool:
-        """Whether one's room is open, as strangers see it."""
+    def is_listed(self) -> bool:
+        """Whether the public list of rooms contains this user's room."""
         rooms = self.post("/list", livelist="1")["message"]["rooms"]
         return any(room["userId"] == self.phone for room in rooms)
 
 
 @pytest.fixture
-def people(backend: Server) -> Callable[[], Broadcaster]:
-    """Registers somebody new."""
+def new_host(backend: Server) -> Callable[[], Host]:
+    """Function that registers a new user."""
 
-    def make() -> Broadcaster:
+    def make() -> Host:
         post = partial(requests.post, timeout=10)
         phone = f"138{time.monotonic_ns() % 10**8:08}"
         form = {"userId": phone, "password": "harbour-42"}
         registered = post(f"{backend.address}/register", data={**form, "register": "1"}).json()
         assert registered["result"] == "0000", registered
         token = post(f"{backend.address}/log", data=form).json()["message"]
-        return Broadcaster(backend, phone, token)
+        return Host(backend, phone, token)
 
     return make
 
 
 @pytest.fixture
-def ann(people: Callable[[], Broadcaster]) -> Broadcaster:
-    return people()
+def ann(new_host: Callable[[], Host]) -> Host:
+    return new_host()
 
 
 @pytest.fixture
 def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts an ffmpeg that publishes to a URL, two minutes at most; at first it may be silent."""
+    """Function that starts an ffmpeg, which publishes for at most two minutes.
+
+    It sends no audio or video during the first `silent_s` seconds.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def start(url: str, *, silent_s: int = 0) -> subprocess.Popen[bytes]:
-        picture = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10"]
-        sound = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
+        video_input = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10"]
+        audio_input = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
         video = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-threads", "1"]
         video += ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-g", "20"]
         if silent_s:
             video += ["-vf", f"trim=start={silent_s}", "-af", f"atrim=start={silent_s}"]
-        command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-re", *picture, *sound, *video]
+        command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-re"]
+        command += [*video_input, *audio_input, *video]
         command += ["-c:a", "aac", "-t", "120", "-f", "flv", url]
         started.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -266,7 +274,7 @@ def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def page() -> Iterator[str]:
-    """The address of a page with hls.js on another host than the stream's."""
+    """URL of a page with hls.js, on another origin than the stream."""
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
@@ -274,7 +282,7 @@ def page() -> Iterator[str]:
             folder = HERE if name == "player.html" else VENDOR
             return str(folder / Path(name).name)
 
-        def log_message(self, *given: object) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -286,17 +294,17 @@ def page() -> Iterator[str]:
     thread.join(timeout=10)
 
 
-def listening(pid: int) -> set[str]:
-    """The addresses, in the kernel's hexadecimal, where a process listens for connections."""
-    links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
-    sockets = {each[8:-1] for each in links if each.startswith("socket:[")}
-    found = set()
+def listening_addresses(pid: int) -> set[str]:
+    """Return the addresses on which a process listens, in hexadecimal."""
+    links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in sockets:
-                found.add(fields[1].partition(":")[0])
-    return found
+                addresses.add(fields[1].partition(":")[0])
+    return addresses
 
 
 LOOPBACK = socket.inet_aton("127.0.0.1")[::-1].hex().upper()

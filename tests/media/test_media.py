@@ -1,4 +1,4 @@
-"""Streams that are really published and really watched: nginx, ffmpeg, hls.js in Chromium."""
+"""Tests with real streams: published by ffmpeg, played by hls.js in Chromium."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ import pytest
 import requests
 
 from tests.media.conftest import (
-    ABSENT_S,
     HUB,
-    KEPT,
     LOOPBACK,
+    OFFLINE_TIMEOUT_S,
+    RESULTS,
     SECRET,
-    Broadcaster,
+    Host,
     Nginx,
-    figure,
-    listening,
+    listening_addresses,
     media_server,
-    until,
+    record_time,
+    wait_until,
 )
 from tests.support.fake_server import closed_port
 from tests.support.servers import Server
@@ -39,7 +39,7 @@ FLAGS = [
 
 
 def publish_url(stream: dict[str, Any], *, key: str | None = None) -> str:
-    """As the app makes it from the stream's JSON."""
+    """Build the publish URL from the JSON of a stream, as the app does."""
     host = stream["hosts"]["publish"]["rtmp"]
     key = stream["publishKey"] if key is None else key
     return f"rtmp://{host}/{stream['hub']}/{stream['title']}?key={key}"
@@ -49,26 +49,29 @@ def stream_port(stream: dict[str, Any]) -> int:
     return int(stream["hosts"]["publish"]["rtmp"].rpartition(":")[2])
 
 
-def on_air(nginx: Nginx, stream: dict[str, Any]) -> bool:
+def is_live(nginx: Nginx, stream: dict[str, Any]) -> bool:
     stat = requests.get(f"http://127.0.0.1:{nginx.control}/stat", timeout=5).text
-    _, found, rest = stat.partition(f"<name>{stream['title']}</name>")
-    return bool(found) and "<active/>" in rest.partition("</stream>")[0]
+    _, name, rest = stat.partition(f"<name>{stream['title']}</name>")
+    return bool(name) and "<active/>" in rest.partition("</stream>")[0]
 
 
-def has_ended(process: "subprocess.Popen[bytes]") -> bool:
+def has_exited(process: "subprocess.Popen[bytes]") -> bool:
     return process.poll() is not None
 
 
 @pytest.fixture
-def stream(nginx: Nginx, ann: Broadcaster) -> dict[str, Any]:
+def stream(nginx: Nginx, ann: Host) -> dict[str, Any]:
     return ann.live()
 
 
 @pytest.fixture
-def first(nginx: Nginx, stream: dict[str, Any], publish: Publish) -> "subprocess.Popen[bytes]":
-    """An ffmpeg that publishes Ann's stream, and is on air."""
+def publisher(nginx: Nginx, stream: dict[str, Any], publish: Publish) -> "subprocess.Popen[bytes]":
+    """A running ffmpeg that publishes Ann's stream."""
     process = publish(publish_url(stream))
-    figure("ffmpeg starts → on air", until(lambda: on_air(nginx, stream), 10, "on air"))
+    record_time(
+        "ffmpeg starts → live",
+        wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live"),
+    )
     return process
 
 
@@ -77,11 +80,11 @@ def test_nginx_runs_without_privileges_and_on_loopback_only(nginx: Nginx) -> Non
         status = Path(f"/proc/{pid}/status").read_text()
         (uids,) = [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")]
         assert "0" not in uids
-        assert listening(pid) == {LOOPBACK}
+        assert listening_addresses(pid) == {LOOPBACK}
 
 
 @pytest.mark.parametrize("wrong", ["wrong key", "no key", "unknown title", "unknown app"])
-def test_whoever_has_no_right_is_refused(
+def test_publisher_without_a_valid_url_is_rejected(
     wrong: str, nginx: Nginx, stream: dict[str, Any], publish: Publish
 ) -> None:
     url = {
@@ -90,20 +93,22 @@ def test_whoever_has_no_right_is_refused(
         "unknown title": publish_url({**stream, "title": "0" * 24}),
         "unknown app": publish_url({**stream, "hub": "other"}),
     }[wrong]
-    refused = publish(url)
-    figure(f"{wrong} → refused", until(lambda: has_ended(refused), 10, "refused"))
-    assert refused.returncode != 0
-    assert not on_air(nginx, stream)
+    rejected = publish(url)
+    record_time(
+        f"{wrong} → rejected", wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit")
+    )
+    assert rejected.returncode != 0
+    assert not is_live(nginx, stream)
 
 
-def test_it_is_published_listed_and_played(
+def test_published_stream_is_listed_and_playable(
     nginx: Nginx,
-    ann: Broadcaster,
-    people: Callable[[], Broadcaster],
+    ann: Host,
+    new_host: Callable[[], Host],
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
 ) -> None:
-    ben = people()
+    ben = new_host()
     ben.post("/friend", add="1", userId=ann.phone)
     ann.post("/friend", add="1", userId=ben.phone)
     friend = ben.friend()
@@ -111,34 +116,34 @@ def test_it_is_published_listed_and_played(
     url = friend["playUrl"]["hls"]
     assert friend["playUrl"]["hdl"] is None
 
-    def plays() -> bool:
+    def has_playlist() -> bool:
         return requests.get(url, timeout=5).status_code == 200
 
-    figure("on air → first playlist", until(plays, 15, "a playlist"))
+    record_time("live → first playlist", wait_until(has_playlist, 15, "the playlist"))
     probe = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width,height"]
-    for watched in (url, friend["playUrl"]["rtmp"]):
-        done = subprocess.run(
-            [*probe, "-of", "csv=p=0", watched],
+    for play_url in (url, friend["playUrl"]["rtmp"]):
+        probed = subprocess.run(
+            [*probe, "-of", "csv=p=0", play_url],
             capture_output=True,
             text=True,
             timeout=30,
             check=True,
         )
-        assert set(done.stdout.split()) == {"aac", "h264,320,180"}
-    assert not has_ended(first)
+        assert set(probed.stdout.split()) == {"aac", "h264,320,180"}
+    assert not has_exited(publisher)
 
 
 def test_chromium_shows_moving_frames(
     nginx: Nginx,
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
     page: str,
     tmp_path: Path,
 ) -> None:
     from playwright.sync_api import sync_playwright
 
     hls = f"http://{stream['hosts']['live']['hls']}/{HUB}/{stream['title']}.m3u8"
-    until(lambda: requests.get(hls, timeout=5).status_code == 200, 15, "a playlist")
+    wait_until(lambda: requests.get(hls, timeout=5).status_code == 200, 15, "the playlist")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(tmp_path / "profile"),
@@ -149,16 +154,16 @@ def test_chromium_shows_moving_frames(
         )
         try:
             tab = context.pages[0] if context.pages else context.new_page()
-            begun = time.monotonic()
+            start = time.monotonic()
             tab.goto(f"{page}?url={hls}", timeout=20_000)
             tab.wait_for_function(
                 "video.readyState >= 3 && video.currentTime > 0.5", timeout=30_000
             )
-            figure("Chromium opens the page → moving picture", time.monotonic() - begun)
-            before = tab.evaluate("shown()")
+            record_time("Chromium opens the page → moving picture", time.monotonic() - start)
+            before = tab.evaluate("currentFrame()")
             tab.wait_for_function(f"video.currentTime > {before['time']} + 2", timeout=20_000)
-            after = tab.evaluate("shown()")
-            tab.screenshot(path=str(KEPT / "chromium.png"))
+            after = tab.evaluate("currentFrame()")
+            tab.screenshot(path=str(RESULTS / "chromium.png"))
             fatal = tab.evaluate("fatal")
             size = tab.evaluate("[video.videoWidth, video.videoHeight, !!video.error]")
         finally:
@@ -166,136 +171,152 @@ def test_chromium_shows_moving_frames(
     assert fatal == []
     assert size == [320, 180, False]
     assert after["time"] - before["time"] >= 2
-    changed = sum(
+    changed_values = sum(
         abs(one - other) > 16 for one, other in zip(before["pixels"], after["pixels"], strict=True)
     )
-    # A still or black picture changes nowhere; this one has a clock and moving bars.
-    assert changed > 200
+    # The test video has a clock and moving bars; a frozen or black video would not change.
+    assert changed_values > 200
     assert len(set(after["pixels"])) > 50
-    assert (KEPT / "chromium.png").stat().st_size > 2000
+    assert (RESULTS / "chromium.png").stat().st_size > 2000
 
 
-def test_leaving_cuts_the_publisher_off_for_good(
+def test_closing_the_room_disconnects_and_blocks_the_publisher(
     nginx: Nginx,
-    ann: Broadcaster,
+    ann: Host,
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
     hls = f"http://{stream['hosts']['live']['hls']}/{HUB}/{stream['title']}.m3u8"
-    until(lambda: requests.get(hls, timeout=5).status_code == 200, 15, "a playlist")
+    wait_until(lambda: requests.get(hls, timeout=5).status_code == 200, 15, "the playlist")
     assert ann.post("/room", leave="1") == {"result": "0000", "message": None}
-    took_s = until(lambda: not on_air(nginx, stream), 1, "off air")
-    figure("leave → publisher off air", took_s)
-    figure("leave → ffmpeg ends", until(lambda: has_ended(first), 5, "ffmpeg ends"))
-    again = publish(publish_url(stream))
-    figure("leave → reconnect refused", until(lambda: has_ended(again), 10, "refused"))
-    assert again.returncode != 0
-    assert not on_air(nginx, stream)
-    # The playlist is still on the disk.
+    took_s = wait_until(lambda: not is_live(nginx, stream), 1, "the stream to end")
+    record_time("room closed → stream ends", took_s)
+    record_time(
+        "room closed → ffmpeg exits", wait_until(lambda: has_exited(publisher), 5, "ffmpeg to exit")
+    )
+    second = publish(publish_url(stream))
+    record_time(
+        "reconnection → rejected", wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")
+    )
+    assert second.returncode != 0
+    assert not is_live(nginx, stream)
+    # The file of the playlist still exists, so the backend must deny access to it.
     assert requests.get(hls, timeout=5).status_code == 403
     assert ann.post("/room", leave="1")["result"] == "0009"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_broadcaster_who_vanishes_is_closed(
-    how: signal.Signals,
+@pytest.mark.parametrize("failure", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_room_closes_after_the_publisher_goes_offline(
+    failure: signal.Signals,
     nginx: Nginx,
-    ann: Broadcaster,
+    ann: Host,
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
 ) -> None:
-    what = {signal.SIGKILL: "killed", signal.SIGSTOP: "frozen"}[how]
-    first.send_signal(how)
-    figure(f"ffmpeg {what} → off air", until(lambda: not on_air(nginx, stream), 25, "off air"))
-    assert ann.is_open
-    took_s = until(lambda: not ann.is_open, ABSENT_S + 14, "the room is closed")
-    assert took_s > ABSENT_S - 5
-    figure(f"ffmpeg {what}: off air → room closed, of {ABSENT_S} s", took_s)
+    state = {signal.SIGKILL: "killed", signal.SIGSTOP: "frozen"}[failure]
+    publisher.send_signal(failure)
+    took_s = wait_until(lambda: not is_live(nginx, stream), 25, "the stream to end")
+    record_time(f"ffmpeg {state} → stream ends", took_s)
+    assert ann.is_listed
+    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
+    assert took_s > OFFLINE_TIMEOUT_S - 5
+    record_time(f"ffmpeg {state}: stream ends → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
     assert ann.post("/room", leave="1")["result"] == "0009"
     assert "offline, last seen" in ann.backend.log.read_text()
 
 
-def test_a_publisher_who_never_sends_a_picture_is_closed(
-    nginx: Nginx, ann: Broadcaster, stream: dict[str, Any], publish: Publish
+def test_room_closes_if_the_publisher_sends_no_video(
+    nginx: Nginx, ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
     silent = publish(publish_url(stream), silent_s=100)
     stat = f"http://127.0.0.1:{nginx.control}/stat"
-    until(lambda: stream["title"] in requests.get(stat, timeout=5).text, 10, "connected")
-    # He is given some seconds to begin.
-    took_s = until(lambda: not ann.is_open, ABSENT_S + 20, "the room is closed")
-    figure(f"silent from the start → room closed, of {ABSENT_S} s", took_s)
-    until(lambda: stream["title"] not in requests.get(stat, timeout=5).text, 5, "dropped")
-    # Who writes nothing does not notice.
-    assert not has_ended(silent)
+    wait_until(
+        lambda: stream["title"] in requests.get(stat, timeout=5).text,
+        10,
+        "the publisher to connect",
+    )
+    # The publisher has some extra seconds to start sending.
+    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 20, "the room to close")
+    record_time(f"no video → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
+    wait_until(
+        lambda: stream["title"] not in requests.get(stat, timeout=5).text,
+        5,
+        "nginx to drop the publisher",
+    )
+    # ffmpeg writes nothing, so it does not detect the closed connection.
+    assert not has_exited(silent)
 
 
-def test_a_second_publisher_does_not_end_the_first(
+def test_second_publisher_is_rejected_and_the_first_stays_live(
     nginx: Nginx,
-    ann: Broadcaster,
+    ann: Host,
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
-    for wait_s in (0, 6):  # at once, and when the first one is well known
+    for wait_s in (0, 6):  # immediately, and after the backend has seen the first publisher
         time.sleep(wait_s)
         second = publish(publish_url(stream))
-        took_s = until(partial(has_ended, second), 10, "refused")
-        figure("second publisher → refused", took_s)
+        took_s = wait_until(partial(has_exited, second), 10, "ffmpeg to exit")
+        record_time("second publisher → rejected", took_s)
         assert second.returncode != 0
-    # For longer than the absent are waited for.
-    end = time.monotonic() + ABSENT_S + 6
+    # Longer than the offline timeout.
+    end = time.monotonic() + OFFLINE_TIMEOUT_S + 6
     while time.monotonic() < end:
-        assert on_air(nginx, stream)
-        assert ann.is_open
-        assert not has_ended(first)
+        assert is_live(nginx, stream)
+        assert ann.is_listed
+        assert not has_exited(publisher)
         time.sleep(0.5)
 
 
-def test_a_killed_worker_is_reconciled(
+def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     nginx: Nginx,
-    ann: Broadcaster,
+    ann: Host,
     stream: dict[str, Any],
-    first: "subprocess.Popen[bytes]",
+    publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
-    time.sleep(6)  # for longer than a publisher may be missing from the list
+    time.sleep(6)  # longer than the grace period of a new publisher
     worker = nginx.worker()
     os.kill(worker, signal.SIGKILL)
-    until(lambda: nginx.worker() not in (0, worker), 10, "a new worker")
-    until(lambda: has_ended(first), 10, "ffmpeg ends")
-    # Nobody told of his end, and he may come back all the same.
-    again = publish(publish_url(stream))
-    figure("worker killed → on air again", until(lambda: on_air(nginx, stream), 10, "on air"))
-    end = time.monotonic() + ABSENT_S + 6
+    wait_until(lambda: nginx.worker() not in (0, worker), 10, "a new nginx worker")
+    wait_until(lambda: has_exited(publisher), 10, "ffmpeg to exit")
+    # nginx sent no callback about the end of the publisher, which can still reconnect.
+    second = publish(publish_url(stream))
+    took_s = wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live")
+    record_time("nginx worker killed → live again", took_s)
+    end = time.monotonic() + OFFLINE_TIMEOUT_S + 6
     while time.monotonic() < end:
-        assert ann.is_open
-        assert not has_ended(again)
+        assert ann.is_listed
+        assert not has_exited(second)
         time.sleep(0.5)
-    # And if he does not, his room is closed.
+    # Without a reconnection, the room closes.
     worker = nginx.worker()
     os.kill(worker, signal.SIGKILL)
-    until(lambda: has_ended(again), 10, "ffmpeg ends")
-    took_s = until(lambda: not ann.is_open, ABSENT_S + 14, "the room is closed")
-    figure(f"worker killed → room closed, of {ABSENT_S} s", took_s)
+    wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")
+    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
+    record_time(f"nginx worker killed → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
 
 
-def test_while_livebackend_is_away_nobody_is_let_in(
-    ann: Broadcaster, stream: dict[str, Any], publish: Publish
+def test_publishers_and_viewers_are_rejected_while_livebackend_is_down(
+    ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
     ports = {name: closed_port() for name in ("rtmp", "http", "control")}
-    with media_server(closed_port(), ports) as alone:
-        refused = publish(publish_url(stream).replace(str(stream_port(stream)), str(alone.rtmp)))
-        took_s = until(lambda: has_ended(refused), 10, "refused")
-        figure("livebackend away → publisher refused", took_s)
-        assert refused.returncode != 0
-        assert not on_air(alone, stream)
-        hls = f"http://127.0.0.1:{alone.http}/{HUB}/{stream['title']}.m3u8"
+    with media_server(closed_port(), ports) as isolated:
+        rejected = publish(
+            publish_url(stream).replace(str(stream_port(stream)), str(isolated.rtmp))
+        )
+        took_s = wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit")
+        record_time("livebackend down → publisher rejected", took_s)
+        assert rejected.returncode != 0
+        assert not is_live(isolated, stream)
+        hls = f"http://127.0.0.1:{isolated.http}/{HUB}/{stream['title']}.m3u8"
         assert requests.get(hls, timeout=5).status_code == 500
 
 
-def test_no_log_holds_a_key(
-    nginx: Nginx, backend: Server, stream: dict[str, Any], first: "subprocess.Popen[bytes]"
+def test_logs_contain_no_publish_key_or_secret(
+    nginx: Nginx, backend: Server, stream: dict[str, Any], publisher: "subprocess.Popen[bytes]"
 ) -> None:
     for log in (nginx.log, backend.log.read_text()):
         assert stream["publishKey"] not in log

@@ -1,4 +1,4 @@
-"""deploy/'s containers, without a Docker daemon: their form, and the Dockerfile's steps by hand."""
+"""Tests of the Dockerfiles and compose.yaml in deploy/, without a Docker daemon."""
 
 import json
 import os
@@ -22,45 +22,46 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def instructions(file: Path) -> list[Instruction]:
-    """The instructions of a Dockerfile, each with what follows its word."""
+    """Return the instructions of a Dockerfile as (name, arguments)."""
     text = re.sub(r"^#.*\n", "", file.read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word]
+    pairs = (line.partition(" ") for line in lines)
+    return [(name, arguments) for name, _, arguments in pairs if name]
 
 
 DOCKERFILE = instructions(DEPLOY / "Dockerfile")
 
 
-def last(word: str) -> str:
-    return next(rest for name, rest in reversed(DOCKERFILE) if name == word)
+def last(instruction: str) -> str:
+    return next(arguments for name, arguments in reversed(DOCKERFILE) if name == instruction)
 
 
 def health_check() -> list[str]:
     return list(json.loads(last("HEALTHCHECK").partition("CMD ")[2]))
 
 
-def start() -> list[str]:
+def start_command() -> list[str]:
     return [*json.loads(last("ENTRYPOINT")), *json.loads(last("CMD"))]
 
 
-def test_its_words_are_dockers() -> None:
-    known = {
+def test_dockerfiles_contain_only_known_instructions() -> None:
+    allowed = {
         *("FROM", "RUN", "COPY", "ENV", "USER", "VOLUME", "EXPOSE"),
         *("STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
     }
     for file in (DEPLOY / "Dockerfile", DEPLOY / "nginx.Dockerfile"):
-        words = [word for word, _ in instructions(file)]
-        assert set(words) <= known
-        assert words[0] == "FROM"
+        names = [name for name, _ in instructions(file)]
+        assert set(names) <= allowed
+        assert names[0] == "FROM"
 
 
-def test_what_is_built_stays_behind_and_nobody_is_root() -> None:
-    stages = [number for number, (word, _) in enumerate(DOCKERFILE) if word == "FROM"]
+def test_final_image_has_no_build_step_and_does_not_run_as_root() -> None:
+    stages = [number for number, (name, _) in enumerate(DOCKERFILE) if name == "FROM"]
     assert len(stages) == 2
     final = DOCKERFILE[stages[-1] :]
-    assert not any("pip" in rest for _, rest in final)
-    words = [word for word, _ in final]
-    assert words.index("USER") < words.index("ENTRYPOINT")
+    assert not any("pip" in arguments for _, arguments in final)
+    names = [name for name, _ in final]
+    assert names.index("USER") < names.index("ENTRYPOINT")
     assert last("USER").isdecimal()
     assert last("USER") != "0"
     assert f"--uid {last('USER')} " in last("RUN")
@@ -68,7 +69,7 @@ def test_what_is_built_stays_behind_and_nobody_is_root() -> None:
 
 
 def test_image_has_only_locked_packages() -> None:
-    runs = [rest for word, rest in DOCKERFILE if word == "RUN" and "pip install" in rest]
+    runs = [command for name, command in DOCKERFILE if name == "RUN" and "pip install" in command]
     packages, project = map(shlex.split, runs)
     assert "--no-deps" in packages
     assert "--require-hashes" in packages
@@ -76,30 +77,31 @@ def test_image_has_only_locked_packages() -> None:
     assert project[-3:] == ["--no-deps", "--no-build-isolation", "/src"]
 
 
-def test_what_is_copied_is_there_and_sent_to_the_daemon() -> None:
-    sent = (ROOT / ".dockerignore").read_text().splitlines()
-    for word, rest in DOCKERFILE:
-        source = rest.split()[0]
-        if word == "COPY" and not source.startswith("--") and source != ".":
+def test_copied_files_exist_and_are_in_the_build_context() -> None:
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    for name, arguments in DOCKERFILE:
+        source = arguments.split()[0]
+        if name == "COPY" and not source.startswith("--") and source != ".":
             assert (ROOT / source).exists()
-            assert f"!{source}" in sent
+            assert f"!{source}" in context
     # setup.py needs these.
     needed = {"setup.py", "README.md", "pyproject.toml", "livebackend", "migrations"}
-    assert {f"!{name}" for name in needed} <= set(sent)
+    assert {f"!{name}" for name in needed} <= set(context)
 
 
-def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
-    """The environment is built by the file's own commands, and serves, is well, and stops."""
+def test_dockerfile_commands_build_a_server_that_starts_and_stops(
+    tmp_path: Path, database_url: str
+) -> None:
     source, built = tmp_path / "src", tmp_path / "opt"
-    sent = (ROOT / ".dockerignore").read_text().splitlines()
-    names = [line[1:] for line in sent if line.startswith("!")]
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    names = [line[1:] for line in context if line.startswith("!")]
     source.mkdir()
     for name in [name for name in names if (ROOT / name).exists() and "/" not in name]:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    for word, rest in DOCKERFILE:
-        if word == "RUN" and "/opt/livebackend" in rest:
-            step = rest.replace("/opt/livebackend", str(built)).replace("/src", str(source))
+    for instruction, arguments in DOCKERFILE:
+        if instruction == "RUN" and "/opt/livebackend" in arguments:
+            step = arguments.replace("/opt/livebackend", str(built)).replace("/src", str(source))
             subprocess.run(["sh", "-c", step.replace("python -m", "python3 -m", 1)], check=True)
 
     python = str(built / "bin" / "python")
@@ -116,7 +118,9 @@ def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
         },
     }
     ini = str(ROOT / "production.ini")
-    command = [ini if word == "/etc/livebackend/production.ini" else word for word in start()]
+    command = [
+        ini if word == "/etc/livebackend/production.ini" else word for word in start_command()
+    ]
     command = [*command, "--port", str(port)]
     if not SERVES:
         command = ["python", "-m", "pyramid.scripts.pserve", ini, f"port={port}"]
@@ -124,17 +128,17 @@ def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
     assert program
     check = shlex.join(health_check()).replace("6543", str(port))
 
-    def is_well() -> bool:
-        done = subprocess.run(
+    def is_healthy() -> bool:
+        completed = subprocess.run(
             ["sh", "-c", check], env=environment, cwd=tmp_path, capture_output=True, check=False
         )
-        return done.returncode == 0
+        return completed.returncode == 0
 
-    assert not is_well()
+    assert not is_healthy()
     server = subprocess.Popen([program, *command[1:]], env=environment, cwd=tmp_path)
     try:
         deadline = time.monotonic() + 60
-        while not is_well():
+        while not is_healthy():
             assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -144,30 +148,30 @@ def test_the_steps_by_hand(tmp_path: Path, database_url: str) -> None:
 
 
 class TestCompose:
-    def test_it_is_well_formed(self, tmp_path: Path) -> None:
+    def test_compose_file_is_valid(self, tmp_path: Path) -> None:
         shutil.copytree(DEPLOY, tmp_path / "deploy")
         for name in ("livebackend.env", "database.env"):
             (tmp_path / "deploy" / name).touch()
         compose = ["docker-compose", "--file", str(tmp_path / "deploy/compose.yaml")]
-        done = subprocess.run(
+        completed = subprocess.run(
             [*compose, "config", "--services"], capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
-        assert set(done.stdout.split()) == {"app", "database", "media", "migrate", "nginx"}
+        assert completed.returncode == 0, completed.stderr
+        assert set(completed.stdout.split()) == {"app", "database", "media", "migrate", "nginx"}
 
-    def test_every_file_that_it_names_is_there(self) -> None:
+    def test_files_named_in_compose_exist(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
         for name in re.findall(r"- \./([\w.-]+\.conf):", text):
             assert (DEPLOY / name).exists(), name
         for name in re.findall(r"dockerfile: (\S+)", text):
             assert (ROOT / name).exists(), name
 
-    def test_the_application_believes_the_proxy_of_its_network_alone(self) -> None:
+    def test_application_trusts_only_proxies_in_its_network(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
         (trusted,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (\S+)", text)
         assert f"subnet: {trusted}" in text
 
-    def test_a_stop_waits_longer_than_any_call(self) -> None:
+    def test_stop_grace_period_is_longer_than_any_request(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
         (seconds,) = re.findall(r"stop_grace_period: (\d+)s", text)
         assert int(seconds) >= 20

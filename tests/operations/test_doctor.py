@@ -1,6 +1,6 @@
-"""`livebackend doctor` on set-ups that are broken for real: a full disk, and a clock that is off.
+"""Tests of `livebackend doctor` with a full disk and with a wrong clock.
 
-Database down, tables behind and a wrong SMS key are in tests/cli/test_doctor.py.
+tests/cli/test_doctor.py has the tests of the database, its migrations and the SMS key.
 """
 
 import json
@@ -30,7 +30,7 @@ def qiniu() -> Iterator[QiniuServer]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, two megabytes large."""
+    """A separate file system of two megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
@@ -38,14 +38,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def doctor(*before: str, **settings: str) -> dict[str, Any]:
-    """What it prints, and whether its exit code says the same."""
+def run_doctor(*prefix: str, **settings: str) -> dict[str, Any]:
+    """Run `livebackend doctor`; return its report after a check of the exit code."""
     environment = {
         **os.environ,
         **{f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()},
     }
-    done = subprocess.run(
-        [*before, sys.executable, "-m", "livebackend.cli", "doctor", INI, "--json"],
+    completed = subprocess.run(
+        [*prefix, sys.executable, "-m", "livebackend.cli", "doctor", INI, "--json"],
         env=environment,
         cwd=INI.parent,
         capture_output=True,
@@ -53,45 +53,45 @@ def doctor(*before: str, **settings: str) -> dict[str, Any]:
         timeout=60,
         check=False,
     )
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if report["sound"] else 1), done.stderr
+    report: dict[str, Any] = json.loads(completed.stdout)
+    assert completed.returncode == (0 if report["sound"] else 1), completed.stderr
     return report
 
 
-def test_the_disk_is_full(database_url: str, small_disk: Path) -> None:
+def test_doctor_reports_a_full_disk(database_url: str, small_disk: Path) -> None:
     settings = {
         "database_url": database_url,
         "var_dir": str(small_disk),
         "pictures_free_bytes_min": "1000000",
     }
-    assert failed_checks(doctor(**settings)) == {}
+    assert failed_checks(run_doctor(**settings)) == {}
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "film").write_bytes(bytes(3_000_000))
-    found = failed_checks(doctor(**settings))
-    assert list(found) == ["disk"]
-    assert "No space left on device" in found["disk"]
+        (small_disk / "data").write_bytes(bytes(3_000_000))
+    failed = failed_checks(run_doctor(**settings))
+    assert list(failed) == ["disk"]
+    assert "No space left on device" in failed["disk"]
 
 
-def test_the_disk_is_nearly_full(database_url: str, small_disk: Path) -> None:
+def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk: Path) -> None:
     settings = {
         "database_url": database_url,
         "var_dir": str(small_disk),
         "pictures_free_bytes_min": "1000000",
     }
-    (small_disk / "film").write_bytes(bytes(1_500_000))
-    found = failed_checks(doctor(**settings))
-    assert list(found) == ["disk"]
-    assert "uploads are rejected" in found["disk"]
+    (small_disk / "data").write_bytes(bytes(1_500_000))
+    failed = failed_checks(run_doctor(**settings))
+    assert list(failed) == ["disk"]
+    assert "no picture is taken" in failed["disk"]
 
 
-@pytest.mark.parametrize(("shift", "said"), [("+1d", "behind"), ("-1d", "ahead")])
-def test_the_clock_is_off(
-    shift: str, said: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
+@pytest.mark.parametrize(("shift", "direction"), [("+1d", "behind"), ("-1d", "ahead")])
+def test_doctor_reports_a_wrong_clock(
+    shift: str, direction: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
 ) -> None:
     settings = {"database_url": database_url, "var_dir": str(tmp_path), **sms_settings(qiniu)}
-    assert failed_checks(doctor(**settings)) == {}
-    found = failed_checks(doctor("faketime", "-f", shift, **settings))
-    assert list(found) == ["clock"]
-    # Both others agree, so it is this machine's.
-    for other in ("the database", qiniu.url):
-        assert re.search(rf"{other} is 86,(399|400|401) s {said}", found["clock"])
+    assert failed_checks(run_doctor(**settings)) == {}
+    failed = failed_checks(run_doctor("faketime", "-f", shift, **settings))
+    assert list(failed) == ["clock"]
+    # The database and the provider agree, so the clock of this machine is wrong.
+    for clock in ("the database", qiniu.url):
+        assert re.search(rf"{clock} is 86,(399|400|401) s {direction}", failed["clock"])

@@ -1,4 +1,4 @@
-"""Every command of docs/operations.md is run, in its order, on a machine of its own."""
+"""Runs the commands of docs/operations.md in order, in an isolated environment."""
 
 import json
 import re
@@ -17,17 +17,17 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres
 from tests.support.machine import ROOT, Machine, Shell, machine
 
 DOCUMENT = ROOT / "docs" / "operations.md"
-# How each command that is not run begins, and why.
-NOT_RUN = {
-    "useradd": "it changes the users of the machine that tests",
-    "sudo -u postgres createuser": "the embedded PostgreSQL begins with that user",
-    "journalctl": "it reads the journal of a machine that runs systemd",
-    "scp": "another host",
-    "echo 'server other.example": "another host",
-    "docker": "a Docker daemon",
+# Start of each command that the test skips, and the reason.
+SKIPPED = {
+    "useradd": "changes the users of the test machine",
+    "sudo -u postgres createuser": "the embedded PostgreSQL has this user from the start",
+    "journalctl": "needs the journal of systemd",
+    "scp": "needs another host",
+    "echo 'server other.example": "needs another host",
+    "docker": "needs a Docker daemon",
 }
-# What "fill in what is empty" means here: gateways that need nobody's keys.
-FILLED_IN = """
+# Replaces the empty settings of the environment file; these gateways need no keys.
+SETTINGS = """
 LIVEBACKEND_GATEWAYS_EMBEDDED_IS_MEANT=true
 LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
 LIVEBACKEND_STREAMS_GATEWAY=livebackend.development.streams.DevelopmentStreams
@@ -45,103 +45,106 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command, with the heading above it."""
-    found = []
+    """Return (heading, command) for each command of the document."""
+    pairs = []
     for section in DOCUMENT.read_text("utf-8").split("\n## ")[1:]:
         heading = section.partition("\n")[0]
         for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
             assert all(line.startswith("$ ") for line in block.splitlines()), block
-            found += [(heading, line.removeprefix("$ ")) for line in block.splitlines()]
-    return found
+            pairs += [(heading, line.removeprefix("$ ")) for line in block.splitlines()]
+    return pairs
 
 
 def is_run(command: str) -> bool:
-    return not any(command.startswith(beginning) for beginning in NOT_RUN)
+    return not any(command.startswith(prefix) for prefix in SKIPPED)
 
 
-class Story:
-    """What happens on the machine between the commands, and what is found after them."""
+class Scenario:
+    """Requests and checks between the commands of the document."""
 
-    def __init__(self, here: Machine, postgres: EmbeddedPostgres, shell: Shell) -> None:
-        self.here = here
+    def __init__(self, machine: Machine, postgres: EmbeddedPostgres, shell: Shell) -> None:
+        self.machine = machine
         self.postgres = postgres
         self.shell = shell
         self.token, self.password = "", PASSWORD
-        self.books: list[tuple[object, ...]] = []
+        self.entries_before_restore: list[tuple[object, ...]] = []
         self.failed: list[str] = []
-        self.calls = 0
+        self.requests = 0
 
-    def call(self, path: str, **form: str) -> dict[str, object]:
-        """What the API answers by nginx and HTTPS."""
+    def post(self, path: str, **form: str) -> dict[str, object]:
+        """Send a request through nginx and HTTPS; return the envelope of the response."""
         data = [word for name in form for word in ("--data", f"{name}={form[name]}")]
-        done = subprocess.run(
+        completed = subprocess.run(
             ["curl", "--fail", "--silent", "--show-error", f"https://live.example{path}", *data],
-            env={"CURL_HOME": str(self.here.root), "PATH": "/usr/bin:/bin"},
+            env={"CURL_HOME": str(self.machine.root), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
             timeout=40,
             check=False,
         )
-        return json.loads(done.stdout) if done.returncode == 0 else {"result": done.stderr}
+        if completed.returncode != 0:
+            return {"result": completed.stderr}
+        envelope: dict[str, object] = json.loads(completed.stdout)
+        return envelope
 
     @contextmanager
-    def called_without_end(self) -> Iterator[None]:
-        """Somebody calls all the time; each answer that is no success is noted."""
-        over = threading.Event()
+    def continuous_requests(self) -> Iterator[None]:
+        """Send requests during the `with` block; record each response that is an error."""
+        stopping = threading.Event()
 
-        def calls() -> None:
-            while not over.is_set():
-                answer = self.call("/friend", search="1", token=self.token, userId=PHONE)
-                self.calls += 1
-                if answer["result"] != "0000":
-                    self.failed.append(str(answer))
+        def send_requests() -> None:
+            while not stopping.is_set():
+                response = self.post("/friend", search="1", token=self.token, userId=PHONE)
+                self.requests += 1
+                if response["result"] != "0000":
+                    self.failed.append(str(response))
                 time.sleep(0.02)
 
-        thread = threading.Thread(target=calls)
+        thread = threading.Thread(target=send_requests)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            stopping.set()
             thread.join()
 
     def after_init(self) -> None:
-        file = self.here.root / "etc/livebackend/livebackend.env"
+        file = self.machine.root / "etc/livebackend/livebackend.env"
         database = self.postgres.url("livebackend")
         lines = [
             f'LIVEBACKEND_DATABASE_URL="{database}"'
             if line.startswith("LIVEBACKEND_DATABASE_URL")
             else line
             for line in file.read_text().splitlines()
-            if not line.endswith("=")  # what was empty
+            if not line.endswith("=")  # an empty setting
         ]
-        listen = f"LIVEBACKEND_METRICS_LISTEN=127.0.0.1:{self.here.ports['6544']}\n"
-        file.write_text("\n".join(lines) + FILLED_IN + listen)
+        listen = f"LIVEBACKEND_METRICS_LISTEN=127.0.0.1:{self.machine.ports['6544']}\n"
+        file.write_text("\n".join(lines) + SETTINGS + listen)
 
     def after_install(self) -> None:
-        """Somebody registers, buys coins and goes live."""
+        """Register a user who buys coins and goes live; add a picture."""
         account = {"userId": PHONE, "password": PASSWORD}
-        assert self.call("/register", register="1", **account)["result"] == "0000"
+        assert self.post("/register", register="1", **account)["result"] == "0000"
         self.log_in()
-        assert self.call("/golden", refill="1", token=self.token, money="50")["result"] == "0000"
-        assert self.call("/room", live="1", token=self.token)["result"] == "0000"
-        (self.here.root / "var/lib/livebackend/pictures/x").mkdir(parents=True)
-        (self.here.root / "var/lib/livebackend/pictures/x/y.png").write_bytes(b"y")
+        assert self.post("/golden", refill="1", token=self.token, money="50")["result"] == "0000"
+        assert self.post("/room", live="1", token=self.token)["result"] == "0000"
+        (self.machine.root / "var/lib/livebackend/pictures/x").mkdir(parents=True)
+        (self.machine.root / "var/lib/livebackend/pictures/x/y.png").write_bytes(b"y")
 
     def log_in(self) -> None:
-        answer = self.call("/log", userId=PHONE, password=PASSWORD)
-        assert answer["result"] == "0000", answer
-        self.token = str(answer["message"])
+        response = self.post("/log", userId=PHONE, password=PASSWORD)
+        assert response["result"] == "0000", response
+        self.token = str(response["message"])
 
-    def after_people(self) -> None:
-        """Her password was reset; the next chapters need one that is known."""
-        done = self.shell.run(
+    def after_password_reset(self) -> None:
+        """Reset the password again, and store it for the next sections."""
+        _, output = self.shell.run(
             "livebackend user reset-password --json "
-            f"{self.here.root}/etc/livebackend/production.ini {PHONE} 2> /dev/null"
+            f"{self.machine.root}/etc/livebackend/production.ini {PHONE} 2> /dev/null"
         )
-        self.password = json.loads(done[1])["password"]
-        answer = self.call("/log", userId=PHONE, password=self.password)
-        self.token = str(answer["message"])
+        self.password = json.loads(output)["password"]
+        response = self.post("/log", userId=PHONE, password=self.password)
+        self.token = str(response["message"])
 
     def entries(self, name: str) -> list[tuple[object, ...]]:
         database = Database(self.postgres.url(name))
@@ -149,17 +152,17 @@ class Story:
             rows = connection.execute(
                 text("SELECT transfer_id, coin_account_id, amount FROM entries ORDER BY 1, 2")
             )
-            found = [tuple(row) for row in rows]
+            entries = [tuple(row) for row in rows]
         database.close()
-        return found
+        return entries
 
     def before_restore(self) -> None:
-        self.books = self.entries("livebackend")
-        (self.here.root / "var/lib/livebackend/pictures/x/y.png").unlink()
+        self.entries_before_restore = self.entries("livebackend")
+        (self.machine.root / "var/lib/livebackend/pictures/x/y.png").unlink()
 
     def after_restore(self) -> None:
-        assert self.books
-        assert self.entries("livebackend_restored") == self.books
+        assert self.entries_before_restore
+        assert self.entries("livebackend_restored") == self.entries_before_restore
         database = Database(self.postgres.url("livebackend_restored"))
         with database.engine.connect() as connection:
             total = text("SELECT sum(amount) FROM entries")
@@ -167,70 +170,71 @@ class Story:
             slots = text("SELECT sum(amount)::bigint FROM coin_slots")
             assert connection.execute(slots).scalar_one() == 50
         database.close()
-        assert (self.here.root / "var/lib/livebackend/pictures/x/y.png").read_bytes() == b"y"
-        assert self.call("/log", userId=PHONE, password=self.password)["result"] == "0000"
+        assert (self.machine.root / "var/lib/livebackend/pictures/x/y.png").read_bytes() == b"y"
+        assert self.post("/log", userId=PHONE, password=self.password)["result"] == "0000"
 
     def after_rotation(self) -> None:
-        """The old secret was dropped: its tokens have ended, and a new one is good everywhere."""
-        known = (self.here.root / "etc/livebackend/livebackend.env").read_text()
-        (secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', known, re.MULTILINE)
+        """Check that a token of the removed secret is invalid, and a new token valid."""
+        settings = (self.machine.root / "etc/livebackend/livebackend.env").read_text()
+        (secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', settings, re.MULTILINE)
         assert len(secrets.split()) == 1
-        old = self.call("/friend", search="1", token=self.token, userId=PHONE)
+        old = self.post("/friend", search="1", token=self.token, userId=PHONE)
         assert old["result"] == "0012"
-        answer = self.call("/log", userId=PHONE, password=self.password)
-        self.token = str(answer["message"])
-        found = self.call("/friend", search="1", token=self.token, userId=PHONE)
-        assert found["result"] == "0000"
+        response = self.post("/log", userId=PHONE, password=self.password)
+        self.token = str(response["message"])
+        new = self.post("/friend", search="1", token=self.token, userId=PHONE)
+        assert new["result"] == "0000"
 
 
-def test_the_document_from_its_beginning_to_its_end(tmp_path: Path) -> None:
+def test_commands_of_the_operations_document_succeed(tmp_path: Path) -> None:
     postgres = EmbeddedPostgres(tmp_path / "postgres", durable=False)
     postgres.start()
     drop_database(postgres)
-    with machine(tmp_path) as here:
-        shell = Shell(here.checkout, here.environment(postgres))
-        story = Story(here, postgres, shell)
+    with machine(tmp_path) as test_machine:
+        shell = Shell(test_machine.checkout, test_machine.environment(postgres))
+        scenario = Scenario(test_machine, postgres, shell)
         try:
-            tell(story)
+            run_document(scenario)
         finally:
             shell.close()
     postgres.close()
-    assert story.failed == [], f"{len(story.failed)} of {story.calls} calls failed"
-    assert story.calls > 100
+    assert scenario.failed == [], f"{len(scenario.failed)} of {scenario.requests} requests failed"
+    assert scenario.requests > 100
 
 
-def tell(story: Story) -> None:
+def run_document(scenario: Scenario) -> None:
+    create_database = "sudo -u postgres createdb --owner livebackend livebackend_restored"
     hooks: dict[str, Callable[[], None]] = {
-        "/opt/livebackend/bin/livebackend init": story.after_init,
-        "sudo -u postgres createdb --owner livebackend livebackend_restored": story.before_restore,
-        "curl --fail --silent https://live.example/log": story.after_install,
-        "livebackend user reset-password": story.after_people,
+        "/opt/livebackend/bin/livebackend init": scenario.after_init,
+        create_database: scenario.before_restore,
+        "curl --fail --silent https://live.example/log": scenario.after_install,
+        "livebackend user reset-password": scenario.after_password_reset,
     }
-    # Each time the servers are restarted, somebody calls: but where they are stopped all the same,
-    # or where her token ends.
-    quiet = {"Back up and restore"}
+    # Every restart of the servers is tested under load, except in these sections, which stop the
+    # servers or invalidate the token.
+    without_load = {"Back up and restore"}
     for heading, command in commands():
         if not is_run(command):
             continue
         if 'LIVEBACKEND_SECRETS="\\1"' in command:
-            quiet.add(heading)
-        if command == "livebackend-restart" and heading not in quiet:
-            with story.called_without_end():
-                run(story, heading, command)
+            without_load.add(heading)
+        if command == "livebackend-restart" and heading not in without_load:
+            with scenario.continuous_requests():
+                run_command(scenario, heading, command)
         else:
-            run(story, heading, command)
-        for beginning, hook in hooks.items():
-            if command.startswith(beginning):
+            run_command(scenario, heading, command)
+        for prefix, hook in hooks.items():
+            if command.startswith(prefix):
                 hook()
         if command == "livebackend-restart" and heading == "Back up and restore":
-            story.after_restore()
-    story.after_rotation()
+            scenario.after_restore()
+    scenario.after_rotation()
 
 
-def run(story: Story, heading: str, command: str) -> None:
-    code, said = story.shell.run(story.here.moved(command))
-    logs = "".join(file.read_text()[-2000:] for file in story.here.root.glob("run/*.log"))
-    assert code == 0, f"{heading}: {command}\n{said}\n{logs}"
+def run_command(scenario: Scenario, heading: str, command: str) -> None:
+    code, output = scenario.shell.run(scenario.machine.moved(command))
+    logs = "".join(file.read_text()[-2000:] for file in scenario.machine.root.glob("run/*.log"))
+    assert code == 0, f"{heading}: {command}\n{output}\n{logs}"
 
 
 def drop_database(postgres: EmbeddedPostgres) -> None:
@@ -240,8 +244,8 @@ def drop_database(postgres: EmbeddedPostgres) -> None:
     server.close()
 
 
-def test_what_is_not_run_is_in_the_document() -> None:
-    words = [command for _, command in commands()]
-    for beginning in NOT_RUN:
-        assert any(command.startswith(beginning) for command in words), beginning
-    assert sum(map(is_run, words)) >= 40
+def test_skipped_commands_are_in_the_document() -> None:
+    documented = [command for _, command in commands()]
+    for prefix in SKIPPED:
+        assert any(command.startswith(prefix) for command in documented), prefix
+    assert sum(map(is_run, documented)) >= 40

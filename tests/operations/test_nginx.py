@@ -1,4 +1,4 @@
-"""The real nginx, with deploy/nginx-site.conf, in front of a real server of production.ini."""
+"""Tests of nginx with deploy/nginx-site.conf, in front of real and fake servers."""
 
 import gzip
 import json
@@ -25,23 +25,23 @@ from tests.support.nginx import HOST, HostAdapter, start_nginx
 from tests.support.servers import Server, hardened, serving
 from tests.support.upstreams import OK, Behavior, Received, Upstream, close, respond, stay_silent
 
-AT_ONCE = 50  # limit_conn
-HEADER_S, BODY_S = 10, 10  # client_header_timeout, client_body_timeout
+CONNECTION_LIMIT = 50  # limit_conn in nginx-site.conf
+HEADER_S, BODY_S = 10, 10  # client_header_timeout and client_body_timeout in nginx-site.conf
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 class Nginx:
-    """nginx with the site, as a client reaches it."""
+    """Client of an nginx with deploy/nginx-site.conf."""
 
-    def __init__(self, here: Machine) -> None:
-        self.https_port, self._http = int(here.ports["443"]), int(here.ports["80"])
-        self.certificate = here.root / "etc/livebackend/tls/fullchain.pem"
+    def __init__(self, test_machine: Machine) -> None:
+        self.https_port, self._http = int(test_machine.ports["443"]), int(test_machine.ports["80"])
+        self.certificate = test_machine.root / "etc/livebackend/tls/fullchain.pem"
         self._tls = ssl.create_default_context(cafile=str(self.certificate))
         self._tls.set_alpn_protocols(["http/1.1"])
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
-        """A connection by TLS, from an address of the loopback network."""
+        """Open a TLS connection from a loopback address."""
         plain = socket.create_connection(
             ("127.0.0.1", self.https_port), timeout=30, source_address=(address, 0)
         )
@@ -54,28 +54,30 @@ class Nginx:
         lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}", "Connection: close", *headers]
         with self.connect() as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
-            return Response.parse(heard(connection))
+            return Response.parse(read_all(connection))
 
-    def call(self, address: str = "127.0.0.1", *headers: str, path: str = "/log") -> bytes:
-        """What is answered to a good call, headers and body."""
+    def send_valid_request(
+        self, address: str = "127.0.0.1", *headers: str, path: str = "/log"
+    ) -> bytes:
+        """Send a valid request; return the response, with its headers, as bytes."""
         body = b"userId=13800000001&password=x"
         with self.connect(address) as connection:
-            connection.sendall(post(path, len(body), *headers, "Connection: close") + body)
-            return heard(connection)
+            connection.sendall(post_head(path, len(body), *headers, "Connection: close") + body)
+            return read_all(connection)
 
 
-class Front(Nginx):
+class NginxWithServer(Nginx):
     """nginx in front of a real server."""
 
-    def __init__(self, here: Machine, server: Server) -> None:
-        super().__init__(here)
+    def __init__(self, test_machine: Machine, server: Server) -> None:
+        super().__init__(test_machine)
         self.server = server
 
-    def calls_logged(self) -> int:
+    def logged_requests(self) -> int:
         return self.server.log.read_text().count('"logger":"livebackend.calls"')
 
 
-def post(path: str, length: int, *headers: str) -> bytes:
+def post_head(path: str, length: int, *headers: str) -> bytes:
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}",
@@ -86,27 +88,27 @@ def post(path: str, length: int, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def heard(connection: socket.socket) -> bytes:
-    """All that comes until the other side hangs up."""
-    found = b""
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the other side closes the connection."""
+    received = b""
     with suppress(ConnectionResetError):
-        while more := connection.recv(65_536):
-            found += more
-    return found
+        while chunk := connection.recv(65_536):
+            received += chunk
+    return received
 
 
 def unchunked(body: bytes) -> bytes:
-    """The body without the framing of chunked transfer coding."""
-    found = b""
+    """Decode a body with chunked transfer coding."""
+    decoded = b""
     while body:
         length, _, body = body.partition(b"\r\n")
-        found += body[: int(length, 16)]
+        decoded += body[: int(length, 16)]
         body = body[int(length, 16) + 2 :]
-    return found
+    return decoded
 
 
-def is_over(connection: socket.socket) -> bool:
-    """Whether the other side has hung up, or answered and hung up."""
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the other side has closed the connection; discard received bytes."""
     connection.settimeout(0.001)
     try:
         while connection.recv(65_536):
@@ -119,7 +121,7 @@ def is_over(connection: socket.socket) -> bool:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[Front]:
+def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[NginxWithServer]:
     settings = {
         **hardened(database_url),
         "http.trusted_proxies": "127.0.0.1",
@@ -129,186 +131,199 @@ def front(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
         "limits.codes_phone": "",
     }
     with ExitStack() as stack:
-        here = stack.enter_context(machine(tmp_path_factory.mktemp("front")))
+        test_machine = stack.enter_context(machine(tmp_path_factory.mktemp("nginx")))
         folder = tmp_path_factory.mktemp("var")
         server = stack.enter_context(serving(PRODUCTION_INI, folder, settings))
-        start_nginx(here, f"server 127.0.0.1:{server.port};\n")
-        yield Front(here, server)
+        start_nginx(test_machine, f"server 127.0.0.1:{server.port};\n")
+        yield NginxWithServer(test_machine, server)
 
 
 @contextmanager
-def others(front: Nginx, number: int, begin: bytes, address: str) -> Iterator[list[socket.socket]]:
-    """So many connections that begin to say something, and go on slowly or not at all."""
+def open_connections(
+    nginx: Nginx, number: int, start: bytes, address: str
+) -> Iterator[list[socket.socket]]:
+    """Open connections, and send the start of a request on each."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(front.connect(address)) for _ in range(number)]
+        connections = [stack.enter_context(nginx.connect(address)) for _ in range(number)]
         for connection in connections:
-            connection.sendall(begin)
+            connection.sendall(start)
         yield connections
 
 
-def assert_served(front: Front, address: str = "127.0.0.1") -> None:
+def assert_served(nginx: NginxWithServer, address: str = "127.0.0.1") -> None:
     start = time.monotonic()
-    assert b'{"result":"0007","message":null}' in front.call(address)
+    assert b'{"result":"0007","message":null}' in nginx.send_valid_request(address)
     assert time.monotonic() - start < 2
 
 
-def test_a_good_call_goes_through(front: Front) -> None:
-    said = front.call()
-    assert said.startswith(b"HTTP/1.1 200 ")
-    assert b"strict-transport-security: max-age=31536000" in said.lower()
-    assert b"Server: nginx\r\n" in said  # without a version
-    assert b"waitress" not in said
+def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
+    response = nginx.send_valid_request()
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"strict-transport-security: max-age=31536000" in response.lower()
+    assert b"Server: nginx\r\n" in response  # without a version
+    assert b"waitress" not in response
 
 
-def test_without_encryption_nothing_gets_through(front: Front) -> None:
-    before = front.calls_logged()
-    with front.connect_without_tls() as connection:
+def test_plain_http_request_is_redirected_and_not_forwarded(nginx: NginxWithServer) -> None:
+    before = nginx.logged_requests()
+    with nginx.connect_without_tls() as connection:
         body = b"userId=13800000001&password=x"
-        connection.sendall(post("/log", len(body), "Connection: close") + body)
-        said = heard(connection)
-    assert said.startswith(b"HTTP/1.1 301 ")
-    assert f"Location: https://{HOST}/log".encode() in said
-    assert front.calls_logged() == before
+        connection.sendall(post_head("/log", len(body), "Connection: close") + body)
+        response = read_all(connection)
+    assert response.startswith(b"HTTP/1.1 301 ")
+    assert f"Location: https://{HOST}/log".encode() in response
+    assert nginx.logged_requests() == before
 
 
-def test_the_application_itself_demands_encryption_of_its_proxy(front: Front) -> None:
-    with front.server.connect() as connection:
+def test_application_rejects_a_request_that_its_proxy_received_over_http(
+    nginx: NginxWithServer,
+) -> None:
+    with nginx.server.connect() as connection:
         forwarded = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: http", "Connection: close")
-        connection.sendall(post("/log", 0, *forwarded))
-        assert b"scheme is not HTTPS" in heard(connection)
+        connection.sendall(post_head("/log", 0, *forwarded))
+        assert b"scheme is not HTTPS" in read_all(connection)
 
 
-def test_an_old_protocol_is_refused(front: Front) -> None:
-    for version, taken in (("-tls1_1", False), ("-tls1_2", True)):
-        address = f"127.0.0.1:{front.https_port}"
-        done = subprocess.run(
+def test_tls_1_1_is_rejected_and_tls_1_2_is_accepted(nginx: NginxWithServer) -> None:
+    for version, is_accepted in (("-tls1_1", False), ("-tls1_2", True)):
+        address = f"127.0.0.1:{nginx.https_port}"
+        completed = subprocess.run(
             ["openssl", "s_client", "-connect", address, version, "-cipher", "ALL:@SECLEVEL=0"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
             check=False,
         )
-        assert (done.returncode == 0) is taken
+        assert (completed.returncode == 0) is is_accepted
 
 
-def test_a_forged_address_is_not_believed(front: Front) -> None:
-    def code(forged: str) -> bytes:
+def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWithServer) -> None:
+    def request_code(forged: str) -> bytes:
         body = f"token=1380000{forged[-4:]}".encode()
-        with front.connect("127.0.0.9") as connection:
+        with nginx.connect("127.0.0.9") as connection:
             headers = (f"X-Forwarded-For: 9.9.9.{forged[-1]}", "Connection: close")
-            connection.sendall(post("/register", len(body), *headers) + body)
-            return heard(connection)
+            connection.sendall(post_head("/register", len(body), *headers) + body)
+            return read_all(connection)
 
-    assert b'"result":"0000"' in code("0001")
-    assert b"call was tried too often" in code("0002")
+    assert b'"result":"0000"' in request_code("0001")
+    assert b"call was tried too often" in request_code("0002")
 
 
-def test_two_lengths_are_one_request_or_none(front: Front) -> None:
-    """A request inside the body of another one: nobody must ever see it as a second."""
-    before = front.calls_logged()
-    hidden = post("/friend", 5) + b"add=1"
+def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> None:
+    """The body contains another request, as in HTTP request smuggling."""
+    before = nginx.logged_requests()
+    hidden = post_head("/friend", 5) + b"add=1"
     for order in (("Content-Length", "Transfer-Encoding"), ("Transfer-Encoding", "Content-Length")):
         lengths = {"Content-Length": str(5 + len(hidden)), "Transfer-Encoding": "chunked"}
         lines = [f"{name}: {lengths[name]}" for name in order]
         head = "\r\n".join(["POST /log HTTP/1.1", f"Host: {HOST}", *lines, "", ""]).encode()
-        with front.connect() as connection:
+        with nginx.connect() as connection:
             connection.sendall(head + b"0\r\n\r\n" + hidden)
-            said = heard(connection)
-        assert said.startswith(b"HTTP/1.1 400 ")
-        assert said.count(b"HTTP/1.1") == 1
-    assert front.calls_logged() == before
+            response = read_all(connection)
+        assert response.startswith(b"HTTP/1.1 400 ")
+        assert response.count(b"HTTP/1.1") == 1
+    assert nginx.logged_requests() == before
 
 
-def test_bodies_that_trickle_in_stay_outside(front: Front) -> None:
-    """More of them than the server has threads, from one address, for longer than any call."""
-    before = front.calls_logged()
-    with others(front, AT_ONCE - 5, post("/log", 1000) + b"u", "127.0.0.2") as slow:
+def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer) -> None:
+    """There are more slow requests than the server has threads."""
+    before = nginx.logged_requests()
+    with open_connections(
+        nginx, CONNECTION_LIMIT - 5, post_head("/log", 1000) + b"u", "127.0.0.2"
+    ) as slow:
         for _ in range(8):
             for connection in slow:
                 connection.sendall(b"x")
-            assert_served(front, "127.0.0.3")
-            # Even the one whose connections they are has some left.
-            assert_served(front, "127.0.0.2")
+            assert_served(nginx, "127.0.0.3")
+            # The address of the slow requests can open more connections.
+            assert_served(nginx, "127.0.0.2")
             time.sleep(0.5)
-        assert front.calls_logged() == before + 16
-    assert_served(front)
+        assert nginx.logged_requests() == before + 16
+    assert_served(nginx)
 
 
-def test_a_body_that_falls_silent_is_given_up(front: Front) -> None:
-    with others(front, 3, post("/log", 1000) + b"u", "127.0.0.4") as silent:
+def test_connection_with_a_stalled_body_is_closed(nginx: NginxWithServer) -> None:
+    with open_connections(nginx, 3, post_head("/log", 1000) + b"u", "127.0.0.4") as silent:
         start = time.monotonic()
-        while not all(map(is_over, silent)):
+        while not all(map(is_closed, silent)):
             assert time.monotonic() - start < BODY_S + 5
             time.sleep(0.1)
         assert time.monotonic() - start > BODY_S - 2
 
 
-def test_too_many_calls_at_once_from_one_address_are_its_own_trouble(front: Front) -> None:
-    with others(front, AT_ONCE, post("/log", 1000) + b"u", "127.0.0.5"):
+def test_connection_limit_of_one_address_does_not_affect_other_addresses(
+    nginx: NginxWithServer,
+) -> None:
+    with open_connections(nginx, CONNECTION_LIMIT, post_head("/log", 1000) + b"u", "127.0.0.5"):
         deadline = time.monotonic() + 5
-        while not front.call("127.0.0.5").startswith(b"HTTP/1.1 503 "):
+        while not nginx.send_valid_request("127.0.0.5").startswith(b"HTTP/1.1 503 "):
             assert time.monotonic() < deadline
-        assert_served(front, "127.0.0.6")
+        assert_served(nginx, "127.0.0.6")
 
 
-def test_many_that_say_nothing_keep_nobody_out_and_are_gone_in_time(front: Front) -> None:
+def test_idle_connections_block_no_requests_and_are_closed_after_the_timeout(
+    nginx: NginxWithServer,
+) -> None:
     with (
-        others(front, 200, b"", "127.0.0.7") as idle,
-        others(front, 200, b"POST /log HTTP/1.1\r\nHost: ", "127.0.0.8") as halves,
+        open_connections(nginx, 200, b"", "127.0.0.7") as idle,
+        open_connections(nginx, 200, b"POST /log HTTP/1.1\r\nHost: ", "127.0.0.8") as half_sent,
     ):
         start = time.monotonic()
         for _ in range(5):
-            assert_served(front)
-        while not all(map(is_over, [*idle, *halves])):
-            for half in halves:  # a header, too, may not trickle in without end
+            assert_served(nginx)
+        while not all(map(is_closed, [*idle, *half_sent])):
+            # Slow headers must not extend the timeout.
+            for connection in half_sent:
                 with suppress(OSError):
-                    half.sendall(b"x")
+                    connection.sendall(b"x")
             assert time.monotonic() - start < HEADER_S + 10
             time.sleep(0.5)
 
 
-def test_large_headers_and_bodies(front: Front) -> None:
-    with front.connect() as connection:
-        connection.sendall(post("/log", 0, f"X-Long: {'x' * 20_000}"))
-        assert heard(connection).startswith(b"HTTP/1.1 400 ")
-    with front.connect() as connection:
-        connection.sendall(post("/upload", 10_000_000_000))
-        assert heard(connection).startswith(b"HTTP/1.1 413 ")
-    # What is too large for the API alone is refused in its own words.
+def test_too_large_headers_and_bodies_are_rejected(nginx: NginxWithServer) -> None:
+    with nginx.connect() as connection:
+        connection.sendall(post_head("/log", 0, f"X-Long: {'x' * 20_000}"))
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+    with nginx.connect() as connection:
+        connection.sendall(post_head("/upload", 10_000_000_000))
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+    # nginx accepts this body, but the application rejects it.
     body = b"x" * 70_000
-    with front.connect() as connection:
-        connection.sendall(post("/log", len(body), "Connection: close") + body)
-        said = heard(connection)
-    assert said.startswith(b"HTTP/1.1 413 ")
-    assert json.loads(said.partition(b"\r\n\r\n")[2])["result"] == "0003"
+    with nginx.connect() as connection:
+        connection.sendall(post_head("/log", len(body), "Connection: close") + body)
+        response = read_all(connection)
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(response.partition(b"\r\n\r\n")[2])["result"] == "0003"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_is_nobodys_business_outside(path: str, front: Front) -> None:
-    with front.connect() as connection:
+def test_health_endpoints_are_not_accessible_through_nginx(
+    path: str, nginx: NginxWithServer
+) -> None:
+    with nginx.connect() as connection:
         connection.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
         )
-        assert heard(connection).startswith(b"HTTP/1.1 404 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 404 ")
 
 
-def test_a_request_has_one_id_from_nginx_to_the_log(front: Front) -> None:
-    said = front.call()
-    head = said.partition(b"\r\n\r\n")[0].decode()
+def test_request_id_in_the_response_is_in_the_server_log(nginx: NginxWithServer) -> None:
+    response = nginx.send_valid_request()
+    head = response.partition(b"\r\n\r\n")[0].decode()
     headers = [line.partition(": ") for line in head.splitlines()]
-    (name,) = [value for header, _, value in headers if header.lower() == "x-request-id"]
+    (request_id,) = [value for name, _, value in headers if name.lower() == "x-request-id"]
     deadline = time.monotonic() + 5
-    while name not in front.server.log.read_text():
+    while request_id not in nginx.server.log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_static_script_is_compressed(front: Front) -> None:
-    docs = front.get("/docs").body.decode()
+def test_static_script_is_compressed(nginx: NginxWithServer) -> None:
+    docs = nginx.get("/docs").body.decode()
     script = re.sub("docs/docs.js$", "vendor/hls.js", re.findall('src="(.*?docs.js)"', docs)[0])
-    plain = front.get(f"/{script}")
+    plain = nginx.get(f"/{script}")
     assert "content-encoding" not in plain.headers
-    compressed = front.get(f"/{script}", "Accept-Encoding: gzip")
+    compressed = nginx.get(f"/{script}", "Accept-Encoding: gzip")
     assert compressed.headers["content-encoding"] == "gzip"
     assert compressed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     assert compressed.headers["cache-control"] == "public, max-age=31536000, immutable"
@@ -316,10 +331,10 @@ def test_static_script_is_compressed(front: Front) -> None:
     assert gzip.decompress(unchunked(compressed.body)) == plain.body
 
 
-def test_api_response_is_never_compressed(front: Front) -> None:
-    said = front.call("127.0.0.1", "Accept-Encoding: gzip")
-    assert b"content-type: application/json" in said.lower()
-    assert b"content-encoding" not in said.lower()
+def test_api_response_is_never_compressed(nginx: NginxWithServer) -> None:
+    response = nginx.send_valid_request("127.0.0.1", "Accept-Encoding: gzip")
+    assert b"content-type: application/json" in response.lower()
+    assert b"content-encoding" not in response.lower()
 
 
 # The result code and the message of a 503 on each path of the API.
@@ -362,13 +377,13 @@ class Response:
 
 
 class Upstreams(Nginx):
-    """nginx in front of two servers that fail as a test demands."""
+    """nginx in front of two fake servers that fail on demand."""
 
-    def __init__(self, here: Machine, first: Upstream, second: Upstream) -> None:
-        super().__init__(here)
+    def __init__(self, test_machine: Machine, first: Upstream, second: Upstream) -> None:
+        super().__init__(test_machine)
         self.first, self.second = first, second
-        self.body_folder = here.root / "nginx/body"
-        self.curlrc_folder = here.root
+        self.body_folder = test_machine.root / "nginx/body"
+        self.curlrc_folder = test_machine.root
 
     def reset(self) -> None:
         """Let both servers listen and respond with success."""
@@ -390,21 +405,21 @@ class Upstreams(Nginx):
 
     def post(self, path: str, body: bytes = b"a=b", address: str = "127.0.0.1") -> Response:
         with self.connect(address) as connection:
-            connection.sendall(post(path, len(body), "Connection: close") + body)
-            return Response.parse(heard(connection))
+            connection.sendall(post_head(path, len(body), "Connection: close") + body)
+            return Response.parse(read_all(connection))
 
 
 @pytest.fixture(scope="module")
 def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
-    with machine(tmp_path_factory.mktemp("upstreams")) as here:
-        first, second = (Upstream(here.ports[name]) for name in ("6543", "6553"))
-        upstream = (here.checkout / "deploy/nginx-upstream.conf").read_text()
-        start_nginx(here, upstream, READ_TIMEOUT)
-        found = Upstreams(here, first, second)
+    with machine(tmp_path_factory.mktemp("upstreams")) as test_machine:
+        first, second = (Upstream(test_machine.ports[name]) for name in ("6543", "6553"))
+        upstream = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text()
+        start_nginx(test_machine, upstream, READ_TIMEOUT)
+        upstreams = Upstreams(test_machine, first, second)
         try:
-            yield found
+            yield upstreams
         finally:
-            found.stop_listening()
+            upstreams.stop_listening()
 
 
 @pytest.fixture
@@ -414,7 +429,7 @@ def upstreams(running_upstreams: Upstreams) -> Upstreams:
 
 
 def assert_unavailable(response: Response, path: str, outcome: str | None) -> None:
-    """Check the status, all headers and the envelope of a response that nginx sent itself."""
+    """Check status, headers and envelope of an error response of nginx."""
     assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
     headers = dict(response.headers)
     assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
@@ -463,26 +478,26 @@ def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(upstreams: 
     assert_unavailable(upstreams.post("/%67olden?a=b"), "/golden", "unknown")
 
 
-def test_unavailable_file_is_json_whatever_its_extension(upstreams: Upstreams) -> None:
+def test_error_response_for_a_file_path_is_json(upstreams: Upstreams) -> None:
     upstreams.set_both(close)
     assert_unavailable(upstreams.post("/pictures/a.jpg"), "/pictures/a.jpg", "unknown")
 
 
-def test_http2_client_gets_the_same_response(upstreams: Upstreams) -> None:
+def test_http2_client_receives_the_same_error_response(upstreams: Upstreams) -> None:
     upstreams.set_both(close)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["curl", "--http2", "--silent", "--include", f"https://{HOST}/golden", "--data", "a=b"],
         env={"CURL_HOME": str(upstreams.curlrc_folder), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         timeout=10,
         check=True,
     )
-    assert done.stdout.startswith(b"HTTP/2 503")
-    assert_unavailable(Response.parse(done.stdout), "/golden", "unknown")
+    assert completed.stdout.startswith(b"HTTP/2 503")
+    assert_unavailable(Response.parse(completed.stdout), "/golden", "unknown")
 
 
-def test_body_that_nginx_cannot_store_is_refused_without_an_outcome(upstreams: Upstreams) -> None:
-    """nginx responds 500 by itself before it contacts a server, as with a full disk."""
+def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome(upstreams: Upstreams) -> None:
+    """nginx fails with 500 before it contacts a server, as with a full disk."""
     moved = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:
         response = upstreams.post("/upload", b"x" * 100_000)
@@ -492,10 +507,12 @@ def test_body_that_nginx_cannot_store_is_refused_without_an_outcome(upstreams: U
     assert upstreams.received == []
 
 
-def test_request_over_the_concurrency_limit_is_refused_without_an_outcome(
+def test_request_over_the_connection_limit_is_rejected_without_an_outcome(
     upstreams: Upstreams,
 ) -> None:
-    with others(upstreams, AT_ONCE, post("/log", 1000) + b"u", "127.0.0.10"):
+    with open_connections(
+        upstreams, CONNECTION_LIMIT, post_head("/log", 1000) + b"u", "127.0.0.10"
+    ):
         deadline = time.monotonic() + 5
         while upstreams.post("/log", address="127.0.0.10").status != HTTPStatus.SERVICE_UNAVAILABLE:
             assert time.monotonic() < deadline
@@ -505,12 +522,12 @@ def test_request_over_the_concurrency_limit_is_refused_without_an_outcome(
     assert upstreams.received == []
 
 
-def test_request_over_the_rate_limit_is_refused_without_an_outcome(upstreams: Upstreams) -> None:
-    request = post("/golden", 3) + b"a=b"
-    last = post("/golden", 3, "Connection: close") + b"a=b"
+def test_request_over_the_rate_limit_is_rejected_without_an_outcome(upstreams: Upstreams) -> None:
+    request = post_head("/golden", 3) + b"a=b"
+    last = post_head("/golden", 3, "Connection: close") + b"a=b"
     with upstreams.connect("127.0.0.11") as connection:
         connection.sendall(request * 399 + last)
-        received = re.split(rb"(?=HTTP/1\.1 )", heard(connection))[1:]
+        received = re.split(rb"(?=HTTP/1\.1 )", read_all(connection))[1:]
     responses = [Response.parse(response) for response in received]
     refused = [response for response in responses if response.status != HTTPStatus.OK]
     assert refused
@@ -554,7 +571,7 @@ def test_post_that_one_server_has_read_never_reaches_the_other(
     statuses = {body: upstreams.post("/golden", body).status for body in bodies}
     failed = [received.body for received in upstreams.first.received]
     served = [received.body for received in upstreams.second.received]
-    # nginx sends every second request to each server.
+    # nginx alternates between the two servers.
     assert len(failed) == len(served) == 3
     assert sorted(failed + served) == bodies
     expected = dict.fromkeys(failed, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -568,7 +585,7 @@ def test_server_that_refuses_the_connection_is_skipped(upstreams: Upstreams) -> 
     assert len(upstreams.second.received) == 6
 
 
-def test_server_is_used_at_once_when_it_listens_again(upstreams: Upstreams) -> None:
+def test_server_receives_requests_as_soon_as_it_listens_again(upstreams: Upstreams) -> None:
     upstreams.first.stop_listening()
     for _ in range(4):
         upstreams.post("/golden")
@@ -577,7 +594,7 @@ def test_server_is_used_at_once_when_it_listens_again(upstreams: Upstreams) -> N
     assert upstreams.post("/golden").status == HTTPStatus.OK
 
 
-def test_python_client_learns_that_the_outcome_is_unknown(upstreams: Upstreams) -> None:
+def test_python_client_reports_an_unknown_outcome(upstreams: Upstreams) -> None:
     upstreams.set_both(close)
     with requests.Session() as session:
         session.trust_env = False
@@ -590,13 +607,13 @@ def test_python_client_learns_that_the_outcome_is_unknown(upstreams: Upstreams) 
     assert error.value.outcome_unknown is True
     assert error.value.code == "0013"
     assert error.value.retry_after_s == 1
-    # The client sends the same request again, which nginx must not do.
+    # The client retried the request; nginx must not retry it.
     first, second = upstreams.received
     assert first.body == second.body
     assert b"requestId=" in first.body
 
 
-def test_both_files_are_where_the_document_puts_them() -> None:
+def test_operations_document_mentions_both_nginx_files() -> None:
     document = Path(PRODUCTION_INI.parent / "docs/operations.md").read_text()
     for name in ("nginx-upstream.conf", "nginx-site.conf"):
         assert f"deploy/{name}" in document

@@ -1,4 +1,4 @@
-"""How the tests talk to the application, and how they tell whether a call changed anything."""
+"""API clients for the tests, and checks of every response."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from livebackend.api.result_codes import Result
 from livebackend.services.login_tokens import Account
 
 App = Any
-# Good enough for hardened mode, too.
+# Satisfies the password rules of production.ini, too.
 PASSWORD = "harbour-42"
 
-# Secrets that went to and fro in the running test: none of them may stand in the log.
+# Secrets sent or received in the running test; the log must contain none of them.
 SECRETS: set[str] = set()
-_SECRET_PARAMS = ("token", "password", "oldPassword", "code", "code_v")
+_SECRET_PARAMETERS = ("token", "password", "oldPassword", "code", "code_v")
 
 _ACCOUNT = text("SELECT id, phone, token_version FROM accounts WHERE phone = :phone")
 _RESULTS = {result.code: result for result in Result}
@@ -32,7 +32,7 @@ _RESULTS = {result.code: result for result in Result}
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply as the app reads it."""
+    """A response of the API, with its parsed JSON body."""
 
     status: int
     body: dict[str, Any]
@@ -51,54 +51,54 @@ class Answer:
         return self.headers.get("X-Refusal")
 
 
-class _Request(TestRequest):  # type: ignore[misc]  # WebTest brings no types
-    # Larger ones would go through temporary files that nobody closes.
+class _Request(TestRequest):  # type: ignore[misc]  # WebTest has no type hints
+    # WebOb stores larger bodies in temporary files and does not close them.
     request_body_tempfile_limit = 2**30
 
 
 class _Client(TestApp):  # type: ignore[misc]
     RequestClass = _Request
-    # Nothing for pytest to collect.
+    # Keeps pytest from collecting this class.
     __test__ = False
 
 
-def _answer(response: Any) -> Answer:
+def _parse(response: Any) -> Answer:
     return Answer(response.status_int, json.loads(response.body), dict(response.headers))
 
 
 @dataclass
 class Api:
-    """Somebody with the app."""
+    """API client without a login token."""
 
     app: App
-    # Goes with every call.
+    # Parameters of every request.
     always: dict[str, str] = field(default_factory=dict)
 
     def post(self, path: str, **params: str | Upload) -> Answer:
         return self.send(path, {**self.always, **params})
 
     def send(self, path: str, form: Any, **options: Any) -> Answer:
-        """POSTs a form of fields, and of files if there are `upload_files`."""
-        answer = _answer(_Client(self.app).post(path, form, status="*", **options))
+        """POST a form; `upload_files` in `options` adds files."""
+        response = _parse(_Client(self.app).post(path, form, status="*", **options))
         if isinstance(form, dict):
-            SECRETS.update(str(form[name]) for name in _SECRET_PARAMS if form.get(name))
-        if path in ("/log", "/register", "/room") and isinstance(answer.message, str):
-            SECRETS.add(answer.message)
-            SECRETS.update(re.findall(r'"publishKey":"(\w+)"', answer.message))
-        if isinstance(answer.message, dict) and "publishUrl" in answer.message:
-            SECRETS.add(answer.message["publishUrl"])
-        return answer
+            SECRETS.update(str(form[name]) for name in _SECRET_PARAMETERS if form.get(name))
+        if path in ("/log", "/register", "/room") and isinstance(response.message, str):
+            SECRETS.add(response.message)
+            SECRETS.update(re.findall(r'"publishKey":"(\w+)"', response.message))
+        if isinstance(response.message, dict) and "publishUrl" in response.message:
+            SECRETS.add(response.message["publishUrl"])
+        return response
 
     def send_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> Answer:
-        """POSTs a body just as it is."""
+        """POST an unchanged body."""
         request = _Request.blank(path, method="POST", body=body, headers=headers)
         request.environ["CONTENT_TYPE"] = content_type
-        return _answer(_Client(self.app).request(request, status="*"))
+        return _parse(_Client(self.app).request(request, status="*"))
 
     def person(self, phone: str, **profile: str) -> Person:
-        """Register a user, and issue a login token to them.
+        """Register a user, and issue a login token without a login request.
 
-        To log in as well would take as long as to register, and most tests need two users.
+        A login takes as long as a registration, because both hash the password.
         """
         registered = self.post(
             "/register", register="1", userId=phone, password=PASSWORD, **profile
@@ -112,14 +112,14 @@ class Api:
         return Person(self.app, {"token": token}, phone)
 
     def log_in(self, phone: str, **params: str) -> Person:
-        answer = self.post("/log", userId=phone, password=PASSWORD, **params)
-        assert answer.result == "0000", answer
-        return Person(self.app, {"token": answer.message}, phone)
+        response = self.post("/log", userId=phone, password=PASSWORD, **params)
+        assert response.result == "0000", response
+        return Person(self.app, {"token": response.message}, phone)
 
 
 @dataclass
 class Phone(Api):
-    """Somebody's phone in hardened mode: what it was sent is read from the gateway."""
+    """API client of a phone; it reads the verification codes from the SMS gateway."""
 
     number: str = ""
 
@@ -129,29 +129,29 @@ class Phone(Api):
 
     @property
     def sent(self) -> list[str]:
-        """The codes that it was sent, the newest last."""
+        """Verification codes sent to this phone, newest last."""
         messages = self.app.registry.services.gateways.sms.sent
         return [message.code for message in messages if message.phone == self.number]
 
     def ask(self) -> str:
-        """Asks for a code; returns the ticket."""
-        answer = self.post("/register", token=self.number)
-        assert answer.result == "0000", answer
-        return str(answer.message)
+        """Request a verification code; return the ticket."""
+        response = self.post("/register", token=self.number)
+        assert response.result == "0000", response
+        return str(response.message)
 
     def verify(self) -> None:
-        answer = self.post("/register", code_v=self.ask(), code=self.sent[-1])
-        assert answer.result == "0000", answer
+        response = self.post("/register", code_v=self.ask(), code=self.sent[-1])
+        assert response.result == "0000", response
 
     def register(self, **profile: str) -> Person:
-        """Verifies the phone, registers, and logs in."""
+        """Verify the phone, register and log in."""
         self.verify()
         return self.person(self.number, **profile)
 
 
 @dataclass
 class Person(Api):
-    """Somebody who is logged in."""
+    """API client with a login token."""
 
     phone: str = ""
 
@@ -163,18 +163,18 @@ class Person(Api):
         return self.post("/friend", add="1", userId=other.phone)
 
     def messages(self) -> list[dict[str, Any]]:
-        answer = self.post("/list", messagelist="1")
-        assert answer.result == "0000", answer
-        return list(answer.message)
+        response = self.post("/list", messagelist="1")
+        assert response.result == "0000", response
+        return list(response.message)
 
     def friends(self) -> list[dict[str, Any]]:
-        answer = self.post("/list", friendlist="1")
-        assert answer.result == "0000", answer
-        assert answer.message["count"] == len(answer.message["friends"])
-        return list(answer.message["friends"])
+        response = self.post("/list", friendlist="1")
+        assert response.result == "0000", response
+        assert response.message["count"] == len(response.message["friends"])
+        return list(response.message["friends"])
 
     def deal(self, message: dict[str, Any], behaviour: str, **changed: str) -> Answer:
-        """Deals with a message as it stood in the list."""
+        """Accept or delete a message that `messages` returned."""
         ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
         return self.post("/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed})
 
@@ -194,9 +194,9 @@ class Person(Api):
 
 
 def described(app_registry: Any) -> dict[str, Any]:
-    """The application's own description of the API."""
-    whole: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
-    return whole
+    """Return the OpenAPI document of the application."""
+    document: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
+    return document
 
 
 @cache
@@ -206,14 +206,14 @@ def _schema(document: bytes, name: str) -> Validator:
 
 @lru_cache(1000)
 def _check_schema(document: bytes, name: str, body: bytes) -> None:
-    """Check a reply; most tests get the same ones again."""
+    """Validate a response body; cached, because most tests receive the same bodies."""
     _schema(document, name).validate(json.loads(body))
 
 
 def check_reply(event: Any) -> None:
-    """Holds every reply of the suite to the envelope, and to what its operation declared."""
+    """Check that a response matches the envelope and the declaration of its operation."""
     request, response = event.request, event.response
-    # A file, or nothing at all to say.
+    # These responses have no envelope.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
         return
     if response.status_int < 400 and request.matched_route.name in ("picture", "page", "static"):
@@ -221,8 +221,8 @@ def check_reply(event: Any) -> None:
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
     if document:
-        answered = request.operation and body["result"] != Result.NOT_A_CALL.code
-        name = f"{request.operation.name}.reply" if answered else "not_a_call"
+        is_call = request.operation and body["result"] != Result.NOT_A_CALL.code
+        name = f"{request.operation.name}.reply" if is_call else "not_a_call"
         _check_schema(document.body, name, response.body)
     result = _RESULTS[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
@@ -235,14 +235,14 @@ def check_reply(event: Any) -> None:
         assert result is Result.NOT_A_CALL
     else:
         assert result in {*request.operation.results, Result.NOT_A_CALL}, (
-            f"{request.operation.name} answers {result}, which it did not declare"
+            f"{request.operation.name} returned {result}, which it does not declare"
         )
     if result not in (Result.OK, Result.NOT_UPDATED):
         assert body["message"] is None
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Makes the calls at the same moment, a thread each; returns their results in order."""
+    """Run the calls at the same time, one thread each; return their results in order."""
     barrier = threading.Barrier(len(calls), timeout=10)
     results: list[Any] = [None] * len(calls)
 
@@ -250,15 +250,15 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         barrier.wait()
         try:
             results[index] = call()
-        except BaseException as error:  # noqa: BLE001  # raised again below, in the test's thread
+        except BaseException as error:  # noqa: BLE001  # raised again below in the thread of the test
             results[index] = error
 
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
+    threads = [threading.Thread(target=run, args=numbered) for numbered in enumerate(calls)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-        assert not thread.is_alive(), "a call hangs"
+        assert not thread.is_alive(), "a call did not return within 60 s"
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -266,4 +266,4 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def results(answers: Sequence[Answer]) -> list[str]:
-    return sorted(answer.result for answer in answers)
+    return sorted(response.result for response in answers)

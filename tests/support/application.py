@@ -1,4 +1,4 @@
-"""Applications for the tests: their ini files, settings and services."""
+"""Applications for the tests, with changed settings or services."""
 
 from dataclasses import replace
 from functools import cache
@@ -17,14 +17,14 @@ PRODUCTION_INI = INI.with_name("production.ini")
 # The signing secret of development.ini.
 DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
-# Each call searches all installed packages for loaders of ini files.
+# Each call of `get_appsettings` searches all installed packages for ini file loaders.
 appsettings = cache(get_appsettings)
 
 
 def app_settings(
     database_url: str, var_dir: Path, file: Path = INI, **changed: str
 ) -> dict[str, str]:
-    """Return the settings of an ini file, some of them changed.
+    """Return the settings of an ini file, with changes for tests.
 
     `codes__reply="ticket"` sets `codes.reply`.
     """
@@ -33,11 +33,11 @@ def app_settings(
         "database.migrate": "false",
         "database.connections": "30",
         "var.dir": str(var_dir),
-        # The lowest cost of bcrypt, and no request waits for another.
+        # The lowest cost of bcrypt, and no queue for password hashing.
         "passwords.cost": "4",
         "passwords.at_once": "40",
         "metrics.listen": "",
-        # Only the test's own calls change anything.
+        # No housekeeping task changes rows during a test.
         "streams.sweep_s": "0",
     }
     return ini | {name.replace("__", "."): value for name, value in changed.items()}
@@ -52,5 +52,5 @@ def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: st
 
 
 def replace_services(app: App, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
-    """Give an application other services in the fields of `changed`, until the test ends."""
+    """Replace the services in `changed` until the test ends."""
     monkeypatch.setattr(app.registry, "services", replace(app.registry.services, **changed))

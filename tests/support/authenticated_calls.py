@@ -1,8 +1,8 @@
-"""A call of each operation that needs a login token."""
+"""One request for each operation that requires a login token."""
 
 from tests.support.api import PASSWORD
 
-# Path, and form without the token.
+# (path, form without the token)
 AUTHENTICATED_CALLS = [
     ("/room", {"live": "1", "title": "hello"}),
     ("/room", {"leave": "1"}),

@@ -1,4 +1,4 @@
-"""`livebackend …` as an operator types it, in this process."""
+"""`livebackend` commands, run in the process of the test."""
 
 import json
 import logging
@@ -22,16 +22,16 @@ def _loaders(scheme: str, protocols: tuple[str, ...]) -> Any:
 
 
 def _find_loaders(scheme: str, protocols: Sequence[str] | None = None) -> Any:
-    """Find the loaders of an ini file: a search of all installed packages, once per process."""
+    """Cached `find_loaders`, which searches all installed packages."""
     return _loaders(scheme, tuple(protocols or ()))
 
 
 def run(*arguments: str | Path, **environment: str) -> Result:
-    """Run a command, and leave the logging of the tests as it was."""
+    """Run a command, then restore the log handlers and level of the tests."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        # Each command searches twice; a search takes 34 ms.
+        # Each command searches twice, and each search takes 34 ms.
         with mock.patch("plaster.loaders.find_loaders", _find_loaders):
             return CliRunner(env=environment).invoke(main, list(map(str, arguments)))
     finally:
@@ -39,7 +39,7 @@ def run(*arguments: str | Path, **environment: str) -> Result:
 
 
 class Operator:
-    """Somebody with development.ini and this database."""
+    """Runs commands with development.ini and the database of the tests."""
 
     def __init__(self, database_url: str, var_dir: Path) -> None:
         self._environment = {
@@ -49,7 +49,7 @@ class Operator:
         }
 
     def runs(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Result:
-        """Runs `command`, the ini file, and the arguments; it ends with this exit code."""
+        """Run `command` with the ini file and the arguments; check its exit code."""
         environment = self._environment | {
             f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()
         }
@@ -58,7 +58,7 @@ class Operator:
         return done
 
     def reads(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Any:
-        """What it prints with `--json`: one object, and nothing else."""
+        """Run `command` with `--json`; return the JSON object that it prints."""
         return json.loads(self.runs(command, *arguments, "--json", code=code, **settings).stdout)
 
 

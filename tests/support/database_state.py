@@ -1,4 +1,4 @@
-"""What the tests compare before and after a request: the tables, and the pictures on disk."""
+"""Contents of the tables and files, to compare before and after a request."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from livebackend.database.engine import Database
 from livebackend.models import Base
 from tests.support.api import Person
 
-# A context manager: its block must change no row and no file, and call no gateway.
+# Returns a context manager whose block must change no row or file and call no gateway.
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 
-# The counts of rate limits may change.
+# Without the rate limit counters, which every request may change.
 _EVERYTHING = text(
     " UNION ALL ".join(
         f"SELECT '{name}', CAST(t AS text) FROM {name} t"
@@ -31,7 +31,7 @@ _BALANCES = text(
 
 
 class DatabaseState:
-    """Everything that a request can change: the tables, and the pictures on disk."""
+    """Reads, changes and deletes the rows and files of the tests."""
 
     def __init__(self, database: Database, var_dir: Path) -> None:
         self._database = database
@@ -39,12 +39,12 @@ class DatabaseState:
 
     def empty(self) -> None:
         """Delete all rows and pictures."""
-        # Without foreign keys, and without the triggers that refuse changes of the ledger.
+        # Disables foreign keys, and the triggers that reject changes of the ledger.
         statements = ["SET LOCAL session_replication_role = replica"]
         statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
         pictures = self._var_dir / "pictures"
-        # A test that creates it would not leave the state unchanged.
+        # Otherwise the first upload creates the directory, which `unchanged` reports.
         pictures.mkdir(exist_ok=True)
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
@@ -52,15 +52,15 @@ class DatabaseState:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return all rows of a table."""
         with self._database.engine.connect() as connection:
-            found = connection.execute(Base.metadata.tables[name].select()).mappings()
-            return [dict(row) for row in found]
+            rows = connection.execute(Base.metadata.tables[name].select()).mappings()
+            return [dict(row) for row in rows]
 
     def execute(self, statement: str) -> None:
         with self._database.engine.begin() as connection:
             connection.execute(text(statement))
 
     def state(self) -> dict[str, Any]:
-        """Return all rows and the names of all files, to compare them."""
+        """Return all rows and all file names."""
         with self._database.engine.connect() as connection:
             rows = connection.execute(_EVERYTHING).all()
         return {
@@ -70,16 +70,16 @@ class DatabaseState:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Check that the `with` block changes nothing."""
+        """Assert that the `with` block changes no row and no file name."""
         before = self.state()
         yield
         assert self.state() == before
 
     def coins(self, person: Person) -> int:
-        """Return the balance of a user."""
+        """Return the coin balance of a user."""
         return self.balances().get(person.phone, 0)
 
     def balances(self) -> dict[str, int]:
-        """Return the balance of each user, by phone."""
+        """Return the coin balance of each user by phone."""
         with self._database.engine.connect() as connection:
             return {row.phone: row.coins for row in connection.execute(_BALANCES)}

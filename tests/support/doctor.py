@@ -1,15 +1,15 @@
-"""What the tests of `livebackend doctor` share: a provider of SMS, and reading the report."""
+"""Helpers for tests of `livebackend doctor`."""
 
 from typing import Any
 
 from tests.support.qiniu_server import ACCESS_KEY, SECRET_KEY, QiniuServer, answer
 
-# Qiniu's list of SMS templates: the one of `sms_settings` is approved.
+# Qiniu's list of SMS templates, with the template of `sms_settings` approved.
 SMS_TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
 
 
 def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
-    """The settings with which codes are sent by that server."""
+    """Return the settings to send SMS through a fake Qiniu server."""
     return {
         "sms_gateway": "livebackend.gateways.sms.qiniu.QiniuSms",
         "sms_url": qiniu.url,
@@ -21,8 +21,8 @@ def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
 
 
 def failed_checks(report: dict[str, Any]) -> dict[str, str]:
-    """Return the checks that failed, with their messages; each says what to do."""
+    """Return the messages of the failed checks by name; each must contain advice."""
     assert report["sound"] is all(finding["sound"] for finding in report["findings"])
-    found = [finding for finding in report["findings"] if not finding["sound"]]
-    assert all(finding["do"] for finding in found)
-    return {finding["check"]: finding["says"] for finding in found}
+    failed = [finding for finding in report["findings"] if not finding["sound"]]
+    assert all(finding["do"] for finding in failed)
+    return {finding["check"]: finding["says"] for finding in failed}

@@ -1,4 +1,4 @@
-"""Outside services that fail or wait, for the settings `….gateway`."""
+"""Fake gateways that record calls or fail; settings refer to them by dotted name."""
 
 from datetime import date
 from typing import Any
@@ -18,14 +18,14 @@ from livebackend.gateways.streams import Stream, StreamFailed
 
 
 class BrokenSms(DevelopmentSms):
-    """Refuses every message."""
+    """SMS gateway that fails to send every message."""
 
     def send(self, phone: str, code: str) -> None:
         raise SmsFailed("out of credit")
 
 
 class CountedStreams(DevelopmentStreams):
-    """Remembers what it was asked for, and fails when told to."""
+    """Stream gateway that records calls, and fails while `fails` is set."""
 
     created: list[str]
     disabled: list[str]
@@ -38,13 +38,13 @@ class CountedStreams(DevelopmentStreams):
     def create(self, key: str, publish_key: str) -> Stream:
         self.created.append(key)
         if self.fails:
-            raise StreamFailed("the hub is gone")
+            raise StreamFailed("the hub does not exist")
         return super().create(key, publish_key)
 
     def disable(self, key: str) -> None:
         self.disabled.append(key)
         if self.fails:
-            raise StreamFailed("the hub is gone")
+            raise StreamFailed("the hub does not exist")
         super().disable(key)
 
 
@@ -60,7 +60,7 @@ class PatientPayments(DevelopmentPayments):
         self.queried: list[str] = []
         self.closed: list[str] = []
         self.refunded: list[tuple[str, str]] = []
-        # Orders that are not unpaid, by order id.
+        # By order id; other orders are unpaid.
         self.orders: dict[str, ProviderOrder] = {}
         self.refund_is_done = True
         self.bills: dict[date, list[BillEntry]] = {}
@@ -72,37 +72,37 @@ class PatientPayments(DevelopmentPayments):
 
     def place(self, order: Order) -> dict[str, Any]:
         self.placed.append(order)
-        self._fail_if_told()
+        self._raise_if_failing()
         return {"orderId": order.order_id, "fen": order.fen}
 
     def query(self, order: Order) -> ProviderOrder:
         self.queried.append(order.order_id)
-        self._fail_if_told()
+        self._raise_if_failing()
         return self.orders.get(order.order_id, ProviderOrder(OrderState.UNPAID))
 
     def close(self, order: Order) -> None:
-        self._fail_if_told()
+        self._raise_if_failing()
         self.closed.append(order.order_id)
 
     def refund(self, order: Order, *, reason: str) -> bool:
         self.refunded.append((order.order_id, reason))
-        self._fail_if_told()
+        self._raise_if_failing()
         return self.refund_is_done
 
     def bill(self, day: date) -> list[BillEntry]:
-        self._fail_if_told()
+        self._raise_if_failing()
         try:
             return self.bills[day]
         except KeyError:
-            raise PaymentFailed("there is no bill of that day") from None
+            raise PaymentFailed("no bill for this day") from None
 
-    def _fail_if_told(self) -> None:
+    def _raise_if_failing(self) -> None:
         if self.fails:
-            raise PaymentFailed("out of order")
+            raise PaymentFailed("provider unavailable")
 
 
 class OtherPayments(PatientPayments):
-    """Another payment provider, with a key of its own."""
+    """A second payment provider with another key."""
 
     provider = "other"
 
@@ -111,13 +111,13 @@ class OtherPayments(PatientPayments):
 
 
 class FailingStreams(CountedStreams):
-    """Fails from the start, for whoever cannot be told to."""
+    """Stream gateway that always fails."""
 
     fails = True
 
 
 class PaymentsWithABill(PatientPayments):
-    """A payment provider whose bill of every day has one payment of an unknown order."""
+    """Payment provider whose daily bills contain one payment of an unknown order."""
 
     def bill(self, day: date) -> list[BillEntry]:
         return [BillEntry("unknown", "p", 1000)]

@@ -1,4 +1,4 @@
-"""Qiniu's Pili, both versions, and nginx's RTMP module, as far as we call them."""
+"""Fake stream providers: Qiniu Pili v1 and v2, and the RTMP module of nginx."""
 
 import base64
 import hashlib
@@ -14,18 +14,21 @@ from tests.support.fake_server import Asked, FakeServer, Reply
 ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 
 
-def is_signed(asked: Asked) -> bool:
-    """Whether a request bears its right signature: written anew here, after Qiniu's document."""
-    named = {name.lower(): value for name, value in asked.headers.items()}
-    data = f"{asked.method} {asked.target}\nHost: {named['host']}"
-    if "content-type" in named:
-        data += f"\nContent-Type: {named['content-type']}"
+def is_signed(request: Asked) -> bool:
+    """Return whether a request has a valid Qiniu signature.
+
+    Written from Qiniu's documentation, independently of `livebackend.gateways.qiniu`.
+    """
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    data = f"{request.method} {request.target}\nHost: {headers['host']}"
+    if "content-type" in headers:
+        data += f"\nContent-Type: {headers['content-type']}"
     data += "\n\n"
-    if named.get("content-type") not in (None, "application/octet-stream"):
-        data += asked.body.decode()
+    if headers.get("content-type") not in (None, "application/octet-stream"):
+        data += request.body.decode()
     digest = hmac.new(SECRET_KEY.encode(), data.encode(), hashlib.sha1).digest()
-    right = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
-    return named.get("authorization") == right
+    expected = f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
+    return headers.get("authorization") == expected
 
 
 def said(value: Any, status: str = "200 OK") -> Reply:
@@ -44,12 +47,12 @@ class FakeStream:
 
 @dataclass
 class Provider:
-    """A provider's memory, and what a test does to it."""
+    """State of a fake provider, with methods that change it as a publisher would."""
 
     streams: dict[str, FakeStream] = field(default_factory=dict)
-    # Every call that would change something.
+    # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
-    # What it says of a stream's security, and of its hub, if that is not what was asked for.
+    # Reported instead of a stream's real publish security and hub, unless empty.
     security: str = ""
     other_hub: str = ""
     server: FakeServer = field(init=False)
@@ -58,7 +61,7 @@ class Provider:
         self.server = FakeServer(self.answer)
 
     def go_live(self, key: str) -> None:
-        """The broadcaster publishes, if he is let."""
+        """Publish a stream, unless it is disabled."""
         if not self.streams[key].disabled:
             self.streams[key].on_air = True
 
@@ -74,26 +77,26 @@ class Provider:
     def disable(self, key: str) -> None:
         self.streams[key].disabled, self.streams[key].on_air = True, False
 
-    def answer(self, asked: Asked) -> Reply:
-        if not is_signed(asked):
+    def answer(self, request: Asked) -> Reply:
+        if not is_signed(request):
             return said({"error": "bad token"}, "401 Unauthorized")
-        return self.route(asked)
+        return self.route(request)
 
-    def route(self, asked: Asked) -> Reply:
+    def route(self, request: Asked) -> Reply:
         raise NotImplementedError
 
 
 class FakePiliV1(Provider):
-    def route(self, asked: Asked) -> Reply:
-        body = json.loads(asked.body) if asked.body else {}
-        if (asked.method, asked.path) == ("POST", "/v1/streams"):
+    def route(self, request: Asked) -> Reply:
+        body = json.loads(request.body) if request.body else {}
+        if (request.method, request.path) == ("POST", "/v1/streams"):
             return self._create(body)
-        if (asked.method, asked.path) == ("POST", "/v1/statuses"):
+        if (request.method, request.path) == ("POST", "/v1/statuses"):
             return self._statuses(body["streamIds"])
-        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(asked.path))
+        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(request.path))
         if not match or match[1] not in self.streams:
             return said({"error": "Not Found"}, "404 Not Found")
-        if asked.method == "POST":
+        if request.method == "POST":
             self.changes.append(f"disable {match[1]}")
             assert body == {"disabled": True}
             self.disable(match[1])
@@ -110,7 +113,7 @@ class FakePiliV1(Provider):
         return said(self.document(body["title"]))
 
     def _statuses(self, ids: list[str]) -> Reply:
-        keys = [each.rpartition(".")[2] for each in ids]
+        keys = [stream_id.rpartition(".")[2] for stream_id in ids]
         items = [
             {
                 "streamId": f"z1.{HUB}.{key}",
@@ -155,25 +158,25 @@ class FakePiliV1(Provider):
 
 
 class FakePiliV2(Provider):
-    def route(self, asked: Asked) -> Reply:
-        if self.other_hub or not asked.path.startswith(f"/v2/hubs/{HUB}/"):
+    def route(self, request: Asked) -> Reply:
+        if self.other_hub or not request.path.startswith(f"/v2/hubs/{HUB}/"):
             return said({"error": "hub not found"}, "612 hub not found")
-        body = json.loads(asked.body) if asked.body else {}
-        path = asked.path.removeprefix(f"/v2/hubs/{HUB}")
-        if (asked.method, path) == ("POST", "/streams"):
+        body = json.loads(request.body) if request.body else {}
+        path = request.path.removeprefix(f"/v2/hubs/{HUB}")
+        if (request.method, path) == ("POST", "/streams"):
             self.changes.append(f"create {body['key']}")
             if body["key"] in self.streams:
                 return said({"error": "stream already exists"}, "614 stream already exists")
             self.streams[body["key"]] = FakeStream()
             return said({})
-        if (asked.method, path) == ("POST", "/livestreams"):
+        if (request.method, path) == ("POST", "/livestreams"):
             assert len(body["items"]) <= 100
             return said({"items": self._live(body["items"])})
         match = re.fullmatch(r"/streams/([\w=-]+)(/disabled)?", path)
         key = base64.urlsafe_b64decode(match[1]).decode() if match else ""
         if key not in self.streams:
             return NO_STREAM
-        if asked.method == "POST":
+        if request.method == "POST":
             self.changes.append(f"disable {key}")
             assert body == {"disabledTill": -1}
             self.disable(key)
@@ -202,7 +205,10 @@ class FakePiliV2(Provider):
 
 
 class FakeNginx(Provider):
-    """What the RTMP module answers to orders. It makes no streams: they are its publishers."""
+    """The status and control pages of the RTMP module.
+
+    A stream exists only while a publisher is connected.
+    """
 
     def go_live(self, key: str) -> None:
         self.streams[key] = FakeStream(on_air=True)
@@ -210,11 +216,11 @@ class FakeNginx(Provider):
     def hang_up(self, key: str) -> None:
         self.streams.pop(key, None)
 
-    def answer(self, asked: Asked) -> Reply:
-        if asked.path == "/stat":
+    def answer(self, request: Asked) -> Reply:
+        if request.path == "/stat":
             return Reply("200 OK", self.stat().encode(), "text/xml")
-        if asked.path == "/control/drop/publisher":
-            query = parse_qs(urlsplit(asked.target).query)
+        if request.path == "/control/drop/publisher":
+            query = parse_qs(urlsplit(request.target).query)
             assert query["app"] == [HUB]
             (key,) = query["name"]
             self.changes.append(f"disable {key}")

@@ -1,4 +1,4 @@
-"""A server of the outside world on loopback, which can misbehave in every way that we know of."""
+"""Fake HTTP server of a provider on loopback, with many ways to fail."""
 
 import socket
 import threading
@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 HUNDRED_MB = 100 * 1024 * 1024
-# None lasts longer than this, so that no thread outlives its test by much.
-_PATIENCE_S = 8
+# Longest duration of a response, so that no thread outlives its test by much.
+_MAX_RESPONSE_S = 8
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came."""
+    """A request that the server received."""
 
     method: str
     target: str
@@ -38,37 +38,37 @@ class Reply:
 
 
 class FakeServer:
-    """Answers with what `answer` says, unless `fault` names another way."""
+    """Server that returns the result of `answer`, or fails as `fault` specifies."""
 
     def __init__(self, answer: Callable[[Asked], Reply]) -> None:
         self.answer = answer
         self.fault = ""
         self.asked: list[Asked] = []
-        self.over = threading.Event()
+        self._closing = threading.Event()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def handle_any(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                asked = Asked(
+                request = Asked(
                     self.command, self.path, dict(self.headers.items()), self.rfile.read(size)
                 )
-                fake.asked.append(asked)
-                with suppress(OSError):  # whoever asked has gone
-                    fake.reply(self.connection, asked)
+                fake.asked.append(request)
+                with suppress(OSError):  # the client closed the connection
+                    fake.reply(self.connection, request)
                 self.close_connection = True
 
             do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
 
-            def log_message(self, *given: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
 
-            def handle_error(self, *given: object) -> None:
-                pass  # a connection that was cut
+            def handle_error(self, *_: object) -> None:
+                pass  # the client closed the connection
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
@@ -78,27 +78,29 @@ class FakeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def reply(self, connection: socket.socket, asked: Asked) -> None:
-        ways: dict[str, Callable[[], object]] = {
-            "read timeout": lambda: self.over.wait(_PATIENCE_S),
-            "1 byte/s": lambda: self._drip(connection, self._right(asked)),
-            "1 byte/s in the body": lambda: self._drip_body(connection, self._right(asked)),
-            "truncated": lambda: connection.sendall(self._right(asked)[:-10]),
+    def reply(self, connection: socket.socket, request: Asked) -> None:
+        replies: dict[str, Callable[[], object]] = {
+            "read timeout": lambda: self._closing.wait(_MAX_RESPONSE_S),
+            "1 byte/s": lambda: self._drip(connection, self._success(request)),
+            "1 byte/s in the body": lambda: self._drip_body(connection, self._success(request)),
+            "truncated": lambda: connection.sendall(self._success(request)[:-10]),
             "cut off": lambda: None,
             "100 MB": lambda: self._flood(connection),
-            "500 after a second": lambda: self.over.wait(1) or self._say(connection, "500"),
-            "": lambda: connection.sendall(self._right(asked)),
+            "500 after a second": lambda: (
+                self._closing.wait(1) or self._send_error(connection, "500")
+            ),
+            "": lambda: connection.sendall(self._success(request)),
         }
-        way = ways.get(self.fault)
-        if way:
-            way()
+        send = replies.get(self.fault)
+        if send:
+            send()
         else:
-            self._say(connection, self.fault)
+            self._send_error(connection, self.fault)
 
-    def _right(self, asked: Asked) -> bytes:
-        return written(self.answer(asked))
+    def _success(self, request: Asked) -> bytes:
+        return written(self.answer(request))
 
-    def _say(self, connection: socket.socket, fault: str) -> bool:
+    def _send_error(self, connection: socket.socket, fault: str) -> bool:
         connection.sendall(written(FAULTS[fault]))
         return True
 
@@ -108,10 +110,10 @@ class FakeServer:
         self._drip(connection, body)
 
     def _drip(self, connection: socket.socket, reply: bytes) -> None:
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + _MAX_RESPONSE_S
         for byte in reply:
             connection.sendall(bytes([byte]))
-            if self.over.wait(1) or time.monotonic() > end:
+            if self._closing.wait(1) or time.monotonic() > end:
                 return
 
     def _flood(self, connection: socket.socket) -> None:
@@ -127,16 +129,18 @@ class FakeServer:
         self._thread.start()
 
     def close(self) -> None:
-        self.over.set()
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=10)
 
 
-# What any server may say instead of an answer.
+# Error responses that any server can send.
 FAULTS = {
     "401": Reply("401 Unauthorized", b'{"error":"bad token"}'),
-    "429": Reply("429 Too Many Requests", b'{"error":"too often"}', headers={"Retry-After": "9"}),
+    "429": Reply(
+        "429 Too Many Requests", b'{"error":"too many requests"}', headers={"Retry-After": "9"}
+    ),
     "500": Reply("500 Internal Server Error", b'{"error":"oops"}'),
     "503": Reply("503 Service Unavailable", b"<html>busy</html>", "text/html"),
     "302": Reply("302 Found", b"", headers={"Location": "http://127.0.0.1:1/elsewhere"}),
@@ -146,11 +150,11 @@ FAULTS = {
     "null": Reply("200 OK", b"null"),
     "deep": Reply("200 OK", b"[" * 100_000),
 }
-# Those, and what happens on the wire. "refused" has nobody listening.
+# Error responses and network failures. "refused": no server listens on the port.
 WAYS_TO_FAIL = [
     *FAULTS,
     *("refused", "truncated", "cut off", "100 MB"),
-    # These last until the time limit of the caller.
+    # These last until the client's timeout.
     *(
         pytest.param(fault, marks=pytest.mark.processes)
         for fault in ("read timeout", "1 byte/s", "1 byte/s in the body")
@@ -159,7 +163,7 @@ WAYS_TO_FAIL = [
 
 
 def written(reply: Reply) -> bytes:
-    # An explicit status line: the standard library knows no 612.
+    # Without the status codes of the standard library, which has no 612.
     lines = [
         f"HTTP/1.1 {reply.status}",
         f"Content-Length: {len(reply.body)}",
@@ -180,7 +184,7 @@ def running(server: FakeServer) -> Iterator[FakeServer]:
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """Return a port on which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -1,7 +1,7 @@
-"""Periodic tasks for the tests."""
+"""Housekeeping tasks for the tests."""
 
 from livebackend.housekeeping.periodic_tasks import Tasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
 
-# They do nothing.
+# Tasks without any effect.
 NO_TASKS = Tasks(lambda: ReconciliationResult(0, 0), lambda: 0, lambda: None)

@@ -1,4 +1,4 @@
-"""Coin accounts to try the ledger on, and an audit that shares nothing with ours."""
+"""Coin accounts for ledger tests, and an audit independent of the application's."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,57 +23,59 @@ from livebackend.ledger.transfers import (
 
 Slots = Mapping[int, int]
 
-_NEW_OWNER = text(
+_INSERT_OWNER = text(
     "INSERT INTO accounts (phone, password_hash)"
     " SELECT to_char(count(*), 'FM13800000000'), 'x' FROM accounts RETURNING id"
 )
 _OWNER = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
-_LAY_REFILL = text(
+_INSERT_REFILL = text(
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
     " VALUES (2, :bank, :account, :coins, :account, gen_random_uuid())"
 )
-_LAY_SLOT = text(
+_ADD_TO_SLOT = text(
     "INSERT INTO coin_slots VALUES (:account, :slot, :coins) ON CONFLICT (coin_account_id, slot)"
     " DO UPDATE SET amount = coin_slots.amount + :coins"
 )
-_LAY_ORDER = text(
+_INSERT_ORDER = text(
     "INSERT INTO payment_orders (provider, order_id, account_id, request_id, fen, coins)"
     " SELECT 'direct', :order_id, owner_id, gen_random_uuid(), :coins * 100, :coins"
     " FROM coin_accounts WHERE id = :id"
 )
-# One line for each thing that is wrong.
+# One row for each error in the ledger.
 _AUDIT = text(
     """
     WITH history AS (
         SELECT coin_account_id AS id, sum(amount) AS coins FROM entries GROUP BY 1
     ), held AS (
         SELECT coin_account_id AS id, sum(amount) AS coins FROM coin_slots GROUP BY 1
-    ), books AS (
+    ), account_sums AS (
         SELECT id, provider, coalesce(history.coins, 0) AS booked, coalesce(held.coins, 0) AS held
         FROM coin_accounts LEFT JOIN history USING (id) LEFT JOIN held USING (id)
     )
-    SELECT format('account %s: %s booked, %s held', id, booked, held) FROM books
+    SELECT format('account %s: %s booked, %s in slots', id, booked, held) FROM account_sums
     WHERE provider IS NULL AND booked <> held
     UNION ALL
-    SELECT format('%s coins in, %s held', sum(-booked) FILTER (WHERE provider IS NOT NULL),
-        sum(held)) FROM books
+    SELECT format('%s coins refilled, %s in slots',
+        sum(-booked) FILTER (WHERE provider IS NOT NULL), sum(held)) FROM account_sums
     HAVING sum(-booked) FILTER (WHERE provider IS NOT NULL) <> sum(held)
     UNION ALL
-    SELECT format('account %s: %s in slot %s', coin_account_id, amount, slot) FROM coin_slots
+    SELECT format('account %s: negative amount %s in slot %s', coin_account_id, amount, slot)
+    FROM coin_slots
     WHERE amount < 0
     UNION ALL
-    SELECT format('account %s: %s done twice', actor_id, request_id) FROM transfers
+    SELECT format('account %s: request %s executed twice', actor_id, request_id) FROM transfers
     GROUP BY actor_id, request_id HAVING count(*) > 1
     UNION ALL
-    SELECT format('transfer %s: a gift of nothing, or to nobody', coalesce(id, transfer_id))
-    FROM (SELECT id FROM transfers WHERE kind = 1) AS given
+    SELECT format('transfer %s: only one of the gift transfer and its gifts row',
+        coalesce(id, transfer_id))
+    FROM (SELECT id FROM transfers WHERE kind = 1) AS gift_transfers
     FULL JOIN gifts ON transfer_id = id WHERE id IS NULL OR transfer_id IS NULL
     """
 )
 
 
 class Books:
-    """Coin accounts to try the ledger on, and what an auditor reads in them."""
+    """Creates coin accounts and transfers, and audits the ledger."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -81,10 +83,10 @@ class Books:
         self.bank = CoinAccount(bank, external=True)
 
     def open(self, coins: Slots | None = None) -> CoinAccount:
-        """A user's account with so many coins in its slots."""
+        """Open a coin account of a new user with these coins per slot."""
 
         def work(connection: Connection) -> CoinAccount:
-            owner = connection.execute(_NEW_OWNER).scalar_one()
+            owner = connection.execute(_INSERT_OWNER).scalar_one()
             account = CoinAccount(open_account(connection, owner))
             self.lay(connection, {account: coins or {}})
             return account
@@ -92,28 +94,28 @@ class Books:
         return self.database.run(work)
 
     def lay(self, connection: Connection, coins: Mapping[CoinAccount, Slots]) -> None:
-        """Refills accounts so that the coins lie in these slots."""
-        laid = [
+        """Refill accounts, and put the coins into the given slots."""
+        rows = [
             {"bank": self.bank.id, "account": account.id, "slot": slot, "coins": amount}
             for account, slots in coins.items()
             for slot, amount in slots.items()
             if amount
         ]
-        if laid:
-            connection.execute(_LAY_REFILL, laid)
-            connection.execute(_LAY_SLOT, laid)
+        if rows:
+            connection.execute(_INSERT_REFILL, rows)
+            connection.execute(_ADD_TO_SLOT, rows)
 
     def gift(
         self, giver: CoinAccount, host: CoinAccount, coins: int, key: str | None = None
     ) -> Transfer:
-        """A gift; without a key, one that was never posted before."""
+        """Return a gift; without a key, its request id is new."""
         return Transfer(
             kind=Kind.GIFT,
             actor=giver.id,
             debit=giver,
             credit=host,
             amount=coins,
-            request_id=_key(giver, key),
+            request_id=_request_id(giver, key),
             gift=Gift(host_id=host.id + 1000, room_id=None, description="a rose"),
         )
 
@@ -124,20 +126,20 @@ class Books:
             debit=self.bank,
             credit=account,
             amount=coins,
-            request_id=_key(account, key),
+            request_id=_request_id(account, key),
         )
 
     def order(self, account: CoinAccount, coins: int, order_id: str | None = None) -> Transfer:
-        """A refill that settles a new order."""
+        """Create a payment order; return the refill that settles it."""
         order_id = order_id or uuid.uuid4().hex
-        ordered = {"order_id": order_id, "id": account.id, "coins": coins}
+        values = {"order_id": order_id, "id": account.id, "coins": coins}
         with self.database.engine.begin() as connection:
-            connection.execute(_LAY_ORDER, ordered)
+            connection.execute(_INSERT_ORDER, values)
         refill = self.refill(account, coins, order_id)
         return replace(refill, payment=Payment("direct", order_id, f"payment of {order_id}"))
 
     def post(self, *transfers: Transfer, slot: int = 0) -> list[Outcome]:
-        """Posts a batch in a transaction of its own; a race that was lost is an error."""
+        """Post a batch in a new transaction, without retry after a conflict."""
         with self.database.engine.begin() as connection:
             return post(connection, transfers, slot)
 
@@ -153,13 +155,13 @@ class Books:
             return slots_of(connection, account)
 
     def faults(self) -> list[str]:
-        """What an audit of the whole books finds."""
+        """Audit all accounts and transfers; return the errors."""
         with self.database.engine.connect() as connection:
             return faults(connection)
 
 
 def balance(connection: Connection, account: CoinAccount) -> int:
-    """The coins of a user's account, as the application reads them."""
+    """Return the balance of an account, as the application reads it."""
     owner: int = connection.execute(_OWNER, {"id": account.id}).scalar_one()
     return CoinHistory().balance(connection, owner)
 
@@ -168,7 +170,7 @@ def faults(connection: Connection) -> list[str]:
     return list(connection.execute(_AUDIT).scalars())
 
 
-def _key(actor: CoinAccount, key: str | None) -> uuid.UUID:
+def _request_id(actor: CoinAccount, key: str | None) -> uuid.UUID:
     return request_key("test", actor.id, key) if key else uuid.uuid4()
 
 
@@ -177,8 +179,8 @@ def statuses_of(outcomes: Sequence[Outcome]) -> list[Status]:
 
 
 def slots_of(connection: Connection, account: CoinAccount) -> dict[int, int]:
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT slot, amount FROM coin_slots WHERE coin_account_id = :id ORDER BY slot"),
         {"id": account.id},
     )
-    return {row.slot: row.amount for row in found}
+    return {row.slot: row.amount for row in rows}

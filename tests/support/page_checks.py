@@ -5,13 +5,13 @@ from playwright.sync_api import Page
 
 
 def check_page(page: Page) -> None:
-    """Check that a page has no serious accessibility error, and does not scroll sideways."""
-    found = Axe().run(page).response["violations"]
+    """Check that a page has no serious accessibility error and no horizontal scroll."""
+    violations = Axe().run(page).response["violations"]
     serious = [
-        (each["id"], [node["html"][:120] for node in each["nodes"]])
-        for each in found
-        if each["impact"] in ("serious", "critical")
+        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
     ]
     assert serious == []
-    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert wider <= 0, "the page is wider than the screen"
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0, f"the page is {overflow} px wider than the window"

@@ -1,4 +1,4 @@
-"""Payment orders in tests: an application with a provider that a test controls, and its clock."""
+"""Payment orders in tests: an application with a fake payment provider."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ OTHER = "tests.support.fake_gateways.OtherPayments"
 
 
 class Shop:
-    """An application that sells coins, and the provider's side of it."""
+    """An application that sells coins, and the fake provider that takes the payments."""
 
     def __init__(self, app: App, database_state: DatabaseState, provider: str = "embedded") -> None:
         self.app = app
         self.services = app.registry.services
-        self._world = database_state
+        self._database_state = database_state
         gateways = {gateway.provider: gateway for gateway in self.services.gateways.payments}
         gateway = gateways[provider]
         assert isinstance(gateway, PatientPayments)
@@ -30,32 +30,36 @@ class Shop:
 
     def order(self, user: Person, money: str = "10", **parameters: str) -> str:
         """Order coins as a user; return the order's id."""
-        answer = Person(self.app, user.always, user.phone).refill(money, **parameters)
-        assert answer.result == "0000", answer
-        return str(answer.message["orderId"])
+        response = Person(self.app, user.always, user.phone).refill(money, **parameters)
+        assert response.result == "0000", response
+        return str(response.message["orderId"])
 
     def payment(self, order_id: str, fen: int = 1000, **changed: Any) -> Paid:
         return Paid(order_id, f"paid-{order_id[:8]}", fen)._replace(**changed)
 
     def pay(self, order_id: str, fen: int = 1000, **changed: Any) -> Paid:
-        """Have the user pay at the provider, without a notification."""
+        """Mark an order as paid at the provider, without a notification."""
         payment = self.payment(order_id, fen, **changed)
         self.provider.orders[order_id] = ProviderOrder(OrderState.PAID, payment)
         return payment
 
     def notify(self, payment: Paid) -> int:
-        """Send a genuine notification; return the status of the response."""
+        """Send a notification with a valid signature; return the response status."""
         return notify(self.app, self.provider, payment)
 
     def wait(self, interval: str) -> None:
-        """Let time pass for all orders."""
-        self._world.execute(
+        """Make all orders older by a PostgreSQL interval."""
+        self._database_state.execute(
             f"UPDATE payment_orders SET created_at = created_at - interval '{interval}',"
             f" next_query_at = next_query_at - interval '{interval}'"
         )
 
     def state(self, order_id: str) -> str:
-        (row,) = [row for row in self._world.rows("payment_orders") if row["order_id"] == order_id]
+        (row,) = [
+            row
+            for row in self._database_state.rows("payment_orders")
+            if row["order_id"] == order_id
+        ]
         return str(row["state"])
 
 

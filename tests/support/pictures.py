@@ -1,4 +1,4 @@
-"""Pictures for the tests, and how they are uploaded."""
+"""Pictures for the tests, and a function that uploads one."""
 
 import io
 import struct
@@ -14,9 +14,9 @@ HALF = Image.new("RGBA", (60, 40), (200, 10, 10, 128))
 
 
 def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
-    written = io.BytesIO()
-    picture.save(written, form, **options)
-    return written.getvalue()
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -24,11 +24,11 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *more: bytes) -> bytes:
-    """A PNG of one bit per pixel, which is small however large it is."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    """Return a blank PNG with one bit per pixel, small even at huge dimensions."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
-    body = chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + body
+    end = chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + end
 
 
 PNG = encoded(RED, "PNG")

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that the tests kill and start again at the same address."""
+"""A PostgreSQL server that tests kill and restart at the same address."""
 
 import fcntl
 import shutil
@@ -29,7 +29,7 @@ from livebackend.development.embedded_postgres import (
 Result = TypeVar("Result")
 
 WAIT_S = 20
-# A backend whose COMMIT waits for the standby.
+# Backends whose COMMIT waits for the standby.
 _WAITING = (
     "SELECT pid, query_start FROM pg_stat_activity"
     " WHERE wait_event = 'SyncRep' AND query_start > %s::timestamptz ORDER BY query_start"
@@ -44,7 +44,7 @@ class CommitWait(NamedTuple):
 
 
 class Node:
-    """A PostgreSQL server with a data directory and a Unix socket of its own."""
+    """A PostgreSQL server with its own data directory and Unix socket."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Node:
         *,
         durable: bool = False,
     ) -> None:
-        """Start nothing yet. Without `durable`, a crash of the machine can lose data."""
+        """Prepare a node without starting it; without `durable`, it runs with fsync off."""
         self.name = name
         self.data = folder / name
         self.socket_folder = sockets / name
@@ -71,7 +71,7 @@ class Node:
         self._conninfo = ""
 
     def start(self) -> None:
-        """Start the server; it accepts queries when this returns."""
+        """Start the server and wait until it accepts queries."""
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.socket_folder),
@@ -89,25 +89,25 @@ class Node:
         wait_for(self._accepts_queries, f"{self.name} to start, see {self._log}")
 
     def kill(self) -> None:
-        """Kill the server with SIGKILL, and wait until its other processes have exited, too."""
+        """Kill the server with SIGKILL and wait until all its processes have exited."""
         if self._process is None:
             return
         self._process.kill()
         self._process.wait(WAIT_S)
         self._process = None
         wait_for(self._is_free, f"{self.name} to exit")
-        # Else PostgreSQL does not start if another process has got the process id by then.
+        # PostgreSQL does not start if another process has the process id in these files.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     @property
     def url(self) -> str:
-        """The address of the application's database, as SQLAlchemy takes it."""
+        """SQLAlchemy URL of the application's database."""
         host = quote(str(self.socket_folder))
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={host}&port={PORT}"
 
     def query(self, sql: str, *values: object) -> list[Any]:
-        """Execute a statement on a new connection; returns its rows."""
+        """Execute a statement on a new connection; return its rows."""
         connection = psycopg2.connect(
             host=str(self.socket_folder),
             port=PORT,
@@ -127,7 +127,7 @@ class Node:
         self.query("SELECT pg_reload_conf()")
 
     def copy(self, primary: "Node") -> None:
-        """Replace the data directory by a base backup of `primary`, as its standby."""
+        """Replace the data directory with a base backup, as a standby of `primary`."""
         if self.data.exists():
             shutil.rmtree(self.data)
         self.data.mkdir(mode=0o700)
@@ -139,35 +139,35 @@ class Node:
         assert copying.wait(60) == 0, self._log.read_text()
 
     def disconnect(self) -> None:
-        """Stop replication to this standby, as a cut network does."""
+        """Stop replication to this standby, as a network failure does."""
         self._conninfo = self.query("SHOW primary_conninfo")[0][0]
         self.configure("primary_conninfo", "")
         wait_for(lambda: not self._receives(), "the standby to disconnect")
 
     def reconnect(self) -> None:
-        """Continue replication to this standby."""
+        """Resume replication to this standby."""
         self.configure("primary_conninfo", self._conninfo)
 
     def promote(self) -> None:
         assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
 
     def commit_wait(self, *, after: CommitWait | None = None) -> CommitWait | None:
-        """The first COMMIT that waits for the standby and that started later than `after`."""
+        """Return the first COMMIT that waits for the standby, started after `after`."""
         rows = self.query(_WAITING, after.since if after else "-infinity")
         return CommitWait(*rows[0]) if rows else None
 
     def terminate(self, wait: CommitWait) -> None:
-        """End the backend of a COMMIT that waits for the standby: it stays committed here."""
+        """Terminate the backend of a waiting COMMIT; this node keeps the commit."""
         assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
 
     def cancel(self, wait: CommitWait) -> None:
-        """End the wait of a COMMIT: PostgreSQL reports success, and a warning."""
+        """Cancel the wait of a COMMIT; PostgreSQL reports success with a warning."""
         assert self.query("SELECT pg_cancel_backend(%s)", wait.pid) == [(True,)]
 
     def _launch(
         self, program: str, *options: str, lock: BinaryIO | None = None
     ) -> subprocess.Popen[bytes]:
-        """Run a program of PostgreSQL, which inherits the lock."""
+        """Start a PostgreSQL program that inherits the lock."""
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*self._account.become, str(find_binaries() / program), *options],
@@ -215,16 +215,18 @@ def create_data_directory(folder: Path) -> ServerAccount:
 
 @contextmanager
 def socket_directory() -> Iterator[Path]:
-    """A directory with a short path for sockets: the path of a socket has at most 107 bytes."""
+    """Create a directory with a short path: a socket's path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="livebackend-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-def wait_for(ask: Callable[[], Result | None], what: str, *, limit_s: float = WAIT_S) -> Result:
-    """The first true result of `ask`; raises AssertionError after the time limit."""
+def wait_for(
+    condition: Callable[[], Result | None], description: str, *, limit_s: float = WAIT_S
+) -> Result:
+    """Return the first true result of `condition`, or fail after `limit_s`."""
     deadline = time.monotonic() + limit_s
-    while not (result := ask()):
-        assert time.monotonic() < deadline, f"no {what} within {limit_s} s"
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited {limit_s} s for {description}"
         time.sleep(0.02)
     return result

@@ -1,4 +1,4 @@
-"""A stand-in for Qiniu on loopback: it checks each signature by itself, and answers as told."""
+"""Fake Qiniu server on loopback: verifies signatures and sends prepared responses."""
 
 import base64
 import hmac
@@ -17,7 +17,7 @@ Answer = Callable[["_Handler"], None]
 
 
 def answer(status: int, body: Any = None, **headers: str) -> Answer:
-    """Answers at once; a body that is no bytes goes out as JSON."""
+    """Return a writer of this response; a body that is not bytes is sent as JSON."""
     content = (
         body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     )
@@ -35,13 +35,13 @@ def answer(status: int, body: Any = None, **headers: str) -> Answer:
 
 
 def silence(handler: "_Handler") -> None:
-    """Never answers, until the caller has gone or ten seconds are over."""
+    """Send nothing until the client closes the connection, at most ten seconds."""
     handler.connection.settimeout(10)
     handler.connection.recv(1)
 
 
 def trickle(handler: "_Handler") -> None:
-    """A byte each tenth of a second, for ten seconds at most."""
+    """Send one byte every 0.1 s, for at most ten seconds."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -52,7 +52,7 @@ def trickle(handler: "_Handler") -> None:
 
 
 def cut_off(handler: "_Handler") -> None:
-    """Breaks off in the middle of the body."""
+    """Close the connection in the middle of the body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -61,12 +61,12 @@ def cut_off(handler: "_Handler") -> None:
 
 @dataclass
 class QiniuServer:
-    """What was asked of it, and what it answers."""
+    """The requests that the server received, and its responses."""
 
     url: str
-    # Answers the next calls; the last one stays.
+    # Responses to the next requests; the last one is repeated.
     answers: list[Answer] = field(default_factory=list)
-    # (method, path, body) of each call that was signed rightly.
+    # (method, path, body) of each request with a valid signature.
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
 
 
@@ -81,22 +81,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_POST()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        pass
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        # Nothing is read of a connection again whose answer may be broken.
+        # The response can be incomplete, so the connection must not be used again.
         self.close_connection = True
-        if not hmac.compare_digest(self.headers.get("Authorization") or "", self._signed(body)):
+        if not hmac.compare_digest(
+            self.headers.get("Authorization") or "", self._expected_authorization(body)
+        ):
             answer(401, {"error": "BadToken", "message": "bad token"})(self)
             return
         self.qiniu.asked.append((self.command, self.path, json.loads(body) if body else None))
-        answers = self.qiniu.answers
-        with suppress(OSError):  # the caller may have no patience
-            (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+        writers = self.qiniu.answers
+        with suppress(OSError):  # the client closed the connection
+            (writers.pop(0) if len(writers) > 1 else writers[0])(self)
 
-    def _signed(self, body: bytes) -> str:
-        """Qiniu's own rule, written down once more: what is tested must not test itself."""
+    def _expected_authorization(self, body: bytes) -> str:
+        """Return the expected Authorization header, without the code under test."""
         text = f"{self.command} {self.path}\nHost: {self.headers['Host']}"
         content_type = self.headers.get("Content-Type")
         if content_type:
@@ -110,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def qiniu_server() -> Iterator[QiniuServer]:
-    """A server that listens on a free port until the end."""
+    """Run a fake Qiniu server on a free port."""
 
     class Handler(_Handler):
         pass

@@ -1,4 +1,4 @@
-"""Requests as bytes on a socket, for what no client library would ever send."""
+"""HTTP requests as raw bytes, including those that no client library sends."""
 
 import json
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Call:
-    """A POST of a form, or what is left of one."""
+    """A request, by default a POST of a form; it can be malformed."""
 
     path: str = "/friend"
     body: str | bytes = ""
     method: str = "POST"
     content_type: str = FORM
     headers: tuple[str, ...] = ()
-    # Instead of a true Content-Length; "" for none at all.
+    # Content-Length instead of the real length; "" omits the header.
     length: str | None = None
 
     def on_the_wire(self) -> bytes:
@@ -37,32 +37,32 @@ class Call:
 
 @dataclass(frozen=True)
 class Heard:
-    """A reply from the wire."""
+    """A response read from a socket."""
 
     status: int
     headers: dict[str, str]
     body: bytes
-    # What came on the same connection after it.
+    # Bytes after the response on the same connection.
     rest: bytes
 
     @classmethod
     def to(cls, server: Server, request: bytes) -> Self:
-        """Says `request` on a connection of its own, and listens until the server hangs up."""
-        heard = b""
+        """Send `request` on a new connection; read until the server closes it."""
+        received = b""
         with server.connect() as connection:
             connection.sendall(request)
-            while more := connection.recv(65_536):
-                heard += more
-        return cls.first_of(heard)
+            while chunk := connection.recv(65_536):
+                received += chunk
+        return cls.first_of(received)
 
     @classmethod
-    def first_of(cls, heard: bytes) -> Self:
-        start, _, rest = heard.partition(b"\r\n\r\n")
-        first, *lines = start.decode("latin-1").split("\r\n")
+    def first_of(cls, received: bytes) -> Self:
+        head_bytes, _, rest = received.partition(b"\r\n\r\n")
+        status_line, *lines = head_bytes.decode("latin-1").split("\r\n")
         pairs = [line.partition(": ") for line in lines]
         headers = {name.lower(): value for name, _, value in pairs}
         size = int(headers.get("content-length", 0))
-        return cls(int(first.split()[1]), headers, rest[:size], rest[size:])
+        return cls(int(status_line.split()[1]), headers, rest[:size], rest[size:])
 
     @property
     def json(self) -> Any:

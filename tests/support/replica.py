@@ -24,19 +24,19 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """The address of the primary, whichever node it is."""
+        """SQLAlchemy URL of both nodes; a connection goes to the current primary."""
         hosts = "&".join(f"host={quote(str(node.socket_folder))}" for node in self.nodes)
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?{hosts}&target_session_attrs=read-write"
 
     def restore(self) -> None:
-        """Give the primary a new, connected standby, unless it still has one."""
+        """Create a new synchronous standby, unless one is connected."""
         if self._is_complete:
             return
         self.primary.configure("synchronous_standby_names", "")
         self.standby.kill()
         self.primary.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-        # Before the setting below, so that the standby does not inherit it: once promoted, its
-        # commits would wait for a standby that does not exist.
+        # Copied before `synchronous_standby_names` is set: a promoted standby that inherits the
+        # setting waits at each commit for a standby that does not exist.
         self.standby.copy(self.primary)
         self.standby.start()
         self.primary.configure("synchronous_standby_names", self.standby.name)
@@ -44,11 +44,11 @@ class Cluster:
         self._is_complete = True
 
     def disconnect_standby(self) -> None:
-        """Stop replication: from here on, commits wait."""
+        """Stop replication; commits wait from now on."""
         self._is_complete = False
         self.standby.disconnect()
-        gone = "SELECT count(*) FROM pg_stat_replication"
-        wait_for(lambda: self.primary.query(gone) == [(0,)], "the primary to notice")
+        count = "SELECT count(*) FROM pg_stat_replication"
+        wait_for(lambda: self.primary.query(count) == [(0,)], "the primary to lose its standby")
 
     def reconnect_standby(self) -> None:
         self.standby.reconnect()
@@ -57,7 +57,7 @@ class Cluster:
 
     @contextmanager
     def disconnected_standby(self) -> Iterator[None]:
-        """Disconnect the standby inside the `with` block; commits wait there."""
+        """Disconnect the standby during the `with` block, in which commits wait."""
         self.disconnect_standby()
         try:
             yield
@@ -78,7 +78,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster with migrated tables; its standby starts with `restore`."""
+    """Start a primary with migrated tables; `restore` starts the standby."""
     account = create_data_directory(folder / "a")
     with socket_directory() as sockets:
         nodes = Node("a", folder, sockets, account), Node("b", folder, sockets, account)

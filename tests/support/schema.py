@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-# Each row describes one part of the schema. PostgreSQL prints expressions in its normal form.
+# PostgreSQL prints expressions in a normalized form, so they can be compared as text.
 COLUMNS = """
     SELECT table_name, ordinal_position, column_name, column_default, is_nullable, udt_name,
         character_maximum_length, collation_name, is_identity, identity_generation, identity_start,
@@ -20,7 +20,7 @@ INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
     WHERE schemaname = 'public' AND tablename <> 'alembic_version'
 """
-# UNLOGGED and the fill factor, which Alembic does not compare; also of the indexes.
+# UNLOGGED and fill factors of tables and indexes, which Alembic does not compare.
 STORAGE = """
     SELECT relname, relkind::text, relpersistence::text, reloptions FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
@@ -32,5 +32,5 @@ Catalog = dict[str, set[str]]
 
 
 def catalog(connection: Connection) -> Catalog:
-    """Return a set of rows for each query."""
+    """Return the rows of each query, as text."""
     return {query: set(map(repr, connection.execute(text(query)))) for query in QUERIES}

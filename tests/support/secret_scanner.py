@@ -1,30 +1,32 @@
-"""Finds in a log what may not stand there."""
+"""Finds secrets and personal data in a log."""
 
 import re
 from collections.abc import Collection
 
-# What gives a secret away by its looks.
-_LOOKS = re.compile(
-    r"(?<![0-9])1[0-9]{10}(?![0-9])"  # a phone
+# Patterns of secrets.
+_SECRET_PATTERNS = re.compile(
+    r"(?<![0-9])1[0-9]{10}(?![0-9])"  # a phone number
     r"|\bey[\w-]{16,}\.[\w-]{16,}"  # a login token, or a ticket
     r"|publishKey"
     r"|\$2[aby]\$[0-9]{2}\$"  # a password's hash
 )
-# The stand-in for SMS, whose log is the phone.
-_EMBEDDED_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})(?:\"})?$")
-_ID = re.compile(r"\b[0-9a-f]{32}\b")
+# The log line in which the development SMS gateway delivers a code.
+_DEVELOPMENT_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})(?:\"})?$")
+_REQUEST_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def leaks(log: str, secrets: Collection[str]) -> list[str]:
-    """The lines that hold a secret: one of `secrets`, or what looks like one."""
-    # Eleven digits of a request's id are no phone.
-    log = _ID.sub("", log)
-    # To compile a pattern of all secrets takes 5 ms; most logs contain none of them.
+    """Return the lines that contain one of `secrets`, or match a pattern of secrets."""
+    # Eleven digits in a request id can look like a phone number.
+    log = _REQUEST_ID.sub("", log)
+    # Compiling a pattern of all secrets takes 5 ms, and most logs contain none of them.
     present = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
     words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in present)
-    forbidden = re.compile(f"{_LOOKS.pattern}|{words}" if words else _LOOKS.pattern)
+    forbidden = re.compile(
+        f"{_SECRET_PATTERNS.pattern}|{words}" if words else _SECRET_PATTERNS.pattern
+    )
     return [
         line
         for line in log.splitlines()
-        if forbidden.search(line) and not _EMBEDDED_SMS.search(line)
+        if forbidden.search(line) and not _DEVELOPMENT_SMS.search(line)
     ]

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, for what only a real one shows."""
+"""Server processes for tests that cannot run in the process of the test."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ HARDENED_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 @dataclass(frozen=True)
 class Server:
-    """A started server: where it listens, its process, and what it has logged."""
+    """A server process, its port and its log file."""
 
     port: int
     log: Path
@@ -31,13 +31,13 @@ class Server:
 
     @property
     def workers(self) -> set[int]:
-        """The processes that answer calls."""
+        """Process ids of the workers."""
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         children = map(int, path.read_text().split())
         return {pid for pid in children if _is_worker(pid)}
 
     def kill(self) -> None:
-        """Ends all of it, as the machine's end would."""
+        """Kill all processes with SIGKILL, as a crash of the machine does."""
         for pid in [self.pid, *self.workers]:
             os.kill(pid, signal.SIGKILL)
 
@@ -50,7 +50,7 @@ class Server:
 
 
 def _is_worker(pid: int) -> bool:
-    # Beside them there is a helper of Python's own.
+    # Another child is the resource tracker of Python's multiprocessing.
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -61,9 +61,9 @@ def _is_worker(pid: int) -> bool:
 def serving(
     ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> Iterator[Server]:
-    """`livebackend serve` with these settings changed by the environment, its files in `folder`.
+    """Run `livebackend serve`, or `pserve` if set, with its files in `folder`.
 
-    With `pserve`, what development has instead.
+    The server receives the settings in `changed` as environment variables.
     """
     server, process = launch(free_port(), ini, folder, changed, pserve=pserve)
     try:
@@ -89,8 +89,8 @@ def free_port() -> int:
 def launch(
     port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
-    """Starts a server; it is not up yet."""
-    # As fast as bcrypt can be, and no address that two runs of the tests would share.
+    """Start a server without waiting until it accepts connections."""
+    # The lowest cost of bcrypt, and no metrics port, which parallel tests would share.
     settings = {"passwords.cost": "4", "metrics.listen": "", "var.dir": str(folder), **changed}
     environment = os.environ | {
         f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
@@ -106,7 +106,7 @@ def launch(
 
 
 def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
-    """Waits until the server takes connections; False if it has ended before."""
+    """Wait until the server accepts connections; False if it exits or 30 s pass."""
     for _ in range(600):
         try:
             server.connect().close()
@@ -120,7 +120,7 @@ def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 def overridden(database_url: str) -> dict[str, str]:
-    """What production.ini needs to run here, and no more."""
+    """Return the overrides with which production.ini runs in tests."""
     return {
         "database.url": database_url,
         "secrets": HARDENED_SECRET,
@@ -134,5 +134,5 @@ def overridden(database_url: str) -> dict[str, str]:
 
 
 def hardened(database_url: str) -> dict[str, str]:
-    """The same for tests in which nothing changes but by their own calls."""
+    """Return the same overrides, with the stream monitor disabled."""
     return {**overridden(database_url), "streams.sweep_s": "0"}

@@ -1,6 +1,6 @@
-"""Settings of an ini file that tests start from."""
+"""Minimal settings for tests of the configuration."""
 
-# Every setting that has no default.
+# Every setting without a default.
 REQUIRED_SETTINGS = {
     "database.url": "postgresql+psycopg2:///x",
     "var.dir": "/tmp/x",
@@ -10,7 +10,7 @@ REQUIRED_SETTINGS = {
     "streams.gateway": "tests.support.fake_gateways.CountedStreams",
 }
 
-# Permits development secrets, plain codes, development gateways and free refills.
+# Allows development secrets, plain codes, development gateways and free refills.
 UNSAFE_SETTINGS = {
     "secrets.known_is_meant": "true",
     "codes.plain_is_meant": "true",

@@ -1,10 +1,10 @@
-"""The processes that tests start: only tests with the mark `processes` may do so."""
+"""Records started processes: only tests marked `processes` may start any."""
 
 import sys
 
 _EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
-# Audit events of this process, in order: one for each process that it has started.
+# One audit event for each process that the test process has started.
 started: list[str] = []
 
 
@@ -14,5 +14,5 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def record() -> None:
-    """Record the processes that are started from now on. An audit hook cannot be removed."""
+    """Start recording. It cannot be stopped, because an audit hook cannot be removed."""
     sys.addaudithook(_record)

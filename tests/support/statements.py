@@ -1,4 +1,4 @@
-"""What the application sends to PostgreSQL, looked at or changed on its way."""
+"""Observes or replaces the SQL statements that the application executes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,39 +9,41 @@ from sqlalchemy import Connection, Engine, event, text
 
 from livebackend.database.prepared_statements import Prepared
 
-# With the connection, the statement as psycopg2 takes it, and its parameters. What it returns, if
-# anything, is sent instead.
+# Arguments: the connection, the statement in psycopg2's syntax, its parameters. A returned
+# statement replaces the original one.
 Hook = Callable[[Connection, str, Any], str | None]
 
 
 @contextmanager
 def before_each_statement(hook: Hook) -> Iterator[None]:
-    """Calls the hook before each statement, prepared or not, on every engine."""
+    """Call the hook before each statement, prepared or not, on every engine."""
     run = Prepared.run
 
-    def prepared(self: Prepared, connection: Connection, values: Mapping[str, Any]) -> Any:
-        instead = hook(connection, self.text, {**self.constant, **values})
-        if instead:
-            return run(Prepared(text(instead)), connection, {})
+    def run_prepared(self: Prepared, connection: Connection, values: Mapping[str, Any]) -> Any:
+        replacement = hook(connection, self.text, {**self.constant, **values})
+        if replacement:
+            return run(Prepared(text(replacement)), connection, {})
         return run(self, connection, values)
 
-    def plain(
+    def before_cursor_execute(
         connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any
     ) -> tuple[str, Any]:
-        instead = hook(connection, statement, parameters)
-        return (instead, {}) if instead else (statement, parameters)
+        replacement = hook(connection, statement, parameters)
+        return (replacement, {}) if replacement else (statement, parameters)
 
-    event.listen(Engine, "before_cursor_execute", plain, retval=True)
+    event.listen(Engine, "before_cursor_execute", before_cursor_execute, retval=True)
     try:
-        with patch.object(Prepared, "run", prepared):
+        with patch.object(Prepared, "run", run_prepared):
             yield
     finally:
-        event.remove(Engine, "before_cursor_execute", plain)
+        event.remove(Engine, "before_cursor_execute", before_cursor_execute)
 
 
 @contextmanager
 def statements_noted() -> Iterator[list[str]]:
-    """The statements that are sent meanwhile."""
-    noted: list[str] = []
-    with before_each_statement(lambda connection, statement, parameters: noted.append(statement)):
-        yield noted
+    """Record the statements that are executed during the `with` block."""
+    recorded: list[str] = []
+    with before_each_statement(
+        lambda connection, statement, parameters: recorded.append(statement)
+    ):
+        yield recorded

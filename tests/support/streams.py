@@ -1,11 +1,11 @@
-"""Streams: their JSON, the settings of their providers, and how a person goes live."""
+"""Helpers for tests of streams: JSON fields, provider settings, going live."""
 
 import json
 
 from tests.support.api import Person
 from tests.support.fake_providers import ACCESS_KEY, HUB, SECRET_KEY
 
-# The fields of a stream in the example of the API document, and their types.
+# Fields and types of the example stream in the API document.
 STREAM_FIELDS = {
     "nonce": int,
     "publishSecurity": str,
@@ -21,7 +21,7 @@ STREAM_FIELDS = {
     "id": str,
     "createdAt": str,
 }
-# Its `hosts`: the names of the hosts of each kind.
+# Keys of the `hosts` field, and the keys of each of its values.
 STREAM_HOSTS = {
     "live": {"snapshot", "http", "hdl", "hls", "rtmp"},
     "playback": {"http", "hls"},
@@ -31,7 +31,7 @@ STREAM_HOSTS = {
 
 
 def provider_settings(url: str) -> dict[str, str]:
-    """The settings that any provider of streams needs; it is at `url`."""
+    """Return the settings of every stream provider, with its API at `url`."""
     return {
         "qiniu.access_key": ACCESS_KEY,
         "qiniu.secret_key": SECRET_KEY,
@@ -47,6 +47,6 @@ def provider_settings(url: str) -> dict[str, str]:
 
 def go_live(person: Person) -> str:
     """Go live; return the key of the stream."""
-    answer = person.live()
-    assert answer.result == "0000", answer
-    return str(json.loads(answer.message)["title"])
+    response = person.live()
+    assert response.result == "0000", response
+    return str(json.loads(response.message)["title"])

@@ -1,4 +1,4 @@
-"""Plays systemctl below a folder: runs the command of a unit, with its environment.
+"""Fake systemctl: runs the commands of the units below a folder.
 
 systemctl.py ROOT serve|pserve ACTION UNIT…
 """
@@ -18,7 +18,7 @@ STOP_S = 20
 
 
 def unit(name: str) -> tuple[list[str], dict[str, str]]:
-    """The command of a unit, and its environment."""
+    """Return the command and the environment of a unit."""
     template, _, port = name.partition("@")
     text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
     settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
@@ -46,14 +46,14 @@ def stop(name: str) -> None:
     process = int(pid_file(name).read_text())
     os.kill(process, signal.SIGTERM if server == "serve" else signal.SIGINT)
     for _ in range(STOP_S * 50):
-        if is_gone(process):
+        if has_exited(process):
             pid_file(name).unlink()
             return
         time.sleep(0.02)
-    sys.exit(f"{name} did not stop")
+    sys.exit(f"{name} did not stop within {STOP_S} s")
 
 
-def is_gone(process: int) -> bool:
+def has_exited(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

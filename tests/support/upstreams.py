@@ -1,4 +1,4 @@
-"""HTTP servers that fail as the application can fail, for nginx to send requests to."""
+"""Upstream servers of nginx that fail in the ways in which the application can."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ OK = (
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request completely, records it, and does what the upstream is set to do."""
+    """Reads a request completely, records it, and calls the upstream's behavior."""
 
     server: "_Server"
 
@@ -35,7 +35,7 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass(frozen=True)
 class Received:
-    """A request that an upstream has read to its end."""
+    """A request that an upstream has read completely."""
 
     path: str
     headers: dict[str, str]
@@ -63,7 +63,7 @@ def respond(response: bytes) -> Behavior:
 
 
 class Upstream:
-    """A server on one port that can stop and start to listen there."""
+    """A server on a fixed port that can start and stop listening."""
 
     def __init__(self, port: int) -> None:
         self.port = port

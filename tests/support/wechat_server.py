@@ -1,4 +1,4 @@
-"""A fake WeChat Pay server on loopback, with keys created here and real signatures."""
+"""Fake WeChat Pay server on loopback, with generated keys and valid signatures."""
 
 import base64
 import hashlib
@@ -30,15 +30,15 @@ APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
 PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
 ORDER = Order("a" * 32, 5000, "50 coins")
 PAYMENT_ID = "4200000000000000001"
-# Creates a gateway from settings.
+# Creates a gateway with changed settings.
 NewGateway = Callable[..., WechatPayments]
 
 
 @cache
 def key_number(number: int) -> rsa.RSAPrivateKey:
-    """Return one of the keys of this process.
+    """Return the RSA key with this number, created once per process.
 
-    They have half the length of real ones, so that a gateway loads them seven times as fast.
+    1,024 bits, half of a real key, because a gateway loads it seven times as fast.
     """
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
@@ -49,7 +49,7 @@ def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
 
 
 def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
-    """Raises InvalidSignature."""
+    """Raise InvalidSignature unless the signature matches the lines."""
     text = "".join(f"{line}\n" for line in lines).encode()
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
@@ -67,7 +67,7 @@ def encrypted(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str
 
 @dataclass(frozen=True)
 class Signer:
-    """A key of WeChat Pay's with its certificate."""
+    """A signing key of WeChat Pay and its certificate."""
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate
@@ -80,7 +80,7 @@ class Signer:
         valid_from: timedelta = timedelta(days=-1),
         valid_until: timedelta = timedelta(days=1),
     ) -> "Signer":
-        """A certificate valid from and until these distances from now."""
+        """Create a signer; its certificate's validity is relative to the current time."""
         key, now = key_number(number), datetime.now(UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tenpay.com")])
         certificate = (
@@ -100,7 +100,7 @@ class Signer:
         return f"{self.certificate.serial_number:X}"
 
     def listed(self) -> dict[str, Any]:
-        """The entry in the list of certificates."""
+        """Return the signer's entry in the list of certificates."""
         pem = self.certificate.public_bytes(Encoding.PEM).decode()
         return {
             "serial_no": self.serial,
@@ -124,7 +124,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response: JSON of `content`, or its bytes. `signed_as` replaces the serial number."""
+    """A response with bytes or JSON; `signed_as` replaces its serial number.
+
+    `signed_as="none"` omits the signature.
+    """
 
     status: int
     content: Any = b""
@@ -138,19 +141,19 @@ class Reply:
 
 
 class Wechat:
-    """The server's state: its keys, its responses, and the requests that it received."""
+    """State of the server: keys, prepared responses and received requests."""
 
     def __init__(self) -> None:
         self.merchant_key = key_number(0)
         self.signer = Signer.new(1)
-        # What all certificates' look-ups get instead of the list, if set.
+        # If set, the response to each request for the list of certificates.
         self.certificates_reply: Reply | None = None
         self.listed: list[Signer] = [self.signer]
         self.replies: dict[str, Reply] = {}
         self.requests: list[Request] = []
-        # Seconds before a response, by path.
+        # Delay of the response, by path.
         self.delay_s: dict[str, float] = {}
-        # Ends each delay.
+        # Set at the end of the test; it ends every delay.
         self.closing = threading.Event()
 
     def received(self, path: str) -> list[Request]:
@@ -167,13 +170,13 @@ class Wechat:
         return self.replies.get(path, Reply(404, {"code": "NOT_FOUND", "message": "no such path"}))
 
     def bill(self, content: bytes, **changed: Any) -> None:
-        """Serve a bill."""
-        described = {
+        """Prepare the responses to the request and the download of a bill."""
+        bill = {
             "hash_type": "SHA1",
             "hash_value": hashlib.sha1(content).hexdigest(),
             "download_url": f"{API}/v3/billdownload/file?token=abc%2Fd",
         }
-        self.replies["/v3/bill/tradebill"] = Reply(200, described | changed)
+        self.replies["/v3/bill/tradebill"] = Reply(200, bill | changed)
         self.replies["/v3/billdownload/file"] = Reply(200, content, signed_as="none")
 
     def signed_headers(
@@ -184,18 +187,21 @@ class Wechat:
         key: rsa.RSAPrivateKey | None = None,
         at: float | None = None,
     ) -> dict[str, str]:
-        sent_at, nonce = str(int(at or time.time())), uuid.uuid4().hex
+        timestamp, nonce = str(int(at or time.time())), uuid.uuid4().hex
         return {
             "Content-Type": "application/json",
             "Wechatpay-Serial": by or self.signer.serial,
-            "Wechatpay-Timestamp": sent_at,
+            "Wechatpay-Timestamp": timestamp,
             "Wechatpay-Nonce": nonce,
-            "Wechatpay-Signature": sign(key or self.signer.key, sent_at, nonce, body.decode()),
+            "Wechatpay-Signature": sign(key or self.signer.key, timestamp, nonce, body.decode()),
             "Wechatpay-Signature-Type": "WECHATPAY2-SHA256-RSA2048",
         }
 
     def notification(self, *, by: str = "", **changed: Any) -> tuple[dict[str, str], bytes]:
-        """Return a payment's notification; genuine unless `by`, `key` or `at` is wrong."""
+        """Return headers and body of a payment notification.
+
+        Its signature is valid unless `by`, `key` or `at` is wrong.
+        """
         signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
         event = changed.pop("event", "TRANSACTION.SUCCESS")
         resource = encrypted(json.dumps(transaction(**changed)), about="transaction")
@@ -212,7 +218,7 @@ class Wechat:
 
 
 def transaction(**changed: Any) -> dict[str, Any]:
-    """A payment of ORDER; a changed field that is None is left out."""
+    """Return a payment of ORDER; a field changed to None is omitted."""
     fields = {
         "mchid": MERCHANT,
         "appid": APP_ID,
@@ -263,8 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, reply: Reply) -> None:
         headers: dict[str, str] = {}
         if reply.signed_as != "none":
-            named = self.headers.get("Wechatpay-Serial", "")
-            headers = self.wechat.signed_headers(reply.body, by=reply.signed_as or named)
+            requested = self.headers.get("Wechatpay-Serial", "")
+            headers = self.wechat.signed_headers(reply.body, by=reply.signed_as or requested)
         self.send_response(reply.status)
         for name, value in (headers | reply.headers).items():
             self.send_header(name, value)
@@ -278,13 +284,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # 1,000 connections at once.
+    # A test opens 1,000 connections at once.
     request_queue_size = 128
 
 
 @contextmanager
 def serving(wechat: Wechat) -> Iterator[str]:
-    """Serve; yields the URL that stands for the API's."""
+    """Run the server; yield the URL that replaces the URL of the API."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
