@@ -95,7 +95,7 @@ class Services:
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
-        """Refuse the requests that wait to hash a password, because the process is stopping."""
+        """Refuse the requests that wait to hash a password: the process is stopping."""
         self.password_hashing.stop()
 
     def close(self) -> None:
@@ -115,8 +115,9 @@ class CheckedSettings(NamedTuple):
 
 
 def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> CheckedSettings:
-    """Return the settings of an ini section, overridden by the environment, and their gateways.
+    """Return the validated settings of an ini section, and their gateways.
 
+    The environment overrides the section.
     Raises SettingsError with every error at once: of the settings, of the gateways, and of the
     database unless it is embedded.
     """
@@ -153,7 +154,7 @@ def make_gateways(settings: Settings) -> Gateways:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database of the settings; start an embedded one unless it already runs.
+    """Return the database of the settings; start an embedded one unless it runs.
 
     Raises SettingsError if an embedded one cannot start.
     """
@@ -169,9 +170,10 @@ def open_database(settings: Settings) -> Database:
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:
-    """Return the services of a worker, after database migrations, with its metrics served.
+    """Return the services of a worker. Its metrics are served from now on.
 
-    Raises SettingsError if the database cannot be used.
+    Runs pending database migrations if `database.migrate` is set. Raises SettingsError if the
+    database cannot be used.
     """
     database = open_database(settings)
     if settings.database_migrate:

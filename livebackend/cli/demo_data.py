@@ -74,7 +74,7 @@ def demo_data(
 
 
 def _show_progress(steps: Iterator[Step]) -> None:
-    """Draw progress bars on a terminal; otherwise print progress lines on standard error."""
+    """Report progress on stderr: bars on a terminal, otherwise plain lines."""
     console = Console(stderr=True)
     if console.is_terminal:
         _draw_bars(steps, console)

@@ -33,7 +33,7 @@ def section(ini: Path) -> dict[str, Any]:
 
 
 def load(ini: Path) -> Settings:
-    """Return the settings of an ini file, overridden by the environment; raise SettingsError."""
+    """Return the settings of an ini file and of the environment; raise SettingsError."""
     return Settings.load(section(ini), os.environ)
 
 

@@ -1,4 +1,4 @@
-"""`livebackend ledger …`: audit and checkpoints of the ledger, balances, reversals."""
+"""`livebackend ledger …`: audit, checkpoints, balances and reversals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,7 +132,7 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
 @ini_argument
 @json_option
 def seal_command(ini: Path) -> None:
-    """Create a checkpoint: sums and a hash of the new transfers, chained to the previous hash.
+    """Create a checkpoint: sums and a chained hash of the new transfers.
 
     Store the printed hash outside the database, so that a changed ledger can be detected even if
     its checkpoints were changed too.

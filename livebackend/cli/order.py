@@ -73,7 +73,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
 @order_argument
 @json_option
 def show_command(ini: Path, order_id: str) -> None:
-    """Show a payment order: state, payment, transfer, and the next query to the provider.
+    """Show a payment order: state, payment, transfer, next query to the provider.
 
     Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """

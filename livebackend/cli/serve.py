@@ -1,4 +1,4 @@
-"""`livebackend serve`: run the application in several worker processes on one port."""
+"""`livebackend serve`: run the application in worker processes on one port."""
 
 import logging
 import multiprocessing
@@ -113,7 +113,7 @@ def _check_port_is_free(address: tuple[str, int]) -> None:
 
 
 def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Nameless":
-    """Return the application of a worker; its services are closed when the worker ends."""
+    """Return the application of a worker; its services close when the worker ends."""
     # Own process group: only the parent gets the SIGINT of Ctrl-C, and stops the workers.
     os.setpgid(0, 0)
     setup_logging(Path(ini))

@@ -62,7 +62,7 @@ def current_class(dotted: str) -> str:
 
 
 def current_module(dotted: str) -> str:
-    """Return the current name of a renamed module; raise KeyError if it was not renamed."""
+    """Return the current name of a renamed module; raise KeyError for other modules."""
     current = MODULES[dotted]
     warnings.warn(f"{dotted} is deprecated: use {current}", FutureWarning, stacklevel=2)
     return current

@@ -52,7 +52,7 @@ def _split_secrets(value: object) -> tuple[str, ...]:
 
 
 def _require_permission(name: str, info: ValidationInfo, problem: str) -> None:
-    """Raise ValueError for a value that is unsafe on the internet, unless a setting allows it."""
+    """Raise ValueError for an unsafe value unless the setting `name` allows it."""
     if not info.data.get(name):
         raise ValueError(f"{problem}; set {_dotted(name)} = true to allow it")
 
@@ -464,7 +464,7 @@ class Settings(BaseModel):
 
 
 def with_own_address(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ini section; a missing `http.url` is set from the host and port of the file."""
+    """Return an ini section with `http.url`, by default from the file's host and port."""
     if {"host", "port"} <= defaults.keys():
         return {"http.url": f"http://{defaults['host']}:{defaults['port']}", **ini}
     return dict(ini)
