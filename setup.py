@@ -20,8 +20,8 @@ RUN = [
     "granian>=2.5,<3",
     "itsdangerous>=2.2,<3",
     "limits>=5,<6",
-    # Parses multipart forms: the standard library has no parser since Python 3.13, and the parser of
-    # WebOb accepts malformed forms.
+    # Parses multipart forms: the standard library has no parser since Python 3.13, and WebOb's
+    # parser accepts malformed forms.
     "multipart>=1.3,<3",
     "orjson>=3.10,<4",
     "Pillow>=12,<14",

@@ -40,7 +40,7 @@ def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if len(value) < _SECRET_LENGTH_MIN:
         raise ValueError(f"must have at least {_SECRET_LENGTH_MIN} characters")
     if value.get_secret_value().startswith(_PUBLISHED_PREFIX):
-        _require_permission("secrets_known_is_meant", info, "is a published development secret")
+        _require_permission("secrets_known_is_meant", info, "is a published secret")
     return value
 
 
@@ -59,15 +59,13 @@ def _require_permission(name: str, info: ValidationInfo, problem: str) -> None:
 
 def _check_codes_reply(value: str, info: ValidationInfo) -> str:
     if value == "plain":
-        _require_permission(
-            "codes_plain_is_meant", info, "returns the verification code to the client"
-        )
+        _require_permission("codes_plain_is_meant", info, "returns the code to the client")
     return value
 
 
 def _check_coins_refill(value: str, info: ValidationInfo) -> str:
     if value == "direct":
-        _require_permission("coins_direct_refill_is_meant", info, "credits coins without a payment")
+        _require_permission("coins_direct_refill_is_meant", info, "credits unpaid coins")
     return value
 
 
