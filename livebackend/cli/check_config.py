@@ -14,7 +14,9 @@ from livebackend.container import checked_settings
 @ini_argument
 @json_option
 def check_config(ini: Path) -> None:
-    """Report every configuration error that prevents the server from starting.
+    """Report all configuration errors.
+
+    A server does not start while there is one.
 
     Example: livebackend check-config production.ini
     """

@@ -16,9 +16,10 @@ from livebackend.services.operator_orders import count_unserved_orders
 @ini_argument
 @json_option
 def doctor(ini: Path) -> None:
-    """Check database, migrations, disk, SMS, streams, payments and clock.
+    """Check an installation, and advise how to fix it.
 
-    The command changes nothing and sends no SMS. It exits with 1 if a check fails.
+    The command checks database, migrations, disk, SMS, streams, payments and clock. It changes
+    nothing, sends no SMS, and exits with 1 if a check fails.
 
     Example: livebackend doctor production.ini
     """

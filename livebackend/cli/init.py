@@ -49,9 +49,10 @@ docs/operations.md describes the other steps: reverse proxy, system service, bac
 )
 @json_option
 def init(folder: Path, url: str, var_dir: str) -> None:
-    """Create production.ini, and livebackend.env with new secrets, in a folder.
+    """Create the configuration files of a server.
 
-    Existing files are not overwritten.
+    The files are production.ini, and livebackend.env with new secrets. Existing files are not
+    overwritten.
 
     Example: livebackend init /etc/livebackend --url https://live.example
     """

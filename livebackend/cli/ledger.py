@@ -38,9 +38,10 @@ def ledger() -> None:
     "--since-seal", is_flag=True, help="Trust the latest checkpoint: read only newer transfers."
 )
 def audit_command(ini: Path, *, since_seal: bool) -> None:
-    """Check the ledger; exit with 1 if there is an inconsistency.
+    """Check the ledger for inconsistencies.
 
-    The server can run meanwhile. Run this daily with --since-seal, and weekly without.
+    The command exits with 1 if there is one. Servers can run meanwhile. Run it daily with
+    --since-seal, and weekly without.
 
     Example: livebackend ledger audit production.ini --since-seal
     """
@@ -74,7 +75,9 @@ def audit_command(ini: Path, *, since_seal: bool) -> None:
 @json_option
 @click.argument("phone")
 def show_command(ini: Path, phone: str) -> None:
-    """Show the balance and the latest transfers of a user.
+    """Show the balance and transfers of a user.
+
+    The latest 20 transfers are shown.
 
     Example: livebackend ledger show production.ini 13800000001
     """
@@ -132,10 +135,10 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
 @ini_argument
 @json_option
 def seal_command(ini: Path) -> None:
-    """Create a checkpoint: sums and a chained hash of the new transfers.
+    """Create a checkpoint of the ledger.
 
-    Store the printed hash outside the database, so that a changed ledger can be detected even if
-    its checkpoints were changed too.
+    A checkpoint contains sums and a hash of the transfers since the previous one. Store the printed
+    hash outside the database: it reveals a changed ledger even if the checkpoints were changed too.
 
     Example: livebackend ledger seal production.ini
     """

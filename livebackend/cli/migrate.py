@@ -19,10 +19,10 @@ from livebackend.database.migrations import migration_status, pending_sql
 )
 @json_option
 def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
-    """Run the pending migrations, each in its own transaction.
+    """Run the pending database migrations.
 
-    The command waits for another process that migrates. Servers of the previous version can run
-    meanwhile.
+    Each migration has its own transaction. The command waits for another process that migrates.
+    Servers of the previous version can run meanwhile.
 
     Example: livebackend migrate production.ini --status
     """

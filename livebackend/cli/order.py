@@ -28,7 +28,7 @@ order_argument = click.argument("order_id", metavar="ORDER")
 
 @click.group()
 def order() -> None:
-    """List, show, settle and refund payment orders; compare them with bills.
+    """List, settle, refund and reconcile orders.
 
     Example: livebackend order list production.ini --state pending
     """
@@ -39,11 +39,17 @@ def order() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Only orders in this state.")
 @click.option("--phone", help="Only orders of the user with this phone.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, help="Maximum number of orders."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of orders.",
 )
 @json_option
 def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int) -> None:
-    """List payment orders, newest first, with masked phones.
+    """List payment orders, newest first.
+
+    Phone numbers are masked.
 
     Example: livebackend order list production.ini --state refunding
     """
@@ -73,7 +79,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
 @order_argument
 @json_option
 def show_command(ini: Path, order_id: str) -> None:
-    """Show a payment order: state, payment, transfer, next query to the provider.
+    """Show a payment order.
 
     Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
@@ -86,7 +92,9 @@ def show_command(ini: Path, order_id: str) -> None:
 @order_argument
 @json_option
 def settle_command(ini: Path, order_id: str) -> None:
-    """Query the provider for an order now; credit it, or close it if it expired.
+    """Query the provider for an order now.
+
+    The order is credited if it was paid, and closed if it has expired.
 
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
@@ -105,10 +113,10 @@ def settle_command(ini: Path, order_id: str) -> None:
 )
 @json_option
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
-    """Take back the coins of a paid order, and refund the payment, once.
+    """Refund an order and take back its coins.
 
-    The refund is refused if the user has spent the coins. If the provider fails, the order stays in
-    the state refunding, and the servers retry.
+    A repeated command refunds the order once. The refund is refused if the user has spent the
+    coins. If the provider fails, the order stays in the state refunding, and the servers retry.
 
     Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
@@ -122,14 +130,15 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
 @order.command("reconcile")
 @ini_argument
 @click.option(
-    "--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the bills; default: yesterday."
+    "--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the bills. Default: yesterday."
 )
 @json_option
 def reconcile_command(ini: Path, *, day: datetime | None) -> None:
-    """Compare the bills of a day (China Standard Time) with the payment orders.
+    """Compare orders with the bills of a day.
 
-    The command exits with 1 if there is a difference, or if a bill cannot be read. Run it daily
-    after 10:00 China Standard Time, when WeChat provides the bill of the previous day.
+    Days are in China Standard Time. The command exits with 1 if there is a difference, or if a bill
+    cannot be read. Run it daily after 10:00 China Standard Time, when WeChat provides the bill of
+    the previous day.
 
     Example: livebackend order reconcile production.ini --date 2026-11-25
     """

@@ -31,7 +31,9 @@ def room() -> None:
 )
 @json_option
 def list_rooms(ini: Path, most: int) -> None:
-    """List the open rooms, newest first, with masked phones.
+    """List the open rooms, newest first.
+
+    Phone numbers are masked.
 
     Example: livebackend room list production.ini
     """
@@ -53,7 +55,9 @@ def list_rooms(ini: Path, most: int) -> None:
 @click.argument("room_id", metavar="ROOM", type=int)
 @json_option
 def close(ini: Path, room_id: int) -> None:
-    """Close a room, given by its number in the list, and disconnect its publisher.
+    """Close a room and disconnect its publisher.
+
+    ROOM is its number in `livebackend room list`.
 
     Example: livebackend room close production.ini 42
     """

@@ -42,7 +42,9 @@ _LOGGING = {
 @click.option("--host", help="Address to listen on; default: `host` in the ini file.")
 @click.option("--port", help="Port to listen on; default: `port` in the ini file.")
 def serve(ini: Path, host: str | None, port: str | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; open requests are completed first.
+    """Run the server until SIGTERM or Ctrl-C.
+
+    When it stops, it completes open requests first.
 
     Example: livebackend serve production.ini
     """

@@ -12,8 +12,9 @@ from livebackend.cli.output import Fault, json_option, say
 @ini_argument
 @json_option
 def sweep(ini: Path) -> None:
-    """Close rooms without a stream, delete unused pictures, reconcile orders, once.
+    """Run one round of housekeeping.
 
+    It closes rooms without a stream, deletes unused pictures, and reconciles payment orders.
     Servers do this periodically, unless the setting streams.sweep_s is 0.
 
     Example: livebackend sweep production.ini

@@ -29,7 +29,9 @@ _phone = click.argument("phone", callback=_check_phone)
 
 @click.group()
 def user() -> None:
-    """Show and change one account, given by its phone number.
+    """Show and change one account.
+
+    PHONE is its phone number.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -40,7 +42,9 @@ def user() -> None:
 @_phone
 @json_option
 def show(ini: Path, phone: str) -> None:
-    """Show an account, with its unmasked phone number.
+    """Show an account.
+
+    Its phone number is not masked.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -55,7 +59,9 @@ def show(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def disable(ini: Path, phone: str) -> None:
-    """Disable an account: revoke its login tokens, close its room, refuse its logins.
+    """Disable an account.
+
+    Its login tokens are revoked, its room is closed, and the user cannot log in.
 
     Example: livebackend user disable production.ini 13812345678
     """
@@ -73,7 +79,9 @@ def disable(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def enable(ini: Path, phone: str) -> None:
-    """Enable a disabled account, so that its user can log in again.
+    """Enable a disabled account.
+
+    The user can log in again. Revoked login tokens stay revoked.
 
     Example: livebackend user enable production.ini 13812345678
     """
@@ -88,7 +96,9 @@ def enable(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def revoke(ini: Path, phone: str) -> None:
-    """Revoke every login token of an account; its password does not change.
+    """Revoke all login tokens of an account.
+
+    The password does not change.
 
     Example: livebackend user revoke production.ini 13812345678
     """
@@ -103,7 +113,9 @@ def revoke(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def reset_password(ini: Path, phone: str) -> None:
-    """Set and print a new password of an account, and revoke its login tokens.
+    """Set and print a new password.
+
+    The login tokens of the account are revoked.
 
     Example: livebackend user reset-password production.ini 13812345678
     """
