@@ -1,4 +1,4 @@
-# `make` alone lists the targets.
+# `make` without a target lists the targets.
 
 # The Python that .venv is created with. Run `make clean` before you change it.
 PYTHON ?= python3
@@ -9,7 +9,7 @@ ARGS ?=
 # The operation that `make profile` measures.
 OP ?= friendlist
 SECONDS ?= 60
-# How often `make crash-test` repeats each crash.
+# Number of times that `make crash-test` repeats each crash.
 RUNS ?= 50
 
 # Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which can

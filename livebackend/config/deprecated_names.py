@@ -53,18 +53,18 @@ LOGGERS: Mapping[str, Sequence[str]] = {
 }
 
 
-def current_class(dotted: str) -> str:
+def current_class(dotted_name: str) -> str:
     """Return the current name of a class; log a warning if it was renamed."""
-    current = CLASSES.get(dotted, dotted)
-    if current != dotted:
-        log.warning("%s is deprecated: use %s", dotted, current)
+    current = CLASSES.get(dotted_name, dotted_name)
+    if current != dotted_name:
+        log.warning("%s is deprecated: use %s", dotted_name, current)
     return current
 
 
-def current_module(dotted: str) -> str:
+def current_module(dotted_name: str) -> str:
     """Return the current name of a renamed module; raise KeyError for other modules."""
-    current = MODULES[dotted]
-    warnings.warn(f"{dotted} is deprecated: use {current}", FutureWarning, stacklevel=2)
+    current = MODULES[dotted_name]
+    warnings.warn(f"{dotted_name} is deprecated: use {current}", FutureWarning, stacklevel=2)
     return current
 
 

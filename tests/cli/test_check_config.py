@@ -19,14 +19,14 @@ WECHAT = {
 
 class TestCheckConfig:
     def test_valid_settings_exit_with_0(self) -> None:
-        done = run("check-config", INI)
-        assert (done.exit_code, done.stdout) == (0, "the settings are valid\n")
+        result = run("check-config", INI)
+        assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
     def test_every_missing_setting_is_reported(self) -> None:
-        done = run("check-config", PRODUCTION_INI)
-        assert done.exit_code == 1
+        result = run("check-config", PRODUCTION_INI)
+        assert result.exit_code == 1
         for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
-            assert f"  {name}: is missing\n" in done.stderr
+            assert f"  {name}: is missing\n" in result.stderr
 
     @pytest.mark.parametrize(
         ("gateway", "needs"),
@@ -38,9 +38,9 @@ class TestCheckConfig:
     )
     def test_settings_that_a_gateway_needs_are_reported(self, gateway: str, needs: str) -> None:
         name = f"livebackend.gateways.streams.{gateway}"
-        done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
-        assert done.exit_code == 1
-        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in done.stderr
+        result = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
+        assert result.exit_code == 1
+        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in result.stderr
 
     @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_reported(
@@ -51,13 +51,13 @@ class TestCheckConfig:
             monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if "payments.wechat" in name]:
             monkeypatch.delitem(sys.modules, name)
-        done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
-        assert done.exit_code == 1
+        result = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
+        assert result.exit_code == 1
         assert (
             "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments can't be used:"
             " the package `wechatpayv3` is missing or incomplete:"
             " run `pip install 'livebackend[wechat]'`\n"
-        ) in done.stderr
+        ) in result.stderr
 
     @pytest.mark.parametrize(
         ("gateway", "reason"),
@@ -68,17 +68,17 @@ class TestCheckConfig:
         ],
     )
     def test_gateway_that_does_not_exist_is_reported(self, gateway: str, reason: str) -> None:
-        done = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
-        assert done.exit_code == 1
-        assert f"sms.gateway: {gateway} can't be used: " in done.stderr
-        assert reason in done.stderr
+        result = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
+        assert result.exit_code == 1
+        assert f"sms.gateway: {gateway} can't be used: " in result.stderr
+        assert reason in result.stderr
 
     def test_data_folder_that_cannot_be_created_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         folder = str(tmp_path / "file" / "var")
-        done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
-        assert done.exit_code == 1
-        assert f"  var.dir: nothing can be kept in {folder}\n" in done.stderr
+        result = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
+        assert result.exit_code == 1
+        assert f"  var.dir: nothing can be kept in {folder}\n" in result.stderr
 
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str

@@ -21,9 +21,9 @@ def commands(group: click.Group = main, *parents: str) -> Iterator[tuple[str, ..
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
-    done = run(*path, "--help")
-    assert done.exit_code == 0
-    assert f"Example: livebackend {' '.join(path)}" in done.stdout
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    assert f"Example: livebackend {' '.join(path)}" in result.stdout
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
@@ -33,6 +33,6 @@ def test_every_command_except_serve_has_a_json_option(path: tuple[str, ...]) -> 
 
 
 def test_configuration_errors_are_printed_as_json() -> None:
-    done = run("check-config", PRODUCTION_INI, "--json")
-    assert done.exit_code == 1
-    assert "secrets: is missing" in json.loads(done.stdout)["faults"]
+    result = run("check-config", PRODUCTION_INI, "--json")
+    assert result.exit_code == 1
+    assert "secrets: is missing" in json.loads(result.stdout)["faults"]

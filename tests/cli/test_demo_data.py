@@ -1,4 +1,4 @@
-"""`livebackend demo-data` creates consistent users that the application can work with."""
+"""`livebackend demo-data` creates consistent users that work with the API."""
 
 import os
 import pty
@@ -131,11 +131,11 @@ def test_database_with_accounts_is_refused_without_among_others(
 
 
 def test_progress_is_plain_lines_without_a_terminal(operator: Operator) -> None:
-    done = operator.runs("demo-data", "--users", "5")
-    lines = done.stderr.splitlines()
+    result = operator.runs("demo-data", "--users", "5")
+    lines = result.stderr.splitlines()
     for stage, line in zip(("accounts", "friends", "coins", "rooms"), lines, strict=True):
         assert re.fullmatch(rf"{stage}: 5 of 5, \d+\.\d s", line)
-    assert re.fullmatch(r"created 5 users in .* and the password [a-z2-9-]+\n", done.stdout)
+    assert re.fullmatch(r"created 5 users in .* and the password [a-z2-9-]+\n", result.stdout)
 
 
 @pytest.mark.processes

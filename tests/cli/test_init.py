@@ -17,8 +17,8 @@ def read_environment(file: Path) -> dict[str, str]:
 
 def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
-    done = run("init", folder, "--url", "https://live.test", "--var-dir", tmp_path / "var")
-    assert done.exit_code == 0, done.output
+    result = run("init", folder, "--url", "https://live.test", "--var-dir", tmp_path / "var")
+    assert result.exit_code == 0, result.output
     ini, secret_file = folder / "production.ini", folder / "livebackend.env"
     assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
     variables = read_environment(secret_file)
@@ -26,9 +26,9 @@ def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> 
     assert secret != pepper
     assert min(len(secret), len(pepper)) >= 43
     assert secret not in ini.read_text()
-    assert secret not in done.output
+    assert secret not in result.output
     for name in ("livebackend migrate", "livebackend doctor", str(ini), str(secret_file)):
-        assert name in done.stdout
+        assert name in result.stdout
 
     parser = RawConfigParser()
     parser.read(ini)
@@ -58,18 +58,18 @@ def test_each_init_creates_new_secrets(tmp_path: Path) -> None:
 
 def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "livebackend.env").write_text("mine")
-    done = run("init", tmp_path)
-    assert done.exit_code == 1
-    assert "already exists; not overwritten" in done.stderr
+    result = run("init", tmp_path)
+    assert result.exit_code == 1
+    assert "already exists; not overwritten" in result.stderr
     assert (tmp_path / "livebackend.env").read_text() == "mine"
     assert not (tmp_path / "production.ini").exists()
 
 
 def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = run("init", tmp_path / "file" / "etc")
-    assert done.exit_code == 1
-    assert "Not a directory" in done.stderr
+    result = run("init", tmp_path / "file" / "etc")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.stderr
 
 
 def test_packaged_production_ini_equals_the_one_in_the_repository() -> None:

@@ -33,9 +33,9 @@ def corrupt_balances(database_state: DatabaseState) -> None:
 class TestAudit:
     def test_consistent_ledger_has_no_findings(self, run: Any, ann: Person) -> None:
         ann.refill("100")
-        done = run("audit")
-        assert done.exit_code == 0
-        *checks, totals = done.stdout.splitlines()
+        result = run("audit")
+        assert result.exit_code == 0
+        *checks, totals = result.stdout.splitlines()
         assert checks == [f"    0  {name}" for name in NAMES]
         assert totals.startswith("1 transfers read, 100 coins in all balances, ")
 
@@ -43,10 +43,10 @@ class TestAudit:
         self, run: Any, ann: Person, database_state: DatabaseState
     ) -> None:
         corrupt_balances(database_state)
-        done = run("audit")
-        assert done.exit_code == 1
-        assert "    1  balances that differ from the history\n" in done.stdout
-        assert "holds 1 coins, its transfers left 0\n" in done.stderr
+        result = run("audit")
+        assert result.exit_code == 1
+        assert "    1  balances that differ from the history\n" in result.stdout
+        assert "holds 1 coins, its transfers left 0\n" in result.stderr
 
     @pytest.mark.parametrize("since_seal", [False, True])
     def test_audit_prints_json(
@@ -56,16 +56,16 @@ class TestAudit:
         assert run("seal").exit_code == 0
         ann.give(ben, "10")
         arguments = ["--json"] + ["--since-seal"] * since_seal
-        done = run("audit", *arguments)
-        report = json.loads(done.stdout)
-        assert done.exit_code == 0
+        result = run("audit", *arguments)
+        report = json.loads(result.stdout)
+        assert result.exit_code == 0
         assert report["checks"] == dict.fromkeys(NAMES, 0)
         assert report["findings"] == []
         assert (report["transfers"], report["coins"]) == (1 if since_seal else 2, 100)
         corrupt_balances(database_state)
-        done = run("audit", *arguments)
-        report = json.loads(done.stdout)
-        assert done.exit_code == 1
+        result = run("audit", *arguments)
+        report = json.loads(result.stdout)
+        assert result.exit_code == 1
         assert report["checks"]["balances that differ from the history"] == 2
         assert {finding["check"] for finding in report["findings"]} == {
             "balances that differ from the history",
@@ -93,14 +93,14 @@ class TestShow:
         )
 
     def test_unknown_phone_is_an_error(self, run: Any) -> None:
-        done = run("show", "13800000077")
-        assert (done.exit_code, done.stderr) == (1, "Error: no account has this phone number\n")
+        result = run("show", "13800000077")
+        assert (result.exit_code, result.stderr) == (1, "Error: no account has this phone number\n")
 
 
 class TestReverse:
     def reverse(self, run: Any, transfer: object, *arguments: str) -> Result:
-        done: Result = run("reverse", str(transfer), "--reason", "by mistake", *arguments)
-        return done
+        result: Result = run("reverse", str(transfer), "--reason", "by mistake", *arguments)
+        return result
 
     @pytest.fixture
     def gift(self, ann: Person, ben: Person, database_state: DatabaseState) -> int:
@@ -111,13 +111,13 @@ class TestReverse:
     def test_repeated_reversal_moves_coins_once(
         self, gift: int, run: Any, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
-        done = self.reverse(run, gift)
-        assert (done.exit_code, done.stdout) == (0, f"transfer {gift}: reversed\n")
+        result = self.reverse(run, gift)
+        assert (result.exit_code, result.stdout) == (0, f"transfer {gift}: reversed\n")
         assert (database_state.coins(ann), database_state.coins(ben)) == (100, 0)
         with database_state.unchanged():
-            done = self.reverse(run, gift, "--json")
-        assert done.exit_code == 0
-        assert json.loads(done.stdout)["status"] == "already reversed"
+            result = self.reverse(run, gift, "--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["status"] == "already reversed"
         assert [row["reason"] for row in database_state.rows("reversal_requests")] == ["by mistake"]
         assert run("audit").exit_code == 0
 
@@ -125,16 +125,16 @@ class TestReverse:
         self, gift: int, run: Any, ben: Person, cat: Person
     ) -> None:
         ben.give(cat, "20")
-        done = self.reverse(run, gift)
+        result = self.reverse(run, gift)
         message = "not reversed: the receiver has spent the coins"
-        assert (done.exit_code, done.stdout) == (1, f"transfer {gift}: {message}\n")
-        done = run("audit")
-        assert done.exit_code == 1
-        assert "    1  reversals that are open\n" in done.stdout
+        assert (result.exit_code, result.stdout) == (1, f"transfer {gift}: {message}\n")
+        result = run("audit")
+        assert result.exit_code == 1
+        assert "    1  reversals that are open\n" in result.stdout
 
     def test_unknown_transfer_is_an_error(self, run: Any) -> None:
-        done = self.reverse(run, 1)
-        assert (done.exit_code, done.stderr) == (1, "Error: there is no transfer 1\n")
+        result = self.reverse(run, 1)
+        assert (result.exit_code, result.stderr) == (1, "Error: there is no transfer 1\n")
 
     @pytest.mark.parametrize("transfer", ["0", "x", "9" * 20])
     def test_invalid_transfer_number_exits_with_2(self, transfer: str, run: Any) -> None:
@@ -151,10 +151,10 @@ class TestCheckpoint:
         self, run: Any, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
-        done = run("seal")
+        result = run("seal")
         (row,) = database_state.rows("ledger_checkpoints")
-        assert done.exit_code == 0
-        assert done.stdout == (
+        assert result.exit_code == 0
+        assert result.stdout == (
             f"checkpoint {row['id']}: 1 transfers of 100 coins,"
             f" up to transfer {row['through_id']}\n"
             f"{bytes(row['sha256']).hex()}\n"
@@ -171,11 +171,11 @@ class TestCheckpoint:
 
 @pytest.mark.parametrize("command", ledger.commands)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = CliRunner().invoke(ledger, [command, "--help"])
-    assert done.exit_code == 0
-    assert f"Example: livebackend ledger {command}" in done.stdout
+    result = CliRunner().invoke(ledger, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: livebackend ledger {command}" in result.stdout
 
 
 def test_missing_ini_file_exits_with_2(tmp_path: Path) -> None:
-    done = CliRunner().invoke(ledger, ["audit", str(tmp_path / "no.ini")])
-    assert done.exit_code == 2
+    result = CliRunner().invoke(ledger, ["audit", str(tmp_path / "no.ini")])
+    assert result.exit_code == 2

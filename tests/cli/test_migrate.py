@@ -15,10 +15,10 @@ class TestMigrate:
     ) -> None:
         url = new_database(f"cli_{worker_id}")
         for _ in range(2):
-            done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
-            assert (done.exit_code, done.stdout) == (0, "the database is up to date\n")
-            done = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
-            assert json.loads(done.stdout) == {"migrated": True}
+            result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+            assert (result.exit_code, result.stdout) == (0, "the database is up to date\n")
+            result = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
+            assert json.loads(result.stdout) == {"migrated": True}
         database = Database(url)
         check_migrated(database)
         database.close()
@@ -35,16 +35,16 @@ class TestMigrate:
         second_status = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
         assert second_status.stdout == status.stdout
         assert run("migrate", INI, LIVEBACKEND_DATABASE_URL=url).exit_code == 0
-        done = run("migrate", INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url)
-        assert all(migration["is_applied"] for migration in json.loads(done.stdout)["migrations"])
+        result = run("migrate", INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url)
+        assert all(migration["is_applied"] for migration in json.loads(result.stdout)["migrations"])
 
     def test_unreachable_database_is_reported_in_one_message(self) -> None:
         url = "postgresql+psycopg2://unknown@127.0.0.1:1/nothing"
-        done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
-        assert done.exit_code == 1
-        assert done.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
+        result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
 
     def test_invalid_setting_is_reported_in_one_message(self) -> None:
-        done = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
-        assert done.exit_code == 1
-        assert done.stderr.startswith("Error: the settings are invalid:\n  codes.ttl_s: ")
+        result = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: the settings are invalid:\n  codes.ttl_s: ")

@@ -350,15 +350,15 @@ class TestWorkers:
 class TestStart:
     def test_port_in_use_is_reported(self, server: Server, settings: dict[str, str]) -> None:
         environment = {variable(name): value for name, value in settings.items()}
-        done = CliRunner(env=environment).invoke(
+        result = CliRunner(env=environment).invoke(
             main, ["serve", str(INI), "--port", str(server.port)]
         )
-        assert done.exit_code == 1
-        assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in done.stderr
+        assert result.exit_code == 1
+        assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in result.stderr
 
     def test_all_invalid_settings_are_reported_in_one_message(self) -> None:
         environment = {"LIVEBACKEND_SERVER_THREADS": "many", "LIVEBACKEND_DATABASE_URL": "x"}
-        done = CliRunner(env=environment).invoke(main, ["serve", str(INI)])
-        assert done.exit_code == 1
-        assert "  server.threads: " in done.stderr
-        assert "  database.url: " in done.stderr
+        result = CliRunner(env=environment).invoke(main, ["serve", str(INI)])
+        assert result.exit_code == 1
+        assert "  server.threads: " in result.stderr
+        assert "  database.url: " in result.stderr

@@ -26,12 +26,12 @@ class TestSweep:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
             )
-        done = self.sweep(database_url)
-        assert done.stdout == (
+        result = self.sweep(database_url)
+        assert result.stdout == (
             "0 rooms checked, 1 closed, 1 streams disabled, 0 pictures deleted,"
             " 0 payment orders reconciled\n"
-        ), done.stderr
-        assert done.exit_code == 0
+        ), result.stderr
+        assert result.exit_code == 0
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.sweep(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
@@ -43,8 +43,8 @@ class TestSweep:
         database_state.execute(
             "UPDATE pictures SET created_at = now() - interval '24 hours 1 second'"
         )
-        done = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
-        assert "3 pictures deleted" in done.stdout, done.stderr
+        result = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
+        assert "3 pictures deleted" in result.stdout, result.stderr
         assert database_state.rows("pictures") == []
         assert list((var_dir / "pictures").rglob("*.*")) == []
 
@@ -53,20 +53,20 @@ class TestSweep:
     ) -> None:
         ann.live()
         before = database_state.rows("rooms")
-        done = self.sweep(
+        result = self.sweep(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
             LIVEBACKEND_STREAMS_URL=f"http://127.0.0.1:{closed_port()}",
             LIVEBACKEND_QINIU_ACCESS_KEY="ak",
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )
-        assert done.exit_code == 1
-        assert "a provider failed; the next round retries" in done.stderr
+        assert result.exit_code == 1
+        assert "a provider failed; the next round retries" in result.stderr
         assert database_state.rows("rooms") == before
 
     def test_pending_migrations_are_reported(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
-        done = self.sweep(new_database(f"sweep_{worker_id}"))
-        assert done.exit_code == 1
-        assert "run `livebackend migrate`" in done.stderr
+        result = self.sweep(new_database(f"sweep_{worker_id}"))
+        assert result.exit_code == 1
+        assert "run `livebackend migrate`" in result.stderr

@@ -30,13 +30,13 @@ def test_disabled_account_is_logged_out_and_cannot_log_in(
 ) -> None:
     ann.befriend(ben)
     ann.live()
-    done = operator.reads("user disable", ann.phone)
-    assert done["changed"] is True
+    result = operator.reads("user disable", ann.phone)
+    assert result["changed"] is True
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
     assert ben.friends()[0]["liveStatus"] == "off"
     (room,) = database_state.rows("rooms")
-    assert (room["id"], room["close_reason"]) == (done["closed_room"], "operator")
+    assert (room["id"], room["close_reason"]) == (result["closed_room"], "operator")
     assert operator.reads("user disable", ann.phone)["changed"] is False
 
 
@@ -79,8 +79,8 @@ def test_unknown_phone_is_an_error_and_changes_nothing(
     command: str, operator: Operator, ann: Person, database_state: DatabaseState
 ) -> None:
     with database_state.unchanged():
-        done = operator.runs(f"user {command}", "13800000009", code=1)
-        assert done.stderr.endswith("Error: no account has this phone number\n")
+        result = operator.runs(f"user {command}", "13800000009", code=1)
+        assert result.stderr.endswith("Error: no account has this phone number\n")
         output = operator.reads(f"user {command}", "13800000009", code=1)
     assert output == {"error": "no account has this phone number"}
 

@@ -72,11 +72,11 @@ def test_logging_section_accepts_deprecated_formatter_names(name: str, tmp_path:
         "import logging.config, sys; logging.config.fileConfig(sys.argv[1]);"
         "logging.warning('of 13812345678')"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program, ini], capture_output=True, text=True, check=True
     )
-    assert "of 138****5678" in done.stderr
-    assert "livebackend.logs is deprecated: use livebackend.monitoring" in done.stderr
+    assert "of 138****5678" in result.stderr
+    assert "livebackend.logs is deprecated: use livebackend.monitoring" in result.stderr
 
 
 def test_unknown_attribute_of_the_package_raises_attribute_error() -> None:

@@ -1,4 +1,4 @@
-"""Settings: all errors are reported at once, and the environment overrides the ini file."""
+"""Validation of settings, and overrides by the environment."""
 
 from pathlib import Path
 from typing import Any
