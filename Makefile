@@ -12,8 +12,8 @@ SECONDS ?= 60
 # Number of times that `make crash-test` repeats each crash.
 RUNS ?= 50
 
-# Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which can
-# be too long or contain blanks.
+# Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which
+# can be too long or contain blanks.
 IN_VENV = .venv/bin/python -m
 # Compiles the files in requirements/.
 UV = uv==0.13.9

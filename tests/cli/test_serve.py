@@ -250,7 +250,7 @@ class TestStop:
             assert server.process.wait(timeout=20) == 0
             assert time.monotonic() - start < 4
 
-    def test_worker_with_an_endless_request_is_killed_after_stop_wait_s(
+    def test_worker_with_an_endless_request_is_killed_after_the_shutdown_timeout(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings["server.stop_wait_s"] = "2"
