@@ -24,7 +24,7 @@ copy_from_npm @fontsource-variable/schibsted-grotesk 5.3.0 files/schibsted-grote
 copy_from_npm @fontsource-variable/schibsted-grotesk 5.3.0 LICENSE schibsted-grotesk.LICENSE.txt
 copy_from_npm @fontsource-variable/jetbrains-mono 5.3.0 files/jetbrains-mono-latin-wght-normal.woff2 jetbrains-mono.woff2
 copy_from_npm @fontsource-variable/jetbrains-mono 5.3.0 LICENSE jetbrains-mono.LICENSE.txt
-# The package qrcode-generator has no license file: qrcode.LICENSE.txt is the license that its source
-# names.
+# The package qrcode-generator has no license file: qrcode.LICENSE.txt is the license that its
+# source names.
 chmod 644 "$vendor"/*
 (cd "$vendor" && sha256sum -- *.js *.woff2 *.LICENSE.txt) > .ci/vendor.sha256
