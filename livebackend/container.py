@@ -1,4 +1,4 @@
-"""The objects that are built once per process and used by every request."""
+"""The services: objects that are built once per process and used by every request."""
 
 import os
 import random
@@ -53,13 +53,13 @@ from livebackend.storage.local_disk import PicturesAsSent
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import PicturesReEncoded
 
-# Connections for health checks and metrics, which must not wait for a pool that is in use.
+# Health checks and metrics have their own pool, so that they work when the main one is exhausted.
 _PROBE_CONNECTIONS = 2
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that outlives a request. `start` and `close` are called once per process."""
+    """All long-lived objects of a process. Call `start` and `close` once per process."""
 
     metrics: Metrics
     database: Database
@@ -91,11 +91,11 @@ class Services:
     periodic_tasks: Sweeper
 
     def start(self) -> None:
-        """Start the periodic tasks. The threads of these services do not survive a fork."""
+        """Start the housekeeping thread. Call this after the last fork."""
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
-        """Refuse the requests that wait for a password hash: this process is about to end."""
+        """Refuse the requests that wait to hash a password: the process is stopping."""
         self.password_hashing.stop()
 
     def close(self) -> None:
@@ -108,15 +108,16 @@ class Services:
 
 
 class CheckedSettings(NamedTuple):
-    """Settings with which a server can start, and the gateways that they name."""
+    """Valid settings, and the gateways that they name."""
 
     settings: Settings
     gateways: Gateways
 
 
 def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> CheckedSettings:
-    """Return the settings of an ini section, overridden by the environment, and their gateways.
+    """Return the validated settings of an ini section, and their gateways.
 
+    The environment overrides the section.
     Raises SettingsError with every error at once: of the settings, of the gateways, and of the
     database unless it is embedded.
     """
@@ -127,13 +128,13 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
         gateways = make_gateways(settings)
     except SettingsError as error:
         errors.extend(error.faults)
-    given = Settings.given(ini, environment)
-    url = given.get("database.url", "embedded")
+    raw_values = Settings.given(ini, environment)
+    url = raw_values.get("database.url", "embedded")
     if url != "embedded":
-        is_migrated_at_start = settings is None or settings.database_migrate
-        errors.extend(database_errors(url, reachable_only=is_migrated_at_start))
-    if "var.dir" in given:
-        errors.extend(folder_errors(Path(given["var.dir"])))
+        migrates_at_start = settings is None or settings.database_migrate
+        errors.extend(database_errors(url, reachable_only=migrates_at_start))
+    if "var.dir" in raw_values:
+        errors.extend(folder_errors(Path(raw_values["var.dir"])))
     if settings is None or gateways is None or errors:
         raise SettingsError(*errors)
     return CheckedSettings(settings, gateways)
@@ -142,7 +143,7 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
 def make_gateways(settings: Settings) -> Gateways:
     """Return the gateways that the settings name.
 
-    Raises SettingsError, which names every gateway that can't be used.
+    Raises SettingsError with every gateway that cannot be used.
     """
     return load_gateways(
         settings,
@@ -153,9 +154,9 @@ def make_gateways(settings: Settings) -> Gateways:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database of the settings; an embedded one is started, or joined if it runs.
+    """Return the database of the settings; start an embedded one unless it runs.
 
-    Raises SettingsError if it cannot be started.
+    Raises SettingsError if an embedded one cannot start.
     """
     url = settings.database_url.get_secret_value()
     if url != "embedded":
@@ -169,15 +170,16 @@ def open_database(settings: Settings) -> Database:
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:
-    """Return the services of a server, with its database migrated and its metrics published.
+    """Return the services of a worker. Its metrics are served from now on.
 
-    Raises SettingsError.
+    Runs pending database migrations if `database.migrate` is set. Raises SettingsError if the
+    database cannot be used.
     """
     database = open_database(settings)
     if settings.database_migrate:
         migrate(database)
     check_migrated(database)
-    # Before anything is counted.
+    # Before the first metric: it sets the folder in which the workers share metrics.
     metrics_server = Listener(settings.metrics_listen) if settings.metrics_listen else None
     services = build_services(settings, database, gateways)
     if metrics_server:
@@ -187,7 +189,7 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
 
 
 def build_services(settings: Settings, database: Database, gateways: Gateways) -> Services:
-    """Return all services; nothing is started."""
+    """Return all services without starting them."""
     metrics = Metrics()
     metrics.watch_pool(database.engine, size=settings.database_connections)
     sms = metrics.timed("sms", gateways.sms)
@@ -206,7 +208,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     stream_monitor = Streams(
         database, stream_gateway, absent=timedelta(seconds=settings.streams_absent_s)
     )
-    ledger_writer = LedgerWriter(database, number=_writer_number(settings, rng), watch=metrics)
+    ledger_writer = LedgerWriter(database, number=_balance_shard(settings, rng), watch=metrics)
     payment_orders = PaymentOrders(database, ledger_writer, payment_gateways)
     payment_refunds = PaymentRefunds(database, ledger_writer, payment_orders)
     payment_reconciliation = PaymentReconciliation(
@@ -295,8 +297,7 @@ def _password_hashing(settings: Settings) -> Passwords:
             settings.var_dir / "hashing",
             settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
         ),
-        # A quarter of the threads neither hash nor wait for a hash, so that logins never use up all
-        # threads of a server.
+        # A quarter of the threads stays free for other requests when logins occupy the rest.
         callers_max=settings.server_threads * 3 // 4,
         wait_s=settings.passwords_wait_s,
         common_refused=settings.passwords_common_refused,
@@ -323,13 +324,13 @@ def _verification_codes(
     )
 
 
-def _writer_number(settings: Settings, rng: random.Random) -> int:
+def _balance_shard(settings: Settings, rng: random.Random) -> int:
     number = settings.ledger_writer
     return rng.randrange(CREDIT_SLOTS) if number < 0 else number
 
 
 def _picture_store(settings: Settings) -> PictureStore:
-    root, free = settings.var_dir / "pictures", settings.pictures_free_bytes_min
+    root, free_bytes_min = settings.var_dir / "pictures", settings.pictures_free_bytes_min
     if settings.pictures_keep == "as_sent":
-        return PicturesAsSent(root, free_bytes_min=free)
-    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free)
+        return PicturesAsSent(root, free_bytes_min=free_bytes_min)
+    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free_bytes_min)

@@ -1,11 +1,11 @@
-"""Alembic's environment: runs each migration in its own transaction."""
+"""The Alembic environment: runs each migration in its own transaction."""
 
 from alembic import context
 
 from livebackend.models import Base
 
 connection = context.config.attributes.get("connection")
-if connection is None:  # offline mode: prints the SQL
+if connection is None:  # offline mode: print the SQL
     context.configure(
         dialect_name="postgresql",
         target_metadata=Base.metadata,

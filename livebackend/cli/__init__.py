@@ -1,4 +1,4 @@
-"""What an operator types: `livebackend …`, one file for each noun or verb."""
+"""The command line program `livebackend`; each command has its own module."""
 
 import click
 
@@ -17,7 +17,7 @@ from livebackend.cli.user import user
 
 @click.group()
 def main() -> None:
-    """Runs livebackend, and looks after it."""
+    """Run and administer a livebackend server."""
 
 
 main.add_command(check_config)

@@ -1,7 +1,7 @@
-"""`python -m livebackend.cli`, where no script is installed."""
+"""`python -m livebackend.cli`, for use without the installed script."""
 
 from livebackend.cli import main
 
-# A worker of `serve` imports this file again.
+# The worker processes of `serve` import this module too.
 if __name__ == "__main__":
     main(prog_name="livebackend")

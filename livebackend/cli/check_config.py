@@ -1,4 +1,4 @@
-"""`livebackend check-config`: whether a server could start."""
+"""`livebackend check-config`: validate the configuration of a server."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,12 @@ from livebackend.container import checked_settings
 @ini_argument
 @json_option
 def check_config(ini: Path) -> None:
-    """Name every fault that would keep the server from starting.
+    """Report all configuration errors.
+
+    A server does not start while there is one.
 
     Example: livebackend check-config production.ini
     """
     with faults_told():
         checked_settings(section(ini), os.environ)
-    say("the settings are sound", faults=[])
+    say("the settings are valid", faults=[])

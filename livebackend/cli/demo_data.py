@@ -1,4 +1,4 @@
-"""`livebackend demo-data`: people who are made up."""
+"""`livebackend demo-data`: generated users for development and benchmarks."""
 
 import time
 from collections.abc import Iterator
@@ -24,20 +24,26 @@ from livebackend.development.demo_data import USERS_MAX, DemoData, Step
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.services.operator_accounts import are_there_any
 
-_LINE_EVERY_S = 5.0
+_LINE_INTERVAL_S = 5.0
 
 
 @click.command("demo-data")
 @ini_argument
-@click.option("--users", type=click.IntRange(1, USERS_MAX), required=True, help="How many people.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same makes the same.")
-@click.option("--password", help="Everybody's; a fresh one is printed if there is none.")
-@click.option("--among-others", is_flag=True, help="Even where people have registered.")
+@click.option("--users", type=click.IntRange(1, USERS_MAX), required=True, help="Number of users.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Random seed; the same seed creates the same users.",
+)
+@click.option("--password", help="Password of all users; default: a random one.")
+@click.option("--among-others", is_flag=True, help="Run even if accounts exist.")
 @json_option
 def demo_data(
     ini: Path, *, users: int, seed: int, password: str | None, among_others: bool
 ) -> None:
-    """Make up people with friends, requests, coins and rooms, to try and to measure with.
+    """Create users with friends, friend requests, coins and rooms.
 
     Example: livebackend demo-data development.ini --users 1000
     """
@@ -45,7 +51,9 @@ def demo_data(
     start = time.monotonic()
     with opened_services(ini) as services:
         if not among_others and services.database.run(are_there_any):
-            raise Fault("people have registered here already; --among-others if that is meant")
+            raise Fault(
+                "the database already contains accounts; add --among-others to create users anyway"
+            )
         data = DemoData(
             services.database,
             DevelopmentStreams(hub=load(ini).streams_hub, clock=time.time),
@@ -53,10 +61,10 @@ def demo_data(
             seed=seed,
             password_hash=services.password_hashing.hash(password),
         )
-        _watch(data.fill())
+        _show_progress(data.fill())
     say(
-        f"{users:,} people in {time.monotonic() - start:.1f} s, from {data.phone(0)} to"
-        f" {data.phone(users - 1)}, all with the password {password}",
+        f"created {users:,} users in {time.monotonic() - start:.1f} s, with the phones"
+        f" {data.phone(0)} to {data.phone(users - 1)} and the password {password}",
         users=users,
         first_phone=data.phone(0),
         last_phone=data.phone(users - 1),
@@ -65,31 +73,31 @@ def demo_data(
     )
 
 
-def _watch(steps: Iterator[Step]) -> None:
-    """Shows on a terminal how far it is; elsewhere a line now and then, on standard error."""
+def _show_progress(steps: Iterator[Step]) -> None:
+    """Report progress on stderr: bars on a terminal, otherwise plain lines."""
     console = Console(stderr=True)
     if console.is_terminal:
-        _draw(steps, console)
+        _draw_bars(steps, console)
     else:
-        _write_lines(steps)
+        _print_lines(steps)
 
 
 class _Rate(ProgressColumn):
-    """How many a second."""
+    """The number of items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f}/s")
 
 
-def _draw(steps: Iterator[Step], console: Console) -> None:
-    shown = (
+def _draw_bars(steps: Iterator[Step], console: Console) -> None:
+    bar_columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*shown, console=console) as progress:
+    with Progress(*bar_columns, console=console) as progress:
         tasks = {}
         for step in steps:
             if step.stage not in tasks:
@@ -97,12 +105,13 @@ def _draw(steps: Iterator[Step], console: Console) -> None:
             progress.update(tasks[step.stage], completed=step.done)
 
 
-def _write_lines(steps: Iterator[Step]) -> None:
-    stage, began, told = "", 0.0, 0.0
+def _print_lines(steps: Iterator[Step]) -> None:
+    stage, stage_start, last_line_at = "", 0.0, 0.0
     for step in steps:
         now = time.monotonic()
         if step.stage != stage:
-            stage, began, told = step.stage, now, now
-        if step.done == step.total or now - told > _LINE_EVERY_S:
-            told = now
-            click.echo(f"{stage}: {step.done:,} of {step.total:,}, {now - began:.1f} s", err=True)
+            stage, stage_start, last_line_at = step.stage, now, now
+        if step.done == step.total or now - last_line_at > _LINE_INTERVAL_S:
+            last_line_at = now
+            seconds = now - stage_start
+            click.echo(f"{stage}: {step.done:,} of {step.total:,}, {seconds:.1f} s", err=True)

@@ -1,4 +1,4 @@
-"""`livebackend doctor`: what is wrong with an installation, and what to do about it."""
+"""`livebackend doctor`: check an installation, and advise how to fix it."""
 
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from livebackend.services.operator_orders import count_unserved_orders
 @ini_argument
 @json_option
 def doctor(ini: Path) -> None:
-    """Check database, migrations, disk, SMS, streams, payments and clock.
+    """Check an installation, and advise how to fix it.
 
-    Nothing is changed and no message is sent.
+    The command checks database, migrations, disk, SMS, streams, payments and clock. It changes
+    nothing, sends no SMS, and exits with 1 if a check fails.
 
     Example: livebackend doctor production.ini
     """
@@ -26,7 +27,7 @@ def doctor(ini: Path) -> None:
         settings = load(ini)
         sms, streams, payments = make_gateways(settings)
         with opened_database(settings) as database:
-            found = Doctor(
+            results = Doctor(
                 database,
                 sms,
                 streams,
@@ -37,23 +38,29 @@ def doctor(ini: Path) -> None:
                 unserved_orders=count_unserved_orders,
                 payment_providers=[gateway.provider for gateway in payments],
             ).findings()
-    faults = sum(not finding.sound for finding in found)
+    failed = sum(not finding.sound for finding in results)
+    summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
     finish(
-        "\n".join([*map(_words, found), "", f"{faults or 'no'} fault{'' if faults == 1 else 's'}"]),
-        sound=not faults,
+        "\n".join([*map(_line, results), "", summary]),
+        sound=not failed,
         findings=[
-            {"check": each.check, "sound": each.sound, "says": each.says, "do": each.do}
-            for each in found
+            {
+                "check": finding.check,
+                "sound": finding.sound,
+                "says": finding.says,
+                "do": finding.do,
+            }
+            for finding in results
         ],
     )
 
 
-def _words(finding: Finding) -> str:
-    mark, style = ("ok   ", "green") if finding.sound else ("FAULT", "bold red")
+def _line(finding: Finding) -> str:
+    mark, style = ("ok    ", "green") if finding.sound else ("FAILED", "bold red")
     console = Console(highlight=False, soft_wrap=True)
     with console.capture() as capture:
         console.print(mark, style=style, end="")
         console.print(f" {finding.check:11}{finding.says}", markup=False)
         if finding.do:
-            console.print(f"      {'':11}{finding.do}", markup=False)
+            console.print(f"       {'':11}{finding.do}", markup=False)
     return capture.get().rstrip("\n")

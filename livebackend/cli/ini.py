@@ -1,4 +1,4 @@
-"""The ini file that nearly every command is given, and what is opened by it."""
+"""The ini file argument of commands, and the objects that are built from it."""
 
 import os
 from collections.abc import Iterator
@@ -21,25 +21,25 @@ ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False
 
 
 def setup_logging(ini: Path) -> None:
-    """Configure logging by the sections of an ini file, deprecated names included."""
+    """Configure logging from an ini file, which can contain deprecated logger names."""
     paster.setup_logging(str(ini))
     configure_renamed_loggers()
 
 
 def section(ini: Path) -> dict[str, Any]:
-    """The application's section of an ini file."""
-    found = get_appsettings(str(ini), name="main")
-    return with_own_address(found, found.global_conf)
+    """Return the section `app:main` of an ini file."""
+    settings = get_appsettings(str(ini), name="main")
+    return with_own_address(settings, settings.global_conf)
 
 
 def load(ini: Path) -> Settings:
-    """The settings of an ini file, overridden by the environment. Raises SettingsError."""
+    """Return the settings of an ini file and of the environment; raise SettingsError."""
     return Settings.load(section(ini), os.environ)
 
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """The database of the settings, given back in the end. Raises SettingsError."""
+    """Open the database of the settings, and close it at the end; raise SettingsError."""
     database = open_database(settings)
     try:
         yield database
@@ -49,7 +49,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def opened_services(ini: Path) -> Iterator[Services]:
-    """All that a request finds; what is wrong with it ends the command with one message."""
+    """Open all services of an ini file; an error ends the command with one message."""
     with faults_told():
         setup_logging(ini)
         settings = load(ini)

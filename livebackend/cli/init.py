@@ -1,4 +1,4 @@
-"""`livebackend init`: the two files that a production server begins with."""
+"""`livebackend init`: the configuration files of a new production server."""
 
 import secrets
 from importlib.resources import files
@@ -11,51 +11,55 @@ from livebackend.cli.output import Fault, json_option, say
 _ENVIRONMENT = """\
 # Read by systemd (EnvironmentFile=), by compose (env_file:), and in a shell by
 #   set -a; . ./livebackend.env; set +a
-# Whoever reads this file is the server: keep it from others, and out of backups of the database.
+# These secrets give full control of the server: restrict access to this file, and store no copy of
+# it with backups of the database.
 
 LIVEBACKEND_DATABASE_URL="postgresql+psycopg2://livebackend@/livebackend"
-# The first signs, all verify, with a blank between them.
+# Secrets of tokens and codes, separated by blanks: the first signs, all verify.
 LIVEBACKEND_SECRETS="{secret}"
-# Never changed: a lost one ends all passwords.
+# Secret in every password hash. Never change it: all passwords would stop working.
 LIVEBACKEND_PASSWORDS_PEPPER="{pepper}"
 
-# From Qiniu's console: the id of a text with the code in it, and a pair of keys.
+# From Qiniu's console: the id of the SMS template that contains the code, and a pair of keys.
 LIVEBACKEND_SMS_TEMPLATE=
 LIVEBACKEND_QINIU_ACCESS_KEY=
 LIVEBACKEND_QINIU_SECRET_KEY=
-# Who makes the streams: a class, by its dotted name.
+# Dotted name of the stream gateway class; see Streams in the README.
 LIVEBACKEND_STREAMS_GATEWAY=
 """
 _NEXT = """\
-{ini}: the settings, as they may be read by anybody
-{environment}: the secrets, fresh; keep a copy of the pepper where no backup of the database is
+{ini}: the settings, without secrets
+{environment}: new secrets; store a copy of the pepper apart from backups of the database
 
 Next:
-  1. Fill in what is empty in {environment}, and set http.trusted_proxies in {ini}.
+  1. Fill in the empty values in {environment}, and set http.trusted_proxies in {ini}.
   2. set -a; . {environment}; set +a
   3. livebackend migrate {ini}
   4. livebackend doctor {ini}
-docs/operations.md has the rest: the proxy in front, the service, backups."""
+docs/operations.md describes the other steps: reverse proxy, system service, backups."""
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--url", default="https://live.example", help="The address by which users reach the server."
+    "--url", default="https://live.example", show_default=True, help="Public URL of the server."
 )
-@click.option("--var-dir", default="/var/lib/livebackend", help="Where pictures are kept.")
+@click.option(
+    "--var-dir", default="/var/lib/livebackend", show_default=True, help="Folder of the pictures."
+)
 @json_option
 def init(folder: Path, url: str, var_dir: str) -> None:
-    """Write production.ini and livebackend.env, with fresh secrets, into a folder.
+    """Create the configuration files of a server.
 
-    Files that are there stay as they are.
+    The files are production.ini, and livebackend.env with new secrets. Existing files are not
+    overwritten.
 
     Example: livebackend init /etc/livebackend --url https://live.example
     """
     ini, environment = folder / "production.ini", folder / "livebackend.env"
-    there = [str(path) for path in (ini, environment) if path.exists()]
-    if there:
-        raise Fault(f"{', '.join(there)}: there already, and never overwritten", there=there)
+    existing = [str(path) for path in (ini, environment) if path.exists()]
+    if existing:
+        raise Fault(f"{', '.join(existing)}: already exists; not overwritten", existing=existing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(ini, _settings(url=url, var_dir=var_dir), mode=0o644)
@@ -71,8 +75,8 @@ def init(folder: Path, url: str, var_dir: str) -> None:
 
 def _settings(*, url: str, var_dir: str) -> str:
     text = files("livebackend").joinpath("production.ini").read_text("utf-8")
-    own = f"\nvar.dir = {var_dir}\nhttp.url = {url}\n"
-    return text.replace("\nvar.dir = /var/lib/livebackend\n", own)
+    lines = f"\nvar.dir = {var_dir}\nhttp.url = {url}\n"
+    return text.replace("\nvar.dir = /var/lib/livebackend\n", lines)
 
 
 def _secrets() -> str:
@@ -80,6 +84,6 @@ def _secrets() -> str:
 
 
 def _write(path: Path, text: str, *, mode: int) -> None:
-    # Made with its mode, so that nobody reads a secret in between; and never over another's.
+    # Created with its final mode, so that no other user can read the secrets in between.
     path.touch(mode=mode, exist_ok=False)
     path.write_text(text, "utf-8")

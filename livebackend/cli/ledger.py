@@ -1,4 +1,4 @@
-"""`livebackend ledger …`: looking at the coins, and putting right what went wrong."""
+"""`livebackend ledger …`: audit, checkpoints, balances and reversals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ from livebackend.ledger.history import CoinHistory, Record
 from livebackend.ledger.transfers import Status
 from livebackend.services.accounts import find_id
 
-_SHOWN = 20
+_RECORDS_MAX = 20
 
 
 @click.group()
 def ledger() -> None:
-    """Look at the coins, and put right what went wrong.
+    """Audit the ledger, show balances, and reverse transfers.
 
     Example: livebackend ledger audit production.ini
     """
@@ -34,36 +34,39 @@ def ledger() -> None:
 @ledger.command("audit")
 @ini_argument
 @json_option
-@click.option("--since-seal", is_flag=True, help="Believe the newest seal; read only what is new.")
+@click.option(
+    "--since-seal", is_flag=True, help="Trust the latest checkpoint: read only newer transfers."
+)
 def audit_command(ini: Path, *, since_seal: bool) -> None:
-    """Check the books; exit with 1 if anything is wrong.
+    """Check the ledger for inconsistencies.
 
-    The server may go on meanwhile. Run it daily with --since-seal, and weekly without.
+    The command exits with 1 if there is one. Servers can run meanwhile. Run it daily with
+    --since-seal, and weekly without.
 
     Example: livebackend ledger audit production.ini --since-seal
     """
-    with _opened(ini) as database, _progress() as progress:
+    with _opened_database(ini) as database, _progress() as progress:
         bar = progress.add_task("", total=len(NAMES))
-        begun: list[str] = []
+        started: list[str] = []
 
-        def tell(name: str) -> None:
-            begun.append(name)
-            progress.update(bar, description=name, completed=len(begun) - 1)
+        def show_check(name: str) -> None:
+            started.append(name)
+            progress.update(bar, description=name, completed=len(started) - 1)
 
-        done = audit(database, since_seal=since_seal, begun=tell)
+        report = audit(database, since_seal=since_seal, begun=show_check)
         progress.update(bar, description="done", completed=len(NAMES))
-    counts = {name: sum(each.check == name for each in done.findings) for name in NAMES}
-    for finding in done.findings:
+    counts = {name: sum(finding.check == name for finding in report.findings) for name in NAMES}
+    for finding in report.findings:
         click.echo(f"{finding.check}: {finding.detail}", err=True)
-    size = f"{done.transfers} transfers read, {done.coins} coins held, {done.at}"
+    totals = f"{report.transfers} transfers read, {report.coins} coins in all balances, {report.at}"
     finish(
-        "\n".join([*(f"{count:5}  {name}" for name, count in counts.items()), size]),
-        sound=not done.findings,
-        at=done.at,
-        transfers=done.transfers,
-        coins=done.coins,
+        "\n".join([*(f"{count:5}  {name}" for name, count in counts.items()), totals]),
+        sound=not report.findings,
+        at=report.at,
+        transfers=report.transfers,
+        coins=report.coins,
         checks=counts,
-        findings=[each._asdict() for each in done.findings],
+        findings=[finding._asdict() for finding in report.findings],
     )
 
 
@@ -72,30 +75,35 @@ def audit_command(ini: Path, *, since_seal: bool) -> None:
 @json_option
 @click.argument("phone")
 def show_command(ini: Path, phone: str) -> None:
-    """Show what somebody has, and his newest transfers.
+    """Show the balance and transfers of a user.
+
+    The latest 20 transfers are shown.
 
     Example: livebackend ledger show production.ini 13800000001
     """
-    with _opened(ini) as database, database.engine.connect() as connection:
+    with _opened_database(ini) as database, database.engine.connect() as connection:
         account_id = find_id(connection, phone)
         if account_id is None:
-            raise Fault("nobody has that phone")
+            raise Fault("no account has this phone number")
         history = CoinHistory()
         coins = history.balance(connection, account_id)
-        found, _ = history.records(connection, account_id, before=None, limit=_SHOWN)
-    lines = [f"{coins} coins", *map(_line, found)]
-    say("\n".join(lines), coins=coins, records=[_facts(record) for record in found])
+        records, _ = history.records(connection, account_id, before=None, limit=_RECORDS_MAX)
+    lines = [f"{coins} coins", *map(_line, records)]
+    say("\n".join(lines), coins=coins, records=[_facts(record) for record in records])
 
 
 @ledger.command("reverse")
 @ini_argument
 @json_option
 @click.argument("transfer", type=click.IntRange(1, 2**63 - 1))
-@click.option("--reason", required=True, help="Why; 200 characters at most, kept for good.")
+@click.option(
+    "--reason", required=True, help="Reason, 1 to 200 characters; stored with the reversal."
+)
 def reverse_command(ini: Path, transfer: int, reason: str) -> None:
-    """Take a gift or a refill back from whoever got it, once however often this is run.
+    """Reverse a gift or a refill. Running this again does not reverse it twice.
 
-    If he has spent the coins, exit with 1; the audit lists it until it is run again and succeeds.
+    If the receiver has spent the coins, the command exits with 1, and the audit lists the reversal
+    until you run the command again and it succeeds.
 
     Example: livebackend ledger reverse production.ini 4711 --reason "paid by a stolen card"
     """
@@ -108,17 +116,17 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
             raise Fault(str(error)) from None
         except (LedgerBusy, Unavailable) as error:
             raise Fault(f"not confirmed, run it again: {error}") from None
-    said = {
+    status = {
         Status.DONE: "reversed",
-        Status.REPLAYED: "was reversed before",
-        Status.NO_COINS: "open: the coins are spent",
-        Status.BALANCE_LIMIT: "open: the sender's balance is at its limit",
+        Status.REPLAYED: "already reversed",
+        Status.NO_COINS: "not reversed: the receiver has spent the coins",
+        Status.BALANCE_LIMIT: "not reversed: the sender's balance is at its limit",
     }[outcome.status]
     finish(
-        f"transfer {transfer}: {said}",
+        f"transfer {transfer}: {status}",
         sound=outcome.status in (Status.DONE, Status.REPLAYED),
         transfer=transfer,
-        status=said,
+        status=status,
         reversal=outcome.transfer_id,
     )
 
@@ -127,30 +135,32 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
 @ini_argument
 @json_option
 def seal_command(ini: Path) -> None:
-    """Close what is booked so far: sums, and a hash that is chained to the seal before.
+    """Create a checkpoint of the ledger.
 
-    Keep the printed hash outside the database: whoever changed the books could change it there.
+    A checkpoint contains sums and a hash of the transfers since the previous one. Store the printed
+    hash outside the database: it reveals a changed ledger even if the checkpoints were changed too.
 
     Example: livebackend ledger seal production.ini
     """
-    with _opened(ini) as database:
-        made = seal(database)
-    if made is None:
-        say("nothing is new since the last seal", seal=None)
+    with _opened_database(ini) as database:
+        checkpoint = seal(database)
+    if checkpoint is None:
+        say("there are no transfers since the last checkpoint", checkpoint=None)
         return
     say(
-        f"seal {made.id}: {made.transfers} transfers of {made.amount_sum} coins,"
-        f" through {made.through_id}\n{made.sha256.hex()}",
-        seal=made.id,
-        through=made.through_id,
-        transfers=made.transfers,
-        coins=made.amount_sum,
-        sha256=made.sha256.hex(),
+        f"checkpoint {checkpoint.id}: {checkpoint.transfers} transfers of"
+        f" {checkpoint.amount_sum} coins, up to transfer {checkpoint.through_id}\n"
+        f"{checkpoint.sha256.hex()}",
+        checkpoint=checkpoint.id,
+        through=checkpoint.through_id,
+        transfers=checkpoint.transfers,
+        coins=checkpoint.amount_sum,
+        sha256=checkpoint.sha256.hex(),
     )
 
 
 @contextmanager
-def _opened(ini: Path) -> Iterator[Database]:
+def _opened_database(ini: Path) -> Iterator[Database]:
     with faults_told():
         setup_logging(ini)
         with opened_database(load(ini)) as database:
@@ -159,7 +169,7 @@ def _opened(ini: Path) -> Iterator[Database]:
 
 
 def _progress() -> Progress:
-    # On stderr, and not at all where nobody watches: what is printed is for programs too.
+    # On stderr, because programs read stdout. Rich draws nothing if stderr is no terminal.
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -170,10 +180,10 @@ def _progress() -> Progress:
 
 
 def _line(record: Record) -> str:
-    about = " ".join(filter(None, [record.nickname, record.description]))
+    details = " ".join(filter(None, [record.nickname, record.description]))
     return (
         f"{record.id:>12}  {record.at:%Y-%m-%d %H:%M:%S}  {record.kind.name.lower():8}"
-        f"  {record.coins:+8}  {record.left:8}  {about}"
+        f"  {record.coins:+8}  {record.left:8}  {details}"
     ).rstrip()
 
 

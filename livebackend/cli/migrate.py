@@ -1,4 +1,4 @@
-"""`livebackend migrate`: bring the database up to date."""
+"""`livebackend migrate`: run database migrations."""
 
 from pathlib import Path
 
@@ -13,20 +13,23 @@ from livebackend.database.migrations import migration_status, pending_sql
 
 @click.command()
 @ini_argument
-@click.option("--status", is_flag=True, help="List the migrations; change nothing.")
-@click.option("--dry-run", is_flag=True, help="Print the SQL of the missing ones; change nothing.")
+@click.option("--status", is_flag=True, help="List all migrations; change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the SQL of pending migrations; change nothing."
+)
 @json_option
 def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
-    """Run the missing migrations, each in a transaction of its own.
+    """Run the pending database migrations.
 
-    It waits for another process that migrates. Servers of the version before can go on meanwhile.
+    Each migration has its own transaction. The command waits for another process that migrates.
+    Servers of the previous version can run meanwhile.
 
     Example: livebackend migrate production.ini --status
     """
     setup_logging(ini)
     with faults_told(), opened_database(load(ini)) as database:
         if status:
-            _say_status(database)
+            _print_status(database)
         elif dry_run:
             sql = pending_sql(database)
             say(sql, sql=sql)
@@ -35,9 +38,10 @@ def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
             say("the database is up to date", migrated=True)
 
 
-def _say_status(database: Database) -> None:
-    found = migration_status(database)
+def _print_status(database: Database) -> None:
+    migrations = migration_status(database)
     rows = [
-        (each.revision, "applied" if each.is_applied else "missing", each.summary) for each in found
+        (migration.revision, "applied" if migration.is_applied else "pending", migration.summary)
+        for migration in migrations
     ]
-    say(columns(rows), migrations=[each._asdict() for each in found])
+    say(columns(rows), migrations=[migration._asdict() for migration in migrations])

@@ -1,4 +1,4 @@
-"""`livebackend order …`: payment orders, refunds, comparison with the bill."""
+"""`livebackend order …`: payment orders, refunds, comparison with bills."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ order_argument = click.argument("order_id", metavar="ORDER")
 
 @click.group()
 def order() -> None:
-    """List, show, settle and refund payment orders; compare them with the bill.
+    """List, settle, refund and reconcile orders.
 
     Example: livebackend order list production.ini --state pending
     """
@@ -39,16 +39,22 @@ def order() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Only orders in this state.")
 @click.option("--phone", help="Only orders of the user with this phone.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, help="Maximum number of orders."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of orders.",
 )
 @json_option
 def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int) -> None:
-    """List payment orders, the newest first; phones are masked.
+    """List payment orders, newest first.
+
+    Phone numbers are masked.
 
     Example: livebackend order list production.ini --state refunding
     """
     with _database(ini) as database:
-        found = database.run(
+        orders = database.run(
             lambda connection: list_orders(connection, state=state, phone=phone, limit=limit)
         )
     rows = [
@@ -61,11 +67,11 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
             stored.coins,
             masked(stored.phone) if stored.phone else None,
         )
-        for stored in found
+        for stored in orders
     ]
-    head = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
-    words = columns([head, *rows]) if rows else "there are no such orders"
-    say(words, orders=[_facts(stored) for stored in found])
+    header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
+    text = columns([header, *rows]) if rows else "there are no such orders"
+    say(text, orders=[_facts(stored) for stored in orders])
 
 
 @order.command("show")
@@ -73,12 +79,12 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
 @order_argument
 @json_option
 def show_command(ini: Path, order_id: str) -> None:
-    """Show a payment order: state, payment, transfer, and when the provider is asked next.
+    """Show a payment order.
 
     Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
     with _database(ini) as database:
-        _say_order(database, order_id)
+        _print_order(database, order_id)
 
 
 @order.command("settle")
@@ -86,13 +92,15 @@ def show_command(ini: Path, order_id: str) -> None:
 @order_argument
 @json_option
 def settle_command(ini: Path, order_id: str) -> None:
-    """Ask the provider about an order now: credit it, or close it if it expired.
+    """Query the provider for an order now.
+
+    The order is credited if it was paid, and closed if it has expired.
 
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
     with opened_services(ini) as services, _reported_errors(order_id):
         services.payment_reconciliation.check(order_id)
-        _say_order(services.database, order_id)
+        _print_order(services.database, order_id)
 
 
 @order.command("refund")
@@ -101,14 +109,14 @@ def settle_command(ini: Path, order_id: str) -> None:
 @click.option(
     "--reason",
     required=True,
-    help="Reason, 1 to 200 characters: stored, and shown to the user by WeChat (80 bytes).",
+    help="Reason, 1 to 200 characters; stored. WeChat shows its first 80 bytes to the user.",
 )
 @json_option
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
-    """Reverse the coins of a paid order, and have the money returned, once.
+    """Refund an order and take back its coins.
 
-    It is refused if the user has spent the coins. If the provider fails, the order stays in the
-    state refunding, and servers try again.
+    A repeated command refunds the order once. The refund is refused if the user has spent the
+    coins. If the provider fails, the order stays in the state refunding, and the servers retry.
 
     Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
@@ -116,18 +124,21 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
         raise click.BadParameter("1 to 200 characters", param_hint="--reason")
     with opened_services(ini) as services, _reported_errors(order_id):
         services.payment_refunds.refund(order_id, reason=reason)
-        _say_order(services.database, order_id)
+        _print_order(services.database, order_id)
 
 
 @order.command("reconcile")
 @ini_argument
-@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Default: yesterday.")
+@click.option(
+    "--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the bills. Default: yesterday."
+)
 @json_option
 def reconcile_command(ini: Path, *, day: datetime | None) -> None:
-    """Compare the bills of a day (China Standard Time) with the payment orders.
+    """Compare orders with the bills of a day.
 
-    It exits with 1 if there is a difference, or a bill cannot be read. Run it daily, after 10:00
-    China Standard Time, when WeChat has the bill of the day before.
+    Days are in China Standard Time. The command exits with 1 if there is a difference, or if a bill
+    cannot be read. Run it daily after 10:00 China Standard Time, when WeChat provides the bill of
+    the previous day.
 
     Example: livebackend order reconcile production.ini --date 2026-11-25
     """
@@ -143,7 +154,7 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
             except PaymentFailed as error:
                 unread[provider] = str(error)
     lines = [line for report in reports for line in _report(report)]
-    lines += [f"{name} {date}: the bill cannot be read: {why}" for name, why in unread.items()]
+    lines += [f"{name} {date}: the bill cannot be read: {error}" for name, error in unread.items()]
     finish(
         "\n".join(lines) or "payments.gateway names no payment gateway",
         sound=not unread and not any(report.differences for report in reports),
@@ -178,7 +189,7 @@ def _database(ini: Path) -> Iterator[Database]:
 
 @contextmanager
 def _reported_errors(order_id: str) -> Iterator[None]:
-    """End the command with one message for what a provider or the ledger refuses."""
+    """End the command with one message if a provider or the ledger reports an error."""
     try:
         yield
     except PaymentRejected as error:
@@ -191,7 +202,7 @@ def _reported_errors(order_id: str) -> Iterator[None]:
         raise Fault(f"order {order_id}: not confirmed, run it again: {error}") from None
 
 
-def _say_order(database: Database, order_id: str) -> None:
+def _print_order(database: Database, order_id: str) -> None:
     stored = database.run(lambda connection: find_order(connection, order_id))
     if stored is None:
         raise Fault(f"there is no order {order_id}")

@@ -1,6 +1,6 @@
-"""How a command says what it has done: in words, or as one JSON object with `--json`.
+"""Output of commands: text, or one JSON object with `--json`.
 
-Exit codes: 0, all is well; 1, there is something to mend; 2, it was called wrongly.
+Exit codes: 0: success; 1: a problem that the operator must fix; 2: invalid arguments.
 """
 
 from collections.abc import Iterator
@@ -16,20 +16,24 @@ from livebackend.api.error_table import refusal_of
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
-_JSON = "livebackend.json"
+_JSON_KEY = "livebackend.json"
 
 
-def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
-    context.meta[_JSON] = value
+def _store_json_flag(context: click.Context, option: click.Parameter, value: object) -> None:
+    context.meta[_JSON_KEY] = value
 
 
 json_option = click.option(
-    "--json", is_flag=True, expose_value=False, callback=_remember, help="Print one JSON object."
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_store_json_flag,
+    help="Print one JSON object.",
 )
 
 
 class Fault(click.ClickException):
-    """Ends a command with something to mend; `facts` stand beside it in the JSON."""
+    """Ends the command with an error message; the JSON object contains `facts` too."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -38,28 +42,28 @@ class Fault(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         if self._as_json:
-            _print({"error": self.message, **self._facts})
+            _print_json({"error": self.message, **self._facts})
         else:
             super().show(file)
 
 
-def say(words: str, **facts: Any) -> None:
-    """Prints the facts as JSON, if that is asked for, or else the words."""
+def say(text: str, **facts: Any) -> None:
+    """Print the facts as one JSON object with `--json`, otherwise the text."""
     if _as_json():
-        _print(facts)
+        _print_json(facts)
     else:
-        click.echo(words)
+        click.echo(text)
 
 
-def finish(words: str, *, sound: bool, **facts: Any) -> NoReturn:
-    """Says it, and ends with the exit code of what is sound or not."""
-    say(words, sound=sound, **facts)
+def finish(text: str, *, sound: bool, **facts: Any) -> NoReturn:
+    """Print the result, and end the command with exit code 0 if `sound`, otherwise 1."""
+    say(text, sound=sound, **facts)
     raise click.exceptions.Exit(0 if sound else 1)
 
 
 @contextmanager
 def faults_told() -> Iterator[None]:
-    """Ends the command with one message for what an operator can mend."""
+    """End the command with one message for an error that the operator can fix."""
     try:
         yield
     except SettingsError as error:
@@ -67,13 +71,15 @@ def faults_told() -> Iterator[None]:
     except DomainError as error:
         raise Fault(str(refusal_of(error).refusal)) from None
     except CommitOutcomeUnknown:
-        raise Fault("the database connection was lost during COMMIT; run it again") from None
+        raise Fault(
+            "the database connection was lost during COMMIT, outcome unknown: run the command again"
+        ) from None
     except (DBAPIError, NoConnection) as error:
-        raise Fault(f"the database: {_first_line(error)}") from None
+        raise Fault(f"database error: {_first_line(error)}") from None
 
 
 def columns(rows: list[tuple[Any, ...]]) -> str:
-    """Rows one below the other, each column as wide as its widest cell."""
+    """Return the rows as lines, each column padded to its widest cell."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -84,10 +90,10 @@ def columns(rows: list[tuple[Any, ...]]) -> str:
 
 def _as_json() -> bool:
     context = click.get_current_context(silent=True)
-    return bool(context and context.meta.get(_JSON))
+    return bool(context and context.meta.get(_JSON_KEY))
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _print_json(facts: dict[str, Any]) -> None:
     click.echo(orjson.dumps(facts, default=str).decode())
 
 

@@ -1,4 +1,4 @@
-"""`livebackend room`: who is live, and ending it."""
+"""`livebackend room …`: list and close rooms."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from livebackend.cli.output import Fault, columns, json_option, say
 from livebackend.core.masking import masked
 from livebackend.services import operator_rooms as rooms
 
-_MOST = 1000
+_DEFAULT_LIMIT = 1000
 
 
 @click.group()
 def room() -> None:
-    """Show who is live, and close a room.
+    """List and close rooms.
 
     Example: livebackend room list production.ini
     """
@@ -22,22 +22,32 @@ def room() -> None:
 
 @room.command("list")
 @ini_argument
-@click.option("--most", type=click.IntRange(1, 100_000), default=_MOST, help="No more than these.")
+@click.option(
+    "--most",
+    type=click.IntRange(1, 100_000),
+    default=_DEFAULT_LIMIT,
+    show_default=True,
+    help="Maximum number of rooms.",
+)
 @json_option
 def list_rooms(ini: Path, most: int) -> None:
-    """List the rooms that are open, the latest first; phones are masked.
+    """List the open rooms, newest first.
+
+    Phone numbers are masked.
 
     Example: livebackend room list production.ini
     """
     with opened_services(ini) as services:
-        found = services.database.run(lambda connection: rooms.listing(connection, most=most))
-    shown = [each._replace(phone=each.phone and masked(each.phone)) for each in found]
+        stored = services.database.run(lambda connection: rooms.listing(connection, most=most))
+    masked_rooms = [room._replace(phone=room.phone and masked(room.phone)) for room in stored]
     rows = [
-        (each.id, each.state, f"{each.started_at:%Y-%m-%d %H:%M}", each.phone, each.title)
-        for each in shown
+        (room.id, room.state, f"{room.started_at:%Y-%m-%d %H:%M}", room.phone, room.title)
+        for room in masked_rooms
     ]
-    words = columns([("room", "state", "since (UTC)", "phone", "title"), *rows])
-    say(words if shown else "nobody is live", rooms=[each._asdict() for each in shown])
+    text = columns([("room", "state", "since (UTC)", "phone", "title"), *rows])
+    say(
+        text if rows else "there are no open rooms", rooms=[room._asdict() for room in masked_rooms]
+    )
 
 
 @room.command()
@@ -45,18 +55,20 @@ def list_rooms(ini: Path, most: int) -> None:
 @click.argument("room_id", metavar="ROOM", type=int)
 @json_option
 def close(ini: Path, room_id: int) -> None:
-    """Close a room, by its number in the list, and cut its publisher off.
+    """Close a room and disconnect its publisher.
+
+    ROOM is its number in `livebackend room list`.
 
     Example: livebackend room close production.ini 42
     """
     with opened_services(ini) as services:
-        found = services.database.run(lambda connection: rooms.find(connection, room_id))
-        if found is None or found.state != "open":
+        stored = services.database.run(lambda connection: rooms.find(connection, room_id))
+        if stored is None or stored.state != "open":
             raise Fault(f"room {room_id} is not open")
-        services.rooms.leave(found.account_id, reason="operator")
+        services.rooms.leave(stored.account_id, reason="operator")
         closed = services.database.run(lambda connection: rooms.find(connection, room_id))
-    cut_off = bool(closed and closed.disabled_at)
-    words = f"room {room_id} is closed"
-    if not cut_off:
-        words += "; the provider failed, so its stream is still to be disabled"
-    say(words, id=room_id, publisher_cut_off=cut_off)
+    is_disconnected = bool(closed and closed.disabled_at)
+    text = f"room {room_id} is closed"
+    if not is_disconnected:
+        text += "; the provider failed to disable its stream, the servers retry"
+    say(text, id=room_id, publisher_disconnected=is_disconnected)

@@ -1,4 +1,4 @@
-"""`livebackend serve`: the application in several processes, on one port."""
+"""`livebackend serve`: run the application in worker processes on one port."""
 
 import logging
 import multiprocessing
@@ -29,7 +29,7 @@ from livebackend.database.migrations import check_migrated, migrate
 
 log = logging.getLogger(__name__)
 
-# What granian says goes where the ini file sends what we say.
+# The log records of Granian propagate to the handlers of the ini file.
 _LOGGING = {
     "formatters": {},
     "handlers": {},
@@ -39,20 +39,22 @@ _LOGGING = {
 
 @click.command()
 @click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--host", help="Where to listen, instead of the host in the ini file.")
-@click.option("--port", help="Likewise the port.")
+@click.option("--host", help="Address to listen on; default: `host` in the ini file.")
+@click.option("--port", help="Port to listen on; default: `port` in the ini file.")
 def serve(ini: Path, host: str | None, port: str | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; calls in flight are answered first.
+    """Run the server until SIGTERM or Ctrl-C.
+
+    When it stops, it completes open requests first.
 
     Example: livebackend serve production.ini
     """
     setup_logging(ini)
     options = {name: value for name, value in {"host": host, "port": port}.items() if value}
-    given = get_appsettings(str(ini), name="main", options=options)
-    address = given.global_conf["host"], int(given.global_conf["port"])
+    section = get_appsettings(str(ini), name="main", options=options)
+    address = section.global_conf["host"], int(section.global_conf["port"])
     try:
-        settings, _ = checked_settings(with_own_address(given, given.global_conf), os.environ)
-        # Held until the last worker has ended: an embedded PostgreSQL is started once and shared.
+        settings, _ = checked_settings(with_own_address(section, section.global_conf), os.environ)
+        # Open until the last worker has ended: the workers share one embedded PostgreSQL.
         database = open_database(settings)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
@@ -60,10 +62,10 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         if settings.database_migrate:
             migrate(database)
         check_migrated(database)
-        _refuse_a_taken(address)
+        _check_port_is_free(address)
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
-        log.info("%d workers serve on http://%s:%d", workers, *address)
+        log.info("server starts %d workers on http://%s:%d", workers, *address)
         load = partial(load_app, str(ini), options, stop_wait_s=settings.server_stop_wait_s)
         _server(settings, address, workers).serve(target_loader=load, wrap_loader=False)
     except SettingsError as error:
@@ -73,7 +75,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
 
 
 def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
-    # A worker begins as a fresh interpreter: no thread, lock or connection of this one is in it.
+    # With spawn, a worker inherits no thread, lock or database connection of this process.
     multiprocessing.set_start_method("spawn", force=True)
     host, port = address
     return Granian(
@@ -98,47 +100,55 @@ def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
     )
 
 
-def _refuse_a_taken(address: tuple[str, int]) -> None:
-    """Raises SettingsError where somebody else listens: workers share a port with anybody."""
+def _check_port_is_free(address: tuple[str, int]) -> None:
+    """Raise SettingsError if another process listens on the address.
+
+    The workers bind it with SO_REUSEPORT, which succeeds even then.
+    """
     host, port = address
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            attempt.bind((host, port))
+            probe.bind((host, port))
         except OSError as error:
             raise SettingsError(f"host, port: {host}:{port}: {error.strerror}") from None
 
 
 def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Nameless":
-    """The application of a worker, which is closed when the worker ends."""
-    # Ctrl-C is for the parent alone, which then stops the workers.
+    """Return the application of a worker; its services close when the worker ends."""
+    # Own process group: only the parent gets the SIGINT of Ctrl-C, and stops the workers.
     os.setpgid(0, 0)
     setup_logging(Path(ini))
     app = get_app(ini, name="main", options=options)
     services: Services = app.registry.services
     Finalize(services, services.close, exitpriority=0)
-    # The server sets its handlers later; what is written here tells of a signal all the same.
-    heard, tell = socket.socketpair()
-    tell.setblocking(False)  # the name of the method says it
-    signal.set_wakeup_fd(tell.detach())
-    threading.Thread(target=_stop_in_time, args=(services, heard, stop_wait_s), daemon=True).start()
+    # The wakeup descriptor works with the signal handlers that Granian installs later.
+    signal_reader, signal_writer = socket.socketpair()
+    signal_writer.setblocking(False)  # required by set_wakeup_fd
+    signal.set_wakeup_fd(signal_writer.detach())
+    threading.Thread(
+        target=_enforce_stop, args=(services, signal_reader, stop_wait_s), daemon=True
+    ).start()
     return Nameless(app)
 
 
-def _stop_in_time(services: Services, heard: socket.socket, stop_wait_s: int) -> None:
-    """Sends waiting calls away when the worker is told to stop, or when its parent was killed."""
+def _enforce_stop(services: Services, signal_reader: socket.socket, stop_wait_s: int) -> None:
+    """Stop the worker on a signal, or when its parent process has ended.
+
+    Requests that wait to hash a password are refused. After `stop_wait_s` the worker is killed.
+    """
     parent = multiprocessing.parent_process()
-    gone = [parent.sentinel] if parent else []
-    if heard not in wait([heard, *gone]):
+    parent_sentinels = [parent.sentinel] if parent else []
+    if signal_reader not in wait([signal_reader, *parent_sentinels]):
         os.kill(os.getpid(), signal.SIGTERM)
     services.stop_waiting()
-    # Otherwise the parent's to do.
+    # The parent process does this too, unless it was killed.
     time.sleep(stop_wait_s)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Nameless:
-    """The application, whose replies do not tell what server sends them."""
+    """Wraps the application, and empties the `Server` header of its responses."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""`livebackend sweep`: one round of what servers do by themselves."""
+"""`livebackend sweep`: run one round of the housekeeping tasks."""
 
 from pathlib import Path
 
@@ -12,20 +12,21 @@ from livebackend.cli.output import Fault, json_option, say
 @ini_argument
 @json_option
 def sweep(ini: Path) -> None:
-    """Close rooms without a stream, drop unused pictures, reconcile orders, once.
+    """Run one round of housekeeping.
 
-    See the setting streams.sweep_s.
+    It closes rooms without a stream, deletes unused pictures, and reconciles payment orders.
+    Servers do this periodically, unless the setting streams.sweep_s is 0.
 
     Example: livebackend sweep production.ini
     """
     with opened_services(ini) as services:
-        swept, orders, pictures = services.periodic_tasks.run_once()
-    facts = {**swept._asdict(), "pictures": pictures, "orders": orders.queried}
-    if swept.failed or orders.failed:
-        raise Fault("a provider failed; the next round tries again", **facts)
+        rooms, orders, pictures = services.periodic_tasks.run_once()
+    facts = {**rooms._asdict(), "pictures": pictures, "orders": orders.queried}
+    if rooms.failed or orders.failed:
+        raise Fault("a provider failed; the next round retries", **facts)
     say(
-        f"{swept.looked_at} rooms looked at, {swept.closed} closed,"
-        f" {swept.disabled} streams disabled, {pictures} pictures dropped,"
+        f"{rooms.looked_at} rooms checked, {rooms.closed} closed,"
+        f" {rooms.disabled} streams disabled, {pictures} pictures deleted,"
         f" {orders.queried} payment orders reconciled",
         **facts,
     )

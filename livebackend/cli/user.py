@@ -1,4 +1,4 @@
-"""`livebackend user`: one account, shown and changed."""
+"""`livebackend user …`: show and change one account."""
 
 import re
 import secrets
@@ -13,23 +13,25 @@ from livebackend.container import Services
 from livebackend.services import operator_accounts as accounts
 from livebackend.services.operator_accounts import Overview
 
-# Neither 0 and o nor 1, i and l: somebody reads it out on the phone.
+# Without 0, o, 1, i and l, which are easily confused when a password is read out.
 _LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
 _GENDERS = {"0": "female", "1": "male"}
 
 
-def _checked(context: click.Context, option: click.Parameter, value: str) -> str:
+def _check_phone(context: click.Context, option: click.Parameter, value: str) -> str:
     if not re.fullmatch("[0-9]{11}", value):
-        raise click.BadParameter("it must have eleven digits")
+        raise click.BadParameter("a phone number has eleven digits")
     return value
 
 
-_phone = click.argument("phone", callback=_checked)
+_phone = click.argument("phone", callback=_check_phone)
 
 
 @click.group()
 def user() -> None:
-    """Show and change one account, which is named by its phone.
+    """Show and change one account.
+
+    PHONE is its phone number.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -40,13 +42,15 @@ def user() -> None:
 @_phone
 @json_option
 def show(ini: Path, phone: str) -> None:
-    """Show an account, its phone whole.
+    """Show an account.
+
+    Its phone number is not masked.
 
     Example: livebackend user show production.ini 13812345678
     """
     with opened_services(ini) as services:
-        found = _find(services, phone)
-    facts = found._asdict() | {"gender": _GENDERS.get(found.gender or "")}
+        account = _find(services, phone)
+    facts = account._asdict() | {"gender": _GENDERS.get(account.gender or "")}
     say(columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts)
 
 
@@ -55,17 +59,19 @@ def show(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def disable(ini: Path, phone: str) -> None:
-    """Log an account out everywhere, close its room, and let it log in no more.
+    """Disable an account.
+
+    Its login tokens are revoked, its room is closed, and the user cannot log in.
 
     Example: livebackend user disable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        found = _find(services, phone)
+        account = _find(services, phone)
         changed = services.database.run(lambda connection: accounts.disable(connection, phone))
-        # After the tokens, so that it cannot go live again in between.
-        if found.room_id:
-            services.rooms.leave(found.id, reason="operator")
-    _say_now(found.id, "disabled", changed=changed, closed_room=found.room_id)
+        # After the tokens are revoked, so that the user cannot go live again in between.
+        if account.room_id:
+            services.rooms.leave(account.id, reason="operator")
+    _print_state(account.id, "disabled", changed=changed, closed_room=account.room_id)
 
 
 @user.command()
@@ -73,14 +79,16 @@ def disable(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def enable(ini: Path, phone: str) -> None:
-    """Let an account log in again that was disabled.
+    """Enable a disabled account.
+
+    The user can log in again. Revoked login tokens stay revoked.
 
     Example: livebackend user enable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        found = _find(services, phone)
+        account = _find(services, phone)
         changed = services.database.run(lambda connection: accounts.enable(connection, phone))
-    _say_now(found.id, "enabled", changed=changed)
+    _print_state(account.id, "enabled", changed=changed)
 
 
 @user.command()
@@ -88,14 +96,16 @@ def enable(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def revoke(ini: Path, phone: str) -> None:
-    """End every login token of an account; its password stays.
+    """Revoke all login tokens of an account.
+
+    The password does not change.
 
     Example: livebackend user revoke production.ini 13812345678
     """
     with opened_services(ini) as services:
-        found = _find(services, phone)
+        account = _find(services, phone)
         services.database.run(lambda connection: accounts.revoke(connection, phone))
-    say(f"account {found.id} is logged out everywhere", id=found.id)
+    say(f"all login tokens of account {account.id} are revoked", id=account.id)
 
 
 @user.command("reset-password")
@@ -103,36 +113,38 @@ def revoke(ini: Path, phone: str) -> None:
 @_phone
 @json_option
 def reset_password(ini: Path, phone: str) -> None:
-    """Give an account a new password, and print it this once; its login tokens end.
+    """Set and print a new password.
+
+    The login tokens of the account are revoked.
 
     Example: livebackend user reset-password production.ini 13812345678
     """
     password = new_password()
     with opened_services(ini) as services:
-        found = _find(services, phone)
+        account = _find(services, phone)
         new_hash = services.password_hashing.hash(password)
         services.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
     say(
-        f"account {found.id} has the new password {password}\n"
-        "Hand it on by a way that nobody else reads, to be changed at once.",
-        id=found.id,
+        f"new password of account {account.id}: {password}\n"
+        "Send it to the user confidentially. They should change it at once.",
+        id=account.id,
         password=password,
     )
 
 
 def new_password() -> str:
-    """A password that is easily read out: nearly 60 bits."""
-    words = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
-    return "-".join([*words, "".join(secrets.choice(_DIGITS) for _ in range(2))])
+    """Return a random password of nearly 60 bits that is easy to read out."""
+    groups = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
+    return "-".join([*groups, "".join(secrets.choice(_DIGITS) for _ in range(2))])
 
 
-def _say_now(account: int, state: str, *, changed: bool, **more: Any) -> None:
-    words = f"account {account} is {state}" + ("" if changed else " already")
-    say(words, id=account, changed=changed, **more)
+def _print_state(account_id: int, state: str, *, changed: bool, **more: Any) -> None:
+    text = f"account {account_id} is {'' if changed else 'already '}{state}"
+    say(text, id=account_id, changed=changed, **more)
 
 
 def _find(services: Services, phone: str) -> Overview:
-    found = services.database.run(lambda connection: accounts.overview(connection, phone))
-    if found is None:
-        raise Fault("nobody is registered with that phone")
-    return found
+    account = services.database.run(lambda connection: accounts.overview(connection, phone))
+    if account is None:
+        raise Fault("no account has this phone number")
+    return account

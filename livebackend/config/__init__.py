@@ -1,1 +1,1 @@
-"""The settings."""
+"""Settings and configuration errors."""

@@ -1,6 +1,6 @@
-"""Deprecated names in ini files.
+"""Deprecated names in ini files, supported for one release.
 
-They work for one more release, and log a warning with the new name.
+Each use logs a warning with the new name.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
-# Dotted names of classes, in settings.
+# Dotted class names in settings.
 CLASSES: Mapping[str, str] = {
     "livebackend.gateways.payments.EmbeddedPayments": (
         "livebackend.development.payments.DevelopmentPayments"
@@ -25,11 +25,11 @@ CLASSES: Mapping[str, str] = {
     ),
 }
 
-# Modules of classes that the logging sections name.
+# Modules of the classes that logging sections name.
 MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
 # Loggers that the logging sections configure. `livebackend.gateways.sms` and
-# `livebackend.gateways.payments` are missing: they are packages with loggers of their own.
+# `livebackend.gateways.payments` are omitted: packages of these names still exist, and log.
 LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
     "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
@@ -53,30 +53,30 @@ LOGGERS: Mapping[str, Sequence[str]] = {
 }
 
 
-def current_class(dotted: str) -> str:
-    """Return the present name of a class."""
-    current = CLASSES.get(dotted, dotted)
-    if current != dotted:
-        log.warning("%s is deprecated: use %s", dotted, current)
+def current_class(dotted_name: str) -> str:
+    """Return the current name of a class; log a warning if it was renamed."""
+    current = CLASSES.get(dotted_name, dotted_name)
+    if current != dotted_name:
+        log.warning("%s is deprecated: use %s", dotted_name, current)
     return current
 
 
-def current_module(dotted: str) -> str:
-    """Return the present name of a module. Raises KeyError for one that was not renamed."""
-    current = MODULES[dotted]
-    warnings.warn(f"{dotted} is deprecated: use {current}", FutureWarning, stacklevel=2)
+def current_module(dotted_name: str) -> str:
+    """Return the current name of a renamed module; raise KeyError for other modules."""
+    current = MODULES[dotted_name]
+    warnings.warn(f"{dotted_name} is deprecated: use {current}", FutureWarning, stacklevel=2)
     return current
 
 
 def configure_renamed_loggers() -> None:
-    """Apply the configuration of renamed loggers to their new names."""
+    """Copy the configuration of each deprecated logger to the loggers that replace it."""
     for old, current in LOGGERS.items():
         configured = logging.root.manager.loggerDict.get(old)
         if isinstance(configured, logging.Logger) and _is_configured(configured):
-            log.warning("the logger %s is deprecated: use %s", old, ", ".join(current))
+            log.warning("logger %s is deprecated: use %s", old, ", ".join(current))
             for name in current:
                 _copy_configuration(configured, logging.getLogger(name))
-            # The next call must not copy it again.
+            # Otherwise the next call copies it again.
             configured.setLevel(logging.NOTSET)
             configured.handlers.clear()
 

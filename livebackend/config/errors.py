@@ -1,19 +1,19 @@
-"""Errors of the configuration: an operator must act."""
+"""Configuration errors, which only the operator can fix."""
 
 from typing import ClassVar
 
 
 class SettingsError(ValueError):
-    """The settings are wrong. Has every error at once, a line each."""
+    """Settings are missing, unknown or invalid. The message lists every error on its own line."""
 
-    heading: ClassVar[str] = "the settings are faulty:"
+    heading: ClassVar[str] = "the settings are invalid:"
 
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join([self.heading, *(f"  {fault}" for fault in faults)]))
+        super().__init__("\n".join([self.heading, *(f"  {line}" for line in faults)]))
         self.faults = faults
 
 
 class DatabaseNotReady(SettingsError):
-    """The database cannot be reached, or its tables do not fit this version."""
+    """The database is not reachable, or its tables do not match this version."""
 
     heading = "the database cannot be used:"

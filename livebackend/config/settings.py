@@ -1,4 +1,4 @@
-"""Every setting: its name, its default (the safe one), and what it does."""
+"""Names, defaults and validation of all settings. Each default is the safe value."""
 
 import re
 from collections.abc import Mapping
@@ -24,98 +24,98 @@ from livebackend.config.errors import SettingsError
 ENVIRONMENT = "LIVEBACKEND_"
 
 _SECRET_LENGTH_MIN = 32
-# What every secret in a file that everybody can read begins with.
-_KNOWN = "for-development-only"
-# Classes of gateways that are not for production; the second prefix is deprecated.
-_STAND_INS = ("Development", "Embedded")
-# A room is opening for half of it, at most.
+# Prefix of the secrets in development.ini, which are published with the source.
+_PUBLISHED_PREFIX = "for-development-only"
+# Prefixes of gateway classes that are not for production; the second one is deprecated.
+_DEVELOPMENT_PREFIXES = ("Development", "Embedded")
+# A room can stay in the state `opening` for half of this time.
 _SWEEP_S_MIN = 10
-# Settings of Pyramid's own may stand in the same section.
-_FOREIGN = ("pyramid.",)
-# Names that Pyramid's own templates use.
+# Prefixes of settings that Pyramid reads from the same section.
+_PYRAMID_PREFIXES = ("pyramid.",)
+# Names that the project templates of Pyramid use.
 _ALIASES = {"sqlalchemy.url": "database.url"}
 
 
-def _secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if len(value) < _SECRET_LENGTH_MIN:
-        raise ValueError(f"must have {_SECRET_LENGTH_MIN} characters at least")
-    if value.get_secret_value().startswith(_KNOWN):
-        _only_if_meant("secrets_known_is_meant", info, "is known to everybody")
+        raise ValueError(f"must have at least {_SECRET_LENGTH_MIN} characters")
+    if value.get_secret_value().startswith(_PUBLISHED_PREFIX):
+        _require_permission("secrets_known_is_meant", info, "is a published secret")
     return value
 
 
-def _secrets(value: object) -> tuple[str, ...]:
-    words = tuple(str(value).split())
-    if not words:
+def _split_secrets(value: object) -> tuple[str, ...]:
+    secrets = tuple(str(value).split())
+    if not secrets:
         raise ValueError("is missing")
-    return words
+    return secrets
 
 
-def _only_if_meant(name: str, info: ValidationInfo, what: str) -> None:
-    """Refuses what is dangerous on the open internet, unless a setting says that it is meant."""
+def _require_permission(name: str, info: ValidationInfo, problem: str) -> None:
+    """Raise ValueError for an unsafe value unless the setting `name` allows it."""
     if not info.data.get(name):
-        raise ValueError(f"{what}; set {_dotted(name)} = true if that is meant")
+        raise ValueError(f"{problem}; set {_dotted(name)} = true to allow it")
 
 
-def _plain_if_meant(value: str, info: ValidationInfo) -> str:
+def _check_codes_reply(value: str, info: ValidationInfo) -> str:
     if value == "plain":
-        _only_if_meant("codes_plain_is_meant", info, "gives every code away")
+        _require_permission("codes_plain_is_meant", info, "returns the code to the client")
     return value
 
 
-def _direct_if_meant(value: str, info: ValidationInfo) -> str:
+def _check_coins_refill(value: str, info: ValidationInfo) -> str:
     if value == "direct":
-        _only_if_meant("coins_direct_refill_is_meant", info, "gives coins away")
+        _require_permission("coins_direct_refill_is_meant", info, "credits unpaid coins")
     return value
 
 
-def _shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+def _check_shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if not re.fullmatch("[A-Za-z0-9_-]{0,200}", value.get_secret_value()):
-        raise ValueError("must have letters, digits, _ and - alone, 200 at most")
-    return _secret(value, info) if value else value
+        raise ValueError("can only contain letters, digits, _ and -, at most 200 of them")
+    return _check_secret(value, info) if value else value
 
 
-def _gateway(value: str, info: ValidationInfo) -> str:
-    if value.rpartition(".")[2].startswith(_STAND_INS):
-        _only_if_meant("gateways_embedded_is_meant", info, "is a stand-in")
+def _check_gateway(value: str, info: ValidationInfo) -> str:
+    if value.rpartition(".")[2].startswith(_DEVELOPMENT_PREFIXES):
+        _require_permission("gateways_embedded_is_meant", info, "is a development gateway")
     return value
 
 
-def _gateways(value: str, info: ValidationInfo) -> str:
-    return " ".join(_gateway(current_class(name), info) for name in value.split())
+def _check_gateways(value: str, info: ValidationInfo) -> str:
+    return " ".join(_check_gateway(current_class(name), info) for name in value.split())
 
 
-def _order_with_gateway(value: str, info: ValidationInfo) -> str:
+def _check_payments_gateway(value: str, info: ValidationInfo) -> str:
     if info.data.get("coins_refill") == "order" and not value.split():
-        raise ValueError("is empty; coins.refill = order needs a payment gateway")
+        raise ValueError("is empty, but coins.refill = order needs a payment gateway")
     return value
 
 
-def _sweep(value: int) -> int:
+def _check_sweep_s(value: int) -> int:
     if value and value < _SWEEP_S_MIN:
-        raise ValueError(f"must be 0, or {_SWEEP_S_MIN} at least")
+        raise ValueError(f"must be 0 or at least {_SWEEP_S_MIN}")
     return value
 
 
-def _limit(value: str) -> str:
+def _check_limit(value: str) -> str:
     try:
         parse_many(value) if value else None
     except ValueError:
-        raise ValueError('is no limit, as "10 per minute; 100 per hour" is one') from None
+        raise ValueError('is not a rate limit such as "10 per minute; 100 per hour"') from None
     return value
 
 
-def _networks(value: str) -> str:
+def _check_networks(value: str) -> str:
     for network in value.split():
         ip_network(network)
     return value
 
 
-def _regular_expression(value: str) -> str:
+def _check_regular_expression(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
+        raise ValueError(f"is not a valid regular expression: {error}") from None
     return value
 
 
@@ -123,261 +123,323 @@ def _dotted(name: str) -> str:
     return name.replace("_", ".", 1)
 
 
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Limit = Annotated[str, AfterValidator(_limit)]
-Gateway = Annotated[str, AfterValidator(current_class), AfterValidator(_gateway)]
-# A name, and perhaps a port; it stands in URLs as it is.
+Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+Limit = Annotated[str, AfterValidator(_check_limit)]
+Gateway = Annotated[str, AfterValidator(current_class), AfterValidator(_check_gateway)]
+# A host name with an optional port, inserted into URLs unchanged.
 Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$")]
 
 
 class Settings(BaseModel):
-    """The settings of an application.
+    """All settings of a server.
 
-    `codes_reply` here is `codes.reply` in the ini file and LIVEBACKEND_CODES_REPLY in the
-    environment, which wins.
+    The field `codes_reply` is `codes.reply` in the ini file. The environment variable
+    LIVEBACKEND_CODES_REPLY overrides it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
 
     database_url: SecretStr = Field(
-        description="`postgresql://…`, or `embedded`: a PostgreSQL of its own in var.dir"
+        description="`postgresql://…`, or `embedded`: a PostgreSQL server of its own in `var.dir`"
     )
-    database_migrate: bool = Field(False, description="bring the tables up to date at start")
+    database_migrate: bool = Field(False, description="run pending database migrations at start")
     database_connections: int = Field(
-        10, ge=1, le=100, description="connections a server process holds at most"
+        10, ge=1, le=100, description="maximum database connections of a worker"
     )
-    var_dir: Path = Field(description="where pictures and the embedded PostgreSQL are kept")
-    server_workers: int = Field(
-        0, ge=0, le=64, description="processes that answer calls; 0: one for each core"
-    )
+    var_dir: Path = Field(description="folder of the pictures and of the embedded PostgreSQL")
+    server_workers: int = Field(0, ge=0, le=64, description="worker processes; 0: one per CPU core")
     server_threads: int = Field(
-        64, ge=4, le=256, description="calls that a worker answers at a time"
+        64, ge=4, le=256, description="requests that a worker processes concurrently"
     )
-    server_connections: int = Field(512, ge=16, description="connections that a worker holds")
+    server_connections: int = Field(
+        512, ge=16, description="maximum open client connections of a worker"
+    )
     server_backlog: int = Field(
-        1024, ge=128, description="connections that wait until a worker takes them"
+        1024, ge=128, description="connections that can wait to be accepted"
     )
     server_header_bytes_max: int = Field(
-        16_384, ge=8192, description="the size of a request without its body"
+        16_384, ge=8192, description="maximum bytes of the request line and headers"
     )
     server_header_wait_s: int = Field(
-        30, ge=1, le=60, description="how long a connection may say nothing, or half a request"
+        30,
+        ge=1,
+        le=60,
+        description="seconds a client has to send the request headers; also the idle timeout",
     )
     server_stop_wait_s: int = Field(
-        10, ge=1, le=60, description="how long a stop waits for calls in flight"
+        10,
+        ge=1,
+        le=60,
+        description="seconds that open requests have to finish when the server stops",
     )
-    # What is meant stands before what needs it: a field is judged by the fields above it.
+    # These come before the settings that need them: a validator sees only the fields above its own.
     secrets_known_is_meant: bool = Field(
-        False, description="take secrets that everybody knows, for development only"
+        False, description="allow the published secrets of development.ini; for development only"
     )
     codes_plain_is_meant: bool = Field(False, description="allow `codes.reply = plain`")
     gateways_embedded_is_meant: bool = Field(
-        False, description="allow gateways that send nothing and stream nothing"
+        False, description="allow development gateways, which send no SMS and carry no streams"
     )
     coins_direct_refill_is_meant: bool = Field(False, description="allow `coins.refill = direct`")
-    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_secrets)] = Field(
-        description="what tokens and codes are signed with: the first signs, all verify",
+    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_split_secrets)] = Field(
+        description="secrets of tokens and codes, separated by blanks: the first signs, all verify",
     )
     passwords_pepper: Secret = Field(
-        description="goes into every password's hash; a lost one ends all passwords"
+        description="secret in every password hash; if it is lost, no password works any more"
     )
-    passwords_cost: int = Field(12, ge=4, le=16, description="bcrypt's; one more: twice the time")
+    passwords_cost: int = Field(
+        12, ge=4, le=16, description="bcrypt cost; each step doubles the time of a hash"
+    )
     passwords_at_once: int = Field(
-        0, ge=0, description="hashes at a time on this machine; 0: one for each core but one"
+        0, ge=0, description="concurrent password hashes on this machine; 0: CPU cores minus one"
     )
     passwords_wait_s: float = Field(
-        50.0, gt=0, le=60, description="how long a call waits for its turn to hash"
+        50.0, gt=0, le=60, description="maximum seconds that a request waits to hash a password"
     )
     passwords_common_refused: bool = Field(
-        True, description="refuse what everybody tries first, and what holds one's phone"
+        True, description="reject common passwords, and those that contain the user's phone"
     )
-    phones_pattern: Annotated[str, AfterValidator(_regular_expression)] = Field(
-        "1[0-9]{10}", description="which eleven digits are a phone number, as a regular expression"
+    phones_pattern: Annotated[str, AfterValidator(_check_regular_expression)] = Field(
+        "1[0-9]{10}",
+        description="regular expression that a phone number of eleven digits must match",
     )
     http_url: str = Field(
         "http://127.0.0.1:6543",
         pattern="^https?://[^/?#]+(/[^?#]*)?$",
-        description="where users reach this server; if missing, by the ini's host and port",
+        description="public URL of this server; if missing, from host and port of the ini file",
     )
-    http_trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
-        "", description="networks of proxies of one's own; HTTPS is required behind them"
+    http_trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
+        "",
+        description="networks of your proxies, separated by blanks; if set, clients must use HTTPS",
     )
     http_query_parameters: bool = Field(
-        False, description="take parameters from the query string too"
+        False, description="accept parameters in the query string too"
     )
-    http_body_bytes_max: int = Field(65_536, ge=1024, description="a body's size")
-    http_upload_bytes_max: int = Field(6_291_456, ge=1024, description="a body's size at /upload")
-    http_fields_max: int = Field(100, ge=10, description="parameters in one call")
-    # Not hidden by default: they tell what every copy of the app gives away, ask for nothing but
-    # the documented calls, and are bytes that were made at start.
+    http_body_bytes_max: int = Field(65_536, ge=1024, description="maximum bytes of a request body")
+    http_upload_bytes_max: int = Field(
+        6_291_456, ge=1024, description="maximum bytes of a request body at /upload"
+    )
+    http_fields_max: int = Field(100, ge=10, description="maximum parameters of a request")
+    # Enabled by default: the pages contain only what every copy of the app reveals, and are
+    # rendered once, at start.
     docs_enabled: bool = Field(True, description="serve `/docs` and `/openapi.json`")
-    # Hidden by default: a page where strangers are led to register is the operator's to offer.
-    demo_enabled: bool = Field(False, description="serve `/demo`, a web page that plays the app")
-    codes_reply: Annotated[Literal["ticket", "plain"], AfterValidator(_plain_if_meant)] = Field(
-        "ticket", description="`ticket`: an opaque one; `plain`: the code itself, for development"
+    # Disabled by default: the page invites its visitors to register accounts.
+    demo_enabled: bool = Field(
+        False, description="serve `/demo`, a web page that works like the app"
     )
-    codes_ttl_s: int = Field(300, ge=30, le=3600, description="how long a code lives")
+    codes_reply: Annotated[Literal["ticket", "plain"], AfterValidator(_check_codes_reply)] = Field(
+        "ticket",
+        description="response to a code request: `ticket`: signed ticket; `plain`: the code itself",
+    )
+    codes_ttl_s: int = Field(
+        300, ge=30, le=3600, description="seconds until a verification code expires"
+    )
     register_verified_phone: Literal["required", "optional"] = Field(
-        "required", description="whether a registration needs a phone verified before"
+        "required", description="`required`: users verify their phone before they register"
     )
     pictures_keep: Literal["re_encoded", "as_sent"] = Field(
-        "re_encoded", description="`re_encoded`: checked and made anew; `as_sent`: kept on disk"
+        "re_encoded",
+        description="`re_encoded`: check and re-encode pictures; `as_sent`: store them unchanged",
     )
     pictures_only_ours: bool = Field(
-        True, description="take only an avatar that was uploaded here and is nobody's"
+        True, description="accept as avatar only a picture uploaded here that no other account uses"
     )
-    pictures_bytes_max: int = Field(5_242_880, ge=1, description="a picture's size")
+    pictures_bytes_max: int = Field(5_242_880, ge=1, description="maximum bytes of a picture")
     pictures_unclaimed_s: int = Field(
-        86_400, ge=900, description="how long a picture is kept that is nobody's avatar"
+        86_400, ge=900, description="seconds until a picture that is no account's avatar is deleted"
     )
     pictures_free_bytes_min: int = Field(
-        500_000_000, ge=0, description="room on the disk that uploads leave free"
+        500_000_000, ge=0, description="free disk space, in bytes, below which uploads are refused"
     )
-    friends_max: int = Field(5000, ge=1, description="friends, or blocked ones, of one account")
-    messages_max: int = Field(500, ge=1, description="messages in a list")
+    friends_max: int = Field(
+        5000, ge=1, description="maximum friends, and maximum blocked users, of an account"
+    )
+    messages_max: int = Field(500, ge=1, description="maximum friend requests in a list")
     coins_refill: Annotated[
-        Literal["direct", "order", "disabled"], AfterValidator(_direct_if_meant)
+        Literal["direct", "order", "disabled"], AfterValidator(_check_coins_refill)
     ] = Field(
         "disabled",
-        description="`order`: coins come with the payment; `direct`: at once, unpaid",
+        description="`order`: paid refills; `direct`: free refills; `disabled`: no refills",
     )
-    coins_per_yuan: int = Field(1, ge=1, le=10_000, description="coins that one yuan buys")
+    coins_per_yuan: int = Field(1, ge=1, le=10_000, description="coins credited for one yuan")
     ledger_writer: int = Field(
         -1,
         ge=-1,
         # models.CREDIT_SLOTS - 1, which this package cannot import.
         le=15,
-        description="a server process's own number, 0 to 15, which spares it waits; -1: any",
+        description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
     limits_connections: int = Field(
-        2, ge=1, le=20, description="connections for counting, besides `database.connections`"
+        2,
+        ge=1,
+        le=20,
+        description="database connections for rate limits, besides `database.connections`",
     )
     limits_codes_phone: Limit = Field(
-        "1 per 60 seconds; 5 per day", description="codes for one phone"
+        "1 per 60 seconds; 5 per day", description="codes sent to one phone; empty: no limit"
     )
-    limits_codes_address: Limit = Field("20 per hour", description="codes asked for by one address")
-    limits_codes_all: Limit = Field("2000 per day", description="codes that are sent in all")
+    limits_codes_address: Limit = Field(
+        "20 per hour", description="code requests from one client address; empty: no limit"
+    )
+    limits_codes_all: Limit = Field(
+        "2000 per day", description="codes sent in total; empty: no limit"
+    )
     limits_login_account: Limit = Field(
         "10 per 5 minutes; 30 per hour; 100 per day",
-        description="wrong passwords for one account from one address",
+        description="wrong passwords for one account from one client address; empty: no limit",
     )
     limits_login_address: Limit = Field(
-        "100 per hour; 500 per day", description="wrong passwords from one address"
+        "100 per hour; 500 per day",
+        description="wrong passwords from one client address; empty: no limit",
     )
-    limits_reset: Limit = Field("20 per hour", description="passwords reset from one address")
-    limits_upload: Limit = Field("10 per hour", description="pictures from one address")
-    limits_search: Limit = Field("100 per hour", description="searches by one account")
-    limits_add: Limit = Field("60 per hour", description="requests by one account")
-    limits_refill: Limit = Field("30 per hour", description="refills of one account")
+    limits_reset: Limit = Field(
+        "20 per hour", description="password resets from one client address; empty: no limit"
+    )
+    limits_upload: Limit = Field(
+        "10 per hour", description="uploads from one client address; empty: no limit"
+    )
+    limits_search: Limit = Field(
+        "100 per hour", description="user searches by one account; empty: no limit"
+    )
+    limits_add: Limit = Field(
+        "60 per hour", description="friend requests by one account; empty: no limit"
+    )
+    limits_refill: Limit = Field(
+        "30 per hour", description="refills of one account; empty: no limit"
+    )
     limits_refill_retries: Limit = Field(
-        "120 per hour", description="retries of refills, by `requestId`, of one account"
+        "120 per hour",
+        description="retries of refills with the same `requestId` by one account; empty: no limit",
     )
     metrics_listen: str = Field(
         "127.0.0.1:6544",
         pattern=r"^([^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})?$",
-        description="where Prometheus reads `/metrics`, for no stranger's eyes; empty: nowhere",
+        description="private address that serves `/metrics` to Prometheus; empty: disabled",
     )
     sms_gateway: Gateway = Field(
         "livebackend.gateways.sms.qiniu.QiniuSms",
-        description="dotted name of the class that sends messages",
+        description="dotted name of the SMS gateway class",
     )
-    sms_template: str = Field("", description="Qiniu's id of the text with the code in it")
-    sms_url: str = Field("https://sms.qiniuapi.com", description="where Qiniu takes messages")
-    qiniu_access_key: str = Field("", description="Qiniu's name for one's account")
+    sms_template: str = Field(
+        "", description="Qiniu's id of the SMS template that contains the code"
+    )
+    sms_url: str = Field("https://sms.qiniuapi.com", description="URL of Qiniu's SMS API")
+    qiniu_access_key: str = Field("", description="access key of your Qiniu account")
     qiniu_secret_key: SecretStr = Field(
-        SecretStr(""), description="what calls of Qiniu are signed with"
+        SecretStr(""), description="secret key of your Qiniu account; signs requests to Qiniu"
     )
     payments_gateway: Annotated[
-        str, AfterValidator(_gateways), AfterValidator(_order_with_gateway)
+        str, AfterValidator(_check_gateways), AfterValidator(_check_payments_gateway)
     ] = Field(
         "",
         validate_default=True,
-        description="dotted names of payment gateways; the first opens orders, all settle payments",
+        description="dotted names of payment gateways: the first opens orders, all settle payments",
     )
     payments_order_ttl_s: int = Field(
         7200, ge=600, le=604_800, description="seconds until an unpaid order is closed"
     )
     wechat_app_id: str = Field("", description="WeChat's id of the app")
-    wechat_merchant: str = Field("", description="WeChat's id of who is paid")
+    wechat_merchant: str = Field("", description="WeChat Pay's id of the merchant")
     wechat_serial: str = Field("", description="serial number of the merchant's certificate")
-    wechat_key_file: str = Field("", description="file with the merchant's private key, PEM")
+    wechat_key_file: str = Field("", description="PEM file with the merchant's private key")
     wechat_api_key: SecretStr = Field(SecretStr(""), description="the merchant's APIv3 key")
     wechat_public_key_file: str = Field(
-        "", description="file with WeChat's public key, PEM; none: its certificates are fetched"
+        "",
+        description="PEM file with WeChat Pay's public key; empty: its certificates are downloaded",
     )
-    wechat_public_key_id: str = Field("", description="the id of WeChat's public key")
-    streams_gateway: Gateway = Field(description="dotted name of the class that makes streams")
+    wechat_public_key_id: str = Field("", description="id of WeChat Pay's public key")
+    streams_gateway: Gateway = Field(description="dotted name of the stream gateway class")
     streams_hub: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,50}$")] = Field(
-        "livebackend", description="the name that streams are grouped under"
+        "livebackend",
+        description="name of the Pili hub, or of the RTMP application, that contains the streams",
     )
-    streams_url: str = Field("https://pili.qiniuapi.com", description="where Qiniu takes calls")
+    streams_url: str = Field("https://pili.qiniuapi.com", description="URL of Qiniu's Pili API")
     streams_publish_security: Literal["none", "static", "expiry", "expiry_sk", "dynamic"] = Field(
-        "static", description="how the hub knows a publisher: see Streams"
+        "static",
+        description="how publish URLs are signed; must match the Pili hub's `publishSecurity`",
     )
     streams_publish_url_s: int = Field(
-        3600, ge=60, le=86_400, description="how long a signed publish URL is good for a start"
+        3600,
+        ge=60,
+        le=86_400,
+        description="seconds in which a signed publish URL can start a stream",
     )
-    streams_publish_host: Host = Field("", description="where broadcasters publish, by RTMP")
-    streams_rtmp_host: Host = Field("", description="where streams are watched by RTMP")
-    streams_hls_host: Host = Field("", description="where streams are watched by HLS")
-    streams_hdl_host: Host = Field("", description="where streams are watched as FLV over HTTP")
-    streams_snapshot_host: Host = Field("", description="where pictures of streams are")
-    streams_playback_host: Host = Field("", description="where past streams are watched")
+    streams_publish_host: Host = Field(
+        "", description="domain, with optional port, to which users publish by RTMP"
+    )
+    streams_rtmp_host: Host = Field(
+        "", description="domain, with optional port, that serves streams by RTMP"
+    )
+    streams_hls_host: Host = Field(
+        "", description="domain, with optional port, that serves streams by HLS"
+    )
+    streams_hdl_host: Host = Field(
+        "", description="domain, with optional port, that serves streams as FLV over HTTP"
+    )
+    streams_snapshot_host: Host = Field(
+        "", description="domain, with optional port, that serves snapshots of streams"
+    )
+    streams_playback_host: Host = Field(
+        "", description="domain, with optional port, that serves recorded streams"
+    )
     streams_control_url: str = Field(
-        "http://127.0.0.1:8081", description="where one's own media server takes orders"
+        "http://127.0.0.1:8081",
+        description="URL of the control interface of your nginx-rtmp server",
     )
-    streams_hook_secret: Annotated[SecretStr, AfterValidator(_shared_secret)] = Field(
-        SecretStr(""), description="what one's own media server proves itself with"
+    streams_hook_secret: Annotated[SecretStr, AfterValidator(_check_shared_secret)] = Field(
+        SecretStr(""), description="secret that your nginx-rtmp server sends with its callbacks"
     )
     streams_absent_s: int = Field(
-        60, ge=5, le=3600, description="how long a room is open without a stream"
+        60, ge=5, le=3600, description="seconds without a stream until a room is closed"
     )
-    streams_sweep_s: Annotated[int, AfterValidator(_sweep)] = Field(
+    streams_sweep_s: Annotated[int, AfterValidator(_check_sweep_s)] = Field(
         10,
         le=3600,
-        description="period of housekeeping: rooms, pictures, orders; 0: `livebackend sweep` alone",
+        description="seconds between housekeeping rounds, at least 10; 0: only `livebackend sweep`",
     )
 
     @classmethod
     def load(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> Self:
-        """The settings of an ini section, overridden by the environment.
+        """Return the settings of an ini section, overridden by the environment.
 
-        Raises SettingsError, which names every missing, unknown and faulty setting.
+        Raises SettingsError with every missing, unknown and invalid setting.
         """
         try:
             return cls.model_validate(cls.given(ini, environment))
         except ValidationError as error:
-            raise SettingsError(*_faults(error)) from None
+            raise SettingsError(*_messages(error)) from None
 
     @classmethod
     def given(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-        """What is set, as it is written, by the names in an ini file.
+        """Return the values that are set, unparsed, by their names in ini files.
 
-        Raises SettingsError for a setting that is given by its name and by an alias.
+        Raises SettingsError for a setting that is set by its name and by an alias.
         """
-        twice = [alias for alias, name in _ALIASES.items() if {alias, name} <= ini.keys()]
-        if twice:
-            raise SettingsError(*(f"{alias}: {_ALIASES[alias]} is set too" for alias in twice))
-        given = {
+        duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= ini.keys()]
+        if duplicates:
+            raise SettingsError(
+                *(f"{alias}: {_ALIASES[alias]} is set too; remove one" for alias in duplicates)
+            )
+        values = {
             _ALIASES.get(name, name): value
             for name, value in ini.items()
-            if not name.startswith(_FOREIGN)
+            if not name.startswith(_PYRAMID_PREFIXES)
         }
         names = {variable(name): name for name in cls.names()}
         for key, value in environment.items():
             if key.startswith(ENVIRONMENT):
-                given[names.get(key, key)] = value
-        return given
+                values[names.get(key, key)] = value
+        return values
 
     def require(self, *names: str) -> None:
-        """Raises ValueError, which names those of the settings that are empty."""
+        """Raise ValueError with the names of the settings that are empty."""
         missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
         if missing:
             raise ValueError(f"it needs {', '.join(missing)}")
 
     @property
     def signing_secrets(self) -> list[str]:
-        """What tokens and codes are signed with, in plain text: the first signs, all verify."""
+        """The secrets in plain text: the first signs tokens and codes, all verify them."""
         return [secret.get_secret_value() for secret in self.secrets]
 
     @property
@@ -386,7 +448,7 @@ class Settings(BaseModel):
 
     @property
     def limits(self) -> dict[str, str]:
-        """Every limit by the last part of its name."""
+        """Every rate limit by its name without the prefix `limits.`."""
         return {
             name.removeprefix("limits_"): value
             for name, value in self
@@ -395,26 +457,26 @@ class Settings(BaseModel):
 
     @classmethod
     def names(cls) -> dict[str, Any]:
-        """Every setting's name as it stands in an ini file, with its field."""
+        """Return the field of every setting by its name in ini files."""
         return {_dotted(name): field for name, field in cls.model_fields.items()}
 
 
 def with_own_address(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """An ini section; if it has no `http.url`, with the host and port of the file's defaults."""
+    """Return an ini section with `http.url`, by default from the file's host and port."""
     if {"host", "port"} <= defaults.keys():
         return {"http.url": f"http://{defaults['host']}:{defaults['port']}", **ini}
     return dict(ini)
 
 
 def variable(name: str) -> str:
-    """The environment variable that overrides a setting."""
+    """Return the name of the environment variable that overrides a setting."""
     return ENVIRONMENT + name.upper().replace(".", "_")
 
 
-def _faults(error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors(include_url=False, include_input=False):
-        name = str(fault["loc"][0])
-        says = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(fault["type"])
-        lines.append(f"{name}: {says or fault['msg'].removeprefix('Value error, ')}")
-    return lines
+def _messages(error: ValidationError) -> list[str]:
+    messages = []
+    for detail in error.errors(include_url=False, include_input=False):
+        name = str(detail["loc"][0])
+        message = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(detail["type"])
+        messages.append(f"{name}: {message or detail['msg'].removeprefix('Value error, ')}")
+    return messages

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-# 0001 to 0015 were the migrations of the development versions before it: never use them again.
+# Development versions used the revisions 0001 to 0015: do not reuse them.
 revision = "1001"
 down_revision = None
 
@@ -147,7 +147,7 @@ def _create_friends() -> None:
         CREATE UNIQUE INDEX uq_friend_requests_open
             ON friend_requests (applicant_id, addressee_id) WHERE state = 'open'
     """)
-    # Not partial (WHERE applicant_visible): the removal of an account needs all its requests.
+    # Not partial (WHERE applicant_visible): removing an account reads all its requests.
     op.execute("""
         CREATE INDEX ix_friend_requests_applicant ON friend_requests (applicant_id, sent_at_us)
     """)
@@ -208,7 +208,7 @@ def _create_ledger() -> None:
                 CHECK ((owner_id IS NULL) <> (provider IS NULL))
         )
     """)
-    # The limit is (2^63 - 1) / 17: the sum of 17 slots fits into a bigint.
+    # The maximum is (2^63 - 1) / 17, so that the sum of 17 slots fits into a bigint.
     op.execute("""
         CREATE TABLE coin_slots (
             coin_account_id bigint
@@ -281,7 +281,7 @@ def _create_ledger() -> None:
             CONSTRAINT pk_checkpoint_balances PRIMARY KEY (checkpoint_id, coin_account_id)
         )
     """)
-    # Double entry for reports: two rows for each transfer, whose sum is zero.
+    # Double-entry view for reports: two rows for each transfer, with a sum of zero.
     op.execute("""
         CREATE VIEW entries AS
             SELECT id AS transfer_id, debit_id AS coin_account_id, -amount AS amount, created_at

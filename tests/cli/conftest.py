@@ -1,4 +1,4 @@
-"""The operator, for all tests of commands."""
+"""Fixtures for the tests of commands."""
 
 from tests.support.commands import operator
 

@@ -1,4 +1,4 @@
-"""`livebackend check-config`: every error in the settings is named."""
+"""`livebackend check-config` reports every configuration error."""
 
 import sys
 from collections.abc import Callable
@@ -18,15 +18,15 @@ WECHAT = {
 
 
 class TestCheckConfig:
-    def test_sound_settings(self) -> None:
-        done = run("check-config", INI)
-        assert (done.exit_code, done.stdout) == (0, "the settings are sound\n")
+    def test_valid_settings_exit_with_0(self) -> None:
+        result = run("check-config", INI)
+        assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
-    def test_every_fault_is_named(self) -> None:
-        done = run("check-config", PRODUCTION_INI)
-        assert done.exit_code == 1
+    def test_every_missing_setting_is_reported(self) -> None:
+        result = run("check-config", PRODUCTION_INI)
+        assert result.exit_code == 1
         for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
-            assert f"  {name}: is missing\n" in done.stderr
+            assert f"  {name}: is missing\n" in result.stderr
 
     @pytest.mark.parametrize(
         ("gateway", "needs"),
@@ -36,28 +36,28 @@ class TestCheckConfig:
             ("NginxRtmpStreams", f"{HOSTS}, streams.hook_secret"),
         ],
     )
-    def test_what_a_gateway_needs_is_named(self, gateway: str, needs: str) -> None:
+    def test_settings_that_a_gateway_needs_are_reported(self, gateway: str, needs: str) -> None:
         name = f"livebackend.gateways.streams.{gateway}"
-        done = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
-        assert done.exit_code == 1
-        assert f"streams.gateway: {name} cannot be loaded: it needs {needs}\n" in done.stderr
+        result = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
+        assert result.exit_code == 1
+        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in result.stderr
 
     @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
-    def test_missing_package_of_wechat_pay_is_named(
+    def test_missing_package_of_wechat_pay_is_reported(
         self, missing: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in missing:
-            # An entry that is None makes the import fail.
+            # None in sys.modules makes the import fail.
             monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if "payments.wechat" in name]:
             monkeypatch.delitem(sys.modules, name)
-        done = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
-        assert done.exit_code == 1
+        result = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
+        assert result.exit_code == 1
         assert (
             "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments cannot be"
             " loaded: the package `wechatpayv3` is missing or incomplete:"
             " run `pip install 'livebackend[wechat]'`\n"
-        ) in done.stderr
+        ) in result.stderr
 
     @pytest.mark.parametrize(
         ("gateway", "reason"),
@@ -67,24 +67,26 @@ class TestCheckConfig:
             ("missing.Sms", "No module named 'missing'"),
         ],
     )
-    def test_gateway_that_does_not_exist_is_named(self, gateway: str, reason: str) -> None:
-        done = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
-        assert done.exit_code == 1
-        assert f"sms.gateway: {gateway} cannot be loaded: " in done.stderr
-        assert reason in done.stderr
+    def test_gateway_that_does_not_exist_is_reported(self, gateway: str, reason: str) -> None:
+        result = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
+        assert result.exit_code == 1
+        assert f"sms.gateway: {gateway} can't be used: " in result.stderr
+        assert reason in result.stderr
 
-    def test_a_folder_that_takes_no_files(self, tmp_path: Path) -> None:
+    def test_data_folder_that_cannot_be_created_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         folder = str(tmp_path / "file" / "var")
-        done = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
-        assert done.exit_code == 1
-        assert f"  var.dir: {folder} is not writable\n" in done.stderr
+        result = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
+        assert result.exit_code == 1
+        assert f"  var.dir: nothing can be kept in {folder}\n" in result.stderr
 
-    def test_yes_is_true(self, new_database: Callable[[str], str], worker_id: str) -> None:
+    def test_boolean_settings_accept_yes_and_true(
+        self, new_database: Callable[[str], str], worker_id: str
+    ) -> None:
         empty = new_database(f"empty_{worker_id}")
-        for said, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
-            environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": said}
+        for value, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
+            environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": value}
             assert run("check-config", INI, **environment).exit_code == exit_code
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_missing_ini_file_exits_with_2(self, tmp_path: Path) -> None:
         assert run("check-config", tmp_path / "no.ini").exit_code == 2

@@ -1,4 +1,4 @@
-"""What all commands have: help, JSON, and errors."""
+"""Help and JSON output of all commands."""
 
 import json
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ from tests.support.application import PRODUCTION_INI
 from tests.support.commands import run
 
 
-def commands(group: click.Group = main, *words: str) -> Iterator[tuple[str, ...]]:
-    """Every command and group, by its words."""
+def commands(group: click.Group = main, *parents: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every command and group, such as ("ledger", "audit")."""
     for name, command in group.commands.items():
-        yield (*words, name)
+        yield (*parents, name)
         if isinstance(command, click.Group):
-            yield from commands(command, *words, name)
+            yield from commands(command, *parents, name)
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_every_command_has_help_with_an_example(words: tuple[str, ...]) -> None:
-    done = run(*words, "--help")
-    assert done.exit_code == 0
-    assert f"Example: livebackend {' '.join(words)}" in done.stdout
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    assert f"Example: livebackend {' '.join(path)}" in result.stdout
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_every_command_can_print_json(words: tuple[str, ...]) -> None:
-    said = run(*words, "--help").stdout
-    assert "--json" in said or "COMMAND" in said or words == ("serve",)
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_every_command_except_serve_has_a_json_option(path: tuple[str, ...]) -> None:
+    help_text = run(*path, "--help").stdout
+    assert "--json" in help_text or "COMMAND" in help_text or path == ("serve",)
 
 
-def test_faults_are_json_too() -> None:
-    done = run("check-config", PRODUCTION_INI, "--json")
-    assert done.exit_code == 1
-    assert "secrets: is missing" in json.loads(done.stdout)["faults"]
+def test_configuration_errors_are_printed_as_json() -> None:
+    result = run("check-config", PRODUCTION_INI, "--json")
+    assert result.exit_code == 1
+    assert "secrets: is missing" in json.loads(result.stdout)["faults"]

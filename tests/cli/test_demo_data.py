@@ -1,4 +1,4 @@
-"""`livebackend demo-data`: people who are made up, whom the application takes for real ones."""
+"""`livebackend demo-data` creates consistent users that work with the API."""
 
 import os
 import pty
@@ -19,11 +19,11 @@ from tests.support.application import INI
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
-USERS = 700  # more than a batch
+USERS = 700  # more than one batch of inserts
 
-# The books are in order where none of these finds anything.
-FAULTS = {
-    "a balance that the transfers do not explain": """
+# The data are consistent if none of these queries returns a row.
+INCONSISTENCIES = {
+    "a balance differs from the sum of the transfers": """
         SELECT a.id FROM coin_accounts AS a
         LEFT JOIN (SELECT coin_account_id, sum(amount) AS coins FROM coin_slots GROUP BY 1) AS s
             ON s.coin_account_id = a.id
@@ -31,29 +31,29 @@ FAULTS = {
             ON e.coin_account_id = a.id
         WHERE a.owner_id IS NOT NULL AND coalesce(s.coins, 0) <> coalesce(e.coins, 0)
     """,
-    "an account without a purse": """
+    "a user has no coin account": """
         SELECT id FROM accounts WHERE id NOT IN
             (SELECT owner_id FROM coin_accounts WHERE owner_id IS NOT NULL)
     """,
-    "a purse without its first slot": """
+    "a coin account has no first balance shard": """
         SELECT id FROM coin_accounts WHERE owner_id IS NOT NULL AND id NOT IN
             (SELECT coin_account_id FROM coin_slots WHERE slot = 0)
     """,
-    "friends who never asked": """
+    "a friendship has no accepted friend request": """
         SELECT account_id FROM friendships AS f WHERE NOT EXISTS (
             SELECT FROM friend_requests WHERE state = 'accepted' AND
                 (applicant_id, addressee_id) IN ((account_id, friend_id), (friend_id, account_id)))
     """,
-    "a gift that is no transfer's": """
+    "a gift has no transfer, or the reverse": """
         SELECT id FROM transfers WHERE (kind = 1) <> (id IN (SELECT transfer_id FROM gifts))
     """,
 }
 
 
-def people(database_state: DatabaseState) -> dict[str, Any]:
-    """What the same seed must make the same, by phones: numbers of rows are nobody's business."""
+def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
+    """Return what the seed determines. Phones replace account ids, which it does not."""
     phones = {row["id"]: row["phone"] for row in database_state.rows("accounts")}
-    owners = {
+    phones_by_coin_account = {
         row["id"]: phones.get(row["owner_id"]) for row in database_state.rows("coin_accounts")
     }
     return {
@@ -70,7 +70,11 @@ def people(database_state: DatabaseState) -> dict[str, Any]:
             for row in database_state.rows("friend_requests")
         ),
         "transfers": sorted(
-            (str(owners[row["debit_id"]]), str(owners[row["credit_id"]]), row["amount"])
+            (
+                str(phones_by_coin_account[row["debit_id"]]),
+                str(phones_by_coin_account[row["credit_id"]]),
+                row["amount"],
+            )
             for row in database_state.rows("transfers")
         ),
         "rooms": sorted(
@@ -80,42 +84,42 @@ def people(database_state: DatabaseState) -> dict[str, Any]:
     }
 
 
-def test_the_application_takes_them_for_real(
+def test_demo_data_is_consistent_and_works_with_the_api(
     operator: Operator, api: Api, database: Database, database_state: DatabaseState
 ) -> None:
-    made = operator.reads("demo-data", "--users", str(USERS), "--password", "harbour-42")
-    assert made["users"] == len(database_state.rows("accounts")) == USERS
+    report = operator.reads("demo-data", "--users", str(USERS), "--password", "harbour-42")
+    assert report["users"] == len(database_state.rows("accounts")) == USERS
     with database.engine.connect() as connection:
-        for fault, query in FAULTS.items():
-            assert connection.execute(text(query)).all() == [], fault
+        for inconsistency, query in INCONSISTENCIES.items():
+            assert connection.execute(text(query)).all() == [], inconsistency
 
     assert audit(database, since_seal=False).findings == []
 
-    first = api.log_in(made["first_phone"])
-    friends = first.friends()
+    first_user = api.log_in(report["first_phone"])
+    friends = first_user.friends()
     assert friends
-    assert {message["flag"] for message in first.messages()} <= {0, 1, 2, 3}
-    assert first.give(api.log_in(made["last_phone"]), "1").result in ("0000", "0013")
-    live = [row for row in database_state.rows("rooms") if row["state"] == "open"]
-    assert 1 <= len(live) < USERS * 0.05
+    assert {message["flag"] for message in first_user.messages()} <= {0, 1, 2, 3}
+    assert first_user.give(api.log_in(report["last_phone"]), "1").result in ("0000", "0013")
+    open_rooms = [row for row in database_state.rows("rooms") if row["state"] == "open"]
+    assert 1 <= len(open_rooms) < USERS * 0.05
     names = {row["nickname"] for row in database_state.rows("accounts")}
     assert any(name.isascii() for name in names)
     assert any(not name.isascii() for name in names)
     assert all(row["phone"].startswith("120") for row in database_state.rows("accounts"))
 
 
-def test_the_same_seed_makes_the_same_people(
+def test_same_seed_creates_the_same_users(
     operator: Operator, database_state: DatabaseState
 ) -> None:
-    made = []
+    results = []
     for seed in ("7", "7", "8"):
         database_state.empty()
         operator.runs("demo-data", "--users", "60", "--seed", seed)
-        made.append(people(database_state))
-    assert made[0] == made[1] != made[2]
+        results.append(comparable_data(database_state))
+    assert results[0] == results[1] != results[2]
 
 
-def test_where_people_are_it_wants_to_be_told(
+def test_database_with_accounts_is_refused_without_among_others(
     operator: Operator, api: Api, database_state: DatabaseState
 ) -> None:
     api.person("13800000001")
@@ -126,17 +130,17 @@ def test_where_people_are_it_wants_to_be_told(
     assert len(database_state.rows("accounts")) == 11
 
 
-def test_piped_it_writes_plain_lines(operator: Operator) -> None:
-    done = operator.runs("demo-data", "--users", "5")
-    lines = done.stderr.splitlines()
+def test_progress_is_plain_lines_without_a_terminal(operator: Operator) -> None:
+    result = operator.runs("demo-data", "--users", "5")
+    lines = result.stderr.splitlines()
     for stage, line in zip(("accounts", "friends", "coins", "rooms"), lines, strict=True):
         assert re.fullmatch(rf"{stage}: 5 of 5, \d+\.\d s", line)
-    assert re.fullmatch(r"5 people in .* all with the password [a-z2-9-]+\n", done.stdout)
+    assert re.fullmatch(r"created 5 users in .* and the password [a-z2-9-]+\n", result.stdout)
 
 
 @pytest.mark.processes
-def test_on_a_terminal_it_draws_how_far_it_is(database_url: str, var_dir: Path) -> None:
-    """A bar for each stage, with the rate and the time that is left."""
+def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, var_dir: Path) -> None:
+    """Each stage has a bar, with the rate and the remaining time."""
     environment = {
         **os.environ,
         "LIVEBACKEND_DATABASE_URL": database_url,
@@ -145,28 +149,28 @@ def test_on_a_terminal_it_draws_how_far_it_is(database_url: str, var_dir: Path) 
         "TERM": "xterm",
         "COLUMNS": "100",
     }
-    terminal, its_end = pty.openpty()
+    terminal, child_end = pty.openpty()
     command = [sys.executable, "-m", "livebackend.cli", "demo-data", str(INI), "--users", "5"]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=its_end, cwd=INI.parent
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=child_end, cwd=INI.parent
     )
-    os.close(its_end)
-    drawn = b""
-    # A terminal whose other end is closed fails to be read.
+    os.close(child_end)
+    output = b""
+    # Reading a terminal raises OSError once its other end is closed.
     with suppress(OSError):
-        while more := os.read(terminal, 65_536):
-            drawn += more
+        while chunk := os.read(terminal, 65_536):
+            output += chunk
     os.close(terminal)
     assert process.wait(timeout=30) == 0
-    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
     for stage in ("accounts", "friends", "coins", "rooms"):
-        assert re.search(rf"{stage} +━+ 5/5 [0-9,]+/s 0:00:00", words), words
+        assert re.search(rf"{stage} +━+ 5/5 [0-9,]+/s 0:00:00", shown), shown
 
 
-def test_one_alone_has_no_friends(operator: Operator, database_state: DatabaseState) -> None:
+def test_single_user_has_no_friends(operator: Operator, database_state: DatabaseState) -> None:
     operator.runs("demo-data", "--users", "1")
     assert database_state.rows("friendships") == []
 
 
-def test_nobody_at_all_is_a_wrong_call(operator: Operator) -> None:
+def test_zero_users_are_an_invalid_argument(operator: Operator) -> None:
     operator.runs("demo-data", "--users", "0", code=2)

@@ -1,4 +1,4 @@
-"""`livebackend doctor` names what is wrong. Disk and clock, for real, in tests/operations."""
+"""`livebackend doctor`. Tests with a real full disk and a wrong clock: tests/operations."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,58 +33,58 @@ def qiniu() -> Iterator[QiniuServer]:
         yield server
 
 
-def test_a_sound_installation(operator: Operator, qiniu: QiniuServer) -> None:
+def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: QiniuServer) -> None:
     report = operator.reads("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
     assert [finding["check"] for finding in report["findings"]] == CHECKS
     assert report["findings"][3]["says"] == "the keys and the template are valid"
     assert report["findings"][5]["says"] == "payments of embedded are credited"
     assert report["findings"][6]["says"] == f"agrees with the database and {qiniu.url}"
-    assert operator.runs("doctor", **sms_settings(qiniu)).stdout.endswith("\nno faults\n")
-    # It asked, and sent nothing.
+    assert operator.runs("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
+    # The doctor only queries Qiniu; it sends no SMS.
     assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.asked} == {
         ("GET", "/v1/template")
     }
 
 
-def test_the_database_is_down(operator: Operator) -> None:
-    nowhere: dict[str, Any] = {
+def test_unreachable_database_is_reported(operator: Operator) -> None:
+    unreachable: dict[str, Any] = {
         "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
     }
-    found = failed_checks(operator.reads("doctor", code=1, **nowhere))
-    assert found.keys() == {"database", "migrations"}
-    assert "PostgreSQL cannot be reached" in found["database"]
-    words = operator.runs("doctor", code=1, **nowhere).stdout
-    assert "FAULT database" in words
-    assert "Check that PostgreSQL runs" in words
-    assert words.endswith("\n2 faults\n")
+    failed = failed_checks(operator.reads("doctor", code=1, **unreachable))
+    assert failed.keys() == {"database", "migrations"}
+    assert "cannot be reached" in failed["database"]
+    text = operator.runs("doctor", code=1, **unreachable).stdout
+    assert "FAILED database" in text
+    assert "See that PostgreSQL runs" in text
+    assert text.endswith("\n2 of 7 checks failed\n")
 
 
-def test_the_tables_are_behind(
+def test_pending_migrations_are_reported(
     operator: Operator, new_database: Callable[[str], str], worker_id: str
 ) -> None:
     empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
-    found = failed_checks(operator.reads("doctor", code=1, **empty))
-    assert found == {"migrations": "the database schema is out of date"}
+    failed = failed_checks(operator.reads("doctor", code=1, **empty))
+    assert failed == {"migrations": "the tables are behind the code"}
     assert "Run `livebackend migrate`" in operator.runs("doctor", code=1, **empty).stdout
     operator.runs("migrate", **empty)
     assert failed_checks(operator.reads("doctor", **empty)) == {}
 
 
-def test_too_little_room(operator: Operator) -> None:
-    found = failed_checks(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
-    assert list(found) == ["disk"]
-    assert "pictures.free_bytes_min (1,000,000,000,000,000)" in found["disk"]
+def test_insufficient_disk_space_is_reported(operator: Operator) -> None:
+    failed = failed_checks(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
+    assert list(failed) == ["disk"]
+    assert "pictures.free_bytes_min (1,000,000,000,000,000)" in failed["disk"]
 
 
-def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
+def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    found = failed_checks(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
-    assert "Not a directory" in found["disk"]
+    failed = failed_checks(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
+    assert "Not a directory" in failed["disk"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "changed", "said"),
+    ("answers", "changed", "message"),
     [
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
         (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
@@ -98,21 +98,21 @@ def test_a_folder_that_cannot_be(operator: Operator, tmp_path: Path) -> None:
         pytest.param(silence, {}, "timeout", marks=pytest.mark.processes),
     ],
 )
-def test_messages_cannot_be_sent(
-    answers: Answer, changed: dict[str, str], said: str, operator: Operator, qiniu: QiniuServer
+def test_sms_gateway_that_cannot_send_is_reported(
+    answers: Answer, changed: dict[str, str], message: str, operator: Operator, qiniu: QiniuServer
 ) -> None:
     qiniu.answers = [answers]
-    found = failed_checks(operator.reads("doctor", code=1, **sms_settings(qiniu, **changed)))
-    assert list(found) == ["sms"]
-    assert said in found["sms"]
+    failed = failed_checks(operator.reads("doctor", code=1, **sms_settings(qiniu, **changed)))
+    assert list(failed) == ["sms"]
+    assert message in failed["sms"]
 
 
-def test_faulty_settings_come_first(operator: Operator) -> None:
+def test_invalid_settings_are_reported_before_all_checks(operator: Operator) -> None:
     assert "codes.ttl_s" in operator.runs("doctor", code=1, codes_ttl_s="0").stderr
 
 
-class AskedStreams(DevelopmentStreams):
-    """Can be asked who is on air, and refuses."""
+class FailingQueryStreams(DevelopmentStreams):
+    """Fails when it is queried for the live streams."""
 
     def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         raise StreamFailed("no such hub")
@@ -136,22 +136,26 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
     return make
 
 
-def found_by(doctor: Doctor) -> dict[str, str]:
-    return {each.check: each.says for each in doctor.findings() if not each.sound}
+def failures(doctor: Doctor) -> dict[str, str]:
+    return {finding.check: finding.says for finding in doctor.findings() if not finding.sound}
 
 
-def test_a_provider_of_streams_that_refuses(doctor: Callable[..., Doctor]) -> None:
-    found = found_by(doctor(streams=AskedStreams(hub="x", clock=lambda: 0.0)))
-    assert list(found) == ["streams"]
-    assert "no such hub" in found["streams"]
+def test_failing_stream_provider_is_reported(doctor: Callable[..., Doctor]) -> None:
+    failed = failures(doctor(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0)))
+    assert list(failed) == ["streams"]
+    assert "no such hub" in failed["streams"]
 
 
-@pytest.mark.parametrize(("ahead_s", "said"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
-def test_the_clock_is_off(ahead_s: float, said: str, doctor: Callable[..., Doctor]) -> None:
-    found = found_by(doctor(ahead_s))
-    assert found == {"clock": f"compared with this machine's clock, the database is {said}"}
+@pytest.mark.parametrize(("ahead_s", "message"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
+def test_wrong_clock_is_reported(
+    ahead_s: float, message: str, doctor: Callable[..., Doctor]
+) -> None:
+    failed = failures(doctor(ahead_s))
+    assert failed == {"clock": f"against this machine's clock the database is {message}"}
 
 
 @pytest.mark.parametrize("ahead_s", [0, 20, -20])
-def test_a_clock_is_never_quite_right(ahead_s: float, doctor: Callable[..., Doctor]) -> None:
-    assert found_by(doctor(ahead_s)) == {}
+def test_clock_difference_of_20_seconds_is_accepted(
+    ahead_s: float, doctor: Callable[..., Doctor]
+) -> None:
+    assert failures(doctor(ahead_s)) == {}

@@ -1,4 +1,4 @@
-"""What an operator types about coins."""
+"""`livebackend ledger`: audit, balances, reversals and checkpoints."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.database_state import DatabaseState
 
 @pytest.fixture
 def run(database_url: str, var_dir: Path, database_state: DatabaseState) -> Any:
-    """Runs `livebackend ledger …` on the tests' database."""
+    """Returns a function that runs `livebackend ledger …` on the test database."""
     environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_VAR_DIR": str(var_dir)}
 
     def run(command: str, *arguments: str) -> Result:
@@ -26,55 +26,57 @@ def run(database_url: str, var_dir: Path, database_state: DatabaseState) -> Any:
     return run
 
 
-def spoil(database_state: DatabaseState) -> None:
+def corrupt_balances(database_state: DatabaseState) -> None:
     database_state.execute("UPDATE coin_slots SET amount = amount + 1 WHERE slot = 0")
 
 
 class TestAudit:
-    def test_right_books_are_zeros(self, run: Any, ann: Person) -> None:
+    def test_consistent_ledger_has_no_findings(self, run: Any, ann: Person) -> None:
         ann.refill("100")
-        done = run("audit")
-        assert done.exit_code == 0
-        *checks, size = done.stdout.splitlines()
+        result = run("audit")
+        assert result.exit_code == 0
+        *checks, totals = result.stdout.splitlines()
         assert checks == [f"    0  {name}" for name in NAMES]
-        assert size.startswith("1 transfers read, 100 coins held, ")
+        assert totals.startswith("1 transfers read, 100 coins in all balances, ")
 
-    def test_a_finding_is_exit_code_1(
+    def test_wrong_balance_is_reported_and_exits_with_1(
         self, run: Any, ann: Person, database_state: DatabaseState
     ) -> None:
-        spoil(database_state)
-        done = run("audit")
-        assert done.exit_code == 1
-        assert "    1  balances that differ from the transfers\n" in done.stdout
-        assert "has 1 coins, but its transfers add up to 0\n" in done.stderr
+        corrupt_balances(database_state)
+        result = run("audit")
+        assert result.exit_code == 1
+        assert "    1  balances that differ from the history\n" in result.stdout
+        assert "holds 1 coins, its transfers left 0\n" in result.stderr
 
     @pytest.mark.parametrize("since_seal", [False, True])
-    def test_for_programs(
+    def test_audit_prints_json(
         self, run: Any, ann: Person, ben: Person, database_state: DatabaseState, *, since_seal: bool
     ) -> None:
         ann.refill("100")
         assert run("seal").exit_code == 0
         ann.give(ben, "10")
         arguments = ["--json"] + ["--since-seal"] * since_seal
-        done = run("audit", *arguments)
-        told = json.loads(done.stdout)
-        assert done.exit_code == 0
-        assert told["checks"] == dict.fromkeys(NAMES, 0)
-        assert told["findings"] == []
-        assert (told["transfers"], told["coins"]) == (1 if since_seal else 2, 100)
-        spoil(database_state)
-        done = run("audit", *arguments)
-        told = json.loads(done.stdout)
-        assert done.exit_code == 1
-        assert told["checks"]["balances that differ from the transfers"] == 2
-        assert {finding["check"] for finding in told["findings"]} == {
-            "balances that differ from the transfers",
-            "total of all balances that differs from the coins received from providers",
+        result = run("audit", *arguments)
+        report = json.loads(result.stdout)
+        assert result.exit_code == 0
+        assert report["checks"] == dict.fromkeys(NAMES, 0)
+        assert report["findings"] == []
+        assert (report["transfers"], report["coins"]) == (1 if since_seal else 2, 100)
+        corrupt_balances(database_state)
+        result = run("audit", *arguments)
+        report = json.loads(result.stdout)
+        assert result.exit_code == 1
+        assert report["checks"]["balances that differ from the history"] == 2
+        assert {finding["check"] for finding in report["findings"]} == {
+            "balances that differ from the history",
+            "coins that came in, less those that went out, and are not held",
         }
 
 
 class TestShow:
-    def test_somebodys_coins(self, run: Any, ann: Person, ben: Person) -> None:
+    def test_balance_and_latest_transfers_of_a_user_are_shown(
+        self, run: Any, ann: Person, ben: Person
+    ) -> None:
         ann.refill("100")
         ann.give(ben, "30", description="a rose")
         coins, gift, refill = run("show", ann.phone).stdout.splitlines()
@@ -82,23 +84,23 @@ class TestShow:
         assert gift.split()[3:] == ["gift", "-30", "70", "Ben", "a", "rose"]
         assert refill.split()[3:] == ["refill", "+100", "100"]
 
-    def test_for_programs(self, run: Any, ann: Person) -> None:
+    def test_show_prints_json(self, run: Any, ann: Person) -> None:
         ann.refill("100")
-        told = json.loads(run("show", ann.phone, "--json").stdout)
-        (refill,) = told["records"]
-        assert (told["coins"], refill["kind"], refill["coins"], refill["left"]) == (
+        shown = json.loads(run("show", ann.phone, "--json").stdout)
+        (refill,) = shown["records"]
+        assert (shown["coins"], refill["kind"], refill["coins"], refill["left"]) == (
             *(100, "refill", 100, 100),
         )
 
-    def test_a_stranger(self, run: Any) -> None:
-        done = run("show", "13800000077")
-        assert (done.exit_code, done.stderr) == (1, "Error: nobody has that phone\n")
+    def test_unknown_phone_is_an_error(self, run: Any) -> None:
+        result = run("show", "13800000077")
+        assert (result.exit_code, result.stderr) == (1, "Error: no account has this phone number\n")
 
 
 class TestReverse:
     def reverse(self, run: Any, transfer: object, *arguments: str) -> Result:
-        done: Result = run("reverse", str(transfer), "--reason", "by mistake", *arguments)
-        return done
+        result: Result = run("reverse", str(transfer), "--reason", "by mistake", *arguments)
+        return result
 
     @pytest.fixture
     def gift(self, ann: Person, ben: Person, database_state: DatabaseState) -> int:
@@ -106,71 +108,74 @@ class TestReverse:
         ann.give(ben, "30")
         return max(int(row["id"]) for row in database_state.rows("transfers"))
 
-    def test_once_however_often(
+    def test_repeated_reversal_moves_coins_once(
         self, gift: int, run: Any, ann: Person, ben: Person, database_state: DatabaseState
     ) -> None:
-        done = self.reverse(run, gift)
-        assert (done.exit_code, done.stdout) == (0, f"transfer {gift}: reversed\n")
+        result = self.reverse(run, gift)
+        assert (result.exit_code, result.stdout) == (0, f"transfer {gift}: reversed\n")
         assert (database_state.coins(ann), database_state.coins(ben)) == (100, 0)
         with database_state.unchanged():
-            done = self.reverse(run, gift, "--json")
-        assert done.exit_code == 0
-        assert json.loads(done.stdout)["status"] == "was reversed before"
+            result = self.reverse(run, gift, "--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["status"] == "already reversed"
         assert [row["reason"] for row in database_state.rows("reversal_requests")] == ["by mistake"]
         assert run("audit").exit_code == 0
 
-    def test_what_is_spent_is_exit_code_1_and_stays_open(
+    def test_reversal_of_spent_coins_exits_with_1_and_stays_open(
         self, gift: int, run: Any, ben: Person, cat: Person
     ) -> None:
         ben.give(cat, "20")
-        done = self.reverse(run, gift)
-        assert (done.exit_code, done.stdout) == (1, f"transfer {gift}: open: the coins are spent\n")
-        done = run("audit")
-        assert done.exit_code == 1
-        assert "    1  pending reversals\n" in done.stdout
+        result = self.reverse(run, gift)
+        message = "not reversed: the receiver has spent the coins"
+        assert (result.exit_code, result.stdout) == (1, f"transfer {gift}: {message}\n")
+        result = run("audit")
+        assert result.exit_code == 1
+        assert "    1  reversals that are open\n" in result.stdout
 
-    def test_no_such_transfer(self, run: Any) -> None:
-        done = self.reverse(run, 1)
-        assert (done.exit_code, done.stderr) == (1, "Error: there is no transfer 1\n")
+    def test_unknown_transfer_is_an_error(self, run: Any) -> None:
+        result = self.reverse(run, 1)
+        assert (result.exit_code, result.stderr) == (1, "Error: there is no transfer 1\n")
 
     @pytest.mark.parametrize("transfer", ["0", "x", "9" * 20])
-    def test_no_number(self, transfer: str, run: Any) -> None:
+    def test_invalid_transfer_number_exits_with_2(self, transfer: str, run: Any) -> None:
         assert self.reverse(run, transfer).exit_code == 2
 
-    def test_a_reason_is_needed(self, run: Any) -> None:
+    def test_reversal_needs_a_reason_of_1_to_200_characters(self, run: Any) -> None:
         assert run("reverse", "1").exit_code == 2
         assert run("reverse", "1", "--reason", "").exit_code == 2
         assert run("reverse", "1", "--reason", "x" * 201).exit_code == 2
 
 
-class TestSeal:
-    def test_it_prints_what_it_closed(
+class TestCheckpoint:
+    def test_new_checkpoint_is_printed_with_its_hash(
         self, run: Any, ann: Person, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
-        done = run("seal")
+        result = run("seal")
         (row,) = database_state.rows("ledger_checkpoints")
-        assert done.exit_code == 0
-        assert done.stdout == (
-            f"seal {row['id']}: 1 transfers of 100 coins, through {row['through_id']}\n"
+        assert result.exit_code == 0
+        assert result.stdout == (
+            f"checkpoint {row['id']}: 1 transfers of 100 coins,"
+            f" up to transfer {row['through_id']}\n"
             f"{bytes(row['sha256']).hex()}\n"
         )
-        assert run("seal").stdout == "nothing is new since the last seal\n"
+        assert run("seal").stdout == "there are no transfers since the last checkpoint\n"
 
-    def test_for_programs(self, run: Any, ann: Person) -> None:
-        assert json.loads(run("seal", "--json").stdout) == {"seal": None}
+    def test_checkpoint_is_printed_as_json(self, run: Any, ann: Person) -> None:
+        assert json.loads(run("seal", "--json").stdout) == {"checkpoint": None}
         ann.refill("100")
-        told = json.loads(run("seal", "--json").stdout)
-        assert (told["transfers"], told["coins"], len(told["sha256"])) == (1, 100, 64)
+        checkpoint = json.loads(run("seal", "--json").stdout)
+        values = checkpoint["transfers"], checkpoint["coins"], len(checkpoint["sha256"])
+        assert values == (1, 100, 64)
 
 
 @pytest.mark.parametrize("command", ledger.commands)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = CliRunner().invoke(ledger, [command, "--help"])
-    assert done.exit_code == 0
-    assert f"Example: livebackend ledger {command}" in done.stdout
+    result = CliRunner().invoke(ledger, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: livebackend ledger {command}" in result.stdout
 
 
-def test_settings_that_are_not_there(tmp_path: Path) -> None:
-    done = CliRunner().invoke(ledger, ["audit", str(tmp_path / "no.ini")])
-    assert done.exit_code == 2
+def test_missing_ini_file_exits_with_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(ledger, ["audit", str(tmp_path / "no.ini")])
+    assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""`livebackend migrate`: the tables, their status, and the SQL that is missing."""
+"""`livebackend migrate`: migrations, their status, and the SQL of pending ones."""
 
 import json
 from collections.abc import Callable
@@ -10,13 +10,15 @@ from tests.support.commands import run
 
 
 class TestMigrate:
-    def test_it_makes_the_tables(self, new_database: Callable[[str], str], worker_id: str) -> None:
+    def test_migrate_creates_all_tables_and_can_be_repeated(
+        self, new_database: Callable[[str], str], worker_id: str
+    ) -> None:
         url = new_database(f"cli_{worker_id}")
         for _ in range(2):
-            done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
-            assert (done.exit_code, done.stdout) == (0, "the database is up to date\n")
-            done = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
-            assert json.loads(done.stdout) == {"migrated": True}
+            result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+            assert (result.exit_code, result.stdout) == (0, "the database is up to date\n")
+            result = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
+            assert json.loads(result.stdout) == {"migrated": True}
         database = Database(url)
         check_migrated(database)
         database.close()
@@ -27,22 +29,22 @@ class TestMigrate:
         url = new_database(f"cli_{worker_id}")
         status = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
         assert status.exit_code == 0
-        assert {line.split()[1] for line in status.stdout.splitlines()} == {"missing"}
+        assert {line.split()[1] for line in status.stdout.splitlines()} == {"pending"}
         sql = run("migrate", INI, "--dry-run", LIVEBACKEND_DATABASE_URL=url)
         assert "CREATE TABLE transfers" in sql.stdout
-        again = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
-        assert again.stdout == status.stdout
+        second_status = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
+        assert second_status.stdout == status.stdout
         assert run("migrate", INI, LIVEBACKEND_DATABASE_URL=url).exit_code == 0
-        done = run("migrate", INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url)
-        assert all(each["is_applied"] for each in json.loads(done.stdout)["migrations"])
+        result = run("migrate", INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url)
+        assert all(migration["is_applied"] for migration in json.loads(result.stdout)["migrations"])
 
-    def test_a_database_that_is_away_is_one_message(self) -> None:
-        url = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
-        done = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
-        assert done.exit_code == 1
-        assert done.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
+    def test_unreachable_database_is_reported_in_one_message(self) -> None:
+        url = "postgresql+psycopg2://unknown@127.0.0.1:1/nothing"
+        result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
 
-    def test_faulty_settings_are_one_message(self) -> None:
-        done = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
-        assert done.exit_code == 1
-        assert done.stderr.startswith("Error: the settings are faulty:\n  codes.ttl_s: ")
+    def test_invalid_setting_is_reported_in_one_message(self) -> None:
+        result = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: the settings are invalid:\n  codes.ttl_s: ")

@@ -1,4 +1,4 @@
-"""`livebackend order`: payment orders, refunds, and the comparison with the provider's bill."""
+"""`livebackend order`: payment orders, refunds, and comparison with bills."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,23 +13,23 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithABill
 from tests.support.payments import PATIENT, new_shop
 
-# The development gateway says that every order is paid.
+# The development gateway reports every order as paid.
 PAID: dict[str, Any] = {}
 UNPAID: dict[str, Any] = {"payments_gateway": PATIENT}
 
 
 @pytest.fixture
 def order_id(new_app: Callable[..., App], ann: Person, database_state: DatabaseState) -> str:
-    """A pending order of Ann's over 10 coins."""
+    """A pending order of 10 coins by Ann."""
     return new_shop(new_app, database_state).order(ann)
 
 
-def test_orders_are_listed_and_phones_masked(
+def test_orders_are_listed_with_masked_phones(
     operator: Operator, order_id: str, ann: Person
 ) -> None:
-    words = operator.runs("order list").stdout
-    head, row = words.splitlines()
-    assert head.split() == [
+    text = operator.runs("order list").stdout
+    header, row = text.splitlines()
+    assert header.split() == [
         "order",
         "provider",
         "state",
@@ -41,11 +41,11 @@ def test_orders_are_listed_and_phones_masked(
     ]
     assert row.split()[:3] == [order_id, "embedded", "pending"]
     assert row.split()[-3:] == ["1000", "10", "138****0001"]
-    assert ann.phone not in words
+    assert ann.phone not in text
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("options", "count"),
     [
         (["--state", "pending"], 1),
         (["--state", "paid"], 0),
@@ -54,13 +54,13 @@ def test_orders_are_listed_and_phones_masked(
         (["--limit", "1"], 1),
     ],
 )
-def test_list_is_limited_by_its_options(
-    options: list[str], found: int, operator: Operator, order_id: str
+def test_options_limit_the_listed_orders(
+    options: list[str], count: int, operator: Operator, order_id: str
 ) -> None:
-    assert len(operator.reads("order list", *options)["orders"]) == found
+    assert len(operator.reads("order list", *options)["orders"]) == count
 
 
-def test_order_is_shown(operator: Operator, order_id: str) -> None:
+def test_show_prints_an_order_with_masked_phone(operator: Operator, order_id: str) -> None:
     shown = operator.reads("order show", order_id)
     assert (shown["state"], shown["coins"], shown["query_attempts"]) == ("pending", 10, 0)
     assert "138****0001" in operator.runs("order show", order_id).stdout
@@ -72,7 +72,7 @@ def test_unknown_order_is_an_error(command: str, operator: Operator, ann: Person
     assert "there is no order" in error
 
 
-def test_settle_credits_an_order_that_the_provider_says_is_paid(
+def test_settle_credits_an_order_that_the_provider_reports_as_paid(
     operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
 ) -> None:
     for _ in range(2):
@@ -118,11 +118,11 @@ def test_refund_needs_a_reason(operator: Operator, order_id: str) -> None:
     operator.runs("order refund", order_id, "--reason", "x" * 201, code=2)
 
 
-def test_reconcile_names_a_provider_whose_bill_cannot_be_read(
+def test_reconcile_reports_a_provider_whose_bill_cannot_be_read(
     operator: Operator, ann: Person
 ) -> None:
-    words = operator.runs("order reconcile", "--date", "2026-11-25", code=1).stdout
-    assert words == (
+    text = operator.runs("order reconcile", "--date", "2026-11-25", code=1).stdout
+    assert text == (
         "embedded 2026-11-25: the bill cannot be read: the development gateway has no bills\n"
     )
 
@@ -134,8 +134,8 @@ def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
         "tests.support.fake_gateways.OtherPayments tests.support.fake_gateways.PaymentsWithABill"
     )
     report = operator.reads("order reconcile", payments_gateway=gateways, code=1)
-    assert report["unread"] == {"other": "no bill for this day"}
-    assert [found["provider"] for found in report["reports"]] == ["embedded"]
+    assert report["unread"] == {"other": "there is no bill of that day"}
+    assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
 
 
 def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann: Person) -> None:
@@ -152,16 +152,16 @@ def test_reconcile_advises_to_settle_an_order_that_was_not_credited(
         PaymentsWithABill, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
     )
     gateway = "tests.support.fake_gateways.PaymentsWithABill"
-    neutral = f"order {order_id}: paid, but not credited"
-    words = operator.runs("order reconcile", payments_gateway=gateway, code=1).stdout
-    assert words.splitlines()[1] == f"{neutral}: run `livebackend order settle`"
+    difference = f"order {order_id}: paid, and not credited"
+    text = operator.runs("order reconcile", payments_gateway=gateway, code=1).stdout
+    assert text.splitlines()[1] == f"{difference}: run `livebackend order settle`"
     report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
-    assert report["differences"] == [neutral]
+    assert report["differences"] == [difference]
 
 
-def test_reconcile_without_a_gateway_says_so(operator: Operator, ann: Person) -> None:
-    words = operator.runs("order reconcile", payments_gateway="").stdout
-    assert words == "payments.gateway names no payment gateway\n"
+def test_reconcile_without_a_payment_gateway_is_reported(operator: Operator, ann: Person) -> None:
+    text = operator.runs("order reconcile", payments_gateway="").stdout
+    assert text == "payments.gateway names no payment gateway\n"
 
 
 def test_sweep_reconciles_orders(
@@ -172,9 +172,9 @@ def test_sweep_reconciles_orders(
     assert database_state.coins(ann) == 10
 
 
-def test_doctor_names_orders_whose_provider_has_no_gateway(
+def test_doctor_reports_orders_whose_provider_has_no_gateway(
     operator: Operator, order_id: str
 ) -> None:
     report = operator.reads("doctor", code=1, payments_gateway="")
-    (payments,) = [each for each in report["findings"] if each["check"] == "payments"]
-    assert payments["says"].endswith("the providers of all open orders: 1 at embedded")
+    (payments,) = [finding for finding in report["findings"] if finding["check"] == "payments"]
+    assert payments["says"].endswith("payments.gateway does not name: 1 at embedded")

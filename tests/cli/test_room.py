@@ -1,4 +1,4 @@
-"""`livebackend room`: who is live, and ending it."""
+"""`livebackend room`: list and close rooms."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
 
-def test_the_latest_come_first_and_phones_are_masked(
+def test_rooms_are_listed_newest_first_with_masked_phones(
     operator: Operator, ann: Person, ben: Person
 ) -> None:
-    assert operator.runs("room list").stdout == "nobody is live\n"
+    assert operator.runs("room list").stdout == "there are no open rooms\n"
     ann.live(title="hello")
     ben.live()
     rooms = operator.reads("room list")["rooms"]
     assert [room["nickname"] for room in rooms] == ["Ben", "Ann"]
     assert rooms[1]["phone"] == "138****0001"
-    words = operator.runs("room list").stdout
-    assert words.splitlines()[0].split() == ["room", "state", "since", "(UTC)", "phone", "title"]
-    assert "138****0001  hello" in words
-    assert ann.phone not in words
+    text = operator.runs("room list").stdout
+    assert text.splitlines()[0].split() == ["room", "state", "since", "(UTC)", "phone", "title"]
+    assert "138****0001  hello" in text
+    assert ann.phone not in text
     assert len(operator.reads("room list", "--most", "1")["rooms"]) == 1
 
 
-def test_a_closed_room_is_closed_for_everyone(
+def test_closed_room_is_closed_for_its_host_and_their_friends(
     operator: Operator, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
@@ -31,7 +31,7 @@ def test_a_closed_room_is_closed_for_everyone(
     (room,) = operator.reads("room list")["rooms"]
     assert operator.reads("room close", str(room["id"])) == {
         "id": room["id"],
-        "publisher_cut_off": True,
+        "publisher_disconnected": True,
     }
     assert ben.friends()[0]["liveStatus"] == "off"
     assert ann.post("/room", leave="1").result == "0009"
@@ -39,7 +39,7 @@ def test_a_closed_room_is_closed_for_everyone(
     assert operator.reads("room list")["rooms"] == []
 
 
-def test_a_room_that_is_not_open_is_a_finding(operator: Operator, ann: Person) -> None:
+def test_closing_a_room_that_is_not_open_is_an_error(operator: Operator, ann: Person) -> None:
     ann.live()
     (room,) = operator.reads("room list")["rooms"]
     ann.post("/room", leave="1")
@@ -49,10 +49,12 @@ def test_a_room_that_is_not_open_is_a_finding(operator: Operator, ann: Person) -
     operator.runs("room close", "first", code=2)
 
 
-def test_a_provider_that_fails_is_told(operator: Operator, ann: Person) -> None:
+def test_room_closes_even_if_the_provider_fails_and_the_failure_is_reported(
+    operator: Operator, ann: Person
+) -> None:
     ann.live()
     (room,) = operator.reads("room list")["rooms"]
     failing: dict[str, Any] = {"streams_gateway": "tests.support.fake_gateways.FailingStreams"}
-    words = operator.runs("room close", str(room["id"]), **failing).stdout
-    assert "its stream is still to be disabled" in words
+    text = operator.runs("room close", str(room["id"]), **failing).stdout
+    assert "the provider failed to disable its stream" in text
     assert operator.reads("room list")["rooms"] == []

@@ -1,4 +1,4 @@
-"""`livebackend serve`, in processes of its own: how it answers, restarts, and ends."""
+"""`livebackend serve` in real processes: responses, restarts, and stopping."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from livebackend.cli import main
+from livebackend.config.settings import variable
 from livebackend.database.engine import Database
 from livebackend.services.password_hashing import Slots
 from tests.support.api import at_once
@@ -36,45 +37,45 @@ def post(path: str, form: str) -> bytes:
     return head(path, FORM, length(len(form)), "Connection: close\r\n") + form.encode()
 
 
-def reply(connection: socket.socket) -> tuple[int, dict[str, object] | None, bytes]:
-    """A reply's status, its body if it is JSON, and its headers."""
+def read_response(connection: socket.socket) -> tuple[int, dict[str, object] | None, bytes]:
+    """Return the status of a response, its body if it is JSON, and its headers."""
     received = b""
     while True:
-        said, found, body = received.partition(b"\r\n\r\n")
-        if found and said.startswith(b"HTTP/1.1 100"):
+        headers, separator, body = received.partition(b"\r\n\r\n")
+        if separator and headers.startswith(b"HTTP/1.1 100"):
             received = body
             continue
-        size = [line for line in said.split(b"\r\n") if line.startswith(b"content-length: ")]
-        if found and len(body) >= int(size[0].split()[1] if size else 0):
+        size = [line for line in headers.split(b"\r\n") if line.startswith(b"content-length: ")]
+        if separator and len(body) >= int(size[0].split()[1] if size else 0):
             break
-        more = connection.recv(65_536)
-        if not more:
+        chunk = connection.recv(65_536)
+        if not chunk:
             break
-        received += more
-    assert said, "no reply"
-    return int(said.split()[1]), json.loads(body) if body.startswith(b"{") else None, said
+        received += chunk
+    assert headers, "no response"
+    return int(headers.split()[1]), json.loads(body) if body.startswith(b"{") else None, headers
 
 
-def ask(server: Server, request: bytes) -> tuple[int, dict[str, object] | None, bytes]:
+def send_request(server: Server, request: bytes) -> tuple[int, dict[str, object] | None, bytes]:
     with server.connect() as connection:
         connection.sendall(request)
-        return reply(connection)
+        return read_response(connection)
 
 
-def eventually(true: Callable[[], object], limit_s: float = 20) -> None:
+def wait_until(condition: Callable[[], object], limit_s: float = 20) -> None:
     deadline = time.monotonic() + limit_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def listeners(server: Server) -> int:
-    """How many sockets listen on the server's port: each worker has its own."""
+    """Return how many sockets listen on the server's port: each worker has its own."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -93,13 +94,13 @@ def settings(url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for all tests that leave it as it was."""
-    changed = {"database.url": url, "server.workers": "2", "server.header_wait_s": "2"}
-    with serving(INI, tmp_path_factory.mktemp("serve"), changed) as server:
+    """A server that is shared by all tests that do not change it."""
+    shared_settings = {"database.url": url, "server.workers": "2", "server.header_wait_s": "2"}
+    with serving(INI, tmp_path_factory.mktemp("serve"), shared_settings) as server:
         yield server
 
 
-class TestReplies:
+class TestResponses:
     @pytest.mark.parametrize(
         ("request_", "status"),
         [
@@ -113,30 +114,32 @@ class TestReplies:
             (head("/list", method="TRACE"), 405),
             (head("/list", "Content-Type: text/plain\r\n", length(12)) + b"friendlist=1", 415),
             (head("/list", length(12)) + b"friendlist=1", 415),
-            # Refused before the body is there.
+            # Refused before the body is received.
             (head("/list", FORM, length(65_537)), 413),
             (head("/list", FORM, length(65_537), "Expect: 100-continue\r\n"), 413),
             (head("/upload", FORM, length(6_291_457)), 413),
         ],
     )
-    def test_they_have_the_envelope(self, request_: bytes, status: int, server: Server) -> None:
-        answered, body, _ = ask(server, request_)
-        assert answered == status
+    def test_every_response_has_the_envelope(
+        self, request_: bytes, status: int, server: Server
+    ) -> None:
+        actual_status, body, _ = send_request(server, request_)
+        assert actual_status == status
         assert body == {"result": "0012" if status == 200 else "0003", "message": None}
 
-    def test_a_head_has_no_body(self, server: Server) -> None:
+    def test_response_to_head_has_no_body(self, server: Server) -> None:
         with server.connect() as connection:
             connection.sendall(head("/list", "Connection: close\r\n", method="HEAD"))
             received = b"".join(iter(lambda: connection.recv(65_536), b""))
         assert received.startswith(b"HTTP/1.1 405 ")
         assert received.endswith(b"\r\n\r\n")
 
-    def test_who_asks_first_may_send_his_body(self, server: Server) -> None:
+    def test_expect_100_continue_is_supported(self, server: Server) -> None:
         with server.connect() as connection:
             connection.sendall(head("/list", FORM, length(12), "Expect: 100-continue\r\n"))
             assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
             connection.sendall(b"friendlist=1")
-            assert reply(connection)[1] == {"result": "0012", "message": None}
+            assert read_response(connection)[1] == {"result": "0012", "message": None}
 
     @pytest.mark.parametrize(
         ("content_type", "body", "status"),
@@ -152,14 +155,14 @@ class TestReplies:
             ),
         ],
     )
-    def test_a_body_may_come_in_chunks(
+    def test_chunked_request_body_is_supported(
         self, content_type: str, body: bytes, status: int, server: Server
     ) -> None:
         pieces = [body[n : n + 5000] for n in range(0, len(body), 5000)]
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
-        asked = head("/list", content_type, "Transfer-Encoding: chunked\r\n") + chunks
-        answered, envelope, _ = ask(server, asked)
-        assert answered == status
+        request = head("/list", content_type, "Transfer-Encoding: chunked\r\n") + chunks
+        actual_status, envelope, _ = send_request(server, request)
+        assert actual_status == status
         assert envelope == {"result": "0012" if status == 200 else "0003", "message": None}
 
     @pytest.mark.parametrize(
@@ -172,14 +175,14 @@ class TestReplies:
             (head("/list", "X: y\r\n" * 200), 431),
         ],
     )
-    def test_what_is_no_request_the_server_refuses(
+    def test_malformed_http_request_is_refused_by_the_server(
         self, request_: bytes, status: int, server: Server
     ) -> None:
-        assert ask(server, request_)[:2] == (status, None)
+        assert send_request(server, request_)[:2] == (status, None)
 
-    def test_they_do_not_name_the_server(self, server: Server) -> None:
+    def test_responses_do_not_name_the_server_software(self, server: Server) -> None:
         for path in ("/list", "/no"):
-            headers = ask(server, post(path, "friendlist=1"))[2].lower()
+            headers = send_request(server, post(path, "friendlist=1"))[2].lower()
             assert b"\r\nserver: \r\n" in headers
             assert b"granian" not in headers
 
@@ -187,27 +190,32 @@ class TestReplies:
         with server.connect() as connection:
             for _ in range(3):
                 connection.sendall(head("/list", FORM, length(12)) + b"friendlist=1")
-                assert reply(connection)[0] == 200
+                assert read_response(connection)[0] == 200
 
-    @pytest.mark.parametrize("begun", [b"", b"POST /list HTTP/1.1\r\nHost:"])
-    def test_who_says_nothing_more_is_left(self, begun: bytes, server: Server) -> None:
+    @pytest.mark.parametrize("incomplete", [b"", b"POST /list HTTP/1.1\r\nHost:"])
+    def test_idle_or_incomplete_connection_is_closed(
+        self, incomplete: bytes, server: Server
+    ) -> None:
         with server.connect() as connection:
-            connection.sendall(begun)
+            connection.sendall(incomplete)
             assert connection.recv(1000) == b""
 
 
 def register(server: Server, phone: str) -> str:
-    """Opens an account; returns a login token."""
+    """Register an account; return a login token."""
     profile = f"register=1&userId={phone}&password=harbour-42"
-    assert ask(server, post("/register", profile))[1] == {"result": "0000", "message": None}
-    _, body, _ = ask(server, post("/log", f"userId={phone}&password=harbour-42"))
+    assert send_request(server, post("/register", profile))[1] == {
+        "result": "0000",
+        "message": None,
+    }
+    _, body, _ = send_request(server, post("/log", f"userId={phone}&password=harbour-42"))
     assert body is not None
     return str(body["message"])
 
 
 class TestStop:
     @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-    def test_a_call_in_flight_is_answered_and_no_new_one_is_taken(
+    def test_stop_completes_an_open_request_and_refuses_new_connections(
         self, signal_: int, settings: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         settings |= {"database.url": database_url, "database.migrate": "false"}
@@ -224,46 +232,52 @@ class TestStop:
                 with pytest.raises(ConnectionRefusedError):
                     server.connect()
                 locker.rollback()
-                status, body, _ = reply(connection)
+                status, body, _ = read_response(connection)
             assert (status, body) == (
                 200,
                 {"result": "0000", "message": {"count": 0, "friends": []}},
             )
             assert server.process.wait(timeout=10) == 0
-            assert all(map(gone, pids))
+            assert all(map(has_ended, pids))
         database.close()
 
-    def test_an_idle_one_ends_at_once(self, settings: dict[str, str], tmp_path: Path) -> None:
+    def test_server_with_an_idle_connection_stops_at_once(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
         with serving(INI, tmp_path, settings) as server, server.connect():
-            began = time.monotonic()
+            start = time.monotonic()
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - start < 4
 
-    def test_what_never_ends_is_ended(self, settings: dict[str, str], tmp_path: Path) -> None:
+    def test_worker_with_an_endless_request_is_killed_after_the_shutdown_timeout(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
         settings["server.stop_wait_s"] = "2"
         with serving(INI, tmp_path, settings) as server, server.connect() as connection:
-            # It waits for a body that does not come.
+            # The request waits for a body that is never sent.
             connection.sendall(head("/list", FORM, length(12)))
             time.sleep(0.5)
             pids = server.workers
             server.process.terminate()
             server.process.wait(timeout=6)
-            assert all(map(gone, pids))
+            assert all(map(has_ended, pids))
 
-    def test_waiting_logins_are_sent_away(self, settings: dict[str, str], tmp_path: Path) -> None:
+    def test_stop_refuses_logins_that_wait_to_hash(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
         settings |= {"server.workers": "1", "passwords.at_once": "1"}
         with serving(INI, tmp_path, settings) as server:
             register(server, "13800000001")
             logins = [server.connect() for _ in range(4)]
-            with Slots(tmp_path / "hashing", 1).held(0):  # as another process that hashes
+            with Slots(tmp_path / "hashing", 1).held(0):  # as if another process hashed
                 for login in logins:
                     login.sendall(post("/log", LOG_IN))
                 time.sleep(0.5)
                 server.process.terminate()
                 time.sleep(0.5)
-            statuses = sorted(reply(login)[0] for login in logins)
-            # The one whose turn it was is answered.
+            statuses = sorted(read_response(login)[0] for login in logins)
+            # The login that waits for the hash slot itself completes.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
             for login in logins:
@@ -271,33 +285,35 @@ class TestStop:
 
 
 class TestWorkers:
-    def test_one_that_is_killed_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
+    def test_killed_worker_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
         with serving(INI, tmp_path, settings) as server:
-            eventually(lambda: listeners(server) == 2)
+            wait_until(lambda: listeners(server) == 2)
             first, second = server.workers
             os.kill(first, signal.SIGKILL)
-            eventually(lambda: len(server.workers - {first, second}) == 1)
-            assert ask(server, post("/list", "friendlist=1"))[0] == 200
+            wait_until(lambda: len(server.workers - {first, second}) == 1)
+            assert send_request(server, post("/list", "friendlist=1"))[0] == 200
             assert second in server.workers
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
 
-    def test_none_outlives_a_killed_parent(self, settings: dict[str, str], tmp_path: Path) -> None:
+    def test_workers_end_when_the_parent_is_killed(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
         with serving(INI, tmp_path, settings) as server:
             pids = server.workers
             server.process.kill()
             server.process.wait()
-            eventually(lambda: all(map(gone, pids)))
+            wait_until(lambda: all(map(has_ended, pids)))
 
-    def test_ctrl_c_in_a_terminal_is_no_accident(
+    def test_workers_are_not_in_the_process_group_that_gets_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with serving(INI, tmp_path, settings) as server:
-            eventually(lambda: len(server.workers) == 2)
-            ours = os.getpgid(server.pid)
-            eventually(lambda: all(os.getpgid(pid) != ours for pid in server.workers))
+            wait_until(lambda: len(server.workers) == 2)
+            parent_group = os.getpgid(server.pid)
+            wait_until(lambda: all(os.getpgid(pid) != parent_group for pid in server.workers))
 
-    def test_waiting_logins_leave_threads_for_others(
+    def test_logins_that_wait_to_hash_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings |= {"server.workers": "1", "server.threads": "8", "passwords.at_once": "1"}
@@ -308,39 +324,41 @@ class TestWorkers:
                 for login in logins:
                     login.sendall(post("/log", LOG_IN.replace("01&", "02&")))
                 time.sleep(0.5)
-                assert ask(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
-            replies = [reply(login) for login in logins]
-            # Six of the eight threads may be with the hashers.
-            assert sorted(status for status, _, _ in replies) == [200] * 6 + [503] * 4
-            assert all(b"\r\nretry-after: " in said for status, _, said in replies if status == 503)
+                assert send_request(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
+            responses = [read_response(login) for login in logins]
+            # Logins can occupy six of the eight threads.
+            assert sorted(status for status, _, _ in responses) == [200] * 6 + [503] * 4
+            assert all(
+                b"\r\nretry-after: " in headers for status, _, headers in responses if status == 503
+            )
             for login in logins:
                 login.close()
 
-    def test_they_share_an_embedded_postgresql(self, tmp_path: Path) -> None:
+    def test_workers_share_one_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "server.workers": "2"}
         with serving(INI, tmp_path, settings) as server:
             postgres = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
             calls = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
             assert len(set(at_once(*calls))) == 4
             os.kill(min(server.workers), signal.SIGKILL)
-            assert not gone(postgres)
+            assert not has_ended(postgres)
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
-            assert gone(postgres)
+            assert has_ended(postgres)
 
 
 class TestStart:
-    def test_a_taken_port_is_told(self, server: Server, settings: dict[str, str]) -> None:
-        environment = {f"LIVEBACKEND_{k.upper().replace('.', '_')}": settings[k] for k in settings}
-        done = CliRunner(env=environment).invoke(
+    def test_port_in_use_is_reported(self, server: Server, settings: dict[str, str]) -> None:
+        environment = {variable(name): value for name, value in settings.items()}
+        result = CliRunner(env=environment).invoke(
             main, ["serve", str(INI), "--port", str(server.port)]
         )
-        assert done.exit_code == 1
-        assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in done.stderr
+        assert result.exit_code == 1
+        assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in result.stderr
 
-    def test_faulty_settings_are_one_message(self) -> None:
+    def test_all_invalid_settings_are_reported_in_one_message(self) -> None:
         environment = {"LIVEBACKEND_SERVER_THREADS": "many", "LIVEBACKEND_DATABASE_URL": "x"}
-        done = CliRunner(env=environment).invoke(main, ["serve", str(INI)])
-        assert done.exit_code == 1
-        assert "  server.threads: " in done.stderr
-        assert "  database.url: " in done.stderr
+        result = CliRunner(env=environment).invoke(main, ["serve", str(INI)])
+        assert result.exit_code == 1
+        assert "  server.threads: " in result.stderr
+        assert "  database.url: " in result.stderr

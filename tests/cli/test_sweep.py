@@ -1,4 +1,4 @@
-"""`livebackend sweep`: one round of the periodic tasks."""
+"""`livebackend sweep`: one round of the housekeeping tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ class TestSweep:
     def sweep(self, url: str, **environment: str) -> Result:
         return run("sweep", INI, LIVEBACKEND_DATABASE_URL=url, **environment)
 
-    def test_it_closes_what_a_crash_left_behind(
+    def test_sweep_closes_a_room_that_a_crash_left_opening(
         self, ann: Person, database: Database, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.live()
@@ -26,16 +26,16 @@ class TestSweep:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
             )
-        done = self.sweep(database_url)
-        assert done.stdout == (
-            "0 rooms looked at, 1 closed, 1 streams disabled, 0 pictures dropped,"
+        result = self.sweep(database_url)
+        assert result.stdout == (
+            "0 rooms checked, 1 closed, 1 streams disabled, 0 pictures deleted,"
             " 0 payment orders reconciled\n"
-        ), done.stderr
-        assert done.exit_code == 0
+        ), result.stderr
+        assert result.exit_code == 0
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
-        assert self.sweep(database_url).stdout.startswith("0 rooms looked at, 0 closed, 0")
+        assert self.sweep(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
-    def test_it_drops_pictures_that_nobody_claimed(
+    def test_sweep_deletes_pictures_that_are_no_avatar(
         self, api: Api, database_url: str, var_dir: Path, database_state: DatabaseState
     ) -> None:
         for n in range(3):
@@ -43,30 +43,30 @@ class TestSweep:
         database_state.execute(
             "UPDATE pictures SET created_at = now() - interval '24 hours 1 second'"
         )
-        done = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
-        assert "3 pictures dropped" in done.stdout, done.stderr
+        result = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
+        assert "3 pictures deleted" in result.stdout, result.stderr
         assert database_state.rows("pictures") == []
         assert list((var_dir / "pictures").rglob("*.*")) == []
 
-    def test_a_provider_that_fails_is_told(
+    def test_failing_provider_is_reported_and_exits_with_1(
         self, ann: Person, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.live()
         before = database_state.rows("rooms")
-        done = self.sweep(
+        result = self.sweep(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
             LIVEBACKEND_STREAMS_URL=f"http://127.0.0.1:{closed_port()}",
             LIVEBACKEND_QINIU_ACCESS_KEY="ak",
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )
-        assert done.exit_code == 1
-        assert "a provider failed; the next round tries again" in done.stderr
+        assert result.exit_code == 1
+        assert "a provider failed; the next round retries" in result.stderr
         assert database_state.rows("rooms") == before
 
-    def test_tables_that_are_behind_are_told(
+    def test_pending_migrations_are_reported(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
-        done = self.sweep(new_database(f"sweep_{worker_id}"))
-        assert done.exit_code == 1
-        assert "run `livebackend migrate`" in done.stderr
+        result = self.sweep(new_database(f"sweep_{worker_id}"))
+        assert result.exit_code == 1
+        assert "run `livebackend migrate`" in result.stderr

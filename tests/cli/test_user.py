@@ -1,4 +1,4 @@
-"""`livebackend user`: what an operator does to an account, and what its owner notices."""
+"""`livebackend user`: changes of an account, and their effect on its user."""
 
 import re
 
@@ -8,10 +8,10 @@ from tests.support.api import Api, Person
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
-VERBS = ("show", "disable", "enable", "revoke", "reset-password")
+COMMANDS = ("show", "disable", "enable", "revoke", "reset-password")
 
 
-def test_show_shows_all_of_one_account(operator: Operator, ann: Person, ben: Person) -> None:
+def test_show_prints_all_data_of_an_account(operator: Operator, ann: Person, ben: Person) -> None:
     ann.befriend(ben)
     ann.refill("50")
     ann.live(title="hello")
@@ -20,27 +20,27 @@ def test_show_shows_all_of_one_account(operator: Operator, ann: Person, ben: Per
     assert (shown["nickname"], shown["friends"], shown["coins"]) == ("Ann", 1, 50)
     assert shown["room_id"] is not None
     assert shown["disabled_at"] is None
-    words = operator.runs("user show", ann.phone).stdout
-    assert re.search(rf"^phone +{ann.phone}$", words, re.MULTILINE)
-    assert re.search(r"^coins +50$", words, re.MULTILINE)
+    text = operator.runs("user show", ann.phone).stdout
+    assert re.search(rf"^phone +{ann.phone}$", text, re.MULTILINE)
+    assert re.search(r"^coins +50$", text, re.MULTILINE)
 
 
-def test_a_disabled_account_is_out_at_once_and_stays_out(
+def test_disabled_account_is_logged_out_and_cannot_log_in(
     operator: Operator, api: Api, ann: Person, ben: Person, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
     ann.live()
-    done = operator.reads("user disable", ann.phone)
-    assert done["changed"] is True
+    result = operator.reads("user disable", ann.phone)
+    assert result["changed"] is True
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
     assert ben.friends()[0]["liveStatus"] == "off"
     (room,) = database_state.rows("rooms")
-    assert (room["id"], room["close_reason"]) == (done["closed_room"], "operator")
+    assert (room["id"], room["close_reason"]) == (result["closed_room"], "operator")
     assert operator.reads("user disable", ann.phone)["changed"] is False
 
 
-def test_an_enabled_account_logs_in_and_its_old_tokens_stay_ended(
+def test_enabled_account_can_log_in_but_its_old_tokens_stay_revoked(
     operator: Operator, api: Api, ann: Person
 ) -> None:
     assert operator.reads("user enable", ann.phone)["changed"] is False
@@ -50,47 +50,49 @@ def test_an_enabled_account_logs_in_and_its_old_tokens_stay_ended(
     assert api.log_in(ann.phone).friends() == []
 
 
-def test_revoke_ends_every_token_and_no_password(operator: Operator, api: Api, ann: Person) -> None:
-    other = api.log_in(ann.phone)
+def test_revoke_revokes_every_token_but_keeps_the_password(
+    operator: Operator, api: Api, ann: Person
+) -> None:
+    second_login = api.log_in(ann.phone)
     operator.runs("user revoke", ann.phone)
-    assert {each.post("/list", friendlist="1").result for each in (ann, other)} == {"0012"}
+    assert {login.post("/list", friendlist="1").result for login in (ann, second_login)} == {"0012"}
     assert api.log_in(ann.phone).friends() == []
 
 
-def test_a_reset_password_is_printed_once_and_is_the_only_one(
+def test_reset_password_prints_a_new_password_that_replaces_the_old_one(
     operator: Operator, api: Api, ann: Person
 ) -> None:
     password = operator.reads("user reset-password", ann.phone)["password"]
     assert re.fullmatch("[a-z]{4}-[a-z]{4}-[a-z]{4}-[2-9]{2}", password)
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
-    answer = api.post("/log", userId=ann.phone, password=password)
-    assert answer.result == "0000"
+    response = api.post("/log", userId=ann.phone, password=password)
+    assert response.result == "0000"
     changed = api.post(
-        "/log", change="1", token=answer.message, oldPassword=password, password="harbour-43"
+        "/log", change="1", token=response.message, oldPassword=password, password="harbour-43"
     )
     assert changed.result == "0000"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_nobodys_phone_is_a_finding_and_changes_nothing(
-    verb: str, operator: Operator, ann: Person, database_state: DatabaseState
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_phone_is_an_error_and_changes_nothing(
+    command: str, operator: Operator, ann: Person, database_state: DatabaseState
 ) -> None:
     with database_state.unchanged():
-        done = operator.runs(f"user {verb}", "13800000009", code=1)
-        assert done.stderr.endswith("Error: nobody is registered with that phone\n")
-        told = operator.reads(f"user {verb}", "13800000009", code=1)
-    assert told == {"error": "nobody is registered with that phone"}
+        result = operator.runs(f"user {command}", "13800000009", code=1)
+        assert result.stderr.endswith("Error: no account has this phone number\n")
+        output = operator.reads(f"user {command}", "13800000009", code=1)
+    assert output == {"error": "no account has this phone number"}
 
 
 @pytest.mark.parametrize(
     "phone", ["1380000000", "+8613800000001", "１３８００００００１", "ann", ""]
 )
-def test_what_is_no_phone_is_a_wrong_call(phone: str, operator: Operator) -> None:
+def test_invalid_phone_exits_with_2(phone: str, operator: Operator) -> None:
     assert "eleven digits" in operator.runs("user show", phone, code=2).stderr
 
 
-def test_what_is_logged_names_nobody(operator: Operator, ann: Person) -> None:
+def test_log_contains_the_account_id_but_no_phone(operator: Operator, ann: Person) -> None:
     log = operator.runs("user revoke", ann.phone).stderr
     assert re.search(r"account \d+: login tokens revoked by an operator", log)
     assert ann.phone not in log

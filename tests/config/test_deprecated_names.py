@@ -1,4 +1,4 @@
-"""Old names in ini files still work, and a warning tells the new one."""
+"""Deprecated names in ini files work, and a warning contains the new name."""
 
 import logging
 import subprocess
@@ -23,25 +23,25 @@ from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
 @pytest.mark.parametrize("dotted", CLASSES.values())
-def test_the_new_class_is_there(dotted: str) -> None:
+def test_new_class_exists(dotted: str) -> None:
     module, _, name = dotted.rpartition(".")
     assert hasattr(import_module(module), name)
 
 
 @pytest.mark.parametrize("dotted", [*MODULES.values(), *chain(*LOGGERS.values())])
-def test_the_new_module_is_there(dotted: str) -> None:
+def test_new_module_exists(dotted: str) -> None:
     import_module(dotted)
 
 
-def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixture) -> None:
     old = {
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
         "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
         "payments.gateway": "livebackend.gateways.payments.EmbeddedPayments",
     }
     gateways = make_gateways(Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **old}, {}))
-    made = [gateways.sms, gateways.streams, *gateways.payments]
-    assert [type(gateway).__name__ for gateway in made] == [
+    loaded = [gateways.sms, gateways.streams, *gateways.payments]
+    assert [type(gateway).__name__ for gateway in loaded] == [
         "DevelopmentSms",
         "DevelopmentStreams",
         "DevelopmentPayments",
@@ -50,17 +50,17 @@ def test_settings_take_the_old_names_of_gateways(caplog: pytest.LogCaptureFixtur
         assert f"{dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
 
 
-def test_development_gateways_need_permission_by_their_old_names_too() -> None:
+def test_development_gateways_with_deprecated_names_need_permission() -> None:
     old = {
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
     }
-    with pytest.raises(ValueError, match=r"sms\.gateway: is a stand-in"):
+    with pytest.raises(ValueError, match=r"sms\.gateway: is a development gateway"):
         Settings.load({**REQUIRED_SETTINGS, **old}, {})
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["LineFormatter", "JsonFormatter"])
-def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path: Path) -> None:
+def test_logging_section_accepts_deprecated_formatter_names(name: str, tmp_path: Path) -> None:
     ini = tmp_path / "logging.ini"
     ini.write_text(
         "[loggers]\nkeys = root\n[handlers]\nkeys = console\n[formatters]\nkeys = old\n"
@@ -72,21 +72,21 @@ def test_a_logging_section_takes_the_old_names_of_formatters(name: str, tmp_path
         "import logging.config, sys; logging.config.fileConfig(sys.argv[1]);"
         "logging.warning('of 13812345678')"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program, ini], capture_output=True, text=True, check=True
     )
-    assert "of 138****5678" in done.stderr
-    assert "livebackend.logs is deprecated: use livebackend.monitoring" in done.stderr
+    assert "of 138****5678" in result.stderr
+    assert "livebackend.logs is deprecated: use livebackend.monitoring" in result.stderr
 
 
-def test_another_module_is_not_found() -> None:
+def test_unknown_attribute_of_the_package_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         import_module("livebackend").nothing  # noqa: B018
 
 
 @pytest.fixture
-def configured() -> Iterator[tuple[logging.Logger, logging.Logger]]:
-    """A logger that a section configured by its old name, and the one of the new name."""
+def renamed_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
+    """A logger configured by its deprecated name, and the logger that replaces it."""
     old = "livebackend.ledger_writer"
     loggers = logging.getLogger(old), logging.getLogger(*LOGGERS[old])
     loggers[0].setLevel(logging.ERROR)
@@ -95,24 +95,24 @@ def configured() -> Iterator[tuple[logging.Logger, logging.Logger]]:
         logger.setLevel(logging.NOTSET)
 
 
-def test_a_logging_section_configures_a_logger_by_its_old_name(
-    configured: tuple[logging.Logger, logging.Logger], caplog: pytest.LogCaptureFixture
+def test_level_of_a_deprecated_logger_is_copied_to_its_new_name(
+    renamed_loggers: tuple[logging.Logger, logging.Logger], caplog: pytest.LogCaptureFixture
 ) -> None:
     configure_renamed_loggers()
-    assert configured[1].level == logging.ERROR
+    assert renamed_loggers[1].level == logging.ERROR
     assert "livebackend.ledger_writer is deprecated" in caplog.text
 
 
-def test_a_handler_of_the_old_name_is_one_of_the_new_name(
-    configured: tuple[logging.Logger, logging.Logger],
+def test_handler_of_a_deprecated_logger_is_added_to_its_new_name(
+    renamed_loggers: tuple[logging.Logger, logging.Logger],
 ) -> None:
     handler = logging.NullHandler()
-    configured[0].addHandler(handler)
+    renamed_loggers[0].addHandler(handler)
     configure_renamed_loggers()
-    assert handler in configured[1].handlers
-    configured[1].removeHandler(handler)
+    assert handler in renamed_loggers[1].handlers
+    renamed_loggers[1].removeHandler(handler)
 
 
-def test_a_deprecated_module_warns() -> None:
+def test_deprecated_module_name_raises_a_warning() -> None:
     with pytest.warns(FutureWarning, match="use livebackend.monitoring.log_formatters"):
         assert current_module("livebackend.logs") == "livebackend.monitoring.log_formatters"

@@ -1,4 +1,4 @@
-"""Settings: what is missing or wrong is named at once, and the environment wins."""
+"""Validation of settings, and overrides by the environment."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from livebackend.models import CREDIT_SLOTS
 from tests.support.application import INI
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
-KNOWN = "for-development-only-not-a-secret-0000"
+PUBLISHED_SECRET = "for-development-only-not-a-secret-0000"
 
 
-def test_a_missing_setting_is_the_safe_one() -> None:
+def test_every_default_is_the_safe_value() -> None:
     settings = Settings.load(REQUIRED_SETTINGS, {})
     assert settings.codes_reply == "ticket"
     assert settings.register_verified_phone == "required"
@@ -33,33 +33,33 @@ def test_a_missing_setting_is_the_safe_one() -> None:
     assert settings.database_migrate is False
 
 
-def meant(name: str) -> str:
-    return f"{name}_is_meant = true if that is meant"
+def permission(name: str) -> str:
+    return f"set {name} = true to allow it"
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     ini = {**REQUIRED_SETTINGS, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
-    ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": KNOWN}
+    ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": PUBLISHED_SECRET}
     ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}
     del ini["var.dir"]
     with pytest.raises(SettingsError) as caught:
         Settings.load(ini, {"LIVEBACKEND_NONSENSE": "1"})
     assert str(caught.value).splitlines() == [
-        "the settings are faulty:",
+        "the settings are invalid:",
         "  var.dir: is missing",
-        "  secrets: must have 32 characters at least",
-        f"  passwords.pepper: is known to everybody; set {meant('secrets.known')}",
-        f"  codes.reply: gives every code away; set {meant('codes.plain')}",
-        f"  coins.refill: gives coins away; set {meant('coins.direct_refill')}",
+        "  secrets: must have at least 32 characters",
+        f"  passwords.pepper: is a published secret; {permission('secrets.known_is_meant')}",
+        f"  codes.reply: returns the code to the client; {permission('codes.plain_is_meant')}",
+        f"  coins.refill: credits unpaid coins; {permission('coins.direct_refill_is_meant')}",
         "  coins.per_yuan: Input should be greater than or equal to 1",
-        f"  streams.gateway: is a stand-in; set {meant('gateways.embedded')}",
+        f"  streams.gateway: is a development gateway; {permission('gateways.embedded_is_meant')}",
         "  no.such: is unknown",
         "  LIVEBACKEND_NONSENSE: is unknown",
     ]
 
 
-def test_what_is_meant_is_no_fault() -> None:
-    ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": KNOWN}
+def test_unsafe_values_need_the_setting_that_allows_them() -> None:
+    ini = {"codes.reply": "plain", "coins.refill": "direct", "secrets": PUBLISHED_SECRET}
     ini |= {"sms.gateway": "livebackend.development.sms.DevelopmentSms"}
     ini |= {"payments.gateway": "livebackend.development.payments.DevelopmentPayments"}
     assert Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **ini}, {}).codes_reply == "plain"
@@ -68,7 +68,7 @@ def test_what_is_meant_is_no_fault() -> None:
             Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **ini, name: "false"}, {})
 
 
-def test_a_fault_does_not_show_the_secret() -> None:
+def test_error_message_does_not_contain_the_secret() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load(
             {**REQUIRED_SETTINGS, "secrets": "hunter2", "passwords.pepper": "hunter3"}, {}
@@ -77,8 +77,8 @@ def test_a_fault_does_not_show_the_secret() -> None:
 
 
 @pytest.mark.parametrize("name", list(Settings.names()))
-def test_every_setting_has_its_variable(name: str) -> None:
-    other: dict[str, str] = {
+def test_environment_variable_overrides_its_setting_only(name: str) -> None:
+    changed_values: dict[str, str] = {
         "database.url": "embedded",
         "var.dir": "/tmp/y",
         "codes.reply": "plain",
@@ -94,33 +94,31 @@ def test_every_setting_has_its_variable(name: str) -> None:
         "passwords.wait_s": "3",
     }
     default = Settings.names()[name].default
-    value = other.get(name) or (
+    value = changed_values.get(name) or (
         "true" if default is False else "false" if default is True else
         str(default + 1) if isinstance(default, int) else "o" * 40
     )  # fmt: skip
     field = name.replace(".", "_", 1)
     if name.startswith("limits.") and name != "limits.connections":
         value = "3 per 7 minutes"
-    # All but this one are meant.
-    given = {
-        **REQUIRED_SETTINGS,
-        **{each: meant for each, meant in UNSAFE_SETTINGS.items() if each != name},
-    }
-    before, after = Settings.load(given, {}), Settings.load(given, {variable(name): value})
+    ini = REQUIRED_SETTINGS | UNSAFE_SETTINGS
+    if name in UNSAFE_SETTINGS:
+        del ini[name]
+    before, after = Settings.load(ini, {}), Settings.load(ini, {variable(name): value})
     assert getattr(before, field) != getattr(after, field)
     assert all(
-        getattr(before, each) == getattr(after, each)
-        for each in Settings.model_fields
-        if each != field
+        getattr(before, other) == getattr(after, other)
+        for other in Settings.model_fields
+        if other != field
     )
 
 
-def test_variables_are_distinct() -> None:
+def test_environment_variables_are_distinct() -> None:
     names = list(Settings.names())
     assert len({variable(name) for name in names}) == len(names)
 
 
-def test_several_secrets_are_told_apart_by_blanks() -> None:
+def test_secrets_are_separated_by_blanks() -> None:
     settings = Settings.load({**REQUIRED_SETTINGS, "secrets": f"{'a' * 32}\n  {'b' * 32}"}, {})
     assert settings.signing_secrets == ["a" * 32, "b" * 32]
 
@@ -136,7 +134,7 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
         ("streams.rtmp_host", "a b"),
         ("streams.hook_secret", "short"),
         ("streams.hook_secret", f"{'a' * 32}?x=y"),
-        ("streams.hook_secret", KNOWN),
+        ("streams.hook_secret", PUBLISHED_SECRET),
         ("streams.hook_secret", "a" * 201),
         ("streams.absent_s", "4"),
         ("streams.sweep_s", "9"),
@@ -154,7 +152,7 @@ def test_several_secrets_are_told_apart_by_blanks() -> None:
         ("secrets", f"{'a' * 32} short"),
     ],
 )
-def test_a_faulty_value_is_named(name: str, value: str) -> None:
+def test_invalid_value_is_reported_with_its_setting(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.load({**REQUIRED_SETTINGS, name: value}, {})
 
@@ -165,12 +163,14 @@ def test_settings_cannot_be_changed() -> None:
 
 
 class TestMain:
-    def test_it_ends_with_one_message(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(SystemExit, match=r"(?s)faulty.*secrets: is missing.*var.dir|var.dir"):
+    def test_invalid_settings_end_the_process_with_one_message(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(SystemExit, match=r"(?s)invalid.*secrets: is missing.*var.dir|var.dir"):
             livebackend.main({}, **{"no.such": "1"})
 
     @pytest.mark.parametrize(
-        ("dotted", "says"),
+        ("dotted", "message"),
         [
             ("livebackend.gateways.sms.Nothing", "can't be used"),
             ("no.such.module", "can't be used"),
@@ -178,18 +178,20 @@ class TestMain:
             ("livebackend.development.streams.DevelopmentStreams", "is no SmsGateway"),
         ],
     )
-    def test_a_gateway_that_is_none_is_named(self, dotted: str, says: str, new_app: Any) -> None:
-        with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({says})"):
+    def test_class_that_is_no_gateway_is_reported(
+        self, dotted: str, message: str, new_app: Any
+    ) -> None:
+        with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({message})"):
             new_app(sms__gateway=dotted)
 
-    def test_a_database_that_is_behind_is_refused(
+    def test_database_with_pending_migrations_is_refused(
         self, new_app: Any, new_database: Any, worker_id: str
     ) -> None:
         url = new_database(f"behind_{worker_id}")
         with pytest.raises(SystemExit, match="run `livebackend migrate`"):
             new_app(database__url=url)
 
-    def test_development_ini_is_read_from_any_folder(
+    def test_var_dir_of_development_ini_does_not_depend_on_the_working_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -197,16 +199,16 @@ class TestMain:
         assert settings.var_dir == INI.parent / "var"
 
 
-def test_users_reach_it_where_the_ini_lets_it_listen() -> None:
-    found = get_appsettings(str(INI), options={"port": "7000"})
-    section = with_own_address(found, found.global_conf)
+def test_default_public_url_has_the_host_and_port_of_the_ini_file() -> None:
+    ini = get_appsettings(str(INI), options={"port": "7000"})
+    section = with_own_address(ini, ini.global_conf)
     assert Settings.load(section, {}).http_url == "http://127.0.0.1:7000"
-    said = with_own_address({"http.url": "https://live.example"}, found.global_conf)
-    assert said == {"http.url": "https://live.example"}
+    section = with_own_address({"http.url": "https://live.example"}, ini.global_conf)
+    assert section == {"http.url": "https://live.example"}
     assert with_own_address({}, {}) == {}
 
 
-def test_settings_show_no_secret() -> None:
+def test_repr_and_dump_of_settings_contain_no_secret() -> None:
     secrets = {
         "database.url": "postgresql+psycopg2://live:hidden-1@db/live",
         "secrets": f"{'hidden-2' * 4} {'hidden-3' * 4}",
@@ -216,8 +218,8 @@ def test_settings_show_no_secret() -> None:
         "streams.hook_secret": "hidden-7" * 4,
     }
     settings = Settings.load({**REQUIRED_SETTINGS, **secrets}, {})
-    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
-    assert "hidden" not in shown
+    output = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hidden" not in output
 
 
 def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
@@ -226,12 +228,12 @@ def test_sqlalchemy_url_is_an_alias_of_database_url() -> None:
     assert settings.database_url.get_secret_value() == "postgresql:///alias"
 
 
-def test_setting_that_is_given_by_name_and_by_alias_is_an_error() -> None:
+def test_setting_with_both_its_name_and_its_alias_is_an_error() -> None:
     with pytest.raises(SettingsError, match=r"sqlalchemy\.url: database\.url is set too"):
         Settings.load({**REQUIRED_SETTINGS, "sqlalchemy.url": "postgresql:///alias"}, {})
 
 
-def test_each_writer_number_has_a_slot_that_it_credits() -> None:
+def test_largest_ledger_writer_number_is_the_last_balance_shard() -> None:
     last = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
     assert Settings.load(last, {}).ledger_writer == CREDIT_SLOTS - 1
     with pytest.raises(SettingsError, match=r"ledger\.writer"):
