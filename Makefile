@@ -18,7 +18,7 @@ IN_VENV = .venv/bin/python -m
 # Compiles the files in requirements/.
 UV = uv==0.13.9
 
-.PHONY: help run test test-fast media-test browser-test operations-test screenshots bank-test crash-test mutants bench bench-ledger bench-million profile install lock client lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants bench bench-ledger bench-ledger-scale profile install lock client lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -37,7 +37,7 @@ test-fast: .venv/installed-development ## run the tests that start no processes 
 media-test: .venv/installed-browser ## publish and watch streams with nginx, ffmpeg and Chromium
 	@exec $(IN_VENV) pytest -m media tests/media $(ARGS)
 
-bank-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and audit the ledger
+ledger-crash-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and audit the ledger
 	@exec $(IN_VENV) tests.ledger_crash_test --seconds $(SECONDS) $(ARGS)
 
 # Needs nginx and openssl.
@@ -50,8 +50,8 @@ mutants: .venv/installed-development ## insert errors into the ledger; its tests
 bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one
 	@exec $(IN_VENV) bench.ledger $(ARGS)
 
-bench-million: .venv/installed-development ## measure the audit and the coin history with a million transfers
-	@exec $(IN_VENV) bench.million $(ARGS)
+bench-ledger-scale: .venv/installed-development ## measure the audit and the coin history with a million transfers
+	@exec $(IN_VENV) bench.ledger_scale $(ARGS)
 
 browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
@@ -61,8 +61,8 @@ screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshot
 
 # On Debian: apt install nginx openssl curl faketime docker-compose systemd. The tests with a full
 # disk and a wrong clock need root.
-operations-test: .venv/installed-development ## test docs/operations.md and the files in deploy/
-	@exec $(IN_VENV) pytest tests/operations $(ARGS)
+deployment-test: .venv/installed-development ## test docs/operations.md and the files in deploy/
+	@exec $(IN_VENV) pytest tests/deployment $(ARGS)
 
 install: .venv/installed-development ## create .venv
 

@@ -18,15 +18,15 @@ from PIL import Image
 from sqlalchemy import text
 
 from bench import fill, report
-from bench.load import Call, Load, by_wrk, in_turn
+from bench.load import Call, LoadResult, run_in_order, run_wrk
 from bench.machine import memory_mb
-from bench.measure import Meter, Row, posted
-from bench.servers import PEPPER, SECRET, Server, environment, started
+from bench.measure import Meter, Row, post_form
+from bench.servers import PEPPER, SECRET, Server, environment, running_servers
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
-from livebackend.services.login_tokens import Account, LoginTokens
-from livebackend.services.password_hashing import Hasher
+from livebackend.services.login_tokens import CurrentUser, LoginTokens
+from livebackend.services.password_hashing import PasswordHasher
 from livebackend_client import Client
 
 # Duration of one load on one server, and the number of rounds over all servers.
@@ -64,8 +64,8 @@ class Bench:
     ) -> dict[str, Row]:
         """Measure a row of requests that wrk can repeat."""
 
-        def action(server: Server) -> Load:
-            return by_wrk(
+        def action(server: Server) -> LoadResult:
+            return run_wrk(
                 server.port,
                 path[server.name],
                 forms[server.name],
@@ -76,7 +76,7 @@ class Bench:
 
         actions = {self.servers[server]: action for server in forms}
         for server in actions:  # warm-up
-            by_wrk(
+            run_wrk(
                 server.port,
                 path[server.name],
                 forms[server.name],
@@ -88,7 +88,7 @@ class Bench:
             self.servers[server]: [(path[server], form) for form in forms[server]]
             for server in forms
         }
-        return self.meter.row(
+        return self.meter.measure(
             name, actions, rounds=ROUNDS, counted=counted if are_statements_counted else None
         )
 
@@ -105,12 +105,12 @@ class Bench:
         """
         messages: list[Any] = []
 
-        def action(server: Server) -> Load:
-            load = in_turn(server.port, turns[server.name], seconds=20, clients=clients)
+        def action(server: Server) -> LoadResult:
+            load = run_in_order(server.port, turns[server.name], seconds=20, clients=clients)
             messages.extend(load.messages)
             return load
 
-        rows = self.meter.row(name, {self.servers[server]: action for server in turns})
+        rows = self.meter.measure(name, {self.servers[server]: action for server in turns})
         return rows, messages
 
 
@@ -126,7 +126,7 @@ def list_forms(bench: Bench, selector: str, accounts: list[int]) -> dict[str, li
 
 
 def lists(bench: Bench) -> None:
-    accounts = list(range(1, fill.LISTED + 1))
+    accounts = list(range(1, fill.LISTED_ACCOUNTS + 1))
     for title, selector in (
         ("friend list of 100", "friendlist"),
         ("message list of 50", "messagelist"),
@@ -140,7 +140,7 @@ def searches(bench: Bench) -> None:
     pairs = [(_rng.randint(2000, 99_000), _rng.randint(2000, 99_000)) for _ in range(20_000)]
     forms = {
         server: [
-            f"search=1&token={bench.token(server, me)}&userId={fill.phone(other)}"
+            f"search=1&token={bench.token(server, me)}&userId={fill.phone_number(other)}"
             for me, other in pairs
         ]
         for server in bench.servers
@@ -159,11 +159,13 @@ def friend_requests(bench: Bench) -> None:
         turns[server] = []
         for me in range(start, start + 3000, 2):
             other = me + 1
-            request = Call(Client.add, bench.token(server, me), {"userId": fill.phone(other)})
+            request = Call(
+                Client.add, bench.token(server, me), {"userId": fill.phone_number(other)}
+            )
             decision = {
-                "userId": fill.phone(me),
-                "verifyId": f"{fill.phone(other)},1",
-                "objectId": f"{fill.phone(me)},1",
+                "userId": fill.phone_number(me),
+                "verifyId": f"{fill.phone_number(other)},1",
+                "objectId": f"{fill.phone_number(me)},1",
                 "behaviour": "accept",
             }
             accept = Call(Client.deal_message, bench.token(server, other), decision)
@@ -178,9 +180,11 @@ def gifts(bench: Bench) -> None:
         for server in servers:
             forms[server] = [
                 f"send_gift=1&token={bench.token(server, _rng.randint(2000, 90_000))}&value=1"
-                f"&description=rose&object="
-                f"{fill.phone(fill.HOT_HOST if to_one_host else _rng.randint(90_001, 99_000))}"
-                for _ in range(20_000)
+                f"&description=rose&object={fill.phone_number(host)}"
+                for host in (
+                    fill.POPULAR_HOST if to_one_host else _rng.randint(90_001, 99_000)
+                    for _ in range(20_000)
+                )
             ]
         bench.measure_repeated(title, same_path("/golden", *servers), forms, connections=64)
 
@@ -190,7 +194,7 @@ def logins(bench: Bench) -> None:
     bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
     form = f"userId={{}}&password={fill.PASSWORD}&expire_in=3600"
     forms = {
-        server: [form.format(fill.phone(_rng.randint(2000, 99_000))) for _ in range(1000)]
+        server: [form.format(fill.phone_number(_rng.randint(2000, 99_000))) for _ in range(1000)]
         for server in ("livebackend", "baseline")
     }
     forms["password hash"] = [f"hash=1&password={fill.PASSWORD}"]
@@ -203,7 +207,7 @@ def logins(bench: Bench) -> None:
         # Logins are so slow that the count would include statements of background threads.
         are_statements_counted=False,
     )
-    bench.meter.facts["login"] = (
+    bench.meter.notes["login"] = (
         f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash,"
         f" which takes {rows['password hash'].cpu:.0f} ms"
     )
@@ -212,7 +216,7 @@ def logins(bench: Bench) -> None:
         f"login, {CONCURRENT_LOGINS} concurrent", turns, clients=CONCURRENT_LOGINS
     )
     row = rows["livebackend"]
-    bench.meter.facts["concurrent logins"] = (
+    bench.meter.notes["concurrent logins"] = (
         f"{row.failed} of {CONCURRENT_LOGINS} failed;"
         f" they took {1000 * CONCURRENT_LOGINS / row.rate:.0f} ms in total"
     )
@@ -220,14 +224,14 @@ def logins(bench: Bench) -> None:
 
 def login_turns(accounts: Iterable[int]) -> list[list[Call]]:
     return [
-        [Call(Client.log_in, None, {"userId": fill.phone(n), "password": fill.PASSWORD})]
+        [Call(Client.log_in, None, {"userId": fill.phone_number(n), "password": fill.PASSWORD})]
         for n in accounts
     ]
 
 
 def lists_during_logins(bench: Bench) -> None:
     """Measure the friend list during many logins, and with as many idle connections."""
-    forms = list_forms(bench, "friendlist", list(range(1, fill.LISTED + 1)))
+    forms = list_forms(bench, "friendlist", list(range(1, fill.LISTED_ACCOUNTS + 1)))
     forms = {"livebackend": forms["livebackend"]}
     port = bench.servers["livebackend"].port
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)]
@@ -239,7 +243,7 @@ def lists_during_logins(bench: Bench) -> None:
     turns = login_turns(range(2000, 4000))
     seconds = ROUNDS * SECONDS + 3
     login_load = threading.Thread(
-        target=in_turn,
+        target=run_in_order,
         args=(port, turns),
         kwargs={"seconds": seconds, "clients": CONCURRENT_LOGINS},
     )
@@ -250,7 +254,7 @@ def lists_during_logins(bench: Bench) -> None:
     )
     login_load.join()
     login_row, idle_row = during_logins["livebackend"], with_idle["livebackend"]
-    bench.meter.facts["friend list during logins"] = (
+    bench.meter.notes["friend list during logins"] = (
         f"p99 {login_row.p99_ms:.1f} ms during logins, {idle_row.p99_ms:.1f} ms with idle"
         f" connections: {login_row.p99_ms / idle_row.p99_ms:.1f} ×; {login_row.failed} failed"
     )
@@ -259,15 +263,15 @@ def lists_during_logins(bench: Bench) -> None:
 def list_sizes(bench: Bench) -> None:
     results = {}
     server = bench.servers["livebackend"]
-    for size, account in sorted({**fill.SIZES, fill.FRIENDS: 1}.items()):
+    for size, account in sorted({**fill.ACCOUNT_BY_LIST_SIZE, fill.FRIENDS: 1}.items()):
         forms = {"livebackend": [f"friendlist=1&token={bench.token('livebackend', account)}"]}
         rows = bench.measure_repeated(
             f"list of {size} friends", same_path("/list", "livebackend"), forms, connections=4
         )
-        response = posted(server, "/list", forms["livebackend"][0])
+        response = post_form(server, "/list", forms["livebackend"][0])
         results[size] = rows["livebackend"].cpu, len(response.content)
     base_cpu, base_bytes = results[fill.FRIENDS]
-    bench.meter.facts["list sizes"] = "; ".join(
+    bench.meter.notes["list sizes"] = "; ".join(
         f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {length / base_bytes:.2f} × the bytes"
         for size, (cpu, length) in results.items()
     )
@@ -291,7 +295,7 @@ def other_operations(bench: Bench) -> None:
     measure("refill", [[call(n, Client.refill, money="50")] for n in hosts])
     measure(
         "unfriend",
-        [[call(n, Client.unfriend, userId=fill.phone(n + 1))] for n in range(2000, 4000, 2)],
+        [[call(n, Client.unfriend, userId=fill.phone_number(n + 1))] for n in range(2000, 4000, 2)],
     )
     measure(
         "delete a message",
@@ -313,8 +317,8 @@ def other_operations(bench: Bench) -> None:
 def message(owner: int) -> dict[str, str]:
     """Return the parameters of a message that `fill` inserted for this account."""
     number = 1_700_000_000_000_000 + owner * 1000 + 7
-    applicant = fill.phone(2000 + (owner * 50 + 7) % 98_000)
-    phone = fill.phone(owner)
+    applicant = fill.phone_number(2000 + (owner * 50 + 7) % 98_000)
+    phone = fill.phone_number(owner)
     return {"userId": phone, "verifyId": f"{phone},{number}", "objectId": f"{applicant},{number}"}
 
 
@@ -355,7 +359,7 @@ def user_counts(
 
     def run(title: str, url: str) -> None:
         variables = environment(url, folder)
-        with started(["livebackend"], variables, folder, workers=WORKERS) as servers:
+        with running_servers(["livebackend"], variables, folder, workers=WORKERS) as servers:
             bench = Bench(meter, servers, folder, new_tokens())
             friends = bench.measure_repeated(
                 f"friend list, {title}",
@@ -365,7 +369,8 @@ def user_counts(
             pairs = [(_rng.randint(2000, 9000), _rng.randint(2000, 9000)) for _ in range(20_000)]
             forms = {
                 "livebackend": [
-                    f"search=1&token={bench.token('livebackend', me)}&userId={fill.phone(other)}"
+                    f"search=1&token={bench.token('livebackend', me)}"
+                    f"&userId={fill.phone_number(other)}"
                     for me, other in pairs
                 ]
             }
@@ -380,7 +385,7 @@ def user_counts(
     fill.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
     fill.vacuum(database)
     run("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
-    meter.facts["number of users"] = "; ".join(
+    meter.notes["number of users"] = "; ".join(
         f"{title}: friend list {friends:.3f} ms, search {search:.3f} ms"
         for title, (friends, search) in results.items()
     )
@@ -389,12 +394,12 @@ def user_counts(
 def memory(bench: Bench) -> None:
     """Measure the memory before the first request, and during a minute of full load."""
     server = bench.servers["livebackend"]
-    accounts = list(range(1, fill.LISTED + 1))
+    accounts = list(range(1, fill.LISTED_ACCOUNTS + 1))
     forms = list_forms(bench, "friendlist", accounts)["livebackend"]
     seconds = float(os.environ.get("BENCH_FULL_LOAD_SECONDS", "60"))
     samples = [memory_mb(server.pids)]
     for _ in range(2):
-        by_wrk(
+        run_wrk(
             server.port,
             "/list",
             forms,
@@ -403,23 +408,23 @@ def memory(bench: Bench) -> None:
             connections=CONNECTIONS,
         )
         samples.append(memory_mb(server.pids))
-    bench.meter.facts["memory"] = (
+    bench.meter.notes["memory"] = (
         f"{samples[0]:.0f} MB idle; {samples[1]:.0f} MB after {seconds / 2:.0f} s of full load,"
         f" {samples[2]:.0f} MB after {seconds:.0f} s"
         f" (parent and {WORKERS} workers; shared pages counted once)"
     )
-    print(bench.meter.facts["memory"], flush=True)
+    print(bench.meter.notes["memory"], flush=True)
 
 
 def new_tokens() -> Callable[[str, int], str]:
-    from bench import peer
+    from bench import baseline_fastapi
 
     tokens = LoginTokens([SECRET], clock=time.time)
 
     def token(server: str, account: int) -> str:
         if server == "FastAPI":
-            return peer.issue(account, 1)
-        return tokens.issue(Account(account, fill.phone(account), 1), lifetime_s=86_400)
+            return baseline_fastapi.issue(account, 1)
+        return tokens.issue(CurrentUser(account, fill.phone_number(account), 1), lifetime_s=86_400)
 
     return token
 
@@ -433,7 +438,7 @@ def create_database(
     server.close()
     database = Database(postgres.url(name))
     migrate(database)
-    fill.fill(database, users=users, password_hash=password_hash)
+    fill.fill_database(database, users=users, password_hash=password_hash)
     return database
 
 
@@ -451,7 +456,7 @@ def main() -> None:
 
 
 def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
-    password_hash = Hasher(PEPPER, cost=12).hash(fill.PASSWORD)
+    password_hash = PasswordHasher(PEPPER, cost=12).hash(fill.PASSWORD)
     database = create_database(postgres, "bench", users=100_000, password_hash=password_hash)
     small = create_database(postgres, "small", users=10_000, password_hash=password_hash)
     small.close()
@@ -472,7 +477,7 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
         "other_operations": other_operations,
     }
     only = os.environ.get("ROWS", "").split() or [*rows, "user_counts"]
-    with started(
+    with running_servers(
         ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKERS
     ) as servers:
         bench = Bench(meter, servers, folder, new_tokens())
@@ -481,9 +486,9 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
                 measure(bench)
     if "user_counts" in only:
         user_counts(meter, folder, postgres.url("small"), database, password_hash)
-    print(report.table(meter.rows, meter.facts))
+    print(report.table(meter.rows, meter.notes))
     if not os.environ.get("ROWS"):
-        report.write(meter.rows, meter.facts, database)
+        report.write(meter.rows, meter.notes, database)
     database.close()
 
 

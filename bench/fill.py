@@ -6,14 +6,14 @@ from livebackend.database.engine import Database
 
 PASSWORD = "harbour-42"
 # Accounts 1 to LISTED have friends and messages; the benchmarks request their lists.
-LISTED = 1000
+LISTED_ACCOUNTS = 1000
 FRIENDS = 100
 MESSAGES = 50
 ROOMS = 1000
 # Account id by number of friends: accounts with longer or shorter friend lists.
-SIZES = {10: 1001, 1000: 1002, 5000: 1003}
+ACCOUNT_BY_LIST_SIZE = {10: 1001, 1000: 1002, 5000: 1003}
 # Id of the account that gets all gifts of the benchmark with one host.
-HOT_HOST = 1004
+POPULAR_HOST = 1004
 # Number of gifts that exist before the benchmark.
 GIFTS = 50_000
 
@@ -86,18 +86,20 @@ _GIFTS = text(
 )
 
 
-def fill(database: Database, *, users: int, password_hash: str) -> None:
+def fill_database(database: Database, *, users: int, password_hash: str) -> None:
     """Insert `users` accounts; the first ones get friends, messages and rooms."""
     add_users(database, first=1, last=users, password_hash=password_hash)
     with database.engine.begin() as connection:
         _disable_checks(connection)
-        lists = {FRIENDS: (1, LISTED)} | {
-            size: (account, account) for size, account in SIZES.items()
+        lists = {FRIENDS: (1, LISTED_ACCOUNTS)} | {
+            size: (account, account) for size, account in ACCOUNT_BY_LIST_SIZE.items()
         }
         for friends, (first, last) in lists.items():
             pairs = {"first": first, "last": last, "friends": friends, "users": users}
             connection.execute(_FRIENDSHIPS, pairs)
-        connection.execute(_MESSAGES, {"listed": LISTED, "messages": MESSAGES, "users": users})
+        connection.execute(
+            _MESSAGES, {"listed": LISTED_ACCOUNTS, "messages": MESSAGES, "users": users}
+        )
         connection.execute(_ROOMS, {"rooms": ROOMS, "users": users})
         connection.execute(_GIFTS, {"gifts": GIFTS, "users": users})
     vacuum(database)
@@ -123,7 +125,7 @@ def vacuum(database: Database) -> None:
         connection.execute(text("CHECKPOINT"))
 
 
-def phone(account_id: int) -> str:
+def phone_number(account_id: int) -> str:
     return str(13_800_000_000 + account_id)
 
 

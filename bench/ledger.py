@@ -18,11 +18,11 @@ from typing import Any
 
 import click
 
-from bench.bank import Bank, opened, wal_syncs
+from bench.ledger_database import LedgerDatabase, ledger_database, wal_syncs
 from livebackend.database.engine import Database
-from livebackend.services.login_tokens import Account, LoginTokens
-from tests.support.application import INI
-from tests.support.servers import serving
+from livebackend.services.login_tokens import CurrentUser, LoginTokens
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.servers import running_server
 
 SENDERS, HOSTS = 10_000, 1000
 CLIENTS = 64
@@ -60,13 +60,16 @@ class Row:
 class Bench:
     """The database, the seconds of one measurement, and the results."""
 
-    bank: Bank
+    ledger_database: LedgerDatabase
     seconds: float
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database = Database(self.bank.url, pool_size=1)
-        self.hosts, self.senders = self.bank.people[:HOSTS], self.bank.people[HOSTS:]
+        self.database = Database(self.ledger_database.url, pool_size=1)
+        self.hosts, self.senders = (
+            self.ledger_database.users[:HOSTS],
+            self.ledger_database.users[HOSTS:],
+        )
 
     def add(self, name: str, case: str, module: str, tasks: list[dict[str, Any]]) -> None:
         """Run one process per task, all at the same time, and store their measurements."""
@@ -98,7 +101,7 @@ class Bench:
         """Measure one case at the service layer."""
         hosts = self.hosts if case == "many hosts" else self.hosts[:1]
         common = {
-            "url": self.bank.url,
+            "url": self.ledger_database.url,
             "connections": 0,
             "threads": CLIENTS // processes,
             "senders": [coin_account for coin_account, _ in self.senders],
@@ -139,14 +142,16 @@ def phone(account: int) -> str:
 
 
 @contextmanager
-def servers(bank: Bank, folder: Path, count: int) -> Iterator[list[int]]:
+def servers(bank: LedgerDatabase, folder: Path, count: int) -> Iterator[list[int]]:
     """Start `count` servers, each with a thread for every client."""
     ini = folder / "bench.ini"
-    ini.write_text(INI.read_text("utf-8").replace("threads = 64", f"threads = {CLIENTS + 1}"))
+    ini.write_text(
+        DEVELOPMENT_INI.read_text("utf-8").replace("threads = 64", f"threads = {CLIENTS + 1}")
+    )
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                serving(
+                running_server(
                     ini,
                     folder,
                     {"database.url": bank.url, "ledger.writer": str(number)},
@@ -180,7 +185,7 @@ def main(
     layer and over HTTP.
     """
     started = time.monotonic()
-    with opened(HOSTS + SENDERS, slow_wal_us=slow_wal_us) as bank:
+    with ledger_database(HOSTS + SENDERS, slow_wal_us=slow_wal_us) as bank:
         bench = Bench(bank, seconds)
         for round_index in range(rounds):
             click.echo(f"service layer, round {round_index + 1} of {rounds}", err=True)
@@ -202,12 +207,12 @@ def main(
 def over_http(bench: Bench, rounds: int) -> None:
     signer = LoginTokens([SECRET], clock=time.time)
     tokens = {
-        account: signer.issue(Account(account, phone(account), 1), lifetime_s=3600)
-        for _, account in bench.bank.people
+        account: signer.issue(CurrentUser(account, phone(account), 1), lifetime_s=3600)
+        for _, account in bench.ledger_database.users
     }
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as folder:
         for count in (1, 2):
-            with servers(bench.bank, Path(folder), count) as ports:
+            with servers(bench.ledger_database, Path(folder), count) as ports:
                 name = f"HTTP, {count} server process" + "es" * (count > 1)
                 for round_index in range(rounds):
                     click.echo(f"{name}, round {round_index + 1} of {rounds}", err=True)

@@ -23,13 +23,13 @@ class Call:
     token: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
 
-    def by(self, client: Client) -> object:
+    def send(self, client: Client) -> object:
         client.token = self.token
         return self.method(client, **self.params)
 
 
 @dataclass
-class Load:
+class LoadResult:
     """Measurements of a load; `failed` counts all requests without result 0000."""
 
     requests: int
@@ -38,7 +38,7 @@ class Load:
     p99_ms: float
     failed: int
     # Text of the first error; empty for wrk.
-    said: str = ""
+    first_error: str = ""
     # The `message` of each successful response; empty for wrk.
     messages: list[object] = field(default_factory=list)
 
@@ -47,9 +47,9 @@ class Load:
         return self.requests / self.seconds
 
 
-def by_wrk(
+def run_wrk(
     port: int, path: str, bodies: Sequence[str], *, folder: Path, seconds: float, connections: int
-) -> Load:
+) -> LoadResult:
     """Post the bodies in a loop with wrk."""
     file = folder / "bodies"
     file.write_text("\n".join(bodies))
@@ -64,7 +64,7 @@ def by_wrk(
         check=True,
     )
     summary = json.loads(completed.stdout.strip().splitlines()[-1])
-    return Load(
+    return LoadResult(
         summary["requests"],
         summary["seconds"],
         summary["p50_ms"],
@@ -84,7 +84,7 @@ class _Results:
     def call(self, client: Client, call: Call) -> None:
         began = time.perf_counter()
         try:
-            message = call.by(client)
+            message = call.send(client)
         except ApiError as error:
             self.failures.append(repr(error))
         else:
@@ -92,19 +92,19 @@ class _Results:
         self.times_ms.append(1000 * (time.perf_counter() - began))
 
 
-def in_turn(
+def run_in_order(
     port: int,
     turns: Iterable[Sequence[Call]],
     *,
     seconds: float,
     clients: int,
-) -> Load:
+) -> LoadResult:
     """Send the calls of each turn in order; each client processes one turn at a time."""
     remaining, lock, results = iter(turns), threading.Lock(), _Results()
     started = time.monotonic()
 
     def work() -> None:
-        client = Client(f"http://127.0.0.1:{port}", timeout_s=60, tries=1)
+        client = Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1)
         # Otherwise requests reads proxy settings from the environment for every request.
         client.session.trust_env = False
         while time.monotonic() < started + seconds:
@@ -122,7 +122,7 @@ def in_turn(
     for thread in threads:
         thread.join()
     times = sorted(results.times_ms) or [0.0]
-    return Load(
+    return LoadResult(
         len(results.times_ms),
         time.monotonic() - started,
         times[len(times) // 2],

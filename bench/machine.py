@@ -6,7 +6,7 @@ from pathlib import Path
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def tree(root: int) -> list[int]:
+def process_tree(root: int) -> list[int]:
     """Return the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -34,7 +34,7 @@ def memory_mb(pids: list[int]) -> float:
     return total / 1024
 
 
-def processor() -> str:
+def processor_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(": ")[2]

@@ -10,12 +10,12 @@ from statistics import median
 import requests
 from sqlalchemy import text
 
-from bench.load import Load
-from bench.machine import cpu_ms, tree
+from bench.load import LoadResult
+from bench.machine import cpu_ms, process_tree
 from bench.servers import Server
 from livebackend.database.engine import Database
 
-Action = Callable[[Server], Load]
+Action = Callable[[Server], LoadResult]
 # A path and an encoded form.
 Post = tuple[str, str]
 
@@ -33,7 +33,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     failed: int
-    said: str
+    first_error: str
     server_cpu: float
     postgres_cpu: float
     statements: float | None
@@ -52,9 +52,9 @@ class Meter:
         self._postgres = int((data / "postmaster.pid").read_text().split()[0])
         self.rows: list[Row] = []
         # Additional results: topic and text.
-        self.facts: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
 
-    def row(
+    def measure(
         self,
         name: str,
         actions: Mapping[Server, Action],
@@ -65,7 +65,7 @@ class Meter:
         """Run the actions alternately, `rounds` times; store and return a row per server."""
         # Otherwise a checkpoint of data from the previous row could run during this one.
         self._execute("CHECKPOINT")
-        loads: dict[Server, list[Load]] = {server: [] for server in actions}
+        loads: dict[Server, list[LoadResult]] = {server: [] for server in actions}
         cpu = dict.fromkeys(actions, (0.0, 0.0))
         for _ in range(rounds):
             for server, action in actions.items():
@@ -86,7 +86,7 @@ class Meter:
                 median(run.p50_ms for run in runs),
                 median(run.p99_ms for run in runs),
                 sum(run.failed for run in runs),
-                next((run.said for run in runs if run.said), ""),
+                next((run.first_error for run in runs if run.first_error), ""),
                 cpu[server][0] / requests,
                 cpu[server][1] / requests,
                 self._statements(server, counted[server]) if counted else None,
@@ -96,7 +96,7 @@ class Meter:
         return rows
 
     def _cpu(self, server: Server) -> tuple[float, float]:
-        return cpu_ms(server.pids), cpu_ms(tree(self._postgres))
+        return cpu_ms(server.pids), cpu_ms(process_tree(self._postgres))
 
     def _statements(self, server: Server, calls: Sequence[Post]) -> float:
         """Return the number of SQL statements per request, including BEGIN and COMMIT."""
@@ -104,7 +104,7 @@ class Meter:
         with self._statement_log():
             offset = self._log.stat().st_size
             for path, form in calls:
-                posted(server, path, form)
+                post_form(server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
                 log.seek(offset)
@@ -130,7 +130,7 @@ class Meter:
                 connection.execute(text(statement))
 
 
-def posted(server: Server, path: str, form: str) -> requests.Response:
+def post_form(server: Server, path: str, form: str) -> requests.Response:
     """Post a form to a server over a new connection and return the response."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     url = f"http://127.0.0.1:{server.port}{path}"
@@ -138,7 +138,7 @@ def posted(server: Server, path: str, form: str) -> requests.Response:
 
 
 def _line(row: Row) -> str:
-    failures = f"  {row.failed} failed: {row.said}" if row.failed else ""
+    failures = f"  {row.failed} failed: {row.first_error}" if row.failed else ""
     return (
         f"{row.name:28} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
         f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{failures}"

@@ -19,7 +19,7 @@ from bench.servers import PEPPER, ROOT, SECRET, environment
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
-from livebackend.services.password_hashing import Hasher
+from livebackend.services.password_hashing import PasswordHasher
 
 SECONDS = 6
 _FUNCTIONS_SHOWN = 25
@@ -52,8 +52,8 @@ def main(name: str) -> None:
         postgres = EmbeddedPostgres(Path(folder) / "postgres", durable=False)
         database = Database(postgres.start())
         migrate(database)
-        password_hash = Hasher(PEPPER, cost=12).hash(fill.PASSWORD)
-        fill.fill(database, users=100_000, password_hash=password_hash)
+        password_hash = PasswordHasher(PEPPER, cost=12).hash(fill.PASSWORD)
+        fill.fill_database(database, users=100_000, password_hash=password_hash)
         database.close()
         stacks = Path(folder) / "stacks"
         command = [
@@ -110,8 +110,8 @@ def run_requests(name: str, seconds: float) -> None:
     for n in range(1, 1001):
         values = {
             "token": token("livebackend", n),
-            "me": fill.phone(n),
-            "other": fill.phone(n + 5000),
+            "me": fill.phone_number(n),
+            "other": fill.phone_number(n + 5000),
         }
         bodies.append(form.format(**values).encode())
     cpu = time.process_time()

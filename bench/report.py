@@ -9,7 +9,7 @@ from subprocess import run
 
 from sqlalchemy import text
 
-from bench.machine import processor
+from bench.machine import processor_name
 from bench.measure import Row
 from livebackend.database.engine import Database
 
@@ -50,13 +50,13 @@ def write(rows: list[Row], facts: dict[str, str], database: Database) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     _RESULTS.write_text(
         f"# Benchmark results\n\n"
-        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {processor()},"
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {processor_name()},"
         f" {os.cpu_count()} cores shared by server, PostgreSQL and load generator;"
         f" {platform.system()} {platform.release()}."
         f" Python {platform.python_version()}, PostgreSQL {postgres}, {wrk}; {packages}.\n\n"
         "CPU is in milliseconds per request. If other programs use the machine, CPU times vary less"
-        " than rates. Compare only results of the same run. The baseline (bench/floor.py) has no"
-        " framework; it sends the same statements as text, because psycopg2 does not prepare"
+        " than rates. Compare only results of the same run. The baseline (bench/baseline_wsgi.py)"
+        " has no framework; it sends the same statements as text, because psycopg2 does not prepare"
         " statements, and does not batch gifts. livebackend prepares its statements; asyncpg does"
         ' it for FastAPI. "password hash" is the baseline server when it only hashes the password'
         " of a login.\n\n"

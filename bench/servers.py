@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import tree
+from bench.machine import process_tree
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
@@ -29,7 +29,7 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        return tree(self.process.pid)
+        return process_tree(self.process.pid)
 
 
 def environment(database_url: str, folder: Path) -> dict[str, str]:
@@ -66,18 +66,23 @@ def _command(name: str, port: int, workers: int) -> list[str]:
         "baseline": [
             *("granian", "--interface=wsgi", "--http=1", "--no-ws", "--log-level=error"),
             *(f"--workers={workers}", "--blocking-threads=64", "--backpressure=512"),
-            *(f"--port={port}", "bench.floor:application"),
+            *(f"--port={port}", "bench.baseline_wsgi:application"),
         ],
         "FastAPI": [
             *("uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"),
-            *("--log-level=error", f"--workers={workers}", f"--port={port}", "bench.peer:app"),
+            *(
+                "--log-level=error",
+                f"--workers={workers}",
+                f"--port={port}",
+                "bench.baseline_fastapi:app",
+            ),
         ],
     }
     return [sys.executable, "-m", *commands[name]]
 
 
 @contextmanager
-def started(
+def running_servers(
     names: list[str], variables: Mapping[str, str], folder: Path, *, workers: int
 ) -> Iterator[dict[str, Server]]:
     """Yield the servers by name once they accept connections; stop them at the end."""

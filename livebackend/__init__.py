@@ -13,9 +13,9 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
     """
     # Imported here because it is slow, and most commands need no application.
     from livebackend.app import create_app  # noqa: PLC0415
-    from livebackend.config.settings import with_own_address  # noqa: PLC0415
+    from livebackend.config.settings import with_default_public_url  # noqa: PLC0415
 
-    return create_app(with_own_address(settings, global_config), os.environ)
+    return create_app(with_default_public_url(settings, global_config), os.environ)
 
 
 def __getattr__(name: str) -> Any:

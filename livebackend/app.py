@@ -7,17 +7,17 @@ from typing import Any
 from pyramid.config import Configurator
 from pyramid.registry import Registry
 
-from livebackend.api.client_address import Peers
+from livebackend.api.client_address import ClientAddressResolver
 from livebackend.api.declaration import operations
-from livebackend.api.forms import Bounds
-from livebackend.api.pages import StaticFiles, make_pages
+from livebackend.api.forms import RequestLimits
+from livebackend.api.pages import StaticFiles, build_pages
 from livebackend.api.request import Request
-from livebackend.api.routes import bounds
+from livebackend.api.routes import request_limits
 from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
-from livebackend.monitoring.health_checks import Readiness, checks_of
+from livebackend.monitoring.health_checks import ReadinessProbe, readiness_checks
 
 
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
@@ -58,23 +58,23 @@ def _configure(settings: Settings, services: Services) -> Configurator:
 
 def _add_limits(registry: Registry, settings: Settings) -> None:
     """Register the request limits, the phone pattern and the client address resolver."""
-    form = Bounds(
-        body_bytes_max=settings.http_body_bytes_max,
-        fields_max=settings.http_fields_max,
-        query_allowed=settings.http_query_parameters,
+    form = RequestLimits(
+        max_body_bytes=settings.http_max_body_bytes,
+        max_fields=settings.http_max_fields,
+        query_allowed=settings.http_allow_query_parameters,
     )
-    registry.bounds = bounds(form, upload_bytes_max=settings.http_upload_bytes_max)
-    registry.phones_pattern = settings.phones_pattern
-    registry.peers = Peers(settings.trusted_proxies)
+    registry.request_limits = request_limits(form, max_upload_bytes=settings.http_max_upload_bytes)
+    registry.phone_pattern = settings.phones_pattern
+    registry.client_address_resolver = ClientAddressResolver(settings.trusted_proxies)
 
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
-    checks = checks_of(
+    checks = readiness_checks(
         services.probe_database,
-        folder=settings.var_dir,
-        free_bytes_min=settings.pictures_free_bytes_min,
+        data_dir=settings.data_dir,
+        min_free_bytes=settings.pictures_min_free_disk_bytes,
     )
-    registry.readiness = Readiness(checks)
+    registry.readiness = ReadinessProbe(checks)
 
 
 def _add_pages(registry: Registry, settings: Settings) -> None:
@@ -83,12 +83,12 @@ def _add_pages(registry: Registry, settings: Settings) -> None:
         return
     static = StaticFiles.read()
     registry.static_paths = static.paths
-    registry.pages = make_pages(
+    registry.pages = build_pages(
         operations(registry),
         docs=settings.docs_enabled,
         demo=settings.demo_enabled,
         static_folder=static.folder,
-        phones_pattern=settings.phones_pattern,
-        public_url=settings.http_url,
+        phone_pattern=settings.phones_pattern,
+        public_url=settings.http_public_url,
         hls_host=settings.streams_hls_host,
     )

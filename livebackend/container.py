@@ -17,41 +17,41 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from livebackend.gateways.loader import Gateways, load_gateways
-from livebackend.gateways.qiniu import QiniuCallbacks
+from livebackend.gateways.qiniu import QiniuCallbackVerifier
 from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
-from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.housekeeping.periodic_tasks import HousekeepingTasks, PeriodicTasks
+from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
-from livebackend.monitoring.metrics_server import Listener
+from livebackend.monitoring.metrics_server import MetricsServer
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
-from livebackend.services.authentication import Logins
-from livebackend.services.avatars import Pictures
-from livebackend.services.code_verifiers import Digests, TicketJudge
+from livebackend.services.authentication import Authentication
+from livebackend.services.avatars import Avatars
+from livebackend.services.code_verifiers import CodeHasher, SignedTicketVerifier
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
 from livebackend.services.lists import Lists
 from livebackend.services.live_rooms import LiveRooms
 from livebackend.services.login_tokens import LoginTokens
-from livebackend.services.operator_rooms import count_live
-from livebackend.services.password_hashing import Hasher, Passwords, Slots
+from livebackend.services.operator_rooms import count_open_rooms
+from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher, PasswordHashing
 from livebackend.services.payment_orders import PaymentOrders
 from livebackend.services.payment_reconciliation import PaymentReconciliation
 from livebackend.services.payment_refunds import PaymentRefunds
-from livebackend.services.plain_code_verifier import PlainJudge
+from livebackend.services.plain_code_verifier import PlainCodeVerifier
 from livebackend.services.publish_authorization import PublishAuthorization
-from livebackend.services.rate_limits import Limits
+from livebackend.services.rate_limits import RateLimiter
 from livebackend.services.refills import Refills
 from livebackend.services.rooms import Rooms
 from livebackend.services.stream_callbacks import StreamCallbacks
-from livebackend.services.stream_monitor import Streams
-from livebackend.services.verification_codes import Codes
-from livebackend.storage.local_disk import PicturesAsSent
+from livebackend.services.stream_monitor import StreamMonitor
+from livebackend.services.verification_codes import VerificationCodes
+from livebackend.storage.local_disk import OriginalPictureStore
 from livebackend.storage.protocol import PictureStore
-from livebackend.storage.reencoding import PicturesReEncoded
+from livebackend.storage.reencoding import ReencodingPictureStore
 
 # Health checks and metrics have their own pool, so that they work when the main one is exhausted.
 _PROBE_CONNECTIONS = 2
@@ -66,19 +66,19 @@ class Services:
     # The same database, for health checks and metrics.
     probe_database: Database
     gateways: Gateways
-    ledger_writer: LedgerWriter
+    ledger_writer: LedgerBatchWriter
     login_tokens: LoginTokens
-    rate_limits: Limits
-    password_hashing: Passwords
-    authentication: Logins
-    verification_codes: Codes
+    rate_limits: RateLimiter
+    password_hashing: PasswordHashing
+    authentication: Authentication
+    verification_codes: VerificationCodes
     accounts: Accounts
-    avatars: Pictures
+    avatars: Avatars
     friends: Friends
     lists: Lists
     live_rooms: LiveRooms
     rooms: Rooms
-    stream_monitor: Streams
+    stream_monitor: StreamMonitor
     stream_callbacks: StreamCallbacks
     publish_authorization: PublishAuthorization
     coin_history: CoinHistory
@@ -88,7 +88,7 @@ class Services:
     payment_orders: PaymentOrders
     payment_refunds: PaymentRefunds
     payment_reconciliation: PaymentReconciliation
-    periodic_tasks: Sweeper
+    periodic_tasks: PeriodicTasks
 
     def start(self) -> None:
         """Start the housekeeping thread. Call this after the last fork."""
@@ -127,14 +127,14 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
         settings = Settings.load(ini, environment)
         gateways = make_gateways(settings)
     except SettingsError as error:
-        errors.extend(error.faults)
-    raw_values = Settings.given(ini, environment)
+        errors.extend(error.errors)
+    raw_values = Settings.raw_values(ini, environment)
     url = raw_values.get("database.url", "embedded")
     if url != "embedded":
         migrates_at_start = settings is None or settings.database_migrate
         errors.extend(database_errors(url, reachable_only=migrates_at_start))
-    if "var.dir" in raw_values:
-        errors.extend(folder_errors(Path(raw_values["var.dir"])))
+    if "data.dir" in raw_values:
+        errors.extend(folder_errors(Path(raw_values["data.dir"])))
     if settings is None or gateways is None or errors:
         raise SettingsError(*errors)
     return CheckedSettings(settings, gateways)
@@ -161,7 +161,7 @@ def open_database(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value()
     if url != "embedded":
         return Database(url, pool_size=settings.database_connections)
-    embedded = EmbeddedPostgres(settings.var_dir / "postgres")
+    embedded = EmbeddedPostgres(settings.data_dir / "postgres")
     try:
         url = embedded.start()
     except EmbeddedPostgresError as error:
@@ -180,35 +180,41 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
         migrate(database)
     check_migrated(database)
     # Before the first metric: it sets the folder in which the workers share metrics.
-    metrics_server = Listener(settings.metrics_listen) if settings.metrics_listen else None
+    metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     services = build_services(settings, database, gateways)
     if metrics_server:
         probe_database = services.probe_database
-        metrics_server.start(LiveRoomsCollector(lambda: probe_database.run(count_live)))
+        metrics_server.start(LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)))
     return services
 
 
 def build_services(settings: Settings, database: Database, gateways: Gateways) -> Services:
     """Return all services without starting them."""
     metrics = Metrics()
-    metrics.watch_pool(database.engine, size=settings.database_connections)
-    sms = metrics.timed("sms", gateways.sms)
-    stream_gateway = metrics.timed("streams", gateways.streams)
-    payment_gateways = [metrics.timed("payments", gateway) for gateway in gateways.payments]
+    metrics.observe_pool(database.engine, size=settings.database_connections)
+    sms = metrics.instrument("sms", gateways.sms)
+    stream_gateway = metrics.instrument("streams", gateways.streams)
+    payment_gateways = [metrics.instrument("payments", gateway) for gateway in gateways.payments]
     rng = random.SystemRandom()
-    rate_limits = Limits(database.beside(settings.limits_connections), settings.limits)
+    rate_limits = RateLimiter(
+        database.with_own_pool(settings.database_rate_limit_connections), settings.rate_limits
+    )
     password_hashing = _password_hashing(settings)
-    avatars = Pictures(
+    avatars = Avatars(
         database,
         _picture_store(settings),
-        bytes_max=settings.pictures_bytes_max,
-        unclaimed=timedelta(seconds=settings.pictures_unclaimed_s),
+        max_bytes=settings.pictures_max_bytes,
+        unused_ttl=timedelta(seconds=settings.pictures_unused_ttl_s),
     )
     verification_codes = _verification_codes(settings, database, sms, rate_limits, rng)
-    stream_monitor = Streams(
-        database, stream_gateway, absent=timedelta(seconds=settings.streams_absent_s)
+    stream_monitor = StreamMonitor(
+        database,
+        stream_gateway,
+        offline_timeout=timedelta(seconds=settings.streams_offline_timeout_s),
     )
-    ledger_writer = LedgerWriter(database, number=_balance_shard(settings, rng), watch=metrics)
+    ledger_writer = LedgerBatchWriter(
+        database, writer_number=_balance_shard(settings, rng), metrics=metrics
+    )
     payment_orders = PaymentOrders(database, ledger_writer, payment_gateways)
     payment_refunds = PaymentRefunds(database, ledger_writer, payment_orders)
     payment_reconciliation = PaymentReconciliation(
@@ -220,21 +226,21 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     return Services(
         metrics=metrics,
         database=database,
-        probe_database=database.beside(_PROBE_CONNECTIONS),
+        probe_database=database.with_own_pool(_PROBE_CONNECTIONS),
         gateways=gateways,
         ledger_writer=ledger_writer,
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
         rate_limits=rate_limits,
         password_hashing=password_hashing,
-        authentication=Logins(database, password_hashing, rate_limits),
+        authentication=Authentication(database, password_hashing, rate_limits),
         verification_codes=verification_codes,
         accounts=Accounts(
             database,
             password_hashing,
             avatars,
             verification_codes,
-            verified_phone_required=settings.register_verified_phone == "required",
-            only_our_pictures=settings.pictures_only_ours,
+            require_verified_phone=settings.register_verified_phone == "required",
+            require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
         avatars=avatars,
         friends=Friends(friends_max=settings.friends_max),
@@ -244,14 +250,14 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             database,
             stream_gateway,
             stream_monitor,
-            random=rng,
-            key=derived_key(settings.signing_secrets[0], "streams"),
+            rng=rng,
+            stream_name_key=derived_key(settings.signing_secrets[0], "streams"),
         ),
         stream_monitor=stream_monitor,
         stream_callbacks=StreamCallbacks(
             stream_monitor,
-            QiniuCallbacks(
-                settings.http_url,
+            QiniuCallbackVerifier(
+                settings.http_public_url,
                 access_key=settings.qiniu_access_key,
                 secret_key=settings.qiniu_secret_key.get_secret_value(),
             ),
@@ -276,31 +282,31 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         payment_orders=payment_orders,
         payment_refunds=payment_refunds,
         payment_reconciliation=payment_reconciliation,
-        periodic_tasks=Sweeper(
+        periodic_tasks=PeriodicTasks(
             database,
             stream_monitor,
-            Tasks(
+            HousekeepingTasks(
                 reconcile_orders=payment_reconciliation.run,
-                delete_unclaimed_pictures=avatars.sweep,
-                delete_expired_rate_limits=rate_limits.sweep,
+                delete_unused_pictures=avatars.delete_unused,
+                delete_expired_rate_limits=rate_limits.delete_expired,
             ),
             holder=secrets.token_hex(16),
-            period_s=settings.streams_sweep_s,
+            period_s=settings.streams_check_interval_s,
         ),
     )
 
 
-def _password_hashing(settings: Settings) -> Passwords:
-    return Passwords(
-        Hasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
-        Slots(
-            settings.var_dir / "hashing",
-            settings.passwords_at_once or max(1, (os.cpu_count() or 1) - 1),
+def _password_hashing(settings: Settings) -> PasswordHashing:
+    return PasswordHashing(
+        PasswordHasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
+        MachineSemaphore(
+            settings.data_dir / "hashing",
+            settings.passwords_max_concurrent or max(1, (os.cpu_count() or 1) - 1),
         ),
         # A quarter of the threads stays free for other requests when logins occupy the rest.
-        callers_max=settings.server_threads * 3 // 4,
-        wait_s=settings.passwords_wait_s,
-        common_refused=settings.passwords_common_refused,
+        max_callers=settings.server_threads * 3 // 4,
+        queue_timeout_s=settings.passwords_queue_timeout_s,
+        reject_common=settings.passwords_reject_common,
     )
 
 
@@ -308,18 +314,20 @@ def _verification_codes(
     settings: Settings,
     database: Database,
     sms: SmsGateway,
-    rate_limits: Limits,
+    rate_limits: RateLimiter,
     rng: random.Random,
-) -> Codes:
-    digests = Digests([derived_key(secret, "codes") for secret in settings.signing_secrets])
+) -> VerificationCodes:
+    digests = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     plain = settings.codes_reply == "plain"
-    return Codes(
+    return VerificationCodes(
         database,
         sms,
         rate_limits,
-        PlainJudge(digests) if plain else TicketJudge(settings.signing_secrets, digests),
+        PlainCodeVerifier(digests)
+        if plain
+        else SignedTicketVerifier(settings.signing_secrets, digests),
         digests,
-        random=rng,
+        rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
 
@@ -330,7 +338,9 @@ def _balance_shard(settings: Settings, rng: random.Random) -> int:
 
 
 def _picture_store(settings: Settings) -> PictureStore:
-    root, free_bytes_min = settings.var_dir / "pictures", settings.pictures_free_bytes_min
-    if settings.pictures_keep == "as_sent":
-        return PicturesAsSent(root, free_bytes_min=free_bytes_min)
-    return PicturesReEncoded(root, url=settings.http_url, free_bytes_min=free_bytes_min)
+    root, min_free_bytes = settings.data_dir / "pictures", settings.pictures_min_free_disk_bytes
+    if settings.pictures_mode == "as_sent":
+        return OriginalPictureStore(root, min_free_bytes=min_free_bytes)
+    return ReencodingPictureStore(
+        root, public_url=settings.http_public_url, min_free_bytes=min_free_bytes
+    )

@@ -15,11 +15,11 @@ from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.log_formatters import LineFormatter
-from tests.support.api import SECRETS, Api, App, Person, Phone
-from tests.support.application import INI, PRODUCTION_INI, create_app
+from tests.support.api import SECRETS_IN_USE, ApiClient, App, PhoneClient, UserClient
+from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI, create_app
 from tests.support.database_state import DatabaseState
-from tests.support.secret_scanner import leaks
-from tests.support.servers import Server, hardened, serving
+from tests.support.secret_scanner import find_leaks
+from tests.support.servers import Server, hardened_settings, running_server
 from tests.support.started_processes import record, started
 
 # Settings in the developer's environment must not affect the tests.
@@ -87,7 +87,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("var")
 
 
@@ -115,12 +115,12 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def new_app(database_url: str, var_dir: Path, all_services: list[Services]) -> Callable[..., App]:
+def new_app(database_url: str, data_dir: Path, all_services: list[Services]) -> Callable[..., App]:
     """`create_app` with a cache: the same settings return the same application."""
 
     @cache
-    def make(file: Path = INI, **changed: str) -> App:
-        app = create_app(database_url, var_dir, file, **changed)
+    def make(file: Path = DEVELOPMENT_INI, **changed: str) -> App:
+        app = create_app(database_url, data_dir, file, **changed)
         all_services.append(app.registry.services)
         return app
 
@@ -136,7 +136,9 @@ def app(new_app: Callable[..., App]) -> App:
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
     """Like `new_app`, with production.ini and the overrides of `hardened`."""
-    overrides = {name.replace(".", "__"): value for name, value in hardened(database_url).items()}
+    overrides = {
+        name.replace(".", "__"): value for name, value in hardened_settings(database_url).items()
+    }
 
     def make(**changed: str) -> App:
         return new_app(PRODUCTION_INI, **{**overrides, **changed})
@@ -151,23 +153,23 @@ def hardened_app(new_hardened_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture(scope="session")
-def hardened_server(database_url: str, var_dir: Path) -> Iterator[Server]:
+def hardened_server(database_url: str, data_dir: Path) -> Iterator[Server]:
     """A server process that shares the database, files and secrets of `hardened_app`.
 
     A login token from either is valid in both.
     """
-    with serving(PRODUCTION_INI, var_dir, hardened(database_url)) as server:
+    with running_server(PRODUCTION_INI, data_dir, hardened_settings(database_url)) as server:
         yield server
 
 
 @pytest.fixture
-def phone_of_ann(hardened_app: App) -> Phone:
-    return Phone(hardened_app, "13800000001")
+def phone_of_ann(hardened_app: App) -> PhoneClient:
+    return PhoneClient(hardened_app, "13800000001")
 
 
 @pytest.fixture
-def phone_of_ben(hardened_app: App) -> Phone:
-    return Phone(hardened_app, "13800000002")
+def phone_of_ben(hardened_app: App) -> PhoneClient:
+    return PhoneClient(hardened_app, "13800000002")
 
 
 @pytest.fixture
@@ -184,9 +186,9 @@ def sms(services: Services) -> DevelopmentSms:
 
 
 @pytest.fixture
-def database_state(database: Database, var_dir: Path) -> DatabaseState:
+def database_state(database: Database, data_dir: Path) -> DatabaseState:
     """The tables and files that a request can change."""
-    return DatabaseState(database, var_dir)
+    return DatabaseState(database, data_dir)
 
 
 @pytest.fixture(autouse=True)
@@ -204,12 +206,12 @@ def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     # The access log is captured only in its own tests.
     caplog.set_level("WARNING", "livebackend.calls")
     caplog.set_level("INFO", "livebackend")
-    SECRETS.clear()
+    SECRETS_IN_USE.clear()
     yield
     formatter = LineFormatter("%(levelname)s %(name)s: %(message)s")
     records = caplog.get_records("setup") + caplog.get_records("call")
     log = "\n".join(map(formatter.format, records))
-    assert leaks(log, SECRETS) == []
+    assert find_leaks(log, SECRETS_IN_USE) == []
 
 
 @pytest.fixture(autouse=True)
@@ -222,21 +224,21 @@ def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterato
 
 
 @pytest.fixture
-def api(app: App) -> Api:
+def api(app: App) -> ApiClient:
     """A client without a login token."""
-    return Api(app)
+    return ApiClient(app)
 
 
 @pytest.fixture
-def ann(api: Api) -> Person:
-    return api.person("13800000001", nickname="Ann")
+def ann(api: ApiClient) -> UserClient:
+    return api.register_user("13800000001", nickname="Ann")
 
 
 @pytest.fixture
-def ben(api: Api) -> Person:
-    return api.person("13800000002", nickname="Ben")
+def ben(api: ApiClient) -> UserClient:
+    return api.register_user("13800000002", nickname="Ben")
 
 
 @pytest.fixture
-def cat(api: Api) -> Person:
-    return api.person("13800000003", nickname="Cat")
+def cat(api: ApiClient) -> UserClient:
+    return api.register_user("13800000003", nickname="Cat")

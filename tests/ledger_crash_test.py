@@ -1,4 +1,4 @@
-"""Crash test of the ledger under load: `make bank-test`.
+"""Crash test of the ledger under load: `make ledger-crash-test`.
 
 Clients send random gifts and refills over HTTP to two workers. Meanwhile the workers and PostgreSQL
 are killed at random times. If there is no response, a client retries with the same request id. A
@@ -28,12 +28,12 @@ from sqlalchemy.exc import DBAPIError
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
 from livebackend.ledger.coin_accounts import open_account
-from livebackend.ledger.transfers import client_key
-from livebackend.services.login_tokens import Account, LoginTokens
-from livebackend_client import Client, NoReply, NotServed, Refused
-from tests.support.application import DEVELOPMENT_SECRET, INI
+from livebackend.ledger.transfers import client_request_id
+from livebackend.services.login_tokens import CurrentUser, LoginTokens
+from livebackend_client import Client, InvalidResponse, OperationRefused, ServerUnavailable
+from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.postgres_node import Node, create_data_directory, socket_directory
-from tests.support.servers import free_port, is_up, launch
+from tests.support.servers import free_port, start_server, wait_until_up
 
 CLIENTS = 32
 USERS = 40
@@ -113,15 +113,15 @@ class Run:
                 f"http://127.0.0.1:{port}",
                 token=self.tokens[request.account],
                 timeout_s=RESPONSE_TIMEOUT_S,
-                tries=1,
+                max_attempts=1,
                 session=session,
             )
             try:
                 request.method(client, requestId=request.request_id, **request.params)
-            except (NoReply, NotServed):
+            except (InvalidResponse, ServerUnavailable):
                 return None
-            except Refused as error:
-                if error.refusal == "call was not taken in time":
+            except OperationRefused as error:
+                if error.error == "call was not taken in time":
                     return None
                 if error.status != requests.codes.ok:
                     self.errors.append(
@@ -175,7 +175,7 @@ class Worker:
     def await_up(self) -> None:
         # A start fails while PostgreSQL is down.
         for _ in range(20):
-            if is_up(self._server, self._process):
+            if wait_until_up(self._server, self._process):
                 return
             self._launch()
         raise AssertionError(self._server.log.read_text())
@@ -191,7 +191,9 @@ class Worker:
         self._process.wait(timeout=20)
 
     def _launch(self) -> None:
-        self._server, self._process = launch(self.port, INI, self._folder, self._settings)
+        self._server, self._process = start_server(
+            self.port, DEVELOPMENT_INI, self._folder, self._settings
+        )
 
 
 def kill_at_random(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
@@ -238,14 +240,14 @@ def compare_with_ledger(run: Run, database: Database) -> list[str]:
             coins[row.actor_id, row.request_id] = row.amount
     for request in run.requests:
         actor = actors[request.account]
-        key = actor, client_key(actor, request.request_id)
+        key = actor, client_request_id(actor, request.request_id)
         count = posted.pop(key, 0)
         if count != (1 if request.result == "0000" else 0):
             errors.append(f"{request.request_id}: result {request.result}, but {count} transfers")
         elif count and coins[key] != request.coins:
             errors.append(f"{request.request_id}: {coins[key]} coins instead of {request.coins}")
     errors += [f"transfer without a request: {key}" for key in posted]
-    findings = audit(database, since_seal=False).findings
+    findings = audit(database, since_checkpoint=False).findings
     errors += [f"{finding.check}: {finding.detail}" for finding in findings]
     return errors
 
@@ -255,14 +257,14 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
 
     Each retry must be confirmed again and must not move coins.
     """
-    transfers_before = audit(database, since_seal=False).transfers
+    transfers_before = audit(database, since_checkpoint=False).transfers
     confirmed = [request for request in run.requests if request.result == "0000"][-500:]
     errors = [
         f"{request.request_id}: a retry of the confirmed request failed"
         for request in confirmed
         if run.send(request, run.ports[0]) != "0000"
     ]
-    if audit(database, since_seal=False).transfers != transfers_before:
+    if audit(database, since_checkpoint=False).transfers != transfers_before:
         errors.append("a retry moved coins")
     return errors
 
@@ -305,7 +307,7 @@ def main(seconds: int, seed: int | None) -> None:
 def new_run(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Run:
     signer = LoginTokens([DEVELOPMENT_SECRET], clock=time.time)
     tokens = {
-        account: signer.issue(Account(account, phone, 1), lifetime_s=3600)
+        account: signer.issue(CurrentUser(account, phone, 1), lifetime_s=3600)
         for account, phone in phones.items()
     }
     return Run(seed, time.monotonic() + seconds, ports, phones, tokens)

@@ -285,7 +285,12 @@ MUTANTS = [
     Mutant(
         "leave is declared idempotent, so its error response does not wait for the standby",
         "livebackend/views/room.py",
-        (("        already_done=Reason.NOT_LIVE,\n", "        repeatable=True,\n"),),
+        (
+            (
+                "        already_done_reason=ErrorReason.ROOM_NOT_OPEN,\n",
+                "        repeatable=True,\n",
+            ),
+        ),
         f"{RETRY}[leave_of_closed_room]",
     ),
     Mutant(
@@ -337,7 +342,7 @@ MUTANTS = [
         "livebackend/services/payment_refunds.py",
         (
             (
-                "        if outcome.status is Status.NO_COINS:\n",
+                "        if outcome.status is TransferStatus.INSUFFICIENT_COINS:\n",
                 "        if outcome.status is None:\n",
             ),
         ),

@@ -10,7 +10,7 @@ from tests.support.application import create_app
 
 
 def test_application_start_creates_each_gateway_once(
-    database_url: str, var_dir: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created: list[DevelopmentSms] = []
 
@@ -19,6 +19,6 @@ def test_application_start_creates_each_gateway_once(
         return created[-1]
 
     monkeypatch.setattr(DevelopmentSms, "from_settings", classmethod(from_settings))
-    services = create_app(database_url, var_dir).registry.services
+    services = create_app(database_url, data_dir).registry.services
     services.close()
     assert created == [services.gateways.sms]

@@ -17,11 +17,18 @@ import pytest
 import livebackend_client
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from livebackend_client import ApiError, Client, NoReply, NotReached, NotServed, Refused
+from livebackend_client import (
+    ApiError,
+    Client,
+    ConnectionFailed,
+    InvalidResponse,
+    OperationRefused,
+    ServerUnavailable,
+)
 from tests.support.api import PASSWORD
-from tests.support.application import INI
-from tests.support.servers import serving
-from tools.generate_client import declared, modules
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.servers import running_server
+from tools.generate_client import declared_operations, generate_modules
 
 ANN, BEN = "13800000001", "13800000002"
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
@@ -43,7 +50,7 @@ def run_python(script: str) -> str:
 
 
 def test_generated_modules_match_the_output_of_make_client() -> None:
-    for name, text in modules(declared()).items():
+    for name, text in generate_modules(declared_operations()).items():
         assert (PACKAGE / name).read_text("utf-8") == text, "run `make client`"
 
 
@@ -60,7 +67,7 @@ def address(new_database: Callable[[str], str], worker_id: str, tmp_path: Path) 
     database = Database(url)
     migrate(database)
     database.close()
-    with serving(INI, tmp_path, {"database.url": url}) as server:
+    with running_server(DEVELOPMENT_INI, tmp_path, {"database.url": url}) as server:
         yield server.address
 
 
@@ -99,19 +106,19 @@ def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_
     ben.refill(money=50)
     for _ in range(2):
         ben.send_gift(value=30, object=ANN, description="rose", requestId="once")
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(OperationRefused) as raised:
         ben.send_gift(value=30, object=ANN, description="rose")
     assert raised.value.code == "0013"
-    assert raised.value.refusal == "value is more than the coins there are"
+    assert raised.value.error == "value is more than the coins there are"
     assert str(raised.value).startswith("0013 database update failed: value")
     ben.log_out()
-    with pytest.raises(Refused, match="0012"):
+    with pytest.raises(OperationRefused, match="0012"):
         ben.friendlist()
 
 
 @pytest.mark.processes
 def test_client_example_in_readme_prints_the_documented_error(address: str) -> None:
-    readme = INI.with_name("README.md").read_text("utf-8")
+    readme = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     register_client(address, ANN).add(
         userId=register_client(address, BEN).search(userId=BEN)[0]["userId"]
@@ -186,7 +193,7 @@ def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServe
         BUSY,
         (*BUSY[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
     ]
-    with pytest.raises(NotServed) as error:
+    with pytest.raises(ServerUnavailable) as error:
         client(scripted).refill(money=10)
     assert error.value.outcome_unknown
     assert error.value.retry_after_s == 1
@@ -195,14 +202,14 @@ def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServe
 UNKNOWN_OUTCOME: PreparedResponse = (
     503,
     b'{"result":"0013","message":"update failed"}',
-    {"Retry-After": "0", "X-Request-Outcome": "unknown", "X-Repeat-As": "from-the-server"},
+    {"Retry-After": "0", "X-Request-Outcome": "unknown", "X-Retry-Request-Id": "from-the-server"},
 )
 
 
 def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedServer) -> None:
     scripted.replies = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
     caller = client(scripted)
-    with pytest.raises(NotServed) as raised:
+    with pytest.raises(ServerUnavailable) as raised:
         caller.send_gift(value=1, object=ANN, description="rose")
     error = raised.value
     assert error.outcome_unknown
@@ -219,7 +226,7 @@ def test_exception_for_an_invalid_response_has_the_request_id(
 ) -> None:
     scripted.replies = [reply] * 3
     gift = {"value": 1, "object": ANN, "description": "rose"}
-    with pytest.raises(NoReply) as raised:
+    with pytest.raises(InvalidResponse) as raised:
         getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
     assert raised.value.request_id
     assert [request["requestId"] for request in scripted.received] == [
@@ -228,14 +235,14 @@ def test_exception_for_an_invalid_response_has_the_request_id(
 
 
 ERROR_0013 = b'{"result":"0013","message":"update failed"}'
-QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Refusal": "call was not taken in time"})
+QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Error": "call was not taken in time"})
 TOKEN_EXPIRED: PreparedResponse = (
     200,
     b'{"result":"0011","message":null}',
-    {"X-Refusal": "token has expired"},
+    {"X-Error": "token has expired"},
 )
-RATE_LIMITED: PreparedResponse = (200, ERROR_0013, {"X-Refusal": "call was tried too often"})
-INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Refusal": "call met an error of ours"})
+RATE_LIMITED: PreparedResponse = (200, ERROR_0013, {"X-Error": "call was tried too often"})
+INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "call met an error of ours"})
 
 
 @pytest.mark.parametrize(
@@ -272,8 +279,8 @@ def test_outcome_stays_unknown_unless_the_ledger_responds(
 def test_outcome_is_known_after_an_error_of_the_ledger(
     reason: str, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Refusal": reason})]
-    with pytest.raises(Refused) as raised:
+    scripted.replies = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": reason})]
+    with pytest.raises(OperationRefused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
@@ -295,15 +302,15 @@ def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -
 
 
 def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
-    scripted.replies = [(200, BUSY[1], {"X-Refusal": "value is more than the coins there are"})]
-    with pytest.raises(Refused) as raised:
+    scripted.replies = [(200, BUSY[1], {"X-Error": "value is more than the coins there are"})]
+    with pytest.raises(OperationRefused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
     assert raised.value.request_id == "mine"
 
 
 def test_exception_of_a_request_without_a_request_id_has_none(scripted: ScriptedServer) -> None:
     scripted.replies = [BUSY] * 3
-    with pytest.raises(NotServed) as raised:
+    with pytest.raises(ServerUnavailable) as raised:
         client(scripted).friendlist()
     assert raised.value.request_id is None
 
@@ -311,7 +318,7 @@ def test_exception_of_a_request_without_a_request_id_has_none(scripted: Scripted
 NOT_A_FRIEND: PreparedResponse = (
     200,
     b'{"result":"0006","message":null}',
-    {"X-Refusal": "userId is not a friend"},
+    {"X-Error": "userId is not a friend"},
 )
 
 
@@ -329,20 +336,20 @@ def test_not_a_friend_without_an_unknown_outcome_is_an_error(
     before: list[PreparedResponse], scripted: ScriptedServer
 ) -> None:
     scripted.replies = [*before, NOT_A_FRIEND]
-    with pytest.raises(Refused, match="is not a friend"):
+    with pytest.raises(OperationRefused, match="is not a friend"):
         client(scripted).unfriend(userId=BEN)
 
 
 def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
-    unknown_user = (*NOT_A_FRIEND[:2], {"X-Refusal": "userId is unknown"})
+    unknown_user = (*NOT_A_FRIEND[:2], {"X-Error": "userId is unknown"})
     scripted.replies = [UNKNOWN_OUTCOME, unknown_user]
-    with pytest.raises(Refused, match="is unknown"):
+    with pytest.raises(OperationRefused, match="is unknown"):
         client(scripted).unfriend(userId=BEN)
 
 
 def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer) -> None:
     scripted.replies = [BUSY]
-    with pytest.raises(NotServed):
+    with pytest.raises(ServerUnavailable):
         client(scripted).log_out()
     assert len(scripted.received) == 1
 
@@ -365,7 +372,7 @@ def test_response_without_a_valid_envelope_is_invalid(
     text: bytes, scripted: ScriptedServer
 ) -> None:
     scripted.replies = [(200, text, {})] * 3
-    with pytest.raises(NoReply):
+    with pytest.raises(InvalidResponse):
         client(scripted).friendlist()
 
 
@@ -374,7 +381,7 @@ def test_stream_that_is_not_a_json_string_is_invalid(
     message: bytes, scripted: ScriptedServer
 ) -> None:
     scripted.replies = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
-    with pytest.raises(NoReply):
+    with pytest.raises(InvalidResponse):
         client(scripted).live()
 
 
@@ -384,7 +391,7 @@ def test_search_result_without_a_valid_flag_is_invalid(
 ) -> None:
     profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
     scripted.replies = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
-    with pytest.raises(NoReply):
+    with pytest.raises(InvalidResponse):
         client(scripted).search(userId=ANN)
 
 
@@ -398,5 +405,5 @@ def test_delay_before_a_retry_is_limited(scripted: ScriptedServer) -> None:
 
 
 def test_refused_connection_raises_an_exception_of_the_client() -> None:
-    with pytest.raises(NotReached):
-        Client("http://127.0.0.1:9", tries=2, timeout_s=2).friendlist()
+    with pytest.raises(ConnectionFailed):
+        Client("http://127.0.0.1:9", max_attempts=2, timeout_s=2).friendlist()

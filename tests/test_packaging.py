@@ -7,9 +7,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 
-LOCKS = INI.parent / "requirements"
+LOCKS = DEVELOPMENT_INI.parent / "requirements"
 # The extras in each lock file.
 EXTRAS = {
     "production": {"wechat"},

@@ -10,16 +10,16 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from livebackend.api.declaration import Operation, operations
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 from livebackend.cli import main
 from livebackend.config.settings import Settings
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from tests.support.api import App
-from tests.support.application import INI, PRODUCTION_INI
-from tests.support.servers import Server, overridden, serving
+from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
+from tests.support.servers import Server, production_overrides, running_server
 
-README = INI.with_name("README.md").read_text("utf-8")
+README = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"
 
 
@@ -36,9 +36,9 @@ def test_operation_tables_match_the_declarations(app: App) -> None:
         paths = " ".join(f"/{route}" for route in operation.routes)
         params = " ".join(
             name if field.is_required() else f"[{name}]"
-            for name, field in operation.params.model_fields.items()
+            for name, field in operation.parameters.model_fields.items()
         )
-        codes = " ".join(sorted(result.code for result in operation.results - {Result.OK}))
+        codes = " ".join(sorted(result.code for result in operation.result_codes - {ResultCode.OK}))
         cells = (operation.summary, paths, operation.selector or "", params, codes)
         return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
@@ -49,7 +49,7 @@ def test_operation_tables_match_the_declarations(app: App) -> None:
 
 def test_result_table_matches_the_result_codes() -> None:
     assert rows("result") == [
-        f"| {result.code} | {result.chinese} | {result.english} |" for result in Result
+        f"| {result.code} | {result.chinese} | {result.english} |" for result in ResultCode
     ]
 
 
@@ -74,10 +74,16 @@ def test_code_map_lists_every_module_and_only_existing_files() -> None:
     map_of_the_code = README.partition("## Where things are")[2].partition("## Decisions")[0]
     named = re.findall(r"`([a-z_/]+(?:\.py|/))`", map_of_the_code)
     files = {path if "/" in path else f"livebackend/{path}" for path in named}
-    assert [path for path in files if not (INI.parent / path).exists()] == []
-    layers = {f"livebackend/{path.name}/" for path in (INI.parent / "livebackend").iterdir()}
-    modules = {f"livebackend/{path.name}" for path in (INI.parent / "livebackend").glob("*.py")}
-    packages = {layer for layer in layers if (INI.parent / layer / "__init__.py").exists()}
+    assert [path for path in files if not (DEVELOPMENT_INI.parent / path).exists()] == []
+    layers = {
+        f"livebackend/{path.name}/" for path in (DEVELOPMENT_INI.parent / "livebackend").iterdir()
+    }
+    modules = {
+        f"livebackend/{path.name}" for path in (DEVELOPMENT_INI.parent / "livebackend").glob("*.py")
+    }
+    packages = {
+        layer for layer in layers if (DEVELOPMENT_INI.parent / layer / "__init__.py").exists()
+    }
     assert packages | modules <= files
 
 
@@ -91,7 +97,7 @@ def test_stream_gateways_in_the_table_exist() -> None:
 
 def test_tests_named_for_the_ledger_guarantees_exist() -> None:
     tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
-    makefile = INI.with_name("Makefile").read_text("utf-8")
+    makefile = DEVELOPMENT_INI.with_name("Makefile").read_text("utf-8")
     proofs = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
     assert len(proofs) > 5
     for names in proofs:
@@ -153,15 +159,15 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
 def test_walkthrough_works_in_development(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "two words"
     folder.mkdir()
-    with serving(INI, folder, {"database.url": url}, pserve=True) as server:
+    with running_server(DEVELOPMENT_INI, folder, {"database.url": url}, pserve=True) as server:
         run_walkthrough(server)
 
 
 @pytest.mark.processes
 def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
     # The password cost of production.
-    settings = overridden(url) | {"passwords.cost": "12"}
-    with serving(PRODUCTION_INI, tmp_path, settings) as server:
+    settings = production_overrides(url) | {"passwords.cost": "12"}
+    with running_server(PRODUCTION_INI, tmp_path, settings) as server:
         # The response does not contain the code, but the SMS gateway logs it.
         run_walkthrough(
             server,
@@ -173,7 +179,7 @@ def test_walkthrough_uses_every_documented_operation(app: App) -> None:
     commands = [command for command, _ in steps()]
     documented = [item for item in operations(app.registry) if not item.extension]
     for operation in documented:
-        required = [name for name, field in operation.params.model_fields.items()]
+        required = [name for name, field in operation.parameters.model_fields.items()]
         selects = f"-d {operation.selector}=1" if operation.selector else required[0]
         assert any(
             f"/{operation.routes[0]} " in command and selects in command for command in commands

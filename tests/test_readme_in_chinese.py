@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 
-ENGLISH = INI.with_name("README.md").read_text("utf-8")
-CHINESE = INI.with_name("README.zh-CN.md").read_text("utf-8")
+ENGLISH = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
+CHINESE = DEVELOPMENT_INI.with_name("README.zh-CN.md").read_text("utf-8")
 
 # Columns with the same content in both languages, by the first cell of the English table header.
 # The other columns are translated.
@@ -79,5 +79,5 @@ def test_pictures_of_both_readmes_exist() -> None:
         pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
         assert pictures
         for picture in pictures:
-            assert (INI.parent / picture).is_file()
+            assert (DEVELOPMENT_INI.parent / picture).is_file()
             assert f"-{language}-" in picture

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
 
 PHONES = [f"1380000000{n}" for n in range(5)]
@@ -47,8 +47,8 @@ class RequestSequence(RuleBasedStateMachine):
 
     def __init__(self, app: App, database_state: DatabaseState) -> None:
         super().__init__()
-        self.api, self.database_state, self.model = Api(app), database_state, Model()
-        self.logged_in: dict[str, Person] = {}
+        self.api, self.database_state, self.model = ApiClient(app), database_state, Model()
+        self.logged_in: dict[str, UserClient] = {}
 
     @initialize()
     def delete_all_rows(self) -> None:
@@ -95,7 +95,7 @@ class RequestSequence(RuleBasedStateMachine):
             return
         message = messages[which % len(messages)]
         other = message["userId"]
-        response = self.logged_in[me].deal(message, behaviour)
+        response = self.logged_in[me].deal_message(message, behaviour)
         is_open = message["flag"] == 0 and (other, me) in self.model.pending
         if behaviour == "delete":
             self.check_result(response, "0000")
@@ -148,7 +148,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     @rule(me=people, title=st.sampled_from(["", "one", "two"]))
     def live(self, me: str, title: str) -> None:
-        response = self.logged_in[me].live(title=title)
+        response = self.logged_in[me].go_live(title=title)
         self.check_result(response, "0000")
         if me in self.model.streams:
             assert response.message == self.model.streams[me]
@@ -195,7 +195,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     # Updates of the model
 
-    def check_result(self, response: Answer, result: str) -> None:
+    def check_result(self, response: ApiResponse, result: str) -> None:
         assert response.result == result, response
 
     def befriend(self, one: str, other: str) -> None:
@@ -203,7 +203,7 @@ class RequestSequence(RuleBasedStateMachine):
         self.model.pending -= {(one, other), (other, one)}
 
     def is_new_request(
-        self, me: str, request_id: str, content: tuple[object, ...], response: Answer
+        self, me: str, request_id: str, content: tuple[object, ...], response: ApiResponse
     ) -> bool:
         """Return whether a request id is new; if not, check the response to its reuse."""
         used_for = self.model.requests.get((me, request_id))

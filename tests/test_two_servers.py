@@ -10,8 +10,8 @@ from sqlalchemy import create_engine
 
 from tests.support.api import PASSWORD
 from tests.support.application import PRODUCTION_INI
-from tests.support.raw_http import Call, Heard
-from tests.support.servers import Server, hardened, serving
+from tests.support.raw_http import RawRequest, RawResponse
+from tests.support.servers import Server, hardened_settings, running_server
 
 pytestmark = pytest.mark.processes
 
@@ -21,7 +21,7 @@ ANN = "13800000001"
 @pytest.fixture(scope="module")
 def other_server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("other")
-    with serving(PRODUCTION_INI, folder, hardened(database_url)) as server:
+    with running_server(PRODUCTION_INI, folder, hardened_settings(database_url)) as server:
         yield server
 
 
@@ -31,7 +31,7 @@ def servers(hardened_server: Server, other_server: Server) -> tuple[Server, Serv
 
 
 def post(server: Server, path: str, **form: str) -> Any:
-    response = Heard.to(server, Call(path, urlencode(form)).on_the_wire())
+    response = RawResponse.exchange(server, RawRequest(path, urlencode(form)).encode())
     assert response.status == 200
     return response.json
 
@@ -120,13 +120,13 @@ def test_token_revoked_on_one_server_is_revoked_on_the_other(
 def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    changed = {**hardened(database_url), "http.trusted_proxies": "127.0.0.1"}
-    with serving(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
+    changed = {**hardened_settings(database_url), "http.trusted_proxies": "127.0.0.1"}
+    with running_server(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
 
-        def log_in(forwarded_for: str, scheme: str) -> Heard:
+        def log_in(forwarded_for: str, scheme: str) -> RawResponse:
             headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
             form = urlencode({"userId": ANN, "password": PASSWORD})
-            return Heard.to(server, Call("/log", form, headers=headers).on_the_wire())
+            return RawResponse.exchange(server, RawRequest("/log", form, headers=headers).encode())
 
         assert log_in("198.51.100.1", "https").json["result"] == "0007"
         assert log_in("198.51.100.1", "http").status == 400

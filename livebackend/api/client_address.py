@@ -8,13 +8,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from livebackend.api.request import Request
 
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
-_HOPS_MAX = 20
+_MAX_HOPS = 20
 _PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
 # Internet providers assign a /64 network to each customer: rate limits count it as one client.
 _IPV6_PREFIX_BITS = 64
 
 
-class Peers:
+class ClientAddressResolver:
     """Finds the client's address behind trusted proxies."""
 
     def __init__(self, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
@@ -26,7 +26,7 @@ class Peers:
         An IPv6 address is shortened to its /64 network.
         """
         address = _parse_address(request.remote_addr or "")
-        hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _HOPS_MAX)
+        hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _MAX_HOPS)
         # From right to left: everything left of the client's address can be forged by the client.
         while hops and self._is_trusted(address):
             hop = _parse_address(hops.pop().strip())
@@ -37,11 +37,11 @@ class Peers:
             return str(IPv6Network((address, _IPV6_PREFIX_BITS), strict=False))
         return str(address or "unknown")
 
-    def is_proxied(self, request: Request) -> bool:
+    def is_from_trusted_proxy(self, request: Request) -> bool:
         """Return whether the request came through a trusted proxy."""
         return self._is_trusted(_parse_address(request.remote_addr or ""))
 
-    def is_here(self, request: Request) -> bool:
+    def is_local(self, request: Request) -> bool:
         """Return whether the request came from this machine, without a proxy."""
         address = _parse_address(request.remote_addr or "")
         forwarded = any(header in request.headers for header in _PROXY_HEADERS)

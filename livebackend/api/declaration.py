@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import venusian
 from pyramid.config import Configurator
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.parameters import LoggedIn, Params
-from livebackend.api.responses import Reply
-from livebackend.api.result_codes import Result
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.parameters import AuthenticatedParameters, Parameters
+from livebackend.api.responses import OperationResponse
+from livebackend.api.result_codes import ResultCode
 
 V = TypeVar("V")
-P = TypeVar("P", bound=Params)
+P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True)
@@ -27,70 +27,74 @@ class Operation:
     # The parameter that selects the operation by the value "1".
     selector: str | None
     # Parameters that select the operation by their presence, with any value.
-    marks: tuple[str, ...]
-    params: type[Params]
+    presence_selectors: tuple[str, ...]
+    parameters: type[Parameters]
     # The default result code of errors.
-    refusal: Result
+    default_error: ResultCode
     # The other result codes of errors; those of the login token are added automatically.
-    codes: tuple[Result, ...]
+    error_codes: tuple[ResultCode, ...]
     # False for an operation that waits for an outside service: it opens short transactions itself.
     transaction: bool
     # The operation only reads and needs no common snapshot: it runs in autocommit mode.
-    reads: bool
+    read_only: bool
     # Its own SQL statement also resolves the login token and detects a revoked one.
-    identifies: bool
+    authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account, or per address without a login.
-    limits: tuple[str, ...]
+    rate_limits: tuple[str, ...]
     # The API document does not contain the operation.
     extension: bool
     # Idempotent: a client can retry it after an unknown outcome.
-    repeatable: bool
+    idempotent: bool
     # The error reason of a retry whose first request succeeded.
-    already_done: Reason | None
+    already_done_reason: ErrorReason | None
     # The types of the message and of the extra fields of a successful response.
-    message: Any
-    beside: Mapping[str, Any]
+    message_type: Any
+    extra_fields: Mapping[str, Any]
     # The heading in the documentation, "English · Chinese".
     chapter: str
     # The title in the documentation, "English · Chinese".
     summary: str
 
     @property
-    def login(self) -> bool:
-        return issubclass(self.params, LoggedIn)
+    def requires_login(self) -> bool:
+        return issubclass(self.parameters, AuthenticatedParameters)
 
     @property
-    def results(self) -> frozenset[Result]:
+    def result_codes(self) -> frozenset[ResultCode]:
         """Every result code that a response of this operation can have."""
-        token_errors = {Result.TOKEN_EXPIRED, Result.TOKEN_INVALID} if self.login else set()
-        return frozenset({Result.OK, self.refusal, *self.codes, *token_errors})
+        token_errors = (
+            {ResultCode.TOKEN_EXPIRED, ResultCode.TOKEN_INVALID} if self.requires_login else set()
+        )
+        return frozenset({ResultCode.OK, self.default_error, *self.error_codes, *token_errors})
 
     @property
-    def request_params(self) -> tuple[str | None, ...]:
+    def request_param_predicates(self) -> tuple[str | None, ...]:
         """Pyramid's `request_param` predicates; each one alone selects the operation."""
-        return (f"{self.selector}=1",) if self.selector else self.marks or (None,)
+        return (f"{self.selector}=1",) if self.selector else self.presence_selectors or (None,)
 
 
 def operation(
     selector: str | None = None,
     *,
-    params: type[P],
-    refusal: Result,
-    codes: Sequence[Result] = (),
-    marks: Sequence[str] = (),
+    parameters: type[P],
+    default_error: ResultCode,
+    error_codes: Sequence[ResultCode] = (),
+    presence_selectors: Sequence[str] = (),
     transaction: bool = True,
-    reads: bool = False,
-    identifies: bool = False,
-    limits: Sequence[str] = (),
+    read_only: bool = False,
+    authenticates_in_query: bool = False,
+    rate_limits: Sequence[str] = (),
     extension: bool = False,
-    repeatable: bool = False,
-    already_done: Reason | None = None,
-    message: Any = None,
-    beside: Mapping[str, Any] = MappingProxyType({}),
-) -> Callable[[Callable[[V, P], Reply]], Callable[[V, P], Reply]]:
+    idempotent: bool = False,
+    already_done_reason: ErrorReason | None = None,
+    message_type: Any = None,
+    extra_fields: Mapping[str, Any] = MappingProxyType({}),
+) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
     """Declare a view method as an operation; its first docstring line is the title."""
 
-    def decorate(method: Callable[[V, P], Reply]) -> Callable[[V, P], Reply]:
+    def decorate(
+        method: Callable[[V, P], OperationResponse],
+    ) -> Callable[[V, P], OperationResponse]:
         def register(context: Any, name: str, view: Any) -> None:
             routes = (view.route,) if isinstance(view.route, str) else view.route
             context.config.add_operation(
@@ -99,19 +103,19 @@ def operation(
                     name=method.__name__,
                     routes=routes,
                     selector=selector,
-                    marks=tuple(marks),
-                    params=params,
-                    refusal=refusal,
-                    codes=tuple(codes),
+                    presence_selectors=tuple(presence_selectors),
+                    parameters=parameters,
+                    default_error=default_error,
+                    error_codes=tuple(error_codes),
                     transaction=transaction,
-                    reads=reads,
-                    identifies=identifies,
-                    limits=tuple(limits),
+                    read_only=read_only,
+                    authenticates_in_query=authenticates_in_query,
+                    rate_limits=tuple(rate_limits),
                     extension=extension,
-                    repeatable=repeatable or already_done is not None,
-                    already_done=already_done,
-                    message=message,
-                    beside=beside,
+                    idempotent=idempotent or already_done_reason is not None,
+                    already_done_reason=already_done_reason,
+                    message_type=message_type,
+                    extra_fields=extra_fields,
                     chapter=view.chapter,
                     summary=(getdoc(method) or "").partition("\n")[0],
                 ),
@@ -128,7 +132,7 @@ class Selectors:
     """The parameters that select an operation on one route."""
 
     names: set[str] = field(default_factory=set)
-    marks: set[str] = field(default_factory=set)
+    presence_selectors: set[str] = field(default_factory=set)
 
 
 def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
@@ -136,8 +140,8 @@ def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
     for route in declared.routes:
         selectors = config.registry.selectors.setdefault(route, Selectors())
         selectors.names |= {declared.selector} - {None}
-        selectors.marks |= set(declared.marks)
-        for request_param in declared.request_params:
+        selectors.presence_selectors |= set(declared.presence_selectors)
+        for request_param in declared.request_param_predicates:
             config.add_view(
                 view,
                 attr=declared.name,

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from livebackend.api.declaration import Operation
 from livebackend.api.error_table import reason_of
-from livebackend.api.errors import Failure
-from livebackend.api.parameters import Params
+from livebackend.api.errors import OperationFailed
+from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
 from livebackend.core.errors import DomainError
 
@@ -22,10 +22,10 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         return view
 
     def call(context: Any, request: Request, connection: Connection | None = None) -> Any:
-        if declared.login and not declared.identifies:
+        if declared.requires_login and not declared.authenticates_in_query:
             _identify(request, connection)
         _count(request, declared)
-        request.given = _read(request, declared, connection)
+        request.parameters = _read(request, declared, connection)
         return view(context, request)
 
     def call_with_connection(context: Any, request: Request) -> Any:
@@ -34,14 +34,14 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
             return call(context, request, connection)
 
         database = request.services.database
-        return database.singly(work) if declared.reads else database.run(work)
+        return database.run_autocommit(work) if declared.read_only else database.run(work)
 
     runner = call_with_connection if declared.transaction else call
 
     def run(context: Any, request: Request) -> Any:
         # Set first: the exception views read the operation's default error code from it.
         request.operation = declared
-        if declared.login:
+        if declared.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
         return _confirm_already_done(runner, declared, context, request)
 
@@ -58,7 +58,7 @@ def _confirm_already_done(
     try:
         return runner(context, request)
     except DomainError as error:
-        if reason_of(error) is declared.already_done:
+        if reason_of(error) is declared.already_done_reason:
             request.services.database.await_replication()
         raise
 
@@ -66,15 +66,17 @@ def _confirm_already_done(
 def _identify(request: Request, connection: Connection | None) -> None:
     services = request.services
     find = partial(services.login_tokens.identify, claims=request.claims)
-    request.account = find(connection) if connection else services.database.singly(find)
+    request.current_user = (
+        find(connection) if connection else services.database.run_autocommit(find)
+    )
 
 
-def _read(request: Request, declared: Operation, connection: Connection | None) -> Params:
+def _read(request: Request, declared: Operation, connection: Connection | None) -> Parameters:
     try:
-        return declared.params.read(request.params, phones=request.registry.phones_pattern)
-    except Failure:
+        return declared.parameters.parse(request.params, phones=request.registry.phone_pattern)
+    except OperationFailed:
         # The operation's own statement does not run, and a revoked token takes precedence.
-        if declared.identifies:
+        if declared.authenticates_in_query:
             _identify(request, connection)
         raise
 
@@ -84,10 +86,12 @@ def _count(request: Request, declared: Operation) -> None:
 
     Runs after the token check: a request with a revoked token must not use up the account's limit.
     """
-    for limit in declared.limits if not request.is_counted else ():
-        client = f"account {request.account.id}" if declared.login else request.address
-        request.services.rate_limits.take(limit, client)
-    request.is_counted = True
+    for limit in declared.rate_limits if not request.rate_limits_applied else ():
+        client = (
+            f"account {request.current_user.id}" if declared.requires_login else request.address
+        )
+        request.services.rate_limits.consume(limit, client)
+    request.rate_limits_applied = True
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Reason(StrEnum):
-    """Why a call was refused, for the app's developer: the fixed vocabulary of `X-Refusal`."""
+class ErrorReason(StrEnum):
+    """Why a call was refused, for the app's developer: the fixed vocabulary of `X-Error`."""
 
     MISSING = "is missing"
     TOO_SHORT = "is too short"
@@ -64,11 +64,11 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ErrorDetail:
     """What was wrong with a request: a parameter, or another part of it, and the reason."""
 
-    what: str
-    reason: Reason
+    parameter: str
+    reason: ErrorReason
 
     def __str__(self) -> str:
-        return f"{self.what} {self.reason}"
+        return f"{self.parameter} {self.reason}"

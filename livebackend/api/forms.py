@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl
 from multipart import MultipartError, MultipartParser, parse_options_header
 from pyramid.request import Request
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-_BOUNDARY_MAX = 70  # RFC 2046, section 5.1.1
+_MAX_BOUNDARY = 70  # RFC 2046, section 5.1.1
 
 
 @dataclass(frozen=True)
@@ -27,47 +27,47 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RequestLimits:
     """The limits of a request: body size, number of fields, query string."""
 
-    body_bytes_max: int
-    fields_max: int
+    max_body_bytes: int
+    max_fields: int
     query_allowed: bool
 
 
 Form = dict[str, str | Upload]
 
 
-def read_form(request: Request, bounds: Bounds) -> Form:
+def read_form(request: Request, limits: RequestLimits) -> Form:
     """Return the parameters of the query string and the body.
 
-    Raises NotACall: 415 for a body that is not a form in UTF-8, 413 for more than `body_bytes_max`,
-    400 for a query string that is not allowed, a malformed form, too many fields, or a duplicate
-    name.
+    Raises InvalidRequest: 415 for a body that is not a form in UTF-8, 413 for more than
+    `max_body_bytes`, 400 for a query string that is not allowed, a malformed form, too many fields,
+    or a duplicate name.
     """
-    if request.query_string and not bounds.query_allowed:
-        raise NotACall(400, "query", Reason.QUERY_REFUSED)
+    if request.query_string and not limits.query_allowed:
+        raise InvalidRequest(400, "query", ErrorReason.QUERY_REFUSED)
     content_type, options = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
     size = request.content_length or 0
     if size or content_type:
         _check_type(content_type, options, request.headers.get("Content-Encoding", ""))
-    body = _body(request, size, bounds)
+    body = _body(request, size, limits)
     if body and not content_type:
-        raise NotACall(415, "body", Reason.WRONG_TYPE)
+        raise InvalidRequest(415, "body", ErrorReason.WRONG_TYPE)
     try:
         # WSGI decodes the bytes of the query string as latin-1.
-        fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), bounds))
+        fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), limits))
         if content_type == _MULTIPART:
-            fields += _multipart(body, options.get("boundary", ""), bounds)
+            fields += _multipart(body, options.get("boundary", ""), limits)
         else:
-            fields += _urlencoded(body, bounds)
+            fields += _urlencoded(body, limits)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
-        raise NotACall(400, "form", Reason.WRONG_FORM) from error
-    if len(fields) > bounds.fields_max:
-        raise NotACall(400, "form", Reason.TOO_MANY_FIELDS)
+        raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM) from error
+    if len(fields) > limits.max_fields:
+        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS)
     form = dict(fields)
     if len(form) < len(fields):
-        raise NotACall(400, "parameter", Reason.TWICE)
+        raise InvalidRequest(400, "parameter", ErrorReason.TWICE)
     return form
 
 
@@ -78,41 +78,43 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
         or charset not in ("utf-8", "utf8")
         or encoding.lower() not in ("", "identity")
     ):
-        raise NotACall(415, "body", Reason.WRONG_TYPE)
+        raise InvalidRequest(415, "body", ErrorReason.WRONG_TYPE)
 
 
-def _body(request: Request, size: int, bounds: Bounds) -> bytes:
-    if size <= bounds.body_bytes_max:
+def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
+    if size <= limits.max_body_bytes:
         # One byte more than allowed, because a chunked body has no declared size.
-        body: bytes = request.body_file.read(bounds.body_bytes_max + 1)
-        if len(body) <= bounds.body_bytes_max:
+        body: bytes = request.body_file.read(limits.max_body_bytes + 1)
+        if len(body) <= limits.max_body_bytes:
             return body
-    raise NotACall(413, "body", Reason.TOO_LARGE)
+    raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE)
 
 
-def _urlencoded(text: bytes, bounds: Bounds) -> Iterable[tuple[str, str | Upload]]:
-    if text.count(b"&") >= bounds.fields_max:
-        raise NotACall(400, "form", Reason.TOO_MANY_FIELDS)
+def _urlencoded(text: bytes, limits: RequestLimits) -> Iterable[tuple[str, str | Upload]]:
+    if text.count(b"&") >= limits.max_fields:
+        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS)
     return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict")
 
 
-def _multipart(body: bytes, boundary: str, bounds: Bounds) -> Iterator[tuple[str, str | Upload]]:
-    if len(boundary) > _BOUNDARY_MAX:
-        raise NotACall(400, "form", Reason.WRONG_FORM)
+def _multipart(
+    body: bytes, boundary: str, limits: RequestLimits
+) -> Iterator[tuple[str, str | Upload]]:
+    if len(boundary) > _MAX_BOUNDARY:
+        raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)
     parser = MultipartParser(
         BytesIO(body),
         boundary,
         content_length=len(body),
-        part_limit=bounds.fields_max,
+        part_limit=limits.max_fields,
         # Everything stays in memory: the body size is already limited.
-        spool_limit=bounds.body_bytes_max,
+        spool_limit=limits.max_body_bytes,
     )
     for part in parser:
         if not part.name:  # RFC 7578, section 4.2
-            raise NotACall(400, "form", Reason.WRONG_FORM)
+            raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)
         if part.filename is not None:
             yield part.name, Upload(part.filename, part.file, part.size)
         elif part.charset.lower() in ("utf8", "utf-8"):
             yield part.name, part.raw.decode("utf-8")
         else:
-            raise NotACall(400, "form", Reason.WRONG_FORM)
+            raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)

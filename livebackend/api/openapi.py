@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from livebackend.api.declaration import Operation
-from livebackend.api.error_reasons import Reason
+from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.parameters import Parameter
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
 
 _SCHEMA = "#/components/schemas/"
@@ -22,10 +22,10 @@ _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 # Headers of a request whose outcome is unknown.
-_OUTCOME = ("X-Request-Outcome", "X-Repeat-As")
+_OUTCOME = ("X-Request-Outcome", "X-Retry-Request-Id")
 # Response headers: description and schema.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
-    "X-Refusal": (
+    "X-Error": (
         "the rejected parameter and the reason; for developers",
         {"type": "string"},
     ),
@@ -37,7 +37,7 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
         "unknown: the server may have executed the request",
         {"const": "unknown"},
     ),
-    "X-Repeat-As": (
+    "X-Retry-Request-Id": (
         "requestId for a retry: with it, coins move at most once",
         {"type": "string"},
     ),
@@ -53,14 +53,14 @@ _INVALID_REQUEST = {
 }
 
 
-def document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
+def build_document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
     """Return the OpenAPI document; `phones` is the regular expression of a phone number."""
-    ordered = as_read(operations)
+    ordered = in_document_order(operations)
     messages, schemas = _messages(ordered)
     for operation in ordered:
         schemas[f"{operation.name}.request"] = _request(operation, ordered, phones)
         schemas[f"{operation.name}.reply"] = _reply(operation, messages[operation.name])
-    schemas["not_a_call"] = _body({"const": Result.NOT_A_CALL.code}, {"type": "null"})
+    schemas["not_a_call"] = _body({"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"})
     chapters = {operation.chapter: None for operation in ordered}
     return {
         "openapi": "3.1.0",
@@ -89,13 +89,13 @@ def document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[
         },
         "x-results": {
             result.code: {"description": result.english, "x-zh": result.chinese}
-            for result in Result
+            for result in ResultCode
         },
-        "x-refusals": [reason.value for reason in Reason],
+        "x-refusals": [reason.value for reason in ErrorReason],
     }
 
 
-def as_read(operations: Iterable[Operation]) -> list[Operation]:
+def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
     """Return the operations in the order of the API document, extensions last in a chapter.
 
     Operations without a selector are the first ones of a path, as an app calls them first.
@@ -126,7 +126,8 @@ def _english_and_chinese(text: str) -> tuple[str, str]:
 def _messages(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of each operation's message, and the schemas they refer to."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
-        (operation.name, "validation", TypeAdapter(operation.message)) for operation in operations
+        (operation.name, "validation", TypeAdapter(operation.message_type))
+        for operation in operations
     ]
     messages, shared = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA + "{model}")
     schemas = dict(shared.get("$defs", {}))
@@ -134,7 +135,7 @@ def _messages(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str
 
 
 def _request(operation: Operation, others: Iterable[Operation], phones: str) -> dict[str, Any]:
-    parameters = operation.params.parameters()
+    parameters = operation.parameters.describe()
     properties = {parameter.name: _parameter(parameter, phones) for parameter in parameters}
     required = [parameter.name for parameter in parameters if parameter.required]
     if operation.selector:
@@ -146,8 +147,8 @@ def _request(operation: Operation, others: Iterable[Operation], phones: str) -> 
         "properties": properties,
         "required": required,
     }
-    if operation.marks:
-        schema["anyOf"] = [{"required": [mark]} for mark in operation.marks]
+    if operation.presence_selectors:
+        schema["anyOf"] = [{"required": [mark]} for mark in operation.presence_selectors]
     elif not operation.selector:
         other_selections = [
             selection
@@ -164,7 +165,7 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
     if operation.selector:
         name = operation.selector
         return [{"properties": {name: {"const": "1"}}, "required": [name]}]
-    return [{"required": [mark]} for mark in operation.marks]
+    return [{"required": [mark]} for mark in operation.presence_selectors]
 
 
 def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:
@@ -175,15 +176,17 @@ def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:
 
 
 def _reply(operation: Operation, message: dict[str, Any]) -> dict[str, Any]:
-    extra = {name: TypeAdapter(kind).json_schema() for name, kind in operation.beside.items()}
-    errors = operation.results - {Result.OK, Result.NOT_UPDATED}
-    replies = [_body({"const": Result.OK.code}, message, **extra)]
+    extra = {name: TypeAdapter(kind).json_schema() for name, kind in operation.extra_fields.items()}
+    errors = operation.result_codes - {ResultCode.OK, ResultCode.COINS_NOT_UPDATED}
+    replies = [_body({"const": ResultCode.OK.code}, message, **extra)]
     if errors:
         codes = sorted(result.code for result in errors)
         replies.append(_body({"enum": codes}, {"type": "null"}))
-    if Result.NOT_UPDATED in operation.results:
+    if ResultCode.COINS_NOT_UPDATED in operation.result_codes:
         # Only the coin operations have a message with an error (API document, 金币系统).
-        replies.append(_body({"const": Result.NOT_UPDATED.code}, {"const": "update failed"}))
+        replies.append(
+            _body({"const": ResultCode.COINS_NOT_UPDATED.code}, {"const": "update failed"})
+        )
     title = _english_and_chinese(operation.summary)[0]
     return {"title": f"{title}: response", "oneOf": replies}
 
@@ -205,7 +208,7 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
     is_upload = any(
         "contentMediaType" in parameter.schema
         for operation in operations
-        for parameter in operation.params.parameters()
+        for parameter in operation.parameters.describe()
     )
     request = {"schema": {"oneOf": requests}}
     reply = {"schema": {"anyOf": replies}}
@@ -238,7 +241,7 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _response(english: str, chinese: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
-    names = ("X-Refusal", "Retry-After", "X-Request-Id", *headers)
+    names = ("X-Error", "Retry-After", "X-Request-Id", *headers)
     return {
         "description": english,
         "x-zh": chinese,
@@ -257,8 +260,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "selector": operation.selector,
         "request": {"$ref": f"{_SCHEMA}{operation.name}.request"},
         "reply": {"$ref": f"{_SCHEMA}{operation.name}.reply"},
-        "results": sorted(result.code for result in operation.results),
+        "results": sorted(result.code for result in operation.result_codes),
         "x-extension": operation.extension,
-        "x-repeatable": operation.repeatable,
-        "x-already-done": operation.already_done,
+        "x-repeatable": operation.idempotent,
+        "x-already-done": operation.already_done_reason,
     }

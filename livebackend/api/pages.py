@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from livebackend.api.declaration import Operation
-from livebackend.api.openapi import document
+from livebackend.api.openapi import build_document
 
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -32,7 +32,7 @@ class Page:
 
     body: bytes
     # `body`, compressed with gzip.
-    zipped: bytes
+    gzip_body: bytes
     content_type: str
     etag: str
     headers: Mapping[str, str]
@@ -62,13 +62,13 @@ class StaticFiles:
         return cls(folder, frozenset(f"{folder}/{name}" for name in names))
 
 
-def make_pages(
+def build_pages(
     operations: Sequence[Operation],
     *,
     docs: bool,
     demo: bool,
     static_folder: str,
-    phones_pattern: str,
+    phone_pattern: str,
     public_url: str,
     hls_host: str,
 ) -> Pages:
@@ -83,7 +83,7 @@ def make_pages(
     }
     pages = {}
     if docs:
-        openapi = document(operations, phones=phones_pattern, url=public_url)
+        openapi = build_document(operations, phones=phone_pattern, url=public_url)
         pages["openapi.json"] = _page(orjson.dumps(openapi), "application/json")
         pages["docs"] = _html("docs.html", values, _POLICY)
     if demo:
@@ -107,7 +107,7 @@ def _html(template: str, values: Mapping[str, str], policy: str) -> Page:
 def _page(body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Page:
     return Page(
         body=body,
-        zipped=gzip.compress(body, mtime=0),
+        gzip_body=gzip.compress(body, mtime=0),
         content_type=content_type,
         etag=_digest(body),
         # no-cache: a new version of a page has the same path, so browsers must revalidate it.

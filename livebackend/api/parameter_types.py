@@ -14,10 +14,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from livebackend.api import positions
-from livebackend.api.error_reasons import Reason
+from livebackend.api import cursors
+from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.forms import Upload
-from livebackend.api.parameters import broken, described
+from livebackend.api.parameters import documented_field, invalid
 from livebackend.ledger import history
 from livebackend.services import live_rooms
 from livebackend.services.friends import MessageId
@@ -27,47 +27,47 @@ from livebackend.services.friends import MessageId
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def _converted(convert: Callable[[str], object], reason: Reason) -> BeforeValidator:
+def _converted(convert: Callable[[str], object], reason: ErrorReason) -> BeforeValidator:
     """Return a validator; `convert` raises ValueError for invalid text."""
 
     def validate(value: object) -> object:
         try:
             return convert(str(value))
         except ValueError:
-            raise broken(reason) from None
+            raise invalid(reason) from None
 
     return BeforeValidator(validate)
 
 
 def _no_control_characters(value: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in value):
-        raise broken(Reason.CONTROL_CHARACTER)
+        raise invalid(ErrorReason.CONTROL_CHARACTER)
     return value
 
 
 def _fit_for_display(value: str) -> str:
     if _UNFIT_FOR_DISPLAY.search(value):
-        raise broken(Reason.CONTROL_CHARACTER)
+        raise invalid(ErrorReason.CONTROL_CHARACTER)
     return value
 
 
 def _visible(value: str) -> str:
     if not value.strip():
-        raise broken(Reason.MISSING)
+        raise invalid(ErrorReason.MISSING)
     return value
 
 
 def _letter_and_digit(value: str) -> str:
     if not (any(map(str.isalpha, value)) and re.search("[0-9]", value)):
-        raise broken(Reason.WEAK)
+        raise invalid(ErrorReason.WEAK)
     return value
 
 
 def _phone(value: str, info: ValidationInfo) -> str:
-    phones: str = info.context["phones"]  # type: ignore[index]  # set by Params.read()
+    phones: str = info.context["phones"]  # type: ignore[index]  # set by Parameters.parse()
     # The pattern is a setting, but tables and message ids hold exactly 11 digits.
     if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
-        raise broken(Reason.NOT_A_PHONE)
+        raise invalid(ErrorReason.NOT_A_PHONE)
     return value
 
 
@@ -102,7 +102,7 @@ def _text(value: object) -> str:
 
 def _page_length(text: str) -> int:
     length = int(_matched(text, "[1-9][0-9]{0,2}"))
-    if length > history.RECORDS_MAX:
+    if length > history.MAX_RECORDS:
         raise ValueError(text)
     return length
 
@@ -127,7 +127,7 @@ def _schema(
 
 # Use after a length constraint: then long texts are rejected without being searched.
 NoControl = AfterValidator(_no_control_characters)
-Displayed = AfterValidator(_fit_for_display)
+FitForDisplay = AfterValidator(_fit_for_display)
 
 Phone = Annotated[
     str,
@@ -141,74 +141,76 @@ Phone = Annotated[
     ),
 ]
 # A password to check: it may be older than the rules for new ones.
-TypedPassword = Annotated[
+PasswordAttempt = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
     NoControl,
-    described("password", "密码", "harbour-42"),
+    documented_field("password", "密码", "harbour-42"),
 ]
 Password = Annotated[
     str,
     StringConstraints(min_length=8, max_length=128),
     NoControl,
     AfterValidator(_letter_and_digit),
-    described(
+    documented_field(
         "password with at least one letter and one digit",
         "密码，须同时包含字母和数字",
         "harbour-42",
     ),
 ]
-Gender = Annotated[Literal["0", "1"], described("0 female, 1 male", "0 女，1 男", "0")]
+Gender = Annotated[Literal["0", "1"], documented_field("0 female, 1 male", "0 女，1 男", "0")]
 Nickname = Annotated[
     str,
     StringConstraints(min_length=1, max_length=32),
     NoControl,
-    Displayed,
+    FitForDisplay,
     AfterValidator(_visible),
-    described("nickname", "昵称", "Ann"),
+    documented_field("nickname", "昵称", "Ann"),
 ]
 HeadImage = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
     NoControl,
-    described("avatar: the message of the upload response", "头像路径，即上传接口返回的 message"),
+    documented_field(
+        "avatar: the message of the upload response", "头像路径，即上传接口返回的 message"
+    ),
 ]
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
 # A text that only the service checks, so that a malformed one counts as a wrong attempt. A file is
 # read as "".
-Unchecked = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+UncheckedText = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
 # A number of seconds; any other value is read as absent.
 Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
-MessageName = Annotated[
+MessageIdParameter = Annotated[
     MessageId,
-    _converted(positions.parse_message_id, Reason.NOT_A_MESSAGE_ID),
+    _converted(cursors.parse_message_id, ErrorReason.NOT_A_MESSAGE_ID),
     _schema(
         "message ID: phone number,timestamp",
         "消息标识：“手机号,时间戳”",
         "13800000002,1483669725799000",
         type="string",
-        pattern=f"^{positions.MESSAGE_ID}$",
+        pattern=f"^{cursors.MESSAGE_ID}$",
     ),
 ]
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100),
     NoControl,
-    Displayed,
-    described("title of the room", "直播间标题", "hello"),
+    FitForDisplay,
+    documented_field("title of the room", "直播间标题", "hello"),
 ]
 Description = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     NoControl,
-    Displayed,
-    described("description of the gift", "礼物描述", "rose"),
+    FitForDisplay,
+    documented_field("description of the gift", "礼物描述", "rose"),
 ]
 RequestId = Annotated[
     str,
-    _converted(partial(_matched, expression=_REQUEST_ID), Reason.NOT_A_REQUEST_ID),
+    _converted(partial(_matched, expression=_REQUEST_ID), ErrorReason.NOT_A_REQUEST_ID),
     _schema(
         "idempotency key: requests with the same key are executed once",
         "幂等键：相同 requestId 的请求只执行一次，可安全重试",
@@ -219,45 +221,45 @@ RequestId = Annotated[
 ]
 Coins = Annotated[
     int,
-    _converted(partial(whole_number, largest=100_000), Reason.NOT_A_NUMBER),
+    _converted(partial(whole_number, largest=100_000), ErrorReason.NOT_A_NUMBER),
     _schema("value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000),
 ]
 PageLength = Annotated[
     int,
-    _converted(_page_length, Reason.NOT_A_NUMBER),
+    _converted(_page_length, ErrorReason.NOT_A_NUMBER),
     _schema(
         "maximum number of records",
         "最多返回的条数",
         20,
         type="integer",
         minimum=1,
-        maximum=history.RECORDS_MAX,
+        maximum=history.MAX_RECORDS,
     ),
 ]
-RecordsPosition = Annotated[
-    history.Place,
-    _converted(positions.parse_records_position, Reason.NOT_A_PLACE),
+HistoryCursorText = Annotated[
+    history.HistoryCursor,
+    _converted(cursors.parse_history_cursor, ErrorReason.NOT_A_PLACE),
     _schema(
         "`before` from the previous page",
         "上一页响应中的 before",
         "4711-30",
         type="string",
-        pattern=f"^{positions.RECORDS_POSITION}$",
+        pattern=f"^{cursors.HISTORY_CURSOR}$",
     ),
 ]
-RoomsPosition = Annotated[
-    live_rooms.Place,
-    _converted(positions.parse_rooms_position, Reason.NOT_A_PLACE),
+RoomCursorText = Annotated[
+    live_rooms.RoomCursor,
+    _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_PLACE),
     _schema(
         "`next` from the previous page",
         "上一页响应中的 next",
         "1483669725799000,42",
         type="string",
-        pattern=f"^{positions.ROOMS_POSITION}$",
+        pattern=f"^{cursors.ROOM_CURSOR}$",
     ),
 ]
 Money = Annotated[
     int,
-    _converted(_money, Reason.NOT_AN_AMOUNT),
+    _converted(_money, ErrorReason.NOT_AN_AMOUNT),
     _schema("amount in yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
 ]

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import OperationFailed
 from livebackend.api.forms import Form
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 
 
 @dataclass(frozen=True)
 class ErrorCode:
     """Marks a parameter whose errors have another result code than the operation's default."""
 
-    result: Result
+    result: ResultCode
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Parameter:
     schema: Mapping[str, Any]
 
 
-class Params(BaseModel):
+class Parameters(BaseModel):
     """The parameters of an operation; unknown ones are ignored, empty ones count as absent."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
-    def read(cls, form: Form, *, phones: str) -> Self:
+    def parse(cls, form: Form, *, phones: str) -> Self:
         """Parse a form; `phones` is the regular expression of a phone number.
 
-        Raises Failure for the first invalid parameter, with its ErrorCode, if it has one.
+        Raises OperationFailed for the first invalid parameter, with its ErrorCode, if it has one.
         """
         values = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
         try:
@@ -48,10 +48,12 @@ class Params(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0])
-        raise Failure(cls._error_code(name), name, _REASONS.get(first["type"], Reason.NOT_A_VALUE))
+        raise OperationFailed(
+            cls._error_code(name), name, _REASONS.get(first["type"], ErrorReason.NOT_A_VALUE)
+        )
 
     @classmethod
-    def parameters(cls) -> list[Parameter]:
+    def describe(cls) -> list[Parameter]:
         """Return the parameters in the order of their declaration."""
         schema = cls.model_json_schema()
         required = schema.get("required", [])
@@ -61,7 +63,7 @@ class Params(BaseModel):
         ]
 
     @classmethod
-    def _error_code(cls, name: str) -> Result | None:
+    def _error_code(cls, name: str) -> ResultCode | None:
         for mark in cls.model_fields[name].metadata:
             if isinstance(mark, ErrorCode):
                 return mark.result
@@ -78,13 +80,13 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {key: merged[key] for key in merged if key not in ("anyOf", "default", "title")}
 
 
-def described(english: str, chinese: str, example: str | int | None = None) -> Any:
+def documented_field(english: str, chinese: str, example: str | int | None = None) -> Any:
     """Return a field with a description in English and Chinese and an example."""
     examples = None if example is None else [example]
     return Field(description=english, examples=examples, json_schema_extra={"x-zh": chinese})
 
 
-class LoggedIn(Params):
+class AuthenticatedParameters(Parameters):
     """Parameters with a login token, which is checked before all others."""
 
     token: Annotated[
@@ -99,15 +101,15 @@ class LoggedIn(Params):
     ]
 
 
-def broken(reason: Reason) -> PydanticCustomError:
+def invalid(reason: ErrorReason) -> PydanticCustomError:
     """Return the exception that a validator raises for an invalid value."""
     return PydanticCustomError(reason.name, "{reason}", {"reason": reason.value})
 
 
-_REASONS = {reason.name: reason for reason in Reason} | {
-    "missing": Reason.MISSING,
-    "is_instance_of": Reason.NOT_A_FILE,
-    "string_too_short": Reason.TOO_SHORT,
-    "string_too_long": Reason.TOO_LONG,
-    "string_type": Reason.NOT_A_VALUE,
+_REASONS = {reason.name: reason for reason in ErrorReason} | {
+    "missing": ErrorReason.MISSING,
+    "is_instance_of": ErrorReason.NOT_A_FILE,
+    "string_too_short": ErrorReason.TOO_SHORT,
+    "string_too_long": ErrorReason.TOO_LONG,
+    "string_type": ErrorReason.NOT_A_VALUE,
 }

@@ -9,12 +9,12 @@ from pyramid.request import Request as PyramidRequest
 from sqlalchemy import Connection
 
 from livebackend.api.declaration import Operation
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Form, read_form
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 from livebackend.container import Services
-from livebackend.services.login_tokens import Account, Claims
+from livebackend.services.login_tokens import CurrentUser, TokenClaims
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hints
@@ -23,13 +23,13 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     # Set by the view deriver of operations.
     operation: Operation | None = None
     _connection: Connection | None = None
-    claims: Claims
-    account: Account
+    claims: TokenClaims
+    current_user: CurrentUser
     # Rate limits were applied: a retry of the transaction does not apply them again.
-    is_counted = False
+    rate_limits_applied = False
     # The result code of the response, once it is rendered.
-    result: Result | None = None
-    given: Any
+    result_code: ResultCode | None = None
+    parameters: Any
 
     @property
     def db(self) -> Connection:
@@ -54,16 +54,16 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     @cached_property
     def address(self) -> str:
         """The client address, for the rate limits of requests without a login."""
-        address: str = self.registry.peers.address(self)
+        address: str = self.registry.client_address_resolver.address(self)
         return address
 
     @cached_property
     def params(self) -> Form:
-        """The parameters of query string and body. Raises NotACall, as `read_form` does."""
-        return read_form(self, self.registry.bounds[self.matched_route.name])
+        """The parameters of query string and body. Raises InvalidRequest, as `read_form` does."""
+        return read_form(self, self.registry.request_limits[self.matched_route.name])
 
 
 def require_method(request: Request, *allowed: str) -> None:
-    """Raise NotACall with status 405 unless the method is allowed."""
+    """Raise InvalidRequest with status 405 unless the method is allowed."""
     if request.method not in allowed:
-        raise NotACall(405, "method", Reason.WRONG_METHOD, allowed=allowed)
+        raise InvalidRequest(405, "method", ErrorReason.WRONG_METHOD, allowed=allowed)

@@ -69,7 +69,7 @@ class LiveRooms(TypedDict):
     next: str | None
 
 
-class Beat(TypedDict):
+class HeartbeatResponse(TypedDict):
     """The state of the user's stream, and its secret publish URL."""
 
     stream: Literal["on", "off"]

@@ -7,51 +7,51 @@ from typing import Any
 import orjson
 from pyramid.config import Configurator
 
-from livebackend.api.error_reasons import Refusal
-from livebackend.api.result_codes import Result
+from livebackend.api.error_reasons import ErrorDetail
+from livebackend.api.result_codes import ResultCode
 
 
 @dataclass(frozen=True)
-class Reply:
+class OperationResponse:
     """The content of a response: result code, message, and extra fields."""
 
-    result: Result
+    result_code: ResultCode
     message: Any = None
-    refusal: Refusal | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    error: ErrorDetail | None = None
+    extra_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        return {"result": self.result.code, "message": self.message, **self.extra}
+        return {"result": self.result_code.code, "message": self.message, **self.extra_fields}
 
 
-def ok(message: Any = None, **extra: Any) -> Reply:
+def success(message: Any = None, **extra: Any) -> OperationResponse:
     """Return a successful response; `extra` are fields besides `message`."""
-    return Reply(Result.OK, message, extra=extra)
+    return OperationResponse(ResultCode.OK, message, extra_fields=extra)
 
 
-def refused(result: Result, refusal: Refusal) -> Reply:
+def error_response(result: ResultCode, refusal: ErrorDetail) -> OperationResponse:
     """Return an error response."""
     # The API document (金币系统) specifies this text for the coin operations only.
-    message = "update failed" if result is Result.NOT_UPDATED else None
-    return Reply(result, message, refusal=refusal)
+    message = "update failed" if result is ResultCode.COINS_NOT_UPDATED else None
+    return OperationResponse(result, message, error=refusal)
 
 
-class Envelope:
+class EnvelopeRenderer:
     """Renders a Reply as JSON, and its error reason as a header; never cached."""
 
     def __init__(self, info: Any) -> None:
         pass
 
-    def __call__(self, reply: Reply, system: dict[str, Any]) -> bytes:
+    def __call__(self, reply: OperationResponse, system: dict[str, Any]) -> bytes:
         request = system["request"]
-        request.result = reply.result
+        request.result_code = reply.result_code
         response = request.response
         response.content_type = "application/json"
         response.headers["Cache-Control"] = "no-store"
-        if reply.refusal:
-            response.headers["X-Refusal"] = str(reply.refusal)
+        if reply.error:
+            response.headers["X-Error"] = str(reply.error)
         return orjson.dumps(reply.body())
 
 
 def includeme(config: Configurator) -> None:
-    config.add_renderer("envelope", Envelope)
+    config.add_renderer("envelope", EnvelopeRenderer)

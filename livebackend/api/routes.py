@@ -5,35 +5,35 @@ from dataclasses import replace
 from pyramid.config import Configurator
 
 from livebackend.api.declaration import Selectors
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
-from livebackend.api.forms import Bounds
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
+from livebackend.api.forms import RequestLimits
 from livebackend.api.request import Request, require_method
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
 # The operator's media server requests this path before it accepts a publisher or viewer.
-HOOK = "/nginx/hook"
+HOOK_PATH = "/nginx/hook"
 
 
-class Call:
+class RequestGuard:
     """Route factory that rejects invalid requests before Pyramid selects a view.
 
-    Raises NotACall: 405 for a method other than POST, 400 for two selected operations, and the
-    errors of `Request.params`.
+    Raises InvalidRequest: 405 for a method other than POST, 400 for two selected operations, and
+    the errors of `Request.params`.
     """
 
     def __init__(self, request: Request) -> None:
         require_method(request, "POST")
         selectors: Selectors = request.registry.selectors[request.matched_route.name]
         by_selector = sum(request.params.get(name) == "1" for name in selectors.names)
-        by_presence = any(name in request.params for name in selectors.marks)
+        by_presence = any(name in request.params for name in selectors.presence_selectors)
         if by_selector + by_presence > 1:
-            raise NotACall(400, "form", Reason.TWO_SELECTORS)
+            raise InvalidRequest(400, "form", ErrorReason.TWO_SELECTORS)
 
 
-def bounds(form: Bounds, *, upload_bytes_max: int) -> dict[str, Bounds]:
+def request_limits(form: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
     """Return the request limits of each route; `form` is the default."""
-    upload = replace(form, body_bytes_max=upload_bytes_max)
+    upload = replace(form, max_body_bytes=max_upload_bytes)
     # Providers send query strings; the views check their signature or secret.
     callback = replace(form, query_allowed=True)
     return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": callback, "nginx": callback}
@@ -41,10 +41,10 @@ def bounds(form: Bounds, *, upload_bytes_max: int) -> dict[str, Bounds]:
 
 def includeme(config: Configurator) -> None:
     for name in PATHS:
-        config.add_route(name, f"/{name}", factory=Call)
+        config.add_route(name, f"/{name}", factory=RequestGuard)
     config.add_route("payment", "/payments")
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
-    config.add_route("nginx", HOOK)
+    config.add_route("nginx", HOOK_PATH)
     config.add_route("page", r"/{page:openapi\.json|docs|demo}")
     config.add_route("static", "/static/{digest}/{subpath:.+}")

@@ -8,33 +8,33 @@ from datetime import datetime
 from typing import Literal
 
 from livebackend.api import response_types
-from livebackend.api.positions import (
+from livebackend.api.cursors import (
+    datetime_from_microseconds,
+    format_history_cursor,
     format_message_id,
-    format_records_position,
-    format_rooms_position,
-    moment,
+    format_room_cursor,
 )
 from livebackend.ledger import history
-from livebackend.ledger.history import Giver, Record
-from livebackend.ledger.transfers import Kind
+from livebackend.ledger.history import Giver, HistoryRecord
+from livebackend.ledger.transfers import TransferKind
 from livebackend.services import live_rooms
 from livebackend.services.accounts import Profile
-from livebackend.services.friends import Found
+from livebackend.services.friends import SearchResult
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_rooms import LiveRoom
-from livebackend.services.login_tokens import Account
+from livebackend.services.login_tokens import CurrentUser
 from livebackend.services.payment_orders import PlacedOrder
-from livebackend.services.rooms import Beat
+from livebackend.services.rooms import Heartbeat
 
 _FLAGS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
-_KINDS: Mapping[Kind, Literal["gift", "refill", "reversal"]] = {
-    Kind.GIFT: "gift",
-    Kind.REFILL: "refill",
-    Kind.REVERSAL: "reversal",
+_KINDS: Mapping[TransferKind, Literal["gift", "refill", "reversal"]] = {
+    TransferKind.GIFT: "gift",
+    TransferKind.REFILL: "refill",
+    TransferKind.REVERSAL: "reversal",
 }
 
 
-def profile_card(profile: Profile) -> response_types.Profile:
+def serialize_profile(profile: Profile) -> response_types.Profile:
     return {
         "userId": profile.phone,
         "nickname": profile.nickname,
@@ -43,7 +43,7 @@ def profile_card(profile: Profile) -> response_types.Profile:
     }
 
 
-def friend_card(friend: Friend) -> response_types.Friend:
+def serialize_friend(friend: Friend) -> response_types.Friend:
     phone, nickname, gender, head_image, title, play_urls = friend
     return {
         "userId": phone,
@@ -56,18 +56,18 @@ def friend_card(friend: Friend) -> response_types.Friend:
     }
 
 
-def friends_list(friends: Sequence[Friend]) -> response_types.Friends:
-    return {"count": len(friends), "friends": [friend_card(friend) for friend in friends]}
+def serialize_friends(friends: Sequence[Friend]) -> response_types.Friends:
+    return {"count": len(friends), "friends": [serialize_friend(friend) for friend in friends]}
 
 
-def found_flag(result: Found, searcher: Account) -> response_types.Flag:
+def search_result_flag(result: SearchResult, searcher: CurrentUser) -> response_types.Flag:
     """Return "-1" for the searching user's own account, "1" for a friend, otherwise "0"."""
     if result.account_id == searcher.id:
         return "-1"
     return "1" if result.is_friend else "0"
 
 
-def message_card(message: Message) -> response_types.Message:
+def serialize_message(message: Message) -> response_types.Message:
     own_phone, sent_at_us, is_sender, accepted, phone, nickname, gender, head_image = message
     own_id = format_message_id(own_phone, sent_at_us)
     other_id = format_message_id(phone, sent_at_us)
@@ -80,54 +80,54 @@ def message_card(message: Message) -> response_types.Message:
         "gender": gender,
         "headImage": head_image,
         "flag": _FLAGS[2 * is_sender + accepted],
-        "time": _time(moment(sent_at_us)),
+        "time": _time(datetime_from_microseconds(sent_at_us)),
     }
 
 
-def room_card(room: LiveRoom) -> response_types.LiveRoom:
+def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
     return {
-        **profile_card(room.profile),
+        **serialize_profile(room.profile),
         "title": room.title,
         "playUrl": room.play_urls,
-        "time": _time(room.place.started_at),
+        "time": _time(room.cursor.started_at),
     }
 
 
-def rooms_page(
-    rooms: Sequence[LiveRoom], position: live_rooms.Place | None
+def serialize_rooms(
+    rooms: Sequence[LiveRoom], position: live_rooms.RoomCursor | None
 ) -> response_types.LiveRooms:
     return {
-        "rooms": [room_card(room) for room in rooms],
-        "next": format_rooms_position(position) if position else None,
+        "rooms": [serialize_room(room) for room in rooms],
+        "next": format_room_cursor(position) if position else None,
     }
 
 
-def record_card(record: Record) -> response_types.Record:
+def serialize_record(record: HistoryRecord) -> response_types.Record:
     return {
         "id": record.id,
         "kind": _KINDS[record.kind],
         "coins": record.coins,
-        "left": record.left,
+        "left": record.balance_after,
         "nickname": record.nickname,
         "description": record.description,
-        "time": _time(record.at),
+        "time": _time(record.created_at),
     }
 
 
-def records_page(
-    records: Sequence[Record], position: history.Place | None
+def serialize_records(
+    records: Sequence[HistoryRecord], position: history.HistoryCursor | None
 ) -> response_types.Records:
     return {
-        "records": [record_card(record) for record in records],
-        "before": format_records_position(position) if position else None,
+        "records": [serialize_record(record) for record in records],
+        "before": format_history_cursor(position) if position else None,
     }
 
 
-def balance_card(coins: int) -> response_types.Balance:
+def serialize_balance(coins: int) -> response_types.Balance:
     return {"coins": coins}
 
 
-def order_card(order: PlacedOrder) -> response_types.Order:
+def serialize_order(order: PlacedOrder) -> response_types.Order:
     return {
         "provider": order.provider,
         "orderId": order.order_id,
@@ -138,11 +138,11 @@ def order_card(order: PlacedOrder) -> response_types.Order:
     }
 
 
-def heartbeat_card(beat: Beat) -> response_types.Beat:
-    return {"stream": "on" if beat.on_air else "off", "publishUrl": beat.publish_url}
+def serialize_heartbeat(beat: Heartbeat) -> response_types.HeartbeatResponse:
+    return {"stream": "on" if beat.is_live else "off", "publishUrl": beat.publish_url}
 
 
-def giver_card(giver: Giver) -> response_types.Giver:
+def serialize_giver(giver: Giver) -> response_types.Giver:
     return {
         "nickname": giver.nickname,
         "headImage": giver.head_image,

@@ -12,12 +12,12 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
-from livebackend.api.routes import HOOK
+from livebackend.api.routes import HOOK_PATH
 from livebackend.core.request_context import request_id
-from livebackend.monitoring.health_checks import Readiness
+from livebackend.monitoring.health_checks import ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
 # A separate logger: operators can disable the access log by setting it to WARNING.
@@ -34,12 +34,14 @@ _HEADERS = {
 }
 
 
-def every_request(handler: Handler, registry: Any) -> Handler:
+def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Outermost tween: sets the request id in log and response, and security headers."""
 
     def tween(request: Request) -> Any:
         received_id = request.headers.get("X-Request-Id", "")
-        is_accepted = registry.peers.is_proxied(request) and _REQUEST_ID.fullmatch(received_id)
+        is_accepted = registry.client_address_resolver.is_from_trusted_proxy(
+            request
+        ) and _REQUEST_ID.fullmatch(received_id)
         new_id = received_id if is_accepted else os.urandom(16).hex()
         token = request_id.set(new_id)
         try:
@@ -50,21 +52,29 @@ def every_request(handler: Handler, registry: Any) -> Handler:
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
-        if registry.peers.is_proxied(request) and _came_by_https(request):
+        if registry.client_address_resolver.is_from_trusted_proxy(request) and _came_by_https(
+            request
+        ):
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response
 
     return tween
 
 
-def https_only(handler: Handler, registry: Any) -> Handler:
+def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween that rejects requests that reached a trusted proxy without HTTPS."""
 
     def tween(request: Request) -> Any:
         # A media server on the same machine connects without the proxy and without HTTPS.
-        is_hook = request.environ["PATH_INFO"] == HOOK and registry.peers.is_here(request)
-        if registry.peers.is_proxied(request) and not _came_by_https(request) and not is_hook:
-            raise NotACall(400, "scheme", Reason.NOT_HTTPS)
+        is_hook = request.environ[
+            "PATH_INFO"
+        ] == HOOK_PATH and registry.client_address_resolver.is_local(request)
+        if (
+            registry.client_address_resolver.is_from_trusted_proxy(request)
+            and not _came_by_https(request)
+            and not is_hook
+        ):
+            raise InvalidRequest(400, "scheme", ErrorReason.NOT_HTTPS)
         return handler(request)
 
     return tween
@@ -75,7 +85,7 @@ def _came_by_https(request: Request) -> bool:
     return scheme.strip().lower() == "https"
 
 
-def every_call(handler: Handler, registry: Any) -> Handler:
+def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween for metrics and the access log, which never contains parameters."""
     metrics: Metrics = registry.services.metrics
 
@@ -84,9 +94,9 @@ def every_call(handler: Handler, registry: Any) -> Handler:
         response = handler(request)
         seconds = time.perf_counter() - start
         operation = _name(request)
-        result = request.result.code if request.result else ""
+        result = request.result_code.code if request.result_code else ""
         status = response.status_int
-        metrics.called(operation=operation, result=result, status=status, seconds=seconds)
+        metrics.observe_request(operation=operation, result=result, status=status, seconds=seconds)
         if log.isEnabledFor(logging.INFO):
             fields = {
                 "operation": operation,
@@ -100,18 +110,18 @@ def every_call(handler: Handler, registry: Any) -> Handler:
     return tween
 
 
-def health(handler: Handler, registry: Any) -> Handler:
+def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween that serves the health checks, for any host and without HTTPS.
 
     `/healthz`: 200 while the process runs. `/readyz`: 200, or 503 with the failed checks.
     """
-    readiness: Readiness = registry.readiness
+    readiness: ReadinessProbe = registry.readiness
 
     def tween(request: Request) -> Any:
         path = request.environ.get("PATH_INFO")
         if path not in (HEALTH, READY) or request.method not in ("GET", "HEAD"):
             return handler(request)
-        faults = readiness.faults() if path == READY else {}
+        faults = readiness.failures() if path == READY else {}
         response = Response(
             orjson.dumps({"faults": faults}),
             status=503 if faults else 200,

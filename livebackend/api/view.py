@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from livebackend.api.request import Request
-from livebackend.api.responses import Reply
+from livebackend.api.responses import OperationResponse
 
 
 class View:
@@ -23,9 +23,9 @@ class View:
         def __init__(self, **options: Any) -> None:
             self.attr = options["attr"]
 
-        def __call__(self, view: type["View"]) -> Callable[[Any, Request], Reply]:
-            def mapped(context: Any, request: Request) -> Reply:
-                reply: Reply = getattr(view(request), self.attr)(request.given)
+        def __call__(self, view: type["View"]) -> Callable[[Any, Request], OperationResponse]:
+            def mapped(context: Any, request: Request) -> OperationResponse:
+                reply: OperationResponse = getattr(view(request), self.attr)(request.parameters)
                 return reply
 
             return mapped

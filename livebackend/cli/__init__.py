@@ -5,13 +5,13 @@ import click
 from livebackend.cli.check_config import check_config
 from livebackend.cli.demo_data import demo_data
 from livebackend.cli.doctor import doctor
+from livebackend.cli.housekeeping import housekeeping
 from livebackend.cli.init import init
 from livebackend.cli.ledger import ledger
 from livebackend.cli.migrate import migrate
 from livebackend.cli.order import order
 from livebackend.cli.room import room
 from livebackend.cli.serve import serve
-from livebackend.cli.sweep import sweep
 from livebackend.cli.user import user
 
 
@@ -29,5 +29,5 @@ main.add_command(migrate)
 main.add_command(order)
 main.add_command(room)
 main.add_command(serve)
-main.add_command(sweep)
+main.add_command(housekeeping)
 main.add_command(user)

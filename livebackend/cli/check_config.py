@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, section
-from livebackend.cli.output import faults_told, json_option, say
+from livebackend.cli.ini import app_section, ini_argument
+from livebackend.cli.output import json_option, print_result, report_errors
 from livebackend.container import checked_settings
 
 
@@ -20,6 +20,6 @@ def check_config(ini: Path) -> None:
 
     Example: livebackend check-config production.ini
     """
-    with faults_told():
-        checked_settings(section(ini), os.environ)
-    say("the settings are valid", faults=[])
+    with report_errors():
+        checked_settings(app_section(ini), os.environ)
+    print_result("the settings are valid", faults=[])

@@ -17,19 +17,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from livebackend.cli.ini import ini_argument, load, opened_services
-from livebackend.cli.output import Fault, json_option, say
+from livebackend.cli.ini import ini_argument, load_settings, opened_services
+from livebackend.cli.output import CommandFailed, json_option, print_result
 from livebackend.cli.user import new_password
-from livebackend.development.demo_data import USERS_MAX, DemoData, Step
+from livebackend.development.demo_data import MAX_USERS, DemoData, FillProgress
 from livebackend.development.streams import DevelopmentStreams
-from livebackend.services.operator_accounts import are_there_any
+from livebackend.services.operator_accounts import any_account_exists
 
 _LINE_INTERVAL_S = 5.0
 
 
 @click.command("demo-data")
 @ini_argument
-@click.option("--users", type=click.IntRange(1, USERS_MAX), required=True, help="Number of users.")
+@click.option("--users", type=click.IntRange(1, MAX_USERS), required=True, help="Number of users.")
 @click.option(
     "--seed",
     type=int,
@@ -38,10 +38,10 @@ _LINE_INTERVAL_S = 5.0
     help="Random seed; the same seed creates the same users.",
 )
 @click.option("--password", help="Password of all users; default: a random one.")
-@click.option("--among-others", is_flag=True, help="Run even if accounts exist.")
+@click.option("--allow-existing", is_flag=True, help="Run even if accounts exist.")
 @json_option
 def demo_data(
-    ini: Path, *, users: int, seed: int, password: str | None, among_others: bool
+    ini: Path, *, users: int, seed: int, password: str | None, allow_existing: bool
 ) -> None:
     """Create users with friends, friend requests, coins and rooms.
 
@@ -50,19 +50,20 @@ def demo_data(
     password = password or new_password()
     start = time.monotonic()
     with opened_services(ini) as services:
-        if not among_others and services.database.run(are_there_any):
-            raise Fault(
-                "the database already contains accounts; add --among-others to create users anyway"
+        if not allow_existing and services.database.run(any_account_exists):
+            raise CommandFailed(
+                "the database already contains accounts;"
+                " add --allow-existing to create users anyway"
             )
         data = DemoData(
             services.database,
-            DevelopmentStreams(hub=load(ini).streams_hub, clock=time.time),
+            DevelopmentStreams(hub=load_settings(ini).streams_hub, clock=time.time),
             users=users,
             seed=seed,
             password_hash=services.password_hashing.hash(password),
         )
-        _show_progress(data.fill())
-    say(
+        _show_progress(data.generate())
+    print_result(
         f"created {users:,} users in {time.monotonic() - start:.1f} s, with the phones"
         f" {data.phone(0)} to {data.phone(users - 1)} and the password {password}",
         users=users,
@@ -73,7 +74,7 @@ def demo_data(
     )
 
 
-def _show_progress(steps: Iterator[Step]) -> None:
+def _show_progress(steps: Iterator[FillProgress]) -> None:
     """Report progress on stderr: bars on a terminal, otherwise plain lines."""
     console = Console(stderr=True)
     if console.is_terminal:
@@ -89,7 +90,7 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed or 0:,.0f}/s")
 
 
-def _draw_bars(steps: Iterator[Step], console: Console) -> None:
+def _draw_bars(steps: Iterator[FillProgress], console: Console) -> None:
     bar_columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
@@ -105,7 +106,7 @@ def _draw_bars(steps: Iterator[Step], console: Console) -> None:
             progress.update(tasks[step.stage], completed=step.done)
 
 
-def _print_lines(steps: Iterator[Step]) -> None:
+def _print_lines(steps: Iterator[FillProgress]) -> None:
     stage, stage_start, last_line_at = "", 0.0, 0.0
     for step in steps:
         now = time.monotonic()

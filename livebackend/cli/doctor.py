@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from livebackend.cli.ini import ini_argument, load, opened_database
-from livebackend.cli.output import faults_told, finish, json_option
+from livebackend.cli.ini import ini_argument, load_settings, opened_database
+from livebackend.cli.output import json_option, print_and_exit, report_errors
 from livebackend.container import make_gateways
-from livebackend.monitoring.diagnostics import Doctor, Finding
-from livebackend.services.operator_orders import count_unserved_orders
+from livebackend.monitoring.diagnostics import CheckResult, Diagnostics
+from livebackend.services.operator_orders import count_orders_without_gateway
 
 
 @click.command()
@@ -23,44 +23,44 @@ def doctor(ini: Path) -> None:
 
     Example: livebackend doctor production.ini
     """
-    with faults_told():
-        settings = load(ini)
+    with report_errors():
+        settings = load_settings(ini)
         sms, streams, payments = make_gateways(settings)
         with opened_database(settings) as database:
-            results = Doctor(
+            results = Diagnostics(
                 database,
                 sms,
                 streams,
-                folder=settings.var_dir,
-                free_bytes_min=settings.pictures_free_bytes_min,
+                data_dir=settings.data_dir,
+                min_free_bytes=settings.pictures_min_free_disk_bytes,
                 sms_gateway=settings.sms_gateway,
-                sms_url=settings.sms_url,
-                unserved_orders=count_unserved_orders,
+                sms_api_url=settings.sms_api_url,
+                count_orders_without_gateway=count_orders_without_gateway,
                 payment_providers=[gateway.provider for gateway in payments],
-            ).findings()
-    failed = sum(not finding.sound for finding in results)
+            ).run_checks()
+    failed = sum(not finding.passed for finding in results)
     summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
-    finish(
+    print_and_exit(
         "\n".join([*map(_line, results), "", summary]),
-        sound=not failed,
+        passed=not failed,
         findings=[
             {
                 "check": finding.check,
-                "sound": finding.sound,
-                "says": finding.says,
-                "do": finding.do,
+                "sound": finding.passed,
+                "says": finding.message,
+                "do": finding.remedy,
             }
             for finding in results
         ],
     )
 
 
-def _line(finding: Finding) -> str:
-    mark, style = ("ok    ", "green") if finding.sound else ("FAILED", "bold red")
+def _line(finding: CheckResult) -> str:
+    mark, style = ("ok    ", "green") if finding.passed else ("FAILED", "bold red")
     console = Console(highlight=False, soft_wrap=True)
     with console.capture() as capture:
         console.print(mark, style=style, end="")
-        console.print(f" {finding.check:11}{finding.says}", markup=False)
-        if finding.do:
-            console.print(f"       {'':11}{finding.do}", markup=False)
+        console.print(f" {finding.check:11}{finding.message}", markup=False)
+        if finding.remedy:
+            console.print(f"       {'':11}{finding.remedy}", markup=False)
     return capture.get().rstrip("\n")

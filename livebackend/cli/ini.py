@@ -10,9 +10,9 @@ import click
 from pyramid import paster
 from pyramid.paster import get_appsettings
 
-from livebackend.cli.output import faults_told
+from livebackend.cli.output import report_errors
 from livebackend.config.deprecated_names import configure_renamed_loggers
-from livebackend.config.settings import Settings, with_own_address
+from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, build_services, make_gateways, open_database
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
@@ -26,15 +26,15 @@ def setup_logging(ini: Path) -> None:
     configure_renamed_loggers()
 
 
-def section(ini: Path) -> dict[str, Any]:
+def app_section(ini: Path) -> dict[str, Any]:
     """Return the section `app:main` of an ini file."""
     settings = get_appsettings(str(ini), name="main")
-    return with_own_address(settings, settings.global_conf)
+    return with_default_public_url(settings, settings.global_conf)
 
 
-def load(ini: Path) -> Settings:
+def load_settings(ini: Path) -> Settings:
     """Return the settings of an ini file and of the environment; raise SettingsError."""
-    return Settings.load(section(ini), os.environ)
+    return Settings.load(app_section(ini), os.environ)
 
 
 @contextmanager
@@ -50,9 +50,9 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 @contextmanager
 def opened_services(ini: Path) -> Iterator[Services]:
     """Open all services of an ini file; an error ends the command with one message."""
-    with faults_told():
+    with report_errors():
         setup_logging(ini)
-        settings = load(ini)
+        settings = load_settings(ini)
         gateways = make_gateways(settings)
         services = build_services(settings, open_database(settings), gateways)
         try:

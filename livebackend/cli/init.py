@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.output import Fault, json_option, say
+from livebackend.cli.output import CommandFailed, json_option, print_result
 
 _ENVIRONMENT = """\
 # Read by systemd (EnvironmentFile=), by compose (env_file:), and in a shell by
@@ -45,10 +45,10 @@ docs/operations.md describes the other steps: reverse proxy, system service, bac
     "--url", default="https://live.example", show_default=True, help="Public URL of the server."
 )
 @click.option(
-    "--var-dir", default="/var/lib/livebackend", show_default=True, help="Folder of the pictures."
+    "--data-dir", default="/var/lib/livebackend", show_default=True, help="Folder of the pictures."
 )
 @json_option
-def init(folder: Path, url: str, var_dir: str) -> None:
+def init(folder: Path, url: str, data_dir: str) -> None:
     """Create the configuration files of a server.
 
     The files are production.ini, and livebackend.env with new secrets. Existing files are not
@@ -59,23 +59,25 @@ def init(folder: Path, url: str, var_dir: str) -> None:
     ini, environment = folder / "production.ini", folder / "livebackend.env"
     existing = [str(path) for path in (ini, environment) if path.exists()]
     if existing:
-        raise Fault(f"{', '.join(existing)}: already exists; not overwritten", existing=existing)
+        raise CommandFailed(
+            f"{', '.join(existing)}: already exists; not overwritten", existing=existing
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(ini, _settings(url=url, var_dir=var_dir), mode=0o644)
+        _write(ini, _settings(url=url, data_dir=data_dir), mode=0o644)
         _write(environment, _secrets(), mode=0o600)
     except OSError as error:
-        raise Fault(f"{error.filename}: {error.strerror}") from None
-    say(
+        raise CommandFailed(f"{error.filename}: {error.strerror}") from None
+    print_result(
         _NEXT.format(ini=ini, environment=environment),
         ini=str(ini),
         environment=str(environment),
     )
 
 
-def _settings(*, url: str, var_dir: str) -> str:
+def _settings(*, url: str, data_dir: str) -> str:
     text = files("livebackend").joinpath("production.ini").read_text("utf-8")
-    lines = f"\nvar.dir = {var_dir}\nhttp.url = {url}\n"
+    lines = f"\nvar.dir = {data_dir}\nhttp.url = {url}\n"
     return text.replace("\nvar.dir = /var/lib/livebackend\n", lines)
 
 

@@ -9,18 +9,30 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
-from livebackend.cli.output import Fault, faults_told, finish, json_option, say
-from livebackend.core.errors import LedgerBusy, Unavailable
+from livebackend.cli.ini import (
+    ini_argument,
+    load_settings,
+    opened_database,
+    opened_services,
+    setup_logging,
+)
+from livebackend.cli.output import (
+    CommandFailed,
+    json_option,
+    print_and_exit,
+    print_result,
+    report_errors,
+)
+from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
-from livebackend.ledger.audit import NAMES, audit
-from livebackend.ledger.checkpoints import seal
-from livebackend.ledger.history import CoinHistory, Record
-from livebackend.ledger.transfers import Status
-from livebackend.services.accounts import find_id
+from livebackend.ledger.audit import CHECK_NAMES, audit
+from livebackend.ledger.checkpoints import create_checkpoint
+from livebackend.ledger.history import CoinHistory, HistoryRecord
+from livebackend.ledger.transfers import TransferStatus
+from livebackend.services.accounts import find_account_id
 
-_RECORDS_MAX = 20
+_MAX_RECORDS = 20
 
 
 @click.group()
@@ -35,34 +47,41 @@ def ledger() -> None:
 @ini_argument
 @json_option
 @click.option(
-    "--since-seal", is_flag=True, help="Trust the latest checkpoint: read only newer transfers."
+    "--since-checkpoint",
+    is_flag=True,
+    help="Trust the latest checkpoint: read only newer transfers.",
 )
-def audit_command(ini: Path, *, since_seal: bool) -> None:
+def audit_command(ini: Path, *, since_checkpoint: bool) -> None:
     """Check the ledger for inconsistencies.
 
     The command exits with 1 if there is one. Servers can run meanwhile. Run it daily with
-    --since-seal, and weekly without.
+    --since-checkpoint, and weekly without.
 
-    Example: livebackend ledger audit production.ini --since-seal
+    Example: livebackend ledger audit production.ini --since-checkpoint
     """
     with _opened_database(ini) as database, _progress() as progress:
-        bar = progress.add_task("", total=len(NAMES))
+        bar = progress.add_task("", total=len(CHECK_NAMES))
         started: list[str] = []
 
         def show_check(name: str) -> None:
             started.append(name)
             progress.update(bar, description=name, completed=len(started) - 1)
 
-        report = audit(database, since_seal=since_seal, begun=show_check)
-        progress.update(bar, description="done", completed=len(NAMES))
-    counts = {name: sum(finding.check == name for finding in report.findings) for name in NAMES}
+        report = audit(database, since_checkpoint=since_checkpoint, on_check_started=show_check)
+        progress.update(bar, description="done", completed=len(CHECK_NAMES))
+    counts = {
+        name: sum(finding.check == name for finding in report.findings) for name in CHECK_NAMES
+    }
     for finding in report.findings:
         click.echo(f"{finding.check}: {finding.detail}", err=True)
-    totals = f"{report.transfers} transfers read, {report.coins} coins in all balances, {report.at}"
-    finish(
+    totals = (
+        f"{report.transfers} transfers read, {report.coins} coins in all balances,"
+        f" {report.audited_at}"
+    )
+    print_and_exit(
         "\n".join([*(f"{count:5}  {name}" for name, count in counts.items()), totals]),
-        sound=not report.findings,
-        at=report.at,
+        passed=not report.findings,
+        at=report.audited_at,
         transfers=report.transfers,
         coins=report.coins,
         checks=counts,
@@ -82,14 +101,14 @@ def show_command(ini: Path, phone: str) -> None:
     Example: livebackend ledger show production.ini 13800000001
     """
     with _opened_database(ini) as database, database.engine.connect() as connection:
-        account_id = find_id(connection, phone)
+        account_id = find_account_id(connection, phone)
         if account_id is None:
-            raise Fault("no account has this phone number")
+            raise CommandFailed("no account has this phone number")
         history = CoinHistory()
         coins = history.balance(connection, account_id)
-        records, _ = history.records(connection, account_id, before=None, limit=_RECORDS_MAX)
+        records, _ = history.records(connection, account_id, before=None, limit=_MAX_RECORDS)
     lines = [f"{coins} coins", *map(_line, records)]
-    say("\n".join(lines), coins=coins, records=[_facts(record) for record in records])
+    print_result("\n".join(lines), coins=coins, records=[_facts(record) for record in records])
 
 
 @ledger.command("reverse")
@@ -113,18 +132,18 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
         try:
             outcome = services.reversals.reverse(transfer, reason=reason)
         except LookupError as error:
-            raise Fault(str(error)) from None
-        except (LedgerBusy, Unavailable) as error:
-            raise Fault(f"not confirmed, run it again: {error}") from None
+            raise CommandFailed(str(error)) from None
+        except (LedgerBusy, ServiceUnavailable) as error:
+            raise CommandFailed(f"not confirmed, run it again: {error}") from None
     status = {
-        Status.DONE: "reversed",
-        Status.REPLAYED: "already reversed",
-        Status.NO_COINS: "not reversed: the receiver has spent the coins",
-        Status.BALANCE_LIMIT: "not reversed: the sender's balance is at its limit",
+        TransferStatus.DONE: "reversed",
+        TransferStatus.REPLAYED: "already reversed",
+        TransferStatus.INSUFFICIENT_COINS: "not reversed: the receiver has spent the coins",
+        TransferStatus.BALANCE_LIMIT: "not reversed: the sender's balance is at its limit",
     }[outcome.status]
-    finish(
+    print_and_exit(
         f"transfer {transfer}: {status}",
-        sound=outcome.status in (Status.DONE, Status.REPLAYED),
+        passed=outcome.status in (TransferStatus.DONE, TransferStatus.REPLAYED),
         transfer=transfer,
         status=status,
         reversal=outcome.transfer_id,
@@ -140,14 +159,14 @@ def seal_command(ini: Path) -> None:
     A checkpoint contains sums and a hash of the transfers since the previous one. Store the printed
     hash outside the database: it reveals a changed ledger even if the checkpoints were changed too.
 
-    Example: livebackend ledger seal production.ini
+    Example: livebackend ledger checkpoint production.ini
     """
     with _opened_database(ini) as database:
-        checkpoint = seal(database)
+        checkpoint = create_checkpoint(database)
     if checkpoint is None:
-        say("there are no transfers since the last checkpoint", checkpoint=None)
+        print_result("there are no transfers since the last checkpoint", checkpoint=None)
         return
-    say(
+    print_result(
         f"checkpoint {checkpoint.id}: {checkpoint.transfers} transfers of"
         f" {checkpoint.amount_sum} coins, up to transfer {checkpoint.through_id}\n"
         f"{checkpoint.sha256.hex()}",
@@ -161,9 +180,9 @@ def seal_command(ini: Path) -> None:
 
 @contextmanager
 def _opened_database(ini: Path) -> Iterator[Database]:
-    with faults_told():
+    with report_errors():
         setup_logging(ini)
-        with opened_database(load(ini)) as database:
+        with opened_database(load_settings(ini)) as database:
             check_migrated(database)
             yield database
 
@@ -179,13 +198,17 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _line(record: Record) -> str:
+def _line(record: HistoryRecord) -> str:
     details = " ".join(filter(None, [record.nickname, record.description]))
     return (
-        f"{record.id:>12}  {record.at:%Y-%m-%d %H:%M:%S}  {record.kind.name.lower():8}"
-        f"  {record.coins:+8}  {record.left:8}  {details}"
+        f"{record.id:>12}  {record.created_at:%Y-%m-%d %H:%M:%S}  {record.kind.name.lower():8}"
+        f"  {record.coins:+8}  {record.balance_after:8}  {details}"
     ).rstrip()
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    return {**record._asdict(), "kind": record.kind.name.lower(), "at": record.at.isoformat()}
+def _facts(record: HistoryRecord) -> dict[str, Any]:
+    return {
+        **record._asdict(),
+        "kind": record.kind.name.lower(),
+        "at": record.created_at.isoformat(),
+    }

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, load, opened_database, setup_logging
-from livebackend.cli.output import columns, faults_told, json_option, say
+from livebackend.cli.ini import ini_argument, load_settings, opened_database, setup_logging
+from livebackend.cli.output import columns, json_option, print_result, report_errors
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate as run_migrations
 from livebackend.database.migrations import migration_status, pending_sql
@@ -27,15 +27,15 @@ def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
     Example: livebackend migrate production.ini --status
     """
     setup_logging(ini)
-    with faults_told(), opened_database(load(ini)) as database:
+    with report_errors(), opened_database(load_settings(ini)) as database:
         if status:
             _print_status(database)
         elif dry_run:
             sql = pending_sql(database)
-            say(sql, sql=sql)
+            print_result(sql, sql=sql)
         else:
             run_migrations(database, report=lambda line: click.echo(line, err=True))
-            say("the database is up to date", migrated=True)
+            print_result("the database is up to date", migrated=True)
 
 
 def _print_status(database: Database) -> None:
@@ -44,4 +44,4 @@ def _print_status(database: Database) -> None:
         (migration.revision, "applied" if migration.is_applied else "pending", migration.summary)
         for migration in migrations
     ]
-    say(columns(rows), migrations=[migration._asdict() for migration in migrations])
+    print_result(columns(rows), migrations=[migration._asdict() for migration in migrations])

@@ -9,11 +9,24 @@ from typing import Any
 
 import click
 
-from livebackend.api.error_table import refusal_of
-from livebackend.cli.ini import ini_argument, load, opened_database, opened_services, setup_logging
-from livebackend.cli.output import Fault, columns, faults_told, finish, json_option, say
-from livebackend.core.errors import PaymentRejected, Unavailable
-from livebackend.core.masking import masked
+from livebackend.api.error_table import error_outcome
+from livebackend.cli.ini import (
+    ini_argument,
+    load_settings,
+    opened_database,
+    opened_services,
+    setup_logging,
+)
+from livebackend.cli.output import (
+    CommandFailed,
+    columns,
+    json_option,
+    print_and_exit,
+    print_result,
+    report_errors,
+)
+from livebackend.core.errors import PaymentRejected, ServiceUnavailable
+from livebackend.core.masking import mask_phone
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
@@ -65,13 +78,13 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
             f"{stored.created_at:%Y-%m-%d %H:%M}",
             stored.fen,
             stored.coins,
-            masked(stored.phone) if stored.phone else None,
+            mask_phone(stored.phone) if stored.phone else None,
         )
         for stored in orders
     ]
     header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
     text = columns([header, *rows]) if rows else "there are no such orders"
-    say(text, orders=[_facts(stored) for stored in orders])
+    print_result(text, orders=[_facts(stored) for stored in orders])
 
 
 @order.command("show")
@@ -99,7 +112,7 @@ def settle_command(ini: Path, order_id: str) -> None:
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
     with opened_services(ini) as services, _reported_errors(order_id):
-        services.payment_reconciliation.check(order_id)
+        services.payment_reconciliation.reconcile(order_id)
         _print_order(services.database, order_id)
 
 
@@ -155,9 +168,9 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
                 unread[provider] = str(error)
     lines = [line for report in reports for line in _report(report)]
     lines += [f"{name} {date}: the bill cannot be read: {error}" for name, error in unread.items()]
-    finish(
+    print_and_exit(
         "\n".join(lines) or "payments.gateway names no payment gateway",
-        sound=not unread and not any(report.differences for report in reports),
+        passed=not unread and not any(report.differences for report in reports),
         reports=[asdict(report) for report in reports],
         unread=unread,
     )
@@ -180,9 +193,9 @@ def _with_advice(difference: str) -> str:
 
 @contextmanager
 def _database(ini: Path) -> Iterator[Database]:
-    with faults_told():
+    with report_errors():
         setup_logging(ini)
-        with opened_database(load(ini)) as database:
+        with opened_database(load_settings(ini)) as database:
             check_migrated(database)
             yield database
 
@@ -193,22 +206,24 @@ def _reported_errors(order_id: str) -> Iterator[None]:
     try:
         yield
     except PaymentRejected as error:
-        raise Fault(f"order {order_id}: {refusal_of(error).refusal}") from None
+        raise CommandFailed(f"order {order_id}: {error_outcome(error).detail}") from None
     except (LookupError, RefundRefused) as error:
-        raise Fault(f"order {order_id}: {error}") from None
+        raise CommandFailed(f"order {order_id}: {error}") from None
     except PaymentFailed as error:
-        raise Fault(f"order {order_id}: the provider failed: {error}") from None
-    except Unavailable as error:
-        raise Fault(f"order {order_id}: not confirmed, run it again: {error}") from None
+        raise CommandFailed(f"order {order_id}: the provider failed: {error}") from None
+    except ServiceUnavailable as error:
+        raise CommandFailed(f"order {order_id}: not confirmed, run it again: {error}") from None
 
 
 def _print_order(database: Database, order_id: str) -> None:
     stored = database.run(lambda connection: find_order(connection, order_id))
     if stored is None:
-        raise Fault(f"there is no order {order_id}")
+        raise CommandFailed(f"there is no order {order_id}")
     facts = _facts(stored)
-    say(columns([(name, value) for name, value in facts.items() if value is not None]), **facts)
+    print_result(
+        columns([(name, value) for name, value in facts.items() if value is not None]), **facts
+    )
 
 
 def _facts(stored: StoredOrder) -> dict[str, Any]:
-    return stored._asdict() | {"phone": masked(stored.phone) if stored.phone else None}
+    return stored._asdict() | {"phone": mask_phone(stored.phone) if stored.phone else None}

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import click
 import orjson
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from livebackend.api.error_table import refusal_of
+from livebackend.api.error_table import error_outcome
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
@@ -32,7 +32,7 @@ json_option = click.option(
 )
 
 
-class Fault(click.ClickException):
+class CommandFailed(click.ClickException):
     """Ends the command with an error message; the JSON object contains `facts` too."""
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -47,7 +47,7 @@ class Fault(click.ClickException):
             super().show(file)
 
 
-def say(text: str, **facts: Any) -> None:
+def print_result(text: str, **facts: Any) -> None:
     """Print the facts as one JSON object with `--json`, otherwise the text."""
     if _as_json():
         _print_json(facts)
@@ -55,27 +55,27 @@ def say(text: str, **facts: Any) -> None:
         click.echo(text)
 
 
-def finish(text: str, *, sound: bool, **facts: Any) -> NoReturn:
+def print_and_exit(text: str, *, passed: bool, **facts: Any) -> NoReturn:
     """Print the result, and end the command with exit code 0 if `sound`, otherwise 1."""
-    say(text, sound=sound, **facts)
-    raise click.exceptions.Exit(0 if sound else 1)
+    print_result(text, sound=passed, **facts)
+    raise click.exceptions.Exit(0 if passed else 1)
 
 
 @contextmanager
-def faults_told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """End the command with one message for an error that the operator can fix."""
     try:
         yield
     except SettingsError as error:
-        raise Fault(str(error), faults=list(error.faults)) from None
+        raise CommandFailed(str(error), faults=list(error.errors)) from None
     except DomainError as error:
-        raise Fault(str(refusal_of(error).refusal)) from None
+        raise CommandFailed(str(error_outcome(error).detail)) from None
     except CommitOutcomeUnknown:
-        raise Fault(
+        raise CommandFailed(
             "the database connection was lost during COMMIT, outcome unknown: run the command again"
         ) from None
-    except (DBAPIError, NoConnection) as error:
-        raise Fault(f"database error: {_first_line(error)}") from None
+    except (DBAPIError, PoolTimeout) as error:
+        raise CommandFailed(f"database error: {_first_line(error)}") from None
 
 
 def columns(rows: list[tuple[Any, ...]]) -> str:
@@ -97,6 +97,6 @@ def _print_json(facts: dict[str, Any]) -> None:
     click.echo(orjson.dumps(facts, default=str).decode())
 
 
-def _first_line(error: DBAPIError | NoConnection) -> str:
+def _first_line(error: DBAPIError | PoolTimeout) -> str:
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().partition("\n")[0]

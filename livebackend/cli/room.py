@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from livebackend.cli.ini import ini_argument, opened_services
-from livebackend.cli.output import Fault, columns, json_option, say
-from livebackend.core.masking import masked
+from livebackend.cli.output import CommandFailed, columns, json_option, print_result
+from livebackend.core.masking import mask_phone
 from livebackend.services import operator_rooms as rooms
 
 _DEFAULT_LIMIT = 1000
@@ -30,7 +30,7 @@ def room() -> None:
     help="Maximum number of rooms.",
 )
 @json_option
-def list_rooms(ini: Path, most: int) -> None:
+def list_rooms(ini: Path, limit: int) -> None:
     """List the open rooms, newest first.
 
     Phone numbers are masked.
@@ -38,14 +38,16 @@ def list_rooms(ini: Path, most: int) -> None:
     Example: livebackend room list production.ini
     """
     with opened_services(ini) as services:
-        stored = services.database.run(lambda connection: rooms.listing(connection, most=most))
-    masked_rooms = [room._replace(phone=room.phone and masked(room.phone)) for room in stored]
+        stored = services.database.run(
+            lambda connection: rooms.list_open_rooms(connection, limit=limit)
+        )
+    masked_rooms = [room._replace(phone=room.phone and mask_phone(room.phone)) for room in stored]
     rows = [
         (room.id, room.state, f"{room.started_at:%Y-%m-%d %H:%M}", room.phone, room.title)
         for room in masked_rooms
     ]
     text = columns([("room", "state", "since (UTC)", "phone", "title"), *rows])
-    say(
+    print_result(
         text if rows else "there are no open rooms", rooms=[room._asdict() for room in masked_rooms]
     )
 
@@ -62,13 +64,13 @@ def close(ini: Path, room_id: int) -> None:
     Example: livebackend room close production.ini 42
     """
     with opened_services(ini) as services:
-        stored = services.database.run(lambda connection: rooms.find(connection, room_id))
+        stored = services.database.run(lambda connection: rooms.find_room(connection, room_id))
         if stored is None or stored.state != "open":
-            raise Fault(f"room {room_id} is not open")
+            raise CommandFailed(f"room {room_id} is not open")
         services.rooms.leave(stored.account_id, reason="operator")
-        closed = services.database.run(lambda connection: rooms.find(connection, room_id))
+        closed = services.database.run(lambda connection: rooms.find_room(connection, room_id))
     is_disconnected = bool(closed and closed.disabled_at)
     text = f"room {room_id} is closed"
     if not is_disconnected:
         text += "; the provider failed to disable its stream, the servers retry"
-    say(text, id=room_id, publisher_disconnected=is_disconnected)
+    print_result(text, id=room_id, publisher_disconnected=is_disconnected)

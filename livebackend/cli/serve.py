@@ -23,7 +23,7 @@ from pyramid.paster import get_app, get_appsettings
 
 from livebackend.cli.ini import setup_logging
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings, with_own_address
+from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, checked_settings, open_database
 from livebackend.database.migrations import check_migrated, migrate
 
@@ -53,7 +53,9 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
     section = get_appsettings(str(ini), name="main", options=options)
     address = section.global_conf["host"], int(section.global_conf["port"])
     try:
-        settings, _ = checked_settings(with_own_address(section, section.global_conf), os.environ)
+        settings, _ = checked_settings(
+            with_default_public_url(section, section.global_conf), os.environ
+        )
         # Open until the last worker has ended: the workers share one embedded PostgreSQL.
         database = open_database(settings)
     except SettingsError as error:
@@ -66,7 +68,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
         log.info("server starts %d workers on http://%s:%d", workers, *address)
-        load = partial(load_app, str(ini), options, stop_wait_s=settings.server_stop_wait_s)
+        load = partial(load_app, str(ini), options, stop_wait_s=settings.server_shutdown_timeout_s)
         _server(settings, address, workers).serve(target_loader=load, wrap_loader=False)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
@@ -87,13 +89,13 @@ def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
         websockets=False,
         workers=workers,
         respawn_failed_workers=True,
-        workers_kill_timeout=settings.server_stop_wait_s,
+        workers_kill_timeout=settings.server_shutdown_timeout_s,
         blocking_threads=settings.server_threads,
-        backpressure=settings.server_connections,
+        backpressure=settings.server_max_connections,
         backlog=settings.server_backlog,
         http1_settings=HTTP1Settings(
-            header_read_timeout=settings.server_header_wait_s * 1000,
-            max_buffer_size=settings.server_header_bytes_max,
+            header_read_timeout=settings.server_header_timeout_s * 1000,
+            max_buffer_size=settings.server_max_header_bytes,
         ),
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
@@ -114,7 +116,7 @@ def _check_port_is_free(address: tuple[str, int]) -> None:
             raise SettingsError(f"host, port: {host}:{port}: {error.strerror}") from None
 
 
-def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Nameless":
+def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "HideServerHeader":
     """Return the application of a worker; its services close when the worker ends."""
     # Own process group: only the parent gets the SIGINT of Ctrl-C, and stops the workers.
     os.setpgid(0, 0)
@@ -129,7 +131,7 @@ def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Name
     threading.Thread(
         target=_enforce_stop, args=(services, signal_reader, stop_wait_s), daemon=True
     ).start()
-    return Nameless(app)
+    return HideServerHeader(app)
 
 
 def _enforce_stop(services: Services, signal_reader: socket.socket, stop_wait_s: int) -> None:
@@ -147,7 +149,7 @@ def _enforce_stop(services: Services, signal_reader: socket.socket, stop_wait_s:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Nameless:
+class HideServerHeader:
     """Wraps the application, and empties the `Server` header of its responses."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:

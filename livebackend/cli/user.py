@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from livebackend.cli.ini import ini_argument, opened_services
-from livebackend.cli.output import Fault, columns, json_option, say
+from livebackend.cli.output import CommandFailed, columns, json_option, print_result
 from livebackend.container import Services
 from livebackend.services import operator_accounts as accounts
-from livebackend.services.operator_accounts import Overview
+from livebackend.services.operator_accounts import AccountDetails
 
 # Without 0, o, 1, i and l, which are easily confused when a password is read out.
 _LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
@@ -51,7 +51,9 @@ def show(ini: Path, phone: str) -> None:
     with opened_services(ini) as services:
         account = _find(services, phone)
     facts = account._asdict() | {"gender": _GENDERS.get(account.gender or "")}
-    say(columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts)
+    print_result(
+        columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts
+    )
 
 
 @user.command()
@@ -105,7 +107,7 @@ def revoke(ini: Path, phone: str) -> None:
     with opened_services(ini) as services:
         account = _find(services, phone)
         services.database.run(lambda connection: accounts.revoke(connection, phone))
-    say(f"all login tokens of account {account.id} are revoked", id=account.id)
+    print_result(f"all login tokens of account {account.id} are revoked", id=account.id)
 
 
 @user.command("reset-password")
@@ -124,7 +126,7 @@ def reset_password(ini: Path, phone: str) -> None:
         account = _find(services, phone)
         new_hash = services.password_hashing.hash(password)
         services.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
-    say(
+    print_result(
         f"new password of account {account.id}: {password}\n"
         "Send it to the user confidentially. They should change it at once.",
         id=account.id,
@@ -140,11 +142,13 @@ def new_password() -> str:
 
 def _print_state(account_id: int, state: str, *, changed: bool, **more: Any) -> None:
     text = f"account {account_id} is {'' if changed else 'already '}{state}"
-    say(text, id=account_id, changed=changed, **more)
+    print_result(text, id=account_id, changed=changed, **more)
 
 
-def _find(services: Services, phone: str) -> Overview:
-    account = services.database.run(lambda connection: accounts.overview(connection, phone))
+def _find(services: Services, phone: str) -> AccountDetails:
+    account = services.database.run(
+        lambda connection: accounts.find_account_details(connection, phone)
+    )
     if account is None:
-        raise Fault("no account has this phone number")
+        raise CommandFailed("no account has this phone number")
     return account

@@ -10,7 +10,7 @@ class SettingsError(ValueError):
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join([self.heading, *(f"  {line}" for line in faults)]))
-        self.faults = faults
+        self.errors = faults
 
 
 class DatabaseNotReady(SettingsError):

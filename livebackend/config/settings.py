@@ -23,13 +23,13 @@ from livebackend.config.errors import SettingsError
 
 ENVIRONMENT = "LIVEBACKEND_"
 
-_SECRET_LENGTH_MIN = 32
+_MIN_SECRET_LENGTH = 32
 # Prefix of the secrets in development.ini, which are published with the source.
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
 # A room can stay in the state `opening` for half of this time.
-_SWEEP_S_MIN = 10
+_MIN_SWEEP_S = 10
 # Prefixes of settings that Pyramid reads from the same section.
 _PYRAMID_PREFIXES = ("pyramid.",)
 # Names that the project templates of Pyramid use.
@@ -37,10 +37,10 @@ _ALIASES = {"sqlalchemy.url": "database.url"}
 
 
 def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
-    if len(value) < _SECRET_LENGTH_MIN:
-        raise ValueError(f"must have at least {_SECRET_LENGTH_MIN} characters")
+    if len(value) < _MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {_MIN_SECRET_LENGTH} characters")
     if value.get_secret_value().startswith(_PUBLISHED_PREFIX):
-        _require_permission("secrets_known_is_meant", info, "is a published secret")
+        _require_permission("secrets_allow_insecure", info, "is a published secret")
     return value
 
 
@@ -59,13 +59,13 @@ def _require_permission(name: str, info: ValidationInfo, problem: str) -> None:
 
 def _check_codes_reply(value: str, info: ValidationInfo) -> str:
     if value == "plain":
-        _require_permission("codes_plain_is_meant", info, "returns the code to the client")
+        _require_permission("codes_allow_plain", info, "returns the code to the client")
     return value
 
 
 def _check_coins_refill(value: str, info: ValidationInfo) -> str:
     if value == "direct":
-        _require_permission("coins_direct_refill_is_meant", info, "credits unpaid coins")
+        _require_permission("coins_allow_free_refill", info, "credits unpaid coins")
     return value
 
 
@@ -77,7 +77,7 @@ def _check_shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
 
 def _check_gateway(value: str, info: ValidationInfo) -> str:
     if value.rpartition(".")[2].startswith(_DEVELOPMENT_PREFIXES):
-        _require_permission("gateways_embedded_is_meant", info, "is a development gateway")
+        _require_permission("gateways_allow_development", info, "is a development gateway")
     return value
 
 
@@ -92,8 +92,8 @@ def _check_payments_gateway(value: str, info: ValidationInfo) -> str:
 
 
 def _check_sweep_s(value: int) -> int:
-    if value and value < _SWEEP_S_MIN:
-        raise ValueError(f"must be 0 or at least {_SWEEP_S_MIN}")
+    if value and value < _MIN_SWEEP_S:
+        raise ValueError(f"must be 0 or at least {_MIN_SWEEP_S}")
     return value
 
 
@@ -140,47 +140,47 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
 
     database_url: SecretStr = Field(
-        description="`postgresql://…`, or `embedded`: a PostgreSQL server of its own in `var.dir`"
+        description="`postgresql://…`, or `embedded`: a PostgreSQL server of its own in `data.dir`"
     )
     database_migrate: bool = Field(False, description="run pending database migrations at start")
     database_connections: int = Field(
         10, ge=1, le=100, description="maximum database connections of a worker"
     )
-    var_dir: Path = Field(description="folder of the pictures and of the embedded PostgreSQL")
+    data_dir: Path = Field(description="folder of the pictures and of the embedded PostgreSQL")
     server_workers: int = Field(0, ge=0, le=64, description="worker processes; 0: one per CPU core")
     server_threads: int = Field(
         64, ge=4, le=256, description="requests that a worker processes concurrently"
     )
-    server_connections: int = Field(
+    server_max_connections: int = Field(
         512, ge=16, description="maximum open client connections of a worker"
     )
     server_backlog: int = Field(
         1024, ge=128, description="connections that can wait to be accepted"
     )
-    server_header_bytes_max: int = Field(
+    server_max_header_bytes: int = Field(
         16_384, ge=8192, description="maximum bytes of the request line and headers"
     )
-    server_header_wait_s: int = Field(
+    server_header_timeout_s: int = Field(
         30,
         ge=1,
         le=60,
         description="seconds a client has to send the request headers; also the idle timeout",
     )
-    server_stop_wait_s: int = Field(
+    server_shutdown_timeout_s: int = Field(
         10,
         ge=1,
         le=60,
         description="seconds that open requests have to finish when the server stops",
     )
     # These come before the settings that need them: a validator sees only the fields above its own.
-    secrets_known_is_meant: bool = Field(
+    secrets_allow_insecure: bool = Field(
         False, description="allow the published secrets of development.ini; for development only"
     )
-    codes_plain_is_meant: bool = Field(False, description="allow `codes.reply = plain`")
-    gateways_embedded_is_meant: bool = Field(
+    codes_allow_plain: bool = Field(False, description="allow `codes.reply = plain`")
+    gateways_allow_development: bool = Field(
         False, description="allow development gateways, which send no SMS and carry no streams"
     )
-    coins_direct_refill_is_meant: bool = Field(False, description="allow `coins.refill = direct`")
+    coins_allow_free_refill: bool = Field(False, description="allow `coins.refill = direct`")
     secrets: Annotated[tuple[Secret, ...], BeforeValidator(_split_secrets)] = Field(
         description="secrets of tokens and codes, separated by blanks: the first signs, all verify",
     )
@@ -190,20 +190,20 @@ class Settings(BaseModel):
     passwords_cost: int = Field(
         12, ge=4, le=16, description="bcrypt cost; each step doubles the time of a hash"
     )
-    passwords_at_once: int = Field(
+    passwords_max_concurrent: int = Field(
         0, ge=0, description="concurrent password hashes on this machine; 0: CPU cores minus one"
     )
-    passwords_wait_s: float = Field(
+    passwords_queue_timeout_s: float = Field(
         50.0, gt=0, le=60, description="maximum seconds that a request waits to hash a password"
     )
-    passwords_common_refused: bool = Field(
+    passwords_reject_common: bool = Field(
         True, description="reject common passwords, and those that contain the user's phone"
     )
     phones_pattern: Annotated[str, AfterValidator(_check_regular_expression)] = Field(
         "1[0-9]{10}",
         description="regular expression that a phone number of eleven digits must match",
     )
-    http_url: str = Field(
+    http_public_url: str = Field(
         "http://127.0.0.1:6543",
         pattern="^https?://[^/?#]+(/[^?#]*)?$",
         description="public URL of this server; if missing, from host and port of the ini file",
@@ -212,14 +212,14 @@ class Settings(BaseModel):
         "",
         description="networks of your proxies, separated by blanks; if set, clients must use HTTPS",
     )
-    http_query_parameters: bool = Field(
+    http_allow_query_parameters: bool = Field(
         False, description="accept parameters in the query string too"
     )
-    http_body_bytes_max: int = Field(65_536, ge=1024, description="maximum bytes of a request body")
-    http_upload_bytes_max: int = Field(
+    http_max_body_bytes: int = Field(65_536, ge=1024, description="maximum bytes of a request body")
+    http_max_upload_bytes: int = Field(
         6_291_456, ge=1024, description="maximum bytes of a request body at /upload"
     )
-    http_fields_max: int = Field(100, ge=10, description="maximum parameters of a request")
+    http_max_fields: int = Field(100, ge=10, description="maximum parameters of a request")
     # Enabled by default: the pages contain only what every copy of the app reveals, and are
     # rendered once, at start.
     docs_enabled: bool = Field(True, description="serve `/docs` and `/openapi.json`")
@@ -237,18 +237,18 @@ class Settings(BaseModel):
     register_verified_phone: Literal["required", "optional"] = Field(
         "required", description="`required`: users verify their phone before they register"
     )
-    pictures_keep: Literal["re_encoded", "as_sent"] = Field(
+    pictures_mode: Literal["re_encoded", "as_sent"] = Field(
         "re_encoded",
         description="`re_encoded`: check and re-encode pictures; `as_sent`: store them unchanged",
     )
-    pictures_only_ours: bool = Field(
+    pictures_require_uploaded: bool = Field(
         True, description="accept as avatar only a picture uploaded here that no other account uses"
     )
-    pictures_bytes_max: int = Field(5_242_880, ge=1, description="maximum bytes of a picture")
-    pictures_unclaimed_s: int = Field(
+    pictures_max_bytes: int = Field(5_242_880, ge=1, description="maximum bytes of a picture")
+    pictures_unused_ttl_s: int = Field(
         86_400, ge=900, description="seconds until a picture that is no account's avatar is deleted"
     )
-    pictures_free_bytes_min: int = Field(
+    pictures_min_free_disk_bytes: int = Field(
         500_000_000, ge=0, description="free disk space, in bytes, below which uploads are refused"
     )
     friends_max: int = Field(
@@ -269,19 +269,19 @@ class Settings(BaseModel):
         le=15,
         description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
-    limits_connections: int = Field(
+    database_rate_limit_connections: int = Field(
         2,
         ge=1,
         le=20,
         description="database connections for rate limits, besides `database.connections`",
     )
-    limits_codes_phone: Limit = Field(
+    limits_sms_phone: Limit = Field(
         "1 per 60 seconds; 5 per day", description="codes sent to one phone; empty: no limit"
     )
-    limits_codes_address: Limit = Field(
+    limits_sms_address: Limit = Field(
         "20 per hour", description="code requests from one client address; empty: no limit"
     )
-    limits_codes_all: Limit = Field(
+    limits_sms_total: Limit = Field(
         "2000 per day", description="codes sent in total; empty: no limit"
     )
     limits_login_account: Limit = Field(
@@ -301,7 +301,7 @@ class Settings(BaseModel):
     limits_search: Limit = Field(
         "100 per hour", description="user searches by one account; empty: no limit"
     )
-    limits_add: Limit = Field(
+    limits_friend_requests: Limit = Field(
         "60 per hour", description="friend requests by one account; empty: no limit"
     )
     limits_refill: Limit = Field(
@@ -311,7 +311,7 @@ class Settings(BaseModel):
         "120 per hour",
         description="retries of refills with the same `requestId` by one account; empty: no limit",
     )
-    metrics_listen: str = Field(
+    metrics_address: str = Field(
         "127.0.0.1:6544",
         pattern=r"^([^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})?$",
         description="private address that serves `/metrics` to Prometheus; empty: disabled",
@@ -323,7 +323,7 @@ class Settings(BaseModel):
     sms_template: str = Field(
         "", description="Qiniu's id of the SMS template that contains the code"
     )
-    sms_url: str = Field("https://sms.qiniuapi.com", description="URL of Qiniu's SMS API")
+    sms_api_url: str = Field("https://sms.qiniuapi.com", description="URL of Qiniu's SMS API")
     qiniu_access_key: str = Field("", description="access key of your Qiniu account")
     qiniu_secret_key: SecretStr = Field(
         SecretStr(""), description="secret key of your Qiniu account; signs requests to Qiniu"
@@ -353,7 +353,7 @@ class Settings(BaseModel):
         "livebackend",
         description="name of the Pili hub, or of the RTMP application, that contains the streams",
     )
-    streams_url: str = Field("https://pili.qiniuapi.com", description="URL of Qiniu's Pili API")
+    streams_api_url: str = Field("https://pili.qiniuapi.com", description="URL of Qiniu's Pili API")
     streams_publish_security: Literal["none", "static", "expiry", "expiry_sk", "dynamic"] = Field(
         "static",
         description="how publish URLs are signed; must match the Pili hub's `publishSecurity`",
@@ -389,13 +389,13 @@ class Settings(BaseModel):
     streams_hook_secret: Annotated[SecretStr, AfterValidator(_check_shared_secret)] = Field(
         SecretStr(""), description="secret that your nginx-rtmp server sends with its callbacks"
     )
-    streams_absent_s: int = Field(
+    streams_offline_timeout_s: int = Field(
         60, ge=5, le=3600, description="seconds without a stream until a room is closed"
     )
-    streams_sweep_s: Annotated[int, AfterValidator(_check_sweep_s)] = Field(
+    streams_check_interval_s: Annotated[int, AfterValidator(_check_sweep_s)] = Field(
         10,
         le=3600,
-        description="seconds between housekeeping rounds, at least 10; 0: only `livebackend sweep`",
+        description="seconds between housekeeping rounds, at least 10; 0: no automatic rounds",
     )
 
     @classmethod
@@ -405,12 +405,12 @@ class Settings(BaseModel):
         Raises SettingsError with every missing, unknown and invalid setting.
         """
         try:
-            return cls.model_validate(cls.given(ini, environment))
+            return cls.model_validate(cls.raw_values(ini, environment))
         except ValidationError as error:
             raise SettingsError(*_messages(error)) from None
 
     @classmethod
-    def given(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    def raw_values(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
         """Return the values that are set, unparsed, by their names in ini files.
 
         Raises SettingsError for a setting that is set by its name and by an alias.
@@ -425,7 +425,7 @@ class Settings(BaseModel):
             for name, value in ini.items()
             if not name.startswith(_PYRAMID_PREFIXES)
         }
-        names = {variable(name): name for name in cls.names()}
+        names = {environment_variable(name): name for name in cls.names()}
         for key, value in environment.items():
             if key.startswith(ENVIRONMENT):
                 values[names.get(key, key)] = value
@@ -447,7 +447,7 @@ class Settings(BaseModel):
         return [ip_network(network) for network in self.http_trusted_proxies.split()]
 
     @property
-    def limits(self) -> dict[str, str]:
+    def rate_limits(self) -> dict[str, str]:
         """Every rate limit by its name without the prefix `limits.`."""
         return {
             name.removeprefix("limits_"): value
@@ -461,14 +461,14 @@ class Settings(BaseModel):
         return {_dotted(name): field for name, field in cls.model_fields.items()}
 
 
-def with_own_address(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ini section with `http.url`, by default from the file's host and port."""
+def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an ini section with `http.public_url`, by default from the file's host and port."""
     if {"host", "port"} <= defaults.keys():
-        return {"http.url": f"http://{defaults['host']}:{defaults['port']}", **ini}
+        return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
     return dict(ini)
 
 
-def variable(name: str) -> str:
+def environment_variable(name: str) -> str:
     """Return the name of the environment variable that overrides a setting."""
     return ENVIRONMENT + name.upper().replace(".", "_")
 

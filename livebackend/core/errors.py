@@ -238,7 +238,7 @@ class PaymentOfAnotherOrder(PaymentRejected):
 # Infrastructure
 
 
-class Unavailable(Exception):
+class ServiceUnavailable(Exception):
     """The request cannot be served now; the client can retry it after `retry_after_s`.
 
     If `outcome_unknown` is true, the request may have been executed. A retry with the request id
@@ -256,10 +256,10 @@ class Unavailable(Exception):
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown
-        self.repeat_as = repeat_as
+        self.retry_request_id = repeat_as
 
 
-class CommitOutcomeUnknown(Unavailable):
+class CommitOutcomeUnknown(ServiceUnavailable):
     """The connection was lost during COMMIT: the transaction may be committed."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import itsdangerous
 import orjson
 from itsdangerous.encoding import base64_decode, base64_encode
 
-_LENGTH_MAX = 1024
+_MAX_LENGTH = 1024
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
@@ -41,7 +41,7 @@ class Signer:
     def read(self, text: object) -> Any:
         """Verify the signature; return the signed value, or None if it is invalid."""
         # Rejects long texts before the costly verification. Signed values are short.
-        if not isinstance(text, str) or len(text) > _LENGTH_MAX:
+        if not isinstance(text, str) or len(text) > _MAX_LENGTH:
             return None
         try:
             return orjson.loads(base64_decode(self._signer.unsign(text)))

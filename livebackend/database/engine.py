@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Executable, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
@@ -30,10 +30,10 @@ class Database:
         url: str | URL,
         *,
         pool_size: int = 10,
-        pool_wait_s: float = 1,
-        connect_wait_s: int = 2,
-        lock_wait_s: float = 2,
-        statement_wait_s: float = 3,
+        pool_timeout_s: float = 1,
+        connect_timeout_s: int = 2,
+        lock_timeout_s: float = 2,
+        statement_timeout_s: float = 3,
         autocommit: bool = False,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -42,18 +42,18 @@ class Database:
             _psycopg2_url(url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=pool_wait_s,
+            pool_timeout=pool_timeout_s,
             pool_use_lifo=True,
             # Parameters contain phone numbers and messages, which must not be logged.
             hide_parameters=True,
             # None: the level in `options` below applies, without a statement per connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
-                "connect_timeout": connect_wait_s,
+                "connect_timeout": connect_timeout_s,
                 "application_name": "livebackend",
                 "options": "-c timezone=UTC -c default_transaction_isolation=read\\ committed"
-                f" -c lock_timeout={lock_wait_s * 1000:.0f}"
-                f" -c statement_timeout={statement_wait_s * 1000:.0f}"
+                f" -c lock_timeout={lock_timeout_s * 1000:.0f}"
+                f" -c statement_timeout={statement_timeout_s * 1000:.0f}"
                 " -c idle_in_transaction_session_timeout=10000"
                 # Frequently read pages are in memory, where random access costs no more than
                 # sequential access. The default makes long friend lists scan all of accounts.
@@ -86,7 +86,7 @@ class Database:
                 return result
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def singly(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
+    def run_autocommit(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """Run `work` in autocommit mode and return its result.
 
         Each statement commits on its own, which saves the round trips for BEGIN and COMMIT.
@@ -116,7 +116,7 @@ class Database:
 
         return self.run(work)
 
-    def beside(self, pool_size: int) -> "Database":
+    def with_own_pool(self, pool_size: int) -> "Database":
         """Return the same database with a separate connection pool, in autocommit mode."""
         return Database(self.engine.url, pool_size=pool_size, autocommit=True)
 
@@ -142,13 +142,13 @@ def require_replication(connection: Connection) -> None:
     connection.execute(_WRITE_WAL)
 
 
-def is_connection_lost(error: DBAPIError | NoConnection | CommitOutcomeUnknown) -> bool:
+def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -> bool:
     """Return whether the connection was lost or could not be established.
 
     SQLSTATE class 08 and 57P01 to 57P03 (PostgreSQL documentation, appendix A). An error without
     SQLSTATE comes from the driver: the connection could not be established.
     """
-    if isinstance(error, NoConnection | CommitOutcomeUnknown) or error.connection_invalidated:
+    if isinstance(error, PoolTimeout | CommitOutcomeUnknown) or error.connection_invalidated:
         return True
     cause: Any = error.orig
     code = getattr(cause, "pgcode", None)

@@ -30,7 +30,7 @@ class Lease:
     holder: str
     ttl_s: float
 
-    def take(self, connection: Connection) -> float:
+    def acquire(self, connection: Connection) -> float:
         """Acquire or renew the lease.
 
         Returns 0, or the seconds until the lease of another holder can expire.
@@ -42,6 +42,6 @@ class Lease:
         # The other holder can still renew a lease that has just expired.
         return max(0.1, remaining_s or 0.0)
 
-    def give_back(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """Release the lease if this holder has it."""
         connection.execute(_RELEASE, {"name": self.name, "holder": self.holder})

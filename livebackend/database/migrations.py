@@ -44,7 +44,7 @@ class UnsupportedSchema(DatabaseNotReady):
         )
         self.remedy = (
             "create a new, empty database (if it is embedded, move the folder postgres out of"
-            " var.dir)"
+            " data.dir)"
         )
         super().__init__(f"database.url: {self.problem}: {self.remedy}")
 

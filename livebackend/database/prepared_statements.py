@@ -22,7 +22,7 @@ _TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
-class Prepared:
+class PreparedStatement:
     """A statement that is prepared once on each connection.
 
     PostgreSQL must infer the parameter types from the statement, so some parameters need a CAST.
@@ -34,7 +34,7 @@ class Prepared:
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
         # `text` has psycopg2 placeholders; `constant` are the values of bound literals.
         self.text = str(compiled)
-        self.constant = {
+        self.constant_values = {
             name: compiled.params[name]
             for parameter, name in compiled.bind_names.items()
             if not parameter.required
@@ -57,7 +57,7 @@ class Prepared:
                     pooled.info[self._name] = True
                 if not self._execute:
                     self._execute = self._build_execute(cursor)
-                cursor.execute(self._execute, {**self.constant, **values})
+                cursor.execute(self._execute, {**self.constant_values, **values})
                 return self._rows(cursor)
         except psycopg2.Error as error:
             raise self._converted(connection, error) from error

@@ -8,12 +8,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.database.engine import Database
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 
 _DELETE_EXPIRED_EVERY = 16
 
 # clock_timestamp(), not now(): a hit counts from the time when its request has locked the row.
-_ACQUIRE = Prepared(
+_ACQUIRE = PreparedStatement(
     text(
         """
     INSERT INTO rate_limit_windows AS w (key, hits, expires_at)
@@ -54,7 +54,7 @@ _DELETE_EXPIRED = text(
 )
 
 
-class PostgresWindows(Storage, MovingWindowSupport):
+class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     """Moving windows of the `limits` library in a table; fixed windows are not supported.
 
     Each method executes one statement that commits on its own, even if the operation fails later.
@@ -74,13 +74,14 @@ class PostgresWindows(Storage, MovingWindowSupport):
             return False
         # Keeps the table small between two housekeeping runs.
         if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
-            self.sweep()
+            self.delete_expired()
         window = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
         return (
-            self._database.singly(lambda connection: _ACQUIRE.first(connection, window)) is not None
+            self._database.run_autocommit(lambda connection: _ACQUIRE.first(connection, window))
+            is not None
         )
 
-    def sweep(self) -> None:
+    def delete_expired(self) -> None:
         """Delete up to 100 expired windows."""
         self._run(_DELETE_EXPIRED)
 
@@ -117,4 +118,4 @@ class PostgresWindows(Storage, MovingWindowSupport):
             result = connection.execute(statement, values)
             return result.one_or_none() if result.returns_rows else None
 
-        return self._database.singly(work)
+        return self._database.run_autocommit(work)

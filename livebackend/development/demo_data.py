@@ -15,15 +15,21 @@ from livebackend.database.engine import Database
 from livebackend.gateways.streams import StreamGateway
 from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.posting import post
-from livebackend.ledger.transfers import CoinAccount, Gift, Kind, Transfer, request_key
+from livebackend.ledger.transfers import (
+    CoinAccount,
+    Gift,
+    Transfer,
+    TransferKind,
+    derive_request_id,
+)
 
 # China assigns no phone numbers in this range, so no message can reach a real person.
 _FIRST_PHONE = 12_000_000_000
-USERS_MAX = 10_000_000
+MAX_USERS = 10_000_000
 # Small enough for the statement timeout on a slow machine.
 _BATCH_USERS = 500
 # A user's friends are among this many users that follow in the order of registration.
-_FRIEND_DISTANCE_MAX = 200
+_MAX_FRIEND_DISTANCE = 200
 _LIVE_SHARE = 0.005
 # The provider name of refills without payment, as with `coins.refill = direct`.
 _PROVIDER = "direct"
@@ -109,7 +115,7 @@ _ROOMS = text(
 )
 
 
-class Step(NamedTuple):
+class FillProgress(NamedTuple):
     """Progress: `done` of `total` users are complete in this stage."""
 
     stage: str
@@ -141,9 +147,9 @@ class DemoData:
         self._coin_account_ids = array("q")
         self._first_number = 0
 
-    def fill(self) -> Iterator[Step]:
+    def generate(self) -> Iterator[FillProgress]:
         """Write all batches; yield the progress after each."""
-        phone_range = {"first": _FIRST_PHONE, "count": USERS_MAX}
+        phone_range = {"first": _FIRST_PHONE, "count": MAX_USERS}
         self._first_number = self._database.run(
             lambda connection: connection.execute(_NEXT_INDEX, phone_range).scalar_one()
         )
@@ -153,7 +159,7 @@ class DemoData:
                 numbers = range(start, min(start + _BATCH_USERS, self._users))
                 rng = Random(f"{self._seed} {stage} {start}")  # noqa: S311  # not used for secrets
                 self._write(write_batch, numbers, rng)
-                yield Step(stage, numbers.stop, self._users)
+                yield FillProgress(stage, numbers.stop, self._users)
 
     def phone(self, number: int) -> str:
         """Return the phone of a user; `number` starts at 0."""
@@ -187,7 +193,7 @@ class DemoData:
         """Create about four friend requests per user, most of them accepted."""
         requests = []
         for number in numbers:
-            reach = min(_FRIEND_DISTANCE_MAX, self._users - 1 - number)
+            reach = min(_MAX_FRIEND_DISTANCE, self._users - 1 - number)
             for distance in rng.sample(range(1, reach + 1), min(reach, rng.randint(1, 7))):
                 pair = [self._account_ids[number], self._account_ids[number + distance]]
                 rng.shuffle(pair)
@@ -219,12 +225,12 @@ class DemoData:
             coin_account_id = self._coin_account_ids[number]
             transfers.append(
                 Transfer(
-                    kind=Kind.REFILL,
+                    kind=TransferKind.REFILL,
                     actor=coin_account_id,
                     debit=provider,
                     credit=CoinAccount(coin_account_id),
                     amount=refilled,
-                    request_id=request_key(_SOURCE, coin_account_id, "refill"),
+                    request_id=derive_request_id(_SOURCE, coin_account_id, "refill"),
                 )
             )
             host = rng.randrange(self._users)
@@ -234,12 +240,12 @@ class DemoData:
 
     def _gift(self, sender: int, host: int, amount: int, rng: Random) -> Transfer:
         return Transfer(
-            kind=Kind.GIFT,
+            kind=TransferKind.GIFT,
             actor=sender,
             debit=CoinAccount(sender),
             credit=CoinAccount(self._coin_account_ids[host]),
             amount=amount,
-            request_id=request_key(_SOURCE, sender, "gift"),
+            request_id=derive_request_id(_SOURCE, sender, "gift"),
             gift=Gift(self._account_ids[host], None, rng.choice(_GIFTS)),
         )
 

@@ -332,7 +332,7 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
         if status and status.st_uid != current_uid:
             raise EmbeddedPostgresError(
                 f"{folder} belongs to user {_user_name(status.st_uid)}: only that user and root can"
-                " start its PostgreSQL. Set var.dir (LIVEBACKEND_VAR_DIR) to a folder of your own."
+                " start its PostgreSQL. Set data.dir (LIVEBACKEND_DATA_DIR) to your own folder."
             )
         return ServerAccount(current_uid, os.getegid(), [])
     if status and status.st_uid != 0:
@@ -340,10 +340,10 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
     else:
         unprivileged = pwd.getpwnam(UNPRIVILEGED_USER)
         uid, gid = unprivileged.pw_uid, unprivileged.pw_gid
-    return ServerAccount(uid, gid, command_prefix(uid, gid, folder.parent, binaries / "postgres"))
+    return ServerAccount(uid, gid, setpriv_command(uid, gid, folder.parent, binaries / "postgres"))
 
 
-def command_prefix(uid: int, gid: int, place: Path, program: Path) -> list[str]:
+def setpriv_command(uid: int, gid: int, place: Path, program: Path) -> list[str]:
     """Return a command prefix that runs a program as a user with access to both paths.
 
     Other users cannot read a checkout under /root, and its permissions must not change. So the

@@ -15,13 +15,13 @@ from livebackend.config.settings import Settings
 from livebackend.core.signing import derived_key
 from livebackend.gateways.payments.protocol import (
     BillEntry,
-    NotGenuine,
+    InvalidSignature,
     Order,
     OrderState,
-    Paid,
     PaymentFailed,
     ProviderOrder,
-    check_time,
+    ProviderPayment,
+    check_notification_time,
 )
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class DevelopmentPayments:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        url = settings.http_url.rstrip("/") + "/payments"
+        url = settings.http_public_url.rstrip("/") + "/payments"
         return cls(url, key=derived_key(settings.signing_secrets[0], "payments"), clock=time.time)
 
     def __init__(self, url: str, *, key: bytes, clock: Callable[[], float]) -> None:
@@ -53,11 +53,13 @@ class DevelopmentPayments:
         threading.Thread(target=self._notify, args=[order], daemon=True).start()
         return {"orderId": order.order_id, "fen": order.fen}
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
+    def verify_notification(
+        self, headers: Mapping[str, str], body: bytes
+    ) -> ProviderPayment | None:
         sent_at, signature = headers.get("x-payment-time", ""), headers.get("x-payment-signature")
         if not hmac.compare_digest(self._signature(sent_at, body), (signature or "").encode()):
-            raise NotGenuine("invalid signature")
-        check_time(sent_at, now=self._clock())
+            raise InvalidSignature("invalid signature")
+        check_notification_time(sent_at, now=self._clock())
         return _decoded(body)
 
     def query(self, order: Order) -> ProviderOrder:
@@ -73,7 +75,7 @@ class DevelopmentPayments:
     def bill(self, day: date) -> list[BillEntry]:
         raise PaymentFailed("the development gateway has no bills")
 
-    def notification(self, paid: Paid) -> tuple[dict[str, str], bytes]:
+    def notification(self, paid: ProviderPayment) -> tuple[dict[str, str], bytes]:
         """Return the headers and body of a validly signed notification."""
         fields = {name: value for name, value in paid._asdict().items() if value is not None}
         body, sent_at = orjson.dumps(fields), str(int(self._clock()))
@@ -88,9 +90,9 @@ class DevelopmentPayments:
         signed = sent_at.encode("utf-8", "replace") + b"\n" + body
         return hmac.digest(self._key, signed, "sha256").hex().encode()
 
-    def _payment(self, order: Order) -> Paid:
+    def _payment(self, order: Order) -> ProviderPayment:
         paid_at = datetime.fromtimestamp(self._clock(), UTC)
-        return Paid(order.order_id, f"payment-of-{order.order_id}", order.fen, paid_at)
+        return ProviderPayment(order.order_id, f"payment-of-{order.order_id}", order.fen, paid_at)
 
     def _notify(self, order: Order) -> None:
         paid = self._payment(order)
@@ -111,8 +113,8 @@ class DevelopmentPayments:
             )
 
 
-def _decoded(body: bytes) -> Paid:
+def _decoded(body: bytes) -> ProviderPayment:
     fields = orjson.loads(body)
     if "paid_at" in fields:
         fields["paid_at"] = datetime.fromisoformat(fields["paid_at"])
-    return Paid(**fields)
+    return ProviderPayment(**fields)

@@ -5,7 +5,7 @@ from collections import deque
 from typing import NamedTuple, Self
 
 from livebackend.config.settings import Settings
-from livebackend.core.masking import masked
+from livebackend.core.masking import mask_phone
 
 log = logging.getLogger(__name__)
 
@@ -29,4 +29,4 @@ class DevelopmentSms:
 
     def send(self, phone: str, code: str) -> None:
         self.sent.append(Message(phone, code))
-        log.info("code for %s: %s", masked(phone), code)
+        log.info("code for %s: %s", mask_phone(phone), code)

@@ -7,12 +7,17 @@ from time import time
 from typing import Any, Self
 
 from livebackend.config.settings import Settings
-from livebackend.gateways.streams.documents import Hosts, Times, new_document, play_urls
-from livebackend.gateways.streams.protocol import NoSuchStream, ProviderAway, Stream, StreamFailed
-from livebackend.gateways.streams.publishing import Publishing
+from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
+from livebackend.gateways.streams.protocol import (
+    NoSuchStream,
+    ProviderUnavailable,
+    Stream,
+    StreamFailed,
+)
+from livebackend.gateways.streams.publishing import PublishUrlSigner
 
 _LIFETIME = timedelta(days=16)
-_STORED_KEYS_MAX = 1000
+_MAX_STORED_KEYS = 1000
 
 
 class DevelopmentStreams:
@@ -29,11 +34,11 @@ class DevelopmentStreams:
     def __init__(self, *, hub: str, clock: Callable[[], float]) -> None:
         self._hub = hub
         self._clock = clock
-        self._publishing = Publishing(clock, lifetime_s=3600)
+        self._publishing = PublishUrlSigner(clock, lifetime_s=3600)
         # Only exceptions are stored: the last streams that are offline, disabled or deleted.
-        self._offline: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
-        self._disabled: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
-        self._deleted: deque[str] = deque(maxlen=_STORED_KEYS_MAX)
+        self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
+        self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
+        self._deleted: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._failure: StreamFailed | None = None
 
     def create(self, key: str, publish_key: str) -> Stream:
@@ -41,7 +46,7 @@ class DevelopmentStreams:
         if key in self._deleted:
             self._deleted.remove(key)
         # RFC 2606 reserves `.example`: no player can connect to these hosts.
-        hosts = Hosts(
+        hosts = StreamHosts(
             publish=f"publish.{self._hub}.example",
             rtmp=f"live-rtmp.{self._hub}.example",
             hls=f"live-hls.{self._hub}.example",
@@ -55,11 +60,11 @@ class DevelopmentStreams:
             publish_key=publish_key,
             security="static",
             hosts=hosts,
-            times=Times.made_at(self._clock(), lifetime=_LIFETIME),
+            times=StreamTimes.created_at(self._clock(), lifetime=_LIFETIME),
         )
         return Stream(document, play_urls(document))
 
-    def knows(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         self._raise_failure()
         return key not in self._deleted
 
@@ -67,7 +72,7 @@ class DevelopmentStreams:
         self._raise_failure()
         self._disabled.append(key)
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         self._raise_failure()
         not_live = {*self._offline, *self._disabled, *self._deleted}
         return {key: None for key in keys if key not in not_live}
@@ -75,28 +80,28 @@ class DevelopmentStreams:
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
-    def go_live(self, key: str) -> None:
+    def start_publishing(self, key: str) -> None:
         """Simulate that the host starts publishing, or resumes."""
         if key in self._disabled or key in self._deleted:
             raise NoSuchStream(f"stream {key} is disabled or deleted")
         if key in self._offline:
             self._offline.remove(key)
 
-    def hang_up(self, key: str) -> None:
+    def stop_publishing(self, key: str) -> None:
         """Simulate that the host stops publishing."""
         self._offline.append(key)
 
-    def forget(self, key: str) -> None:
+    def drop_stream(self, key: str) -> None:
         """Simulate that the provider has deleted the stream."""
         self._deleted.append(key)
 
-    def fail(self) -> None:
+    def reject_calls(self) -> None:
         """Make the provider reject every call until `recover`."""
         self._failure = StreamFailed("the hub does not exist")
 
     def time_out(self) -> None:
         """Make every call time out immediately until `recover`."""
-        self._failure = ProviderAway("timeout: no response before the deadline")
+        self._failure = ProviderUnavailable("timeout: no response before the deadline")
 
     def recover(self) -> None:
         """Make all calls succeed again."""

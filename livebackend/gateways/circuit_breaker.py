@@ -5,28 +5,28 @@ from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 
 # Time limit of one call, including connecting.
-TOTAL_S = 4.0
+CALL_TIMEOUT_S = 4.0
 # Each call holds a thread of the worker. The limit keeps an unresponsive provider from blocking
 # all of them.
-CONCURRENCY_MAX = 4
+MAX_CONCURRENT_CALLS = 4
 # A call does not wait for a free place if no other call has started or ended for this long.
 _STALL_S = 1.0
 # After this many consecutive failures, calls fail immediately for `_OPEN_S`.
-_FAILURES_MAX, _OPEN_S = 3, 10.0
+_MAX_FAILURES, _OPEN_S = 3, 10.0
 
 
 class Deadline:
     """A deadline that several calls share, `total_s` from now."""
 
-    def __init__(self, total_s: float = TOTAL_S) -> None:
+    def __init__(self, total_s: float = CALL_TIMEOUT_S) -> None:
         self._expires_at = time.monotonic() + total_s
 
     @property
-    def left_s(self) -> float:
+    def remaining_s(self) -> float:
         return max(0.0, self._expires_at - time.monotonic())
 
 
-class Breaker:
+class CircuitBreaker:
     """A circuit breaker that opens after three consecutive calls without a response.
 
     Every 10 s it lets one call through; a response closes it.
@@ -38,37 +38,37 @@ class Breaker:
         self._failures = 0
         self._next_attempt_at = 0.0
 
-    def admits(self) -> bool:
+    def allows_call(self) -> bool:
         with self._lock:
-            if self._failures < _FAILURES_MAX:
+            if self._failures < _MAX_FAILURES:
                 return True
             if self._clock() < self._next_attempt_at:
                 return False
             self._next_attempt_at = self._clock() + _OPEN_S
             return True
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         with self._lock:
             self._failures = 0
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         with self._lock:
             self._failures += 1
             self._next_attempt_at = self._clock() + _OPEN_S
 
 
-class Turns:
+class ConcurrencyLimit:
     """A limit on concurrent calls.
 
     A call waits for a free place only while other calls start and end.
     """
 
     def __init__(self) -> None:
-        self._semaphore = BoundedSemaphore(CONCURRENCY_MAX)
+        self._semaphore = BoundedSemaphore(MAX_CONCURRENT_CALLS)
         self._changed_at = time.monotonic()
 
-    def take(self, deadline: Deadline) -> bool:
-        wait_s = min(self._changed_at + _STALL_S - time.monotonic(), deadline.left_s)
+    def acquire(self, deadline: Deadline) -> bool:
+        wait_s = min(self._changed_at + _STALL_S - time.monotonic(), deadline.remaining_s)
         acquired = self._semaphore.acquire(blocking=False) or (
             wait_s > 0 and self._semaphore.acquire(timeout=wait_s)
         )
@@ -76,6 +76,6 @@ class Turns:
             self._changed_at = time.monotonic()
         return acquired
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._changed_at = time.monotonic()
         self._semaphore.release()

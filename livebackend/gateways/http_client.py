@@ -11,32 +11,38 @@ import requests
 from requests import Response
 from requests.auth import AuthBase
 
-from livebackend.gateways.circuit_breaker import CONCURRENCY_MAX, TOTAL_S, Breaker, Deadline, Turns
+from livebackend.gateways.circuit_breaker import (
+    CALL_TIMEOUT_S,
+    MAX_CONCURRENT_CALLS,
+    CircuitBreaker,
+    ConcurrencyLimit,
+    Deadline,
+)
 from livebackend.gateways.interruptible_adapter import InterruptibleAdapter
 
 _CONNECT_S = 1.5
-_BYTES_MAX = 1_048_576
+_MAX_BYTES = 1_048_576
 _CHUNK_BYTES = 65_536
 
 log = logging.getLogger(__name__)
 
 
-class CallFailed(Exception):
+class ProviderCallFailed(Exception):
     """A call ended without a complete response.
 
     `word` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
     processed the request.
     """
 
-    def __init__(self, word: str, message: str, *, outcome_unknown: bool = False) -> None:
-        super().__init__(f"{word}: {message}")
-        self.word = word
+    def __init__(self, kind: str, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
         self.message = message
         self.outcome_unknown = outcome_unknown
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProviderResponse:
     """A complete HTTP response."""
 
     status: int
@@ -44,7 +50,7 @@ class Answer:
     content: bytes
 
 
-class Caller:
+class ProviderClient:
     """HTTP client for one server.
 
     Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
@@ -56,15 +62,15 @@ class Caller:
         url: str,
         *,
         auth: AuthBase | None = None,
-        bytes_max: int = _BYTES_MAX,
+        max_response_bytes: int = _MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
         self._auth = auth
-        self._bytes_max = bytes_max
-        self._breaker = Breaker(clock=clock)
-        self._turns = Turns()
-        self._executor = ThreadPoolExecutor(CONCURRENCY_MAX, thread_name_prefix="gateway")
+        self._max_bytes = max_response_bytes
+        self._breaker = CircuitBreaker(clock=clock)
+        self._concurrency_limit = ConcurrencyLimit()
+        self._executor = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="gateway")
 
     def call(
         self,
@@ -74,27 +80,29 @@ class Caller:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
-    ) -> Answer:
-        """Return the response, of any HTTP status. Raises CallFailed."""
+    ) -> ProviderResponse:
+        """Return the response, of any HTTP status. Raises ProviderCallFailed."""
         deadline = deadline or Deadline()
-        if not self._breaker.admits():
-            raise CallFailed("unreachable", "the last calls failed: the circuit breaker is open")
-        if not self._turns.take(deadline):
-            raise CallFailed("unreachable", "the concurrency limit is reached")
+        if not self._breaker.allows_call():
+            raise ProviderCallFailed(
+                "unreachable", "the last calls failed: the circuit breaker is open"
+            )
+        if not self._concurrency_limit.acquire(deadline):
+            raise ProviderCallFailed("unreachable", "the concurrency limit is reached")
         adapter = InterruptibleAdapter()
         future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
         # Released when the thread ends: a thread that hangs after the timeout still counts.
-        future.add_done_callback(lambda _: self._turns.give_back())
+        future.add_done_callback(lambda _: self._concurrency_limit.release())
         try:
-            response = _wait_for(future, deadline.left_s)
-        except CallFailed as error:
-            self._breaker.failed()
+            response = _wait_for(future, deadline.remaining_s)
+        except ProviderCallFailed as error:
+            self._breaker.record_failure()
             # Without the query, which can contain a token.
-            log.warning("gateway call %s %s failed: %s", method, path.partition("?")[0], error.word)
+            log.warning("gateway call %s %s failed: %s", method, path.partition("?")[0], error.kind)
             raise
         finally:
-            adapter.cut()
-        self._breaker.answered()
+            adapter.close_connection()
+        self._breaker.record_success()
         return response
 
     def _send(
@@ -104,7 +112,7 @@ class Caller:
         path: str,
         body: bytes | None,
         headers: dict[str, str],
-    ) -> Answer:
+    ) -> ProviderResponse:
         with requests.Session() as session:
             session.trust_env = False
             session.mount("http://", adapter)
@@ -115,41 +123,43 @@ class Caller:
                 data=body,
                 headers={"Accept-Encoding": "identity", **headers},
                 auth=self._auth,
-                timeout=(_CONNECT_S, TOTAL_S),
+                timeout=(_CONNECT_S, CALL_TIMEOUT_S),
                 # A request signature is valid for one host only.
                 allow_redirects=False,
                 stream=True,
             )
             with response:
-                return Answer(response.status_code, response.headers, self._read(response))
+                return ProviderResponse(
+                    response.status_code, response.headers, self._read(response)
+                )
 
     def _read(self, response: Response) -> bytes:
         content = bytearray()
         for chunk in response.iter_content(_CHUNK_BYTES):
             content += chunk
-            if len(content) > self._bytes_max:
-                raise CallFailed(
+            if len(content) > self._max_bytes:
+                raise ProviderCallFailed(
                     "too large",
-                    f"the response has more than {self._bytes_max} bytes",
+                    f"the response has more than {self._max_bytes} bytes",
                     outcome_unknown=True,
                 )
         return bytes(content)
 
 
-def _wait_for(future: Future[Answer], wait_s: float) -> Answer:
+def _wait_for(future: Future[ProviderResponse], wait_s: float) -> ProviderResponse:
     try:
         return future.result(wait_s)
     except FutureTimeout as error:
         future.cancel()
         raise _timeout("no response before the deadline") from error
     except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
-        raise CallFailed("unreachable", str(error)) from error
+        raise ProviderCallFailed("unreachable", str(error)) from error
     except requests.Timeout as error:
         raise _timeout(str(error)) from error
     except requests.RequestException as error:
         # The connection closed early: the server may have processed the request.
-        raise CallFailed("unreachable", str(error), outcome_unknown=True) from error
+        raise ProviderCallFailed("unreachable", str(error), outcome_unknown=True) from error
 
 
-def _timeout(message: str) -> CallFailed:
-    return CallFailed("timeout", message, outcome_unknown=True)
+def _timeout(message: str) -> ProviderCallFailed:
+    return ProviderCallFailed("timeout", message, outcome_unknown=True)

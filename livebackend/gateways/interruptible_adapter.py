@@ -21,7 +21,7 @@ class InterruptibleAdapter(HTTPAdapter):
         self._socket: socket.socket | None = None
         self._is_closed = False
 
-    def cut(self) -> None:
+    def close_connection(self) -> None:
         """Close the connection; a connection that opens later is closed immediately."""
         with self._lock:
             self._is_closed = True

@@ -38,7 +38,7 @@ def load_gateways(
         try:
             loaded.append(_load(name, dotted, settings, protocol))
         except SettingsError as error:
-            errors.extend(error.faults)
+            errors.extend(error.errors)
     if errors:
         raise SettingsError(*errors)
     gateways = Gateways(loaded[0], loaded[1], loaded[2:])

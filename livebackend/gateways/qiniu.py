@@ -14,7 +14,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from livebackend.gateways.circuit_breaker import Deadline
-from livebackend.gateways.http_client import Answer, Caller, CallFailed
+from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient, ProviderResponse
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class QiniuAuth(AuthBase):
         data = _signed_data(method, target, host=host, headers=headers, body=body)
         return f"Qiniu {self.token(data)}"
 
-    def is_genuine(
+    def has_valid_signature(
         self, method: str, target: str, *, host: str, headers: Mapping[str, str], body: bytes
     ) -> bool:
         """Return whether a request has a valid signature; `host` is the public host."""
@@ -85,7 +85,7 @@ class QiniuAuth(AuthBase):
         return f"{self._access_key}:{signature(self._secret_key, data)}"
 
 
-class QiniuCallbacks:
+class QiniuCallbackVerifier:
     """Verifies Qiniu's callbacks; rejects all of them if no keys are set.
 
     `url` is the server's public URL: Qiniu signs its host and path.
@@ -96,11 +96,11 @@ class QiniuCallbacks:
         self._host, self._prefix = address.netloc, address.path.rstrip("/")
         self._auth = QiniuAuth(access_key, secret_key) if access_key and secret_key else None
 
-    def is_genuine(
+    def has_valid_signature(
         self, method: str, target: str, *, headers: Mapping[str, str], body: bytes
     ) -> bool:
         """Return whether Qiniu signed a request; `target` is the local path and query."""
-        return self._auth is not None and self._auth.is_genuine(
+        return self._auth is not None and self._auth.has_valid_signature(
             method, self._prefix + target, host=self._host, headers=headers, body=body
         )
 
@@ -127,27 +127,27 @@ def _signed_data(
     return data if content_type in (None, "application/octet-stream") else data + body
 
 
-class Qiniu:
+class QiniuClient:
     """Client of Qiniu's JSON API. A call takes at most 4 s and is never retried."""
 
     def __init__(self, url: str, *, access_key: str, secret_key: str) -> None:
-        self._caller = Caller(url, auth=QiniuAuth(access_key, secret_key))
+        self._client = ProviderClient(url, auth=QiniuAuth(access_key, secret_key))
 
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
         """Return the JSON of the response, None for an empty body. Raises QiniuFailed."""
         try:
-            response = self._caller.call(
+            response = self._client.call(
                 method,
                 path,
                 body=None if body is None else orjson.dumps(body),
                 headers={} if body is None else {"Content-Type": "application/json"},
                 deadline=deadline,
             )
-        except CallFailed as error:
+        except ProviderCallFailed as error:
             raise QiniuFailed(
-                error.word, error.message, outcome_unknown=error.outcome_unknown
+                error.kind, error.message, outcome_unknown=error.outcome_unknown
             ) from error
         match = _REQUEST_ID.fullmatch(response.headers.get("X-Reqid", ""))
         request_id = match[0] if match else "-"
@@ -155,7 +155,7 @@ class Qiniu:
         return _parse(response)
 
 
-def _parse(response: Answer) -> Any:
+def _parse(response: ProviderResponse) -> Any:
     try:
         content = orjson.loads(response.content) if response.content else None
     except orjson.JSONDecodeError:

@@ -12,7 +12,7 @@ from livebackend.core.errors import CommitOutcomeUnknown
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
 from livebackend.services.payment_reconciliation import ReconciliationResult
-from livebackend.services.stream_monitor import STALE_S, Streams, Swept
+from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamCheckResult, StreamMonitor
 
 log = logging.getLogger(__name__)
 
@@ -22,24 +22,24 @@ _ROUND_S = 1
 _CLOSE_TIMEOUT_S = 6
 
 
-class Tasks(NamedTuple):
+class HousekeepingTasks(NamedTuple):
     """The tasks of a round that run after the check of the rooms, in this order."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
     # Returns the number of deleted pictures.
-    delete_unclaimed_pictures: Callable[[], int]
+    delete_unused_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], None]
 
 
-class TaskResults(NamedTuple):
+class HousekeepingResult(NamedTuple):
     """The results of one round."""
 
-    rooms: Swept
+    rooms: StreamCheckResult
     orders: ReconciliationResult
     pictures: int
 
 
-class Sweeper:
+class PeriodicTasks:
     """Runs all tasks periodically while it holds the lease.
 
     A room that a crash left in the state `opening` is closed within `period_s`. If `period_s` is 0,
@@ -47,16 +47,22 @@ class Sweeper:
     """
 
     def __init__(
-        self, database: Database, streams: Streams, tasks: Tasks, *, holder: str, period_s: float
+        self,
+        database: Database,
+        stream_monitor: StreamMonitor,
+        tasks: HousekeepingTasks,
+        *,
+        holder: str,
+        period_s: float,
     ) -> None:
         self._database = database
-        self._streams = streams
+        self._stream_monitor = stream_monitor
         self._tasks = tasks
         # The pause between two rounds. A room can become stale just after a round, so the pause is
         # shorter than the period. The lease has the same duration: if a worker misses a round,
         # another worker acquires the lease.
-        self.pause_s = period_s - STALE_S - _ROUND_S
-        self._lease = Lease("housekeeping", holder, ttl_s=self.pause_s)
+        self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_S
+        self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -67,7 +73,7 @@ class Sweeper:
 
     def start(self) -> None:
         """Start the thread, unless `period_s` is 0. Call this once."""
-        if self.pause_s > 0:
+        if self.interval_s > 0:
             self._thread.start()
 
     def close(self) -> None:
@@ -76,20 +82,20 @@ class Sweeper:
         if self.is_running:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def run_once(self) -> TaskResults:
+    def run_once(self) -> HousekeepingResult:
         """Run all tasks once, without the lease. The first exception ends the round."""
-        rooms = self._streams.sweep()
+        rooms = self._stream_monitor.check_rooms()
         orders = self._tasks.reconcile_orders()
-        pictures = self._tasks.delete_unclaimed_pictures()
+        pictures = self._tasks.delete_unused_pictures()
         self._tasks.delete_expired_rate_limits()
-        return TaskResults(rooms, orders, pictures)
+        return HousekeepingResult(rooms, orders, pictures)
 
     def _run(self) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
             wait_s = self._run_round()
         try:
-            self._database.run(self._lease.give_back)
+            self._database.run(self._lease.release)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.warning(
                 "housekeeping: lease not released, it will expire: %s", type(error).__name__
@@ -99,18 +105,18 @@ class Sweeper:
         """Run all tasks if the lease is acquired; return the seconds until the next round."""
         start = time.monotonic()
         try:
-            other_lease_s = self._database.run(self._lease.take)
+            other_lease_s = self._database.run(self._lease.acquire)
             if other_lease_s:
-                return min(other_lease_s, self.pause_s)
-            self._streams.sweep(
-                lambda: not self._stopping.is_set() and not self._database.run(self._lease.take)
+                return min(other_lease_s, self.interval_s)
+            self._stream_monitor.check_rooms(
+                lambda: not self._stopping.is_set() and not self._database.run(self._lease.acquire)
             )
             for task in self._tasks:
                 self._run_task(task)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
         # A pause even after a slow round, so that rounds do not slow down requests.
-        return max(0.5, self.pause_s - (time.monotonic() - start))
+        return max(0.5, self.interval_s - (time.monotonic() - start))
 
     def _run_task(self, task: Callable[[], object]) -> None:
         try:

@@ -10,7 +10,7 @@ from livebackend.database.engine import Database
 from livebackend.ledger import checkpoints
 
 # Limit per check: a single error can affect every account.
-_FINDINGS_MAX = 100
+_MAX_FINDINGS = 100
 
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
@@ -33,7 +33,7 @@ class _Check:
 
 
 def _check(name: str, statement: str) -> _Check:
-    return _Check(name, text(f"{statement} LIMIT {_FINDINGS_MAX}"))
+    return _Check(name, text(f"{statement} LIMIT {_MAX_FINDINGS}"))
 
 
 _CHECKS = [
@@ -198,10 +198,10 @@ _CHECKS = [
     ),
 ]
 
-NAMES = [*(check.name for check in _CHECKS), "checkpoints that do not match the transfers"]
+CHECK_NAMES = [*(check.name for check in _CHECKS), "checkpoints that do not match the transfers"]
 
 
-class Finding(NamedTuple):
+class AuditFinding(NamedTuple):
     """An error that a check found."""
 
     check: str
@@ -209,18 +209,21 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditReport:
     """The result of an audit; `at` is the time of its snapshot."""
 
-    at: str
+    audited_at: str
     transfers: int
     coins: int
-    findings: list[Finding]
+    findings: list[AuditFinding]
 
 
 def audit(
-    database: Database, *, since_seal: bool, begun: Callable[[str], None] = lambda name: None
-) -> Audit:
+    database: Database,
+    *,
+    since_checkpoint: bool,
+    on_check_started: Callable[[str], None] = lambda name: None,
+) -> AuditReport:
     """Run all checks on one snapshot of the ledger, without blocking writers.
 
     With `since_seal`, only transfers after the newest checkpoint are read, and the checkpoints are
@@ -230,20 +233,24 @@ def audit(
         connection.execute(_SNAPSHOT)
         connection.execute(_NO_TIMEOUT)
         connection.execute(_MORE_MEMORY)
-        return look(connection, since_seal=since_seal, begun=begun)
+        return run_checks(
+            connection, since_checkpoint=since_checkpoint, on_check_started=on_check_started
+        )
 
 
-def look(connection: Connection, *, since_seal: bool, begun: Callable[[str], None]) -> Audit:
+def run_checks(
+    connection: Connection, *, since_checkpoint: bool, on_check_started: Callable[[str], None]
+) -> AuditReport:
     """Run all checks in a REPEATABLE READ transaction."""
-    chain = checkpoints.chain(connection)
-    since = {"since": chain[-1].through_id if since_seal and chain else 0}
+    chain = checkpoints.list_checkpoints(connection)
+    since = {"since": chain[-1].through_id if since_checkpoint and chain else 0}
     size = connection.execute(_SIZE, since).one()
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     for check in _CHECKS:
-        begun(check.name)
+        on_check_started(check.name)
         details = connection.execute(check.statement, since).scalars()
-        findings.extend(Finding(check.name, detail) for detail in details)
-    begun(NAMES[-1])
-    errors = checkpoints.faults(connection, chain, links_only=since_seal)
-    findings.extend(Finding(NAMES[-1], error) for error in errors)
-    return Audit(size.at.isoformat(), size.transfers, size.coins, findings)
+        findings.extend(AuditFinding(check.name, detail) for detail in details)
+    on_check_started(CHECK_NAMES[-1])
+    errors = checkpoints.checkpoint_errors(connection, chain, chain_only=since_checkpoint)
+    findings.extend(AuditFinding(CHECK_NAMES[-1], error) for error in errors)
+    return AuditReport(size.at.isoformat(), size.transfers, size.coins, findings)

@@ -13,17 +13,17 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from livebackend.core.errors import CommitOutcomeUnknown, LedgerBusy, Unavailable
+from livebackend.core.errors import CommitOutcomeUnknown, LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database, is_connection_lost, require_replication
 from livebackend.ledger.posting import post
-from livebackend.ledger.transfers import Outcome, Status, Transfer
+from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStatus
 
 log = logging.getLogger(__name__)
 
-_BATCH_MAX = 512
-_QUEUE_MAX = 2048
+_MAX_BATCH = 512
+_MAX_QUEUE = 2048
 # Between two attempts while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
 # Long enough for the current batch to be committed or to reach its deadline.
@@ -38,23 +38,23 @@ class _PendingTransfer:
     deadline: float
     # True as soon as a COMMIT could have been sent; from then on, failures are outcome_unknown.
     commit_sent: bool = False
-    outcome: Future[Outcome] = field(default_factory=Future)
+    outcome: Future[TransferOutcome] = field(default_factory=Future)
 
     def fail(self, error: Exception) -> None:
         self.outcome.set_exception(_outcome_unknown() if self.commit_sent else error)
 
 
-class Watch(Protocol):
+class LedgerMetrics(Protocol):
     """Metrics of a batch writer."""
 
-    def waiting(self, transfers: int) -> None:
+    def set_queue_length(self, transfers: int) -> None:
         """Record the current length of the queue."""
 
-    def took(self, transfers: int) -> None:
+    def observe_batch(self, transfers: int) -> None:
         """Record the size of a batch."""
 
 
-class LedgerWriter:
+class LedgerBatchWriter:
     """Posts transfers in batches, in its own thread and with its own connection.
 
     There is no timer: the next batch collects in the queue while the current one is posted and
@@ -66,16 +66,16 @@ class LedgerWriter:
         self,
         database: Database,
         *,
-        number: int,
-        batch_max: int = _BATCH_MAX,
-        queue_max: int = _QUEUE_MAX,
-        watch: Watch | None = None,
+        writer_number: int,
+        max_batch_size: int = _MAX_BATCH,
+        max_queue_length: int = _MAX_QUEUE,
+        metrics: LedgerMetrics | None = None,
     ) -> None:
         self._database = database
-        self._number = number
-        self._watch = watch
-        self._batch_max = batch_max
-        self._queue_max = queue_max
+        self._number = writer_number
+        self._metrics = metrics
+        self._max_batch = max_batch_size
+        self._max_queue = max_queue_length
         self._changed = threading.Condition()
         self._queue: deque[_PendingTransfer] = deque()
         self._thread: threading.Thread | None = None
@@ -96,23 +96,23 @@ class LedgerWriter:
         """Whether the writer rejects new transfers."""
         return self._closed
 
-    def submit(self, transfer: Transfer, *, deadline: float) -> Outcome:
+    def submit(self, transfer: Transfer, *, deadline: float) -> TransferOutcome:
         """Post a transfer; return its outcome after the commit.
 
-        `deadline` is a time.monotonic() value. The caller must not have an open transaction.
-        Raises LedgerBusy if the transfer is not in a batch before the deadline: no coins moved.
-        Raises Unavailable if the queue is full or the writer is closed: no coins moved. Raises
-        Unavailable with `outcome_unknown` if the commit is not confirmed before the deadline; the
-        caller can then retry with the same request id.
+        `deadline` is a time.monotonic() value. The caller must not have an open transaction. Raises
+        LedgerBusy if the transfer is not in a batch before the deadline: no coins moved. Raises
+        ServiceUnavailable if the queue is full or the writer is closed: no coins moved. Raises
+        ServiceUnavailable with `outcome_unknown` if the commit is not confirmed before the
+        deadline; the caller can then retry with the same request id.
         """
         pending = _PendingTransfer(transfer, deadline)
         with self._changed:
-            if self._closed or len(self._queue) >= self._queue_max:
-                raise Unavailable("the ledger's queue")
+            if self._closed or len(self._queue) >= self._max_queue:
+                raise ServiceUnavailable("the ledger's queue")
             self._start()
             self._queue.append(pending)
-            if self._watch:
-                self._watch.waiting(len(self._queue))
+            if self._metrics:
+                self._metrics.set_queue_length(len(self._queue))
             self._changed.notify()
         try:
             return pending.outcome.result(max(0, deadline - time.monotonic()))
@@ -127,7 +127,7 @@ class LedgerWriter:
         if self._thread:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _give_up(self, pending: _PendingTransfer) -> Outcome:
+    def _give_up(self, pending: _PendingTransfer) -> TransferOutcome:
         with self._changed:
             if pending in self._queue:
                 self._queue.remove(pending)
@@ -145,7 +145,7 @@ class LedgerWriter:
     def _work(self) -> None:
         # A separate pool: requests that wait for the writer can hold all other connections. The
         # lock timeout must fit twice into a deadline: for the batch, then for a single transfer.
-        database = Database(self._database.engine.url, pool_size=1, lock_wait_s=1)
+        database = Database(self._database.engine.url, pool_size=1, lock_timeout_s=1)
         event.listen(database.engine, "connect", _receive_only_warnings)
         while batch := self._next_batch():
             self._post_and_resolve(database, batch)
@@ -156,11 +156,11 @@ class LedgerWriter:
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            size = min(len(self._queue), self._batch_max)
+            size = min(len(self._queue), self._max_batch)
             batch = [self._queue.popleft() for _ in range(size)]
-            if self._watch and batch:
-                self._watch.took(len(batch))
-                self._watch.waiting(len(self._queue))
+            if self._metrics and batch:
+                self._metrics.observe_batch(len(batch))
+                self._metrics.set_queue_length(len(self._queue))
             return batch
 
     def _post_and_resolve(self, database: Database, batch: Sequence[_PendingTransfer]) -> None:
@@ -170,9 +170,9 @@ class LedgerWriter:
         """
         try:
             outcomes = self._post(database, batch)
-        except Unavailable:
+        except ServiceUnavailable:
             for pending in batch:
-                pending.fail(Unavailable("the ledger"))
+                pending.fail(ServiceUnavailable("the ledger"))
         except Exception as error:  # noqa: BLE001  # must reach the callers, which wait elsewhere
             if len(batch) == 1:
                 batch[0].fail(error)
@@ -192,20 +192,20 @@ class LedgerWriter:
         if time.monotonic() < pending.deadline:
             self._post_and_resolve(database, [pending])
         else:  # do not delay the transfers whose callers still wait
-            pending.fail(Unavailable("the ledger"))
+            pending.fail(ServiceUnavailable("the ledger"))
 
-    def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[Outcome]:
+    def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
         """Commit a batch; retry with the same request ids until the commit is confirmed.
 
         A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning:
         pg_cancel_backend ends the wait for the standby, and the commit is only local.
-        Raises Unavailable after the last deadline of the batch.
+        Raises ServiceUnavailable after the last deadline of the batch.
         """
         deadline = max(pending.deadline for pending in batch)
         while True:
             try:
                 outcomes, warnings = database.run(partial(self._attempt, batch=batch))
-            except (CommitOutcomeUnknown, DBAPIError, NoConnection) as error:
+            except (CommitOutcomeUnknown, DBAPIError, PoolTimeout) as error:
                 if not is_connection_lost(error):
                     raise
                 log.warning("ledger: database connection lost, %s transfers pending", len(batch))
@@ -219,19 +219,19 @@ class LedgerWriter:
                     warning,
                 )
             if time.monotonic() > deadline:
-                raise Unavailable("the ledger")
+                raise ServiceUnavailable("the ledger")
             time.sleep(_RETRY_PAUSE_S)
 
     def _attempt(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
-    ) -> tuple[list[Outcome], list[str]]:
+    ) -> tuple[list[TransferOutcome], list[str]]:
         """Post a batch; return its outcomes, and the list that receives the COMMIT's warnings."""
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
-        if Status.DONE not in statuses:
-            if Status.REPLAYED not in statuses:  # no result depends on an earlier commit
+        if TransferStatus.DONE not in statuses:
+            if TransferStatus.REPLAYED not in statuses:  # no result depends on an earlier commit
                 connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
             # Discards those slots and releases the locks before the COMMIT waits for the standby.
@@ -250,5 +250,5 @@ def _receive_only_warnings(connection: Any, _record: object) -> None:
     connection.commit()
 
 
-def _outcome_unknown() -> Unavailable:
-    return Unavailable("the ledger", outcome_unknown=True)
+def _outcome_unknown() -> ServiceUnavailable:
+    return ServiceUnavailable("the ledger", outcome_unknown=True)

@@ -86,7 +86,7 @@ _COUNT_WRONG_BALANCES = _with_deltas(
 
 
 @dataclass(frozen=True)
-class Seal:
+class Checkpoint:
     """A checkpoint of the transfers after the previous one, up to `through_id`."""
 
     id: int
@@ -97,7 +97,7 @@ class Seal:
     previous_sha256: bytes | None
 
 
-def seal(database: Database) -> Seal | None:
+def create_checkpoint(database: Database) -> Checkpoint | None:
     """Create a checkpoint of all committed transfers; return None if there are no new ones.
 
     New transfers are blocked only until the transactions that have inserted transfers are over.
@@ -112,13 +112,13 @@ def seal(database: Database) -> Seal | None:
     return database.run(lambda connection: _create(connection, through or 0))
 
 
-def chain(connection: Connection) -> list[Seal]:
+def list_checkpoints(connection: Connection) -> list[Checkpoint]:
     """Return all checkpoints, oldest first."""
     return [_from_row(row) for row in connection.execute(_CHAIN)]
 
 
-def faults(
-    connection: Connection, checkpoints: Sequence[Seal], *, links_only: bool
+def checkpoint_errors(
+    connection: Connection, checkpoints: Sequence[Checkpoint], *, chain_only: bool
 ) -> Iterator[str]:
     """Yield a description of each error in the checkpoints.
 
@@ -128,12 +128,12 @@ def faults(
     for checkpoint in checkpoints:
         if checkpoint.previous_sha256 != previous or checkpoint.through_id <= after:
             yield f"checkpoint {checkpoint.id} does not continue the previous checkpoint"
-        if not links_only:
+        if not chain_only:
             yield from _content_errors(connection, checkpoint, after)
         after, previous = checkpoint.through_id, checkpoint.sha256
 
 
-def _content_errors(connection: Connection, checkpoint: Seal, after: int) -> Iterator[str]:
+def _content_errors(connection: Connection, checkpoint: Checkpoint, after: int) -> Iterator[str]:
     through = checkpoint.through_id
     content = _content(connection, checkpoint.previous_sha256, after, through)
     if content != (checkpoint.transfers, checkpoint.amount_sum, checkpoint.sha256):
@@ -144,10 +144,10 @@ def _content_errors(connection: Connection, checkpoint: Seal, after: int) -> Ite
         yield f"checkpoint {checkpoint.id} has a wrong sum for {count} accounts"
 
 
-def _create(connection: Connection, through: int) -> Seal | None:
+def _create(connection: Connection, through: int) -> Checkpoint | None:
     connection.execute(_LOCK_CREATION)
     connection.execute(_NO_TIMEOUT)
-    checkpoints = chain(connection)
+    checkpoints = list_checkpoints(connection)
     newest = checkpoints[-1] if checkpoints else None
     after, previous = (newest.through_id, newest.sha256) if newest else (0, None)
     if through <= after:
@@ -163,7 +163,7 @@ def _create(connection: Connection, through: int) -> Seal | None:
     checkpoint_id = connection.execute(_INSERT_CHECKPOINT, row).scalar_one()
     values = {"checkpoint_id": checkpoint_id, "after": after, "through": through}
     connection.execute(_INSERT_BALANCES, values)
-    return Seal(id=checkpoint_id, **row)
+    return Checkpoint(id=checkpoint_id, **row)
 
 
 def _content(
@@ -179,10 +179,10 @@ def _content(
     return sums.transfers, sums.amount_sum, digest.digest()
 
 
-def _from_row(row: Row[Any]) -> Seal:
+def _from_row(row: Row[Any]) -> Checkpoint:
     values = row._asdict()
     previous = values["previous_sha256"]
-    return Seal(
+    return Checkpoint(
         **{
             **values,
             "sha256": bytes(values["sha256"]),

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from livebackend.core.errors import UnknownUser
-from livebackend.ledger.transfers import Kind
+from livebackend.ledger.transfers import TransferKind
 
-RECORDS_MAX = 100
+MAX_RECORDS = 100
 _AFTER_ALL_IDS = 2**63 - 1
-_GIVERS_MAX = 20
+_MAX_GIVERS = 20
 
 # Two index range scans and subqueries per row: a cached plan for joins becomes slow as the tables
 # grow. The balance is read in the same statement, so that it matches the newest transfer.
@@ -63,14 +63,14 @@ _GIVERS = text(
 )
 
 
-class Place(NamedTuple):
+class HistoryCursor(NamedTuple):
     """A page position: the last transfer of a page, and the balance before it."""
 
     transfer_id: int
-    coins: int
+    balance: int
 
 
-class Record(NamedTuple):
+class HistoryRecord(NamedTuple):
     """A transfer in an account's history.
 
     `coins` is negative for outgoing transfers, `left` is the balance after the transfer, and
@@ -79,12 +79,12 @@ class Record(NamedTuple):
     """
 
     id: int
-    kind: Kind
+    kind: TransferKind
     coins: int
-    left: int
+    balance_after: int
     nickname: str | None
     description: str | None
-    at: datetime
+    created_at: datetime
 
 
 class Giver(NamedTuple):
@@ -108,33 +108,33 @@ class CoinHistory:
         connection: Connection,
         account_id: int,
         *,
-        before: Place | None,
+        before: HistoryCursor | None,
         limit: int | None = None,
-    ) -> tuple[list[Record], Place | None]:
+    ) -> tuple[list[HistoryRecord], HistoryCursor | None]:
         """Return a page of transfers, newest first, and the position of the next page or None.
 
         By default, a page has 100 transfers.
         """
-        limit = limit or RECORDS_MAX
+        limit = limit or MAX_RECORDS
         before_id = before.transfer_id if before else _AFTER_ALL_IDS
         values = {"account_id": account_id, "before": before_id, "limit": limit + 1}
         rows = connection.execute(_RECORDS, values).all()
-        records: list[Record] = []
-        balance = before.coins if before else rows[0].balance if rows else 0
+        records: list[HistoryRecord] = []
+        balance = before.balance if before else rows[0].balance if rows else 0
         for row in rows[:limit]:
             records.append(
-                Record(
+                HistoryRecord(
                     id=row.id,
-                    kind=Kind(row.kind),
+                    kind=TransferKind(row.kind),
                     coins=row.coins,
-                    left=balance,
+                    balance_after=balance,
                     nickname=row.nickname,
                     description=row.description,
-                    at=row.created_at,
+                    created_at=row.created_at,
                 )
             )
             balance -= row.coins
-        return records, Place(records[-1].id, balance) if len(rows) > limit else None
+        return records, HistoryCursor(records[-1].id, balance) if len(rows) > limit else None
 
     def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
         """Return up to 20 users who gave the most coins, by the host's newest 10,000 gifts.
@@ -144,5 +144,5 @@ class CoinHistory:
         host_id = connection.execute(_HOST, {"phone": host}).scalar_one_or_none()
         if host_id is None:
             raise UnknownUser
-        values = {"host": host_id, "gift": int(Kind.GIFT), "limit": _GIVERS_MAX}
+        values = {"host": host_id, "gift": int(TransferKind.GIFT), "limit": _MAX_GIVERS}
         return [Giver(*row) for row in connection.execute(_GIVERS, values)]

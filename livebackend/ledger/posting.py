@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from livebackend.database.prepared_statements import Prepared
-from livebackend.ledger.transfers import Outcome, Status, Transfer
-from livebackend.models import CREDIT_SLOTS, SLOT_COINS_MAX
+from livebackend.database.prepared_statements import PreparedStatement
+from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStatus
+from livebackend.models import CREDIT_SLOTS, MAX_SLOT_COINS
 
 # Some statements and functions are public because tests replace them with wrong ones and check that
 # a constraint or the audit detects the error.
 SLOTS = range(1 + CREDIT_SLOTS)
 
 # Nothing is stored for a transfer with these statuses.
-_NOT_STORED = {Status.NO_COINS, Status.BALANCE_LIMIT}
+_NOT_STORED = {TransferStatus.INSUFFICIENT_COINS, TransferStatus.BALANCE_LIMIT}
 
-LOCK_ACTORS = Prepared(
+LOCK_ACTORS = PreparedStatement(
     text(
         """
     SELECT coin_account_id, amount FROM coin_slots
@@ -27,7 +27,7 @@ LOCK_ACTORS = Prepared(
     """
     )
 )
-_FIND_POSTED = Prepared(
+_FIND_POSTED = PreparedStatement(
     text(
         """
     SELECT actor_id, request_id, id,
@@ -42,7 +42,7 @@ _FIND_POSTED = Prepared(
     """
     )
 )
-INSERT_SLOTS = Prepared(
+INSERT_SLOTS = PreparedStatement(
     text(
         """
     INSERT INTO coin_slots (coin_account_id, slot)
@@ -53,7 +53,7 @@ INSERT_SLOTS = Prepared(
     """
     )
 )
-_LOCK_SLOTS = Prepared(
+_LOCK_SLOTS = PreparedStatement(
     text(
         """
     SELECT coin_slots.coin_account_id, coin_slots.slot, amount
@@ -64,7 +64,7 @@ _LOCK_SLOTS = Prepared(
     """
     )
 )
-_UPDATE_SLOTS = Prepared(
+_UPDATE_SLOTS = PreparedStatement(
     text(
         """
     UPDATE coin_slots SET amount = amount + delta
@@ -74,7 +74,7 @@ _UPDATE_SLOTS = Prepared(
     """
     )
 )
-INSERT_TRANSFERS = Prepared(
+INSERT_TRANSFERS = PreparedStatement(
     text(
         """
     INSERT INTO transfers
@@ -87,7 +87,7 @@ INSERT_TRANSFERS = Prepared(
     """
     )
 )
-_INSERT_GIFTS = Prepared(
+_INSERT_GIFTS = PreparedStatement(
     text(
         """
     INSERT INTO gifts (transfer_id, host_id, room_id, description)
@@ -112,7 +112,7 @@ _SETTLE_ORDERS = text(
 )
 
 
-def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[Outcome]:
+def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[TransferOutcome]:
     """Post transfers as if one after the other; return their outcomes in the same order.
 
     A slot is a balance shard. `slot` is the writer's number: writers with different numbers credit
@@ -151,7 +151,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
         posted |= insert_transfers(connection, done)
     # A rejected transfer has no id, even if a later transfer of the batch used its request id.
     return [
-        Outcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
+        TransferOutcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -214,7 +214,7 @@ def _decide(
     posted: PostedTransfers,
     spendable: dict[int, int],
     held: dict[int, int],
-) -> tuple[list[Status], list[Transfer]]:
+) -> tuple[list[TransferStatus], list[Transfer]]:
     """Return the status of each transfer, and the transfers to be stored.
 
     `spendable` has the coins that each actor can spend, `held` the coins in each credited slot;
@@ -225,12 +225,12 @@ def _decide(
     done = []
     for transfer in transfers:
         if transfer.key in contents:
-            is_retry = contents[transfer.key] == transfer.content
-            statuses.append(Status.REPLAYED if is_retry else Status.CONFLICT)
+            is_retry = contents[transfer.key] == transfer.compared_fields
+            statuses.append(TransferStatus.REPLAYED if is_retry else TransferStatus.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
-            statuses.append(Status.NO_COINS)
+            statuses.append(TransferStatus.INSUFFICIENT_COINS)
         elif _is_over_limit(transfer, spendable, held):
-            statuses.append(Status.BALANCE_LIMIT)
+            statuses.append(TransferStatus.BALANCE_LIMIT)
         else:
             if not transfer.debit.external:
                 spendable[transfer.actor] -= transfer.amount
@@ -238,8 +238,8 @@ def _decide(
                 held[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
                 spendable[transfer.credit.id] += transfer.amount
-            contents[transfer.key] = transfer.content
-            statuses.append(Status.DONE)
+            contents[transfer.key] = transfer.compared_fields
+            statuses.append(TransferStatus.DONE)
             done.append(transfer)
     return statuses, done
 
@@ -250,7 +250,7 @@ def _is_over_limit(transfer: Transfer, spendable: dict[int, int], held: dict[int
         return False
     account = transfer.credit.id
     # Credits to a consolidated account go to its slot 0.
-    return max(held[account], spendable.get(account, 0)) + transfer.amount > SLOT_COINS_MAX
+    return max(held[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
 
 
 def _update_slots(
@@ -266,7 +266,7 @@ def _update_slots(
     consolidated = insufficient & {transfer.debit.id for transfer in done}
     for (account, slot), amount in amounts.items():
         if account in consolidated and slot > 0:
-            capacity = SLOT_COINS_MAX - amounts[account, 0] - deltas[account, 0]
+            capacity = MAX_SLOT_COINS - amounts[account, 0] - deltas[account, 0]
             moved = min(amount, capacity)
             deltas[account, slot] -= moved
             deltas[account, 0] += moved
@@ -298,7 +298,7 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
             "amounts": [transfer.amount for transfer in done],
             "actors": [transfer.actor for transfer in done],
             "request_ids": [str(transfer.request_id) for transfer in done],
-            "reverses": [transfer.reverses for transfer in done],
+            "reverses": [transfer.reverses_id for transfer in done],
         },
     )
     ids = {(row.actor_id, row.request_id): row.id for row in rows}
@@ -322,4 +322,7 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
             raise LookupError(
                 f"{len(paid) - settled.rowcount} payment orders are unknown or already paid"
             )
-    return {transfer.key: PostedTransfer(ids[transfer.key], transfer.content) for transfer in done}
+    return {
+        transfer.key: PostedTransfer(ids[transfer.key], transfer.compared_fields)
+        for transfer in done
+    }

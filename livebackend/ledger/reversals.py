@@ -5,7 +5,14 @@ import time
 from sqlalchemy import Connection, text
 
 from livebackend.database.engine import Database
-from livebackend.ledger.transfers import CoinAccount, Kind, Outcome, Transfer, Writer, request_key
+from livebackend.ledger.transfers import (
+    CoinAccount,
+    Transfer,
+    TransferKind,
+    TransferOutcome,
+    TransferSubmitter,
+    derive_request_id,
+)
 
 _SUBMIT_TIMEOUT_S = 4
 
@@ -27,11 +34,11 @@ _INSERT_REQUEST = text(
 class Reversals:
     """Reverses transfers. A reversal without enough coins stays pending; the audit lists it."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: TransferSubmitter) -> None:
         self._database = database
         self._writer = writer
 
-    def reverse(self, transfer_id: int, *, reason: str) -> Outcome:
+    def reverse(self, transfer_id: int, *, reason: str) -> TransferOutcome:
         """Reverse a gift or a refill; idempotent.
 
         NO_COINS means that the recipient has spent the coins; the reversal stays pending until a
@@ -41,7 +48,7 @@ class Reversals:
         request = {"transfer_id": transfer_id, "reason": reason}
 
         def insert_request(connection: Connection) -> Transfer:
-            transfer = reversal_of(connection, transfer_id)
+            transfer = build_reversal(connection, transfer_id)
             connection.execute(_INSERT_REQUEST, request)
             return transfer
 
@@ -49,7 +56,7 @@ class Reversals:
         return self._writer.submit(transfer, deadline=time.monotonic() + _SUBMIT_TIMEOUT_S)
 
 
-def reversal_of(connection: Connection, transfer_id: int) -> Transfer:
+def build_reversal(connection: Connection, transfer_id: int) -> Transfer:
     """Return the reversal of a transfer; its request id is always the same.
 
     Raises LookupError for an unknown transfer or a reversal.
@@ -57,15 +64,15 @@ def reversal_of(connection: Connection, transfer_id: int) -> Transfer:
     row = connection.execute(_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
     if row is None:
         raise LookupError(f"there is no transfer {transfer_id}")
-    if row.kind == Kind.REVERSAL:
+    if row.kind == TransferKind.REVERSAL:
         raise LookupError(f"transfer {transfer_id} is a reversal and cannot be reversed")
     # The recipient is the actor, so that posting locks the account that is debited.
     return Transfer(
-        kind=Kind.REVERSAL,
+        kind=TransferKind.REVERSAL,
         actor=row.credit_id,
         debit=CoinAccount(row.credit_id),
         credit=CoinAccount(row.debit_id, external=row.is_external),
         amount=row.amount,
-        request_id=request_key("reversal", row.credit_id, str(transfer_id)),
-        reverses=transfer_id,
+        request_id=derive_request_id("reversal", row.credit_id, str(transfer_id)),
+        reverses_id=transfer_id,
     )

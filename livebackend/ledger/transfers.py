@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 _REQUEST_NAMESPACE = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
 
 
-class Kind(IntEnum):
+class TransferKind(IntEnum):
     GIFT = 1
     REFILL = 2
     REVERSAL = 9
@@ -50,14 +50,14 @@ class Transfer:
     The actor is a user's coin account: the debited account, unless that is external.
     """
 
-    kind: Kind
+    kind: TransferKind
     actor: int
     debit: CoinAccount
     credit: CoinAccount
     amount: int
     request_id: uuid.UUID
     gift: Gift | None = None
-    reverses: int | None = None
+    reverses_id: int | None = None
     # settles the payment order of a refill
     payment: Payment | None = None
 
@@ -76,37 +76,37 @@ class Transfer:
         return self.actor, self.request_id
 
     @property
-    def content(self) -> tuple[object, ...]:
+    def compared_fields(self) -> tuple[object, ...]:
         """The fields that a retry with the same request id must not change."""
         description = self.gift.description if self.gift else None
         sides = self.debit.id, self.credit.id
-        return self.kind, *sides, self.amount, description, self.reverses
+        return self.kind, *sides, self.amount, description, self.reverses_id
 
 
-class Status(Enum):
+class TransferStatus(Enum):
     DONE = "done"
     # A retry: an earlier transfer has the same request id and content; no coins moved now.
     REPLAYED = "replayed"
     # The request id was used with other content; no coins moved.
     CONFLICT = "conflict"
     # Insufficient balance; no coins moved, and the request id can be used again.
-    NO_COINS = "no coins"
+    INSUFFICIENT_COINS = "no coins"
     # The credited shard would exceed its limit; no coins moved, and the id can be used again.
     BALANCE_LIMIT = "balance limit"
 
 
-class Outcome(NamedTuple):
-    status: Status
+class TransferOutcome(NamedTuple):
+    status: TransferStatus
     transfer_id: int | None = None
 
 
-class Writer(Protocol):
+class TransferSubmitter(Protocol):
     """Submits transfers to the ledger and waits for their commit."""
 
-    def submit(self, transfer: Transfer, *, deadline: float) -> Outcome: ...
+    def submit(self, transfer: Transfer, *, deadline: float) -> TransferOutcome: ...
 
 
-def request_key(source: str, actor: int, string: str) -> uuid.UUID:
+def derive_request_id(source: str, actor: int, string: str) -> uuid.UUID:
     """Return the ledger's request id for a source's own request string.
 
     Equal strings of different sources (a client, a payment provider) give different ids.
@@ -114,9 +114,9 @@ def request_key(source: str, actor: int, string: str) -> uuid.UUID:
     return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{string}")
 
 
-def client_key(actor: int, request_id: str) -> uuid.UUID:
+def client_request_id(actor: int, request_id: str) -> uuid.UUID:
     """Return the ledger's request id for the `requestId` that a client sent."""
-    return request_key("client", actor, request_id)
+    return derive_request_id("client", actor, request_id)
 
 
 def new_request_id() -> str:

@@ -12,7 +12,7 @@ from livebackend.models.base import Base
 from livebackend.models.friends import Block, FriendRequest, Friendship, request_is_open
 from livebackend.models.ledger import (
     CREDIT_SLOTS,
-    SLOT_COINS_MAX,
+    MAX_SLOT_COINS,
     CheckpointBalance,
     CoinAccount,
     CoinSlot,
@@ -31,7 +31,7 @@ from livebackend.models.verification_codes import CodeAttempts, VerificationCode
 
 __all__ = [
     "CREDIT_SLOTS",
-    "SLOT_COINS_MAX",
+    "MAX_SLOT_COINS",
     "Account",
     "Base",
     "Block",

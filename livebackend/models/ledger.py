@@ -27,7 +27,7 @@ from livebackend.models.base import Base
 # The number of credited slots of an account: one for each ledger writer number.
 CREDIT_SLOTS = 16
 # The sum of all slots of an account fits into a bigint, so a balance cannot overflow.
-SLOT_COINS_MAX = (2**63 - 1) // (1 + CREDIT_SLOTS)
+MAX_SLOT_COINS = (2**63 - 1) // (1 + CREDIT_SLOTS)
 
 
 class CoinAccount(Base):
@@ -58,7 +58,7 @@ class CoinSlot(Base):
     __tablename__ = "coin_slots"
     __table_args__ = (
         CheckConstraint(f"slot BETWEEN 0 AND {CREDIT_SLOTS}", name="slot"),
-        CheckConstraint(f"amount BETWEEN 0 AND {SLOT_COINS_MAX}", name="amount"),
+        CheckConstraint(f"amount BETWEEN 0 AND {MAX_SLOT_COINS}", name="amount"),
         # Free space in each page lets PostgreSQL update rows without writing the indexes (HOT).
         {"postgresql_with": {"fillfactor": 70}},
     )

@@ -9,12 +9,17 @@ from pathlib import Path
 import requests
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
-from livebackend.monitoring.health_checks import Fault, check_database, check_disk, check_migrations
+from livebackend.monitoring.health_checks import (
+    CheckFailed,
+    check_database,
+    check_disk,
+    check_migrations,
+)
 
 # Half of the 60 s by which the issue time of a token may be ahead of a server's clock.
 _SKEW_MAX_S = 30.0
@@ -22,20 +27,20 @@ _TIMEOUT_S = 4
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of a check. `do` is the remedy, None if the check passed."""
 
     check: str
-    says: str
-    do: str | None = None
+    message: str
+    remedy: str | None = None
 
     @property
-    def sound(self) -> bool:
-        return self.do is None
+    def passed(self) -> bool:
+        return self.remedy is None
 
 
 @dataclass(frozen=True)
-class Doctor:
+class Diagnostics:
     """Checks everything that a server needs. `clock` returns seconds since 1970."""
 
     database: Database
@@ -43,18 +48,18 @@ class Doctor:
     streams: StreamGateway
     _: KW_ONLY
     # The data folder for pictures, and how many bytes must stay free.
-    folder: Path
-    free_bytes_min: int
+    data_dir: Path
+    min_free_bytes: int
     # The setting `sms.gateway` and the URL of its provider.
     sms_gateway: str
-    sms_url: str
+    sms_api_url: str
     # Counts the open orders at other providers than the given ones, by provider.
-    unserved_orders: Callable[[Connection, Sequence[str]], Mapping[str, int]]
+    count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
     clock: Callable[[], float] = time.time
 
-    def findings(self) -> list[Finding]:
+    def run_checks(self) -> list[CheckResult]:
         """Run all checks. Fix failures in the order of the results."""
         return [
             _run_check(name, check)
@@ -78,8 +83,8 @@ class Doctor:
         return "the database schema is up to date"
 
     def _disk(self) -> str:
-        check_disk(self.folder, free_bytes_min=self.free_bytes_min)
-        return f"{self.folder} is writable and has enough free space"
+        check_disk(self.data_dir, min_free_bytes=self.min_free_bytes)
+        return f"{self.data_dir} is writable and has enough free space"
 
     def _sms(self) -> str:
         if not isinstance(self.sms, CheckableSms):
@@ -87,35 +92,35 @@ class Doctor:
         try:
             self.sms.check()
         except SmsFailed as error:
-            raise Fault(
+            raise CheckFailed(
                 f"SMS messages cannot be sent: {error}",
-                do="Compare qiniu.access_key, qiniu.secret_key and sms.template with Qiniu's"
-                " console, and check that this machine can reach sms.url.",
+                remedy="Compare qiniu.access_key, qiniu.secret_key and sms.template with Qiniu's"
+                " console, and check that this machine can reach sms.api_url.",
             ) from None
         return "the keys and the template are valid"
 
     def _streams(self) -> str:
         try:
-            self.streams.on_air(["livebackend-doctor"])  # a stream that does not exist
+            self.streams.live_publishers(["livebackend-doctor"])  # a stream that does not exist
         except StreamFailed as error:
-            raise Fault(
+            raise CheckFailed(
                 f"the call to the stream provider failed: {error}",
-                do="Compare the settings streams.* and the keys with the provider's console, and"
-                " check that this machine can reach the provider.",
+                remedy="Compare the settings streams.* and the keys with the provider's console,"
+                " and check that this machine can reach the provider.",
             ) from None
         return "the stream provider accepts calls"
 
     def _payments(self) -> str:
         try:
             with self.database.engine.connect() as connection:
-                unserved = self.unserved_orders(connection, self.payment_providers)
-        except (DBAPIError, NoConnection):
+                unserved = self.count_orders_without_gateway(connection, self.payment_providers)
+        except (DBAPIError, PoolTimeout):
             return "not checked: the database is unavailable"  # the database check has the reason
         if unserved:
             counts = ", ".join(f"{count} at {provider}" for provider, count in unserved.items())
-            raise Fault(
+            raise CheckFailed(
                 f"payments.gateway does not name the providers of all open orders: {counts}",
-                do="Append the gateways of these providers to payments.gateway, so that their"
+                remedy="Append the gateways of these providers to payments.gateway, so that their"
                 " payments are credited.",
             )
         providers = ", ".join(self.payment_providers)
@@ -123,13 +128,13 @@ class Doctor:
 
     def _clock(self) -> str:
         """Compare this machine's clock with those of PostgreSQL and the SMS provider."""
-        readers = {"the database": self._database_ahead_s, self.sms_url: self._sms_ahead_s}
+        readers = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
         ahead = {name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None}
         skews = [f"{name} is {skew}" for name, ahead_s in ahead.items() if (skew := _skew(ahead_s))]
         if skews:
-            raise Fault(
+            raise CheckFailed(
                 f"compared with this machine's clock, {' and '.join(skews)}",
-                do="Run a time service on this machine and on the database's"
+                remedy="Run a time service on this machine and on the database's"
                 " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
             )
         if not ahead:
@@ -143,7 +148,7 @@ class Doctor:
                 before = self.clock()
                 database_s: float = connection.execute(statement).scalar_one()
                 return database_s - (before + self.clock()) / 2
-        except (DBAPIError, NoConnection):
+        except (DBAPIError, PoolTimeout):
             return None  # the database check reports it
 
     def _sms_ahead_s(self) -> float | None:
@@ -151,17 +156,17 @@ class Doctor:
         if not isinstance(self.sms, CheckableSms):
             return None
         try:
-            response = requests.head(self.sms_url, timeout=_TIMEOUT_S, allow_redirects=False)
+            response = requests.head(self.sms_api_url, timeout=_TIMEOUT_S, allow_redirects=False)
             return parsedate_to_datetime(response.headers["Date"]).timestamp() - self.clock()
         except (requests.RequestException, KeyError, ValueError):
             return None
 
 
-def _run_check(name: str, check: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], str]) -> CheckResult:
     try:
-        return Finding(name, check())
-    except Fault as fault:
-        return Finding(name, str(fault), fault.do)
+        return CheckResult(name, check())
+    except CheckFailed as fault:
+        return CheckResult(name, str(fault), fault.remedy)
 
 
 def _skew(ahead_s: float) -> str | None:

@@ -9,40 +9,40 @@ from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
-WAIT_S = 2.0
+CHECK_TIMEOUT_S = 2.0
 _MIGRATE = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
 
 
-class Fault(Exception):
+class CheckFailed(Exception):
     """A check failed; `do` is the remedy."""
 
-    def __init__(self, message: str, *, do: str) -> None:
+    def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
-        self.do = do
+        self.remedy = remedy
 
 
-class Readiness:
+class ReadinessProbe:
     """Runs checks concurrently and waits at most `wait_s` for all of them.
 
     A check that hangs (on a network disk, for example) blocks only one thread, however many
     requests ask for it.
     """
 
-    def __init__(self, checks: Mapping[str, Check], *, wait_s: float = WAIT_S) -> None:
+    def __init__(self, checks: Mapping[str, Check], *, timeout_s: float = CHECK_TIMEOUT_S) -> None:
         self._checks = checks
-        self._wait_s = wait_s
+        self._wait_s = timeout_s
         self._executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
         self._running: dict[str, Future[None]] = {}
 
-    def faults(self) -> dict[str, str]:
+    def failures(self) -> dict[str, str]:
         """Return the messages of failed checks, by check name; empty if all pass."""
         for name, check in self._checks.items():
             if name not in self._running or self._running[name].done():
@@ -57,17 +57,19 @@ class Readiness:
             return f"the check did not end within {self._wait_s:g} s"
         try:
             future.result()
-        except Fault as fault:
+        except CheckFailed as fault:
             return str(fault)
         return None
 
 
-def checks_of(database: Database, *, folder: Path, free_bytes_min: int) -> dict[str, Check]:
+def readiness_checks(
+    database: Database, *, data_dir: Path, min_free_bytes: int
+) -> dict[str, Check]:
     """Return the checks of a server. They need a `database` with its own pool."""
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
-        "disk": lambda: check_disk(folder, free_bytes_min=free_bytes_min),
+        "disk": lambda: check_disk(data_dir, min_free_bytes=min_free_bytes),
     }
 
 
@@ -76,15 +78,15 @@ def check_database(database: Database) -> None:
     try:
         with database.engine.connect() as connection:
             read_only = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
-    except (DBAPIError, NoConnection) as error:
+    except (DBAPIError, PoolTimeout) as error:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
-        raise Fault(
+        raise CheckFailed(
             f"PostgreSQL cannot be reached: {reason}",
-            do="Check that PostgreSQL runs, and the host, user and password in database.url.",
+            remedy="Check that PostgreSQL runs, and the host, user and password in database.url.",
         ) from None
     if read_only:
-        raise Fault(
-            "PostgreSQL is read-only", do="Point database.url to the primary, not to a standby."
+        raise CheckFailed(
+            "PostgreSQL is read-only", remedy="Point database.url to the primary, not to a standby."
         )
 
 
@@ -93,16 +95,18 @@ def check_migrations(database: Database) -> None:
     try:
         check_migrated(database)
     except UnsupportedSchema as error:
-        raise Fault(error.problem, do=f"{error.remedy.capitalize()}.") from None
+        raise CheckFailed(error.problem, remedy=f"{error.remedy.capitalize()}.") from None
     except MigrationsMissing:
-        raise Fault("the database schema is out of date", do=_MIGRATE) from None
-    except (SettingsError, DBAPIError, NoConnection):
-        raise Fault("the schema version cannot be read", do=_MIGRATE) from None
+        raise CheckFailed("the database schema is out of date", remedy=_MIGRATE) from None
+    except (SettingsError, DBAPIError, PoolTimeout):
+        raise CheckFailed("the schema version cannot be read", remedy=_MIGRATE) from None
 
 
-def check_disk(folder: Path, *, free_bytes_min: int) -> None:
+def check_disk(folder: Path, *, min_free_bytes: int) -> None:
     """Raise Fault if the folder is not writable or has too little free space."""
-    remedy = "Free disk space, or set var.dir (LIVEBACKEND_VAR_DIR) to a folder with enough space."
+    remedy = (
+        "Free disk space, or set data.dir (LIVEBACKEND_DATA_DIR) to a folder with enough space."
+    )
     try:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -111,10 +115,10 @@ def check_disk(folder: Path, *, free_bytes_min: int) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise Fault(f"{folder} cannot be written: {error.strerror}", do=remedy) from None
-    if free < free_bytes_min:
-        raise Fault(
-            f"{folder} has {free:,} bytes free, less than pictures.free_bytes_min"
-            f" ({free_bytes_min:,}): uploads are rejected",
-            do=remedy,
+        raise CheckFailed(f"{folder} cannot be written: {error.strerror}", remedy=remedy) from None
+    if free < min_free_bytes:
+        raise CheckFailed(
+            f"{folder} has {free:,} bytes free, less than pictures.min_free_disk_bytes"
+            f" ({min_free_bytes:,}): uploads are rejected",
+            remedy=remedy,
         )

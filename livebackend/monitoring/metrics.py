@@ -14,14 +14,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 log = logging.getLogger(__name__)
 
 G = TypeVar("G")
 
 # The gateway methods that call the provider.
-OUTSIDE_CALLS = {
+GATEWAY_CALLS = {
     *("send", "create", "knows", "disable", "on_air"),
     *("place", "query", "close", "refund", "bill"),
 }
@@ -42,7 +42,7 @@ class Metrics:
             buckets=_SECONDS,
         )
         self._errors = Counter(
-            "livebackend_call_errors",
+            "livebackend_request_errors",
             "API requests that failed with an HTTP status of 500 or more.",
             ["operation", "status"],
             registry=self.registry,
@@ -69,21 +69,21 @@ class Metrics:
         )
         self._gauge("workers", "Running worker processes.").set(1)
 
-    def called(self, *, operation: str, result: str, status: int, seconds: float) -> None:
+    def observe_request(self, *, operation: str, result: str, status: int, seconds: float) -> None:
         """Record an API request."""
         self._requests.labels(operation, result).observe(seconds)
         if status >= 500:
             self._errors.labels(operation, status).inc()
 
-    def waiting(self, transfers: int) -> None:
+    def set_queue_length(self, transfers: int) -> None:
         """Set the queue length of the ledger batch writer."""
         self._queue_length.set(transfers)
 
-    def took(self, transfers: int) -> None:
+    def observe_batch(self, transfers: int) -> None:
         """Record the size of a batch of the ledger batch writer."""
         self._batch_sizes.observe(transfers)
 
-    def watch_pool(self, engine: Engine, *, size: int) -> None:
+    def observe_pool(self, engine: Engine, *, size: int) -> None:
         """Track the connections in use of an engine's pool."""
         self._pool_size.set(size)
 
@@ -96,7 +96,7 @@ class Metrics:
         event.listen(engine, "checkout", lambda *_: update(0))
         event.listen(engine, "checkin", lambda *_: update(1))
 
-    def timed(self, provider: str, gateway: G) -> G:
+    def instrument(self, provider: str, gateway: G) -> G:
         """Return the gateway with counted and timed calls to the provider."""
 
         def observe(call: str, outcome: str, seconds: float) -> None:
@@ -130,7 +130,7 @@ class TimedGateway:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._gateway, name)
-        if name not in OUTSIDE_CALLS:
+        if name not in GATEWAY_CALLS:
             return attribute
 
         @wraps(attribute)
@@ -158,7 +158,7 @@ class LiveRoomsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             live = self._count()
-        except (DBAPIError, NoConnection) as error:
+        except (DBAPIError, PoolTimeout) as error:
             log.warning(
                 "metrics: live rooms not counted, database unavailable: %s", type(error).__name__
             )

@@ -24,10 +24,10 @@ from livebackend.config.errors import SettingsError
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
-_PORT_MAX = 65_535
+_MAX_PORT = 65_535
 
 
-class Listener:
+class MetricsServer:
     """Serves the sums of all processes with the same address.
 
     Create it before any metric, since it switches prometheus_client to multiprocess mode. Raises
@@ -37,9 +37,9 @@ class Listener:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
-        if self._port > _PORT_MAX:
-            raise SettingsError(f"metrics.listen: port {self._port} is greater than {_PORT_MAX}")
-        # Not in var.dir, which several machines can share: Prometheus reads each machine.
+        if self._port > _MAX_PORT:
+            raise SettingsError(f"metrics.address: port {self._port} is greater than {_MAX_PORT}")
+        # Not in data.dir, which several machines can share: Prometheus reads each machine.
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"
         self._folder = Path(tempfile.gettempdir()) / name
         self._lock_file = _join_folder(self._folder)
@@ -96,7 +96,7 @@ def _join_folder(folder: Path) -> int:
             raise PermissionError(0, "is not a folder of this user")
         lock_file = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise SettingsError(f"metrics.listen: {folder}: {error.strerror}") from None
+        raise SettingsError(f"metrics.address: {folder}: {error.strerror}") from None
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for file in folder.glob("*.db"):

@@ -13,7 +13,7 @@ def folder_errors(folder: Path) -> tuple[str, ...]:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return ()
-    return (f"var.dir: {folder} is not writable",)
+    return (f"data.dir: {folder} is not writable",)
 
 
 def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:
@@ -24,11 +24,11 @@ def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:
     try:
         database = Database(url, pool_size=1)
     except SettingsError as error:
-        return error.faults
+        return error.errors
     try:
         check_migrated(database, reachable_only=reachable_only)
     except SettingsError as error:
-        return error.faults
+        return error.errors
     finally:
         database.close()
     return ()

@@ -29,11 +29,11 @@ from livebackend.core.errors import (
 )
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
-from livebackend.services.avatars import Pictures
+from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import Purpose
-from livebackend.services.login_tokens import IDENTITY, Account
-from livebackend.services.password_hashing import Passwords
-from livebackend.services.verification_codes import Codes
+from livebackend.services.login_tokens import IDENTITY, CurrentUser
+from livebackend.services.password_hashing import PasswordHashing
+from livebackend.services.verification_codes import VerificationCodes
 from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
 
 Gender = Literal["0", "1"]
@@ -128,7 +128,7 @@ _MARK_REMOVED = (
 )
 
 
-def find_id(connection: Connection, phone: str) -> int | None:
+def find_account_id(connection: Connection, phone: str) -> int | None:
     """Return the id of the account with this phone number, or None."""
     return connection.execute(_FIND_ID, {"phone": phone}).scalar_one_or_none()
 
@@ -142,19 +142,19 @@ class Accounts:
     def __init__(
         self,
         database: Database,
-        passwords: Passwords,
-        pictures: Pictures,
-        codes: Codes,
+        password_hashing: PasswordHashing,
+        avatars: Avatars,
+        verification_codes: VerificationCodes,
         *,
-        verified_phone_required: bool,
-        only_our_pictures: bool,
+        require_verified_phone: bool,
+        require_uploaded_pictures: bool,
     ) -> None:
         self._database = database
-        self._passwords = passwords
-        self._pictures = pictures
-        self._codes = codes
-        self._verified_phone_required = verified_phone_required
-        self._only_our_pictures = only_our_pictures
+        self._password_hashing = password_hashing
+        self._avatars = avatars
+        self._verification_codes = verification_codes
+        self._verified_phone_required = require_verified_phone
+        self._only_our_pictures = require_uploaded_pictures
 
     def register(
         self,
@@ -170,45 +170,45 @@ class Accounts:
         Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if the settings require a verified
         phone) and UnknownPicture (if they require an uploaded picture).
         """
-        self._passwords.refuse_common(password, phone=phone)
+        self._password_hashing.reject_common(password, phone=phone)
         # This check avoids a needless hash; `_add` checks again in the transaction that inserts.
         self._database.run(partial(self._check, phone=phone))
         account = {
             "phone": phone,
-            "password_hash": self._passwords.hash(password),
+            "password_hash": self._password_hashing.hash(password),
             "nickname": nickname,
             "gender": gender,
             "head_image": head_image,
         }
         self._database.run(partial(self._add, account=account))
 
-    def change_password(self, account: Account, new: str) -> Account:
+    def change_password(self, account: CurrentUser, new: str) -> CurrentUser:
         """Set a new password and revoke all login tokens.
 
         Returns the account with its new token version. Raises PasswordTooCommon, and
         PasswordChanged if a concurrent request changed the password.
         """
-        self._passwords.refuse_common(new, phone=account.phone)
+        self._password_hashing.reject_common(new, phone=account.phone)
         row = self._database.execute_one(
             _CHANGE_PASSWORD,
             account_id=account.id,
             version=account.token_version,
-            new_hash=self._passwords.hash(new),
+            new_hash=self._password_hashing.hash(new),
         )
         if row is None:
             raise PasswordChanged
-        return Account(*row)
+        return CurrentUser(*row)
 
     def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
         """Verify a password reset code, set a new password and revoke all login tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
         """
-        self._passwords.refuse_common(new, phone=phone)
-        values = {"of_phone": phone, "new_hash": self._passwords.hash(new)}
+        self._password_hashing.reject_common(new, phone=phone)
+        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new)}
 
         def work(connection: Connection) -> None:
-            self._codes.verify(
+            self._verification_codes.verify(
                 connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
             if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
@@ -218,7 +218,7 @@ class Accounts:
 
     def change_profile(
         self,
-        account: Account,
+        account: CurrentUser,
         *,
         nickname: str | None = None,
         gender: str | None = None,
@@ -240,7 +240,7 @@ class Accounts:
             new_picture = changed.get("head_image", stored.head_image)
             if new_picture != stored.head_image:
                 self._claim(connection, new_picture, account.id)
-                unused = self._pictures.disown(connection, account.id, but=new_picture)
+                unused = self._avatars.release(connection, account.id, but=new_picture)
             if changed:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
@@ -250,10 +250,10 @@ class Accounts:
             ), unused
 
         profile, unused_pictures = self._database.run(work)
-        self._pictures.remove(unused_pictures)
+        self._avatars.remove(unused_pictures)
         return profile
 
-    def remove(self, account: Account) -> None:
+    def remove(self, account: CurrentUser) -> None:
         """Remove an account: its phone number, profile, friends, messages and pictures.
 
         Its transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
@@ -268,14 +268,14 @@ class Accounts:
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
             forget_phone(connection, account.phone)
-            unused = self._pictures.disown(connection, account.id)
+            unused = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
             return unused
 
-        self._pictures.remove(self._database.run(work))
+        self._avatars.remove(self._database.run(work))
 
     def _check(self, connection: Connection, *, phone: str) -> None:
-        if find_id(connection, phone) is not None:
+        if find_account_id(connection, phone) is not None:
             raise PhoneTaken
         if self._verified_phone_required and not is_verified(connection, phone):
             raise PhoneNotVerified
@@ -292,6 +292,6 @@ class Accounts:
             self._claim(connection, account["head_image"], account_id)
 
     def _claim(self, connection: Connection, location: str, account_id: int) -> None:
-        claimed = self._pictures.claim(connection, location=location, account_id=account_id)
+        claimed = self._avatars.claim(connection, location=location, account_id=account_id)
         if self._only_our_pictures and not claimed:
             raise UnknownPicture

@@ -8,12 +8,12 @@ from sqlalchemy import bindparam, select, update
 from livebackend import models
 from livebackend.core.errors import UnknownUser, WrongPassword
 from livebackend.database.engine import Database
-from livebackend.database.prepared_statements import Prepared
-from livebackend.services.login_tokens import IDENTITY, Account
-from livebackend.services.password_hashing import Passwords
-from livebackend.services.rate_limits import Limits
+from livebackend.database.prepared_statements import PreparedStatement
+from livebackend.services.login_tokens import IDENTITY, CurrentUser
+from livebackend.services.password_hashing import PasswordHashing
+from livebackend.services.rate_limits import RateLimiter
 
-_TO_LOG_IN = Prepared(
+_ACCOUNT_BY_PHONE = PreparedStatement(
     select(*IDENTITY, models.Account.password_hash, models.Account.disabled_at).where(
         models.Account.phone == bindparam("phone")
     )
@@ -29,7 +29,7 @@ _REPLACE_HASH = (
 )
 
 
-class Logins:
+class Authentication:
     """Checks passwords; holds no database connection while it hashes one.
 
     Failed attempts count for the client address, and for the pair of account and client address, so
@@ -37,12 +37,14 @@ class Logins:
     password is rejected too.
     """
 
-    def __init__(self, database: Database, passwords: Passwords, limits: Limits) -> None:
+    def __init__(
+        self, database: Database, password_hashing: PasswordHashing, rate_limits: RateLimiter
+    ) -> None:
         self._database = database
-        self._passwords = passwords
-        self._limits = limits
+        self._password_hashing = password_hashing
+        self._rate_limits = rate_limits
 
-    def log_in(self, *, phone: str, password: str, address: str) -> Account:
+    def log_in(self, *, phone: str, password: str, address: str) -> CurrentUser:
         """Return the account with this phone and password.
 
         Raises UnknownUser and WrongPassword. Both take the same time.
@@ -52,7 +54,7 @@ class Logins:
             raise UnknownUser
         return account
 
-    def confirm(self, account: Account, *, password: str, address: str) -> None:
+    def reauthenticate(self, account: CurrentUser, *, password: str, address: str) -> None:
         """Check the password of a user who is logged in.
 
         Raises WrongPassword, also if the account was changed or removed since the request began.
@@ -60,25 +62,25 @@ class Logins:
         if self._authenticate(phone=account.phone, password=password, address=address) != account:
             raise WrongPassword
 
-    def _authenticate(self, *, phone: str, password: str, address: str) -> Account | None:
+    def _authenticate(self, *, phone: str, password: str, address: str) -> CurrentUser | None:
         """Return the account with this phone and password; None for an unknown phone.
 
         An unknown phone takes as long as a known one. Raises WrongPassword.
         """
         keys_by_limit = {"login_address": address, "login_account": f"{phone} {address}"}
         self._raise_if_limited(keys_by_limit)
-        row: Any = self._database.singly(
-            lambda connection: _TO_LOG_IN.first(connection, {"phone": phone})
+        row: Any = self._database.run_autocommit(
+            lambda connection: _ACCOUNT_BY_PHONE.first(connection, {"phone": phone})
         )
         new_hash = None
-        with self._passwords.turn() as hasher:
+        with self._password_hashing.acquire() as hasher:
             # Again, because concurrent attempts were counted while this one waited.
             self._raise_if_limited(keys_by_limit)
-            matches = hasher.match(password, row.password_hash if row else None)
+            matches = hasher.verify(password, row.password_hash if row else None)
             if not matches:
                 for limit, key in keys_by_limit.items():
-                    self._limits.allows(limit, key)
-            elif hasher.is_cheap(row.password_hash):
+                    self._rate_limits.try_consume(limit, key)
+            elif hasher.needs_rehash(row.password_hash):
                 new_hash = hasher.hash(password)
         if row is None:
             return None
@@ -86,10 +88,10 @@ class Logins:
             raise WrongPassword
         if new_hash:
             self._replace_hash(row, new_hash)
-        return Account(row.id, row.phone, row.token_version)
+        return CurrentUser(row.id, row.phone, row.token_version)
 
     def _raise_if_limited(self, keys_by_limit: Mapping[str, str]) -> None:
-        if any(self._limits.is_full(limit, key) for limit, key in keys_by_limit.items()):
+        if any(self._rate_limits.is_exceeded(limit, key) for limit, key in keys_by_limit.items()):
             raise WrongPassword
 
     def _replace_hash(self, row: Any, new_hash: str) -> None:

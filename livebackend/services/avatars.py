@@ -19,7 +19,7 @@ from sqlalchemy import (
 from livebackend import models
 from livebackend.core.errors import EmptyPicture, InvalidPicture, PictureNotStored, PictureTooLarge
 from livebackend.database.engine import Database
-from livebackend.storage.protocol import Kept, NotAPicture, NotKept, PictureStore
+from livebackend.storage.protocol import InvalidImage, PictureStore, StorageFailed, StoredPicture
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _DELETE_UNUSED = (
 )
 
 
-class Pictures:
+class Avatars:
     """Stores pictures, and deletes those that no account uses within `unclaimed`.
 
     The row is inserted before its file is written, so that `sweep` deletes the file of an
@@ -69,15 +69,15 @@ class Pictures:
         database: Database,
         store: PictureStore,
         *,
-        bytes_max: int,
-        unclaimed: timedelta,
+        max_bytes: int,
+        unused_ttl: timedelta,
     ) -> None:
         self._database = database
         self._store = store
-        self._bytes_max = bytes_max
-        self._unused_ttl = unclaimed
+        self._max_bytes = max_bytes
+        self._unused_ttl = unused_ttl
 
-    def keep(self, filename: str, content: BinaryIO, *, size: int) -> str:
+    def save(self, filename: str, content: BinaryIO, *, size: int) -> str:
         """Store a picture; return its location.
 
         Raises EmptyPicture, PictureTooLarge, InvalidPicture, and PictureNotStored (the disk is full
@@ -85,7 +85,7 @@ class Pictures:
         """
         if size == 0 or not filename:
             raise EmptyPicture
-        if size > self._bytes_max:
+        if size > self._max_bytes:
             raise PictureTooLarge
         inserted: list[str] = []
 
@@ -94,16 +94,16 @@ class Pictures:
             inserted.append(location)
 
         try:
-            return self._store.keep(filename, content, insert_row)
-        except NotAPicture as error:
+            return self._store.save(filename, content, insert_row)
+        except InvalidImage as error:
             raise InvalidPicture from error
-        except NotKept as error:
+        except StorageFailed as error:
             log.error("upload: picture not stored: %s", error)
             for location in inserted:
                 self._database.execute_one(_DELETE, location=location)
             raise PictureNotStored from error
 
-    def find(self, folder: str, name: str) -> Kept | None:
+    def find(self, folder: str, name: str) -> StoredPicture | None:
         """Return the file of `/pictures/<folder>/<name>`, or None if it does not exist."""
         return self._store.find(folder, name)
 
@@ -115,7 +115,7 @@ class Pictures:
         claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
         return claimed.rowcount == 1
 
-    def disown(self, connection: Connection, account_id: int, *, but: str = "") -> list[str]:
+    def release(self, connection: Connection, account_id: int, *, but: str = "") -> list[str]:
         """Delete the rows of an account's pictures, except the one at the location `but`.
 
         Returns the locations of the deleted rows: pass them to `remove` after the commit.
@@ -128,7 +128,7 @@ class Pictures:
         for location in locations:
             self._store.remove(location)
 
-    def sweep(self) -> int:
+    def delete_unused(self) -> int:
         """Delete the pictures that stayed unused for too long; return their number."""
 
         def work(connection: Connection) -> list[str]:

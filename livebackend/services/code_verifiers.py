@@ -18,7 +18,7 @@ from livebackend import models
 from livebackend.core.errors import TooManyAttempts, WrongCode
 from livebackend.core.signing import Signer
 
-WRONG_TRIES_MAX = 5
+MAX_WRONG_ATTEMPTS = 5
 _FIND_AND_LOCK = (
     select(
         models.VerificationCode.phone,
@@ -55,7 +55,7 @@ class Purpose(StrEnum):
     RESET = "reset"
 
     @property
-    def reached(self) -> str:
+    def state_after_verification(self) -> str:
         # A registration uses the code in a later request, a password reset in this transaction.
         return "verified" if self is Purpose.REGISTER else "used"
 
@@ -70,12 +70,12 @@ class Purpose(StrEnum):
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
-def settle_right(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
+def mark_verified(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
     """Set the state of codes that were verified."""
-    connection.execute(_MARK_VERIFIED, {"ids": ids, "reached": purpose.reached})
+    connection.execute(_MARK_VERIFIED, {"ids": ids, "reached": purpose.state_after_verification})
 
 
-class Digests:
+class CodeHasher:
     """HMAC digests of codes, salted with the id of the row.
 
     The first key makes new digests; all keys are tried in `match`.
@@ -84,10 +84,10 @@ class Digests:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = keys
 
-    def make(self, code_id: uuid.UUID, code: str) -> bytes:
+    def hash(self, code_id: uuid.UUID, code: str) -> bytes:
         return _digest(self._keys[0], code_id, code)
 
-    def match(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
+    def matches(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
         """Return whether this is the digest of that code."""
         return any(hmac.compare_digest(digest, _digest(key, code_id, code)) for key in self._keys)
 
@@ -96,10 +96,10 @@ def _digest(key: bytes, code_id: uuid.UUID, code: str) -> bytes:
     return hmac.digest(key, code_id.bytes + code.encode(), "sha256")
 
 
-class Judge(Protocol):
+class CodeVerifier(Protocol):
     """Issues tickets for sent codes, and verifies the codes that clients send back."""
 
-    def reply(self, code_id: uuid.UUID, code: str) -> str:
+    def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         """Return the ticket, which the client must send back with the code."""
 
     def verify(
@@ -118,17 +118,17 @@ class Judge(Protocol):
         """
 
 
-class TicketJudge:
+class SignedTicketVerifier:
     """Verifies codes by signed tickets. A ticket contains the id of the code's row, not the code.
 
     A code can be verified once, and allows five wrong attempts.
     """
 
-    def __init__(self, secrets: Sequence[str], digests: Digests) -> None:
+    def __init__(self, secrets: Sequence[str], hasher: CodeHasher) -> None:
         self._signer = Signer(secrets, kind="code")
-        self._digests = digests
+        self._hasher = hasher
 
-    def reply(self, code_id: uuid.UUID, code: str) -> str:
+    def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         return self._signer.sign(code_id.hex)
 
     def verify(
@@ -150,13 +150,13 @@ class TicketJudge:
         ).one_or_none()
         if row is None or (phone is not None and row.phone != phone):
             raise WrongCode
-        if row.attempts >= WRONG_TRIES_MAX:
+        if row.attempts >= MAX_WRONG_ATTEMPTS:
             raise TooManyAttempts
         if row.state != "sent" or row.expired:
             raise WrongCode
-        if purpose.is_code(code) and self._digests.match(row.digest, code_id, code):
-            settle_right(connection, [code_id], purpose)
+        if purpose.is_code(code) and self._hasher.matches(row.digest, code_id, code):
+            mark_verified(connection, [code_id], purpose)
             return
         connection.execute(_COUNT_ATTEMPT, {"code_id": code_id})
-        is_last = row.attempts + 1 == WRONG_TRIES_MAX
+        is_last = row.attempts + 1 == MAX_WRONG_ATTEMPTS
         raise TooManyAttempts if is_last else WrongCode

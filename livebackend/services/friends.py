@@ -35,12 +35,12 @@ from livebackend.core.errors import (
     UnknownUser,
     UserBlocked,
 )
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.services.accounts import PROFILE, Profile
-from livebackend.services.login_tokens import Account
+from livebackend.services.login_tokens import CurrentUser
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """A user that a search found."""
 
     account_id: int
@@ -59,7 +59,7 @@ class MessageId(NamedTuple):
 
 
 _mine = models.Friendship.account_id == bindparam("me")
-_FIND = Prepared(
+_FIND = PreparedStatement(
     select(
         models.Account.id,
         *PROFILE,
@@ -67,7 +67,7 @@ _FIND = Prepared(
     ).where(models.Account.phone == bindparam("phone"))
 )
 
-_LOCK = Prepared(
+_LOCK = PreparedStatement(
     select(models.Account.id, models.Account.phone)
     .where(
         or_(models.Account.id == bindparam("me"), models.Account.phone == bindparam("phone")),
@@ -97,7 +97,7 @@ def _is_blocked(blocker: str, blocked: str) -> ColumnElement[bool]:
     )
 
 
-_STANDING = Prepared(
+_RELATIONSHIP = PreparedStatement(
     select(
         exists()
         .where(_mine, models.Friendship.friend_id == bindparam("other"))
@@ -110,20 +110,20 @@ _STANDING = Prepared(
         _is_blocked("other", "me").label("they_blocked"),
     )
 )
-_INSERT_REQUEST = Prepared(
+_INSERT_REQUEST = PreparedStatement(
     insert(models.FriendRequest).values(
         applicant_id=bindparam("me"),
         addressee_id=bindparam("other"),
         addressee_visible=bindparam("visible"),
     )
 )
-_ACCEPT = Prepared(
+_ACCEPT = PreparedStatement(
     update(models.FriendRequest)
     .where(models.FriendRequest.id == bindparam("request_id"), models.request_is_open)
     .values(state="accepted")
     .returning(models.FriendRequest.id)
 )
-_INSERT_FRIENDSHIP = Prepared(
+_INSERT_FRIENDSHIP = PreparedStatement(
     insert(models.Friendship).values(
         [
             {"account_id": bindparam("me"), "friend_id": bindparam("other")},
@@ -141,7 +141,7 @@ _DELETE_FRIENDSHIP = delete(models.Friendship).where(
     )
 )
 _applicant, _addressee = aliased(models.Account), aliased(models.Account)
-_REQUESTS_BY_NUMBER = Prepared(
+_REQUESTS_BY_NUMBER = PreparedStatement(
     select(
         models.FriendRequest.id,
         models.FriendRequest.applicant_id,
@@ -213,14 +213,14 @@ class Friends:
     def __init__(self, *, friends_max: int) -> None:
         self._friends_max = friends_max
 
-    def search(self, connection: Connection, me: Account, phone: str) -> Found:
+    def search(self, connection: Connection, me: CurrentUser, phone: str) -> SearchResult:
         """Return the user with that phone number. Raises UnknownUser."""
         row = _FIND.first(connection, {"me": me.id, "phone": phone})
         if row is None:
             raise UnknownUser
-        return Found(row.id, Profile(*row[1:5]), row.is_friend)
+        return SearchResult(row.id, Profile(*row[1:5]), row.is_friend)
 
-    def add(self, connection: Connection, me: Account, phone: str) -> None:
+    def add(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Send a friend request, or accept the one that the other user has sent.
 
         The request is hidden from a user who blocked `me`.
@@ -228,7 +228,7 @@ class Friends:
         FriendLimitReached and AccountRemoved.
         """
         pair = _lock_other(connection, me, phone)
-        relation = _STANDING.first(connection, pair)
+        relation = _RELATIONSHIP.first(connection, pair)
         if relation.are_friends:
             raise AlreadyFriends
         if relation.i_blocked:
@@ -245,7 +245,7 @@ class Friends:
     def accept(
         self,
         connection: Connection,
-        me: Account,
+        me: CurrentUser,
         applicant: str,
         verify_id: MessageId,
         object_id: MessageId,
@@ -260,7 +260,7 @@ class Friends:
         """
         pair = _lock_pair(connection, me, applicant)
         request = _find_request(connection, verify_id, object_id)
-        relation = _STANDING.first(connection, pair)
+        relation = _RELATIONSHIP.first(connection, pair)
         if request is None:
             request_id = relation.their_request
             # Without an open request, the call is a retry if the two are friends.
@@ -279,7 +279,7 @@ class Friends:
     def delete_message(
         self,
         connection: Connection,
-        me: Account,
+        me: CurrentUser,
         phone: str,
         verify_id: MessageId,
         object_id: MessageId,
@@ -301,12 +301,12 @@ class Friends:
             {"request_id": request.id},
         )
 
-    def unfriend(self, connection: Connection, me: Account, phone: str) -> None:
+    def unfriend(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Delete a friendship. Raises UnknownUser, NotFriends and AccountRemoved."""
         if connection.execute(_DELETE_FRIENDSHIP, _lock_pair(connection, me, phone)).rowcount == 0:
             raise NotFriends
 
-    def block(self, connection: Connection, me: Account, phone: str) -> None:
+    def block(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Block a user: delete the friendship, and hide their friend requests from now on.
 
         Open requests between the two are hidden or withdrawn. The other user is not notified.
@@ -324,7 +324,7 @@ class Friends:
         if connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
             raise BlockLimitReached
 
-    def unblock(self, connection: Connection, me: Account, phone: str) -> None:
+    def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Unblock a user: `me` sees their next request; hidden requests stay hidden.
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
@@ -344,7 +344,7 @@ class Friends:
         _INSERT_FRIENDSHIP.run(connection, pair)
 
 
-def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, int]:
+def _lock_other(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
     """Lock both accounts as `_lock_pair` does. Raises OwnAccount too."""
     pair = _lock_pair(connection, me, phone)
     if pair["other"] == pair["me"]:
@@ -352,7 +352,7 @@ def _lock_other(connection: Connection, me: Account, phone: str) -> dict[str, in
     return pair
 
 
-def _lock_pair(connection: Connection, me: Account, phone: str) -> dict[str, int]:
+def _lock_pair(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
     """Lock the account of `me` and the one with that phone.
 
     Returns both ids, as SQL parameters.

@@ -12,28 +12,28 @@ from livebackend.core.errors import (
     InsufficientCoins,
     OwnAccount,
     RequestIdReused,
+    ServiceUnavailable,
     TokenInvalid,
-    Unavailable,
     UnknownUser,
 )
 from livebackend.database.engine import Database, require_replication
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.ledger.transfers import (
     CoinAccount,
     Gift,
-    Kind,
-    Status,
     Transfer,
-    Writer,
-    client_key,
+    TransferKind,
+    TransferStatus,
+    TransferSubmitter,
+    client_request_id,
     new_request_id,
 )
-from livebackend.services.login_tokens import HOLDER, Claims
+from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 
 # Timeout of `Gifts.send`, queries included.
 _TIMEOUT_S = 4
 
-_me = HOLDER.cte("me")
+_me = TOKEN_OWNER.cte("me")
 _debit = aliased(models.CoinAccount, name="debit")
 _credit = aliased(models.CoinAccount, name="credit")
 _host = join(models.Account, _credit, _credit.owner_id == models.Account.id).outerjoin(
@@ -41,7 +41,7 @@ _host = join(models.Account, _credit, _credit.owner_id == models.Account.id).out
 )
 # Authenticates the login token and finds both coin accounts in one statement. No row: the token is
 # invalid. NULL as `credit_id`: no account has the phone.
-_SIDES = Prepared(
+_SIDES = PreparedStatement(
     select(
         _debit.id.label("debit_id"),
         _credit.id.label("credit_id"),
@@ -69,37 +69,45 @@ class Gifts:
     """Sends gifts; holds no database connection while the ledger posts the transfer."""
 
     def __init__(
-        self, database: Database, writer: Writer, *, timeout_s: float = _TIMEOUT_S
+        self, database: Database, writer: TransferSubmitter, *, timeout_s: float = _TIMEOUT_S
     ) -> None:
         self._database = database
         self._writer = writer
         self._timeout_s = timeout_s
 
     def send(
-        self, claims: Claims, *, host: str, coins: int, description: str, request_id: str | None
+        self,
+        claims: TokenClaims,
+        *,
+        host: str,
+        coins: int,
+        description: str,
+        request_id: str | None,
     ) -> None:
         """Transfer coins to the host with that phone, live or not; a retry moves no coins.
 
         Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount, RequestIdReused,
-        InsufficientCoins, BalanceLimitReached, LedgerBusy, and Unavailable with the request id for
-        the retry.
+        InsufficientCoins, BalanceLimitReached, LedgerBusy, and ServiceUnavailable with the request
+        id for the retry.
         """
         retry_id = request_id or new_request_id()
         try:
             self._send(claims, host, coins, description, retry_id)
-        except Unavailable as error:
-            error.repeat_as = retry_id
+        except ServiceUnavailable as error:
+            error.retry_request_id = retry_id
             raise
 
     def _send(
-        self, claims: Claims, host: str, coins: int, description: str, request_id: str
+        self, claims: TokenClaims, host: str, coins: int, description: str, request_id: str
     ) -> None:
         deadline = time.monotonic() + self._timeout_s
         values = claims.values | {"phone": host}
-        accounts = self._database.singly(lambda connection: _SIDES.first(connection, values))
+        accounts = self._database.run_autocommit(
+            lambda connection: _SIDES.first(connection, values)
+        )
         if accounts is None:
             raise TokenInvalid
-        key = client_key(accounts.debit_id, request_id)
+        key = client_request_id(accounts.debit_id, request_id)
         if accounts.credit_id is None:
             if self._was_given_to_removed_host(accounts.debit_id, key, host, coins, description):
                 return
@@ -107,7 +115,7 @@ class Gifts:
         if accounts.debit_id == accounts.credit_id:
             raise OwnAccount
         transfer = Transfer(
-            kind=Kind.GIFT,
+            kind=TransferKind.GIFT,
             actor=accounts.debit_id,
             debit=CoinAccount(accounts.debit_id),
             credit=CoinAccount(accounts.credit_id),
@@ -116,12 +124,12 @@ class Gifts:
             gift=Gift(accounts.host_id, accounts.room_id, description),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
-        if status is Status.NO_COINS:
+        if status is TransferStatus.INSUFFICIENT_COINS:
             raise InsufficientCoins
-        if status is Status.BALANCE_LIMIT:
+        if status is TransferStatus.BALANCE_LIMIT:
             raise BalanceLimitReached
         # A retry conflicts if another account registered the phone after the first request.
-        if status is Status.CONFLICT and not self._was_given_to_removed_host(
+        if status is TransferStatus.CONFLICT and not self._was_given_to_removed_host(
             accounts.debit_id, key, host, coins, description
         ):
             raise RequestIdReused

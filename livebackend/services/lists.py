@@ -22,10 +22,10 @@ from sqlalchemy import (
 
 from livebackend import models
 from livebackend.core.errors import TokenInvalid
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.services.accounts import PROFILE, Gender
 from livebackend.services.live_rooms import PlayUrls
-from livebackend.services.login_tokens import HOLDER, Claims
+from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 
 
 class Friend(NamedTuple):
@@ -53,13 +53,13 @@ class Message(NamedTuple):
     head_image: str | None
 
 
-_me = HOLDER.cte("me")
+_me = TOKEN_OWNER.cte("me")
 _friends = join(
     models.Friendship, models.Account, models.Account.id == models.Friendship.friend_id
 ).outerjoin(
     models.Room, and_(models.Room.account_id == models.Friendship.friend_id, models.room_is_open)
 )
-_FRIENDS = Prepared(
+_FRIENDS = PreparedStatement(
     select(*PROFILE, models.Room.title, models.Room.play_urls)
     .select_from(_me.outerjoin(_friends, models.Friendship.account_id == _me.c.id))
     .order_by(
@@ -67,7 +67,7 @@ _FRIENDS = Prepared(
         models.Account.nickname.collate("C").nulls_last(),
         models.Account.phone,
     )
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 
 
@@ -88,7 +88,7 @@ def _requests(*, applicant: bool) -> FromClause:
         )
         .where(own_id == bindparam("account_id"), visible)
         .order_by(r.sent_at_us.desc())
-        .limit(bindparam("most"))
+        .limit(bindparam("limit"))
         .subquery()
     )
 
@@ -96,7 +96,7 @@ def _requests(*, applicant: bool) -> FromClause:
 _all_requests = union_all(
     select(_requests(applicant=True)), select(_requests(applicant=False))
 ).subquery("copies")
-_MESSAGES = Prepared(
+_MESSAGES = PreparedStatement(
     select(
         _me.c.phone.label("my_phone"),
         _all_requests.c.sent_at_us,
@@ -110,7 +110,7 @@ _MESSAGES = Prepared(
         )
     )
     .order_by(_all_requests.c.sent_at_us.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 
 
@@ -121,7 +121,7 @@ class Lists:
         self._friends_max = friends_max
         self._messages_max = messages_max
 
-    def friends(self, connection: Connection, claims: Claims) -> list[Friend]:
+    def friends(self, connection: Connection, claims: TokenClaims) -> list[Friend]:
         """Return the friends: live ones first, then by nickname and phone.
 
         Raises TokenInvalid for a revoked token.
@@ -129,16 +129,16 @@ class Lists:
         rows = _rows(connection, _FRIENDS, claims, limit=self._friends_max)
         return list(map(Friend._make, rows))
 
-    def messages(self, connection: Connection, claims: Claims) -> list[Message]:
+    def messages(self, connection: Connection, claims: TokenClaims) -> list[Message]:
         """Return the messages, newest first. Raises TokenInvalid for a revoked token."""
         rows = _rows(connection, _MESSAGES, claims, limit=self._messages_max)
         return list(map(Message._make, rows))
 
 
 def _rows(
-    connection: Connection, statement: Prepared, claims: Claims, *, limit: int
+    connection: Connection, statement: PreparedStatement, claims: TokenClaims, *, limit: int
 ) -> Sequence[Any]:
-    rows = statement.run(connection, claims.values | {"most": limit})
+    rows = statement.run(connection, claims.values | {"limit": limit})
     if not rows:
         raise TokenInvalid
     return rows if rows[0].phone is not None else ()

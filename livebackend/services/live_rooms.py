@@ -17,7 +17,7 @@ _LIVE = (
     .join(models.Account, models.Account.id == models.Room.account_id)
     .where(models.room_is_open)
     .order_by(models.Room.started_at.desc(), models.Room.id.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _LIVE_AFTER = _LIVE.where(
     tuple_(models.Room.started_at, models.Room.id)
@@ -25,7 +25,7 @@ _LIVE_AFTER = _LIVE.where(
 )
 
 
-class Place(NamedTuple):
+class RoomCursor(NamedTuple):
     """A cursor: the next page begins after this room."""
 
     started_at: datetime
@@ -46,26 +46,28 @@ class LiveRoom(NamedTuple):
     profile: Profile
     title: str | None
     play_urls: PlayUrls
-    place: Place
+    cursor: RoomCursor
 
 
 class LiveRooms:
     """The list of all open rooms."""
 
     def list(
-        self, connection: Connection, *, after: Place | None
-    ) -> tuple[list[LiveRoom], Place | None]:
+        self, connection: Connection, *, after: RoomCursor | None
+    ) -> tuple[list[LiveRoom], RoomCursor | None]:
         """Return up to 50 rooms, newest first, and the cursor of the next page or None.
 
         `after` is the cursor that the previous page returned.
         """
         # One more row shows whether there is a next page.
-        values: dict[str, Any] = {"most": _PAGE_ROWS + 1}
+        values: dict[str, Any] = {"limit": _PAGE_ROWS + 1}
         if after:
             values |= {"started_at": after.started_at, "room_id": after.room_id}
         rows = connection.execute(_LIVE_AFTER if after else _LIVE, values).all()
         rooms = [
-            LiveRoom(Profile(*row[:4]), row.title, row.play_urls, Place(row.started_at, row.id))
+            LiveRoom(
+                Profile(*row[:4]), row.title, row.play_urls, RoomCursor(row.started_at, row.id)
+            )
             for row in rows[:_PAGE_ROWS]
         ]
-        return rooms, rooms[-1].place if len(rows) > _PAGE_ROWS else None
+        return rooms, rooms[-1].cursor if len(rows) > _PAGE_ROWS else None

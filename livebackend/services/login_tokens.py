@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from livebackend import models
 from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 
 _CLOCK_SKEW_S = 60
 _DAY_S = 24 * 3600
@@ -20,7 +20,7 @@ _DEFAULT_LIFETIME_S, _LIFETIME_MAX_S = 7 * _DAY_S, 30 * _DAY_S
 
 
 @dataclass(frozen=True)
-class Claims:
+class TokenClaims:
     """The content of a login token; `version` is the token version of the account."""
 
     token_id: str
@@ -39,7 +39,7 @@ class Claims:
         }
 
 
-class Account(NamedTuple):
+class CurrentUser(NamedTuple):
     """The identity of an account: what a login token is issued for and resolved to."""
 
     id: int
@@ -51,7 +51,7 @@ IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_versio
 
 # The account of a login token. No row: a logout or a new password revoked the token, or the account
 # is removed or disabled.
-HOLDER = select(*IDENTITY).where(
+TOKEN_OWNER = select(*IDENTITY).where(
     models.Account.id == bindparam("account_id"),
     models.Account.token_version == bindparam("version"),
     models.Account.phone.is_not(None),
@@ -60,7 +60,7 @@ HOLDER = select(*IDENTITY).where(
     .where(models.RevokedToken.token_id == bindparam("token_id"))
     .exists(),
 )
-_IDENTIFY = Prepared(HOLDER)
+_IDENTIFY = PreparedStatement(TOKEN_OWNER)
 _REVOKE = (
     insert(models.RevokedToken)
     .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
@@ -83,7 +83,7 @@ class LoginTokens:
         self._signer = Signer(keys, kind="login")
         self._clock = clock
 
-    def issue(self, account: Account, *, lifetime_s: int | None = None) -> str:
+    def issue(self, account: CurrentUser, *, lifetime_s: int | None = None) -> str:
         """Return a new token; the lifetime is 7 days by default, 30 days at most.
 
         If `lifetime_s` is zero or negative, the token has already expired.
@@ -102,7 +102,7 @@ class LoginTokens:
             }
         )
 
-    def read(self, token: object) -> Claims:
+    def read(self, token: object) -> TokenClaims:
         """Verify the signature and the expiry of a token; return its claims.
 
         Does not check whether it is revoked. Raises TokenMissing, TokenInvalid and TokenExpired.
@@ -124,17 +124,17 @@ class LoginTokens:
                     raise TokenInvalid
                 if exp <= now:
                     raise TokenExpired
-                return Claims(jti, sub, v, exp)
+                return TokenClaims(jti, sub, v, exp)
         raise TokenInvalid
 
-    def identify(self, connection: Connection, claims: Claims) -> Account:
+    def identify(self, connection: Connection, claims: TokenClaims) -> CurrentUser:
         """Return the account of a login token. Raises TokenInvalid for a revoked token."""
         row = _IDENTIFY.first(connection, claims.values)
         if row is None:
             raise TokenInvalid
-        return Account(*row)
+        return CurrentUser(*row)
 
-    def revoke(self, connection: Connection, claims: Claims) -> None:
+    def revoke(self, connection: Connection, claims: TokenClaims) -> None:
         """Revoke one login token before it expires."""
         connection.execute(_DELETE_EXPIRED)
         connection.execute(_REVOKE, {"token_id": claims.token_id, "expires_at": claims.expires_at})

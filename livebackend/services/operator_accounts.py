@@ -45,7 +45,7 @@ _SET_PASSWORD = (
 _ANY_EXISTS = select(select(models.Account.id).exists())
 
 
-class Overview(NamedTuple):
+class AccountDetails(NamedTuple):
     """The details of an account that an operator can see."""
 
     id: int
@@ -63,10 +63,10 @@ class Overview(NamedTuple):
     room_id: int | None
 
 
-def overview(connection: Connection, phone: str) -> Overview | None:
+def find_account_details(connection: Connection, phone: str) -> AccountDetails | None:
     """Return the details of the account with a phone, or None if there is none."""
     row = connection.execute(_FIND, {"phone": phone}).one_or_none()
-    return Overview(*row) if row else None
+    return AccountDetails(*row) if row else None
 
 
 def disable(connection: Connection, phone: str) -> bool:
@@ -93,7 +93,7 @@ def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
     return _change(connection, _SET_PASSWORD, "password set", **values)
 
 
-def are_there_any(connection: Connection) -> bool:
+def any_account_exists(connection: Connection) -> bool:
     """Return whether the database has any account."""
     exists: bool = connection.execute(_ANY_EXISTS).scalar_one()
     return exists

@@ -65,7 +65,9 @@ def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
     return StoredOrder(*row) if row else None
 
 
-def count_unserved_orders(connection: Connection, providers: Sequence[str]) -> dict[str, int]:
+def count_orders_without_gateway(
+    connection: Connection, providers: Sequence[str]
+) -> dict[str, int]:
     """Count the open orders of providers that are not in `providers`, by provider."""
     rows = connection.execute(_COUNT_UNSERVED, {"providers": list(providers)})
     return {row.provider: row.orders for row in rows}

@@ -21,12 +21,12 @@ _DETAILS = (
     .join(models.Account, models.Account.id == models.Room.account_id)
     .order_by(models.Room.started_at.desc(), models.Room.id.desc())
 )
-_NOT_CLOSED = _DETAILS.where(models.Room.state != "closed").limit(bindparam("most"))
+_NOT_CLOSED = _DETAILS.where(models.Room.state != "closed").limit(bindparam("limit"))
 _BY_ID = _DETAILS.where(models.Room.id == bindparam("room_id"))
 _COUNT_LIVE = select(func.count()).where(models.room_is_open)
 
 
-class Shown(NamedTuple):
+class RoomDetails(NamedTuple):
     """The details of a room that an operator can see."""
 
     id: int
@@ -41,18 +41,18 @@ class Shown(NamedTuple):
     disabled_at: datetime | None
 
 
-def listing(connection: Connection, *, most: int) -> list[Shown]:
-    """Return up to `most` rooms that are not closed, newest first."""
-    return [Shown(*row) for row in connection.execute(_NOT_CLOSED, {"most": most})]
+def list_open_rooms(connection: Connection, *, limit: int) -> list[RoomDetails]:
+    """Return up to `limit` rooms that are not closed, newest first."""
+    return [RoomDetails(*row) for row in connection.execute(_NOT_CLOSED, {"limit": limit})]
 
 
-def find(connection: Connection, room_id: int) -> Shown | None:
+def find_room(connection: Connection, room_id: int) -> RoomDetails | None:
     """Return a room in any state, or None."""
     row = connection.execute(_BY_ID, {"room_id": room_id}).one_or_none()
-    return Shown(*row) if row else None
+    return RoomDetails(*row) if row else None
 
 
-def count_live(connection: Connection) -> int:
+def count_open_rooms(connection: Connection) -> int:
     """Return the number of live rooms."""
     number: int = connection.execute(_COUNT_LIVE).scalar_one()
     return number

@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 import bcrypt
 
-from livebackend.core.errors import PasswordTooCommon, Unavailable
+from livebackend.core.errors import PasswordTooCommon, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
 _COMMON = frozenset(files(__package__).joinpath("common_passwords.txt").read_text("utf-8").split())
 
 
-class Hasher:
+class PasswordHasher:
     """Hashes and verifies passwords with bcrypt; `cost` + 1 doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
@@ -33,7 +33,7 @@ class Hasher:
     def hash(self, password: str) -> str:
         return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._cost)).decode()
 
-    def match(self, password: str, password_hash: str | None) -> bool:
+    def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password has this hash.
 
         Without a hash (None), the result is False and takes the same time.
@@ -45,7 +45,7 @@ class Hasher:
             log.exception("password hashing: a stored password hash has an invalid format")
             return False
 
-    def is_cheap(self, password_hash: str) -> bool:
+    def needs_rehash(self, password_hash: str) -> bool:
         """Return whether a hash has a lower cost than the current setting."""
         return int(password_hash.split("$")[2]) < self._cost
 
@@ -54,15 +54,15 @@ class Hasher:
         return base64.b64encode(hmac.digest(self._pepper, password.encode(), "sha384"))
 
 
-class Slots:
+class MachineSemaphore:
     """A semaphore for all processes of a machine, with `number` slots.
 
     A slot is a file that its holder locks: the kernel releases the lock if the process is killed.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, permits: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._paths = [folder / str(slot) for slot in range(number)]
+        self._paths = [folder / str(slot) for slot in range(permits)]
         for path in self._paths:
             if not path.exists():
                 path.touch()
@@ -71,7 +71,7 @@ class Slots:
         return len(self._paths)
 
     @contextmanager
-    def held(self, slot: int) -> Iterator[None]:
+    def acquire(self, slot: int) -> Iterator[None]:
         """Acquire any free slot. If none is free, wait for the given one, without a timeout."""
         with ExitStack() as stack:
             opened: list[BinaryIO] = []
@@ -84,38 +84,38 @@ class Slots:
             yield
 
 
-class Passwords:
+class PasswordHashing:
     """Gives callers access to the hasher, limited by the slots of the machine.
 
-    At most `callers_max` callers of this process hash or wait at a time.
+    At most `max_callers` callers of this process hash or wait at a time.
     """
 
     def __init__(
         self,
-        hasher: Hasher,
-        slots: Slots,
+        hasher: PasswordHasher,
+        semaphore: MachineSemaphore,
         *,
-        callers_max: int,
-        wait_s: float,
-        common_refused: bool,
+        max_callers: int,
+        queue_timeout_s: float,
+        reject_common: bool,
     ) -> None:
         self._hasher = hasher
-        self._slots = slots
-        self._wait_s = wait_s
-        self._common_refused = common_refused
-        self._callers = Semaphore(callers_max)
+        self._semaphore = semaphore
+        self._wait_s = queue_timeout_s
+        self._common_refused = reject_common
+        self._callers = Semaphore(max_callers)
         # Free slots of this process. Other processes can hold the same slot of the machine.
         self._free_slots: SimpleQueue[int] = SimpleQueue()
-        for slot in range(len(slots)):
+        for slot in range(len(semaphore)):
             self._free_slots.put(slot)
         self._stopped = False
 
     @contextmanager
-    def turn(self) -> Iterator[Hasher]:
+    def acquire(self) -> Iterator[PasswordHasher]:
         """Wait for a slot and yield the hasher.
 
-        Raises Unavailable if there are too many callers, after `wait_s` seconds in the queue, and
-        after `stop`.
+        Raises ServiceUnavailable if there are too many callers, after `wait_s` seconds in the
+        queue, and after `stop`.
         """
         if not self._callers.acquire(blocking=False):
             raise _unavailable()
@@ -127,7 +127,7 @@ class Passwords:
             try:
                 if self._stopped:
                     raise _unavailable()
-                with self._slots.held(slot):
+                with self._semaphore.acquire(slot):
                     yield self._hasher
             finally:
                 self._free_slots.put(slot)
@@ -141,11 +141,11 @@ class Passwords:
         self._free_slots.put(0)
 
     def hash(self, password: str) -> str:
-        """Wait for a slot and hash a password. Raises Unavailable as `turn` does."""
-        with self.turn() as hasher:
+        """Wait for a slot and hash a password. Raises ServiceUnavailable as `turn` does."""
+        with self.acquire() as hasher:
             return hasher.hash(password)
 
-    def refuse_common(self, password: str, *, phone: str) -> None:
+    def reject_common(self, password: str, *, phone: str) -> None:
         """Raise PasswordTooCommon if the password is common or contains the phone.
 
         Does nothing if the settings disable the check.
@@ -162,5 +162,5 @@ def _try_lock(file: BinaryIO) -> bool:
     return True
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("password hashing: no slot is free")
+def _unavailable() -> ServiceUnavailable:
+    return ServiceUnavailable("password hashing: no slot is free")

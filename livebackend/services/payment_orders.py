@@ -16,28 +16,28 @@ from livebackend.core.errors import (
     PaymentOfAnotherOrder,
     PaymentRejected,
     RequestIdReused,
-    Unavailable,
+    ServiceUnavailable,
     UnknownOrder,
     WrongAmount,
 )
 from livebackend.database.engine import Database, require_replication
 from livebackend.gateways.payments.protocol import (
-    NotGenuine,
+    InvalidSignature,
     Order,
-    Paid,
     PaymentFailed,
     PaymentGateway,
+    ProviderPayment,
 )
 from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.transfers import (
     CoinAccount,
-    Kind,
     Payment,
-    Status,
     Transfer,
-    Writer,
-    client_key,
-    request_key,
+    TransferKind,
+    TransferStatus,
+    TransferSubmitter,
+    client_request_id,
+    derive_request_id,
 )
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class PaymentOrders:
     """
 
     def __init__(
-        self, database: Database, writer: Writer, gateways: Sequence[PaymentGateway]
+        self, database: Database, writer: TransferSubmitter, gateways: Sequence[PaymentGateway]
     ) -> None:
         self._database = database
         self._writer = writer
@@ -170,13 +170,13 @@ class PaymentOrders:
         if notified:
             self.settle(*notified)
 
-    def settle(self, provider: str, payment: Paid) -> None:
+    def settle(self, provider: str, payment: ProviderPayment) -> None:
         """Credit the coins of a paid order, even if the order is closed.
 
         Does nothing if the order is credited already.
 
         Raises PaymentRejected for an unknown order, a wrong amount and a second payment of the same
-        order, and Unavailable if the payment cannot be credited now.
+        order, and ServiceUnavailable if the payment cannot be credited now.
         """
         deadline = time.monotonic() + _LEDGER_TIMEOUT_S
         order = self._database.run(lambda connection: self._find(connection, provider, payment))
@@ -187,7 +187,7 @@ class PaymentOrders:
         if order.row.payment_id != payment.payment_id:
             raise _logged(payment, OrderPaidTwice())
 
-    def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Paid] | None:
+    def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ProviderPayment] | None:
         """Verify a notification; return provider and payment, or None if it reports none.
 
         Raises InvalidNotification if no gateway accepts the signature.
@@ -195,8 +195,8 @@ class PaymentOrders:
         errors = []
         for provider, gateway in self._gateways.items():
             try:
-                payment = gateway.read(headers, body)
-            except NotGenuine as error:
+                payment = gateway.verify_notification(headers, body)
+            except InvalidSignature as error:
                 errors.append(f"{provider}: {error}")
             else:
                 return (provider, payment) if payment else None
@@ -207,11 +207,11 @@ class PaymentOrders:
         self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
-        request = {"actor": actor, "request_id": str(client_key(actor, request_id))}
+        request = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
         # Separate statements, so that their snapshots are taken after the lock is acquired.
         transfer = connection.execute(_TRANSFER, request).one_or_none()
         if transfer:
-            if tuple(transfer) != (Kind.REFILL, coins):
+            if tuple(transfer) != (TransferKind.REFILL, coins):
                 raise RequestIdReused
             require_replication(connection)
             return None
@@ -241,13 +241,15 @@ class PaymentOrders:
         try:
             outcome = self._writer.submit(transfer, deadline=deadline)
         except LedgerBusy as error:
-            raise Unavailable("ledger: transfer not accepted in time") from error
-        if outcome.status is Status.BALANCE_LIMIT:
+            raise ServiceUnavailable("ledger: transfer not accepted in time") from error
+        if outcome.status is TransferStatus.BALANCE_LIMIT:
             order_id = transfer.payment.order_id if transfer.payment else None
             log.error("payment order %s: not credited, the balance limit is reached", order_id)
-            raise Unavailable(f"payment order {order_id}: the balance limit is reached")
+            raise ServiceUnavailable(f"payment order {order_id}: the balance limit is reached")
 
-    def _find(self, connection: Connection, provider: str, payment: Paid) -> _StoredOrder:
+    def _find(
+        self, connection: Connection, provider: str, payment: ProviderPayment
+    ) -> _StoredOrder:
         values = {
             "provider": provider,
             "order_id": payment.order_id,
@@ -271,20 +273,20 @@ def provider_order(order: Row[Any]) -> Order:
     return Order(order.order_id, order.fen, f"{order.coins} coins")
 
 
-def _transfer(order: _StoredOrder, provider: str, payment: Paid) -> Transfer:
+def _transfer(order: _StoredOrder, provider: str, payment: ProviderPayment) -> Transfer:
     account = order.row.coin_account_id
     return Transfer(
-        kind=Kind.REFILL,
+        kind=TransferKind.REFILL,
         actor=account,
         debit=CoinAccount(order.source_id, external=True),
         credit=CoinAccount(account),
         amount=order.row.coins,
-        request_id=request_key(f"order at {provider}", account, payment.order_id),
+        request_id=derive_request_id(f"order at {provider}", account, payment.order_id),
         payment=Payment(provider, payment.order_id, payment.payment_id, payment.paid_at),
     )
 
 
-def _logged(payment: Paid, error: PaymentRejected) -> PaymentRejected:
+def _logged(payment: ProviderPayment, error: PaymentRejected) -> PaymentRejected:
     log.error(
         "payment %s of order %s not credited: %s",
         payment.payment_id,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from livebackend.core.errors import PaymentRejected, Unavailable
+from livebackend.core.errors import PaymentRejected, ServiceUnavailable
 from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import OrderState, PaymentFailed
 from livebackend.services.payment_orders import PaymentOrders, provider_order
@@ -17,12 +17,12 @@ from livebackend.services.payment_refunds import PaymentRefunds, RefundRefused
 log = logging.getLogger(__name__)
 
 # Limits of one round.
-_ORDERS_MAX = 100
+_MAX_ORDERS = 100
 _ROUND_S = 2
 # After this many consecutive failures, a provider is not queried again in the same round.
-_FAILURES_MAX = 3
+_MAX_FAILURES = 3
 # With delays of 30 s, 1 min, 2 min, … 1 h, the attempts take about a week. Refunds have no limit.
-_ATTEMPTS_MAX = 175
+_MAX_ATTEMPTS = 175
 
 # Sets the next query time before the provider is queried, so that a crash does not lose the order.
 # Use =, not IN: with IN, some plans run the subquery for each row, and each run claims an order.
@@ -86,8 +86,8 @@ class PaymentReconciliation:
         deadline = time.monotonic() + _ROUND_S
         failures = dict.fromkeys(self._orders.providers, 0)
         queried = failed = 0
-        while queried < _ORDERS_MAX and time.monotonic() < deadline:
-            order = self._claim([name for name, n in failures.items() if n < _FAILURES_MAX])
+        while queried < _MAX_ORDERS and time.monotonic() < deadline:
+            order = self._claim([name for name, n in failures.items() if n < _MAX_FAILURES])
             if order is None:
                 break
             queried += 1
@@ -98,11 +98,11 @@ class PaymentReconciliation:
                 failed += 1
         return ReconciliationResult(queried, failed)
 
-    def check(self, order_id: str) -> None:
+    def reconcile(self, order_id: str) -> None:
         """Query the provider about one order: settle or close it, or resume its refund.
 
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
-        Unavailable.
+        ServiceUnavailable.
         """
         order = self._database.execute_one(_FIND, order_id=order_id, ttl=self._order_ttl)
         if order is None:
@@ -129,7 +129,7 @@ class PaymentReconciliation:
         except (PaymentRejected, RefundRefused) as error:
             # Not a failure of the provider. The next attempt can succeed after an operator acts.
             log.error("payment order %s: %s", order.order_id, error)
-        except (PaymentFailed, Unavailable) as error:
+        except (PaymentFailed, ServiceUnavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)
             succeeded = False
         except SQLAlchemyError:
@@ -137,8 +137,8 @@ class PaymentReconciliation:
         except Exception as error:  # a gateway bug must not block the other orders
             log.error("payment order %s: not reconciled", order.order_id, exc_info=error)
             succeeded = False
-        if order.query_attempts >= _ATTEMPTS_MAX:
-            self._close(order, f"not settled after {_ATTEMPTS_MAX} attempts")
+        if order.query_attempts >= _MAX_ATTEMPTS:
+            self._close(order, f"not settled after {_MAX_ATTEMPTS} attempts")
         return succeeded
 
     def _query(self, order: Row[Any]) -> None:

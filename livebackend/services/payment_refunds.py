@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from livebackend.core.errors import LedgerBusy, Unavailable
+from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database
-from livebackend.ledger.reversals import reversal_of
-from livebackend.ledger.transfers import Status, Writer
+from livebackend.ledger.reversals import build_reversal
+from livebackend.ledger.transfers import TransferStatus, TransferSubmitter
 from livebackend.services.payment_orders import PaymentOrders, provider_order
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,9 @@ class PaymentRefunds:
     Stores the state `refunding` first, so that housekeeping resumes an interrupted refund.
     """
 
-    def __init__(self, database: Database, writer: Writer, orders: PaymentOrders) -> None:
+    def __init__(
+        self, database: Database, writer: TransferSubmitter, orders: PaymentOrders
+    ) -> None:
         self._database = database
         self._writer = writer
         self._orders = orders
@@ -77,8 +79,8 @@ class PaymentRefunds:
         Returns True if the money is returned, False if the provider still processes the refund.
         Refunding again returns no more money. Raises LookupError for an unknown order, and
         RefundRefused if the order is not paid or the balance is lower than the credit. Raises
-        PaymentFailed if the provider fails, and Unavailable if the ledger does; housekeeping then
-        resumes the refund.
+        PaymentFailed if the provider fails, and ServiceUnavailable if the ledger does; housekeeping
+        then resumes the refund.
         """
         begin = {"order_id": order_id, "reason": reason}
 
@@ -99,15 +101,17 @@ class PaymentRefunds:
             raise RefundRefused(f"order {order.order_id} is {order.state}")
         # First, because it raises if no gateway is configured: no coins have moved then.
         gateway = self._orders.gateway(order.provider)
-        transfer = self._database.run(lambda connection: reversal_of(connection, order.transfer_id))
+        transfer = self._database.run(
+            lambda connection: build_reversal(connection, order.transfer_id)
+        )
         try:
             outcome = self._writer.submit(transfer, deadline=time.monotonic() + _LEDGER_TIMEOUT_S)
         except LedgerBusy as error:
-            raise Unavailable("ledger: transfer not accepted in time") from error
-        if outcome.status is Status.NO_COINS:
+            raise ServiceUnavailable("ledger: transfer not accepted in time") from error
+        if outcome.status is TransferStatus.INSUFFICIENT_COINS:
             self._write(_CANCEL, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
-        if outcome.status not in (Status.DONE, Status.REPLAYED):
+        if outcome.status not in (TransferStatus.DONE, TransferStatus.REPLAYED):
             raise RefundRefused(f"the coins were not reversed: {outcome.status.value}")
         self._write(_CONFIRM, order)
         is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)

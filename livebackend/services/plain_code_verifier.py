@@ -7,7 +7,12 @@ from sqlalchemy import Connection, bindparam, delete, text
 
 from livebackend import models
 from livebackend.core.errors import TooManyAttempts, WrongCode
-from livebackend.services.code_verifiers import WRONG_TRIES_MAX, Digests, Purpose, settle_right
+from livebackend.services.code_verifiers import (
+    MAX_WRONG_ATTEMPTS,
+    CodeHasher,
+    Purpose,
+    mark_verified,
+)
 
 # The number of open codes that are compared, newest first.
 _OPEN_CODES_LIMIT = 1000
@@ -17,7 +22,7 @@ _OPEN_CODES = text(
     SELECT id, digest FROM verification_codes
     WHERE state = 'sent' AND expires_at > now() AND purpose = :purpose
         AND phone = coalesce(:phone, phone)
-    ORDER BY expires_at DESC LIMIT :most
+    ORDER BY expires_at DESC LIMIT :limit
     """
 )
 # One row for each ticket: its lock makes the count exact.
@@ -29,7 +34,7 @@ _COUNT_ATTEMPT = text(
         SELECT array_agg(moment) FROM (
             SELECT moment FROM unnest(code_attempts.attempted_at || now()) AS moment
             WHERE moment > now() - interval '300 seconds'
-            ORDER BY moment DESC LIMIT :most
+            ORDER BY moment DESC LIMIT :limit
         ) AS newest)
     RETURNING cardinality(attempted_at)
     """
@@ -48,16 +53,16 @@ _DELETE_OLD_ATTEMPTS = text(
 )
 
 
-class PlainJudge:
+class PlainCodeVerifier:
     """Verifies codes whose ticket is the code itself: both values must be equal.
 
     For a password reset, the code must also have been sent to that phone.
     """
 
-    def __init__(self, digests: Digests) -> None:
-        self._digests = digests
+    def __init__(self, hasher: CodeHasher) -> None:
+        self._hasher = hasher
 
-    def reply(self, code_id: uuid.UUID, code: str) -> str:
+    def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         return code
 
     def verify(
@@ -74,21 +79,21 @@ class PlainJudge:
             code_ids = self._matching_codes(connection, code, purpose, phone)
             if code_ids or purpose is Purpose.REGISTER:
                 connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": ticket_digest})
-                settle_right(connection, code_ids, purpose)
+                mark_verified(connection, code_ids, purpose)
                 return
         if not ticket:
             raise WrongCode  # attempts are counted by ticket
         connection.execute(_DELETE_OLD_ATTEMPTS)
         attempts = connection.execute(
-            _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "most": WRONG_TRIES_MAX}
+            _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
         ).scalar_one()
-        raise TooManyAttempts if attempts >= WRONG_TRIES_MAX else WrongCode
+        raise TooManyAttempts if attempts >= MAX_WRONG_ATTEMPTS else WrongCode
 
     def _matching_codes(
         self, connection: Connection, code: str, purpose: Purpose, phone: str | None
     ) -> list[uuid.UUID]:
         """Return the ids of the open codes with this value."""
         rows = connection.execute(
-            _OPEN_CODES, {"purpose": purpose, "phone": phone, "most": _OPEN_CODES_LIMIT}
+            _OPEN_CODES, {"purpose": purpose, "phone": phone, "limit": _OPEN_CODES_LIMIT}
         )
-        return [row.id for row in rows if self._digests.match(row.digest, row.id, code)]
+        return [row.id for row in rows if self._hasher.matches(row.digest, row.id, code)]

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, func, select, update
 from livebackend import models
 from livebackend.database.engine import Database
 from livebackend.gateways.streams import StreamFailed, StreamGateway
-from livebackend.services.stream_monitor import SETTLED_AFTER
+from livebackend.services.stream_monitor import PUBLISHER_GRACE_PERIOD
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ _OPEN_ROOM = select(
     models.Room.id,
     models.Room.publish_key,
     models.Room.publisher,
-    (models.Room.published_at < func.now() - SETTLED_AFTER).label("settled"),
+    (models.Room.published_at < func.now() - PUBLISHER_GRACE_PERIOD).label("settled"),
 ).where(models.Room.stream_key == bindparam("key"), models.room_is_open)
 _SET_PUBLISHER = (
     update(models.Room)
@@ -69,7 +69,9 @@ class PublishAuthorization:
         """Return whether this is the secret of the media server."""
         return self.is_configured and hmac.compare_digest(secret.encode(), self._secret)
 
-    def admit(self, *, hub: str, stream_key: str, publish_key: str, publisher: str) -> bool:
+    def authorize_publish(
+        self, *, hub: str, stream_key: str, publish_key: str, publisher: str
+    ) -> bool:
         """Authorize a publisher; return whether it has the key of an open room.
 
         Returns False while another publisher of the room is online.
@@ -84,18 +86,18 @@ class PublishAuthorization:
         values = {"room_id": room.id, "old": room.publisher, "new": publisher}
         return self._database.execute_one(_SET_PUBLISHER, **values) is not None
 
-    def gone(self, *, stream_key: str, publisher: str) -> None:
+    def publisher_left(self, *, stream_key: str, publisher: str) -> None:
         """Record that a publisher disconnected; ignore one that was not authorized."""
         self._database.execute_one(_CLEAR_PUBLISHER, key=stream_key, old=publisher)
 
-    def is_open(self, stream_key: str) -> bool:
+    def may_watch(self, stream_key: str) -> bool:
         """Return whether viewers may watch the stream."""
         return self._database.execute_one(_OPEN_ROOM, key=stream_key) is not None
 
     def _is_free(self, stream_key: str) -> bool:
         """Return whether no publisher is online; disconnect one that sends no data."""
         try:
-            if self._gateway.on_air([stream_key]):
+            if self._gateway.live_publishers([stream_key]):
                 return False
             self._gateway.disable(stream_key)
         except StreamFailed as error:

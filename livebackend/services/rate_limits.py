@@ -8,10 +8,10 @@ from limits.strategies import MovingWindowRateLimiter
 
 from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
-from livebackend.database.rate_limit_storage import PostgresWindows
+from livebackend.database.rate_limit_storage import PostgresRateLimitStorage
 
 
-class Limits:
+class RateLimiter:
     """Rate limits by name, each with a rule such as `"10 per minute; 100 per hour"`.
 
     An empty rule is no limit. `close` closes `database`, so pass one with its own pool.
@@ -19,11 +19,11 @@ class Limits:
 
     def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
         self._database = database
-        self._storage = PostgresWindows(database)
+        self._storage = PostgresRateLimitStorage(database)
         self._limiter = MovingWindowRateLimiter(self._storage)
         self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
 
-    def take(self, name: str, key: str) -> None:
+    def consume(self, name: str, key: str) -> None:
         """Count a request of a client or user.
 
         Raises RateLimited, without counting the request, if the limit is reached.
@@ -34,17 +34,17 @@ class Limits:
             wait_s = max(1, ceil(reset_at - self._storage.now()))
             raise RateLimited(retry_after_s=wait_s)
 
-    def allows(self, name: str, key: str) -> bool:
+    def try_consume(self, name: str, key: str) -> bool:
         """Count a request; return False, without counting it, if the limit is reached."""
         return self._hit(name, key) is None
 
-    def is_full(self, name: str, key: str) -> bool:
+    def is_exceeded(self, name: str, key: str) -> bool:
         """Return whether the limit is reached; count nothing."""
         return not all(self._limiter.test(rule, name, key) for rule in self._rules[name])
 
-    def sweep(self) -> None:
+    def delete_expired(self) -> None:
         """Delete expired windows."""
-        self._storage.sweep()
+        self._storage.delete_expired()
 
     def close(self) -> None:
         self._database.close()

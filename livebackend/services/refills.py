@@ -10,21 +10,21 @@ from livebackend.core.errors import (
     BalanceLimitReached,
     RefillsDisabled,
     RequestIdReused,
-    Unavailable,
+    ServiceUnavailable,
 )
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.transfers import (
     CoinAccount,
-    Kind,
-    Status,
     Transfer,
-    Writer,
-    client_key,
+    TransferKind,
+    TransferStatus,
+    TransferSubmitter,
+    client_request_id,
     new_request_id,
 )
 from livebackend.services.payment_orders import PaymentOrders, PlacedOrder
-from livebackend.services.rate_limits import Limits
+from livebackend.services.rate_limits import RateLimiter
 
 # The values of the setting `coins.refill`.
 RefillMode = Literal["direct", "order", "disabled"]
@@ -52,9 +52,9 @@ class Refills:
     def __init__(
         self,
         database: Database,
-        writer: Writer,
+        writer: TransferSubmitter,
         orders: PaymentOrders,
-        limits: Limits,
+        limits: RateLimiter,
         *,
         mode: RefillMode,
         coins_per_yuan: int,
@@ -70,13 +70,13 @@ class Refills:
         """Credit or order the coins for an amount of yuan; return the order, if any.
 
         Raises RateLimited, RefillsDisabled, RequestIdReused, BalanceLimitReached, LedgerBusy,
-        PaymentNotPlaced, and Unavailable with the request id for the retry.
+        PaymentNotPlaced, and ServiceUnavailable with the request id for the retry.
         """
         retry_id = request_id or new_request_id()
         is_retry = request_id is not None and self._request_exists(account_id, request_id)
         if self._mode == "disabled" and not is_retry:
             raise RefillsDisabled
-        self._limits.take("refill_retries" if is_retry else "refill", f"account {account_id}")
+        self._limits.consume("refill_retries" if is_retry else "refill", f"account {account_id}")
         try:
             # A retry gets the result of the first request, even if the mode has changed since.
             if self._mode == "order" or is_retry:
@@ -84,8 +84,8 @@ class Refills:
                     account_id, yuan=yuan, coins=yuan * self._coins_per_yuan, request_id=retry_id
                 )
             self._credit(account_id, yuan * self._coins_per_yuan, retry_id)
-        except Unavailable as error:
-            error.repeat_as = retry_id
+        except ServiceUnavailable as error:
+            error.retry_request_id = retry_id
             raise
         return None
 
@@ -94,10 +94,10 @@ class Refills:
 
         def work(connection: Connection) -> bool:
             actor = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
-            values = {"actor": actor, "request_id": client_key(actor, request_id)}
+            values = {"actor": actor, "request_id": client_request_id(actor, request_id)}
             return bool(connection.execute(_REQUEST_EXISTS, values).scalar_one())
 
-        return self._database.singly(work)
+        return self._database.run_autocommit(work)
 
     def _credit(self, account_id: int, coins: int, request_id: str) -> None:
         deadline = time.monotonic() + _TIMEOUT_S
@@ -108,15 +108,15 @@ class Refills:
 
         account, provider_account = self._database.run(find_accounts)
         transfer = Transfer(
-            kind=Kind.REFILL,
+            kind=TransferKind.REFILL,
             actor=account,
             debit=CoinAccount(provider_account, external=True),
             credit=CoinAccount(account),
             amount=coins,
-            request_id=client_key(account, request_id),
+            request_id=client_request_id(account, request_id),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
-        if status is Status.CONFLICT:
+        if status is TransferStatus.CONFLICT:
             raise RequestIdReused
-        if status is Status.BALANCE_LIMIT:
+        if status is TransferStatus.BALANCE_LIMIT:
             raise BalanceLimitReached

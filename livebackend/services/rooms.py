@@ -21,9 +21,14 @@ from livebackend.gateways.streams import (
     StreamExists,
     StreamFailed,
     StreamGateway,
-    document_of,
+    parse_document,
 )
-from livebackend.services.stream_monitor import CLOSE, CLOSE_STALE, Room, Streams
+from livebackend.services.stream_monitor import (
+    CLOSE_ABANDONED_ROOMS,
+    CLOSE_ROOMS,
+    RoomStream,
+    StreamMonitor,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +60,9 @@ _HAS_FAILED = select(models.Room.id).where(
 _INSERT = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
 _of_account = models.Room.account_id == bindparam("of_account")
 _has_id = models.Room.id == bindparam("room_id")
-_CLOSE_STALE = CLOSE_STALE.where(_of_account)
-_CLOSE_OPENING = CLOSE.where(_has_id, models.Room.state == "opening")
-_CLOSE_OPEN = CLOSE.where(_of_account, models.room_is_open)
+_CLOSE_STALE = CLOSE_ABANDONED_ROOMS.where(_of_account)
+_CLOSE_OPENING = CLOSE_ROOMS.where(_has_id, models.Room.state == "opening")
+_CLOSE_OPEN = CLOSE_ROOMS.where(_of_account, models.room_is_open)
 _STORE_STREAM = (
     update(models.Room)
     .values(
@@ -101,10 +106,10 @@ class _ExistingRoom(NamedTuple):
     needs_check: bool
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """The response to a heartbeat of the host."""
 
-    on_air: bool
+    is_live: bool
     # Only the host may see it: it contains the publish key or a signature.
     publish_url: str
 
@@ -119,16 +124,16 @@ class Rooms:
         self,
         database: Database,
         gateway: StreamGateway,
-        streams: Streams,
+        stream_monitor: StreamMonitor,
         *,
-        random: Random,
-        key: bytes,
+        rng: Random,
+        stream_name_key: bytes,
     ) -> None:
         self._database = database
         self._gateway = gateway
-        self._streams = streams
-        self._random = random
-        self._key = key
+        self._stream_monitor = stream_monitor
+        self._rng = rng
+        self._key = stream_name_key
 
     def go_live(self, account_id: int, *, title: str | None) -> str:
         """Open a room and return the JSON of its stream.
@@ -156,17 +161,17 @@ class Rooms:
         closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
         if closed is None:
             raise RoomNotOpen
-        self._streams.disable(closed)
+        self._stream_monitor.disable(closed)
 
-    def heartbeat(self, account_id: int) -> Beat:
+    def heartbeat(self, account_id: int) -> Heartbeat:
         """Return whether the account's stream is live, and a current URL to publish it.
 
         Raises RoomNotOpen.
         """
-        self._streams.look_at(self._open_room(account_id).stream_key)
+        self._stream_monitor.refresh_status(self._open_room(account_id).stream_key)
         room = self._open_room(account_id)
-        url = self._gateway.publish_url(document_of(room.stream))
-        return Beat(on_air=room.offline_since is None, publish_url=url)
+        url = self._gateway.publish_url(parse_document(room.stream))
+        return Heartbeat(is_live=room.offline_since is None, publish_url=url)
 
     def _reserve(
         self, account_id: int, *, title: str | None, opening_room_id: int
@@ -197,7 +202,7 @@ class Rooms:
     def _insert(self, connection: Connection, room: dict[str, Any]) -> _RoomReservation | None:
         room_id = connection.execute(_NEXT_ID).scalar_one()
         reservation = _RoomReservation(
-            room_id, self._stream_key(room_id), f"{self._random.getrandbits(64):016x}"
+            room_id, self._stream_key(room_id), f"{self._rng.getrandbits(64):016x}"
         )
         keys = {
             "id": room_id,
@@ -224,7 +229,7 @@ class Rooms:
             return stored  # another request checks it
         reservation = _RoomReservation(*room)
         try:
-            if self._gateway.knows(reservation.key):
+            if self._gateway.exists(reservation.key):
                 return stored
         except StreamFailed as error:
             log.warning("stream %s: cannot check that it exists: %s", reservation.key, error)
@@ -240,18 +245,18 @@ class Rooms:
 
     def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
         """Store a new stream in its room; return its JSON."""
-        document = stream.text
+        document = stream.document_json
         row = self._database.execute_one(
             statement, room_id=reservation.room_id, document=document, urls=stream.play_urls
         )
         if row is None:  # the room was closed meanwhile
-            self._streams.disable(Room(reservation.room_id, reservation.key))
+            self._stream_monitor.disable(RoomStream(reservation.room_id, reservation.key))
             raise StreamNotCreated
         return document
 
-    def _close(self, statement: Any, **values: Any) -> Room | None:
+    def _close(self, statement: Any, **values: Any) -> RoomStream | None:
         row = self._database.execute_one(statement, **values)
-        return Room(row.id, row.stream_key) if row else None
+        return RoomStream(row.id, row.stream_key) if row else None
 
     def _open_room(self, account_id: int) -> Any:
         row = self._database.execute_one(_FIND_OPEN, of_account=account_id)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from livebackend.gateways.qiniu import QiniuCallbacks
-from livebackend.services.stream_monitor import Streams
+from livebackend.gateways.qiniu import QiniuCallbackVerifier
+from livebackend.services.stream_monitor import StreamMonitor
 
 
 class StreamCallbacks:
@@ -12,16 +12,16 @@ class StreamCallbacks:
     A callback can be late or replayed, so its content is not trusted.
     """
 
-    def __init__(self, stream_monitor: Streams, verifier: QiniuCallbacks) -> None:
+    def __init__(self, stream_monitor: StreamMonitor, verifier: QiniuCallbackVerifier) -> None:
         self._stream_monitor = stream_monitor
         self._verifier = verifier
 
-    def is_genuine(
+    def has_valid_signature(
         self, method: str, target: str, *, headers: Mapping[str, str], body: bytes
     ) -> bool:
         """Return whether the provider signed this request; `target` is its path and query."""
-        return self._verifier.is_genuine(method, target, headers=headers, body=body)
+        return self._verifier.has_valid_signature(method, target, headers=headers, body=body)
 
     def receive(self, stream_key: str) -> None:
         """Query the provider about a stream; ignore an unknown stream."""
-        self._stream_monitor.look_at(stream_key)
+        self._stream_monitor.refresh_status(stream_key)

@@ -14,26 +14,27 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from livebackend import models
 from livebackend.database.engine import Database
-from livebackend.gateways.streams import ProviderAway, StreamFailed, StreamGateway
+from livebackend.gateways.streams import ProviderUnavailable, StreamFailed, StreamGateway
 
 log = logging.getLogger(__name__)
 
 # A call to the provider takes up to 4 s: a room that is `opening` for longer is left from a crash.
-STALE_S = 5
+OPENING_TIMEOUT_S = 5
 # The minimum interval between two queries about one room.
 _QUERY_INTERVAL = timedelta(seconds=2)
 # A newly authorized publisher can be missing from the media server's list for this time.
-SETTLED_AFTER = timedelta(seconds=5)
+PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
 # The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
 
-CLOSE = (
+CLOSE_ROOMS = (
     update(models.Room)
     .values(state="closed", closed_at=func.now(), close_reason=bindparam("reason"))
     .returning(models.Room.id, models.Room.stream_key, models.Room.stream_seen_at)
 )
-CLOSE_STALE = CLOSE.where(
-    models.Room.state == "opening", models.Room.started_at < func.now() - timedelta(seconds=STALE_S)
+CLOSE_ABANDONED_ROOMS = CLOSE_ROOMS.where(
+    models.Room.state == "opening",
+    models.Room.started_at < func.now() - timedelta(seconds=OPENING_TIMEOUT_S),
 )
 _NEXT_ROOMS = (
     select(models.Room.id, models.Room.stream_key)
@@ -57,7 +58,7 @@ _SET_OFFLINE = (
     .where(
         _has_any_id,
         models.room_is_open,
-        func.coalesce(models.Room.published_at < func.now() - SETTLED_AFTER, True),
+        func.coalesce(models.Room.published_at < func.now() - PUBLISHER_GRACE_PERIOD, True),
     )
     .values(
         offline_since=func.coalesce(models.Room.offline_since, func.now()),
@@ -65,7 +66,7 @@ _SET_OFFLINE = (
         published_at=None,
     )
 )
-_CLOSE_OFFLINE = CLOSE.where(
+_CLOSE_OFFLINE = CLOSE_ROOMS.where(
     _has_any_id, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("absent")
 )
 _BEGIN_CHECK = (
@@ -100,32 +101,34 @@ _POSTPONE_DISABLE = text(
 )
 
 
-class Room(NamedTuple):
+class RoomStream(NamedTuple):
     """The id and the stream key of a room."""
 
     id: int
     stream_key: str
 
 
-class Swept(NamedTuple):
+class StreamCheckResult(NamedTuple):
     """The result of one check of all rooms: numbers of rooms and streams."""
 
-    looked_at: int
+    checked: int
     closed: int
     disabled: int
     # The provider failed; the next round continues.
     failed: bool
 
 
-class Streams:
+class StreamMonitor:
     """Monitors streams; closes a room that had no publisher for the time `absent`."""
 
-    def __init__(self, database: Database, gateway: StreamGateway, *, absent: timedelta) -> None:
+    def __init__(
+        self, database: Database, gateway: StreamGateway, *, offline_timeout: timedelta
+    ) -> None:
         self._database = database
         self._gateway = gateway
-        self._absent = absent
+        self._offline_timeout = offline_timeout
 
-    def disable(self, room: Room) -> StreamFailed | None:
+    def disable(self, room: RoomStream) -> StreamFailed | None:
         """Disable the stream of a closed room.
 
         Returns the error of the provider if it fails; housekeeping then retries.
@@ -139,7 +142,7 @@ class Streams:
         self._database.execute_one(_SET_DISABLED, room_id=room.id)
         return None
 
-    def look_at(self, stream_key: str) -> None:
+    def refresh_status(self, stream_key: str) -> None:
         """Query the provider about one open room, at most every 2 s, and update the room.
 
         Does nothing for an unknown stream, or if the provider fails.
@@ -148,14 +151,14 @@ class Streams:
         if room is None:
             return
         try:
-            closed = self._check([Room(*room)])
+            closed = self._check([RoomStream(*room)])
         except StreamFailed as error:
             log.warning("stream %s: publisher status unknown: %s", stream_key, error)
             return
         for closed_room in closed:
             self.disable(closed_room)
 
-    def sweep(self, may_go_on: Callable[[], bool] = lambda: True) -> Swept:
+    def check_rooms(self, should_continue: Callable[[], bool] = lambda: True) -> StreamCheckResult:
         """Check all rooms, and disable the streams that are due.
 
         `may_go_on` is called before each call to the provider: the check stops if it returns False.
@@ -163,12 +166,12 @@ class Streams:
         Also closes rooms that a crash left in the state `opening`.
         """
         abandoned = self._database.run(
-            lambda connection: _close(connection, CLOSE_STALE, reason="abandoned")
+            lambda connection: _close(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
         )
-        checked, offline, query_failed = self._check_all(may_go_on)
-        disabled, disable_failed = self._disable_due(may_go_on)
+        checked, offline, query_failed = self._check_all(should_continue)
+        disabled, disable_failed = self._disable_due(should_continue)
         closed = len(abandoned) + offline
-        return Swept(checked, closed, disabled, failed=query_failed or disable_failed)
+        return StreamCheckResult(checked, closed, disabled, failed=query_failed or disable_failed)
 
     def _check_all(self, may_go_on: Callable[[], bool]) -> tuple[int, int, bool]:
         """Return the numbers of checked and closed rooms, and whether the provider failed."""
@@ -185,14 +188,18 @@ class Streams:
             after = batch[-1].id
         return checked, closed, False
 
-    def _check(self, batch: Sequence[Room]) -> list[Room]:
+    def _check(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
         """Query the provider about some rooms, update them, and return the closed ones."""
-        on_air = self._gateway.on_air([room.stream_key for room in batch])
+        on_air = self._gateway.live_publishers([room.stream_key for room in batch])
         return self._database.run(partial(self._update_rooms, batch=batch, on_air=on_air))
 
     def _update_rooms(
-        self, connection: Connection, *, batch: Sequence[Room], on_air: Mapping[str, str | None]
-    ) -> list[Room]:
+        self,
+        connection: Connection,
+        *,
+        batch: Sequence[RoomStream],
+        on_air: Mapping[str, str | None],
+    ) -> list[RoomStream]:
         online = [room for room in batch if room.stream_key in on_air]
         offline = [room.id for room in batch if room.stream_key not in on_air]
         if online:
@@ -204,12 +211,12 @@ class Streams:
             return []
         connection.execute(_SET_OFFLINE, {"ids": offline})
         return _close(
-            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, absent=self._absent
+            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, absent=self._offline_timeout
         )
 
     def _disable_due(self, may_go_on: Callable[[], bool]) -> tuple[int, bool]:
         due = self._database.run(
-            lambda connection: [Room(*row) for row in connection.execute(_DUE_TO_DISABLE)]
+            lambda connection: [RoomStream(*row) for row in connection.execute(_DUE_TO_DISABLE)]
         )
         disabled, failed = 0, False
         for room in due:
@@ -218,16 +225,16 @@ class Streams:
             error = self.disable(room)
             disabled += error is None
             failed |= error is not None
-            if isinstance(error, ProviderAway):
+            if isinstance(error, ProviderUnavailable):
                 break  # the next call would fail too
         return disabled, failed
 
 
-def _batch(connection: Connection, *, after: int) -> list[Room]:
-    return [Room(*row) for row in connection.execute(_NEXT_ROOMS, {"after": after})]
+def _batch(connection: Connection, *, after: int) -> list[RoomStream]:
+    return [RoomStream(*row) for row in connection.execute(_NEXT_ROOMS, {"after": after})]
 
 
-def _close(connection: Connection, statement: Any, **values: Any) -> list[Room]:
+def _close(connection: Connection, statement: Any, **values: Any) -> list[RoomStream]:
     """Close rooms and log them; return the rooms that were closed."""
     rows = connection.execute(statement, values).all()
     for row in rows:
@@ -237,4 +244,4 @@ def _close(connection: Connection, statement: Any, **values: Any) -> list[Room]:
             values["reason"],
             row.stream_seen_at,
         )
-    return [Room(row.id, row.stream_key) for row in rows]
+    return [RoomStream(row.id, row.stream_key) for row in rows]

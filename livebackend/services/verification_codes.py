@@ -19,8 +19,8 @@ from livebackend import models
 from livebackend.core.errors import MessageNotSent, PhoneTaken
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
-from livebackend.services.code_verifiers import Digests, Judge, Purpose
-from livebackend.services.rate_limits import Limits
+from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpose
+from livebackend.services.rate_limits import RateLimiter
 
 # The key of the rate limit on all codes of the installation.
 _ALL_CLIENTS = "all"
@@ -54,30 +54,30 @@ _SET_OUTCOME = (
 )
 
 
-class Codes:
+class VerificationCodes:
     """Sends verification codes by SMS. A code expires after `ttl`."""
 
     def __init__(
         self,
         database: Database,
         sms: SmsGateway,
-        limits: Limits,
-        judge: Judge,
-        digests: Digests,
+        rate_limits: RateLimiter,
+        verifier: CodeVerifier,
+        hasher: CodeHasher,
         *,
-        random: Random,
+        rng: Random,
         ttl: timedelta,
     ) -> None:
         self._database = database
         self._sms = sms
-        self._limits = limits
-        self._digests = digests
-        self._random = random
+        self._rate_limits = rate_limits
+        self._hasher = hasher
+        self._rng = rng
         self._ttl = ttl
-        self._judge = judge
-        self.verify = judge.verify
+        self._verifier = verifier
+        self.verify = verifier.verify
 
-    def send(self, phone: str) -> str:
+    def send_registration_code(self, phone: str) -> str:
         """Send a code for a registration; return the ticket.
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
@@ -90,7 +90,7 @@ class Codes:
         self._database.run(check_unregistered)
         return self._send(phone, Purpose.REGISTER, deliver=True)
 
-    def send_to_reset(self, phone: str) -> str:
+    def send_password_reset_code(self, phone: str) -> str:
         """Send a code for a password reset; return the ticket.
 
         Returns a ticket for an unknown phone too, but sends no message. Raises RateLimited and
@@ -100,10 +100,10 @@ class Codes:
         return self._send(phone, Purpose.RESET, deliver=account is not None)
 
     def _send(self, phone: str, purpose: Purpose, *, deliver: bool) -> str:
-        self._limits.take("codes_phone", phone)
-        self._limits.take("codes_all", _ALL_CLIENTS)
+        self._rate_limits.consume("codes_phone", phone)
+        self._rate_limits.consume("codes_all", _ALL_CLIENTS)
         code_id, code = (
-            uuid.UUID(int=self._random.getrandbits(128), version=4),
+            uuid.UUID(int=self._rng.getrandbits(128), version=4),
             self.new_code(purpose),
         )
         row = {
@@ -111,7 +111,7 @@ class Codes:
             "phone": phone,
             "purpose": purpose,
             # Without a message, no code matches this digest, and attempts still count.
-            "digest": self._digests.make(code_id, code if deliver else f"not {code}"),
+            "digest": self._hasher.hash(code_id, code if deliver else f"not {code}"),
             "ttl": self._ttl,
         }
 
@@ -131,8 +131,8 @@ class Codes:
             set_outcome("failed")
             raise MessageNotSent from None
         set_outcome("sent")
-        return self._judge.reply(code_id, code)
+        return self._verifier.issue_ticket(code_id, code)
 
     def new_code(self, purpose: Purpose) -> str:
         """Return a random code, padded with leading zeros."""
-        return f"{self._random.randrange(10**purpose.digits):0{purpose.digits}d}"
+        return f"{self._rng.randrange(10**purpose.digits):0{purpose.digits}d}"

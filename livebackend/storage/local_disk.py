@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from livebackend.storage.protocol import Announce, Kept, NotKept
+from livebackend.storage.protocol import OnPathAssigned, StorageFailed, StoredPicture
 
 # Limits of the column `headImage` and of file names in common file systems.
-_LOCATION_MAX = 255
-_NAME_BYTES_MAX = 200
+_MAX_LOCATION = 255
+_MAX_NAME_BYTES = 200
 _FOLDER_NAME = re.compile("[0-9a-f]{32}")
 
 # The first bytes of each supported format, and its media type.
@@ -23,15 +23,15 @@ _SIGNATURES = (
 )
 
 
-class PictureFolders:
+class PictureFiles:
     """Files on disk, each in its own directory: `<root>/<random>/<name>`."""
 
-    def __init__(self, root: Path, *, free_bytes_min: int) -> None:
+    def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root.absolute()
-        self._free_bytes_min = free_bytes_min
+        self._min_free_bytes = min_free_bytes
 
     def write(self, folder: str, name: str, content: BinaryIO) -> None:
-        """Create the directory and write the file. Raises NotKept."""
+        """Create the directory and write the file. Raises StorageFailed."""
         path = self._root / folder / name
         # Written under a temporary name, so that no incomplete picture is served. It cannot equal
         # `name`, which never begins with a dot.
@@ -47,13 +47,13 @@ class PictureFolders:
             _sync(path.parent)
         except OSError as error:
             self.remove(folder)
-            raise NotKept(str(error)) from error
+            raise StorageFailed(str(error)) from error
 
     def _check_free_space(self) -> None:
         free = shutil.disk_usage(self._root).free
-        if free < self._free_bytes_min:
+        if free < self._min_free_bytes:
             raise OSError(
-                f"the disk is nearly full: {free} bytes free, {self._free_bytes_min} required"
+                f"the disk is nearly full: {free} bytes free, {self._min_free_bytes} required"
             )
 
     def remove(self, folder: str) -> None:
@@ -61,31 +61,31 @@ class PictureFolders:
         if _FOLDER_NAME.fullmatch(folder):
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
-    def find(self, folder: str, name: str) -> Kept | None:
+    def find(self, folder: str, name: str) -> StoredPicture | None:
         """Return a stored file, or None if there is none."""
         path = self._root / folder / name
         if not _FOLDER_NAME.fullmatch(folder) or name != _base_name(name):
             return None
         try:
             with path.open("rb") as file:
-                return Kept(path, media_type(file.read(16)))
+                return StoredPicture(path, media_type(file.read(16)))
         except OSError:
             return None
 
 
-class PicturesAsSent:
+class OriginalPictureStore:
     """Stores files unchanged, under a cleaned name. The location is the absolute path."""
 
-    def __init__(self, root: Path, *, free_bytes_min: int) -> None:
+    def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root.absolute()
-        self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
+        self._folders = PictureFiles(root, min_free_bytes=min_free_bytes)
         self.find = self._folders.find
 
-    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
-        folder = new_folder()
-        name = self._clean(filename, max_length=_LOCATION_MAX - len(str(self._root / folder)) - 1)
+    def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
+        folder = new_folder_name()
+        name = self._clean(filename, max_length=_MAX_LOCATION - len(str(self._root / folder)) - 1)
         location = str(self._root / folder / name)
-        announce(location)
+        on_path_assigned(location)
         self._folders.write(folder, name, content)
         return location
 
@@ -99,13 +99,13 @@ class PicturesAsSent:
         extension = (dot + extension)[:10] if stem else ""
         stem = stem or name
         while len(stem) > 1 and (
-            len(stem + extension) > max_length or len((stem + extension).encode()) > _NAME_BYTES_MAX
+            len(stem + extension) > max_length or len((stem + extension).encode()) > _MAX_NAME_BYTES
         ):
             stem = stem[:-1]
         return stem + extension
 
 
-def new_folder() -> str:
+def new_folder_name() -> str:
     """Return a random name that cannot be guessed."""
     return secrets.token_hex(16)
 

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps
 
-from livebackend.storage.local_disk import PictureFolders, new_folder
-from livebackend.storage.protocol import Announce, NotAPicture, NotKept
+from livebackend.storage.local_disk import PictureFiles, new_folder_name
+from livebackend.storage.protocol import InvalidImage, OnPathAssigned, StorageFailed
 
 # Only these decoders of Pillow are used, to limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
@@ -31,7 +31,7 @@ _DECODING_ERRORS = (
 )
 
 
-class PicturesReEncoded:
+class ReencodingPictureStore:
     """Stores pictures upright, at most 1024 × 1024 pixels, without metadata.
 
     The format is JPEG, or PNG for pictures with transparency. Of an animation, only the first
@@ -39,25 +39,30 @@ class PicturesReEncoded:
     """
 
     def __init__(
-        self, root: Path, *, url: str, free_bytes_min: int, wait_s: float = _QUEUE_TIMEOUT_S
+        self,
+        root: Path,
+        *,
+        public_url: str,
+        min_free_bytes: int,
+        queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
         """`wait_s`: how long a picture waits while another one is processed, in seconds."""
-        self._folders = PictureFolders(root, free_bytes_min=free_bytes_min)
-        self._url = url.rstrip("/")
-        self._wait_s = wait_s
+        self._folders = PictureFiles(root, min_free_bytes=min_free_bytes)
+        self._url = public_url.rstrip("/")
+        self._wait_s = queue_timeout_s
         self._semaphore = BoundedSemaphore(1)
         self.find = self._folders.find
 
-    def keep(self, filename: str, content: BinaryIO, announce: Announce) -> str:
+    def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
         if not self._semaphore.acquire(timeout=self._wait_s):
-            raise NotKept(f"too many concurrent uploads: waited {self._wait_s} s")
+            raise StorageFailed(f"too many concurrent uploads: waited {self._wait_s} s")
         try:
-            extension, encoded = re_encoded(content)
+            extension, encoded = reencode(content)
         finally:
             self._semaphore.release()
-        folder, name = new_folder(), f"picture.{extension}"
+        folder, name = new_folder_name(), f"picture.{extension}"
         location = f"{self._url}/pictures/{folder}/{name}"
-        announce(location)
+        on_path_assigned(location)
         self._folders.write(folder, name, io.BytesIO(encoded))
         return location
 
@@ -65,8 +70,8 @@ class PicturesReEncoded:
         self._folders.remove(location.rsplit("/", 2)[-2])
 
 
-def re_encoded(content: BinaryIO) -> tuple[str, bytes]:
-    """Re-encode a picture; return its file name extension and bytes. Raises NotAPicture."""
+def reencode(content: BinaryIO) -> tuple[str, bytes]:
+    """Re-encode a picture; return its file name extension and bytes. Raises InvalidImage."""
     try:
         # Pillow warns about oversized pictures, which are rejected below.
         with warnings.catch_warnings():
@@ -74,7 +79,7 @@ def re_encoded(content: BinaryIO) -> tuple[str, bytes]:
             with Image.open(content, formats=_FORMATS) as uploaded:
                 return _encoded(_decoded(uploaded))
     except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise NotAPicture(f"{type(error).__name__}: {error}") from error
+        raise InvalidImage(f"{type(error).__name__}: {error}") from error
 
 
 def _decoded(uploaded: Image.Image) -> Image.Image:

@@ -6,67 +6,76 @@ from livebackend.api.declaration import operation
 from livebackend.api.parameter_types import (
     Coins,
     Description,
+    HistoryCursorText,
     Money,
     PageLength,
     Phone,
-    RecordsPosition,
     RequestId,
 )
-from livebackend.api.parameters import LoggedIn, described
+from livebackend.api.parameters import AuthenticatedParameters, documented_field
 from livebackend.api.response_types import Balance, Giver, Order, Records
-from livebackend.api.responses import Reply, ok
-from livebackend.api.result_codes import Result
-from livebackend.api.serializers import balance_card, giver_card, order_card, records_page
+from livebackend.api.responses import OperationResponse, success
+from livebackend.api.result_codes import ResultCode
+from livebackend.api.serializers import (
+    serialize_balance,
+    serialize_giver,
+    serialize_order,
+    serialize_records,
+)
 from livebackend.api.view import View
 
 
-class Refill(LoggedIn):
+class Refill(AuthenticatedParameters):
     money: Money
     requestId: RequestId | None = None
 
 
-class SendGift(LoggedIn):
+class SendGift(AuthenticatedParameters):
     value: Coins
-    object: Annotated[Phone, described("phone number of the host", "主播的手机号", "13800000001")]
+    object: Annotated[
+        Phone, documented_field("phone number of the host", "主播的手机号", "13800000001")
+    ]
     description: Description
     requestId: RequestId | None = None
 
 
-class ListRecords(LoggedIn):
-    before: RecordsPosition | None = None
+class ListRecords(AuthenticatedParameters):
+    before: HistoryCursorText | None = None
     limit: PageLength | None = None
 
 
-class Ranking(LoggedIn):
-    object: Annotated[Phone, described("phone number of the host", "主播的手机号", "13800000001")]
+class Ranking(AuthenticatedParameters):
+    object: Annotated[
+        Phone, documented_field("phone number of the host", "主播的手机号", "13800000001")
+    ]
 
 
-class Golden(View):
+class GoldenViews(View):
     route = ("golden", "friend")
     chapter = "Coins · 金币系统"
 
     @operation(
         "refill",
-        params=Refill,
-        refusal=Result.NOT_UPDATED,
+        parameters=Refill,
+        default_error=ResultCode.COINS_NOT_UPDATED,
         transaction=False,
-        message=Order | None,
+        message_type=Order | None,
     )
-    def refill(self, params: Refill) -> Reply:
+    def refill(self, params: Refill) -> OperationResponse:
         """Buy coins · 充值"""
         order = self.request.services.refills.refill(
-            self.request.account.id, yuan=params.money, request_id=params.requestId
+            self.request.current_user.id, yuan=params.money, request_id=params.requestId
         )
-        return ok(order_card(order) if order else None)
+        return success(serialize_order(order) if order else None)
 
     @operation(
         "send_gift",
-        params=SendGift,
-        refusal=Result.NOT_UPDATED,
+        parameters=SendGift,
+        default_error=ResultCode.COINS_NOT_UPDATED,
         transaction=False,
-        identifies=True,
+        authenticates_in_query=True,
     )
-    def send_gift(self, params: SendGift) -> Reply:
+    def send_gift(self, params: SendGift) -> OperationResponse:
         """Send a gift to a host · 赠送礼物"""
         self.request.services.gifts.send(
             self.request.claims,
@@ -75,48 +84,48 @@ class Golden(View):
             description=params.description,
             request_id=params.requestId,
         )
-        return ok()
+        return success()
 
     @operation(
         "balance",
-        params=LoggedIn,
-        refusal=Result.NOT_UPDATED,
+        parameters=AuthenticatedParameters,
+        default_error=ResultCode.COINS_NOT_UPDATED,
         extension=True,
-        repeatable=True,
-        message=Balance,
+        idempotent=True,
+        message_type=Balance,
     )
-    def balance(self, params: LoggedIn) -> Reply:
+    def balance(self, params: AuthenticatedParameters) -> OperationResponse:
         """Coin balance · 金币余额"""
         request = self.request
-        coins = request.services.coin_history.balance(request.db, request.account.id)
-        return ok(balance_card(coins))
+        coins = request.services.coin_history.balance(request.db, request.current_user.id)
+        return success(serialize_balance(coins))
 
     @operation(
         "records",
-        params=ListRecords,
-        refusal=Result.NOT_UPDATED,
+        parameters=ListRecords,
+        default_error=ResultCode.COINS_NOT_UPDATED,
         extension=True,
-        repeatable=True,
-        message=Records,
+        idempotent=True,
+        message_type=Records,
     )
-    def records(self, params: ListRecords) -> Reply:
+    def records(self, params: ListRecords) -> OperationResponse:
         """List coin transfers, newest first · 金币记录"""
         request = self.request
         records, position = request.services.coin_history.records(
-            request.db, request.account.id, before=params.before, limit=params.limit
+            request.db, request.current_user.id, before=params.before, limit=params.limit
         )
-        return ok(records_page(records, position))
+        return success(serialize_records(records, position))
 
     @operation(
         "ranking",
-        params=Ranking,
-        refusal=Result.NOT_UPDATED,
+        parameters=Ranking,
+        default_error=ResultCode.COINS_NOT_UPDATED,
         extension=True,
-        repeatable=True,
-        message=list[Giver],
+        idempotent=True,
+        message_type=list[Giver],
     )
-    def ranking(self, params: Ranking) -> Reply:
+    def ranking(self, params: Ranking) -> OperationResponse:
         """List the top gift senders of a host · 送礼排行"""
         request = self.request
         givers = request.services.coin_history.top_givers(request.db, host=params.object)
-        return ok([giver_card(giver) for giver in givers])
+        return success([serialize_giver(giver) for giver in givers])

@@ -1,64 +1,64 @@
 """/list: friends, friend requests, live rooms."""
 
 from livebackend.api.declaration import operation
-from livebackend.api.parameter_types import RoomsPosition
-from livebackend.api.parameters import LoggedIn
+from livebackend.api.parameter_types import RoomCursorText
+from livebackend.api.parameters import AuthenticatedParameters
 from livebackend.api.response_types import Friends, LiveRooms, Message
-from livebackend.api.responses import Reply, ok
-from livebackend.api.result_codes import Result
-from livebackend.api.serializers import friends_list, message_card, rooms_page
+from livebackend.api.responses import OperationResponse, success
+from livebackend.api.result_codes import ResultCode
+from livebackend.api.serializers import serialize_friends, serialize_message, serialize_rooms
 from livebackend.api.view import View
 
 
-class LiveList(LoggedIn):
-    after: RoomsPosition | None = None
+class LiveList(AuthenticatedParameters):
+    after: RoomCursorText | None = None
 
 
-class List(View):
+class ListViews(View):
     route = "list"
     chapter = "Lists · 列表"
 
     @operation(
         "friendlist",
-        params=LoggedIn,
-        refusal=Result.REFUSED,
-        reads=True,
-        identifies=True,
-        repeatable=True,
-        message=Friends,
+        parameters=AuthenticatedParameters,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        read_only=True,
+        authenticates_in_query=True,
+        idempotent=True,
+        message_type=Friends,
     )
-    def friendlist(self, params: LoggedIn) -> Reply:
+    def friendlist(self, params: AuthenticatedParameters) -> OperationResponse:
         """List friends, live ones first · 好友列表"""
         request = self.request
         rows = request.services.lists.friends(request.db, request.claims)
-        return ok(friends_list(rows))
+        return success(serialize_friends(rows))
 
     @operation(
         "messagelist",
-        params=LoggedIn,
-        refusal=Result.REFUSED,
-        reads=True,
-        identifies=True,
-        repeatable=True,
-        message=list[Message],
+        parameters=AuthenticatedParameters,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        read_only=True,
+        authenticates_in_query=True,
+        idempotent=True,
+        message_type=list[Message],
     )
-    def messagelist(self, params: LoggedIn) -> Reply:
+    def messagelist(self, params: AuthenticatedParameters) -> OperationResponse:
         """List friend requests, newest first · 消息列表"""
         request = self.request
         messages = request.services.lists.messages(request.db, request.claims)
-        return ok([message_card(message) for message in messages])
+        return success([serialize_message(message) for message in messages])
 
     @operation(
         "livelist",
-        params=LiveList,
-        refusal=Result.REFUSED,
-        reads=True,
+        parameters=LiveList,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        read_only=True,
         extension=True,
-        repeatable=True,
-        message=LiveRooms,
+        idempotent=True,
+        message_type=LiveRooms,
     )
-    def livelist(self, params: LiveList) -> Reply:
+    def livelist(self, params: LiveList) -> OperationResponse:
         """List live rooms, newest first, 50 per page · 直播列表"""
         request = self.request
         rooms, position = request.services.live_rooms.list(request.db, after=params.after)
-        return ok(rooms_page(rooms, position))
+        return success(serialize_rooms(rooms, position))

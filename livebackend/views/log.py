@@ -3,117 +3,133 @@
 from typing import Annotated
 
 from livebackend.api.declaration import operation
-from livebackend.api.parameter_types import Password, Phone, Seconds, TypedPassword, Unchecked
-from livebackend.api.parameters import ErrorCode, LoggedIn, Params, described
+from livebackend.api.parameter_types import Password, PasswordAttempt, Phone, Seconds, UncheckedText
+from livebackend.api.parameters import (
+    AuthenticatedParameters,
+    ErrorCode,
+    Parameters,
+    documented_field,
+)
 from livebackend.api.response_types import LoginToken
-from livebackend.api.responses import Reply, ok
-from livebackend.api.result_codes import Result
+from livebackend.api.responses import OperationResponse, success
+from livebackend.api.result_codes import ResultCode
 from livebackend.api.view import View
 
 ExpireIn = Annotated[
     Seconds,
-    described("token lifetime in seconds; default 7 days", "登录凭证有效期（秒），默认7天", 3600),
+    documented_field(
+        "token lifetime in seconds; default 7 days", "登录凭证有效期（秒），默认7天", 3600
+    ),
 ]
 
 
-class LogIn(Params):
-    userId: Annotated[Phone, ErrorCode(Result.NO_SUCH_USER)]
-    password: TypedPassword
+class LogIn(Parameters):
+    userId: Annotated[Phone, ErrorCode(ResultCode.NO_SUCH_USER)]
+    password: PasswordAttempt
     expire_in: ExpireIn = None
 
 
-class ChangePassword(LoggedIn):
+class ChangePassword(AuthenticatedParameters):
     oldPassword: Annotated[
-        TypedPassword,
-        ErrorCode(Result.WRONG_PASSWORD),
-        described("current password", "原密码", "harbour-42"),
+        PasswordAttempt,
+        ErrorCode(ResultCode.WRONG_PASSWORD),
+        documented_field("current password", "原密码", "harbour-42"),
     ]
     password: Password
     expire_in: ExpireIn = None
 
 
-class ForgotPassword(Params):
+class ForgotPassword(Parameters):
     userId: Phone
 
 
-class ResetPassword(Params):
+class ResetPassword(Parameters):
     userId: Phone
     # Unchecked: a malformed code counts as a wrong attempt.
     code_v: Annotated[
-        Unchecked,
-        described("message of the forgot_password response", "忘记密码接口返回的 message"),
+        UncheckedText,
+        documented_field("message of the forgot_password response", "忘记密码接口返回的 message"),
     ] = ""
-    code: Annotated[Unchecked, described("six-digit code from the SMS", "短信中的6位验证码")] = ""
+    code: Annotated[
+        UncheckedText, documented_field("six-digit code from the SMS", "短信中的6位验证码")
+    ] = ""
     password: Password
 
 
-class Log(View):
+class LogViews(View):
     route = "log"
     chapter = "Login · 登录"
 
     @operation(
-        params=LogIn,
-        refusal=Result.WRONG_PASSWORD,
-        codes=[Result.NO_SUCH_USER],
+        parameters=LogIn,
+        default_error=ResultCode.WRONG_PASSWORD,
+        error_codes=[ResultCode.UNKNOWN_USER],
         transaction=False,
-        repeatable=True,
-        message=LoginToken,
+        idempotent=True,
+        message_type=LoginToken,
     )
-    def log_in(self, params: LogIn) -> Reply:
+    def log_in(self, params: LogIn) -> OperationResponse:
         """Log in · 登录"""
         services = self.request.services
         account = services.authentication.log_in(
             phone=params.userId, password=params.password, address=self.request.address
         )
-        return ok(services.login_tokens.issue(account, lifetime_s=params.expire_in))
+        return success(services.login_tokens.issue(account, lifetime_s=params.expire_in))
 
-    @operation("logout", params=LoggedIn, refusal=Result.REFUSED, extension=True)
-    def log_out(self, params: LoggedIn) -> Reply:
+    @operation(
+        "logout",
+        parameters=AuthenticatedParameters,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        extension=True,
+    )
+    def log_out(self, params: AuthenticatedParameters) -> OperationResponse:
         """Log out and revoke the login token · 退出登录"""
         self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
-        return ok()
+        return success()
 
     @operation(
         "change",
-        params=ChangePassword,
-        refusal=Result.REFUSED,
-        codes=[Result.WRONG_PASSWORD],
+        parameters=ChangePassword,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
         extension=True,
-        message=LoginToken,
+        message_type=LoginToken,
     )
-    def change_password(self, params: ChangePassword) -> Reply:
+    def change_password(self, params: ChangePassword) -> OperationResponse:
         """Change the password; all earlier login tokens are revoked · 修改密码"""
-        services, account = self.request.services, self.request.account
-        services.authentication.confirm(
+        services, account = self.request.services, self.request.current_user
+        services.authentication.reauthenticate(
             account, password=params.oldPassword, address=self.request.address
         )
         updated = services.accounts.change_password(account, params.password)
-        return ok(services.login_tokens.issue(updated, lifetime_s=params.expire_in))
+        return success(services.login_tokens.issue(updated, lifetime_s=params.expire_in))
 
     @operation(
         "forgot",
-        params=ForgotPassword,
-        refusal=Result.CODE_NOT_SENT,
+        parameters=ForgotPassword,
+        default_error=ResultCode.OTHER_ERROR,
         transaction=False,
-        limits=["codes_address"],
+        rate_limits=["codes_address"],
         extension=True,
-        message=str,
+        message_type=str,
     )
-    def forgot_password(self, params: ForgotPassword) -> Reply:
+    def forgot_password(self, params: ForgotPassword) -> OperationResponse:
         """Send a password reset code · 忘记密码"""
-        return ok(self.request.services.verification_codes.send_to_reset(params.userId))
+        return success(
+            self.request.services.verification_codes.send_password_reset_code(params.userId)
+        )
 
     @operation(
         "reset",
-        params=ResetPassword,
-        refusal=Result.REFUSED,
-        codes=[Result.WRONG_CODE, Result.TOO_MANY_TRIES],
+        parameters=ResetPassword,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        error_codes=[ResultCode.WRONG_CODE, ResultCode.TOO_MANY_ATTEMPTS],
         transaction=False,
-        limits=["reset"],
+        rate_limits=["reset"],
         extension=True,
     )
-    def reset_password(self, params: ResetPassword) -> Reply:
+    def reset_password(self, params: ResetPassword) -> OperationResponse:
         """Reset the password; all login tokens are revoked · 重置密码"""
         self.request.services.accounts.reset_password(
             phone=params.userId,
@@ -121,4 +137,4 @@ class Log(View):
             code=params.code,
             new=params.password,
         )
-        return ok()
+        return success()

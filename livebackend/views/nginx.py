@@ -3,12 +3,12 @@
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Upload
 from livebackend.api.request import Request, require_method
 
-_TEXT_MAX, _NAME_MAX = 200, 64
+_MAX_TEXT, _MAX_NAME = 200, 64
 
 
 @view_config(route_name="nginx")
@@ -22,35 +22,37 @@ def hook(request: Request) -> Response:
     fields = {name: _text(value) for name, value in request.params.items()}
     call, stream_key = fields.get("call"), fields.get("name", "")
     authorization = request.services.publish_authorization
-    publisher = fields.get("clientid", "")[:_NAME_MAX]
+    publisher = fields.get("clientid", "")[:_MAX_NAME]
     if call == "publish_done":
-        authorization.gone(stream_key=stream_key, publisher=publisher)
+        authorization.publisher_left(stream_key=stream_key, publisher=publisher)
         return Response(status=204)
     if call == "publish":
-        is_allowed = authorization.admit(
+        is_allowed = authorization.authorize_publish(
             hub=fields.get("app", ""),
             stream_key=stream_key,
             publish_key=fields.get("key", ""),
             publisher=publisher,
         )
     else:
-        is_allowed = call == "watch" and authorization.is_open(stream_key)
+        is_allowed = call == "watch" and authorization.may_watch(stream_key)
     if not is_allowed:
-        raise NotACall(403, "stream", Reason.NOT_OPEN)
+        raise InvalidRequest(403, "stream", ErrorReason.NOT_OPEN)
     return Response(status=204)
 
 
 def _check_caller(request: Request) -> None:
     authorization = request.services.publish_authorization
-    if not authorization.is_configured or not request.registry.peers.is_here(request):
-        raise NotACall(404, "path", Reason.WRONG_PATH)
+    if not authorization.is_configured or not request.registry.client_address_resolver.is_local(
+        request
+    ):
+        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
     require_method(request, "GET", "POST")
     if not authorization.is_media_server(_text(request.params.get("secret"))):
-        raise NotACall(403, "secret", Reason.NOT_OURS)
+        raise InvalidRequest(403, "secret", ErrorReason.NOT_OURS)
 
 
 def _text(value: str | Upload | None) -> str:
     """Return a text, or "" for a value that the database cannot store."""
-    if not isinstance(value, str) or len(value) > _TEXT_MAX or "\0" in value:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value:
         return ""
     return value

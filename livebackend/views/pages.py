@@ -6,8 +6,8 @@ from pyramid.response import Response
 from pyramid.static import static_view
 from pyramid.view import view_config
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request, require_method
 
 # The built-in table differs between Python versions and lacks types without /etc/mime.types.
@@ -23,12 +23,12 @@ def page(request: Request) -> Response:
     require_method(request, "GET", "HEAD")
     stored_page = request.registry.pages.get(request.matchdict["page"])
     if stored_page is None:
-        raise NotACall(404, "path", Reason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
     # RFC 9110 allows any coding without Accept-Encoding, but such clients do not decompress.
     has_header = "Accept-Encoding" in request.headers
     is_zipped = bool(has_header and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
-        body=stored_page.zipped if is_zipped else stored_page.body,
+        body=stored_page.gzip_body if is_zipped else stored_page.body,
         content_type=stored_page.content_type,
         charset="utf-8" if stored_page.content_type.startswith("text/") else None,
         # RFC 9110: each representation needs its own ETag.
@@ -48,7 +48,7 @@ def static_file(request: Request) -> Response:
     # Checked first: Pyramid's static view redirects from a folder to its index, and caches unknown
     # names without limit.
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
-        raise NotACall(404, "path", Reason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
     response = serve_static(None, request)
     # In memory: granian blocks a thread while it sends an iterator to a slow client.
     response.body = response.body

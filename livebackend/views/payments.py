@@ -3,13 +3,13 @@
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.error_table import refusal_of
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.error_table import error_outcome
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request, require_method
 from livebackend.core.errors import PaymentRejected
 
-_BYTES_MAX = 65_536
+_MAX_BYTES = 65_536
 
 
 @view_config(route_name="payment")
@@ -17,14 +17,14 @@ def notification(request: Request) -> Response:
     """Credit a payment; 204 if it is credited, now or before. Otherwise the provider retries."""
     orders = request.services.payment_orders
     if not orders.providers:
-        raise NotACall(404, "path", Reason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
     require_method(request, "POST")
-    if (request.content_length or 0) > _BYTES_MAX:
-        raise NotACall(413, "body", Reason.TOO_LARGE)
+    if (request.content_length or 0) > _MAX_BYTES:
+        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         orders.receive(headers, request.body)
     except PaymentRejected as error:
-        refusal = refusal_of(error).refusal
-        raise NotACall(400, refusal.what, refusal.reason) from error
+        refusal = error_outcome(error).detail
+        raise InvalidRequest(400, refusal.parameter, refusal.reason) from error
     return Response(status=204)

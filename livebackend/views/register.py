@@ -3,23 +3,23 @@
 from typing import Annotated, Self
 
 from livebackend.api.declaration import operation
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import Failure
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import OperationFailed
 from livebackend.api.forms import Form
 from livebackend.api.parameter_types import (
     Gender,
     HeadImage,
     Nickname,
     Password,
+    PasswordAttempt,
     Phone,
-    TypedPassword,
-    Unchecked,
+    UncheckedText,
 )
-from livebackend.api.parameters import LoggedIn, Params, described
+from livebackend.api.parameters import AuthenticatedParameters, Parameters, documented_field
 from livebackend.api.response_types import Profile
-from livebackend.api.responses import Reply, ok
-from livebackend.api.result_codes import Result
-from livebackend.api.serializers import profile_card
+from livebackend.api.responses import OperationResponse, success
+from livebackend.api.result_codes import ResultCode
+from livebackend.api.serializers import serialize_profile
 from livebackend.api.view import View
 from livebackend.services.code_verifiers import Purpose
 
@@ -27,47 +27,52 @@ from livebackend.services.code_verifiers import Purpose
 _REGISTER_PARAMETERS = ("password", "gender", "nickname", "headImage")
 
 
-class SendCode(Params):
+class SendCode(Parameters):
     # The API document calls the phone number `token` here; `userId` is an alias.
     token: Annotated[
         Phone | None,
-        described("phone number that receives the code", "接收验证码的手机号", "13800000001"),
+        documented_field(
+            "phone number that receives the code", "接收验证码的手机号", "13800000001"
+        ),
     ] = None
-    userId: Annotated[Phone | None, described("alias of token", "token 的别名", "13800000001")] = (
-        None
-    )
+    userId: Annotated[
+        Phone | None, documented_field("alias of token", "token 的别名", "13800000001")
+    ] = None
 
     @classmethod
-    def read(cls, form: Form, *, phones: str) -> Self:
+    def parse(cls, form: Form, *, phones: str) -> Self:
         # A `register` request without its selector: its userId must not receive a code.
         if any(map(form.get, _REGISTER_PARAMETERS)):
             form = {name: value for name, value in form.items() if name != "userId"}
-        params = super().read(form, phones=phones)
+        params = super().parse(form, phones=phones)
         # A `register` request whose selector is not "1" must not send a code either.
         if "register" in form:
-            raise Failure(None, "register", Reason.NOT_A_VALUE)
+            raise OperationFailed(None, "register", ErrorReason.NOT_A_VALUE)
         if params.userId not in (None, params.phone):
-            raise Failure(None, "userId", Reason.CONTRADICTS)
+            raise OperationFailed(None, "userId", ErrorReason.CONTRADICTS)
         return params
 
     @property
     def phone(self) -> str:
-        """The phone number from `token` or `userId`. Raises Failure without one."""
+        """The phone number from `token` or `userId`. Raises OperationFailed without one."""
         phone = self.token or self.userId
         if phone is None:
-            raise Failure(None, "token", Reason.MISSING)
+            raise OperationFailed(None, "token", ErrorReason.MISSING)
         return phone
 
 
-class VerifyCode(Params):
+class VerifyCode(Parameters):
     # Unchecked: a malformed code counts as a wrong attempt.
     code_v: Annotated[
-        Unchecked, described("message of the send_code response", "发送验证码接口返回的 message")
+        UncheckedText,
+        documented_field("message of the send_code response", "发送验证码接口返回的 message"),
     ] = ""
-    code: Annotated[Unchecked, described("four-digit code from the SMS", "短信中的4位验证码")] = ""
+    code: Annotated[
+        UncheckedText, documented_field("four-digit code from the SMS", "短信中的4位验证码")
+    ] = ""
 
 
-class RegisterAccount(Params):
+class RegisterAccount(Parameters):
     userId: Phone
     password: Password
     headImage: HeadImage | None = None
@@ -75,40 +80,42 @@ class RegisterAccount(Params):
     nickname: Nickname | None = None
 
 
-class ChangeProfile(LoggedIn):
+class ChangeProfile(AuthenticatedParameters):
     # Absent parameters leave the profile unchanged.
     nickname: Nickname | None = None
     gender: Gender | None = None
     headImage: HeadImage | None = None
 
 
-class DeleteAccount(LoggedIn):
-    password: TypedPassword
+class DeleteAccount(AuthenticatedParameters):
+    password: PasswordAttempt
 
 
-class Register(View):
+class RegisterViews(View):
     route = "register"
     chapter = "Registration · 注册"
 
     @operation(
-        params=SendCode,
-        refusal=Result.CODE_NOT_SENT,
-        codes=[Result.PHONE_TAKEN],
+        parameters=SendCode,
+        default_error=ResultCode.OTHER_ERROR,
+        error_codes=[ResultCode.PHONE_TAKEN],
         transaction=False,
-        limits=["codes_address"],
-        message=str,
+        rate_limits=["codes_address"],
+        message_type=str,
     )
-    def send_code(self, params: SendCode) -> Reply:
+    def send_code(self, params: SendCode) -> OperationResponse:
         """Send a verification code · 验证码发送"""
-        return ok(self.request.services.verification_codes.send(params.phone))
+        return success(
+            self.request.services.verification_codes.send_registration_code(params.phone)
+        )
 
     @operation(
-        marks=["code_v", "code"],
-        params=VerifyCode,
-        refusal=Result.WRONG_CODE,
-        codes=[Result.TOO_MANY_TRIES],
+        presence_selectors=["code_v", "code"],
+        parameters=VerifyCode,
+        default_error=ResultCode.WRONG_CODE,
+        error_codes=[ResultCode.TOO_MANY_ATTEMPTS],
     )
-    def verify_code(self, params: VerifyCode) -> Reply:
+    def verify_code(self, params: VerifyCode) -> OperationResponse:
         """Verify a code · 验证码校验"""
         self.request.services.verification_codes.verify(
             self.request.db,
@@ -116,10 +123,15 @@ class Register(View):
             code=params.code,
             purpose=Purpose.REGISTER,
         )
-        return ok()
+        return success()
 
-    @operation("register", params=RegisterAccount, refusal=Result.REFUSED, transaction=False)
-    def register(self, params: RegisterAccount) -> Reply:
+    @operation(
+        "register",
+        parameters=RegisterAccount,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        transaction=False,
+    )
+    def register(self, params: RegisterAccount) -> OperationResponse:
         """Register an account · 注册step2"""
         self.request.services.accounts.register(
             phone=params.userId,
@@ -128,39 +140,39 @@ class Register(View):
             gender=params.gender,
             head_image=params.headImage,
         )
-        return ok()
+        return success()
 
     @operation(
         "profile",
-        params=ChangeProfile,
-        refusal=Result.REFUSED,
+        parameters=ChangeProfile,
+        default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
         extension=True,
-        message=Profile,
+        message_type=Profile,
     )
-    def change_profile(self, params: ChangeProfile) -> Reply:
+    def change_profile(self, params: ChangeProfile) -> OperationResponse:
         """Change the profile · 修改资料"""
         profile = self.request.services.accounts.change_profile(
-            self.request.account,
+            self.request.current_user,
             nickname=params.nickname,
             gender=params.gender,
             head_image=params.headImage,
         )
-        return ok(profile_card(profile))
+        return success(serialize_profile(profile))
 
     @operation(
         "remove",
-        params=DeleteAccount,
-        refusal=Result.REFUSED,
-        codes=[Result.WRONG_PASSWORD],
+        parameters=DeleteAccount,
+        default_error=ResultCode.UNKNOWN_ERROR,
+        error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
         extension=True,
     )
-    def remove(self, params: DeleteAccount) -> Reply:
+    def remove(self, params: DeleteAccount) -> OperationResponse:
         """Delete the account and its personal data · 注销账号"""
         services = self.request.services
-        services.authentication.confirm(
-            self.request.account, password=params.password, address=self.request.address
+        services.authentication.reauthenticate(
+            self.request.current_user, password=params.password, address=self.request.address
         )
-        services.accounts.remove(self.request.account)
-        return ok()
+        services.accounts.remove(self.request.current_user)
+        return success()

@@ -6,37 +6,39 @@ from pyramid.response import FileResponse, Response
 from pyramid.view import view_config
 
 from livebackend.api.declaration import operation
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
 from livebackend.api.parameter_types import UploadedFile
-from livebackend.api.parameters import Params, described
+from livebackend.api.parameters import Parameters, documented_field
 from livebackend.api.request import Request, require_method
-from livebackend.api.responses import Reply, ok
-from livebackend.api.result_codes import Result
+from livebackend.api.responses import OperationResponse, success
+from livebackend.api.result_codes import ResultCode
 from livebackend.api.view import View
 
 _YEAR_S = 365 * 24 * 3600
 
 
-class UploadedPicture(Params):
-    img: Annotated[UploadedFile, described("image file, at most 5 MiB", "头像文件，不超过5 MiB")]
+class UploadedPicture(Parameters):
+    img: Annotated[
+        UploadedFile, documented_field("image file, at most 5 MiB", "头像文件，不超过5 MiB")
+    ]
 
 
-class UploadPicture(View):
+class UploadViews(View):
     route = "upload"
     chapter = "Registration · 注册"
 
     @operation(
-        params=UploadedPicture,
-        refusal=Result.REFUSED,
+        parameters=UploadedPicture,
+        default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
-        limits=["upload"],
-        message=str,
+        rate_limits=["upload"],
+        message_type=str,
     )
-    def upload(self, params: UploadedPicture) -> Reply:
+    def upload(self, params: UploadedPicture) -> OperationResponse:
         """Upload an avatar · 注册step1"""
         img = params.img
-        return ok(self.request.services.avatars.keep(img.filename, img.file, size=img.size))
+        return success(self.request.services.avatars.save(img.filename, img.file, size=img.size))
 
 
 @view_config(route_name="picture")
@@ -45,7 +47,7 @@ def picture(request: Request) -> Response:
     require_method(request, "GET", "HEAD")
     stored = request.services.avatars.find(**request.matchdict)
     if stored is None:
-        raise NotACall(404, "path", Reason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
     response = FileResponse(
         stored.path,
         request=request,

@@ -9,9 +9,9 @@ import pytest
 from webtest import TestApp
 
 from livebackend.container import Services
-from tests.support.api import Api, App, Person
+from tests.support.api import ApiClient, App, UserClient
 from tests.support.application import PRODUCTION_INI
-from tests.support.servers import Server, hardened, serving
+from tests.support.servers import Server, hardened_settings, running_server
 
 
 def request_counts(app: App) -> dict[tuple[str, str], float]:
@@ -30,7 +30,7 @@ class TestAccessLog:
         caplog.set_level("INFO", "livebackend.calls")
 
     def test_record_has_operation_result_status_and_duration(
-        self, ann: Person, caplog: pytest.LogCaptureFixture
+        self, ann: UserClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.clear()
         ann.post("/friend", search="1", userId="13800000009")
@@ -43,7 +43,7 @@ class TestAccessLog:
         assert record.getMessage() == f"search 0007 200 {fields['ms']}"
 
     def test_unknown_path_is_logged_without_the_path(
-        self, api: Api, caplog: pytest.LogCaptureFixture
+        self, api: ApiClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         api.post("/13800000001/eyJ0eXAiOiJsb2dpbiJ9.c2lnbmF0dXJlLW9mLWl0")
         assert caplog.records[-1].getMessage().startswith("none 0003 404 ")
@@ -57,7 +57,7 @@ class TestRequestMetrics:
         assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
 
     def test_each_request_is_counted_once_by_operation_and_result(
-        self, app: App, ann: Person
+        self, app: App, ann: UserClient
     ) -> None:
         before = request_counts(app)
         ann.post("/friend", search="1", userId=ann.phone)
@@ -73,22 +73,24 @@ class TestRequestMetrics:
         }
 
     def test_failed_requests_have_their_own_counter(
-        self, app: App, services: Services, ann: Person, monkeypatch: pytest.MonkeyPatch
+        self, app: App, services: Services, ann: UserClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def error_count() -> float:
             labels = {"operation": "friendlist", "status": "500"}
             registry = app.registry.services.metrics.registry
-            return registry.get_sample_value("livebackend_call_errors_total", labels) or 0.0
+            return registry.get_sample_value("livebackend_request_errors_total", labels) or 0.0
 
         before = error_count()
-        monkeypatch.setattr(type(services.database), "singly", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(type(services.database), "run_autocommit", lambda *_, **__: 1 / 0)
         assert ann.post("/list", friendlist="1").status == 500
         assert error_count() == before + 1
 
 
 @pytest.fixture(scope="module")
 def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(PRODUCTION_INI, tmp_path_factory.mktemp("v"), hardened(database_url)) as server:
+    with running_server(
+        PRODUCTION_INI, tmp_path_factory.mktemp("v"), hardened_settings(database_url)
+    ) as server:
         yield server
 
 

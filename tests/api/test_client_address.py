@@ -3,13 +3,13 @@
 import pytest
 from pyramid.request import Request
 
-from livebackend.api.client_address import Peers
+from livebackend.api.client_address import ClientAddressResolver
 from livebackend.config.settings import Settings
 from tests.support.settings import REQUIRED_SETTINGS
 
 
-def resolver(trusted: str) -> Peers:
-    return Peers(
+def resolver(trusted: str) -> ClientAddressResolver:
+    return ClientAddressResolver(
         Settings.load({**REQUIRED_SETTINGS, "http.trusted_proxies": trusted}, {}).trusted_proxies
     )
 
@@ -50,4 +50,4 @@ def test_client_address_is_the_nearest_untrusted_address(
 def test_no_proxy_is_trusted_by_default() -> None:
     forged = request("127.0.0.1", X_Forwarded_For="198.51.100.1")
     assert resolver("").address(forged) == "127.0.0.1"
-    assert not resolver("").is_proxied(forged)
+    assert not resolver("").is_from_trusted_proxy(forged)

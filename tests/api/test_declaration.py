@@ -3,7 +3,7 @@
 import pytest
 
 from livebackend.api.declaration import Operation, operations
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 from livebackend.config.settings import Settings
 from tests.support.api import App
 
@@ -56,7 +56,7 @@ def test_operations_match_the_api_document_and_the_extensions(
         name: (
             operation.routes,
             operation.selector,
-            " ".join(sorted(result.code for result in operation.results)),
+            " ".join(sorted(result.code for result in operation.result_codes)),
         )
         for name, operation in declared.items()
     }
@@ -73,7 +73,7 @@ def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operati
 
 
 def test_verify_code_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
-    assert declared["verify_code"].marks == ("code_v", "code")
+    assert declared["verify_code"].presence_selectors == ("code_v", "code")
 
 
 def test_operations_that_call_outside_services_run_without_a_transaction(
@@ -90,16 +90,16 @@ def test_operations_that_call_outside_services_run_without_a_transaction(
 
 
 def test_read_only_operations_run_in_autocommit_mode(declared: dict[str, Operation]) -> None:
-    reads = {name for name, operation in declared.items() if operation.reads}
+    reads = {name for name, operation in declared.items() if operation.read_only}
     assert reads == {"friendlist", "messagelist", "livelist", "search"}
-    identifies = {name for name, operation in declared.items() if operation.identifies}
+    identifies = {name for name, operation in declared.items() if operation.authenticates_in_query}
     assert identifies == {"friendlist", "messagelist", "send_gift"}
 
 
 def test_every_rate_limit_is_a_setting(declared: dict[str, Operation]) -> None:
-    limits = {limit for operation in declared.values() for limit in operation.limits}
+    limits = {limit for operation in declared.values() for limit in operation.rate_limits}
     assert {f"limits.{limit}" for limit in limits} <= set(Settings.names())
 
 
 def test_result_codes_are_0000_to_0013() -> None:
-    assert [result.code for result in Result] == [f"{number:04}" for number in range(14)]
+    assert [result.code for result in ResultCode] == [f"{number:04}" for number in range(14)]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from livebackend.api.declaration import Operation, operations
-from livebackend.api.error_reasons import Reason
-from livebackend.api.error_table import reason_of, refusal_of
-from livebackend.api.result_codes import Result
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.error_table import error_outcome, reason_of
+from livebackend.api.result_codes import ResultCode
 from livebackend.core import errors
 from livebackend.core.errors import DomainError, RateLimited
 from tests.support.api import App
@@ -36,7 +36,7 @@ def declared(app: App) -> dict[str, Operation]:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_domain_error_has_an_error_reason(error: type[DomainError]) -> None:
-    assert isinstance(reason_of(instance(error)), Reason)
+    assert isinstance(reason_of(instance(error)), ErrorReason)
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -44,7 +44,9 @@ def test_operation_responds_with_a_declared_result_code(
     error: type[DomainError], declared: dict[str, Operation]
 ) -> None:
     for operation in declared.values():
-        assert refusal_of(instance(error), operation).result in operation.results - {Result.OK}
+        assert error_outcome(instance(error), operation).result_code in operation.result_codes - {
+            ResultCode.OK
+        }
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,13 @@ def test_result_code_and_parameter_depend_on_the_operation(
     header: str,
     declared: dict[str, Operation],
 ) -> None:
-    refused = refusal_of(error(), declared[operation])
-    assert (refused.result.code, str(refused.refusal)) == (code, header)
+    refused = error_outcome(error(), declared[operation])
+    assert (refused.result_code.code, str(refused.detail)) == (code, header)
 
 
 def test_error_outside_an_operation_has_result_0003() -> None:
-    refused = refusal_of(errors.WrongAmount())
-    assert (refused.result, str(refused.refusal)) == (Result.NOT_A_CALL, "amount is wrong")
+    refused = error_outcome(errors.WrongAmount())
+    assert (refused.result_code, str(refused.detail)) == (
+        ResultCode.INVALID_REQUEST,
+        "amount is wrong",
+    )

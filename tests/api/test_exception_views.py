@@ -6,12 +6,12 @@ from typing import Any
 import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.container import Services
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import ServiceUnavailable
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 
 UNREACHABLE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
@@ -46,7 +46,7 @@ class TestDatabaseFailure:
         path: str,
         form: dict[str, str],
         code: str,
-        ann: Person,
+        ann: UserClient,
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -56,10 +56,10 @@ class TestDatabaseFailure:
         assert (answer.status, answer.result) == (503, code)
         assert answer.message == ("update failed" if code == "0013" else None)
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.refusal == "call cannot be served now"
+        assert answer.error == "call cannot be served now"
 
     def test_request_succeeds_after_postgresql_terminated_the_connections(
-        self, path: str, form: dict[str, str], code: str, ann: Person, services: Services
+        self, path: str, form: dict[str, str], code: str, ann: UserClient, services: Services
     ) -> None:
         with services.database.engine.connect() as connection:
             connection.exec_driver_sql(
@@ -72,20 +72,24 @@ class TestDatabaseFailure:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (NoConnection("the pool is empty"), 503),
-        (Unavailable("the provider", retry_after_s=7), 503),
+        (PoolTimeout("the pool is empty"), 503),
+        (ServiceUnavailable("the provider", retry_after_s=7), 503),
         (OperationalError("SELECT 1", {}, psycopg2.OperationalError("timeout")), 503),
         (RuntimeError("a bug"), 500),
         (KeyError("13800000001"), 500),
     ],
 )
 def test_exception_is_rendered_as_envelope_without_details(
-    error: Exception, status: int, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    status: int,
+    ann: UserClient,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(services.database, "singly", fail)
+    monkeypatch.setattr(services.database, "run_autocommit", fail)
     answer = ann.post("/list", friendlist="1")
     assert (answer.status, answer.body) == (status, {"result": "0006", "message": None})
     if status == 503:
@@ -93,20 +97,20 @@ def test_exception_is_rendered_as_envelope_without_details(
 
 
 def test_busy_password_hashing_is_503(
-    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+    new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
     app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
-    with app.registry.services.password_hashing.turn(), database_state.unchanged():
-        answer = Api(app).post("/log", userId=ann.phone, password=PASSWORD)
+    with app.registry.services.password_hashing.acquire(), database_state.assert_unchanged():
+        answer = ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD)
         assert (answer.status, answer.result) == (503, "0008")
         form = {"register": "1", "userId": "13800000009", "password": PASSWORD}
-        answer = Api(app).post("/register", **form)
+        answer = ApiClient(app).post("/register", **form)
         assert (answer.status, answer.result) == (503, "0006")
-    assert Api(app).post("/log", userId=ann.phone, password=PASSWORD).status == 200
+    assert ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD).status == 200
 
 
 def test_log_contains_no_phone_number_token_or_password(
-    ann: Person,
+    ann: UserClient,
     services: Services,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -114,7 +118,7 @@ def test_log_contains_no_phone_number_token_or_password(
     unreachable = Database(UNREACHABLE_URL)
     monkeypatch.setattr(services.database, "engine", unreachable.engine)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
-    ann.add(ann)
+    ann.send_friend_request(ann)
     assert "failed, service unavailable" in caplog.text
     for secret in (ann.phone, PASSWORD, ann.token):
         assert secret not in caplog.text

@@ -3,11 +3,11 @@
 import pytest
 from pyramid.request import Request
 
-from livebackend.api.error_reasons import Reason
-from livebackend.api.errors import NotACall
-from livebackend.api.forms import Bounds, read_form
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.errors import InvalidRequest
+from livebackend.api.forms import RequestLimits, read_form
 
-BOUNDS = Bounds(body_bytes_max=100, fields_max=3, query_allowed=False)
+BOUNDS = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=False)
 URLENCODED = "application/x-www-form-urlencoded"
 
 
@@ -26,30 +26,30 @@ def test_request_without_a_body_is_an_empty_form() -> None:
 
 
 def test_query_string_is_parsed_if_allowed() -> None:
-    allowed = Bounds(body_bytes_max=100, fields_max=3, query_allowed=True)
+    allowed = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=True)
     assert read_form(request(b"a=1", query="b=2"), allowed) == {"b": "2", "a": "1"}
 
 
 @pytest.mark.parametrize(
     ("invalid", "status", "reason"),
     [
-        (request(b"a=1", query="b=2"), 400, Reason.QUERY_REFUSED),
-        (request(b"a=1", content_type="application/json"), 415, Reason.WRONG_TYPE),
-        (request(b"a=1", content_type=f"{URLENCODED}; charset=gbk"), 415, Reason.WRONG_TYPE),
-        (request(b"a=%ff"), 400, Reason.WRONG_FORM),
-        (request(b"a=1&b=1&c=1&d=1"), 400, Reason.TOO_MANY_FIELDS),
-        (request(b"a=1&a=2"), 400, Reason.TWICE),
-        (request(b"x" * 101), 413, Reason.TOO_LARGE),
-        (request(b"x", content_type="multipart/form-data"), 400, Reason.WRONG_FORM),
+        (request(b"a=1", query="b=2"), 400, ErrorReason.QUERY_REFUSED),
+        (request(b"a=1", content_type="application/json"), 415, ErrorReason.WRONG_TYPE),
+        (request(b"a=1", content_type=f"{URLENCODED}; charset=gbk"), 415, ErrorReason.WRONG_TYPE),
+        (request(b"a=%ff"), 400, ErrorReason.WRONG_FORM),
+        (request(b"a=1&b=1&c=1&d=1"), 400, ErrorReason.TOO_MANY_FIELDS),
+        (request(b"a=1&a=2"), 400, ErrorReason.TWICE),
+        (request(b"x" * 101), 413, ErrorReason.TOO_LARGE),
+        (request(b"x", content_type="multipart/form-data"), 400, ErrorReason.WRONG_FORM),
         (
             request(b"x", content_type=f"multipart/form-data; boundary={'b' * 71}"),
             400,
-            Reason.WRONG_FORM,
+            ErrorReason.WRONG_FORM,
         ),
     ],
 )
-def test_invalid_request_is_rejected(invalid: Request, status: int, reason: Reason) -> None:
-    with pytest.raises(NotACall) as caught:
+def test_invalid_request_is_rejected(invalid: Request, status: int, reason: ErrorReason) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         read_form(invalid, BOUNDS)
     assert (caught.value.status, caught.value.refusal.reason) == (status, reason)
 
@@ -58,6 +58,6 @@ def test_chunked_body_without_a_content_type_is_415() -> None:
     chunked = request(b"a=1", content_type="")
     chunked.content_length = None
     chunked.environ["wsgi.input_terminated"] = True
-    with pytest.raises(NotACall) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         read_form(chunked, BOUNDS)
     assert caught.value.status == 415

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from webtest import TestRequest
 
 from livebackend.api.routes import PATHS
-from tests.support.api import Api, Person
+from tests.support.api import ApiClient, UserClient
 
 STATUSES = {200, 400, 404, 405, 413, 415, 503}
 FORM = "application/x-www-form-urlencoded"
@@ -34,9 +34,9 @@ values = st.one_of(
 forms = st.dictionaries(names, values, max_size=8)
 
 
-def send(api: Api, path: str, body: bytes, content_type: str) -> None:
+def send(api: ApiClient, path: str, body: bytes, content_type: str) -> None:
     # `api` also validates each response against the OpenAPI schema.
-    answer = api.send_bytes(path, body, content_type)
+    answer = api.post_bytes(path, body, content_type)
     assert answer.status in STATUSES
     assert answer.body.keys() >= {"result", "message"}
 
@@ -49,20 +49,20 @@ class TestRandomBytes:
     @example(path="/list", body=b"%", content_type=FORM)
     @example(path="/upload", body=b"--x\r\n\r\n--x--", content_type=MULTIPART)
     def test_random_body_gets_an_envelope(
-        self, path: str, body: bytes, content_type: str, api: Api
+        self, path: str, body: bytes, content_type: str, api: ApiClient
     ) -> None:
         send(api, path, body, content_type)
 
     @settings(max_examples=200)
     @given(path=paths, content_type=st.text(st.characters(max_codepoint=255), max_size=60))
     def test_random_content_type_gets_an_envelope(
-        self, path: str, content_type: str, api: Api
+        self, path: str, content_type: str, api: ApiClient
     ) -> None:
         send(api, path, b"token=1", content_type)
 
     @settings(max_examples=200)
     @given(path=st.binary(max_size=60))
-    def test_random_path_gets_an_envelope(self, path: bytes, api: Api) -> None:
+    def test_random_path_gets_an_envelope(self, path: bytes, api: ApiClient) -> None:
         request = TestRequest.blank("/" + quote(path), method="POST", body=b"")
         response = request.get_response(api.app)
         assert response.status_int in STATUSES
@@ -70,7 +70,9 @@ class TestRandomBytes:
 
     @settings(max_examples=200)
     @given(path=paths, query=st.binary(max_size=60))
-    def test_random_query_string_gets_an_envelope(self, path: str, query: bytes, api: Api) -> None:
+    def test_random_query_string_gets_an_envelope(
+        self, path: str, query: bytes, api: ApiClient
+    ) -> None:
         request = TestRequest.blank(path, method="POST", body=b"")
         request.environ["QUERY_STRING"] = query.decode("latin-1")
         response = request.get_response(api.app)
@@ -80,7 +82,7 @@ class TestRandomBytes:
     @settings(max_examples=200)
     @given(path=paths, head=st.binary(max_size=80), content=st.binary(max_size=200))
     def test_random_multipart_part_gets_an_envelope(
-        self, path: str, head: bytes, content: bytes, api: Api
+        self, path: str, head: bytes, content: bytes, api: ApiClient
     ) -> None:
         disposition = b'--x\r\nContent-Disposition: form-data; name="img"; filename="'
         send(api, path, disposition + head + b'"\r\n\r\n' + content + b"\r\n--x--\r\n", MULTIPART)
@@ -92,14 +94,14 @@ class TestRandomForms:
     @settings(max_examples=500)
     @given(path=paths, form=forms)
     def test_form_without_login_gets_an_envelope(
-        self, path: str, form: dict[str, str], api: Api
+        self, path: str, form: dict[str, str], api: ApiClient
     ) -> None:
         send(api, path, urlencode(form, errors="surrogatepass").encode(), FORM)
 
     @settings(max_examples=500)
     @given(path=paths, form=forms, selector=names)
     def test_form_with_login_token_gets_an_envelope(
-        self, path: str, form: dict[str, str], selector: str, ann: Person, ben: Person
+        self, path: str, form: dict[str, str], selector: str, ann: UserClient, ben: UserClient
     ) -> None:
         form = {**form, selector: "1", "token": ann.token}
         send(ann, path, urlencode(form, errors="surrogatepass").encode(), FORM)

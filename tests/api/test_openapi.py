@@ -9,17 +9,17 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from livebackend.api.declaration import Operation, operations
-from livebackend.api.error_reasons import Reason
-from livebackend.api.result_codes import Result
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
-from tests.support.api import PASSWORD, App, described
+from tests.support.api import PASSWORD, App, openapi_document
 
 PHONE = "13800000001"
 
 
 @pytest.fixture(scope="module")
 def document(app: App) -> dict[str, Any]:
-    return described(app.registry)
+    return openapi_document(app.registry)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,15 @@ def test_description_of_an_operation_matches_its_declaration(
         entry = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][operation.name]
         assert f"{entry['summary']} · {entry['x-zh']}" == operation.summary
         assert entry["x-extension"] is operation.extension
-        assert entry["results"] == sorted(result.code for result in operation.results)
+        assert entry["results"] == sorted(result.code for result in operation.result_codes)
         request = document["components"]["schemas"][f"{operation.name}.request"]
-        names = set(operation.params.model_fields) | {operation.selector} - {None}
+        names = set(operation.parameters.model_fields) | {operation.selector} - {None}
         assert set(request["properties"]) == names
         if operation.selector:
             assert request["properties"][operation.selector] == {"const": "1"}
-        required = {n for n, field in operation.params.model_fields.items() if field.is_required()}
+        required = {
+            n for n, field in operation.parameters.model_fields.items() if field.is_required()
+        }
         assert set(request["required"]) == required | {operation.selector} - {None}
 
 
@@ -76,7 +78,7 @@ def test_order_of_chapters_and_operations_is_that_of_the_api_document(
 
 def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operation]) -> None:
     for operation in declared:
-        for parameter in operation.params.parameters():
+        for parameter in operation.parameters.describe():
             label = f"{operation.name} {parameter.name}"
             assert parameter.schema["description"].isascii(), label
             assert parameter.schema["description"], label
@@ -92,8 +94,8 @@ def test_examples_are_valid_values(document: dict[str, Any]) -> None:
 
 
 def test_document_lists_every_result_code_and_error_reason(document: dict[str, Any]) -> None:
-    assert set(document["x-results"]) == {result.code for result in Result}
-    assert document["x-refusals"] == [reason.value for reason in Reason]
+    assert set(document["x-results"]) == {result.code for result in ResultCode}
+    assert document["x-refusals"] == [reason.value for reason in ErrorReason]
 
 
 @pytest.mark.parametrize(

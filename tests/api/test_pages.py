@@ -15,9 +15,9 @@ from webtest import TestApp
 
 from livebackend.views.pages import serve_static
 from tests.support.api import App
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 
-STATIC = INI.parent / "livebackend/static"
+STATIC = DEVELOPMENT_INI.parent / "livebackend/static"
 NOT_FOUND = {"result": "0003", "message": None}
 
 
@@ -123,7 +123,7 @@ def test_static_file_is_not_sent_in_blocks(folder: str, browser: Any) -> None:
 def test_other_static_path_is_not_found(path: str, folder: str, browser: Any) -> None:
     response = browser.get(folder + path, status=404)
     assert response.json == NOT_FOUND
-    assert response.headers["X-Refusal"] == "path is not a path of this API"
+    assert response.headers["X-Error"] == "path is not a path of this API"
 
 
 def test_unknown_static_paths_are_not_stored(folder: str, browser: Any) -> None:
@@ -182,7 +182,7 @@ def test_static_file_rejects_post_requests(folder: str, browser: Any) -> None:
     response = browser.post(f"{folder}/docs/docs.js", status=405)
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json == NOT_FOUND
-    assert response.headers["X-Refusal"] == "method is not the method of this path"
+    assert response.headers["X-Error"] == "method is not the method of this path"
 
 
 def test_production_serves_docs_and_no_demo(hardened_app: App) -> None:
@@ -213,7 +213,7 @@ def test_openapi_document_is_served_unchanged(app: App, browser: Any) -> None:
 def test_vendored_files_have_the_published_digests_and_licences() -> None:
     """.ci/vendor.sh downloads the files and their licences."""
     vendor = STATIC / "vendor"
-    lines = (INI.parent / ".ci/vendor.sha256").read_text().splitlines()
+    lines = (DEVELOPMENT_INI.parent / ".ci/vendor.sha256").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
     present = {entry.name for entry in vendor.iterdir()}
     assert present == listed.keys()

@@ -5,7 +5,7 @@ from webtest import TestApp
 
 from livebackend.api.routes import PATHS
 from livebackend.development.sms import DevelopmentSms
-from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
 
 INVALID_REQUEST_BODY = {"result": "0003", "message": None}
@@ -21,28 +21,28 @@ SELECTORS = {
 PATHS_WITH_SELECTORS = [path for path in SELECTORS if path != "/register"]
 
 
-def is_rejected(answer: Answer, status: int, refusal: str) -> bool:
-    return (answer.status, answer.body, answer.refusal) == (status, INVALID_REQUEST_BODY, refusal)
+def is_rejected(answer: ApiResponse, status: int, refusal: str) -> bool:
+    return (answer.status, answer.body, answer.error) == (status, INVALID_REQUEST_BODY, refusal)
 
 
 class TestPaths:
     @pytest.mark.parametrize(
         "path", ["/", "/nothing", "/register/", "/room/1", "/Register", "/%E4%BD%A0", "//register"]
     )
-    def test_unknown_path_is_404(self, path: str, api: Api) -> None:
+    def test_unknown_path_is_404(self, path: str, api: ApiClient) -> None:
         assert is_rejected(api.post(path), 404, "path is not a path of this API")
         answer = TestApp(api.app).get(path, status=404)
         assert answer.json == INVALID_REQUEST_BODY
 
-    def test_path_that_is_not_utf8_is_400(self, api: Api) -> None:
-        assert is_rejected(api.send("/%ff", {}), 400, "path is not a path of this API")
+    def test_path_that_is_not_utf8_is_400(self, api: ApiClient) -> None:
+        assert is_rejected(api.post_form("/%ff", {}), 400, "path is not a path of this API")
 
     @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
     def test_method_other_than_post_is_405(
-        self, method: str, path: str, api: Api, database_state: DatabaseState
+        self, method: str, path: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             answer = TestApp(api.app).request(
                 f"/{path}?token={PHONE}&register=1&live=1", method=method, status="*"
             )
@@ -57,49 +57,51 @@ class TestSelectors:
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     @pytest.mark.parametrize("value", ["0", "", "2", "11", "true", "１", "1 ", "01"])
     def test_selector_with_another_value_than_1_selects_nothing(
-        self, value: str, path: str, ann: Person, database_state: DatabaseState
+        self, value: str, path: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         for selector in SELECTORS[path]:
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 answer = ann.post(path, **{selector: value})
             assert is_rejected(answer, 404, "form selects no operation")
 
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
-    def test_request_without_a_selector_is_404(self, path: str, ann: Person) -> None:
+    def test_request_without_a_selector_is_404(self, path: str, ann: UserClient) -> None:
         assert is_rejected(ann.post(path), 404, "form selects no operation")
-        assert is_rejected(Api(ann.app).post(path), 404, "form selects no operation")
+        assert is_rejected(ApiClient(ann.app).post(path), 404, "form selects no operation")
 
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     def test_request_with_two_selectors_is_400(
-        self, path: str, ann: Person, database_state: DatabaseState
+        self, path: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         for selector in SELECTORS[path][1:]:
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 answer = ann.post(path, **{SELECTORS[path][0]: "1", selector: "1", "money": "10"})
             assert is_rejected(answer, 400, "form selects two operations")
 
-    def test_selector_with_value_0_is_ignored(self, ann: Person) -> None:
+    def test_selector_with_value_0_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", messagelist="0").result == "0000"
 
     @pytest.mark.parametrize("mark", ["code_v", "code"])
     def test_request_that_selects_register_and_verify_code_is_400(
-        self, mark: str, api: Api, database_state: DatabaseState
+        self, mark: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
         form = {"register": "1", "userId": PHONE, "password": PASSWORD, mark: ""}
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert is_rejected(api.post("/register", **form), 400, "form selects two operations")
 
-    def test_code_with_register_0_selects_verify_code(self, api: Api, sms: DevelopmentSms) -> None:
+    def test_code_with_register_0_selects_verify_code(
+        self, api: ApiClient, sms: DevelopmentSms
+    ) -> None:
         answer = api.post("/register", register="0", token=PHONE, code="1234")
         assert answer.result == "0004"
         assert not sms.sent
 
-    def test_selector_of_another_path_is_ignored(self, ann: Person) -> None:
+    def test_selector_of_another_path_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", live="1").result == "0000"
         assert is_rejected(ann.post("/room", friendlist="1"), 404, "form selects no operation")
 
     @pytest.mark.parametrize("path", PATHS)
-    def test_unknown_parameters_are_ignored(self, path: str, ann: Person) -> None:
+    def test_unknown_parameters_are_ignored(self, path: str, ann: UserClient) -> None:
         selector = {SELECTORS[f"/{path}"][0]: "1"} if f"/{path}" in SELECTORS else {}
         plain = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
         extra = ann.post(
@@ -126,27 +128,29 @@ class TestForms:
         ],
     )
     def test_body_that_is_not_a_utf8_form_is_415(
-        self, content_type: str, encoding: str, ann: Person, database_state: DatabaseState
+        self, content_type: str, encoding: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         body = f"token={ann.token}&friendlist=1".encode()
         headers = {"Content-Encoding": encoding} if encoding else {}
-        with database_state.unchanged():
-            answer = ann.send_bytes("/list", body, content_type, **headers)
+        with database_state.assert_unchanged():
+            answer = ann.post_bytes("/list", body, content_type, **headers)
         assert is_rejected(answer, 415, "body is not a form in UTF-8")
 
     @pytest.mark.parametrize(
         "content_type", [FORM, FORM + "; charset=UTF-8", FORM + ';charset="utf-8"', FORM.upper()]
     )
-    def test_utf8_charset_is_accepted_in_any_spelling(self, content_type: str, ann: Person) -> None:
+    def test_utf8_charset_is_accepted_in_any_spelling(
+        self, content_type: str, ann: UserClient
+    ) -> None:
         body = f"token={ann.token}&friendlist=1".encode()
-        assert ann.send_bytes("/list", body, content_type).result == "0000"
+        assert ann.post_bytes("/list", body, content_type).result == "0000"
 
-    def test_empty_body_needs_no_content_type(self, api: Api) -> None:
-        answer = api.send_bytes("/register", b"", "")
+    def test_empty_body_needs_no_content_type(self, api: ApiClient) -> None:
+        answer = api.post_bytes("/register", b"", "")
         assert (answer.status, answer.result) == (200, "0002")
 
-    def test_empty_body_with_another_content_type_is_415(self, api: Api) -> None:
-        answer = api.send_bytes("/register", b"", "application/json")
+    def test_empty_body_with_another_content_type_is_415(self, api: ApiClient) -> None:
+        answer = api.post_bytes("/register", b"", "application/json")
         assert answer.status == 415
 
     @pytest.mark.parametrize(
@@ -154,56 +158,56 @@ class TestForms:
         + [("upload", 6_291_456)]
     )  # fmt: skip
     def test_body_over_the_limit_is_413(
-        self, path: str, largest: int, api: Api, database_state: DatabaseState
+        self, path: str, largest: int, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        answer = api.send_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
+        answer = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
         assert answer.status in (200, 404)
-        with database_state.unchanged():
-            answer = api.send_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
+        with database_state.assert_unchanged():
+            answer = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
         assert is_rejected(answer, 413, "body is too large")
 
     @pytest.mark.parametrize(
         "form", ["token=1&token=2", "friendlist=1&friendlist=1", "x=1&x=", "x&x", "x=1&%78=1"]
     )
     def test_duplicate_name_in_a_urlencoded_form_is_400(
-        self, form: str, ann: Person, database_state: DatabaseState
+        self, form: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for body in (f"{form}&friendlist=1", f"messagelist=1&{form}"):
-                answer = ann.send_bytes("/list", body.encode(), FORM)
+                answer = ann.post_bytes("/list", body.encode(), FORM)
                 assert is_rejected(answer, 400, "parameter is given twice")
 
     @pytest.mark.parametrize("form", [b"x=%ff", b"%ff=x", b"x=\xff", b"x=%ed%a0%80", b"x=%c0%80"])
-    def test_urlencoded_bytes_that_are_not_utf8_are_400(self, form: bytes, ann: Person) -> None:
-        answer = ann.send_bytes("/list", b"friendlist=1&" + form, FORM)
+    def test_urlencoded_bytes_that_are_not_utf8_are_400(self, form: bytes, ann: UserClient) -> None:
+        answer = ann.post_bytes("/list", b"friendlist=1&" + form, FORM)
         assert is_rejected(answer, 400, "form is not well formed")
 
-    def test_urlencoded_form_with_more_than_100_fields_is_400(self, ann: Person) -> None:
+    def test_urlencoded_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
         form = {"token": ann.token, "friendlist": "1"}
-        assert ann.send("/list", form | {f"x{n}": "1" for n in range(98)}).result == "0000"
-        answer = ann.send("/list", form | {f"x{n}": "1" for n in range(99)})
+        assert ann.post_form("/list", form | {f"x{n}": "1" for n in range(98)}).result == "0000"
+        answer = ann.post_form("/list", form | {f"x{n}": "1" for n in range(99)})
         assert is_rejected(answer, 400, "form has too many fields")
-        answer = ann.send_bytes("/list", b"&" * 101, FORM)
+        answer = ann.post_bytes("/list", b"&" * 101, FORM)
         assert answer.status == 400
 
     def test_plus_is_decoded_as_a_space_and_escapes_as_bytes(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         body = f"token={ann.token}&live=1&title=a+%E4%BD%A0%2B".encode()
-        assert ann.send_bytes("/room", body, FORM).result == "0000"
+        assert ann.post_bytes("/room", body, FORM).result == "0000"
         assert database_state.rows("rooms")[0]["title"] == "a 你+"
 
 
 class TestMultipart:
-    def send(self, api: Api, body: bytes, content_type: str = "") -> Answer:
+    def send(self, api: ApiClient, body: bytes, content_type: str = "") -> ApiResponse:
         kind = content_type or "multipart/form-data; boundary=x"
-        return api.send_bytes("/list", body, kind)
+        return api.post_bytes("/list", body, kind)
 
     def part(self, name: str, value: str, more: str = "") -> bytes:
         head = f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'
         return f"{head}{value}\r\n".encode()
 
-    def test_multipart_form_is_accepted(self, ann: Person) -> None:
+    def test_multipart_form_is_accepted(self, ann: UserClient) -> None:
         body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
         assert self.send(ann, body).result == "0000"
 
@@ -217,7 +221,7 @@ class TestMultipart:
         ],
     )
     def test_multipart_form_with_a_wrong_or_missing_boundary_is_400(
-        self, content_type: str, ann: Person
+        self, content_type: str, ann: UserClient
     ) -> None:
         body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
         answer = self.send(ann, body, content_type)
@@ -241,18 +245,18 @@ class TestMultipart:
             b"\xff" * 100,
         ],
     )
-    def test_malformed_multipart_form_is_400(self, body: bytes, ann: Person) -> None:
+    def test_malformed_multipart_form_is_400(self, body: bytes, ann: UserClient) -> None:
         assert is_rejected(self.send(ann, body), 400, "form is not well formed")
 
-    def test_duplicate_name_in_a_multipart_form_is_400(self, ann: Person) -> None:
+    def test_duplicate_name_in_a_multipart_form_is_400(self, ann: UserClient) -> None:
         body = self.part("friendlist", "1") * 2 + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 400, "parameter is given twice")
 
-    def test_multipart_form_with_more_than_100_fields_is_400(self, ann: Person) -> None:
+    def test_multipart_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
         body = b"".join(self.part(f"f{n}", "1") for n in range(101)) + b"--x--\r\n"
         assert self.send(ann, body).status == 400
 
-    def test_uploaded_file_counts_neither_as_selector_nor_as_token(self, ann: Person) -> None:
+    def test_uploaded_file_counts_neither_as_selector_nor_as_token(self, ann: UserClient) -> None:
         filename = '; filename="1"'
         body = self.part("friendlist", "1", filename) + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 404, "form selects no operation")
@@ -261,26 +265,26 @@ class TestMultipart:
 
 
 class TestQuery:
-    def test_parameters_in_the_query_string_are_read(self, ann: Person) -> None:
-        answer = ann.send(f"/list?token={ann.token}&friendlist=1", {})
+    def test_parameters_in_the_query_string_are_read(self, ann: UserClient) -> None:
+        answer = ann.post_form(f"/list?token={ann.token}&friendlist=1", {})
         assert answer.result == "0000"
-        answer = ann.send("/list?friendlist=1", {"token": ann.token})
+        answer = ann.post_form("/list?friendlist=1", {"token": ann.token})
         assert answer.result == "0000"
 
-    def test_parameter_in_query_string_and_body_is_400(self, ann: Person) -> None:
-        answer = ann.send("/list?friendlist=1", {"token": ann.token, "friendlist": "1"})
+    def test_parameter_in_query_string_and_body_is_400(self, ann: UserClient) -> None:
+        answer = ann.post_form("/list?friendlist=1", {"token": ann.token, "friendlist": "1"})
         assert is_rejected(answer, 400, "parameter is given twice")
 
-    def test_query_string_that_is_not_utf8_is_400(self, ann: Person) -> None:
-        answer = ann.send("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
+    def test_query_string_that_is_not_utf8_is_400(self, ann: UserClient) -> None:
+        answer = ann.post_form("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
         assert is_rejected(answer, 400, "form is not well formed")
 
     def test_query_string_is_400_if_the_settings_forbid_it(
-        self, new_app: object, ann: Person, database_state: DatabaseState
+        self, new_app: object, ann: UserClient, database_state: DatabaseState
     ) -> None:
         app: App = new_app(http__query_parameters="false")  # type: ignore[operator]
-        with database_state.unchanged():
-            answer = ann.__class__(app, {}, ann.phone).send(
+        with database_state.assert_unchanged():
+            answer = ann.__class__(app, {}, ann.phone).post_form(
                 "/list?x=1", {"token": ann.token, "friendlist": "1"}
             )
         assert is_rejected(answer, 400, "query may not be used")

@@ -9,11 +9,11 @@ import pytest
 
 from livebackend.api.declaration import operations
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Answer, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
-from tests.support.payments import PATIENT
+from tests.support.payments import FAKE_PAYMENTS
 
-Call = Callable[[Person, Person], Answer]
+Call = Callable[[UserClient, UserClient], ApiResponse]
 
 
 # A retry writes again: another code, another picture, another counted attempt.
@@ -31,17 +31,17 @@ class ConnectionLoss:
     def __init__(self, app: App) -> None:
         self._dialect = app.registry.services.database.engine.dialect
 
-    def count_commits(self, call: Callable[[], Answer]) -> int:
+    def count_commits(self, call: Callable[[], ApiResponse]) -> int:
         """Send a request and return the number of its COMMITs."""
         answer, commits = self._run(call, lost=0)
         assert answer.result == "0000", answer
         return commits
 
-    def send_and_lose(self, call: Callable[[], Answer], *, commit: int) -> Answer:
+    def send_and_lose(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
         """Send a request that loses the connection after its n-th COMMIT."""
         return self._run(call, lost=commit)[0]
 
-    def _run(self, call: Callable[[], Answer], *, lost: int) -> tuple[Answer, int]:
+    def _run(self, call: Callable[[], ApiResponse], *, lost: int) -> tuple[ApiResponse, int]:
         original, commits = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
@@ -64,23 +64,23 @@ def connection_loss(app: App) -> ConnectionLoss:
     return ConnectionLoss(app)
 
 
-def deal(ann: Person, ben: Person, behaviour: str) -> Answer:
+def deal(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
     (message,) = ben.messages()
-    return ben.deal(message, behaviour)
+    return ben.deal_message(message, behaviour)
 
 
-def request_password_reset(ann: Person, _: Person) -> Answer:
+def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
     answer = ann.post("/log", forgot="1", userId=ann.phone)
     # Added to all later requests of this user.
-    ann.always |= {
+    ann.default_parameters |= {
         "code_v": answer.message,
         "code": ann.app.registry.services.gateways.sms.sent[-1].code,
     }
     return answer
 
 
-def befriend(ann: Person, ben: Person) -> Answer:
-    ann.add(ben)
+def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
+    ann.send_friend_request(ben)
     return deal(ann, ben, "accept")
 
 
@@ -104,7 +104,7 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
     ),
     "upload": (
         None,
-        lambda ann, _: ann.send("/upload", {"token": ann.token}, upload_files=PICTURE),
+        lambda ann, _: ann.post_form("/upload", {"token": ann.token}, upload_files=PICTURE),
         "0006",
         "0000",
     ),
@@ -145,22 +145,22 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
         "0006",
         "0012",
     ),
-    "live": (None, lambda ann, _: ann.live(), "0009", "0000"),
+    "live": (None, lambda ann, _: ann.go_live(), "0009", "0000"),
     "leave": (
-        lambda ann, _: ann.live(),
+        lambda ann, _: ann.go_live(),
         lambda ann, _: ann.post("/room", leave="1"),
         "0009",
         "0009",
     ),
-    "add": (None, lambda ann, ben: ann.add(ben), "0006", "0000"),
+    "add": (None, lambda ann, ben: ann.send_friend_request(ben), "0006", "0000"),
     "add after a request of the other user": (
-        lambda ann, ben: ben.add(ann),
-        lambda ann, ben: ann.add(ben),
+        lambda ann, ben: ben.send_friend_request(ann),
+        lambda ann, ben: ann.send_friend_request(ben),
         "0006",
         "0010",
     ),
     "deal_message": (
-        lambda ann, ben: ann.add(ben),
+        lambda ann, ben: ann.send_friend_request(ben),
         lambda ann, ben: deal(ann, ben, "accept"),
         "0006",
         "0000",
@@ -197,9 +197,9 @@ class TestOperationsThatWrite:
         self,
         name: str,
         connection_loss: ConnectionLoss,
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         prepare, call, default_code, _ = WRITES[name]
@@ -209,7 +209,7 @@ class TestOperationsThatWrite:
         assert commits
         for commit in range(1, commits + 1):
             database_state.empty()
-            users = [api.person(user.phone) for user in (ann, ben)]
+            users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
             answer = connection_loss.send_and_lose(lambda users=users: call(*users), commit=commit)  # type: ignore[misc]
@@ -221,9 +221,9 @@ class TestOperationsThatWrite:
         self,
         name: str,
         connection_loss: ConnectionLoss,
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         prepare, call, _, retry_code = WRITES[name]
@@ -231,35 +231,35 @@ class TestOperationsThatWrite:
             prepare(ann, ben)
         commits = connection_loss.count_commits(lambda: call(ann, ben))
         database_state.empty()
-        ann, ben = api.person(ann.phone), api.person(ben.phone)
+        ann, ben = api.register_user(ann.phone), api.register_user(ben.phone)
         if prepare:
             prepare(ann, ben)
         connection_loss.send_and_lose(lambda: call(ann, ben), commit=commits)
-        with nullcontext() if name in NOT_IDEMPOTENT else database_state.unchanged():
+        with nullcontext() if name in NOT_IDEMPOTENT else database_state.assert_unchanged():
             assert call(ann, ben).result == retry_code
 
 
 def test_retried_refill_returns_the_same_order(
-    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+    new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
-    app = new_app(coins__refill="order", payments__gateway=PATIENT)
-    buyer = Person(app, ann.always, ann.phone)
+    app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
+    buyer = UserClient(app, ann.default_parameters, ann.phone)
     answer = ConnectionLoss(app).send_and_lose(lambda: buyer.refill("10"), commit=1)
     assert (answer.status, answer.body) == (503, {"result": "0013", "message": "update failed"})
     assert answer.headers["X-Request-Outcome"] == "unknown"
-    retried = buyer.refill("10", requestId=answer.headers["X-Repeat-As"])
+    retried = buyer.refill("10", requestId=answer.headers["X-Retry-Request-Id"])
     assert retried.message["state"] == "pending"
     assert len(database_state.rows("payment_orders")) == 1
 
 
 def test_connection_lost_before_the_commit_is_retried_by_the_server(
-    connection_loss: ConnectionLoss, ann: Person, ben: Person, database: Database
+    connection_loss: ConnectionLoss, ann: UserClient, ben: UserClient, database: Database
 ) -> None:
     terminate = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     )
     with database.engine.connect() as connection:
         connection.exec_driver_sql(f"{terminate} AND datname = current_database()")
-    answer = ann.add(ben)
+    answer = ann.send_friend_request(ben)
     assert (answer.status, answer.result) == (200, "0000")
     assert "X-Request-Outcome" not in answer.headers

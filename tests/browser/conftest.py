@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.support.application import INI
-from tests.support.servers import Server, serving
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.servers import Server, running_server
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -36,7 +36,9 @@ def server(
     database = Database(url)
     migrate(database)
     database.close()
-    with serving(INI, tmp_path_factory.mktemp("server"), {"database.url": url}) as server:
+    with running_server(
+        DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), {"database.url": url}
+    ) as server:
         yield server
 
 

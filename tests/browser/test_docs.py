@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from livebackend.api.result_codes import Result
+from livebackend.api.result_codes import ResultCode
 from tests.support.api import PASSWORD
 from tests.support.page_checks import check_page
 from tests.support.servers import Server
@@ -83,7 +83,7 @@ def test_docs_list_every_operation_and_result_code(page: Page, server: Server) -
     names = {name for path in document["paths"].values() for name in path["post"]["x-operations"]}
     shown = page.locator(".operation").evaluate_all("nodes => nodes.map(node => node.id)")
     assert sorted(shown) == sorted(names)
-    assert page.locator("#results-table tbody tr").count() == len(Result)
+    assert page.locator("#results-table tbody tr").count() == len(ResultCode)
 
 
 def test_docs_language_choice_survives_a_reload(page: Page, language: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.application import INI, PRODUCTION_INI
-from tests.support.commands import run
+from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
+from tests.support.commands import run_command
 
 HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
 WECHAT = {
@@ -19,11 +19,11 @@ WECHAT = {
 
 class TestCheckConfig:
     def test_valid_settings_exit_with_0(self) -> None:
-        result = run("check-config", INI)
+        result = run_command("check-config", DEVELOPMENT_INI)
         assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
     def test_every_missing_setting_is_reported(self) -> None:
-        result = run("check-config", PRODUCTION_INI)
+        result = run_command("check-config", PRODUCTION_INI)
         assert result.exit_code == 1
         for name in ("database.url", "secrets", "passwords.pepper", "streams.gateway"):
             assert f"  {name}: is missing\n" in result.stderr
@@ -38,7 +38,7 @@ class TestCheckConfig:
     )
     def test_settings_that_a_gateway_needs_are_reported(self, gateway: str, needs: str) -> None:
         name = f"livebackend.gateways.streams.{gateway}"
-        result = run("check-config", INI, LIVEBACKEND_STREAMS_GATEWAY=name)
+        result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert result.exit_code == 1
         assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in result.stderr
 
@@ -51,7 +51,9 @@ class TestCheckConfig:
             monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if "payments.wechat" in name]:
             monkeypatch.delitem(sys.modules, name)
-        result = run("check-config", INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT)
+        result = run_command(
+            "check-config", DEVELOPMENT_INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT
+        )
         assert result.exit_code == 1
         assert (
             "  payments.gateway: livebackend.gateways.payments.wechat.WechatPayments cannot be"
@@ -68,7 +70,7 @@ class TestCheckConfig:
         ],
     )
     def test_gateway_that_does_not_exist_is_reported(self, gateway: str, reason: str) -> None:
-        result = run("check-config", INI, LIVEBACKEND_SMS_GATEWAY=gateway)
+        result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_SMS_GATEWAY=gateway)
         assert result.exit_code == 1
         assert f"sms.gateway: {gateway} can't be used: " in result.stderr
         assert reason in result.stderr
@@ -76,9 +78,9 @@ class TestCheckConfig:
     def test_data_folder_that_cannot_be_created_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         folder = str(tmp_path / "file" / "var")
-        result = run("check-config", INI, LIVEBACKEND_VAR_DIR=folder)
+        result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_DATA_DIR=folder)
         assert result.exit_code == 1
-        assert f"  var.dir: nothing can be kept in {folder}\n" in result.stderr
+        assert f"  data.dir: nothing can be kept in {folder}\n" in result.stderr
 
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str
@@ -86,7 +88,9 @@ class TestCheckConfig:
         empty = new_database(f"empty_{worker_id}")
         for value, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
             environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": value}
-            assert run("check-config", INI, **environment).exit_code == exit_code
+            assert (
+                run_command("check-config", DEVELOPMENT_INI, **environment).exit_code == exit_code
+            )
 
     def test_missing_ini_file_exits_with_2(self, tmp_path: Path) -> None:
-        assert run("check-config", tmp_path / "no.ini").exit_code == 2
+        assert run_command("check-config", tmp_path / "no.ini").exit_code == 2

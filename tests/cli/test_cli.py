@@ -8,7 +8,7 @@ import pytest
 
 from livebackend.cli import main
 from tests.support.application import PRODUCTION_INI
-from tests.support.commands import run
+from tests.support.commands import run_command
 
 
 def commands(group: click.Group = main, *parents: str) -> Iterator[tuple[str, ...]]:
@@ -21,18 +21,18 @@ def commands(group: click.Group = main, *parents: str) -> Iterator[tuple[str, ..
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
-    result = run(*path, "--help")
+    result = run_command(*path, "--help")
     assert result.exit_code == 0
     assert f"Example: livebackend {' '.join(path)}" in result.stdout
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_command_except_serve_has_a_json_option(path: tuple[str, ...]) -> None:
-    help_text = run(*path, "--help").stdout
+    help_text = run_command(*path, "--help").stdout
     assert "--json" in help_text or "COMMAND" in help_text or path == ("serve",)
 
 
 def test_configuration_errors_are_printed_as_json() -> None:
-    result = run("check-config", PRODUCTION_INI, "--json")
+    result = run_command("check-config", PRODUCTION_INI, "--json")
     assert result.exit_code == 1
     assert "secrets: is missing" in json.loads(result.stdout)["faults"]

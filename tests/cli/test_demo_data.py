@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
-from tests.support.api import Api
-from tests.support.application import INI
+from tests.support.api import ApiClient
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
@@ -85,21 +85,21 @@ def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
 
 
 def test_demo_data_is_consistent_and_works_with_the_api(
-    operator: Operator, api: Api, database: Database, database_state: DatabaseState
+    operator: Operator, api: ApiClient, database: Database, database_state: DatabaseState
 ) -> None:
-    report = operator.reads("demo-data", "--users", str(USERS), "--password", "harbour-42")
+    report = operator.run_json("demo-data", "--users", str(USERS), "--password", "harbour-42")
     assert report["users"] == len(database_state.rows("accounts")) == USERS
     with database.engine.connect() as connection:
         for inconsistency, query in INCONSISTENCIES.items():
             assert connection.execute(text(query)).all() == [], inconsistency
 
-    assert audit(database, since_seal=False).findings == []
+    assert audit(database, since_checkpoint=False).findings == []
 
     first_user = api.log_in(report["first_phone"])
     friends = first_user.friends()
     assert friends
     assert {message["flag"] for message in first_user.messages()} <= {0, 1, 2, 3}
-    assert first_user.give(api.log_in(report["last_phone"]), "1").result in ("0000", "0013")
+    assert first_user.send_gift(api.log_in(report["last_phone"]), "1").result in ("0000", "0013")
     open_rooms = [row for row in database_state.rows("rooms") if row["state"] == "open"]
     assert 1 <= len(open_rooms) < USERS * 0.05
     names = {row["nickname"] for row in database_state.rows("accounts")}
@@ -114,24 +114,24 @@ def test_same_seed_creates_the_same_users(
     results = []
     for seed in ("7", "7", "8"):
         database_state.empty()
-        operator.runs("demo-data", "--users", "60", "--seed", seed)
+        operator.run("demo-data", "--users", "60", "--seed", seed)
         results.append(comparable_data(database_state))
     assert results[0] == results[1] != results[2]
 
 
 def test_database_with_accounts_is_refused_without_among_others(
-    operator: Operator, api: Api, database_state: DatabaseState
+    operator: Operator, api: ApiClient, database_state: DatabaseState
 ) -> None:
-    api.person("13800000001")
-    with database_state.unchanged():
-        operator.runs("demo-data", "--users", "5", code=1)
+    api.register_user("13800000001")
+    with database_state.assert_unchanged():
+        operator.run("demo-data", "--users", "5", code=1)
     for seed in ("1", "1"):
-        operator.runs("demo-data", "--users", "5", "--seed", seed, "--among-others")
+        operator.run("demo-data", "--users", "5", "--seed", seed, "--allow-existing")
     assert len(database_state.rows("accounts")) == 11
 
 
 def test_progress_is_plain_lines_without_a_terminal(operator: Operator) -> None:
-    result = operator.runs("demo-data", "--users", "5")
+    result = operator.run("demo-data", "--users", "5")
     lines = result.stderr.splitlines()
     for stage, line in zip(("accounts", "friends", "coins", "rooms"), lines, strict=True):
         assert re.fullmatch(rf"{stage}: 5 of 5, \d+\.\d s", line)
@@ -139,20 +139,32 @@ def test_progress_is_plain_lines_without_a_terminal(operator: Operator) -> None:
 
 
 @pytest.mark.processes
-def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, var_dir: Path) -> None:
+def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Path) -> None:
     """Each stage has a bar, with the rate and the remaining time."""
     environment = {
         **os.environ,
         "LIVEBACKEND_DATABASE_URL": database_url,
-        "LIVEBACKEND_VAR_DIR": str(var_dir),
+        "LIVEBACKEND_DATA_DIR": str(data_dir),
         "LIVEBACKEND_PASSWORDS_COST": "4",
         "TERM": "xterm",
         "COLUMNS": "100",
     }
     terminal, child_end = pty.openpty()
-    command = [sys.executable, "-m", "livebackend.cli", "demo-data", str(INI), "--users", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "livebackend.cli",
+        "demo-data",
+        str(DEVELOPMENT_INI),
+        "--users",
+        "5",
+    ]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=child_end, cwd=INI.parent
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=child_end,
+        cwd=DEVELOPMENT_INI.parent,
     )
     os.close(child_end)
     output = b""
@@ -168,9 +180,9 @@ def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, var_dir: Pat
 
 
 def test_single_user_has_no_friends(operator: Operator, database_state: DatabaseState) -> None:
-    operator.runs("demo-data", "--users", "1")
+    operator.run("demo-data", "--users", "1")
     assert database_state.rows("friendships") == []
 
 
 def test_zero_users_are_an_invalid_argument(operator: Operator) -> None:
-    operator.runs("demo-data", "--users", "0", code=2)
+    operator.run("demo-data", "--users", "0", code=2)

@@ -1,4 +1,4 @@
-"""`livebackend doctor`. Tests with a real full disk and a wrong clock: tests/operations."""
+"""`livebackend doctor`. Tests with a real full disk and a wrong clock: tests/deployment."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,16 +11,16 @@ from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.gateways.streams import StreamFailed, StreamGateway
-from livebackend.monitoring.diagnostics import Doctor
-from livebackend.services.operator_orders import count_unserved_orders
+from livebackend.monitoring.diagnostics import Diagnostics
+from livebackend.services.operator_orders import count_orders_without_gateway
 from tests.support.commands import Operator
 from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import (
-    Answer,
     QiniuServer,
-    answer,
+    ResponseWriter,
+    no_response,
     qiniu_server,
-    silence,
+    response_writer,
 )
 
 CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
@@ -29,20 +29,20 @@ CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock
 @pytest.fixture
 def qiniu() -> Iterator[QiniuServer]:
     with qiniu_server() as server:
-        server.answers = [SMS_TEMPLATES]
+        server.responses = [SMS_TEMPLATES]
         yield server
 
 
 def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: QiniuServer) -> None:
-    report = operator.reads("doctor", **sms_settings(qiniu))
+    report = operator.run_json("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
     assert [finding["check"] for finding in report["findings"]] == CHECKS
     assert report["findings"][3]["says"] == "the keys and the template are valid"
     assert report["findings"][5]["says"] == "payments of embedded are credited"
     assert report["findings"][6]["says"] == f"agrees with the database and {qiniu.url}"
-    assert operator.runs("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
+    assert operator.run("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
     # The doctor only queries Qiniu; it sends no SMS.
-    assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.asked} == {
+    assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.received} == {
         ("GET", "/v1/template")
     }
 
@@ -51,10 +51,10 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
     unreachable: dict[str, Any] = {
         "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
     }
-    failed = failed_checks(operator.reads("doctor", code=1, **unreachable))
+    failed = failed_checks(operator.run_json("doctor", code=1, **unreachable))
     assert failed.keys() == {"database", "migrations"}
     assert "cannot be reached" in failed["database"]
-    text = operator.runs("doctor", code=1, **unreachable).stdout
+    text = operator.run("doctor", code=1, **unreachable).stdout
     assert "FAILED database" in text
     assert "See that PostgreSQL runs" in text
     assert text.endswith("\n2 of 7 checks failed\n")
@@ -64,22 +64,24 @@ def test_pending_migrations_are_reported(
     operator: Operator, new_database: Callable[[str], str], worker_id: str
 ) -> None:
     empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
-    failed = failed_checks(operator.reads("doctor", code=1, **empty))
+    failed = failed_checks(operator.run_json("doctor", code=1, **empty))
     assert failed == {"migrations": "the tables are behind the code"}
-    assert "Run `livebackend migrate`" in operator.runs("doctor", code=1, **empty).stdout
-    operator.runs("migrate", **empty)
-    assert failed_checks(operator.reads("doctor", **empty)) == {}
+    assert "Run `livebackend migrate`" in operator.run("doctor", code=1, **empty).stdout
+    operator.run("migrate", **empty)
+    assert failed_checks(operator.run_json("doctor", **empty)) == {}
 
 
 def test_insufficient_disk_space_is_reported(operator: Operator) -> None:
-    failed = failed_checks(operator.reads("doctor", code=1, pictures_free_bytes_min=str(10**15)))
+    failed = failed_checks(
+        operator.run_json("doctor", code=1, pictures_min_free_disk_bytes=str(10**15))
+    )
     assert list(failed) == ["disk"]
-    assert "pictures.free_bytes_min (1,000,000,000,000,000)" in failed["disk"]
+    assert "pictures.min_free_disk_bytes (1,000,000,000,000,000)" in failed["disk"]
 
 
 def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    failed = failed_checks(operator.reads("doctor", code=1, var_dir=str(tmp_path / "file")))
+    failed = failed_checks(operator.run_json("doctor", code=1, data_dir=str(tmp_path / "file")))
     assert "Not a directory" in failed["disk"]
 
 
@@ -89,58 +91,62 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
         (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
         (
-            answer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
+            response_writer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
             {},
             "template 7 has the state rejected, not passed",
         ),
-        (answer(200, [1]), {}, "template 7 does not exist"),
-        (answer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),
-        pytest.param(silence, {}, "timeout", marks=pytest.mark.processes),
+        (response_writer(200, [1]), {}, "template 7 does not exist"),
+        (response_writer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),
+        pytest.param(no_response, {}, "timeout", marks=pytest.mark.processes),
     ],
 )
 def test_sms_gateway_that_cannot_send_is_reported(
-    answers: Answer, changed: dict[str, str], message: str, operator: Operator, qiniu: QiniuServer
+    answers: ResponseWriter,
+    changed: dict[str, str],
+    message: str,
+    operator: Operator,
+    qiniu: QiniuServer,
 ) -> None:
-    qiniu.answers = [answers]
-    failed = failed_checks(operator.reads("doctor", code=1, **sms_settings(qiniu, **changed)))
+    qiniu.responses = [answers]
+    failed = failed_checks(operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed)))
     assert list(failed) == ["sms"]
     assert message in failed["sms"]
 
 
 def test_invalid_settings_are_reported_before_all_checks(operator: Operator) -> None:
-    assert "codes.ttl_s" in operator.runs("doctor", code=1, codes_ttl_s="0").stderr
+    assert "codes.ttl_s" in operator.run("doctor", code=1, codes_ttl_s="0").stderr
 
 
 class FailingQueryStreams(DevelopmentStreams):
     """Fails when it is queried for the live streams."""
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         raise StreamFailed("no such hub")
 
 
 @pytest.fixture
-def doctor(database: Database, tmp_path: Path) -> Callable[..., Doctor]:
-    def make(ahead_s: float = 0, streams: StreamGateway | None = None) -> Doctor:
-        return Doctor(
+def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
+    def make(ahead_s: float = 0, streams: StreamGateway | None = None) -> Diagnostics:
+        return Diagnostics(
             database,
             DevelopmentSms(),
             streams or DevelopmentStreams(hub="x", clock=time.time),
-            folder=tmp_path,
-            free_bytes_min=0,
+            data_dir=tmp_path,
+            min_free_bytes=0,
             sms_gateway="DevelopmentSms",
-            sms_url="",
-            unserved_orders=count_unserved_orders,
+            sms_api_url="",
+            count_orders_without_gateway=count_orders_without_gateway,
             clock=lambda: time.time() + ahead_s,
         )
 
     return make
 
 
-def failures(doctor: Doctor) -> dict[str, str]:
-    return {finding.check: finding.says for finding in doctor.findings() if not finding.sound}
+def failures(doctor: Diagnostics) -> dict[str, str]:
+    return {finding.check: finding.message for finding in doctor.run_checks() if not finding.passed}
 
 
-def test_failing_stream_provider_is_reported(doctor: Callable[..., Doctor]) -> None:
+def test_failing_stream_provider_is_reported(doctor: Callable[..., Diagnostics]) -> None:
     failed = failures(doctor(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0)))
     assert list(failed) == ["streams"]
     assert "no such hub" in failed["streams"]
@@ -148,7 +154,7 @@ def test_failing_stream_provider_is_reported(doctor: Callable[..., Doctor]) -> N
 
 @pytest.mark.parametrize(("ahead_s", "message"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
 def test_wrong_clock_is_reported(
-    ahead_s: float, message: str, doctor: Callable[..., Doctor]
+    ahead_s: float, message: str, doctor: Callable[..., Diagnostics]
 ) -> None:
     failed = failures(doctor(ahead_s))
     assert failed == {"clock": f"against this machine's clock the database is {message}"}
@@ -156,6 +162,6 @@ def test_wrong_clock_is_reported(
 
 @pytest.mark.parametrize("ahead_s", [0, 20, -20])
 def test_clock_difference_of_20_seconds_is_accepted(
-    ahead_s: float, doctor: Callable[..., Doctor]
+    ahead_s: float, doctor: Callable[..., Diagnostics]
 ) -> None:
     assert failures(doctor(ahead_s)) == {}

@@ -5,8 +5,8 @@ from configparser import RawConfigParser
 from pathlib import Path
 
 from livebackend.config.settings import Settings
-from tests.support.application import INI, PRODUCTION_INI
-from tests.support.commands import run
+from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
+from tests.support.commands import run_command
 
 
 def read_environment(file: Path) -> dict[str, str]:
@@ -17,7 +17,9 @@ def read_environment(file: Path) -> dict[str, str]:
 
 def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
-    result = run("init", folder, "--url", "https://live.test", "--var-dir", tmp_path / "var")
+    result = run_command(
+        "init", folder, "--url", "https://live.test", "--data-dir", tmp_path / "var"
+    )
     assert result.exit_code == 0, result.output
     ini, secret_file = folder / "production.ini", folder / "livebackend.env"
     assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
@@ -42,23 +44,23 @@ def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> 
         "LIVEBACKEND_SMS_TEMPLATE": "1",
         "LIVEBACKEND_QINIU_ACCESS_KEY": "ak",
         "LIVEBACKEND_QINIU_SECRET_KEY": "sk",
-        "LIVEBACKEND_STREAMS_GATEWAY": "tests.support.fake_gateways.CountedStreams",
+        "LIVEBACKEND_STREAMS_GATEWAY": "tests.support.fake_gateways.RecordingStreams",
     }
     settings = Settings.load(section, variables)
-    assert settings.http_url == "https://live.test"
-    assert settings.var_dir == tmp_path / "var"
+    assert settings.http_public_url == "https://live.test"
+    assert settings.data_dir == tmp_path / "var"
 
 
 def test_each_init_creates_new_secrets(tmp_path: Path) -> None:
-    run("init", tmp_path / "a")
-    run("init", tmp_path / "b")
+    run_command("init", tmp_path / "a")
+    run_command("init", tmp_path / "b")
     a, b = (read_environment(tmp_path / name / "livebackend.env") for name in ("a", "b"))
     assert a["LIVEBACKEND_SECRETS"] != b["LIVEBACKEND_SECRETS"]
 
 
 def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "livebackend.env").write_text("mine")
-    result = run("init", tmp_path)
+    result = run_command("init", tmp_path)
     assert result.exit_code == 1
     assert "already exists; not overwritten" in result.stderr
     assert (tmp_path / "livebackend.env").read_text() == "mine"
@@ -67,11 +69,11 @@ def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = run("init", tmp_path / "file" / "etc")
+    result = run_command("init", tmp_path / "file" / "etc")
     assert result.exit_code == 1
     assert "Not a directory" in result.stderr
 
 
 def test_packaged_production_ini_equals_the_one_in_the_repository() -> None:
-    packaged = INI.parent / "livebackend" / "production.ini"
+    packaged = DEVELOPMENT_INI.parent / "livebackend" / "production.ini"
     assert packaged.read_bytes() == PRODUCTION_INI.read_bytes()

@@ -8,20 +8,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from livebackend.cli.ledger import ledger
-from livebackend.ledger.audit import NAMES
-from tests.support.api import Person
-from tests.support.application import INI
+from livebackend.ledger.audit import CHECK_NAMES
+from tests.support.api import UserClient
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.database_state import DatabaseState
 
 
 @pytest.fixture
-def run(database_url: str, var_dir: Path, database_state: DatabaseState) -> Any:
+def run(database_url: str, data_dir: Path, database_state: DatabaseState) -> Any:
     """Returns a function that runs `livebackend ledger …` on the test database."""
-    environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_VAR_DIR": str(var_dir)}
+    environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_DATA_DIR": str(data_dir)}
 
     def run(command: str, *arguments: str) -> Result:
         runner = CliRunner(env=environment)
-        return runner.invoke(ledger, [command, str(INI), *arguments])
+        return runner.invoke(ledger, [command, str(DEVELOPMENT_INI), *arguments])
 
     return run
 
@@ -31,16 +31,16 @@ def corrupt_balances(database_state: DatabaseState) -> None:
 
 
 class TestAudit:
-    def test_consistent_ledger_has_no_findings(self, run: Any, ann: Person) -> None:
+    def test_consistent_ledger_has_no_findings(self, run: Any, ann: UserClient) -> None:
         ann.refill("100")
         result = run("audit")
         assert result.exit_code == 0
         *checks, totals = result.stdout.splitlines()
-        assert checks == [f"    0  {name}" for name in NAMES]
+        assert checks == [f"    0  {name}" for name in CHECK_NAMES]
         assert totals.startswith("1 transfers read, 100 coins in all balances, ")
 
     def test_wrong_balance_is_reported_and_exits_with_1(
-        self, run: Any, ann: Person, database_state: DatabaseState
+        self, run: Any, ann: UserClient, database_state: DatabaseState
     ) -> None:
         corrupt_balances(database_state)
         result = run("audit")
@@ -50,18 +50,24 @@ class TestAudit:
 
     @pytest.mark.parametrize("since_seal", [False, True])
     def test_audit_prints_json(
-        self, run: Any, ann: Person, ben: Person, database_state: DatabaseState, *, since_seal: bool
+        self,
+        run: Any,
+        ann: UserClient,
+        ben: UserClient,
+        database_state: DatabaseState,
+        *,
+        since_checkpoint: bool,
     ) -> None:
         ann.refill("100")
         assert run("seal").exit_code == 0
-        ann.give(ben, "10")
-        arguments = ["--json"] + ["--since-seal"] * since_seal
+        ann.send_gift(ben, "10")
+        arguments = ["--json"] + ["--since-checkpoint"] * since_checkpoint
         result = run("audit", *arguments)
         report = json.loads(result.stdout)
         assert result.exit_code == 0
-        assert report["checks"] == dict.fromkeys(NAMES, 0)
+        assert report["checks"] == dict.fromkeys(CHECK_NAMES, 0)
         assert report["findings"] == []
-        assert (report["transfers"], report["coins"]) == (1 if since_seal else 2, 100)
+        assert (report["transfers"], report["coins"]) == (1 if since_checkpoint else 2, 100)
         corrupt_balances(database_state)
         result = run("audit", *arguments)
         report = json.loads(result.stdout)
@@ -75,16 +81,16 @@ class TestAudit:
 
 class TestShow:
     def test_balance_and_latest_transfers_of_a_user_are_shown(
-        self, run: Any, ann: Person, ben: Person
+        self, run: Any, ann: UserClient, ben: UserClient
     ) -> None:
         ann.refill("100")
-        ann.give(ben, "30", description="a rose")
+        ann.send_gift(ben, "30", description="a rose")
         coins, gift, refill = run("show", ann.phone).stdout.splitlines()
         assert coins == "70 coins"
         assert gift.split()[3:] == ["gift", "-30", "70", "Ben", "a", "rose"]
         assert refill.split()[3:] == ["refill", "+100", "100"]
 
-    def test_show_prints_json(self, run: Any, ann: Person) -> None:
+    def test_show_prints_json(self, run: Any, ann: UserClient) -> None:
         ann.refill("100")
         shown = json.loads(run("show", ann.phone, "--json").stdout)
         (refill,) = shown["records"]
@@ -103,18 +109,18 @@ class TestReverse:
         return result
 
     @pytest.fixture
-    def gift(self, ann: Person, ben: Person, database_state: DatabaseState) -> int:
+    def gift(self, ann: UserClient, ben: UserClient, database_state: DatabaseState) -> int:
         ann.refill("100")
-        ann.give(ben, "30")
+        ann.send_gift(ben, "30")
         return max(int(row["id"]) for row in database_state.rows("transfers"))
 
     def test_repeated_reversal_moves_coins_once(
-        self, gift: int, run: Any, ann: Person, ben: Person, database_state: DatabaseState
+        self, gift: int, run: Any, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         result = self.reverse(run, gift)
         assert (result.exit_code, result.stdout) == (0, f"transfer {gift}: reversed\n")
         assert (database_state.coins(ann), database_state.coins(ben)) == (100, 0)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             result = self.reverse(run, gift, "--json")
         assert result.exit_code == 0
         assert json.loads(result.stdout)["status"] == "already reversed"
@@ -122,9 +128,9 @@ class TestReverse:
         assert run("audit").exit_code == 0
 
     def test_reversal_of_spent_coins_exits_with_1_and_stays_open(
-        self, gift: int, run: Any, ben: Person, cat: Person
+        self, gift: int, run: Any, ben: UserClient, cat: UserClient
     ) -> None:
-        ben.give(cat, "20")
+        ben.send_gift(cat, "20")
         result = self.reverse(run, gift)
         message = "not reversed: the receiver has spent the coins"
         assert (result.exit_code, result.stdout) == (1, f"transfer {gift}: {message}\n")
@@ -148,7 +154,7 @@ class TestReverse:
 
 class TestCheckpoint:
     def test_new_checkpoint_is_printed_with_its_hash(
-        self, run: Any, ann: Person, database_state: DatabaseState
+        self, run: Any, ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         result = run("seal")
@@ -161,7 +167,7 @@ class TestCheckpoint:
         )
         assert run("seal").stdout == "there are no transfers since the last checkpoint\n"
 
-    def test_checkpoint_is_printed_as_json(self, run: Any, ann: Person) -> None:
+    def test_checkpoint_is_printed_as_json(self, run: Any, ann: UserClient) -> None:
         assert json.loads(run("seal", "--json").stdout) == {"checkpoint": None}
         ann.refill("100")
         checkpoint = json.loads(run("seal", "--json").stdout)

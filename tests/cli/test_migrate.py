@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
-from tests.support.application import INI
-from tests.support.commands import run
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.commands import run_command
 
 
 class TestMigrate:
@@ -15,9 +15,9 @@ class TestMigrate:
     ) -> None:
         url = new_database(f"cli_{worker_id}")
         for _ in range(2):
-            result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+            result = run_command("migrate", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url)
             assert (result.exit_code, result.stdout) == (0, "the database is up to date\n")
-            result = run("migrate", INI, "--json", LIVEBACKEND_DATABASE_URL=url)
+            result = run_command("migrate", DEVELOPMENT_INI, "--json", LIVEBACKEND_DATABASE_URL=url)
             assert json.loads(result.stdout) == {"migrated": True}
         database = Database(url)
         check_migrated(database)
@@ -27,24 +27,28 @@ class TestMigrate:
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
         url = new_database(f"cli_{worker_id}")
-        status = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
+        status = run_command("migrate", DEVELOPMENT_INI, "--status", LIVEBACKEND_DATABASE_URL=url)
         assert status.exit_code == 0
         assert {line.split()[1] for line in status.stdout.splitlines()} == {"pending"}
-        sql = run("migrate", INI, "--dry-run", LIVEBACKEND_DATABASE_URL=url)
+        sql = run_command("migrate", DEVELOPMENT_INI, "--dry-run", LIVEBACKEND_DATABASE_URL=url)
         assert "CREATE TABLE transfers" in sql.stdout
-        second_status = run("migrate", INI, "--status", LIVEBACKEND_DATABASE_URL=url)
+        second_status = run_command(
+            "migrate", DEVELOPMENT_INI, "--status", LIVEBACKEND_DATABASE_URL=url
+        )
         assert second_status.stdout == status.stdout
-        assert run("migrate", INI, LIVEBACKEND_DATABASE_URL=url).exit_code == 0
-        result = run("migrate", INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url)
+        assert run_command("migrate", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url).exit_code == 0
+        result = run_command(
+            "migrate", DEVELOPMENT_INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url
+        )
         assert all(migration["is_applied"] for migration in json.loads(result.stdout)["migrations"])
 
     def test_unreachable_database_is_reported_in_one_message(self) -> None:
         url = "postgresql+psycopg2://unknown@127.0.0.1:1/nothing"
-        result = run("migrate", INI, LIVEBACKEND_DATABASE_URL=url)
+        result = run_command("migrate", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url)
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: the database cannot be used:\n  database.url: ")
 
     def test_invalid_setting_is_reported_in_one_message(self) -> None:
-        result = run("migrate", INI, LIVEBACKEND_CODES_TTL_S="never")
+        result = run_command("migrate", DEVELOPMENT_INI, LIVEBACKEND_CODES_TTL_S="never")
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: the settings are invalid:\n  codes.ttl_s: ")

@@ -6,28 +6,28 @@ from typing import Any
 import pytest
 
 from livebackend.gateways.payments.protocol import BillEntry
-from livebackend.ledger.transfers import Kind
-from tests.support.api import App, Person
+from livebackend.ledger.transfers import TransferKind
+from tests.support.api import App, UserClient
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
-from tests.support.fake_gateways import PaymentsWithABill
-from tests.support.payments import PATIENT, new_shop
+from tests.support.fake_gateways import PaymentsWithUnknownBillEntry
+from tests.support.payments import FAKE_PAYMENTS, new_payment_scenario
 
 # The development gateway reports every order as paid.
 PAID: dict[str, Any] = {}
-UNPAID: dict[str, Any] = {"payments_gateway": PATIENT}
+UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
 
 
 @pytest.fixture
-def order_id(new_app: Callable[..., App], ann: Person, database_state: DatabaseState) -> str:
+def order_id(new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState) -> str:
     """A pending order of 10 coins by Ann."""
-    return new_shop(new_app, database_state).order(ann)
+    return new_payment_scenario(new_app, database_state).order(ann)
 
 
 def test_orders_are_listed_with_masked_phones(
-    operator: Operator, order_id: str, ann: Person
+    operator: Operator, order_id: str, ann: UserClient
 ) -> None:
-    text = operator.runs("order list").stdout
+    text = operator.run("order list").stdout
     header, row = text.splitlines()
     assert header.split() == [
         "order",
@@ -57,90 +57,98 @@ def test_orders_are_listed_with_masked_phones(
 def test_options_limit_the_listed_orders(
     options: list[str], count: int, operator: Operator, order_id: str
 ) -> None:
-    assert len(operator.reads("order list", *options)["orders"]) == count
+    assert len(operator.run_json("order list", *options)["orders"]) == count
 
 
 def test_show_prints_an_order_with_masked_phone(operator: Operator, order_id: str) -> None:
-    shown = operator.reads("order show", order_id)
+    shown = operator.run_json("order show", order_id)
     assert (shown["state"], shown["coins"], shown["query_attempts"]) == ("pending", 10, 0)
-    assert "138****0001" in operator.runs("order show", order_id).stdout
+    assert "138****0001" in operator.run("order show", order_id).stdout
 
 
 @pytest.mark.parametrize("command", ["show", "settle"])
-def test_unknown_order_is_an_error(command: str, operator: Operator, ann: Person) -> None:
-    error = operator.reads(f"order {command}", "0" * 32, code=1)["error"]
+def test_unknown_order_is_an_error(command: str, operator: Operator, ann: UserClient) -> None:
+    error = operator.run_json(f"order {command}", "0" * 32, code=1)["error"]
     assert "there is no order" in error
 
 
 def test_settle_credits_an_order_that_the_provider_reports_as_paid(
-    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
+    operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     for _ in range(2):
-        assert operator.reads("order settle", order_id, **PAID)["state"] == "paid"
+        assert operator.run_json("order settle", order_id, **PAID)["state"] == "paid"
     assert database_state.coins(ann) == 10
 
 
 def test_settle_leaves_an_unpaid_order_pending(
     operator: Operator, order_id: str, database_state: DatabaseState
 ) -> None:
-    with database_state.unchanged():
-        assert operator.reads("order settle", order_id, **UNPAID)["state"] == "pending"
+    with database_state.assert_unchanged():
+        assert operator.run_json("order settle", order_id, **UNPAID)["state"] == "pending"
 
 
 def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str) -> None:
-    error = operator.reads("order settle", order_id, code=1, payments_gateway="")["error"]
+    error = operator.run_json("order settle", order_id, code=1, payments_gateway="")["error"]
     assert "payments.gateway has no gateway for embedded" in error
 
 
 def test_refund_takes_the_coins_once(
-    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
+    operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    operator.runs("order settle", order_id)
+    operator.run("order settle", order_id)
     for _ in range(2):
-        shown = operator.reads("order refund", order_id, "--reason", "fraud")
+        shown = operator.run_json("order refund", order_id, "--reason", "fraud")
         assert (shown["state"], shown["refund_reason"]) == ("refunded", "fraud")
     assert database_state.coins(ann) == 0
-    assert [row["kind"] for row in database_state.rows("transfers")] == [Kind.REFILL, Kind.REVERSAL]
+    assert [row["kind"] for row in database_state.rows("transfers")] == [
+        TransferKind.REFILL,
+        TransferKind.REVERSAL,
+    ]
 
 
 def test_refund_with_insufficient_balance_is_an_error(
-    operator: Operator, order_id: str, ann: Person, ben: Person, database_state: DatabaseState
+    operator: Operator,
+    order_id: str,
+    ann: UserClient,
+    ben: UserClient,
+    database_state: DatabaseState,
 ) -> None:
-    operator.runs("order settle", order_id)
-    ann.give(ben, "1")
-    with database_state.unchanged():
-        error = operator.reads("order refund", order_id, "--reason", "fraud", code=1)["error"]
+    operator.run("order settle", order_id)
+    ann.send_gift(ben, "1")
+    with database_state.assert_unchanged():
+        error = operator.run_json("order refund", order_id, "--reason", "fraud", code=1)["error"]
     assert "the balance is lower than the 10 coins of the order" in error
 
 
 def test_refund_needs_a_reason(operator: Operator, order_id: str) -> None:
-    operator.runs("order refund", order_id, code=2)
-    operator.runs("order refund", order_id, "--reason", "x" * 201, code=2)
+    operator.run("order refund", order_id, code=2)
+    operator.run("order refund", order_id, "--reason", "x" * 201, code=2)
 
 
 def test_reconcile_reports_a_provider_whose_bill_cannot_be_read(
-    operator: Operator, ann: Person
+    operator: Operator, ann: UserClient
 ) -> None:
-    text = operator.runs("order reconcile", "--date", "2026-11-25", code=1).stdout
+    text = operator.run("order reconcile", "--date", "2026-11-25", code=1).stdout
     assert text == (
         "embedded 2026-11-25: the bill cannot be read: the development gateway has no bills\n"
     )
 
 
 def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
-    operator: Operator, ann: Person
+    operator: Operator, ann: UserClient
 ) -> None:
-    gateways = (
-        "tests.support.fake_gateways.OtherPayments tests.support.fake_gateways.PaymentsWithABill"
-    )
-    report = operator.reads("order reconcile", payments_gateway=gateways, code=1)
+    fakes = "tests.support.fake_gateways"
+    gateways = f"{fakes}.SecondFakePayments {fakes}.PaymentsWithUnknownBillEntry"
+    report = operator.run_json("order reconcile", payments_gateway=gateways, code=1)
     assert report["unread"] == {"other": "there is no bill of that day"}
     assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
 
 
-def test_reconcile_reports_differences_and_exits_with_1(operator: Operator, ann: Person) -> None:
-    gateway = "tests.support.fake_gateways.PaymentsWithABill"
-    report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
+def test_reconcile_reports_differences_and_exits_with_1(
+    operator: Operator, ann: UserClient
+) -> None:
+    gateway = "tests.support.fake_gateways.PaymentsWithUnknownBillEntry"
+    report = operator.run_json("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
     assert (report["payments"], report["paid_fen"]) == (1, 1000)
     assert report["differences"] == ["order unknown: payment p is for an unknown order"]
 
@@ -149,32 +157,34 @@ def test_reconcile_advises_to_settle_an_order_that_was_not_credited(
     operator: Operator, order_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        PaymentsWithABill, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
+        PaymentsWithUnknownBillEntry, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
     )
-    gateway = "tests.support.fake_gateways.PaymentsWithABill"
+    gateway = "tests.support.fake_gateways.PaymentsWithUnknownBillEntry"
     difference = f"order {order_id}: paid, and not credited"
-    text = operator.runs("order reconcile", payments_gateway=gateway, code=1).stdout
+    text = operator.run("order reconcile", payments_gateway=gateway, code=1).stdout
     assert text.splitlines()[1] == f"{difference}: run `livebackend order settle`"
-    report = operator.reads("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
+    report = operator.run_json("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
     assert report["differences"] == [difference]
 
 
-def test_reconcile_without_a_payment_gateway_is_reported(operator: Operator, ann: Person) -> None:
-    text = operator.runs("order reconcile", payments_gateway="").stdout
+def test_reconcile_without_a_payment_gateway_is_reported(
+    operator: Operator, ann: UserClient
+) -> None:
+    text = operator.run("order reconcile", payments_gateway="").stdout
     assert text == "payments.gateway names no payment gateway\n"
 
 
-def test_sweep_reconciles_orders(
-    operator: Operator, order_id: str, ann: Person, database_state: DatabaseState
+def test_housekeeping_reconciles_orders(
+    operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     database_state.execute("UPDATE payment_orders SET next_query_at = now()")
-    assert operator.reads("sweep")["orders"] == 1
+    assert operator.run_json("sweep")["orders"] == 1
     assert database_state.coins(ann) == 10
 
 
 def test_doctor_reports_orders_whose_provider_has_no_gateway(
     operator: Operator, order_id: str
 ) -> None:
-    report = operator.reads("doctor", code=1, payments_gateway="")
+    report = operator.run_json("doctor", code=1, payments_gateway="")
     (payments,) = [finding for finding in report["findings"] if finding["check"] == "payments"]
     assert payments["says"].endswith("payments.gateway does not name: 1 at embedded")

@@ -2,59 +2,59 @@
 
 from typing import Any
 
-from tests.support.api import Person
+from tests.support.api import UserClient
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
 
 def test_rooms_are_listed_newest_first_with_masked_phones(
-    operator: Operator, ann: Person, ben: Person
+    operator: Operator, ann: UserClient, ben: UserClient
 ) -> None:
-    assert operator.runs("room list").stdout == "there are no open rooms\n"
-    ann.live(title="hello")
-    ben.live()
-    rooms = operator.reads("room list")["rooms"]
+    assert operator.run("room list").stdout == "there are no open rooms\n"
+    ann.go_live(title="hello")
+    ben.go_live()
+    rooms = operator.run_json("room list")["rooms"]
     assert [room["nickname"] for room in rooms] == ["Ben", "Ann"]
     assert rooms[1]["phone"] == "138****0001"
-    text = operator.runs("room list").stdout
+    text = operator.run("room list").stdout
     assert text.splitlines()[0].split() == ["room", "state", "since", "(UTC)", "phone", "title"]
     assert "138****0001  hello" in text
     assert ann.phone not in text
-    assert len(operator.reads("room list", "--most", "1")["rooms"]) == 1
+    assert len(operator.run_json("room list", "--most", "1")["rooms"]) == 1
 
 
 def test_closed_room_is_closed_for_its_host_and_their_friends(
-    operator: Operator, ann: Person, ben: Person, database_state: DatabaseState
+    operator: Operator, ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
-    ann.live()
-    (room,) = operator.reads("room list")["rooms"]
-    assert operator.reads("room close", str(room["id"])) == {
+    ann.go_live()
+    (room,) = operator.run_json("room list")["rooms"]
+    assert operator.run_json("room close", str(room["id"])) == {
         "id": room["id"],
         "publisher_disconnected": True,
     }
     assert ben.friends()[0]["liveStatus"] == "off"
     assert ann.post("/room", leave="1").result == "0009"
     assert [row["close_reason"] for row in database_state.rows("rooms")] == ["operator"]
-    assert operator.reads("room list")["rooms"] == []
+    assert operator.run_json("room list")["rooms"] == []
 
 
-def test_closing_a_room_that_is_not_open_is_an_error(operator: Operator, ann: Person) -> None:
-    ann.live()
-    (room,) = operator.reads("room list")["rooms"]
+def test_closing_a_room_that_is_not_open_is_an_error(operator: Operator, ann: UserClient) -> None:
+    ann.go_live()
+    (room,) = operator.run_json("room list")["rooms"]
     ann.post("/room", leave="1")
     for number in (str(room["id"]), "987654321"):
-        error = operator.reads("room close", number, code=1)["error"]
+        error = operator.run_json("room close", number, code=1)["error"]
         assert error == f"room {number} is not open"
-    operator.runs("room close", "first", code=2)
+    operator.run("room close", "first", code=2)
 
 
 def test_room_closes_even_if_the_provider_fails_and_the_failure_is_reported(
-    operator: Operator, ann: Person
+    operator: Operator, ann: UserClient
 ) -> None:
-    ann.live()
-    (room,) = operator.reads("room list")["rooms"]
+    ann.go_live()
+    (room,) = operator.run_json("room list")["rooms"]
     failing: dict[str, Any] = {"streams_gateway": "tests.support.fake_gateways.FailingStreams"}
-    text = operator.runs("room close", str(room["id"]), **failing).stdout
+    text = operator.run("room close", str(room["id"]), **failing).stdout
     assert "the provider failed to disable its stream" in text
-    assert operator.reads("room list")["rooms"] == []
+    assert operator.run_json("room list")["rooms"] == []

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from livebackend.cli import main
-from livebackend.config.settings import variable
+from livebackend.config.settings import environment_variable
 from livebackend.database.engine import Database
-from livebackend.services.password_hashing import Slots
-from tests.support.api import at_once
-from tests.support.application import INI
-from tests.support.servers import Server, serving
+from livebackend.services.password_hashing import MachineSemaphore
+from tests.support.api import run_concurrently
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.servers import Server, running_server
 
 pytestmark = pytest.mark.processes
 
@@ -89,14 +89,16 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 
 @pytest.fixture
 def settings(url: str) -> dict[str, str]:
-    return {"database.url": url, "server.workers": "2", "server.stop_wait_s": "8"}
+    return {"database.url": url, "server.workers": "2", "server.shutdown_timeout_s": "8"}
 
 
 @pytest.fixture(scope="module")
 def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that is shared by all tests that do not change it."""
-    shared_settings = {"database.url": url, "server.workers": "2", "server.header_wait_s": "2"}
-    with serving(INI, tmp_path_factory.mktemp("serve"), shared_settings) as server:
+    shared_settings = {"database.url": url, "server.workers": "2", "server.header_timeout_s": "2"}
+    with running_server(
+        DEVELOPMENT_INI, tmp_path_factory.mktemp("serve"), shared_settings
+    ) as server:
         yield server
 
 
@@ -220,7 +222,7 @@ class TestStop:
     ) -> None:
         settings |= {"database.url": database_url, "database.migrate": "false"}
         database = Database(database_url)
-        with serving(INI, tmp_path, settings) as server:
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             token = register(server, f"138{signal_:08}")
             pids = server.workers
             with server.connect() as connection, database.engine.begin() as locker:
@@ -244,7 +246,7 @@ class TestStop:
     def test_server_with_an_idle_connection_stops_at_once(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        with serving(INI, tmp_path, settings) as server, server.connect():
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server, server.connect():
             start = time.monotonic()
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
@@ -253,8 +255,11 @@ class TestStop:
     def test_worker_with_an_endless_request_is_killed_after_the_shutdown_timeout(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        settings["server.stop_wait_s"] = "2"
-        with serving(INI, tmp_path, settings) as server, server.connect() as connection:
+        settings["server.shutdown_timeout_s"] = "2"
+        with (
+            running_server(DEVELOPMENT_INI, tmp_path, settings) as server,
+            server.connect() as connection,
+        ):
             # The request waits for a body that is never sent.
             connection.sendall(head("/list", FORM, length(12)))
             time.sleep(0.5)
@@ -266,11 +271,13 @@ class TestStop:
     def test_stop_refuses_logins_that_wait_to_hash(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        settings |= {"server.workers": "1", "passwords.at_once": "1"}
-        with serving(INI, tmp_path, settings) as server:
+        settings |= {"server.workers": "1", "passwords.max_concurrent": "1"}
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             register(server, "13800000001")
             logins = [server.connect() for _ in range(4)]
-            with Slots(tmp_path / "hashing", 1).held(0):  # as if another process hashed
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(
+                0
+            ):  # as if another process hashed
                 for login in logins:
                     login.sendall(post("/log", LOG_IN))
                 time.sleep(0.5)
@@ -286,7 +293,7 @@ class TestStop:
 
 class TestWorkers:
     def test_killed_worker_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
-        with serving(INI, tmp_path, settings) as server:
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             wait_until(lambda: listeners(server) == 2)
             first, second = server.workers
             os.kill(first, signal.SIGKILL)
@@ -299,7 +306,7 @@ class TestWorkers:
     def test_workers_end_when_the_parent_is_killed(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        with serving(INI, tmp_path, settings) as server:
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             pids = server.workers
             server.process.kill()
             server.process.wait()
@@ -308,7 +315,7 @@ class TestWorkers:
     def test_workers_are_not_in_the_process_group_that_gets_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        with serving(INI, tmp_path, settings) as server:
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             wait_until(lambda: len(server.workers) == 2)
             parent_group = os.getpgid(server.pid)
             wait_until(lambda: all(os.getpgid(pid) != parent_group for pid in server.workers))
@@ -316,11 +323,11 @@ class TestWorkers:
     def test_logins_that_wait_to_hash_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
-        settings |= {"server.workers": "1", "server.threads": "8", "passwords.at_once": "1"}
-        with serving(INI, tmp_path, settings) as server:
+        settings |= {"server.workers": "1", "server.threads": "8", "passwords.max_concurrent": "1"}
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             token = register(server, "13800000002")
             logins = [server.connect() for _ in range(10)]
-            with Slots(tmp_path / "hashing", 1).held(0):
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
                     login.sendall(post("/log", LOG_IN.replace("01&", "02&")))
                 time.sleep(0.5)
@@ -336,10 +343,10 @@ class TestWorkers:
 
     def test_workers_share_one_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "server.workers": "2"}
-        with serving(INI, tmp_path, settings) as server:
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             postgres = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
             calls = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
-            assert len(set(at_once(*calls))) == 4
+            assert len(set(run_concurrently(*calls))) == 4
             os.kill(min(server.workers), signal.SIGKILL)
             assert not has_ended(postgres)
             server.process.terminate()
@@ -349,16 +356,16 @@ class TestWorkers:
 
 class TestStart:
     def test_port_in_use_is_reported(self, server: Server, settings: dict[str, str]) -> None:
-        environment = {variable(name): value for name, value in settings.items()}
+        environment = {environment_variable(name): value for name, value in settings.items()}
         result = CliRunner(env=environment).invoke(
-            main, ["serve", str(INI), "--port", str(server.port)]
+            main, ["serve", str(DEVELOPMENT_INI), "--port", str(server.port)]
         )
         assert result.exit_code == 1
         assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in result.stderr
 
     def test_all_invalid_settings_are_reported_in_one_message(self) -> None:
         environment = {"LIVEBACKEND_SERVER_THREADS": "many", "LIVEBACKEND_DATABASE_URL": "x"}
-        result = CliRunner(env=environment).invoke(main, ["serve", str(INI)])
+        result = CliRunner(env=environment).invoke(main, ["serve", str(DEVELOPMENT_INI)])
         assert result.exit_code == 1
         assert "  server.threads: " in result.stderr
         assert "  database.url: " in result.stderr

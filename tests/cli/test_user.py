@@ -4,65 +4,71 @@ import re
 
 import pytest
 
-from tests.support.api import Api, Person
+from tests.support.api import ApiClient, UserClient
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
 COMMANDS = ("show", "disable", "enable", "revoke", "reset-password")
 
 
-def test_show_prints_all_data_of_an_account(operator: Operator, ann: Person, ben: Person) -> None:
+def test_show_prints_all_data_of_an_account(
+    operator: Operator, ann: UserClient, ben: UserClient
+) -> None:
     ann.befriend(ben)
     ann.refill("50")
-    ann.live(title="hello")
-    shown = operator.reads("user show", ann.phone)
+    ann.go_live(title="hello")
+    shown = operator.run_json("user show", ann.phone)
     assert shown["phone"] == ann.phone
     assert (shown["nickname"], shown["friends"], shown["coins"]) == ("Ann", 1, 50)
     assert shown["room_id"] is not None
     assert shown["disabled_at"] is None
-    text = operator.runs("user show", ann.phone).stdout
+    text = operator.run("user show", ann.phone).stdout
     assert re.search(rf"^phone +{ann.phone}$", text, re.MULTILINE)
     assert re.search(r"^coins +50$", text, re.MULTILINE)
 
 
 def test_disabled_account_is_logged_out_and_cannot_log_in(
-    operator: Operator, api: Api, ann: Person, ben: Person, database_state: DatabaseState
+    operator: Operator,
+    api: ApiClient,
+    ann: UserClient,
+    ben: UserClient,
+    database_state: DatabaseState,
 ) -> None:
     ann.befriend(ben)
-    ann.live()
-    result = operator.reads("user disable", ann.phone)
+    ann.go_live()
+    result = operator.run_json("user disable", ann.phone)
     assert result["changed"] is True
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
     assert ben.friends()[0]["liveStatus"] == "off"
     (room,) = database_state.rows("rooms")
     assert (room["id"], room["close_reason"]) == (result["closed_room"], "operator")
-    assert operator.reads("user disable", ann.phone)["changed"] is False
+    assert operator.run_json("user disable", ann.phone)["changed"] is False
 
 
 def test_enabled_account_can_log_in_but_its_old_tokens_stay_revoked(
-    operator: Operator, api: Api, ann: Person
+    operator: Operator, api: ApiClient, ann: UserClient
 ) -> None:
-    assert operator.reads("user enable", ann.phone)["changed"] is False
-    operator.runs("user disable", ann.phone)
-    assert operator.reads("user enable", ann.phone)["changed"] is True
+    assert operator.run_json("user enable", ann.phone)["changed"] is False
+    operator.run("user disable", ann.phone)
+    assert operator.run_json("user enable", ann.phone)["changed"] is True
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.log_in(ann.phone).friends() == []
 
 
 def test_revoke_revokes_every_token_but_keeps_the_password(
-    operator: Operator, api: Api, ann: Person
+    operator: Operator, api: ApiClient, ann: UserClient
 ) -> None:
     second_login = api.log_in(ann.phone)
-    operator.runs("user revoke", ann.phone)
+    operator.run("user revoke", ann.phone)
     assert {login.post("/list", friendlist="1").result for login in (ann, second_login)} == {"0012"}
     assert api.log_in(ann.phone).friends() == []
 
 
 def test_reset_password_prints_a_new_password_that_replaces_the_old_one(
-    operator: Operator, api: Api, ann: Person
+    operator: Operator, api: ApiClient, ann: UserClient
 ) -> None:
-    password = operator.reads("user reset-password", ann.phone)["password"]
+    password = operator.run_json("user reset-password", ann.phone)["password"]
     assert re.fullmatch("[a-z]{4}-[a-z]{4}-[a-z]{4}-[2-9]{2}", password)
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
@@ -76,12 +82,12 @@ def test_reset_password_prints_a_new_password_that_replaces_the_old_one(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_unknown_phone_is_an_error_and_changes_nothing(
-    command: str, operator: Operator, ann: Person, database_state: DatabaseState
+    command: str, operator: Operator, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    with database_state.unchanged():
-        result = operator.runs(f"user {command}", "13800000009", code=1)
+    with database_state.assert_unchanged():
+        result = operator.run(f"user {command}", "13800000009", code=1)
         assert result.stderr.endswith("Error: no account has this phone number\n")
-        output = operator.reads(f"user {command}", "13800000009", code=1)
+        output = operator.run_json(f"user {command}", "13800000009", code=1)
     assert output == {"error": "no account has this phone number"}
 
 
@@ -89,11 +95,11 @@ def test_unknown_phone_is_an_error_and_changes_nothing(
     "phone", ["1380000000", "+8613800000001", "１３８００００００１", "ann", ""]
 )
 def test_invalid_phone_exits_with_2(phone: str, operator: Operator) -> None:
-    assert "eleven digits" in operator.runs("user show", phone, code=2).stderr
+    assert "eleven digits" in operator.run("user show", phone, code=2).stderr
 
 
-def test_log_contains_the_account_id_but_no_phone(operator: Operator, ann: Person) -> None:
-    log = operator.runs("user revoke", ann.phone).stderr
+def test_log_contains_the_account_id_but_no_phone(operator: Operator, ann: UserClient) -> None:
+    log = operator.run("user revoke", ann.phone).stderr
     assert re.search(r"account \d+: login tokens revoked by an operator", log)
     assert ann.phone not in log
     assert "138****" not in log

@@ -8,9 +8,9 @@ from pyramid.paster import get_appsettings
 
 import livebackend
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings, variable, with_own_address
+from livebackend.config.settings import Settings, environment_variable, with_default_public_url
 from livebackend.models import CREDIT_SLOTS
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 PUBLISHED_SECRET = "for-development-only-not-a-secret-0000"
@@ -20,16 +20,16 @@ def test_every_default_is_the_safe_value() -> None:
     settings = Settings.load(REQUIRED_SETTINGS, {})
     assert settings.codes_reply == "ticket"
     assert settings.register_verified_phone == "required"
-    assert settings.pictures_keep == "re_encoded"
-    assert settings.passwords_common_refused is True
-    assert all(settings.limits.values())
+    assert settings.pictures_mode == "re_encoded"
+    assert settings.passwords_reject_common is True
+    assert all(settings.rate_limits.values())
     assert settings.trusted_proxies == []
-    assert settings.pictures_only_ours is True
+    assert settings.pictures_require_uploaded is True
     assert settings.phones_pattern == "1[0-9]{10}"
-    assert settings.http_query_parameters is False
+    assert settings.http_allow_query_parameters is False
     assert settings.coins_refill == "disabled"
     assert not settings.streams_hook_secret
-    assert (settings.streams_absent_s, settings.streams_sweep_s) == (60, 10)
+    assert (settings.streams_offline_timeout_s, settings.streams_check_interval_s) == (60, 10)
     assert settings.database_migrate is False
 
 
@@ -41,18 +41,18 @@ def test_all_errors_are_reported_at_once() -> None:
     ini = {**REQUIRED_SETTINGS, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
     ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": PUBLISHED_SECRET}
     ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}
-    del ini["var.dir"]
+    del ini["data.dir"]
     with pytest.raises(SettingsError) as caught:
         Settings.load(ini, {"LIVEBACKEND_NONSENSE": "1"})
     assert str(caught.value).splitlines() == [
         "the settings are invalid:",
-        "  var.dir: is missing",
+        "  data.dir: is missing",
         "  secrets: must have at least 32 characters",
-        f"  passwords.pepper: is a published secret; {permission('secrets.known_is_meant')}",
-        f"  codes.reply: returns the code to the client; {permission('codes.plain_is_meant')}",
-        f"  coins.refill: credits unpaid coins; {permission('coins.direct_refill_is_meant')}",
+        f"  passwords.pepper: is a published secret; {permission('secrets.allow_insecure')}",
+        f"  codes.reply: returns the code to the client; {permission('codes.allow_plain')}",
+        f"  coins.refill: credits unpaid coins; {permission('coins.allow_free_refill')}",
         "  coins.per_yuan: Input should be greater than or equal to 1",
-        f"  streams.gateway: is a development gateway; {permission('gateways.embedded_is_meant')}",
+        f"  streams.gateway: is a development gateway; {permission('gateways.allow_development')}",
         "  no.such: is unknown",
         "  LIVEBACKEND_NONSENSE: is unknown",
     ]
@@ -80,18 +80,18 @@ def test_error_message_does_not_contain_the_secret() -> None:
 def test_environment_variable_overrides_its_setting_only(name: str) -> None:
     changed_values: dict[str, str] = {
         "database.url": "embedded",
-        "var.dir": "/tmp/y",
+        "data.dir": "/tmp/y",
         "codes.reply": "plain",
-        "pictures.keep": "as_sent",
-        "http.url": "https://other.example/live",
+        "pictures.mode": "as_sent",
+        "http.public_url": "https://other.example/live",
         "http.trusted_proxies": "10.0.0.0/8 ::1",
         "register.verified_phone": "optional",
         "coins.refill": "direct",
         "phones.pattern": "[0-9]{11}",
         "streams.hub": "other",
-        "metrics.listen": "[::1]:9000",
+        "metrics.address": "[::1]:9000",
         "streams.publish_security": "expiry_sk",
-        "passwords.wait_s": "3",
+        "passwords.queue_timeout_s": "3",
     }
     default = Settings.names()[name].default
     value = changed_values.get(name) or (
@@ -99,12 +99,12 @@ def test_environment_variable_overrides_its_setting_only(name: str) -> None:
         str(default + 1) if isinstance(default, int) else "o" * 40
     )  # fmt: skip
     field = name.replace(".", "_", 1)
-    if name.startswith("limits.") and name != "limits.connections":
+    if name.startswith("limits.") and name != "database.rate_limit_connections":
         value = "3 per 7 minutes"
     ini = REQUIRED_SETTINGS | UNSAFE_SETTINGS
     if name in UNSAFE_SETTINGS:
         del ini[name]
-    before, after = Settings.load(ini, {}), Settings.load(ini, {variable(name): value})
+    before, after = Settings.load(ini, {}), Settings.load(ini, {environment_variable(name): value})
     assert getattr(before, field) != getattr(after, field)
     assert all(
         getattr(before, other) == getattr(after, other)
@@ -115,7 +115,7 @@ def test_environment_variable_overrides_its_setting_only(name: str) -> None:
 
 def test_environment_variables_are_distinct() -> None:
     names = list(Settings.names())
-    assert len({variable(name) for name in names}) == len(names)
+    assert len({environment_variable(name) for name in names}) == len(names)
 
 
 def test_secrets_are_separated_by_blanks() -> None:
@@ -136,19 +136,19 @@ def test_secrets_are_separated_by_blanks() -> None:
         ("streams.hook_secret", f"{'a' * 32}?x=y"),
         ("streams.hook_secret", PUBLISHED_SECRET),
         ("streams.hook_secret", "a" * 201),
-        ("streams.absent_s", "4"),
-        ("streams.sweep_s", "9"),
-        ("streams.sweep_s", "-1"),
+        ("streams.offline_timeout_s", "4"),
+        ("streams.check_interval_s", "9"),
+        ("streams.check_interval_s", "-1"),
         ("passwords.cost", "3"),
         ("passwords.cost", "x"),
         ("database.migrate", "maybe"),
         ("coins.refill", "free"),
         ("secrets", ""),
         ("limits.search", "often"),
-        ("http.url", "live.example"),
-        ("http.url", "https://live.example/?x"),
+        ("http.public_url", "live.example"),
+        ("http.public_url", "https://live.example/?x"),
         ("http.trusted_proxies", "localhost"),
-        ("pictures.unclaimed_s", "1"),
+        ("pictures.unused_ttl_s", "1"),
         ("secrets", f"{'a' * 32} short"),
     ],
 )
@@ -166,7 +166,9 @@ class TestMain:
     def test_invalid_settings_end_the_process_with_one_message(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(SystemExit, match=r"(?s)invalid.*secrets: is missing.*var.dir|var.dir"):
+        with pytest.raises(
+            SystemExit, match=r"(?s)invalid.*secrets: is missing.*data.dir|data.dir"
+        ):
             livebackend.main({}, **{"no.such": "1"})
 
     @pytest.mark.parametrize(
@@ -195,17 +197,17 @@ class TestMain:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        settings = Settings.load(get_appsettings(str(INI)), {})
-        assert settings.var_dir == INI.parent / "var"
+        settings = Settings.load(get_appsettings(str(DEVELOPMENT_INI)), {})
+        assert settings.data_dir == DEVELOPMENT_INI.parent / "var"
 
 
 def test_default_public_url_has_the_host_and_port_of_the_ini_file() -> None:
-    ini = get_appsettings(str(INI), options={"port": "7000"})
-    section = with_own_address(ini, ini.global_conf)
-    assert Settings.load(section, {}).http_url == "http://127.0.0.1:7000"
-    section = with_own_address({"http.url": "https://live.example"}, ini.global_conf)
-    assert section == {"http.url": "https://live.example"}
-    assert with_own_address({}, {}) == {}
+    ini = get_appsettings(str(DEVELOPMENT_INI), options={"port": "7000"})
+    section = with_default_public_url(ini, ini.global_conf)
+    assert Settings.load(section, {}).http_public_url == "http://127.0.0.1:7000"
+    section = with_default_public_url({"http.public_url": "https://live.example"}, ini.global_conf)
+    assert section == {"http.public_url": "https://live.example"}
+    assert with_default_public_url({}, {}) == {}
 
 
 def test_repr_and_dump_of_settings_contain_no_secret() -> None:

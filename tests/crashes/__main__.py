@@ -43,7 +43,7 @@ from tests.crashes.server import (
     count_steps,
 )
 from tests.support.api import App
-from tests.support.application import DEVELOPMENT_SECRET, INI
+from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.machine import machine
 from tests.support.nginx import HostAdapter, start_nginx
 
@@ -51,13 +51,13 @@ FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
 
 
 def new_app(url: str, folder: Path) -> App:
-    ini_settings = get_appsettings(str(INI), name="main")
+    ini_settings = get_appsettings(str(DEVELOPMENT_INI), name="main")
     settings = dict(ini_settings) | {
         "database.url": url,
         "database.migrate": "false",
-        "var.dir": str(folder),
-        "metrics.listen": "",
-        "streams.sweep_s": "0",
+        "data.dir": str(folder),
+        "metrics.address": "",
+        "streams.check_interval_s": "0",
         "coins.refill": "order",
         "payments.gateway": "tests.crashes.server.RemotePayments",
     }
@@ -95,7 +95,11 @@ class Runner:
 
         def client(user: User) -> Client:
             return Client(
-                address, token=user.token, session=session, tries=tries, max_retry_wait_s=0.02
+                address,
+                token=user.token,
+                session=session,
+                max_attempts=tries,
+                max_retry_wait_s=0.02,
             )
 
         def run(crash: Crash | None) -> list[str]:
@@ -230,7 +234,7 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
             run = reconciliation(app, users, provider, server)
             runner.crash_everywhere("Reconciliation", run)
     provider.close()
-    findings = audit(database, since_seal=False).findings
+    findings = audit(database, since_checkpoint=False).findings
     click.echo(f"{runner.total} runs, {len(runner.errors)} errors, {len(findings)} audit findings")
     return runner.errors + [f"{finding.check}: {finding.detail}" for finding in findings]
 

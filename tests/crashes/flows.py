@@ -14,10 +14,10 @@ from sqlalchemy import Connection, text
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import CoinAccount
-from livebackend.services.login_tokens import Account, LoginTokens
-from livebackend_client import ApiError, Client, Refused
+from livebackend.services.login_tokens import CurrentUser, LoginTokens
+from livebackend_client import ApiError, Client, OperationRefused
 from tests.crashes.server import RemotePayments, payment_of
-from tests.support.ledger_helpers import Books
+from tests.support.ledger_helpers import LedgerAccounts
 
 # How long a client or a provider retries.
 RETRY_FOR_S = 30
@@ -50,7 +50,7 @@ class Users:
 
     def __init__(self, database: Database, secret: str) -> None:
         self._database = database
-        self._books = Books(database)
+        self._books = LedgerAccounts(database)
         self._tokens = LoginTokens([secret], clock=time.time)
         self._number = 0
 
@@ -60,7 +60,7 @@ class Users:
         def work(connection: Connection) -> tuple[User, User]:
             first, second = self._new(connection), self._new(connection)
             connection.execute(_BEFRIEND, {"a": first.id, "b": second.id})
-            self._books.lay(connection, {CoinAccount(first.coins_id): {0: coins}})
+            self._books.set_up_balances(connection, {CoinAccount(first.coins_id): {0: coins}})
             return first, second
 
         return self._database.run(work)
@@ -76,7 +76,7 @@ class Users:
         self._number += 1
         phone = f"{13900000000 + self._number}"
         account_id = connection.execute(_ACCOUNT, {"phone": phone}).scalar_one()
-        token = self._tokens.issue(Account(account_id, phone, 1), lifetime_s=3600)
+        token = self._tokens.issue(CurrentUser(account_id, phone, 1), lifetime_s=3600)
         return User(account_id, open_account(connection, account_id), phone, token)
 
 
@@ -150,9 +150,13 @@ def until_served(client: Client, call: Callable[..., object], **parameters: Any)
         try:
             call(client, **parameters)
         except ApiError as error:
-            if is_unknown and isinstance(error, Refused) and error.reason == "is not a friend":
+            if (
+                is_unknown
+                and isinstance(error, OperationRefused)
+                and error.reason == "is not a friend"
+            ):
                 return
-            if type(error) is Refused and error.reason != "was not taken in time":
+            if type(error) is OperationRefused and error.reason != "was not taken in time":
                 raise
             failure = error
             is_unknown = is_unknown or error.outcome_unknown

@@ -16,7 +16,7 @@ import waitress  # type: ignore[import-untyped]
 from sqlalchemy.engine.default import DefaultDialect
 
 from livebackend.development.payments import DevelopmentPayments
-from livebackend.gateways.payments.protocol import Order, OrderState, Paid, ProviderOrder
+from livebackend.gateways.payments.protocol import Order, OrderState, ProviderOrder, ProviderPayment
 from tests.support.api import App
 
 _START_TIMEOUT_S = 20
@@ -90,8 +90,8 @@ class RemotePayments(DevelopmentPayments):
         return requests.post(f"{self.address}/{action}", json=fields, timeout=5).json()
 
 
-def payment_of(order_id: str, fen: int) -> Paid:
-    return Paid(order_id, f"payment-of-{order_id}", fen)
+def payment_of(order_id: str, fen: int) -> ProviderPayment:
+    return ProviderPayment(order_id, f"payment-of-{order_id}", fen)
 
 
 class CrashingServer:

@@ -8,12 +8,12 @@ import psycopg2
 import pytest
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend import models
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
-from tests.support.api import at_once
+from tests.support.api import run_concurrently
 from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
 
@@ -150,7 +150,7 @@ def test_autocommitted_statements_have_separate_transactions(database: Database)
     def times(connection: Connection) -> set[Any]:
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
-    assert len(database.singly(times)) == 2
+    assert len(database.run_autocommit(times)) == 2
     assert len(database.run(times)) == 1  # no longer in autocommit mode
 
 
@@ -176,18 +176,18 @@ def test_both_deadlocked_transactions_succeed_in_the_end(
 
         return lambda: database.run(work)
 
-    at_once(lock(b"a", b"b"), lock(b"b", b"a"))
+    run_concurrently(lock(b"a", b"b"), lock(b"b", b"a"))
 
 
 def test_statement_pool_and_lock_timeouts_apply(
     database_url: str, database_state: DatabaseState
 ) -> None:
     short_timeouts = Database(
-        database_url, pool_size=1, pool_wait_s=0.05, lock_wait_s=0.05, statement_wait_s=0.3
+        database_url, pool_size=1, pool_timeout_s=0.05, lock_timeout_s=0.05, statement_timeout_s=0.3
     )
     with pytest.raises(OperationalError, match="statement timeout"):
         short_timeouts.run(lambda connection: connection.execute(text("SELECT pg_sleep(5)")))
-    with short_timeouts.engine.begin(), pytest.raises(NoConnection):
+    with short_timeouts.engine.begin(), pytest.raises(PoolTimeout):
         short_timeouts.run(lambda connection: None)
     default_timeouts = Database(database_url)
     with default_timeouts.engine.begin() as connection:

@@ -5,7 +5,7 @@ from functools import partial
 
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
-from tests.support.api import at_once
+from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
 
 
@@ -14,19 +14,19 @@ class TestLease:
         self, database: Database, database_state: DatabaseState
     ) -> None:
         first, second = Lease("x", "first", 0.3), Lease("x", "second", 0.3)
-        assert database.run(first.take) == 0
-        assert 0 < database.run(second.take) <= 0.3
-        assert database.run(first.take) == 0
+        assert database.run(first.acquire) == 0
+        assert 0 < database.run(second.acquire) <= 0.3
+        assert database.run(first.acquire) == 0
         time.sleep(0.35)
-        assert database.run(second.take) == 0
-        database.run(first.give_back)
-        assert database.run(first.take) > 0
-        database.run(second.give_back)
-        assert database.run(first.take) == 0
+        assert database.run(second.acquire) == 0
+        database.run(first.release)
+        assert database.run(first.acquire) > 0
+        database.run(second.release)
+        assert database.run(first.acquire) == 0
 
     def test_one_of_twenty_concurrent_processes_acquires_the_lease(
         self, database: Database, database_state: DatabaseState
     ) -> None:
         leases = [Lease("x", f"process {n}", 60) for n in range(20)]
-        waits = at_once(*[partial(database.run, lease.take) for lease in leases])
+        waits = run_concurrently(*[partial(database.run, lease.acquire) for lease in leases])
         assert sorted(wait > 0 for wait in waits) == [False] + [True] * 19

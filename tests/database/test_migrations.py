@@ -14,8 +14,8 @@ from sqlalchemy import text
 from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate, migration_status, pending_sql
-from tests.support.api import at_once
-from tests.support.application import INI
+from tests.support.api import run_concurrently
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.schema import catalog
 
 
@@ -59,7 +59,9 @@ def test_checkout_finds_its_migrations_without_an_editable_installation(empty: D
         "import importlib.util; assert not importlib.util.find_spec('livebackend.migrations')\n"
         f"migrate(Database({url!r}))"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=INI.parent, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=DEVELOPMENT_INI.parent, check=True, timeout=60
+    )
     check_migrated(empty)
 
 
@@ -88,7 +90,7 @@ class TestRunner:
     def write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """A function that writes a migration; no other migrations exist."""
         (tmp_path / "versions").mkdir()
-        shutil.copy(INI.parent / "migrations/env.py", tmp_path)
+        shutil.copy(DEVELOPMENT_INI.parent / "migrations/env.py", tmp_path)
         monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
         def write(revision: str, body: str) -> None:
@@ -166,7 +168,7 @@ class TestRunner:
     ) -> None:
         # Takes longer than the statement timeout of a worker.
         write("1001", "op.execute('CREATE TABLE one (id int); SELECT pg_sleep(3.5)')")
-        at_once(lambda: migrate(empty), lambda: migrate(empty))
+        run_concurrently(lambda: migrate(empty), lambda: migrate(empty))
         assert [migration.is_applied for migration in migration_status(empty)] == [True]
 
     def test_sql_of_the_missing_migrations_is_shown_and_not_run(

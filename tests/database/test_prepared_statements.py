@@ -8,11 +8,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from livebackend.database.engine import Database
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
 
-_SUM = Prepared(text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share"))
+_SUM = PreparedStatement(
+    text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share")
+)
 _COUNT_PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
 
 
@@ -33,7 +35,9 @@ def prepared_count(database: Database) -> int:
 
 
 def first_value(database: Database, statement: str, **values: Any) -> Any:
-    (row,) = database.run(lambda connection: Prepared(text(statement)).run(connection, values))
+    (row,) = database.run(
+        lambda connection: PreparedStatement(text(statement)).run(connection, values)
+    )
     return row[0]
 
 
@@ -47,7 +51,9 @@ def test_statement_is_prepared_once_and_executed_with_new_values(single: Databas
 def test_prepared_statement_runs_in_the_current_transaction(
     method: str, single: Database, database_state: DatabaseState
 ) -> None:
-    insert = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
+    insert = PreparedStatement(
+        text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
+    )
 
     def fails(connection: Connection) -> None:
         assert insert.run(connection, {"digest": b"x"}) == ()
@@ -62,7 +68,9 @@ def test_prepared_statement_runs_in_the_current_transaction(
 
 
 def test_prepared_statement_is_committed(single: Database, database_state: DatabaseState) -> None:
-    insert = Prepared(text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())"))
+    insert = PreparedStatement(
+        text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
+    )
     with single.engine.connect() as connection:
         insert.run(connection, {"digest": b"x"})
         connection.commit()
@@ -73,7 +81,7 @@ def test_statement_is_prepared_again_on_a_new_connection(
     single: Database, database: Database
 ) -> None:
     add(single, 1, 1)
-    terminate_backend(single.singly(backend_pid), database)
+    terminate_backend(single.run_autocommit(backend_pid), database)
     assert add(single, 1, 2).sum == 3
     assert prepared_count(single) == 1
 
@@ -104,7 +112,7 @@ def test_statement_is_prepared_again_after_a_change_of_its_table(
     new_database: Callable[[str], str], worker_id: str
 ) -> None:
     database = Database(new_database(f"prepared_{worker_id}"))
-    select_names = Prepared(text("SELECT name FROM people"))
+    select_names = PreparedStatement(text("SELECT name FROM people"))
 
     def names(connection: Connection) -> list[Any]:
         return [row.name for row in select_names.run(connection, {})]
@@ -112,15 +120,15 @@ def test_statement_is_prepared_again_after_a_change_of_its_table(
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE people (name varchar(32))"))
         connection.execute(text("INSERT INTO people VALUES ('Ann')"))
-    assert database.run(names) == database.singly(names) == ["Ann"]
+    assert database.run(names) == database.run_autocommit(names) == ["Ann"]
     with database.engine.begin() as connection:
         connection.execute(text("ALTER TABLE people ALTER COLUMN name TYPE varchar(64)"))
-    assert database.run(names) == database.singly(names) == ["Ann"]
+    assert database.run(names) == database.run_autocommit(names) == ["Ann"]
     database.close()
 
 
 def test_errors_are_sqlalchemy_errors_without_values(single: Database) -> None:
-    short_timeout = Database(single.engine.url, statement_wait_s=0.1)
+    short_timeout = Database(single.engine.url, statement_timeout_s=0.1)
     with pytest.raises(OperationalError, match="statement timeout"):
         first_value(short_timeout, "SELECT pg_sleep(CAST(:seconds AS int))", seconds=5)
     short_timeout.close()
@@ -147,10 +155,10 @@ def test_text_is_sent_unchanged(value: str | None, single: Database) -> None:
 
 
 def test_first_returns_none_without_rows(single: Database) -> None:
-    no_rows = Prepared(text("SELECT 1 WHERE false"))
+    no_rows = PreparedStatement(text("SELECT 1 WHERE false"))
     assert single.run(lambda connection: no_rows.first(connection, {})) is None
 
 
 def test_parameters_are_numbered_by_their_first_use() -> None:
-    statement = Prepared(text("SELECT :b, :a, :b, 'x % 2'"))
+    statement = PreparedStatement(text("SELECT :b, :a, :b, 'x % 2'"))
     assert statement.numbered == ("SELECT $1, $2, $1, 'x % 2'", ["b", "a"])

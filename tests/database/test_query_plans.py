@@ -13,8 +13,8 @@ from webtest import Upload
 from livebackend.api.declaration import operations
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from livebackend.database.prepared_statements import Prepared
-from tests.support.api import PASSWORD, Api, App
+from livebackend.database.prepared_statements import PreparedStatement
+from tests.support.api import PASSWORD, ApiClient, App
 from tests.support.statements import before_each_statement
 
 # Enough rows for PostgreSQL to prefer an index, in each table that grows with the number of users.
@@ -70,7 +70,7 @@ def app(new_app: Callable[..., App], filled: Database) -> App:
     return new_app(database__url=url, limits__search="1 per hour; 1 per day")
 
 
-def request_every_operation(api: Api) -> set[str]:
+def request_every_operation(api: ApiClient) -> set[str]:
     """Request every operation; return the names of all requested operations."""
     requested = []
 
@@ -78,7 +78,7 @@ def request_every_operation(api: Api) -> set[str]:
         requested.append(handler_event.request.operation.name)
 
     api.app.registry.registerHandler(record, (NewResponse,))
-    ann, ben = (api.person(f"1390000000{n}", nickname="Ann") for n in (1, 2))
+    ann, ben = (api.register_user(f"1390000000{n}", nickname="Ann") for n in (1, 2))
     code = api.post("/register", token="13900000003").message
     api.post("/register", code_v=code, code=code)
     ann.post(
@@ -89,16 +89,16 @@ def request_every_operation(api: Api) -> set[str]:
     ann.post("/friend", search="1", userId=ben.phone)
     ann.post("/friend", search="1", userId=ben.phone)  # exceeds the rate limit
     ann.befriend(ben)
-    ben.deal(ben.messages()[0], "delete")
-    ann.live(title="hello")
+    ben.deal_message(ben.messages()[0], "delete")
+    ann.go_live(title="hello")
     ben.friends()
     ben.refill("50")
-    ben.give(ann, "10", requestId="gift-1")
-    ben.give(ann, "10", requestId="gift-1")
-    ben.give(ann, "1000")
+    ben.send_gift(ann, "10", requestId="gift-1")
+    ben.send_gift(ann, "10", requestId="gift-1")
+    ben.send_gift(ann, "1000")
     ann.post("/room", leave="1")
     ann.post("/friend", delete="1", userId=ben.phone)
-    ben.add(ann)
+    ben.send_friend_request(ann)
     for selector in ("block", "unblock"):
         ann.post("/friend", **{selector: "1", "userId": ben.phone})
     code = api.post("/log", forgot="1", userId=ben.phone).message
@@ -119,11 +119,11 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Databas
         statements.setdefault(statement, parameters)
 
     with before_each_statement(record):
-        requested = request_every_operation(Api(app))
+        requested = request_every_operation(ApiClient(app))
     prepared = {
         statement.text: statement
         for statement in gc.get_objects()
-        if isinstance(statement, Prepared)
+        if isinstance(statement, PreparedStatement)
     }
     documented = {
         operation.name for operation in operations(app.registry) if not operation.extension

@@ -17,7 +17,7 @@ from livebackend.database.migrations import (
     migration_status,
     pending_sql,
 )
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import Operator
 
 DEVELOPMENT_REVISIONS = [f"{number:04}" for number in range(1, 16)]
@@ -69,7 +69,7 @@ def test_migration_functions_reject_a_development_version(
 ) -> None:
     with pytest.raises(UnsupportedSchema) as raised:
         function(old_database)
-    (error,) = raised.value.faults
+    (error,) = raised.value.errors
     assert error.startswith(ERROR)
 
 
@@ -91,7 +91,7 @@ def test_every_development_version_is_rejected(revision: str, old_database: Data
 
 
 def test_no_migration_has_the_id_of_a_development_version() -> None:
-    scripts = ScriptDirectory(str(INI.parent / "migrations"))
+    scripts = ScriptDirectory(str(DEVELOPMENT_INI.parent / "migrations"))
     revisions = {script.revision for script in scripts.walk_revisions()}
     assert revisions
     assert revisions.isdisjoint(DEVELOPMENT_REVISIONS)
@@ -116,7 +116,7 @@ def test_commands_reject_a_development_version_with_an_error_message(
 ) -> None:
     name, *options = command.split(" --")
     arguments = [f"--{option}" for option in options]
-    result = operator(old_database, tmp_path).runs(name, *arguments, code=1)
+    result = operator(old_database, tmp_path).run(name, *arguments, code=1)
     assert f"\n  {ERROR}" in result.stderr
     assert result.stdout == ""
 
@@ -124,7 +124,7 @@ def test_commands_reject_a_development_version_with_an_error_message(
 def test_doctor_reports_a_development_version_and_the_remedy(
     old_database: Database, tmp_path: Path
 ) -> None:
-    findings = operator(old_database, tmp_path).reads("doctor", code=1)["findings"]
+    findings = operator(old_database, tmp_path).run_json("doctor", code=1)["findings"]
     (finding,) = [finding for finding in findings if finding["check"] == "migrations"]
     assert "development version before the first release" in finding["says"]
     assert finding["do"].startswith("Create a new, empty database")

@@ -449,7 +449,7 @@ def user_named(name: str) -> dict[str, int]:
 
 def command_prefix_for(name: str) -> list[str]:
     """Return the prefix that runs a command as a user with access to the tests."""
-    return embedded_postgres.command_prefix(
+    return embedded_postgres.setpriv_command(
         **user_named(name), place=CHECKOUT, program=Path(sys.executable)
     )
 

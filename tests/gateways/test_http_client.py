@@ -9,55 +9,65 @@ from functools import partial
 
 import pytest
 
-from livebackend.gateways.circuit_breaker import Breaker, Deadline
-from livebackend.gateways.http_client import Caller, CallFailed
-from tests.support.api import at_once
-from tests.support.fake_server import Asked, FakeServer, Reply, closed_port, running
+from livebackend.gateways.circuit_breaker import CircuitBreaker, Deadline
+from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient
+from tests.support.api import run_concurrently
+from tests.support.fake_server import (
+    FakeServer,
+    ReceivedRequest,
+    Reply,
+    running_server,
+    unused_port,
+)
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with running(FakeServer(lambda request: Reply(body=request.target.encode()))) as server:
+    with running_server(FakeServer(lambda request: Reply(body=request.target.encode()))) as server:
         yield server
 
 
-def failure_of(call: Callable[[], object]) -> CallFailed:
-    with pytest.raises(CallFailed) as caught:
+def failure_of(call: Callable[[], object]) -> ProviderCallFailed:
+    with pytest.raises(ProviderCallFailed) as caught:
         call()
     return caught.value
 
 
 def test_call_returns_the_complete_response_of_any_status(server: FakeServer) -> None:
-    caller = Caller(server.url)
+    caller = ProviderClient(server.url)
     response = caller.call("GET", "/a?b=c")
     assert (response.status, response.content) == (200, b"/a?b=c")
-    server.fault = "503"
+    server.failure_mode = "503"
     assert caller.call("POST", "/", body=b"x").status == 503
-    server.fault = "302"
+    server.failure_mode = "302"
     assert caller.call("POST", "/").status == 302
-    assert [request.body for request in server.asked] == [b"", b"x", b""]
+    assert [request.body for request in server.received_requests] == [b"", b"x", b""]
 
 
 def test_failure_reports_whether_its_outcome_is_unknown(server: FakeServer) -> None:
-    refused = failure_of(lambda: Caller(f"http://127.0.0.1:{closed_port()}").call("GET", "/"))
-    assert refused.word == "unreachable"
-    server.fault = "cut off"
-    cut_off = failure_of(lambda: Caller(server.url).call("GET", "/"))
-    assert (cut_off.word, cut_off.outcome_unknown) == ("unreachable", True)
-    server.fault = "read timeout"
-    timed_out = failure_of(lambda: Caller(server.url).call("GET", "/", deadline=Deadline(0.3)))
-    assert (timed_out.word, timed_out.outcome_unknown) == ("timeout", True)
+    refused = failure_of(
+        lambda: ProviderClient(f"http://127.0.0.1:{unused_port()}").call("GET", "/")
+    )
+    assert refused.kind == "unreachable"
+    server.failure_mode = "cut off"
+    cut_off = failure_of(lambda: ProviderClient(server.url).call("GET", "/"))
+    assert (cut_off.kind, cut_off.outcome_unknown) == ("unreachable", True)
+    server.failure_mode = "read timeout"
+    timed_out = failure_of(
+        lambda: ProviderClient(server.url).call("GET", "/", deadline=Deadline(0.3))
+    )
+    assert (timed_out.kind, timed_out.outcome_unknown) == ("timeout", True)
 
 
 def test_timed_out_calls_release_their_threads(server: FakeServer) -> None:
-    caller = Caller(server.url)
-    server.fault = "1 byte/s"
+    caller = ProviderClient(server.url)
+    server.failure_mode = "1 byte/s"
     for _ in range(2):
         failure_of(lambda: caller.call("GET", "/", deadline=Deadline(0.2)))
-    server.fault = ""
+    server.failure_mode = ""
     # All four threads are free, although the server still sends to the previous connections.
     time.sleep(0.3)
-    responses = at_once(*[partial(caller.call, "GET", "/")] * 4)
+    responses = run_concurrently(*[partial(caller.call, "GET", "/")] * 4)
     assert {response.status for response in responses} == {200}
 
 
@@ -77,8 +87,8 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
         thread = threading.Thread(target=send_slowly)
         thread.start()
         start = time.monotonic()
-        caller = Caller(f"https://127.0.0.1:{listener.getsockname()[1]}")
-        assert failure_of(lambda: caller.call("GET", "/", deadline=Deadline(1))).word == "timeout"
+        caller = ProviderClient(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        assert failure_of(lambda: caller.call("GET", "/", deadline=Deadline(1))).kind == "timeout"
         assert time.monotonic() - start < 1.5
         # The server thread ends, because the client has closed the connection.
         thread.join(timeout=5)
@@ -88,26 +98,26 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
 
 @pytest.mark.processes
 def test_two_calls_can_share_a_deadline(server: FakeServer) -> None:
-    server.fault = "500 after a second"
-    caller, deadline = Caller(server.url), Deadline(1.5)
+    server.failure_mode = "500 after a second"
+    caller, deadline = ProviderClient(server.url), Deadline(1.5)
     assert caller.call("GET", "/", deadline=deadline).status == 500
     start = time.monotonic()
-    assert failure_of(lambda: caller.call("GET", "/", deadline=deadline)).word == "timeout"
+    assert failure_of(lambda: caller.call("GET", "/", deadline=deadline)).kind == "timeout"
     assert time.monotonic() - start < 1
 
 
 def test_response_over_the_size_limit_fails(server: FakeServer) -> None:
-    caller = Caller(server.url, bytes_max=1000)
-    server.answer = lambda _: Reply(body=b"x" * 1000)
+    caller = ProviderClient(server.url, max_response_bytes=1000)
+    server.respond = lambda _: Reply(body=b"x" * 1000)
     assert len(caller.call("GET", "/").content) == 1000
-    server.answer = lambda _: Reply(body=b"x" * 1001)
-    assert failure_of(lambda: caller.call("GET", "/")).word == "too large"
+    server.respond = lambda _: Reply(body=b"x" * 1001)
+    assert failure_of(lambda: caller.call("GET", "/")).kind == "too large"
 
 
 def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeServer) -> None:
     highest, in_progress, lock = [0], [0], threading.Lock()
 
-    def respond_slowly(_: Asked) -> Reply:
+    def respond_slowly(_: ReceivedRequest) -> Reply:
         with lock:
             in_progress[0] += 1
             highest[0] = max(highest[0], in_progress[0])
@@ -116,20 +126,20 @@ def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeS
             in_progress[0] -= 1
         return Reply()
 
-    server.answer = respond_slowly
-    responses = at_once(*[partial(Caller(server.url).call, "GET", "/")] * 16)
+    server.respond = respond_slowly
+    responses = run_concurrently(*[partial(ProviderClient(server.url).call, "GET", "/")] * 16)
     assert {response.status for response in responses} == {200}
     assert highest == [4]
 
 
 @pytest.mark.processes
 def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) -> None:
-    caller = Caller(server.url)
-    server.fault = "read timeout"
+    caller = ProviderClient(server.url)
+    server.failure_mode = "read timeout"
     failures: list[str] = []
 
     def call() -> None:
-        failures.append(failure_of(lambda: caller.call("GET", "/", deadline=Deadline(3))).word)
+        failures.append(failure_of(lambda: caller.call("GET", "/", deadline=Deadline(3))).kind)
 
     def call_later() -> float:
         time.sleep(1.5)
@@ -137,7 +147,7 @@ def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) 
         call()
         return time.monotonic() - start
 
-    *_, waited_s = at_once(*[call] * 4, call_later)
+    *_, waited_s = run_concurrently(*[call] * 4, call_later)
     assert sorted(failures) == ["timeout"] * 4 + ["unreachable"]
     assert waited_s < 0.2
 
@@ -145,23 +155,23 @@ def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) 
 class TestBreaker:
     def test_three_consecutive_failures_open_the_breaker_and_a_response_closes_it(self) -> None:
         now = [0.0]
-        breaker = Breaker(clock=lambda: now[0])
+        breaker = CircuitBreaker(clock=lambda: now[0])
         for _ in range(2):
-            breaker.failed()
-        breaker.answered()
+            breaker.record_failure()
+        breaker.record_success()
         for _ in range(3):
-            assert breaker.admits()
-            breaker.failed()
-        assert not breaker.admits()
+            assert breaker.allows_call()
+            breaker.record_failure()
+        assert not breaker.allows_call()
         now[0] = 9.9
-        assert not breaker.admits()
+        assert not breaker.allows_call()
         now[0] = 10
         # Only one call is let through, to probe the server.
-        assert [breaker.admits() for _ in range(3)] == [True, False, False]
-        breaker.failed()
+        assert [breaker.allows_call() for _ in range(3)] == [True, False, False]
+        breaker.record_failure()
         now[0] = 19.9
-        assert not breaker.admits()
+        assert not breaker.allows_call()
         now[0] = 20
-        assert breaker.admits()
-        breaker.answered()
-        assert all(breaker.admits() for _ in range(3))
+        assert breaker.allows_call()
+        breaker.record_success()
+        assert all(breaker.allows_call() for _ in range(3))

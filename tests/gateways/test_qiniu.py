@@ -151,7 +151,7 @@ CALLBACK: dict[str, Any] = {
 
 class TestCallback:
     def test_callback_signed_by_qiniu_is_genuine(self) -> None:
-        assert QiniuAuth("test-ak", "test-sk").is_genuine(**CALLBACK)
+        assert QiniuAuth("test-ak", "test-sk").has_valid_signature(**CALLBACK)
 
     def test_callback_vector_of_the_sdk_is_genuine(self) -> None:
         headers = {
@@ -160,7 +160,7 @@ class TestCallback:
             "Authorization": "Qiniu abcdefghklmnopq:ZqS7EZuAKrhZaEIxqNGxDJi41IQ=",
         }
         auth = QiniuAuth("abcdefghklmnopq", "1234567890")
-        assert auth.is_genuine(
+        assert auth.has_valid_signature(
             "GET", "/callback", host="test.qiniu.com", headers=headers, body=SUNFLOWER
         )
 
@@ -180,7 +180,7 @@ class TestCallback:
         ],
     )
     def test_modified_callback_is_not_genuine(self, changed: dict[str, Any]) -> None:
-        assert not QiniuAuth("test-ak", "test-sk").is_genuine(**{**CALLBACK, **changed})
+        assert not QiniuAuth("test-ak", "test-sk").has_valid_signature(**{**CALLBACK, **changed})
 
 
 def test_token_and_signature_match_the_vectors_of_the_sdk() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import App, Person, Phone
+from tests.support.api import App, PhoneClient, UserClient
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
 @pytest.fixture(scope="session")
 def hardened_app(new_hardened_app: Callable[..., App]) -> App:
-    return new_hardened_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+    return new_hardened_app(streams__gateway="tests.support.fake_gateways.RecordingStreams")
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +22,12 @@ def app(hardened_app: App) -> App:
 
 
 @pytest.fixture
-def ann(phone_of_ann: Phone) -> Person:
+def ann(phone_of_ann: PhoneClient) -> UserClient:
     return phone_of_ann.register(nickname="Ann")
 
 
 @pytest.fixture
-def ben(phone_of_ben: Phone) -> Person:
+def ben(phone_of_ben: PhoneClient) -> UserClient:
     return phone_of_ben.register(nickname="Ben")
 
 
@@ -45,7 +45,7 @@ def assert_no_side_effects(
     @contextmanager
     def assert_no_side_effects() -> Iterator[None]:
         before = call_counts()
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             yield
         assert call_counts() == before
 

@@ -5,8 +5,16 @@ from functools import partial
 
 import pytest
 
-from livebackend.services.password_hashing import Hasher
-from tests.support.api import PASSWORD, Api, App, Person, Phone, at_once, results
+from livebackend.services.password_hashing import PasswordHasher
+from tests.support.api import (
+    PASSWORD,
+    ApiClient,
+    App,
+    PhoneClient,
+    UserClient,
+    run_concurrently,
+    sorted_results,
+)
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.pictures import PNG, upload
 
@@ -15,13 +23,13 @@ from tests.support.pictures import PNG, upload
 def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The passwords that the application has hashed."""
     passwords: list[str] = []
-    compute_hash = Hasher.hash
+    compute_hash = PasswordHasher.hash
 
-    def record_and_hash(self: Hasher, password: str) -> str:
+    def record_and_hash(self: PasswordHasher, password: str) -> str:
         passwords.append(password)
         return compute_hash(self, password)
 
-    monkeypatch.setattr(Hasher, "hash", record_and_hash)
+    monkeypatch.setattr(PasswordHasher, "hash", record_and_hash)
     return passwords
 
 
@@ -45,7 +53,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 )
 def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_hash(
     changed: dict[str, str],
-    phone_of_ann: Phone,
+    phone_of_ann: PhoneClient,
     hashed_passwords: list[str],
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
@@ -76,9 +84,9 @@ def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_has
 )
 def test_registration_with_a_foreign_picture_returns_0006(
     picture: str,
-    api: Api,
-    phone_of_ann: Phone,
-    phone_of_ben: Phone,
+    api: ApiClient,
+    phone_of_ann: PhoneClient,
+    phone_of_ben: PhoneClient,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     own_picture, picture_of_ben = upload(api, PNG).message, upload(api, PNG).message
@@ -89,12 +97,12 @@ def test_registration_with_a_foreign_picture_returns_0006(
     location = location.replace("OWN_PICTURE", own_picture)
     with assert_no_side_effects():
         response = phone_of_ann.post("/register", **account, headImage=location)
-    assert (response.result, response.refusal) == ("0006", "headImage is unknown")
+    assert (response.result, response.error) == ("0006", "headImage is unknown")
     assert phone_of_ann.post("/register", **account, headImage=own_picture).result == "0000"
 
 
 def test_registration_ignores_unknown_parameters(
-    phone_of_ann: Phone, ben: Person, database_state: DatabaseState
+    phone_of_ann: PhoneClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     unknown = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
     ann = phone_of_ann.register(**unknown)
@@ -108,9 +116,9 @@ def test_registration_ignores_unknown_parameters(
 
 
 def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
-    ann: Person,
-    ben: Person,
-    api: Api,
+    ann: UserClient,
+    ben: UserClient,
+    api: ApiClient,
     database_state: DatabaseState,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -134,12 +142,12 @@ def limited_app(new_hardened_app: Callable[..., App]) -> App:
 
 
 def test_logins_that_wait_for_password_hashing_hold_no_database_connection(
-    limited_app: App, ann: Person
+    limited_app: App, ann: UserClient
 ) -> None:
-    log_in = partial(Api(limited_app).post, "/log", userId=ann.phone, password=PASSWORD)
-    friendlist = partial(Api(limited_app).post, "/list", friendlist="1", token=ann.token)
-    with limited_app.registry.services.password_hashing.turn():
-        responses = at_once(*[log_in] * 10, *[friendlist] * 2)
+    log_in = partial(ApiClient(limited_app).post, "/log", userId=ann.phone, password=PASSWORD)
+    friendlist = partial(ApiClient(limited_app).post, "/list", friendlist="1", token=ann.token)
+    with limited_app.registry.services.password_hashing.acquire():
+        responses = run_concurrently(*[log_in] * 10, *[friendlist] * 2)
     assert [(response.status, response.result) for response in responses] == [
         *[(503, "0008")] * 10,
         *[(200, "0000")] * 2,
@@ -148,14 +156,14 @@ def test_logins_that_wait_for_password_hashing_hold_no_database_connection(
 
 
 def test_hundred_concurrent_logins_return_0000_or_503(
-    new_hardened_app: Callable[..., App], ann: Person
+    new_hardened_app: Callable[..., App], ann: UserClient
 ) -> None:
     app = new_hardened_app(passwords__at_once="1", passwords__wait_s="1")
-    log_in = partial(Api(app).post, "/log", userId=ann.phone, password=PASSWORD)
-    responses = at_once(*[log_in] * 100)
+    log_in = partial(ApiClient(app).post, "/log", userId=ann.phone, password=PASSWORD)
+    responses = run_concurrently(*[log_in] * 100)
     assert {(response.status, response.result) for response in responses} <= {
         (200, "0000"),
         (503, "0008"),
     }
-    assert "0000" in results(responses)
+    assert "0000" in sorted_results(responses)
     assert log_in().result == "0000"

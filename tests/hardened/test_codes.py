@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.api import Phone
+from tests.support.api import PhoneClient
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
@@ -29,11 +29,11 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
     ],
 )  # fmt: skip
 def test_code_that_is_not_exactly_the_four_digits_returns_0004(
-    change: Callable[[str], str], phone_of_ann: Phone, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[str], str], phone_of_ann: PhoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: "0042")
-    ticket = phone_of_ann.ask()
+    ticket = phone_of_ann.request_code()
     response = phone_of_ann.post("/register", code_v=ticket, code=change("0042"))
     assert (response.status, response.body) == (200, {"result": "0004", "message": None})
     assert phone_of_ann.post("/register", code_v=ticket, code="0042").result == "0000"
@@ -41,38 +41,38 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
 def test_code_or_ticket_without_the_other_returns_0004_and_sends_no_message(
-    form: dict[str, str], phone_of_ann: Phone, assert_no_side_effects: AssertNoSideEffects
+    form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    ticket, sent = phone_of_ann.ask(), len(phone_of_ann.sent)
+    ticket, sent = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
     filled = {name: ticket if value == "TICKET" else value for name, value in form.items()}
     # The parameter `token` would request another code.
     response = phone_of_ann.post("/register", **filled, token="13800000007")
     assert response.result == "0004"
-    assert len(phone_of_ann.sent) == sent
-    pair = {"code_v": ticket, "code": phone_of_ann.sent[-1]}
+    assert len(phone_of_ann.received_codes) == sent
+    pair = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
     assert phone_of_ann.post("/register", **pair).result == "0000"
 
 
 def test_ticket_does_not_verify_another_code_of_the_same_phone(
-    phone_of_ann: Phone, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
+    phone_of_ann: PhoneClient, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_codes = iter(["1111", "2222"])
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
-    first = phone_of_ann.ask()
+    first = phone_of_ann.request_code()
     # Lift the rate limit of one code per minute.
     database_state.execute("DELETE FROM rate_limit_windows")
-    second = phone_of_ann.ask()
+    second = phone_of_ann.request_code()
     assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
     assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"
     assert phone_of_ann.post("/register", code_v=second, code="2222").result == "0000"
 
 
 def test_tampered_ticket_returns_0004_and_counts_no_attempt(
-    phone_of_ann: Phone, assert_no_side_effects: AssertNoSideEffects
+    phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    ticket = phone_of_ann.ask()
-    (code,) = phone_of_ann.sent
+    ticket = phone_of_ann.request_code()
+    (code,) = phone_of_ann.received_codes
     payload, _, signature = ticket.rpartition(".")
     for tampered in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
         with assert_no_side_effects():

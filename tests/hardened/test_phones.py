@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.api import PASSWORD, Api, Person, Phone
+from tests.support.api import PASSWORD, ApiClient, PhoneClient, UserClient
 from tests.support.database_state import AssertNoSideEffects
 
 GIFT = {"send_gift": "1", "value": "1", "description": "a rose"}
@@ -45,9 +45,9 @@ CALLS = [
 )  # fmt: skip
 def test_invalid_phone_number_fails_in_every_operation_without_side_effects(
     number: str,
-    api: Api,
-    ann: Person,
-    phone_of_ben: Phone,
+    api: ApiClient,
+    ann: UserClient,
+    phone_of_ben: PhoneClient,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     with assert_no_side_effects():
@@ -56,4 +56,4 @@ def test_invalid_phone_number_fails_in_every_operation_without_side_effects(
             response = api.post(path, **{**filled, name: number})
             assert (response.status, response.result) == (200, expected_result), (path, name, form)
     ben = phone_of_ben.register()
-    assert ann.add(ben).result == "0000"
+    assert ann.send_friend_request(ben).result == "0000"

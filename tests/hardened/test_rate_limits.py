@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.api import Answer, Person
+from tests.support.api import ApiResponse, UserClient
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.pictures import PNG, upload
 
@@ -26,11 +26,11 @@ from tests.support.pictures import PNG, upload
     ],
 )
 def test_request_over_the_hourly_limit_fails_without_side_effects(
-    call: Callable[[Person], Answer],
+    call: Callable[[UserClient], ApiResponse],
     limit: int,
     expected_result: str,
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     database_state: DatabaseState,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
@@ -38,7 +38,7 @@ def test_request_over_the_hourly_limit_fails_without_side_effects(
     with assert_no_side_effects():
         response = call(ann)
     assert (response.status, response.result) == (200, expected_result)
-    assert response.refusal == "call was tried too often"
+    assert response.error == "call was tried too often"
     assert 0 < int(response.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
     database_state.execute("DELETE FROM rate_limit_windows")  # an hour later
@@ -46,21 +46,21 @@ def test_request_over_the_hourly_limit_fails_without_side_effects(
 
 
 def test_refill_retries_have_a_separate_rate_limit(
-    ann: Person, database_state: DatabaseState
+    ann: UserClient, database_state: DatabaseState
 ) -> None:
     assert [ann.refill("10", requestId="r").result for _ in range(121)] == ["0000"] * 121
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         response = ann.refill("10", requestId="r")
-    assert (response.result, response.refusal) == ("0013", "call was tried too often")
+    assert (response.result, response.error) == ("0013", "call was tried too often")
     # Retries do not count towards the limit of refills.
     assert [ann.refill("10").result for _ in range(29)] == ["0000"] * 29
-    assert ann.refill("10").refusal == "call was tried too often"
+    assert ann.refill("10").error == "call was tried too often"
     assert database_state.coins(ann) == 300
 
 
 def test_refill_with_a_request_id_of_another_user_counts_as_a_new_refill(
-    ann: Person, ben: Person
+    ann: UserClient, ben: UserClient
 ) -> None:
     assert ann.refill("10", requestId="r").result == "0000"
     assert [ben.refill("10", requestId=f"r{n}").result for n in range(30)] == ["0000"] * 30
-    assert ben.refill("10", requestId="r").refusal == "call was tried too often"
+    assert ben.refill("10", requestId="r").error == "call was tried too often"

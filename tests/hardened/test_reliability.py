@@ -14,12 +14,12 @@ import pytest
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.services.login_tokens import LoginTokens
-from tests.support.api import PASSWORD, App, Person, Phone, at_once
+from tests.support.api import PASSWORD, App, PhoneClient, UserClient, run_concurrently
 from tests.support.application import PRODUCTION_INI, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
-from tests.support.raw_http import Call, Heard
-from tests.support.servers import HARDENED_SECRET, Server, hardened, serving
+from tests.support.raw_http import RawRequest, RawResponse
+from tests.support.servers import HARDENED_SECRET, Server, hardened_settings, running_server
 
 GIFT = {"value": "1", "object": "13800000002", "description": "a rose"}
 
@@ -44,8 +44,8 @@ def read_only(database: Database, services: Services) -> Iterator[None]:
 
 
 def test_write_operations_with_a_read_only_database_return_503(
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     database: Database,
     services: Services,
     assert_no_side_effects: AssertNoSideEffects,
@@ -66,7 +66,7 @@ def test_write_operations_with_a_read_only_database_return_503(
             assert (response.status, response.result) == (503, expected_result)
             assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert ann.friends() == []
-    assert ann.add(ben).result == "0000"
+    assert ann.send_friend_request(ben).result == "0000"
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
     form: dict[str, str],
     table: str,
     expected_result: str,
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     database: Database,
     database_state: DatabaseState,
     assert_no_side_effects: AssertNoSideEffects,
@@ -120,7 +120,7 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
 
     with assert_no_side_effects(), locked(database, table):
-        response, _ = at_once(partial(ann.post, path, **form), kill)
+        response, _ = run_concurrently(partial(ann.post, path, **form), kill)
     assert (response.status, response.result) == (503, expected_result)
     # The failed request has already consumed its rate limit.
     database_state.execute("DELETE FROM rate_limit_windows")
@@ -128,12 +128,14 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
 
 
 def test_operation_without_a_free_database_connection_returns_503(
-    new_hardened_app: Callable[..., App], ann: Person, assert_no_side_effects: AssertNoSideEffects
+    new_hardened_app: Callable[..., App],
+    ann: UserClient,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     app = new_hardened_app(database__connections="1")
-    limited_ann = Person(app, ann.always, ann.phone)
+    limited_ann = UserClient(app, ann.default_parameters, ann.phone)
     with app.registry.services.database.engine.connect(), assert_no_side_effects():
-        responses = at_once(
+        responses = run_concurrently(
             partial(limited_ann.post, "/list", friendlist="1"),
             partial(limited_ann.post, "/room", live="1"),
             partial(limited_ann.post, "/log", userId=ann.phone, password=PASSWORD),
@@ -154,7 +156,7 @@ class FullDisk(io.StringIO):
 
 
 def test_requests_succeed_when_the_log_cannot_be_written(
-    phone_of_ann: Phone, monkeypatch: pytest.MonkeyPatch
+    phone_of_ann: PhoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = logging.StreamHandler(FullDisk())
     log = logging.getLogger("livebackend")
@@ -181,8 +183,8 @@ def test_operations_with_a_wrong_server_clock_return_status_200(
     shift_s: int,
     expected_result: str,
     app: App,
-    ann: Person,
-    phone_of_ben: Phone,
+    ann: UserClient,
+    phone_of_ben: PhoneClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real_time = time.time
@@ -199,30 +201,30 @@ def test_operations_with_a_wrong_server_clock_return_status_200(
     # Verification codes and rate limits use the clock of the database.
     ben = phone_of_ben.register()
     response = ben.post("/log", forgot="1", userId=ben.phone)
-    assert (response.result, response.refusal) == ("0002", "call was tried too often")
+    assert (response.result, response.error) == ("0002", "call was tried too often")
     assert 50 < int(response.headers["Retry-After"]) <= 60
     assert ben.friends() == []
 
 
 @pytest.mark.processes
 def test_server_killed_during_a_request_restarts_with_the_committed_data(
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     database: Database,
     database_state: DatabaseState,
     database_url: str,
     tmp_path: Path,
 ) -> None:
-    def send(server: Server, path: str, form: str) -> Heard:
-        return Heard.to(server, Call(path, f"token={ann.token}&{form}").on_the_wire())
+    def send(server: Server, path: str, form: str) -> RawResponse:
+        return RawResponse.exchange(server, RawRequest(path, f"token={ann.token}&{form}").encode())
 
-    with serving(PRODUCTION_INI, tmp_path, hardened(database_url)) as server:
+    with running_server(PRODUCTION_INI, tmp_path, hardened_settings(database_url)) as server:
         first_response = send(server, "/room", "live=1")
-        friend_request = Call(
+        friend_request = RawRequest(
             "/friend", f"token={ann.token}&add=1&userId={ben.phone}"
-        ).on_the_wire()
+        ).encode()
         with (
-            database_state.unchanged(),
+            database_state.assert_unchanged(),
             locked(database, "friend_requests"),
             server.connect() as connection,
         ):
@@ -230,7 +232,7 @@ def test_server_killed_during_a_request_restarts_with_the_committed_data(
             wait_for_blocked_backends(database)
             server.kill()
             assert connection.recv(1) == b""
-    with serving(PRODUCTION_INI, tmp_path, hardened(database_url)) as server:
+    with running_server(PRODUCTION_INI, tmp_path, hardened_settings(database_url)) as server:
         assert send(server, "/room", "live=1").json == first_response.json
         assert send(server, "/room", "leave=1").json["result"] == "0000"
         assert send(server, "/friend", f"add=1&userId={ben.phone}").json["result"] == "0000"

@@ -4,19 +4,19 @@ from functools import partial
 from typing import Any
 
 from livebackend.container import Services
-from tests.support.api import Person, at_once, results
+from tests.support.api import UserClient, run_concurrently, sorted_results
 from tests.support.database_state import DatabaseState
 
 
 def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
-    ann: Person, services: Services, database_state: DatabaseState
+    ann: UserClient, services: Services, database_state: DatabaseState
 ) -> None:
     streams: Any = services.gateways.streams
     created, disabled = len(streams.created), len(streams.disabled)
     live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
     for _ in range(5):
-        responses = at_once(*[live, leave] * 10)
-        assert set(results(responses)) <= {"0000", "0009"}
+        responses = run_concurrently(*[live, leave] * 10)
+        assert set(sorted_results(responses)) <= {"0000", "0009"}
         assert all(response.status == 200 for response in responses)
         rooms = database_state.rows("rooms")
         assert {room["state"] for room in rooms} <= {"open", "closed"}

@@ -5,7 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from tests.support.api import Person, Phone
+from tests.support.api import PhoneClient, UserClient
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
@@ -25,14 +25,14 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
     ],
 )
 def test_nickname_title_and_gift_description_are_stored_as_sent(
-    text: str, phone_of_ann: Phone, ben: Person, database_state: DatabaseState
+    text: str, phone_of_ann: PhoneClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     ann = phone_of_ann.register(nickname=text)
     ann.befriend(ben)
     ann.refill("10")
-    stream = json.loads(ann.live(title=text).message)
+    stream = json.loads(ann.go_live(title=text).message)
     assert text not in (stream["title"], stream["id"])
-    assert ann.give(ben, "1", description=text).result == "0000"
+    assert ann.send_gift(ben, "1", description=text).result == "0000"
 
     profile = {"userId": ann.phone, "nickname": text, "gender": None, "headImage": None}
     assert ben.post("/friend", search="1", userId=ann.phone).message == profile
@@ -57,11 +57,11 @@ def test_nickname_title_and_gift_description_are_stored_as_sent(
     ],
 )
 def test_text_with_control_characters_or_10_kb_fails_without_side_effects(
-    text: str, ann: Person, ben: Person, assert_no_side_effects: AssertNoSideEffects
+    text: str, ann: UserClient, ben: UserClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ann.refill("10")
     with assert_no_side_effects():
         assert ann.post("/register", profile="1", nickname=text).result == "0006"
-        assert ann.live(title=text).result == "0009"
-        assert ann.give(ben, "1", description=text).result == "0013"
-    assert ann.give(ben, "1").result == "0000"
+        assert ann.go_live(title=text).result == "0009"
+        assert ann.send_gift(ben, "1", description=text).result == "0013"
+    assert ann.send_gift(ben, "1").result == "0000"

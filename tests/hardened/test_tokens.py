@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from livebackend.core.signing import Signer
-from tests.support.api import App, Person
+from tests.support.api import App, UserClient
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.database_state import AssertNoSideEffects
-from tests.support.servers import HARDENED_SECRET, hardened
+from tests.support.servers import HARDENED_SECRET, hardened_settings
 
-SECRET = hardened("")["secrets"]
+SECRET = hardened_settings("")["secrets"]
 
 
 def with_changed_character(token: str, index: int) -> str:
@@ -58,8 +58,8 @@ def full_width(token: str) -> str:
 )  # fmt: skip
 def test_forged_token_returns_0012_from_every_operation(
     forge: Callable[[str], str],
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     assert_0012_from_every_operation(ann, forge(ann.token), assert_no_side_effects)
@@ -81,7 +81,10 @@ def test_forged_token_returns_0012_from_every_operation(
     ],
 )
 def test_correctly_signed_token_with_invalid_claims_returns_0012(
-    claims: dict[str, Any], ann: Person, ben: Person, assert_no_side_effects: AssertNoSideEffects
+    claims: dict[str, Any],
+    ann: UserClient,
+    ben: UserClient,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     signer = Signer([HARDENED_SECRET], kind="login")
     valid_claims = signer.read(ann.token)
@@ -91,7 +94,7 @@ def test_correctly_signed_token_with_invalid_claims_returns_0012(
 
 
 def assert_0012_from_every_operation(
-    person: Person, token: str, assert_no_side_effects: AssertNoSideEffects
+    person: UserClient, token: str, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     with assert_no_side_effects():
         for path, form in AUTHENTICATED_CALLS:
@@ -102,7 +105,7 @@ def assert_0012_from_every_operation(
     assert person.friends() == []
 
 
-def test_logout_revokes_every_base64_spelling_of_the_token(ann: Person) -> None:
+def test_logout_revokes_every_base64_spelling_of_the_token(ann: UserClient) -> None:
     # Two bits of the last base64 character are unused: four spellings decode to one signature.
     characters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
     first = characters.index(ann.token[-1]) // 4 * 4
@@ -116,9 +119,13 @@ def test_logout_revokes_every_base64_spelling_of_the_token(ann: Person) -> None:
 
 
 def test_token_signed_by_another_installation_returns_0012(
-    new_hardened_app: Callable[..., App], ann: Person, assert_no_side_effects: AssertNoSideEffects
+    new_hardened_app: Callable[..., App],
+    ann: UserClient,
+    assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     other_app = new_hardened_app(secrets="another-secret-of-the-tests-long-enough")
     with assert_no_side_effects():
-        response = Person(other_app, ann.always, ann.phone).post("/list", friendlist="1")
+        response = UserClient(other_app, ann.default_parameters, ann.phone).post(
+            "/list", friendlist="1"
+        )
     assert response.result == "0012"

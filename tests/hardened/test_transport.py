@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.api import Person
+from tests.support.api import UserClient
 from tests.support.database_state import DatabaseState
-from tests.support.raw_http import FORM, Call, Heard
+from tests.support.raw_http import FORM, RawRequest, RawResponse
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
@@ -33,92 +33,115 @@ def part(name: str, value: str, *headers: str) -> str:
 ADD_IN_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
 
 
-def case(name: str, status: int, call: Call) -> object:
+def case(name: str, status: int, call: RawRequest) -> object:
     return pytest.param(call, status, id=name)
 
 
-def send(server: Server, call: Call, person: Person) -> Heard:
+def send(server: Server, call: RawRequest, person: UserClient) -> RawResponse:
     """Send a request in which the token of a user replaces `TOKEN`."""
     request = replace(
         call,
         path=call.path.replace("TOKEN", person.token),
         body=str(call.body).replace("TOKEN", person.token),
     )
-    return Heard.to(server, request.on_the_wire())
+    return RawResponse.exchange(server, request.encode())
 
 
 @contextmanager
 def assert_no_side_effects(
-    server: Server, database_state: DatabaseState, person: Person
+    server: Server, database_state: DatabaseState, person: UserClient
 ) -> Iterator[None]:
     """Check that nothing changes, no SMS is sent, and the next valid request succeeds."""
     messages = server.log.read_text().count("code for")
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         yield
     assert server.log.read_text().count("code for") == messages
-    assert send(server, Call("/list", "token=TOKEN&friendlist=1"), person).json["result"] == "0000"
+    assert (
+        send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), person).json["result"]
+        == "0000"
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "status"),
     [
         *[
-            case(f"method {method}", 405, Call(f"/friend?{ADD}", method=method))
+            case(f"method {method}", 405, RawRequest(f"/friend?{ADD}", method=method))
             for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "NONSENSE")
         ],
         case(
             "JSON",
             415,
-            Call(body=json.dumps({"token": "TOKEN", "add": "1"}), content_type="application/json"),
+            RawRequest(
+                body=json.dumps({"token": "TOKEN", "add": "1"}), content_type="application/json"
+            ),
         ),
-        case("plain text", 415, Call(body=ADD, content_type="text/plain")),
-        case("no content type", 415, Call(body=ADD, content_type="")),
+        case("plain text", 415, RawRequest(body=ADD, content_type="text/plain")),
+        case("no content type", 415, RawRequest(body=ADD, content_type="")),
         *[
-            case(f"charset {name}", 415, Call(body=ADD, content_type=f"{FORM}; charset={name}"))
+            case(
+                f"charset {name}",
+                415,
+                RawRequest(body=ADD, content_type=f"{FORM}; charset={name}"),
+            )
             for name in ("gbk", "utf-16", "bogus")
         ],
-        case("gzipped", 415, Call(body=ADD, headers=("Content-Encoding: gzip",))),
-        case("query string", 400, Call("/friend?x=1", ADD)),
-        case("query string that is not UTF-8", 400, Call("/friend?x=%ff", ADD)),
-        case("path that is not UTF-8", 400, Call("/%ff", ADD)),
-        case("trailing slash", 404, Call("/friend/", ADD)),
-        case("two trailing slashes", 404, Call("/friend//", ADD)),
-        case("path in capitals", 404, Call("/FRIEND", ADD)),
-        case("empty body", 404, Call()),
-        case("empty body and no content type", 404, Call(content_type="")),
-        case("no content length", 404, Call(body=ADD, length="")),
-        case("add and delete", 400, Call(body=ADD + "&delete=1")),
-        case("delete and add", 400, Call(body="delete=1&" + ADD)),
-        case("add=1 and add=0", 400, Call(body=ADD + "&add=0")),
-        case("add twice", 400, Call(body=ADD + "&add=1")),
-        case("two tokens", 400, Call(body=ADD + "&token=x")),
-        case("live and leave", 400, Call("/room", "token=TOKEN&live=1&leave=1")),
+        case("gzipped", 415, RawRequest(body=ADD, headers=("Content-Encoding: gzip",))),
+        case("query string", 400, RawRequest("/friend?x=1", ADD)),
+        case("query string that is not UTF-8", 400, RawRequest("/friend?x=%ff", ADD)),
+        case("path that is not UTF-8", 400, RawRequest("/%ff", ADD)),
+        case("trailing slash", 404, RawRequest("/friend/", ADD)),
+        case("two trailing slashes", 404, RawRequest("/friend//", ADD)),
+        case("path in capitals", 404, RawRequest("/FRIEND", ADD)),
+        case("empty body", 404, RawRequest()),
+        case("empty body and no content type", 404, RawRequest(content_type="")),
+        case("no content length", 404, RawRequest(body=ADD, length="")),
+        case("add and delete", 400, RawRequest(body=ADD + "&delete=1")),
+        case("delete and add", 400, RawRequest(body="delete=1&" + ADD)),
+        case("add=1 and add=0", 400, RawRequest(body=ADD + "&add=0")),
+        case("add twice", 400, RawRequest(body=ADD + "&add=1")),
+        case("two tokens", 400, RawRequest(body=ADD + "&token=x")),
+        case("live and leave", 400, RawRequest("/room", "token=TOKEN&live=1&leave=1")),
         case(
             "refill and send_gift",
             400,
-            Call("/golden", "token=TOKEN&refill=1&send_gift=1&money=10"),
+            RawRequest("/golden", "token=TOKEN&refill=1&send_gift=1&money=10"),
         ),
-        case("two list selectors", 400, Call("/list", "token=TOKEN&friendlist=1&messagelist=1")),
+        case(
+            "two list selectors",
+            400,
+            RawRequest("/list", "token=TOKEN&friendlist=1&messagelist=1"),
+        ),
         case(
             "register and code_v",
             400,
-            Call("/register", "register=1&userId=13800000003&password=harbour-42&code_v=1234"),
+            RawRequest(
+                "/register", "register=1&userId=13800000003&password=harbour-42&code_v=1234"
+            ),
         ),
-        case("selector of another path", 404, Call("/room", "token=TOKEN&friendlist=1")),
-        case("body of 64 kB and one byte", 413, Call(body=f"{'x' * 65_537}")),
-        case("password of 1 MB", 413, Call("/log", f"userId=13800000001&password={'x' * 10**6}")),
-        case("upload of 6 MB and one byte", 413, Call("/upload", length=str(6 * 2**20 + 1))),
+        case("selector of another path", 404, RawRequest("/room", "token=TOKEN&friendlist=1")),
+        case("body of 64 kB and one byte", 413, RawRequest(body=f"{'x' * 65_537}")),
+        case(
+            "password of 1 MB",
+            413,
+            RawRequest("/log", f"userId=13800000001&password={'x' * 10**6}"),
+        ),
+        case("upload of 6 MB and one byte", 413, RawRequest("/upload", length=str(6 * 2**20 + 1))),
         case(
             "chunk of 64 kB and one byte",
             413,
-            Call(
+            RawRequest(
                 body=f"10001\r\n{'x' * 65_537}\r\n0\r\n\r\n",
                 headers=("Transfer-Encoding: chunked",),
                 length="",
             ),
         ),
         *[
-            case(f"multipart with {name}", 400, Call(body=parts(*ADD_IN_PARTS), content_type=kind))
+            case(
+                f"multipart with {name}",
+                400,
+                RawRequest(body=parts(*ADD_IN_PARTS), content_type=kind),
+            )
             for name, kind in (
                 ("no boundary", "multipart/form-data"),
                 ("an empty boundary", "multipart/form-data; boundary="),
@@ -130,7 +153,7 @@ def assert_no_side_effects(
             case(
                 name,
                 status,
-                Call(
+                RawRequest(
                     body=parts(*ADD_IN_PARTS[:2], part("add", value, header)),
                     content_type=MULTIPART,
                 ),
@@ -146,12 +169,12 @@ def assert_no_side_effects(
     ],
 )  # fmt: skip
 def test_invalid_request_returns_0003_without_side_effects(
-    call: Call,
+    call: RawRequest,
     status: int,
     hardened_server: Server,
     database_state: DatabaseState,
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
         response = send(hardened_server, call, ann)
@@ -164,21 +187,21 @@ def test_invalid_request_returns_0003_without_side_effects(
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        pytest.param(Call(length="10000000000").on_the_wire(), 413, id="content length of 10 GB"),
+        pytest.param(RawRequest(length="10000000000").encode(), 413, id="content length of 10 GB"),
         # Only enough bytes to exceed the limit: the server then closes the connection, and
         # sending the rest would fail.
         pytest.param(
-            Call(headers=(f"X: {TEXT_OF_20_KB}",)).on_the_wire()[:16_384], 431, id="large header"
+            RawRequest(headers=(f"X: {TEXT_OF_20_KB}",)).encode()[:16_384], 431, id="large header"
         ),
-        pytest.param(Call(f"/friend?{TEXT_OF_20_KB}").on_the_wire()[:16_384], 431, id="long URL"),
-        pytest.param(Call(headers=("X: a\0b",)).on_the_wire(), 400, id="NUL in a header"),
-        pytest.param(Call(headers=("X : a",)).on_the_wire(), 400, id="space in a header name"),
-        pytest.param(Call(length="-1").on_the_wire(), 400, id="negative content length"),
+        pytest.param(RawRequest(f"/friend?{TEXT_OF_20_KB}").encode()[:16_384], 431, id="long URL"),
+        pytest.param(RawRequest(headers=("X: a\0b",)).encode(), 400, id="NUL in a header"),
+        pytest.param(RawRequest(headers=("X : a",)).encode(), 400, id="space in a header name"),
+        pytest.param(RawRequest(length="-1").encode(), 400, id="negative content length"),
         pytest.param(
-            Call(headers=("Content-Length: 9",)).on_the_wire(), 400, id="two content lengths"
+            RawRequest(headers=("Content-Length: 9",)).encode(), 400, id="two content lengths"
         ),
         pytest.param(
-            Call(headers=("Transfer-Encoding: xchunked",), length="").on_the_wire(),
+            RawRequest(headers=("Transfer-Encoding: xchunked",), length="").encode(),
             400,
             id="unknown transfer encoding",
         ),
@@ -190,10 +213,10 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     status: int,
     hardened_server: Server,
     database_state: DatabaseState,
-    ann: Person,
+    ann: UserClient,
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
-        response = Heard.to(hardened_server, request_bytes)
+        response = RawResponse.exchange(hardened_server, request_bytes)
     assert response.status == status
     assert b"granian" not in response.body + repr(response.headers).encode()
     assert b"Traceback" not in response.body
@@ -202,41 +225,53 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(Call(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="multipart form"),
-        pytest.param(Call(body=ADD + "&coins=999&is_admin=1&id=1"), id="unknown parameters"),
-        pytest.param(Call(body=ADD, headers=("Expect: 100-continue",)), id="Expect: 100-continue"),
         pytest.param(
-            Call(body=ADD + "&token[]=x&token.a=x"), id="fields with names similar to token"
+            RawRequest(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="multipart form"
+        ),
+        pytest.param(RawRequest(body=ADD + "&coins=999&is_admin=1&id=1"), id="unknown parameters"),
+        pytest.param(
+            RawRequest(body=ADD, headers=("Expect: 100-continue",)), id="Expect: 100-continue"
+        ),
+        pytest.param(
+            RawRequest(body=ADD + "&token[]=x&token.a=x"), id="fields with names similar to token"
         ),
     ],
 )
 def test_unusual_but_valid_request_sends_a_friend_request(
-    call: Call, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
+    call: RawRequest,
+    hardened_server: Server,
+    database_state: DatabaseState,
+    ann: UserClient,
+    ben: UserClient,
 ) -> None:
     response = send(hardened_server, call, ann)
     if "Expect: 100-continue" in call.headers:
         assert response.status == 100
-        response = Heard.first_of(response.rest)
+        response = RawResponse.parse(response.rest)
     assert (response.status, response.json) == (200, {"result": "0000", "message": None})
     assert [message["userId"] for message in ben.messages()] == [ann.phone]
     assert database_state.coins(ann) == 0
 
 
 def test_form_with_chunked_encoding_is_accepted(
-    hardened_server: Server, ann: Person, ben: Person
+    hardened_server: Server, ann: UserClient, ben: UserClient
 ) -> None:
     form = ADD.replace("TOKEN", ann.token)
     chunks = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in (form[:40], form[40:], ""))
-    in_chunks = Call(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
-    assert Heard.to(hardened_server, in_chunks.on_the_wire()).json["result"] == "0000"
+    in_chunks = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
+    assert RawResponse.exchange(hardened_server, in_chunks.encode()).json["result"] == "0000"
     assert len(ben.messages()) == 1
 
 
 @pytest.mark.parametrize("name", ["token[]", "token.a", "token[0]", "Token", "tok%00en"])
 def test_field_name_similar_to_token_returns_0012(
-    name: str, hardened_server: Server, database_state: DatabaseState, ann: Person, ben: Person
+    name: str,
+    hardened_server: Server,
+    database_state: DatabaseState,
+    ann: UserClient,
+    ben: UserClient,
 ) -> None:
-    call = Call(body=ADD.replace("token", name))
+    call = RawRequest(body=ADD.replace("token", name))
     with assert_no_side_effects(hardened_server, database_state, ann):
         response = send(hardened_server, call, ann)
     assert (response.status, response.json["result"]) == (200, "0012")
@@ -281,23 +316,23 @@ def test_line_breaks_in_parameters_add_no_response_header(
     form: str,
     hardened_server: Server,
     database_state: DatabaseState,
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
-        response = send(hardened_server, Call(path, form), ann)
+        response = send(hardened_server, RawRequest(path, form), ann)
     assert response.json["result"] != "0000"
     assert "x-evil" not in response.headers
     assert "Evil" not in repr(response.headers)
 
 
 def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
-    hardened_server: Server, database_state: DatabaseState, ann: Person
+    hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
             forged = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
-            response = send(hardened_server, Call("/upload", "img=x", headers=forged), ann)
+            response = send(hardened_server, RawRequest("/upload", "img=x", headers=forged), ann)
             assert response.json["result"] == "0006"
     (window,) = [row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]]
     assert "127.0.0.1" in window["key"]
@@ -305,11 +340,11 @@ def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
 
 
 def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
-    hardened_server: Server, database_state: DatabaseState, ann: Person
+    hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
-    incomplete = Call(
+    incomplete = RawRequest(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
-    ).on_the_wire()
+    ).encode()
     with assert_no_side_effects(hardened_server, database_state, ann):
         # More uploads than the server has threads.
         for _ in range(40):

@@ -10,18 +10,18 @@ import pytest
 from PIL import Image, ImageFile
 from webtest import TestApp
 
-from tests.support.api import Api, App, at_once, results
+from tests.support.api import ApiClient, App, run_concurrently, sorted_results
 from tests.support.database_state import AssertNoSideEffects, DatabaseState
-from tests.support.pictures import HALF, PNG, RED, encoded, png, upload
+from tests.support.pictures import PNG, RED, TRANSLUCENT, encode_image, one_bit_png, upload
 from tests.support.raw_http import FORM
 
 MULTIPART = "multipart/form-data; boundary=x"
 
 
 @pytest.fixture
-def unlimited_api(new_hardened_app: Callable[..., App]) -> Api:
+def unlimited_api(new_hardened_app: Callable[..., App]) -> ApiClient:
     """A client of an application without a rate limit on uploads."""
-    return Api(new_hardened_app(limits__upload=""))
+    return ApiClient(new_hardened_app(limits__upload=""))
 
 
 def img(header: bytes, content: bytes = PNG) -> bytes:
@@ -59,10 +59,10 @@ def img(header: bytes, content: bytes = PNG) -> bytes:
     ],
 )  # fmt: skip
 def test_upload_without_a_valid_file_stores_nothing(
-    body: bytes, content_type: str, api: Api, assert_no_side_effects: AssertNoSideEffects
+    body: bytes, content_type: str, api: ApiClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     with assert_no_side_effects():
-        response = api.send_bytes("/upload", body, content_type)
+        response = api.post_bytes("/upload", body, content_type)
     # A malformed form is an invalid request; a valid form without a picture is a failed upload.
     assert (response.status, response.result) in [(200, "0006"), (400, "0003")]
     assert upload(api, PNG).result == "0000"
@@ -71,7 +71,7 @@ def test_upload_without_a_valid_file_stores_nothing(
 @pytest.mark.parametrize("side", [4097, 10_000, 20_000])
 def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
     side: int,
-    api: Api,
+    api: ApiClient,
     assert_no_side_effects: AssertNoSideEffects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -84,7 +84,7 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", record_and_load)
     with assert_no_side_effects():
-        response = upload(api, png(side, side))
+        response = upload(api, one_bit_png(side, side))
     assert response.body == {"result": "0006", "message": None}
     assert decoded == []
     assert upload(api, PNG).result == "0000"
@@ -94,8 +94,8 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
 @pytest.mark.parametrize(
     ("content", "name", "expected_type"),
     [
-        pytest.param(encoded(HALF, "PNG"), "me.jpg", "image/png", id="PNG named .jpg"),
-        pytest.param(encoded(RED, "JPEG"), "me.png", "image/jpeg", id="JPEG named .png"),
+        pytest.param(encode_image(TRANSLUCENT, "PNG"), "me.jpg", "image/png", id="PNG named .jpg"),
+        pytest.param(encode_image(RED, "JPEG"), "me.png", "image/jpeg", id="JPEG named .png"),
         pytest.param(PNG + b"<?php", "me.php", "image/jpeg", id="PHP code after the picture"),
         pytest.param(PNG, "../../etc/passwd", "image/jpeg", id="file name with parent folders"),
         pytest.param(PNG, "n" * 3000, "image/jpeg", id="file name of 3000 letters"),
@@ -103,7 +103,7 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
     ],
 )
 def test_upload_stores_the_picture_type_of_the_content_whatever_its_file_name(
-    content: bytes, name: str, expected_type: str, api: Api, var_dir: Path
+    content: bytes, name: str, expected_type: str, api: ApiClient, data_dir: Path
 ) -> None:
     response = upload(api, content, name)
     assert response.result == "0000"
@@ -111,16 +111,16 @@ def test_upload_stores_the_picture_type_of_the_content_whatever_its_file_name(
     assert served.content_type == expected_type
     assert Image.MIME[Image.open(BytesIO(served.body)).format or ""] == expected_type
     assert b"php" not in served.body
-    (stored,) = (var_dir / "pictures").rglob("*.*")
+    (stored,) = (data_dir / "pictures").rglob("*.*")
     assert stored.name in ("picture.jpg", "picture.png")
 
 
 def test_forty_concurrent_uploads_of_one_picture_store_forty_pictures(
-    unlimited_api: Api, database_state: DatabaseState, var_dir: Path
+    unlimited_api: ApiClient, database_state: DatabaseState, data_dir: Path
 ) -> None:
-    responses = at_once(*[partial(upload, unlimited_api, PNG)] * 40)
-    assert results(responses) == ["0000"] * 40
-    files = {f"{file.parent.name}/{file.name}" for file in (var_dir / "pictures").rglob("*.*")}
+    responses = run_concurrently(*[partial(upload, unlimited_api, PNG)] * 40)
+    assert sorted_results(responses) == ["0000"] * 40
+    files = {f"{file.parent.name}/{file.name}" for file in (data_dir / "pictures").rglob("*.*")}
     locations = {
         "/".join(str(row["location"]).split("/")[-2:]) for row in database_state.rows("pictures")
     }
@@ -129,25 +129,25 @@ def test_forty_concurrent_uploads_of_one_picture_store_forty_pictures(
 
 
 def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
-    unlimited_api: Api, var_dir: Path, assert_no_side_effects: AssertNoSideEffects
+    unlimited_api: ApiClient, data_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    folder = var_dir / "pictures"
+    folder = data_dir / "pictures"
     # A missing folder would be created, and root ignores file permissions: use a file instead.
     folder.rmdir()
     folder.write_text("in the way")
     with assert_no_side_effects():
         response = upload(unlimited_api, PNG)
-    assert (response.result, response.refusal) == ("0006", "img could not be kept")
+    assert (response.result, response.error) == ("0006", "img could not be kept")
     folder.unlink()
     assert upload(unlimited_api, PNG).result == "0000"
 
 
 def test_housekeeping_deletes_unused_pictures_after_a_day(
-    unlimited_api: Api, database_state: DatabaseState, var_dir: Path
+    unlimited_api: ApiClient, database_state: DatabaseState, data_dir: Path
 ) -> None:
     upload(unlimited_api, PNG)
     database_state.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
     newer = upload(unlimited_api, PNG).message
-    assert unlimited_api.app.registry.services.avatars.sweep() == 1
+    assert unlimited_api.app.registry.services.avatars.delete_unused() == 1
     assert [row["location"] for row in database_state.rows("pictures")] == [newer]
-    assert len(list((var_dir / "pictures").rglob("*.*"))) == 1
+    assert len(list((data_dir / "pictures").rglob("*.*"))) == 1

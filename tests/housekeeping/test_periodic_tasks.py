@@ -11,30 +11,36 @@ from sqlalchemy.exc import OperationalError
 from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
-from livebackend.housekeeping.periodic_tasks import Sweeper, Tasks
+from livebackend.housekeeping.periodic_tasks import HousekeepingTasks, PeriodicTasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
-from livebackend.services.stream_monitor import STALE_S, Streams, Swept
-from tests.support.api import App, at_once
+from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamCheckResult, StreamMonitor
+from tests.support.api import App, run_concurrently
 from tests.support.application import create_app
 from tests.support.database_state import DatabaseState
-from tests.support.housekeeping import NO_TASKS
+from tests.support.housekeeping import NO_OTHER_TASKS
 
 
 @pytest.fixture
 def app(new_app: Callable[..., App]) -> App:
-    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+    return new_app(streams__gateway="tests.support.fake_gateways.RecordingStreams")
 
 
 @pytest.fixture
-def streams(services: Services) -> Streams:
+def streams(services: Services) -> StreamMonitor:
     return services.stream_monitor
 
 
 class TestHousekeeping:
     @pytest.fixture
-    def sweepers(self, database: Database, streams: Streams) -> Iterator[list[Sweeper]]:
+    def sweepers(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
         created = [
-            Sweeper(database, streams, NO_TASKS, holder=f"worker {n}", period_s=STALE_S + 1.4)
+            PeriodicTasks(
+                database,
+                streams,
+                NO_OTHER_TASKS,
+                holder=f"worker {n}",
+                period_s=OPENING_TIMEOUT_S + 1.4,
+            )
             for n in range(3)
         ]
         yield created
@@ -44,8 +50,8 @@ class TestHousekeeping:
     @pytest.mark.processes
     def test_only_one_of_three_workers_runs_tasks_at_a_time(
         self,
-        sweepers: list[Sweeper],
-        streams: Streams,
+        sweepers: list[PeriodicTasks],
+        streams: StreamMonitor,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
@@ -59,8 +65,8 @@ class TestHousekeeping:
             rounds[0] += 1
             running[0] -= 1
 
-        monkeypatch.setattr(streams, "sweep", sweep)
-        at_once(*[sweeper.start for sweeper in sweepers])
+        monkeypatch.setattr(streams, "check_rooms", sweep)
+        run_concurrently(*[sweeper.start for sweeper in sweepers])
         start = time.monotonic()
         while rounds[0] < 8:
             assert time.monotonic() - start < 30
@@ -71,14 +77,14 @@ class TestHousekeeping:
         assert len(database_state.rows("process_leases")) == 1
 
     def test_worker_acquires_the_expired_lease_of_a_killed_worker(
-        self, sweepers: list[Sweeper], database: Database, database_state: DatabaseState
+        self, sweepers: list[PeriodicTasks], database: Database, database_state: DatabaseState
     ) -> None:
-        database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).take)
+        database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).acquire)
         sweepers[1].start()
         wait_until(lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1")
 
     def test_close_releases_the_lease(
-        self, sweepers: list[Sweeper], database_state: DatabaseState
+        self, sweepers: list[PeriodicTasks], database_state: DatabaseState
     ) -> None:
         sweepers[0].start()
         wait_until(lambda: database_state.rows("process_leases"))
@@ -95,7 +101,7 @@ class TestHousekeeping:
         self,
         error: Exception,
         database: Database,
-        streams: Streams,
+        streams: StreamMonitor,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         done: list[str] = []
@@ -114,22 +120,26 @@ class TestHousekeeping:
             if done.count("rate limits") == 2:
                 second_round_done.set()
 
-        tasks = Tasks(orders, pictures, rate_limits)
-        sweeper = Sweeper(database, streams, tasks, holder="worker", period_s=STALE_S + 1.2)
+        tasks = HousekeepingTasks(orders, pictures, rate_limits)
+        sweeper = PeriodicTasks(
+            database, streams, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
+        )
         sweeper.start()
         assert second_round_done.wait(10)
         sweeper.close()
         assert done[:6] == ["orders", "pictures", "rate limits"] * 2
         assert f"task failed: {type(error).__name__}" in caplog.text
 
-    def test_period_of_zero_starts_no_thread(self, database: Database, streams: Streams) -> None:
-        sweeper = Sweeper(database, streams, NO_TASKS, holder="worker", period_s=0)
+    def test_period_of_zero_starts_no_thread(
+        self, database: Database, streams: StreamMonitor
+    ) -> None:
+        sweeper = PeriodicTasks(database, streams, NO_OTHER_TASKS, holder="worker", period_s=0)
         sweeper.start()
         assert not sweeper.is_running
         sweeper.close()
 
     def test_run_once_runs_every_task_and_returns_the_results(
-        self, database: Database, streams: Streams, database_state: DatabaseState
+        self, database: Database, streams: StreamMonitor, database_state: DatabaseState
     ) -> None:
         done: list[str] = []
 
@@ -141,16 +151,16 @@ class TestHousekeeping:
             done.append("pictures")
             return 4
 
-        tasks = Tasks(orders, pictures, lambda: done.append("rate limits"))
-        results = Sweeper(database, streams, tasks, holder="worker", period_s=0).run_once()
-        assert results.rooms == Swept(looked_at=0, closed=0, disabled=0, failed=False)
+        tasks = HousekeepingTasks(orders, pictures, lambda: done.append("rate limits"))
+        results = PeriodicTasks(database, streams, tasks, holder="worker", period_s=0).run_once()
+        assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.pictures) == (ReconciliationResult(3, 1), 4)
         assert sorted(done) == ["orders", "pictures", "rate limits"]
-        assert len(done) == len(Tasks._fields)
+        assert len(done) == len(HousekeepingTasks._fields)
         assert database_state.rows("process_leases") == []
 
     def test_thread_starts_and_stops_with_the_services(
-        self, database_url: str, var_dir: Path, database_state: DatabaseState
+        self, database_url: str, data_dir: Path, database_state: DatabaseState
     ) -> None:
         database_state.execute(
             "INSERT INTO rate_limit_windows"
@@ -158,7 +168,7 @@ class TestHousekeeping:
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
-        app = create_app(database_url, var_dir, streams__sweep_s="10")
+        app = create_app(database_url, data_dir, streams__sweep_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
         wait_until(lambda: database_state.rows("process_leases"))
@@ -171,7 +181,7 @@ class TestHousekeeping:
         assert database_state.rows("process_leases") == []
 
     def test_failed_round_is_followed_by_another_round(
-        self, sweepers: list[Sweeper], streams: Streams, monkeypatch: pytest.MonkeyPatch
+        self, sweepers: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rounds: list[int] = []
 
@@ -179,7 +189,7 @@ class TestHousekeeping:
             rounds.append(1)
             raise OperationalError("x", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(streams, "sweep", sweep)
+        monkeypatch.setattr(streams, "check_rooms", sweep)
         sweepers[0].start()
         wait_until(lambda: len(rounds) >= 2)
 

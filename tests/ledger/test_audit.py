@@ -12,48 +12,48 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from livebackend.database.engine import Database
-from livebackend.ledger.audit import NAMES, Finding, audit, look
-from livebackend.ledger.batch_writer import LedgerWriter
-from livebackend.ledger.checkpoints import Seal, seal
+from livebackend.ledger.audit import CHECK_NAMES, AuditFinding, audit, run_checks
+from livebackend.ledger.batch_writer import LedgerBatchWriter
+from livebackend.ledger.checkpoints import Checkpoint, create_checkpoint
 from livebackend.ledger.posting import post
 from livebackend.ledger.reversals import Reversals
-from livebackend.ledger.transfers import CoinAccount, Kind, Status
-from tests.support.api import at_once
+from livebackend.ledger.transfers import CoinAccount, TransferKind, TransferStatus
+from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import Books
+from tests.support.ledger_helpers import LedgerAccounts
 
 
 @pytest.fixture
-def books(database: Database) -> Books:
-    return Books(database)
+def books(database: Database) -> LedgerAccounts:
+    return LedgerAccounts(database)
 
 
 @pytest.fixture
 def reversals(database: Database) -> Iterator[Reversals]:
-    writer = LedgerWriter(database, number=3)
+    writer = LedgerBatchWriter(database, writer_number=3)
     yield Reversals(database, writer)
     writer.close()
 
 
 @pytest.fixture
-def accounts(books: Books) -> list[CoinAccount]:
+def accounts(books: LedgerAccounts) -> list[CoinAccount]:
     """Three accounts with transfers of every kind."""
     ann, ben, cat = (books.open({0: 50, 3: 50}) for _ in range(3))
-    books.post(books.gift(ann, ben, 70), books.refill(cat, 10), books.order(ann, 50), slot=5)
+    books.post(books.gift(ann, ben, 70), books.refill(cat, 10), books.order_refill(ann, 50), slot=5)
     (gift,) = books.post(books.gift(cat, ann, 5))
     reversal = replace(
-        books.gift(ann, cat, 5), kind=Kind.REVERSAL, gift=None, reverses=gift.transfer_id
+        books.gift(ann, cat, 5), kind=TransferKind.REVERSAL, gift=None, reverses_id=gift.transfer_id
     )
     books.post(reversal)
     return [ann, ben, cat]
 
 
-def findings_of(database: Database, *, since_seal: bool = False) -> list[Finding]:
-    return audit(database, since_seal=since_seal).findings
+def findings_of(database: Database, *, since_checkpoint: bool = False) -> list[AuditFinding]:
+    return audit(database, since_checkpoint=since_checkpoint).findings
 
 
-def new_checkpoint(database: Database) -> Seal:
-    checkpoint = seal(database)
+def new_checkpoint(database: Database) -> Checkpoint:
+    checkpoint = create_checkpoint(database)
     assert checkpoint
     return checkpoint
 
@@ -61,39 +61,46 @@ def new_checkpoint(database: Database) -> Seal:
 @pytest.mark.parametrize("since_seal", [False, True])
 class TestConsistentLedger:
     def test_audit_of_an_empty_ledger_has_no_findings(
-        self, database: Database, database_state: DatabaseState, *, since_seal: bool
+        self, database: Database, database_state: DatabaseState, *, since_checkpoint: bool
     ) -> None:
-        result = audit(database, since_seal=since_seal)
+        result = audit(database, since_checkpoint=since_checkpoint)
         assert (result.transfers, result.coins, result.findings) == (0, 0, [])
 
     def test_audit_of_all_kinds_of_transfers_has_no_findings(
-        self, database: Database, accounts: list[CoinAccount], *, since_seal: bool
+        self, database: Database, accounts: list[CoinAccount], *, since_checkpoint: bool
     ) -> None:
-        result = audit(database, since_seal=since_seal)
+        result = audit(database, since_checkpoint=since_checkpoint)
         assert (result.coins, result.findings) == (360, [])
         assert result.transfers == 11
 
     def test_audit_after_two_checkpoints_has_no_findings(
-        self, database: Database, accounts: list[CoinAccount], books: Books, *, since_seal: bool
+        self,
+        database: Database,
+        accounts: list[CoinAccount],
+        books: LedgerAccounts,
+        *,
+        since_checkpoint: bool,
     ) -> None:
         new_checkpoint(database)
         books.post(books.gift(accounts[1], accounts[2], 20))
         new_checkpoint(database)
         books.post(books.gift(accounts[2], accounts[0], 15))
-        result = audit(database, since_seal=since_seal)
+        result = audit(database, since_checkpoint=since_checkpoint)
         assert result.findings == []
-        assert result.transfers == (1 if since_seal else 13)
+        assert result.transfers == (1 if since_checkpoint else 13)
 
 
 def test_audit_reports_the_start_of_every_check(
     database: Database, database_state: DatabaseState
 ) -> None:
     names: list[str] = []
-    audit(database, since_seal=False, begun=names.append)
-    assert names == NAMES
+    audit(database, since_checkpoint=False, on_check_started=names.append)
+    assert names == CHECK_NAMES
 
 
-def test_audit_during_transfers_reads_one_snapshot(database: Database, books: Books) -> None:
+def test_audit_during_transfers_reads_one_snapshot(
+    database: Database, books: LedgerAccounts
+) -> None:
     accounts = [books.open({0: 1000}) for _ in range(4)]
 
     def spend() -> None:
@@ -104,7 +111,7 @@ def test_audit_during_transfers_reads_one_snapshot(database: Database, books: Bo
         for _ in range(8):
             assert findings_of(database) == []
 
-    at_once(spend, run_audits)
+    run_concurrently(spend, run_audits)
 
 
 CORRUPTIONS = {
@@ -186,8 +193,10 @@ def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., se
         for statement in ("SET LOCAL session_replication_role = replica", *statements):
             connection.execute(text(statement))
 
-        def failed_checks(*, since_seal: bool) -> set[str]:
-            result = look(connection, since_seal=since_seal, begun=lambda name: None)
+        def failed_checks(*, since_checkpoint: bool) -> set[str]:
+            result = run_checks(
+                connection, since_checkpoint=since_checkpoint, on_check_started=lambda name: None
+            )
             return {finding.check for finding in result.findings}
 
         yield failed_checks
@@ -197,20 +206,20 @@ def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., se
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("since_seal", [False, True])
 def test_audit_detects_a_corrupted_ledger(
-    name: str, database: Database, accounts: list[CoinAccount], *, since_seal: bool
+    name: str, database: Database, accounts: list[CoinAccount], *, since_checkpoint: bool
 ) -> None:
     check, statements = CORRUPTIONS[name]
     with corrupted(database, *statements) as failed_checks:
-        assert check in failed_checks(since_seal=since_seal)
+        assert check in failed_checks(since_checkpoint=since_checkpoint)
     assert findings_of(database) == []
 
 
-def test_findings_of_a_check_are_limited_to_100(database: Database, books: Books) -> None:
+def test_findings_of_a_check_are_limited_to_100(database: Database, books: LedgerAccounts) -> None:
     for _ in range(120):
         books.open({0: 1})
     with database.engine.connect() as connection:
         connection.execute(text("UPDATE coin_slots SET amount = amount + 1"))
-        result = look(connection, since_seal=False, begun=lambda name: None)
+        result = run_checks(connection, since_checkpoint=False, on_check_started=lambda name: None)
         connection.rollback()
     differing = [
         finding for finding in result.findings if "differ from the transfers" in finding.check
@@ -223,15 +232,15 @@ class TestCheckpoints:
         self, database: Database, accounts: list[CoinAccount]
     ) -> None:
         assert new_checkpoint(database).transfers == 11
-        assert seal(database) is None
+        assert create_checkpoint(database) is None
 
     def test_no_checkpoint_is_created_for_an_empty_ledger(
         self, database: Database, database_state: DatabaseState
     ) -> None:
-        assert seal(database) is None
+        assert create_checkpoint(database) is None
 
     def test_checkpoint_contains_the_hash_of_the_previous_one(
-        self, database: Database, accounts: list[CoinAccount], books: Books
+        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
     ) -> None:
         first = new_checkpoint(database)
         books.post(
@@ -246,7 +255,7 @@ class TestCheckpoints:
         self,
         database: Database,
         accounts: list[CoinAccount],
-        books: Books,
+        books: LedgerAccounts,
         database_state: DatabaseState,
     ) -> None:
         new_checkpoint(database)
@@ -283,10 +292,10 @@ class TestCheckpoints:
     ) -> None:
         new_checkpoint(database)
         with corrupted(database, statement) as failed_checks:
-            assert NAMES[-1] in failed_checks(since_seal=False)
+            assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=False)
 
     def test_audit_since_the_last_checkpoint_detects_new_errors(
-        self, database: Database, accounts: list[CoinAccount], books: Books
+        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
     ) -> None:
         new_checkpoint(database)
         books.post(books.gift(accounts[1], accounts[2], 20))
@@ -296,13 +305,15 @@ class TestCheckpoints:
         change_balances = "UPDATE coin_slots SET amount = amount + 1"
         for statement in (change_newest, change_balances):
             with corrupted(database, statement) as failed_checks:
-                assert "balances that differ from the transfers" in failed_checks(since_seal=True)
+                assert "balances that differ from the transfers" in failed_checks(
+                    since_checkpoint=True
+                )
         break_chain = "UPDATE ledger_checkpoints SET previous_sha256 = sha256"
         with corrupted(database, break_chain) as failed_checks:
-            assert NAMES[-1] in failed_checks(since_seal=True)
+            assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=True)
 
     def test_checkpoint_waits_for_uncommitted_transfers(
-        self, database: Database, accounts: list[CoinAccount], books: Books
+        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
     ) -> None:
         # The first transfer has a smaller id than the second, and commits later.
         first, second = (
@@ -312,8 +323,8 @@ class TestCheckpoints:
         with database.engine.connect() as slow:
             post(slow, [first], 0)
             books.post(second, slot=1)
-            created: list[Seal | None] = []
-            thread = threading.Thread(target=lambda: created.append(seal(database)))
+            created: list[Checkpoint | None] = []
+            thread = threading.Thread(target=lambda: created.append(create_checkpoint(database)))
             thread.start()
             thread.join(0.3)
             assert thread.is_alive()
@@ -324,7 +335,7 @@ class TestCheckpoints:
         assert findings_of(database) == []
 
     def test_transfers_and_checkpoints_can_run_concurrently(
-        self, database: Database, books: Books
+        self, database: Database, books: LedgerAccounts
     ) -> None:
         accounts = [books.open({0: 1000}) for _ in range(4)]
 
@@ -335,11 +346,13 @@ class TestCheckpoints:
 
         def create_checkpoints() -> None:
             for _ in range(10):
-                seal(database)
+                create_checkpoint(database)
 
-        at_once(partial(spend, 0), partial(spend, 1), create_checkpoints, create_checkpoints)
-        seal(database)
-        assert findings_of(database) == findings_of(database, since_seal=True) == []
+        run_concurrently(
+            partial(spend, 0), partial(spend, 1), create_checkpoints, create_checkpoints
+        )
+        create_checkpoint(database)
+        assert findings_of(database) == findings_of(database, since_checkpoint=True) == []
 
     @pytest.mark.parametrize(
         "table", ["ledger_checkpoints", "checkpoint_balances", "reversal_requests"]
@@ -359,47 +372,61 @@ class TestCheckpoints:
 
 class TestReversals:
     def test_gift_is_reversed_once(
-        self, books: Books, reversals: Reversals, database: Database, database_state: DatabaseState
+        self,
+        books: LedgerAccounts,
+        reversals: Reversals,
+        database: Database,
+        database_state: DatabaseState,
     ) -> None:
         ann, ben = books.open({0: 100}), books.open()
         (gift,) = books.post(books.gift(ann, ben, 30), slot=9)
         assert gift.transfer_id
-        assert reversals.reverse(gift.transfer_id, reason="by mistake").status is Status.DONE
+        assert (
+            reversals.reverse(gift.transfer_id, reason="by mistake").status is TransferStatus.DONE
+        )
         assert books.coins(ann, ben) == [100, 0]
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             retry = reversals.reverse(gift.transfer_id, reason="retry")
-        assert retry.status is Status.REPLAYED
+        assert retry.status is TransferStatus.REPLAYED
         assert findings_of(database) == []
 
     def test_refill_is_reversed(
-        self, books: Books, reversals: Reversals, database: Database
+        self, books: LedgerAccounts, reversals: Reversals, database: Database
     ) -> None:
         ann = books.open()
         (refill,) = books.post(books.refill(ann, 30))
         assert refill.transfer_id
-        assert reversals.reverse(refill.transfer_id, reason="charged back").status is Status.DONE
+        assert (
+            reversals.reverse(refill.transfer_id, reason="charged back").status
+            is TransferStatus.DONE
+        )
         assert books.coins(ann) == [0]
         assert findings_of(database) == []
 
     def test_twenty_concurrent_reversals_move_coins_once(
-        self, books: Books, reversals: Reversals
+        self, books: LedgerAccounts, reversals: Reversals
     ) -> None:
         ann, ben = books.open({0: 100}), books.open({0: 100})
         (gift,) = books.post(books.gift(ann, ben, 30))
         assert gift.transfer_id
-        outcomes = at_once(*[partial(reversals.reverse, gift.transfer_id, reason="x")] * 20)
+        outcomes = run_concurrently(
+            *[partial(reversals.reverse, gift.transfer_id, reason="x")] * 20
+        )
         statuses = [outcome.status for outcome in outcomes]
-        assert sorted(statuses, key=str) == [Status.DONE] + [Status.REPLAYED] * 19
+        assert sorted(statuses, key=str) == [TransferStatus.DONE] + [TransferStatus.REPLAYED] * 19
         assert books.coins(ann, ben) == [100, 100]
 
     def test_reversal_of_spent_coins_stays_pending_until_the_balance_suffices(
-        self, books: Books, reversals: Reversals, database: Database
+        self, books: LedgerAccounts, reversals: Reversals, database: Database
     ) -> None:
         ann, ben, cat = books.open({0: 100}), books.open(), books.open()
         (gift,) = books.post(books.gift(ann, ben, 30))
         books.post(books.gift(ben, cat, 10))
         assert gift.transfer_id
-        assert reversals.reverse(gift.transfer_id, reason="late").status is Status.NO_COINS
+        assert (
+            reversals.reverse(gift.transfer_id, reason="late").status
+            is TransferStatus.INSUFFICIENT_COINS
+        )
         assert books.coins(ann, ben) == [70, 20]
         (finding,) = findings_of(database)
         assert finding.check == "pending reversals"
@@ -408,11 +435,11 @@ class TestReversals:
         )
         assert finding.detail.endswith(": late")
         books.post(books.refill(ben, 10))
-        assert reversals.reverse(gift.transfer_id, reason="late").status is Status.DONE
+        assert reversals.reverse(gift.transfer_id, reason="late").status is TransferStatus.DONE
         assert findings_of(database) == []
 
     def test_reversal_and_unknown_transfer_cannot_be_reversed(
-        self, books: Books, reversals: Reversals
+        self, books: LedgerAccounts, reversals: Reversals
     ) -> None:
         ann, ben = books.open({0: 100}), books.open()
         (gift,) = books.post(books.gift(ann, ben, 30))

@@ -21,38 +21,44 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from livebackend.core.errors import LedgerBusy, Unavailable
+from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database
 from livebackend.ledger import batch_writer as ledger_writer
 from livebackend.ledger import posting as ledger
-from livebackend.ledger.batch_writer import LedgerWriter
-from livebackend.ledger.transfers import CoinAccount, Outcome, Payment, Status, Transfer
-from tests.support.api import Person, at_once
-from tests.support.application import INI
+from livebackend.ledger.batch_writer import LedgerBatchWriter
+from livebackend.ledger.transfers import (
+    CoinAccount,
+    Payment,
+    Transfer,
+    TransferOutcome,
+    TransferStatus,
+)
+from tests.support.api import UserClient, run_concurrently
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import Books
-from tests.support.servers import serving
-from tests.support.statements import before_each_statement, statements_noted
+from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.servers import running_server
+from tests.support.statements import before_each_statement, record_statements
 
-DONE, REPLAYED = Status.DONE, Status.REPLAYED
-CONFLICT, NO_COINS = Status.CONFLICT, Status.NO_COINS
+DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
+CONFLICT, NO_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
 
 
 @pytest.fixture
-def books(database: Database) -> Iterator[Books]:
+def books(database: Database) -> Iterator[LedgerAccounts]:
     """A ledger that the audit checks after the test."""
-    books = Books(database)
+    books = LedgerAccounts(database)
     yield books
-    assert books.faults() == []
+    assert books.audit_errors() == []
 
 
 @pytest.fixture
-def new_writer(database: Database) -> Iterator[Callable[..., LedgerWriter]]:
+def new_writer(database: Database) -> Iterator[Callable[..., LedgerBatchWriter]]:
     """A function that creates writers; they are closed after the test."""
     writers = []
 
-    def create(**options: Any) -> LedgerWriter:
-        writer = LedgerWriter(database, **{"number": 0, **options})
+    def create(**options: Any) -> LedgerBatchWriter:
+        writer = LedgerBatchWriter(database, **{"number": 0, **options})
         writers.append(writer)
         return writer
 
@@ -62,17 +68,17 @@ def new_writer(database: Database) -> Iterator[Callable[..., LedgerWriter]]:
 
 
 @pytest.fixture
-def writer(new_writer: Callable[..., LedgerWriter]) -> LedgerWriter:
+def writer(new_writer: Callable[..., LedgerBatchWriter]) -> LedgerBatchWriter:
     return new_writer()
 
 
-def submit(writer: LedgerWriter, transfer: Transfer, *, wait_s: float = 20) -> Outcome:
+def submit(writer: LedgerBatchWriter, transfer: Transfer, *, wait_s: float = 20) -> TransferOutcome:
     return writer.submit(transfer, deadline=time.monotonic() + wait_s)
 
 
-def submit_all(writer: LedgerWriter, transfers: Sequence[Transfer]) -> list[Status]:
+def submit_all(writer: LedgerBatchWriter, transfers: Sequence[Transfer]) -> list[TransferStatus]:
     """Submit all transfers concurrently, each in its own thread."""
-    outcomes = at_once(*[partial(submit, writer, transfer) for transfer in transfers])
+    outcomes = run_concurrently(*[partial(submit, writer, transfer) for transfer in transfers])
     return [outcome.status for outcome in outcomes]
 
 
@@ -87,7 +93,7 @@ class PausedPosting:
 
         def paused_post(
             connection: Connection, transfers: Sequence[Transfer], slot: int
-        ) -> list[Outcome]:
+        ) -> list[TransferOutcome]:
             self.batch_sizes.append(len(transfers))
             self.reached.set()
             assert self.resume.wait(20)
@@ -111,7 +117,7 @@ def background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
     def run(index: int, call: Callable[[], Any]) -> None:
         try:
             results[index] = call()
-        except (LedgerBusy, Unavailable, DBAPIError, LookupError) as error:
+        except (LedgerBusy, ServiceUnavailable, DBAPIError, LookupError) as error:
             results[index] = error
 
     threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
@@ -131,21 +137,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("the condition was not met within 10 s")
 
 
-def queued(writer: LedgerWriter) -> int:
+def queued(writer: LedgerBatchWriter) -> int:
     return writer.queue_length
 
 
 # Batches.
 
 
-def test_transfer_is_posted(writer: LedgerWriter, books: Books) -> None:
+def test_transfer_is_posted(writer: LedgerBatchWriter, books: LedgerAccounts) -> None:
     ann, ben = books.open({0: 100}), books.open()
     assert submit(writer, books.gift(ann, ben, 30)).status is DONE
     assert books.coins(ann, ben) == [70, 30]
 
 
 def test_transfers_submitted_during_a_batch_form_the_next_batch(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     givers, host = [books.open({0: 10}) for _ in range(20)], books.open()
     first, *others = [partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]
@@ -159,9 +165,11 @@ def test_transfers_submitted_during_a_batch_form_the_next_batch(
 
 
 def test_batch_size_is_limited(
-    new_writer: Callable[..., LedgerWriter], books: Books, paused_posting: PausedPosting
+    new_writer: Callable[..., LedgerBatchWriter],
+    books: LedgerAccounts,
+    paused_posting: PausedPosting,
 ) -> None:
-    writer = new_writer(batch_max=4)
+    writer = new_writer(max_batch=4)
     givers, host = [books.open({0: 10}) for _ in range(11)], books.open()
     with background(*[partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]):
         wait_until(
@@ -176,7 +184,7 @@ def test_batch_size_is_limited(
 
 
 def test_outcome_is_returned_after_the_commit(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     returned_at: list[float] = []
@@ -193,7 +201,7 @@ def test_outcome_is_returned_after_the_commit(
 
     event.listen(Engine, "commit", slow_commit)
     try:
-        at_once(*[submit_gift] * 8)
+        run_concurrently(*[submit_gift] * 8)
     finally:
         event.remove(Engine, "commit", slow_commit)
     assert len(returned_at) == 8
@@ -201,15 +209,15 @@ def test_outcome_is_returned_after_the_commit(
 
 
 def test_batch_of_rejected_transfers_changes_no_row(
-    writer: LedgerWriter, books: Books, database_state: DatabaseState
+    writer: LedgerBatchWriter, books: LedgerAccounts, database_state: DatabaseState
 ) -> None:
     ann, ben = books.open({0: 10}), books.open()
-    with database_state.unchanged():
-        assert submit(writer, books.gift(ann, ben, 11)) == Outcome(NO_COINS)
+    with database_state.assert_unchanged():
+        assert submit(writer, books.gift(ann, ben, 11)) == TransferOutcome(NO_COINS)
 
 
 def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
-    writer: LedgerWriter, books: Books
+    writer: LedgerBatchWriter, books: LedgerAccounts
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open(), books.open()
     gift = books.gift(ann, ben, 30)
@@ -241,26 +249,26 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
     results = []
     for in_one_batch in (True, False):
         database_state.empty()
-        books = Books(database)
+        books = LedgerAccounts(database)
         accounts = [books.open({0: 20, 3: 30}) for _ in range(3)]
         transfers = [
             books.gift(accounts[giver], accounts[(giver + step) % 3], coins, key)
             for giver, step, coins, key in gifts
         ]
-        writer = LedgerWriter(database, number=0)
+        writer = LedgerBatchWriter(database, writer_number=0)
         if in_one_batch:
             statuses = _post_as_one_batch(writer, transfers, books)
         else:
             statuses = [submit(writer, transfer).status for transfer in transfers]
         writer.close()
-        assert books.faults() == []
+        assert books.audit_errors() == []
         results.append((statuses, books.coins(*accounts)))
     assert results[0] == results[1]
 
 
 def _post_as_one_batch(
-    writer: LedgerWriter, transfers: Sequence[Transfer], books: Books
-) -> list[Status]:
+    writer: LedgerBatchWriter, transfers: Sequence[Transfer], books: LedgerAccounts
+) -> list[TransferStatus]:
     """Submit transfers in this order while the writer waits for a lock of the test."""
     blocked = books.open()
     with books.database.engine.begin() as connection:
@@ -273,14 +281,16 @@ def _post_as_one_batch(
     return [result() for result in results]
 
 
-def _submit_in_thread(writer: LedgerWriter, transfer: Transfer) -> Callable[[], Status]:
+def _submit_in_thread(
+    writer: LedgerBatchWriter, transfer: Transfer
+) -> Callable[[], TransferStatus]:
     """Submit a transfer and wait until it is queued; return a function that returns its status."""
     length_before, outcomes = queued(writer), []
     thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
     wait_until(lambda: queued(writer) == length_before + 1)
 
-    def result() -> Status:
+    def result() -> TransferStatus:
         thread.join(20)
         return outcomes[0].status
 
@@ -291,7 +301,7 @@ def _submit_in_thread(writer: LedgerWriter, transfer: Transfer) -> Callable[[], 
 
 
 def test_transfer_that_times_out_in_the_queue_moves_no_coins(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     late = books.gift(ann, ben, 30)
@@ -310,11 +320,11 @@ def test_transfer_that_times_out_in_the_queue_moves_no_coins(
 
 
 def test_transfer_that_times_out_in_a_batch_has_an_unknown_outcome(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(ServiceUnavailable) as caught:
         submit(writer, gift, wait_s=0.2)
     assert caught.value.outcome_unknown
     paused_posting.resume.set()
@@ -324,18 +334,18 @@ def test_transfer_that_times_out_in_a_batch_has_an_unknown_outcome(
 
 
 def test_full_queue_rejects_transfers(
-    new_writer: Callable[..., LedgerWriter],
-    books: Books,
+    new_writer: Callable[..., LedgerBatchWriter],
+    books: LedgerAccounts,
     paused_posting: PausedPosting,
     database_state: DatabaseState,
 ) -> None:
-    writer = new_writer(queue_max=2)
+    writer = new_writer(max_queue=2)
     ann, ben = books.open({0: 100}), books.open()
     with background(partial(submit, writer, books.gift(ann, ben, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, books.gift(ann, ben, 1)) for _ in range(2)]):
             wait_until(lambda: queued(writer) == 2)
-            with pytest.raises(Unavailable) as caught:
+            with pytest.raises(ServiceUnavailable) as caught:
                 submit(writer, books.gift(ann, ben, 50))
             assert not caught.value.outcome_unknown
             paused_posting.resume.set()
@@ -343,7 +353,7 @@ def test_full_queue_rejects_transfers(
 
 
 def test_closing_posts_queued_transfers_and_rejects_new_ones(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     gifts = [books.gift(ann, ben, 1) for _ in range(6)]
@@ -356,7 +366,7 @@ def test_closing_posts_queued_transfers_and_rejects_new_ones(
         )
         with background(writer.close):
             wait_until(lambda: writer.is_closed)
-            with pytest.raises(Unavailable):
+            with pytest.raises(ServiceUnavailable):
                 submit(writer, books.gift(ann, ben, 50))
             paused_posting.resume.set()
     assert [outcome.status for outcome in outcomes] == [DONE] * 6
@@ -364,9 +374,11 @@ def test_closing_posts_queued_transfers_and_rejects_new_ones(
     writer.close()
 
 
-def test_writer_that_was_never_used_can_be_closed(writer: LedgerWriter, books: Books) -> None:
+def test_writer_that_was_never_used_can_be_closed(
+    writer: LedgerBatchWriter, books: LedgerAccounts
+) -> None:
     writer.close()
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServiceUnavailable):
         submit(writer, books.refill(books.open(), 1))
 
 
@@ -415,17 +427,17 @@ def injected_failure(failure: str, index: int, test_engine: Engine) -> Iterator[
         yield injector
 
 
-def _complete_batch(books: Books) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
+def _complete_batch(books: LedgerAccounts) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
     """Return a batch that needs every statement, its accounts, and their balances after it."""
     ann, ben, cat = books.open({0: 5, 2: 95}), books.open({0: 100}), books.open()
-    order = books.order(cat, 10)
+    order = books.order_refill(cat, 10)
     transfers = [books.gift(ann, ben, 60), books.gift(ben, cat, 20), books.refill(ann, 7), order]
     return transfers, [ann, ben, cat], [47, 140, 30]
 
 
-def test_complete_batch_has_the_expected_number_of_statements(books: Books) -> None:
+def test_complete_batch_has_the_expected_number_of_statements(books: LedgerAccounts) -> None:
     transfers, accounts, coins = _complete_batch(books)
-    with books.database.engine.begin() as connection, statements_noted() as statements:
+    with books.database.engine.begin() as connection, record_statements() as statements:
         ledger.post(connection, transfers, 0)
     assert len(statements) == STATEMENTS
     assert books.coins(*accounts) == coins
@@ -434,7 +446,11 @@ def test_complete_batch_has_the_expected_number_of_statements(books: Books) -> N
 @pytest.mark.parametrize("index", range(STATEMENTS))
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failure_at_any_statement_posts_each_transfer_once(
-    failure: str, index: int, writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    failure: str,
+    index: int,
+    writer: LedgerBatchWriter,
+    books: LedgerAccounts,
+    paused_posting: PausedPosting,
 ) -> None:
     transfers, accounts, coins = _complete_batch(books)
     other = books.open({0: 1})
@@ -484,7 +500,7 @@ def first_commit_fails(
 
 
 def test_connection_lost_after_the_commit_posts_the_transfer_once(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transfers, accounts, coins = _complete_batch(books)
 
@@ -503,7 +519,7 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
 
 
 def test_connection_lost_before_the_commit_posts_the_transfer_once(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
 
@@ -528,7 +544,7 @@ def commit_after(connection: Any, *, wait_s: float) -> None:
 
 
 def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     with first_commit_fails(monkeypatch, partial(commit_after, wait_s=0.4)):
@@ -538,14 +554,14 @@ def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
 
 @pytest.mark.processes
 def test_commit_of_unknown_outcome_is_never_reported_as_failed(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first COMMIT takes longer than the lock timeout of the retry.
     ann, ben = books.open({0: 100}), books.open()
     gift = books.gift(ann, ben, 30)
     with (
         first_commit_fails(monkeypatch, partial(commit_after, wait_s=1.6)),
-        pytest.raises(Unavailable) as caught,
+        pytest.raises(ServiceUnavailable) as caught,
     ):
         submit(writer, gift)
     assert caught.value.outcome_unknown
@@ -554,14 +570,14 @@ def test_commit_of_unknown_outcome_is_never_reported_as_failed(
 
 
 def test_transfer_fails_when_the_database_stays_unavailable(
-    books: Books, new_database: Callable[[str], str], worker_id: str, database: Database
+    books: LedgerAccounts, new_database: Callable[[str], str], worker_id: str, database: Database
 ) -> None:
     unavailable = Database(database.engine.url.set(database=f"missing_{worker_id}"))
-    writer = LedgerWriter(unavailable, number=0)
+    writer = LedgerBatchWriter(unavailable, writer_number=0)
     ann = books.open()
     with background(partial(submit, writer, books.refill(ann, 1), wait_s=0.5)) as results:
         pass
-    assert isinstance(results[0], Unavailable)
+    assert isinstance(results[0], ServiceUnavailable)
     writer.close()
     unavailable.close()
     assert books.coins(ann) == [0]
@@ -571,7 +587,7 @@ def test_transfer_fails_when_the_database_stays_unavailable(
 
 
 def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     unknown = CoinAccount(ben.id + 1_000_000)
@@ -594,13 +610,13 @@ def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
     assert isinstance(errors[0], IntegrityError)
     assert isinstance(errors[1], LookupError)
     assert isinstance(errors[2], LookupError)
-    assert errors[3] == Outcome(Status.BALANCE_LIMIT)
+    assert errors[3] == TransferOutcome(TransferStatus.BALANCE_LIMIT)
     assert books.coins(ann, ben) == [75, 31]
 
 
 @pytest.mark.processes
 def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
-    writer: LedgerWriter, books: Books, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
 ) -> None:
     ann, ben, cat = books.open({0: 100}), books.open({0: 100}), books.open()
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
@@ -620,11 +636,11 @@ def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
 
 
 def test_writer_continues_after_an_unexpected_exception(
-    writer: LedgerWriter, books: Books, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = books.open()
 
-    def failing_post(*_: Any) -> list[Outcome]:
+    def failing_post(*_: Any) -> list[TransferOutcome]:
         raise LookupError("programming error")
 
     with monkeypatch.context() as patch:
@@ -638,10 +654,10 @@ def test_writer_continues_after_an_unexpected_exception(
 
 
 def test_requests_that_hold_all_connections_do_not_block_the_writer(
-    database_url: str, books: Books
+    database_url: str, books: LedgerAccounts
 ) -> None:
-    single = Database(database_url, pool_size=1, pool_wait_s=0.1)
-    writer = LedgerWriter(single, number=0)
+    single = Database(database_url, pool_size=1, pool_timeout_s=0.1)
+    writer = LedgerBatchWriter(single, writer_number=0)
     ann = books.open()
     with single.engine.connect():
         assert submit(writer, books.refill(ann, 1)).status is DONE
@@ -649,7 +665,9 @@ def test_requests_that_hold_all_connections_do_not_block_the_writer(
     single.close()
 
 
-def test_writer_starts_with_the_first_transfer(writer: LedgerWriter, books: Books) -> None:
+def test_writer_starts_with_the_first_transfer(
+    writer: LedgerBatchWriter, books: LedgerAccounts
+) -> None:
     assert not writer.is_running
     submit(writer, books.refill(books.open(), 1))
     assert writer.is_running
@@ -657,7 +675,7 @@ def test_writer_starts_with_the_first_transfer(writer: LedgerWriter, books: Book
 
 @pytest.mark.parametrize("number", [0, 7, 15])
 def test_credits_go_to_the_slot_of_the_writer(
-    number: int, new_writer: Callable[..., LedgerWriter], books: Books
+    number: int, new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
 ) -> None:
     ann = books.open()
     submit(new_writer(number=number), books.refill(ann, 9))
@@ -665,13 +683,13 @@ def test_credits_go_to_the_slot_of_the_writer(
 
 
 def test_two_writers_post_the_same_request_once(
-    new_writer: Callable[..., LedgerWriter], books: Books
+    new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
 ) -> None:
     writers = [new_writer(number=number) for number in (0, 1)]
     ann, ben = books.open({0: 1000}), books.open()
     for key in range(20):
         gift = books.gift(ann, ben, 10, str(key))
-        outcomes = at_once(*[partial(submit, writers[n % 2], gift) for n in range(8)])
+        outcomes = run_concurrently(*[partial(submit, writers[n % 2], gift) for n in range(8)])
         statuses = [outcome.status for outcome in outcomes]
         assert sorted(statuses, key=str) == [DONE] + [REPLAYED] * 7
     assert books.coins(ben) == [200]
@@ -682,14 +700,14 @@ def test_stopping_server_responds_to_requests_in_progress(
     database_url: str,
     database: Database,
     tmp_path: Path,
-    ann: Person,
-    ben: Person,
+    ann: UserClient,
+    ben: UserClient,
     database_state: DatabaseState,
 ) -> None:
     ann.refill("100")
     lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
     form = {"object": ben.phone, "value": "30", "description": "a rose", "send_gift": "1"}
-    with serving(INI, tmp_path, {"database.url": database_url}) as server:
+    with running_server(DEVELOPMENT_INI, tmp_path, {"database.url": database_url}) as server:
         send = partial(requests.post, f"{server.address}/golden", timeout=10)
         with database.engine.begin() as connection:
             connection.execute(lock)

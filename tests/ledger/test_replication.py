@@ -13,21 +13,27 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import ServiceUnavailable
 from livebackend.database.engine import Database
-from livebackend.gateways.payments.protocol import Paid
+from livebackend.gateways.payments.protocol import ProviderPayment
 from livebackend.ledger.audit import audit
-from livebackend.ledger.batch_writer import LedgerWriter
-from livebackend.ledger.transfers import CoinAccount, Outcome, Status, Transfer, client_key
-from livebackend_client import Client, NotReached, NotServed, Refused
+from livebackend.ledger.batch_writer import LedgerBatchWriter
+from livebackend.ledger.transfers import (
+    CoinAccount,
+    Transfer,
+    TransferOutcome,
+    TransferStatus,
+    client_request_id,
+)
+from livebackend_client import Client, ConnectionFailed, OperationRefused, ServerUnavailable
 from tests.support import replica
-from tests.support.api import PASSWORD, Answer, Api, Person
-from tests.support.application import INI, create_app
-from tests.support.ledger_helpers import Books
-from tests.support.payments import PATIENT, notify
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, UserClient
+from tests.support.application import DEVELOPMENT_INI, create_app
+from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.payments import FAKE_PAYMENTS, notify
 from tests.support.postgres_node import WAIT_S, CommitWait, wait_for
 from tests.support.replica import Cluster
-from tests.support.servers import Server, serving
+from tests.support.servers import Server, running_server
 
 pytestmark = pytest.mark.processes
 
@@ -58,16 +64,16 @@ def cluster(two_nodes: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def books(cluster: Cluster) -> Iterator[Books]:
+def books(cluster: Cluster) -> Iterator[LedgerAccounts]:
     database = Database(cluster.url)
-    yield Books(database)
+    yield LedgerAccounts(database)
     database.close()
 
 
 @pytest.fixture
-def writers(books: Books) -> Iterator[list[LedgerWriter]]:
+def writers(books: LedgerAccounts) -> Iterator[list[LedgerBatchWriter]]:
     """Two batch writers, as in two workers."""
-    writers = [LedgerWriter(books.database, number=number) for number in range(2)]
+    writers = [LedgerBatchWriter(books.database, writer_number=number) for number in range(2)]
     yield writers
     for writer in writers:
         writer.close()
@@ -76,8 +82,8 @@ def writers(books: Books) -> Iterator[list[LedgerWriter]]:
 @pytest.fixture(scope="module")
 def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A worker with the addresses of both nodes; it runs during all failovers."""
-    settings = {"database.url": two_nodes.url, "streams.sweep_s": "0"}
-    with serving(INI, tmp_path_factory.mktemp("server"), settings) as server:
+    settings = {"database.url": two_nodes.url, "streams.check_interval_s": "0"}
+    with running_server(DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), settings) as server:
         yield server
 
 
@@ -87,7 +93,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def submit(writer: LedgerWriter, transfer: Transfer, *, wait_s: float = WAIT_S) -> Outcome:
+def submit(
+    writer: LedgerBatchWriter, transfer: Transfer, *, wait_s: float = WAIT_S
+) -> TransferOutcome:
     return writer.submit(transfer, deadline=time.monotonic() + wait_s)
 
 
@@ -116,7 +124,10 @@ def requests_of(database: Database, actor: int) -> Counter[UUID]:
 
 
 def test_retried_gift_waits_for_the_standby(
-    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
+    cluster: Cluster,
+    books: LedgerAccounts,
+    writers: Sequence[LedgerBatchWriter],
+    pool: ThreadPoolExecutor,
 ) -> None:
     gift = books.gift(books.open({0: 100}), books.open(), 30)
     cluster.disconnect_standby()
@@ -125,19 +136,22 @@ def test_retried_gift_waits_for_the_standby(
     cluster.primary.terminate(first)
     commit_wait(cluster, response, after=first)
     # A retry with another writer also waits.
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(ServiceUnavailable) as caught:
         submit(writers[1], gift, wait_s=0.5)
     assert caught.value.outcome_unknown
     assert not response.done()
     cluster.reconnect_standby()
-    assert response.result(WAIT_S).status is Status.REPLAYED
-    assert submit(writers[1], gift).status is Status.REPLAYED
+    assert response.result(WAIT_S).status is TransferStatus.REPLAYED
+    assert submit(writers[1], gift).status is TransferStatus.REPLAYED
     assert times_posted(books.database, gift) == 1
-    assert books.faults() == []
+    assert books.audit_errors() == []
 
 
 def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
-    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter], pool: ThreadPoolExecutor
+    cluster: Cluster,
+    books: LedgerAccounts,
+    writers: Sequence[LedgerBatchWriter],
+    pool: ThreadPoolExecutor,
 ) -> None:
     gift = books.gift(books.open({0: 100}), books.open(), 30)
     cluster.disconnect_standby()
@@ -148,19 +162,21 @@ def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
         cluster.primary.cancel(wait)
         wait = commit_wait(cluster, response, after=wait)
     cluster.reconnect_standby()
-    assert response.result(WAIT_S).status is Status.REPLAYED
+    assert response.result(WAIT_S).status is TransferStatus.REPLAYED
     assert times_posted(books.database, gift) == 1
-    assert books.faults() == []
+    assert books.audit_errors() == []
 
 
 def test_rejected_transfer_does_not_wait_for_the_standby(
-    cluster: Cluster, books: Books, writers: Sequence[LedgerWriter]
+    cluster: Cluster, books: LedgerAccounts, writers: Sequence[LedgerBatchWriter]
 ) -> None:
     ann, ben = books.open({0: 100}), books.open()
     submit(writers[0], books.gift(ann, ben, 1, "used"))
     cluster.disconnect_standby()
-    assert submit(writers[0], books.gift(ann, ben, 1000)).status is Status.NO_COINS
-    assert submit(writers[0], books.gift(ann, ben, 2, "used")).status is Status.CONFLICT
+    assert (
+        submit(writers[0], books.gift(ann, ben, 1000)).status is TransferStatus.INSUFFICIENT_COINS
+    )
+    assert submit(writers[0], books.gift(ann, ben, 2, "used")).status is TransferStatus.CONFLICT
     cluster.reconnect_standby()
 
 
@@ -175,50 +191,50 @@ class Retry(NamedTuple):
 
 
 @pytest.fixture
-def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], Api]]:
+def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], ApiClient]]:
     """A function that creates an application with a `coins.refill` setting."""
     apps = []
 
-    def create(refill: str) -> Api:
+    def create(refill: str) -> ApiClient:
         apps.append(
-            create_app(cluster.url, tmp_path, coins__refill=refill, payments__gateway=PATIENT)
+            create_app(cluster.url, tmp_path, coins__refill=refill, payments__gateway=FAKE_PAYMENTS)
         )
-        return Api(apps[-1])
+        return ApiClient(apps[-1])
 
     yield create
     for app in apps:
         app.registry.services.close()
 
 
-def notification_of_credited_payment(new_api: Callable[[str], Api]) -> Retry:
+def notification_of_credited_payment(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("order")
     order = new_person(api).refill("10").message
     provider = api.app.registry.services.payment_orders.gateway(order["provider"])
-    payment = Paid(order["orderId"], f"paid-{order['orderId']}", order["fen"])
+    payment = ProviderPayment(order["orderId"], f"paid-{order['orderId']}", order["fen"])
     assert notify(api.app, provider, payment) == 204
     return Retry(partial(notify, api.app, provider, payment), 204)
 
 
-def retry_of_ordered_refill(new_api: Callable[[str], Api]) -> Retry:
+def retry_of_ordered_refill(new_api: Callable[[str], ApiClient]) -> Retry:
     buyer = new_person(new_api("order"))
     return retry_after(lambda: buyer.refill("10", requestId="r"))
 
 
-def retry_of_direct_refill(new_api: Callable[[str], Api]) -> Retry:
+def retry_of_direct_refill(new_api: Callable[[str], ApiClient]) -> Retry:
     buyer = new_person(new_api("direct"))
     return retry_after(lambda: buyer.refill("10", requestId="r"))
 
 
-def retry_of_gift_to_removed_host(new_api: Callable[[str], Api]) -> Retry:
+def retry_of_gift_to_removed_host(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
     giver, host = new_person(api), new_person(api)
     giver.refill("10")
-    retry = retry_after(lambda: giver.give(host, "1", requestId="r"))
+    retry = retry_after(lambda: giver.send_gift(host, "1", requestId="r"))
     assert host.post("/register", remove="1", password=PASSWORD).result == "0000"
     return retry
 
 
-def delete_of_former_friend(new_api: Callable[[str], Api]) -> Retry:
+def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
     ann, ben = new_person(api), new_person(api)
     ann.befriend(ben)
@@ -226,27 +242,27 @@ def delete_of_former_friend(new_api: Callable[[str], Api]) -> Retry:
     return retry_after(delete, refusal="userId is not a friend")
 
 
-def leave_of_closed_room(new_api: Callable[[str], Api]) -> Retry:
+def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
     host = new_person(new_api("direct"))
-    assert host.live().result == "0000"
+    assert host.go_live().result == "0000"
     leave = partial(host.post, "/room", leave="1")
     return retry_after(leave, refusal="room is not live")
 
 
-def retry_after(send: Callable[[], Answer], *, refusal: str | None = None) -> Retry:
+def retry_after(send: Callable[[], ApiResponse], *, refusal: str | None = None) -> Retry:
     """Send a request; return its retry, which expects the same message, or `refusal`."""
     first = send()
     assert first.result == "0000", first
 
     def send_again() -> tuple[Any, str | None]:
         answer = send()
-        return answer.message, answer.refusal
+        return answer.message, answer.error
 
     return Retry(send_again, (first.message, refusal))
 
 
-def new_person(api: Api) -> Person:
-    return api.person(new_phone())
+def new_person(api: ApiClient) -> UserClient:
+    return api.register_user(new_phone())
 
 
 def new_phone() -> str:
@@ -265,9 +281,9 @@ def new_phone() -> str:
     ],
 )
 def test_response_to_a_retry_waits_for_the_standby(
-    prepare: Callable[[Callable[[str], Api]], Retry],
+    prepare: Callable[[Callable[[str], ApiClient]], Retry],
     cluster: Cluster,
-    new_api: Callable[[str], Api],
+    new_api: Callable[[str], ApiClient],
     pool: ThreadPoolExecutor,
 ) -> None:
     retry = prepare(new_api)
@@ -294,15 +310,15 @@ def registered(server: Server, phone: str) -> Client:
 class Giver:
     """A client that gives coins to a host, and the request ids that were acknowledged."""
 
-    def __init__(self, server: Server, books: Books) -> None:
+    def __init__(self, server: Server, books: LedgerAccounts) -> None:
         self.acknowledged: list[str] = []
         phone, self._host = new_phone(), new_phone()
         self._client = registered(server, phone)
-        self._client.tries = 1
+        self._client.max_attempts = 1
         registered(server, self._host)
         with books.database.engine.begin() as connection:
             self._actor: int = connection.execute(_ACTOR, {"phone": phone}).scalar_one()
-            books.lay(connection, {CoinAccount(self._actor): {0: 1_000_000}})
+            books.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})
 
     def give(self, request_id: str) -> bool:
         """Send a gift once; return whether it is acknowledged."""
@@ -310,10 +326,10 @@ class Giver:
             self._client.send_gift(
                 object=self._host, value=1, description="a rose", requestId=request_id
             )
-        except (NotServed, NotReached):
+        except (ServerUnavailable, ConnectionFailed):
             return False
-        except Refused as error:
-            if error.refusal != "call was not taken in time":
+        except OperationRefused as error:
+            if error.error != "call was not taken in time":
                 raise
             return False
         self.acknowledged.append(request_id)
@@ -340,17 +356,20 @@ class Giver:
         return [
             request_id
             for request_id in self.acknowledged
-            if posted[client_key(self._actor, request_id)] != 1
+            if posted[client_request_id(self._actor, request_id)] != 1
         ]
 
 
 @pytest.fixture
-def new_giver(books: Books, server: Server) -> Callable[[], Giver]:
+def new_giver(books: LedgerAccounts, server: Server) -> Callable[[], Giver]:
     return lambda: Giver(server, books)
 
 
 def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
-    cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
+    cluster: Cluster,
+    books: LedgerAccounts,
+    new_giver: Callable[[], Giver],
+    pool: ThreadPoolExecutor,
 ) -> None:
     giver = new_giver()
     request_id = uuid4().hex
@@ -370,11 +389,14 @@ def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     giver.retry(request_id)
     assert giver.missing(books.database) == []
     assert giver.posted(books.database).total() == 2
-    assert books.faults() == []
+    assert books.audit_errors() == []
 
 
 def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
-    cluster: Cluster, books: Books, new_giver: Callable[[], Giver], pool: ThreadPoolExecutor
+    cluster: Cluster,
+    books: LedgerAccounts,
+    new_giver: Callable[[], Giver],
+    pool: ThreadPoolExecutor,
 ) -> None:
     givers = [new_giver() for _ in range(CLIENTS)]
     stop = threading.Event()
@@ -394,8 +416,8 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
     posted = [giver.posted(books.database).total() for giver in givers]
     assert posted == [len(giver.acknowledged) + 1 for giver in givers]
     assert before > CLIENTS
-    assert books.faults() == []
-    assert audit(books.database, since_seal=False).findings == []
+    assert books.audit_errors() == []
+    assert audit(books.database, since_checkpoint=False).findings == []
 
 
 def acknowledged_more_than(givers: Sequence[Giver], number: int) -> bool:

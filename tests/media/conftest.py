@@ -22,16 +22,16 @@ import requests
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
-from tests.support.application import INI
-from tests.support.fake_server import closed_port
-from tests.support.servers import Server, serving
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.fake_server import unused_port
+from tests.support.servers import Server, running_server
 
-CONF = INI.parent / "deploy" / "nginx-rtmp.conf"
+CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
 # Files of the last run: screenshot, server logs and measured times.
-RESULTS = INI.parent / "var" / "media-test"
+RESULTS = DEVELOPMENT_INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
 # Short, because tests wait for this timeout.
 OFFLINE_TIMEOUT_S = 6
@@ -104,7 +104,7 @@ class Nginx:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    return {name: closed_port() for name in ("rtmp", "http", "control")}
+    return {name: unused_port() for name in ("rtmp", "http", "control")}
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +124,11 @@ def backend(
         "streams.hls_host": f"127.0.0.1:{ports['http']}",
         "streams.control_url": f"http://127.0.0.1:{ports['control']}",
         "streams.hook_secret": SECRET,
-        "streams.absent_s": str(OFFLINE_TIMEOUT_S),
-        "streams.sweep_s": "10",
+        "streams.offline_timeout_s": str(OFFLINE_TIMEOUT_S),
+        "streams.check_interval_s": "10",
     }
     with tempfile.TemporaryDirectory(prefix="media ") as folder:
-        with serving(INI, Path(folder), changed) as server:
+        with running_server(DEVELOPMENT_INI, Path(folder), changed) as server:
             yield server
         shutil.copy(server.log, RESULTS / "livebackend.log")
 

@@ -25,7 +25,7 @@ from tests.media.conftest import (
     record_time,
     wait_until,
 )
-from tests.support.fake_server import closed_port
+from tests.support.fake_server import unused_port
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.media
@@ -302,8 +302,8 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
 def test_publishers_and_viewers_are_rejected_while_livebackend_is_down(
     ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
-    ports = {name: closed_port() for name in ("rtmp", "http", "control")}
-    with media_server(closed_port(), ports) as isolated:
+    ports = {name: unused_port() for name in ("rtmp", "http", "control")}
+    with media_server(unused_port(), ports) as isolated:
         rejected = publish(
             publish_url(stream).replace(str(stream_port(stream)), str(isolated.rtmp))
         )

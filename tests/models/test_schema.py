@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.models import Base
-from tests.support.api import Api, Person
+from tests.support.api import ApiClient, UserClient
 from tests.support.schema import QUERIES, Catalog, catalog
 
 
@@ -127,10 +127,10 @@ def test_ledger_table_refuses_update_delete_and_truncate(
 
 
 def test_entries_of_a_transfer_add_up_to_zero(
-    database: Database, ann: Person, ben: Person, api: Api
+    database: Database, ann: UserClient, ben: UserClient, api: ApiClient
 ) -> None:
     ann.refill("100")
-    ann.give(ben, "30")
+    ann.send_gift(ben, "30")
     with database.engine.connect() as connection:
         amounts = connection.execute(
             text("SELECT amount FROM entries ORDER BY transfer_id, amount")

@@ -15,26 +15,26 @@ from webtest import TestApp
 
 from livebackend.database.engine import Database
 from livebackend.monitoring.health_checks import (
-    Fault,
-    Readiness,
+    CheckFailed,
+    ReadinessProbe,
     check_database,
     check_disk,
     check_migrations,
-    checks_of,
+    readiness_checks,
 )
 from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
-from tests.support.servers import Server, hardened, serving
+from tests.support.servers import Server, hardened_settings, running_server
 
 
 def failing_check() -> None:
-    raise Fault("it is broken", do="Fix it.")
+    raise CheckFailed("it is broken", remedy="Fix it.")
 
 
 def test_readiness_reports_only_failed_checks() -> None:
-    readiness = Readiness({"one": lambda: None, "other": failing_check})
-    assert readiness.faults() == {"other": "it is broken"}
-    assert Readiness({"one": lambda: None}).faults() == {}
+    readiness = ReadinessProbe({"one": lambda: None, "other": failing_check})
+    assert readiness.failures() == {"other": "it is broken"}
+    assert ReadinessProbe({"one": lambda: None}).failures() == {}
 
 
 def test_hanging_check_uses_one_thread_and_does_not_delay_others() -> None:
@@ -44,12 +44,12 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_others() -> None:
         started.append(1)
         released.wait(10)
 
-    readiness = Readiness(
-        {"disk": hanging_check, "database": lambda: None, "tables": hanging_check}, wait_s=0.2
+    readiness = ReadinessProbe(
+        {"disk": hanging_check, "database": lambda: None, "tables": hanging_check}, timeout_s=0.2
     )
     for _ in range(3):
         before = time.monotonic()
-        assert readiness.faults() == {
+        assert readiness.failures() == {
             "disk": "the check did not end within 0.2 s",
             "tables": "the check did not end within 0.2 s",
         }
@@ -57,30 +57,30 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_others() -> None:
     assert len(started) == 2
     released.set()
     deadline = time.monotonic() + 5
-    while readiness.faults() and time.monotonic() < deadline:
+    while readiness.failures() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert readiness.faults() == {}
+    assert readiness.failures() == {}
 
 
 def test_all_checks_pass_on_a_working_server(database: Database, tmp_path: Path) -> None:
-    checks = checks_of(database, folder=tmp_path / "not there yet", free_bytes_min=0)
-    assert Readiness(checks).faults() == {}
+    checks = readiness_checks(database, data_dir=tmp_path / "not there yet", min_free_bytes=0)
+    assert ReadinessProbe(checks).failures() == {}
     assert list(tmp_path.iterdir()) == []
 
 
 class TestDatabaseCheck:
     def test_unreachable_database_fails(self) -> None:
         unreachable = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
-        with pytest.raises(Fault, match="PostgreSQL cannot be reached"):
+        with pytest.raises(CheckFailed, match="PostgreSQL cannot be reached"):
             check_database(unreachable)
-        with pytest.raises(Fault, match="schema version cannot be read"):
+        with pytest.raises(CheckFailed, match="schema version cannot be read"):
             check_migrations(unreachable)
 
     def test_read_only_standby_fails(self, database_url: str) -> None:
         standby = Database(f"{database_url}&options=-c%20default_transaction_read_only%3Don")
         try:
             standby.engine.update_execution_options(postgresql_readonly=True)
-            with pytest.raises(Fault, match="PostgreSQL is read-only"):
+            with pytest.raises(CheckFailed, match="PostgreSQL is read-only"):
                 check_database(standby)
         finally:
             standby.close()
@@ -90,23 +90,23 @@ class TestDatabaseCheck:
     ) -> None:
         empty = Database(new_database(f"health_{worker_id}"))
         check_database(empty)
-        with pytest.raises(Fault, match="out of date"):
+        with pytest.raises(CheckFailed, match="out of date"):
             check_migrations(empty)
         empty.close()
 
 
 class TestDiskCheck:
     def test_writable_folder_with_free_space_passes(self, tmp_path: Path) -> None:
-        check_disk(tmp_path, free_bytes_min=1)
+        check_disk(tmp_path, min_free_bytes=1)
         assert list(tmp_path.iterdir()) == []
 
     def test_too_little_free_space_fails(self, tmp_path: Path) -> None:
-        with pytest.raises(Fault, match="uploads are rejected"):
-            check_disk(tmp_path, free_bytes_min=10**18)
+        with pytest.raises(CheckFailed, match="uploads are rejected"):
+            check_disk(tmp_path, min_free_bytes=10**18)
 
     def test_folder_that_is_not_writable_fails(self) -> None:
-        with pytest.raises(Fault, match="cannot be written"):
-            check_disk(Path("/proc/self"), free_bytes_min=0)
+        with pytest.raises(CheckFailed, match="cannot be written"):
+            check_disk(Path("/proc/self"), min_free_bytes=0)
 
 
 class TestOverHttp:
@@ -128,8 +128,8 @@ class TestOverHttp:
         self, new_database: Any, worker_id: str, tmp_path: Path
     ) -> None:
         url = new_database(f"ready_{worker_id}")
-        settings = {**hardened(url), "database.migrate": "true"}
-        with serving(PRODUCTION_INI, tmp_path, settings) as server:
+        settings = {**hardened_settings(url), "database.migrate": "true"}
+        with running_server(PRODUCTION_INI, tmp_path, settings) as server:
             assert get(server, "/readyz") == (200, {"faults": {}})
             database = Database(url)
             database.run(lambda tables: tables.execute(text("DELETE FROM alembic_version")))

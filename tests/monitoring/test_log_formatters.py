@@ -9,8 +9,8 @@ import pytest
 from livebackend.core.request_context import request_id
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.log_formatters import JsonFormatter, LineFormatter
-from tests.support.api import SECRETS, Api, Person
-from tests.support.secret_scanner import leaks
+from tests.support.api import SECRETS_IN_USE, ApiClient, UserClient
+from tests.support.secret_scanner import find_leaks
 
 FORMATTER = LineFormatter("%(levelname)s %(request_id)s %(name)s: %(message)s")
 
@@ -34,7 +34,7 @@ def formatted(message: str, *values: object) -> str:
     ],
 )
 def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
-    assert leaks(f"INFO - livebackend: something\n{text}\nINFO more", secrets)
+    assert find_leaks(f"INFO - livebackend: something\n{text}\nINFO more", secrets)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
     ],
 )
 def test_scanner_accepts_a_log_without_secrets(text: str) -> None:
-    assert leaks(text, {"0042", "harbour-42", "1"}) == []
+    assert find_leaks(text, {"0042", "harbour-42", "1"}) == []
 
 
-def test_scanner_knows_the_secrets_that_users_send(ann: Person, sms: DevelopmentSms) -> None:
+def test_scanner_knows_the_secrets_that_users_send(ann: UserClient, sms: DevelopmentSms) -> None:
     code = ann.post("/register", token="13800000009").message
-    ann.live()
-    assert {code, ann.token} <= SECRETS
-    assert any(len(secret) == 16 for secret in SECRETS)
+    ann.go_live()
+    assert {code, ann.token} <= SECRETS_IN_USE
+    assert any(len(secret) == 16 for secret in SECRETS_IN_USE)
 
 
 def test_phone_in_a_message_is_masked() -> None:
@@ -77,7 +77,7 @@ def test_line_contains_the_request_id() -> None:
 
 
 def test_only_the_development_gateway_logs_codes(
-    api: Api, caplog: pytest.LogCaptureFixture
+    api: ApiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.post("/register", token="13800000009")
     assert [record.name for record in caplog.records] == ["livebackend.development.sms"]

@@ -24,12 +24,12 @@ from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamGateway
-from livebackend.monitoring.metrics import OUTSIDE_CALLS, LiveRoomsCollector, Metrics
-from livebackend.monitoring.metrics_server import Listener
-from tests.support.api import App, Person
-from tests.support.application import INI, PRODUCTION_INI
-from tests.support.fake_gateways import BrokenSms, PatientPayments
-from tests.support.servers import hardened, serving
+from livebackend.monitoring.metrics import GATEWAY_CALLS, LiveRoomsCollector, Metrics
+from livebackend.monitoring.metrics_server import MetricsServer
+from tests.support.api import App, UserClient
+from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
+from tests.support.fake_gateways import FailingSms, FakePayments
+from tests.support.servers import hardened_settings, running_server
 
 PHONE = "13800000001"
 
@@ -40,9 +40,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 class TestOneProcess:
     def test_sms_gateway_is_timed_and_keeps_its_attributes(self) -> None:
-        metrics, sms, broken = Metrics(), DevelopmentSms(), BrokenSms()
-        sms = metrics.timed("sms", sms)
-        broken = metrics.timed("sms", broken)
+        metrics, sms, broken = Metrics(), DevelopmentSms(), FailingSms()
+        sms = metrics.instrument("sms", sms)
+        broken = metrics.instrument("sms", broken)
         sms.send(PHONE, "0042")
         with pytest.raises(SmsFailed):
             broken.send(PHONE, "0042")
@@ -52,8 +52,8 @@ class TestOneProcess:
             assert value(metrics, "provider_call_seconds_count", **labels) == 1
 
     def test_payment_gateway_is_timed_by_method(self) -> None:
-        metrics, payments = Metrics(), PatientPayments("", key=b"", clock=time.time)
-        payments = metrics.timed("payments", payments)
+        metrics, payments = Metrics(), FakePayments("", key=b"", clock=time.time)
+        payments = metrics.instrument("payments", payments)
         order = Order("a" * 32, 5000, "50 coins")
         payments.place(order)
         payments.query(order)
@@ -73,19 +73,19 @@ class TestOneProcess:
             assert value(metrics, "provider_call_seconds_count", **labels) == 1
 
     def test_payment_gateway_of_the_server_is_timed(
-        self, new_app: Callable[..., App], ann: Person
+        self, new_app: Callable[..., App], ann: UserClient
     ) -> None:
-        gateway = "tests.support.fake_gateways.PatientPayments"
-        app = new_app(INI, coins__refill="order", payments__gateway=gateway)
+        gateway = "tests.support.fake_gateways.FakePayments"
+        app = new_app(DEVELOPMENT_INI, coins__refill="order", payments__gateway=gateway)
         labels = {"provider": "payments", "call": "place", "outcome": "done"}
         metrics: Metrics = app.registry.services.metrics
         before = value(metrics, "provider_call_seconds_count", **labels) or 0
-        assert Person(app, ann.always, ann.phone).refill("10").result == "0000"
+        assert UserClient(app, ann.default_parameters, ann.phone).refill("10").result == "0000"
         assert value(metrics, "provider_call_seconds_count", **labels) == before + 1
 
     def test_database_connections_in_use_are_counted(self, database_url: str) -> None:
         metrics, database = Metrics(), Database(database_url, pool_size=3)
-        metrics.watch_pool(database.engine, size=3)
+        metrics.observe_pool(database.engine, size=3)
         assert value(metrics, "database_connections") == 3
         with database.engine.connect(), database.engine.connect():
             assert value(metrics, "database_connections_in_use") == 2
@@ -94,13 +94,13 @@ class TestOneProcess:
 
     def test_failed_connections_are_not_counted_as_in_use(self) -> None:
         metrics, unreachable = Metrics(), Database("postgresql+psycopg2://x@127.0.0.1:1/x")
-        metrics.watch_pool(unreachable.engine, size=10)
+        metrics.observe_pool(unreachable.engine, size=10)
         for _ in range(3):
             with pytest.raises(OperationalError):
                 unreachable.engine.connect()
         assert value(metrics, "database_connections_in_use") == 0
 
-    def test_ledger_batches_and_queue_length_are_counted(self, app: App, ann: Person) -> None:
+    def test_ledger_batches_and_queue_length_are_counted(self, app: App, ann: UserClient) -> None:
         metrics: Metrics = app.registry.services.metrics
         before = value(metrics, "ledger_batch_transfers_sum") or 0
         assert [ann.refill("10").result for _ in range(3)] == ["0000"] * 3
@@ -146,7 +146,7 @@ def wait_for_value(
 
 
 SENT = ("livebackend_call_seconds_count", "send_code", "0000")
-WORKERS = ("livebackend_workers",)
+WORKERS = ("livebackend_worker_processes",)
 
 
 @pytest.mark.processes
@@ -154,10 +154,10 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
     database_url: str, tmp_path: Path
 ) -> None:
     port = free_port()
-    settings = {**hardened(database_url), "metrics.listen": f"127.0.0.1:{port}"}
+    settings = {**hardened_settings(database_url), "metrics.address": f"127.0.0.1:{port}"}
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(serving(PRODUCTION_INI, tmp_path, settings, pserve=True))
+            stack.enter_context(running_server(PRODUCTION_INI, tmp_path, settings, pserve=True))
             for _ in range(2)
         ]
         for number, server in enumerate(servers):
@@ -178,8 +178,8 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
 def test_server_without_a_metrics_address_does_not_listen_on_one(
     database_url: str, tmp_path: Path
 ) -> None:
-    settings = {"database.url": database_url, "metrics.listen": ""}
-    with serving(INI, tmp_path, settings, pserve=True) as server:
+    settings = {"database.url": database_url, "metrics.address": ""}
+    with running_server(DEVELOPMENT_INI, tmp_path, settings, pserve=True) as server:
         table = Path(f"/proc/{server.pid}/net/tcp").read_text()
         files = list(Path(f"/proc/{server.pid}/fd").iterdir())
         inodes = {str(file.readlink()) for file in files if file.is_symlink()}
@@ -195,16 +195,16 @@ def test_metrics_folder_of_another_user_is_a_settings_error(
     port = free_port()
     (tmp_path / f"livebackend-metrics-{os.geteuid()}-{port}").symlink_to(tmp_path)
     with pytest.raises(SettingsError, match="is not a folder of this user"):
-        Listener(f"127.0.0.1:{port}")
+        MetricsServer(f"127.0.0.1:{port}")
 
 
 def test_port_above_65535_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="port 99999 is greater than 65535"):
-        Listener("127.0.0.1:99999")
+        MetricsServer("127.0.0.1:99999")
 
 
 class TestDashboard:
-    dashboard = json.loads(INI.parent.joinpath("deploy", "grafana.json").read_text())
+    dashboard = json.loads(DEVELOPMENT_INI.parent.joinpath("deploy", "grafana.json").read_text())
 
     def queries(self) -> list[str]:
         panels = self.dashboard["panels"]
@@ -212,10 +212,10 @@ class TestDashboard:
 
     def test_every_metric_of_the_dashboard_is_exported(self) -> None:
         metrics = Metrics()
-        metrics.called(operation="x", result="0000", status=500, seconds=1)
-        metrics.took(1)
+        metrics.observe_request(operation="x", result="0000", status=500, seconds=1)
+        metrics.observe_batch(1)
         sms = DevelopmentSms()
-        sms = metrics.timed("sms", sms)
+        sms = metrics.instrument("sms", sms)
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
@@ -255,4 +255,4 @@ def test_every_gateway_call_to_a_provider_is_timed() -> None:
         for name, member in vars(protocol).items()
         if callable(member) and not name.startswith("_")
     }
-    assert methods - local == OUTSIDE_CALLS
+    assert methods - local == GATEWAY_CALLS

@@ -5,8 +5,16 @@ from functools import partial
 
 import pytest
 
-from livebackend.services.password_hashing import Hasher
-from tests.support.api import PASSWORD, Answer, Api, App, Person, at_once, results
+from livebackend.services.password_hashing import PasswordHasher
+from tests.support.api import (
+    PASSWORD,
+    ApiClient,
+    ApiResponse,
+    App,
+    UserClient,
+    run_concurrently,
+    sorted_results,
+)
 from tests.support.database_state import DatabaseState
 
 ADDRESS, OTHER_ADDRESS = "203.0.113.7", "198.51.100.1"
@@ -27,23 +35,25 @@ def app(new_app: Callable[..., App]) -> App:
 def compared_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list to which each password that is compared with a hash is appended."""
     compared = []
-    match = Hasher.match
+    match = PasswordHasher.verify
 
-    def recording_match(self: Hasher, password: str, password_hash: str | None) -> bool:
+    def recording_match(self: PasswordHasher, password: str, password_hash: str | None) -> bool:
         compared.append(password)
         return match(self, password, password_hash)
 
-    monkeypatch.setattr(Hasher, "match", recording_match)
+    monkeypatch.setattr(PasswordHasher, "verify", recording_match)
     return compared
 
 
-def log_in(api: Api, phone: str, password: str = PASSWORD, address: str = ADDRESS) -> Answer:
+def log_in(
+    api: ApiClient, phone: str, password: str = PASSWORD, address: str = ADDRESS
+) -> ApiResponse:
     form = {"userId": phone, "password": password}
-    return api.send("/log", form, extra_environ={"REMOTE_ADDR": address})
+    return api.post_form("/log", form, extra_environ={"REMOTE_ADDR": address})
 
 
 def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
-    ann: Person, api: Api, compared_passwords: list[str]
+    ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
     wrong = [log_in(api, ann.phone, f"wrong-{n}") for n in range(10)]
     compared_passwords.clear()
@@ -51,11 +61,11 @@ def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     assert locked_out.body == WRONG
     # The response does not reveal the limit, and no hash is computed.
     assert locked_out.headers.keys() == wrong[0].headers.keys()
-    assert locked_out.refusal == wrong[0].refusal == "password is wrong"
+    assert locked_out.error == wrong[0].error == "password is wrong"
     assert compared_passwords == []
 
 
-def test_user_logs_in_from_another_address_after_failures(ann: Person, api: Api) -> None:
+def test_user_logs_in_from_another_address_after_failures(ann: UserClient, api: ApiClient) -> None:
     for n in range(11):
         log_in(api, ann.phone, f"wrong-{n}")
     assert log_in(api, ann.phone).result == "0008"
@@ -63,7 +73,7 @@ def test_user_logs_in_from_another_address_after_failures(ann: Person, api: Api)
 
 
 def test_login_stays_blocked_by_the_hourly_rule_after_the_five_minute_rule_expires(
-    ann: Person, api: Api, database_state: DatabaseState, compared_passwords: list[str]
+    ann: UserClient, api: ApiClient, database_state: DatabaseState, compared_passwords: list[str]
 ) -> None:
     def expire_five_minute_windows() -> None:
         database_state.execute("DELETE FROM rate_limit_windows WHERE key LIKE '%/10/5/minute'")
@@ -79,7 +89,7 @@ def test_login_stays_blocked_by_the_hourly_rule_after_the_five_minute_rule_expir
 
 
 def test_successful_login_counts_towards_no_rate_limit(
-    ann: Person, api: Api, database_state: DatabaseState
+    ann: UserClient, api: ApiClient, database_state: DatabaseState
 ) -> None:
     database_state.execute("DELETE FROM rate_limit_windows")
     for _ in range(20):
@@ -88,7 +98,7 @@ def test_successful_login_counts_towards_no_rate_limit(
 
 
 def test_failures_with_many_accounts_block_the_address(
-    ann: Person, api: Api, compared_passwords: list[str]
+    ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
     for n in range(15):
         assert log_in(api, f"138000001{n:02}").result == "0007"
@@ -100,29 +110,33 @@ def test_failures_with_many_accounts_block_the_address(
 
 
 def test_concurrent_wrong_passwords_are_compared_at_most_ten_times(
-    ann: Person, api: Api, compared_passwords: list[str]
+    ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
     compared_passwords.clear()
     guesses = [partial(log_in, api, ann.phone, f"wrong-{n}") for n in range(30)]
-    assert results(at_once(*guesses)) == ["0008"] * 30
+    assert sorted_results(run_concurrently(*guesses)) == ["0008"] * 30
     assert len(compared_passwords) == 10
 
 
-def test_concurrent_logins_with_the_right_password_succeed(ann: Person, api: Api) -> None:
-    assert results(at_once(*[partial(log_in, api, ann.phone)] * 20)) == ["0000"] * 20
+def test_concurrent_logins_with_the_right_password_succeed(ann: UserClient, api: ApiClient) -> None:
+    assert (
+        sorted_results(run_concurrently(*[partial(log_in, api, ann.phone)] * 20)) == ["0000"] * 20
+    )
 
 
-def test_wrong_password_at_account_removal_counts_as_a_failure(ann: Person, api: Api) -> None:
+def test_wrong_password_at_account_removal_counts_as_a_failure(
+    ann: UserClient, api: ApiClient
+) -> None:
     for n in range(10):
         ann.post("/register", remove="1", password=f"wrong-{n}")
     assert ann.post("/register", remove="1", password=PASSWORD).result == "0008"
 
 
 def test_hash_with_a_lower_cost_is_replaced_at_the_next_login(
-    new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+    new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
     (before,) = database_state.rows("accounts")
-    api_with_higher_cost = Api(new_app(passwords__cost="5"))
+    api_with_higher_cost = ApiClient(new_app(passwords__cost="5"))
     assert log_in(api_with_higher_cost, ann.phone, "wrong-1").result == "0008"
     assert database_state.rows("accounts") == [before]
     assert log_in(api_with_higher_cost, ann.phone).result == "0000"

@@ -7,9 +7,9 @@ from itsdangerous import URLSafeSerializer
 
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.services.login_tokens import Account, Claims, LoginTokens
+from livebackend.services.login_tokens import CurrentUser, LoginTokens, TokenClaims
 
-ANN = Account(7, "13800000001", 3)
+ANN = CurrentUser(7, "13800000001", 3)
 OLD, NEW = "o" * 32, "n" * 32
 SIGNER = Signer([NEW], kind="login")
 
@@ -38,7 +38,7 @@ def read_error(tokens: LoginTokens, token: object) -> type[DomainError]:
 
 
 def test_token_contains_account_version_and_expiry(tokens: LoginTokens) -> None:
-    assert tokens.read(tokens.issue(ANN, lifetime_s=60)) == Claims(ANY, 7, 3, 1_000_060)
+    assert tokens.read(tokens.issue(ANN, lifetime_s=60)) == TokenClaims(ANY, 7, 3, 1_000_060)
 
 
 def test_two_tokens_of_an_account_differ(tokens: LoginTokens) -> None:
@@ -82,7 +82,7 @@ def test_token_from_a_clock_one_minute_ahead_is_valid(tokens: LoginTokens, clock
 
 def test_newest_key_signs_and_older_key_still_verifies(tokens: LoginTokens, clock: Clock) -> None:
     old_tokens = LoginTokens([OLD], clock=clock)
-    assert tokens.read(old_tokens.issue(ANN, lifetime_s=60)) == Claims(ANY, 7, 3, 1_000_060)
+    assert tokens.read(old_tokens.issue(ANN, lifetime_s=60)) == TokenClaims(ANY, 7, 3, 1_000_060)
     assert read_error(old_tokens, tokens.issue(ANN, lifetime_s=60)) is TokenInvalid
 
 
@@ -113,7 +113,7 @@ def test_signed_value_without_the_claims_of_a_login_token_is_invalid(
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
     """SIGNER uses the key and salt of LoginTokens."""
     claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
-    assert tokens.read(SIGNER.sign(claims)) == Claims("x", 7, 3, 2_000_000)
+    assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)
 
 
 def test_token_signed_with_another_salt_is_invalid(tokens: LoginTokens) -> None:

@@ -10,24 +10,24 @@ from typing import Any
 import bcrypt
 import pytest
 
-from livebackend.core.errors import Unavailable
-from livebackend.services.password_hashing import Hasher, Passwords, Slots
-from tests.support.api import at_once
+from livebackend.core.errors import ServiceUnavailable
+from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher, PasswordHashing
+from tests.support.api import run_concurrently
 
 
-def hasher(pepper: str = "p" * 32) -> Hasher:
-    return Hasher(pepper, cost=4)
+def hasher(pepper: str = "p" * 32) -> PasswordHasher:
+    return PasswordHasher(pepper, cost=4)
 
 
 @pytest.fixture
-def new_passwords(tmp_path: Path) -> Callable[..., Passwords]:
-    def new(slots: int = 1, wait_s: float = 0.05, callers_max: int = 20) -> Passwords:
-        return Passwords(
+def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
+    def new(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
+        return PasswordHashing(
             hasher(),
-            Slots(tmp_path, slots),
-            callers_max=callers_max,
-            wait_s=wait_s,
-            common_refused=True,
+            MachineSemaphore(tmp_path, slots),
+            max_callers=max_callers,
+            queue_timeout_s=wait_s,
+            reject_common=True,
         )
 
     return new
@@ -35,12 +35,12 @@ def new_passwords(tmp_path: Path) -> Callable[..., Passwords]:
 
 def test_hash_matches_only_its_password() -> None:
     password_hash = hasher().hash("abcd1234")
-    assert hasher().match("abcd1234", password_hash)
-    assert not hasher().match("abcd1235", password_hash)
+    assert hasher().verify("abcd1234", password_hash)
+    assert not hasher().verify("abcd1235", password_hash)
 
 
 def test_hash_does_not_match_with_another_pepper() -> None:
-    assert not hasher("q" * 32).match("abcd1234", hasher().hash("abcd1234"))
+    assert not hasher("q" * 32).verify("abcd1234", hasher().hash("abcd1234"))
 
 
 def test_equal_passwords_have_different_hashes() -> None:
@@ -55,8 +55,8 @@ def test_equal_passwords_have_different_hashes() -> None:
 def test_every_character_of_a_password_is_hashed(password: str) -> None:
     # bcrypt itself ignores bytes after the 72nd or a NUL.
     password_hash = hasher().hash(password)
-    assert hasher().match(password, password_hash)
-    assert not hasher().match(password + "x", password_hash)
+    assert hasher().verify(password, password_hash)
+    assert not hasher().verify(password + "x", password_hash)
     assert len(password_hash) == 60
 
 
@@ -71,29 +71,29 @@ def test_check_without_a_hash_computes_bcrypt_at_the_same_cost(
         return check(password, password_hash)
 
     monkeypatch.setattr(bcrypt, "checkpw", recording_check)
-    assert not hasher().match("abcd1234", None)
-    assert not hasher().match("abcd1234", hasher().hash("other1234"))
+    assert not hasher().verify("abcd1234", None)
+    assert not hasher().verify("abcd1234", hasher().hash("other1234"))
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
 def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert not hasher().match("abcd1234", "nonsense")
+    assert not hasher().verify("abcd1234", "nonsense")
     assert "a stored password hash has an invalid format" in caplog.text
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
-    processes: int, new_passwords: Callable[..., Passwords]
+    processes: int, new_passwords: Callable[..., PasswordHashing]
 ) -> None:
     # Like separate processes, the instances share only the folder.
     instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
     running, max_running, lock = 0, 0, threading.Lock()
 
-    def work(passwords: Passwords) -> None:
+    def work(passwords: PasswordHashing) -> None:
         nonlocal running, max_running
-        with passwords.turn():
+        with passwords.acquire():
             with lock:
                 running += 1
                 max_running = max(max_running, running)
@@ -110,25 +110,27 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
 
 
 def test_caller_that_waits_too_long_fails_and_uses_no_slot(
-    new_passwords: Callable[..., Passwords],
+    new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords()
-    with passwords.turn(), pytest.raises(Unavailable):
+    with passwords.acquire(), pytest.raises(ServiceUnavailable):
         passwords.hash("abcd1234")
     assert passwords.hash("abcd1234")
 
 
-def test_callers_over_the_maximum_fail_at_once(new_passwords: Callable[..., Passwords]) -> None:
-    passwords = new_passwords(wait_s=5, callers_max=3)
+def test_callers_over_the_maximum_fail_at_once(
+    new_passwords: Callable[..., PasswordHashing],
+) -> None:
+    passwords = new_passwords(wait_s=5, max_callers=3)
     hashed, rejected = [], []
 
     def work() -> None:
         try:
             hashed.append(passwords.hash("abcd1234"))
-        except Unavailable:
+        except ServiceUnavailable:
             rejected.append(True)
 
-    with passwords.turn():
+    with passwords.acquire():
         threads = [threading.Thread(target=work) for _ in range(5)]
         for thread in threads:
             thread.start()
@@ -140,20 +142,22 @@ def test_callers_over_the_maximum_fail_at_once(new_passwords: Callable[..., Pass
     assert passwords.hash("abcd1234")
 
 
-def test_stop_makes_waiting_and_later_callers_fail(new_passwords: Callable[..., Passwords]) -> None:
+def test_stop_makes_waiting_and_later_callers_fail(
+    new_passwords: Callable[..., PasswordHashing],
+) -> None:
     passwords = new_passwords(wait_s=30)
 
     def work() -> None:
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServiceUnavailable):
             passwords.hash("abcd1234")
 
-    with passwords.turn():
-        at_once(*[work] * 5, passwords.stop)
+    with passwords.acquire():
+        run_concurrently(*[work] * 5, passwords.stop)
         work()  # later callers fail too
 
 
 def hold_slot(folder: Path, is_held: Any) -> None:
-    with Slots(folder, 1).held(0):
+    with MachineSemaphore(folder, 1).acquire(0):
         is_held.set()
         time.sleep(60)
 
@@ -167,5 +171,5 @@ def test_killed_process_releases_its_slot(tmp_path: Path) -> None:
     assert is_held.wait(30)
     process.kill()
     process.join()
-    with Slots(tmp_path, 1).held(0):
+    with MachineSemaphore(tmp_path, 1).acquire(0):
         pass

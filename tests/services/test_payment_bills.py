@@ -8,9 +8,9 @@ import pytest
 
 from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.services.payment_bills import BillReport, compare_bill
-from tests.support.api import App, Person
+from tests.support.api import App, UserClient
 from tests.support.database_state import DatabaseState
-from tests.support.payments import Shop, new_shop
+from tests.support.payments import PaymentScenario, new_payment_scenario
 
 DAY = date(2026, 11, 25)
 # First and last second of 2026-11-25 in China.
@@ -21,11 +21,11 @@ FIRST, LAST = (
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
-    return new_shop(new_app, database_state)
+def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentScenario:
+    return new_payment_scenario(new_app, database_state)
 
 
-def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:
+def paid(shop: PaymentScenario, user: UserClient, at: datetime = FIRST) -> BillEntry:
     """Have a user pay 10 yuan; return the entry of the payment in the bill."""
     order_id = shop.order(user)
     payment = shop.payment(order_id, paid_at=at)
@@ -33,35 +33,43 @@ def paid(shop: Shop, user: Person, at: datetime = FIRST) -> BillEntry:
     return BillEntry(order_id, payment.payment_id, payment.fen)
 
 
-def compare(shop: Shop, *entries: BillEntry, day: date = DAY) -> BillReport:
+def compare(shop: PaymentScenario, *entries: BillEntry, day: date = DAY) -> BillReport:
     shop.provider.bills[day] = list(entries)
     return compare_bill(shop.services.database, shop.services.payment_orders, "embedded", day)
 
 
-def test_bill_equal_to_the_orders_has_no_differences(shop: Shop, ann: Person) -> None:
+def test_bill_equal_to_the_orders_has_no_differences(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     entries = [paid(shop, ann, FIRST), paid(shop, ann, LAST)]
     assert compare(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
 
 
-def test_payments_of_the_days_before_and_after_are_no_differences(shop: Shop, ann: Person) -> None:
+def test_payments_of_the_days_before_and_after_are_no_differences(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     paid(shop, ann, FIRST.replace(hour=15))
     paid(shop, ann, LAST.replace(hour=16))
     assert compare(shop).differences == []
 
 
-def test_payment_that_was_not_credited_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
+def test_payment_that_was_not_credited_is_reported_as_a_difference(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     order_id = shop.order(ann)
     (difference,) = compare(shop, BillEntry(order_id, "p", 1000)).differences
     assert difference == f"order {order_id}: paid, but not credited"
 
 
-def test_credit_without_a_payment_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
+def test_credit_without_a_payment_is_reported_as_a_difference(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     entry = paid(shop, ann)
     (difference,) = compare(shop).differences
     assert difference == (f"order {entry.order_id}: credited (1000 fen), but not in the bill")
 
 
-def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: Shop) -> None:
+def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentScenario) -> None:
     (difference,) = compare(shop, BillEntry("0" * 32, "p", 1000)).differences
     assert difference.endswith("payment p is for an unknown order")
 
@@ -76,27 +84,31 @@ def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: Shop) -> 
     ids=["other amount", "other payment", "refund without reversal"],
 )
 def test_entry_that_differs_from_its_order_is_reported_as_a_difference(
-    changed: dict[str, Any], expected: str, shop: Shop, ann: Person
+    changed: dict[str, Any], expected: str, shop: PaymentScenario, ann: UserClient
 ) -> None:
     entry = paid(shop, ann)
     (difference,) = compare(shop, entry._replace(**changed)).differences
     assert expected in difference
 
 
-def test_refund_of_another_amount_is_reported_as_a_difference(shop: Shop, ann: Person) -> None:
+def test_refund_of_another_amount_is_reported_as_a_difference(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     entry = paid(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
     (difference,) = compare(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
     assert "300 of 1000 fen were refunded" in difference
 
 
-def test_refund_of_a_refunded_order_is_no_difference(shop: Shop, ann: Person) -> None:
+def test_refund_of_a_refunded_order_is_no_difference(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     entry = paid(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
     report = compare(shop, entry, entry._replace(refunded_fen=1000))
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 
-def test_comparison_without_a_bill_raises_payment_failed(shop: Shop) -> None:
+def test_comparison_without_a_bill_raises_payment_failed(shop: PaymentScenario) -> None:
     with pytest.raises(PaymentFailed, match="no bill"):
         compare_bill(shop.services.database, shop.services.payment_orders, "embedded", DAY)

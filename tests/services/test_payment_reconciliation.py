@@ -7,95 +7,102 @@ import pytest
 
 from livebackend.gateways.payments.protocol import Order, OrderState, PaymentFailed, ProviderOrder
 from livebackend.ledger.audit import audit
-from tests.support.api import App, Person, at_once
+from tests.support.api import App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.payments import OTHER, PATIENT, Shop, new_shop
+from tests.support.payments import (
+    FAKE_PAYMENTS,
+    SECOND_FAKE_PAYMENTS,
+    PaymentScenario,
+    new_payment_scenario,
+)
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], database_state: DatabaseState) -> Shop:
-    return new_shop(new_app, database_state)
+def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentScenario:
+    return new_payment_scenario(new_app, database_state)
 
 
 def test_paid_order_without_a_notification_is_credited_once(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann, "50")
     payment = shop.pay(order_id, 5000)
-    shop.wait("31 seconds")
+    shop.age_orders("31 seconds")
     assert shop.services.payment_reconciliation.run() == (1, 0)
     assert shop.services.payment_reconciliation.run() == (0, 0)
     assert database_state.coins(ann) == 50
     assert shop.state(order_id) == "paid"
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         assert shop.notify(payment) == 204
 
 
-def test_new_order_is_not_queried(shop: Shop, ann: Person) -> None:
+def test_new_order_is_not_queried(shop: PaymentScenario, ann: UserClient) -> None:
     shop.order(ann)
-    shop.wait("25 seconds")
+    shop.age_orders("25 seconds")
     assert shop.services.payment_reconciliation.run() == (0, 0)
     assert shop.provider.queried == []
 
 
 def test_unpaid_order_is_queried_with_back_off_and_closed_when_it_expires(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
-    queried_at_min = []
+    min_queried_at = []
     for minute in range(1, 181):
-        shop.wait("1 minute")
+        shop.age_orders("1 minute")
         if shop.services.payment_reconciliation.run().queried:
-            queried_at_min.append(minute)
-    assert queried_at_min == [1, 2, 3, 5, 9, 17, 33, 65, 125]
+            min_queried_at.append(minute)
+    assert min_queried_at == [1, 2, 3, 5, 9, 17, 33, 65, 125]
     assert shop.provider.closed == [order_id]
     assert shop.state(order_id) == "closed"
     assert database_state.coins(ann) == 0
 
 
 def test_payment_that_arrives_after_the_order_was_closed_is_credited(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
-    shop.wait("3 hours")
+    shop.age_orders("3 hours")
     shop.services.payment_reconciliation.run()
     assert shop.state(order_id) == "closed"
     assert shop.notify(shop.payment(order_id)) == 204
     assert (shop.state(order_id), database_state.coins(ann)) == ("paid", 10)
 
 
-def test_retry_returns_a_closed_order_and_does_not_place_it_again(shop: Shop, ann: Person) -> None:
+def test_retry_returns_a_closed_order_and_does_not_place_it_again(
+    shop: PaymentScenario, ann: UserClient
+) -> None:
     shop.order(ann, requestId="r")
-    shop.wait("3 hours")
+    shop.age_orders("3 hours")
     shop.services.payment_reconciliation.run()
-    answer = Person(shop.app, ann.always, ann.phone).refill("10", requestId="r")
+    answer = UserClient(shop.app, ann.default_parameters, ann.phone).refill("10", requestId="r")
     assert (answer.message["state"], answer.message["pay"]) == ("closed", None)
     assert len(shop.provider.placed) == 1
 
 
 @pytest.mark.parametrize("state", [OrderState.CLOSED, OrderState.REFUNDED])
 def test_order_that_is_closed_or_refunded_at_the_provider_is_closed(
-    state: OrderState, shop: Shop, ann: Person, database_state: DatabaseState
+    state: OrderState, shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.provider.orders[order_id] = ProviderOrder(state)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     shop.services.payment_reconciliation.run()
     assert (shop.state(order_id), database_state.coins(ann)) == ("closed", 0)
 
 
 def test_failing_provider_is_queried_three_times_a_round_and_again_in_the_next_round(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     orders = [shop.order(ann) for _ in range(5)]
     for order_id in orders:
         shop.pay(order_id)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     shop.provider.fails = True
     assert shop.services.payment_reconciliation.run() == (3, 3)
     shop.provider.fails = False
     assert shop.services.payment_reconciliation.run() == (2, 0)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     assert shop.services.payment_reconciliation.run() == (3, 0)
     assert database_state.coins(ann) == 50
 
@@ -103,15 +110,15 @@ def test_failing_provider_is_queried_three_times_a_round_and_again_in_the_next_r
 @pytest.mark.parametrize("error", [PaymentFailed("order"), KeyError("trade_state")])
 def test_failed_queries_do_not_block_other_orders(
     error: Exception,
-    shop: Shop,
-    ann: Person,
+    shop: PaymentScenario,
+    ann: UserClient,
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failing_orders = [shop.order(ann) for _ in range(2)]
     paid_order = shop.order(ann)
     shop.pay(paid_order)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     query = shop.provider.query
 
     def query_or_fail(order: Order) -> ProviderOrder:
@@ -126,7 +133,7 @@ def test_failed_queries_do_not_block_other_orders(
 
 @pytest.mark.parametrize("analyzed_orders", [0, 1, 2, 20])
 def test_each_order_is_claimed_once_with_any_table_statistics(
-    analyzed_orders: int, shop: Shop, ann: Person, database_state: DatabaseState
+    analyzed_orders: int, shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     for _ in range(analyzed_orders):
         shop.order(ann)
@@ -134,7 +141,7 @@ def test_each_order_is_claimed_once_with_any_table_statistics(
     orders = [shop.order(ann) for _ in range(6)]
     for order_id in orders:
         shop.pay(order_id)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     assert shop.services.payment_reconciliation.run() == (analyzed_orders + 6, 0)
     assert database_state.coins(ann) == 60
     attempts = [row["query_attempts"] for row in database_state.rows("payment_orders")]
@@ -142,14 +149,14 @@ def test_each_order_is_claimed_once_with_any_table_statistics(
 
 
 def test_order_is_closed_after_175_failed_queries(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
     shop.provider.fails = True
     rounds = 0
-    shop.wait("1 hour")
+    shop.age_orders("1 hour")
     while shop.services.payment_reconciliation.run().queried:
-        shop.wait("1 hour")
+        shop.age_orders("1 hour")
         rounds += 1
         assert rounds < 200
     assert rounds == 175
@@ -160,49 +167,58 @@ def test_order_is_closed_after_175_failed_queries(
 
 
 def test_payment_of_a_wrong_amount_is_not_credited_and_is_logged(
-    shop: Shop, ann: Person, database_state: DatabaseState, caplog: pytest.LogCaptureFixture
+    shop: PaymentScenario,
+    ann: UserClient,
+    database_state: DatabaseState,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     order_id = shop.order(ann)
     shop.pay(order_id, fen=999)
-    shop.wait("1 minute")
+    shop.age_orders("1 minute")
     assert shop.services.payment_reconciliation.run() == (1, 0)
     assert (shop.state(order_id), database_state.coins(ann)) == ("pending", 0)
     assert f"order {order_id} not credited: The paid amount differs" in caplog.text
 
 
 def test_concurrent_rounds_credit_each_order_once(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     for _ in range(20):
         shop.pay(shop.order(ann))
-    shop.wait("1 minute")
-    rounds = at_once(*[shop.services.payment_reconciliation.run] * 4)
+    shop.age_orders("1 minute")
+    rounds = run_concurrently(*[shop.services.payment_reconciliation.run] * 4)
     assert sum(result.queried for result in rounds) == 20
     assert database_state.coins(ann) == 200
 
 
 def test_concurrent_round_and_notification_credit_an_order_once(
-    shop: Shop, ann: Person, database_state: DatabaseState
+    shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     for _ in range(10):
         payment = shop.pay(shop.order(ann))
-        shop.wait("1 minute")
-        at_once(shop.services.payment_reconciliation.run, partial(shop.notify, payment))
+        shop.age_orders("1 minute")
+        run_concurrently(shop.services.payment_reconciliation.run, partial(shop.notify, payment))
     assert database_state.coins(ann) == 100
-    assert audit(shop.services.database, since_seal=False).findings == []
+    assert audit(shop.services.database, since_checkpoint=False).findings == []
 
 
 def test_orders_of_a_provider_without_a_gateway_stay_pending(
-    shop: Shop, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+    shop: PaymentScenario,
+    new_app: Callable[..., App],
+    ann: UserClient,
+    database_state: DatabaseState,
 ) -> None:
     order_id = shop.order(ann)
-    shop.wait("1 minute")
-    other_shop = Shop(
-        new_app(coins__refill="order", payments__gateway=OTHER), database_state, "other"
+    shop.age_orders("1 minute")
+    other_shop = PaymentScenario(
+        new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS),
+        database_state,
+        "other",
     )
     assert other_shop.services.payment_reconciliation.run() == (0, 0)
-    shop_with_both = Shop(
-        new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}"), database_state
+    shop_with_both = PaymentScenario(
+        new_app(coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"),
+        database_state,
     )
     shop_with_both.pay(order_id)
     assert shop_with_both.services.payment_reconciliation.run() == (1, 0)

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
-from livebackend.database.rate_limit_storage import PostgresWindows
-from livebackend.services.rate_limits import Limits
-from tests.support.api import Api, App, at_once
+from livebackend.database.rate_limit_storage import PostgresRateLimitStorage
+from livebackend.services.rate_limits import RateLimiter
+from tests.support.api import ApiClient, App, run_concurrently
 from tests.support.database_state import DatabaseState
 
 RULES = {
@@ -24,76 +24,78 @@ RULES = {
 
 
 @pytest.fixture
-def limits(database_url: str, database: Database) -> Iterator[Limits]:
+def limits(database_url: str, database: Database) -> Iterator[RateLimiter]:
     # `database` empties the tables; the rate limiter has its own pool.
-    limits = Limits(database.beside(8), RULES)
+    limits = RateLimiter(database.with_own_pool(8), RULES)
     yield limits
     limits.close()
 
 
-def test_requests_over_the_limit_are_rejected_per_key(limits: Limits) -> None:
-    assert [limits.allows("per minute", "ann") for _ in range(4)] == [True, True, False, False]
-    assert limits.allows("per minute", "ben")
+def test_requests_over_the_limit_are_rejected_per_key(limits: RateLimiter) -> None:
+    assert [limits.try_consume("per minute", "ann") for _ in range(4)] == [True, True, False, False]
+    assert limits.try_consume("per minute", "ben")
 
 
 @pytest.mark.processes
-def test_limit_counts_the_last_second_as_a_moving_window(limits: Limits) -> None:
-    assert limits.allows("per second", "ann")
+def test_limit_counts_the_last_second_as_a_moving_window(limits: RateLimiter) -> None:
+    assert limits.try_consume("per second", "ann")
     time.sleep(0.6)
-    assert limits.allows("per second", "ann")
-    assert not limits.allows("per second", "ann")
+    assert limits.try_consume("per second", "ann")
+    assert not limits.try_consume("per second", "ann")
     time.sleep(0.6)
     # The first hit is older than one second, the second is not.
-    assert [limits.allows("per second", "ann") for _ in range(2)] == [True, False]
+    assert [limits.try_consume("per second", "ann") for _ in range(2)] == [True, False]
 
 
-def test_rejected_request_is_not_counted(limits: Limits, database_state: DatabaseState) -> None:
+def test_rejected_request_is_not_counted(
+    limits: RateLimiter, database_state: DatabaseState
+) -> None:
     for _ in range(5):
-        limits.allows("per minute", "ann")
+        limits.try_consume("per minute", "ann")
     (window,) = database_state.rows("rate_limit_windows")
     assert len(window["hits"]) == 2
 
 
-def test_second_of_two_rules_is_enforced(limits: Limits, database: Database) -> None:
-    assert [limits.allows("two rules", "ann") for _ in range(3)] == [True, True, False]
+def test_second_of_two_rules_is_enforced(limits: RateLimiter, database: Database) -> None:
+    assert [limits.try_consume("two rules", "ann") for _ in range(3)] == [True, True, False]
     with database.engine.begin() as connection:
         connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
-    assert [limits.allows("two rules", "ann") for _ in range(2)] == [True, False]
+    assert [limits.try_consume("two rules", "ann") for _ in range(2)] == [True, False]
 
 
-def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(limits: Limits) -> None:
-    limits.take("per minute", "ann")
-    limits.take("per minute", "ann")
+def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(limits: RateLimiter) -> None:
+    limits.consume("per minute", "ann")
+    limits.consume("per minute", "ann")
     with pytest.raises(RateLimited) as caught:
-        limits.take("per minute", "ann")
+        limits.consume("per minute", "ann")
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
 def test_empty_rule_neither_limits_nor_counts(
-    limits: Limits, database_state: DatabaseState
+    limits: RateLimiter, database_state: DatabaseState
 ) -> None:
-    assert all(limits.allows("unlimited", "ann") for _ in range(10))
-    assert not limits.is_full("unlimited", "ann")
+    assert all(limits.try_consume("unlimited", "ann") for _ in range(10))
+    assert not limits.is_exceeded("unlimited", "ann")
     assert database_state.rows("rate_limit_windows") == []
 
 
-def test_check_of_a_limit_counts_no_request(limits: Limits) -> None:
-    assert not any(limits.is_full("per minute", "ann") for _ in range(5))
-    limits.take("per minute", "ann")
-    limits.take("per minute", "ann")
-    assert limits.is_full("per minute", "ann")
+def test_check_of_a_limit_counts_no_request(limits: RateLimiter) -> None:
+    assert not any(limits.is_exceeded("per minute", "ann") for _ in range(5))
+    limits.consume("per minute", "ann")
+    limits.consume("per minute", "ann")
+    assert limits.is_exceeded("per minute", "ann")
 
 
-def test_twenty_concurrent_requests_are_counted_exactly(limits: Limits) -> None:
+def test_twenty_concurrent_requests_are_counted_exactly(limits: RateLimiter) -> None:
     for key in ("ann", "ben", "cat"):
-        allowed = at_once(*[partial(limits.allows, "per minute", key)] * 20)
+        allowed = run_concurrently(*[partial(limits.try_consume, "per minute", key)] * 20)
         assert sum(allowed) == 2
 
 
 def test_storage_deletes_expired_windows_while_it_counts(
     database: Database, database_state: DatabaseState
 ) -> None:
-    storage = PostgresWindows(database)
+    storage = PostgresRateLimitStorage(database)
     with database.engine.begin() as connection:
         connection.execute(
             text(
@@ -108,7 +110,7 @@ def test_storage_deletes_expired_windows_while_it_counts(
 
 
 def test_storage_implements_the_methods_of_the_limits_library(database: Database) -> None:
-    storage = PostgresWindows(database)
+    storage = PostgresRateLimitStorage(database)
     rule = parse("2 per minute")
     assert storage.check()
     assert storage.get_moving_window(rule.key_for("x"), 2, 60)[1] == 0
@@ -120,30 +122,32 @@ def test_storage_implements_the_methods_of_the_limits_library(database: Database
 
 
 @pytest.fixture
-def limited_api(new_app: Callable[..., App]) -> Api:
-    return Api(new_app(limits__search="2 per hour", limits__upload="1 per hour"))
+def limited_api(new_app: Callable[..., App]) -> ApiClient:
+    return ApiClient(new_app(limits__search="2 per hour", limits__upload="1 per hour"))
 
 
 def test_request_over_the_limit_is_rejected_with_retry_after(
-    limited_api: Api, database_state: DatabaseState
+    limited_api: ApiClient, database_state: DatabaseState
 ) -> None:
-    ann, ben = limited_api.person("13800000001"), limited_api.person("13800000002")
+    ann, ben = limited_api.register_user("13800000001"), limited_api.register_user("13800000002")
     for _ in range(2):
         assert ann.post("/friend", search="1", userId=ben.phone).result == "0000"
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         answer = ann.post("/friend", search="1", userId=ben.phone)
     assert (answer.status, answer.result) == (200, "0006")
-    assert answer.refusal == "call was tried too often"
+    assert answer.error == "call was tried too often"
     assert 3500 < int(answer.headers["Retry-After"]) <= 3600
     assert ben.post("/friend", search="1", userId=ann.phone).result == "0000"
 
 
-def test_request_that_fails_is_counted(limited_api: Api, database_state: DatabaseState) -> None:
-    ann = limited_api.person("13800000001")
+def test_request_that_fails_is_counted(
+    limited_api: ApiClient, database_state: DatabaseState
+) -> None:
+    ann = limited_api.register_user("13800000001")
     result_codes = [ann.post("/friend", search="1", userId="13800000009").result for _ in range(3)]
     assert result_codes == ["0007", "0007", "0006"]
 
 
-def test_request_without_a_login_token_is_counted_by_client_address(limited_api: Api) -> None:
-    assert limited_api.post("/upload", img="x").refusal == "img is not one of the values"
-    assert limited_api.post("/upload", img="x").refusal == "call was tried too often"
+def test_request_without_a_login_token_is_counted_by_client_address(limited_api: ApiClient) -> None:
+    assert limited_api.post("/upload", img="x").error == "img is not one of the values"
+    assert limited_api.post("/upload", img="x").error == "call was tried too often"

@@ -13,13 +13,13 @@ from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
 from livebackend.development.streams import DevelopmentStreams
-from livebackend.housekeeping.periodic_tasks import Sweeper
-from livebackend.services.stream_monitor import STALE_S, Streams
-from tests.support.api import Api, App, Person, at_once
+from livebackend.housekeeping.periodic_tasks import PeriodicTasks
+from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamMonitor
+from tests.support.api import ApiClient, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.fake_gateways import CountedStreams
-from tests.support.housekeeping import NO_TASKS
-from tests.support.statements import statements_noted
+from tests.support.fake_gateways import RecordingStreams
+from tests.support.housekeeping import NO_OTHER_TASKS
+from tests.support.statements import record_statements
 from tests.support.streams import go_live
 
 PERIOD: dict[str, Any] = {"holder": "worker", "period_s": 10}
@@ -27,13 +27,13 @@ PERIOD: dict[str, Any] = {"holder": "worker", "period_s": 10}
 
 @pytest.fixture
 def app(new_app: Callable[..., App]) -> App:
-    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+    return new_app(streams__gateway="tests.support.fake_gateways.RecordingStreams")
 
 
 @pytest.fixture
-def provider(services: Services) -> Iterator[CountedStreams]:
+def provider(services: Services) -> Iterator[RecordingStreams]:
     gateway = services.gateways.streams
-    assert isinstance(gateway, CountedStreams)
+    assert isinstance(gateway, RecordingStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
     gateway.fails = False
@@ -41,7 +41,7 @@ def provider(services: Services) -> Iterator[CountedStreams]:
 
 
 @pytest.fixture
-def streams(services: Services) -> Streams:
+def streams(services: Services) -> StreamMonitor:
     return services.stream_monitor
 
 
@@ -64,13 +64,17 @@ def only_room(database_state: DatabaseState) -> dict[str, object]:
 
 
 class TestOfflineStreams:
-    def test_sweep_records_that_a_publisher_is_online(
-        self, ann: Person, streams: Streams, database: Database, database_state: DatabaseState
+    def test_housekeeping_records_that_a_publisher_is_online(
+        self,
+        ann: UserClient,
+        streams: StreamMonitor,
+        database: Database,
+        database_state: DatabaseState,
     ) -> None:
         go_live(ann)
         age_rooms(database, 300)
         before = only_room(database_state)
-        assert streams.sweep() == (1, 0, 0, False)
+        assert streams.check_rooms() == (1, 0, 0, False)
         after = only_room(database_state)
         assert after["state"] == "open"
         assert after["offline_since"] is None
@@ -78,25 +82,25 @@ class TestOfflineStreams:
 
     def test_room_is_closed_after_60_s_without_a_publisher(
         self,
-        ann: Person,
-        ben: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        ben: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         ann.befriend(ben)
         key = go_live(ann)
-        streams.sweep()
-        provider.hang_up(key)
-        streams.sweep()
+        streams.check_rooms()
+        provider.stop_publishing(key)
+        streams.check_rooms()
         last_seen = only_room(database_state)["stream_seen_at"]
         age_rooms(database, 59)
-        assert streams.sweep().closed == 0
+        assert streams.check_rooms().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
         age_rooms(database, 1)
-        assert streams.sweep() == (1, 1, 1, False)
+        assert streams.check_rooms() == (1, 1, 1, False)
         closed = only_room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
         assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
@@ -106,54 +110,62 @@ class TestOfflineStreams:
         assert f"room {closed['id']}: closed (offline), stream last seen" in caplog.text
 
     def test_room_stays_open_if_the_publisher_reconnects_in_time(
-        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+        self,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
+        database: Database,
     ) -> None:
         key = go_live(ann)
         for _ in range(3):
-            provider.hang_up(key)
-            streams.sweep()
+            provider.stop_publishing(key)
+            streams.check_rooms()
             age_rooms(database, 50)
-            provider.go_live(key)
-            assert streams.sweep().closed == 0
+            provider.start_publishing(key)
+            assert streams.check_rooms().closed == 0
             age_rooms(database, 50)
 
     def test_room_without_any_publisher_is_closed_after_60_s(
-        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+        self,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
+        database: Database,
     ) -> None:
-        provider.hang_up(go_live(ann))
+        provider.stop_publishing(go_live(ann))
         age_rooms(database, 59)
-        assert streams.sweep().closed == 0
+        assert streams.check_rooms().closed == 0
         age_rooms(database, 1)
-        assert streams.sweep().closed == 1
+        assert streams.check_rooms().closed == 1
 
     @pytest.mark.parametrize("failure", ["fail", "time_out"])
     def test_failing_provider_closes_no_room(
         self,
         failure: str,
-        ann: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
-        provider.hang_up(key)
-        streams.sweep()
+        provider.stop_publishing(key)
+        streams.check_rooms()
         age_rooms(database, 59)
         getattr(provider, failure)()
         age_rooms(database, 3600)
-        with database_state.unchanged():
-            assert streams.sweep() == (0, 0, 0, True)
+        with database_state.assert_unchanged():
+            assert streams.check_rooms() == (0, 0, 0, True)
         provider.recover()
-        provider.go_live(key)
-        assert streams.sweep() == (1, 0, 0, False)
+        provider.start_publishing(key)
+        assert streams.check_rooms() == (1, 0, 0, False)
         assert only_room(database_state)["state"] == "open"
 
-    def test_sweep_queries_up_to_100_streams_in_one_call(
+    def test_housekeeping_queries_up_to_100_streams_in_one_call(
         self,
-        ann: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
@@ -173,22 +185,22 @@ class TestOfflineStreams:
                 )
             )
         batch_sizes: list[int] = []
-        on_air = DevelopmentStreams.on_air
+        on_air = DevelopmentStreams.live_publishers
 
         def recording_on_air(self: DevelopmentStreams, keys: list[str]) -> object:
             batch_sizes.append(len(keys))
             return on_air(self, keys)
 
-        monkeypatch.setattr(DevelopmentStreams, "on_air", recording_on_air)
-        with statements_noted() as statements:
-            assert streams.sweep().looked_at == 250
+        monkeypatch.setattr(DevelopmentStreams, "live_publishers", recording_on_air)
+        with record_statements() as statements:
+            assert streams.check_rooms().checked == 250
         assert batch_sizes == [100, 100, 50]
         assert len(statements) < 15
 
 
 class TestAbandonedRooms:
     def crash(
-        self, monkeypatch: pytest.MonkeyPatch, provider: CountedStreams, person: Person
+        self, monkeypatch: pytest.MonkeyPatch, provider: RecordingStreams, person: UserClient
     ) -> None:
         """Go live, but stop after the provider has created the stream, before the COMMIT."""
 
@@ -204,42 +216,42 @@ class TestAbandonedRooms:
 
         created_keys: list[str] = []
         with monkeypatch.context() as patch:
-            patch.setattr(CountedStreams, "create", create_and_crash)
+            patch.setattr(RecordingStreams, "create", create_and_crash)
             with pytest.raises(Crash):
-                person.live()
-        assert provider.on_air(created_keys) == {created_keys[0]: None}
+                person.go_live()
+        assert provider.live_publishers(created_keys) == {created_keys[0]: None}
 
     def test_room_left_by_a_crash_is_closed_and_its_stream_disabled(
         self,
-        ann: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.crash(monkeypatch, provider, ann)
         assert only_room(database_state)["state"] == "opening"
-        assert streams.sweep().closed == 0  # another request may still be opening it
-        age_rooms(database, STALE_S)
-        assert streams.sweep() == (0, 1, 1, False)
+        assert streams.check_rooms().closed == 0  # another request may still be opening it
+        age_rooms(database, OPENING_TIMEOUT_S)
+        assert streams.check_rooms() == (0, 1, 1, False)
         closed = only_room(database_state)
         assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
-        assert provider.on_air([str(closed["stream_key"])]) == {}
+        assert provider.live_publishers([str(closed["stream_key"])]) == {}
 
     @pytest.mark.processes
     def test_room_left_by_a_crash_is_closed_within_the_housekeeping_period(
         self,
-        ann: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The period is 10 s, the minimum. A killed worker's lease must expire first."""
-        sweeper = Sweeper(database, streams, NO_TASKS, **PERIOD)
-        database.run(Lease("housekeeping", "killed worker", ttl_s=sweeper.pause_s).take)
+        sweeper = PeriodicTasks(database, streams, NO_OTHER_TASKS, **PERIOD)
+        database.run(Lease("housekeeping", "killed worker", ttl_s=sweeper.interval_s).acquire)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
         sweeper.start()
@@ -255,10 +267,10 @@ class TestAbandonedRooms:
 class TestDisabling:
     def test_stream_that_could_not_be_disabled_at_leave_is_disabled_by_a_later_sweep(
         self,
-        ann: Person,
-        ben: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        ben: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
@@ -268,28 +280,36 @@ class TestDisabling:
         assert ann.post("/room", leave="1").body == {"result": "0000", "message": None}
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
-        assert list(provider.on_air([key])) == [key]
-        assert streams.sweep().disabled == 0  # the retry is not due
+        assert list(provider.live_publishers([key])) == [key]
+        assert streams.check_rooms().disabled == 0  # the retry is not due
         age_rooms(database, 10)
-        assert streams.sweep().disabled == 1
-        assert provider.on_air([key]) == {}
+        assert streams.check_rooms().disabled == 1
+        assert provider.live_publishers([key]) == {}
         assert only_room(database_state)["disabled_at"] is not None
-        assert streams.sweep().disabled == 0
+        assert streams.check_rooms().disabled == 0
 
     def test_delay_between_attempts_to_disable_doubles_up_to_640_s(
-        self, ann: Person, streams: Streams, provider: CountedStreams, database: Database
+        self,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
+        database: Database,
     ) -> None:
         go_live(ann)
         provider.time_out()
         ann.post("/room", leave="1")
         for delay_s in (10, 20, 40, 80, 160, 320, 640, 640):
             age_rooms(database, delay_s - 1)
-            assert not streams.sweep().failed
+            assert not streams.check_rooms().failed
             age_rooms(database, 1)
-            assert streams.sweep().failed
+            assert streams.check_rooms().failed
 
     def test_unavailable_provider_is_called_once_in_a_sweep(
-        self, hosts: list[Person], streams: Streams, provider: CountedStreams, database: Database
+        self,
+        hosts: list[UserClient],
+        streams: StreamMonitor,
+        provider: RecordingStreams,
+        database: Database,
     ) -> None:
         for host in hosts:
             go_live(host)
@@ -298,68 +318,72 @@ class TestDisabling:
             host.post("/room", leave="1")
         provider.disabled.clear()
         age_rooms(database, 3600)
-        assert streams.sweep().failed
+        assert streams.check_rooms().failed
         assert len(provider.disabled) == 1
         provider.recover()
-        assert streams.sweep().disabled == len(hosts) - 1
+        assert streams.check_rooms().disabled == len(hosts) - 1
 
     def test_stream_whose_creation_failed_is_disabled(
-        self, ann: Person, streams: Streams, provider: CountedStreams
+        self, ann: UserClient, streams: StreamMonitor, provider: RecordingStreams
     ) -> None:
         """The provider may have created the stream despite the error."""
         provider.fails = True
-        ann.live()
+        ann.go_live()
         provider.fails = False
-        assert streams.sweep().disabled == 1
+        assert streams.check_rooms().disabled == 1
         assert provider.disabled == provider.created
 
     @pytest.fixture
-    def hosts(self, api: Api) -> list[Person]:
-        return [api.person(f"1380000010{n}") for n in range(4)]
+    def hosts(self, api: ApiClient) -> list[UserClient]:
+        return [api.register_user(f"1380000010{n}") for n in range(4)]
 
 
 class TestLookAt:
     def test_look_at_ignores_a_change_within_2_s_of_the_previous_query(
-        self, ann: Person, streams: Streams, provider: CountedStreams, database_state: DatabaseState
+        self,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
+        database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
-        streams.look_at(key)
+        streams.refresh_status(key)
         assert only_room(database_state)["offline_since"] is None
-        provider.hang_up(key)
-        with database_state.unchanged():
-            streams.look_at(key)  # within 2 s of the previous query
+        provider.stop_publishing(key)
+        with database_state.assert_unchanged():
+            streams.refresh_status(key)  # within 2 s of the previous query
 
     def test_look_at_closes_a_room_that_was_offline_for_60_s(
         self,
-        ann: Person,
-        streams: Streams,
-        provider: CountedStreams,
+        ann: UserClient,
+        streams: StreamMonitor,
+        provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
-        provider.hang_up(key)
+        provider.stop_publishing(key)
         age_rooms(database, 60)
-        streams.look_at(key)
+        streams.refresh_status(key)
         assert only_room(database_state)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
     def test_twenty_concurrent_look_at_calls_cause_one_query(
-        self, ann: Person, streams: Streams, monkeypatch: pytest.MonkeyPatch
+        self, ann: UserClient, streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = go_live(ann)
         queried_keys: list[object] = []
-        on_air = DevelopmentStreams.on_air
+        on_air = DevelopmentStreams.live_publishers
         monkeypatch.setattr(
             DevelopmentStreams,
-            "on_air",
+            "live_publishers",
             lambda self, keys: queried_keys.append(keys) or on_air(self, keys),  # type: ignore[func-returns-value]
         )
-        at_once(*[partial(streams.look_at, key)] * 20)
+        run_concurrently(*[partial(streams.refresh_status, key)] * 20)
         assert queried_keys == [[key]]
 
     def test_look_at_of_an_unknown_stream_changes_nothing(
-        self, streams: Streams, database_state: DatabaseState
+        self, streams: StreamMonitor, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            streams.look_at("unknown")
+        with database_state.assert_unchanged():
+            streams.refresh_status("unknown")

@@ -15,23 +15,23 @@ from jsonschema.protocols import Validator
 from sqlalchemy import text
 from webtest import TestApp, TestRequest, Upload
 
-from livebackend.api.result_codes import Result
-from livebackend.services.login_tokens import Account
+from livebackend.api.result_codes import ResultCode
+from livebackend.services.login_tokens import CurrentUser
 
 App = Any
 # Satisfies the password rules of production.ini, too.
 PASSWORD = "harbour-42"
 
 # Secrets sent or received in the running test; the log must contain none of them.
-SECRETS: set[str] = set()
+SECRETS_IN_USE: set[str] = set()
 _SECRET_PARAMETERS = ("token", "password", "oldPassword", "code", "code_v")
 
 _ACCOUNT = text("SELECT id, phone, token_version FROM accounts WHERE phone = :phone")
-_RESULTS = {result.code: result for result in Result}
+_RESULTS = {result.code: result for result in ResultCode}
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """A response of the API, with its parsed JSON body."""
 
     status: int
@@ -47,8 +47,8 @@ class Answer:
         return self.body["message"]
 
     @property
-    def refusal(self) -> str | None:
-        return self.headers.get("X-Refusal")
+    def error(self) -> str | None:
+        return self.headers.get("X-Error")
 
 
 class _Request(TestRequest):  # type: ignore[misc]  # WebTest has no type hints
@@ -62,40 +62,40 @@ class _Client(TestApp):  # type: ignore[misc]
     __test__ = False
 
 
-def _parse(response: Any) -> Answer:
-    return Answer(response.status_int, json.loads(response.body), dict(response.headers))
+def _parse(response: Any) -> ApiResponse:
+    return ApiResponse(response.status_int, json.loads(response.body), dict(response.headers))
 
 
 @dataclass
-class Api:
+class ApiClient:
     """API client without a login token."""
 
     app: App
     # Parameters of every request.
-    always: dict[str, str] = field(default_factory=dict)
+    default_parameters: dict[str, str] = field(default_factory=dict)
 
-    def post(self, path: str, **params: str | Upload) -> Answer:
-        return self.send(path, {**self.always, **params})
+    def post(self, path: str, **params: str | Upload) -> ApiResponse:
+        return self.post_form(path, {**self.default_parameters, **params})
 
-    def send(self, path: str, form: Any, **options: Any) -> Answer:
+    def post_form(self, path: str, form: Any, **options: Any) -> ApiResponse:
         """POST a form; `upload_files` in `options` adds files."""
         response = _parse(_Client(self.app).post(path, form, status="*", **options))
         if isinstance(form, dict):
-            SECRETS.update(str(form[name]) for name in _SECRET_PARAMETERS if form.get(name))
+            SECRETS_IN_USE.update(str(form[name]) for name in _SECRET_PARAMETERS if form.get(name))
         if path in ("/log", "/register", "/room") and isinstance(response.message, str):
-            SECRETS.add(response.message)
-            SECRETS.update(re.findall(r'"publishKey":"(\w+)"', response.message))
+            SECRETS_IN_USE.add(response.message)
+            SECRETS_IN_USE.update(re.findall(r'"publishKey":"(\w+)"', response.message))
         if isinstance(response.message, dict) and "publishUrl" in response.message:
-            SECRETS.add(response.message["publishUrl"])
+            SECRETS_IN_USE.add(response.message["publishUrl"])
         return response
 
-    def send_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> Answer:
+    def post_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> ApiResponse:
         """POST an unchanged body."""
         request = _Request.blank(path, method="POST", body=body, headers=headers)
         request.environ["CONTENT_TYPE"] = content_type
         return _parse(_Client(self.app).request(request, status="*"))
 
-    def person(self, phone: str, **profile: str) -> Person:
+    def register_user(self, phone: str, **profile: str) -> UserClient:
         """Register a user, and issue a login token without a login request.
 
         A login takes as long as a registration, because both hash the password.
@@ -106,19 +106,19 @@ class Api:
         assert registered.result == "0000", registered
         services = self.app.registry.services
         with services.database.engine.connect() as connection:
-            account = Account(*connection.execute(_ACCOUNT, {"phone": phone}).one())
+            account = CurrentUser(*connection.execute(_ACCOUNT, {"phone": phone}).one())
         token = services.login_tokens.issue(account, lifetime_s=7 * 86_400)
-        SECRETS.add(token)
-        return Person(self.app, {"token": token}, phone)
+        SECRETS_IN_USE.add(token)
+        return UserClient(self.app, {"token": token}, phone)
 
-    def log_in(self, phone: str, **params: str) -> Person:
+    def log_in(self, phone: str, **params: str) -> UserClient:
         response = self.post("/log", userId=phone, password=PASSWORD, **params)
         assert response.result == "0000", response
-        return Person(self.app, {"token": response.message}, phone)
+        return UserClient(self.app, {"token": response.message}, phone)
 
 
 @dataclass
-class Phone(Api):
+class PhoneClient(ApiClient):
     """API client of a phone; it reads the verification codes from the SMS gateway."""
 
     number: str = ""
@@ -128,38 +128,38 @@ class Phone(Api):
         self.number = number
 
     @property
-    def sent(self) -> list[str]:
+    def received_codes(self) -> list[str]:
         """Verification codes sent to this phone, newest last."""
         messages = self.app.registry.services.gateways.sms.sent
         return [message.code for message in messages if message.phone == self.number]
 
-    def ask(self) -> str:
+    def request_code(self) -> str:
         """Request a verification code; return the ticket."""
         response = self.post("/register", token=self.number)
         assert response.result == "0000", response
         return str(response.message)
 
     def verify(self) -> None:
-        response = self.post("/register", code_v=self.ask(), code=self.sent[-1])
+        response = self.post("/register", code_v=self.request_code(), code=self.received_codes[-1])
         assert response.result == "0000", response
 
-    def register(self, **profile: str) -> Person:
+    def register(self, **profile: str) -> UserClient:
         """Verify the phone, register and log in."""
         self.verify()
-        return self.person(self.number, **profile)
+        return self.register_user(self.number, **profile)
 
 
 @dataclass
-class Person(Api):
+class UserClient(ApiClient):
     """API client with a login token."""
 
     phone: str = ""
 
     @property
     def token(self) -> str:
-        return self.always["token"]
+        return self.default_parameters["token"]
 
-    def add(self, other: Person) -> Answer:
+    def send_friend_request(self, other: UserClient) -> ApiResponse:
         return self.post("/friend", add="1", userId=other.phone)
 
     def messages(self) -> list[dict[str, Any]]:
@@ -173,27 +173,27 @@ class Person(Api):
         assert response.message["count"] == len(response.message["friends"])
         return list(response.message["friends"])
 
-    def deal(self, message: dict[str, Any], behaviour: str, **changed: str) -> Answer:
+    def deal_message(self, message: dict[str, Any], behaviour: str, **changed: str) -> ApiResponse:
         """Accept or delete a message that `messages` returned."""
         ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
         return self.post("/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed})
 
-    def befriend(self, other: Person) -> None:
-        assert self.add(other).result == "0000"
-        assert other.deal(other.messages()[0], "accept").result == "0000"
+    def befriend(self, other: UserClient) -> None:
+        assert self.send_friend_request(other).result == "0000"
+        assert other.deal_message(other.messages()[0], "accept").result == "0000"
 
-    def refill(self, money: str, **params: str) -> Answer:
+    def refill(self, money: str, **params: str) -> ApiResponse:
         return self.post("/golden", refill="1", money=money, **params)
 
-    def give(self, host: Person, value: str, **params: str) -> Answer:
+    def send_gift(self, host: UserClient, value: str, **params: str) -> ApiResponse:
         gift = {"object": host.phone, "value": value, "description": "a rose", **params}
         return self.post("/golden", send_gift="1", **gift)
 
-    def live(self, **params: str) -> Answer:
+    def go_live(self, **params: str) -> ApiResponse:
         return self.post("/room", live="1", **params)
 
 
-def described(app_registry: Any) -> dict[str, Any]:
+def openapi_document(app_registry: Any) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     document: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
     return document
@@ -210,7 +210,7 @@ def _check_schema(document: bytes, name: str, body: bytes) -> None:
     _schema(document, name).validate(json.loads(body))
 
 
-def check_reply(event: Any) -> None:
+def check_response(event: Any) -> None:
     """Check that a response matches the envelope and the declaration of its operation."""
     request, response = event.request, event.response
     # These responses have no envelope.
@@ -221,27 +221,27 @@ def check_reply(event: Any) -> None:
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
     if document:
-        is_call = request.operation and body["result"] != Result.NOT_A_CALL.code
+        is_call = request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
         name = f"{request.operation.name}.reply" if is_call else "not_a_call"
         _check_schema(document.body, name, response.body)
     result = _RESULTS[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | extra, body
     assert response.headers["Cache-Control"] == "no-store"
-    assert (result is Result.OK) != ("X-Refusal" in response.headers), response
-    assert response.headers.get("X-Refusal", "").isascii()
-    assert result is Result.OK or not extra
+    assert (result is ResultCode.OK) != ("X-Error" in response.headers), response
+    assert response.headers.get("X-Error", "").isascii()
+    assert result is ResultCode.OK or not extra
     if request.operation is None:
-        assert result is Result.NOT_A_CALL
+        assert result is ResultCode.INVALID_REQUEST
     else:
-        assert result in {*request.operation.results, Result.NOT_A_CALL}, (
+        assert result in {*request.operation.results, ResultCode.INVALID_REQUEST}, (
             f"{request.operation.name} returned {result}, which it does not declare"
         )
-    if result not in (Result.OK, Result.NOT_UPDATED):
+    if result not in (ResultCode.OK, ResultCode.COINS_NOT_UPDATED):
         assert body["message"] is None
 
 
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
+def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
     """Run the calls at the same time, one thread each; return their results in order."""
     barrier = threading.Barrier(len(calls), timeout=10)
     results: list[Any] = [None] * len(calls)
@@ -265,5 +265,5 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def results(answers: Sequence[Answer]) -> list[str]:
+def sorted_results(answers: Sequence[ApiResponse]) -> list[str]:
     return sorted(response.result for response in answers)

@@ -10,10 +10,10 @@ from pyramid.events import NewResponse
 from pyramid.paster import get_appsettings
 
 import livebackend
-from tests.support.api import App, check_reply
+from tests.support.api import App, check_response
 
-INI = Path(livebackend.__file__).parent.parent / "development.ini"
-PRODUCTION_INI = INI.with_name("production.ini")
+DEVELOPMENT_INI = Path(livebackend.__file__).parent.parent / "development.ini"
+PRODUCTION_INI = DEVELOPMENT_INI.with_name("production.ini")
 # The signing secret of development.ini.
 DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
@@ -22,7 +22,7 @@ appsettings = cache(get_appsettings)
 
 
 def app_settings(
-    database_url: str, var_dir: Path, file: Path = INI, **changed: str
+    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed: str
 ) -> dict[str, str]:
     """Return the settings of an ini file, with changes for tests.
 
@@ -32,22 +32,24 @@ def app_settings(
         "database.url": database_url,
         "database.migrate": "false",
         "database.connections": "30",
-        "var.dir": str(var_dir),
+        "data.dir": str(data_dir),
         # The lowest cost of bcrypt, and no queue for password hashing.
         "passwords.cost": "4",
-        "passwords.at_once": "40",
-        "metrics.listen": "",
+        "passwords.max_concurrent": "40",
+        "metrics.address": "",
         # No housekeeping task changes rows during a test.
-        "streams.sweep_s": "0",
+        "streams.check_interval_s": "0",
     }
     return ini | {name.replace("__", "."): value for name, value in changed.items()}
 
 
-def create_app(database_url: str, var_dir: Path, file: Path = INI, **changed: str) -> App:
+def create_app(
+    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed: str
+) -> App:
     """Create an application with these settings. The caller must close `registry.services`."""
-    ini = app_settings(database_url, var_dir, file, **changed)
+    ini = app_settings(database_url, data_dir, file, **changed)
     app: App = livebackend.main(appsettings(str(file)).global_conf, **ini)
-    app.registry.registerHandler(check_reply, (NewResponse,))
+    app.registry.registerHandler(check_response, (NewResponse,))
     return app
 
 

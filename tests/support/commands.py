@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from plaster.loaders import find_loaders  # type: ignore[import-untyped]
 
 from livebackend.cli import main
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 
 
 @cache
@@ -26,7 +26,7 @@ def _find_loaders(scheme: str, protocols: Sequence[str] | None = None) -> Any:
     return _loaders(scheme, tuple(protocols or ()))
 
 
-def run(*arguments: str | Path, **environment: str) -> Result:
+def run_command(*arguments: str | Path, **environment: str) -> Result:
     """Run a command, then restore the log handlers and level of the tests."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -41,27 +41,27 @@ def run(*arguments: str | Path, **environment: str) -> Result:
 class Operator:
     """Runs commands with development.ini and the database of the tests."""
 
-    def __init__(self, database_url: str, var_dir: Path) -> None:
+    def __init__(self, database_url: str, data_dir: Path) -> None:
         self._environment = {
             "LIVEBACKEND_DATABASE_URL": database_url,
-            "LIVEBACKEND_VAR_DIR": str(var_dir),
+            "LIVEBACKEND_DATA_DIR": str(data_dir),
             "LIVEBACKEND_PASSWORDS_COST": "4",
         }
 
-    def runs(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Result:
+    def run(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Result:
         """Run `command` with the ini file and the arguments; check its exit code."""
         environment = self._environment | {
             f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()
         }
-        done = run(*command.split(), INI, *arguments, **environment)
+        done = run_command(*command.split(), DEVELOPMENT_INI, *arguments, **environment)
         assert done.exit_code == code, (done.output, done.exception)
         return done
 
-    def reads(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Any:
+    def run_json(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Any:
         """Run `command` with `--json`; return the JSON object that it prints."""
-        return json.loads(self.runs(command, *arguments, "--json", code=code, **settings).stdout)
+        return json.loads(self.run(command, *arguments, "--json", code=code, **settings).stdout)
 
 
 @pytest.fixture
-def operator(database_url: str, var_dir: Path) -> Operator:
-    return Operator(database_url, var_dir)
+def operator(database_url: str, data_dir: Path) -> Operator:
+    return Operator(database_url, data_dir)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.models import Base
-from tests.support.api import Person
+from tests.support.api import UserClient
 
 # Returns a context manager whose block must change no row or file and call no gateway.
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
@@ -33,9 +33,9 @@ _BALANCES = text(
 class DatabaseState:
     """Reads, changes and deletes the rows and files of the tests."""
 
-    def __init__(self, database: Database, var_dir: Path) -> None:
+    def __init__(self, database: Database, data_dir: Path) -> None:
         self._database = database
-        self._var_dir = var_dir
+        self._var_dir = data_dir
 
     def empty(self) -> None:
         """Delete all rows and pictures."""
@@ -69,13 +69,13 @@ class DatabaseState:
         }
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def assert_unchanged(self) -> Iterator[None]:
         """Assert that the `with` block changes no row and no file name."""
         before = self.state()
         yield
         assert self.state() == before
 
-    def coins(self, person: Person) -> int:
+    def coins(self, person: UserClient) -> int:
         """Return the coin balance of a user."""
         return self.balances().get(person.phone, 0)
 

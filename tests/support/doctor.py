@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from tests.support.qiniu_server import ACCESS_KEY, SECRET_KEY, QiniuServer, answer
+from tests.support.qiniu_server import ACCESS_KEY, SECRET_KEY, QiniuServer, response_writer
 
 # Qiniu's list of SMS templates, with the template of `sms_settings` approved.
-SMS_TEMPLATES = answer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
+SMS_TEMPLATES = response_writer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
 
 
 def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
     """Return the settings to send SMS through a fake Qiniu server."""
     return {
         "sms_gateway": "livebackend.gateways.sms.qiniu.QiniuSms",
-        "sms_url": qiniu.url,
+        "sms_api_url": qiniu.url,
         "sms_template": "7",
         "qiniu_access_key": ACCESS_KEY,
         "qiniu_secret_key": SECRET_KEY,

@@ -17,14 +17,14 @@ from livebackend.gateways.sms.protocol import SmsFailed
 from livebackend.gateways.streams import Stream, StreamFailed
 
 
-class BrokenSms(DevelopmentSms):
+class FailingSms(DevelopmentSms):
     """SMS gateway that fails to send every message."""
 
     def send(self, phone: str, code: str) -> None:
         raise SmsFailed("out of credit")
 
 
-class CountedStreams(DevelopmentStreams):
+class RecordingStreams(DevelopmentStreams):
     """Stream gateway that records calls, and fails while `fails` is set."""
 
     created: list[str]
@@ -48,7 +48,7 @@ class CountedStreams(DevelopmentStreams):
         super().disable(key)
 
 
-class PatientPayments(DevelopmentPayments):
+class FakePayments(DevelopmentPayments):
     """A payment provider whose orders, refunds, bills and failures a test sets."""
 
     placed: list[Order]
@@ -101,7 +101,7 @@ class PatientPayments(DevelopmentPayments):
             raise PaymentFailed("provider unavailable")
 
 
-class OtherPayments(PatientPayments):
+class SecondFakePayments(FakePayments):
     """A second payment provider with another key."""
 
     provider = "other"
@@ -110,13 +110,13 @@ class OtherPayments(PatientPayments):
         super().__init__(*arguments, **options | {"key": b"other"})
 
 
-class FailingStreams(CountedStreams):
+class FailingStreams(RecordingStreams):
     """Stream gateway that always fails."""
 
     fails = True
 
 
-class PaymentsWithABill(PatientPayments):
+class PaymentsWithUnknownBillEntry(FakePayments):
     """Payment provider whose daily bills contain one payment of an unknown order."""
 
     def bill(self, day: date) -> list[BillEntry]:

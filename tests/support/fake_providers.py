@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.fake_server import Asked, FakeServer, Reply
+from tests.support.fake_server import FakeServer, ReceivedRequest, Reply
 
 ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 
 
-def is_signed(request: Asked) -> bool:
+def is_signed(request: ReceivedRequest) -> bool:
     """Return whether a request has a valid Qiniu signature.
 
     Written from Qiniu's documentation, independently of `livebackend.gateways.qiniu`.
@@ -31,63 +31,63 @@ def is_signed(request: Asked) -> bool:
     return headers.get("authorization") == expected
 
 
-def said(value: Any, status: str = "200 OK") -> Reply:
+def json_response(value: Any, status: str = "200 OK") -> Reply:
     return Reply(status, json.dumps(value).encode())
 
 
-NO_STREAM = said({"error": "stream not found"}, "612 stream not found")
+NO_STREAM = json_response({"error": "stream not found"}, "612 stream not found")
 
 
 @dataclass
 class FakeStream:
     publish_key: str = ""
     disabled: bool = False
-    on_air: bool = False
+    is_publishing: bool = False
 
 
 @dataclass
-class Provider:
+class FakeStreamProvider:
     """State of a fake provider, with methods that change it as a publisher would."""
 
     streams: dict[str, FakeStream] = field(default_factory=dict)
     # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
     # Reported instead of a stream's real publish security and hub, unless empty.
-    security: str = ""
-    other_hub: str = ""
+    reported_security: str = ""
+    reported_hub: str = ""
     server: FakeServer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.server = FakeServer(self.answer)
+        self.server = FakeServer(self.respond)
 
-    def go_live(self, key: str) -> None:
+    def start_publishing(self, key: str) -> None:
         """Publish a stream, unless it is disabled."""
         if not self.streams[key].disabled:
-            self.streams[key].on_air = True
+            self.streams[key].is_publishing = True
 
-    def hang_up(self, key: str) -> None:
-        self.streams[key].on_air = False
+    def stop_publishing(self, key: str) -> None:
+        self.streams[key].is_publishing = False
 
-    def forget(self, key: str) -> None:
+    def drop_stream(self, key: str) -> None:
         del self.streams[key]
 
-    def is_on_air(self, key: str) -> bool:
-        return key in self.streams and self.streams[key].on_air
+    def is_publishing(self, key: str) -> bool:
+        return key in self.streams and self.streams[key].is_publishing
 
     def disable(self, key: str) -> None:
-        self.streams[key].disabled, self.streams[key].on_air = True, False
+        self.streams[key].disabled, self.streams[key].is_publishing = True, False
 
-    def answer(self, request: Asked) -> Reply:
+    def respond(self, request: ReceivedRequest) -> Reply:
         if not is_signed(request):
-            return said({"error": "bad token"}, "401 Unauthorized")
+            return json_response({"error": "bad token"}, "401 Unauthorized")
         return self.route(request)
 
-    def route(self, request: Asked) -> Reply:
+    def route(self, request: ReceivedRequest) -> Reply:
         raise NotImplementedError
 
 
-class FakePiliV1(Provider):
-    def route(self, request: Asked) -> Reply:
+class FakePiliV1(FakeStreamProvider):
+    def route(self, request: ReceivedRequest) -> Reply:
         body = json.loads(request.body) if request.body else {}
         if (request.method, request.path) == ("POST", "/v1/streams"):
             return self._create(body)
@@ -95,35 +95,35 @@ class FakePiliV1(Provider):
             return self._statuses(body["streamIds"])
         match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(request.path))
         if not match or match[1] not in self.streams:
-            return said({"error": "Not Found"}, "404 Not Found")
+            return json_response({"error": "Not Found"}, "404 Not Found")
         if request.method == "POST":
             self.changes.append(f"disable {match[1]}")
             assert body == {"disabled": True}
             self.disable(match[1])
-        return said(self.document(match[1]))
+        return json_response(self.document(match[1]))
 
     def _create(self, body: dict[str, Any]) -> Reply:
         assert body["publishSecurity"] in ("static", "dynamic")
         if body["hub"] != HUB:
-            return said({"error": "hub not found"}, "404 Not Found")
+            return json_response({"error": "hub not found"}, "404 Not Found")
         self.changes.append(f"create {body['title']}")
         if body["title"] in self.streams:
-            return said({"error": "duplicated content"}, "614 exists")
+            return json_response({"error": "duplicated content"}, "614 exists")
         self.streams[body["title"]] = FakeStream(body["publishKey"])
-        return said(self.document(body["title"]))
+        return json_response(self.document(body["title"]))
 
     def _statuses(self, ids: list[str]) -> Reply:
         keys = [stream_id.rpartition(".")[2] for stream_id in ids]
         items = [
             {
                 "streamId": f"z1.{HUB}.{key}",
-                "addr": "222.73.202.226:2572" if self.is_on_air(key) else "",
-                "status": "connected" if self.is_on_air(key) else "disconnected",
+                "addr": "222.73.202.226:2572" if self.is_publishing(key) else "",
+                "status": "connected" if self.is_publishing(key) else "disconnected",
             }
             for key in keys
             if key in self.streams
         ]
-        return said({"items": items or None})
+        return json_response({"items": items or None})
 
     def document(self, key: str) -> dict[str, Any]:
         stream = self.streams[key]
@@ -134,11 +134,11 @@ class FakePiliV1(Provider):
             "updatedAt": "2017-01-06T10:28:45.799+08:00",
             "expireAt": "2017-01-22T10:28:45.799148343+08:00",
             "title": key,
-            "hub": self.other_hub or HUB,
+            "hub": self.reported_hub or HUB,
             "disabled": stream.disabled,
             "disabledTill": -1 if stream.disabled else 0,
             "publishKey": stream.publish_key,
-            "publishSecurity": self.security or "static",
+            "publishSecurity": self.reported_security or "static",
             "nonce": 0,
             "nropEnable": None,
             "hosts": {
@@ -157,21 +157,23 @@ class FakePiliV1(Provider):
         }
 
 
-class FakePiliV2(Provider):
-    def route(self, request: Asked) -> Reply:
-        if self.other_hub or not request.path.startswith(f"/v2/hubs/{HUB}/"):
-            return said({"error": "hub not found"}, "612 hub not found")
+class FakePiliV2(FakeStreamProvider):
+    def route(self, request: ReceivedRequest) -> Reply:
+        if self.reported_hub or not request.path.startswith(f"/v2/hubs/{HUB}/"):
+            return json_response({"error": "hub not found"}, "612 hub not found")
         body = json.loads(request.body) if request.body else {}
         path = request.path.removeprefix(f"/v2/hubs/{HUB}")
         if (request.method, path) == ("POST", "/streams"):
             self.changes.append(f"create {body['key']}")
             if body["key"] in self.streams:
-                return said({"error": "stream already exists"}, "614 stream already exists")
+                return json_response(
+                    {"error": "stream already exists"}, "614 stream already exists"
+                )
             self.streams[body["key"]] = FakeStream()
-            return said({})
+            return json_response({})
         if (request.method, path) == ("POST", "/livestreams"):
             assert len(body["items"]) <= 100
-            return said({"items": self._live(body["items"])})
+            return json_response({"items": self._live(body["items"])})
         match = re.fullmatch(r"/streams/([\w=-]+)(/disabled)?", path)
         key = base64.urlsafe_b64decode(match[1]).decode() if match else ""
         if key not in self.streams:
@@ -181,13 +183,13 @@ class FakePiliV2(Provider):
             assert body == {"disabledTill": -1}
             self.disable(key)
             return Reply()
-        return said(self._info(key))
+        return json_response(self._info(key))
 
     def _live(self, keys: list[str]) -> list[dict[str, Any]]:
         return [
             {"key": key, "startAt": 1483669725, "clientIP": "1.2.3.4:5", "bps": 1, "fps": {}}
             for key in keys
-            if self.is_on_air(key)
+            if self.is_publishing(key)
         ]
 
     def _info(self, key: str) -> dict[str, Any]:
@@ -204,19 +206,19 @@ class FakePiliV2(Provider):
         }
 
 
-class FakeNginx(Provider):
+class FakeNginxRtmp(FakeStreamProvider):
     """The status and control pages of the RTMP module.
 
     A stream exists only while a publisher is connected.
     """
 
-    def go_live(self, key: str) -> None:
-        self.streams[key] = FakeStream(on_air=True)
+    def start_publishing(self, key: str) -> None:
+        self.streams[key] = FakeStream(is_publishing=True)
 
-    def hang_up(self, key: str) -> None:
+    def stop_publishing(self, key: str) -> None:
         self.streams.pop(key, None)
 
-    def answer(self, request: Asked) -> Reply:
+    def respond(self, request: ReceivedRequest) -> Reply:
         if request.path == "/stat":
             return Reply("200 OK", self.stat().encode(), "text/xml")
         if request.path == "/control/drop/publisher":
@@ -230,7 +232,7 @@ class FakeNginx(Provider):
     def stat(self) -> str:
         streams = "".join(
             f"<stream><name>{key}</name><client><id>8</id></client>"
-            f"<client><id>7</id><publishing/>{'<active/>' * stream.on_air}</client>"
+            f"<client><id>7</id><publishing/>{'<active/>' * stream.is_publishing}</client>"
             "<publishing/></stream>"
             for key, stream in self.streams.items()
         )

@@ -16,7 +16,7 @@ _MAX_RESPONSE_S = 8
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request that the server received."""
 
     method: str
@@ -40,20 +40,20 @@ class Reply:
 class FakeServer:
     """Server that returns the result of `answer`, or fails as `fault` specifies."""
 
-    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
-        self.answer = answer
-        self.fault = ""
-        self.asked: list[Asked] = []
+    def __init__(self, answer: Callable[[ReceivedRequest], Reply]) -> None:
+        self.respond = answer
+        self.failure_mode = ""
+        self.received_requests: list[ReceivedRequest] = []
         self._closing = threading.Event()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def handle_any(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                request = Asked(
+                request = ReceivedRequest(
                     self.command, self.path, dict(self.headers.items()), self.rfile.read(size)
                 )
-                fake.asked.append(request)
+                fake.received_requests.append(request)
                 with suppress(OSError):  # the client closed the connection
                     fake.reply(self.connection, request)
                 self.close_connection = True
@@ -78,7 +78,7 @@ class FakeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def reply(self, connection: socket.socket, request: Asked) -> None:
+    def reply(self, connection: socket.socket, request: ReceivedRequest) -> None:
         replies: dict[str, Callable[[], object]] = {
             "read timeout": lambda: self._closing.wait(_MAX_RESPONSE_S),
             "1 byte/s": lambda: self._drip(connection, self._success(request)),
@@ -91,17 +91,17 @@ class FakeServer:
             ),
             "": lambda: connection.sendall(self._success(request)),
         }
-        send = replies.get(self.fault)
+        send = replies.get(self.failure_mode)
         if send:
             send()
         else:
-            self._send_error(connection, self.fault)
+            self._send_error(connection, self.failure_mode)
 
-    def _success(self, request: Asked) -> bytes:
-        return written(self.answer(request))
+    def _success(self, request: ReceivedRequest) -> bytes:
+        return encode_response(self.respond(request))
 
     def _send_error(self, connection: socket.socket, fault: str) -> bool:
-        connection.sendall(written(FAULTS[fault]))
+        connection.sendall(encode_response(ERROR_RESPONSES[fault]))
         return True
 
     def _drip_body(self, connection: socket.socket, reply: bytes) -> None:
@@ -136,7 +136,7 @@ class FakeServer:
 
 
 # Error responses that any server can send.
-FAULTS = {
+ERROR_RESPONSES = {
     "401": Reply("401 Unauthorized", b'{"error":"bad token"}'),
     "429": Reply(
         "429 Too Many Requests", b'{"error":"too many requests"}', headers={"Retry-After": "9"}
@@ -151,8 +151,8 @@ FAULTS = {
     "deep": Reply("200 OK", b"[" * 100_000),
 }
 # Error responses and network failures. "refused": no server listens on the port.
-WAYS_TO_FAIL = [
-    *FAULTS,
+FAILURE_MODES = [
+    *ERROR_RESPONSES,
     *("refused", "truncated", "cut off", "100 MB"),
     # These last until the client's timeout.
     *(
@@ -162,7 +162,7 @@ WAYS_TO_FAIL = [
 ]
 
 
-def written(reply: Reply) -> bytes:
+def encode_response(reply: Reply) -> bytes:
     # Without the status codes of the standard library, which has no 612.
     lines = [
         f"HTTP/1.1 {reply.status}",
@@ -175,7 +175,7 @@ def written(reply: Reply) -> bytes:
 
 
 @contextmanager
-def running(server: FakeServer) -> Iterator[FakeServer]:
+def running_server(server: FakeServer) -> Iterator[FakeServer]:
     server.start()
     try:
         yield server
@@ -183,7 +183,7 @@ def running(server: FakeServer) -> Iterator[FakeServer]:
         server.close()
 
 
-def closed_port() -> int:
+def unused_port() -> int:
     """Return a port on which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

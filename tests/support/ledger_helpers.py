@@ -13,12 +13,12 @@ from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import (
     CoinAccount,
     Gift,
-    Kind,
-    Outcome,
     Payment,
-    Status,
     Transfer,
-    request_key,
+    TransferKind,
+    TransferOutcome,
+    TransferStatus,
+    derive_request_id,
 )
 
 Slots = Mapping[int, int]
@@ -74,13 +74,13 @@ _AUDIT = text(
 )
 
 
-class Books:
+class LedgerAccounts:
     """Creates coin accounts and transfers, and audits the ledger."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         bank = database.run(lambda connection: external_account(connection, "direct"))
-        self.bank = CoinAccount(bank, external=True)
+        self.provider_account = CoinAccount(bank, external=True)
 
     def open(self, coins: Slots | None = None) -> CoinAccount:
         """Open a coin account of a new user with these coins per slot."""
@@ -88,15 +88,15 @@ class Books:
         def work(connection: Connection) -> CoinAccount:
             owner = connection.execute(_INSERT_OWNER).scalar_one()
             account = CoinAccount(open_account(connection, owner))
-            self.lay(connection, {account: coins or {}})
+            self.set_up_balances(connection, {account: coins or {}})
             return account
 
         return self.database.run(work)
 
-    def lay(self, connection: Connection, coins: Mapping[CoinAccount, Slots]) -> None:
+    def set_up_balances(self, connection: Connection, coins: Mapping[CoinAccount, Slots]) -> None:
         """Refill accounts, and put the coins into the given slots."""
         rows = [
-            {"bank": self.bank.id, "account": account.id, "slot": slot, "coins": amount}
+            {"bank": self.provider_account.id, "account": account.id, "slot": slot, "coins": amount}
             for account, slots in coins.items()
             for slot, amount in slots.items()
             if amount
@@ -110,7 +110,7 @@ class Books:
     ) -> Transfer:
         """Return a gift; without a key, its request id is new."""
         return Transfer(
-            kind=Kind.GIFT,
+            kind=TransferKind.GIFT,
             actor=giver.id,
             debit=giver,
             credit=host,
@@ -121,15 +121,17 @@ class Books:
 
     def refill(self, account: CoinAccount, coins: int, key: str | None = None) -> Transfer:
         return Transfer(
-            kind=Kind.REFILL,
+            kind=TransferKind.REFILL,
             actor=account.id,
-            debit=self.bank,
+            debit=self.provider_account,
             credit=account,
             amount=coins,
             request_id=_request_id(account, key),
         )
 
-    def order(self, account: CoinAccount, coins: int, order_id: str | None = None) -> Transfer:
+    def order_refill(
+        self, account: CoinAccount, coins: int, order_id: str | None = None
+    ) -> Transfer:
         """Create a payment order; return the refill that settles it."""
         order_id = order_id or uuid.uuid4().hex
         values = {"order_id": order_id, "id": account.id, "coins": coins}
@@ -138,12 +140,12 @@ class Books:
         refill = self.refill(account, coins, order_id)
         return replace(refill, payment=Payment("direct", order_id, f"payment of {order_id}"))
 
-    def post(self, *transfers: Transfer, slot: int = 0) -> list[Outcome]:
+    def post(self, *transfers: Transfer, slot: int = 0) -> list[TransferOutcome]:
         """Post a batch in a new transaction, without retry after a conflict."""
         with self.database.engine.begin() as connection:
             return post(connection, transfers, slot)
 
-    def statuses(self, *transfers: Transfer, slot: int = 0) -> list[Status]:
+    def statuses(self, *transfers: Transfer, slot: int = 0) -> list[TransferStatus]:
         return statuses_of(self.post(*transfers, slot=slot))
 
     def coins(self, *accounts: CoinAccount) -> list[int]:
@@ -154,10 +156,10 @@ class Books:
         with self.database.engine.connect() as connection:
             return slots_of(connection, account)
 
-    def faults(self) -> list[str]:
+    def audit_errors(self) -> list[str]:
         """Audit all accounts and transfers; return the errors."""
         with self.database.engine.connect() as connection:
-            return faults(connection)
+            return audit_errors(connection)
 
 
 def balance(connection: Connection, account: CoinAccount) -> int:
@@ -166,15 +168,15 @@ def balance(connection: Connection, account: CoinAccount) -> int:
     return CoinHistory().balance(connection, owner)
 
 
-def faults(connection: Connection) -> list[str]:
+def audit_errors(connection: Connection) -> list[str]:
     return list(connection.execute(_AUDIT).scalars())
 
 
 def _request_id(actor: CoinAccount, key: str | None) -> uuid.UUID:
-    return request_key("test", actor.id, key) if key else uuid.uuid4()
+    return derive_request_id("test", actor.id, key) if key else uuid.uuid4()
 
 
-def statuses_of(outcomes: Sequence[Outcome]) -> list[Status]:
+def statuses_of(outcomes: Sequence[TransferOutcome]) -> list[TransferStatus]:
     return [outcome.status for outcome in outcomes]
 
 

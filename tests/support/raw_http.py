@@ -10,7 +10,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
-class Call:
+class RawRequest:
     """A request, by default a POST of a form; it can be malformed."""
 
     path: str = "/friend"
@@ -21,7 +21,7 @@ class Call:
     # Content-Length instead of the real length; "" omits the header.
     length: str | None = None
 
-    def on_the_wire(self) -> bytes:
+    def encode(self) -> bytes:
         body = self.body if isinstance(self.body, bytes) else self.body.encode()
         length = str(len(body)) if self.length is None else self.length
         head = [
@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Heard:
+class RawResponse:
     """A response read from a socket."""
 
     status: int
@@ -46,17 +46,17 @@ class Heard:
     rest: bytes
 
     @classmethod
-    def to(cls, server: Server, request: bytes) -> Self:
+    def exchange(cls, server: Server, request: bytes) -> Self:
         """Send `request` on a new connection; read until the server closes it."""
         received = b""
         with server.connect() as connection:
             connection.sendall(request)
             while chunk := connection.recv(65_536):
                 received += chunk
-        return cls.first_of(received)
+        return cls.parse(received)
 
     @classmethod
-    def first_of(cls, received: bytes) -> Self:
+    def parse(cls, received: bytes) -> Self:
         head_bytes, _, rest = received.partition(b"\r\n\r\n")
         status_line, *lines = head_bytes.decode("latin-1").split("\r\n")
         pairs = [line.partition(": ") for line in lines]

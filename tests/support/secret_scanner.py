@@ -15,7 +15,7 @@ _DEVELOPMENT_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-
 _REQUEST_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
-def leaks(log: str, secrets: Collection[str]) -> list[str]:
+def find_leaks(log: str, secrets: Collection[str]) -> list[str]:
     """Return the lines that contain one of `secrets`, or match a pattern of secrets."""
     # Eleven digits in a request id can look like a phone number.
     log = _REQUEST_ID.sub("", log)

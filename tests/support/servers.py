@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.secret_scanner import leaks
+from tests.support.secret_scanner import find_leaks
 
 # The signing secret of servers in hardened mode.
 HARDENED_SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -58,16 +58,16 @@ def _is_worker(pid: int) -> bool:
 
 
 @contextmanager
-def serving(
+def running_server(
     ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> Iterator[Server]:
     """Run `livebackend serve`, or `pserve` if set, with its files in `folder`.
 
     The server receives the settings in `changed` as environment variables.
     """
-    server, process = launch(free_port(), ini, folder, changed, pserve=pserve)
+    server, process = start_server(free_port(), ini, folder, changed, pserve=pserve)
     try:
-        assert is_up(server, process), server.log.read_text()
+        assert wait_until_up(server, process), server.log.read_text()
         yield server
     finally:
         process.terminate()
@@ -75,7 +75,7 @@ def serving(
             process.wait(timeout=20)
         finally:
             process.kill()
-    leaked = leaks(server.log.read_text(), set())
+    leaked = find_leaks(server.log.read_text(), set())
     assert leaked == [], leaked[:3]
 
 
@@ -86,12 +86,12 @@ def free_port() -> int:
         return port
 
 
-def launch(
+def start_server(
     port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
     """Start a server without waiting until it accepts connections."""
     # The lowest cost of bcrypt, and no metrics port, which parallel tests would share.
-    settings = {"passwords.cost": "4", "metrics.listen": "", "var.dir": str(folder), **changed}
+    settings = {"passwords.cost": "4", "metrics.address": "", "data.dir": str(folder), **changed}
     environment = os.environ | {
         f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
     }
@@ -105,7 +105,7 @@ def launch(
     return Server(port, path, process), process
 
 
-def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
+def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
     """Wait until the server accepts connections; False if it exits or 30 s pass."""
     for _ in range(600):
         try:
@@ -119,20 +119,20 @@ def is_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def overridden(database_url: str) -> dict[str, str]:
+def production_overrides(database_url: str) -> dict[str, str]:
     """Return the overrides with which production.ini runs in tests."""
     return {
         "database.url": database_url,
         "secrets": HARDENED_SECRET,
         "passwords.pepper": "a-pepper-of-the-tests-that-is-long-enough",
-        "gateways.embedded_is_meant": "true",
+        "gateways.allow_development": "true",
         "sms.gateway": "livebackend.development.sms.DevelopmentSms",
         "streams.gateway": "livebackend.development.streams.DevelopmentStreams",
-        "coins.direct_refill_is_meant": "true",
+        "coins.allow_free_refill": "true",
         "coins.refill": "direct",
     }
 
 
-def hardened(database_url: str) -> dict[str, str]:
+def hardened_settings(database_url: str) -> dict[str, str]:
     """Return the same overrides, with the stream monitor disabled."""
-    return {**overridden(database_url), "streams.sweep_s": "0"}
+    return {**production_overrides(database_url), "streams.check_interval_s": "0"}

@@ -3,17 +3,17 @@
 # Every setting without a default.
 REQUIRED_SETTINGS = {
     "database.url": "postgresql+psycopg2:///x",
-    "var.dir": "/tmp/x",
+    "data.dir": "/tmp/x",
     "secrets": "s" * 32,
     "passwords.pepper": "p" * 32,
-    "http.url": "https://live.example",
-    "streams.gateway": "tests.support.fake_gateways.CountedStreams",
+    "http.public_url": "https://live.example",
+    "streams.gateway": "tests.support.fake_gateways.RecordingStreams",
 }
 
 # Allows development secrets, plain codes, development gateways and free refills.
 UNSAFE_SETTINGS = {
-    "secrets.known_is_meant": "true",
-    "codes.plain_is_meant": "true",
-    "gateways.embedded_is_meant": "true",
-    "coins.direct_refill_is_meant": "true",
+    "secrets.allow_insecure": "true",
+    "codes.allow_plain": "true",
+    "gateways.allow_development": "true",
+    "coins.allow_free_refill": "true",
 }

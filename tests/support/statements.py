@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from sqlalchemy import Connection, Engine, event, text
 
-from livebackend.database.prepared_statements import Prepared
+from livebackend.database.prepared_statements import PreparedStatement
 
 # Arguments: the connection, the statement in psycopg2's syntax, its parameters. A returned
 # statement replaces the original one.
@@ -17,12 +17,14 @@ Hook = Callable[[Connection, str, Any], str | None]
 @contextmanager
 def before_each_statement(hook: Hook) -> Iterator[None]:
     """Call the hook before each statement, prepared or not, on every engine."""
-    run = Prepared.run
+    run = PreparedStatement.run
 
-    def run_prepared(self: Prepared, connection: Connection, values: Mapping[str, Any]) -> Any:
-        replacement = hook(connection, self.text, {**self.constant, **values})
+    def run_prepared(
+        self: PreparedStatement, connection: Connection, values: Mapping[str, Any]
+    ) -> Any:
+        replacement = hook(connection, self.text, {**self.constant_values, **values})
         if replacement:
-            return run(Prepared(text(replacement)), connection, {})
+            return run(PreparedStatement(text(replacement)), connection, {})
         return run(self, connection, values)
 
     def before_cursor_execute(
@@ -33,14 +35,14 @@ def before_each_statement(hook: Hook) -> Iterator[None]:
 
     event.listen(Engine, "before_cursor_execute", before_cursor_execute, retval=True)
     try:
-        with patch.object(Prepared, "run", run_prepared):
+        with patch.object(PreparedStatement, "run", run_prepared):
             yield
     finally:
         event.remove(Engine, "before_cursor_execute", before_cursor_execute)
 
 
 @contextmanager
-def statements_noted() -> Iterator[list[str]]:
+def record_statements() -> Iterator[list[str]]:
     """Record the statements that are executed during the `with` block."""
     recorded: list[str] = []
     with before_each_statement(

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.support.api import Person
+from tests.support.api import UserClient
 from tests.support.fake_providers import ACCESS_KEY, HUB, SECRET_KEY
 
 # Fields and types of the example stream in the API document.
@@ -36,7 +36,7 @@ def provider_settings(url: str) -> dict[str, str]:
         "qiniu.access_key": ACCESS_KEY,
         "qiniu.secret_key": SECRET_KEY,
         "streams.hub": HUB,
-        "streams.url": url,
+        "streams.api_url": url,
         "streams.control_url": url,
         "streams.hook_secret": "a-secret-of-the-tests-that-is-long-enough",
         "streams.publish_host": "publish.example:1935",
@@ -45,8 +45,8 @@ def provider_settings(url: str) -> dict[str, str]:
     }
 
 
-def go_live(person: Person) -> str:
+def go_live(person: UserClient) -> str:
     """Go live; return the key of the stream."""
-    response = person.live()
+    response = person.go_live()
     assert response.result == "0000", response
     return str(json.loads(response.message)["title"])

@@ -54,7 +54,7 @@ def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
 
-def encrypted(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
+def encrypt_resource(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
     nonce = uuid.uuid4().hex[:12]
     sealed = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
     return {
@@ -106,7 +106,7 @@ class Signer:
             "serial_no": self.serial,
             "effective_time": self.certificate.not_valid_before_utc.isoformat(),
             "expire_time": self.certificate.not_valid_after_utc.isoformat(),
-            "encrypt_certificate": encrypted(pem, about="certificate"),
+            "encrypt_certificate": encrypt_resource(pem, about="certificate"),
         }
 
 
@@ -140,7 +140,7 @@ class Reply:
         return self.content if is_bytes else json.dumps(self.content).encode()
 
 
-class Wechat:
+class FakeWechatPay:
     """State of the server: keys, prepared responses and received requests."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Wechat:
         self.signer = Signer.new(1)
         # If set, the response to each request for the list of certificates.
         self.certificates_reply: Reply | None = None
-        self.listed: list[Signer] = [self.signer]
+        self.listed_signers: list[Signer] = [self.signer]
         self.replies: dict[str, Reply] = {}
         self.requests: list[Request] = []
         # Delay of the response, by path.
@@ -160,16 +160,16 @@ class Wechat:
         return [request for request in self.requests if request.path == path]
 
     @property
-    def lookups(self) -> int:
+    def certificate_lookups(self) -> int:
         return len(self.received("/v3/certificates"))
 
     def reply_to(self, path: str) -> Reply:
         if path == "/v3/certificates":
-            listed = Reply(200, {"data": [signer.listed() for signer in self.listed]})
+            listed = Reply(200, {"data": [signer.listed() for signer in self.listed_signers]})
             return self.certificates_reply or listed
         return self.replies.get(path, Reply(404, {"code": "NOT_FOUND", "message": "no such path"}))
 
-    def bill(self, content: bytes, **changed: Any) -> None:
+    def serve_bill(self, content: bytes, **changed: Any) -> None:
         """Prepare the responses to the request and the download of a bill."""
         bill = {
             "hash_type": "SHA1",
@@ -204,7 +204,7 @@ class Wechat:
         """
         signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
         event = changed.pop("event", "TRANSACTION.SUCCESS")
-        resource = encrypted(json.dumps(transaction(**changed)), about="transaction")
+        resource = encrypt_resource(json.dumps(transaction(**changed)), about="transaction")
         body = json.dumps(
             {
                 "id": str(uuid.uuid4()),
@@ -233,7 +233,7 @@ def transaction(**changed: Any) -> dict[str, Any]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    wechat: Wechat
+    wechat: FakeWechatPay
 
     def do_GET(self) -> None:
         self._handle(b"")
@@ -289,7 +289,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(wechat: Wechat) -> Iterator[str]:
+def serving(wechat: FakeWechatPay) -> Iterator[str]:
     """Run the server; yield the URL that replaces the URL of the API."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)

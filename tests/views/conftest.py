@@ -10,7 +10,7 @@ from livebackend.config.settings import Settings
 from livebackend.container import build_services, make_gateways
 from livebackend.database.engine import Database
 from tests.support.api import App
-from tests.support.application import INI, app_settings
+from tests.support.application import DEVELOPMENT_INI, app_settings
 from tests.support.streams import provider_settings
 
 
@@ -18,7 +18,7 @@ from tests.support.streams import provider_settings
 def new_provider_app(
     new_app: Callable[..., App],
     database_url: str,
-    var_dir: Path,
+    data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., App]]:
     """Create applications with a given stream gateway class and provider URL.
@@ -35,7 +35,7 @@ def new_provider_app(
         def create(gateway: type, url: str, **changed: str) -> App:
             app = new_app(**stream_settings(gateway, "http://127.0.0.1:1"), **changed)
             ini = app_settings(
-                database_url, var_dir, INI, **stream_settings(gateway, url), **changed
+                database_url, data_dir, DEVELOPMENT_INI, **stream_settings(gateway, url), **changed
             )
             loaded = Settings.load(ini, {})
             # A shared database would add its connections to the metrics of every application.

@@ -11,7 +11,16 @@ from sqlalchemy import text
 
 from livebackend.container import Services
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, Answer, Api, App, Person, Phone, at_once, results
+from tests.support.api import (
+    PASSWORD,
+    ApiClient,
+    ApiResponse,
+    App,
+    PhoneClient,
+    UserClient,
+    run_concurrently,
+    sorted_results,
+)
 from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, upload
 
@@ -31,7 +40,7 @@ def wait_for_a_lock(database: Database) -> None:
 
 class TestLogOut:
     def test_logout_revokes_only_the_token_of_the_request(
-        self, ann: Person, api: Api, ben: Person
+        self, ann: UserClient, api: ApiClient, ben: UserClient
     ) -> None:
         other = api.log_in(ann.phone)
         assert ann.post("/log", logout="1").body == {"result": "0000", "message": None}
@@ -40,7 +49,7 @@ class TestLogOut:
         assert other.friends() == ben.friends() == []
 
     def test_logout_deletes_expired_revoked_tokens(
-        self, ann: Person, api: Api, database: Database, database_state: DatabaseState
+        self, ann: UserClient, api: ApiClient, database: Database, database_state: DatabaseState
     ) -> None:
         ann.post("/log", logout="1")
         with database.engine.begin() as connection:
@@ -51,14 +60,14 @@ class TestLogOut:
 
 class TestChangePassword:
     def change(
-        self, person: Person, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
-    ) -> Person:
+        self, person: UserClient, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+    ) -> UserClient:
         response = person.post("/log", change="1", oldPassword=old, password=new, **parameters)
         assert response.result == "0000", response
-        return Person(person.app, {"token": response.message}, person.phone)
+        return UserClient(person.app, {"token": response.message}, person.phone)
 
     def test_password_change_revokes_all_tokens_and_returns_a_valid_one(
-        self, ann: Person, api: Api
+        self, ann: UserClient, api: ApiClient
     ) -> None:
         other = api.log_in(ann.phone)
         new = self.change(ann)
@@ -68,14 +77,16 @@ class TestChangePassword:
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
         assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
-    def test_password_change_returns_a_token_with_the_requested_lifetime(self, ann: Person) -> None:
+    def test_password_change_returns_a_token_with_the_requested_lifetime(
+        self, ann: UserClient
+    ) -> None:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
 
     @pytest.mark.parametrize("old", ["wrong-1", "", PASSWORD + " ", "x" * 200])
     def test_password_change_with_a_wrong_old_password_returns_0008(
-        self, old: str, ann: Person, database_state: DatabaseState
+        self, old: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.post("/log", change="1", oldPassword=old, password=NEW_PASSWORD)
         assert (response.status, response.result) == (200, "0008")
 
@@ -83,29 +94,31 @@ class TestChangePassword:
         "new", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
     )
     def test_password_change_with_an_invalid_new_password_returns_0006(
-        self, new: str, ann: Person, database_state: DatabaseState
+        self, new: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
         assert (response.status, response.result) == (200, "0006")
 
     def test_password_change_to_a_common_password_in_hardened_mode_returns_0006(
-        self, phone_of_ann: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         for new in ("password1", f"x{ann.phone}"):
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
-            assert (response.result, response.refusal) == ("0006", "password is too easily guessed")
+            assert (response.result, response.error) == ("0006", "password is too easily guessed")
 
-    def test_two_concurrent_password_changes_apply_once(self, ann: Person, api: Api) -> None:
+    def test_two_concurrent_password_changes_apply_once(
+        self, ann: UserClient, api: ApiClient
+    ) -> None:
         changes = [
             partial(
                 ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW_PASSWORD}{n}"
             )
             for n in range(2)
         ]
-        responses = at_once(*changes)
+        responses = run_concurrently(*changes)
         changed = [n for n, response in enumerate(responses) if response.result == "0000"]
         # The second request has a revoked token, a wrong old password, or finds a changed account.
         assert len(changed) == 1
@@ -118,12 +131,12 @@ class TestChangePassword:
 
 class TestResetPassword:
     def test_password_reset_with_a_valid_code_succeeds_once_and_revokes_tokens(
-        self, phone_of_ann: Phone
+        self, phone_of_ann: PhoneClient
     ) -> None:
         ann = phone_of_ann.register()
         reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         ticket = self.request_reset_code(phone_of_ann)
-        code = phone_of_ann.sent[-1]
+        code = phone_of_ann.received_codes[-1]
         assert len(code) == 6
         response = ann.post("/log", **reset, code_v=ticket, code=code)
         assert response.body == {"result": "0000", "message": None}
@@ -132,7 +145,7 @@ class TestResetPassword:
         # A code works once.
         assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
 
-    def request_reset_code(self, phone: Phone) -> str:
+    def request_reset_code(self, phone: PhoneClient) -> str:
         # Lift the rate limit of one code per minute.
         with phone.app.registry.services.database.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM rate_limit_windows")
@@ -141,13 +154,13 @@ class TestResetPassword:
         return str(response.message)
 
     def test_password_reset_responds_equally_to_registered_and_unregistered_phones(
-        self, phone_of_ann: Phone, phone_of_ben: Phone
+        self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient
     ) -> None:
         phone_of_ann.register()
-        message_count = len(phone_of_ann.sent)
+        message_count = len(phone_of_ann.received_codes)
         tickets = [self.request_reset_code(phone_of_ann), self.request_reset_code(phone_of_ben)]
-        assert len(phone_of_ann.sent) == message_count + 1
-        assert phone_of_ben.sent == []
+        assert len(phone_of_ann.received_codes) == message_count + 1
+        assert phone_of_ben.received_codes == []
         for phone, ticket in zip((phone_of_ann, phone_of_ben), tickets, strict=True):
             attempts = [
                 phone.post(
@@ -163,66 +176,66 @@ class TestResetPassword:
             assert attempts == ["0004"] * 4 + ["0005"] * 2
 
     def test_reset_code_and_registration_code_are_not_interchangeable(
-        self, phone_of_ann: Phone, phone_of_ben: Phone
+        self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient
     ) -> None:
         phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
-        reset_code = {"code_v": ticket, "code": phone_of_ann.sent[-1]}
+        reset_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
         assert phone_of_ann.post("/register", **reset_code).result == "0004"
-        ticket = phone_of_ben.ask()
+        ticket = phone_of_ben.request_code()
         reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
-        registration_code = {"code_v": ticket, "code": phone_of_ben.sent[-1]}
+        registration_code = {"code_v": ticket, "code": phone_of_ben.received_codes[-1]}
         assert phone_of_ann.post("/log", **reset, **registration_code).result == "0004"
 
     def test_password_reset_with_a_code_of_another_phone_returns_0004(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         phone_of_ann.register(), phone_of_ben.register()
         ticket = self.request_reset_code(phone_of_ben)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = phone_of_ben.post(
                 "/log",
                 reset="1",
                 userId=phone_of_ann.number,
                 password=NEW_PASSWORD,
                 code_v=ticket,
-                code=phone_of_ben.sent[-1],
+                code=phone_of_ben.received_codes[-1],
             )
         assert response.result == "0004"
 
     def test_wrong_reset_codes_are_counted_and_change_no_password(
-        self, phone_of_ann: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
         before = database_state.rows("accounts")
         reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
-        wrong = f"{(int(phone_of_ann.sent[-1]) + 1) % 10**6:06}"
+        wrong = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
         attempts = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
         assert attempts == ["0004"] * 4 + ["0005"]
-        assert ann.post("/log", **reset, code=phone_of_ann.sent[-1]).result == "0005"
+        assert ann.post("/log", **reset, code=phone_of_ann.received_codes[-1]).result == "0005"
         assert database_state.rows("accounts") == before
 
     def test_password_reset_with_an_invalid_password_does_not_use_up_the_code(
-        self, phone_of_ann: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         reset = {"reset": "1", "userId": ann.phone, "code_v": self.request_reset_code(phone_of_ann)}
-        reset["code"] = phone_of_ann.sent[-1]
+        reset["code"] = phone_of_ann.received_codes[-1]
         for invalid in ("short1", "password1", ""):
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 assert ann.post("/log", **reset, password=invalid).result == "0006"
         assert ann.post("/log", **reset, password=NEW_PASSWORD).result == "0000"
 
     def test_reset_code_request_within_a_minute_of_another_code_returns_0002(
-        self, phone_of_ann: Phone
+        self, phone_of_ann: PhoneClient
     ) -> None:
         phone_of_ann.register()
         response = phone_of_ann.post("/log", forgot="1", userId=phone_of_ann.number)
-        assert (response.result, response.refusal) == ("0002", "call was tried too often")
+        assert (response.result, response.error) == ("0002", "call was tried too often")
 
     def test_reset_code_request_in_development_mode_returns_the_code(
-        self, ann: Person, api: Api
+        self, ann: UserClient, api: ApiClient
     ) -> None:
         code = api.post("/log", forgot="1", userId=ann.phone).message
         assert len(code) == 6
@@ -234,14 +247,14 @@ class TestResetPassword:
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
     def test_reset_code_request_with_an_invalid_phone_returns_0002(
-        self, phone: str, api: Api, database_state: DatabaseState
+        self, phone: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert api.post("/log", forgot="1", userId=phone).result == "0002"
 
 
 class TestChangeProfile:
-    def test_profile_change_keeps_omitted_fields(self, ann: Person) -> None:
+    def test_profile_change_keeps_omitted_fields(self, ann: UserClient) -> None:
         response = ann.post("/register", profile="1", gender="0")
         profile = {"userId": ann.phone, "nickname": "Ann", "gender": "0", "headImage": None}
         assert response.body == {"result": "0000", "message": profile}
@@ -253,14 +266,14 @@ class TestChangeProfile:
         "invalid", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
     )
     def test_profile_change_with_an_invalid_field_changes_nothing(
-        self, invalid: dict[str, str], ann: Person, database_state: DatabaseState
+        self, invalid: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.post("/register", profile="1", **{"gender": "0", **invalid})
         assert (response.status, response.result) == (200, "0006")
 
     def test_profile_change_with_a_new_picture_deletes_the_old_picture(
-        self, phone_of_ann: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
         old, new = (upload(ann, PNG).message for _ in range(2))
@@ -276,7 +289,7 @@ class TestChangeProfile:
         return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
     def test_profile_change_to_a_foreign_picture_in_hardened_mode_returns_0006(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()
         picture_of_ann = upload(ann, PNG).message
@@ -287,22 +300,22 @@ class TestChangeProfile:
             "http://evil.example/x.png",
             "javascript:alert(1)",
         ):
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 response = ben.post("/register", profile="1", headImage=location)
-            assert (response.result, response.refusal) == ("0006", "headImage is unknown")
+            assert (response.result, response.error) == ("0006", "headImage is unknown")
 
 
 class TestRemove:
     def test_account_removal_deletes_all_personal_data(
-        self, phone_of_ann: Phone, phone_of_ben: Phone, database_state: DatabaseState
+        self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(nickname="Ann", gender="0"), phone_of_ben.register()
         ann.post("/register", profile="1", headImage=upload(ann, PNG).message)
         ann.befriend(ben)
-        ann.live(title="hello")
+        ann.go_live(title="hello")
         ann.post("/room", leave="1")
         ann.refill("50")
-        ann.give(ben, "20")
+        ann.send_gift(ben, "20")
         assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
 
         (row,) = [row for row in database_state.rows("accounts") if row["removed_at"]]
@@ -321,65 +334,69 @@ class TestRemove:
         assert sum(row["amount"] for row in database_state.rows("coin_slots")) == 50
 
     def test_removed_account_is_unknown_to_other_users(
-        self, ann: Person, ben: Person, api: Api
+        self, ann: UserClient, ben: UserClient, api: ApiClient
     ) -> None:
         ann.befriend(ben)
         ann.post("/register", remove="1", password=PASSWORD)
         assert ben.friends() == ben.messages() == []
         assert ann.post("/list", friendlist="1").result == "0012"
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0007"
-        assert ben.add(ann).result == "0007"
+        assert ben.send_friend_request(ann).result == "0007"
         assert ben.post("/friend", search="1", userId=ann.phone).result == "0007"
         ben.refill("10")
-        assert ben.give(ann, "1").result == "0013"
+        assert ben.send_gift(ann, "1").result == "0013"
 
     def test_phone_of_a_removed_account_can_register_a_new_empty_account(
-        self, ann: Person, api: Api, database_state: DatabaseState
+        self, ann: UserClient, api: ApiClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10")
         ann.post("/register", remove="1", password=PASSWORD)
         assert api.post("/register", token=ann.phone).result == "0000"
-        new_ann = api.person(ann.phone)
+        new_ann = api.register_user(ann.phone)
         assert ann.post("/list", friendlist="1").result == "0012"
         assert new_ann.friends() == new_ann.messages() == []
         assert database_state.coins(new_ann) == 0
 
     def test_account_removal_with_a_wrong_password_returns_0008(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert ann.post("/register", remove="1", password="wrong-1").result == "0008"
             assert ann.post("/register", remove="1").result == "0006"
 
     def test_account_removal_while_live_returns_0006(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.live()
-        with database_state.unchanged():
+        ann.go_live()
+        with database_state.assert_unchanged():
             response = ann.post("/register", remove="1", password=PASSWORD)
-        assert (response.result, response.refusal) == ("0006", "room is live")
+        assert (response.result, response.error) == ("0006", "room is live")
 
     @pytest.mark.parametrize("repetition", range(10))
     def test_account_removal_concurrent_with_an_accept_leaves_no_friendship(
-        self, repetition: int, ann: Person, ben: Person, database_state: DatabaseState
+        self, repetition: int, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
         remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
-        responses = at_once(remove, lambda: ben.deal(message, "accept"), lambda: ben.add(ann))
+        responses = run_concurrently(
+            remove,
+            lambda: ben.deal_message(message, "accept"),
+            lambda: ben.send_friend_request(ann),
+        )
         assert responses[0].result == "0000"
         assert responses[1].result in ("0000", "0006")
         assert database_state.rows("friendships") == database_state.rows("friend_requests") == []
 
     def test_profile_change_that_waited_for_the_account_removal_returns_0006(
-        self, ann: Person, database: Database, database_state: DatabaseState
+        self, ann: UserClient, database: Database, database_state: DatabaseState
     ) -> None:
         with database.engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM accounts FOR UPDATE")
             change = Thread(
                 target=lambda: responses.append(ann.post("/register", profile="1", nickname="N"))
             )
-            responses: list[Answer] = []
+            responses: list[ApiResponse] = []
             change.start()
             wait_for_a_lock(database)
             connection.exec_driver_sql(
@@ -390,14 +407,19 @@ class TestRemove:
         assert [row["nickname"] for row in database_state.rows("accounts")] == [None]
 
     def test_twenty_concurrent_account_removals_return_only_declared_results(
-        self, ann: Person
+        self, ann: UserClient
     ) -> None:
         remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
-        assert set(results(at_once(*[remove] * 20))) <= {"0000", "0006", "0008", "0012"}
+        assert set(sorted_results(run_concurrently(*[remove] * 20))) <= {
+            "0000",
+            "0006",
+            "0008",
+            "0012",
+        }
 
 
 def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
-    ann: Person, api: Api, services: Services
+    ann: UserClient, api: ApiClient, services: Services
 ) -> None:
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE accounts SET disabled_at = now()")
@@ -418,8 +440,8 @@ def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
 def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
     new_app: Callable[..., App],
 ) -> None:
-    ann = Api(new_app(limits__search="2 per hour")).person("13800000001")
-    revoked_client = Person(ann.app, dict(ann.always), ann.phone)
+    ann = ApiClient(new_app(limits__search="2 per hour")).register_user("13800000001")
+    revoked_client = UserClient(ann.app, dict(ann.default_parameters), ann.phone)
     changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
         assert revoked_client.post("/friend", search="1", userId=ann.phone).result == "0012"

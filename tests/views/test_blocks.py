@@ -5,46 +5,46 @@ from functools import partial
 
 import pytest
 
-from tests.support.api import Api, App, Person, at_once
+from tests.support.api import ApiClient, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
 
-def block(person: Person, other: Person) -> None:
+def block(person: UserClient, other: UserClient) -> None:
     response = person.post("/friend", block="1", userId=other.phone)
     assert response.body == {"result": "0000", "message": None}
 
 
-def unblock(person: Person, other: Person) -> None:
+def unblock(person: UserClient, other: UserClient) -> None:
     response = person.post("/friend", unblock="1", userId=other.phone)
     assert response.body == {"result": "0000", "message": None}
 
 
 def test_friend_request_from_a_blocked_user_succeeds_but_stays_hidden(
-    ann: Person, ben: Person
+    ann: UserClient, ben: UserClient
 ) -> None:
     block(ann, ben)
     # The response must not reveal the block.
-    assert ben.add(ann).body == {"result": "0000", "message": None}
-    assert ben.add(ann).result == "0000"
+    assert ben.send_friend_request(ann).body == {"result": "0000", "message": None}
+    assert ben.send_friend_request(ann).result == "0000"
     assert [message["flag"] for message in ben.messages()] == [2]
     assert ann.messages() == []
 
 
 def test_accept_of_a_hidden_friend_request_returns_0006(
-    ann: Person, ben: Person, database_state: DatabaseState
+    ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     block(ann, ben)
-    ben.add(ann)
+    ben.send_friend_request(ann)
     (message,) = ben.messages()
-    with database_state.unchanged():
-        assert ann.deal({**message, "userId": ben.phone}, "accept").result == "0006"
+    with database_state.assert_unchanged():
+        assert ann.deal_message({**message, "userId": ben.phone}, "accept").result == "0006"
 
 
 def test_block_ends_the_friendship_and_hides_received_requests(
-    ann: Person, ben: Person, cat: Person, database_state: DatabaseState
+    ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
-    cat.add(ann)
+    cat.send_friend_request(ann)
     block(ann, ben)
     block(ann, cat)
     assert ann.friends() == ben.friends() == []
@@ -53,64 +53,66 @@ def test_block_ends_the_friendship_and_hides_received_requests(
     assert [message["flag"] for message in cat.messages()] == [2]
 
 
-def test_block_withdraws_the_open_request_of_the_blocking_user(ann: Person, ben: Person) -> None:
-    ann.add(ben)
+def test_block_withdraws_the_open_request_of_the_blocking_user(
+    ann: UserClient, ben: UserClient
+) -> None:
+    ann.send_friend_request(ben)
     (message,) = ben.messages()
     block(ann, ben)
     assert ann.messages() == ben.messages() == []
-    assert ben.deal(message, "accept").result == "0006"
+    assert ben.deal_message(message, "accept").result == "0006"
 
 
 def test_friend_request_to_a_blocked_user_returns_0006(
-    ann: Person, ben: Person, database_state: DatabaseState
+    ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     block(ann, ben)
-    with database_state.unchanged():
-        response = ann.add(ben)
-    assert (response.result, response.refusal) == ("0006", "userId is blocked by oneself")
+    with database_state.assert_unchanged():
+        response = ann.send_friend_request(ben)
+    assert (response.result, response.error) == ("0006", "userId is blocked by oneself")
 
 
 def test_friend_request_after_an_unblock_is_visible_and_can_be_accepted(
-    ann: Person, ben: Person
+    ann: UserClient, ben: UserClient
 ) -> None:
     block(ann, ben)
-    ben.add(ann)
+    ben.send_friend_request(ann)
     unblock(ann, ben)
     assert ann.messages() == []
-    assert ben.add(ann).result == "0000"
-    assert ann.deal(ann.messages()[0], "accept").result == "0000"
+    assert ben.send_friend_request(ann).result == "0000"
+    assert ann.deal_message(ann.messages()[0], "accept").result == "0000"
     assert [friend["userId"] for friend in ben.friends()] == [ann.phone]
 
 
 def test_friend_request_after_mutual_blocks_stays_hidden_until_both_unblock(
-    ann: Person, ben: Person
+    ann: UserClient, ben: UserClient
 ) -> None:
     block(ann, ben)
     block(ben, ann)
     unblock(ann, ben)
-    assert ann.add(ben).result == "0000"
+    assert ann.send_friend_request(ben).result == "0000"
     assert ben.messages() == []
     unblock(ben, ann)
-    ann.add(ben)
+    ann.send_friend_request(ben)
     assert [message["flag"] for message in ben.messages()] == [0]
 
 
 def test_repeated_block_and_unblock_change_nothing(
-    ann: Person, ben: Person, database_state: DatabaseState
+    ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     block(ann, ben)
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         block(ann, ben)
     unblock(ann, ben)
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         unblock(ann, ben)
 
 
 @pytest.mark.parametrize("selector", ["block", "unblock"])
 def test_block_of_own_phone_returns_0006_and_of_an_unknown_phone_0007(
-    selector: str, ann: Person, database_state: DatabaseState
+    selector: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         for phone, result in ((ann.phone, "0006"), ("13800000077", "0007"), ("1", "0007")):
             assert ann.post("/friend", **{selector: "1"}, userId=phone).result == result
         assert ann.post("/friend", **{selector: "1"}).result == "0007"
@@ -118,20 +120,20 @@ def test_block_of_own_phone_returns_0006_and_of_an_unknown_phone_0007(
 
 def test_block_at_the_block_limit_returns_0006(
     new_app: Callable[..., App],
-    ann: Person,
-    ben: Person,
-    cat: Person,
+    ann: UserClient,
+    ben: UserClient,
+    cat: UserClient,
     database_state: DatabaseState,
 ) -> None:
-    limited_ann = Person(new_app(friends__max="1"), ann.always, ann.phone)
+    limited_ann = UserClient(new_app(friends__max="1"), ann.default_parameters, ann.phone)
     block(limited_ann, ben)
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         response = limited_ann.post("/friend", block="1", userId=cat.phone)
-    assert (response.result, response.refusal) == ("0006", "userId would be one blocked too many")
+    assert (response.result, response.error) == ("0006", "userId would be one blocked too many")
 
 
 def test_search_by_a_blocked_user_returns_the_same_response(
-    ann: Person, ben: Person, api: Api
+    ann: UserClient, ben: UserClient, api: ApiClient
 ) -> None:
     before = ben.post("/friend", search="1", userId=ann.phone)
     block(ann, ben)
@@ -140,9 +142,13 @@ def test_search_by_a_blocked_user_returns_the_same_response(
 
 @pytest.mark.parametrize("repetition", range(10))
 def test_block_concurrent_with_friend_requests_leaves_no_open_request(
-    repetition: int, ann: Person, ben: Person, database_state: DatabaseState
+    repetition: int, ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
-    responses = at_once(partial(block, ann, ben), partial(ben.add, ann), partial(ann.add, ben))
+    responses = run_concurrently(
+        partial(block, ann, ben),
+        partial(ben.send_friend_request, ann),
+        partial(ann.send_friend_request, ben),
+    )
     assert responses[1].result in ("0000", "0010")
     assert database_state.rows("friendships") == []
     assert not [message for message in ann.messages() if message["flag"] == 0]

@@ -5,27 +5,27 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import PASSWORD, Api, Person, at_once
+from tests.support.api import PASSWORD, ApiClient, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
 NOT_UPDATED = {"result": "0013", "message": "update failed"}
 
 
-def balance(person: Person, path: str = "/golden") -> int:
+def balance(person: UserClient, path: str = "/golden") -> int:
     response = person.post(path, balance="1")
     assert response.result == "0000", response
     assert response.message.keys() == {"coins"}
     return int(response.message["coins"])
 
 
-def page(person: Person, **params: str) -> tuple[list[dict[str, Any]], str | None]:
+def page(person: UserClient, **params: str) -> tuple[list[dict[str, Any]], str | None]:
     response = person.post("/golden", records="1", **params)
     assert response.result == "0000", response
     assert response.message.keys() == {"records", "before"}
     return response.message["records"], response.message["before"]
 
 
-def all_pages(person: Person, limit: int) -> list[dict[str, Any]]:
+def all_pages(person: UserClient, limit: int) -> list[dict[str, Any]]:
     records, before = page(person, limit=str(limit))
     for _ in range(100):
         if before is None:
@@ -39,29 +39,29 @@ def all_pages(person: Person, limit: int) -> list[dict[str, Any]]:
 class TestBalance:
     @pytest.mark.parametrize("path", ["/golden", "/friend"])
     def test_balance_is_the_sum_of_refills_and_gifts(
-        self, path: str, ann: Person, ben: Person
+        self, path: str, ann: UserClient, ben: UserClient
     ) -> None:
         assert balance(ann, path) == 0
         ann.refill("100")
-        ann.give(ben, "30")
+        ann.send_gift(ben, "30")
         assert (balance(ann, path), balance(ben, path)) == (70, 30)
 
     def test_balance_request_changes_nothing(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             balance(ann)
 
 
 class TestRecords:
-    def test_records_of_a_new_account_are_empty(self, ann: Person) -> None:
+    def test_records_of_a_new_account_are_empty(self, ann: UserClient) -> None:
         assert page(ann) == ([], None)
 
     def test_records_show_a_gift_to_both_users_with_the_other_nickname(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.refill("100")
-        ann.give(ben, "30", description="一朵玫瑰")
+        ann.send_gift(ben, "30", description="一朵玫瑰")
         records_of_ann, _ = page(ann)
         assert [record.pop("time")[-1] for record in records_of_ann] == ["Z", "Z"]
         gift, refill = records_of_ann
@@ -84,21 +84,23 @@ class TestRecords:
         assert (record_of_ben["coins"], record_of_ben["left"]) == (30, 30)
         assert (record_of_ben["nickname"], record_of_ben["description"]) == ("Ann", "一朵玫瑰")
 
-    def test_records_contain_no_phone_of_the_other_user(self, ann: Person, ben: Person) -> None:
+    def test_records_contain_no_phone_of_the_other_user(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
         ann.refill("10")
-        ann.give(ben, "1")
+        ann.send_gift(ben, "1")
         response = ben.post("/golden", records="1")
         assert ann.phone not in str(response.body)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
     def test_record_pages_cover_the_full_history_with_running_balances(
-        self, limit: int, ann: Person, ben: Person, cat: Person
+        self, limit: int, ann: UserClient, ben: UserClient, cat: UserClient
     ) -> None:
         people = [ann, ben, cat]
         for person in people:
             person.refill("50")
         for n in range(12):
-            people[n % 3].give(people[(n + 1 + n % 2) % 3], str(1 + n % 5))
+            people[n % 3].send_gift(people[(n + 1 + n % 2) % 3], str(1 + n % 5))
         for person in people:
             records = all_pages(person, limit)
             ids = [record["id"] for record in records]
@@ -110,23 +112,23 @@ class TestRecords:
                 assert record["left"] == running_balance >= 0
 
     def test_record_pages_do_not_shift_when_transfers_are_added(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.refill("50")
         for n in range(1, 6):
-            ann.give(ben, str(n))
+            ann.send_gift(ben, str(n))
         first, before = page(ann, limit="3")
-        ann.give(ben, "7")
+        ann.send_gift(ben, "7")
         ann.refill("10")
         second, end = page(ann, limit="3", before=str(before))
         assert end is None
         assert [record["coins"] for record in first + second] == [-5, -4, -3, -2, -1, 50]
         assert [record["left"] for record in first + second] == [35, 40, 44, 47, 49, 50]
 
-    def test_record_page_has_at_most_100_records(self, ann: Person, ben: Person) -> None:
+    def test_record_page_has_at_most_100_records(self, ann: UserClient, ben: UserClient) -> None:
         ann.refill("100")
         ann.refill("10")
-        at_once(*[lambda: [ann.give(ben, "1") for _ in range(11)]] * 10)
+        run_concurrently(*[lambda: [ann.send_gift(ben, "1") for _ in range(11)]] * 10)
         records, before = page(ann)
         assert len(records) == 100
         assert before
@@ -139,25 +141,27 @@ class TestRecords:
         ],
     )
     def test_records_request_with_an_invalid_parameter_returns_0013(
-        self, changed: dict[str, str], ann: Person, database_state: DatabaseState
+        self, changed: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.post("/golden", records="1", **changed)
         assert (response.status, response.body) == (200, NOT_UPDATED)
 
-    def test_records_request_accepts_the_largest_cursor(self, ann: Person) -> None:
+    def test_records_request_accepts_the_largest_cursor(self, ann: UserClient) -> None:
         assert page(ann, before="9" * 18 + "-" + "9" * 18) == ([], None)
 
-    def test_records_show_no_nickname_for_a_removed_account(self, ann: Person, ben: Person) -> None:
+    def test_records_show_no_nickname_for_a_removed_account(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
         ann.refill("10")
-        ann.give(ben, "1")
+        ann.send_gift(ben, "1")
         assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
         (record,), _ = page(ben)
         assert (record["nickname"], record["description"]) == (None, "a rose")
 
 
 class TestRanking:
-    def ranking(self, person: Person, host: Person) -> list[tuple[str | None, int]]:
+    def ranking(self, person: UserClient, host: UserClient) -> list[tuple[str | None, int]]:
         response = person.post("/golden", ranking="1", object=host.phone)
         assert response.result == "0000", response
         for giver in response.message:
@@ -165,40 +169,40 @@ class TestRanking:
         return [(giver["nickname"], giver["coins"]) for giver in response.message]
 
     def test_ranking_orders_givers_by_the_total_of_their_gifts(
-        self, ann: Person, ben: Person, cat: Person
+        self, ann: UserClient, ben: UserClient, cat: UserClient
     ) -> None:
         for person in (ann, ben):
             person.refill("100")
-        ann.give(cat, "10")
-        ben.give(cat, "40")
-        ann.give(cat, "20")
+        ann.send_gift(cat, "10")
+        ben.send_gift(cat, "40")
+        ann.send_gift(cat, "20")
         assert self.ranking(ann, cat) == [("Ben", 40), ("Ann", 30)]
         assert self.ranking(cat, ann) == []
 
-    def test_ranking_excludes_refills(self, ann: Person) -> None:
+    def test_ranking_excludes_refills(self, ann: UserClient) -> None:
         ann.refill("100")
         assert self.ranking(ann, ann) == []
 
     def test_ranking_excludes_reversed_gifts(
-        self, ann: Person, ben: Person, services: Services, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
-        ann.give(ben, "10")
-        ann.give(ben, "20")
+        ann.send_gift(ben, "10")
+        ann.send_gift(ben, "20")
         gift = next(row for row in database_state.rows("transfers") if row["amount"] == 20)
         services.reversals.reverse(gift["id"], reason="by mistake")
         assert self.ranking(ann, ben) == [("Ann", 10)]
         assert page(ann)[0][0]["kind"] == "reversal"
 
-    def test_ranking_lists_at_most_20_givers(self, api: Api, ann: Person) -> None:
+    def test_ranking_lists_at_most_20_givers(self, api: ApiClient, ann: UserClient) -> None:
         for n in range(21):
-            giver = api.person(f"138000001{n:02d}", nickname=f"giver {n}")
+            giver = api.register_user(f"138000001{n:02d}", nickname=f"giver {n}")
             giver.refill("50")
-            giver.give(ann, str(n + 1))
+            giver.send_gift(ann, str(n + 1))
         ranking = self.ranking(ann, ann)
         assert ranking == [(f"giver {n}", n + 1) for n in range(20, 0, -1)]
 
     @pytest.mark.parametrize("phone", ["", "13800000077", "1"])
-    def test_ranking_of_an_unknown_host_returns_0013(self, phone: str, ann: Person) -> None:
+    def test_ranking_of_an_unknown_host_returns_0013(self, phone: str, ann: UserClient) -> None:
         response = ann.post("/golden", ranking="1", object=phone)
         assert (response.status, response.body) == (200, NOT_UPDATED)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import Answer, Api, App, Person
+from tests.support.api import ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
 
 UNKNOWN_PHONE = "13800000077"
@@ -20,16 +20,16 @@ MALFORMED_PHONES = [
 ]
 
 
-def unfriend(person: Person, phone: str) -> Answer:
+def unfriend(person: UserClient, phone: str) -> ApiResponse:
     return person.post("/friend", delete="1", userId=phone)
 
 
 class TestSearch:
-    def search(self, person: Person, phone: str) -> Answer:
+    def search(self, person: UserClient, phone: str) -> ApiResponse:
         return person.post("/friend", search="1", userId=phone)
 
     def test_search_for_a_user_who_is_not_a_friend_returns_flag_0(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         profile = {"userId": ben.phone, "nickname": "Ben", "gender": None, "headImage": None}
         assert self.search(ann, ben.phone).body == {
@@ -38,285 +38,297 @@ class TestSearch:
             "flag": "0",
         }
 
-    def test_search_for_a_friend_returns_flag_1(self, ann: Person, ben: Person) -> None:
+    def test_search_for_a_friend_returns_flag_1(self, ann: UserClient, ben: UserClient) -> None:
         ann.befriend(ben)
         assert self.search(ann, ben.phone).body["flag"] == "1"
         assert self.search(ben, ann.phone).body["flag"] == "1"
 
     def test_search_for_a_user_with_an_open_friend_request_returns_flag_0(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         assert self.search(ann, ben.phone).body["flag"] == "0"
 
-    def test_search_for_own_phone_returns_flag_minus_1(self, ann: Person) -> None:
+    def test_search_for_own_phone_returns_flag_minus_1(self, ann: UserClient) -> None:
         assert self.search(ann, ann.phone).body["flag"] == "-1"
 
     @pytest.mark.parametrize("phone", [UNKNOWN_PHONE, *MALFORMED_PHONES])
     def test_search_for_an_unknown_or_invalid_phone_returns_0007_without_flag(
-        self, phone: str, ann: Person, database_state: DatabaseState
+        self, phone: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = self.search(ann, phone)
         assert (response.status, response.body) == (200, {"result": "0007", "message": None})
 
-    def test_search_without_a_phone_returns_0007(self, ann: Person) -> None:
+    def test_search_without_a_phone_returns_0007(self, ann: UserClient) -> None:
         assert ann.post("/friend", search="1").body == {"result": "0007", "message": None}
 
 
 class TestAdd:
-    def test_friend_request_creates_a_message_for_each_user(self, ann: Person, ben: Person) -> None:
-        assert ann.add(ben).body == {"result": "0000", "message": None}
+    def test_friend_request_creates_a_message_for_each_user(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
+        assert ann.send_friend_request(ben).body == {"result": "0000", "message": None}
         assert [message["flag"] for message in ann.messages()] == [2]
         assert [message["flag"] for message in ben.messages()] == [0]
         assert ann.friends() == []
 
     def test_repeated_friend_request_changes_nothing(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        with database_state.unchanged():
-            assert ann.add(ben).result == "0000"
+        ann.send_friend_request(ben)
+        with database_state.assert_unchanged():
+            assert ann.send_friend_request(ben).result == "0000"
 
     def test_friend_requests_in_both_directions_create_a_friendship(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
-        assert ben.add(ann).result == "0000"
+        ann.send_friend_request(ben)
+        assert ben.send_friend_request(ann).result == "0000"
         assert [friend["userId"] for friend in ann.friends()] == [ben.phone]
         assert [friend["userId"] for friend in ben.friends()] == [ann.phone]
         assert [message["flag"] for message in ann.messages()] == [3]
         assert [message["flag"] for message in ben.messages()] == [1]
 
     def test_friend_request_to_a_friend_returns_0010(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         for user, other in [(ann, ben), (ben, ann)]:
-            with database_state.unchanged():
-                response = user.add(other)
+            with database_state.assert_unchanged():
+                response = user.send_friend_request(other)
             assert (response.status, response.body) == (200, {"result": "0010", "message": None})
 
     def test_friend_request_to_own_phone_returns_0006(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            response = ann.add(ann)
+        with database_state.assert_unchanged():
+            response = ann.send_friend_request(ann)
         assert response.body == {"result": "0006", "message": None}
-        assert response.refusal == "userId is oneself"
+        assert response.error == "userId is oneself"
 
     @pytest.mark.parametrize("phone", [UNKNOWN_PHONE, *MALFORMED_PHONES])
     def test_friend_request_to_an_unknown_or_invalid_phone_returns_0007(
-        self, phone: str, ann: Person, database_state: DatabaseState
+        self, phone: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.post("/friend", add="1", userId=phone)
         assert (response.status, response.body) == (200, {"result": "0007", "message": None})
 
     def test_friend_request_to_a_former_friend_can_be_accepted(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.befriend(ben)
         unfriend(ann, ben.phone)
         ann.befriend(ben)
         assert len(ann.friends()) == 1
 
-    def test_message_ids_of_rapid_friend_requests_are_unique(self, ann: Person, api: Api) -> None:
+    def test_message_ids_of_rapid_friend_requests_are_unique(
+        self, ann: UserClient, api: ApiClient
+    ) -> None:
         for n in range(20):
-            ann.add(api.person(f"138000001{n:02d}"))
+            ann.send_friend_request(api.register_user(f"138000001{n:02d}"))
         ids = [message[name] for message in ann.messages() for name in ("verifyId", "objectId")]
         assert len({message_id.partition(",")[2] for message_id in ids}) == 20
 
 
 class TestAccept:
-    def test_accept_by_the_addressee_creates_a_friendship(self, ann: Person, ben: Person) -> None:
-        ann.add(ben)
-        assert ben.deal(ben.messages()[0], "accept").body == {"result": "0000", "message": None}
+    def test_accept_by_the_addressee_creates_a_friendship(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
+        ann.send_friend_request(ben)
+        assert ben.deal_message(ben.messages()[0], "accept").body == {
+            "result": "0000",
+            "message": None,
+        }
         assert [friend["userId"] for friend in ann.friends()] == [ben.phone]
         assert [friend["userId"] for friend in ben.friends()] == [ann.phone]
 
     def test_accept_with_full_width_commas_in_the_ids_succeeds(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
         full_width_ids = {
             name: message[name].replace(",", "，") for name in ("verifyId", "objectId")
         }
-        assert ben.deal(message, "accept", **full_width_ids).result == "0000"
+        assert ben.deal_message(message, "accept", **full_width_ids).result == "0000"
         assert len(ben.friends()) == 1
 
     def test_repeated_accept_between_friends_changes_nothing(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
-        with database_state.unchanged():
-            assert ben.deal(ben.messages()[0], "accept").result == "0000"
+        with database_state.assert_unchanged():
+            assert ben.deal_message(ben.messages()[0], "accept").result == "0000"
 
     def test_repeated_accept_after_unfriending_returns_0006(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         unfriend(ben, ann.phone)
-        with database_state.unchanged():
-            assert ben.deal(ben.messages()[0], "accept").result == "0006"
+        with database_state.assert_unchanged():
+            assert ben.deal_message(ben.messages()[0], "accept").result == "0006"
 
     def test_accept_of_an_old_message_does_not_accept_a_newer_request(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.befriend(ben)
         old_message = ben.messages()[0]
         unfriend(ben, ann.phone)
-        ann.add(ben)
-        with database_state.unchanged():
-            assert ben.deal(old_message, "accept").result == "0006"
+        ann.send_friend_request(ben)
+        with database_state.assert_unchanged():
+            assert ben.deal_message(old_message, "accept").result == "0006"
 
     def test_accept_by_the_applicant_returns_0006(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         for changed in ({}, {"userId": ann.phone}):
-            with database_state.unchanged():
-                assert ann.deal(ann.messages()[0], "accept", **changed).result == "0006"
+            with database_state.assert_unchanged():
+                assert ann.deal_message(ann.messages()[0], "accept", **changed).result == "0006"
 
     def test_accept_by_a_third_user_returns_0006(
-        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        with database_state.unchanged():
-            assert cat.deal(ben.messages()[0], "accept").result == "0006"
+        ann.send_friend_request(ben)
+        with database_state.assert_unchanged():
+            assert cat.deal_message(ben.messages()[0], "accept").result == "0006"
 
     def test_accept_with_mixed_ids_of_two_requests_returns_0006(
-        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        cat.add(ben)
+        ann.send_friend_request(ben)
+        cat.send_friend_request(ben)
         of_cat, of_ann = ben.messages()
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for message, other in [(of_ann, of_cat), (of_cat, of_ann)]:
                 mixed_ids = {"objectId": other["objectId"]}
-                assert ben.deal(message, "accept", **mixed_ids).result == "0006"
+                assert ben.deal_message(message, "accept", **mixed_ids).result == "0006"
                 swapped_ids = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
-                assert ben.deal(message, "accept", **swapped_ids).result == "0006"
-                assert ben.deal(message, "accept", userId=other["userId"]).result == "0006"
+                assert ben.deal_message(message, "accept", **swapped_ids).result == "0006"
+                assert ben.deal_message(message, "accept", userId=other["userId"]).result == "0006"
 
     def test_accept_with_only_one_valid_id_returns_0006(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for changed in (
                 {"verifyId": f"{ben.phone},1"},
                 {"objectId": f"{ann.phone},1"},
                 {"objectId": f"{ann.phone},{int(message['objectId'][12:]) + 1}"},
             ):
-                assert ben.deal(message, "accept", **changed).result == "0006"
+                assert ben.deal_message(message, "accept", **changed).result == "0006"
 
     def test_accept_with_unknown_ids_accepts_the_only_open_request(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
         unknown_ids = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
-        assert ben.deal(message, "accept", **unknown_ids).result == "0000"
+        assert ben.deal_message(message, "accept", **unknown_ids).result == "0000"
         assert len(ben.friends()) == 1
-        with database_state.unchanged():
-            assert ben.deal(message, "accept", **unknown_ids).result == "0000"
+        with database_state.assert_unchanged():
+            assert ben.deal_message(message, "accept", **unknown_ids).result == "0000"
         ben.post("/friend", delete="1", userId=ann.phone)
-        with database_state.unchanged():
-            assert ben.deal(message, "accept", **unknown_ids).result == "0006"
+        with database_state.assert_unchanged():
+            assert ben.deal_message(message, "accept", **unknown_ids).result == "0006"
 
     def test_accept_with_unknown_ids_and_no_received_request_returns_0006(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         unknown_ids = {"verifyId": f"{ben.phone},1", "objectId": f"{ann.phone},2"}
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             # Only Ben, the addressee, can accept the request.
-            assert ann.deal(ann.messages()[0], "accept", **unknown_ids).result == "0006"
+            assert ann.deal_message(ann.messages()[0], "accept", **unknown_ids).result == "0006"
 
     def test_accept_of_a_declined_request_returns_0006(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
-        ben.deal(message, "delete")
-        with database_state.unchanged():
-            assert ben.deal(message, "accept").result == "0006"
+        ben.deal_message(message, "delete")
+        with database_state.assert_unchanged():
+            assert ben.deal_message(message, "accept").result == "0006"
 
     def test_accept_succeeds_after_the_applicant_deleted_their_message(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
-        ann.deal(ann.messages()[0], "delete")
-        assert ben.deal(ben.messages()[0], "accept").result == "0000"
+        ann.send_friend_request(ben)
+        ann.deal_message(ann.messages()[0], "delete")
+        assert ben.deal_message(ben.messages()[0], "accept").result == "0000"
         assert len(ann.friends()) == 1
 
 
 class TestDeleteMessage:
     def test_message_delete_removes_only_the_message_of_that_user(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.befriend(ben)
-        assert ben.deal(ben.messages()[0], "delete").body == {"result": "0000", "message": None}
+        assert ben.deal_message(ben.messages()[0], "delete").body == {
+            "result": "0000",
+            "message": None,
+        }
         assert ben.messages() == []
         assert [message["flag"] for message in ann.messages()] == [3]
         assert len(ann.friends()) == len(ben.friends()) == 1
 
     @pytest.mark.parametrize("side", ["applicant", "addressee"])
     def test_message_delete_accepts_the_phone_of_either_user(
-        self, side: str, ann: Person, ben: Person
+        self, side: str, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         phone = ann.phone if side == "applicant" else ben.phone
-        assert ben.deal(ben.messages()[0], "delete", userId=phone).result == "0000"
-        assert ann.deal(ann.messages()[0], "delete", userId=phone).result == "0000"
+        assert ben.deal_message(ben.messages()[0], "delete", userId=phone).result == "0000"
+        assert ann.deal_message(ann.messages()[0], "delete", userId=phone).result == "0000"
 
     def test_repeated_message_delete_changes_nothing(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message_of_ann,), (message_of_ben,) = ann.messages(), ben.messages()
-        ann.deal(message_of_ann, "delete")
-        ben.deal(message_of_ben, "delete")
-        with database_state.unchanged():
-            assert ann.deal(message_of_ann, "delete").result == "0000"
-            assert ben.deal(message_of_ben, "delete").result == "0000"
+        ann.deal_message(message_of_ann, "delete")
+        ben.deal_message(message_of_ben, "delete")
+        with database_state.assert_unchanged():
+            assert ann.deal_message(message_of_ann, "delete").result == "0000"
+            assert ben.deal_message(message_of_ben, "delete").result == "0000"
 
     def test_message_delete_by_the_addressee_declines_the_request(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
-        ben.deal(ben.messages()[0], "delete")
+        ann.send_friend_request(ben)
+        ben.deal_message(ben.messages()[0], "delete")
         # The applicant is not notified and can send the request again.
         assert [message["flag"] for message in ann.messages()] == [2]
-        assert ann.add(ben).result == "0000"
+        assert ann.send_friend_request(ben).result == "0000"
         assert [message["flag"] for message in ben.messages()] == [0]
 
     def test_message_delete_by_the_applicant_leaves_the_request_open(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
-        ann.deal(ann.messages()[0], "delete")
+        ann.send_friend_request(ben)
+        ann.deal_message(ann.messages()[0], "delete")
         assert ann.messages() == []
         assert [message["flag"] for message in ben.messages()] == [0]
 
     def test_message_delete_by_a_third_user_returns_0006(
-        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        with database_state.unchanged():
-            response = cat.deal(ann.messages()[0], "delete")
+        ann.send_friend_request(ben)
+        with database_state.assert_unchanged():
+            response = cat.deal_message(ann.messages()[0], "delete")
         assert response.body == {"result": "0006", "message": None}
 
     def test_message_delete_with_ids_of_different_requests_returns_0006(
-        self, ann: Person, ben: Person, cat: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        cat.add(ben)
+        ann.send_friend_request(ben)
+        cat.send_friend_request(ben)
         of_cat, of_ann = ben.messages()
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for changed in (
                 {"objectId": of_ann["objectId"]},
                 {"verifyId": of_ann["verifyId"]},
@@ -324,7 +336,7 @@ class TestDeleteMessage:
                 {"userId": ann.phone},
                 {"userId": UNKNOWN_PHONE},
             ):
-                assert ben.deal(of_cat, "delete", **changed).result == "0006"
+                assert ben.deal_message(of_cat, "delete", **changed).result == "0006"
 
 
 class TestDealMessage:
@@ -355,20 +367,22 @@ class TestDealMessage:
         self,
         changed: dict[str, str],
         behaviour: str,
-        ann: Person,
-        ben: Person,
+        ann: UserClient,
+        ben: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ben.messages()
         form: dict[str, Any] = {"behaviour": behaviour, **changed}
-        with database_state.unchanged():
-            response = ben.deal(message, **form)
+        with database_state.assert_unchanged():
+            response = ben.deal_message(message, **form)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
 
 class TestUnfriend:
-    def test_unfriend_ends_the_friendship_for_both_users(self, ann: Person, ben: Person) -> None:
+    def test_unfriend_ends_the_friendship_for_both_users(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
         ann.befriend(ben)
         assert unfriend(ben, ann.phone).body == {"result": "0000", "message": None}
         assert ann.friends() == ben.friends() == []
@@ -378,17 +392,19 @@ class TestUnfriend:
         "phone", [UNKNOWN_PHONE, "13800000002", "13800000001", *MALFORMED_PHONES]
     )
     def test_unfriend_of_a_user_who_is_not_a_friend_returns_0006(
-        self, phone: str, ann: Person, ben: Person, database_state: DatabaseState
+        self, phone: str, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.add(ben)
-        with database_state.unchanged():
+        ann.send_friend_request(ben)
+        with database_state.assert_unchanged():
             response = unfriend(ann, phone)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
-    def test_unfriend_without_a_phone_returns_0006(self, ann: Person) -> None:
+    def test_unfriend_without_a_phone_returns_0006(self, ann: UserClient) -> None:
         assert ann.post("/friend", delete="1").body == {"result": "0006", "message": None}
 
-    def test_unfriend_keeps_other_friends(self, ann: Person, ben: Person, cat: Person) -> None:
+    def test_unfriend_keeps_other_friends(
+        self, ann: UserClient, ben: UserClient, cat: UserClient
+    ) -> None:
         ann.befriend(ben)
         ann.befriend(cat)
         unfriend(ann, ben.phone)
@@ -401,30 +417,32 @@ class TestFriendLimit:
         return new_app(friends__max="2")
 
     @pytest.fixture
-    def dan(self, api: Api) -> Person:
-        return api.person("13800000004")
+    def dan(self, api: ApiClient) -> UserClient:
+        return api.register_user("13800000004")
 
     @pytest.fixture
-    def user_at_limit(self, ann: Person, ben: Person, cat: Person) -> Person:
+    def user_at_limit(self, ann: UserClient, ben: UserClient, cat: UserClient) -> UserClient:
         ann.befriend(ben)
         ann.befriend(cat)
         return ann
 
     def test_friend_request_at_the_friend_limit_returns_0006(
-        self, user_at_limit: Person, dan: Person, database_state: DatabaseState
+        self, user_at_limit: UserClient, dan: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            response = user_at_limit.add(dan)
-        assert (response.result, response.refusal) == ("0006", "token would have too many friends")
+        with database_state.assert_unchanged():
+            response = user_at_limit.send_friend_request(dan)
+        assert (response.result, response.error) == ("0006", "token would have too many friends")
 
     def test_accept_at_the_friend_limit_returns_0006(
         self,
-        user_at_limit: Person,
-        dan: Person,
+        user_at_limit: UserClient,
+        dan: UserClient,
         database_state: DatabaseState,
         services: Services,
     ) -> None:
-        dan.add(user_at_limit)
-        with database_state.unchanged():
-            assert user_at_limit.deal(user_at_limit.messages()[0], "accept").result == "0006"
-            assert user_at_limit.add(dan).result == "0006"
+        dan.send_friend_request(user_at_limit)
+        with database_state.assert_unchanged():
+            assert (
+                user_at_limit.deal_message(user_at_limit.messages()[0], "accept").result == "0006"
+            )
+            assert user_at_limit.send_friend_request(dan).result == "0006"

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import text
 
 from livebackend.container import Services
-from livebackend.core.errors import Unavailable
+from livebackend.core.errors import ServiceUnavailable
 from livebackend.database.engine import Database
-from livebackend.ledger.batch_writer import LedgerWriter
+from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.transfers import Transfer
-from livebackend.models import SLOT_COINS_MAX
+from livebackend.models import MAX_SLOT_COINS
 from livebackend.services.gifts import Gifts
-from tests.support.api import PASSWORD, Answer, Api, App, Person, at_once
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.application import replace_services
 from tests.support.database_state import DatabaseState
 
@@ -25,7 +25,7 @@ class TestRefill:
     @pytest.mark.parametrize("path", ["/golden", "/friend"])
     @pytest.mark.parametrize("money", ["10", "50", "100", "10元", "100元"])
     def test_refill_credits_one_coin_per_yuan(
-        self, money: str, path: str, ann: Person, database_state: DatabaseState
+        self, money: str, path: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         response = ann.post(path, refill="1", money=money)
         assert response.body == {"result": "0000", "message": None}
@@ -37,44 +37,44 @@ class TestRefill:
          "10\0", "9" * 5000],
     )  # fmt: skip
     def test_refill_with_an_unsupported_amount_returns_0013(
-        self, money: str, ann: Person, database_state: DatabaseState
+        self, money: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.refill(money)
         assert (response.status, response.body) == (200, NOT_UPDATED)
 
     def test_refill_without_an_amount_returns_0013(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert ann.post("/golden", refill="1").body == NOT_UPDATED
 
     def test_each_refill_without_a_request_id_credits_coins(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         assert ann.refill("10").result == ann.refill("10").result == "0000"
         assert database_state.coins(ann) == 20
 
     def test_retry_of_a_refill_succeeds_and_moves_no_coins(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         first = ann.refill("10", requestId="a-1")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             # "10元" and "10" are parsed to the same amount.
             second = ann.refill("10元", requestId="a-1")
         assert first.body == second.body == {"result": "0000", "message": None}
 
     def test_refill_with_a_used_request_id_and_another_amount_returns_0013(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="a-1")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = ann.refill("50", requestId="a-1")
         assert response.body == NOT_UPDATED
-        assert response.refusal == "requestId was used for another content"
+        assert response.error == "requestId was used for another content"
 
     def test_refills_of_two_users_can_have_the_same_request_id(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="a-1")
         assert ben.refill("50", requestId="a-1").result == "0000"
@@ -82,37 +82,37 @@ class TestRefill:
 
     @pytest.mark.parametrize("request_id", ["x" * 65, "a b", "a/b", "令", "a\n", "é"])
     def test_refill_with_a_malformed_request_id_returns_0013(
-        self, request_id: str, ann: Person, database_state: DatabaseState
+        self, request_id: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert ann.refill("10", requestId=request_id).body == NOT_UPDATED
 
     def test_refill_with_an_empty_request_id_is_not_a_retry(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="")
         ann.refill("10", requestId="")
         assert database_state.coins(ann) == 20
 
     def test_refill_credits_the_configured_coins_per_yuan(
-        self, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+        self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        sender = Person(new_app(coins__per_yuan="10"), ann.always, ann.phone)
+        sender = UserClient(new_app(coins__per_yuan="10"), ann.default_parameters, ann.phone)
         sender.refill("10")
         assert database_state.coins(ann) == 100
 
     def test_refill_when_disabled_returns_0013(
-        self, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+        self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        person = Person(new_app(coins__refill="disabled"), ann.always, ann.phone)
-        with database_state.unchanged():
+        person = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
+        with database_state.assert_unchanged():
             response = person.refill("10")
         assert response.body == NOT_UPDATED
-        assert response.refusal == "refill is switched off"
+        assert response.error == "refill is switched off"
 
 
 @pytest.fixture
-def sender(ann: Person) -> Person:
+def sender(ann: UserClient) -> UserClient:
     """Ann with 100 coins."""
     assert ann.refill("100").result == "0000"
     return ann
@@ -121,7 +121,7 @@ def sender(ann: Person) -> Person:
 class TestSendGift:
     @pytest.mark.parametrize("path", ["/golden", "/friend"])
     def test_gift_moves_coins_from_the_sender_to_the_host(
-        self, path: str, sender: Person, ben: Person, database_state: DatabaseState
+        self, path: str, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         gift = {"value": "30", "object": ben.phone, "description": "一朵玫瑰"}
         response = sender.post(path, send_gift="1", **gift)
@@ -131,55 +131,55 @@ class TestSendGift:
         assert gift["description"] == "一朵玫瑰"
 
     def test_gift_stores_the_room_of_the_host(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ben.live()
-        sender.give(ben, "1")
+        ben.go_live()
+        sender.send_gift(ben, "1")
         assert database_state.rows("gifts")[0]["room_id"] == database_state.rows("rooms")[0]["id"]
 
     def test_gift_of_the_full_balance_succeeds(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        assert sender.give(ben, "100").result == "0000"
+        assert sender.send_gift(ben, "100").result == "0000"
         assert (database_state.coins(sender), database_state.coins(ben)) == (0, 100)
 
     def test_gift_value_with_a_trailing_yuan_sign_is_accepted(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        assert sender.give(ben, "5元").result == "0000"
+        assert sender.send_gift(ben, "5元").result == "0000"
         assert database_state.coins(ben) == 5
 
     def test_received_coins_can_be_given_to_another_host(
-        self, sender: Person, ben: Person, cat: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
     ) -> None:
-        sender.give(ben, "60")
-        assert ben.give(cat, "60").result == "0000"
-        assert cat.give(sender, "50").result == "0000"
+        sender.send_gift(ben, "60")
+        assert ben.send_gift(cat, "60").result == "0000"
+        assert cat.send_gift(sender, "50").result == "0000"
         assert [database_state.coins(person) for person in (sender, ben, cat)] == [90, 0, 10]
 
     def test_gift_with_insufficient_balance_moves_no_coins(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            response = sender.give(ben, "101")
+        with database_state.assert_unchanged():
+            response = sender.send_gift(ben, "101")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.refusal == "value is more than the coins there are"
+        assert response.error == "value is more than the coins there are"
 
     def test_failed_gift_does_not_use_up_the_request_id(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        assert sender.give(ben, "150", requestId="g").result == "0013"
+        assert sender.send_gift(ben, "150", requestId="g").result == "0013"
         sender.refill("50")
-        assert sender.give(ben, "150", requestId="g").result == "0000"
+        assert sender.send_gift(ben, "150", requestId="g").result == "0000"
         assert database_state.coins(ben) == 150
 
     def test_retry_of_a_gift_succeeds_and_moves_no_coins(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        sender.give(ben, "100", requestId="g")
-        with database_state.unchanged():
+        sender.send_gift(ben, "100", requestId="g")
+        with database_state.assert_unchanged():
             # The retry succeeds although the balance is 0.
-            assert sender.give(ben, "100元", requestId="g").result == "0000"
+            assert sender.send_gift(ben, "100元", requestId="g").result == "0000"
 
     @pytest.mark.parametrize(
         "changed", [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}]
@@ -187,23 +187,23 @@ class TestSendGift:
     def test_gift_with_a_used_request_id_and_other_parameters_returns_0013(
         self,
         changed: dict[str, str],
-        sender: Person,
-        ben: Person,
-        cat: Person,
+        sender: UserClient,
+        ben: UserClient,
+        cat: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        sender.give(ben, "1", requestId="g")
+        sender.send_gift(ben, "1", requestId="g")
         form = {"value": "1", "requestId": "g", **changed}
-        with database_state.unchanged():
-            response = sender.give(ben, **form)
+        with database_state.assert_unchanged():
+            response = sender.send_gift(ben, **form)
         assert response.body == NOT_UPDATED
-        assert response.refusal == "requestId was used for another content"
+        assert response.error == "requestId was used for another content"
 
     def test_refill_with_the_request_id_of_a_gift_returns_0013(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        sender.give(ben, "10", requestId="one")
-        with database_state.unchanged():
+        sender.send_gift(ben, "10", requestId="one")
+        with database_state.assert_unchanged():
             assert sender.refill("10", requestId="one").body == NOT_UPDATED
 
     @pytest.mark.parametrize(
@@ -223,54 +223,66 @@ class TestSendGift:
         ],
     )
     def test_gift_with_an_invalid_parameter_returns_0013(
-        self, changed: dict[str, str], sender: Person, ben: Person, database_state: DatabaseState
+        self,
+        changed: dict[str, str],
+        sender: UserClient,
+        ben: UserClient,
+        database_state: DatabaseState,
     ) -> None:
-        with database_state.unchanged():
-            response = sender.give(ben, **{"value": "1", **changed})
+        with database_state.assert_unchanged():
+            response = sender.send_gift(ben, **{"value": "1", **changed})
         assert (response.status, response.body) == (200, NOT_UPDATED)
 
     @pytest.mark.parametrize("name", ["value", "object", "description"])
     def test_gift_without_a_required_parameter_returns_0013(
-        self, name: str, sender: Person, ben: Person, database_state: DatabaseState
+        self, name: str, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         gift = {"value": "1", "object": ben.phone, "description": "a rose"}
         del gift[name]
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
-        assert (response.body, response.refusal) == (NOT_UPDATED, f"{name} is missing")
+        assert (response.body, response.error) == (NOT_UPDATED, f"{name} is missing")
 
     def test_gift_to_own_phone_returns_0013(
-        self, sender: Person, database_state: DatabaseState
+        self, sender: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            response = sender.give(sender, "1")
-        assert (response.body, response.refusal) == (NOT_UPDATED, "object is oneself")
+        with database_state.assert_unchanged():
+            response = sender.send_gift(sender, "1")
+        assert (response.body, response.error) == (NOT_UPDATED, "object is oneself")
 
     def test_gift_of_100000_coins_succeeds(
-        self, new_app: Callable[..., App], ann: Person, ben: Person, database_state: DatabaseState
+        self,
+        new_app: Callable[..., App],
+        ann: UserClient,
+        ben: UserClient,
+        database_state: DatabaseState,
     ) -> None:
-        sender = Person(new_app(coins__per_yuan="10000"), ann.always, ann.phone)
+        sender = UserClient(new_app(coins__per_yuan="10000"), ann.default_parameters, ann.phone)
         sender.refill("10")
-        assert sender.give(ben, "100000").result == "0000"
+        assert sender.send_gift(ben, "100000").result == "0000"
         assert database_state.coins(ben) == 100_000
 
     def test_gift_with_unknown_outcome_returns_503_with_the_outcome_headers(
-        self, sender: Person, ben: Person, services: Services, monkeypatch: pytest.MonkeyPatch
+        self,
+        sender: UserClient,
+        ben: UserClient,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def lose_response(transfer: object, *, deadline: float) -> object:
-            raise Unavailable("the ledger", outcome_unknown=True)
+            raise ServiceUnavailable("the ledger", outcome_unknown=True)
 
         monkeypatch.setattr(services.ledger_writer, "submit", lose_response)
-        response = sender.give(ben, "1", requestId="g")
+        response = sender.send_gift(ben, "1", requestId="g")
         assert (response.status, response.body) == (503, NOT_UPDATED)
         assert response.headers["X-Request-Outcome"] == "unknown"
-        assert response.headers["X-Repeat-As"] == "g"
+        assert response.headers["X-Retry-Request-Id"] == "g"
         assert int(response.headers["Retry-After"]) > 0
 
     def test_retry_with_the_returned_id_after_an_unknown_outcome_moves_no_coins(
         self,
-        sender: Person,
-        ben: Person,
+        sender: UserClient,
+        ben: UserClient,
         services: Services,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
@@ -279,14 +291,14 @@ class TestSendGift:
 
         def submit_and_lose_response(transfer: Transfer, *, deadline: float) -> object:
             submit(transfer, deadline=deadline)
-            raise Unavailable("the ledger", outcome_unknown=True)
+            raise ServiceUnavailable("the ledger", outcome_unknown=True)
 
         with monkeypatch.context() as patch:
             patch.setattr(services.ledger_writer, "submit", submit_and_lose_response)
-            response = sender.give(ben, "30")
+            response = sender.send_gift(ben, "30")
         assert response.status == 503
-        with database_state.unchanged():
-            retried = sender.give(ben, "30", requestId=response.headers["X-Repeat-As"])
+        with database_state.assert_unchanged():
+            retried = sender.send_gift(ben, "30", requestId=response.headers["X-Retry-Request-Id"])
         assert retried.result == "0000"
         assert database_state.coins(ben) == 30
 
@@ -294,8 +306,8 @@ class TestSendGift:
         self,
         app: App,
         services: Services,
-        sender: Person,
-        ben: Person,
+        sender: UserClient,
+        ben: UserClient,
         database_state: DatabaseState,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
@@ -304,51 +316,51 @@ class TestSendGift:
         replace_services(app, monkeypatch, gifts=impatient_gifts)
         lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
-        def give_100_ms_later() -> Answer:
+        def give_100_ms_later() -> ApiResponse:
             time.sleep(0.1)
-            return sender.give(ben, "20")
+            return sender.send_gift(ben, "20")
 
         with database.engine.begin() as connection:
             connection.execute(lock)
             # The writer waits for the lock with the first gift; the second stays in its queue.
-            first, second = at_once(lambda: sender.give(ben, "1"), give_100_ms_later)
+            first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
         assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
         assert (second.status, second.body) == (200, NOT_UPDATED)
         assert second.refusal == "call was not taken in time"
         assert "X-Request-Outcome" not in second.headers
-        assert sender.give(ben, "50").result == "0000"
+        assert sender.send_gift(ben, "50").result == "0000"
         assert database_state.coins(ben) in (50, 51)
 
     def test_gift_with_a_full_ledger_queue_returns_503_with_a_known_outcome(
         self,
         app: App,
         services: Services,
-        sender: Person,
-        ben: Person,
+        sender: UserClient,
+        ben: UserClient,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        full_writer = LedgerWriter(services.database, number=0, queue_max=0)
+        full_writer = LedgerBatchWriter(services.database, writer_number=0, max_queue_length=0)
         replace_services(app, monkeypatch, gifts=Gifts(services.database, full_writer))
-        response = sender.give(ben, "1")
+        response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (503, NOT_UPDATED)
         assert "X-Request-Outcome" not in response.headers
 
 
 def test_gifts_do_not_change_the_total_number_of_coins(
-    ann: Person, ben: Person, cat: Person, api: Api, database_state: DatabaseState
+    ann: UserClient, ben: UserClient, cat: UserClient, api: ApiClient, database_state: DatabaseState
 ) -> None:
     people = [ann, ben, cat]
     for person in people:
         person.refill("50")
     for n in range(30):
-        people[n % 3].give(people[(n * 2 + 1) % 3], str(n + 1))
+        people[n % 3].send_gift(people[(n * 2 + 1) % 3], str(n + 1))
     assert sum(map(database_state.coins, people)) == 150
     assert min(row["amount"] for row in database_state.rows("coin_slots")) >= 0
 
 
 class TestRetryAfterTheHostRemovedTheirAccount:
     @pytest.fixture
-    def gift(self, sender: Person, ben: Person) -> dict[str, str]:
+    def gift(self, sender: UserClient, ben: UserClient) -> dict[str, str]:
         """The parameters of a gift to Ben, who then removed the account."""
         gift = {"object": ben.phone, "value": "30", "description": "rose", "requestId": "g"}
         assert sender.post("/golden", send_gift="1", **gift).result == "0000"
@@ -356,28 +368,36 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         return gift
 
     def test_retry_of_a_gift_to_a_removed_host_returns_the_first_response(
-        self, gift: dict[str, str], sender: Person, database_state: DatabaseState
+        self, gift: dict[str, str], sender: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
         assert response.body == {"result": "0000", "message": None}
 
     def test_retry_of_a_gift_returns_the_first_response_when_the_phone_has_a_new_account(
-        self, gift: dict[str, str], sender: Person, api: Api, database_state: DatabaseState
+        self,
+        gift: dict[str, str],
+        sender: UserClient,
+        api: ApiClient,
+        database_state: DatabaseState,
     ) -> None:
-        new = api.person(gift["object"])
-        with database_state.unchanged():
+        new = api.register_user(gift["object"])
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
         assert response.body == {"result": "0000", "message": None}
         assert database_state.coins(new) == 0
 
     def test_gift_to_an_older_account_with_a_used_request_id_returns_0013(
-        self, gift: dict[str, str], sender: Person, cat: Person, database_state: DatabaseState
+        self,
+        gift: dict[str, str],
+        sender: UserClient,
+        cat: UserClient,
+        database_state: DatabaseState,
     ) -> None:
         database_state.execute("UPDATE accounts SET created_at = now() - interval '1 day'")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | {"object": cat.phone}))
-        assert response.refusal == "requestId was used for another content"
+        assert response.error == "requestId was used for another content"
 
     @pytest.mark.parametrize(
         "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
@@ -386,66 +406,70 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         self,
         changed: dict[str, str],
         gift: dict[str, str],
-        sender: Person,
+        sender: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | changed))
-        assert (response.body, response.refusal) == (NOT_UPDATED, "object is unknown")
+        assert (response.body, response.error) == (NOT_UPDATED, "object is unknown")
 
     def test_different_gift_to_the_new_account_with_a_used_request_id_returns_0013(
-        self, gift: dict[str, str], sender: Person, api: Api, database_state: DatabaseState
+        self,
+        gift: dict[str, str],
+        sender: UserClient,
+        api: ApiClient,
+        database_state: DatabaseState,
     ) -> None:
-        api.person(gift["object"])
-        with database_state.unchanged():
+        api.register_user(gift["object"])
+        with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | {"value": "31"}))
-        assert response.refusal == "requestId was used for another content"
+        assert response.error == "requestId was used for another content"
 
 
 class TestBalanceLimit:
     def test_gift_to_a_host_with_a_full_balance_returns_0013_and_moves_no_coins(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, ben)
-        with database_state.unchanged():
-            response = sender.give(ben, "1")
+        with database_state.assert_unchanged():
+            response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.refusal == "object would exceed the balance limit"
+        assert response.error == "object would exceed the balance limit"
 
     def test_refill_of_a_full_balance_returns_0013_and_moves_no_coins(
-        self, sender: Person, database_state: DatabaseState
+        self, sender: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = sender.refill("10")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.refusal == "money would exceed the balance limit"
+        assert response.error == "money would exceed the balance limit"
 
     def test_full_balance_is_shown_and_can_be_spent(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
-        before = 17 * SLOT_COINS_MAX
+        before = 17 * MAX_SLOT_COINS
         assert 2**63 - 18 < before < 2**63
         assert sender.post("/golden", balance="1").message == {"coins": before}
-        assert sender.give(ben, "100000").result == "0000"
+        assert sender.send_gift(ben, "100000").result == "0000"
         assert sender.post("/golden", balance="1").message == {"coins": before - 100_000}
         assert sender.post("/golden", records="1").message["records"][0]["left"] == before - 100_000
 
     def test_consolidation_leaves_coins_that_exceed_slot_0_in_other_slots(
-        self, sender: Person, ben: Person, database_state: DatabaseState
+        self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
         database_state.execute("UPDATE coin_slots SET amount = 0 WHERE slot = 0")
-        assert sender.give(ben, "1").result == "0000"
-        assert database_state.coins(sender) == 16 * SLOT_COINS_MAX - 1
+        assert sender.send_gift(ben, "1").result == "0000"
+        assert database_state.coins(sender) == 16 * MAX_SLOT_COINS - 1
 
 
-def fill_slots(database_state: DatabaseState, user: Person) -> None:
+def fill_slots(database_state: DatabaseState, user: UserClient) -> None:
     """Give a user the largest possible balance."""
     database_state.execute(
         "INSERT INTO coin_slots (coin_account_id, slot, amount)"
-        f" SELECT coin_accounts.id, slot, {SLOT_COINS_MAX}"
+        f" SELECT coin_accounts.id, slot, {MAX_SLOT_COINS}"
         " FROM coin_accounts JOIN accounts ON accounts.id = owner_id, generate_series(0, 16) slot"
         f" WHERE phone = '{user.phone}'"
         " ON CONFLICT (coin_account_id, slot) DO UPDATE SET amount = excluded.amount"

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from livebackend.container import Services
-from tests.support.api import Api, Person
-from tests.support.statements import statements_noted
+from tests.support.api import ApiClient, UserClient
+from tests.support.statements import record_statements
 
 
 class TestFriendList:
-    def test_friend_list_of_a_new_account_is_empty(self, ann: Person) -> None:
+    def test_friend_list_of_a_new_account_is_empty(self, ann: UserClient) -> None:
         response = ann.post("/list", friendlist="1")
         assert response.body == {"result": "0000", "message": {"count": 0, "friends": []}}
 
     def test_friend_list_shows_an_offline_friend_without_play_url(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.befriend(ben)
         assert ann.friends() == [
@@ -33,11 +33,11 @@ class TestFriendList:
         ]
 
     def test_friend_list_shows_a_live_friend_with_title_and_play_url(
-        self, ann: Person, api: Api
+        self, ann: UserClient, api: ApiClient
     ) -> None:
-        dan = api.person("13800000004", gender="1", headImage="d.png")
+        dan = api.register_user("13800000004", gender="1", headImage="d.png")
         ann.befriend(dan)
-        dan.live(title="hello")
+        dan.go_live(title="hello")
         (friend,) = ann.friends()
         assert friend.pop("playUrl").keys() == {"rtmp", "hls", "hdl"}
         assert friend == {
@@ -51,35 +51,38 @@ class TestFriendList:
         dan.post("/room", leave="1")
         assert ann.friends()[0]["liveStatus"] == "off"
 
-    def test_friend_list_contains_one_play_url_per_protocol(self, ann: Person, ben: Person) -> None:
+    def test_friend_list_contains_one_play_url_per_protocol(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
         ann.befriend(ben)
-        ben.live()
+        ben.go_live()
         urls = ann.friends()[0]["playUrl"]
         assert re.fullmatch(r"rtmp://[a-z.-]+/livebackend/[0-9a-f]{24}", urls["rtmp"])
         assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.m3u8", urls["hls"])
         assert re.fullmatch(r"http://[a-z.-]+/livebackend/[0-9a-f]{24}\.flv", urls["hdl"])
 
     def test_friend_list_shows_a_host_with_an_opening_room_as_offline(
-        self, ann: Person, ben: Person, services: Services
+        self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         ann.befriend(ben)
-        ben.live()
+        ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
         assert ann.friends()[0]["liveStatus"] == "off"
         assert ann.friends()[0]["title"] is None
 
     def test_friend_list_orders_by_live_status_then_nickname_then_phone(
-        self, ann: Person, api: Api
+        self, ann: UserClient, api: ApiClient
     ) -> None:
         nicknames = ["", "", "b", "a", "B", "é", "安", "z", "live", "later"]
         people = [
-            api.person(f"1380000010{n}", nickname=nickname) for n, nickname in enumerate(nicknames)
+            api.register_user(f"1380000010{n}", nickname=nickname)
+            for n, nickname in enumerate(nicknames)
         ]
         for person in reversed(people):
             ann.befriend(person)
-        people[8].live()
-        people[9].live()
+        people[8].go_live()
+        people[9].go_live()
         assert [friend["nickname"] for friend in ann.friends()] == [
             *["later", "live"],
             # By code point; users without a nickname are last, by phone.
@@ -90,24 +93,24 @@ class TestFriendList:
 
     @pytest.mark.parametrize("selector", ["friendlist", "messagelist"])
     def test_list_request_executes_one_statement_for_any_length(
-        self, selector: str, ann: Person, api: Api
+        self, selector: str, ann: UserClient, api: ApiClient
     ) -> None:
         for n in range(10):
-            ann.befriend(api.person(f"1380000020{n}"))
-        with statements_noted() as statements:
+            ann.befriend(api.register_user(f"1380000020{n}"))
+        with record_statements() as statements:
             response = ann.post("/list", **{selector: "1"})
         assert response.result == "0000"
         assert len(statements) == 1  # one statement checks the token and reads the list
 
 
 class TestMessageList:
-    def test_message_list_without_friend_requests_is_empty(self, ann: Person) -> None:
+    def test_message_list_without_friend_requests_is_empty(self, ann: UserClient) -> None:
         assert ann.post("/list", messagelist="1").body == {"result": "0000", "message": []}
 
     def test_message_list_shows_a_friend_request_to_both_users(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message_of_ann,), (message_of_ben,) = ann.messages(), ben.messages()
         assert message_of_ann.keys() == message_of_ben.keys()
         profile = {"nickname": "Ben", "gender": None, "headImage": None}
@@ -123,40 +126,42 @@ class TestMessageList:
         assert message_of_ben == {**expected, "userId": ann.phone, "nickname": "Ann", "flag": 0}
 
     def test_message_ids_begin_with_the_phones_of_addressee_and_applicant(
-        self, ann: Person, ben: Person
+        self, ann: UserClient, ben: UserClient
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         (message,) = ann.messages()
         assert re.fullmatch(rf"{ben.phone},[0-9]+", message["verifyId"])
         assert re.fullmatch(rf"{ann.phone},[0-9]+", message["objectId"])
 
-    def test_message_time_is_in_utc(self, ann: Person, ben: Person) -> None:
-        ann.add(ben)
+    def test_message_time_is_in_utc(self, ann: UserClient, ben: UserClient) -> None:
+        ann.send_friend_request(ben)
         (message,) = ann.messages()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", message["time"])
         age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
         assert timedelta() <= age < timedelta(seconds=10)
 
-    def test_message_flag_changes_for_both_users_on_accept(self, ann: Person, ben: Person) -> None:
-        ann.add(ben)
-        ben.deal(ben.messages()[0], "accept")
+    def test_message_flag_changes_for_both_users_on_accept(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
+        ann.send_friend_request(ben)
+        ben.deal_message(ben.messages()[0], "accept")
         assert ann.messages()[0]["flag"] == 3
         assert ben.messages()[0]["flag"] == 1
 
     def test_message_list_has_the_newest_message_first(
-        self, ann: Person, ben: Person, cat: Person, api: Api
+        self, ann: UserClient, ben: UserClient, cat: UserClient, api: ApiClient
     ) -> None:
-        dan = api.person("13800000004")
-        ann.add(ben)
-        cat.add(ann)
-        ann.add(dan)
+        dan = api.register_user("13800000004")
+        ann.send_friend_request(ben)
+        cat.send_friend_request(ann)
+        ann.send_friend_request(dan)
         phones = [message["userId"] for message in ann.messages()]
         assert phones == [dan.phone, cat.phone, ben.phone]
 
     def test_message_list_contains_the_newest_500_messages(
-        self, ann: Person, ben: Person, services: Services
+        self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
-        ann.add(ben)
+        ann.send_friend_request(ben)
         newest = ann.messages()[0]
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
@@ -172,16 +177,18 @@ class TestMessageList:
 
 
 class TestLiveList:
-    def live_list(self, person: Person, **params: str) -> Any:
+    def live_list(self, person: UserClient, **params: str) -> Any:
         response = person.post("/list", livelist="1", **params)
         assert response.result == "0000", response
         return response.message
 
-    def test_live_list_without_live_hosts_is_empty(self, ann: Person) -> None:
+    def test_live_list_without_live_hosts_is_empty(self, ann: UserClient) -> None:
         assert self.live_list(ann) == {"rooms": [], "next": None}
 
-    def test_live_list_shows_hosts_who_are_not_friends(self, ann: Person, ben: Person) -> None:
-        ben.live(title="hello")
+    def test_live_list_shows_hosts_who_are_not_friends(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
+        ben.go_live(title="hello")
         (room,) = self.live_list(ann)["rooms"]
         assert room.pop("playUrl").keys() == {"rtmp", "hls", "hdl"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", room.pop("time"))
@@ -196,9 +203,9 @@ class TestLiveList:
         assert self.live_list(ann)["rooms"] == []
 
     def test_live_list_excludes_opening_rooms(
-        self, ann: Person, ben: Person, services: Services
+        self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
-        ben.live()
+        ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
         assert self.live_list(ann)["rooms"] == []
@@ -217,7 +224,9 @@ class TestLiveList:
                 " FROM created"
             )
 
-    def test_live_list_pages_contain_every_room_once(self, ann: Person, services: Services) -> None:
+    def test_live_list_pages_contain_every_room_once(
+        self, ann: UserClient, services: Services
+    ) -> None:
         self.add_live_hosts(services, size=120)
         pages: list[Any] = []
         after: dict[str, str] = {}
@@ -234,7 +243,7 @@ class TestLiveList:
 
     @pytest.mark.parametrize("size", [50, 100])
     def test_live_list_full_last_page_has_no_cursor(
-        self, size: int, ann: Person, services: Services
+        self, size: int, ann: UserClient, services: Services
     ) -> None:
         self.add_live_hosts(services, size=size)
         page = self.live_list(ann)
@@ -243,12 +252,12 @@ class TestLiveList:
         assert (len(page["rooms"]), page["next"]) == (50, None)
 
     def test_live_list_page_does_not_shift_when_rooms_open_and_close(
-        self, ann: Person, ben: Person, services: Services
+        self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         self.add_live_hosts(services, size=60)
         first = self.live_list(ann)
         expected = self.live_list(ann, after=first["next"])["rooms"]
-        ben.live()
+        ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
@@ -258,18 +267,20 @@ class TestLiveList:
         assert len(expected) == 10
 
     @pytest.mark.parametrize("after", ["x", "1", "1,", ",1", "1,1,1", "-1,1", "9" * 17 + ",1"])
-    def test_live_list_with_an_invalid_cursor_returns_0006(self, after: str, ann: Person) -> None:
+    def test_live_list_with_an_invalid_cursor_returns_0006(
+        self, after: str, ann: UserClient
+    ) -> None:
         response = ann.post("/list", livelist="1", after=after)
-        assert (response.result, response.refusal) == ("0006", "after is not a place in this list")
+        assert (response.result, response.error) == ("0006", "after is not a place in this list")
 
-    def test_live_list_accepts_the_largest_and_the_smallest_cursor(self, ann: Person) -> None:
+    def test_live_list_accepts_the_largest_and_the_smallest_cursor(self, ann: UserClient) -> None:
         assert self.live_list(ann, after="9" * 16 + "," + "9" * 18)["rooms"] == []
         assert self.live_list(ann, after="0,0")["rooms"] == []
 
 
 @pytest.mark.parametrize("selector", ["friendlist", "messagelist", "livelist"])
 def test_list_request_changes_nothing(
-    selector: str, ann: Person, ben: Person, database_state: object
+    selector: str, ann: UserClient, ben: UserClient, database_state: object
 ) -> None:
     ann.befriend(ben)
     with database_state.unchanged():  # type: ignore[attr-defined]

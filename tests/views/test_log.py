@@ -8,10 +8,10 @@ import pytest
 from livebackend.api.declaration import operations
 from livebackend.api.forms import Form
 from livebackend.container import Services
-from livebackend.services.login_tokens import Account, LoginTokens
-from livebackend.services.password_hashing import Hasher
+from livebackend.services.login_tokens import CurrentUser, LoginTokens
+from livebackend.services.password_hashing import PasswordHasher
 from livebackend.views.log import LogIn
-from tests.support.api import PASSWORD, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.application import DEVELOPMENT_SECRET, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.database_state import DatabaseState
@@ -20,13 +20,15 @@ DAY = 24 * 3600
 
 
 class TestLogIn:
-    def test_login_returns_a_valid_token(self, ann: Person, api: Api) -> None:
+    def test_login_returns_a_valid_token(self, ann: UserClient, api: ApiClient) -> None:
         response = api.post("/log", userId=ann.phone, password=PASSWORD, expire_in="3600")
         assert response.body == {"result": "0000", "message": response.message}
         assert re.fullmatch(r"[A-Za-z0-9._-]+", response.message)
         assert api.post("/list", friendlist="1", token=response.message).result == "0000"
 
-    def test_second_login_keeps_the_first_token_valid(self, ann: Person, api: Api) -> None:
+    def test_second_login_keeps_the_first_token_valid(
+        self, ann: UserClient, api: ApiClient
+    ) -> None:
         second = api.log_in(ann.phone)
         assert second.token != ann.token
         assert ann.friends() == second.friends() == []
@@ -42,14 +44,19 @@ class TestLogIn:
         ],
     )
     def test_login_with_an_unknown_or_invalid_phone_returns_0007(
-        self, phone: str, expected_error: str, ann: Person, api: Api, database_state: DatabaseState
+        self,
+        phone: str,
+        expected_error: str,
+        ann: UserClient,
+        api: ApiClient,
+        database_state: DatabaseState,
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/log", userId=phone, password=PASSWORD)
         assert (response.status, response.body) == (200, {"result": "0007", "message": None})
-        assert response.refusal == expected_error
+        assert response.error == expected_error
 
-    def test_login_without_a_phone_returns_0007(self, api: Api) -> None:
+    def test_login_without_a_phone_returns_0007(self, api: ApiClient) -> None:
         assert api.post("/log", password=PASSWORD).result == "0007"
         assert api.post("/log").result == "0007"
 
@@ -58,30 +65,32 @@ class TestLogIn:
         ["wrong1234", "ABCD1234", "abcd1234 ", "", "a", "abcd1234\0", "a1" * 65, "ａｂｃｄ1234"],
     )
     def test_login_with_a_wrong_password_returns_0008(
-        self, password: str, ann: Person, api: Api, database_state: DatabaseState
+        self, password: str, ann: UserClient, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/log", userId=ann.phone, password=password)
         assert (response.status, response.body) == (200, {"result": "0008", "message": None})
 
     def test_login_without_a_password_returns_0008_for_any_phone(
-        self, ann: Person, api: Api
+        self, ann: UserClient, api: ApiClient
     ) -> None:
         assert api.post("/log", userId=ann.phone).result == "0008"
         # The response must not reveal whether a phone is registered.
         assert api.post("/log", userId="13800000077").result == "0008"
 
     def test_login_computes_one_hash_for_known_and_unknown_phones(
-        self, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
+        self, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashes = []
-        match = Hasher.match
+        match = PasswordHasher.verify
 
-        def record_and_match(self: Hasher, password: str, password_hash: str | None) -> bool:
+        def record_and_match(
+            self: PasswordHasher, password: str, password_hash: str | None
+        ) -> bool:
             hashes.append(password_hash)
             return match(self, password, password_hash)
 
-        monkeypatch.setattr(Hasher, "match", record_and_match)
+        monkeypatch.setattr(PasswordHasher, "verify", record_and_match)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
         assert len(hashes) == 2
@@ -120,14 +129,14 @@ class TestLifetime:
         form: Form = {"userId": "13800000001", "password": PASSWORD}
         if expire_in is not None:
             form["expire_in"] = expire_in
-        parameters = LogIn.read(form, phones="[0-9]{11}")
+        parameters = LogIn.parse(form, phones="[0-9]{11}")
         tokens = LoginTokens(["k" * 32], clock=lambda: 1_000_000.0)
-        token = tokens.issue(Account(7, "13800000001", 3), lifetime_s=parameters.expire_in)
+        token = tokens.issue(CurrentUser(7, "13800000001", 3), lifetime_s=parameters.expire_in)
         claims = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)
         assert claims.expires_at == 1_000_000 + seconds
 
     def test_token_expires_after_the_requested_lifetime(
-        self, app: App, ann: Person, api: Api, monkeypatch: pytest.MonkeyPatch
+        self, app: App, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         person = api.log_in(ann.phone, expire_in="100")
         now = time.time()
@@ -144,7 +153,7 @@ class TestLifetime:
 
     @pytest.mark.parametrize("expire_in", ["0", "-5"])
     def test_login_with_a_lifetime_of_zero_or_less_returns_an_expired_token(
-        self, expire_in: str, ann: Person, api: Api
+        self, expire_in: str, ann: UserClient, api: ApiClient
     ) -> None:
         person = api.log_in(ann.phone, expire_in=expire_in)
         assert person.post("/list", friendlist="1").result == "0011"
@@ -153,7 +162,7 @@ class TestLifetime:
 def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) -> None:
     covered = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
     assert covered == {
-        operation.selector for operation in operations(app.registry) if operation.login
+        operation.selector for operation in operations(app.registry) if operation.requires_login
     }
 
 
@@ -165,15 +174,15 @@ class TestTokens:
         self,
         path: str,
         form: dict[str, str],
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         expired = api.log_in(ann.phone, expire_in="0")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = expired.post(path, **form)
-        assert (response.status, response.result, response.refusal) == (
+        assert (response.status, response.result, response.error) == (
             200,
             "0011",
             "token has expired",
@@ -183,33 +192,33 @@ class TestTokens:
         self,
         path: str,
         form: dict[str, str],
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             missing, empty = api.post(path, **form), api.post(path, **form, token="")
         assert missing.result == empty.result == "0012"
-        assert missing.refusal == "token is missing"
+        assert missing.error == "token is missing"
 
     def test_operation_with_a_forged_token_returns_0012(
         self,
         path: str,
         form: dict[str, str],
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         tampered = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for token in (tampered, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
                 response = api.post(path, **form, token=token)
                 assert (response.status, response.result) == (200, "0012"), token
 
     def test_operation_without_token_and_parameters_returns_0012(
-        self, path: str, form: dict[str, str], api: Api
+        self, path: str, form: dict[str, str], api: ApiClient
     ) -> None:
         selector = next(iter(form))
         assert api.post(path, **{selector: "1"}).result == "0012"
@@ -218,9 +227,9 @@ class TestTokens:
         self,
         path: str,
         form: dict[str, str],
-        ann: Person,
-        ben: Person,
-        api: Api,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
         services: Services,
     ) -> None:
         with services.database.engine.begin() as connection:

@@ -10,24 +10,24 @@ from webtest import TestApp
 
 from livebackend.container import Services
 from livebackend.gateways.streams import NginxRtmpStreams
-from tests.support.api import App, Person, at_once
+from tests.support.api import App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.fake_providers import HUB, FakeNginx
-from tests.support.fake_server import running
+from tests.support.fake_providers import HUB, FakeNginxRtmp
+from tests.support.fake_server import running_server
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 LOOPBACK = {"REMOTE_ADDR": "127.0.0.1"}
 
 
 @pytest.fixture
-def nginx() -> Iterator[FakeNginx]:
-    nginx = FakeNginx()
-    with running(nginx.server):
+def nginx() -> Iterator[FakeNginxRtmp]:
+    nginx = FakeNginxRtmp()
+    with running_server(nginx.server):
         yield nginx
 
 
 @pytest.fixture
-def app(nginx: FakeNginx, new_provider_app: Callable[..., App]) -> App:
+def app(nginx: FakeNginxRtmp, new_provider_app: Callable[..., App]) -> App:
     return new_provider_app(NginxRtmpStreams, nginx.server.url)
 
 
@@ -47,8 +47,8 @@ def post_hook(
 
 
 @pytest.fixture
-def stream(ann: Person) -> dict[str, Any]:
-    stream: dict[str, Any] = json.loads(ann.live().message)
+def stream(ann: UserClient) -> dict[str, Any]:
+    stream: dict[str, Any] = json.loads(ann.go_live().message)
     return stream
 
 
@@ -96,7 +96,7 @@ class TestPublish:
     def test_publish_with_a_wrong_field_returns_403(
         self, changed: dict[str, str], publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert publish(**changed) == 403
 
     def test_publish_with_an_overlong_client_id_is_allowed(
@@ -105,37 +105,37 @@ class TestPublish:
         assert publish(clientid="1" * 150) == 204
 
     def test_publish_after_leaving_the_room_returns_403(
-        self, publish: Callable[..., int], ann: Person, database_state: DatabaseState
+        self, publish: Callable[..., int], ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.post("/room", leave="1")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert publish() == 403
 
     def test_second_publisher_gets_403_and_the_first_stays(
         self,
         app: App,
-        nginx: FakeNginx,
+        nginx: FakeNginxRtmp,
         publish: Callable[..., int],
         stream: dict[str, Any],
         services: Services,
         database_state: DatabaseState,
     ) -> None:
         publish()
-        nginx.go_live(stream["title"])
+        nginx.start_publishing(stream["title"])
         for is_past_grace_period in (False, True):
             if is_past_grace_period:
                 end_grace_period(services)
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 assert publish(clientid="2") == 403
                 # nginx also reports the end of a rejected publisher.
                 assert report_publish_done(app, stream, "2") == 204
-        services.stream_monitor.sweep()
+        services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
 
     def test_one_of_eight_concurrent_publishers_is_allowed(
         self, publish: Callable[..., int]
     ) -> None:
-        responses = at_once(*[partial(publish, clientid=str(n)) for n in range(8)])
+        responses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
         assert sorted(responses) == [204] + [403] * 7
 
     def test_new_publisher_is_allowed_after_the_first_one_died_unreported(
@@ -149,15 +149,15 @@ class TestPublish:
 
     def test_second_publisher_gets_403_when_the_media_server_fails(
         self,
-        nginx: FakeNginx,
+        nginx: FakeNginxRtmp,
         publish: Callable[..., int],
         services: Services,
         database_state: DatabaseState,
     ) -> None:
         publish()
         end_grace_period(services)
-        nginx.server.fault = "500"
-        with database_state.unchanged():
+        nginx.server.failure_mode = "500"
+        with database_state.assert_unchanged():
             assert publish(clientid="2") == 403
 
     def test_publish_with_a_duplicate_field_returns_400(
@@ -167,7 +167,7 @@ class TestPublish:
             f"call=publish&app={HUB}&name={stream['title']}&key={stream['publishKey']}&clientid=1"
         )
         for duplicate in ("&key=x", "&name=x", "&call=publish_done", f"&secret={SECRET}"):
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 response = TestApp(app).post(
                     f"/nginx/hook?secret={SECRET}",
                     body + duplicate,
@@ -201,14 +201,14 @@ class TestPublishDone:
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["publisher"]) == ("open", None)
         assert room["offline_since"] is not None
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert report_publish_done(app, stream, "1") == 204
         assert publish(clientid="3") == 204
 
     def test_housekeeping_stores_the_publisher_that_nginx_lists(
         self,
         app: App,
-        nginx: FakeNginx,
+        nginx: FakeNginxRtmp,
         publish: Callable[..., int],
         stream: dict[str, Any],
         services: Services,
@@ -217,12 +217,12 @@ class TestPublishDone:
         """After a restart, nginx lists publishers in its statistics under new client ids."""
         publish()
         end_grace_period(services)
-        nginx.go_live(stream["title"])
-        services.stream_monitor.sweep()
+        nginx.start_publishing(stream["title"])
+        services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
-        nginx.hang_up(stream["title"])
+        nginx.stop_publishing(stream["title"])
         end_grace_period(services)
-        services.stream_monitor.sweep()
+        services.stream_monitor.check_rooms()
         (room,) = database_state.rows("rooms")
         assert room["publisher"] is None
         assert room["offline_since"] is not None
@@ -231,7 +231,7 @@ class TestPublishDone:
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
         publish()
-        services.stream_monitor.sweep()
+        services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "1"
 
 
@@ -245,7 +245,7 @@ class TestWatch:
         return int(response.status_int)
 
     def test_watch_is_allowed_only_for_open_rooms(
-        self, app: App, stream: dict[str, Any], ann: Person
+        self, app: App, stream: dict[str, Any], ann: UserClient
     ) -> None:
         assert self.watch(app, stream["title"]) == 204
         assert self.watch(app, "0" * 24) == 403
@@ -258,14 +258,14 @@ class TestHookAccess:
     def test_hook_with_a_wrong_secret_returns_403(
         self, secret: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert publish(secret=secret) == 403
 
     @pytest.mark.parametrize("client_address", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1", ""])
     def test_hook_from_a_remote_address_returns_404(
         self, client_address: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert publish(client_address=client_address) == 404
 
     @pytest.mark.parametrize("client_address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
@@ -280,7 +280,7 @@ class TestHookAccess:
     def test_hook_through_a_proxy_on_loopback_returns_404(
         self, header: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert publish(headers={header: "203.0.113.7"}) == 404
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
@@ -294,7 +294,7 @@ class TestHookAccess:
         assert post_hook(new_app(), secret="", call="publish", name="x") == 404
 
     def test_hook_needs_no_https_when_loopback_is_a_trusted_proxy(
-        self, nginx: FakeNginx, new_provider_app: Callable[..., App]
+        self, nginx: FakeNginxRtmp, new_provider_app: Callable[..., App]
     ) -> None:
         app = new_provider_app(
             NginxRtmpStreams, nginx.server.url, http__trusted_proxies="127.0.0.1"

@@ -8,19 +8,19 @@ import pytest
 import requests
 from webtest import TestApp
 
-from livebackend.core.errors import LedgerBusy, Unavailable
+from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.payments import DevelopmentPayments
-from livebackend.gateways.payments.protocol import Order, Paid
-from livebackend.models import SLOT_COINS_MAX
-from tests.support.api import Answer, App, Person, at_once
-from tests.support.application import DEVELOPMENT_SECRET, INI
+from livebackend.gateways.payments.protocol import Order, ProviderPayment
+from livebackend.models import MAX_SLOT_COINS
+from tests.support.api import ApiResponse, App, UserClient, run_concurrently
+from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.database_state import DatabaseState
-from tests.support.fake_gateways import PatientPayments
-from tests.support.payments import OTHER, PATIENT
-from tests.support.servers import serving
+from tests.support.fake_gateways import FakePayments
+from tests.support.payments import FAKE_PAYMENTS, SECOND_FAKE_PAYMENTS
+from tests.support.servers import running_server
 
 NOT_UPDATED = {"result": "0013", "message": "update failed"}
 INVALID_REQUEST = {"result": "0003", "message": None}
@@ -30,40 +30,40 @@ INVALID_REQUEST = {"result": "0003", "message": None}
 def shop(new_app: Callable[..., App]) -> App:
     """An application whose refills create payment orders."""
     return new_app(
-        coins__refill="order", payments__gateway="tests.support.fake_gateways.PatientPayments"
+        coins__refill="order", payments__gateway="tests.support.fake_gateways.FakePayments"
     )
 
 
 @pytest.fixture
-def payments(shop: App) -> PatientPayments:
+def payments(shop: App) -> FakePayments:
     (gateway,) = shop.registry.services.gateways.payments
-    assert isinstance(gateway, PatientPayments)
+    assert isinstance(gateway, FakePayments)
     gateway.reset()
     return gateway
 
 
 @pytest.fixture
-def buyer(shop: App, ann: Person) -> Person:
-    return Person(shop, ann.always, ann.phone)
+def buyer(shop: App, ann: UserClient) -> UserClient:
+    return UserClient(shop, ann.default_parameters, ann.phone)
 
 
-def order(buyer: Person, money: str = "10", **params: str) -> dict[str, Any]:
+def order(buyer: UserClient, money: str = "10", **params: str) -> dict[str, Any]:
     response = buyer.refill(money, **params)
     assert response.result == "0000", response
     return dict(response.message)
 
 
-def payment_of(ordered: dict[str, Any], **changed: Any) -> Paid:
+def payment_of(ordered: dict[str, Any], **changed: Any) -> ProviderPayment:
     """Return the notification of a payment for an order."""
     payment_id = f"paid-{ordered['orderId'][:8]}"
-    return Paid(ordered["orderId"], payment_id, ordered["fen"])._replace(**changed)
+    return ProviderPayment(ordered["orderId"], payment_id, ordered["fen"])._replace(**changed)
 
 
 def post_notification(shop: App, headers: dict[str, str], body: bytes) -> Any:
     return TestApp(shop).post("/payments", body, headers=headers, status="*")
 
 
-def notify_payment(shop: App, payments: DevelopmentPayments, payment: Paid) -> int:
+def notify_payment(shop: App, payments: DevelopmentPayments, payment: ProviderPayment) -> int:
     """Send a correctly signed notification; return the status of the response."""
     response = post_notification(shop, *payments.notification(payment))
     assert response.body == b"" if response.status_int == 204 else response.json == INVALID_REQUEST
@@ -72,7 +72,7 @@ def notify_payment(shop: App, payments: DevelopmentPayments, payment: Paid) -> i
 
 class TestOrdering:
     def test_new_order_is_pending_and_moves_no_coins(
-        self, buyer: Person, database_state: DatabaseState
+        self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
         ordered = order(buyer, "50")
         order_id = ordered["orderId"]
@@ -87,68 +87,68 @@ class TestOrdering:
         assert database_state.coins(buyer) == 0
         assert database_state.rows("transfers") == []
 
-    def test_each_refill_without_a_request_id_creates_an_order(self, buyer: Person) -> None:
+    def test_each_refill_without_a_request_id_creates_an_order(self, buyer: UserClient) -> None:
         assert order(buyer)["orderId"] != order(buyer)["orderId"]
 
     def test_retry_of_a_refill_returns_the_same_order(
-        self, buyer: Person, database_state: DatabaseState
+        self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
         first = order(buyer, requestId="r")
         assert order(buyer, "10元", requestId="r") == first
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_twenty_concurrent_refills_with_one_request_id_create_one_order(
-        self, buyer: Person, database_state: DatabaseState
+        self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        ordered = at_once(*[lambda: order(buyer, requestId="r")] * 20)
+        ordered = run_concurrently(*[lambda: order(buyer, requestId="r")] * 20)
         assert len({result["orderId"] for result in ordered}) == 1
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_refill_order_with_a_used_request_id_and_another_amount_returns_0013(
-        self, buyer: Person, database_state: DatabaseState
+        self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
         order(buyer, requestId="r")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = buyer.refill("50", requestId="r")
-        assert (response.body, response.refusal) == (
+        assert (response.body, response.error) == (
             NOT_UPDATED,
             "requestId was used for another content",
         )
 
     def test_request_id_of_an_order_cannot_be_used_for_a_gift_or_vice_versa(
-        self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
+        self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         order(buyer, requestId="one")
-        ann.give(ben, "1", requestId="two")
-        with database_state.unchanged():
-            assert buyer.give(ben, "1", requestId="one").body == NOT_UPDATED
+        ann.send_gift(ben, "1", requestId="two")
+        with database_state.assert_unchanged():
+            assert buyer.send_gift(ben, "1", requestId="one").body == NOT_UPDATED
             assert buyer.refill("10", requestId="two").body == NOT_UPDATED
 
     def test_concurrent_gift_and_order_with_one_request_id_succeed_once(
-        self, buyer: Person, ann: Person, ben: Person, database_state: DatabaseState
+        self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
         for n in range(10):
-            responses: list[Answer] = at_once(
+            responses: list[ApiResponse] = run_concurrently(
                 lambda n=n: buyer.refill("10", requestId=f"r{n}"),  # type: ignore[misc]
-                lambda n=n: buyer.give(ben, "1", requestId=f"r{n}"),  # type: ignore[misc]
+                lambda n=n: buyer.send_gift(ben, "1", requestId=f"r{n}"),  # type: ignore[misc]
             )
             assert sorted(response.result for response in responses) == ["0000", "0013"]
 
     def test_retry_of_a_direct_refill_creates_no_order(
-        self, buyer: Person, ann: Person, database_state: DatabaseState
+        self, buyer: UserClient, ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert buyer.refill("10", requestId="r").body == {"result": "0000", "message": None}
 
     def test_refill_when_the_payment_provider_fails_returns_0013_and_keeps_the_order(
-        self, buyer: Person, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payments.fails = True
         response = buyer.refill("10", requestId="r")
-        assert (response.body, response.refusal) == (
+        assert (response.body, response.error) == (
             NOT_UPDATED,
             "refill could not be done outside",
         )
@@ -158,7 +158,7 @@ class TestOrdering:
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_retry_of_a_paid_order_returns_no_payment_parameters(
-        self, buyer: Person, shop: App, payments: PatientPayments
+        self, buyer: UserClient, shop: App, payments: FakePayments
     ) -> None:
         ordered = order(buyer, requestId="r")
         notify_payment(shop, payments, payment_of(ordered))
@@ -168,7 +168,7 @@ class TestOrdering:
 
 class TestNotifications:
     def test_payment_notification_credits_the_coins(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer, "100"))
         assert notify_payment(shop, payments, payment) == 204
@@ -179,29 +179,31 @@ class TestNotifications:
         assert row["transfer_id"] == transfer["id"]
 
     def test_repeated_payment_notification_moves_no_coins(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
         assert notify_payment(shop, payments, payment) == 204
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert notify_payment(shop, payments, payment) == 204
 
     def test_twenty_concurrent_payment_notifications_credit_coins_once(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
-        assert at_once(*[lambda: notify_payment(shop, payments, payment)] * 20) == [204] * 20
+        assert (
+            run_concurrently(*[lambda: notify_payment(shop, payments, payment)] * 20) == [204] * 20
+        )
         assert database_state.coins(buyer) == 10
 
     def test_one_of_eight_concurrent_payments_of_an_order_is_credited(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         ordered = order(buyer)
         notifications = [
             lambda n=n: notify_payment(shop, payments, payment_of(ordered, payment_id=f"p{n}"))
             for n in range(8)
         ]
-        assert sorted(at_once(*notifications)) == [204] + [400] * 7
+        assert sorted(run_concurrently(*notifications)) == [204] + [400] * 7
         assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize("state", ["pending", "paid"])
@@ -212,31 +214,31 @@ class TestNotifications:
         self,
         state: str,
         changed: dict[str, Any],
-        buyer: Person,
+        buyer: UserClient,
         shop: App,
-        payments: PatientPayments,
+        payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(order(buyer))
         if state == "paid":
             notify_payment(shop, payments, payment)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert notify_payment(shop, payments, payment._replace(**changed)) == 400
 
     def test_second_payment_of_a_paid_order_returns_400(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
         notify_payment(shop, payments, payment)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert notify_payment(shop, payments, payment._replace(payment_id="another")) == 400
 
     def test_payment_that_settled_another_order_returns_400(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment, other = payment_of(order(buyer)), order(buyer)
         notify_payment(shop, payments, payment)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert (
                 notify_payment(shop, payments, payment._replace(order_id=other["orderId"])) == 400
             )
@@ -255,28 +257,28 @@ class TestNotifications:
     def test_payment_notification_with_a_wrong_signature_returns_400(
         self,
         changed: dict[str, str],
-        buyer: Person,
+        buyer: UserClient,
         shop: App,
-        payments: PatientPayments,
+        payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         headers, body = payments.notification(payment_of(order(buyer)))
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = post_notification(shop, headers | changed, body)
         assert (response.status_int, response.json) == (400, INVALID_REQUEST)
-        assert response.headers["X-Refusal"] == "notification is wrong"
+        assert response.headers["X-Error"] == "notification is wrong"
 
     def test_payment_notification_with_a_changed_body_returns_400(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         headers, body = payments.notification(payment_of(order(buyer)))
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             for changed in (body + b" ", body[:-1], b"", b"\xff"):
                 assert post_notification(shop, headers, changed).status_int == 400
 
     @pytest.mark.usefixtures("payments")
     def test_payment_notification_with_a_time_301_s_off_returns_400(
-        self, buyer: Person, shop: App, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
 
@@ -286,32 +288,32 @@ class TestNotifications:
 
         payment = payment_of(order(buyer))
         for age_s in (301, -301):
-            with database_state.unchanged():
+            with database_state.assert_unchanged():
                 assert post_notification(shop, *notification(age_s)).status_int == 400
         assert post_notification(shop, *notification(0)).status_int == 204
 
     def test_payment_notification_signed_with_another_key_returns_400(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         headers, body = other_provider.notification(payment_of(order(buyer)))
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert post_notification(shop, headers, body).status_int == 400
 
     @pytest.mark.parametrize(
         "error",
         [
-            Unavailable("the ledger's queue"),
-            Unavailable("the ledger", outcome_unknown=True),
+            ServiceUnavailable("the ledger's queue"),
+            ServiceUnavailable("the ledger", outcome_unknown=True),
             LedgerBusy(),
         ],
     )
     def test_payment_notification_when_the_ledger_fails_returns_503_and_succeeds_later(
         self,
         error: Exception,
-        buyer: Person,
+        buyer: UserClient,
         shop: App,
-        payments: PatientPayments,
+        payments: FakePayments,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -326,7 +328,7 @@ class TestNotifications:
         assert database_state.coins(buyer) == 10
 
     def test_payment_notification_for_a_removed_account_is_credited(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
         removed = buyer.post("/register", remove="1", password="harbour-42")
@@ -340,10 +342,14 @@ class TestSettings:
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_payment_of_a_pending_order_is_credited_in_every_refill_mode(
-        self, mode: str, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
+        self,
+        mode: str,
+        new_app: Callable[..., App],
+        buyer: UserClient,
+        database_state: DatabaseState,
     ) -> None:
         payment = payment_of(order(buyer))
-        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
+        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
         assert (
             notify_by_gateway(
                 app, app.registry.services.payment_orders.gateway("embedded"), payment
@@ -352,19 +358,22 @@ class TestSettings:
         )
         assert database_state.coins(buyer) == 10
 
-    @pytest.mark.parametrize("names", [f"{OTHER} {PATIENT}", f"{PATIENT} {OTHER}"])
+    @pytest.mark.parametrize(
+        "names",
+        [f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}", f"{FAKE_PAYMENTS} {SECOND_FAKE_PAYMENTS}"],
+    )
     def test_payments_of_every_gateway_are_credited(
         self,
         names: str,
         new_app: Callable[..., App],
-        buyer: Person,
-        ann: Person,
+        buyer: UserClient,
+        ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(order(buyer))
         app = new_app(coins__refill="order", payments__gateway=names)
-        first = "other" if names.startswith(OTHER) else "embedded"
-        ordered = order(Person(app, ann.always, ann.phone))
+        first = "other" if names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
+        ordered = order(UserClient(app, ann.default_parameters, ann.phone))
         assert ordered["provider"] == first
         gateway = app.registry.services.payment_orders.gateway
         assert notify_by_gateway(app, gateway("embedded"), payment) == 204
@@ -372,13 +381,15 @@ class TestSettings:
         assert database_state.coins(ann) == 20
 
     def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
-        self, new_app: Callable[..., App], buyer: Person, database_state: DatabaseState
+        self, new_app: Callable[..., App], buyer: UserClient, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
-        app = new_app(coins__refill="order", payments__gateway=OTHER)
+        app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         assert notify_by_gateway(app, other_provider, payment) == 400
-        app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
+        app = new_app(
+            coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
+        )
         assert (
             notify_by_gateway(
                 app, app.registry.services.payment_orders.gateway("embedded"), payment
@@ -388,11 +399,13 @@ class TestSettings:
         assert database_state.coins(buyer) == 10
 
     def test_retry_of_an_order_returns_the_order_of_its_provider(
-        self, new_app: Callable[..., App], buyer: Person, ann: Person
+        self, new_app: Callable[..., App], buyer: UserClient, ann: UserClient
     ) -> None:
         ordered = order(buyer, requestId="r")
-        app = new_app(coins__refill="order", payments__gateway=f"{OTHER} {PATIENT}")
-        retried = order(Person(app, ann.always, ann.phone), requestId="r")
+        app = new_app(
+            coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
+        )
+        retried = order(UserClient(app, ann.default_parameters, ann.phone), requestId="r")
         assert retried == ordered
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
@@ -401,33 +414,35 @@ class TestSettings:
         mode: str,
         new_app: Callable[..., App],
         shop: App,
-        payments: PatientPayments,
-        buyer: Person,
-        ann: Person,
+        payments: FakePayments,
+        buyer: UserClient,
+        ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         ordered = order(buyer, requestId="r")
         notify_payment(shop, payments, payment_of(ordered))
-        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        with database_state.unchanged():
-            retried = order(Person(app, ann.always, ann.phone), requestId="r")
+        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
+        with database_state.assert_unchanged():
+            retried = order(UserClient(app, ann.default_parameters, ann.phone), requestId="r")
         assert retried == {**ordered, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("mode", ["order", "disabled"])
     def test_retry_of_a_direct_refill_succeeds_in_every_refill_mode(
-        self, mode: str, new_app: Callable[..., App], ann: Person, database_state: DatabaseState
+        self, mode: str, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("10", requestId="r")
-        app = new_app(coins__refill=mode, payments__gateway=PATIENT)
-        with database_state.unchanged():
-            response = Person(app, ann.always, ann.phone).refill("10", requestId="r")
+        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
+        with database_state.assert_unchanged():
+            response = UserClient(app, ann.default_parameters, ann.phone).refill(
+                "10", requestId="r"
+            )
         assert response.body == {"result": "0000", "message": None}
 
     def test_order_closed_while_it_is_placed_stays_pending_and_is_closed_later(
         self,
         shop: App,
-        payments: PatientPayments,
-        buyer: Person,
+        payments: FakePayments,
+        buyer: UserClient,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -445,12 +460,12 @@ class TestSettings:
         assert payments.closed == [ordered["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_returns_0013(
-        self, new_app: Callable[..., App], buyer: Person, ann: Person
+        self, new_app: Callable[..., App], buyer: UserClient, ann: UserClient
     ) -> None:
         order(buyer, requestId="r")
-        app = new_app(coins__refill="order", payments__gateway=OTHER)
-        response = Person(app, ann.always, ann.phone).refill("10", requestId="r")
-        assert (response.body, response.refusal) == (
+        app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
+        response = UserClient(app, ann.default_parameters, ann.phone).refill("10", requestId="r")
+        assert (response.body, response.error) == (
             NOT_UPDATED,
             "refill could not be done outside",
         )
@@ -458,18 +473,18 @@ class TestSettings:
 
 class TestBalanceLimit:
     def test_payment_over_the_balance_limit_returns_503_and_is_credited_later(
-        self, buyer: Person, shop: App, payments: PatientPayments, database_state: DatabaseState
+        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
     ) -> None:
         payment = payment_of(order(buyer))
-        database_state.execute(f"UPDATE coin_slots SET amount = {SLOT_COINS_MAX}")
+        database_state.execute(f"UPDATE coin_slots SET amount = {MAX_SLOT_COINS}")
         assert notify_payment(shop, payments, payment) == 503
-        assert database_state.coins(buyer) == SLOT_COINS_MAX
+        assert database_state.coins(buyer) == MAX_SLOT_COINS
         database_state.execute("UPDATE coin_slots SET amount = 0")
         assert notify_payment(shop, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
 
-def notify_by_gateway(app: App, gateway: DevelopmentPayments, payment: Paid) -> int:
+def notify_by_gateway(app: App, gateway: DevelopmentPayments, payment: ProviderPayment) -> int:
     """Send the notification that a gateway signs; return the status of the response."""
     headers, body = gateway.notification(payment)
     return int(post_notification(app, headers, body).status_int)
@@ -500,7 +515,7 @@ def test_development_payment_provider_pays_an_order_over_http(
     migrate(database)
     database.close()
     changed = {"database.url": url, "coins.refill": "order"}
-    with serving(INI, tmp_path, changed) as server:
+    with running_server(DEVELOPMENT_INI, tmp_path, changed) as server:
 
         def post(path: str, **form: str) -> Any:
             response = requests.post(server.address + path, data=form, timeout=10)
@@ -520,7 +535,7 @@ def test_development_payment_provider_pays_an_order_over_http(
         # A repeated notification credits no coins.
         key = derived_key(DEVELOPMENT_SECRET, "payments")
         provider = DevelopmentPayments(server.address, key=key, clock=time.time)
-        payment = Paid(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
+        payment = ProviderPayment(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
         headers, body = provider.notification(payment)
         response = requests.post(server.address + "/payments", body, headers=headers, timeout=10)
         assert response.status_code == 204

@@ -10,10 +10,10 @@ from webtest import TestApp
 from livebackend.container import Services
 from livebackend.gateways.qiniu import QiniuAuth
 from livebackend.gateways.streams import PiliV2
-from tests.support.api import Api, App, Person
+from tests.support.api import ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
-from tests.support.fake_server import running
+from tests.support.fake_server import running_server
 from tests.support.streams import go_live
 
 FORM = "application/x-www-form-urlencoded"
@@ -23,7 +23,7 @@ INVALID_SIGNATURE = (403, "signature is not from whom it must be")
 @pytest.fixture
 def provider() -> Iterator[FakePiliV2]:
     provider = FakePiliV2()
-    with running(provider.server):
+    with running_server(provider.server):
         yield provider
 
 
@@ -63,19 +63,23 @@ def allow_status_query(services: Services) -> None:
 
 
 def test_callback_stores_the_status_that_the_provider_reports(
-    app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
+    app: App,
+    provider: FakePiliV2,
+    ann: UserClient,
+    services: Services,
+    database_state: DatabaseState,
 ) -> None:
     key = go_live(ann)
     assert database_state.rows("rooms")[0]["offline_since"] is not None
     # The callback reports "connected", the provider reports no publisher.
     assert post_signed_callback(app, title=key, status="connected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is not None
-    provider.go_live(key)
+    provider.start_publishing(key)
     allow_status_query(services)
     # The callback reports "disconnected", the provider reports a publisher.
     assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is None
-    provider.hang_up(key)
+    provider.stop_publishing(key)
     allow_status_query(services)
     assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     (room,) = database_state.rows("rooms")
@@ -84,36 +88,40 @@ def test_callback_stores_the_status_that_the_provider_reports(
 
 
 def test_repeated_callback_changes_nothing_and_does_not_query_the_provider(
-    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
+    app: App, provider: FakePiliV2, ann: UserClient, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     post_signed_callback(app, title=key, status="disconnected")
-    request_count = len(provider.server.asked)
-    with database_state.unchanged():
+    request_count = len(provider.server.received_requests)
+    with database_state.assert_unchanged():
         for _ in range(20):
             assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
-    assert len(provider.server.asked) == request_count
+    assert len(provider.server.received_requests) == request_count
 
 
 def test_replayed_callback_for_a_closed_room_changes_nothing(
-    app: App, provider: FakePiliV2, ann: Person, services: Services, database_state: DatabaseState
+    app: App,
+    provider: FakePiliV2,
+    ann: UserClient,
+    services: Services,
+    database_state: DatabaseState,
 ) -> None:
     key = go_live(ann)
     post_signed_callback(app, title=key, status="connected")
     ann.post("/room", leave="1")
     go_live(ann)
     allow_status_query(services)
-    request_count = len(provider.server.asked)
-    with database_state.unchanged():
+    request_count = len(provider.server.received_requests)
+    with database_state.assert_unchanged():
         assert post_signed_callback(app, title=key, status="connected").status_int == 204
-    assert len(provider.server.asked) == request_count
+    assert len(provider.server.received_requests) == request_count
 
 
 def test_callback_without_a_valid_signature_returns_403(
-    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
+    app: App, provider: FakePiliV2, ann: UserClient, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    request_count = len(provider.server.asked)
+    request_count = len(provider.server.received_requests)
     body = urlencode({"title": key, "status": "disconnected"})
     for headers in (
         {},
@@ -124,11 +132,11 @@ def test_callback_without_a_valid_signature_returns_403(
         {"Authorization": authorization(body + "&more=1")},
         {"Authorization": authorization(body), "X_Qiniu_Date": "20260101T000000Z"},
     ):
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = post_callback(app, body, **headers)
-        assert (response.status_int, response.headers["X-Refusal"]) == INVALID_SIGNATURE
+        assert (response.status_int, response.headers["X-Error"]) == INVALID_SIGNATURE
         assert response.json == {"result": "0003", "message": None}
-    assert len(provider.server.asked) == request_count
+    assert len(provider.server.received_requests) == request_count
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,7 @@ def test_callback_without_a_valid_signature_returns_403(
 def test_signed_callback_with_an_invalid_body_returns_400(
     body: str, status: int, app: App, database_state: DatabaseState
 ) -> None:
-    with database_state.unchanged():
+    with database_state.assert_unchanged():
         assert post_callback(app, body, Authorization=authorization(body)).status_int == status
 
 
@@ -156,7 +164,7 @@ def test_callback_with_another_method_than_post_returns_405(method: str, app: Ap
 
 
 def test_callback_without_configured_keys_returns_403(
-    new_app: Callable[..., App], database_state: DatabaseState, api: Api
+    new_app: Callable[..., App], database_state: DatabaseState, api: ApiClient
 ) -> None:
     body = urlencode({"title": "x"})
     empty_key_authorization = QiniuAuth("", "").authorization(
@@ -170,11 +178,11 @@ def test_callback_without_configured_keys_returns_403(
 
 
 def test_callback_when_the_provider_fails_does_not_change_the_status(
-    app: App, provider: FakePiliV2, ann: Person, database_state: DatabaseState
+    app: App, provider: FakePiliV2, ann: UserClient, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
     before = database_state.rows("rooms")
-    provider.server.fault = "500"
+    provider.server.failure_mode = "500"
     assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     (room,) = database_state.rows("rooms")
     assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}

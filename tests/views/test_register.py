@@ -7,7 +7,7 @@ import pytest
 from livebackend.container import Services
 from livebackend.development.sms import DevelopmentSms
 from livebackend.services.code_verifiers import Purpose
-from tests.support.api import PASSWORD, Api, App, Person
+from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 
 PHONE = "13800000009"
@@ -15,7 +15,9 @@ REGISTRATION = {"register": "1", "userId": PHONE, "password": PASSWORD}
 
 
 class TestSendCode:
-    def test_code_request_sends_a_code_of_four_digits(self, api: Api, sms: DevelopmentSms) -> None:
+    def test_code_request_sends_a_code_of_four_digits(
+        self, api: ApiClient, sms: DevelopmentSms
+    ) -> None:
         response = api.post("/register", token=PHONE)
         assert response.body == {"result": "0000", "message": response.message}
         assert len(response.message) == 4
@@ -23,32 +25,32 @@ class TestSendCode:
         assert list(sms.sent) == [(PHONE, response.message)]
 
     def test_code_request_stores_only_a_digest_of_the_code(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         code = api.post("/register", token=PHONE).message
         (row,) = database_state.rows("verification_codes")
         assert row["state"] == "sent"
         assert code.encode() not in row["digest"]
 
-    def test_new_codes_can_have_leading_zeros(self, api: Api, services: Services) -> None:
+    def test_new_codes_can_have_leading_zeros(self, api: ApiClient, services: Services) -> None:
         codes = [services.verification_codes.new_code(Purpose.REGISTER) for _ in range(2000)]
         assert {len(code) for code in codes} == {4}
         assert any(code.startswith("0") for code in codes)
 
     def test_code_request_accepts_user_id_as_an_alias_of_token(
-        self, api: Api, sms: DevelopmentSms
+        self, api: ApiClient, sms: DevelopmentSms
     ) -> None:
         assert api.post("/register", userId=PHONE).result == "0000"
         assert sms.sent[0].phone == PHONE
         assert api.post("/register", userId=PHONE, token=PHONE).result == "0000"
 
     def test_code_request_for_a_registered_phone_returns_0001_and_sends_no_message(
-        self, ann: Person, api: Api, database_state: DatabaseState, sms: DevelopmentSms
+        self, ann: UserClient, api: ApiClient, database_state: DatabaseState, sms: DevelopmentSms
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", token=ann.phone)
         assert response.body == {"result": "0001", "message": None}
-        assert response.refusal == "token is registered already"
+        assert response.error == "token is registered already"
         assert not sms.sent
 
     @pytest.mark.parametrize(
@@ -78,14 +80,20 @@ class TestSendCode:
         ],
     )
     def test_code_request_with_invalid_parameters_returns_0002_and_sends_no_message(
-        self, form: dict[str, str], api: Api, database_state: DatabaseState, sms: DevelopmentSms
+        self,
+        form: dict[str, str],
+        api: ApiClient,
+        database_state: DatabaseState,
+        sms: DevelopmentSms,
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **form)
         assert (response.status, response.body) == (200, {"result": "0002", "message": None})
         assert not sms.sent
 
-    def test_code_request_with_a_token_ignores_registration_parameters(self, api: Api) -> None:
+    def test_code_request_with_a_token_ignores_registration_parameters(
+        self, api: ApiClient
+    ) -> None:
         for user_id in ("13800000008", "not-a-phone"):
             form = {"token": PHONE, "userId": user_id, "password": PASSWORD}
             assert api.post("/register", **form).result == "0000"
@@ -93,14 +101,14 @@ class TestSendCode:
     def test_code_request_when_the_sms_gateway_fails_marks_the_code_failed(
         self, new_app: Callable[..., App], database_state: DatabaseState
     ) -> None:
-        api = Api(new_app(sms__gateway="tests.support.fake_gateways.BrokenSms"))
+        api = ApiClient(new_app(sms__gateway="tests.support.fake_gateways.FailingSms"))
         response = api.post("/register", token=PHONE)
         assert response.body == {"result": "0002", "message": None}
-        assert response.refusal == "message could not be done outside"
+        assert response.error == "message could not be done outside"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["failed"]
 
     def test_code_request_logs_only_the_masked_phone(
-        self, api: Api, caplog: pytest.LogCaptureFixture
+        self, api: ApiClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level("INFO", logger="livebackend"):
             code = api.post("/register", token=PHONE).message
@@ -110,11 +118,13 @@ class TestSendCode:
 
 
 class TestVerifyCode:
-    def test_code_equal_to_code_v_returns_0000_in_development_mode(self, api: Api) -> None:
+    def test_code_equal_to_code_v_returns_0000_in_development_mode(self, api: ApiClient) -> None:
         response = api.post("/register", code_v="0123", code="0123")
         assert response.body == {"result": "0000", "message": None}
 
-    def test_correct_code_verifies_the_phone(self, api: Api, database_state: DatabaseState) -> None:
+    def test_correct_code_verifies_the_phone(
+        self, api: ApiClient, database_state: DatabaseState
+    ) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["verified"]
@@ -122,7 +132,7 @@ class TestVerifyCode:
     def test_expired_code_verifies_no_phone(
         self,
         new_app: Callable[..., App],
-        api: Api,
+        api: ApiClient,
         database_state: DatabaseState,
         services: Services,
     ) -> None:
@@ -131,7 +141,7 @@ class TestVerifyCode:
             connection.exec_driver_sql(
                 "UPDATE verification_codes SET expires_at = now() - interval '1 second'"
             )
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert api.post("/register", code_v=code, code=code).result == "0000"
 
     @pytest.mark.parametrize(
@@ -152,33 +162,33 @@ class TestVerifyCode:
         ],
     )
     def test_wrong_or_malformed_code_returns_0004(
-        self, form: dict[str, str], api: Api, sms: DevelopmentSms
+        self, form: dict[str, str], api: ApiClient, sms: DevelopmentSms
     ) -> None:
         response = api.post("/register", **form)
         assert (response.status, response.body) == (200, {"result": "0004", "message": None})
-        assert response.refusal == "code is wrong"
+        assert response.error == "code is wrong"
         assert not sms.sent
 
-    def test_fifth_and_later_wrong_codes_return_0005(self, api: Api) -> None:
+    def test_fifth_and_later_wrong_codes_return_0005(self, api: ApiClient) -> None:
         attempts = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]
         assert attempts == ["0004"] * 4 + ["0005"] * 3
 
-    def test_malformed_codes_count_as_wrong_attempts(self, api: Api) -> None:
+    def test_malformed_codes_count_as_wrong_attempts(self, api: ApiClient) -> None:
         for code in ("", "12345", "abcd", "１２３４"):
             assert api.post("/register", code_v="1234", code=code).result == "0004"
         assert api.post("/register", code_v="1234", code="0000").result == "0005"
 
-    def test_wrong_attempts_are_counted_per_code(self, api: Api) -> None:
+    def test_wrong_attempts_are_counted_per_code(self, api: ApiClient) -> None:
         for _ in range(5):
             api.post("/register", code_v="1234", code="0000")
         assert api.post("/register", code_v="1235", code="0000").result == "0004"
 
-    def test_codes_without_code_v_are_not_counted_as_attempts(self, api: Api) -> None:
+    def test_codes_without_code_v_are_not_counted_as_attempts(self, api: ApiClient) -> None:
         attempts = [api.post("/register", code="0000").result for n in range(6)]
         assert attempts == ["0004"] * 6
 
     def test_correct_code_resets_the_count_of_wrong_attempts(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         for _ in range(6):
             api.post("/register", code_v="1234", code="0000")
@@ -187,7 +197,7 @@ class TestVerifyCode:
         assert api.post("/register", code_v="1234", code="0000").result == "0004"
 
     def test_wrong_attempts_older_than_five_minutes_do_not_count(
-        self, api: Api, services: Services
+        self, api: ApiClient, services: Services
     ) -> None:
         for _ in range(5):
             api.post("/register", code_v="1234", code="0000")
@@ -201,7 +211,7 @@ class TestVerifyCode:
         assert attempts == ["0004", "0005"]
 
     def test_wrong_attempt_deletes_attempts_older_than_five_minutes(
-        self, api: Api, database_state: DatabaseState, services: Services
+        self, api: ApiClient, database_state: DatabaseState, services: Services
     ) -> None:
         api.post("/register", code_v="1234", code="0000")
         with services.database.engine.begin() as connection:
@@ -211,15 +221,15 @@ class TestVerifyCode:
         api.post("/register", code_v="4321", code="0000")
         assert len(database_state.rows("code_attempts")) == 1
 
-    def test_code_sent_as_a_file_returns_0004(self, api: Api) -> None:
+    def test_code_sent_as_a_file_returns_0004(self, api: ApiClient) -> None:
         files = [("code_v", "1234", b"1234"), ("code", "1234", b"1234")]
-        response = api.send("/register", {}, upload_files=files)
+        response = api.post_form("/register", {}, upload_files=files)
         assert response.body == {"result": "0004", "message": None}
 
 
 class TestRegister:
     def test_registration_creates_an_account_with_its_profile_and_no_coins(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         profile = {"nickname": "安", "gender": "0", "headImage": "/somewhere/a.jpg"}
         response = api.post("/register", **REGISTRATION, **profile)
@@ -232,7 +242,7 @@ class TestRegister:
         assert [row["amount"] for row in database_state.rows("coin_slots")] == [0]
 
     def test_registration_stores_empty_profile_fields_as_null(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         assert (
             api.post("/register", **REGISTRATION, nickname="", gender="", headImage="").result
@@ -242,12 +252,12 @@ class TestRegister:
         assert account["nickname"] is account["gender"] is account["head_image"] is None
 
     def test_registration_of_a_registered_phone_returns_0006(
-        self, ann: Person, api: Api, database_state: DatabaseState
+        self, ann: UserClient, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **{**REGISTRATION, "userId": ann.phone})
         assert response.body == {"result": "0006", "message": None}
-        assert response.refusal == "userId is registered already"
+        assert response.error == "userId is registered already"
 
     @pytest.mark.parametrize(
         ("changed", "expected_error"),
@@ -274,26 +284,32 @@ class TestRegister:
         ],
     )
     def test_registration_with_an_invalid_parameter_returns_0006(
-        self, changed: dict[str, str], expected_error: str, api: Api, database_state: DatabaseState
+        self,
+        changed: dict[str, str],
+        expected_error: str,
+        api: ApiClient,
+        database_state: DatabaseState,
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **{**REGISTRATION, **changed})
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
-        assert response.refusal == expected_error
+        assert response.error == expected_error
 
     @pytest.mark.parametrize("name", ["userId", "password"])
     def test_registration_without_a_required_parameter_returns_0006(
-        self, name: str, api: Api, database_state: DatabaseState
+        self, name: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
         form = {key: value for key, value in REGISTRATION.items() if key != name}
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **form)
-        assert (response.result, response.refusal) == ("0006", f"{name} is missing")
+        assert (response.result, response.error) == ("0006", f"{name} is missing")
 
     @pytest.mark.parametrize(
         "password", ["密码密码密码密1", " abcd 1234 ", "a1" * 64, "é1345678", "密1" * 64]
     )
-    def test_registration_uses_the_password_exactly_as_sent(self, password: str, api: Api) -> None:
+    def test_registration_uses_the_password_exactly_as_sent(
+        self, password: str, api: ApiClient
+    ) -> None:
         assert api.post("/register", **{**REGISTRATION, "password": password}).result == "0000"
         assert api.post("/log", userId=PHONE, password=password).result == "0000"
         assert api.post("/log", userId=PHONE, password=password.strip()).result == (
@@ -302,17 +318,17 @@ class TestRegister:
         assert api.post("/log", userId=PHONE, password=password[:-1]).result == "0008"
 
     def test_registration_with_a_file_as_nickname_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         files = [("nickname", "n.txt", b"Ann")]
-        with database_state.unchanged():
-            response = api.send("/register", REGISTRATION, upload_files=files)
+        with database_state.assert_unchanged():
+            response = api.post_form("/register", REGISTRATION, upload_files=files)
         assert response.result == "0006"
 
     def test_registration_with_an_uploaded_picture_assigns_it_to_the_account(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        upload = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
         assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
         (picture,) = database_state.rows("pictures")
         assert picture["account_id"] == database_state.rows("accounts")[0]["id"]
@@ -323,22 +339,22 @@ class TestRequiredVerification:
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(register__verified_phone="required")
 
-    def verify(self, api: Api) -> None:
+    def verify(self, api: ApiClient) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
 
     def test_registration_with_an_unverified_phone_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **REGISTRATION)
         assert response.body == {"result": "0006", "message": None}
-        assert response.refusal == "userId is not verified"
+        assert response.error == "userId is not verified"
         self.verify(api)
         assert api.post("/register", **REGISTRATION).result == "0000"
 
     def test_registration_marks_all_codes_of_the_phone_used(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
         self.verify(api)
         self.verify(api)
@@ -346,17 +362,17 @@ class TestRequiredVerification:
         assert {row["state"] for row in database_state.rows("verification_codes")} == {"used"}
 
     def test_registration_15_minutes_after_the_verification_returns_0006(
-        self, api: Api, services: Services, database_state: DatabaseState
+        self, api: ApiClient, services: Services, database_state: DatabaseState
     ) -> None:
         self.verify(api)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE verification_codes SET verified_at = now() - interval '15 minutes'"
             )
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert api.post("/register", **REGISTRATION).result == "0006"
 
-    def test_failed_registration_keeps_the_verification(self, api: Api) -> None:
+    def test_failed_registration_keeps_the_verification(self, api: ApiClient) -> None:
         self.verify(api)
         assert api.post("/register", **{**REGISTRATION, "gender": "2"}).result == "0006"
         assert api.post("/register", **REGISTRATION).result == "0000"
@@ -368,17 +384,17 @@ class TestRequiredUploadedPicture:
         return new_app(pictures__only_ours="true")
 
     def test_registration_with_the_picture_of_another_account_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload = api.send("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        upload = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
         assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
         other = {**REGISTRATION, "userId": "13800000008"}
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/register", **other, headImage=upload.message)
-        assert (response.result, response.refusal) == ("0006", "headImage is unknown")
+        assert (response.result, response.error) == ("0006", "headImage is unknown")
 
     def test_registration_with_a_picture_that_was_not_uploaded_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert api.post("/register", **REGISTRATION, headImage="/etc/passwd").result == "0006"

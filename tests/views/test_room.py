@@ -10,33 +10,33 @@ from livebackend.api.declaration import operations
 from livebackend.container import Services
 from livebackend.core.errors import TokenInvalid
 from livebackend.models import Base
-from tests.support.api import Answer, Api, App, Person, at_once
+from tests.support.api import ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.fake_gateways import CountedStreams
+from tests.support.fake_gateways import RecordingStreams
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
 
 @pytest.fixture
 def app(new_app: Callable[..., App]) -> App:
-    return new_app(streams__gateway="tests.support.fake_gateways.CountedStreams")
+    return new_app(streams__gateway="tests.support.fake_gateways.RecordingStreams")
 
 
 @pytest.fixture
-def streams(services: Services) -> Iterator[CountedStreams]:
+def streams(services: Services) -> Iterator[RecordingStreams]:
     gateway = services.gateways.streams
-    assert isinstance(gateway, CountedStreams)
+    assert isinstance(gateway, RecordingStreams)
     gateway.created, gateway.disabled = [], []
     yield gateway
     gateway.fails = False
 
 
-def leave(person: Person) -> Answer:
+def leave(person: UserClient) -> ApiResponse:
     return person.post("/room", leave="1")
 
 
 class TestGoLive:
-    def test_go_live_returns_the_stream_as_a_json_string(self, ann: Person) -> None:
-        response = ann.live(title="hello")
+    def test_go_live_returns_the_stream_as_a_json_string(self, ann: UserClient) -> None:
+        response = ann.go_live(title="hello")
         assert response.body == {"result": "0000", "message": response.message}
         assert isinstance(response.message, str)
         stream = json.loads(response.message)
@@ -44,126 +44,128 @@ class TestGoLive:
         assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
 
     def test_go_live_returns_the_stream_key_as_the_stream_title(
-        self, ann: Person, streams: CountedStreams
+        self, ann: UserClient, streams: RecordingStreams
     ) -> None:
-        stream = json.loads(ann.live(title="hello").message)
+        stream = json.loads(ann.go_live(title="hello").message)
         assert [stream["title"]] == streams.created
         assert stream["id"] == f"z1.{stream['hub']}.{stream['title']}"
 
     def test_go_live_opens_a_room_with_the_title(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.live(title="你好 <b>hello</b>")
+        ann.go_live(title="你好 <b>hello</b>")
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "你好 <b>hello</b>")
 
     @pytest.mark.parametrize("form", [{}, {"title": ""}])
     def test_go_live_without_a_title_succeeds(
-        self, form: dict[str, str], ann: Person, database_state: DatabaseState
+        self, form: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        assert ann.live(**form).result == "0000"
+        assert ann.go_live(**form).result == "0000"
         assert database_state.rows("rooms")[0]["title"] is None
 
     def test_go_live_while_live_returns_the_same_stream_and_keeps_the_title(
-        self, ann: Person, database_state: DatabaseState, streams: CountedStreams
+        self, ann: UserClient, database_state: DatabaseState, streams: RecordingStreams
     ) -> None:
-        first = ann.live(title="first")
-        with database_state.unchanged():
-            second = ann.live(title="second")
+        first = ann.go_live(title="first")
+        with database_state.assert_unchanged():
+            second = ann.go_live(title="second")
         assert second.body == first.body
         assert len(streams.created) == 1
 
-    def test_go_live_after_leaving_returns_a_new_stream_and_publish_key(self, ann: Person) -> None:
-        first = json.loads(ann.live().message)
+    def test_go_live_after_leaving_returns_a_new_stream_and_publish_key(
+        self, ann: UserClient
+    ) -> None:
+        first = json.loads(ann.go_live().message)
         leave(ann)
-        second = json.loads(ann.live().message)
+        second = json.loads(ann.go_live().message)
         assert first["title"] != second["title"]
         assert first["publishKey"] != second["publishKey"]
 
     @pytest.mark.parametrize("title", ["t" * 101, "a\0b", "a\nb", "a\u202eb"])
     def test_go_live_with_an_invalid_title_returns_0009(
-        self, title: str, ann: Person, database_state: DatabaseState
+        self, title: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
-            response = ann.live(title=title)
+        with database_state.assert_unchanged():
+            response = ann.go_live(title=title)
         assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-        ann.live(title="good")
-        with database_state.unchanged():
-            assert ann.live(title=title).result == "0009"
+        ann.go_live(title="good")
+        with database_state.assert_unchanged():
+            assert ann.go_live(title=title).result == "0009"
 
-    def test_go_live_with_a_title_of_100_characters_succeeds(self, ann: Person) -> None:
-        assert ann.live(title="题" * 100).result == "0000"
+    def test_go_live_with_a_title_of_100_characters_succeeds(self, ann: UserClient) -> None:
+        assert ann.go_live(title="题" * 100).result == "0000"
 
     def test_go_live_when_the_provider_fails_returns_0009_and_closes_the_room(
-        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
+        self, ann: UserClient, streams: RecordingStreams, database_state: DatabaseState
     ) -> None:
         streams.fails = True
-        response = ann.live()
+        response = ann.go_live()
         assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-        assert response.refusal == "stream could not be done outside"
+        assert response.error == "stream could not be done outside"
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "failed")
         streams.fails = False
-        assert ann.live().result == "0000"
+        assert ann.go_live().result == "0000"
 
     def test_go_live_replaces_a_room_that_a_crash_left_in_state_opening(
-        self, ann: Person, services: Services, database_state: DatabaseState
+        self, ann: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
-        ann.live()
+        ann.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '11 seconds'"
             )
-        assert ann.live().result == "0000"
+        assert ann.go_live().result == "0000"
         assert sorted(row["state"] for row in database_state.rows("rooms")) == ["closed", "open"]
 
     def test_go_live_waits_at_most_3_s_for_a_room_that_another_request_opens(
-        self, ann: Person, services: Services, monkeypatch: pytest.MonkeyPatch
+        self, ann: UserClient, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ann.live()
+        ann.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening', started_at = now()")
         waits: list[float] = []
         monkeypatch.setattr("livebackend.services.rooms.time.sleep", waits.append)
-        assert ann.live().result == "0009"
+        assert ann.go_live().result == "0009"
         assert sum(waits) == pytest.approx(3)
 
     def test_concurrent_go_live_requests_all_return_0009_when_the_provider_fails(
         self,
-        ann: Person,
-        streams: CountedStreams,
+        ann: UserClient,
+        streams: RecordingStreams,
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        never_set, create = threading.Event(), CountedStreams.create
+        never_set, create = threading.Event(), RecordingStreams.create
 
-        def create_after_1_s(self: CountedStreams, key: str, publish_key: str) -> object:
+        def create_after_1_s(self: RecordingStreams, key: str, publish_key: str) -> object:
             never_set.wait(1)
             return create(self, key, publish_key)
 
-        monkeypatch.setattr(CountedStreams, "create", create_after_1_s)
+        monkeypatch.setattr(RecordingStreams, "create", create_after_1_s)
         streams.fails = True
-        responses = at_once(*[ann.live] * 5)
+        responses = run_concurrently(*[ann.go_live] * 5)
         assert {response.result for response in responses} == {"0009"}
         assert len(database_state.rows("rooms")) == len(streams.created) == 1
 
     def test_go_live_with_an_account_removed_meanwhile_opens_no_room(
-        self, ann: Person, services: Services, database_state: DatabaseState
+        self, ann: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
         token = services.login_tokens.read(ann.token)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
-        with database_state.unchanged(), pytest.raises(TokenInvalid):
+        with database_state.assert_unchanged(), pytest.raises(TokenInvalid):
             services.rooms.go_live(token.account_id, title=None)
 
 
 class TestLeave:
     def test_leave_closes_the_room_and_disables_the_stream(
-        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
+        self, ann: UserClient, streams: RecordingStreams, database_state: DatabaseState
     ) -> None:
-        ann.live()
+        ann.go_live()
         assert leave(ann).body == {"result": "0000", "message": None}
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "left")
@@ -171,30 +173,32 @@ class TestLeave:
         assert room["disabled_at"] is not None
 
     def test_leave_when_not_live_returns_0009(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = leave(ann)
         assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-        assert response.refusal == "room is not live"
+        assert response.error == "room is not live"
 
-    def test_second_leave_returns_0009(self, ann: Person, database_state: DatabaseState) -> None:
-        ann.live()
+    def test_second_leave_returns_0009(
+        self, ann: UserClient, database_state: DatabaseState
+    ) -> None:
+        ann.go_live()
         leave(ann)
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert leave(ann).result == "0009"
 
     def test_leave_does_not_close_the_room_of_another_host(
-        self, ann: Person, ben: Person, database_state: DatabaseState
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.live()
-        with database_state.unchanged():
+        ann.go_live()
+        with database_state.assert_unchanged():
             assert leave(ben).result == "0009"
 
     def test_leave_when_the_provider_fails_closes_the_room_without_disabling_the_stream(
-        self, ann: Person, streams: CountedStreams, database_state: DatabaseState
+        self, ann: UserClient, streams: RecordingStreams, database_state: DatabaseState
     ) -> None:
-        ann.live()
+        ann.go_live()
         streams.fails = True
         assert leave(ann).result == "0000"
         (room,) = database_state.rows("rooms")
@@ -205,11 +209,16 @@ class TestPublishKeySecrecy:
     """Only the host of a room can read its publish key."""
 
     def test_publish_key_appears_in_no_other_response_and_in_no_log(
-        self, ann: Person, ben: Person, api: Api, app: App, caplog: pytest.LogCaptureFixture
+        self,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
+        app: App,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         ann.befriend(ben)
-        secrets = {json.loads(ann.live(title="hello").message)["publishKey"]}
-        secrets.add(json.loads(ann.live().message)["publishKey"])
+        secrets = {json.loads(ann.go_live(title="hello").message)["publishKey"]}
+        secrets.add(json.loads(ann.go_live().message)["publishKey"])
         (key,) = secrets
         selectors = [
             (route, operation.selector)
@@ -246,9 +255,9 @@ class TestPublishKeySecrecy:
         assert "publishKey" not in caplog.text
 
     def test_publish_key_is_stored_only_in_the_rooms_table(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        key = json.loads(ann.live().message)["publishKey"]
+        key = json.loads(ann.go_live().message)["publishKey"]
         columns_with_key = {
             (name, column)
             for name in Base.metadata.tables

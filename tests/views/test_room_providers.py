@@ -13,16 +13,16 @@ from webtest.http import StopableWSGIServer
 
 from livebackend.container import Services
 from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
-from tests.support.api import Answer, Api, App, Person, at_once
+from tests.support.api import ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.fake_providers import FakeNginx, FakePiliV1, FakePiliV2, Provider
-from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
+from tests.support.fake_providers import FakeNginxRtmp, FakePiliV1, FakePiliV2, FakeStreamProvider
+from tests.support.fake_server import FAILURE_MODES, running_server, unused_port
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
-FAKES: dict[type, Callable[[], Provider]] = {
+FAKES: dict[type, Callable[[], FakeStreamProvider]] = {
     PiliV1: FakePiliV1,
     PiliV2: FakePiliV2,
-    NginxRtmpStreams: FakeNginx,
+    NginxRtmpStreams: FakeNginxRtmp,
 }
 
 
@@ -32,18 +32,18 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def provider(kind: Any) -> Iterator[Provider]:
+def provider(kind: Any) -> Iterator[FakeStreamProvider]:
     provider = FAKES[kind]()
-    with running(provider.server):
+    with running_server(provider.server):
         yield provider
 
 
 @pytest.fixture
-def app(kind: Any, provider: Provider, new_provider_app: Callable[..., App]) -> App:
+def app(kind: Any, provider: FakeStreamProvider, new_provider_app: Callable[..., App]) -> App:
     return new_provider_app(kind, provider.server.url)
 
 
-def is_live(person: Person, friend: Person) -> bool:
+def is_live(person: UserClient, friend: UserClient) -> bool:
     (listed,) = person.friends()
     assert listed["userId"] == friend.phone
     return bool(listed["liveStatus"] == "on")
@@ -51,68 +51,72 @@ def is_live(person: Person, friend: Person) -> bool:
 
 def test_host_goes_live_publishes_and_leaves_with_each_provider(
     kind: Any,
-    provider: Provider,
-    ann: Person,
-    ben: Person,
+    provider: FakeStreamProvider,
+    ann: UserClient,
+    ben: UserClient,
     services: Services,
     database_state: DatabaseState,
 ) -> None:
     ann.befriend(ben)
-    response = ann.live(title="hello")
+    response = ann.go_live(title="hello")
     assert response.result == "0000"
     stream = json.loads(response.message)
     assert {key: type(value) for key, value in stream.items()} == STREAM_FIELDS
     assert {name: set(hosts) for name, hosts in stream["hosts"].items()} == STREAM_HOSTS
-    assert ann.live().message == response.message
-    provider.go_live(stream["title"])
-    assert services.stream_monitor.sweep().closed == 0
+    assert ann.go_live().message == response.message
+    provider.start_publishing(stream["title"])
+    assert services.stream_monitor.check_rooms().closed == 0
     assert is_live(ben, ann)
     assert ann.post("/room", leave="1").result == "0000"
-    assert not provider.is_on_air(stream["title"])
+    assert not provider.is_publishing(stream["title"])
     assert not is_live(ben, ann)
     creates = [change for change in provider.changes if change.startswith("create")]
     assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
 def test_twenty_concurrent_go_live_requests_create_one_stream(
-    kind: Any, provider: Provider, ann: Person
+    kind: Any, provider: FakeStreamProvider, ann: UserClient
 ) -> None:
-    responses = at_once(*[ann.live] * 20)
+    responses = run_concurrently(*[ann.go_live] * 20)
     assert {response.result for response in responses} == {"0000"}
     assert len({response.message for response in responses}) == 1
-    creates = [request for request in provider.server.asked if request.path.endswith("/streams")]
+    creates = [
+        request
+        for request in provider.server.received_requests
+        if request.path.endswith("/streams")
+    ]
     assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
 
 
 def test_twenty_concurrent_go_live_requests_fail_with_one_provider_request(
-    kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
+    kind: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    provider.server.fault = "500 after a second"
-    responses = at_once(*[ann.live] * 20)
+    provider.server.failure_mode = "500 after a second"
+    responses = run_concurrently(*[ann.go_live] * 20)
     assert {response.result for response in responses} == {"0009"}
-    assert len(provider.server.asked) == len(database_state.rows("rooms")) == 1
+    assert len(provider.server.received_requests) == len(database_state.rows("rooms")) == 1
 
 
-@pytest.mark.parametrize("fault", WAYS_TO_FAIL)
+@pytest.mark.parametrize("fault", FAILURE_MODES)
 def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_room(
     fault: str,
     kind: Any,
-    provider: Provider,
+    provider: FakeStreamProvider,
     new_provider_app: Callable[..., App],
     database_state: DatabaseState,
 ) -> None:
-    provider.server.fault = fault
-    url = f"http://127.0.0.1:{closed_port()}" if fault == "refused" else provider.server.url
-    api = Api(new_provider_app(kind, url))
-    ann, ben = api.person("13800000001"), api.person("13800000002")
+    provider.server.failure_mode = fault
+    url = f"http://127.0.0.1:{unused_port()}" if fault == "refused" else provider.server.url
+    api = ApiClient(new_provider_app(kind, url))
+    ann, ben = api.register_user("13800000001"), api.register_user("13800000002")
     ann.befriend(ben)
     start = time.monotonic()
     is_finished = threading.Event()
     list_durations_s: list[float] = []
 
-    def live() -> Answer:
+    def live() -> ApiResponse:
         try:
-            return ann.live()
+            return ann.go_live()
         finally:
             is_finished.set()
 
@@ -122,7 +126,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
             assert not is_live(ben, ann)
             list_durations_s.append(time.monotonic() - begun)
 
-    response, _ = at_once(live, list_friends_meanwhile)
+    response, _ = run_concurrently(live, list_friends_meanwhile)
     assert time.monotonic() - start < 5
     assert (response.status, response.body) == (200, {"result": "0009", "message": None})
     assert response.refusal == "stream could not be done outside"
@@ -131,33 +135,33 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     assert max(list_durations_s) < 1
     assert not is_live(ben, ann)
     # Going live works again as soon as the provider does.
-    provider.server.fault = ""
+    provider.server.failure_mode = ""
     if fault != "refused":
-        assert ann.live().result == "0000"
+        assert ann.go_live().result == "0000"
 
 
 def test_go_live_with_a_wrong_hub_returns_0009(
-    kind: Any, provider: Provider, ann: Person, database_state: DatabaseState
+    kind: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
 ) -> None:
     if kind is NginxRtmpStreams:
         pytest.skip("nginx: going live sends no request that contains the hub")
-    provider.other_hub = "another"
-    assert ann.live().result == "0009"
+    provider.reported_hub = "another"
+    assert ann.go_live().result == "0009"
     assert [room["state"] for room in database_state.rows("rooms")] == ["closed"]
 
 
 @pytest.mark.processes
 def test_hanging_provider_does_not_occupy_all_threads(
-    provider: Provider, app: App, api: Api, ann: Person, ben: Person
+    provider: FakeStreamProvider, app: App, api: ApiClient, ann: UserClient, ben: UserClient
 ) -> None:
     """While 16 hosts wait on a server with 8 threads, another user gets a response."""
-    hosts = [api.person(f"138000001{n:02}") for n in range(16)]
-    provider.server.fault = "read timeout"
+    hosts = [api.register_user(f"138000001{n:02}") for n in range(16)]
+    provider.server.failure_mode = "read timeout"
     server = StopableWSGIServer.create(app, threads=8)
     try:
         post = partial(requests.post, timeout=30)
 
-        def live(person: Person) -> str:
+        def live(person: UserClient) -> str:
             form = {"live": "1", "token": person.token}
             return str(post(f"{server.application_url}room", data=form).json()["result"])
 
@@ -170,7 +174,9 @@ def test_hanging_provider_does_not_occupy_all_threads(
             return time.monotonic() - start
 
         start = time.monotonic()
-        *results, waited_s = at_once(*[partial(live, host) for host in hosts], list_friends)
+        *results, waited_s = run_concurrently(
+            *[partial(live, host) for host in hosts], list_friends
+        )
         assert results == ["0009"] * 16
         assert waited_s < 2
         assert time.monotonic() - start < 9
@@ -183,12 +189,14 @@ def test_hanging_provider_does_not_occupy_all_threads(
 
 
 class TestStreamLostByProvider:
-    def lose_stream(self, kind: Any, provider: Provider, services: Services, host: Person) -> Any:
+    def lose_stream(
+        self, kind: Any, provider: FakeStreamProvider, services: Services, host: UserClient
+    ) -> Any:
         """Let a host go live, delete the provider's stream, and return its JSON."""
         if kind is NginxRtmpStreams:
             pytest.skip("nginx does not store streams, so it cannot lose one")
-        stream = json.loads(host.live(title="hello").message)
-        provider.forget(stream["title"])
+        stream = json.loads(host.go_live(title="hello").message)
+        provider.drop_stream(stream["title"])
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
@@ -198,13 +206,13 @@ class TestStreamLostByProvider:
     def test_go_live_recreates_a_stream_that_the_provider_lost(
         self,
         kind: Any,
-        provider: Provider,
+        provider: FakeStreamProvider,
         services: Services,
-        ann: Person,
+        ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         stream = self.lose_stream(kind, provider, services, ann)
-        recreated = json.loads(ann.live().message)
+        recreated = json.loads(ann.go_live().message)
         assert recreated["title"] == stream["title"]
         assert recreated["publishKey"] == stream["publishKey"]
         assert list(provider.streams) == [stream["title"]]
@@ -212,58 +220,58 @@ class TestStreamLostByProvider:
         assert (room["state"], room["title"]) == ("open", "hello")
 
     def test_twenty_concurrent_go_live_requests_recreate_a_lost_stream_once(
-        self, kind: Any, provider: Provider, services: Services, ann: Person
+        self, kind: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
     ) -> None:
         self.lose_stream(kind, provider, services, ann)
-        responses = at_once(*[ann.live] * 20)
+        responses = run_concurrently(*[ann.go_live] * 20)
         assert {response.result for response in responses} == {"0000"}
         assert len([change for change in provider.changes if "create" in change]) == 2
 
     def test_go_live_returns_the_same_stream_when_the_provider_fails(
         self,
         kind: Any,
-        provider: Provider,
+        provider: FakeStreamProvider,
         services: Services,
-        ann: Person,
+        ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         stream = self.lose_stream(kind, provider, services, ann)
-        provider.server.fault = "500"
-        assert json.loads(ann.live().message) == stream
+        provider.server.failure_mode = "500"
+        assert json.loads(ann.go_live().message) == stream
         assert database_state.rows("rooms")[0]["state"] == "open"
 
     def test_go_live_checks_an_existing_stream_once_in_10_s(
-        self, kind: Any, provider: Provider, services: Services, ann: Person
+        self, kind: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
     ) -> None:
         if kind is NginxRtmpStreams:
             pytest.skip("nginx: the server does not check an existing stream")
-        first = ann.live().message
+        first = ann.go_live().message
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
             )
-        request_count = len(provider.server.asked)
-        assert ann.live().message == first
-        assert len(provider.server.asked) == request_count + 1
-        assert ann.live().message == first
-        assert len(provider.server.asked) == request_count + 1
+        request_count = len(provider.server.received_requests)
+        assert ann.go_live().message == first
+        assert len(provider.server.received_requests) == request_count + 1
+        assert ann.go_live().message == first
+        assert len(provider.server.received_requests) == request_count + 1
 
 
 class TestHeartbeat:
     def test_heartbeat_returns_the_stream_status_and_the_publish_url(
         self,
         kind: Any,
-        provider: Provider,
+        provider: FakeStreamProvider,
         services: Services,
-        ann: Person,
+        ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        stream = json.loads(ann.live().message)
+        stream = json.loads(ann.go_live().message)
         response = ann.post("/room", heartbeat="1")
         host, key = stream["hosts"]["publish"]["rtmp"], stream["publishKey"]
         url = f"rtmp://{host}/mrpyq/{stream['title']}?key={key}"
         assert response.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
-        provider.go_live(stream["title"])
+        provider.start_publishing(stream["title"])
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
@@ -272,28 +280,32 @@ class TestHeartbeat:
         assert database_state.rows("rooms")[0]["offline_since"] is None
 
     def test_heartbeat_does_not_keep_an_offline_room_open(
-        self, provider: Provider, services: Services, ann: Person, database_state: DatabaseState
+        self,
+        provider: FakeStreamProvider,
+        services: Services,
+        ann: UserClient,
+        database_state: DatabaseState,
     ) -> None:
-        ann.live()
+        ann.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET offline_since = now() - interval '60 seconds'"
             )
         response = ann.post("/room", heartbeat="1")
-        assert (response.result, response.refusal) == ("0009", "room is not live")
+        assert (response.result, response.error) == ("0009", "room is not live")
         assert database_state.rows("rooms")[0]["close_reason"] == "offline"
 
     def test_heartbeat_when_not_live_returns_0009(
-        self, ann: Person, database_state: DatabaseState
+        self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             assert ann.post("/room", heartbeat="1").result == "0009"
 
     def test_heartbeat_when_the_provider_fails_does_not_change_the_status(
-        self, provider: Provider, ann: Person, database_state: DatabaseState
+        self, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        ann.live()
-        provider.server.fault = "500"
+        ann.go_live()
+        provider.server.failure_mode = "500"
         before = database_state.rows("rooms")
         assert ann.post("/room", heartbeat="1").message["stream"] == "off"
         (room,) = database_state.rows("rooms")
@@ -305,10 +317,10 @@ def test_heartbeat_publish_url_depends_on_the_publish_security(
     security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()
-    with running(provider.server):
+    with running_server(provider.server):
         app = new_provider_app(PiliV2, provider.server.url, streams__publish_security=security)
-        ann = Api(app).person("13800000001")
-        stream = json.loads(ann.live().message)
+        ann = ApiClient(app).register_user("13800000001")
+        stream = json.loads(ann.go_live().message)
         url = ann.post("/room", heartbeat="1").message["publishUrl"]
     assert stream["publishSecurity"] == security
     assert url.startswith(f"rtmp://publish.example:1935/mrpyq/{stream['title']}")

@@ -10,9 +10,9 @@ from sqlalchemy import create_engine
 from webtest import TestApp
 
 from livebackend.container import Services
-from tests.support.api import Api, App
+from tests.support.api import ApiClient, App
 from tests.support.database_state import DatabaseState
-from tests.support.pictures import PNG, RED, encoded, upload
+from tests.support.pictures import PNG, RED, encode_image, upload
 
 
 def url(location: str) -> str:
@@ -22,21 +22,21 @@ def url(location: str) -> str:
 
 class TestUpload:
     def test_upload_returns_the_absolute_path_of_the_stored_picture(
-        self, api: Api, var_dir: Path, database_state: DatabaseState
+        self, api: ApiClient, data_dir: Path, database_state: DatabaseState
     ) -> None:
         response = upload(api, PNG)
         path = Path(response.message)
         assert response.body == {"result": "0000", "message": str(path)}
         assert path.read_bytes() == PNG
-        assert path.parent.parent == var_dir / "pictures"
+        assert path.parent.parent == data_dir / "pictures"
         assert re.fullmatch("[0-9a-f]{32}", path.parent.name)
         assert path.name == "me.png"
         assert [row["location"] for row in database_state.rows("pictures")] == [str(path)]
 
-    def test_two_uploads_with_the_same_name_store_two_pictures(self, api: Api) -> None:
+    def test_two_uploads_with_the_same_name_store_two_pictures(self, api: ApiClient) -> None:
         assert upload(api, b"one").message != upload(api, b"two").message
 
-    def test_upload_stores_files_of_any_type(self, api: Api) -> None:
+    def test_upload_stores_files_of_any_type(self, api: ApiClient) -> None:
         assert Path(upload(api, b"<script>", "a.html").message).read_bytes() == b"<script>"
 
     @pytest.mark.parametrize(
@@ -54,66 +54,66 @@ class TestUpload:
         ],
     )
     def test_upload_sanitizes_the_file_name(
-        self, sent_name: str, stored_name: str, api: Api
+        self, sent_name: str, stored_name: str, api: ApiClient
     ) -> None:
         assert Path(upload(api, PNG, sent_name).message).name == stored_name
 
     @pytest.mark.parametrize("name", ["n" * 500 + ".png", "长" * 300 + ".png"])
     def test_upload_truncates_a_long_file_name_and_keeps_the_extension(
-        self, name: str, api: Api
+        self, name: str, api: ApiClient
     ) -> None:
         location = upload(api, PNG, name).message
         assert len(location) <= 255
         assert location.endswith(".png")
         assert location[-5] == name[0]
 
-    def test_upload_of_the_maximum_size_succeeds(self, api: Api) -> None:
+    def test_upload_of_the_maximum_size_succeeds(self, api: ApiClient) -> None:
         largest = b"x" * 5_242_880
         assert Path(upload(api, largest).message).read_bytes() == largest
 
     def test_upload_over_the_maximum_size_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = upload(api, b"x" * 5_242_881)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
-        assert response.refusal == "img is too large"
+        assert response.error == "img is too large"
 
     def test_upload_of_an_empty_file_returns_0006(
-        self, api: Api, database_state: DatabaseState
+        self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = upload(api, b"")
         assert response.body == {"result": "0006", "message": None}
 
     @pytest.mark.parametrize("form", [{}, {"img": ""}, {"img": "a.png"}, {"other": "x"}])
     def test_upload_without_a_file_returns_0006(
-        self, form: dict[str, str], api: Api, database_state: DatabaseState
+        self, form: dict[str, str], api: ApiClient, database_state: DatabaseState
     ) -> None:
-        with database_state.unchanged():
+        with database_state.assert_unchanged():
             response = api.post("/upload", **form)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
     def test_upload_to_a_full_disk_returns_0006(
-        self, api: Api, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
+        self, api: ApiClient, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail_to_open(self: Path, mode: str) -> None:
             raise OSError("No space left on device")
 
-        with monkeypatch.context() as patch, database_state.unchanged():
+        with monkeypatch.context() as patch, database_state.assert_unchanged():
             patch.setattr(Path, "open", fail_to_open)
             response = upload(api, PNG)
-        assert (response.result, response.refusal) == ("0006", "img could not be kept")
+        assert (response.result, response.error) == ("0006", "img could not be kept")
 
     def test_upload_without_a_database_connection_returns_503_and_stores_no_file(
         self,
-        api: Api,
+        api: ApiClient,
         services: Services,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         unreachable = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
-        with monkeypatch.context() as patch, database_state.unchanged():
+        with monkeypatch.context() as patch, database_state.assert_unchanged():
             patch.setattr(services.database, "engine", unreachable)
             response = upload(api, PNG)
         assert (response.status, response.result) == (503, "0006")
@@ -133,9 +133,9 @@ class TestPictures:
         ],
     )
     def test_picture_is_served_with_its_media_type_and_cache_headers(
-        self, kind: str, media_type: str, api: Api
+        self, kind: str, media_type: str, api: ApiClient
     ) -> None:
-        content = encoded(RED, kind)
+        content = encode_image(RED, kind)
         # The media type does not depend on the file name.
         response = self.get(api.app, url(upload(api, content, "头像.txt").message))
         assert (response.status_int, response.body) == (200, content)
@@ -144,7 +144,7 @@ class TestPictures:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "Content-Disposition" not in response.headers
 
-    def test_file_that_is_not_a_picture_is_served_as_an_attachment(self, api: Api) -> None:
+    def test_file_that_is_not_a_picture_is_served_as_an_attachment(self, api: ApiClient) -> None:
         response = self.get(
             api.app, url(upload(api, b"<script>alert(1)</script>", "a.png").message)
         )
@@ -152,7 +152,7 @@ class TestPictures:
         assert response.headers["Content-Disposition"] == "attachment"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
-    def test_head_request_for_a_picture_returns_no_body(self, api: Api) -> None:
+    def test_head_request_for_a_picture_returns_no_body(self, api: ApiClient) -> None:
         response = TestApp(api.app).head(url(upload(api, PNG).message))
         assert (response.body, response.content_length) == (b"", len(PNG))
 
@@ -171,17 +171,17 @@ class TestPictures:
             "/pictures",
         ],
     )
-    def test_unknown_or_unsafe_picture_path_returns_404(self, path: str, api: Api) -> None:
+    def test_unknown_or_unsafe_picture_path_returns_404(self, path: str, api: ApiClient) -> None:
         response = self.get(api.app, path)
         assert (response.status_int, response.json) == (404, {"result": "0003", "message": None})
 
-    def test_partially_written_picture_returns_404(self, api: Api) -> None:
+    def test_partially_written_picture_returns_404(self, api: ApiClient) -> None:
         path = Path(upload(api, PNG).message)
         path.rename(path.with_name(".part"))
         assert self.get(api.app, url(str(path))).status_int == 404
         assert self.get(api.app, url(str(path.with_name(".part")))).status_int == 404
 
-    def test_post_to_a_picture_returns_405(self, api: Api) -> None:
+    def test_post_to_a_picture_returns_405(self, api: ApiClient) -> None:
         response = TestApp(api.app).post(url(upload(api, PNG).message), status="*")
         assert (response.status_int, response.json["result"]) == (405, "0003")
         assert response.headers["Allow"] == "GET, HEAD"

@@ -1,10 +1,24 @@
 """Python client of the livebackend API; create a `Client` with the server's URL."""
 
-from livebackend_client.calls import File
-from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, Refused
+from livebackend_client.base_client import File
+from livebackend_client.errors import (
+    ApiError,
+    ConnectionFailed,
+    InvalidResponse,
+    OperationRefused,
+    ServerUnavailable,
+)
 from livebackend_client.operations import Operations
 
-__all__ = ["ApiError", "Client", "File", "NoReply", "NotReached", "NotServed", "Refused"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "ConnectionFailed",
+    "File",
+    "InvalidResponse",
+    "OperationRefused",
+    "ServerUnavailable",
+]
 
 
 class Client(Operations):

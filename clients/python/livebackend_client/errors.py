@@ -1,6 +1,6 @@
 """Exceptions of the client."""
 
-from livebackend_client.results import MEANINGS
+from livebackend_client.results import RESULT_MEANINGS
 
 
 class ApiError(Exception):
@@ -15,54 +15,56 @@ class ApiError(Exception):
     request_id: str | None = None
 
 
-class Refused(ApiError):
+class OperationRefused(ApiError):
     """The server rejected the request.
 
-    `code` is the result code, and `refusal` is the header X-Refusal.
+    `code` is the result code, and `refusal` is the header X-Error.
     """
 
     def __init__(
-        self, code: str, *, refusal: str | None, status: int, outcome_unknown: bool = False
+        self, code: str, *, error: str | None, status: int, outcome_unknown: bool = False
     ) -> None:
-        super().__init__(f"{code} {MEANINGS.get(code, '')}" + (f": {refusal}" if refusal else ""))
+        super().__init__(
+            f"{code} {RESULT_MEANINGS.get(code, '')}" + (f": {error}" if error else "")
+        )
         self.code = code
         # The name of the parameter, a space, and the reason.
-        self.refusal = refusal
+        self.error = error
         self.status = status
         self.outcome_unknown = outcome_unknown
 
     @property
     def reason(self) -> str | None:
         """The reason without the name of the parameter."""
-        return self.refusal.partition(" ")[2] if self.refusal else None
+        return self.error.partition(" ")[2] if self.error else None
 
 
-class NotServed(Refused):
+class ServerUnavailable(OperationRefused):
     """The server cannot process the request now (503).
 
-    `retry_request_id` is the `requestId` for a retry, from the header X-Repeat-As. It is None for
-    all operations except refills and gifts.
+    `retry_request_id` is the `requestId` for a retry, from the header X-Retry-Request-Id. It is
+    None for all operations except refills and gifts.
     """
 
     def __init__(
         self,
         code: str,
         *,
-        refusal: str | None,
+        error: str | None,
         outcome_unknown: bool,
         retry_after_s: float,
         retry_request_id: str | None,
     ) -> None:
-        super().__init__(code, refusal=refusal, status=503, outcome_unknown=outcome_unknown)
+        super().__init__(code, error=error, status=503, outcome_unknown=outcome_unknown)
         self.retry_after_s = retry_after_s
         self.retry_request_id = retry_request_id
 
 
-class NoReply(ApiError):
+class InvalidResponse(ApiError):
     """The client received no response, or not a response of this API."""
 
     outcome_unknown = True
 
 
-class NotReached(NoReply):
+class ConnectionFailed(InvalidResponse):
     """The connection failed, broke, or timed out before the response."""

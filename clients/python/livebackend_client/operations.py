@@ -3,7 +3,7 @@
 from types import NoneType
 from typing import Literal
 
-from livebackend_client.calls import Call, Calls, File
+from livebackend_client.base_client import BaseClient, File, OperationSpec
 from livebackend_client.responses import (
     Balance,
     Beat,
@@ -17,190 +17,190 @@ from livebackend_client.responses import (
     Stream,
 )
 
-_SEND_CODE: Call[str] = Call(
+_SEND_CODE: OperationSpec[str] = OperationSpec(
     "/register",
     (str,),
 )
-_VERIFY_CODE: Call[None] = Call(
+_VERIFY_CODE: OperationSpec[None] = OperationSpec(
     "/register",
     (NoneType,),
 )
-_UPLOAD: Call[str] = Call(
+_UPLOAD: OperationSpec[str] = OperationSpec(
     "/upload",
     (str,),
-    files=("img",),
+    file_parameters=("img",),
 )
-_REGISTER: Call[None] = Call(
+_REGISTER: OperationSpec[None] = OperationSpec(
     "/register",
     (NoneType,),
     selector="register",
 )
-_CHANGE_PROFILE: Call[Profile] = Call(
+_CHANGE_PROFILE: OperationSpec[Profile] = OperationSpec(
     "/register",
     (Profile,),
     selector="profile",
-    login=True,
+    requires_login=True,
 )
-_REMOVE: Call[None] = Call(
+_REMOVE: OperationSpec[None] = OperationSpec(
     "/register",
     (NoneType,),
     selector="remove",
-    login=True,
+    requires_login=True,
 )
-_LOG_IN: Call[str] = Call(
+_LOG_IN: OperationSpec[str] = OperationSpec(
     "/log",
     (str,),
-    repeatable=True,
+    idempotent=True,
 )
-_LOG_OUT: Call[None] = Call(
+_LOG_OUT: OperationSpec[None] = OperationSpec(
     "/log",
     (NoneType,),
     selector="logout",
-    login=True,
+    requires_login=True,
 )
-_CHANGE_PASSWORD: Call[str] = Call(
+_CHANGE_PASSWORD: OperationSpec[str] = OperationSpec(
     "/log",
     (str,),
     selector="change",
-    login=True,
+    requires_login=True,
 )
-_FORGOT_PASSWORD: Call[str] = Call(
+_FORGOT_PASSWORD: OperationSpec[str] = OperationSpec(
     "/log",
     (str,),
     selector="forgot",
 )
-_RESET_PASSWORD: Call[None] = Call(
+_RESET_PASSWORD: OperationSpec[None] = OperationSpec(
     "/log",
     (NoneType,),
     selector="reset",
 )
-_LIVE: Call[Stream] = Call(
+_LIVE: OperationSpec[Stream] = OperationSpec(
     "/room",
     (Stream,),
     selector="live",
-    is_json_text=True,
-    login=True,
-    repeatable=True,
+    message_is_json=True,
+    requires_login=True,
+    idempotent=True,
 )
-_LEAVE: Call[None] = Call(
+_LEAVE: OperationSpec[None] = OperationSpec(
     "/room",
     (NoneType,),
     selector="leave",
-    login=True,
-    repeatable=True,
-    already_done="is not live",
+    requires_login=True,
+    idempotent=True,
+    already_done_reason="is not live",
 )
-_HEARTBEAT: Call[Beat] = Call(
+_HEARTBEAT: OperationSpec[Beat] = OperationSpec(
     "/room",
     (Beat,),
     selector="heartbeat",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_FRIENDLIST: Call[Friends] = Call(
+_FRIENDLIST: OperationSpec[Friends] = OperationSpec(
     "/list",
     (Friends,),
     selector="friendlist",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_MESSAGELIST: Call[list[Message]] = Call(
+_MESSAGELIST: OperationSpec[list[Message]] = OperationSpec(
     "/list",
     (list,),
     selector="messagelist",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_LIVELIST: Call[LiveRooms] = Call(
+_LIVELIST: OperationSpec[LiveRooms] = OperationSpec(
     "/list",
     (LiveRooms,),
     selector="livelist",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_SEARCH: Call[tuple[Profile, Literal["1", "0", "-1"]]] = Call(
+_SEARCH: OperationSpec[tuple[Profile, Literal["1", "0", "-1"]]] = OperationSpec(
     "/friend",
     (Profile,),
     selector="search",
     extra_fields={"flag": (str,)},
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_ADD: Call[None] = Call(
+_ADD: OperationSpec[None] = OperationSpec(
     "/friend",
     (NoneType,),
     selector="add",
-    login=True,
-    repeatable=True,
-    already_done="is a friend already",
+    requires_login=True,
+    idempotent=True,
+    already_done_reason="is a friend already",
 )
-_DEAL_MESSAGE: Call[None] = Call(
+_DEAL_MESSAGE: OperationSpec[None] = OperationSpec(
     "/friend",
     (NoneType,),
     selector="dealMessage",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_UNFRIEND: Call[None] = Call(
+_UNFRIEND: OperationSpec[None] = OperationSpec(
     "/friend",
     (NoneType,),
     selector="delete",
-    login=True,
-    repeatable=True,
-    already_done="is not a friend",
+    requires_login=True,
+    idempotent=True,
+    already_done_reason="is not a friend",
 )
-_BLOCK: Call[None] = Call(
+_BLOCK: OperationSpec[None] = OperationSpec(
     "/friend",
     (NoneType,),
     selector="block",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_UNBLOCK: Call[None] = Call(
+_UNBLOCK: OperationSpec[None] = OperationSpec(
     "/friend",
     (NoneType,),
     selector="unblock",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_REFILL: Call[Order | None] = Call(
+_REFILL: OperationSpec[Order | None] = OperationSpec(
     "/golden",
     (Order, NoneType),
     selector="refill",
-    login=True,
+    requires_login=True,
     has_request_id=True,
 )
-_SEND_GIFT: Call[None] = Call(
+_SEND_GIFT: OperationSpec[None] = OperationSpec(
     "/golden",
     (NoneType,),
     selector="send_gift",
-    login=True,
+    requires_login=True,
     has_request_id=True,
 )
-_BALANCE: Call[Balance] = Call(
+_BALANCE: OperationSpec[Balance] = OperationSpec(
     "/golden",
     (Balance,),
     selector="balance",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_RECORDS: Call[Records] = Call(
+_RECORDS: OperationSpec[Records] = OperationSpec(
     "/golden",
     (Records,),
     selector="records",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
-_RANKING: Call[list[Giver]] = Call(
+_RANKING: OperationSpec[list[Giver]] = OperationSpec(
     "/golden",
     (list,),
     selector="ranking",
-    login=True,
-    repeatable=True,
+    requires_login=True,
+    idempotent=True,
 )
 
 
-class Operations(Calls):
+class Operations(BaseClient):
     """The operations of the API; parameters have the same names there."""
 
     def send_code(

@@ -20,7 +20,7 @@ class PaymentFailed(Exception):
     """
 
 
-class NotGenuine(Exception):
+class InvalidSignature(Exception):
     """A notification is forged, malformed or too old; the message has the reason."""
 
 
@@ -33,7 +33,7 @@ class Order:
     description: str
 
 
-class Paid(NamedTuple):
+class ProviderPayment(NamedTuple):
     """A payment of an order. `payment_id` is the provider's id."""
 
     order_id: str
@@ -59,7 +59,7 @@ class ProviderOrder(NamedTuple):
     """An order at the provider; `payment` is set in the states PAID and REFUNDED."""
 
     state: OrderState
-    payment: Paid | None = None
+    payment: ProviderPayment | None = None
 
 
 class BillEntry(NamedTuple):
@@ -84,10 +84,12 @@ class PaymentGateway(Protocol):
         The caller can place the same order again until it is paid. Raises PaymentFailed.
         """
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
+    def verify_notification(
+        self, headers: Mapping[str, str], body: bytes
+    ) -> ProviderPayment | None:
         """Verify a notification; return its payment, or None for another kind of event.
 
-        The names of `headers` are in lower case. Raises NotGenuine.
+        The names of `headers` are in lower case. Raises InvalidSignature.
         """
 
     def query(self, order: Order) -> ProviderOrder:
@@ -114,7 +116,7 @@ class PaymentGateway(Protocol):
         """
 
 
-def check_time(sent_at: str, *, now: float) -> None:
-    """Raise NotGenuine unless `sent_at`, in seconds since 1970, is close to `now`."""
+def check_notification_time(sent_at: str, *, now: float) -> None:
+    """Raise InvalidSignature unless `sent_at`, in seconds since 1970, is close to `now`."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise NotGenuine("time invalid or too far from the server's clock")
+        raise InvalidSignature("time invalid or too far from the server's clock")

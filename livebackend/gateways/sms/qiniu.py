@@ -4,8 +4,8 @@ import logging
 from typing import Self
 
 from livebackend.config.settings import Settings
-from livebackend.core.masking import masked
-from livebackend.gateways.qiniu import Qiniu, QiniuFailed
+from livebackend.core.masking import mask_phone
+from livebackend.gateways.qiniu import QiniuClient, QiniuFailed
 from livebackend.gateways.sms.protocol import SmsFailed
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _ACCOUNT_ERRORS = {
     "401",
 }
 # The largest page size of Qiniu's template list.
-_TEMPLATES_MAX = 100
+_MAX_TEMPLATES = 100
 
 
 class QiniuSms:
@@ -35,14 +35,14 @@ class QiniuSms:
     def from_settings(cls, settings: Settings) -> Self:
         """Create the gateway. Raises ValueError for a missing setting."""
         settings.require("sms.template", "qiniu.access_key", "qiniu.secret_key")
-        qiniu = Qiniu(
-            settings.sms_url,
+        qiniu = QiniuClient(
+            settings.sms_api_url,
             access_key=settings.qiniu_access_key,
             secret_key=settings.qiniu_secret_key.get_secret_value(),
         )
         return cls(qiniu, template=settings.sms_template)
 
-    def __init__(self, qiniu: Qiniu, *, template: str) -> None:
+    def __init__(self, qiniu: QiniuClient, *, template: str) -> None:
         self._qiniu = qiniu
         self._template = template
 
@@ -55,12 +55,12 @@ class QiniuSms:
                 log.critical("SMS: Qiniu rejects the account, no message can be sent: %s", error)
             else:
                 outcome = "outcome unknown" if error.outcome_unknown else "not sent"
-                log.error("SMS: message to %s failed, %s: %s", masked(phone), outcome, error)
+                log.error("SMS: message to %s failed, %s: %s", mask_phone(phone), outcome, error)
             raise SmsFailed(error.error) from error
         if not isinstance(response, dict) or not response.get("message_id"):
-            log.error("SMS: Qiniu's response for %s has no message_id", masked(phone))
+            log.error("SMS: Qiniu's response for %s has no message_id", mask_phone(phone))
             raise SmsFailed("no message_id")
-        log.info("SMS: message %s sent to %s", str(response["message_id"])[:64], masked(phone))
+        log.info("SMS: message %s sent to %s", str(response["message_id"])[:64], mask_phone(phone))
 
     def check(self) -> None:
         """Query the template's state without sending a message. Raises SmsFailed.
@@ -68,12 +68,12 @@ class QiniuSms:
         Source: Qiniu SMS, `GET /v1/template`.
         """
         try:
-            response = self._qiniu.call("GET", f"/v1/template?page=1&page_size={_TEMPLATES_MAX}")
+            response = self._qiniu.call("GET", f"/v1/template?page=1&page_size={_MAX_TEMPLATES}")
         except QiniuFailed as error:
             raise SmsFailed(str(error)) from error
         templates = response.get("items", []) if isinstance(response, dict) else []
         states = {template.get("id"): template.get("audit_status") for template in templates}
-        if len(templates) < _TEMPLATES_MAX and self._template not in states:
+        if len(templates) < _MAX_TEMPLATES and self._template not in states:
             raise SmsFailed(f"template {self._template} does not exist")
         if states.get(self._template, "passed") != "passed":
             raise SmsFailed(

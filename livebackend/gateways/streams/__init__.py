@@ -4,28 +4,28 @@ from livebackend.gateways.streams.nginx_rtmp import NginxRtmpStreams
 from livebackend.gateways.streams.pili_v1 import PiliV1
 from livebackend.gateways.streams.pili_v2 import PiliV2
 from livebackend.gateways.streams.protocol import (
+    NoPublisher,
     NoSuchStream,
     NotAuthorized,
-    NotLive,
-    ProviderAway,
+    ProviderUnavailable,
     Stream,
     StreamExists,
     StreamFailed,
     StreamGateway,
-    document_of,
+    parse_document,
 )
 
 __all__ = [
     "NginxRtmpStreams",
+    "NoPublisher",
     "NoSuchStream",
     "NotAuthorized",
-    "NotLive",
     "PiliV1",
     "PiliV2",
-    "ProviderAway",
+    "ProviderUnavailable",
     "Stream",
     "StreamExists",
     "StreamFailed",
     "StreamGateway",
-    "document_of",
+    "parse_document",
 ]

@@ -12,7 +12,7 @@ _CHINA = timezone(timedelta(hours=8))
 
 
 @dataclass(frozen=True)
-class Hosts:
+class StreamHosts:
     """The domains of a hub, each with an optional port; empty if the hub has none."""
 
     publish: str
@@ -49,7 +49,7 @@ class Hosts:
 
 
 @dataclass(frozen=True)
-class Times:
+class StreamTimes:
     """When a stream was created and last updated, and when it expires."""
 
     created: datetime
@@ -57,14 +57,14 @@ class Times:
     expire: datetime
 
     @classmethod
-    def made_at(cls, moment: float, *, lifetime: timedelta) -> Self:
+    def created_at(cls, moment: float, *, lifetime: timedelta) -> Self:
         """Return the times of a stream created at `moment`, in seconds since 1970."""
         created = datetime.fromtimestamp(moment, UTC)
         return cls(created, created, created + lifetime)
 
 
 def new_document(
-    *, hub: str, key: str, publish_key: str, security: str, hosts: Hosts, times: Times
+    *, hub: str, key: str, publish_key: str, security: str, hosts: StreamHosts, times: StreamTimes
 ) -> dict[str, Any]:
     """Return the JSON of a new stream."""
     return {

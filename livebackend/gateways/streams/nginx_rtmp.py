@@ -14,17 +14,17 @@ from xml.etree import ElementTree as ET
 
 from livebackend.config.settings import Settings
 from livebackend.gateways.circuit_breaker import Deadline
-from livebackend.gateways.http_client import Caller, CallFailed
-from livebackend.gateways.streams.documents import Hosts, Times, new_document, play_urls
-from livebackend.gateways.streams.protocol import ProviderAway, Stream, StreamFailed
-from livebackend.gateways.streams.publishing import Publishing
+from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient
+from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
+from livebackend.gateways.streams.protocol import ProviderUnavailable, Stream, StreamFailed
+from livebackend.gateways.streams.publishing import PublishUrlSigner
 
 log = logging.getLogger(__name__)
 
 # Longer than any room stays open; the media server stores no stream.
 _LIFETIME = timedelta(days=16)
 # The statistics list every viewer.
-_STAT_BYTES_MAX = 8_388_608
+_MAX_STAT_BYTES = 8_388_608
 
 
 class _Publisher(NamedTuple):
@@ -46,20 +46,20 @@ class NginxRtmpStreams:
             "streams.hook_secret",
         )
         return cls(
-            Caller(settings.streams_control_url, bytes_max=_STAT_BYTES_MAX),
+            ProviderClient(settings.streams_control_url, max_response_bytes=_MAX_STAT_BYTES),
             hub=settings.streams_hub,
-            hosts=Hosts.from_settings(settings),
+            hosts=StreamHosts.from_settings(settings),
             clock=time.time,
         )
 
     def __init__(
-        self, server: Caller, *, hub: str, hosts: Hosts, clock: Callable[[], float]
+        self, server: ProviderClient, *, hub: str, hosts: StreamHosts, clock: Callable[[], float]
     ) -> None:
         self._server = server
         self._hub = hub
         self._hosts = hosts
         self._clock = clock
-        self._publishing = Publishing(clock, lifetime_s=0)
+        self._publishing = PublishUrlSigner(clock, lifetime_s=0)
 
     def create(self, key: str, publish_key: str) -> Stream:
         # The server creates no stream in advance. This checks that it is reachable.
@@ -70,11 +70,11 @@ class NginxRtmpStreams:
             publish_key=publish_key,
             security="static",
             hosts=self._hosts,
-            times=Times.made_at(self._clock(), lifetime=_LIFETIME),
+            times=StreamTimes.created_at(self._clock(), lifetime=_LIFETIME),
         )
         return Stream(document, play_urls(document))
 
-    def knows(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         return True
 
     def disable(self, key: str) -> None:
@@ -86,7 +86,7 @@ class NginxRtmpStreams:
             # After a reload, the new nginx worker cannot drop publishers of the old worker.
             raise StreamFailed(f"the server did not disconnect the publisher of {key}")
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         # A publisher that is connected but has sent no data is not live. The server's idle timeout
         # does not apply to it.
         publishers = {p.key: p for p in self._publishers(Deadline()) if p.is_sending}
@@ -123,10 +123,10 @@ class NginxRtmpStreams:
     def _get(self, path: str, deadline: Deadline) -> bytes:
         try:
             response = self._server.call("GET", path, deadline=deadline)
-        except CallFailed as error:
-            raise ProviderAway(str(error)) from error
+        except ProviderCallFailed as error:
+            raise ProviderUnavailable(str(error)) from error
         if response.status >= 500:
-            raise ProviderAway(f"the server responded with HTTP status {response.status}")
+            raise ProviderUnavailable(f"the server responded with HTTP status {response.status}")
         if response.status != 200:
             raise StreamFailed(f"the server responded with HTTP status {response.status}")
         return response.content

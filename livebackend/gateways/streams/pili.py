@@ -5,12 +5,12 @@ from typing import Any
 from urllib.parse import quote
 
 from livebackend.gateways.circuit_breaker import Deadline
-from livebackend.gateways.qiniu import Qiniu, QiniuFailed
+from livebackend.gateways.qiniu import QiniuClient, QiniuFailed
 from livebackend.gateways.streams.protocol import (
+    NoPublisher,
     NoSuchStream,
     NotAuthorized,
-    NotLive,
-    ProviderAway,
+    ProviderUnavailable,
     StreamExists,
     StreamFailed,
 )
@@ -23,16 +23,16 @@ _ERRORS_BY_STATUS: dict[int, type[StreamFailed]] = {
     404: NoSuchStream,
     612: NoSuchStream,
     614: StreamExists,
-    619: NotLive,
+    619: NoPublisher,
 }
 # Version 1 reports an existing stream by this text, with varying statuses.
 _EXISTS = "duplicated content"
 
 
-class Pili:
+class PiliClient:
     """Client of Pili that maps errors to subclasses of StreamFailed."""
 
-    def __init__(self, qiniu: Qiniu, base: str) -> None:
+    def __init__(self, qiniu: QiniuClient, base: str) -> None:
         self._qiniu = qiniu
         self._base = base
 
@@ -51,18 +51,18 @@ class Pili:
 
 def _error_class(error: QiniuFailed) -> type[StreamFailed]:
     if error.status is None or 500 <= error.status < 600:
-        return ProviderAway
+        return ProviderUnavailable
     if _EXISTS in error.error:
         return StreamExists
     return _ERRORS_BY_STATUS.get(error.status, StreamFailed)
 
 
-def escaped(name: str) -> str:
+def quote_path_segment(name: str) -> str:
     """Quote a name as a path segment."""
     return quote(name, safe="")
 
 
-def items(response: Any) -> list[dict[str, Any]]:
+def listed_items(response: Any) -> list[dict[str, Any]]:
     """Return the list in a response.
 
     Raises StreamFailed for a response without a list, which must not count as "no stream is live".

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from livebackend.config.settings import Settings
-from livebackend.gateways.qiniu import Qiniu, QiniuAuth
+from livebackend.gateways.qiniu import QiniuAuth, QiniuClient
 from livebackend.gateways.streams.documents import play_urls, stream_id
-from livebackend.gateways.streams.pili import Pili, escaped, items
+from livebackend.gateways.streams.pili import PiliClient, listed_items, quote_path_segment
 from livebackend.gateways.streams.protocol import NoSuchStream, Stream, StreamFailed
-from livebackend.gateways.streams.publishing import KINDS, Publishing
+from livebackend.gateways.streams.publishing import PUBLISH_SECURITY_KINDS, PublishUrlSigner
 
 _Text = Annotated[str, Field(max_length=255)]
-_Security = Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]
+_Security = Annotated[str, Field(pattern=f"^({'|'.join(PUBLISH_SECURITY_KINDS)})$")]
 
 
 class _Publish(BaseModel):
@@ -80,15 +80,17 @@ class PiliV1:
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        publishing = Publishing(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        publishing = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(
-            Pili(Qiniu(settings.streams_url, **keys), "/v1"),
+            PiliClient(QiniuClient(settings.streams_api_url, **keys), "/v1"),
             hub=settings.streams_hub,
             security=settings.streams_publish_security,
             publishing=publishing,
         )
 
-    def __init__(self, pili: Pili, *, hub: str, security: str, publishing: Publishing) -> None:
+    def __init__(
+        self, pili: PiliClient, *, hub: str, security: str, publishing: PublishUrlSigner
+    ) -> None:
         self._pili = pili
         self._hub = hub
         # The API accepts these two values only; a hub's own setting can override them.
@@ -105,7 +107,7 @@ class PiliV1:
         document = self._document(key, self._pili.call("POST", "/streams", body))
         return Stream(document, play_urls(document))
 
-    def knows(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         try:
             self._document(key, self._pili.call("GET", self._path(key)))
         except NoSuchStream:
@@ -120,10 +122,10 @@ class PiliV1:
         if not self._document(key, response)["disabled"]:
             raise StreamFailed(f"stream {key} is still enabled")
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         keys_by_id = {stream_id(self._hub, key): key for key in keys}
         response = self._pili.call("POST", "/statuses", {"streamIds": list(keys_by_id)})
-        live = [entry for entry in items(response) if entry.get("status") == "connected"]
+        live = [entry for entry in listed_items(response) if entry.get("status") == "connected"]
         return {
             keys_by_id[entry["streamId"]]: None
             for entry in live
@@ -134,7 +136,7 @@ class PiliV1:
         return self._publishing.url(document)
 
     def _path(self, key: str) -> str:
-        return f"/streams/{escaped(stream_id(self._hub, key))}"
+        return f"/streams/{quote_path_segment(stream_id(self._hub, key))}"
 
     def _document(self, key: str, response: Any) -> dict[str, Any]:
         try:

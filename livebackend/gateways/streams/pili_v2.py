@@ -11,32 +11,32 @@ from pydantic import BaseModel, Field, ValidationError
 
 from livebackend.config.settings import Settings
 from livebackend.gateways.circuit_breaker import Deadline
-from livebackend.gateways.qiniu import Qiniu, QiniuAuth
-from livebackend.gateways.streams.documents import Hosts, Times, new_document, play_urls
-from livebackend.gateways.streams.pili import Pili, escaped, items
+from livebackend.gateways.qiniu import QiniuAuth, QiniuClient
+from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
+from livebackend.gateways.streams.pili import PiliClient, listed_items, quote_path_segment
 from livebackend.gateways.streams.protocol import (
     NoSuchStream,
     Stream,
     StreamExists,
     StreamFailed,
 )
-from livebackend.gateways.streams.publishing import Publishing
+from livebackend.gateways.streams.publishing import PublishUrlSigner
 
 _FOREVER = -1
-_TIMESTAMP_MAX = 253_402_300_799  # the last second of the year 9999
+_MAX_TIMESTAMP = 253_402_300_799  # the last second of the year 9999
 
 
 class _Info(BaseModel):
     """The fields of a stream that are used here. Times are in seconds since 1970."""
 
-    createdAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815  # named by Pili, like the others below
-    updatedAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815
-    expireAt: int = Field(ge=0, le=_TIMESTAMP_MAX)  # noqa: N815
+    createdAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815  # named by Pili, like the others below
+    updatedAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815
+    expireAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815
     disabledTill: int  # noqa: N815
 
-    def times(self) -> Times:
+    def times(self) -> StreamTimes:
         moments = (self.createdAt, self.updatedAt, self.expireAt)
-        return Times(*(datetime.fromtimestamp(moment, UTC) for moment in moments))
+        return StreamTimes(*(datetime.fromtimestamp(moment, UTC) for moment in moments))
 
 
 class PiliV2:
@@ -53,17 +53,26 @@ class PiliV2:
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        publishing = Publishing(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        publishing = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(
-            Pili(Qiniu(settings.streams_url, **keys), f"/v2/hubs/{escaped(settings.streams_hub)}"),
+            PiliClient(
+                QiniuClient(settings.streams_api_url, **keys),
+                f"/v2/hubs/{quote_path_segment(settings.streams_hub)}",
+            ),
             hub=settings.streams_hub,
             security=settings.streams_publish_security,
-            hosts=Hosts.from_settings(settings),
+            hosts=StreamHosts.from_settings(settings),
             publishing=publishing,
         )
 
     def __init__(
-        self, pili: Pili, *, hub: str, security: str, hosts: Hosts, publishing: Publishing
+        self,
+        pili: PiliClient,
+        *,
+        hub: str,
+        security: str,
+        hosts: StreamHosts,
+        publishing: PublishUrlSigner,
     ) -> None:
         self._pili = pili
         self._hub = hub
@@ -86,7 +95,7 @@ class PiliV2:
         )
         return Stream(document, play_urls(document))
 
-    def knows(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         try:
             self._info(key, Deadline())
         except NoSuchStream:
@@ -104,9 +113,9 @@ class PiliV2:
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         response = self._pili.call("POST", "/livestreams", {"items": list(keys)})
-        live = {entry.get("key") for entry in items(response)}
+        live = {entry.get("key") for entry in listed_items(response)}
         return {key: None for key in keys if key in live}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:

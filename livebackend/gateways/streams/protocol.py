@@ -19,7 +19,7 @@ class StreamExists(StreamFailed):
     """A stream with this name already exists."""
 
 
-class NotLive(StreamFailed):
+class NoPublisher(StreamFailed):
     """The stream has no publisher."""
 
 
@@ -27,7 +27,7 @@ class NotAuthorized(StreamFailed):
     """The provider rejects the keys: an operator must correct the settings."""
 
 
-class ProviderAway(StreamFailed):
+class ProviderUnavailable(StreamFailed):
     """The provider did not respond or had an internal error. A retry can succeed."""
 
 
@@ -43,12 +43,12 @@ class Stream:
     play_urls: dict[str, str | None]
 
     @property
-    def text(self) -> str:
+    def document_json(self) -> str:
         """The document as JSON text, as stored and as sent to the host's app."""
         return orjson.dumps(self.document).decode()
 
 
-def document_of(text: str) -> dict[str, Any]:
+def parse_document(text: str) -> dict[str, Any]:
     """Parse the JSON text of a stream's document."""
     document: dict[str, Any] = orjson.loads(text)
     return document
@@ -64,13 +64,13 @@ class StreamGateway(Protocol):
     def create(self, key: str, publish_key: str) -> Stream:
         """Create a stream that accepts a publisher with this publish key."""
 
-    def knows(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         """Return whether a created stream still exists."""
 
     def disable(self, key: str) -> None:
         """Disconnect the publisher permanently. Succeeds if the stream no longer exists."""
 
-    def on_air(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         """Return which of up to 100 streams are live, with the publisher's id or None."""
 
     def publish_url(self, document: Mapping[str, Any]) -> str:

@@ -13,11 +13,11 @@ from livebackend.gateways.qiniu import QiniuAuth, signature
 
 # static: contains the publish key; expiry, dynamic: signed with the publish key; expiry_sk: signed
 # with the account's secret key.
-KINDS = ("none", "static", "expiry", "expiry_sk", "dynamic")
+PUBLISH_SECURITY_KINDS = ("none", "static", "expiry", "expiry_sk", "dynamic")
 
 
 @dataclass(frozen=True)
-class Moment:
+class UrlValidity:
     """Expiry time, in seconds since 1970, and increasing nonce of a signed URL."""
 
     expires_at: int
@@ -25,7 +25,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Publishing:
+class PublishUrlSigner:
     """Creates publish URLs that are valid for `lifetime_s` from `clock`, in seconds."""
 
     clock: Callable[[], float]
@@ -36,8 +36,8 @@ class Publishing:
         """Return the publish URL of the stream with this JSON."""
         now = self.clock()
         # In milliseconds, so that two URLs of the same second get increasing nonces.
-        moment = Moment(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
-        target = published_target(
+        moment = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
+        target = publish_path(
             document["publishSecurity"],
             f"/{document['hub']}/{document['title']}",
             key=document["publishKey"],
@@ -47,8 +47,8 @@ class Publishing:
         return f"rtmp://{document['hosts']['publish']['rtmp']}{target}"
 
 
-def published_target(
-    kind: str, target: str, *, key: str, moment: Moment, auth: QiniuAuth | None = None
+def publish_path(
+    kind: str, target: str, *, key: str, moment: UrlValidity, auth: QiniuAuth | None = None
 ) -> str:
     """Return the path and query of a publish URL; `target` can have a query.
 

@@ -28,7 +28,7 @@ export class CallLog {
   add({ side, name, path, fields, response, isExtension, quiet }) {
     const code = response.body?.result ?? String(response.status);
     const selector = Object.keys(fields).find((field) => fields[field] === "1" && field !== "gender");
-    const refusal = response.headers.get("X-Refusal");
+    const refusal = response.headers.get("X-Error");
     const entry = element(
       "li",
       {},

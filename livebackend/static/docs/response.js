@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
 
-const HEADERS = ["X-Refusal", "Retry-After", "X-Request-Outcome", "X-Repeat-As", "X-Request-Id"];
+const HEADERS = ["X-Error", "Retry-After", "X-Request-Outcome", "X-Retry-Request-Id", "X-Request-Id"];
 
 export function responseView({ status, headers, body, text, milliseconds }, results) {
   const code = body?.result;

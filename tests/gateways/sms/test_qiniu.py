@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 from livebackend.config.settings import Settings
-from livebackend.gateways.qiniu import Qiniu
+from livebackend.gateways.qiniu import QiniuClient
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.sms.qiniu import QiniuSms
 from tests.support.qiniu_server import (
     ACCESS_KEY,
     SECRET_KEY,
-    Answer,
     QiniuServer,
-    answer,
-    cut_off,
+    ResponseWriter,
+    no_response,
     qiniu_server,
-    silence,
-    trickle,
+    response_writer,
+    slow_response,
+    truncated_response,
 )
 from tests.support.settings import REQUIRED_SETTINGS
 
 PHONE, CODE = "13812345678", "0042"
-SENT = answer(200, {"message_id": "17-abc"})
+SENT = response_writer(200, {"message_id": "17-abc"})
 
 
 @pytest.fixture
@@ -34,18 +34,18 @@ def server() -> Iterator[QiniuServer]:
 
 
 def sms(server: QiniuServer, secret_key: str = SECRET_KEY) -> QiniuSms:
-    qiniu = Qiniu(server.url, access_key=ACCESS_KEY, secret_key=secret_key)
+    qiniu = QiniuClient(server.url, access_key=ACCESS_KEY, secret_key=secret_key)
     return QiniuSms(qiniu, template="1234567890")
 
 
 def test_code_is_sent_with_the_template(
     server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [SENT]
+    server.responses = [SENT]
     assert isinstance(sms(server), SmsGateway)
     sms(server).send(PHONE, CODE)
     message = {"template_id": "1234567890", "mobile": PHONE, "parameters": {"code": CODE}}
-    assert server.asked == [("POST", "/v1/message/single", message)]
+    assert server.received == [("POST", "/v1/message/single", message)]
     assert "message 17-abc sent to 138****5678" in caplog.text
 
 
@@ -53,56 +53,64 @@ def test_code_is_sent_with_the_template(
     ("response", "message", "level"),
     [
         (
-            answer(400, {"error": "InvalidQueryValue", "message": "no"}),
+            response_writer(400, {"error": "InvalidQueryValue", "message": "no"}),
             "InvalidQueryValue",
             "ERROR",
         ),
-        (answer(403, {"error": "AccountBalanceNotEnough"}), "rejects the account", "CRITICAL"),
-        (answer(401, {"error": "BadToken"}), "rejects the account", "CRITICAL"),
-        (answer(401), "rejects the account", "CRITICAL"),
-        (answer(429, {"error": "TooFrequent"}), "TooFrequent", "ERROR"),
-        (answer(500, {"error": "ServerInternalError"}), "ServerInternalError", "ERROR"),
-        (answer(502, b"<html>bad gateway</html>"), "502: the response is not JSON", "ERROR"),
-        (answer(302, Location="http://127.0.0.1:1/"), "302", "ERROR"),
-        (answer(200, b"<html>"), "not JSON", "ERROR"),
-        (answer(200, {}), "has no message_id", "ERROR"),
-        (answer(200), "has no message_id", "ERROR"),
-        (answer(200, [1]), "has no message_id", "ERROR"),
-        (cut_off, "outcome unknown", "ERROR"),
+        (
+            response_writer(403, {"error": "AccountBalanceNotEnough"}),
+            "rejects the account",
+            "CRITICAL",
+        ),
+        (response_writer(401, {"error": "BadToken"}), "rejects the account", "CRITICAL"),
+        (response_writer(401), "rejects the account", "CRITICAL"),
+        (response_writer(429, {"error": "TooFrequent"}), "TooFrequent", "ERROR"),
+        (response_writer(500, {"error": "ServerInternalError"}), "ServerInternalError", "ERROR"),
+        (
+            response_writer(502, b"<html>bad gateway</html>"),
+            "502: the response is not JSON",
+            "ERROR",
+        ),
+        (response_writer(302, Location="http://127.0.0.1:1/"), "302", "ERROR"),
+        (response_writer(200, b"<html>"), "not JSON", "ERROR"),
+        (response_writer(200, {}), "has no message_id", "ERROR"),
+        (response_writer(200), "has no message_id", "ERROR"),
+        (response_writer(200, [1]), "has no message_id", "ERROR"),
+        (truncated_response, "outcome unknown", "ERROR"),
     ],
 )
 def test_unsuccessful_response_fails_and_is_logged(
-    response: Answer,
+    response: ResponseWriter,
     message: str,
     level: str,
     server: QiniuServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server.answers = [response]
+    server.responses = [response]
     with pytest.raises(SmsFailed):
         sms(server).send(PHONE, CODE)
     (record,) = [entry for entry in caplog.records if entry.name.endswith("sms.qiniu")]
     assert message in record.getMessage()
     assert record.levelname == level
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("response", [silence, trickle])
+@pytest.mark.parametrize("response", [no_response, slow_response])
 def test_hanging_server_times_out_and_gets_no_second_request(
-    response: Answer, server: QiniuServer, caplog: pytest.LogCaptureFixture
+    response: ResponseWriter, server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [response]
+    server.responses = [response]
     before = time.monotonic()
     with pytest.raises(SmsFailed, match="timeout"):
         sms(server).send(PHONE, CODE)
     assert time.monotonic() - before < 5
     assert "outcome unknown: timeout" in caplog.text
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 def test_unreachable_server_fails(caplog: pytest.LogCaptureFixture) -> None:
-    qiniu = Qiniu("http://127.0.0.1:1", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    qiniu = QiniuClient("http://127.0.0.1:1", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     with pytest.raises(SmsFailed, match="unreachable"):
         QiniuSms(qiniu, template="1").send(PHONE, CODE)
     assert "message to 138****5678 failed" in caplog.text
@@ -113,7 +121,7 @@ def test_wrong_key_is_logged_as_critical(
 ) -> None:
     with pytest.raises(SmsFailed, match="BadToken"):
         sms(server, "another key").send(PHONE, CODE)
-    assert server.asked == []
+    assert server.received == []
     assert caplog.records[-1].levelname == "CRITICAL"
 
 
@@ -124,11 +132,11 @@ def settings(**changed: Any) -> Settings:
 
 
 def test_gateway_is_created_from_settings(server: QiniuServer) -> None:
-    server.answers = [SENT]
+    server.responses = [SENT]
     keys = {"qiniu__access_key": ACCESS_KEY, "qiniu__secret_key": SECRET_KEY}
     QiniuSms.from_settings(settings(sms__template="7", sms__url=server.url, **keys)).send(
         PHONE, CODE
     )
-    assert server.asked[0][2]["template_id"] == "7"
+    assert server.received[0][2]["template_id"] == "7"
     with pytest.raises(ValueError, match=r"sms\.template, qiniu\.access_key, qiniu\.secret_key"):
         QiniuSms.from_settings(settings())

@@ -16,27 +16,27 @@ from livebackend.gateways.streams import (
     NotAuthorized,
     PiliV1,
     PiliV2,
-    ProviderAway,
+    ProviderUnavailable,
     Stream,
     StreamExists,
     StreamFailed,
     StreamGateway,
 )
-from tests.support.api import at_once
+from tests.support.api import run_concurrently
 from tests.support.fake_providers import (
     HUB,
-    FakeNginx,
+    FakeNginxRtmp,
     FakePiliV1,
     FakePiliV2,
     FakeStream,
-    Provider,
+    FakeStreamProvider,
 )
-from tests.support.fake_server import WAYS_TO_FAIL, closed_port, running
+from tests.support.fake_server import FAILURE_MODES, running_server, unused_port
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
-FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginx}
+FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginxRtmp}
 
 
 @dataclass
@@ -60,7 +60,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         yield Case(development, development)
         return
     provider = FAKES[request.param]()
-    with running(provider.server) as server:
+    with running_server(provider.server) as server:
         yield Case(gateway(request.param, server.url), provider)
 
 
@@ -68,7 +68,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 def remote(request: pytest.FixtureRequest) -> Iterator[Case]:
     """A gateway that calls its provider over HTTP."""
     provider = FAKES[request.param]()
-    with running(provider.server) as server:
+    with running_server(provider.server) as server:
         yield Case(gateway(request.param, server.url), provider)
 
 
@@ -115,61 +115,61 @@ def test_publish_url_contains_the_publish_key(case: Case) -> None:
 
 def test_stream_is_live_while_the_host_publishes(case: Case) -> None:
     create_stream(case)
-    case.provider.go_live(KEY)
-    assert list(case.gateway.on_air([KEY])) == [KEY]
-    case.provider.hang_up(KEY)
-    assert case.gateway.on_air([KEY]) == {}
-    case.provider.go_live(KEY)
-    assert list(case.gateway.on_air([KEY])) == [KEY]
+    case.provider.start_publishing(KEY)
+    assert list(case.gateway.live_publishers([KEY])) == [KEY]
+    case.provider.stop_publishing(KEY)
+    assert case.gateway.live_publishers([KEY]) == {}
+    case.provider.start_publishing(KEY)
+    assert list(case.gateway.live_publishers([KEY])) == [KEY]
 
 
 def test_only_the_published_streams_are_live(case: Case) -> None:
     keys = [f"{KEY}{n}" for n in range(100)]
     for key in keys[:3]:
         create_stream(case, key)
-        case.provider.go_live(key)
-    case.provider.hang_up(keys[1])
-    live = case.gateway.on_air([keys[2], keys[1], keys[0]])
+        case.provider.start_publishing(key)
+    case.provider.stop_publishing(keys[1])
+    live = case.gateway.live_publishers([keys[2], keys[1], keys[0]])
     assert set(live) == {keys[0], keys[2]}
 
 
 def test_100_streams_are_queried_in_one_request(remote: Case) -> None:
     keys = [f"{KEY}{n}" for n in range(100)]
     create_stream(remote, keys[7])
-    remote.provider.go_live(keys[7])
-    before = len(remote.provider.server.asked)
-    assert list(remote.gateway.on_air(keys)) == [keys[7]]
-    assert len(remote.provider.server.asked) == before + 1
+    remote.provider.start_publishing(keys[7])
+    before = len(remote.provider.server.received_requests)
+    assert list(remote.gateway.live_publishers(keys)) == [keys[7]]
+    assert len(remote.provider.server.received_requests) == before + 1
 
 
 def test_disabled_stream_is_no_longer_live(case: Case) -> None:
     create_stream(case)
-    case.provider.go_live(KEY)
+    case.provider.start_publishing(KEY)
     case.gateway.disable(KEY)
-    assert case.gateway.on_air([KEY]) == {}
+    assert case.gateway.live_publishers([KEY]) == {}
     case.gateway.disable(KEY)
 
 
 def test_disabling_a_stream_that_does_not_exist_succeeds(case: Case) -> None:
     case.gateway.disable(KEY)
-    assert case.gateway.on_air([KEY]) == {}
+    assert case.gateway.live_publishers([KEY]) == {}
 
 
 def test_created_stream_exists(case: Case) -> None:
     create_stream(case)
-    assert case.gateway.knows(KEY)
+    assert case.gateway.exists(KEY)
 
 
 def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None:
     if isinstance(case.gateway, NginxRtmpStreams):
         pytest.skip("nginx stores no streams that it could delete")
     first = create_stream(case)
-    case.provider.forget(KEY)
-    assert not case.gateway.knows(KEY)
+    case.provider.drop_stream(KEY)
+    assert not case.gateway.exists(KEY)
     recreated = create_stream(case)
     assert (recreated.document["title"], recreated.document["publishKey"]) == (KEY, PUBLISH_KEY)
     assert recreated.play_urls == first.play_urls
-    assert case.gateway.knows(KEY)
+    assert case.gateway.exists(KEY)
 
 
 def failure_within_4_s(call: Callable[[], object]) -> StreamFailed:
@@ -185,7 +185,7 @@ def failure_within_4_s(call: Callable[[], object]) -> StreamFailed:
 def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
     streams = gateway(DevelopmentStreams, "")
     getattr(streams, failure)()
-    for call in (streams.knows, streams.disable, lambda key: streams.on_air([key])):
+    for call in (streams.exists, streams.disable, lambda key: streams.live_publishers([key])):
         failure_within_4_s(lambda call=call: call(KEY))  # type: ignore[misc]
     failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
     streams.recover()
@@ -193,24 +193,26 @@ def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FAKES, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("fault", WAYS_TO_FAIL)
+@pytest.mark.parametrize("fault", FAILURE_MODES)
 def test_every_provider_fault_raises_stream_failed_within_4_s(
     fault: str, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = FAKES[kind]()
-    with running(provider.server) as server:
-        server.fault = fault
-        url = f"http://127.0.0.1:{closed_port()}" if fault == "refused" else server.url
+    with running_server(provider.server) as server:
+        server.failure_mode = fault
+        url = f"http://127.0.0.1:{unused_port()}" if fault == "refused" else server.url
         streams = gateway(kind, url)
         # `on_air` must fail as well, and not report the stream as offline.
-        (error,), _ = at_once(
+        (error,), _ = run_concurrently(
             lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
-            lambda: [failure_within_4_s(lambda: streams.on_air([KEY]))],
+            lambda: [failure_within_4_s(lambda: streams.live_publishers([KEY]))],
         )
-        creates = [request for request in server.asked if request.path.endswith("/streams")]
+        creates = [
+            request for request in server.received_requests if request.path.endswith("/streams")
+        ]
     assert len(creates) == (0 if fault == "refused" or kind is NginxRtmpStreams else 1)
     if fault in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
-        assert isinstance(error, ProviderAway)
+        assert isinstance(error, ProviderUnavailable)
     if fault == "401" and kind is not NginxRtmpStreams:
         assert isinstance(error, NotAuthorized)
         assert "CRITICAL" in caplog.text
@@ -219,18 +221,18 @@ def test_every_provider_fault_raises_stream_failed_within_4_s(
 
 @pytest.mark.parametrize("kind", [PiliV1, PiliV2], ids=lambda kind: kind.__name__)
 class TestPili:
-    def provider(self, kind: Any) -> Provider:
+    def provider(self, kind: Any) -> FakeStreamProvider:
         return FAKES[kind]()
 
     def test_unknown_hub_raises_stream_failed(self, kind: Any) -> None:
         provider = self.provider(kind)
-        provider.other_hub = "another"
-        with running(provider.server) as server:
+        provider.reported_hub = "another"
+        with running_server(provider.server) as server:
             failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
 
     def test_existing_stream_name_raises_stream_exists(self, kind: Any) -> None:
         provider = self.provider(kind)
-        with running(provider.server) as server:
+        with running_server(provider.server) as server:
             streams = gateway(kind, server.url)
             streams.create(KEY, PUBLISH_KEY)
             assert (
@@ -239,7 +241,7 @@ class TestPili:
 
     def test_wrong_secret_key_raises_not_authorized(self, kind: Any) -> None:
         provider = self.provider(kind)
-        with running(provider.server) as server:
+        with running_server(provider.server) as server:
             changed = {
                 **REQUIRED_SETTINGS,
                 **provider_settings(server.url),
@@ -253,15 +255,15 @@ class TestPili:
 
     def test_failed_create_is_not_retried(self, kind: Any) -> None:
         provider = self.provider(kind)
-        with running(provider.server) as server:
-            server.fault = "cut off"
+        with running_server(provider.server) as server:
+            server.failure_mode = "cut off"
             failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
-            assert len(server.asked) == 1
+            assert len(server.received_requests) == 1
 
     def test_request_id_of_the_provider_is_logged(
         self, kind: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with running(self.provider(kind).server) as server:
+        with running_server(self.provider(kind).server) as server:
             gateway(kind, server.url).create(KEY, PUBLISH_KEY)
         assert "X-Reqid fake-1" in caplog.text
 
@@ -273,19 +275,19 @@ class TestPili:
             )
 
     def test_provider_gets_no_request_after_three_consecutive_failures(self, kind: Any) -> None:
-        with running(self.provider(kind).server) as server:
-            server.fault = "cut off"
+        with running_server(self.provider(kind).server) as server:
+            server.failure_mode = "cut off"
             streams = gateway(kind, server.url)
             for _ in range(6):
                 failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
-            assert len(server.asked) == 3
+            assert len(server.received_requests) == 3
 
 
 class TestPiliV1:
     @pytest.mark.parametrize("kind", ["none", "expiry", "expiry_sk", "dynamic"])
     def test_publish_url_follows_the_security_of_the_hub(self, kind: str) -> None:
-        provider = FakePiliV1(security=kind)
-        with running(provider.server) as server:
+        provider = FakePiliV1(reported_security=kind)
+        with running_server(provider.server) as server:
             streams = gateway(PiliV1, server.url)
             document = streams.create(KEY, PUBLISH_KEY).document
             assert document["publishSecurity"] == kind
@@ -294,8 +296,8 @@ class TestPiliV1:
         assert ("token=" in url) is (kind != "none")
 
     def test_unknown_publish_security_raises_stream_failed(self) -> None:
-        provider = FakePiliV1(security="magic")
-        with running(provider.server) as server:
+        provider = FakePiliV1(reported_security="magic")
+        with running_server(provider.server) as server:
             failure_within_4_s(lambda: gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
 
     def test_response_of_2015_without_some_hosts_is_accepted(self) -> None:
@@ -309,7 +311,7 @@ class TestPiliV1:
             return document
 
         provider.document = old_document  # type: ignore[method-assign]
-        with running(provider.server) as server:
+        with running_server(provider.server) as server:
             stream = gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
         assert {key: type(value) for key, value in stream.document.items()} == STREAM_FIELDS
         assert {
@@ -326,16 +328,16 @@ class TestPiliV2:
     def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
         """Otherwise a publish URL that is still valid would create the stream."""
         provider = FakePiliV2()
-        with running(provider.server) as server:
+        with running_server(provider.server) as server:
             streams = gateway(PiliV2, server.url)
             streams.create(KEY, PUBLISH_KEY)
-            provider.forget(KEY)
+            provider.drop_stream(KEY)
             streams.disable(KEY)
-            provider.go_live(KEY)
-            assert streams.on_air([KEY]) == {}
+            provider.start_publishing(KEY)
+            assert streams.live_publishers([KEY]) == {}
 
     def test_creation_time_has_the_format_of_the_api_document(self) -> None:
-        with running(FakePiliV2().server) as server:
+        with running_server(FakePiliV2().server) as server:
             document = gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
         assert document["createdAt"] == "2017-01-06T10:28:45.000+08:00"
         assert document["expireAt"] == "2017-01-21T10:28:45.000000+08:00"
@@ -353,34 +355,34 @@ class TestPiliV2:
 
 class TestNginxRtmpStreams:
     def test_live_stream_has_the_connection_id_of_its_publisher(self) -> None:
-        nginx = FakeNginx()
-        with running(nginx.server) as server:
-            nginx.go_live(KEY)
-            assert gateway(NginxRtmpStreams, server.url).on_air([KEY, "abc"]) == {KEY: "7"}
+        nginx = FakeNginxRtmp()
+        with running_server(nginx.server) as server:
+            nginx.start_publishing(KEY)
+            assert gateway(NginxRtmpStreams, server.url).live_publishers([KEY, "abc"]) == {KEY: "7"}
 
     def test_disable_fails_if_the_server_does_not_drop_the_publisher(self) -> None:
         """After a reload, the new nginx worker cannot drop publishers of the old worker."""
-        nginx = FakeNginx()
-        with running(nginx.server) as server:
-            nginx.go_live(KEY)
+        nginx = FakeNginxRtmp()
+        with running_server(nginx.server) as server:
+            nginx.start_publishing(KEY)
             nginx.streams = _UndroppableStreams(nginx.streams)
             with pytest.raises(StreamFailed, match="did not disconnect the publisher"):
                 gateway(NginxRtmpStreams, server.url).disable(KEY)
 
     def test_publisher_that_sends_no_data_is_not_live(self) -> None:
-        nginx = FakeNginx()
-        with running(nginx.server) as server:
-            nginx.streams[KEY] = FakeStream(on_air=False)
+        nginx = FakeNginxRtmp()
+        with running_server(nginx.server) as server:
+            nginx.streams[KEY] = FakeStream(is_publishing=False)
             streams = gateway(NginxRtmpStreams, server.url)
-            assert streams.on_air([KEY]) == {}
+            assert streams.live_publishers([KEY]) == {}
             streams.disable(KEY)
         assert nginx.streams == {}
 
     def test_statistics_with_xml_entities_are_rejected(self) -> None:
-        nginx = FakeNginx()
+        nginx = FakeNginxRtmp()
         nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
-        with running(nginx.server) as server:
-            failure_within_4_s(lambda: gateway(NginxRtmpStreams, server.url).on_air([KEY]))
+        with running_server(nginx.server) as server:
+            failure_within_4_s(lambda: gateway(NginxRtmpStreams, server.url).live_publishers([KEY]))
 
 
 class _UndroppableStreams(dict[str, Any]):
@@ -392,4 +394,4 @@ def test_disabled_development_stream_rejects_a_publisher() -> None:
     streams = gateway(DevelopmentStreams, "")
     streams.disable(KEY)
     with pytest.raises(NoSuchStream):
-        streams.go_live(KEY)
+        streams.start_publishing(KEY)

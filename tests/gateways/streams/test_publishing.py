@@ -6,7 +6,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from livebackend.gateways.qiniu import QiniuAuth
-from livebackend.gateways.streams.publishing import KINDS, Moment, Publishing, published_target
+from livebackend.gateways.streams.publishing import (
+    PUBLISH_SECURITY_KINDS,
+    PublishUrlSigner,
+    UrlValidity,
+    publish_path,
+)
 
 PATH = "/mrpyq/586f00dd5e77b017852a1a7e"
 DOCUMENT: dict[str, Any] = {
@@ -22,8 +27,8 @@ SECRET_KEY = "312ae9gd2BrCfpTdF4U8aIg9Puh62K4eEGY72Ea_"
 
 def signed_target(kind: str, path: str, key: str, *, at: int = 0, nonce: int = 0) -> str:
     auth = QiniuAuth("test-ak", "test-sk")
-    return published_target(
-        kind, path, key=key, moment=Moment(expires_at=at, nonce=nonce), auth=auth
+    return publish_path(
+        kind, path, key=key, moment=UrlValidity(expires_at=at, nonce=nonce), auth=auth
     )
 
 
@@ -42,11 +47,11 @@ def test_expiry_url_keeps_other_parameters() -> None:
 
 
 def test_expiry_sk_url_matches_the_vector_of_the_sdk() -> None:
-    url = published_target(
+    url = publish_path(
         "expiry_sk",
         "/testhub/teststreamtitle",
         key="",
-        moment=Moment(expires_at=1584522520, nonce=0),
+        moment=UrlValidity(expires_at=1584522520, nonce=0),
         auth=QiniuAuth(ACCESS_KEY, SECRET_KEY),
     )
     token = f"{ACCESS_KEY}:NfI2OWGCMdFDTLOfeUd-zSPVrFY="
@@ -79,11 +84,11 @@ def test_url_of_the_example_stream_matches_its_vector(kind: str, query: str) -> 
     assert signed_target(kind, PATH, key, at=1_700_000_000, nonce=1_483_669_725) == PATH + query
 
 
-def publishing(now: float) -> Publishing:
-    return Publishing(lambda: now, lifetime_s=600, auth=QiniuAuth("test-ak", "test-sk"))
+def publishing(now: float) -> PublishUrlSigner:
+    return PublishUrlSigner(lambda: now, lifetime_s=600, auth=QiniuAuth("test-ak", "test-sk"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PUBLISH_SECURITY_KINDS)
 def test_publish_url_contains_no_secret_key(kind: str) -> None:
     url = publishing(1_700_000_000).url({**DOCUMENT, "publishSecurity": kind})
     assert url.startswith(f"rtmp://pili-publish.mrpyq.com{PATH}")
@@ -110,4 +115,4 @@ def test_unknown_kind_and_missing_account_keys_raise_value_error() -> None:
     with pytest.raises(ValueError, match="magic"):
         signed_target("magic", PATH, "key")
     with pytest.raises(ValueError, match="expiry_sk"):
-        published_target("expiry_sk", PATH, key="", moment=Moment(1, 1))
+        publish_path("expiry_sk", PATH, key="", moment=UrlValidity(1, 1))

@@ -60,7 +60,7 @@ class PlatformCertificates:
         """
         certificate = self._valid(serial)
         if certificate is None and self._claim_lookup():
-            total_s = min(LOOKUP_TOTAL_S, deadline.left_s) if deadline else LOOKUP_TOTAL_S
+            total_s = min(LOOKUP_TOTAL_S, deadline.remaining_s) if deadline else LOOKUP_TOTAL_S
             try:
                 self._replace(Deadline(total_s))
             except CertificateLookupFailed as error:

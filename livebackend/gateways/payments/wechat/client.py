@@ -11,8 +11,8 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from livebackend.gateways.circuit_breaker import Deadline
-from livebackend.gateways.http_client import Answer, Caller, CallFailed
-from livebackend.gateways.payments.protocol import NotGenuine, PaymentFailed
+from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient, ProviderResponse
+from livebackend.gateways.payments.protocol import InvalidSignature, PaymentFailed
 from livebackend.gateways.payments.wechat.certificates import (
     CertificateLookupFailed,
     PlatformCertificates,
@@ -25,11 +25,11 @@ from livebackend.gateways.payments.wechat.crypto import (
 )
 
 API = "https://api.mch.weixin.qq.com"
-DOWNLOAD_BYTES_MAX = 64 * 1024 * 1024
+MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
 REQUEST_TOTAL_S = 3.0
 _ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
-_MESSAGE_CHARACTERS_MAX = 200
+_MAX_MESSAGE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Response:
 
     def failure(self) -> PaymentFailed:
         reason = f", {self.code}: {self.fields.get('message')}" if self.code else ""
-        return failure(f"HTTP status {self.status}{reason}")
+        return payment_failure(f"HTTP status {self.status}{reason}")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Notification:
     resource: Mapping[str, Any]
 
 
-def failure(message: str) -> PaymentFailed:
+def payment_failure(message: str) -> PaymentFailed:
     """Return a PaymentFailed whose message is cut to 200 characters."""
-    return PaymentFailed(f"WeChat Pay: {message}"[:_MESSAGE_CHARACTERS_MAX])
+    return PaymentFailed(f"WeChat Pay: {message}"[:_MAX_MESSAGE_CHARACTERS])
 
 
 class WechatClient:
@@ -93,11 +93,11 @@ class WechatClient:
         self._api_key = api_key
         self._public_key = public_key
         auth = _RequestSigner(key)
-        self._api = Caller(API, auth=auth)
+        self._api = ProviderClient(API, auth=auth)
         # Separate circuit breakers: any client can cause certificate look-ups, and their failures
         # must not stop payments.
-        self._certificate_api = Caller(API, auth=auth)
-        self._download_api = Caller(API, auth=auth, bytes_max=DOWNLOAD_BYTES_MAX)
+        self._certificate_api = ProviderClient(API, auth=auth)
+        self._download_api = ProviderClient(API, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES)
         self._certificates = PlatformCertificates(
             self._download_certificates, clock=clock, monotonic=monotonic
         )
@@ -133,8 +133,8 @@ class WechatClient:
         if 200 <= raw.status < 300:
             try:
                 self._verify(raw.headers, raw.content, deadline)
-            except NotGenuine as error:
-                raise failure(f"the response cannot be verified: {error}") from error
+            except InvalidSignature as error:
+                raise payment_failure(f"the response cannot be verified: {error}") from error
         return Response(raw.status, _fields(raw))
 
     def download(self, path: str, *, deadline: Deadline) -> bytes:
@@ -150,7 +150,7 @@ class WechatClient:
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
 
-        Raises NotGenuine. The caller must check the time.
+        Raises InvalidSignature. The caller must check the time.
         """
         self._verify(headers, body)
         try:
@@ -158,14 +158,14 @@ class WechatClient:
             resource = json.loads(self._api_key.decrypt(envelope["resource"]))
             event_type = str(envelope["event_type"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("malformed body") from error
+            raise InvalidSignature("malformed body") from error
         if not isinstance(resource, dict):
-            raise NotGenuine("malformed body")
+            raise InvalidSignature("malformed body")
         return Notification(event_type, resource)
 
     def _send(
-        self, api: Caller, method: str, path: str, body: bytes | None, deadline: Deadline
-    ) -> Answer:
+        self, api: ProviderClient, method: str, path: str, body: bytes | None, deadline: Deadline
+    ) -> ProviderResponse:
         headers = {
             "Accept": "application/json",
             "Content-Type": "application/json",
@@ -176,33 +176,33 @@ class WechatClient:
             headers["Wechatpay-Serial"] = self._public_key.key_id
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
-        except CallFailed as error:
+        except ProviderCallFailed as error:
             # Without the message, which can contain the URL with its token.
-            raise failure(error.word) from error
+            raise payment_failure(error.kind) from error
 
     def _verify(
         self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
     ) -> None:
-        """Verify the signature. Raises NotGenuine."""
+        """Verify the signature. Raises InvalidSignature."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise NotGenuine("unsupported signature algorithm")
+            raise InvalidSignature("unsupported signature algorithm")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
-            raise NotGenuine("missing signature")
+            raise InvalidSignature("missing signature")
         key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
         if key is None:
-            raise NotGenuine("unknown serial number")
+            raise InvalidSignature("unknown serial number")
         try:
             text = body.decode()
         except UnicodeDecodeError as error:
-            raise NotGenuine("malformed body") from error
+            raise InvalidSignature("malformed body") from error
         if not key.has_signed(
             timestamp=headers.get("wechatpay-timestamp", ""),
             nonce=headers.get("wechatpay-nonce", ""),
             body=text,
             signature=signature,
         ):
-            raise NotGenuine("invalid signature")
+            raise InvalidSignature("invalid signature")
 
     def _platform_key(self, serial: str, deadline: Deadline | None) -> PlatformKey | None:
         if self._public_key and serial == self._public_key.key_id:
@@ -247,7 +247,7 @@ class _RequestSigner(AuthBase):
         return request
 
 
-def _fields(raw: Answer) -> Mapping[str, Any]:
+def _fields(raw: ProviderResponse) -> Mapping[str, Any]:
     """Return the JSON object of a body; empty for an empty body or an error page.
 
     Raises PaymentFailed for a successful response with any other body.
@@ -259,5 +259,5 @@ def _fields(raw: Answer) -> Mapping[str, Any]:
     if isinstance(fields, dict):
         return fields
     if 200 <= raw.status < 300:
-        raise failure(f"HTTP status {raw.status}, and the body is not a JSON object")
+        raise payment_failure(f"HTTP status {raw.status}, and the body is not a JSON object")
     return {}

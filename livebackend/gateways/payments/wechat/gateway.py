@@ -17,22 +17,22 @@ from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.payments.protocol import (
     CHINA,
     BillEntry,
-    NotGenuine,
+    InvalidSignature,
     Order,
     OrderState,
-    Paid,
     ProviderOrder,
-    check_time,
+    ProviderPayment,
+    check_notification_time,
 )
 from livebackend.gateways.payments.wechat.bills import bill_entries
-from livebackend.gateways.payments.wechat.client import API, NamedKey, WechatClient, failure
+from livebackend.gateways.payments.wechat.client import API, NamedKey, WechatClient, payment_failure
 from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, PlatformKey
 
 log = logging.getLogger(__name__)
 
 BILL_TOTAL_S = 30.0
 _BILL_DUE = time_of_day(10)
-_REASON_BYTES_MAX = 80
+_MAX_REASON_BYTES = 80
 _CURRENCY = "CNY"
 # WeChat Pay's documents use both spellings.
 _UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
@@ -91,7 +91,7 @@ class WechatPayments:
             client,
             app_id=settings.wechat_app_id,
             merchant=settings.wechat_merchant,
-            notify_url=settings.http_url.rstrip("/") + "/payments",
+            notify_url=settings.http_public_url.rstrip("/") + "/payments",
             clock=clock,
         )
 
@@ -125,15 +125,17 @@ class WechatPayments:
             raise response.failure()
         return self._payment_request(str(prepay_id))
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Paid | None:
+    def verify_notification(
+        self, headers: Mapping[str, str], body: bytes
+    ) -> ProviderPayment | None:
         """Verify a notification; return its payment, or None for another kind of event.
 
-        A payment that cannot be credited raises NotGenuine too, so that WeChat Pay sends it again.
-        The app id is not compared, because it can have changed since the order was placed.
+        A payment that cannot be credited raises InvalidSignature too, so that WeChat Pay sends it
+        again. The app id is not compared, because it can have changed since the order was placed.
 
         Source: WeChat Pay API v3, "支付成功通知".
         """
-        check_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
+        check_notification_time(headers.get("wechatpay-timestamp", ""), now=self._clock())
         notification = self._client.notification(headers, body)
         transaction = notification.resource
         if notification.event_type != "TRANSACTION.SUCCESS":
@@ -143,12 +145,12 @@ class WechatPayments:
             return None
         try:
             if not self._names_our_merchant(transaction):
-                raise NotGenuine("payment to another merchant")
+                raise InvalidSignature("payment to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                raise NotGenuine("wrong state or currency")
+                raise InvalidSignature("wrong state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NotGenuine("malformed body") from error
+            raise InvalidSignature("malformed body") from error
 
     def query(self, order: Order) -> ProviderOrder:
         """Return the state of an order at WeChat Pay. Raises PaymentFailed.
@@ -166,7 +168,9 @@ class WechatPayments:
         try:
             return self._provider_order(order, response.fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise failure(f"order {order.order_id}: malformed response: {error!r}") from error
+            raise payment_failure(
+                f"order {order.order_id}: malformed response: {error!r}"
+            ) from error
 
     def close(self, order: Order) -> None:
         """Close an unpaid order. Raises PaymentFailed.
@@ -190,7 +194,7 @@ class WechatPayments:
         fields = {
             "out_trade_no": order.order_id,
             "out_refund_no": order.order_id,
-            "reason": reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore"),
+            "reason": reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"),
             "amount": {"refund": order.fen, "total": order.fen, "currency": _CURRENCY},
         }
         response = self._client.call("POST", "/v3/refund/domestic/refunds", fields)
@@ -198,7 +202,7 @@ class WechatPayments:
             raise response.failure()
         status = str(response.fields.get("status"))
         if status not in ("SUCCESS", "PROCESSING"):
-            raise failure(f"the refund of order {order.order_id} has the status {status}")
+            raise payment_failure(f"the refund of order {order.order_id} has the status {status}")
         return status == "SUCCESS"
 
     def bill(self, day: date) -> list[BillEntry]:
@@ -215,7 +219,9 @@ class WechatPayments:
         if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
             return []  # the day has no payments and no refunds
         if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
-            raise failure(f"the bill of {day.isoformat()} is not available yet: {response.code}")
+            raise payment_failure(
+                f"the bill of {day.isoformat()} is not available yet: {response.code}"
+            )
         if response.status != 200:
             raise response.failure()
         content = self._client.download(_bill_path(response.fields), deadline=deadline)
@@ -223,7 +229,7 @@ class WechatPayments:
         try:
             return bill_entries(content, merchant=self._merchant, app_id=self._app_id)
         except ValueError as error:
-            raise failure(f"the bill of {day.isoformat()} is malformed: {error}") from error
+            raise payment_failure(f"the bill of {day.isoformat()} is malformed: {error}") from error
 
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
@@ -233,15 +239,15 @@ class WechatPayments:
         if transaction.get("out_trade_no") != order.order_id or not self._names_our_merchant(
             transaction
         ):
-            raise failure(f"the response names another order than {order.order_id}")
+            raise payment_failure(f"the response names another order than {order.order_id}")
         state = _STATES.get(str(transaction.get("trade_state")))
         if state is None:
             trade_state = transaction.get("trade_state")
-            raise failure(f"order {order.order_id} has the unknown state {trade_state}")
+            raise payment_failure(f"order {order.order_id} has the unknown state {trade_state}")
         if state not in (OrderState.PAID, OrderState.REFUNDED):
             return ProviderOrder(state)
         if not _is_in_yuan(transaction):
-            raise failure(f"order {order.order_id} was not paid in yuan")
+            raise payment_failure(f"order {order.order_id} was not paid in yuan")
         return ProviderOrder(state, _payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
@@ -291,7 +297,7 @@ def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
     return bool(transaction["amount"].get("currency", _CURRENCY) == _CURRENCY)
 
 
-def _payment(transaction: Mapping[str, Any]) -> Paid:
+def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
     """Parse the payment of a transaction.
 
     Raises ValueError, KeyError, TypeError or AttributeError for a malformed one.
@@ -300,7 +306,7 @@ def _payment(transaction: Mapping[str, Any]) -> Paid:
     fen = transaction["amount"]["total"]
     if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
         raise TypeError("out_trade_no, transaction_id or amount.total has the wrong type")
-    return Paid(order_id, payment_id, fen, _paid_at(transaction))
+    return ProviderPayment(order_id, payment_id, fen, _paid_at(transaction))
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
@@ -323,13 +329,13 @@ def _bill_path(fields: Mapping[str, Any]) -> str:
     """
     url = fields.get("download_url")
     if not isinstance(url, str) or not url.startswith(f"{API}/"):
-        raise failure("the bill's download URL names another host than the API's")
+        raise payment_failure("the bill's download URL names another host than the API's")
     return url.removeprefix(API)
 
 
 def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:
     if fields.get("hash_type") != "SHA1":
-        raise failure(f"the bill's digest type is {fields.get('hash_type')}, not SHA1")
+        raise payment_failure(f"the bill's digest type is {fields.get('hash_type')}, not SHA1")
     digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
     if not hmac.compare_digest(digest.encode(), str(fields.get("hash_value")).lower().encode()):
-        raise failure("the bill does not match its SHA1 digest")
+        raise payment_failure("the bill does not match its SHA1 digest")

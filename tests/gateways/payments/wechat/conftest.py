@@ -22,15 +22,15 @@ from tests.support.wechat_server import (
     MERCHANT,
     PUBLIC_KEY_ID,
     SERIAL,
+    FakeWechatPay,
     NewGateway,
-    Wechat,
     serving,
 )
 
 
 @pytest.fixture
-def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wechat]:
-    wechat = Wechat()
+def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWechatPay]:
+    wechat = FakeWechatPay()
     request = requests.Session.request
     with serving(wechat) as server_url:
 
@@ -43,7 +43,7 @@ def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wechat]:
 
 
 @pytest.fixture
-def by_certificate(wechat: Wechat, tmp_path: Path) -> dict[str, str]:
+def by_certificate(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str]:
     """Settings that verify WeChat Pay's signatures with platform certificates."""
     key_file = tmp_path / "merchant.pem"
     key_file.write_bytes(
@@ -59,7 +59,9 @@ def by_certificate(wechat: Wechat, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def by_public_key(by_certificate: dict[str, str], wechat: Wechat, tmp_path: Path) -> dict[str, str]:
+def by_public_key(
+    by_certificate: dict[str, str], wechat: FakeWechatPay, tmp_path: Path
+) -> dict[str, str]:
     """Settings that verify WeChat Pay's signatures with the public key."""
     key_file = tmp_path / "wechat.pem"
     key = wechat.signer.key.public_key()
@@ -75,11 +77,11 @@ def new_gateway() -> NewGateway:
     def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
         required = {
             "database.url": "embedded",
-            "var.dir": "/tmp/x",
+            "data.dir": "/tmp/x",
             "secrets": "s" * 32,
             "passwords.pepper": "p" * 32,
-            "http.url": "https://live.example",
-            "streams.gateway": "tests.support.fake_gateways.CountedStreams",
+            "http.public_url": "https://live.example",
+            "streams.gateway": "tests.support.fake_gateways.RecordingStreams",
         }
         return WechatPayments.from_settings(Settings.load({**required, **ini}, {}), **clocks)
 

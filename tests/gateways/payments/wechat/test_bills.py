@@ -9,7 +9,7 @@ from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.gateways.payments.wechat.bills import bill_entries
 from livebackend.gateways.payments.wechat.client import API
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.wechat_server import APP_ID, MERCHANT, ORDER, PAYMENT_ID, Reply, Wechat
+from tests.support.wechat_server import APP_ID, MERCHANT, ORDER, PAYMENT_ID, FakeWechatPay, Reply
 
 DAY = date(2026, 10, 3)
 BILL, DOWNLOAD = "/v3/bill/tradebill", "/v3/billdownload/file"
@@ -159,9 +159,9 @@ class TestFormat:
 
 class TestDownload:
     def test_bill_of_a_day_is_downloaded_and_parsed(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.bill(csv(PAYMENT, REFUND))
+        wechat.serve_bill(csv(PAYMENT, REFUND))
         assert payments.bill(DAY) == [PAID, REFUNDED]
         (request,) = wechat.received(BILL)
         assert request.target == f"{BILL}?bill_date=2026-10-03&bill_type=ALL"
@@ -173,14 +173,14 @@ class TestDownload:
         [("STATEMENT_CREATING", DAY), ("NO_STATEMENT_EXIST", date(2999, 1, 1))],
     )
     def test_bill_that_is_not_available_yet_fails(
-        self, code: str, day: date, payments: WechatPayments, wechat: Wechat
+        self, code: str, day: date, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
         with pytest.raises(PaymentFailed, match=f"the bill of {day} is not available yet"):
             payments.bill(day)
 
     def test_bill_of_a_day_without_payments_is_empty(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         reply = Reply(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
         wechat.replies[BILL] = reply
@@ -203,17 +203,17 @@ class TestDownload:
         ids=str,
     )
     def test_wrong_digest_or_url_fails(
-        self, changed: dict[str, Any], payments: WechatPayments, wechat: Wechat
+        self, changed: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.bill(csv(PAYMENT), **changed)
+        wechat.serve_bill(csv(PAYMENT), **changed)
         with pytest.raises(PaymentFailed, match=r"SHA1|host"):
             payments.bill(DAY)
         assert len(wechat.received(DOWNLOAD)) == ("hash_value" in changed or "hash_type" in changed)
 
     def test_digest_in_upper_case_is_accepted(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.bill(csv(PAYMENT))
+        wechat.serve_bill(csv(PAYMENT))
         content = wechat.replies[BILL].content
         upper_case = {"hash_value": content["hash_value"].upper()}
         wechat.replies[BILL] = Reply(200, content | upper_case)
@@ -232,35 +232,39 @@ class TestDownload:
         ids=["500", "403", "302", "200", "204"],
     )
     def test_unsuccessful_response_fails_without_the_token(
-        self, path: str, reply: Reply, payments: WechatPayments, wechat: Wechat
+        self, path: str, reply: Reply, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.bill(csv(PAYMENT))
+        wechat.serve_bill(csv(PAYMENT))
         wechat.replies[path] = reply
         with pytest.raises(PaymentFailed) as failed:
             payments.bill(DAY)
         assert len(str(failed.value)) <= 200
         assert "token" not in str(failed.value)
 
-    def test_malformed_bill_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
-        wechat.bill(csv(PAYMENT, summary=""))
+    def test_malformed_bill_fails(self, payments: WechatPayments, wechat: FakeWechatPay) -> None:
+        wechat.serve_bill(csv(PAYMENT, summary=""))
         with pytest.raises(PaymentFailed, match="the summary is missing"):
             payments.bill(DAY)
 
-    def test_bill_over_the_size_limit_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
-        wechat.bill(b" " * (64 * 1024 * 1024 + 1))
+    def test_bill_over_the_size_limit_fails(
+        self, payments: WechatPayments, wechat: FakeWechatPay
+    ) -> None:
+        wechat.serve_bill(b" " * (64 * 1024 * 1024 + 1))
         with pytest.raises(PaymentFailed, match="too large"):
             payments.bill(DAY)
 
     def test_hanging_download_fails_at_the_deadline(
-        self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+        self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TOTAL_S", 0.3)
-        wechat.bill(csv(PAYMENT))
+        wechat.serve_bill(csv(PAYMENT))
         wechat.delay_s[DOWNLOAD] = 10
         with pytest.raises(PaymentFailed, match="timeout"):
             payments.bill(DAY)
 
-    def test_download_goes_to_the_api_host(self, payments: WechatPayments, wechat: Wechat) -> None:
-        wechat.bill(csv(PAYMENT), download_url=f"{API}/other/path?token=x")
+    def test_download_goes_to_the_api_host(
+        self, payments: WechatPayments, wechat: FakeWechatPay
+    ) -> None:
+        wechat.serve_bill(csv(PAYMENT), download_url=f"{API}/other/path?token=x")
         wechat.replies["/other/path"] = wechat.replies[DOWNLOAD]
         assert payments.bill(DAY) == [PAID]

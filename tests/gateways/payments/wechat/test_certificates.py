@@ -9,17 +9,17 @@ from datetime import timedelta
 
 import pytest
 
-from livebackend.gateways.payments.protocol import NotGenuine, Paid, PaymentFailed
+from livebackend.gateways.payments.protocol import InvalidSignature, PaymentFailed, ProviderPayment
 from livebackend.gateways.payments.wechat.certificates import LOOKUP_PERIOD_S
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.wechat_server import ORDER, NewGateway, Reply, Signer, Wechat, key_number
+from tests.support.wechat_server import ORDER, FakeWechatPay, NewGateway, Reply, Signer, key_number
 
 PLACE = "/v3/pay/transactions/app"
 UNKNOWN = "ABCDEF"
 CERTIFICATES = "/v3/certificates"
 
 # Makes the fake server's list of certificates unusable.
-Failure = Callable[[Wechat], None]
+Failure = Callable[[FakeWechatPay], None]
 
 
 @dataclass
@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def payments(
-    by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: Wechat
+    by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: FakeWechatPay
 ) -> WechatPayments:
     """A gateway that can look up certificates again immediately."""
     payments = new_gateway(by_certificate, clock=clock, monotonic=clock)
@@ -52,20 +52,20 @@ def reply_with(reply: Reply) -> Failure:
     return lambda wechat: setattr(wechat, "certificates_reply", reply)
 
 
-def time_out(wechat: Wechat) -> None:
+def time_out(wechat: FakeWechatPay) -> None:
     wechat.delay_s[CERTIFICATES] = 10
 
 
 def list_with(entry: object) -> Failure:
     """Reply with a list of a valid certificate and `entry`."""
 
-    def fail(wechat: Wechat) -> None:
+    def fail(wechat: FakeWechatPay) -> None:
         reply_with(Reply(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
 
     return fail
 
 
-def list_expired(wechat: Wechat) -> None:
+def list_expired(wechat: FakeWechatPay) -> None:
     expired = Signer.new(3, valid_until=timedelta(hours=-1))
     reply_with(Reply(200, {"data": [expired.listed()]}))(wechat)
 
@@ -89,7 +89,7 @@ FAILURES: dict[str, Failure] = {
 
 @pytest.fixture(params=list(FAILURES))
 def fail(
-    request: pytest.FixtureRequest, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
     """Return a function that makes all look-ups fail."""
     if request.param == "timeout":
@@ -98,21 +98,27 @@ def fail(
     return lambda: failure(wechat)
 
 
-def read(payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str = "") -> Paid | None:
+def read(
+    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str = ""
+) -> ProviderPayment | None:
     headers, body = wechat.notification(by=by, at=clock.now_s)
-    return payments.read(headers, body)
+    return payments.verify_notification(headers, body)
 
 
 def assert_unknown_serial(
-    payments: WechatPayments, wechat: Wechat, clock: Clock, *, by: str
+    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str
 ) -> None:
-    with pytest.raises(NotGenuine, match="serial"):
+    with pytest.raises(InvalidSignature, match="serial"):
         read(payments, wechat, clock, by=by)
 
 
 class TestFailedLookup:
     def test_notification_signed_by_a_known_certificate_is_still_accepted(
-        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+        self,
+        fail: Callable[[], None],
+        payments: WechatPayments,
+        wechat: FakeWechatPay,
+        clock: Clock,
     ) -> None:
         fail()
         for _ in range(3):
@@ -121,33 +127,41 @@ class TestFailedLookup:
             clock.now_s += LOOKUP_PERIOD_S / 2
             assert read(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
-        assert wechat.lookups == 3
+        assert wechat.certificate_lookups == 3
 
     def test_response_with_an_unknown_serial_number_keeps_known_certificates(
-        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+        self,
+        fail: Callable[[], None],
+        payments: WechatPayments,
+        wechat: FakeWechatPay,
+        clock: Clock,
     ) -> None:
         fail()
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
         with pytest.raises(PaymentFailed, match="serial"):
             payments.place(ORDER)
-        assert wechat.lookups == 1
+        assert wechat.certificate_lookups == 1
         assert read(payments, wechat, clock)
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"})
         assert payments.place(ORDER)
 
     def test_new_certificate_is_accepted_after_the_next_lookup(
-        self, fail: Callable[[], None], payments: WechatPayments, wechat: Wechat, clock: Clock
+        self,
+        fail: Callable[[], None],
+        payments: WechatPayments,
+        wechat: FakeWechatPay,
+        clock: Clock,
     ) -> None:
         fail()
         old, wechat.signer = wechat.signer, Signer.new(2)
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
-        wechat.certificates_reply, wechat.listed = None, [old, wechat.signer]
+        wechat.certificates_reply, wechat.listed_signers = None, [old, wechat.signer]
         wechat.delay_s.clear()
         clock.now_s += LOOKUP_PERIOD_S - 1
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += 1
         assert read(payments, wechat, clock)
-        assert wechat.lookups == 2
+        assert wechat.certificate_lookups == 2
         wechat.signer = old
         assert read(payments, wechat, clock)
 
@@ -164,18 +178,18 @@ class TestFailedLookup:
 
 class TestRateLimit:
     def test_1000_unknown_serial_numbers_cause_one_lookup_a_minute(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.certificates_reply = Reply(500)
         for number in range(1000):
             assert_unknown_serial(payments, wechat, clock, by=f"{number:X}")
             clock.now_s += 0.5
         # Nine periods of 60 s begin within the 500 s of the requests.
-        assert wechat.lookups == 9
+        assert wechat.certificate_lookups == 9
         assert read(payments, wechat, clock)
 
     def test_16_threads_with_unknown_serial_numbers_cause_one_lookup(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.certificates_reply = Reply(500)
         for minute in range(1, 4):
@@ -186,18 +200,18 @@ class TestRateLimit:
                 ]
                 for future in reads:
                     future.result()
-            assert wechat.lookups == minute
+            assert wechat.certificate_lookups == minute
             clock.now_s += LOOKUP_PERIOD_S
 
     def test_known_serial_number_does_not_wait_for_a_lookup_in_progress(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         waiting = threading.Thread(
             target=assert_unknown_serial, args=[payments, wechat, clock], kwargs={"by": UNKNOWN}
         )
         waiting.start()
-        while not wechat.lookups:
+        while not wechat.certificate_lookups:
             assert waiting.is_alive()
         assert read(payments, wechat, clock)
         # An unknown serial number does not wait either.
@@ -205,11 +219,11 @@ class TestRateLimit:
         assert waiting.is_alive()
         wechat.closing.set()
         waiting.join()
-        assert wechat.lookups == 1
+        assert wechat.certificate_lookups == 1
 
     @pytest.mark.processes
     def test_lookup_ends_after_3_seconds(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         started = time.monotonic()
@@ -217,7 +231,7 @@ class TestRateLimit:
         assert 2.5 < time.monotonic() - started < 3.8
 
     def test_lookup_for_a_response_ends_at_the_deadline_of_the_request(
-        self, payments: WechatPayments, wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+        self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
@@ -228,37 +242,37 @@ class TestRateLimit:
         assert time.monotonic() - started < 1.5
 
     def test_notification_that_is_too_old_causes_no_lookup(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=UNKNOWN, at=time.time() - 1000)
-        with pytest.raises(NotGenuine, match="time"):
-            payments.read(headers, body)
-        assert wechat.lookups == 0
+        with pytest.raises(InvalidSignature, match="time"):
+            payments.verify_notification(headers, body)
+        assert wechat.certificate_lookups == 0
 
 
 class TestExpiry:
     def test_expired_certificate_does_not_verify(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         assert read(payments, wechat, clock)
         clock.now_s += timedelta(days=2).total_seconds()
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
 
     def test_certificate_does_not_verify_before_its_validity_begins(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.signer = Signer.new(2, valid_from=timedelta(hours=1), valid_until=timedelta(days=1))
-        wechat.listed.append(wechat.signer)
+        wechat.listed_signers.append(wechat.signer)
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += timedelta(hours=2).total_seconds()
         assert read(payments, wechat, clock)
-        assert wechat.lookups == 1
+        assert wechat.certificate_lookups == 1
 
     def test_certificate_that_is_no_longer_listed_does_not_verify(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         old, wechat.signer = wechat.signer, Signer.new(2)
-        wechat.listed = [wechat.signer]
+        wechat.listed_signers = [wechat.signer]
         assert read(payments, wechat, clock)
         wechat.signer = old
         assert_unknown_serial(payments, wechat, clock, by=old.serial)
@@ -267,7 +281,11 @@ class TestExpiry:
 class TestPublicKey:
     @pytest.fixture
     def payments(
-        self, by_public_key: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: Wechat
+        self,
+        by_public_key: dict[str, str],
+        new_gateway: NewGateway,
+        clock: Clock,
+        wechat: FakeWechatPay,
     ) -> WechatPayments:
         return new_gateway(by_public_key, clock=clock, monotonic=clock)
 
@@ -275,7 +293,7 @@ class TestPublicKey:
         self,
         payments: WechatPayments,
         by_public_key: dict[str, str],
-        wechat: Wechat,
+        wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         wechat.certificates_reply = Reply(500)
@@ -283,28 +301,28 @@ class TestPublicKey:
         public_key_id = by_public_key["wechat.public_key_id"]
         assert payments.place(ORDER)
         assert read(payments, wechat, clock, by=public_key_id)
-        assert wechat.lookups == 0
+        assert wechat.certificate_lookups == 0
         assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
         assert_unknown_serial(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
         assert read(payments, wechat, clock, by=public_key_id)
-        assert wechat.lookups == 1
+        assert wechat.certificate_lookups == 1
 
     def test_notification_signed_by_a_certificate_is_accepted_too(
-        self, payments: WechatPayments, wechat: Wechat, clock: Clock
+        self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.signer = Signer.new(2)
-        wechat.listed = [wechat.signer]
+        wechat.listed_signers = [wechat.signer]
         assert read(payments, wechat, clock)
 
     def test_notification_signed_by_another_key_with_the_known_id_is_rejected(
         self,
         payments: WechatPayments,
         by_public_key: dict[str, str],
-        wechat: Wechat,
+        wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         headers, body = wechat.notification(
             by=by_public_key["wechat.public_key_id"], key=key_number(9), at=clock.now_s
         )
-        with pytest.raises(NotGenuine, match="signature"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match="signature"):
+            payments.verify_notification(headers, body)

@@ -10,16 +10,16 @@ import pytest
 from webtest import TestApp
 
 from livebackend.gateways.payments.protocol import (
-    NotGenuine,
+    InvalidSignature,
     OrderState,
-    Paid,
     PaymentFailed,
     PaymentGateway,
     ProviderOrder,
+    ProviderPayment,
 )
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.api import App, Person
-from tests.support.application import INI
+from tests.support.api import App, UserClient
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.database_state import DatabaseState
 from tests.support.wechat_server import (
     APP_ID,
@@ -27,9 +27,9 @@ from tests.support.wechat_server import (
     ORDER,
     PAYMENT_ID,
     PUBLIC_KEY_ID,
+    FakeWechatPay,
     NewGateway,
     Reply,
-    Wechat,
     check_signature,
     key_number,
     transaction,
@@ -39,7 +39,7 @@ PLACE = "/v3/pay/transactions/app"
 QUERY = f"/v3/pay/transactions/out-trade-no/{ORDER.order_id}"
 CLOSE = f"{QUERY}/close"
 REFUND = "/v3/refund/domestic/refunds"
-PAID = Paid(
+PAID = ProviderPayment(
     ORDER.order_id,
     PAYMENT_ID,
     5000,
@@ -73,9 +73,9 @@ def payments(
 
 
 @pytest.fixture
-def by(request: pytest.FixtureRequest, wechat: Wechat, payments: WechatPayments) -> str:
+def by(request: pytest.FixtureRequest, wechat: FakeWechatPay, payments: WechatPayments) -> str:
     """The serial number or key id with which WeChat Pay signs."""
-    return wechat.signer.serial if wechat.lookups else PUBLIC_KEY_ID
+    return wechat.signer.serial if wechat.certificate_lookups else PUBLIC_KEY_ID
 
 
 def test_wechat_payments_implement_the_gateway_protocol(payments: WechatPayments) -> None:
@@ -84,7 +84,7 @@ def test_wechat_payments_implement_the_gateway_protocol(payments: WechatPayments
 
 class TestPlace:
     def test_order_is_placed_and_the_app_gets_a_signed_payment_request(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
         pay = payments.place(ORDER)
@@ -106,7 +106,7 @@ class TestPlace:
         assert (pay["partnerid"], pay["package"]) == (MERCHANT, "Sign=WXPay")
 
     def test_response_without_a_prepay_id_fails(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[PLACE] = Reply(200, {"prepay_id": ""})
         with pytest.raises(PaymentFailed):
@@ -131,7 +131,7 @@ class TestFailures:
         "reply", FAILURES, ids=lambda reply: f"{reply.status} {reply.content}"[:30]
     )
     def test_unsuccessful_response_fails(
-        self, reply: Reply, send: Callable[[], object], wechat: Wechat
+        self, reply: Reply, send: Callable[[], object], wechat: FakeWechatPay
     ) -> None:
         wechat.replies = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), reply)
         with pytest.raises(PaymentFailed) as failed:
@@ -140,7 +140,7 @@ class TestFailures:
         assert str(wechat.requests[-1].path) in (PLACE, QUERY, CLOSE, REFUND)
 
     def test_response_signed_by_another_key_fails(
-        self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+        self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         genuine = wechat.signed_headers
         monkeypatch.setattr(
@@ -155,7 +155,7 @@ class TestFailures:
             send()
 
     def test_hanging_server_fails_at_the_deadline(
-        self, send: Callable[[], object], wechat: Wechat, monkeypatch: pytest.MonkeyPatch
+        self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.2)
         wechat.delay_s = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), 10)
@@ -166,12 +166,14 @@ class TestFailures:
 
 
 class TestQuery:
-    def query(self, payments: WechatPayments, wechat: Wechat, **changed: Any) -> ProviderOrder:
+    def query(
+        self, payments: WechatPayments, wechat: FakeWechatPay, **changed: Any
+    ) -> ProviderOrder:
         wechat.replies[QUERY] = Reply(200, transaction(**changed))
         return payments.query(ORDER)
 
     def test_request_names_the_order_and_the_merchant(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         self.query(payments, wechat)
         (request,) = wechat.received(QUERY)
@@ -193,9 +195,9 @@ class TestQuery:
         self,
         trade_state: str,
         state: OrderState,
-        payment: Paid | None,
+        payment: ProviderPayment | None,
         payments: WechatPayments,
-        wechat: Wechat,
+        wechat: FakeWechatPay,
     ) -> None:
         unpaid: dict[str, None] = {}
         if payment is None:
@@ -205,20 +207,20 @@ class TestQuery:
 
     @pytest.mark.parametrize("code", ["ORDER_NOT_EXIST", "ORDERNOTEXIST"])
     def test_unknown_order_is_unpaid(
-        self, code: str, payments: WechatPayments, wechat: Wechat
+        self, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[QUERY] = Reply(404, {"code": code, "message": "订单不存在"})
         assert payments.query(ORDER) == ProviderOrder(OrderState.UNPAID)
 
     def test_status_404_with_another_code_fails(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[QUERY] = Reply(404, {"code": "RESOURCE_NOT_EXISTS"})
         with pytest.raises(PaymentFailed, match="RESOURCE_NOT_EXISTS"):
             payments.query(ORDER)
 
     def test_query_returns_the_amount_of_the_provider(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         order = self.query(payments, wechat, amount={"total": 1, "currency": "CNY"})
         assert order.payment == PAID._replace(fen=1)
@@ -241,21 +243,21 @@ class TestQuery:
         ],
     )
     def test_wrong_transaction_fails(
-        self, changed: dict[str, Any], payments: WechatPayments, wechat: Wechat
+        self, changed: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         with pytest.raises(PaymentFailed):
             self.query(payments, wechat, **changed)
 
     @pytest.mark.parametrize("time", [None, "yesterday", "2026-10-03T10:34:56", 5])
     def test_payment_with_a_malformed_time_has_no_time(
-        self, time: Any, payments: WechatPayments, wechat: Wechat
+        self, time: Any, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         order = self.query(payments, wechat, success_time=time)
         assert order.payment == PAID._replace(paid_at=None)
 
 
 class TestClose:
-    def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: Wechat) -> None:
+    def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: FakeWechatPay) -> None:
         wechat.replies[CLOSE] = Reply(204)
         payments.close(ORDER)
         (request,) = wechat.received(CLOSE)
@@ -271,12 +273,14 @@ class TestClose:
         ],
     )
     def test_closing_an_unknown_or_closed_order_succeeds(
-        self, status: int, code: str, payments: WechatPayments, wechat: Wechat
+        self, status: int, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[CLOSE] = Reply(status, {"code": code})
         payments.close(ORDER)
 
-    def test_closing_a_paid_order_fails(self, payments: WechatPayments, wechat: Wechat) -> None:
+    def test_closing_a_paid_order_fails(
+        self, payments: WechatPayments, wechat: FakeWechatPay
+    ) -> None:
         wechat.replies[CLOSE] = Reply(400, {"code": "ORDERPAID", "message": "该订单已支付"})
         with pytest.raises(PaymentFailed, match="ORDERPAID: 该订单已支付"):
             payments.close(ORDER)
@@ -284,7 +288,7 @@ class TestClose:
 
 class TestRefund:
     def test_refund_request_has_the_full_amount_and_the_order_id(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
         assert payments.refund(ORDER, reason="closed account") is True
@@ -300,7 +304,7 @@ class TestRefund:
         )
 
     def test_reason_is_cut_to_80_bytes_of_complete_characters(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
         payments.refund(ORDER, reason="退" * 30)
@@ -308,21 +312,21 @@ class TestRefund:
         assert request.body["reason"] == "退" * 26
 
     def test_refund_in_progress_returns_false(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": "PROCESSING"})
         assert payments.refund(ORDER, reason="x") is False
 
     @pytest.mark.parametrize("status", ["CLOSED", "ABNORMAL", "OTHER", None])
     def test_unsuccessful_refund_fails_with_its_status(
-        self, status: str | None, payments: WechatPayments, wechat: Wechat
+        self, status: str | None, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[REFUND] = Reply(200, {"status": status})
         with pytest.raises(PaymentFailed, match=str(status)):
             payments.refund(ORDER, reason="x")
 
     def test_rejected_refund_fails_with_the_error_code(
-        self, payments: WechatPayments, wechat: Wechat
+        self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.replies[REFUND] = Reply(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
         with pytest.raises(PaymentFailed, match="NOT_ENOUGH: 余额不足"):
@@ -331,43 +335,43 @@ class TestRefund:
 
 class TestRead:
     def test_genuine_notification_returns_the_payment(
-        self, payments: WechatPayments, by: str, wechat: Wechat
+        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by)
-        assert payments.read(headers, body) == PAID
+        assert payments.verify_notification(headers, body) == PAID
 
     def test_payment_with_a_malformed_time_has_no_time(
-        self, payments: WechatPayments, by: str, wechat: Wechat
+        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, success_time="yesterday")
-        assert payments.read(headers, body) == PAID._replace(paid_at=None)
+        assert payments.verify_notification(headers, body) == PAID._replace(paid_at=None)
 
     def test_notification_signed_by_another_key_is_rejected(
-        self, payments: WechatPayments, by: str, wechat: Wechat
+        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, key=OTHER_KEY)
-        with pytest.raises(NotGenuine, match="signature"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match="signature"):
+            payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize("changed", [b"x", b"", b"\xff", b"[]", b"null"])
     def test_notification_with_another_body_is_rejected(
-        self, changed: bytes, payments: WechatPayments, by: str, wechat: Wechat
+        self, changed: bytes, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, _ = wechat.notification(by=by)
-        with pytest.raises(NotGenuine):
-            payments.read(headers, changed)
+        with pytest.raises(InvalidSignature):
+            payments.verify_notification(headers, changed)
 
     @pytest.mark.parametrize(
         "body", [b"x", b"[]", b"{}", b'{"resource": 5}', b'{"resource": {}, "event_type": "x"}']
     )
     def test_signed_notification_with_a_malformed_body_is_rejected(
-        self, body: bytes, payments: WechatPayments, by: str, wechat: Wechat
+        self, body: bytes, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers = {
             name.lower(): value for name, value in wechat.signed_headers(body, by=by).items()
         }
-        with pytest.raises(NotGenuine, match="malformed body"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match="malformed body"):
+            payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -384,22 +388,22 @@ class TestRead:
         ],
     )
     def test_notification_with_a_wrong_header_is_rejected(
-        self, name: str, value: str, payments: WechatPayments, by: str, wechat: Wechat
+        self, name: str, value: str, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by)
-        with pytest.raises(NotGenuine):
-            payments.read(headers | {name: value}, body)
+        with pytest.raises(InvalidSignature):
+            payments.verify_notification(headers | {name: value}, body)
         del headers[name]
-        with pytest.raises(NotGenuine):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature):
+            payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize("offset_s", [-400, 400])
     def test_notification_that_is_too_old_or_in_the_future_is_rejected(
-        self, offset_s: float, payments: WechatPayments, by: str, wechat: Wechat
+        self, offset_s: float, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, at=time.time() + offset_s)
-        with pytest.raises(NotGenuine, match="time"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match="time"):
+            payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize(
         "changed",
@@ -410,33 +414,33 @@ class TestRead:
         ],
     )
     def test_payment_that_cannot_be_credited_is_rejected(
-        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
+        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, **changed)
-        with pytest.raises(NotGenuine, match=r"merchant|state or currency"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match=r"merchant|state or currency"):
+            payments.verify_notification(headers, body)
 
     def test_payment_with_another_app_id_is_accepted(
-        self, payments: WechatPayments, by: str, wechat: Wechat
+        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, appid="wx0000000000000002")
-        assert payments.read(headers, body)
+        assert payments.verify_notification(headers, body)
 
     def test_notification_of_another_event_returns_no_payment(
-        self, payments: WechatPayments, by: str, wechat: Wechat
+        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, event="REFUND.SUCCESS")
-        assert payments.read(headers, body) is None
+        assert payments.verify_notification(headers, body) is None
 
     @pytest.mark.parametrize(
         "changed", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
     )
     def test_malformed_payment_is_rejected(
-        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: Wechat
+        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by, **changed)
-        with pytest.raises(NotGenuine, match="malformed body"):
-            payments.read(headers, body)
+        with pytest.raises(InvalidSignature, match="malformed body"):
+            payments.verify_notification(headers, body)
 
 
 class TestSettings:
@@ -482,15 +486,17 @@ class TestSettings:
 def test_refill_is_ordered_paid_and_booked(
     new_app: Callable[..., App],
     by_public_key: dict[str, str],
-    wechat: Wechat,
-    ann: Person,
+    wechat: FakeWechatPay,
+    ann: UserClient,
     database_state: DatabaseState,
 ) -> None:
     wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
     changed = {name.replace(".", "__"): value for name, value in by_public_key.items()}
     wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
-    app = new_app(INI, coins__refill="order", payments__gateway=wechat_payments, **changed)
-    ordered = Person(app, ann.always, ann.phone).refill("50").message
+    app = new_app(
+        DEVELOPMENT_INI, coins__refill="order", payments__gateway=wechat_payments, **changed
+    )
+    ordered = UserClient(app, ann.default_parameters, ann.phone).refill("50").message
     assert ordered["pay"]["prepayid"] == "wx-prepaid-1"
     paid = {"by": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
     for headers, body, status in [

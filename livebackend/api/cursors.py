@@ -12,8 +12,8 @@ from livebackend.services.friends import MessageId
 
 # Chinese keyboards type a full-width comma.
 MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
-RECORDS_POSITION = "[0-9]{1,18}-[0-9]{1,18}"
-ROOMS_POSITION = "[0-9]{1,16},[0-9]{1,18}"
+HISTORY_CURSOR = "[0-9]{1,18}-[0-9]{1,18}"
+ROOM_CURSOR = "[0-9]{1,16},[0-9]{1,18}"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,27 +29,27 @@ def parse_message_id(text: str) -> MessageId:
     return MessageId(phone, int(number))
 
 
-def format_records_position(place: history.Place) -> str:
+def format_history_cursor(place: history.HistoryCursor) -> str:
     """Return the parameter `before` of the next page."""
-    return f"{place.transfer_id}-{place.coins}"
+    return f"{place.transfer_id}-{place.balance}"
 
 
-def parse_records_position(text: str) -> history.Place:
-    transfer_id, coins = _parts(text, RECORDS_POSITION)
-    return history.Place(int(transfer_id), int(coins))
+def parse_history_cursor(text: str) -> history.HistoryCursor:
+    transfer_id, coins = _parts(text, HISTORY_CURSOR)
+    return history.HistoryCursor(int(transfer_id), int(coins))
 
 
-def format_rooms_position(place: live_rooms.Place) -> str:
+def format_room_cursor(place: live_rooms.RoomCursor) -> str:
     """Return the parameter `after` of the next page."""
     return f"{(place.started_at - _EPOCH) // _MICROSECOND},{place.room_id}"
 
 
-def parse_rooms_position(text: str) -> live_rooms.Place:
-    microseconds, room_id = _parts(text, ROOMS_POSITION)
-    return live_rooms.Place(moment(int(microseconds)), int(room_id))
+def parse_room_cursor(text: str) -> live_rooms.RoomCursor:
+    microseconds, room_id = _parts(text, ROOM_CURSOR)
+    return live_rooms.RoomCursor(datetime_from_microseconds(int(microseconds)), int(room_id))
 
 
-def moment(microseconds: int) -> datetime:
+def datetime_from_microseconds(microseconds: int) -> datetime:
     """Convert microseconds since 1970 UTC to a datetime."""
     return _EPOCH + timedelta(microseconds=microseconds)
 

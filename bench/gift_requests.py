@@ -1,4 +1,4 @@
-"""Send gifts over HTTP from many clients in one process: `python -m bench.calling`."""
+"""Send gifts over HTTP from many clients in one process: `python -m bench.gift_requests`."""
 
 import json
 import random

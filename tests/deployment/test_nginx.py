@@ -18,11 +18,11 @@ import pytest
 import requests
 
 from livebackend.api.routes import PATHS
-from livebackend_client import Client, NotServed
+from livebackend_client import Client, ServerUnavailable
 from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
-from tests.support.servers import Server, hardened, serving
+from tests.support.servers import Server, hardened_settings, running_server
 from tests.support.upstreams import OK, Behavior, Received, Upstream, close, respond, stay_silent
 
 CONNECTION_LIMIT = 50  # limit_conn in nginx-site.conf
@@ -123,17 +123,17 @@ def is_closed(connection: socket.socket) -> bool:
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[NginxWithServer]:
     settings = {
-        **hardened(database_url),
+        **hardened_settings(database_url),
         "http.trusted_proxies": "127.0.0.1",
-        "http.url": f"https://{HOST}",
+        "http.public_url": f"https://{HOST}",
         "limits.login_address": "",
-        "limits.codes_address": "1 per hour",
-        "limits.codes_phone": "",
+        "limits.sms_address": "1 per hour",
+        "limits.sms_phone": "",
     }
     with ExitStack() as stack:
         test_machine = stack.enter_context(machine(tmp_path_factory.mktemp("nginx")))
         folder = tmp_path_factory.mktemp("var")
-        server = stack.enter_context(serving(PRODUCTION_INI, folder, settings))
+        server = stack.enter_context(running_server(PRODUCTION_INI, folder, settings))
         start_nginx(test_machine, f"server 127.0.0.1:{server.port};\n")
         yield NginxWithServer(test_machine, server)
 
@@ -601,8 +601,8 @@ def test_python_client_reports_an_unknown_outcome(upstreams: Upstreams) -> None:
         session.verify = str(upstreams.certificate)
         session.mount("https://", HostAdapter())
         address = f"https://127.0.0.1:{upstreams.https_port}"
-        client = Client(address, token="t", session=session, tries=2)
-        with pytest.raises(NotServed) as error:
+        client = Client(address, token="t", session=session, max_attempts=2)
+        with pytest.raises(ServerUnavailable) as error:
             client.send_gift(value=1, object="13800000002", description="rose")
     assert error.value.outcome_unknown is True
     assert error.value.code == "0013"

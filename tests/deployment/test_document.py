@@ -28,16 +28,16 @@ SKIPPED = {
 }
 # Replaces the empty settings of the environment file; these gateways need no keys.
 SETTINGS = """
-LIVEBACKEND_GATEWAYS_EMBEDDED_IS_MEANT=true
+LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
 LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
 LIVEBACKEND_STREAMS_GATEWAY=livebackend.development.streams.DevelopmentStreams
 LIVEBACKEND_REGISTER_VERIFIED_PHONE=optional
-LIVEBACKEND_COINS_DIRECT_REFILL_IS_MEANT=true
+LIVEBACKEND_COINS_ALLOW_FREE_REFILL=true
 LIVEBACKEND_COINS_REFILL=direct
 LIVEBACKEND_LIMITS_SEARCH=
 LIVEBACKEND_LIMITS_REFILL=
 LIVEBACKEND_PASSWORDS_COST=4
-LIVEBACKEND_PASSWORDS_AT_ONCE=4
+LIVEBACKEND_PASSWORDS_MAX_CONCURRENT=4
 """
 PHONE, PASSWORD = "13800000001", "harbour-42"
 
@@ -118,7 +118,7 @@ class Scenario:
             for line in file.read_text().splitlines()
             if not line.endswith("=")  # an empty setting
         ]
-        listen = f"LIVEBACKEND_METRICS_LISTEN=127.0.0.1:{self.machine.ports['6544']}\n"
+        listen = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
         file.write_text("\n".join(lines) + SETTINGS + listen)
 
     def after_install(self) -> None:
@@ -232,7 +232,7 @@ def run_document(scenario: Scenario) -> None:
 
 
 def run_command(scenario: Scenario, heading: str, command: str) -> None:
-    code, output = scenario.shell.run(scenario.machine.moved(command))
+    code, output = scenario.shell.run(scenario.machine.relocate(command))
     logs = "".join(file.read_text()[-2000:] for file in scenario.machine.root.glob("run/*.log"))
     assert code == 0, f"{heading}: {command}\n{output}\n{logs}"
 

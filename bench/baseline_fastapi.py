@@ -237,7 +237,7 @@ async def messagelist(me: Current, db: Session) -> MessageListResponse:
 async def search(userId: Annotated[str, Form()], me: Current, db: Session) -> SearchResponse:
     key = f"LIMITS/LIMITER/search/account {me.id}/1000000/1/hour"
     is_allowed = await db.scalar(
-        ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000}
+        ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000}
     )
     if not is_allowed:
         raise HTTPException(429)

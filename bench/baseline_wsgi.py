@@ -29,7 +29,7 @@ from bench import fill
 from livebackend.database import rate_limit_storage
 from livebackend.models import CREDIT_SLOTS
 from livebackend.services import authentication, friends, gifts, lists, login_tokens
-from livebackend.services.password_hashing import Hasher, Slots
+from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
@@ -37,7 +37,7 @@ CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 # Derived in the same way as by itsdangerous.
 KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
-PASSWORD_HASHER = Hasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
+PASSWORD_HASHER = PasswordHasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
 PASSWORD_HASH = PASSWORD_HASHER.hash(fill.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
@@ -46,10 +46,10 @@ FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
 TOKEN_OWNER, LOCK_ACCOUNTS, RELATION = (
     login_tokens._IDENTIFY.text,
     friends._LOCK.text,
-    friends._STANDING,
+    friends._RELATIONSHIP,
 )
 LOGIN_ACCOUNT, GIFT_ACCOUNTS, ACQUIRE = (
-    authentication._TO_LOG_IN.text,
+    authentication._ACCOUNT_BY_PHONE.text,
     gifts._SIDES.text,
     rate_limit_storage._ACQUIRE.text,
 )
@@ -81,7 +81,7 @@ GIFT = "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%
 pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
 connection_numbers = count(1)
 request_numbers = count()
-hash_slots = Slots(Path(os.environ["LIVEBACKEND_VAR_DIR"]) / "hashing", 1)
+hash_slots = MachineSemaphore(Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", 1)
 
 
 class OperationFailed(Exception):
@@ -147,14 +147,16 @@ def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) 
     if next(request_numbers) % 16 == 0:
         db.execute(DELETE_EXPIRED)
     key = f"LIMITS/LIMITER/{name}/account {account}/1000000/1/hour"
-    db.execute(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "most": 1_000_000})
+    db.execute(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000})
     if not db.fetchone():
         raise OperationFailed("0006")
 
 
 def friendlist(form: dict[str, str]) -> object:
     with cursor() as db:
-        db.execute(FRIENDS.text, {**FRIENDS.constant, **claims(form["token"]), "most": 5000})
+        db.execute(
+            FRIENDS.text, {**FRIENDS.constant_values, **claims(form["token"]), "limit": 5000}
+        )
         rows = db.fetchall()
     if not rows:
         raise OperationFailed("0012")
@@ -176,7 +178,9 @@ def friendlist(form: dict[str, str]) -> object:
 
 def messagelist(form: dict[str, str]) -> object:
     with cursor() as db:
-        db.execute(MESSAGES.text, {**MESSAGES.constant, **claims(form["token"]), "most": 500})
+        db.execute(
+            MESSAGES.text, {**MESSAGES.constant_values, **claims(form["token"]), "limit": 500}
+        )
         rows = db.fetchall()
     if not rows:
         raise OperationFailed("0012")
@@ -222,7 +226,7 @@ def lock_accounts(db: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
 
 
 def relation(db: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
-    db.execute(RELATION.text, {**RELATION.constant, "me": me, "other": other})
+    db.execute(RELATION.text, {**RELATION.constant_values, "me": me, "other": other})
     return db.fetchone()
 
 
@@ -281,7 +285,7 @@ def send_gift(form: dict[str, str]) -> object:
 
 
 def check_password(password: str, password_hash: str) -> None:
-    with hash_slots.held(0):
+    with hash_slots.acquire(0):
         if not bcrypt.checkpw(PASSWORD_HASHER._digest(password), password_hash.encode()):
             raise OperationFailed("0008")
 

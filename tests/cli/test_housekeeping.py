@@ -1,4 +1,4 @@
-"""`livebackend sweep`: one round of the housekeeping tasks."""
+"""`livebackend housekeeping`: one round of the housekeeping tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,21 +7,21 @@ from click.testing import Result
 from webtest import Upload
 
 from livebackend.database.engine import Database
-from tests.support.api import Api, Person
-from tests.support.application import INI
-from tests.support.commands import run
+from tests.support.api import ApiClient, UserClient
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.commands import run_command
 from tests.support.database_state import DatabaseState
-from tests.support.fake_server import closed_port
+from tests.support.fake_server import unused_port
 
 
 class TestSweep:
     def sweep(self, url: str, **environment: str) -> Result:
-        return run("sweep", INI, LIVEBACKEND_DATABASE_URL=url, **environment)
+        return run_command("sweep", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url, **environment)
 
-    def test_sweep_closes_a_room_that_a_crash_left_opening(
-        self, ann: Person, database: Database, database_url: str, database_state: DatabaseState
+    def test_housekeeping_closes_a_room_that_a_crash_left_opening(
+        self, ann: UserClient, database: Database, database_url: str, database_state: DatabaseState
     ) -> None:
-        ann.live()
+        ann.go_live()
         with database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
@@ -35,28 +35,28 @@ class TestSweep:
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.sweep(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
-    def test_sweep_deletes_pictures_that_are_no_avatar(
-        self, api: Api, database_url: str, var_dir: Path, database_state: DatabaseState
+    def test_housekeeping_deletes_pictures_that_are_no_avatar(
+        self, api: ApiClient, database_url: str, data_dir: Path, database_state: DatabaseState
     ) -> None:
         for n in range(3):
             api.post("/upload", img=Upload(f"{n}.png", b"picture", "image/png"))
         database_state.execute(
             "UPDATE pictures SET created_at = now() - interval '24 hours 1 second'"
         )
-        result = self.sweep(database_url, LIVEBACKEND_VAR_DIR=str(var_dir))
+        result = self.sweep(database_url, LIVEBACKEND_DATA_DIR=str(data_dir))
         assert "3 pictures deleted" in result.stdout, result.stderr
         assert database_state.rows("pictures") == []
-        assert list((var_dir / "pictures").rglob("*.*")) == []
+        assert list((data_dir / "pictures").rglob("*.*")) == []
 
     def test_failing_provider_is_reported_and_exits_with_1(
-        self, ann: Person, database_url: str, database_state: DatabaseState
+        self, ann: UserClient, database_url: str, database_state: DatabaseState
     ) -> None:
-        ann.live()
+        ann.go_live()
         before = database_state.rows("rooms")
         result = self.sweep(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
-            LIVEBACKEND_STREAMS_URL=f"http://127.0.0.1:{closed_port()}",
+            LIVEBACKEND_STREAMS_API_URL=f"http://127.0.0.1:{unused_port()}",
             LIVEBACKEND_QINIU_ACCESS_KEY="ak",
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )

@@ -1,4 +1,4 @@
-"""Benchmark of the audit and the records of a million transfers: `make bench-million`."""
+"""Benchmark of the audit and the records of a million transfers: `make bench-ledger-scale`."""
 
 import statistics
 import time
@@ -8,11 +8,11 @@ from functools import partial
 import click
 from sqlalchemy import text
 
-from bench.bank import Bank, opened
+from bench.ledger_database import LedgerDatabase, ledger_database
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
-from livebackend.ledger.checkpoints import seal
-from livebackend.ledger.history import CoinHistory, Place
+from livebackend.ledger.checkpoints import create_checkpoint
+from livebackend.ledger.history import CoinHistory, HistoryCursor
 
 USERS, HOSTS = 20_000, 1000
 TRANSFERS = 1_000_000
@@ -48,10 +48,10 @@ _CREDIT = text(
 )
 
 
-def fill(bank: Bank) -> None:
+def fill(bank: LedgerDatabase) -> None:
     """Insert a million gifts in one transaction, with the same rows as the ledger writes."""
-    database = Database(bank.url, statement_wait_s=0)
-    values = {"first": bank.people[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
+    database = Database(bank.url, statement_timeout_s=0)
+    values = {"first": bank.users[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
     with database.engine.begin() as connection:
         connection.execute(_GIFTS, values)
         connection.execute(_DEBIT)
@@ -72,15 +72,15 @@ def p99(seconds: list[float]) -> float:
     return statistics.quantiles(seconds, n=100)[98]
 
 
-def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
+def read(database: Database, bank: LedgerDatabase, times: int) -> dict[str, list[float]]:
     """Read `times` times; return the seconds of each read by kind of read."""
-    hosts = [account for _, account in bank.people[:HOSTS]]
-    users = [account for _, account in bank.people[HOSTS:]]
+    hosts = [account for _, account in bank.users[:HOSTS]]
+    users = [account for _, account in bank.users[HOSTS:]]
     popular_host = hosts[0]
 
     history = CoinHistory()
 
-    def page(account: int, before: Place | None = None) -> Place | None:
+    def page(account: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
         _, place = database.run(
             lambda connection: history.records(connection, account, before=before, limit=100)
         )
@@ -118,13 +118,15 @@ def read(database: Database, bank: Bank, times: int) -> dict[str, list[float]]:
 @click.option("--reads", default=1000, help="Number of reads of each kind.")
 def main(reads: int) -> None:
     """Measure the audit, and the records and balances of users and of one popular host."""
-    with opened(USERS, slow_wal_us=0) as bank:
+    with ledger_database(USERS, slow_wal_us=0) as bank:
         fill(bank)
         database = Database(bank.url)
         audits = [timed(lambda: check_audit(database)) for _ in range(3)]
         durations = read(database, bank, reads)
-        checkpoint = timed(lambda: seal(database))
-        incremental = [timed(lambda: check_audit(database, since_seal=True)) for _ in range(3)]
+        checkpoint = timed(lambda: create_checkpoint(database))
+        incremental = [
+            timed(lambda: check_audit(database, since_checkpoint=True)) for _ in range(3)
+        ]
         full = timed(lambda: check_audit(database))
         database.close()
     limits = [
@@ -155,10 +157,10 @@ def main(reads: int) -> None:
         raise SystemExit(1)
 
 
-def check_audit(database: Database, *, since_seal: bool = False) -> None:
-    result = audit(database, since_seal=since_seal)
+def check_audit(database: Database, *, since_checkpoint: bool = False) -> None:
+    result = audit(database, since_checkpoint=since_checkpoint)
     assert not result.findings, result.findings
-    assert since_seal or result.transfers == TRANSFERS + USERS
+    assert since_checkpoint or result.transfers == TRANSFERS + USERS
 
 
 if __name__ == "__main__":

@@ -12,8 +12,14 @@ from typing import Any, BinaryIO, Generic, TypeVar, cast, is_typeddict
 
 import requests
 
-from livebackend_client.errors import ApiError, NoReply, NotReached, NotServed, Refused
-from livebackend_client.results import FINAL_REASONS, NOT_QUEUED, OK
+from livebackend_client.errors import (
+    ApiError,
+    ConnectionFailed,
+    InvalidResponse,
+    OperationRefused,
+    ServerUnavailable,
+)
+from livebackend_client.results import FINAL_REASONS, NOT_PROCESSED, OK
 
 T = TypeVar("T")
 # A path, or a seekable file object that is open for reading bytes.
@@ -25,27 +31,27 @@ _RETRY_WAIT_S = 0.2
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class OperationSpec(Generic[T]):
     """Description of one operation; T is the type that the client returns."""
 
     path: str
     message: Shape
     selector: str | None = None
     # The message is a string that contains JSON, and `message` is the type of that JSON.
-    is_json_text: bool = False
+    message_is_json: bool = False
     # Fields of the response envelope that the client returns after the message.
     extra_fields: Mapping[str, Shape] = field(default_factory=dict)
     # Names of parameters that are files.
-    files: tuple[str, ...] = ()
-    login: bool = False
-    repeatable: bool = False
+    file_parameters: tuple[str, ...] = ()
+    requires_login: bool = False
+    idempotent: bool = False
     # The error reason of a retry if the first request was executed.
-    already_done: str | None = None
+    already_done_reason: str | None = None
     # The client creates a `requestId` if the caller passes none.
     has_request_id: bool = False
 
 
-class Calls:
+class BaseClient:
     """Sends API calls to one server, as one user if `token` is set."""
 
     def __init__(
@@ -54,7 +60,7 @@ class Calls:
         *,
         token: str | None = None,
         timeout_s: float = 10.0,
-        tries: int = 3,
+        max_attempts: int = 3,
         max_retry_wait_s: float = 5.0,
         session: requests.Session | None = None,
     ) -> None:
@@ -66,25 +72,25 @@ class Calls:
         self.address = address.rstrip("/")
         self.token = token
         self.timeout_s = timeout_s
-        self.tries = tries
+        self.max_attempts = max_attempts
         self.max_retry_wait_s = max_retry_wait_s
         self.session = session or requests.Session()
 
-    def call(self, call: Call[T], **params: str | int | File | None) -> T:
+    def call(self, call: OperationSpec[T], **params: str | int | File | None) -> T:
         """Send a call and return the message of the response.
 
-        Raises Refused if the server rejects the request, NotServed if the server cannot process it
-        now, and NoReply if there is no valid response. If `outcome_unknown` of the error is true,
-        retry with its `request_id`.
+        Raises Refused if the server rejects the request, ServerUnavailable if the server cannot
+        process it now, and InvalidResponse if there is no valid response. If `outcome_unknown` of
+        the error is true, retry with its `request_id`.
         """
         parameters = {name: value for name, value in params.items() if value is not None}
         if call.selector:
             parameters[call.selector] = "1"
-        if call.login and self.token is not None:
+        if call.requires_login and self.token is not None:
             parameters["token"] = self.token
         if call.has_request_id:
             parameters.setdefault("requestId", uuid.uuid4().hex)
-        tries = self.tries if call.repeatable or call.has_request_id else 1
+        tries = self.max_attempts if call.idempotent or call.has_request_id else 1
         try:
             return self._send_with_retries(call, parameters, tries)
         except ApiError as error:
@@ -92,7 +98,9 @@ class Calls:
                 error.request_id = str(parameters["requestId"])
             raise
 
-    def _send_with_retries(self, call: Call[T], parameters: Mapping[str, Any], tries: int) -> T:
+    def _send_with_retries(
+        self, call: OperationSpec[T], parameters: Mapping[str, Any], tries: int
+    ) -> T:
         """Send a call until the server executes or rejects it, at most `tries` times."""
         is_unknown = False
         for remaining in reversed(range(tries)):
@@ -109,19 +117,19 @@ class Calls:
             time.sleep(min(wait_s, self.max_retry_wait_s))
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _send_once(self, call: Call[T], parameters: Mapping[str, Any]) -> T:
+    def _send_once(self, call: OperationSpec[T], parameters: Mapping[str, Any]) -> T:
         try:
             return _read(call, self._post(call, parameters))
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise NotReached(str(error)) from error
+            raise ConnectionFailed(str(error)) from error
         except requests.RequestException as error:
-            raise NoReply(str(error)) from error
+            raise InvalidResponse(str(error)) from error
 
-    def _post(self, call: Call[T], parameters: Mapping[str, Any]) -> requests.Response:
+    def _post(self, call: OperationSpec[T], parameters: Mapping[str, Any]) -> requests.Response:
         with ExitStack() as opened:
             fields, files = {}, {}
             for name, value in parameters.items():
-                if name not in call.files:
+                if name not in call.file_parameters:
                     fields[name] = str(value)
                 elif isinstance(value, str | os.PathLike):
                     files[name] = opened.enter_context(Path(value).open("rb"))
@@ -135,43 +143,45 @@ class Calls:
 
 def _is_final(error: ApiError) -> bool:
     """Return whether the error shows that no earlier attempt was executed."""
-    return isinstance(error, Refused) and error.reason in FINAL_REASONS
+    return isinstance(error, OperationRefused) and error.reason in FINAL_REASONS
 
 
-def _means_done(call: Call[Any], error: ApiError) -> bool:
+def _means_done(call: OperationSpec[Any], error: ApiError) -> bool:
     """Return whether the error of a retry shows that an earlier attempt was executed."""
     return (
-        call.already_done is not None
-        and isinstance(error, Refused)
-        and error.reason == call.already_done
+        call.already_done_reason is not None
+        and isinstance(error, OperationRefused)
+        and error.reason == call.already_done_reason
     )
 
 
-def _retry_after_s(call: Call[Any], error: ApiError) -> float | None:
+def _retry_after_s(call: OperationSpec[Any], error: ApiError) -> float | None:
     """Return the seconds to wait before a retry; None if a retry cannot help."""
-    if isinstance(error, NotServed):
+    if isinstance(error, ServerUnavailable):
         return error.retry_after_s
-    if isinstance(error, NoReply):
+    if isinstance(error, InvalidResponse):
         return _RETRY_WAIT_S
-    if isinstance(error, Refused) and call.has_request_id:
+    if isinstance(error, OperationRefused) and call.has_request_id:
         is_failure = error.status >= requests.codes.server_error
-        return _RETRY_WAIT_S if is_failure or error.reason == NOT_QUEUED else None
+        return _RETRY_WAIT_S if is_failure or error.reason == NOT_PROCESSED else None
     return None
 
 
-def _read(call: Call[T], response: requests.Response) -> T:
-    """Return the message of a response. Raises Refused or NoReply."""
+def _read(call: OperationSpec[T], response: requests.Response) -> T:
+    """Return the message of a response. Raises Refused or InvalidResponse."""
     try:
         body = response.json()
         code = body["result"]
         if code == OK:
-            message = json.loads(body["message"]) if call.is_json_text else body["message"]
+            message = json.loads(body["message"]) if call.message_is_json else body["message"]
             message = _matching(message, call.message)
             extra = (_matching(body[name], shape) for name, shape in call.extra_fields.items())
             return cast(T, (message, *extra)) if call.extra_fields else message
         _matching(code, (str,))
     except (ValueError, KeyError, TypeError) as error:
-        raise NoReply(f"not a response of this API (HTTP {response.status_code})") from error
+        raise InvalidResponse(
+            f"not a response of this API (HTTP {response.status_code})"
+        ) from error
     raise _error(code, response)
 
 
@@ -191,16 +201,16 @@ def _is_of_type(value: Any, kind: type[Any]) -> bool:
     return isinstance(value, kind)
 
 
-def _error(code: str, response: requests.Response) -> Refused:
-    refusal, status = response.headers.get("X-Refusal"), response.status_code
+def _error(code: str, response: requests.Response) -> OperationRefused:
+    refusal, status = response.headers.get("X-Error"), response.status_code
     if status != requests.codes.service_unavailable:
         is_failure = status >= requests.codes.server_error
-        return Refused(code, refusal=refusal, status=status, outcome_unknown=is_failure)
+        return OperationRefused(code, error=refusal, status=status, outcome_unknown=is_failure)
     after = response.headers.get("Retry-After", "")
-    return NotServed(
+    return ServerUnavailable(
         code,
-        refusal=refusal,
+        error=refusal,
         outcome_unknown=response.headers.get("X-Request-Outcome") == "unknown",
         retry_after_s=float(after) if after.isdecimal() else 1.0,
-        retry_request_id=response.headers.get("X-Repeat-As"),
+        retry_request_id=response.headers.get("X-Retry-Request-Id"),
     )

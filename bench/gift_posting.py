@@ -1,4 +1,4 @@
-"""Post gifts at the service layer in one process: `python -m bench.posting`."""
+"""Post gifts at the service layer in one process: `python -m bench.gift_posting`."""
 
 import json
 import random
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import create_engine, text
 
 from livebackend.database.engine import Database
-from livebackend.ledger.batch_writer import LedgerWriter
-from livebackend.ledger.transfers import CoinAccount, Gift, Kind, Status, Transfer
+from livebackend.ledger.batch_writer import LedgerBatchWriter
+from livebackend.ledger.transfers import CoinAccount, Gift, Transfer, TransferKind, TransferStatus
 
 _DEBIT = text(
     """
@@ -82,11 +82,11 @@ def main() -> None:
 
 def _writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
     database = Database(task.url)
-    writer = LedgerWriter(database, number=task.number)
+    writer = LedgerBatchWriter(database, writer_number=task.number)
 
     def post_gift(sender: int, host: int) -> None:
         transfer = Transfer(
-            kind=Kind.GIFT,
+            kind=TransferKind.GIFT,
             actor=sender,
             debit=CoinAccount(sender),
             credit=CoinAccount(host),
@@ -95,7 +95,7 @@ def _writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
             gift=Gift(host, None, "a rose"),
         )
         outcome = writer.submit(transfer, deadline=time.monotonic() + 30)
-        assert outcome.status is Status.DONE
+        assert outcome.status is TransferStatus.DONE
 
     def close() -> None:
         writer.close()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.application import INI
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import QiniuServer, qiniu_server
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture
 def qiniu() -> Iterator[QiniuServer]:
     with qiniu_server() as server:
-        server.answers = [SMS_TEMPLATES]
+        server.responses = [SMS_TEMPLATES]
         yield server
 
 
@@ -45,9 +45,9 @@ def run_doctor(*prefix: str, **settings: str) -> dict[str, Any]:
         **{f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()},
     }
     completed = subprocess.run(
-        [*prefix, sys.executable, "-m", "livebackend.cli", "doctor", INI, "--json"],
+        [*prefix, sys.executable, "-m", "livebackend.cli", "doctor", DEVELOPMENT_INI, "--json"],
         env=environment,
-        cwd=INI.parent,
+        cwd=DEVELOPMENT_INI.parent,
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,8 +61,8 @@ def run_doctor(*prefix: str, **settings: str) -> dict[str, Any]:
 def test_doctor_reports_a_full_disk(database_url: str, small_disk: Path) -> None:
     settings = {
         "database_url": database_url,
-        "var_dir": str(small_disk),
-        "pictures_free_bytes_min": "1000000",
+        "data_dir": str(small_disk),
+        "pictures_min_free_disk_bytes": "1000000",
     }
     assert failed_checks(run_doctor(**settings)) == {}
     with pytest.raises(OSError, match="No space left"):
@@ -75,8 +75,8 @@ def test_doctor_reports_a_full_disk(database_url: str, small_disk: Path) -> None
 def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk: Path) -> None:
     settings = {
         "database_url": database_url,
-        "var_dir": str(small_disk),
-        "pictures_free_bytes_min": "1000000",
+        "data_dir": str(small_disk),
+        "pictures_min_free_disk_bytes": "1000000",
     }
     (small_disk / "data").write_bytes(bytes(1_500_000))
     failed = failed_checks(run_doctor(**settings))
@@ -88,7 +88,7 @@ def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk
 def test_doctor_reports_a_wrong_clock(
     shift: str, direction: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
 ) -> None:
-    settings = {"database_url": database_url, "var_dir": str(tmp_path), **sms_settings(qiniu)}
+    settings = {"database_url": database_url, "data_dir": str(tmp_path), **sms_settings(qiniu)}
     assert failed_checks(run_doctor(**settings)) == {}
     failed = failed_checks(run_doctor("faketime", "-f", shift, **settings))
     assert list(failed) == ["clock"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine import ROOT, SERVES, free_ports
-from tests.support.servers import hardened
+from tests.support.machine import HAS_SERVE_COMMAND, ROOT, free_ports
+from tests.support.servers import hardened_settings
 
 Instruction = tuple[str, str]
 DEPLOY = ROOT / "deploy"
@@ -110,11 +110,11 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
     (port,) = free_ports(1)
     environment = {
         "PATH": f"{built}/bin:{os.defpath}",
-        "LIVEBACKEND_VAR_DIR": str(tmp_path / "var"),
-        "LIVEBACKEND_METRICS_LISTEN": "",
+        "LIVEBACKEND_DATA_DIR": str(tmp_path / "var"),
+        "LIVEBACKEND_METRICS_ADDRESS": "",
         **{
             f"LIVEBACKEND_{name.upper().replace('.', '_')}": value
-            for name, value in hardened(database_url).items()
+            for name, value in hardened_settings(database_url).items()
         },
     }
     ini = str(ROOT / "production.ini")
@@ -122,7 +122,7 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
         ini if word == "/etc/livebackend/production.ini" else word for word in start_command()
     ]
     command = [*command, "--port", str(port)]
-    if not SERVES:
+    if not HAS_SERVE_COMMAND:
         command = ["python", "-m", "pyramid.scripts.pserve", ini, f"port={port}"]
     program = shutil.which(command[0], path=environment["PATH"])
     assert program
@@ -143,7 +143,9 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
             assert time.monotonic() < deadline
             time.sleep(0.2)
     finally:
-        server.send_signal(getattr(signal, last("STOPSIGNAL")) if SERVES else signal.SIGINT)
+        server.send_signal(
+            getattr(signal, last("STOPSIGNAL")) if HAS_SERVE_COMMAND else signal.SIGINT
+        )
         assert server.wait(timeout=20) == 0
 
 

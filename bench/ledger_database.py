@@ -45,15 +45,15 @@ _SYNCS = text("SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE obj
 
 
 @dataclass(frozen=True)
-class Bank:
+class LedgerDatabase:
     """The database URL, and each user as (coin account id, account id)."""
 
     url: str
-    people: list[tuple[int, int]]
+    users: list[tuple[int, int]]
 
 
 @contextmanager
-def opened(people: int, *, slow_wal_us: int) -> Iterator[Bank]:
+def ledger_database(people: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
     """Start a PostgreSQL with `people` users; each WAL flush takes `slow_wal_us` longer."""
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
@@ -63,7 +63,7 @@ def opened(people: int, *, slow_wal_us: int) -> Iterator[Bank]:
         embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
         try:
             url = embedded.start()
-            yield Bank(url, _insert_users(url, people))
+            yield LedgerDatabase(url, _insert_users(url, people))
         finally:
             for variable in preload:
                 embedded_postgres.ENVIRONMENT.pop(variable, None)
@@ -86,7 +86,7 @@ def _shim(folder: Path) -> str:
 
 
 def _insert_users(url: str, users: int) -> list[tuple[int, int]]:
-    database = Database(url, statement_wait_s=0)
+    database = Database(url, statement_timeout_s=0)
     migrate(database)
     with database.engine.begin() as connection:
         connection.execute(_ACCOUNTS, {"users": users})
