@@ -339,7 +339,7 @@ def _balance_shard(settings: Settings, rng: random.Random) -> int:
 
 def _picture_store(settings: Settings) -> PictureStore:
     root, min_free_bytes = settings.data_dir / "pictures", settings.pictures_min_free_disk_bytes
-    if settings.pictures_mode == "as_sent":
+    if settings.pictures_mode == "original":
         return OriginalPictureStore(root, min_free_bytes=min_free_bytes)
     return ReencodingPictureStore(
         root, public_url=settings.http_public_url, min_free_bytes=min_free_bytes

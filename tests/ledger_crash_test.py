@@ -121,7 +121,7 @@ class Run:
             except (InvalidResponse, ServerUnavailable):
                 return None
             except OperationRefused as error:
-                if error.error == "call was not taken in time":
+                if error.reason == "ledger_busy":
                     return None
                 if error.status != requests.codes.ok:
                     self.errors.append(

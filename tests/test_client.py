@@ -109,7 +109,7 @@ def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_
     with pytest.raises(OperationRefused) as raised:
         ben.send_gift(value=30, object=ANN, description="rose")
     assert raised.value.code == "0013"
-    assert raised.value.error == "value is more than the coins there are"
+    assert raised.value.error == "value; reason=insufficient_coins"
     assert str(raised.value).startswith("0013 database update failed: value")
     ben.log_out()
     with pytest.raises(OperationRefused, match="0012"):
@@ -235,14 +235,14 @@ def test_exception_for_an_invalid_response_has_the_request_id(
 
 
 ERROR_0013 = b'{"result":"0013","message":"update failed"}'
-QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Error": "call was not taken in time"})
+QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Error": "request; reason=ledger_busy"})
 TOKEN_EXPIRED: PreparedResponse = (
     200,
     b'{"result":"0011","message":null}',
-    {"X-Error": "token has expired"},
+    {"X-Error": "token; reason=token_expired"},
 )
-RATE_LIMITED: PreparedResponse = (200, ERROR_0013, {"X-Error": "call was tried too often"})
-INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "call met an error of ours"})
+RATE_LIMITED: PreparedResponse = (200, ERROR_0013, {"X-Error": "request; reason=rate_limited"})
+INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reason=internal_error"})
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ def test_outcome_stays_unknown_unless_the_ledger_responds(
 @pytest.mark.parametrize(
     "reason",
     [
-        "value is more than the coins there are",
-        "requestId was used for another content",
-        "object would exceed the balance limit",
+        "value; reason=insufficient_coins",
+        "requestId; reason=request_id_reused",
+        "object; reason=balance_limit",
     ],
 )
 def test_outcome_is_known_after_an_error_of_the_ledger(
@@ -302,7 +302,7 @@ def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -
 
 
 def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
-    scripted.replies = [(200, BUSY[1], {"X-Error": "value is more than the coins there are"})]
+    scripted.replies = [(200, BUSY[1], {"X-Error": "value; reason=insufficient_coins"})]
     with pytest.raises(OperationRefused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
     assert raised.value.request_id == "mine"
@@ -318,7 +318,7 @@ def test_exception_of_a_request_without_a_request_id_has_none(scripted: Scripted
 NOT_A_FRIEND: PreparedResponse = (
     200,
     b'{"result":"0006","message":null}',
-    {"X-Error": "userId is not a friend"},
+    {"X-Error": "userId; reason=not_friends"},
 )
 
 
@@ -341,7 +341,7 @@ def test_not_a_friend_without_an_unknown_outcome_is_an_error(
 
 
 def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
-    unknown_user = (*NOT_A_FRIEND[:2], {"X-Error": "userId is unknown"})
+    unknown_user = (*NOT_A_FRIEND[:2], {"X-Error": "userId; reason=unknown_user"})
     scripted.replies = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(OperationRefused, match="is unknown"):
         client(scripted).unfriend(userId=BEN)

@@ -29,55 +29,63 @@ def _response(
 
 _RESPONSES: Mapping[type[DomainError], ErrorResponse] = {
     errors.TokenMissing: _response(ErrorReason.MISSING, "token", code=ResultCode.TOKEN_INVALID),
-    errors.TokenInvalid: _response(ErrorReason.WRONG, "token", code=ResultCode.TOKEN_INVALID),
-    errors.TokenExpired: _response(ErrorReason.EXPIRED, "token", code=ResultCode.TOKEN_EXPIRED),
+    errors.TokenInvalid: _response(
+        ErrorReason.INVALID_TOKEN, "token", code=ResultCode.TOKEN_INVALID
+    ),
+    errors.TokenExpired: _response(
+        ErrorReason.TOKEN_EXPIRED, "token", code=ResultCode.TOKEN_EXPIRED
+    ),
     errors.UnknownUser: _response(
-        ErrorReason.UNKNOWN, "userId", "object", code=ResultCode.UNKNOWN_USER
+        ErrorReason.UNKNOWN_USER, "userId", "object", code=ResultCode.UNKNOWN_USER
     ),
-    errors.OwnAccount: _response(ErrorReason.ONESELF, "userId", "object"),
-    errors.AccountRemoved: _response(ErrorReason.UNKNOWN, "token"),
-    errors.AccountIsLive: _response(ErrorReason.LIVE, "room"),
-    errors.PhoneTaken: _response(ErrorReason.TAKEN, "token", "userId", code=ResultCode.PHONE_TAKEN),
-    errors.PhoneNotVerified: _response(ErrorReason.UNVERIFIED, "userId"),
+    errors.OwnAccount: _response(ErrorReason.OWN_ACCOUNT, "userId", "object"),
+    errors.AccountRemoved: _response(ErrorReason.ACCOUNT_REMOVED, "token"),
+    errors.AccountIsLive: _response(ErrorReason.ROOM_OPEN, "room"),
+    errors.PhoneTaken: _response(
+        ErrorReason.ALREADY_REGISTERED, "token", "userId", code=ResultCode.PHONE_TAKEN
+    ),
+    errors.PhoneNotVerified: _response(ErrorReason.PHONE_NOT_VERIFIED, "userId"),
     errors.WrongPassword: _response(
-        ErrorReason.WRONG, "oldPassword", "password", code=ResultCode.WRONG_PASSWORD
+        ErrorReason.WRONG_PASSWORD, "oldPassword", "password", code=ResultCode.WRONG_PASSWORD
     ),
-    errors.PasswordTooCommon: _response(ErrorReason.TOO_COMMON, "password"),
-    errors.PasswordChanged: _response(ErrorReason.CONTRADICTS, "password"),
-    errors.WrongCode: _response(ErrorReason.WRONG, "code", code=ResultCode.WRONG_CODE),
-    errors.TooManyAttempts: _response(ErrorReason.WRONG, "code", code=ResultCode.TOO_MANY_ATTEMPTS),
-    errors.MessageNotSent: _response(ErrorReason.OUTSIDE_FAILED, "message"),
-    errors.RateLimited: _response(ErrorReason.TOO_OFTEN, "call"),
+    errors.PasswordTooCommon: _response(ErrorReason.COMMON_PASSWORD, "password"),
+    errors.PasswordChanged: _response(ErrorReason.PASSWORD_CHANGED, "password"),
+    errors.WrongCode: _response(ErrorReason.WRONG_CODE, "code", code=ResultCode.WRONG_CODE),
+    errors.TooManyAttempts: _response(
+        ErrorReason.TOO_MANY_ATTEMPTS, "code", code=ResultCode.TOO_MANY_ATTEMPTS
+    ),
+    errors.MessageNotSent: _response(ErrorReason.UPSTREAM_FAILED, "message"),
+    errors.RateLimited: _response(ErrorReason.RATE_LIMITED, "request"),
     errors.EmptyPicture: _response(ErrorReason.MISSING, "img"),
     errors.PictureTooLarge: _response(ErrorReason.TOO_LARGE, "img"),
-    errors.InvalidPicture: _response(ErrorReason.NOT_A_PICTURE, "img"),
-    errors.PictureNotStored: _response(ErrorReason.NOT_KEPT, "img"),
-    errors.UnknownPicture: _response(ErrorReason.UNKNOWN, "headImage"),
+    errors.InvalidPicture: _response(ErrorReason.NOT_AN_IMAGE, "img"),
+    errors.PictureNotStored: _response(ErrorReason.PICTURE_NOT_STORED, "img"),
+    errors.UnknownPicture: _response(ErrorReason.UNKNOWN_PICTURE, "headImage"),
     errors.AlreadyFriends: _response(
-        ErrorReason.ALREADY_A_FRIEND, "userId", code=ResultCode.ALREADY_FRIENDS
+        ErrorReason.ALREADY_FRIENDS, "userId", code=ResultCode.ALREADY_FRIENDS
     ),
-    errors.NotFriends: _response(ErrorReason.NOT_A_FRIEND, "userId"),
-    errors.UserBlocked: _response(ErrorReason.BLOCKED, "userId"),
+    errors.NotFriends: _response(ErrorReason.NOT_FRIENDS, "userId"),
+    errors.UserBlocked: _response(ErrorReason.USER_BLOCKED, "userId"),
     errors.OwnFriendLimitReached: _response(ErrorReason.TOO_MANY_FRIENDS, "token"),
     errors.FriendLimitReached: _response(ErrorReason.TOO_MANY_FRIENDS, "userId"),
-    errors.BlockLimitReached: _response(ErrorReason.TOO_MANY_BLOCKED, "userId"),
-    errors.UnknownMessage: _response(ErrorReason.UNKNOWN, "verifyId"),
-    errors.MessageIdsMismatch: _response(ErrorReason.CONTRADICTS, "verifyId"),
-    errors.MessageOfAnotherUser: _response(ErrorReason.CONTRADICTS, "userId"),
-    errors.RequestNotOpen: _response(ErrorReason.NOT_OPEN, "verifyId"),
-    errors.RoomNotOpen: _response(ErrorReason.NOT_LIVE, "room"),
-    errors.StreamNotCreated: _response(ErrorReason.OUTSIDE_FAILED, "stream"),
-    errors.InsufficientCoins: _response(ErrorReason.NOT_ENOUGH_COINS, "value"),
-    errors.BalanceLimitReached: _response(ErrorReason.TOO_MANY_COINS, "object", "money"),
-    errors.RequestIdReused: _response(ErrorReason.USED_OTHERWISE, "requestId"),
-    errors.LedgerBusy: _response(ErrorReason.NOT_TAKEN, "call"),
-    errors.RefillsDisabled: _response(ErrorReason.SWITCHED_OFF, "refill"),
-    errors.PaymentNotPlaced: _response(ErrorReason.OUTSIDE_FAILED, "refill"),
-    errors.InvalidNotification: _response(ErrorReason.WRONG, "notification"),
-    errors.UnknownOrder: _response(ErrorReason.UNKNOWN, "order"),
-    errors.WrongAmount: _response(ErrorReason.WRONG, "amount"),
-    errors.OrderPaidTwice: _response(ErrorReason.USED_OTHERWISE, "order"),
-    errors.PaymentOfAnotherOrder: _response(ErrorReason.USED_OTHERWISE, "payment"),
+    errors.BlockLimitReached: _response(ErrorReason.TOO_MANY_BLOCKED_USERS, "userId"),
+    errors.UnknownMessage: _response(ErrorReason.UNKNOWN_MESSAGE, "verifyId"),
+    errors.MessageIdsMismatch: _response(ErrorReason.MESSAGE_IDS_MISMATCH, "verifyId"),
+    errors.MessageOfAnotherUser: _response(ErrorReason.MESSAGE_OF_ANOTHER_USER, "userId"),
+    errors.RequestNotOpen: _response(ErrorReason.REQUEST_NOT_OPEN, "verifyId"),
+    errors.RoomNotOpen: _response(ErrorReason.ROOM_NOT_OPEN, "room"),
+    errors.StreamNotCreated: _response(ErrorReason.UPSTREAM_FAILED, "stream"),
+    errors.InsufficientCoins: _response(ErrorReason.INSUFFICIENT_COINS, "value"),
+    errors.BalanceLimitReached: _response(ErrorReason.BALANCE_LIMIT, "object", "money"),
+    errors.RequestIdReused: _response(ErrorReason.REQUEST_ID_REUSED, "requestId"),
+    errors.LedgerBusy: _response(ErrorReason.LEDGER_BUSY, "request"),
+    errors.RefillsDisabled: _response(ErrorReason.REFILLS_DISABLED, "refill"),
+    errors.PaymentNotPlaced: _response(ErrorReason.UPSTREAM_FAILED, "refill"),
+    errors.InvalidNotification: _response(ErrorReason.INVALID_NOTIFICATION, "notification"),
+    errors.UnknownOrder: _response(ErrorReason.UNKNOWN_ORDER, "order"),
+    errors.WrongAmount: _response(ErrorReason.WRONG_AMOUNT, "amount"),
+    errors.OrderPaidTwice: _response(ErrorReason.ORDER_ALREADY_PAID, "order"),
+    errors.PaymentOfAnotherOrder: _response(ErrorReason.PAYMENT_OF_ANOTHER_ORDER, "payment"),
 }
 
 
@@ -96,14 +104,14 @@ def reason_of(error: DomainError) -> ErrorReason:
 def error_outcome(error: DomainError, operation: Operation | None = None) -> ErrorOutcome:
     """Return the result code and error detail; without an operation, the code is 0003."""
     response = _RESPONSES[type(error)]
-    if operation is None:
-        return ErrorOutcome(
-            ResultCode.INVALID_REQUEST, ErrorDetail(response.parameters[0], response.reason)
-        )
-    names = operation.parameters.model_fields
+    names = operation.parameters.model_fields if operation else {}
     parameter = next(
         (name for name in response.parameters if name in names), response.parameters[0]
     )
+    detail = ErrorDetail(parameter, response.reason, error.limits)
+    if operation is None:
+        return ErrorOutcome(ResultCode.INVALID_REQUEST, detail)
     is_declared = response.code in operation.result_codes
-    result = response.code if response.code and is_declared else operation.default_error
-    return ErrorOutcome(result, ErrorDetail(parameter, response.reason))
+    return ErrorOutcome(
+        response.code if response.code and is_declared else operation.default_error, detail
+    )

@@ -9,25 +9,35 @@ from livebackend.api.result_codes import ResultCode
 class OperationFailed(Exception):
     """A parameter is invalid.
 
-    With `result` None, the response has the operation's default error code.
+    Without `result_code`, the response has the operation's default error code. `limits` are those
+    of the reason.
     """
 
-    def __init__(self, result: ResultCode | None, what: str, reason: ErrorReason) -> None:
-        super().__init__(f"{result.name if result else 'refused'}: {what} {reason}")
-        self.result = result
-        self.refusal = ErrorDetail(what, reason)
+    def __init__(
+        self, result_code: ResultCode | None, parameter: str, reason: ErrorReason, **limits: int
+    ) -> None:
+        self.result_code = result_code
+        self.detail = ErrorDetail(parameter, reason, limits)
+        super().__init__(self.detail.message)
 
 
 class InvalidRequest(Exception):
     """The request is invalid for every operation; the response has result code 0003.
 
-    With status 405, `allowed` holds the methods that the path allows.
+    With status 405, `allowed` holds the methods that the path allows. `limits` are those of the
+    reason.
     """
 
     def __init__(
-        self, status: int, what: str, reason: ErrorReason, *, allowed: Sequence[str] = ()
+        self,
+        status: int,
+        parameter: str,
+        reason: ErrorReason,
+        *,
+        allowed: Sequence[str] = (),
+        **limits: int,
     ) -> None:
-        super().__init__(f"{status}: {what} {reason}")
         self.status = status
         self.allowed = allowed
-        self.refusal = ErrorDetail(what, reason)
+        self.detail = ErrorDetail(parameter, reason, limits)
+        super().__init__(f"{status}: {self.detail.message}")

@@ -29,7 +29,7 @@ def domain_error(error: DomainError, request: Request) -> OperationResponse:
 @exception_view_config(OperationFailed, renderer="envelope")
 def operation_failed(error: OperationFailed, request: Request) -> OperationResponse:
     """Render an invalid parameter."""
-    return error_response(error.result or _refusal_code(request), error.refusal)
+    return error_response(error.result_code or _default_error(request), error.detail)
 
 
 @exception_view_config(InvalidRequest, renderer="envelope")
@@ -38,7 +38,7 @@ def invalid_request(error: InvalidRequest, request: Request) -> OperationRespons
     request.response.status_int = error.status
     if error.allowed:
         request.response.allow = error.allowed
-    return error_response(ResultCode.INVALID_REQUEST, error.refusal)
+    return error_response(ResultCode.INVALID_REQUEST, error.detail)
 
 
 @exception_view_config(HTTPNotFound, renderer="envelope")
@@ -47,7 +47,7 @@ def not_found(error: HTTPNotFound, request: Request) -> OperationResponse:
     request.response.status_int = 404
     if request.matched_route is None:
         return error_response(
-            ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.WRONG_PATH)
+            ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.UNKNOWN_PATH)
         )
     return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("form", ErrorReason.NO_SELECTOR))
 
@@ -56,7 +56,7 @@ def not_found(error: HTTPNotFound, request: Request) -> OperationResponse:
 def undecodable_path(error: URLDecodeError, request: Request) -> OperationResponse:
     """Render a path that is not UTF-8."""
     request.response.status_int = 400
-    return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.WRONG_PATH))
+    return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.UNKNOWN_PATH))
 
 
 @exception_view_config(ServiceUnavailable, renderer="envelope")
@@ -73,10 +73,11 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
     request.response.retry_after = getattr(error, "retry_after_s", 1)
     if getattr(error, "outcome_unknown", False):
         request.response.headers["X-Request-Outcome"] = "unknown"
-    repeat_as = getattr(error, "repeat_as", None)
-    if repeat_as:
-        request.response.headers["X-Retry-Request-Id"] = repeat_as
-    return error_response(_refusal_code(request), ErrorDetail("call", ErrorReason.UNAVAILABLE))
+    retry_request_id = getattr(error, "retry_request_id", None)
+    if retry_request_id:
+        request.response.headers["X-Retry-Request-Id"] = retry_request_id
+    detail = ErrorDetail("request", ErrorReason.SERVICE_UNAVAILABLE)
+    return error_response(_default_error(request), detail)
 
 
 @exception_view_config(Exception, renderer="envelope")
@@ -84,12 +85,14 @@ def internal_error(error: Exception, request: Request) -> OperationResponse:
     """Log an unexpected exception and render it as 500, without details."""
     log.error("%s failed: unexpected exception", _name(request), exc_info=error)
     request.response.status_int = 500
-    return error_response(_refusal_code(request), ErrorDetail("call", ErrorReason.BROKEN))
+    return error_response(
+        _default_error(request), ErrorDetail("request", ErrorReason.INTERNAL_ERROR)
+    )
 
 
 def _name(request: Request) -> str:
     return f"operation {request.operation.name}" if request.operation else "request"
 
 
-def _refusal_code(request: Request) -> ResultCode:
+def _default_error(request: Request) -> ResultCode:
     return request.operation.default_error if request.operation else ResultCode.INVALID_REQUEST

@@ -46,14 +46,14 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
     or a duplicate name.
     """
     if request.query_string and not limits.query_allowed:
-        raise InvalidRequest(400, "query", ErrorReason.QUERY_REFUSED)
+        raise InvalidRequest(400, "query", ErrorReason.QUERY_NOT_ALLOWED)
     content_type, options = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
     size = request.content_length or 0
     if size or content_type:
         _check_type(content_type, options, request.headers.get("Content-Encoding", ""))
     body = _body(request, size, limits)
     if body and not content_type:
-        raise InvalidRequest(415, "body", ErrorReason.WRONG_TYPE)
+        raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
     try:
         # WSGI decodes the bytes of the query string as latin-1.
         fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), limits))
@@ -62,12 +62,12 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
         else:
             fields += _urlencoded(body, limits)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
-        raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM) from error
+        raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM) from error
     if len(fields) > limits.max_fields:
-        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS)
+        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS, max=limits.max_fields)
     form = dict(fields)
     if len(form) < len(fields):
-        raise InvalidRequest(400, "parameter", ErrorReason.TWICE)
+        raise InvalidRequest(400, "parameter", ErrorReason.DUPLICATE_PARAMETER)
     return form
 
 
@@ -78,7 +78,7 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
         or charset not in ("utf-8", "utf8")
         or encoding.lower() not in ("", "identity")
     ):
-        raise InvalidRequest(415, "body", ErrorReason.WRONG_TYPE)
+        raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
 
 
 def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
@@ -87,12 +87,12 @@ def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
         body: bytes = request.body_file.read(limits.max_body_bytes + 1)
         if len(body) <= limits.max_body_bytes:
             return body
-    raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE)
+    raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)
 
 
 def _urlencoded(text: bytes, limits: RequestLimits) -> Iterable[tuple[str, str | Upload]]:
     if text.count(b"&") >= limits.max_fields:
-        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS)
+        raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS, max=limits.max_fields)
     return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict")
 
 
@@ -100,7 +100,7 @@ def _multipart(
     body: bytes, boundary: str, limits: RequestLimits
 ) -> Iterator[tuple[str, str | Upload]]:
     if len(boundary) > _MAX_BOUNDARY:
-        raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)
+        raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
     parser = MultipartParser(
         BytesIO(body),
         boundary,
@@ -111,10 +111,10 @@ def _multipart(
     )
     for part in parser:
         if not part.name:  # RFC 7578, section 4.2
-            raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)
+            raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
         if part.filename is not None:
             yield part.name, Upload(part.filename, part.file, part.size)
         elif part.charset.lower() in ("utf8", "utf-8"):
             yield part.name, part.raw.decode("utf-8")
         else:
-            raise InvalidRequest(400, "form", ErrorReason.WRONG_FORM)
+            raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)

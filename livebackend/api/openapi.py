@@ -26,7 +26,7 @@ _OUTCOME = ("X-Request-Outcome", "X-Retry-Request-Id")
 # Response headers: description and schema.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     "X-Error": (
-        "the rejected parameter and the reason; for developers",
+        "parameter, error reason (see x-error-reasons), limits: nickname; reason=too_long; max=32",
         {"type": "string"},
     ),
     "Retry-After": (
@@ -60,7 +60,7 @@ def build_document(operations: Sequence[Operation], *, phones: str, url: str) ->
     for operation in ordered:
         schemas[f"{operation.name}.request"] = _request(operation, ordered, phones)
         schemas[f"{operation.name}.reply"] = _reply(operation, messages[operation.name])
-    schemas["not_a_call"] = _body({"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"})
+    schemas["invalid_request"] = _body({"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"})
     chapters = {operation.chapter: None for operation in ordered}
     return {
         "openapi": "3.1.0",
@@ -91,7 +91,10 @@ def build_document(operations: Sequence[Operation], *, phones: str, url: str) ->
             result.code: {"description": result.english, "x-zh": result.chinese}
             for result in ResultCode
         },
-        "x-refusals": [reason.value for reason in ErrorReason],
+        "x-error-reasons": {
+            reason.value: {"description": reason.english, "x-zh": reason.chinese}
+            for reason in ErrorReason
+        },
     }
 
 
@@ -212,7 +215,7 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
     )
     request = {"schema": {"oneOf": requests}}
     reply = {"schema": {"anyOf": replies}}
-    invalid_request = {"schema": {"$ref": f"{_SCHEMA}not_a_call"}}
+    invalid_request = {"schema": {"$ref": f"{_SCHEMA}invalid_request"}}
     return {
         "operationId": route,
         "summary": " / ".join(
@@ -262,6 +265,6 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "reply": {"$ref": f"{_SCHEMA}{operation.name}.reply"},
         "results": sorted(result.code for result in operation.result_codes),
         "x-extension": operation.extension,
-        "x-repeatable": operation.idempotent,
+        "x-idempotent": operation.idempotent,
         "x-already-done": operation.already_done_reason,
     }

@@ -27,14 +27,16 @@ from livebackend.services.friends import MessageId
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def _converted(convert: Callable[[str], object], reason: ErrorReason) -> BeforeValidator:
+def _converted(
+    convert: Callable[[str], object], reason: ErrorReason, **limits: int
+) -> BeforeValidator:
     """Return a validator; `convert` raises ValueError for invalid text."""
 
     def validate(value: object) -> object:
         try:
             return convert(str(value))
         except ValueError:
-            raise invalid(reason) from None
+            raise invalid(reason, **limits) from None
 
     return BeforeValidator(validate)
 
@@ -59,7 +61,7 @@ def _visible(value: str) -> str:
 
 def _letter_and_digit(value: str) -> str:
     if not (any(map(str.isalpha, value)) and re.search("[0-9]", value)):
-        raise invalid(ErrorReason.WEAK)
+        raise invalid(ErrorReason.WEAK_PASSWORD)
     return value
 
 
@@ -67,7 +69,7 @@ def _phone(value: str, info: ValidationInfo) -> str:
     phones: str = info.context["phones"]  # type: ignore[index]  # set by Parameters.parse()
     # The pattern is a setting, but tables and message ids hold exactly 11 digits.
     if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
-        raise invalid(ErrorReason.NOT_A_PHONE)
+        raise invalid(ErrorReason.NOT_A_PHONE_NUMBER)
     return value
 
 
@@ -221,12 +223,14 @@ RequestId = Annotated[
 ]
 Coins = Annotated[
     int,
-    _converted(partial(whole_number, largest=100_000), ErrorReason.NOT_A_NUMBER),
+    _converted(
+        partial(whole_number, largest=100_000), ErrorReason.NOT_A_NUMBER, min=1, max=100_000
+    ),
     _schema("value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000),
 ]
 PageLength = Annotated[
     int,
-    _converted(_page_length, ErrorReason.NOT_A_NUMBER),
+    _converted(_page_length, ErrorReason.NOT_A_NUMBER, min=1, max=history.MAX_RECORDS),
     _schema(
         "maximum number of records",
         "最多返回的条数",
@@ -238,7 +242,7 @@ PageLength = Annotated[
 ]
 HistoryCursorText = Annotated[
     history.HistoryCursor,
-    _converted(cursors.parse_history_cursor, ErrorReason.NOT_A_PLACE),
+    _converted(cursors.parse_history_cursor, ErrorReason.NOT_A_CURSOR),
     _schema(
         "`before` from the previous page",
         "上一页响应中的 before",
@@ -249,7 +253,7 @@ HistoryCursorText = Annotated[
 ]
 RoomCursorText = Annotated[
     live_rooms.RoomCursor,
-    _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_PLACE),
+    _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_CURSOR),
     _schema(
         "`next` from the previous page",
         "上一页响应中的 next",

@@ -17,7 +17,7 @@ from livebackend.api.result_codes import ResultCode
 class ErrorCode:
     """Marks a parameter whose errors have another result code than the operation's default."""
 
-    result: ResultCode
+    result_code: ResultCode
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Parameters(BaseModel):
         try:
             return cls.model_validate(values, context={"phones": phones})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
-        raise OperationFailed(
-            cls._error_code(name), name, _REASONS.get(first["type"], ErrorReason.NOT_A_VALUE)
-        )
+        reason = _REASONS.get(first["type"], ErrorReason.INVALID_VALUE)
+        context = {_LIMITS.get(key, key): value for key, value in first.get("ctx", {}).items()}
+        limits = {limit: context[limit] for limit in reason.limits}
+        raise OperationFailed(cls._error_code(name), name, reason, **limits)
 
     @classmethod
     def describe(cls) -> list[Parameter]:
@@ -66,7 +67,7 @@ class Parameters(BaseModel):
     def _error_code(cls, name: str) -> ResultCode | None:
         for mark in cls.model_fields[name].metadata:
             if isinstance(mark, ErrorCode):
-                return mark.result
+                return mark.result_code
         return None
 
 
@@ -101,15 +102,17 @@ class AuthenticatedParameters(Parameters):
     ]
 
 
-def invalid(reason: ErrorReason) -> PydanticCustomError:
+def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
     """Return the exception that a validator raises for an invalid value."""
-    return PydanticCustomError(reason.name, "{reason}", {"reason": reason.value})
+    return PydanticCustomError(reason.value, "invalid value", {**limits})
 
 
-_REASONS = {reason.name: reason for reason in ErrorReason} | {
+# pydantic's names of errors and of their limits.
+_REASONS = {reason.value: reason for reason in ErrorReason} | {
     "missing": ErrorReason.MISSING,
     "is_instance_of": ErrorReason.NOT_A_FILE,
     "string_too_short": ErrorReason.TOO_SHORT,
     "string_too_long": ErrorReason.TOO_LONG,
-    "string_type": ErrorReason.NOT_A_VALUE,
+    "string_type": ErrorReason.INVALID_VALUE,
 }
+_LIMITS = {"min_length": "min", "max_length": "max"}

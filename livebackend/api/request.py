@@ -66,4 +66,4 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
 def require_method(request: Request, *allowed: str) -> None:
     """Raise InvalidRequest with status 405 unless the method is allowed."""
     if request.method not in allowed:
-        raise InvalidRequest(405, "method", ErrorReason.WRONG_METHOD, allowed=allowed)
+        raise InvalidRequest(405, "method", ErrorReason.METHOD_NOT_ALLOWED, allowed=allowed)

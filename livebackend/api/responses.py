@@ -29,28 +29,28 @@ def success(message: Any = None, **extra: Any) -> OperationResponse:
     return OperationResponse(ResultCode.OK, message, extra_fields=extra)
 
 
-def error_response(result: ResultCode, refusal: ErrorDetail) -> OperationResponse:
+def error_response(result_code: ResultCode, detail: ErrorDetail) -> OperationResponse:
     """Return an error response."""
     # The API document (金币系统) specifies this text for the coin operations only.
-    message = "update failed" if result is ResultCode.COINS_NOT_UPDATED else None
-    return OperationResponse(result, message, error=refusal)
+    message = "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
+    return OperationResponse(result_code, message, error=detail)
 
 
 class EnvelopeRenderer:
-    """Renders a Reply as JSON, and its error reason as a header; never cached."""
+    """Renders a response as JSON, with the error reason in a header; never cached."""
 
     def __init__(self, info: Any) -> None:
         pass
 
-    def __call__(self, reply: OperationResponse, system: dict[str, Any]) -> bytes:
+    def __call__(self, content: OperationResponse, system: dict[str, Any]) -> bytes:
         request = system["request"]
-        request.result_code = reply.result_code
+        request.result_code = content.result_code
         response = request.response
         response.content_type = "application/json"
         response.headers["Cache-Control"] = "no-store"
-        if reply.error:
-            response.headers["X-Error"] = str(reply.error)
-        return orjson.dumps(reply.body())
+        if content.error:
+            response.headers["X-Error"] = content.error.header
+        return orjson.dumps(content.body())
 
 
 def includeme(config: Configurator) -> None:

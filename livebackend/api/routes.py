@@ -28,7 +28,7 @@ class RequestGuard:
         by_selector = sum(request.params.get(name) == "1" for name in selectors.names)
         by_presence = any(name in request.params for name in selectors.presence_selectors)
         if by_selector + by_presence > 1:
-            raise InvalidRequest(400, "form", ErrorReason.TWO_SELECTORS)
+            raise InvalidRequest(400, "form", ErrorReason.SEVERAL_SELECTORS)
 
 
 def request_limits(form: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:

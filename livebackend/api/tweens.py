@@ -74,7 +74,7 @@ def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
             and not _came_by_https(request)
             and not is_hook
         ):
-            raise InvalidRequest(400, "scheme", ErrorReason.NOT_HTTPS)
+            raise InvalidRequest(400, "scheme", ErrorReason.HTTPS_REQUIRED)
         return handler(request)
 
     return tween
@@ -121,10 +121,10 @@ def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
         path = request.environ.get("PATH_INFO")
         if path not in (HEALTH, READY) or request.method not in ("GET", "HEAD"):
             return handler(request)
-        faults = readiness.failures() if path == READY else {}
+        failures = readiness.failures() if path == READY else {}
         response = Response(
-            orjson.dumps({"faults": faults}),
-            status=503 if faults else 200,
+            orjson.dumps({"failures": failures}),
+            status=503 if failures else 200,
             content_type="application/json",
         )
         response.headers["Cache-Control"] = "no-store"

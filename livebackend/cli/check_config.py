@@ -22,4 +22,4 @@ def check_config(ini: Path) -> None:
     """
     with report_errors():
         checked_settings(app_section(ini), os.environ)
-    print_result("the settings are valid", faults=[])
+    print_result("the settings are valid", errors=[])

@@ -43,12 +43,12 @@ def doctor(ini: Path) -> None:
     print_and_exit(
         "\n".join([*map(_line, results), "", summary]),
         passed=not failed,
-        findings=[
+        checks=[
             {
                 "check": finding.check,
-                "sound": finding.passed,
-                "says": finding.message,
-                "do": finding.remedy,
+                "passed": finding.passed,
+                "message": finding.message,
+                "remedy": finding.remedy,
             }
             for finding in results
         ],

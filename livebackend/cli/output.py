@@ -56,8 +56,8 @@ def print_result(text: str, **facts: Any) -> None:
 
 
 def print_and_exit(text: str, *, passed: bool, **facts: Any) -> NoReturn:
-    """Print the result, and end the command with exit code 0 if `sound`, otherwise 1."""
-    print_result(text, sound=passed, **facts)
+    """Print the result, and end the command with exit code 0 if `passed`, otherwise 1."""
+    print_result(text, passed=passed, **facts)
     raise click.exceptions.Exit(0 if passed else 1)
 
 
@@ -67,9 +67,9 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise CommandFailed(str(error), faults=list(error.errors)) from None
+        raise CommandFailed(str(error), errors=list(error.errors)) from None
     except DomainError as error:
-        raise CommandFailed(str(error_outcome(error).detail)) from None
+        raise CommandFailed(error_outcome(error).detail.message) from None
     except CommitOutcomeUnknown:
         raise CommandFailed(
             "the database connection was lost during COMMIT, outcome unknown: run the command again"

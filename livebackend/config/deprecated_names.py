@@ -5,9 +5,47 @@ Each use logs a warning with the new name.
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
+
+SETTINGS: Mapping[str, str] = {
+    "codes.plain_is_meant": "codes.allow_plain",
+    "coins.direct_refill_is_meant": "coins.allow_free_refill",
+    "gateways.embedded_is_meant": "gateways.allow_development",
+    "http.body_bytes_max": "http.max_body_bytes",
+    "http.fields_max": "http.max_fields",
+    "http.query_parameters": "http.allow_query_parameters",
+    "http.upload_bytes_max": "http.max_upload_bytes",
+    "http.url": "http.public_url",
+    "limits.add": "limits.friend_requests",
+    "limits.codes_address": "limits.sms_address",
+    "limits.codes_all": "limits.sms_total",
+    "limits.codes_phone": "limits.sms_phone",
+    "limits.connections": "database.rate_limit_connections",
+    "metrics.listen": "metrics.address",
+    "passwords.at_once": "passwords.max_concurrent",
+    "passwords.common_refused": "passwords.reject_common",
+    "passwords.wait_s": "passwords.queue_timeout_s",
+    "pictures.bytes_max": "pictures.max_bytes",
+    "pictures.free_bytes_min": "pictures.min_free_disk_bytes",
+    "pictures.keep": "pictures.mode",
+    "pictures.only_ours": "pictures.require_uploaded",
+    "pictures.unclaimed_s": "pictures.unused_ttl_s",
+    "secrets.known_is_meant": "secrets.allow_insecure",
+    "server.connections": "server.max_connections",
+    "server.header_bytes_max": "server.max_header_bytes",
+    "server.header_wait_s": "server.header_timeout_s",
+    "server.stop_wait_s": "server.shutdown_timeout_s",
+    "sms.url": "sms.api_url",
+    "streams.absent_s": "streams.offline_timeout_s",
+    "streams.sweep_s": "streams.check_interval_s",
+    "streams.url": "streams.api_url",
+    "var.dir": "data.dir",
+}
+
+# Values of `pictures.mode`.
+PICTURE_MODES: Mapping[str, str] = {"as_sent": "original", "re_encoded": "reencoded"}
 
 # Dotted class names in settings.
 CLASSES: Mapping[str, str] = {
@@ -51,6 +89,20 @@ LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.sweeper": ["livebackend.housekeeping.periodic_tasks"],
     "livebackend.views.errors": ["livebackend.api.exception_views"],
 }
+
+
+def warn_of_deprecated_settings(names: Iterable[str]) -> None:
+    """Log a warning with the new name of each deprecated setting."""
+    for name in sorted(SETTINGS.keys() & set(names)):
+        log.warning("setting %s is deprecated: use %s", name, SETTINGS[name])
+
+
+def current_picture_mode(value: str) -> str:
+    """Return the new name of a value of `pictures.mode`; log a warning if it was renamed."""
+    current = PICTURE_MODES.get(value, value)
+    if current != value:
+        log.warning("pictures.mode = %s is deprecated: use %s", value, current)
+    return current
 
 
 def current_class(dotted_name: str) -> str:

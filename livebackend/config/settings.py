@@ -18,7 +18,12 @@ from pydantic import (
     ValidationInfo,
 )
 
-from livebackend.config.deprecated_names import current_class
+from livebackend.config.deprecated_names import (
+    SETTINGS,
+    current_class,
+    current_picture_mode,
+    warn_of_deprecated_settings,
+)
 from livebackend.config.errors import SettingsError
 
 ENVIRONMENT = "LIVEBACKEND_"
@@ -32,8 +37,8 @@ _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
 _MIN_SWEEP_S = 10
 # Prefixes of settings that Pyramid reads from the same section.
 _PYRAMID_PREFIXES = ("pyramid.",)
-# Names that the project templates of Pyramid use.
-_ALIASES = {"sqlalchemy.url": "database.url"}
+# Other names of settings; the project templates of Pyramid use the first one.
+_ALIASES = {"sqlalchemy.url": "database.url", **SETTINGS}
 
 
 def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -237,9 +242,11 @@ class Settings(BaseModel):
     register_verified_phone: Literal["required", "optional"] = Field(
         "required", description="`required`: users verify their phone before they register"
     )
-    pictures_mode: Literal["re_encoded", "as_sent"] = Field(
-        "re_encoded",
-        description="`re_encoded`: check and re-encode pictures; `as_sent`: store them unchanged",
+    pictures_mode: Annotated[
+        Literal["reencoded", "original"], BeforeValidator(current_picture_mode)
+    ] = Field(
+        "reencoded",
+        description="`reencoded`: check and re-encode pictures; `original`: store them unchanged",
     )
     pictures_require_uploaded: bool = Field(
         True, description="accept as avatar only a picture uploaded here that no other account uses"
@@ -402,8 +409,10 @@ class Settings(BaseModel):
     def load(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> Self:
         """Return the settings of an ini section, overridden by the environment.
 
+        Logs a warning for each deprecated name.
         Raises SettingsError with every missing, unknown and invalid setting.
         """
+        warn_of_deprecated_settings([*ini, *cls._from_environment(environment)])
         try:
             return cls.model_validate(cls.raw_values(ini, environment))
         except ValidationError as error:
@@ -415,21 +424,20 @@ class Settings(BaseModel):
 
         Raises SettingsError for a setting that is set by its name and by an alias.
         """
-        duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= ini.keys()]
-        if duplicates:
-            raise SettingsError(
-                *(f"{alias}: {_ALIASES[alias]} is set too; remove one" for alias in duplicates)
-            )
         values = {
-            _ALIASES.get(name, name): value
-            for name, value in ini.items()
-            if not name.startswith(_PYRAMID_PREFIXES)
+            name: value for name, value in ini.items() if not name.startswith(_PYRAMID_PREFIXES)
         }
-        names = {environment_variable(name): name for name in cls.names()}
-        for key, value in environment.items():
-            if key.startswith(ENVIRONMENT):
-                values[names.get(key, key)] = value
-        return values
+        return _without_aliases(values) | _without_aliases(cls._from_environment(environment))
+
+    @classmethod
+    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of livebackend by the names of the settings in ini files."""
+        names = {environment_variable(name): name for name in (*cls.names(), *SETTINGS)}
+        return {
+            names.get(key, key): value
+            for key, value in environment.items()
+            if key.startswith(ENVIRONMENT)
+        }
 
     def require(self, *names: str) -> None:
         """Raise ValueError with the names of the settings that are empty."""
@@ -463,14 +471,25 @@ class Settings(BaseModel):
 
 def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return an ini section with `http.public_url`, by default from the file's host and port."""
-    if {"host", "port"} <= defaults.keys():
-        return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
-    return dict(ini)
+    is_set = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
+    if is_set or not {"host", "port"} <= defaults.keys():
+        return dict(ini)
+    return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
 
 
 def environment_variable(name: str) -> str:
     """Return the name of the environment variable that overrides a setting."""
     return ENVIRONMENT + name.upper().replace(".", "_")
+
+
+def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by the names of their settings. Raises SettingsError for duplicates."""
+    duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= values.keys()]
+    if duplicates:
+        raise SettingsError(
+            *(f"{alias}: {_ALIASES[alias]} is set too; remove {alias}" for alias in duplicates)
+        )
+    return {_ALIASES.get(name, name): value for name, value in values.items()}
 
 
 def _messages(error: ValidationError) -> list[str]:

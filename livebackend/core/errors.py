@@ -3,6 +3,8 @@
 `api/error_table.py` maps each domain error to the error response.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -10,15 +12,24 @@ class DomainError(Exception):
     """The request is rejected.
 
     The transaction is rolled back unless `keeps_changes` is true. `retry_after_s` is the number of
-    seconds until a retry can succeed, if that is known. The first line of a subclass's docstring is
-    the error message.
+    seconds until a retry can succeed, if that is known. `limits` are those of the error reason. The
+    first line of a subclass's docstring is the error message.
     """
 
     keeps_changes: ClassVar[bool] = False
     retry_after_s: int | None = None
+    limits: Mapping[str, int] = MappingProxyType({})
 
     def __str__(self) -> str:
         return super().__str__() or (self.__doc__ or type(self).__name__).partition("\n")[0]
+
+
+class LimitExceeded(DomainError):
+    """The request exceeds a limit of the settings."""
+
+    def __init__(self, *, maximum: int) -> None:
+        super().__init__()
+        self.limits = {"max": maximum}
 
 
 # Login tokens
@@ -112,7 +123,7 @@ class EmptyPicture(DomainError):
     """The upload has no content or no file name."""
 
 
-class PictureTooLarge(DomainError):
+class PictureTooLarge(LimitExceeded):
     """The picture is larger than allowed."""
 
 
@@ -143,15 +154,15 @@ class UserBlocked(DomainError):
     """The user has blocked the other user."""
 
 
-class OwnFriendLimitReached(DomainError):
+class OwnFriendLimitReached(LimitExceeded):
     """The user has as many friends as allowed."""
 
 
-class FriendLimitReached(DomainError):
+class FriendLimitReached(LimitExceeded):
     """One of the two users has as many friends as allowed."""
 
 
-class BlockLimitReached(DomainError):
+class BlockLimitReached(LimitExceeded):
     """The user has blocked as many users as allowed."""
 
 

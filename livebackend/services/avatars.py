@@ -86,7 +86,7 @@ class Avatars:
         if size == 0 or not filename:
             raise EmptyPicture
         if size > self._max_bytes:
-            raise PictureTooLarge
+            raise PictureTooLarge(maximum=self._max_bytes)
         inserted: list[str] = []
 
         def insert_row(location: str) -> None:

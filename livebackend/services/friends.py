@@ -236,7 +236,7 @@ class Friends:
         if relation.my_request is not None:
             return
         if relation.my_friends >= self._friends_max:
-            raise OwnFriendLimitReached
+            raise OwnFriendLimitReached(maximum=self._friends_max)
         if relation.their_request is None:
             _INSERT_REQUEST.run(connection, {**pair, "visible": not relation.they_blocked})
         else:
@@ -322,7 +322,7 @@ class Friends:
         ):
             connection.execute(statement, pair)
         if connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
-            raise BlockLimitReached
+            raise BlockLimitReached(maximum=self._friends_max)
 
     def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Unblock a user: `me` sees their next request; hidden requests stay hidden.
@@ -337,7 +337,7 @@ class Friends:
         self, connection: Connection, pair: dict[str, int], relation: Any, request_id: int
     ) -> None:
         if max(relation.my_friends, relation.their_friends) >= self._friends_max:
-            raise FriendLimitReached
+            raise FriendLimitReached(maximum=self._friends_max)
         accepted = _ACCEPT.first(connection, {"request_id": request_id})
         if accepted is None:  # a concurrent request of `me` declined it
             raise RequestNotOpen

@@ -16,7 +16,7 @@ from livebackend.api.view import View
 class TargetUser(AuthenticatedParameters):
     userId: Annotated[
         Phone,
-        ErrorCode(ResultCode.NO_SUCH_USER),
+        ErrorCode(ResultCode.UNKNOWN_USER),
         documented_field("phone number of the other user", "目标用户的手机号", "13800000002"),
     ]
 
@@ -87,7 +87,7 @@ class FriendViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER, ResultCode.ALREADY_FRIENDS],
         rate_limits=["add"],
-        already_done_reason=ErrorReason.ALREADY_A_FRIEND,
+        already_done_reason=ErrorReason.ALREADY_FRIENDS,
     )
     def add(self, params: TargetUser) -> OperationResponse:
         """Send a friend request · 添加好友"""
@@ -112,7 +112,7 @@ class FriendViews(View):
         "delete",
         parameters=FriendTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
-        already_done_reason=ErrorReason.NOT_A_FRIEND,
+        already_done_reason=ErrorReason.NOT_FRIENDS,
     )
     def unfriend(self, params: FriendTarget) -> OperationResponse:
         """Remove a friend · 删除好友"""

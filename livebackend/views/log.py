@@ -24,7 +24,7 @@ ExpireIn = Annotated[
 
 
 class LogIn(Parameters):
-    userId: Annotated[Phone, ErrorCode(ResultCode.NO_SUCH_USER)]
+    userId: Annotated[Phone, ErrorCode(ResultCode.UNKNOWN_USER)]
     password: PasswordAttempt
     expire_in: ExpireIn = None
 

@@ -36,7 +36,7 @@ def hook(request: Request) -> Response:
     else:
         is_allowed = call == "watch" and authorization.may_watch(stream_key)
     if not is_allowed:
-        raise InvalidRequest(403, "stream", ErrorReason.NOT_OPEN)
+        raise InvalidRequest(403, "stream", ErrorReason.ROOM_NOT_OPEN)
     return Response(status=204)
 
 
@@ -45,10 +45,10 @@ def _check_caller(request: Request) -> None:
     if not authorization.is_configured or not request.registry.client_address_resolver.is_local(
         request
     ):
-        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     require_method(request, "GET", "POST")
     if not authorization.is_media_server(_text(request.params.get("secret"))):
-        raise InvalidRequest(403, "secret", ErrorReason.NOT_OURS)
+        raise InvalidRequest(403, "secret", ErrorReason.INVALID_SECRET)
 
 
 def _text(value: str | Upload | None) -> str:

@@ -23,7 +23,7 @@ def page(request: Request) -> Response:
     require_method(request, "GET", "HEAD")
     stored_page = request.registry.pages.get(request.matchdict["page"])
     if stored_page is None:
-        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     # RFC 9110 allows any coding without Accept-Encoding, but such clients do not decompress.
     has_header = "Accept-Encoding" in request.headers
     is_zipped = bool(has_header and request.accept_encoding.acceptable_offers(["gzip"]))
@@ -48,7 +48,7 @@ def static_file(request: Request) -> Response:
     # Checked first: Pyramid's static view redirects from a folder to its index, and caches unknown
     # names without limit.
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
-        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = serve_static(None, request)
     # In memory: granian blocks a thread while it sends an iterator to a slow client.
     response.body = response.body

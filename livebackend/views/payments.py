@@ -17,14 +17,14 @@ def notification(request: Request) -> Response:
     """Credit a payment; 204 if it is credited, now or before. Otherwise the provider retries."""
     orders = request.services.payment_orders
     if not orders.providers:
-        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     require_method(request, "POST")
     if (request.content_length or 0) > _MAX_BYTES:
-        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE)
+        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=_MAX_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         orders.receive(headers, request.body)
     except PaymentRejected as error:
-        refusal = error_outcome(error).detail
-        raise InvalidRequest(400, refusal.parameter, refusal.reason) from error
+        detail = error_outcome(error).detail
+        raise InvalidRequest(400, detail.parameter, detail.reason) from error
     return Response(status=204)

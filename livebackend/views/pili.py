@@ -22,7 +22,7 @@ def callback(request: Request) -> Response:
         request.method, request.path_qs, headers=request.headers, body=body
     )
     if not is_genuine:
-        raise InvalidRequest(403, "signature", ErrorReason.NOT_OURS)
+        raise InvalidRequest(403, "signature", ErrorReason.INVALID_SIGNATURE)
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise InvalidRequest(400, "title", ErrorReason.MISSING)
@@ -34,7 +34,7 @@ def _body(request: Request) -> bytes:
     """Return the body, and reset the stream for the form parser."""
     limits = request.registry.request_limits["pili"]
     if (request.content_length or 0) > limits.max_body_bytes:
-        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE)
+        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)
     body: bytes = request.body_file.read()
     request.environ["wsgi.input"] = BytesIO(body)
     return body

@@ -47,9 +47,9 @@ class SendCode(Parameters):
         params = super().parse(form, phones=phones)
         # A `register` request whose selector is not "1" must not send a code either.
         if "register" in form:
-            raise OperationFailed(None, "register", ErrorReason.NOT_A_VALUE)
+            raise OperationFailed(None, "register", ErrorReason.INVALID_VALUE)
         if params.userId not in (None, params.phone):
-            raise OperationFailed(None, "userId", ErrorReason.CONTRADICTS)
+            raise OperationFailed(None, "userId", ErrorReason.CONFLICTING_PARAMETERS)
         return params
 
     @property

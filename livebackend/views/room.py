@@ -38,7 +38,7 @@ class RoomViews(View):
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
         transaction=False,
-        already_done_reason=ErrorReason.NOT_LIVE,
+        already_done_reason=ErrorReason.ROOM_NOT_OPEN,
     )
     def leave(self, params: AuthenticatedParameters) -> OperationResponse:
         """Close the room · 主播离开"""

@@ -47,7 +47,7 @@ def picture(request: Request) -> Response:
     require_method(request, "GET", "HEAD")
     stored = request.services.avatars.find(**request.matchdict)
     if stored is None:
-        raise InvalidRequest(404, "path", ErrorReason.WRONG_PATH)
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = FileResponse(
         stored.path,
         request=request,

@@ -52,15 +52,15 @@ def test_operation_responds_with_a_declared_result_code(
 @pytest.mark.parametrize(
     ("error", "operation", "code", "header"),
     [
-        (errors.UnknownUser, "search", "0007", "userId is unknown"),
-        (errors.UnknownUser, "unfriend", "0006", "userId is unknown"),
-        (errors.UnknownUser, "send_gift", "0013", "object is unknown"),
-        (errors.PhoneTaken, "send_code", "0001", "token is registered already"),
-        (errors.PhoneTaken, "register", "0006", "userId is registered already"),
-        (errors.WrongPassword, "log_in", "0008", "password is wrong"),
-        (errors.WrongPassword, "change_password", "0008", "oldPassword is wrong"),
-        (errors.BalanceLimitReached, "refill", "0013", "money would exceed the balance limit"),
-        (errors.RoomNotOpen, "leave", "0009", "room is not live"),
+        (errors.UnknownUser, "search", "0007", "userId; reason=unknown_user"),
+        (errors.UnknownUser, "unfriend", "0006", "userId; reason=unknown_user"),
+        (errors.UnknownUser, "send_gift", "0013", "object; reason=unknown_user"),
+        (errors.PhoneTaken, "send_code", "0001", "token; reason=already_registered"),
+        (errors.PhoneTaken, "register", "0006", "userId; reason=already_registered"),
+        (errors.WrongPassword, "log_in", "0008", "password; reason=wrong_password"),
+        (errors.WrongPassword, "change_password", "0008", "oldPassword; reason=wrong_password"),
+        (errors.BalanceLimitReached, "refill", "0013", "money; reason=balance_limit"),
+        (errors.RoomNotOpen, "leave", "0009", "room; reason=room_not_open"),
     ],
 )
 def test_result_code_and_parameter_depend_on_the_operation(
@@ -78,5 +78,5 @@ def test_error_outside_an_operation_has_result_0003() -> None:
     refused = error_outcome(errors.WrongAmount())
     assert (refused.result_code, str(refused.detail)) == (
         ResultCode.INVALID_REQUEST,
-        "amount is wrong",
+        "amount; reason=wrong_amount",
     )

@@ -56,7 +56,7 @@ class TestDatabaseFailure:
         assert (answer.status, answer.result) == (503, code)
         assert answer.message == ("update failed" if code == "0013" else None)
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.error == "call cannot be served now"
+        assert answer.error == "request; reason=service_unavailable"
 
     def test_request_succeeds_after_postgresql_terminated_the_connections(
         self, path: str, form: dict[str, str], code: str, ann: UserClient, services: Services

@@ -33,18 +33,22 @@ def test_query_string_is_parsed_if_allowed() -> None:
 @pytest.mark.parametrize(
     ("invalid", "status", "reason"),
     [
-        (request(b"a=1", query="b=2"), 400, ErrorReason.QUERY_REFUSED),
-        (request(b"a=1", content_type="application/json"), 415, ErrorReason.WRONG_TYPE),
-        (request(b"a=1", content_type=f"{URLENCODED}; charset=gbk"), 415, ErrorReason.WRONG_TYPE),
-        (request(b"a=%ff"), 400, ErrorReason.WRONG_FORM),
+        (request(b"a=1", query="b=2"), 400, ErrorReason.QUERY_NOT_ALLOWED),
+        (request(b"a=1", content_type="application/json"), 415, ErrorReason.UNSUPPORTED_MEDIA_TYPE),
+        (
+            request(b"a=1", content_type=f"{URLENCODED}; charset=gbk"),
+            415,
+            ErrorReason.UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (request(b"a=%ff"), 400, ErrorReason.MALFORMED_FORM),
         (request(b"a=1&b=1&c=1&d=1"), 400, ErrorReason.TOO_MANY_FIELDS),
-        (request(b"a=1&a=2"), 400, ErrorReason.TWICE),
+        (request(b"a=1&a=2"), 400, ErrorReason.DUPLICATE_PARAMETER),
         (request(b"x" * 101), 413, ErrorReason.TOO_LARGE),
-        (request(b"x", content_type="multipart/form-data"), 400, ErrorReason.WRONG_FORM),
+        (request(b"x", content_type="multipart/form-data"), 400, ErrorReason.MALFORMED_FORM),
         (
             request(b"x", content_type=f"multipart/form-data; boundary={'b' * 71}"),
             400,
-            ErrorReason.WRONG_FORM,
+            ErrorReason.MALFORMED_FORM,
         ),
     ],
 )

@@ -123,7 +123,7 @@ def test_static_file_is_not_sent_in_blocks(folder: str, browser: Any) -> None:
 def test_other_static_path_is_not_found(path: str, folder: str, browser: Any) -> None:
     response = browser.get(folder + path, status=404)
     assert response.json == NOT_FOUND
-    assert response.headers["X-Error"] == "path is not a path of this API"
+    assert response.headers["X-Error"] == "path; reason=unknown_path"
 
 
 def test_unknown_static_paths_are_not_stored(folder: str, browser: Any) -> None:
@@ -182,7 +182,7 @@ def test_static_file_rejects_post_requests(folder: str, browser: Any) -> None:
     response = browser.post(f"{folder}/docs/docs.js", status=405)
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json == NOT_FOUND
-    assert response.headers["X-Error"] == "method is not the method of this path"
+    assert response.headers["X-Error"] == "method; reason=method_not_allowed"
 
 
 def test_production_serves_docs_and_no_demo(hardened_app: App) -> None:

@@ -30,12 +30,12 @@ class TestPaths:
         "path", ["/", "/nothing", "/register/", "/room/1", "/Register", "/%E4%BD%A0", "//register"]
     )
     def test_unknown_path_is_404(self, path: str, api: ApiClient) -> None:
-        assert is_rejected(api.post(path), 404, "path is not a path of this API")
+        assert is_rejected(api.post(path), 404, "path; reason=unknown_path")
         answer = TestApp(api.app).get(path, status=404)
         assert answer.json == INVALID_REQUEST_BODY
 
     def test_path_that_is_not_utf8_is_400(self, api: ApiClient) -> None:
-        assert is_rejected(api.post_form("/%ff", {}), 400, "path is not a path of this API")
+        assert is_rejected(api.post_form("/%ff", {}), 400, "path; reason=unknown_path")
 
     @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -62,12 +62,12 @@ class TestSelectors:
         for selector in SELECTORS[path]:
             with database_state.assert_unchanged():
                 answer = ann.post(path, **{selector: value})
-            assert is_rejected(answer, 404, "form selects no operation")
+            assert is_rejected(answer, 404, "form; reason=no_selector")
 
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     def test_request_without_a_selector_is_404(self, path: str, ann: UserClient) -> None:
-        assert is_rejected(ann.post(path), 404, "form selects no operation")
-        assert is_rejected(ApiClient(ann.app).post(path), 404, "form selects no operation")
+        assert is_rejected(ann.post(path), 404, "form; reason=no_selector")
+        assert is_rejected(ApiClient(ann.app).post(path), 404, "form; reason=no_selector")
 
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     def test_request_with_two_selectors_is_400(
@@ -76,7 +76,7 @@ class TestSelectors:
         for selector in SELECTORS[path][1:]:
             with database_state.assert_unchanged():
                 answer = ann.post(path, **{SELECTORS[path][0]: "1", selector: "1", "money": "10"})
-            assert is_rejected(answer, 400, "form selects two operations")
+            assert is_rejected(answer, 400, "form; reason=several_selectors")
 
     def test_selector_with_value_0_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", messagelist="0").result == "0000"
@@ -87,7 +87,7 @@ class TestSelectors:
     ) -> None:
         form = {"register": "1", "userId": PHONE, "password": PASSWORD, mark: ""}
         with database_state.assert_unchanged():
-            assert is_rejected(api.post("/register", **form), 400, "form selects two operations")
+            assert is_rejected(api.post("/register", **form), 400, "form; reason=several_selectors")
 
     def test_code_with_register_0_selects_verify_code(
         self, api: ApiClient, sms: DevelopmentSms
@@ -98,7 +98,7 @@ class TestSelectors:
 
     def test_selector_of_another_path_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", live="1").result == "0000"
-        assert is_rejected(ann.post("/room", friendlist="1"), 404, "form selects no operation")
+        assert is_rejected(ann.post("/room", friendlist="1"), 404, "form; reason=no_selector")
 
     @pytest.mark.parametrize("path", PATHS)
     def test_unknown_parameters_are_ignored(self, path: str, ann: UserClient) -> None:
@@ -134,7 +134,7 @@ class TestForms:
         headers = {"Content-Encoding": encoding} if encoding else {}
         with database_state.assert_unchanged():
             answer = ann.post_bytes("/list", body, content_type, **headers)
-        assert is_rejected(answer, 415, "body is not a form in UTF-8")
+        assert is_rejected(answer, 415, "body; reason=unsupported_media_type")
 
     @pytest.mark.parametrize(
         "content_type", [FORM, FORM + "; charset=UTF-8", FORM + ';charset="utf-8"', FORM.upper()]
@@ -164,7 +164,7 @@ class TestForms:
         assert answer.status in (200, 404)
         with database_state.assert_unchanged():
             answer = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
-        assert is_rejected(answer, 413, "body is too large")
+        assert is_rejected(answer, 413, "body; reason=too_large")
 
     @pytest.mark.parametrize(
         "form", ["token=1&token=2", "friendlist=1&friendlist=1", "x=1&x=", "x&x", "x=1&%78=1"]
@@ -175,18 +175,18 @@ class TestForms:
         with database_state.assert_unchanged():
             for body in (f"{form}&friendlist=1", f"messagelist=1&{form}"):
                 answer = ann.post_bytes("/list", body.encode(), FORM)
-                assert is_rejected(answer, 400, "parameter is given twice")
+                assert is_rejected(answer, 400, "parameter; reason=duplicate_parameter")
 
     @pytest.mark.parametrize("form", [b"x=%ff", b"%ff=x", b"x=\xff", b"x=%ed%a0%80", b"x=%c0%80"])
     def test_urlencoded_bytes_that_are_not_utf8_are_400(self, form: bytes, ann: UserClient) -> None:
         answer = ann.post_bytes("/list", b"friendlist=1&" + form, FORM)
-        assert is_rejected(answer, 400, "form is not well formed")
+        assert is_rejected(answer, 400, "form; reason=malformed_form")
 
     def test_urlencoded_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
         form = {"token": ann.token, "friendlist": "1"}
         assert ann.post_form("/list", form | {f"x{n}": "1" for n in range(98)}).result == "0000"
         answer = ann.post_form("/list", form | {f"x{n}": "1" for n in range(99)})
-        assert is_rejected(answer, 400, "form has too many fields")
+        assert is_rejected(answer, 400, "form; reason=too_many_fields")
         answer = ann.post_bytes("/list", b"&" * 101, FORM)
         assert answer.status == 400
 
@@ -225,7 +225,7 @@ class TestMultipart:
     ) -> None:
         body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
         answer = self.send(ann, body, content_type)
-        assert is_rejected(answer, 400, "form is not well formed")
+        assert is_rejected(answer, 400, "form; reason=malformed_form")
 
     @pytest.mark.parametrize(
         "body",
@@ -246,11 +246,11 @@ class TestMultipart:
         ],
     )
     def test_malformed_multipart_form_is_400(self, body: bytes, ann: UserClient) -> None:
-        assert is_rejected(self.send(ann, body), 400, "form is not well formed")
+        assert is_rejected(self.send(ann, body), 400, "form; reason=malformed_form")
 
     def test_duplicate_name_in_a_multipart_form_is_400(self, ann: UserClient) -> None:
         body = self.part("friendlist", "1") * 2 + b"--x--\r\n"
-        assert is_rejected(self.send(ann, body), 400, "parameter is given twice")
+        assert is_rejected(self.send(ann, body), 400, "parameter; reason=duplicate_parameter")
 
     def test_multipart_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
         body = b"".join(self.part(f"f{n}", "1") for n in range(101)) + b"--x--\r\n"
@@ -259,7 +259,7 @@ class TestMultipart:
     def test_uploaded_file_counts_neither_as_selector_nor_as_token(self, ann: UserClient) -> None:
         filename = '; filename="1"'
         body = self.part("friendlist", "1", filename) + b"--x--\r\n"
-        assert is_rejected(self.send(ann, body), 404, "form selects no operation")
+        assert is_rejected(self.send(ann, body), 404, "form; reason=no_selector")
         body = self.part("token", ann.token, filename) + self.part("friendlist", "1") + b"--x--\r\n"
         assert self.send(ann, body).result == "0012"
 
@@ -273,11 +273,11 @@ class TestQuery:
 
     def test_parameter_in_query_string_and_body_is_400(self, ann: UserClient) -> None:
         answer = ann.post_form("/list?friendlist=1", {"token": ann.token, "friendlist": "1"})
-        assert is_rejected(answer, 400, "parameter is given twice")
+        assert is_rejected(answer, 400, "parameter; reason=duplicate_parameter")
 
     def test_query_string_that_is_not_utf8_is_400(self, ann: UserClient) -> None:
         answer = ann.post_form("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
-        assert is_rejected(answer, 400, "form is not well formed")
+        assert is_rejected(answer, 400, "form; reason=malformed_form")
 
     def test_query_string_is_400_if_the_settings_forbid_it(
         self, new_app: object, ann: UserClient, database_state: DatabaseState
@@ -287,4 +287,4 @@ class TestQuery:
             answer = ann.__class__(app, {}, ann.phone).post_form(
                 "/list?x=1", {"token": ann.token, "friendlist": "1"}
             )
-        assert is_rejected(answer, 400, "query may not be used")
+        assert is_rejected(answer, 400, "query; reason=query_not_allowed")

@@ -24,7 +24,7 @@ def test_request_through_a_trusted_proxy_must_use_https(proxied: ApiClient) -> N
     for scheme in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
         answer = send(proxied, **scheme)
         assert (answer.status, answer.result) == (400, "0003")
-        assert answer.error == "scheme is not HTTPS"
+        assert answer.error == "scheme; reason=https_required"
     answer = send(proxied, X_Forwarded_Proto="https")
     assert answer.result == "0007"
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"

@@ -100,7 +100,7 @@ def test_demo_from_registration_to_gift(
     # Ben has too few coins for a second rocket, and the page shows the error.
     ben.phone.locator(".gift", has_text=labels["rocket"]).click()
     expect(ben.phone.locator(".notice.bad")).to_contain_text("0013")
-    expect(page.locator(".wire .refusal").first).to_contain_text("more than the coins")
+    expect(page.locator(".call-log .error").first).to_contain_text("exceeds the balance")
 
     ann.show_phone()
     ann.open_tab("coins")

@@ -27,7 +27,7 @@ def send(page: Page, operation: str, **fields: str) -> Locator:
     for name, value in fields.items():
         section.locator(f'[name="{name}"]').fill(value)
     section.locator("form button").click()
-    return section.locator(".came")
+    return section.locator(".response")
 
 
 def test_docs_forms_send_requests_and_show_responses(
@@ -40,7 +40,7 @@ def test_docs_forms_send_requests_and_show_responses(
     # A different phone number for each of the four parameter sets: they share the server.
     phone = f"1380000{['en', 'zh'].index(language)}{['phone', 'desk'].index(size)}01"
     response = send(page, "register", userId=phone, password=PASSWORD, nickname="Ann")
-    expect(response.locator(".verdict b")).to_have_text("0000")
+    expect(response.locator(".summary b")).to_have_text("0000")
     picture = tmp_path / "me.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\nxxxx")
     page.locator("#upload [name=img]").set_input_files(picture)
@@ -53,12 +53,12 @@ def test_docs_forms_send_requests_and_show_responses(
     page.reload()
     page.wait_for_selector("body[data-ready]")
     response = send(page, "search", userId=phone)
-    expect(response.locator(".verdict b")).to_have_text("0000")
+    expect(response.locator(".summary b")).to_have_text("0000")
     expect(response.locator("pre")).to_contain_text('"flag": "-1"')
     save_screenshot(f"docs-call-{language}-{size}")
     response = send(page, "search", userId="12")
-    expect(response.locator(".verdict b")).to_have_text("0007")
-    expect(response.locator("dl")).to_contain_text("userId is not a phone number")
+    expect(response.locator(".summary b")).to_have_text("0007")
+    expect(response.locator("dl")).to_contain_text("userId; reason=not_a_phone_number")
     expect(response.locator("dl")).to_contain_text("X-Request-Id")
     check_page(page)
 
@@ -102,7 +102,7 @@ def test_docs_work_by_keyboard(page: Page, size: str) -> None:
     page.keyboard.press("Enter")  # the skip link
     page.locator("#friendlist [name=token]").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#friendlist .verdict b")).to_have_text("0012")
+    expect(page.locator("#friendlist .summary b")).to_have_text("0012")
     page.locator("#theme").focus()
     page.keyboard.press("Enter")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -112,5 +112,5 @@ def test_docs_work_by_keyboard(page: Page, size: str) -> None:
 def test_docs_are_accessible_in_dark_mode(page: Page) -> None:
     open_docs(page)
     send(page, "friendlist", token="x")
-    page.locator("#friendlist .came").wait_for()
+    page.locator("#friendlist .response").wait_for()
     check_page(page)

@@ -20,7 +20,7 @@ def test_every_default_is_the_safe_value() -> None:
     settings = Settings.load(REQUIRED_SETTINGS, {})
     assert settings.codes_reply == "ticket"
     assert settings.register_verified_phone == "required"
-    assert settings.pictures_mode == "re_encoded"
+    assert settings.pictures_mode == "reencoded"
     assert settings.passwords_reject_common is True
     assert all(settings.rate_limits.values())
     assert settings.trusted_proxies == []
@@ -82,7 +82,7 @@ def test_environment_variable_overrides_its_setting_only(name: str) -> None:
         "database.url": "embedded",
         "data.dir": "/tmp/y",
         "codes.reply": "plain",
-        "pictures.mode": "as_sent",
+        "pictures.mode": "original",
         "http.public_url": "https://other.example/live",
         "http.trusted_proxies": "10.0.0.0/8 ::1",
         "register.verified_phone": "optional",

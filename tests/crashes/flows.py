@@ -140,7 +140,7 @@ class Provider:
 def until_served(client: Client, call: Callable[..., object], **parameters: Any) -> None:
     """Call an operation and retry by the documented rules.
 
-    After an unknown outcome, the retry has the same request id, and "is not a friend" means that
+    After an unknown outcome, the retry has the same request id, and "not_friends" means that
     the operation succeeded before.
     """
     deadline = time.monotonic() + RETRY_FOR_S
@@ -150,13 +150,9 @@ def until_served(client: Client, call: Callable[..., object], **parameters: Any)
         try:
             call(client, **parameters)
         except ApiError as error:
-            if (
-                is_unknown
-                and isinstance(error, OperationRefused)
-                and error.reason == "is not a friend"
-            ):
+            if is_unknown and isinstance(error, OperationRefused) and error.reason == "not_friends":
                 return
-            if type(error) is OperationRefused and error.reason != "was not taken in time":
+            if type(error) is OperationRefused and error.reason != "ledger_busy":
                 raise
             failure = error
             is_unknown = is_unknown or error.outcome_unknown

@@ -181,7 +181,7 @@ def test_application_rejects_a_request_that_its_proxy_received_over_http(
     with nginx.server.connect() as connection:
         forwarded = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: http", "Connection: close")
         connection.sendall(post_head("/log", 0, *forwarded))
-        assert b"scheme is not HTTPS" in read_all(connection)
+        assert b"scheme; reason=https_required" in read_all(connection)
 
 
 def test_tls_1_1_is_rejected_and_tls_1_2_is_accepted(nginx: NginxWithServer) -> None:
@@ -206,7 +206,7 @@ def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWith
             return read_all(connection)
 
     assert b'"result":"0000"' in request_code("0001")
-    assert b"call was tried too often" in request_code("0002")
+    assert b"request; reason=rate_limited" in request_code("0002")
 
 
 def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> None:

@@ -97,7 +97,7 @@ def test_registration_with_a_foreign_picture_returns_0006(
     location = location.replace("OWN_PICTURE", own_picture)
     with assert_no_side_effects():
         response = phone_of_ann.post("/register", **account, headImage=location)
-    assert (response.result, response.error) == ("0006", "headImage is unknown")
+    assert (response.result, response.error) == ("0006", "headImage; reason=unknown_picture")
     assert phone_of_ann.post("/register", **account, headImage=own_picture).result == "0000"
 
 

@@ -38,7 +38,7 @@ def test_request_over_the_hourly_limit_fails_without_side_effects(
     with assert_no_side_effects():
         response = call(ann)
     assert (response.status, response.result) == (200, expected_result)
-    assert response.error == "call was tried too often"
+    assert response.error == "request; reason=rate_limited"
     assert 0 < int(response.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
     database_state.execute("DELETE FROM rate_limit_windows")  # an hour later
@@ -51,10 +51,10 @@ def test_refill_retries_have_a_separate_rate_limit(
     assert [ann.refill("10", requestId="r").result for _ in range(121)] == ["0000"] * 121
     with database_state.assert_unchanged():
         response = ann.refill("10", requestId="r")
-    assert (response.result, response.error) == ("0013", "call was tried too often")
+    assert (response.result, response.error) == ("0013", "request; reason=rate_limited")
     # Retries do not count towards the limit of refills.
     assert [ann.refill("10").result for _ in range(29)] == ["0000"] * 29
-    assert ann.refill("10").error == "call was tried too often"
+    assert ann.refill("10").error == "request; reason=rate_limited"
     assert database_state.coins(ann) == 300
 
 
@@ -63,4 +63,4 @@ def test_refill_with_a_request_id_of_another_user_counts_as_a_new_refill(
 ) -> None:
     assert ann.refill("10", requestId="r").result == "0000"
     assert [ben.refill("10", requestId=f"r{n}").result for n in range(30)] == ["0000"] * 30
-    assert ben.refill("10", requestId="r").error == "call was tried too often"
+    assert ben.refill("10", requestId="r").error == "request; reason=rate_limited"

@@ -201,7 +201,7 @@ def test_operations_with_a_wrong_server_clock_return_status_200(
     # Verification codes and rate limits use the clock of the database.
     ben = phone_of_ben.register()
     response = ben.post("/log", forgot="1", userId=ben.phone)
-    assert (response.result, response.error) == ("0002", "call was tried too often")
+    assert (response.result, response.error) == ("0002", "request; reason=rate_limited")
     assert 50 < int(response.headers["Retry-After"]) <= 60
     assert ben.friends() == []
 

@@ -137,7 +137,7 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     folder.write_text("in the way")
     with assert_no_side_effects():
         response = upload(unlimited_api, PNG)
-    assert (response.result, response.error) == ("0006", "img could not be kept")
+    assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
     folder.unlink()
     assert upload(unlimited_api, PNG).result == "0000"
 

@@ -239,14 +239,14 @@ def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
     ann, ben = new_person(api), new_person(api)
     ann.befriend(ben)
     delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
-    return retry_after(delete, refusal="userId is not a friend")
+    return retry_after(delete, refusal="userId; reason=not_friends")
 
 
 def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
     host = new_person(new_api("direct"))
     assert host.go_live().result == "0000"
     leave = partial(host.post, "/room", leave="1")
-    return retry_after(leave, refusal="room is not live")
+    return retry_after(leave, refusal="room; reason=room_not_open")
 
 
 def retry_after(send: Callable[[], ApiResponse], *, refusal: str | None = None) -> Retry:
@@ -329,7 +329,7 @@ class Giver:
         except (ServerUnavailable, ConnectionFailed):
             return False
         except OperationRefused as error:
-            if error.error != "call was not taken in time":
+            if error.reason != "ledger_busy":
                 raise
             return False
         self.acknowledged.append(request_id)

@@ -61,7 +61,7 @@ def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     assert locked_out.body == WRONG
     # The response does not reveal the limit, and no hash is computed.
     assert locked_out.headers.keys() == wrong[0].headers.keys()
-    assert locked_out.error == wrong[0].error == "password is wrong"
+    assert locked_out.error == wrong[0].error == "password; reason=wrong_password"
     assert compared_passwords == []
 
 

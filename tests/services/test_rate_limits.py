@@ -135,7 +135,7 @@ def test_request_over_the_limit_is_rejected_with_retry_after(
     with database_state.assert_unchanged():
         answer = ann.post("/friend", search="1", userId=ben.phone)
     assert (answer.status, answer.result) == (200, "0006")
-    assert answer.error == "call was tried too often"
+    assert answer.error == "request; reason=rate_limited"
     assert 3500 < int(answer.headers["Retry-After"]) <= 3600
     assert ben.post("/friend", search="1", userId=ann.phone).result == "0000"
 
@@ -149,5 +149,5 @@ def test_request_that_fails_is_counted(
 
 
 def test_request_without_a_login_token_is_counted_by_client_address(limited_api: ApiClient) -> None:
-    assert limited_api.post("/upload", img="x").error == "img is not one of the values"
-    assert limited_api.post("/upload", img="x").error == "call was tried too often"
+    assert limited_api.post("/upload", img="x").error == "img; reason=invalid_value"
+    assert limited_api.post("/upload", img="x").error == "request; reason=rate_limited"

@@ -69,7 +69,7 @@ def test_friend_request_to_a_blocked_user_returns_0006(
     block(ann, ben)
     with database_state.assert_unchanged():
         response = ann.send_friend_request(ben)
-    assert (response.result, response.error) == ("0006", "userId is blocked by oneself")
+    assert (response.result, response.error) == ("0006", "userId; reason=user_blocked")
 
 
 def test_friend_request_after_an_unblock_is_visible_and_can_be_accepted(
@@ -129,7 +129,7 @@ def test_block_at_the_block_limit_returns_0006(
     block(limited_ann, ben)
     with database_state.assert_unchanged():
         response = limited_ann.post("/friend", block="1", userId=cat.phone)
-    assert (response.result, response.error) == ("0006", "userId would be one blocked too many")
+    assert (response.result, response.error) == ("0006", "userId; reason=too_many_blocked_users")
 
 
 def test_search_by_a_blocked_user_returns_the_same_response(

@@ -105,7 +105,7 @@ class TestAdd:
         with database_state.assert_unchanged():
             response = ann.send_friend_request(ann)
         assert response.body == {"result": "0006", "message": None}
-        assert response.error == "userId is oneself"
+        assert response.error == "userId; reason=own_account"
 
     @pytest.mark.parametrize("phone", [UNKNOWN_PHONE, *MALFORMED_PHONES])
     def test_friend_request_to_an_unknown_or_invalid_phone_returns_0007(
@@ -431,7 +431,7 @@ class TestFriendLimit:
     ) -> None:
         with database_state.assert_unchanged():
             response = user_at_limit.send_friend_request(dan)
-        assert (response.result, response.error) == ("0006", "token would have too many friends")
+        assert (response.result, response.error) == ("0006", "token; reason=too_many_friends")
 
     def test_accept_at_the_friend_limit_returns_0006(
         self,

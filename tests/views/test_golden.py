@@ -71,7 +71,7 @@ class TestRefill:
         with database_state.assert_unchanged():
             response = ann.refill("50", requestId="a-1")
         assert response.body == NOT_UPDATED
-        assert response.error == "requestId was used for another content"
+        assert response.error == "requestId; reason=request_id_reused"
 
     def test_refills_of_two_users_can_have_the_same_request_id(
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
@@ -108,7 +108,7 @@ class TestRefill:
         with database_state.assert_unchanged():
             response = person.refill("10")
         assert response.body == NOT_UPDATED
-        assert response.error == "refill is switched off"
+        assert response.error == "refill; reason=refills_disabled"
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ class TestSendGift:
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, "101")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.error == "value is more than the coins there are"
+        assert response.error == "value; reason=insufficient_coins"
 
     def test_failed_gift_does_not_use_up_the_request_id(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
@@ -197,7 +197,7 @@ class TestSendGift:
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, **form)
         assert response.body == NOT_UPDATED
-        assert response.error == "requestId was used for another content"
+        assert response.error == "requestId; reason=request_id_reused"
 
     def test_refill_with_the_request_id_of_a_gift_returns_0013(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
@@ -248,7 +248,7 @@ class TestSendGift:
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.send_gift(sender, "1")
-        assert (response.body, response.error) == (NOT_UPDATED, "object is oneself")
+        assert (response.body, response.error) == (NOT_UPDATED, "object; reason=own_account")
 
     def test_gift_of_100000_coins_succeeds(
         self,
@@ -326,7 +326,7 @@ class TestSendGift:
             first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
         assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
         assert (second.status, second.body) == (200, NOT_UPDATED)
-        assert second.refusal == "call was not taken in time"
+        assert second.refusal == "request; reason=ledger_busy"
         assert "X-Request-Outcome" not in second.headers
         assert sender.send_gift(ben, "50").result == "0000"
         assert database_state.coins(ben) in (50, 51)
@@ -397,7 +397,7 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         database_state.execute("UPDATE accounts SET created_at = now() - interval '1 day'")
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | {"object": cat.phone}))
-        assert response.error == "requestId was used for another content"
+        assert response.error == "requestId; reason=request_id_reused"
 
     @pytest.mark.parametrize(
         "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
@@ -411,7 +411,7 @@ class TestRetryAfterTheHostRemovedTheirAccount:
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | changed))
-        assert (response.body, response.error) == (NOT_UPDATED, "object is unknown")
+        assert (response.body, response.error) == (NOT_UPDATED, "object; reason=unknown_user")
 
     def test_different_gift_to_the_new_account_with_a_used_request_id_returns_0013(
         self,
@@ -423,7 +423,7 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         api.register_user(gift["object"])
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | {"value": "31"}))
-        assert response.error == "requestId was used for another content"
+        assert response.error == "requestId; reason=request_id_reused"
 
 
 class TestBalanceLimit:
@@ -434,7 +434,7 @@ class TestBalanceLimit:
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.error == "object would exceed the balance limit"
+        assert response.error == "object; reason=balance_limit"
 
     def test_refill_of_a_full_balance_returns_0013_and_moves_no_coins(
         self, sender: UserClient, database_state: DatabaseState
@@ -443,7 +443,7 @@ class TestBalanceLimit:
         with database_state.assert_unchanged():
             response = sender.refill("10")
         assert (response.status, response.body) == (200, NOT_UPDATED)
-        assert response.error == "money would exceed the balance limit"
+        assert response.error == "money; reason=balance_limit"
 
     def test_full_balance_is_shown_and_can_be_spent(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState

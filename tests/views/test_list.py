@@ -271,7 +271,7 @@ class TestLiveList:
         self, after: str, ann: UserClient
     ) -> None:
         response = ann.post("/list", livelist="1", after=after)
-        assert (response.result, response.error) == ("0006", "after is not a place in this list")
+        assert (response.result, response.error) == ("0006", "after; reason=not_a_cursor")
 
     def test_live_list_accepts_the_largest_and_the_smallest_cursor(self, ann: UserClient) -> None:
         assert self.live_list(ann, after="9" * 16 + "," + "9" * 18)["rooms"] == []

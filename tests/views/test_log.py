@@ -36,11 +36,11 @@ class TestLogIn:
     @pytest.mark.parametrize(
         ("phone", "expected_error"),
         [
-            ("13800000077", "userId is unknown"),
-            ("", "userId is missing"),
-            ("1380000000", "userId is not a phone number"),
-            ("１３８０００００００１", "userId is not a phone number"),
-            ("13800000001\0", "userId is not a phone number"),
+            ("13800000077", "userId; reason=unknown_user"),
+            ("", "userId; reason=missing"),
+            ("1380000000", "userId; reason=not_a_phone_number"),
+            ("１３８０００００００１", "userId; reason=not_a_phone_number"),
+            ("13800000001\0", "userId; reason=not_a_phone_number"),
         ],
     )
     def test_login_with_an_unknown_or_invalid_phone_returns_0007(
@@ -185,7 +185,7 @@ class TestTokens:
         assert (response.status, response.result, response.error) == (
             200,
             "0011",
-            "token has expired",
+            "token; reason=token_expired",
         )
 
     def test_operation_without_a_token_returns_0012(
@@ -200,7 +200,7 @@ class TestTokens:
         with database_state.assert_unchanged():
             missing, empty = api.post(path, **form), api.post(path, **form, token="")
         assert missing.result == empty.result == "0012"
-        assert missing.error == "token is missing"
+        assert missing.error == "token; reason=missing"
 
     def test_operation_with_a_forged_token_returns_0012(
         self,

@@ -112,7 +112,7 @@ class TestOrdering:
             response = buyer.refill("50", requestId="r")
         assert (response.body, response.error) == (
             NOT_UPDATED,
-            "requestId was used for another content",
+            "requestId; reason=request_id_reused",
         )
 
     def test_request_id_of_an_order_cannot_be_used_for_a_gift_or_vice_versa(
@@ -150,7 +150,7 @@ class TestOrdering:
         response = buyer.refill("10", requestId="r")
         assert (response.body, response.error) == (
             NOT_UPDATED,
-            "refill could not be done outside",
+            "refill; reason=upstream_failed",
         )
         payments.fails = False
         ordered = order(buyer, requestId="r")
@@ -266,7 +266,7 @@ class TestNotifications:
         with database_state.assert_unchanged():
             response = post_notification(shop, headers | changed, body)
         assert (response.status_int, response.json) == (400, INVALID_REQUEST)
-        assert response.headers["X-Error"] == "notification is wrong"
+        assert response.headers["X-Error"] == "notification; reason=invalid_notification"
 
     def test_payment_notification_with_a_changed_body_returns_400(
         self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
@@ -467,7 +467,7 @@ class TestSettings:
         response = UserClient(app, ann.default_parameters, ann.phone).refill("10", requestId="r")
         assert (response.body, response.error) == (
             NOT_UPDATED,
-            "refill could not be done outside",
+            "refill; reason=upstream_failed",
         )
 
 

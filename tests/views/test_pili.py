@@ -17,7 +17,7 @@ from tests.support.fake_server import running_server
 from tests.support.streams import go_live
 
 FORM = "application/x-www-form-urlencoded"
-INVALID_SIGNATURE = (403, "signature is not from whom it must be")
+INVALID_SIGNATURE = (403, "signature; reason=invalid_signature")
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class TestSendCode:
         with database_state.assert_unchanged():
             response = api.post("/register", token=ann.phone)
         assert response.body == {"result": "0001", "message": None}
-        assert response.error == "token is registered already"
+        assert response.error == "token; reason=already_registered"
         assert not sms.sent
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestSendCode:
         api = ApiClient(new_app(sms__gateway="tests.support.fake_gateways.FailingSms"))
         response = api.post("/register", token=PHONE)
         assert response.body == {"result": "0002", "message": None}
-        assert response.error == "message could not be done outside"
+        assert response.error == "message; reason=upstream_failed"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["failed"]
 
     def test_code_request_logs_only_the_masked_phone(
@@ -166,7 +166,7 @@ class TestVerifyCode:
     ) -> None:
         response = api.post("/register", **form)
         assert (response.status, response.body) == (200, {"result": "0004", "message": None})
-        assert response.error == "code is wrong"
+        assert response.error == "code; reason=wrong_code"
         assert not sms.sent
 
     def test_fifth_and_later_wrong_codes_return_0005(self, api: ApiClient) -> None:
@@ -257,30 +257,30 @@ class TestRegister:
         with database_state.assert_unchanged():
             response = api.post("/register", **{**REGISTRATION, "userId": ann.phone})
         assert response.body == {"result": "0006", "message": None}
-        assert response.error == "userId is registered already"
+        assert response.error == "userId; reason=already_registered"
 
     @pytest.mark.parametrize(
         ("changed", "expected_error"),
         [
-            ({"userId": ""}, "userId is missing"),
-            ({"userId": "1380000000"}, "userId is not a phone number"),
-            ({"userId": "１３８００００００００９"}, "userId is not a phone number"),
-            ({"password": ""}, "password is missing"),
-            ({"password": "abcd123"}, "password is too short"),
-            ({"password": "a1" * 65}, "password is too long"),
-            ({"password": "abcdefgh"}, "password needs a letter and a digit"),
-            ({"password": "12345678"}, "password needs a letter and a digit"),
-            ({"password": "abcdefg１"}, "password needs a letter and a digit"),
-            ({"password": "abcd1234\0"}, "password has a control character"),
-            ({"password": "abcd1234\n"}, "password has a control character"),
-            ({"gender": "2"}, "gender is not one of the values"),
-            ({"gender": "１"}, "gender is not one of the values"),
-            ({"nickname": "n" * 33}, "nickname is too long"),
-            ({"nickname": "a\u0085"}, "nickname has a control character"),
-            ({"nickname": "a\u202eb"}, "nickname has a control character"),
-            ({"nickname": "   "}, "nickname is missing"),
-            ({"headImage": "h" * 256}, "headImage is too long"),
-            ({"headImage": "a\tb"}, "headImage has a control character"),
+            ({"userId": ""}, "userId; reason=missing"),
+            ({"userId": "1380000000"}, "userId; reason=not_a_phone_number"),
+            ({"userId": "１３８００００００００９"}, "userId; reason=not_a_phone_number"),
+            ({"password": ""}, "password; reason=missing"),
+            ({"password": "abcd123"}, "password; reason=too_short"),
+            ({"password": "a1" * 65}, "password; reason=too_long"),
+            ({"password": "abcdefgh"}, "password; reason=weak_password"),
+            ({"password": "12345678"}, "password; reason=weak_password"),
+            ({"password": "abcdefg１"}, "password; reason=weak_password"),
+            ({"password": "abcd1234\0"}, "password; reason=control_character"),
+            ({"password": "abcd1234\n"}, "password; reason=control_character"),
+            ({"gender": "2"}, "gender; reason=invalid_value"),
+            ({"gender": "１"}, "gender; reason=invalid_value"),
+            ({"nickname": "n" * 33}, "nickname; reason=too_long"),
+            ({"nickname": "a\u0085"}, "nickname; reason=control_character"),
+            ({"nickname": "a\u202eb"}, "nickname; reason=control_character"),
+            ({"nickname": "   "}, "nickname; reason=missing"),
+            ({"headImage": "h" * 256}, "headImage; reason=too_long"),
+            ({"headImage": "a\tb"}, "headImage; reason=control_character"),
         ],
     )
     def test_registration_with_an_invalid_parameter_returns_0006(
@@ -349,7 +349,7 @@ class TestRequiredVerification:
         with database_state.assert_unchanged():
             response = api.post("/register", **REGISTRATION)
         assert response.body == {"result": "0006", "message": None}
-        assert response.error == "userId is not verified"
+        assert response.error == "userId; reason=phone_not_verified"
         self.verify(api)
         assert api.post("/register", **REGISTRATION).result == "0000"
 
@@ -391,7 +391,7 @@ class TestRequiredUploadedPicture:
         other = {**REGISTRATION, "userId": "13800000008"}
         with database_state.assert_unchanged():
             response = api.post("/register", **other, headImage=upload.message)
-        assert (response.result, response.error) == ("0006", "headImage is unknown")
+        assert (response.result, response.error) == ("0006", "headImage; reason=unknown_picture")
 
     def test_registration_with_a_picture_that_was_not_uploaded_returns_0006(
         self, api: ApiClient, database_state: DatabaseState

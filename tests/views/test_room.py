@@ -102,7 +102,7 @@ class TestGoLive:
         streams.fails = True
         response = ann.go_live()
         assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-        assert response.error == "stream could not be done outside"
+        assert response.error == "stream; reason=upstream_failed"
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["close_reason"]) == ("closed", "failed")
         streams.fails = False
@@ -178,7 +178,7 @@ class TestLeave:
         with database_state.assert_unchanged():
             response = leave(ann)
         assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-        assert response.error == "room is not live"
+        assert response.error == "room; reason=room_not_open"
 
     def test_second_leave_returns_0009(
         self, ann: UserClient, database_state: DatabaseState

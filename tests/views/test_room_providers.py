@@ -129,7 +129,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     response, _ = run_concurrently(live, list_friends_meanwhile)
     assert time.monotonic() - start < 5
     assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-    assert response.refusal == "stream could not be done outside"
+    assert response.refusal == "stream; reason=upstream_failed"
     (room,) = database_state.rows("rooms")
     assert (room["state"], room["close_reason"]) == ("closed", "failed")
     assert max(list_durations_s) < 1
@@ -292,7 +292,7 @@ class TestHeartbeat:
                 "UPDATE rooms SET offline_since = now() - interval '60 seconds'"
             )
         response = ann.post("/room", heartbeat="1")
-        assert (response.result, response.error) == ("0009", "room is not live")
+        assert (response.result, response.error) == ("0009", "room; reason=room_not_open")
         assert database_state.rows("rooms")[0]["close_reason"] == "offline"
 
     def test_heartbeat_when_not_live_returns_0009(

@@ -77,7 +77,7 @@ class TestUpload:
         with database_state.assert_unchanged():
             response = upload(api, b"x" * 5_242_881)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
-        assert response.error == "img is too large"
+        assert response.error == "img; reason=too_large"
 
     def test_upload_of_an_empty_file_returns_0006(
         self, api: ApiClient, database_state: DatabaseState
@@ -103,7 +103,7 @@ class TestUpload:
         with monkeypatch.context() as patch, database_state.assert_unchanged():
             patch.setattr(Path, "open", fail_to_open)
             response = upload(api, PNG)
-        assert (response.result, response.error) == ("0006", "img could not be kept")
+        assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
 
     def test_upload_without_a_database_connection_returns_503_and_stores_no_file(
         self,

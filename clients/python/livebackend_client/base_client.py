@@ -79,9 +79,9 @@ class BaseClient:
     def call(self, call: OperationSpec[T], **params: str | int | File | None) -> T:
         """Send a call and return the message of the response.
 
-        Raises Refused if the server rejects the request, ServerUnavailable if the server cannot
-        process it now, and InvalidResponse if there is no valid response. If `outcome_unknown` of
-        the error is true, retry with its `request_id`.
+        Raises OperationRefused if the server rejects the request, ServerUnavailable if the server
+        cannot process it now, and InvalidResponse if there is no valid response. If
+        `outcome_unknown` of the error is true, retry with its `request_id`.
         """
         parameters = {name: value for name, value in params.items() if value is not None}
         if call.selector:
@@ -202,14 +202,14 @@ def _is_of_type(value: Any, kind: type[Any]) -> bool:
 
 
 def _error(code: str, response: requests.Response) -> OperationRefused:
-    refusal, status = response.headers.get("X-Error"), response.status_code
+    error, status = response.headers.get("X-Error"), response.status_code
     if status != requests.codes.service_unavailable:
         is_failure = status >= requests.codes.server_error
-        return OperationRefused(code, error=refusal, status=status, outcome_unknown=is_failure)
+        return OperationRefused(code, error=error, status=status, outcome_unknown=is_failure)
     after = response.headers.get("Retry-After", "")
     return ServerUnavailable(
         code,
-        error=refusal,
+        error=error,
         outcome_unknown=response.headers.get("X-Request-Outcome") == "unknown",
         retry_after_s=float(after) if after.isdecimal() else 1.0,
         retry_request_id=response.headers.get("X-Retry-Request-Id"),

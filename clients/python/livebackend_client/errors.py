@@ -1,6 +1,8 @@
 """Exceptions of the client."""
 
-from livebackend_client.results import RESULT_MEANINGS
+from collections.abc import Mapping
+
+from livebackend_client.results import REASON_MESSAGES, RESULT_MEANINGS
 
 
 class ApiError(Exception):
@@ -18,25 +20,35 @@ class ApiError(Exception):
 class OperationRefused(ApiError):
     """The server rejected the request.
 
-    `code` is the result code, and `refusal` is the header X-Error.
+    `code` is the result code. `parameter`, `reason` and `limits` come from the header X-Error:
+    the name of the wrong parameter (or another part of the request), the error reason, and the
+    limits in its message, such as {"max": 32}.
     """
 
     def __init__(
         self, code: str, *, error: str | None, status: int, outcome_unknown: bool = False
     ) -> None:
-        super().__init__(
-            f"{code} {RESULT_MEANINGS.get(code, '')}" + (f": {error}" if error else "")
-        )
         self.code = code
-        # The name of the parameter, a space, and the reason.
-        self.error = error
+        self.parameter, self.reason, self.limits = _parsed(error or "")
         self.status = status
         self.outcome_unknown = outcome_unknown
+        meaning = f"{code} {RESULT_MEANINGS.get(code, '')}"
+        super().__init__(f"{meaning}: {self.explain()}" if self.reason else meaning)
 
-    @property
-    def reason(self) -> str | None:
-        """The reason without the name of the parameter."""
-        return self.error.partition(" ")[2] if self.error else None
+    def explain(self, *, chinese: bool = False) -> str:
+        """Return the parameter and the message of the reason, in English or Chinese."""
+        messages = REASON_MESSAGES.get(self.reason)
+        if messages is None:  # a reason of a newer server
+            return f"{self.parameter}: {self.reason}"
+        message = messages[chinese].format_map(self.limits)
+        return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
+
+
+def _parsed(header: str) -> tuple[str, str, Mapping[str, str]]:
+    """Return parameter, reason and limits of `parameter; reason=token; limit=value`."""
+    parameter, *rest = header.split("; ")
+    values = dict(part.partition("=")[::2] for part in rest)
+    return parameter, values.pop("reason", ""), values
 
 
 class ServerUnavailable(OperationRefused):

@@ -6,9 +6,9 @@ from typing import Literal
 from livebackend_client.base_client import BaseClient, File, OperationSpec
 from livebackend_client.responses import (
     Balance,
-    Beat,
     Friends,
     Giver,
+    HeartbeatResponse,
     LiveRooms,
     Message,
     Order,
@@ -88,11 +88,11 @@ _LEAVE: OperationSpec[None] = OperationSpec(
     selector="leave",
     requires_login=True,
     idempotent=True,
-    already_done_reason="is not live",
+    already_done_reason="room_not_open",
 )
-_HEARTBEAT: OperationSpec[Beat] = OperationSpec(
+_HEARTBEAT: OperationSpec[HeartbeatResponse] = OperationSpec(
     "/room",
-    (Beat,),
+    (HeartbeatResponse,),
     selector="heartbeat",
     requires_login=True,
     idempotent=True,
@@ -132,7 +132,7 @@ _ADD: OperationSpec[None] = OperationSpec(
     selector="add",
     requires_login=True,
     idempotent=True,
-    already_done_reason="is a friend already",
+    already_done_reason="already_friends",
 )
 _DEAL_MESSAGE: OperationSpec[None] = OperationSpec(
     "/friend",
@@ -147,7 +147,7 @@ _UNFRIEND: OperationSpec[None] = OperationSpec(
     selector="delete",
     requires_login=True,
     idempotent=True,
-    already_done_reason="is not a friend",
+    already_done_reason="not_friends",
 )
 _BLOCK: OperationSpec[None] = OperationSpec(
     "/friend",
@@ -201,7 +201,7 @@ _RANKING: OperationSpec[list[Giver]] = OperationSpec(
 
 
 class Operations(BaseClient):
-    """The operations of the API; parameters have the same names there."""
+    """The operations of the API, with the parameter names of the API."""
 
     def send_code(
         self,
@@ -209,12 +209,12 @@ class Operations(BaseClient):
         token: str | None = None,
         userId: str | None = None,
     ) -> str:
-        """Send a code to a phone.
+        """Send a verification code.
 
-        token: the phone that gets the code
-        userId: the same, by another name
+        token: phone number that receives the code
+        userId: alias of token
 
-        Result codes of a refusal: 0001 0002
+        Result codes of errors: 0001 0002
         """
         return self.call(_SEND_CODE, token=token, userId=userId)
 
@@ -224,12 +224,12 @@ class Operations(BaseClient):
         code_v: str,
         code: str,
     ) -> None:
-        """Judge a code that was typed.
+        """Verify a code.
 
-        code_v: the message of send code
-        code: the four digits that were sent
+        code_v: message of the send_code response
+        code: four-digit code from the SMS
 
-        Result codes of a refusal: 0004 0005
+        Result codes of errors: 0004 0005
         """
         return self.call(_VERIFY_CODE, code_v=code_v, code=code)
 
@@ -238,11 +238,11 @@ class Operations(BaseClient):
         *,
         img: File,
     ) -> str:
-        """Keep a picture for the avatar.
+        """Upload an avatar.
 
-        img: the picture, up to 5 MiB
+        img: image file, at most 5 MiB
 
-        Result codes of a refusal: 0006
+        Result codes of errors: 0006
         """
         return self.call(_UPLOAD, img=img)
 
@@ -255,15 +255,15 @@ class Operations(BaseClient):
         gender: Literal["0", "1"] | None = None,
         nickname: str | None = None,
     ) -> None:
-        """Open an account.
+        """Register an account.
 
-        userId: phone number, which is the user's name
-        password: password, with a letter and a digit at least
-        headImage: avatar: the message of upload
+        userId: phone number, which identifies the user
+        password: password with at least one letter and one digit
+        headImage: avatar: the message of the upload response
         gender: 0 female, 1 male
         nickname: nickname
 
-        Result codes of a refusal: 0006
+        Result codes of errors: 0006
         """
         return self.call(
             _REGISTER,
@@ -281,13 +281,13 @@ class Operations(BaseClient):
         gender: Literal["0", "1"] | None = None,
         headImage: str | None = None,
     ) -> Profile:
-        """Change one's nickname, gender or picture.
+        """Change the profile.
 
         nickname: nickname
         gender: 0 female, 1 male
-        headImage: avatar: the message of upload
+        headImage: avatar: the message of the upload response
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_CHANGE_PROFILE, nickname=nickname, gender=gender, headImage=headImage)
 
@@ -296,11 +296,11 @@ class Operations(BaseClient):
         *,
         password: str,
     ) -> None:
-        """End one's account, with all that is personal in it.
+        """Delete the account and its personal data.
 
         password: password
 
-        Result codes of a refusal: 0006 0008 0011 0012
+        Result codes of errors: 0006 0008 0011 0012
         """
         return self.call(_REMOVE, password=password)
 
@@ -313,18 +313,18 @@ class Operations(BaseClient):
     ) -> str:
         """Log in.
 
-        userId: phone number, which is the user's name
+        userId: phone number, which identifies the user
         password: password
-        expire_in: how long the token lives, in seconds; else 7 days
+        expire_in: token lifetime in seconds; default 7 days
 
-        Result codes of a refusal: 0007 0008
+        Result codes of errors: 0007 0008
         """
         return self.call(_LOG_IN, userId=userId, password=password, expire_in=expire_in)
 
     def log_out(self) -> None:
-        """End this login token.
+        """Log out and revoke the login token.
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_LOG_OUT)
 
@@ -335,13 +335,13 @@ class Operations(BaseClient):
         password: str,
         expire_in: int | None = None,
     ) -> str:
-        """Change one's password; every login token ends but the one in the reply.
+        """Change the password; all earlier login tokens are revoked.
 
-        oldPassword: the password until now
-        password: password, with a letter and a digit at least
-        expire_in: how long the token lives, in seconds; else 7 days
+        oldPassword: current password
+        password: password with at least one letter and one digit
+        expire_in: token lifetime in seconds; default 7 days
 
-        Result codes of a refusal: 0006 0008 0011 0012
+        Result codes of errors: 0006 0008 0011 0012
         """
         return self.call(
             _CHANGE_PASSWORD,
@@ -355,11 +355,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> str:
-        """Send a code to reset a password with.
+        """Send a password reset code.
 
-        userId: phone number, which is the user's name
+        userId: phone number, which identifies the user
 
-        Result codes of a refusal: 0002
+        Result codes of errors: 0002
         """
         return self.call(_FORGOT_PASSWORD, userId=userId)
 
@@ -371,14 +371,14 @@ class Operations(BaseClient):
         code_v: str | None = None,
         code: str | None = None,
     ) -> None:
-        """Set a new password with the code; every login token ends.
+        """Reset the password; all login tokens are revoked.
 
-        userId: phone number, which is the user's name
-        code_v: the message of forgot password
-        code: the six digits that were sent
-        password: password, with a letter and a digit at least
+        userId: phone number, which identifies the user
+        code_v: message of the forgot_password response
+        code: six-digit code from the SMS
+        password: password with at least one letter and one digit
 
-        Result codes of a refusal: 0004 0005 0006
+        Result codes of errors: 0004 0005 0006
         """
         return self.call(
             _RESET_PASSWORD,
@@ -393,39 +393,39 @@ class Operations(BaseClient):
         *,
         title: str | None = None,
     ) -> Stream:
-        """Go live; the message is the stream's JSON, as a string.
+        """Go live; the message is the stream as a JSON string.
 
-        title: the room's title
+        title: title of the room
 
-        Result codes of a refusal: 0009 0011 0012
+        Result codes of errors: 0009 0011 0012
         """
         return self.call(_LIVE, title=title)
 
     def leave(self) -> None:
-        """Close one's room.
+        """Close the room.
 
-        Result codes of a refusal: 0009 0011 0012
+        Result codes of errors: 0009 0011 0012
         """
         return self.call(_LEAVE)
 
-    def heartbeat(self) -> Beat:
-        """Tell whether one's stream is on air, and where to publish it.
+    def heartbeat(self) -> HeartbeatResponse:
+        """Get the stream status and the publish URL.
 
-        Result codes of a refusal: 0009 0011 0012
+        Result codes of errors: 0009 0011 0012
         """
         return self.call(_HEARTBEAT)
 
     def friendlist(self) -> Friends:
-        """List one's friends, those who are live first.
+        """List friends, live ones first.
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_FRIENDLIST)
 
     def messagelist(self) -> list[Message]:
-        """List one's messages, the newest first.
+        """List friend requests, newest first.
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_MESSAGELIST)
 
@@ -434,11 +434,11 @@ class Operations(BaseClient):
         *,
         after: str | None = None,
     ) -> LiveRooms:
-        """List all who are live, the latest first, 50 a page.
+        """List live rooms, newest first, 50 per page.
 
-        after: `next` of the page before
+        after: `next` from the previous page
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_LIVELIST, after=after)
 
@@ -447,11 +447,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> tuple[Profile, Literal["1", "0", "-1"]]:
-        """Find somebody by phone.
+        """Find a user by phone number.
 
-        userId: whose phone
+        userId: phone number of the other user
 
-        Result codes of a refusal: 0006 0007 0011 0012
+        Result codes of errors: 0006 0007 0011 0012
         """
         return self.call(_SEARCH, userId=userId)
 
@@ -460,11 +460,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> None:
-        """Ask somebody to be friends.
+        """Send a friend request.
 
-        userId: whose phone
+        userId: phone number of the other user
 
-        Result codes of a refusal: 0006 0007 0010 0011 0012
+        Result codes of errors: 0006 0007 0010 0011 0012
         """
         return self.call(_ADD, userId=userId)
 
@@ -476,14 +476,14 @@ class Operations(BaseClient):
         objectId: str,
         behaviour: Literal["accept", "delete"],
     ) -> None:
-        """Accept a request, or delete a message.
+        """Accept a friend request or delete a message.
 
-        userId: who asked
-        verifyId: verifyId of the message in the list
-        objectId: objectId of the message in the list
-        behaviour: accept the request, or delete the message
+        userId: phone number of the user that sent the request
+        verifyId: verifyId from the message list
+        objectId: objectId from the message list
+        behaviour: accept the request or delete the message
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(
             _DEAL_MESSAGE,
@@ -498,11 +498,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> None:
-        """End a friendship.
+        """Remove a friend.
 
-        userId: the friend's phone
+        userId: phone number of the friend
 
-        Result codes of a refusal: 0006 0011 0012
+        Result codes of errors: 0006 0011 0012
         """
         return self.call(_UNFRIEND, userId=userId)
 
@@ -511,11 +511,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> None:
-        """Part from somebody, and see no request of his any more.
+        """Block a user.
 
-        userId: whose phone
+        userId: phone number of the other user
 
-        Result codes of a refusal: 0006 0007 0011 0012
+        Result codes of errors: 0006 0007 0011 0012
         """
         return self.call(_BLOCK, userId=userId)
 
@@ -524,11 +524,11 @@ class Operations(BaseClient):
         *,
         userId: str,
     ) -> None:
-        """See somebody's requests again.
+        """Unblock a user.
 
-        userId: whose phone
+        userId: phone number of the other user
 
-        Result codes of a refusal: 0006 0007 0011 0012
+        Result codes of errors: 0006 0007 0011 0012
         """
         return self.call(_UNBLOCK, userId=userId)
 
@@ -540,10 +540,10 @@ class Operations(BaseClient):
     ) -> Order | None:
         """Buy coins.
 
-        money: yuan
-        requestId: makes a repeated call harmless: the same id is done once
+        money: amount in yuan
+        requestId: idempotency key: requests with the same key are executed once
 
-        Result codes of a refusal: 0011 0012 0013
+        Result codes of errors: 0011 0012 0013
         """
         return self.call(_REFILL, money=money, requestId=requestId)
 
@@ -555,14 +555,14 @@ class Operations(BaseClient):
         description: str,
         requestId: str | None = None,
     ) -> None:
-        """Give coins to a host.
+        """Send a gift to a host.
 
-        value: whole coins
-        object: the host's phone
-        description: what is given
-        requestId: makes a repeated call harmless: the same id is done once
+        value: value in coins
+        object: phone number of the host
+        description: description of the gift
+        requestId: idempotency key: requests with the same key are executed once
 
-        Result codes of a refusal: 0011 0012 0013
+        Result codes of errors: 0011 0012 0013
         """
         return self.call(
             _SEND_GIFT,
@@ -573,9 +573,9 @@ class Operations(BaseClient):
         )
 
     def balance(self) -> Balance:
-        """Tell how many coins one has.
+        """Coin balance.
 
-        Result codes of a refusal: 0011 0012 0013
+        Result codes of errors: 0011 0012 0013
         """
         return self.call(_BALANCE)
 
@@ -585,12 +585,12 @@ class Operations(BaseClient):
         before: str | None = None,
         limit: int | None = None,
     ) -> Records:
-        """List what one's coins did, the newest first.
+        """List coin transfers, newest first.
 
-        before: `before` of the page before
-        limit: how many at most
+        before: `before` from the previous page
+        limit: maximum number of records
 
-        Result codes of a refusal: 0011 0012 0013
+        Result codes of errors: 0011 0012 0013
         """
         return self.call(_RECORDS, before=before, limit=limit)
 
@@ -599,10 +599,10 @@ class Operations(BaseClient):
         *,
         object: str,
     ) -> list[Giver]:
-        """List who gave a host most.
+        """List the top gift senders of a host.
 
-        object: the host's phone
+        object: phone number of the host
 
-        Result codes of a refusal: 0011 0012 0013
+        Result codes of errors: 0011 0012 0013
         """
         return self.call(_RANKING, object=object)

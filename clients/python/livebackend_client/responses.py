@@ -4,7 +4,7 @@ from typing import Any, Literal, TypedDict
 
 
 class Profile(TypedDict):
-    """The public profile of a user. A value that was never set is null."""
+    """The public profile of a user; a value that is not set is null."""
 
     userId: str
     nickname: str | None
@@ -21,7 +21,7 @@ class PlayUrls(TypedDict):
 
 
 class Friend(Profile):
-    """A friend; `title` and `playUrl` are null when the friend is not live."""
+    """A friend; `title` and `playUrl` are null if the friend is not live."""
 
     liveStatus: Literal["on", "off"]
     title: str | None
@@ -29,14 +29,14 @@ class Friend(Profile):
 
 
 class Friends(TypedDict):
-    """The friends of the user: those who are live first."""
+    """The user's friends, live ones first."""
 
     count: int
     friends: list[Friend]
 
 
 class Message(Profile):
-    """A friend request; the profile is that of the other user.
+    """A friend request, with the profile of the other user.
 
     `flag`: 0 received, 1 accepted by this user, 2 sent, 3 accepted by the other user.
     """
@@ -58,21 +58,21 @@ class LiveRoom(Profile):
 
 
 class LiveRooms(TypedDict):
-    """A page of hosts who are live; `next` is `after` of the next page, null on the last."""
+    """A page of live rooms; send `next` as `after` for the next page, null on the last."""
 
     rooms: list[LiveRoom]
     next: str | None
 
 
-class Beat(TypedDict):
-    """The state of the host's own stream; the publish URL is secret."""
+class HeartbeatResponse(TypedDict):
+    """The state of the user's stream, and its secret publish URL."""
 
     stream: Literal["on", "off"]
     publishUrl: str
 
 
 class Order(TypedDict):
-    """An order of coins; `pay` holds the parameters of the payment app, null once paid."""
+    """An order of coins; `pay` holds the parameters for the payment app, null once paid."""
 
     provider: str
     orderId: str
@@ -83,15 +83,15 @@ class Order(TypedDict):
 
 
 class Balance(TypedDict):
-    """The balance of coins at this moment."""
+    """The current coin balance."""
 
     coins: int
 
 
 class Record(TypedDict):
-    """A transfer: `coins` is negative for an expense, `left` is the balance afterwards.
+    """A coin transfer: `coins` is negative for outgoing coins, `left` is the balance afterwards.
 
-    `nickname` is that of the other user; null without one, or without a nickname.
+    `nickname` is the other user's; null without another user or nickname.
     """
 
     id: int
@@ -105,14 +105,14 @@ class Record(TypedDict):
 
 
 class Records(TypedDict):
-    """A page of transfers; `before` is that of the next page, null on the last."""
+    """A page of transfers; send `before` for the next page, null on the last."""
 
     records: list[Record]
     before: str | None
 
 
 class Giver(TypedDict):
-    """A user who gave coins to a host, and how many."""
+    """A user who sent gifts to a host, and their total in coins."""
 
     nickname: str | None
     headImage: str | None
@@ -120,7 +120,7 @@ class Giver(TypedDict):
 
 
 class Hosts(TypedDict):
-    """The host names of a stream, each with an optional port."""
+    """The host names of a stream, with optional ports."""
 
     publish: dict[str, str | None]
     live: dict[str, str | None]
@@ -129,7 +129,7 @@ class Hosts(TypedDict):
 
 
 class Stream(TypedDict):
-    """A stream, for its host only: the publish key is secret."""
+    """A stream with its secret publish key, visible to its host only."""
 
     id: str
     hub: str

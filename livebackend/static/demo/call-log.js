@@ -1,19 +1,21 @@
 // A log of the API requests of both phones, newest first.
 
 import { element } from "../shared/dom.js";
+import { errorMessage } from "../shared/error-message.js";
 import { bilingual, localize } from "../shared/language.js";
 
 const MAX_ENTRIES = 80;
 const SECRETS = ["token", "password"];
 
 export class CallLog {
-  constructor(resultCodes) {
-    this.resultCodes = resultCodes;
+  constructor({ results, reasons }) {
+    this.results = results;
+    this.reasons = reasons;
     this.list = element("ol", {});
     this.node = element(
       "section",
-      { class: "wire", "aria-labelledby": "wire-title" },
-      element("h2", { id: "wire-title" }, bilingual("API requests", "接口请求")),
+      { class: "call-log", "aria-labelledby": "call-log-title" },
+      element("h2", { id: "call-log-title" }, bilingual("API requests", "接口请求")),
       element(
         "p",
         { class: "empty" },
@@ -28,7 +30,7 @@ export class CallLog {
   add({ side, name, path, fields, response, isExtension, quiet }) {
     const code = response.body?.result ?? String(response.status);
     const selector = Object.keys(fields).find((field) => fields[field] === "1" && field !== "gender");
-    const refusal = response.headers.get("X-Error");
+    const error = this.errorMessage(response);
     const entry = element(
       "li",
       {},
@@ -46,7 +48,7 @@ export class CallLog {
         ),
         element("pre", { tabindex: "0" }, `${formatFields(fields)}\n\n${response.text}`),
       ),
-      refusal ? element("p", { class: "refusal" }, refusal) : null,
+      error ? element("p", { class: "error" }, error) : null,
     );
     (quiet ? this.#quietRequests() : this.list).prepend(entry);
     while (this.list.children.length > MAX_ENTRIES) this.list.lastChild.remove();
@@ -74,8 +76,12 @@ export class CallLog {
   }
 
   description(code) {
-    const result = this.resultCodes[code];
+    const result = this.results[code];
     return result ? bilingual(result.description, result["x-zh"]) : null;
+  }
+
+  errorMessage(response) {
+    return errorMessage(response.headers, this.reasons);
   }
 }
 

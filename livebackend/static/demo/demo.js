@@ -11,15 +11,16 @@ function randomNumber() {
   return `139${String(number % 1e8).padStart(8, "0")}`;
 }
 
-async function loadResultCodes() {
-  if (!document.documentElement.dataset.docs) return {};
-  const response = await fetch("openapi.json");
-  return (await response.json())["x-results"];
+/** The descriptions of result codes and error reasons, if the documentation is enabled. */
+async function loadDescriptions() {
+  if (!document.documentElement.dataset.docs) return { results: {}, reasons: {} };
+  const openapi = await (await fetch("openapi.json")).json();
+  return { results: openapi["x-results"], reasons: openapi["x-error-reasons"] };
 }
 
 async function start() {
   startSwitches();
-  const callLog = new CallLog(await loadResultCodes());
+  const callLog = new CallLog(await loadDescriptions());
   const phones = [
     new Phone({ side: "a", english: "Ann", chinese: "小安", gender: "0", callLog }),
     new Phone({ side: "b", english: "Ben", chinese: "小本", gender: "1", callLog }),

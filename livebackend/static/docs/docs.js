@@ -55,6 +55,11 @@ function contents(list) {
       {},
       element("a", { class: "of-results", href: "#results" }, bilingual("Result codes", "返回码")),
     ),
+    element(
+      "li",
+      {},
+      element("a", { class: "of-results", href: "#reasons" }, bilingual("Error reasons", "错误原因")),
+    ),
   );
 }
 
@@ -63,21 +68,22 @@ function shortTitle(operation) {
   return bilingual(operation.summary.split(/[;,]/)[0], operation["x-zh"]);
 }
 
-function resultsTable(results) {
-  const head = (english, chinese) => element("th", { scope: "col" }, bilingual(english, chinese));
+/** A table of codes or tokens with their descriptions; `prefix` is that of the row ids. */
+function descriptionTable(descriptions, prefix, english, chinese) {
+  const head = (...texts) => element("th", { scope: "col" }, bilingual(...texts));
   return element(
     "table",
     {},
-    element("thead", {}, element("tr", {}, head("Code", "返回码"), head("Description", "说明"))),
+    element("thead", {}, element("tr", {}, head(english, chinese), head("Description", "说明"))),
     element(
       "tbody",
       {},
-      ...Object.entries(results).map(([code, result]) =>
+      ...Object.entries(descriptions).map(([key, text]) =>
         element(
           "tr",
-          { id: `result-${code}` },
-          element("th", { scope: "row" }, element("code", {}, code)),
-          element("td", {}, bilingual(result.description, result["x-zh"])),
+          { id: `${prefix}-${key}` },
+          element("th", { scope: "row" }, element("code", {}, key)),
+          element("td", {}, bilingual(text.description, text["x-zh"])),
         ),
       ),
     ),
@@ -100,7 +106,7 @@ function markVisible() {
     },
     { rootMargin: "-20% 0px -70% 0px" },
   );
-  for (const section of document.querySelectorAll(".operation, #results")) observer.observe(section);
+  for (const section of document.querySelectorAll(".operation, .results")) observer.observe(section);
 }
 
 async function start() {
@@ -108,6 +114,7 @@ async function start() {
   startToken();
   const response = await fetch("openapi.json");
   const openapi = await response.json();
+  const tables = { results: openapi["x-results"], reasons: openapi["x-error-reasons"] };
   const list = chapters(openapi);
   const wide = matchMedia("(min-width: 1080px)");
   const fold = element(
@@ -134,12 +141,17 @@ async function start() {
         { class: "chapter" },
         element("h2", {}, bilingual(chapter.english, chapter.chinese)),
         ...chapter.operations.map((operation) =>
-          operationSection(operation, openapi["x-results"]),
+          operationSection(operation, tables),
         ),
       ),
     ),
   );
-  document.getElementById("results-table").append(resultsTable(openapi["x-results"]));
+  document
+    .getElementById("results-table")
+    .append(descriptionTable(tables.results, "result", "Code", "返回码"));
+  document
+    .getElementById("reasons-table")
+    .append(descriptionTable(tables.reasons, "reason", "Reason", "原因"));
   markVisible();
   document.body.dataset.ready = "true";
   // The URL can name an operation, which did not exist when the page loaded.

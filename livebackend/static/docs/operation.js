@@ -7,7 +7,8 @@ import { responseView } from "./response.js";
 import { curl, python } from "./snippets.js";
 import { onToken, storeToken } from "./token.js";
 
-export function operationSection(operation, results) {
+/** `tables` has the descriptions of `results` and error `reasons`. */
+export function operationSection(operation, tables) {
   const form = element("form", { class: "call", novalidate: true, autocomplete: "off" });
   const inputs = parameters(operation).map((parameter) => row(operation, parameter));
   const send = element("button", { class: "main-button", type: "submit" }, bilingual("Send", "发送"));
@@ -20,7 +21,7 @@ export function operationSection(operation, results) {
     send.disabled = true;
     try {
       const response = await sendRequest(operation.path, fields());
-      output.replaceChildren(responseView(response, results));
+      output.replaceChildren(responseView(response, tables));
       if (operation.returnsToken && response.body?.result === "0000") {
         storeToken(response.body.message, { fresh: true });
       }
@@ -52,7 +53,7 @@ export function operationSection(operation, results) {
     ),
     form,
     element("div", { class: "right" }, code, output),
-    codes(operation, results),
+    codes(operation, tables.results),
   );
 }
 

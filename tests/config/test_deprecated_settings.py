@@ -1,0 +1,86 @@
+"""Deprecated names of settings work, and a warning contains the new name."""
+
+from pathlib import Path
+
+import pytest
+from pyramid.paster import get_appsettings
+
+from livebackend.config.deprecated_names import PICTURE_MODES, SETTINGS
+from livebackend.config.errors import SettingsError
+from livebackend.config.settings import Settings, environment_variable, with_default_public_url
+from tests.support.application import DEVELOPMENT_INI
+from tests.support.commands import run_command
+from tests.support.settings import REQUIRED_SETTINGS
+
+OLD_NAMES = {name: old for old, name in SETTINGS.items()}
+
+
+def test_every_new_name_is_a_setting() -> None:
+    assert set(SETTINGS.values()) <= Settings.names().keys()
+    assert not SETTINGS.keys() & Settings.names().keys()
+
+
+@pytest.fixture
+def old_ini(tmp_path: Path) -> Path:
+    """`development.ini` with deprecated names and values."""
+    lines = []
+    for line in DEVELOPMENT_INI.read_text("utf-8").splitlines():
+        name, equals, value = line.partition(" = ")
+        lines.append(f"{OLD_NAMES.get(name, name)}{equals}{value}")
+    path = tmp_path / "old.ini"
+    path.write_text(
+        "\n".join(lines).replace("pictures.keep = original", "pictures.keep = as_sent"), "utf-8"
+    )
+    return path
+
+
+def test_ini_file_with_deprecated_names_has_the_same_settings(
+    old_ini: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = get_appsettings(str(old_ini), name="main")
+    new_section = get_appsettings(str(DEVELOPMENT_INI), name="main")
+    expected = {**new_section, "data.dir": f"{old_ini.parent}/var"}
+    assert Settings.load(section, {}) == Settings.load(expected, {})
+    used = SETTINGS.keys() & section.keys()
+    assert len(used) > 10
+    for name in used:
+        assert f"setting {name} is deprecated: use {SETTINGS[name]}" in caplog.text
+    assert "pictures.mode = as_sent is deprecated: use original" in caplog.text
+
+
+@pytest.mark.processes
+def test_check_config_accepts_an_ini_file_with_deprecated_names(old_ini: Path) -> None:
+    result = run_command("check-config", old_ini)
+    assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
+
+
+@pytest.mark.parametrize(("old", "name"), SETTINGS.items())
+def test_environment_variable_with_a_deprecated_name_overrides_the_ini_file(
+    old: str, name: str
+) -> None:
+    values = Settings.raw_values({name: "from the file"}, {environment_variable(old): "new"})
+    assert values == {name: "new"}
+
+
+@pytest.mark.parametrize(("old", "name"), SETTINGS.items())
+def test_setting_with_its_old_and_its_new_name_is_an_error(old: str, name: str) -> None:
+    message = f"{old}: {name} is set too; remove {old}"
+    with pytest.raises(SettingsError) as in_file:
+        Settings.load({**REQUIRED_SETTINGS, old: "1", name: "1"}, {})
+    assert in_file.value.errors == (message,)
+    variables = {environment_variable(old): "1", environment_variable(name): "1"}
+    with pytest.raises(SettingsError) as in_environment:
+        Settings.load(REQUIRED_SETTINGS, variables)
+    assert in_environment.value.errors == (message,)
+
+
+@pytest.mark.parametrize(("old", "mode"), PICTURE_MODES.items())
+def test_deprecated_picture_mode_works(old: str, mode: str) -> None:
+    assert Settings.load({**REQUIRED_SETTINGS, "pictures.mode": old}, {}).pictures_mode == mode
+
+
+def test_public_url_with_its_deprecated_name_is_not_replaced_by_the_default() -> None:
+    section = with_default_public_url(
+        {"http.url": "https://live.example"}, {"host": "0.0.0.0", "port": "80"}
+    )
+    assert Settings.raw_values(section, {}) == {"http.public_url": "https://live.example"}
