@@ -17,6 +17,7 @@ from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
+from livebackend.core.signing import derived_key
 from livebackend.monitoring.health_checks import ReadinessProbe, readiness_checks
 
 
@@ -66,6 +67,7 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
     registry.request_limits = request_limits(form, max_upload_bytes=settings.http_max_upload_bytes)
     registry.phone_pattern = settings.phones_pattern
     registry.client_address_resolver = ClientAddressResolver(settings.trusted_proxies)
+    registry.client_hash_key = derived_key(settings.signing_secrets[0], "client addresses")
 
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:

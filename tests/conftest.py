@@ -204,7 +204,7 @@ def empty_tables(request: pytest.FixtureRequest) -> None:
 def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fail a test whose log contains a secret."""
     # The access log is captured only in its own tests.
-    caplog.set_level("WARNING", "livebackend.calls")
+    caplog.set_level("WARNING", "livebackend.access")
     caplog.set_level("INFO", "livebackend")
     SECRETS_IN_USE.clear()
     yield

@@ -288,7 +288,7 @@ MUTANTS = [
         (
             (
                 "        already_done_reason=ErrorReason.ROOM_NOT_OPEN,\n",
-                "        repeatable=True,\n",
+                "        idempotent=True,\n",
             ),
         ),
         f"{RETRY}[leave_of_closed_room]",

@@ -23,9 +23,9 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 
     def call(context: Any, request: Request, connection: Connection | None = None) -> Any:
         if declared.requires_login and not declared.authenticates_in_query:
-            _identify(request, connection)
-        _count(request, declared)
-        request.parameters = _read(request, declared, connection)
+            _authenticate(request, connection)
+        _apply_rate_limits(request, declared)
+        request.parameters = _parse_parameters(request, declared, connection)
         return view(context, request)
 
     def call_with_connection(context: Any, request: Request) -> Any:
@@ -43,6 +43,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         request.operation = declared
         if declared.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
+            request.account_id = request.claims.account_id
         return _confirm_already_done(runner, declared, context, request)
 
     return run
@@ -63,7 +64,7 @@ def _confirm_already_done(
         raise
 
 
-def _identify(request: Request, connection: Connection | None) -> None:
+def _authenticate(request: Request, connection: Connection | None) -> None:
     services = request.services
     find = partial(services.login_tokens.identify, claims=request.claims)
     request.current_user = (
@@ -71,17 +72,19 @@ def _identify(request: Request, connection: Connection | None) -> None:
     )
 
 
-def _read(request: Request, declared: Operation, connection: Connection | None) -> Parameters:
+def _parse_parameters(
+    request: Request, declared: Operation, connection: Connection | None
+) -> Parameters:
     try:
         return declared.parameters.parse(request.params, phones=request.registry.phone_pattern)
     except OperationFailed:
         # The operation's own statement does not run, and a revoked token takes precedence.
         if declared.authenticates_in_query:
-            _identify(request, connection)
+            _authenticate(request, connection)
         raise
 
 
-def _count(request: Request, declared: Operation) -> None:
+def _apply_rate_limits(request: Request, declared: Operation) -> None:
     """Apply the rate limits in a transaction of their own, which a rollback does not undo.
 
     Runs after the token check: a request with a revoked token must not use up the account's limit.

@@ -24,6 +24,8 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     operation: Operation | None = None
     _connection: Connection | None = None
     claims: TokenClaims
+    # The account of the login token, which can be revoked.
+    account_id: int | None = None
     current_user: CurrentUser
     # Rate limits were applied: a retry of the transaction does not apply them again.
     rate_limits_applied = False

@@ -1,5 +1,6 @@
 """Tweens: request ids, security headers, HTTPS, access log, health checks."""
 
+import hmac
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW
 
+from livebackend.api.client_address import ClientAddressResolver
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
@@ -21,7 +23,7 @@ from livebackend.monitoring.health_checks import ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
 # A separate logger: operators can disable the access log by setting it to WARNING.
-log = logging.getLogger("livebackend.calls")
+log = logging.getLogger("livebackend.access")
 
 Handler = Callable[[Request], Any]
 
@@ -36,12 +38,12 @@ _HEADERS = {
 
 def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Outermost tween: sets the request id in log and response, and security headers."""
+    resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
+        is_proxied = resolver.is_from_trusted_proxy(request)
         received_id = request.headers.get("X-Request-Id", "")
-        is_accepted = registry.client_address_resolver.is_from_trusted_proxy(
-            request
-        ) and _REQUEST_ID.fullmatch(received_id)
+        is_accepted = is_proxied and _REQUEST_ID.fullmatch(received_id)
         new_id = received_id if is_accepted else os.urandom(16).hex()
         token = request_id.set(new_id)
         try:
@@ -52,9 +54,7 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
-        if registry.client_address_resolver.is_from_trusted_proxy(request) and _came_by_https(
-            request
-        ):
+        if is_proxied and _came_by_https(request):
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response
 
@@ -63,17 +63,13 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
 
 def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween that rejects requests that reached a trusted proxy without HTTPS."""
+    resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
         # A media server on the same machine connects without the proxy and without HTTPS.
-        is_hook = request.environ[
-            "PATH_INFO"
-        ] == HOOK_PATH and registry.client_address_resolver.is_local(request)
-        if (
-            registry.client_address_resolver.is_from_trusted_proxy(request)
-            and not _came_by_https(request)
-            and not is_hook
-        ):
+        is_hook = request.environ["PATH_INFO"] == HOOK_PATH and resolver.is_local(request)
+        is_proxied = resolver.is_from_trusted_proxy(request)
+        if is_proxied and not _came_by_https(request) and not is_hook:
             raise InvalidRequest(400, "scheme", ErrorReason.HTTPS_REQUIRED)
         return handler(request)
 
@@ -86,8 +82,12 @@ def _came_by_https(request: Request) -> bool:
 
 
 def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Tween for metrics and the access log, which never contains parameters."""
+    """Tween for metrics and the access log.
+
+    The log contains no parameters. It has the account's id, and a keyed hash of the client address.
+    """
     metrics: Metrics = registry.services.metrics
+    hash_key: bytes = registry.client_hash_key
 
     def tween(request: Request) -> Any:
         start = time.perf_counter()
@@ -102,12 +102,22 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
                 "operation": operation,
                 "result": result,
                 "status": status,
-                "ms": round(seconds * 1000, 1),
+                "duration_ms": round(seconds * 1000, 1),
+                "account": request.account_id,
+                "client_hash": _keyed_hash(hash_key, request.address),
             }
-            log.info("%s", " ".join(map(str, fields.values())), extra={"fields": fields})
+            log.info(
+                "request %s: result %s, status %s, %s ms",
+                *list(fields.values())[:4],
+                extra={"fields": fields},
+            )
         return response
 
     return tween
+
+
+def _keyed_hash(key: bytes, text: str) -> str:
+    return hmac.digest(key, text.encode(), "sha256").hex()[:32]
 
 
 def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:

@@ -69,6 +69,7 @@ MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_fo
 # Loggers that the logging sections configure. `livebackend.gateways.sms` and
 # `livebackend.gateways.payments` are omitted: packages of these names still exist, and log.
 LOGGERS: Mapping[str, Sequence[str]] = {
+    "livebackend.calls": ["livebackend.access"],
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
     "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
     "livebackend.gateways.streams.self_hosted": ["livebackend.gateways.streams.nginx_rtmp"],

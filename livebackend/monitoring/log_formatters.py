@@ -31,11 +31,13 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
             "level": record.levelname,
             "logger": record.name,
-            "request": request_id.get(),
-            "says": _mask(record.getMessage()),
+            "message": _mask(record.getMessage()),
+            "request_id": request_id.get(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:

@@ -1,6 +1,7 @@
 """The access log and the request metrics."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from urllib.request import urlopen
@@ -11,6 +12,7 @@ from webtest import TestApp
 from livebackend.container import Services
 from tests.support.api import ApiClient, App, UserClient
 from tests.support.application import PRODUCTION_INI
+from tests.support.database_state import DatabaseState
 from tests.support.servers import Server, hardened_settings, running_server
 
 
@@ -19,7 +21,7 @@ def request_counts(app: App) -> dict[tuple[str, str], float]:
     counts = {}
     for metric in app.registry.services.metrics.registry.collect():
         for sample in metric.samples:
-            if sample.name == "livebackend_call_seconds_count":
+            if sample.name == "livebackend_request_duration_seconds_count":
                 counts[sample.labels["operation"], sample.labels["result"]] = sample.value
     return counts
 
@@ -27,26 +29,36 @@ def request_counts(app: App) -> dict[tuple[str, str], float]:
 class TestAccessLog:
     @pytest.fixture(autouse=True)
     def _capture_access_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level("INFO", "livebackend.calls")
+        caplog.set_level("INFO", "livebackend.access")
 
     def test_record_has_operation_result_status_and_duration(
-        self, ann: UserClient, caplog: pytest.LogCaptureFixture
+        self, ann: UserClient, database_state: DatabaseState, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.clear()
         ann.post("/friend", search="1", userId="13800000009")
         (record,) = caplog.records
-        assert record.name == "livebackend.calls"
+        assert record.name == "livebackend.access"
         fields = record.fields  # type: ignore[attr-defined]
-        assert fields.keys() == {"operation", "result", "status", "ms"}
-        assert (fields["operation"], fields["result"], fields["status"]) == ("search", "0007", 200)
-        assert 0 < fields["ms"] < 10_000
-        assert record.getMessage() == f"search 0007 200 {fields['ms']}"
+        duration_ms, client_hash = fields.pop("duration_ms"), fields.pop("client_hash")
+        (account,) = (
+            row["id"] for row in database_state.rows("accounts") if row["phone"] == ann.phone
+        )
+        assert fields == {
+            "operation": "search",
+            "result": "0007",
+            "status": 200,
+            "account": account,
+        }
+        assert 0 < duration_ms < 10_000
+        assert re.fullmatch("[0-9a-f]{32}", client_hash)
+        message = f"request search: result 0007, status 200, {duration_ms} ms"
+        assert record.getMessage() == message
 
     def test_unknown_path_is_logged_without_the_path(
         self, api: ApiClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         api.post("/13800000001/eyJ0eXAiOiJsb2dpbiJ9.c2lnbmF0dXJlLW9mLWl0")
-        assert caplog.records[-1].getMessage().startswith("none 0003 404 ")
+        assert caplog.records[-1].getMessage().startswith("request none: result 0003, status 404, ")
 
 
 class TestRequestMetrics:
@@ -104,7 +116,7 @@ def test_production_log_has_one_json_object_per_line(server: Server) -> None:
     # pserve prints the first line before logging is configured.
     _, *lines = log.splitlines()
     records = [json.loads(line) for line in lines]
-    calls = [record for record in records if record["logger"] == "livebackend.calls"]
+    calls = [record for record in records if record["logger"] == "livebackend.access"]
     assert [call["operation"] for call in calls] == ["send_code"] * 3
-    assert len({call["request"] for call in calls}) == 3
-    assert all(len(call["request"]) == 32 for call in calls)
+    assert len({call["request_id"] for call in calls}) == 3
+    assert all(len(call["request_id"]) == 32 for call in calls)

@@ -55,7 +55,7 @@ def test_query_string_is_parsed_if_allowed() -> None:
 def test_invalid_request_is_rejected(invalid: Request, status: int, reason: ErrorReason) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_form(invalid, BOUNDS)
-    assert (caught.value.status, caught.value.refusal.reason) == (status, reason)
+    assert (caught.value.status, caught.value.detail.reason) == (status, reason)
 
 
 def test_chunked_body_without_a_content_type_is_415() -> None:

@@ -21,8 +21,8 @@ SELECTORS = {
 PATHS_WITH_SELECTORS = [path for path in SELECTORS if path != "/register"]
 
 
-def is_rejected(answer: ApiResponse, status: int, refusal: str) -> bool:
-    return (answer.status, answer.body, answer.error) == (status, INVALID_REQUEST_BODY, refusal)
+def is_rejected(answer: ApiResponse, status: int, error: str) -> bool:
+    return (answer.status, answer.body, answer.error) == (status, INVALID_REQUEST_BODY, error)
 
 
 class TestPaths:

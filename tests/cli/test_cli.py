@@ -35,4 +35,4 @@ def test_every_command_except_serve_has_a_json_option(path: tuple[str, ...]) -> 
 def test_configuration_errors_are_printed_as_json() -> None:
     result = run_command("check-config", PRODUCTION_INI, "--json")
     assert result.exit_code == 1
-    assert "secrets: is missing" in json.loads(result.stdout)["faults"]
+    assert "secrets: is missing" in json.loads(result.stdout)["errors"]

@@ -186,5 +186,5 @@ def test_doctor_reports_orders_whose_provider_has_no_gateway(
     operator: Operator, order_id: str
 ) -> None:
     report = operator.run_json("doctor", code=1, payments_gateway="")
-    (payments,) = [finding for finding in report["findings"] if finding["check"] == "payments"]
-    assert payments["says"].endswith("payments.gateway does not name: 1 at embedded")
+    (payments,) = [finding for finding in report["checks"] if finding["check"] == "payments"]
+    assert payments["message"].endswith("payments.gateway does not name: 1 at embedded")

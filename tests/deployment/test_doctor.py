@@ -54,7 +54,7 @@ def run_doctor(*prefix: str, **settings: str) -> dict[str, Any]:
         check=False,
     )
     report: dict[str, Any] = json.loads(completed.stdout)
-    assert completed.returncode == (0 if report["sound"] else 1), completed.stderr
+    assert completed.returncode == (0 if report["passed"] else 1), completed.stderr
     return report
 
 

@@ -74,7 +74,7 @@ class NginxWithServer(Nginx):
         self.server = server
 
     def logged_requests(self) -> int:
-        return self.server.log.read_text().count('"logger":"livebackend.calls"')
+        return self.server.log.read_text().count('"logger":"livebackend.access"')
 
 
 def post_head(path: str, length: int, *headers: str) -> bytes:

@@ -239,18 +239,18 @@ def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
     ann, ben = new_person(api), new_person(api)
     ann.befriend(ben)
     delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
-    return retry_after(delete, refusal="userId; reason=not_friends")
+    return retry_after(delete, error="userId; reason=not_friends")
 
 
 def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
     host = new_person(new_api("direct"))
     assert host.go_live().result == "0000"
     leave = partial(host.post, "/room", leave="1")
-    return retry_after(leave, refusal="room; reason=room_not_open")
+    return retry_after(leave, error="room; reason=room_not_open")
 
 
-def retry_after(send: Callable[[], ApiResponse], *, refusal: str | None = None) -> Retry:
-    """Send a request; return its retry, which expects the same message, or `refusal`."""
+def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) -> Retry:
+    """Send a request; return its retry, which expects the same message, or `error`."""
     first = send()
     assert first.result == "0000", first
 
@@ -258,7 +258,7 @@ def retry_after(send: Callable[[], ApiResponse], *, refusal: str | None = None) 
         answer = send()
         return answer.message, answer.error
 
-    return Retry(send_again, (first.message, refusal))
+    return Retry(send_again, (first.message, error))
 
 
 def new_person(api: ApiClient) -> UserClient:

@@ -113,7 +113,7 @@ class TestOverHttp:
     @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
     def test_endpoints_respond_200_on_a_working_server(self, path: str, app: App) -> None:
         response = TestApp(app).get(path)
-        assert (response.status_int, response.json) == (200, {"faults": {}})
+        assert (response.status_int, response.json) == (200, {"failures": {}})
         assert response.headers["Cache-Control"] == "no-store"
         assert TestApp(app).head(path).status_int == 200
 
@@ -130,16 +130,16 @@ class TestOverHttp:
         url = new_database(f"ready_{worker_id}")
         settings = {**hardened_settings(url), "database.migrate": "true"}
         with running_server(PRODUCTION_INI, tmp_path, settings) as server:
-            assert get(server, "/readyz") == (200, {"faults": {}})
+            assert get(server, "/readyz") == (200, {"failures": {}})
             database = Database(url)
             database.run(lambda tables: tables.execute(text("DELETE FROM alembic_version")))
             database.close()
             status, body = get(server, "/readyz")
-            assert (status, body["faults"]) == (
+            assert (status, body["failures"]) == (
                 503,
                 {"migrations": "the database schema is out of date"},
             )
-            assert get(server, "/healthz") == (200, {"faults": {}})
+            assert get(server, "/healthz") == (200, {"failures": {}})
 
 
 def get(server: Server, path: str) -> tuple[int, Any]:

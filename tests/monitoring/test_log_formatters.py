@@ -42,7 +42,7 @@ def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
     [
         "message 17-abc sent to 138****5678",
         "stream 0f3a9c is still to be disabled",
-        '{"request":"b13812345678a5e884898da28047151d","says":"x"}',
+        '{"request_id":"b13812345678a5e884898da28047151d","message":"x"}',
         "127.0.0.1 2026-11-24 05:23:05,078 INFO 5e884898da28047151d0e56f8dc62927 x",
     ],
 )
@@ -95,12 +95,12 @@ class TestJson:
         request_id.reset(token)
         assert "\n" not in text
         entry = json.loads(text)
-        assert entry.pop("at").endswith("+00:00")
+        assert entry.pop("timestamp").endswith("+00:00")
         assert entry == {
             "level": "INFO",
             "logger": "livebackend.x",
-            "request": "abc",
-            "says": 'a "quoted"\nline of 138****5678',
+            "request_id": "abc",
+            "message": 'a "quoted"\nline of 138****5678',
         }
 
     def test_fields_of_the_record_are_added_to_the_object(self) -> None:

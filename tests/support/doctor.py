@@ -22,7 +22,7 @@ def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
 
 def failed_checks(report: dict[str, Any]) -> dict[str, str]:
     """Return the messages of the failed checks by name; each must contain advice."""
-    assert report["sound"] is all(finding["sound"] for finding in report["findings"])
-    failed = [finding for finding in report["findings"] if not finding["sound"]]
-    assert all(finding["do"] for finding in failed)
-    return {finding["check"]: finding["says"] for finding in failed}
+    assert report["passed"] is all(finding["passed"] for finding in report["checks"])
+    failed = [finding for finding in report["checks"] if not finding["passed"]]
+    assert all(finding["remedy"] for finding in failed)
+    return {finding["check"]: finding["message"] for finding in failed}

@@ -326,7 +326,7 @@ class TestSendGift:
             first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
         assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
         assert (second.status, second.body) == (200, NOT_UPDATED)
-        assert second.refusal == "request; reason=ledger_busy"
+        assert second.error == "request; reason=ledger_busy"
         assert "X-Request-Outcome" not in second.headers
         assert sender.send_gift(ben, "50").result == "0000"
         assert database_state.coins(ben) in (50, 51)

@@ -129,7 +129,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     response, _ = run_concurrently(live, list_friends_meanwhile)
     assert time.monotonic() - start < 5
     assert (response.status, response.body) == (200, {"result": "0009", "message": None})
-    assert response.refusal == "stream; reason=upstream_failed"
+    assert response.error == "stream; reason=upstream_failed"
     (room,) = database_state.rows("rooms")
     assert (room["state"], room["close_reason"]) == ("closed", "failed")
     assert max(list_durations_s) < 1
