@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 from livebackend.database.engine import Database
 
 PASSWORD = "harbour-42"
-# Accounts 1 to LISTED have friends and messages; the benchmarks request their lists.
+# Accounts 1 to LISTED_ACCOUNTS have friends and messages; the benchmarks request their lists.
 LISTED_ACCOUNTS = 1000
 FRIENDS = 100
 MESSAGES = 50

@@ -18,7 +18,7 @@ SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
 # The rate limits are enabled and count, but are too high to be reached.
 _LIMITS = ["search", "add", "refill", "upload", "reset", "login_account", "login_address"]
-_LIMITS += ["codes_phone", "codes_address", "codes_all"]
+_LIMITS += ["sms_phone", "sms_address", "sms_total"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
     """Return the environment of all servers: hardened mode with development gateways."""
     settings = {
         "DATABASE_URL": database_url,
-        "VAR_DIR": str(folder),
+        "DATA_DIR": str(folder),
         "SECRETS": SECRET,
         "PASSWORDS_PEPPER": PEPPER,
-        "HTTP_URL": "http://127.0.0.1",
-        "GATEWAYS_EMBEDDED_IS_MEANT": "true",
+        "HTTP_PUBLIC_URL": "http://127.0.0.1",
+        "GATEWAYS_ALLOW_DEVELOPMENT": "true",
         "SMS_GATEWAY": "livebackend.development.sms.DevelopmentSms",
         "STREAMS_GATEWAY": "livebackend.development.streams.DevelopmentStreams",
-        "COINS_DIRECT_REFILL_IS_MEANT": "true",
+        "COINS_ALLOW_FREE_REFILL": "true",
         "COINS_REFILL": "direct",
         **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _LIMITS},
     }

@@ -103,9 +103,10 @@ def all_services() -> Iterator[list[Services]]:
 @pytest.fixture(autouse=True)
 def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
     """Close idle connections after a test: PostgreSQL accepts 300 in all."""
+    app = request.getfixturevalue("app") if "app" in request.fixturenames else None
     yield
-    if "app" in request.fixturenames:
-        main = request.getfixturevalue("app").registry.services
+    if app is not None:
+        main = app.registry.services
         created = request.getfixturevalue("all_services")
         others = [services for services in created if services is not main]
         engines: list[Any] = [services.database.engine for services in others]

@@ -71,7 +71,7 @@ def test_readme_lists_every_command() -> None:
 
 
 def test_code_map_lists_every_module_and_only_existing_files() -> None:
-    map_of_the_code = README.partition("## Where things are")[2].partition("## Decisions")[0]
+    map_of_the_code = README.partition("## Code layout")[2].partition("## Design decisions")[0]
     named = re.findall(r"`([a-z_/]+(?:\.py|/))`", map_of_the_code)
     files = {path if "/" in path else f"livebackend/{path}" for path in named}
     assert [path for path in files if not (DEVELOPMENT_INI.parent / path).exists()] == []
@@ -121,7 +121,7 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 
 def steps() -> list[tuple[str, str]]:
     """Return each command of the walkthrough and its documented output."""
-    walk = README.partition("## A walk")[2].partition("\n## ")[0]
+    walk = README.partition("## Walkthrough")[2].partition("\n## ")[0]
     pairs = []
     for block in re.findall(r"```console\n(.*?)```", walk, re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:

@@ -152,11 +152,13 @@ def _name(request: Request) -> str:
 
 def includeme(config: Configurator) -> None:
     """Add the tweens, the outermost first."""
-    module = __name__
-    config.add_tween(f"{module}.every_request", over=EXCVIEW)
-    config.add_tween(
-        f"{module}.health", under=f"{module}.every_request", over=f"{module}.every_call"
-    )
-    config.add_tween(f"{module}.every_call", under=f"{module}.every_request", over=EXCVIEW)
+
+    def name(factory: Callable[[Handler, Any], Handler]) -> str:
+        return f"{factory.__module__}.{factory.__name__}"
+
+    outermost, access_log = name(request_id_tween_factory), name(access_log_tween_factory)
+    config.add_tween(outermost, over=EXCVIEW)
+    config.add_tween(name(health_check_tween_factory), under=outermost, over=access_log)
+    config.add_tween(access_log, under=outermost, over=EXCVIEW)
     # Under the exception views: they render its error as a response envelope.
-    config.add_tween(f"{module}.https_only", under=EXCVIEW)
+    config.add_tween(name(require_https_tween_factory), under=EXCVIEW)

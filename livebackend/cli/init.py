@@ -77,8 +77,8 @@ def init(folder: Path, url: str, data_dir: str) -> None:
 
 def _settings(*, url: str, data_dir: str) -> str:
     text = files("livebackend").joinpath("production.ini").read_text("utf-8")
-    lines = f"\nvar.dir = {data_dir}\nhttp.url = {url}\n"
-    return text.replace("\nvar.dir = /var/lib/livebackend\n", lines)
+    lines = f"\ndata.dir = {data_dir}\nhttp.public_url = {url}\n"
+    return text.replace("\ndata.dir = /var/lib/livebackend\n", lines)
 
 
 def _secrets() -> str:

@@ -150,10 +150,10 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
     )
 
 
-@ledger.command("seal")
+@ledger.command("checkpoint")
 @ini_argument
 @json_option
-def seal_command(ini: Path) -> None:
+def checkpoint_command(ini: Path) -> None:
     """Create a checkpoint of the ledger.
 
     A checkpoint contains sums and a hash of the transfers since the previous one. Store the printed
@@ -210,5 +210,5 @@ def _facts(record: HistoryRecord) -> dict[str, Any]:
     return {
         **record._asdict(),
         "kind": record.kind.name.lower(),
-        "at": record.created_at.isoformat(),
+        "created_at": record.created_at.isoformat(),
     }

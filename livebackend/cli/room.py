@@ -23,7 +23,7 @@ def room() -> None:
 @room.command("list")
 @ini_argument
 @click.option(
-    "--most",
+    "--limit",
     type=click.IntRange(1, 100_000),
     default=_DEFAULT_LIMIT,
     show_default=True,

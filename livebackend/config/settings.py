@@ -34,7 +34,7 @@ _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
 # A room can stay in the state `opening` for half of this time.
-_MIN_SWEEP_S = 10
+_MIN_CHECK_INTERVAL_S = 10
 # Prefixes of settings that Pyramid reads from the same section.
 _PYRAMID_PREFIXES = ("pyramid.",)
 # Other names of settings; the project templates of Pyramid use the first one.
@@ -96,9 +96,9 @@ def _check_payments_gateway(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _check_sweep_s(value: int) -> int:
-    if value and value < _MIN_SWEEP_S:
-        raise ValueError(f"must be 0 or at least {_MIN_SWEEP_S}")
+def _check_interval(value: int) -> int:
+    if value and value < _MIN_CHECK_INTERVAL_S:
+        raise ValueError(f"must be 0 or at least {_MIN_CHECK_INTERVAL_S}")
     return value
 
 
@@ -399,7 +399,7 @@ class Settings(BaseModel):
     streams_offline_timeout_s: int = Field(
         60, ge=5, le=3600, description="seconds without a stream until a room is closed"
     )
-    streams_check_interval_s: Annotated[int, AfterValidator(_check_sweep_s)] = Field(
+    streams_check_interval_s: Annotated[int, AfterValidator(_check_interval)] = Field(
         10,
         le=3600,
         description="seconds between housekeeping rounds, at least 10; 0: no automatic rounds",

@@ -253,7 +253,7 @@ class ServiceUnavailable(Exception):
     """The request cannot be served now; the client can retry it after `retry_after_s`.
 
     If `outcome_unknown` is true, the request may have been executed. A retry with the request id
-    `repeat_as` is not executed twice.
+    `retry_request_id` is not executed twice.
     """
 
     def __init__(
@@ -262,12 +262,12 @@ class ServiceUnavailable(Exception):
         *,
         retry_after_s: int = 1,
         outcome_unknown: bool = False,
-        repeat_as: str | None = None,
+        retry_request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.outcome_unknown = outcome_unknown
-        self.retry_request_id = repeat_as
+        self.retry_request_id = retry_request_id
 
 
 class CommitOutcomeUnknown(ServiceUnavailable):

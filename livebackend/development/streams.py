@@ -23,8 +23,8 @@ _MAX_STORED_KEYS = 1000
 class DevelopmentStreams:
     """Simulates the streams of a hub. The same arguments give the same results.
 
-    A stream is live as soon as it is created, until `disable` or `hang_up`. The methods after
-    `publish_url` are for tests: they simulate events at the provider.
+    A stream is live as soon as it is created, until `disable` or `stop_publishing`. The methods
+    after `publish_url` are for tests: they simulate events at the provider.
     """
 
     @classmethod

@@ -226,8 +226,8 @@ def audit(
 ) -> AuditReport:
     """Run all checks on one snapshot of the ledger, without blocking writers.
 
-    With `since_seal`, only transfers after the newest checkpoint are read, and the checkpoints are
-    trusted. `begun` is called with the name of each check before it runs.
+    With `since_checkpoint`, only transfers after the newest checkpoint are read, and the
+    checkpoints are trusted. `begun` is called with the name of each check before it runs.
     """
     with database.engine.connect() as connection, connection.begin():
         connection.execute(_SNAPSHOT)

@@ -122,7 +122,7 @@ def checkpoint_errors(
 ) -> Iterator[str]:
     """Yield a description of each error in the checkpoints.
 
-    With `links_only`, only the chain of hashes is checked, not the transfers.
+    With `chain_only`, only the chain of hashes is checked, not the transfers.
     """
     after, previous = 0, None
     for checkpoint in checkpoints:

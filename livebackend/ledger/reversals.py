@@ -41,9 +41,9 @@ class Reversals:
     def reverse(self, transfer_id: int, *, reason: str) -> TransferOutcome:
         """Reverse a gift or a refill; idempotent.
 
-        NO_COINS means that the recipient has spent the coins; the reversal stays pending until a
-        later call succeeds.
-        Raises LookupError for an unknown transfer or a reversal, and the errors of `submit`.
+        INSUFFICIENT_COINS means that the recipient has spent the coins; the reversal stays pending
+        until a later call succeeds. Raises LookupError for an unknown transfer or a reversal, and
+        the errors of `submit`.
         """
         request = {"transfer_id": transfer_id, "reason": reason}
 

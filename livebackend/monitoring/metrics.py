@@ -22,7 +22,7 @@ G = TypeVar("G")
 
 # The gateway methods that call the provider.
 GATEWAY_CALLS = {
-    *("send", "create", "knows", "disable", "on_air"),
+    *("send", "create", "exists", "disable", "live_publishers"),
     *("place", "query", "close", "refund", "bill"),
 }
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
@@ -35,7 +35,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = self._histogram(
-            "call_seconds",
+            "request_duration_seconds",
             "API requests, by operation and result code.",
             "operation",
             "result",
@@ -47,11 +47,11 @@ class Metrics:
             ["operation", "status"],
             registry=self.registry,
         )
-        self._provider_calls = self._histogram(
-            "provider_call_seconds",
+        self._gateway_requests = self._histogram(
+            "gateway_request_duration_seconds",
             "Calls to SMS, stream and payment providers.",
-            "provider",
-            "call",
+            "gateway",
+            "method",
             "outcome",
             buckets=_SECONDS,
         )
@@ -61,13 +61,13 @@ class Metrics:
             buckets=_TRANSFERS,
         )
         self._queue_length = self._gauge(
-            "ledger_waiting", "Transfers in the queue of the ledger batch writer."
+            "ledger_queue_length", "Transfers in the queue of the ledger batch writer."
         )
         self._in_use = self._gauge("database_connections_in_use", "Database connections in use.")
         self._pool_size = self._gauge(
             "database_connections", "Maximum size of the database connection pool."
         )
-        self._gauge("workers", "Running worker processes.").set(1)
+        self._gauge("worker_processes", "Running worker processes.").set(1)
 
     def observe_request(self, *, operation: str, result: str, status: int, seconds: float) -> None:
         """Record an API request."""
@@ -96,11 +96,11 @@ class Metrics:
         event.listen(engine, "checkout", lambda *_: update(0))
         event.listen(engine, "checkin", lambda *_: update(1))
 
-    def instrument(self, provider: str, gateway: G) -> G:
+    def instrument(self, name: str, gateway: G) -> G:
         """Return the gateway with counted and timed calls to the provider."""
 
-        def observe(call: str, outcome: str, seconds: float) -> None:
-            self._provider_calls.labels(provider, call, outcome).observe(seconds)
+        def observe(method: str, outcome: str, seconds: float) -> None:
+            self._gateway_requests.labels(name, method, outcome).observe(seconds)
 
         return cast(G, TimedGateway(gateway, observe))
 

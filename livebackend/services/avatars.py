@@ -60,7 +60,7 @@ _DELETE_UNUSED = (
 class Avatars:
     """Stores pictures, and deletes those that no account uses within `unclaimed`.
 
-    The row is inserted before its file is written, so that `sweep` deletes the file of an
+    The row is inserted before its file is written, so that `delete_unused` deletes the file of an
     interrupted upload.
     """
 

@@ -31,7 +31,7 @@ class TokenClaims:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters of HOLDER."""
+        """The parameters of TOKEN_OWNER."""
         return {
             "token_id": self.token_id,
             "account_id": self.account_id,

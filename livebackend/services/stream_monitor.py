@@ -161,7 +161,8 @@ class StreamMonitor:
     def check_rooms(self, should_continue: Callable[[], bool] = lambda: True) -> StreamCheckResult:
         """Check all rooms, and disable the streams that are due.
 
-        `may_go_on` is called before each call to the provider: the check stops if it returns False.
+        `should_continue` is called before each call to the provider: the check stops if it returns
+        False.
 
         Also closes rooms that a crash left in the state `opening`.
         """
@@ -173,11 +174,11 @@ class StreamMonitor:
         closed = len(abandoned) + offline
         return StreamCheckResult(checked, closed, disabled, failed=query_failed or disable_failed)
 
-    def _check_all(self, may_go_on: Callable[[], bool]) -> tuple[int, int, bool]:
+    def _check_all(self, should_continue: Callable[[], bool]) -> tuple[int, int, bool]:
         """Return the numbers of checked and closed rooms, and whether the provider failed."""
         checked = closed = after = 0
         while batch := self._database.run(partial(_batch, after=after)):
-            if not may_go_on():
+            if not should_continue():
                 break
             try:
                 closed += len(self._check(batch))
@@ -190,20 +191,22 @@ class StreamMonitor:
 
     def _check(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
         """Query the provider about some rooms, update them, and return the closed ones."""
-        on_air = self._gateway.live_publishers([room.stream_key for room in batch])
-        return self._database.run(partial(self._update_rooms, batch=batch, on_air=on_air))
+        publishers = self._gateway.live_publishers([room.stream_key for room in batch])
+        return self._database.run(
+            partial(self._update_rooms, batch=batch, live_publishers=publishers)
+        )
 
     def _update_rooms(
         self,
         connection: Connection,
         *,
         batch: Sequence[RoomStream],
-        on_air: Mapping[str, str | None],
+        live_publishers: Mapping[str, str | None],
     ) -> list[RoomStream]:
-        online = [room for room in batch if room.stream_key in on_air]
-        offline = [room.id for room in batch if room.stream_key not in on_air]
+        online = [room for room in batch if room.stream_key in live_publishers]
+        offline = [room.id for room in batch if room.stream_key not in live_publishers]
         if online:
-            publishers = [on_air[room.stream_key] for room in online]
+            publishers = [live_publishers[room.stream_key] for room in online]
             connection.execute(
                 _SET_LIVE, {"ids": [room.id for room in online], "publishers": publishers}
             )
@@ -214,13 +217,13 @@ class StreamMonitor:
             connection, _CLOSE_OFFLINE, reason="offline", ids=offline, absent=self._offline_timeout
         )
 
-    def _disable_due(self, may_go_on: Callable[[], bool]) -> tuple[int, bool]:
+    def _disable_due(self, should_continue: Callable[[], bool]) -> tuple[int, bool]:
         due = self._database.run(
             lambda connection: [RoomStream(*row) for row in connection.execute(_DUE_TO_DISABLE)]
         )
         disabled, failed = 0, False
         for room in due:
-            if not may_go_on():
+            if not should_continue():
                 break
             error = self.disable(room)
             disabled += error is None

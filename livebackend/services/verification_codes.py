@@ -100,8 +100,8 @@ class VerificationCodes:
         return self._send(phone, Purpose.RESET, deliver=account is not None)
 
     def _send(self, phone: str, purpose: Purpose, *, deliver: bool) -> str:
-        self._rate_limits.consume("codes_phone", phone)
-        self._rate_limits.consume("codes_all", _ALL_CLIENTS)
+        self._rate_limits.consume("sms_phone", phone)
+        self._rate_limits.consume("sms_total", _ALL_CLIENTS)
         code_id, code = (
             uuid.UUID(int=self._rng.getrandbits(128), version=4),
             self.new_code(purpose),

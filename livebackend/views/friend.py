@@ -86,7 +86,7 @@ class FriendViews(View):
         parameters=TargetUser,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER, ResultCode.ALREADY_FRIENDS],
-        rate_limits=["add"],
+        rate_limits=["friend_requests"],
         already_done_reason=ErrorReason.ALREADY_FRIENDS,
     )
     def add(self, params: TargetUser) -> OperationResponse:

@@ -110,7 +110,7 @@ class LogViews(View):
         parameters=ForgotPassword,
         default_error=ResultCode.OTHER_ERROR,
         transaction=False,
-        rate_limits=["codes_address"],
+        rate_limits=["sms_address"],
         extension=True,
         message_type=str,
     )

@@ -100,7 +100,7 @@ class RegisterViews(View):
         default_error=ResultCode.OTHER_ERROR,
         error_codes=[ResultCode.PHONE_TAKEN],
         transaction=False,
-        rate_limits=["codes_address"],
+        rate_limits=["sms_address"],
         message_type=str,
     )
     def send_code(self, params: SendCode) -> OperationResponse:

@@ -9,7 +9,7 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.error_table import error_outcome, reason_of
 from livebackend.api.result_codes import ResultCode
 from livebackend.core import errors
-from livebackend.core.errors import DomainError, RateLimited
+from livebackend.core.errors import DomainError, LimitExceeded, RateLimited
 from tests.support.api import App
 
 
@@ -26,7 +26,9 @@ ERRORS = sorted(leaf_classes(DomainError), key=lambda error: error.__name__)
 
 
 def instance(error: type[DomainError]) -> DomainError:
-    return RateLimited(retry_after_s=1) if error is RateLimited else error()
+    if error is RateLimited:
+        return RateLimited(retry_after_s=1)
+    return error(maximum=7) if issubclass(error, LimitExceeded) else error()
 
 
 @pytest.fixture
@@ -70,13 +72,13 @@ def test_result_code_and_parameter_depend_on_the_operation(
     header: str,
     declared: dict[str, Operation],
 ) -> None:
-    refused = error_outcome(error(), declared[operation])
-    assert (refused.result_code.code, str(refused.detail)) == (code, header)
+    outcome = error_outcome(error(), declared[operation])
+    assert (outcome.result_code.code, outcome.detail.header) == (code, header)
 
 
 def test_error_outside_an_operation_has_result_0003() -> None:
-    refused = error_outcome(errors.WrongAmount())
-    assert (refused.result_code, str(refused.detail)) == (
+    outcome = error_outcome(errors.WrongAmount())
+    assert (outcome.result_code, outcome.detail.header) == (
         ResultCode.INVALID_REQUEST,
         "amount; reason=wrong_amount",
     )

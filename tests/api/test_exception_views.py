@@ -99,7 +99,7 @@ def test_exception_is_rendered_as_envelope_without_details(
 def test_busy_password_hashing_is_503(
     new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
-    app = new_app(passwords__at_once="1", passwords__wait_s="0.01")
+    app = new_app(passwords__max_concurrent="1", passwords__queue_timeout_s="0.01")
     with app.registry.services.password_hashing.acquire(), database_state.assert_unchanged():
         answer = ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD)
         assert (answer.status, answer.result) == (503, "0008")

@@ -40,7 +40,7 @@ class TestCheckConfig:
         name = f"livebackend.gateways.streams.{gateway}"
         result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert result.exit_code == 1
-        assert f"streams.gateway: {name} can't be used: it needs {needs}\n" in result.stderr
+        assert f"streams.gateway: {name} cannot be loaded: it needs {needs}\n" in result.stderr
 
     @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_reported(
@@ -72,7 +72,7 @@ class TestCheckConfig:
     def test_gateway_that_does_not_exist_is_reported(self, gateway: str, reason: str) -> None:
         result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_SMS_GATEWAY=gateway)
         assert result.exit_code == 1
-        assert f"sms.gateway: {gateway} can't be used: " in result.stderr
+        assert f"sms.gateway: {gateway} cannot be loaded: " in result.stderr
         assert reason in result.stderr
 
     def test_data_folder_that_cannot_be_created_is_reported(self, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ class TestCheckConfig:
         folder = str(tmp_path / "file" / "var")
         result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_DATA_DIR=folder)
         assert result.exit_code == 1
-        assert f"  data.dir: nothing can be kept in {folder}\n" in result.stderr
+        assert f"  data.dir: {folder} is not writable\n" in result.stderr
 
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str

@@ -56,7 +56,7 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
     assert "cannot be reached" in failed["database"]
     text = operator.run("doctor", code=1, **unreachable).stdout
     assert "FAILED database" in text
-    assert "See that PostgreSQL runs" in text
+    assert "Check that PostgreSQL" in text
     assert text.endswith("\n2 of 7 checks failed\n")
 
 
@@ -65,7 +65,7 @@ def test_pending_migrations_are_reported(
 ) -> None:
     empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
     failed = failed_checks(operator.run_json("doctor", code=1, **empty))
-    assert failed == {"migrations": "the tables are behind the code"}
+    assert failed == {"migrations": "the database schema is out of date"}
     assert "Run `livebackend migrate`" in operator.run("doctor", code=1, **empty).stdout
     operator.run("migrate", **empty)
     assert failed_checks(operator.run_json("doctor", **empty)) == {}
@@ -157,7 +157,7 @@ def test_wrong_clock_is_reported(
     ahead_s: float, message: str, doctor: Callable[..., Diagnostics]
 ) -> None:
     failed = failures(doctor(ahead_s))
-    assert failed == {"clock": f"against this machine's clock the database is {message}"}
+    assert failed == {"clock": f"compared with this machine's clock, the database is {message}"}
 
 
 @pytest.mark.parametrize("ahead_s", [0, 20, -20])

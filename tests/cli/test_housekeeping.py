@@ -14,9 +14,11 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_server import unused_port
 
 
-class TestSweep:
-    def sweep(self, url: str, **environment: str) -> Result:
-        return run_command("sweep", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url, **environment)
+class TestHousekeeping:
+    def run_housekeeping(self, url: str, **environment: str) -> Result:
+        return run_command(
+            "housekeeping", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url, **environment
+        )
 
     def test_housekeeping_closes_a_room_that_a_crash_left_opening(
         self, ann: UserClient, database: Database, database_url: str, database_state: DatabaseState
@@ -26,14 +28,14 @@ class TestSweep:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'opening', started_at = now() - interval '1 minute'"
             )
-        result = self.sweep(database_url)
+        result = self.run_housekeeping(database_url)
         assert result.stdout == (
             "0 rooms checked, 1 closed, 1 streams disabled, 0 pictures deleted,"
             " 0 payment orders reconciled\n"
         ), result.stderr
         assert result.exit_code == 0
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
-        assert self.sweep(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
+        assert self.run_housekeeping(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
     def test_housekeeping_deletes_pictures_that_are_no_avatar(
         self, api: ApiClient, database_url: str, data_dir: Path, database_state: DatabaseState
@@ -43,7 +45,7 @@ class TestSweep:
         database_state.execute(
             "UPDATE pictures SET created_at = now() - interval '24 hours 1 second'"
         )
-        result = self.sweep(database_url, LIVEBACKEND_DATA_DIR=str(data_dir))
+        result = self.run_housekeeping(database_url, LIVEBACKEND_DATA_DIR=str(data_dir))
         assert "3 pictures deleted" in result.stdout, result.stderr
         assert database_state.rows("pictures") == []
         assert list((data_dir / "pictures").rglob("*.*")) == []
@@ -53,7 +55,7 @@ class TestSweep:
     ) -> None:
         ann.go_live()
         before = database_state.rows("rooms")
-        result = self.sweep(
+        result = self.run_housekeeping(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
             LIVEBACKEND_STREAMS_API_URL=f"http://127.0.0.1:{unused_port()}",
@@ -67,6 +69,6 @@ class TestSweep:
     def test_pending_migrations_are_reported(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
-        result = self.sweep(new_database(f"sweep_{worker_id}"))
+        result = self.run_housekeeping(new_database(f"sweep_{worker_id}"))
         assert result.exit_code == 1
         assert "run `livebackend migrate`" in result.stderr

@@ -45,10 +45,10 @@ class TestAudit:
         corrupt_balances(database_state)
         result = run("audit")
         assert result.exit_code == 1
-        assert "    1  balances that differ from the history\n" in result.stdout
-        assert "holds 1 coins, its transfers left 0\n" in result.stderr
+        assert "    1  balances that differ from the transfers\n" in result.stdout
+        assert "has 1 coins, but its transfers add up to 0\n" in result.stderr
 
-    @pytest.mark.parametrize("since_seal", [False, True])
+    @pytest.mark.parametrize("since_checkpoint", [False, True])
     def test_audit_prints_json(
         self,
         run: Any,
@@ -59,7 +59,7 @@ class TestAudit:
         since_checkpoint: bool,
     ) -> None:
         ann.refill("100")
-        assert run("seal").exit_code == 0
+        assert run("checkpoint").exit_code == 0
         ann.send_gift(ben, "10")
         arguments = ["--json"] + ["--since-checkpoint"] * since_checkpoint
         result = run("audit", *arguments)
@@ -72,10 +72,10 @@ class TestAudit:
         result = run("audit", *arguments)
         report = json.loads(result.stdout)
         assert result.exit_code == 1
-        assert report["checks"]["balances that differ from the history"] == 2
+        assert report["checks"]["balances that differ from the transfers"] == 2
         assert {finding["check"] for finding in report["findings"]} == {
-            "balances that differ from the history",
-            "coins that came in, less those that went out, and are not held",
+            "balances that differ from the transfers",
+            "total of all balances that differs from the coins received from providers",
         }
 
 
@@ -94,7 +94,7 @@ class TestShow:
         ann.refill("100")
         shown = json.loads(run("show", ann.phone, "--json").stdout)
         (refill,) = shown["records"]
-        assert (shown["coins"], refill["kind"], refill["coins"], refill["left"]) == (
+        assert (shown["coins"], refill["kind"], refill["coins"], refill["balance_after"]) == (
             *(100, "refill", 100, 100),
         )
 
@@ -136,7 +136,7 @@ class TestReverse:
         assert (result.exit_code, result.stdout) == (1, f"transfer {gift}: {message}\n")
         result = run("audit")
         assert result.exit_code == 1
-        assert "    1  reversals that are open\n" in result.stdout
+        assert "    1  pending reversals\n" in result.stdout
 
     def test_unknown_transfer_is_an_error(self, run: Any) -> None:
         result = self.reverse(run, 1)
@@ -157,7 +157,7 @@ class TestCheckpoint:
         self, run: Any, ann: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
-        result = run("seal")
+        result = run("checkpoint")
         (row,) = database_state.rows("ledger_checkpoints")
         assert result.exit_code == 0
         assert result.stdout == (
@@ -165,12 +165,12 @@ class TestCheckpoint:
             f" up to transfer {row['through_id']}\n"
             f"{bytes(row['sha256']).hex()}\n"
         )
-        assert run("seal").stdout == "there are no transfers since the last checkpoint\n"
+        assert run("checkpoint").stdout == "there are no transfers since the last checkpoint\n"
 
     def test_checkpoint_is_printed_as_json(self, run: Any, ann: UserClient) -> None:
-        assert json.loads(run("seal", "--json").stdout) == {"checkpoint": None}
+        assert json.loads(run("checkpoint", "--json").stdout) == {"checkpoint": None}
         ann.refill("100")
-        checkpoint = json.loads(run("seal", "--json").stdout)
+        checkpoint = json.loads(run("checkpoint", "--json").stdout)
         values = checkpoint["transfers"], checkpoint["coins"], len(checkpoint["sha256"])
         assert values == (1, 100, 64)
 

@@ -140,7 +140,7 @@ def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
     fakes = "tests.support.fake_gateways"
     gateways = f"{fakes}.SecondFakePayments {fakes}.PaymentsWithUnknownBillEntry"
     report = operator.run_json("order reconcile", payments_gateway=gateways, code=1)
-    assert report["unread"] == {"other": "there is no bill of that day"}
+    assert report["unread"] == {"other": "no bill for this day"}
     assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
 
 
@@ -160,7 +160,7 @@ def test_reconcile_advises_to_settle_an_order_that_was_not_credited(
         PaymentsWithUnknownBillEntry, "bill", lambda self, day: [BillEntry(order_id, "p", 1000)]
     )
     gateway = "tests.support.fake_gateways.PaymentsWithUnknownBillEntry"
-    difference = f"order {order_id}: paid, and not credited"
+    difference = f"order {order_id}: paid, but not credited"
     text = operator.run("order reconcile", payments_gateway=gateway, code=1).stdout
     assert text.splitlines()[1] == f"{difference}: run `livebackend order settle`"
     report = operator.run_json("order reconcile", payments_gateway=gateway, code=1)["reports"][0]
@@ -178,7 +178,7 @@ def test_housekeeping_reconciles_orders(
     operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     database_state.execute("UPDATE payment_orders SET next_query_at = now()")
-    assert operator.run_json("sweep")["orders"] == 1
+    assert operator.run_json("housekeeping")["orders"] == 1
     assert database_state.coins(ann) == 10
 
 
@@ -187,4 +187,4 @@ def test_doctor_reports_orders_whose_provider_has_no_gateway(
 ) -> None:
     report = operator.run_json("doctor", code=1, payments_gateway="")
     (payments,) = [finding for finding in report["checks"] if finding["check"] == "payments"]
-    assert payments["message"].endswith("payments.gateway does not name: 1 at embedded")
+    assert payments["message"].endswith("the providers of all open orders: 1 at embedded")

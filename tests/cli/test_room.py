@@ -20,7 +20,7 @@ def test_rooms_are_listed_newest_first_with_masked_phones(
     assert text.splitlines()[0].split() == ["room", "state", "since", "(UTC)", "phone", "title"]
     assert "138****0001  hello" in text
     assert ann.phone not in text
-    assert len(operator.run_json("room list", "--most", "1")["rooms"]) == 1
+    assert len(operator.run_json("room list", "--limit", "1")["rooms"]) == 1
 
 
 def test_closed_room_is_closed_for_its_host_and_their_friends(

@@ -28,9 +28,15 @@ def test_new_class_exists(dotted: str) -> None:
     assert hasattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("dotted", [*MODULES.values(), *chain(*LOGGERS.values())])
+@pytest.mark.parametrize("dotted", MODULES.values())
 def test_new_module_exists(dotted: str) -> None:
     import_module(dotted)
+
+
+@pytest.mark.parametrize("name", [*chain(*LOGGERS.values())])
+def test_new_logger_is_used(name: str) -> None:
+    import_module("livebackend.api.tweens" if name == "livebackend.access" else name)
+    assert isinstance(logging.root.manager.loggerDict.get(name), logging.Logger)
 
 
 def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixture) -> None:

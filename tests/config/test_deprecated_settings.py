@@ -25,7 +25,7 @@ def old_ini(tmp_path: Path) -> Path:
     """`development.ini` with deprecated names and values."""
     lines = []
     for line in DEVELOPMENT_INI.read_text("utf-8").splitlines():
-        name, equals, value = line.partition(" = ")
+        name, equals, value = line.partition(" =")
         lines.append(f"{OLD_NAMES.get(name, name)}{equals}{value}")
     path = tmp_path / "old.ini"
     path.write_text(

@@ -174,10 +174,10 @@ class TestMain:
     @pytest.mark.parametrize(
         ("dotted", "message"),
         [
-            ("livebackend.gateways.sms.Nothing", "can't be used"),
-            ("no.such.module", "can't be used"),
-            ("builtins.dict", "can't be used"),
-            ("livebackend.development.streams.DevelopmentStreams", "is no SmsGateway"),
+            ("livebackend.gateways.sms.Nothing", "cannot be loaded"),
+            ("no.such.module", "cannot be loaded"),
+            ("builtins.dict", "cannot be loaded"),
+            ("livebackend.development.streams.DevelopmentStreams", "does not implement SmsGateway"),
         ],
     )
     def test_class_that_is_no_gateway_is_reported(

@@ -105,7 +105,7 @@ def test_other_database_error_is_not_retried(code: str, database: Database) -> N
     assert len(attempts) == 1
 
 
-@pytest.mark.parametrize("method", ["run", "singly"])
+@pytest.mark.parametrize("method", ["run", "run_autocommit"])
 def test_connection_that_was_lost_in_the_pool_is_replaced(
     method: str, database: Database, database_url: str, database_state: DatabaseState
 ) -> None:

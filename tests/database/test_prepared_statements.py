@@ -47,7 +47,7 @@ def test_statement_is_prepared_once_and_executed_with_new_values(single: Databas
     assert prepared_count(single) == 1
 
 
-@pytest.mark.parametrize("method", ["run", "singly"])
+@pytest.mark.parametrize("method", ["run", "run_autocommit"])
 def test_prepared_statement_runs_in_the_current_transaction(
     method: str, single: Database, database_state: DatabaseState
 ) -> None:

@@ -137,7 +137,7 @@ def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
 def limited_app(new_hardened_app: Callable[..., App]) -> App:
     """An application with one database connection that hashes one password at a time."""
     return new_hardened_app(
-        passwords__at_once="1", passwords__wait_s="0.5", database__connections="1"
+        passwords__max_concurrent="1", passwords__queue_timeout_s="0.5", database__connections="1"
     )
 
 
@@ -158,7 +158,7 @@ def test_logins_that_wait_for_password_hashing_hold_no_database_connection(
 def test_hundred_concurrent_logins_return_0000_or_503(
     new_hardened_app: Callable[..., App], ann: UserClient
 ) -> None:
-    app = new_hardened_app(passwords__at_once="1", passwords__wait_s="1")
+    app = new_hardened_app(passwords__max_concurrent="1", passwords__queue_timeout_s="1")
     log_in = partial(ApiClient(app).post, "/log", userId=ann.phone, password=PASSWORD)
     responses = run_concurrently(*[log_in] * 100)
     assert {(response.status, response.result) for response in responses} <= {

@@ -197,7 +197,7 @@ class TestCodeRateLimits:
     def test_code_request_over_the_total_sms_limit_returns_0002(
         self, new_app: Callable[..., App]
     ) -> None:
-        app = new_app(limits__codes_all="2 per day")
+        app = new_app(limits__sms_total="2 per day")
         result_codes = [
             ApiClient(app).post("/register", token=f"1380000000{n}").result for n in range(3)
         ]

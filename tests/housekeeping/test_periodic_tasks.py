@@ -32,7 +32,7 @@ def streams(services: Services) -> StreamMonitor:
 
 class TestHousekeeping:
     @pytest.fixture
-    def sweepers(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
+    def runners(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
         created = [
             PeriodicTasks(
                 database,
@@ -44,13 +44,13 @@ class TestHousekeeping:
             for n in range(3)
         ]
         yield created
-        for sweeper in created:
-            sweeper.close()
+        for runner in created:
+            runner.close()
 
     @pytest.mark.processes
     def test_only_one_of_three_workers_runs_tasks_at_a_time(
         self,
-        sweepers: list[PeriodicTasks],
+        runners: list[PeriodicTasks],
         streams: StreamMonitor,
         database: Database,
         database_state: DatabaseState,
@@ -58,7 +58,7 @@ class TestHousekeeping:
     ) -> None:
         running, max_running, rounds = [0], [0], [0]
 
-        def sweep(may_go_on: object) -> None:
+        def sweep(should_continue: object) -> None:
             running[0] += 1
             max_running[0] = max(max_running[0], running[0])
             time.sleep(0.1)
@@ -66,7 +66,7 @@ class TestHousekeeping:
             running[0] -= 1
 
         monkeypatch.setattr(streams, "check_rooms", sweep)
-        run_concurrently(*[sweeper.start for sweeper in sweepers])
+        run_concurrently(*[runner.start for runner in runners])
         start = time.monotonic()
         while rounds[0] < 8:
             assert time.monotonic() - start < 30
@@ -77,20 +77,20 @@ class TestHousekeeping:
         assert len(database_state.rows("process_leases")) == 1
 
     def test_worker_acquires_the_expired_lease_of_a_killed_worker(
-        self, sweepers: list[PeriodicTasks], database: Database, database_state: DatabaseState
+        self, runners: list[PeriodicTasks], database: Database, database_state: DatabaseState
     ) -> None:
         database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).acquire)
-        sweepers[1].start()
+        runners[1].start()
         wait_until(lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1")
 
     def test_close_releases_the_lease(
-        self, sweepers: list[PeriodicTasks], database_state: DatabaseState
+        self, runners: list[PeriodicTasks], database_state: DatabaseState
     ) -> None:
-        sweepers[0].start()
+        runners[0].start()
         wait_until(lambda: database_state.rows("process_leases"))
-        sweepers[0].close()
+        runners[0].close()
         assert database_state.rows("process_leases") == []
-        assert not sweepers[0].is_running
+        assert not runners[0].is_running
 
     @pytest.mark.parametrize(
         "error",
@@ -121,22 +121,22 @@ class TestHousekeeping:
                 second_round_done.set()
 
         tasks = HousekeepingTasks(orders, pictures, rate_limits)
-        sweeper = PeriodicTasks(
+        runner = PeriodicTasks(
             database, streams, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
         )
-        sweeper.start()
+        runner.start()
         assert second_round_done.wait(10)
-        sweeper.close()
+        runner.close()
         assert done[:6] == ["orders", "pictures", "rate limits"] * 2
         assert f"task failed: {type(error).__name__}" in caplog.text
 
     def test_period_of_zero_starts_no_thread(
         self, database: Database, streams: StreamMonitor
     ) -> None:
-        sweeper = PeriodicTasks(database, streams, NO_OTHER_TASKS, holder="worker", period_s=0)
-        sweeper.start()
-        assert not sweeper.is_running
-        sweeper.close()
+        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, holder="worker", period_s=0)
+        runner.start()
+        assert not runner.is_running
+        runner.close()
 
     def test_run_once_runs_every_task_and_returns_the_results(
         self, database: Database, streams: StreamMonitor, database_state: DatabaseState
@@ -168,7 +168,7 @@ class TestHousekeeping:
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         before = threading.active_count()
-        app = create_app(database_url, data_dir, streams__sweep_s="10")
+        app = create_app(database_url, data_dir, streams__check_interval_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
         wait_until(lambda: database_state.rows("process_leases"))
@@ -181,16 +181,16 @@ class TestHousekeeping:
         assert database_state.rows("process_leases") == []
 
     def test_failed_round_is_followed_by_another_round(
-        self, sweepers: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
+        self, runners: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rounds: list[int] = []
 
-        def sweep(may_go_on: object) -> None:
+        def sweep(should_continue: object) -> None:
             rounds.append(1)
             raise OperationalError("x", {}, Exception("connection refused"))
 
         monkeypatch.setattr(streams, "check_rooms", sweep)
-        sweepers[0].start()
+        runners[0].start()
         wait_until(lambda: len(rounds) >= 2)
 
 

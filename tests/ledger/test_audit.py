@@ -58,7 +58,7 @@ def new_checkpoint(database: Database) -> Checkpoint:
     return checkpoint
 
 
-@pytest.mark.parametrize("since_seal", [False, True])
+@pytest.mark.parametrize("since_checkpoint", [False, True])
 class TestConsistentLedger:
     def test_audit_of_an_empty_ledger_has_no_findings(
         self, database: Database, database_state: DatabaseState, *, since_checkpoint: bool
@@ -204,7 +204,7 @@ def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., se
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize("since_seal", [False, True])
+@pytest.mark.parametrize("since_checkpoint", [False, True])
 def test_audit_detects_a_corrupted_ledger(
     name: str, database: Database, accounts: list[CoinAccount], *, since_checkpoint: bool
 ) -> None:

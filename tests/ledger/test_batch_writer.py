@@ -41,7 +41,7 @@ from tests.support.servers import running_server
 from tests.support.statements import before_each_statement, record_statements
 
 DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
-CONFLICT, NO_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
+CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def new_writer(database: Database) -> Iterator[Callable[..., LedgerBatchWriter]]
     writers = []
 
     def create(**options: Any) -> LedgerBatchWriter:
-        writer = LedgerBatchWriter(database, **{"number": 0, **options})
+        writer = LedgerBatchWriter(database, **{"writer_number": 0, **options})
         writers.append(writer)
         return writer
 
@@ -169,7 +169,7 @@ def test_batch_size_is_limited(
     books: LedgerAccounts,
     paused_posting: PausedPosting,
 ) -> None:
-    writer = new_writer(max_batch=4)
+    writer = new_writer(max_batch_size=4)
     givers, host = [books.open({0: 10}) for _ in range(11)], books.open()
     with background(*[partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]):
         wait_until(
@@ -213,7 +213,7 @@ def test_batch_of_rejected_transfers_changes_no_row(
 ) -> None:
     ann, ben = books.open({0: 10}), books.open()
     with database_state.assert_unchanged():
-        assert submit(writer, books.gift(ann, ben, 11)) == TransferOutcome(NO_COINS)
+        assert submit(writer, books.gift(ann, ben, 11)) == TransferOutcome(INSUFFICIENT_COINS)
 
 
 def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
@@ -223,7 +223,7 @@ def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
     gift = books.gift(ann, ben, 30)
     submit(writer, gift)
     too_large = books.gift(ann, cat, 100)
-    assert _post_as_one_batch(writer, [gift, too_large], books) == [REPLAYED, NO_COINS]
+    assert _post_as_one_batch(writer, [gift, too_large], books) == [REPLAYED, INSUFFICIENT_COINS]
     assert books.slots(cat) == {0: 0}
 
 
@@ -339,7 +339,7 @@ def test_full_queue_rejects_transfers(
     paused_posting: PausedPosting,
     database_state: DatabaseState,
 ) -> None:
-    writer = new_writer(max_queue=2)
+    writer = new_writer(max_queue_length=2)
     ann, ben = books.open({0: 100}), books.open()
     with background(partial(submit, writer, books.gift(ann, ben, 1))):
         assert paused_posting.reached.wait(20)
@@ -678,14 +678,14 @@ def test_credits_go_to_the_slot_of_the_writer(
     number: int, new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
 ) -> None:
     ann = books.open()
-    submit(new_writer(number=number), books.refill(ann, 9))
+    submit(new_writer(writer_number=number), books.refill(ann, 9))
     assert books.slots(ann) == {0: 0, 1 + number: 9}
 
 
 def test_two_writers_post_the_same_request_once(
     new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
 ) -> None:
-    writers = [new_writer(number=number) for number in (0, 1)]
+    writers = [new_writer(writer_number=number) for number in (0, 1)]
     ann, ben = books.open({0: 1000}), books.open()
     for key in range(20):
         gift = books.gift(ann, ben, 10, str(key))

@@ -39,7 +39,7 @@ from tests.support.ledger_helpers import LedgerAccounts, Slots, audit_errors, ba
 from tests.support.statements import before_each_statement
 
 DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
-CONFLICT, NO_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
+CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_coins_of_an_earlier_transfer_can_be_spent_in_the_same_batch(books: Ledg
         books.gift(ben, cat, 4),  # rejected: one coin is missing
         books.gift(ben, cat, 3),
     ]
-    expected = [NO_COINS, DONE, DONE, DONE, DONE, NO_COINS, DONE]
+    expected = [INSUFFICIENT_COINS, DONE, DONE, DONE, DONE, INSUFFICIENT_COINS, DONE]
     assert books.statuses(*batch) == expected
     assert books.coins(ann, ben, cat) == [12, 0, 3]
 
@@ -234,7 +234,7 @@ def test_request_id_can_be_used_again_after_insufficient_balance(
     ann, ben = books.open({0: 10, 3: 10}), books.open({1: 0})
     gift = books.gift(ann, ben, 21, "g")
     before = database_state.rows("transfers"), books.slots(ann)
-    assert books.post(gift) == [TransferOutcome(NO_COINS)]
+    assert books.post(gift) == [TransferOutcome(INSUFFICIENT_COINS)]
     assert (database_state.rows("transfers"), books.slots(ann)) == before
     assert database_state.rows("gifts") == []
     assert books.statuses(replace(gift, amount=20)) == [DONE]
@@ -246,7 +246,7 @@ def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balan
     ann, ben = books.open({0: 20}), books.open()
     gift = books.gift(ann, ben, 21, "g")
     rejected, done = books.post(gift, replace(gift, amount=20))
-    assert rejected == TransferOutcome(NO_COINS)
+    assert rejected == TransferOutcome(INSUFFICIENT_COINS)
     assert done.status is DONE
 
 
@@ -422,7 +422,7 @@ class Model:
             return REPLAYED if earlier.compared_fields == transfer.compared_fields else CONFLICT
         if not transfer.debit.external:
             if self.coins[transfer.debit.id] < transfer.amount:
-                return NO_COINS
+                return INSUFFICIENT_COINS
             self.coins[transfer.debit.id] -= transfer.amount
         self.coins[transfer.credit.id] += transfer.amount
         self.done[transfer.key] = transfer
@@ -494,7 +494,7 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
     assert expected[0] == list(model.coins.values())
     # Each outcome has the id of the transfer with its request id.
     for transfer, outcome in zip(transfers, outcomes, strict=True):
-        has_id = outcome.status is not NO_COINS
+        has_id = outcome.status is not INSUFFICIENT_COINS
         assert outcome.transfer_id == (ids[transfer.key] if has_id else None)
 
 
@@ -693,7 +693,7 @@ def _spend_concurrently(books: LedgerAccounts) -> list[TransferStatus]:
 
 def test_concurrent_gifts_do_not_spend_a_coin_twice(books: LedgerAccounts) -> None:
     for _ in range(5):
-        assert sorted(_spend_concurrently(books), key=str) == [DONE] * 2 + [NO_COINS] * 6
+        assert sorted(_spend_concurrently(books), key=str) == [DONE] * 2 + [INSUFFICIENT_COINS] * 6
 
 
 def test_locked_slot_does_not_block_an_insert_of_the_same_slot(books: LedgerAccounts) -> None:

@@ -26,8 +26,8 @@ def app(new_app: Callable[..., App]) -> App:
     return new_app(
         limits__login_account="10 per 5 minutes; 12 per hour",
         limits__login_address="15 per hour",
-        passwords__at_once="1",
-        passwords__wait_s="3",
+        passwords__max_concurrent="1",
+        passwords__queue_timeout_s="3",
     )
 
 

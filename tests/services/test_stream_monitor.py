@@ -138,7 +138,7 @@ class TestOfflineStreams:
         age_rooms(database, 1)
         assert streams.check_rooms().closed == 1
 
-    @pytest.mark.parametrize("failure", ["fail", "time_out"])
+    @pytest.mark.parametrize("failure", ["reject_calls", "time_out"])
     def test_failing_provider_closes_no_room(
         self,
         failure: str,
@@ -250,17 +250,17 @@ class TestAbandonedRooms:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The period is 10 s, the minimum. A killed worker's lease must expire first."""
-        sweeper = PeriodicTasks(database, streams, NO_OTHER_TASKS, **PERIOD)
-        database.run(Lease("housekeeping", "killed worker", ttl_s=sweeper.interval_s).acquire)
+        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, **PERIOD)
+        database.run(Lease("housekeeping", "killed worker", ttl_s=runner.interval_s).acquire)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
-        sweeper.start()
+        runner.start()
         try:
             while not provider.disabled:
                 assert time.monotonic() - start < 10
                 time.sleep(0.05)
         finally:
-            sweeper.close()
+            runner.close()
         assert only_room(database_state)["close_reason"] == "abandoned"
 
 

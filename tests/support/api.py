@@ -222,7 +222,7 @@ def check_response(event: Any) -> None:
     document = request.registry.pages.get("openapi.json")
     if document:
         is_call = request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
-        name = f"{request.operation.name}.reply" if is_call else "not_a_call"
+        name = f"{request.operation.name}.reply" if is_call else "invalid_request"
         _check_schema(document.body, name, response.body)
     result = _RESULTS[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
@@ -234,7 +234,7 @@ def check_response(event: Any) -> None:
     if request.operation is None:
         assert result is ResultCode.INVALID_REQUEST
     else:
-        assert result in {*request.operation.results, ResultCode.INVALID_REQUEST}, (
+        assert result in {*request.operation.result_codes, ResultCode.INVALID_REQUEST}, (
             f"{request.operation.name} returned {result}, which it does not declare"
         )
     if result not in (ResultCode.OK, ResultCode.COINS_NOT_UPDATED):

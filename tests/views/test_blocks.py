@@ -129,7 +129,10 @@ def test_block_at_the_block_limit_returns_0006(
     block(limited_ann, ben)
     with database_state.assert_unchanged():
         response = limited_ann.post("/friend", block="1", userId=cat.phone)
-    assert (response.result, response.error) == ("0006", "userId; reason=too_many_blocked_users")
+    assert (response.result, response.error) == (
+        "0006",
+        "userId; reason=too_many_blocked_users; max=1",
+    )
 
 
 def test_search_by_a_blocked_user_returns_the_same_response(

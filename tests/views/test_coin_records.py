@@ -8,7 +8,7 @@ from livebackend.container import Services
 from tests.support.api import PASSWORD, ApiClient, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
-NOT_UPDATED = {"result": "0013", "message": "update failed"}
+COINS_NOT_UPDATED = {"result": "0013", "message": "update failed"}
 
 
 def balance(person: UserClient, path: str = "/golden") -> int:
@@ -145,7 +145,7 @@ class TestRecords:
     ) -> None:
         with database_state.assert_unchanged():
             response = ann.post("/golden", records="1", **changed)
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     def test_records_request_accepts_the_largest_cursor(self, ann: UserClient) -> None:
         assert page(ann, before="9" * 18 + "-" + "9" * 18) == ([], None)
@@ -205,4 +205,4 @@ class TestRanking:
     @pytest.mark.parametrize("phone", ["", "13800000077", "1"])
     def test_ranking_of_an_unknown_host_returns_0013(self, phone: str, ann: UserClient) -> None:
         response = ann.post("/golden", ranking="1", object=phone)
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)

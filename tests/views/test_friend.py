@@ -431,7 +431,10 @@ class TestFriendLimit:
     ) -> None:
         with database_state.assert_unchanged():
             response = user_at_limit.send_friend_request(dan)
-        assert (response.result, response.error) == ("0006", "token; reason=too_many_friends")
+        assert (response.result, response.error) == (
+            "0006",
+            "token; reason=too_many_friends; max=2",
+        )
 
     def test_accept_at_the_friend_limit_returns_0006(
         self,

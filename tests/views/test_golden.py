@@ -17,7 +17,7 @@ from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient,
 from tests.support.application import replace_services
 from tests.support.database_state import DatabaseState
 
-NOT_UPDATED = {"result": "0013", "message": "update failed"}
+COINS_NOT_UPDATED = {"result": "0013", "message": "update failed"}
 UNKNOWN_PHONE = "13800000077"
 
 
@@ -41,13 +41,13 @@ class TestRefill:
     ) -> None:
         with database_state.assert_unchanged():
             response = ann.refill(money)
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     def test_refill_without_an_amount_returns_0013(
         self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            assert ann.post("/golden", refill="1").body == NOT_UPDATED
+            assert ann.post("/golden", refill="1").body == COINS_NOT_UPDATED
 
     def test_each_refill_without_a_request_id_credits_coins(
         self, ann: UserClient, database_state: DatabaseState
@@ -70,7 +70,7 @@ class TestRefill:
         ann.refill("10", requestId="a-1")
         with database_state.assert_unchanged():
             response = ann.refill("50", requestId="a-1")
-        assert response.body == NOT_UPDATED
+        assert response.body == COINS_NOT_UPDATED
         assert response.error == "requestId; reason=request_id_reused"
 
     def test_refills_of_two_users_can_have_the_same_request_id(
@@ -85,7 +85,7 @@ class TestRefill:
         self, request_id: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            assert ann.refill("10", requestId=request_id).body == NOT_UPDATED
+            assert ann.refill("10", requestId=request_id).body == COINS_NOT_UPDATED
 
     def test_refill_with_an_empty_request_id_is_not_a_retry(
         self, ann: UserClient, database_state: DatabaseState
@@ -107,7 +107,7 @@ class TestRefill:
         person = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
         with database_state.assert_unchanged():
             response = person.refill("10")
-        assert response.body == NOT_UPDATED
+        assert response.body == COINS_NOT_UPDATED
         assert response.error == "refill; reason=refills_disabled"
 
 
@@ -162,7 +162,7 @@ class TestSendGift:
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, "101")
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
         assert response.error == "value; reason=insufficient_coins"
 
     def test_failed_gift_does_not_use_up_the_request_id(
@@ -196,7 +196,7 @@ class TestSendGift:
         form = {"value": "1", "requestId": "g", **changed}
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, **form)
-        assert response.body == NOT_UPDATED
+        assert response.body == COINS_NOT_UPDATED
         assert response.error == "requestId; reason=request_id_reused"
 
     def test_refill_with_the_request_id_of_a_gift_returns_0013(
@@ -204,7 +204,7 @@ class TestSendGift:
     ) -> None:
         sender.send_gift(ben, "10", requestId="one")
         with database_state.assert_unchanged():
-            assert sender.refill("10", requestId="one").body == NOT_UPDATED
+            assert sender.refill("10", requestId="one").body == COINS_NOT_UPDATED
 
     @pytest.mark.parametrize(
         "changed",
@@ -231,7 +231,7 @@ class TestSendGift:
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, **{"value": "1", **changed})
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     @pytest.mark.parametrize("name", ["value", "object", "description"])
     def test_gift_without_a_required_parameter_returns_0013(
@@ -241,14 +241,14 @@ class TestSendGift:
         del gift[name]
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
-        assert (response.body, response.error) == (NOT_UPDATED, f"{name} is missing")
+        assert (response.body, response.error) == (COINS_NOT_UPDATED, f"{name}; reason=missing")
 
     def test_gift_to_own_phone_returns_0013(
         self, sender: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.send_gift(sender, "1")
-        assert (response.body, response.error) == (NOT_UPDATED, "object; reason=own_account")
+        assert (response.body, response.error) == (COINS_NOT_UPDATED, "object; reason=own_account")
 
     def test_gift_of_100000_coins_succeeds(
         self,
@@ -274,7 +274,7 @@ class TestSendGift:
 
         monkeypatch.setattr(services.ledger_writer, "submit", lose_response)
         response = sender.send_gift(ben, "1", requestId="g")
-        assert (response.status, response.body) == (503, NOT_UPDATED)
+        assert (response.status, response.body) == (503, COINS_NOT_UPDATED)
         assert response.headers["X-Request-Outcome"] == "unknown"
         assert response.headers["X-Retry-Request-Id"] == "g"
         assert int(response.headers["Retry-After"]) > 0
@@ -325,7 +325,7 @@ class TestSendGift:
             # The writer waits for the lock with the first gift; the second stays in its queue.
             first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
         assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
-        assert (second.status, second.body) == (200, NOT_UPDATED)
+        assert (second.status, second.body) == (200, COINS_NOT_UPDATED)
         assert second.error == "request; reason=ledger_busy"
         assert "X-Request-Outcome" not in second.headers
         assert sender.send_gift(ben, "50").result == "0000"
@@ -342,7 +342,7 @@ class TestSendGift:
         full_writer = LedgerBatchWriter(services.database, writer_number=0, max_queue_length=0)
         replace_services(app, monkeypatch, gifts=Gifts(services.database, full_writer))
         response = sender.send_gift(ben, "1")
-        assert (response.status, response.body) == (503, NOT_UPDATED)
+        assert (response.status, response.body) == (503, COINS_NOT_UPDATED)
         assert "X-Request-Outcome" not in response.headers
 
 
@@ -411,7 +411,7 @@ class TestRetryAfterTheHostRemovedTheirAccount:
     ) -> None:
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **(gift | changed))
-        assert (response.body, response.error) == (NOT_UPDATED, "object; reason=unknown_user")
+        assert (response.body, response.error) == (COINS_NOT_UPDATED, "object; reason=unknown_user")
 
     def test_different_gift_to_the_new_account_with_a_used_request_id_returns_0013(
         self,
@@ -433,7 +433,7 @@ class TestBalanceLimit:
         fill_slots(database_state, ben)
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, "1")
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
         assert response.error == "object; reason=balance_limit"
 
     def test_refill_of_a_full_balance_returns_0013_and_moves_no_coins(
@@ -442,7 +442,7 @@ class TestBalanceLimit:
         fill_slots(database_state, sender)
         with database_state.assert_unchanged():
             response = sender.refill("10")
-        assert (response.status, response.body) == (200, NOT_UPDATED)
+        assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
         assert response.error == "money; reason=balance_limit"
 
     def test_full_balance_is_shown_and_can_be_spent(

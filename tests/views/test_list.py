@@ -8,6 +8,7 @@ import pytest
 
 from livebackend.container import Services
 from tests.support.api import ApiClient, UserClient
+from tests.support.database_state import DatabaseState
 from tests.support.statements import record_statements
 
 
@@ -280,8 +281,8 @@ class TestLiveList:
 
 @pytest.mark.parametrize("selector", ["friendlist", "messagelist", "livelist"])
 def test_list_request_changes_nothing(
-    selector: str, ann: UserClient, ben: UserClient, database_state: object
+    selector: str, ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)
-    with database_state.unchanged():  # type: ignore[attr-defined]
+    with database_state.assert_unchanged():
         assert ann.post("/list", **{selector: "1"}).result == "0000"

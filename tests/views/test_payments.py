@@ -22,7 +22,7 @@ from tests.support.fake_gateways import FakePayments
 from tests.support.payments import FAKE_PAYMENTS, SECOND_FAKE_PAYMENTS
 from tests.support.servers import running_server
 
-NOT_UPDATED = {"result": "0013", "message": "update failed"}
+COINS_NOT_UPDATED = {"result": "0013", "message": "update failed"}
 INVALID_REQUEST = {"result": "0003", "message": None}
 
 
@@ -111,7 +111,7 @@ class TestOrdering:
         with database_state.assert_unchanged():
             response = buyer.refill("50", requestId="r")
         assert (response.body, response.error) == (
-            NOT_UPDATED,
+            COINS_NOT_UPDATED,
             "requestId; reason=request_id_reused",
         )
 
@@ -122,8 +122,8 @@ class TestOrdering:
         order(buyer, requestId="one")
         ann.send_gift(ben, "1", requestId="two")
         with database_state.assert_unchanged():
-            assert buyer.send_gift(ben, "1", requestId="one").body == NOT_UPDATED
-            assert buyer.refill("10", requestId="two").body == NOT_UPDATED
+            assert buyer.send_gift(ben, "1", requestId="one").body == COINS_NOT_UPDATED
+            assert buyer.refill("10", requestId="two").body == COINS_NOT_UPDATED
 
     def test_concurrent_gift_and_order_with_one_request_id_succeed_once(
         self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
@@ -149,7 +149,7 @@ class TestOrdering:
         payments.fails = True
         response = buyer.refill("10", requestId="r")
         assert (response.body, response.error) == (
-            NOT_UPDATED,
+            COINS_NOT_UPDATED,
             "refill; reason=upstream_failed",
         )
         payments.fails = False
@@ -466,7 +466,7 @@ class TestSettings:
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         response = UserClient(app, ann.default_parameters, ann.phone).refill("10", requestId="r")
         assert (response.body, response.error) == (
-            NOT_UPDATED,
+            COINS_NOT_UPDATED,
             "refill; reason=upstream_failed",
         )
 

@@ -29,7 +29,9 @@ def provider() -> Iterator[FakePiliV2]:
 
 @pytest.fixture
 def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
-    return new_provider_app(PiliV2, provider.server.url, http__url="https://live.example/api")
+    return new_provider_app(
+        PiliV2, provider.server.url, http__public_url="https://live.example/api"
+    )
 
 
 def post_callback(app: App, body: str, **headers: str) -> Any:

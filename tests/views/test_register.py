@@ -266,8 +266,8 @@ class TestRegister:
             ({"userId": "1380000000"}, "userId; reason=not_a_phone_number"),
             ({"userId": "１３８００００００００９"}, "userId; reason=not_a_phone_number"),
             ({"password": ""}, "password; reason=missing"),
-            ({"password": "abcd123"}, "password; reason=too_short"),
-            ({"password": "a1" * 65}, "password; reason=too_long"),
+            ({"password": "abcd123"}, "password; reason=too_short; min=8"),
+            ({"password": "a1" * 65}, "password; reason=too_long; max=128"),
             ({"password": "abcdefgh"}, "password; reason=weak_password"),
             ({"password": "12345678"}, "password; reason=weak_password"),
             ({"password": "abcdefg１"}, "password; reason=weak_password"),
@@ -275,11 +275,11 @@ class TestRegister:
             ({"password": "abcd1234\n"}, "password; reason=control_character"),
             ({"gender": "2"}, "gender; reason=invalid_value"),
             ({"gender": "１"}, "gender; reason=invalid_value"),
-            ({"nickname": "n" * 33}, "nickname; reason=too_long"),
+            ({"nickname": "n" * 33}, "nickname; reason=too_long; max=32"),
             ({"nickname": "a\u0085"}, "nickname; reason=control_character"),
             ({"nickname": "a\u202eb"}, "nickname; reason=control_character"),
             ({"nickname": "   "}, "nickname; reason=missing"),
-            ({"headImage": "h" * 256}, "headImage; reason=too_long"),
+            ({"headImage": "h" * 256}, "headImage; reason=too_long; max=255"),
             ({"headImage": "a\tb"}, "headImage; reason=control_character"),
         ],
     )
@@ -302,7 +302,7 @@ class TestRegister:
         form = {key: value for key, value in REGISTRATION.items() if key != name}
         with database_state.assert_unchanged():
             response = api.post("/register", **form)
-        assert (response.result, response.error) == ("0006", f"{name} is missing")
+        assert (response.result, response.error) == ("0006", f"{name}; reason=missing")
 
     @pytest.mark.parametrize(
         "password", ["密码密码密码密1", " abcd 1234 ", "a1" * 64, "é1345678", "密1" * 64]
@@ -381,7 +381,7 @@ class TestRequiredVerification:
 class TestRequiredUploadedPicture:
     @pytest.fixture
     def app(self, new_app: Callable[..., App]) -> App:
-        return new_app(pictures__only_ours="true")
+        return new_app(pictures__require_uploaded="true")
 
     def test_registration_with_the_picture_of_another_account_returns_0006(
         self, api: ApiClient, database_state: DatabaseState

@@ -77,7 +77,7 @@ class TestUpload:
         with database_state.assert_unchanged():
             response = upload(api, b"x" * 5_242_881)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
-        assert response.error == "img; reason=too_large"
+        assert response.error == "img; reason=too_large; max=5242880"
 
     def test_upload_of_an_empty_file_returns_0006(
         self, api: ApiClient, database_state: DatabaseState

@@ -134,7 +134,7 @@ def settings(**changed: Any) -> Settings:
 def test_gateway_is_created_from_settings(server: QiniuServer) -> None:
     server.responses = [SENT]
     keys = {"qiniu__access_key": ACCESS_KEY, "qiniu__secret_key": SECRET_KEY}
-    QiniuSms.from_settings(settings(sms__template="7", sms__url=server.url, **keys)).send(
+    QiniuSms.from_settings(settings(sms__template="7", sms__api_url=server.url, **keys)).send(
         PHONE, CODE
     )
     assert server.received[0][2]["template_id"] == "7"

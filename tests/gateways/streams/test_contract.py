@@ -181,7 +181,7 @@ def failure_within_4_s(call: Callable[[], object]) -> StreamFailed:
     return caught.value
 
 
-@pytest.mark.parametrize("failure", ["fail", "time_out"])
+@pytest.mark.parametrize("failure", ["reject_calls", "time_out"])
 def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
     streams = gateway(DevelopmentStreams, "")
     getattr(streams, failure)()
@@ -202,7 +202,7 @@ def test_every_provider_fault_raises_stream_failed_within_4_s(
         server.failure_mode = fault
         url = f"http://127.0.0.1:{unused_port()}" if fault == "refused" else server.url
         streams = gateway(kind, url)
-        # `on_air` must fail as well, and not report the stream as offline.
+        # `live_publishers` must fail as well, and not report the stream as offline.
         (error,), _ = run_concurrently(
             lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
             lambda: [failure_within_4_s(lambda: streams.live_publishers([KEY]))],
