@@ -52,11 +52,11 @@ class TestDatabaseFailure:
     ) -> None:
         unreachable = Database(UNREACHABLE_URL)
         monkeypatch.setattr(services.database, "engine", unreachable.engine)
-        answer = ann.post(path, **{"token": ann.token, **form})
-        assert (answer.status, answer.result) == (503, code)
-        assert answer.message == ("update failed" if code == "0013" else None)
-        assert int(answer.headers["Retry-After"]) > 0
-        assert answer.error == "request; reason=service_unavailable"
+        response = ann.post(path, **{"token": ann.token, **form})
+        assert (response.status, response.result) == (503, code)
+        assert response.message == ("update failed" if code == "0013" else None)
+        assert int(response.headers["Retry-After"]) > 0
+        assert response.error == "request; reason=service_unavailable"
 
     def test_request_succeeds_after_postgresql_terminated_the_connections(
         self, path: str, form: dict[str, str], code: str, ann: UserClient, services: Services
@@ -90,10 +90,10 @@ def test_exception_is_rendered_as_envelope_without_details(
         raise error
 
     monkeypatch.setattr(services.database, "run_autocommit", fail)
-    answer = ann.post("/list", friendlist="1")
-    assert (answer.status, answer.body) == (status, {"result": "0006", "message": None})
+    response = ann.post("/list", friendlist="1")
+    assert (response.status, response.body) == (status, {"result": "0006", "message": None})
     if status == 503:
-        assert answer.headers["Retry-After"] == str(getattr(error, "retry_after_s", 1))
+        assert response.headers["Retry-After"] == str(getattr(error, "retry_after_s", 1))
 
 
 def test_busy_password_hashing_is_503(
@@ -101,11 +101,11 @@ def test_busy_password_hashing_is_503(
 ) -> None:
     app = new_app(passwords__max_concurrent="1", passwords__queue_timeout_s="0.01")
     with app.registry.services.password_hashing.acquire(), database_state.assert_unchanged():
-        answer = ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD)
-        assert (answer.status, answer.result) == (503, "0008")
+        response = ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD)
+        assert (response.status, response.result) == (503, "0008")
         form = {"register": "1", "userId": "13800000009", "password": PASSWORD}
-        answer = ApiClient(app).post("/register", **form)
-        assert (answer.status, answer.result) == (503, "0006")
+        response = ApiClient(app).post("/register", **form)
+        assert (response.status, response.result) == (503, "0006")
     assert ApiClient(app).post("/log", userId=ann.phone, password=PASSWORD).status == 200
 
 

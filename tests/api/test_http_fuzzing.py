@@ -36,9 +36,9 @@ forms = st.dictionaries(names, values, max_size=8)
 
 def send(api: ApiClient, path: str, body: bytes, content_type: str) -> None:
     # `api` also validates each response against the OpenAPI schema.
-    answer = api.post_bytes(path, body, content_type)
-    assert answer.status in STATUSES
-    assert answer.body.keys() >= {"result", "message"}
+    response = api.post_bytes(path, body, content_type)
+    assert response.status in STATUSES
+    assert response.body.keys() >= {"result", "message"}
 
 
 @pytest.mark.timeout(300)

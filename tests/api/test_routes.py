@@ -21,8 +21,8 @@ SELECTORS = {
 PATHS_WITH_SELECTORS = [path for path in SELECTORS if path != "/register"]
 
 
-def is_rejected(answer: ApiResponse, status: int, error: str) -> bool:
-    return (answer.status, answer.body, answer.error) == (status, INVALID_REQUEST_BODY, error)
+def is_rejected(response: ApiResponse, status: int, error: str) -> bool:
+    return (response.status, response.body, response.error) == (status, INVALID_REQUEST_BODY, error)
 
 
 class TestPaths:
@@ -31,8 +31,8 @@ class TestPaths:
     )
     def test_unknown_path_is_404(self, path: str, api: ApiClient) -> None:
         assert is_rejected(api.post(path), 404, "path; reason=unknown_path")
-        answer = TestApp(api.app).get(path, status=404)
-        assert answer.json == INVALID_REQUEST_BODY
+        response = TestApp(api.app).get(path, status=404)
+        assert response.json == INVALID_REQUEST_BODY
 
     def test_path_that_is_not_utf8_is_400(self, api: ApiClient) -> None:
         assert is_rejected(api.post_form("/%ff", {}), 400, "path; reason=unknown_path")
@@ -43,14 +43,14 @@ class TestPaths:
         self, method: str, path: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            answer = TestApp(api.app).request(
+            response = TestApp(api.app).request(
                 f"/{path}?token={PHONE}&register=1&live=1", method=method, status="*"
             )
-        assert answer.status_int == 405
-        assert answer.headers["Allow"] == "POST"
-        assert answer.content_type == "application/json"
+        assert response.status_int == 405
+        assert response.headers["Allow"] == "POST"
+        assert response.content_type == "application/json"
         if method != "HEAD":
-            assert answer.json == INVALID_REQUEST_BODY
+            assert response.json == INVALID_REQUEST_BODY
 
 
 class TestSelectors:
@@ -61,8 +61,8 @@ class TestSelectors:
     ) -> None:
         for selector in SELECTORS[path]:
             with database_state.assert_unchanged():
-                answer = ann.post(path, **{selector: value})
-            assert is_rejected(answer, 404, "form; reason=no_selector")
+                response = ann.post(path, **{selector: value})
+            assert is_rejected(response, 404, "form; reason=no_selector")
 
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     def test_request_without_a_selector_is_404(self, path: str, ann: UserClient) -> None:
@@ -75,8 +75,8 @@ class TestSelectors:
     ) -> None:
         for selector in SELECTORS[path][1:]:
             with database_state.assert_unchanged():
-                answer = ann.post(path, **{SELECTORS[path][0]: "1", selector: "1", "money": "10"})
-            assert is_rejected(answer, 400, "form; reason=several_selectors")
+                response = ann.post(path, **{SELECTORS[path][0]: "1", selector: "1", "money": "10"})
+            assert is_rejected(response, 400, "form; reason=several_selectors")
 
     def test_selector_with_value_0_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", messagelist="0").result == "0000"
@@ -92,8 +92,8 @@ class TestSelectors:
     def test_code_with_register_0_selects_verify_code(
         self, api: ApiClient, sms: DevelopmentSms
     ) -> None:
-        answer = api.post("/register", register="0", token=PHONE, code="1234")
-        assert answer.result == "0004"
+        response = api.post("/register", register="0", token=PHONE, code="1234")
+        assert response.result == "0004"
         assert not sms.sent
 
     def test_selector_of_another_path_is_ignored(self, ann: UserClient) -> None:
@@ -133,8 +133,8 @@ class TestForms:
         body = f"token={ann.token}&friendlist=1".encode()
         headers = {"Content-Encoding": encoding} if encoding else {}
         with database_state.assert_unchanged():
-            answer = ann.post_bytes("/list", body, content_type, **headers)
-        assert is_rejected(answer, 415, "body; reason=unsupported_media_type")
+            response = ann.post_bytes("/list", body, content_type, **headers)
+        assert is_rejected(response, 415, "body; reason=unsupported_media_type")
 
     @pytest.mark.parametrize(
         "content_type", [FORM, FORM + "; charset=UTF-8", FORM + ';charset="utf-8"', FORM.upper()]
@@ -146,12 +146,12 @@ class TestForms:
         assert ann.post_bytes("/list", body, content_type).result == "0000"
 
     def test_empty_body_needs_no_content_type(self, api: ApiClient) -> None:
-        answer = api.post_bytes("/register", b"", "")
-        assert (answer.status, answer.result) == (200, "0002")
+        response = api.post_bytes("/register", b"", "")
+        assert (response.status, response.result) == (200, "0002")
 
     def test_empty_body_with_another_content_type_is_415(self, api: ApiClient) -> None:
-        answer = api.post_bytes("/register", b"", "application/json")
-        assert answer.status == 415
+        response = api.post_bytes("/register", b"", "application/json")
+        assert response.status == 415
 
     @pytest.mark.parametrize(
         ("path", "largest"), [(path, 65_536) for path in PATHS if path != "upload"]
@@ -160,11 +160,11 @@ class TestForms:
     def test_body_over_the_limit_is_413(
         self, path: str, largest: int, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        answer = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
-        assert answer.status in (200, 404)
+        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
+        assert response.status in (200, 404)
         with database_state.assert_unchanged():
-            answer = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
-        assert is_rejected(answer, 413, f"body; reason=too_large; max={largest}")
+            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
+        assert is_rejected(response, 413, f"body; reason=too_large; max={largest}")
 
     @pytest.mark.parametrize(
         "form", ["token=1&token=2", "friendlist=1&friendlist=1", "x=1&x=", "x&x", "x=1&%78=1"]
@@ -174,21 +174,21 @@ class TestForms:
     ) -> None:
         with database_state.assert_unchanged():
             for body in (f"{form}&friendlist=1", f"messagelist=1&{form}"):
-                answer = ann.post_bytes("/list", body.encode(), FORM)
-                assert is_rejected(answer, 400, "parameter; reason=duplicate_parameter")
+                response = ann.post_bytes("/list", body.encode(), FORM)
+                assert is_rejected(response, 400, "parameter; reason=duplicate_parameter")
 
     @pytest.mark.parametrize("form", [b"x=%ff", b"%ff=x", b"x=\xff", b"x=%ed%a0%80", b"x=%c0%80"])
     def test_urlencoded_bytes_that_are_not_utf8_are_400(self, form: bytes, ann: UserClient) -> None:
-        answer = ann.post_bytes("/list", b"friendlist=1&" + form, FORM)
-        assert is_rejected(answer, 400, "form; reason=malformed_form")
+        response = ann.post_bytes("/list", b"friendlist=1&" + form, FORM)
+        assert is_rejected(response, 400, "form; reason=malformed_form")
 
     def test_urlencoded_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
         form = {"token": ann.token, "friendlist": "1"}
         assert ann.post_form("/list", form | {f"x{n}": "1" for n in range(98)}).result == "0000"
-        answer = ann.post_form("/list", form | {f"x{n}": "1" for n in range(99)})
-        assert is_rejected(answer, 400, "form; reason=too_many_fields; max=100")
-        answer = ann.post_bytes("/list", b"&" * 101, FORM)
-        assert answer.status == 400
+        response = ann.post_form("/list", form | {f"x{n}": "1" for n in range(99)})
+        assert is_rejected(response, 400, "form; reason=too_many_fields; max=100")
+        response = ann.post_bytes("/list", b"&" * 101, FORM)
+        assert response.status == 400
 
     def test_plus_is_decoded_as_a_space_and_escapes_as_bytes(
         self, ann: UserClient, database_state: DatabaseState
@@ -224,8 +224,8 @@ class TestMultipart:
         self, content_type: str, ann: UserClient
     ) -> None:
         body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
-        answer = self.send(ann, body, content_type)
-        assert is_rejected(answer, 400, "form; reason=malformed_form")
+        response = self.send(ann, body, content_type)
+        assert is_rejected(response, 400, "form; reason=malformed_form")
 
     @pytest.mark.parametrize(
         "body",
@@ -266,25 +266,25 @@ class TestMultipart:
 
 class TestQuery:
     def test_parameters_in_the_query_string_are_read(self, ann: UserClient) -> None:
-        answer = ann.post_form(f"/list?token={ann.token}&friendlist=1", {})
-        assert answer.result == "0000"
-        answer = ann.post_form("/list?friendlist=1", {"token": ann.token})
-        assert answer.result == "0000"
+        response = ann.post_form(f"/list?token={ann.token}&friendlist=1", {})
+        assert response.result == "0000"
+        response = ann.post_form("/list?friendlist=1", {"token": ann.token})
+        assert response.result == "0000"
 
     def test_parameter_in_query_string_and_body_is_400(self, ann: UserClient) -> None:
-        answer = ann.post_form("/list?friendlist=1", {"token": ann.token, "friendlist": "1"})
-        assert is_rejected(answer, 400, "parameter; reason=duplicate_parameter")
+        response = ann.post_form("/list?friendlist=1", {"token": ann.token, "friendlist": "1"})
+        assert is_rejected(response, 400, "parameter; reason=duplicate_parameter")
 
     def test_query_string_that_is_not_utf8_is_400(self, ann: UserClient) -> None:
-        answer = ann.post_form("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
-        assert is_rejected(answer, 400, "form; reason=malformed_form")
+        response = ann.post_form("/list?x=%ff", {"token": ann.token, "friendlist": "1"})
+        assert is_rejected(response, 400, "form; reason=malformed_form")
 
     def test_query_string_is_400_if_the_settings_forbid_it(
         self, new_app: object, ann: UserClient, database_state: DatabaseState
     ) -> None:
         app: App = new_app(http__allow_query_parameters="false")  # type: ignore[operator]
         with database_state.assert_unchanged():
-            answer = ann.__class__(app, {}, ann.phone).post_form(
+            response = ann.__class__(app, {}, ann.phone).post_form(
                 "/list?x=1", {"token": ann.token, "friendlist": "1"}
             )
-        assert is_rejected(answer, 400, "query; reason=query_not_allowed")
+        assert is_rejected(response, 400, "query; reason=query_not_allowed")

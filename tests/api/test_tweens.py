@@ -22,18 +22,18 @@ def send(api: ApiClient, **headers: str) -> ApiResponse:
 
 def test_request_through_a_trusted_proxy_must_use_https(proxied: ApiClient) -> None:
     for scheme in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
-        answer = send(proxied, **scheme)
-        assert (answer.status, answer.result) == (400, "0003")
-        assert answer.error == "scheme; reason=https_required"
-    answer = send(proxied, X_Forwarded_Proto="https")
-    assert answer.result == "0007"
-    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        response = send(proxied, **scheme)
+        assert (response.status, response.result) == (400, "0003")
+        assert response.error == "scheme; reason=https_required"
+    response = send(proxied, X_Forwarded_Proto="https")
+    assert response.result == "0007"
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 def test_x_forwarded_proto_of_a_direct_client_is_ignored(api: ApiClient) -> None:
-    answer = send(api, X_Forwarded_Proto="http")
-    assert answer.result == "0007"
-    assert "Strict-Transport-Security" not in answer.headers
+    response = send(api, X_Forwarded_Proto="http")
+    assert response.result == "0007"
+    assert "Strict-Transport-Security" not in response.headers
 
 
 def test_every_response_has_a_new_request_id(api: ApiClient) -> None:

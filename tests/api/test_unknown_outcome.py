@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -33,8 +34,8 @@ class ConnectionLoss:
 
     def count_commits(self, call: Callable[[], ApiResponse]) -> int:
         """Send a request and return the number of its COMMITs."""
-        answer, commits = self._run(call, lost=0)
-        assert answer.result == "0000", answer
+        response, commits = self._run(call, lost=0)
+        assert response.result == "0000", response
         return commits
 
     def send_and_lose(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
@@ -70,13 +71,13 @@ def deal(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
 
 
 def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
-    answer = ann.post("/log", forgot="1", userId=ann.phone)
+    response = ann.post("/log", forgot="1", userId=ann.phone)
     # Added to all later requests of this user.
     ann.default_parameters |= {
-        "code_v": answer.message,
+        "code_v": response.message,
         "code": ann.app.registry.services.gateways.sms.sent[-1].code,
     }
-    return answer
+    return response
 
 
 def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
@@ -212,10 +213,10 @@ class TestOperationsThatWrite:
             users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
-            answer = connection_loss.send_and_lose(lambda users=users: call(*users), commit=commit)  # type: ignore[misc]
-            assert (answer.status, answer.result) == (503, default_code)
-            assert answer.headers["X-Request-Outcome"] == "unknown"
-            assert int(answer.headers["Retry-After"]) > 0
+            response = connection_loss.send_and_lose(partial(call, *users), commit=commit)
+            assert (response.status, response.result) == (503, default_code)
+            assert response.headers["X-Request-Outcome"] == "unknown"
+            assert int(response.headers["Retry-After"]) > 0
 
     def test_retry_after_the_last_commit_has_the_expected_result(
         self,
@@ -244,10 +245,10 @@ def test_retried_refill_returns_the_same_order(
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
     buyer = UserClient(app, ann.default_parameters, ann.phone)
-    answer = ConnectionLoss(app).send_and_lose(lambda: buyer.refill("10"), commit=1)
-    assert (answer.status, answer.body) == (503, {"result": "0013", "message": "update failed"})
-    assert answer.headers["X-Request-Outcome"] == "unknown"
-    retried = buyer.refill("10", requestId=answer.headers["X-Retry-Request-Id"])
+    response = ConnectionLoss(app).send_and_lose(lambda: buyer.refill("10"), commit=1)
+    assert (response.status, response.body) == (503, {"result": "0013", "message": "update failed"})
+    assert response.headers["X-Request-Outcome"] == "unknown"
+    retried = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
     assert retried.message["state"] == "pending"
     assert len(database_state.rows("payment_orders")) == 1
 
@@ -260,6 +261,6 @@ def test_connection_lost_before_the_commit_is_retried_by_the_server(
     )
     with database.engine.connect() as connection:
         connection.exec_driver_sql(f"{terminate} AND datname = current_database()")
-    answer = ann.send_friend_request(ben)
-    assert (answer.status, answer.result) == (200, "0000")
-    assert "X-Request-Outcome" not in answer.headers
+    response = ann.send_friend_request(ben)
+    assert (response.status, response.result) == (200, "0000")
+    assert "X-Request-Outcome" not in response.headers

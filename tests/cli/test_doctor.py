@@ -86,7 +86,7 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("answers", "changed", "message"),
+    ("responses", "changed", "message"),
     [
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
         (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
@@ -101,13 +101,13 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
     ],
 )
 def test_sms_gateway_that_cannot_send_is_reported(
-    answers: ResponseWriter,
+    responses: ResponseWriter,
     changed: dict[str, str],
     message: str,
     operator: Operator,
     qiniu: QiniuServer,
 ) -> None:
-    qiniu.responses = [answers]
+    qiniu.responses = [responses]
     failed = failed_checks(operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed)))
     assert list(failed) == ["sms"]
     assert message in failed["sms"]

@@ -17,7 +17,7 @@ from livebackend.ledger.transfers import CoinAccount
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend_client import ApiError, Client, OperationRefused
 from tests.crashes.server import RemotePayments, payment_of
-from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.ledger_helpers import LedgerFixture
 
 # How long a client or a provider retries.
 RETRY_FOR_S = 30
@@ -50,7 +50,7 @@ class Users:
 
     def __init__(self, database: Database, secret: str) -> None:
         self._database = database
-        self._books = LedgerAccounts(database)
+        self._books = LedgerFixture(database)
         self._tokens = LoginTokens([secret], clock=time.time)
         self._number = 0
 

@@ -1,4 +1,4 @@
-"""Transactions of `Database`: commit, rollback, reattempts and timeouts."""
+"""Transactions of `Database`: commit, rollback, retries and timeouts."""
 
 import threading
 from functools import partial

@@ -20,12 +20,12 @@ from livebackend.ledger.reversals import Reversals
 from livebackend.ledger.transfers import CoinAccount, TransferKind, TransferStatus
 from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.ledger_helpers import LedgerFixture
 
 
 @pytest.fixture
-def books(database: Database) -> LedgerAccounts:
-    return LedgerAccounts(database)
+def ledger(database: Database) -> LedgerFixture:
+    return LedgerFixture(database)
 
 
 @pytest.fixture
@@ -36,15 +36,20 @@ def reversals(database: Database) -> Iterator[Reversals]:
 
 
 @pytest.fixture
-def accounts(books: LedgerAccounts) -> list[CoinAccount]:
+def accounts(ledger: LedgerFixture) -> list[CoinAccount]:
     """Three accounts with transfers of every kind."""
-    ann, ben, cat = (books.open({0: 50, 3: 50}) for _ in range(3))
-    books.post(books.gift(ann, ben, 70), books.refill(cat, 10), books.order_refill(ann, 50), slot=5)
-    (gift,) = books.post(books.gift(cat, ann, 5))
-    reversal = replace(
-        books.gift(ann, cat, 5), kind=TransferKind.REVERSAL, gift=None, reverses_id=gift.transfer_id
+    ann, ben, cat = (ledger.open({0: 50, 3: 50}) for _ in range(3))
+    ledger.post(
+        ledger.gift(ann, ben, 70), ledger.refill(cat, 10), ledger.order_refill(ann, 50), slot=5
     )
-    books.post(reversal)
+    (gift,) = ledger.post(ledger.gift(cat, ann, 5))
+    reversal = replace(
+        ledger.gift(ann, cat, 5),
+        kind=TransferKind.REVERSAL,
+        gift=None,
+        reverses_id=gift.transfer_id,
+    )
+    ledger.post(reversal)
     return [ann, ben, cat]
 
 
@@ -77,14 +82,14 @@ class TestConsistentLedger:
         self,
         database: Database,
         accounts: list[CoinAccount],
-        books: LedgerAccounts,
+        ledger: LedgerFixture,
         *,
         since_checkpoint: bool,
     ) -> None:
         new_checkpoint(database)
-        books.post(books.gift(accounts[1], accounts[2], 20))
+        ledger.post(ledger.gift(accounts[1], accounts[2], 20))
         new_checkpoint(database)
-        books.post(books.gift(accounts[2], accounts[0], 15))
+        ledger.post(ledger.gift(accounts[2], accounts[0], 15))
         result = audit(database, since_checkpoint=since_checkpoint)
         assert result.findings == []
         assert result.transfers == (1 if since_checkpoint else 13)
@@ -99,13 +104,13 @@ def test_audit_reports_the_start_of_every_check(
 
 
 def test_audit_during_transfers_reads_one_snapshot(
-    database: Database, books: LedgerAccounts
+    database: Database, ledger: LedgerFixture
 ) -> None:
-    accounts = [books.open({0: 1000}) for _ in range(4)]
+    accounts = [ledger.open({0: 1000}) for _ in range(4)]
 
     def spend() -> None:
         for n in range(60):
-            books.post(books.gift(accounts[n % 4], accounts[(n + 1) % 4], 1))
+            ledger.post(ledger.gift(accounts[n % 4], accounts[(n + 1) % 4], 1))
 
     def run_audits() -> None:
         for _ in range(8):
@@ -214,9 +219,9 @@ def test_audit_detects_a_corrupted_ledger(
     assert findings_of(database) == []
 
 
-def test_findings_of_a_check_are_limited_to_100(database: Database, books: LedgerAccounts) -> None:
+def test_findings_of_a_check_are_limited_to_100(database: Database, ledger: LedgerFixture) -> None:
     for _ in range(120):
-        books.open({0: 1})
+        ledger.open({0: 1})
     with database.engine.connect() as connection:
         connection.execute(text("UPDATE coin_slots SET amount = amount + 1"))
         result = run_checks(connection, since_checkpoint=False, on_check_started=lambda name: None)
@@ -240,11 +245,11 @@ class TestCheckpoints:
         assert create_checkpoint(database) is None
 
     def test_checkpoint_contains_the_hash_of_the_previous_one(
-        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
+        self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
         first = new_checkpoint(database)
-        books.post(
-            books.gift(accounts[1], accounts[2], 20), books.gift(accounts[1], accounts[2], 1)
+        ledger.post(
+            ledger.gift(accounts[1], accounts[2], 20), ledger.gift(accounts[1], accounts[2], 1)
         )
         second = new_checkpoint(database)
         assert first.previous_sha256 is None
@@ -255,14 +260,14 @@ class TestCheckpoints:
         self,
         database: Database,
         accounts: list[CoinAccount],
-        books: LedgerAccounts,
+        ledger: LedgerFixture,
         database_state: DatabaseState,
     ) -> None:
         new_checkpoint(database)
-        books.post(books.gift(accounts[1], accounts[2], 20))
+        ledger.post(ledger.gift(accounts[1], accounts[2], 20))
         new_checkpoint(database)
         balances = dict(
-            zip([account.id for account in accounts], books.coins(*accounts), strict=True)
+            zip([account.id for account in accounts], ledger.coins(*accounts), strict=True)
         )
         checkpointed: Counter[int] = Counter()
         for row in database_state.rows("checkpoint_balances"):
@@ -295,10 +300,10 @@ class TestCheckpoints:
             assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=False)
 
     def test_audit_since_the_last_checkpoint_detects_new_errors(
-        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
+        self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
         new_checkpoint(database)
-        books.post(books.gift(accounts[1], accounts[2], 20))
+        ledger.post(ledger.gift(accounts[1], accounts[2], 20))
         change_newest = (
             "UPDATE transfers SET amount = 21 WHERE id = (SELECT max(id) FROM transfers)"
         )
@@ -313,16 +318,16 @@ class TestCheckpoints:
             assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=True)
 
     def test_checkpoint_waits_for_uncommitted_transfers(
-        self, database: Database, accounts: list[CoinAccount], books: LedgerAccounts
+        self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
         # The first transfer has a smaller id than the second, and commits later.
         first, second = (
-            books.gift(accounts[1], accounts[2], 1),
-            books.gift(accounts[2], accounts[0], 1),
+            ledger.gift(accounts[1], accounts[2], 1),
+            ledger.gift(accounts[2], accounts[0], 1),
         )
         with database.engine.connect() as slow:
             post(slow, [first], 0)
-            books.post(second, slot=1)
+            ledger.post(second, slot=1)
             created: list[Checkpoint | None] = []
             thread = threading.Thread(target=lambda: created.append(create_checkpoint(database)))
             thread.start()
@@ -335,14 +340,14 @@ class TestCheckpoints:
         assert findings_of(database) == []
 
     def test_transfers_and_checkpoints_can_run_concurrently(
-        self, database: Database, books: LedgerAccounts
+        self, database: Database, ledger: LedgerFixture
     ) -> None:
-        accounts = [books.open({0: 1000}) for _ in range(4)]
+        accounts = [ledger.open({0: 1000}) for _ in range(4)]
 
         def spend(first: int) -> None:
             for n in range(40):
                 giver, host = accounts[(first + n) % 4], accounts[(first + n + 1) % 4]
-                books.post(books.gift(giver, host, 1), slot=first)
+                ledger.post(ledger.gift(giver, host, 1), slot=first)
 
         def create_checkpoints() -> None:
             for _ in range(10):
@@ -373,76 +378,76 @@ class TestCheckpoints:
 class TestReversals:
     def test_gift_is_reversed_once(
         self,
-        books: LedgerAccounts,
+        ledger: LedgerFixture,
         reversals: Reversals,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
-        ann, ben = books.open({0: 100}), books.open()
-        (gift,) = books.post(books.gift(ann, ben, 30), slot=9)
+        ann, ben = ledger.open({0: 100}), ledger.open()
+        (gift,) = ledger.post(ledger.gift(ann, ben, 30), slot=9)
         assert gift.transfer_id
         assert (
             reversals.reverse(gift.transfer_id, reason="by mistake").status is TransferStatus.DONE
         )
-        assert books.coins(ann, ben) == [100, 0]
+        assert ledger.coins(ann, ben) == [100, 0]
         with database_state.assert_unchanged():
             retry = reversals.reverse(gift.transfer_id, reason="retry")
         assert retry.status is TransferStatus.REPLAYED
         assert findings_of(database) == []
 
     def test_refill_is_reversed(
-        self, books: LedgerAccounts, reversals: Reversals, database: Database
+        self, ledger: LedgerFixture, reversals: Reversals, database: Database
     ) -> None:
-        ann = books.open()
-        (refill,) = books.post(books.refill(ann, 30))
+        ann = ledger.open()
+        (refill,) = ledger.post(ledger.refill(ann, 30))
         assert refill.transfer_id
         assert (
             reversals.reverse(refill.transfer_id, reason="charged back").status
             is TransferStatus.DONE
         )
-        assert books.coins(ann) == [0]
+        assert ledger.coins(ann) == [0]
         assert findings_of(database) == []
 
     def test_twenty_concurrent_reversals_move_coins_once(
-        self, books: LedgerAccounts, reversals: Reversals
+        self, ledger: LedgerFixture, reversals: Reversals
     ) -> None:
-        ann, ben = books.open({0: 100}), books.open({0: 100})
-        (gift,) = books.post(books.gift(ann, ben, 30))
+        ann, ben = ledger.open({0: 100}), ledger.open({0: 100})
+        (gift,) = ledger.post(ledger.gift(ann, ben, 30))
         assert gift.transfer_id
         outcomes = run_concurrently(
             *[partial(reversals.reverse, gift.transfer_id, reason="x")] * 20
         )
         statuses = [outcome.status for outcome in outcomes]
         assert sorted(statuses, key=str) == [TransferStatus.DONE] + [TransferStatus.REPLAYED] * 19
-        assert books.coins(ann, ben) == [100, 100]
+        assert ledger.coins(ann, ben) == [100, 100]
 
     def test_reversal_of_spent_coins_stays_pending_until_the_balance_suffices(
-        self, books: LedgerAccounts, reversals: Reversals, database: Database
+        self, ledger: LedgerFixture, reversals: Reversals, database: Database
     ) -> None:
-        ann, ben, cat = books.open({0: 100}), books.open(), books.open()
-        (gift,) = books.post(books.gift(ann, ben, 30))
-        books.post(books.gift(ben, cat, 10))
+        ann, ben, cat = ledger.open({0: 100}), ledger.open(), ledger.open()
+        (gift,) = ledger.post(ledger.gift(ann, ben, 30))
+        ledger.post(ledger.gift(ben, cat, 10))
         assert gift.transfer_id
         assert (
             reversals.reverse(gift.transfer_id, reason="late").status
             is TransferStatus.INSUFFICIENT_COINS
         )
-        assert books.coins(ann, ben) == [70, 20]
+        assert ledger.coins(ann, ben) == [70, 20]
         (finding,) = findings_of(database)
         assert finding.check == "pending reversals"
         assert finding.detail.startswith(
             f"reversal of transfer {gift.transfer_id} is pending since "
         )
         assert finding.detail.endswith(": late")
-        books.post(books.refill(ben, 10))
+        ledger.post(ledger.refill(ben, 10))
         assert reversals.reverse(gift.transfer_id, reason="late").status is TransferStatus.DONE
         assert findings_of(database) == []
 
     def test_reversal_and_unknown_transfer_cannot_be_reversed(
-        self, books: LedgerAccounts, reversals: Reversals
+        self, ledger: LedgerFixture, reversals: Reversals
     ) -> None:
-        ann, ben = books.open({0: 100}), books.open()
-        (gift,) = books.post(books.gift(ann, ben, 30))
+        ann, ben = ledger.open({0: 100}), ledger.open()
+        (gift,) = ledger.post(ledger.gift(ann, ben, 30))
         assert gift.transfer_id
         reversal = reversals.reverse(gift.transfer_id, reason="x")
         assert reversal.transfer_id

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database
 from livebackend.ledger import batch_writer as ledger_writer
-from livebackend.ledger import posting as ledger
+from livebackend.ledger import posting
 from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.transfers import (
     CoinAccount,
@@ -36,7 +36,7 @@ from livebackend.ledger.transfers import (
 from tests.support.api import UserClient, run_concurrently
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.ledger_helpers import LedgerFixture
 from tests.support.servers import running_server
 from tests.support.statements import before_each_statement, record_statements
 
@@ -45,11 +45,11 @@ CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICI
 
 
 @pytest.fixture
-def books(database: Database) -> Iterator[LedgerAccounts]:
+def ledger(database: Database) -> Iterator[LedgerFixture]:
     """A ledger that the audit checks after the test."""
-    books = LedgerAccounts(database)
-    yield books
-    assert books.audit_errors() == []
+    ledger = LedgerFixture(database)
+    yield ledger
+    assert ledger.audit_errors() == []
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ class PausedPosting:
         self.resume = threading.Event()
         self.reached = threading.Event()
         self.batch_sizes: list[int] = []
-        original_post = ledger.post
+        original_post = posting.post
 
         def paused_post(
             connection: Connection, transfers: Sequence[Transfer], slot: int
@@ -144,34 +144,34 @@ def queued(writer: LedgerBatchWriter) -> int:
 # Batches.
 
 
-def test_transfer_is_posted(writer: LedgerBatchWriter, books: LedgerAccounts) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    assert submit(writer, books.gift(ann, ben, 30)).status is DONE
-    assert books.coins(ann, ben) == [70, 30]
+def test_transfer_is_posted(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    assert submit(writer, ledger.gift(ann, ben, 30)).status is DONE
+    assert ledger.coins(ann, ben) == [70, 30]
 
 
 def test_transfers_submitted_during_a_batch_form_the_next_batch(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    givers, host = [books.open({0: 10}) for _ in range(20)], books.open()
-    first, *others = [partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]
+    givers, host = [ledger.open({0: 10}) for _ in range(20)], ledger.open()
+    first, *others = [partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers]
     with background(first):
         assert paused_posting.reached.wait(20)
         with background(*others):
             wait_until(lambda: queued(writer) == 19)
             paused_posting.resume.set()
     assert paused_posting.batch_sizes == [1, 19]
-    assert books.coins(host) == [20]
+    assert ledger.coins(host) == [20]
 
 
 def test_batch_size_is_limited(
     new_writer: Callable[..., LedgerBatchWriter],
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     paused_posting: PausedPosting,
 ) -> None:
     writer = new_writer(max_batch_size=4)
-    givers, host = [books.open({0: 10}) for _ in range(11)], books.open()
-    with background(*[partial(submit, writer, books.gift(giver, host, 1)) for giver in givers]):
+    givers, host = [ledger.open({0: 10}) for _ in range(11)], ledger.open()
+    with background(*[partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers]):
         wait_until(
             lambda: (
                 paused_posting.batch_sizes != []
@@ -180,23 +180,23 @@ def test_batch_size_is_limited(
         )
         paused_posting.resume.set()
     assert max(paused_posting.batch_sizes) == 4
-    assert books.coins(host) == [11]
+    assert ledger.coins(host) == [11]
 
 
 def test_outcome_is_returned_after_the_commit(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
+    ann, ben = ledger.open({0: 100}), ledger.open()
     returned_at: list[float] = []
     committed_at: list[float] = []
 
     def slow_commit(connection: Connection) -> None:
-        if connection.engine is not books.database.engine:
+        if connection.engine is not ledger.database.engine:
             time.sleep(0.3)
             committed_at.append(time.monotonic())
 
     def submit_gift() -> None:
-        submit(writer, books.gift(ann, ben, 1))
+        submit(writer, ledger.gift(ann, ben, 1))
         returned_at.append(time.monotonic())
 
     event.listen(Engine, "commit", slow_commit)
@@ -209,22 +209,22 @@ def test_outcome_is_returned_after_the_commit(
 
 
 def test_batch_of_rejected_transfers_changes_no_row(
-    writer: LedgerBatchWriter, books: LedgerAccounts, database_state: DatabaseState
+    writer: LedgerBatchWriter, ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 10}), books.open()
+    ann, ben = ledger.open({0: 10}), ledger.open()
     with database_state.assert_unchanged():
-        assert submit(writer, books.gift(ann, ben, 11)) == TransferOutcome(INSUFFICIENT_COINS)
+        assert submit(writer, ledger.gift(ann, ben, 11)) == TransferOutcome(INSUFFICIENT_COINS)
 
 
 def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
-    writer: LedgerBatchWriter, books: LedgerAccounts
+    writer: LedgerBatchWriter, ledger: LedgerFixture
 ) -> None:
-    ann, ben, cat = books.open({0: 100}), books.open(), books.open()
-    gift = books.gift(ann, ben, 30)
+    ann, ben, cat = ledger.open({0: 100}), ledger.open(), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
     submit(writer, gift)
-    too_large = books.gift(ann, cat, 100)
-    assert _post_as_one_batch(writer, [gift, too_large], books) == [REPLAYED, INSUFFICIENT_COINS]
-    assert books.slots(cat) == {0: 0}
+    too_large = ledger.gift(ann, cat, 100)
+    assert _post_as_one_batch(writer, [gift, too_large], ledger) == [REPLAYED, INSUFFICIENT_COINS]
+    assert ledger.slots(cat) == {0: 0}
 
 
 _gift_lists = st.lists(
@@ -249,32 +249,32 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
     results = []
     for in_one_batch in (True, False):
         database_state.empty()
-        books = LedgerAccounts(database)
-        accounts = [books.open({0: 20, 3: 30}) for _ in range(3)]
+        ledger = LedgerFixture(database)
+        accounts = [ledger.open({0: 20, 3: 30}) for _ in range(3)]
         transfers = [
-            books.gift(accounts[giver], accounts[(giver + step) % 3], coins, key)
+            ledger.gift(accounts[giver], accounts[(giver + step) % 3], coins, key)
             for giver, step, coins, key in gifts
         ]
         writer = LedgerBatchWriter(database, writer_number=0)
         if in_one_batch:
-            statuses = _post_as_one_batch(writer, transfers, books)
+            statuses = _post_as_one_batch(writer, transfers, ledger)
         else:
             statuses = [submit(writer, transfer).status for transfer in transfers]
         writer.close()
-        assert books.audit_errors() == []
-        results.append((statuses, books.coins(*accounts)))
+        assert ledger.audit_errors() == []
+        results.append((statuses, ledger.coins(*accounts)))
     assert results[0] == results[1]
 
 
 def _post_as_one_batch(
-    writer: LedgerBatchWriter, transfers: Sequence[Transfer], books: LedgerAccounts
+    writer: LedgerBatchWriter, transfers: Sequence[Transfer], ledger: LedgerFixture
 ) -> list[TransferStatus]:
     """Submit transfers in this order while the writer waits for a lock of the test."""
-    blocked = books.open()
-    with books.database.engine.begin() as connection:
+    blocked = ledger.open()
+    with ledger.database.engine.begin() as connection:
         lock = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
         connection.execute(text(lock), {"id": blocked.id})
-        with background(partial(submit, writer, books.refill(blocked, 1))):
+        with background(partial(submit, writer, ledger.refill(blocked, 1))):
             wait_until(lambda: writer.is_running and queued(writer) == 0)
             results = [_submit_in_thread(writer, transfer) for transfer in transfers]
             connection.rollback()
@@ -301,11 +301,11 @@ def _submit_in_thread(
 
 
 def test_transfer_that_times_out_in_the_queue_moves_no_coins(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    late = books.gift(ann, ben, 30)
-    with background(partial(submit, writer, books.gift(ann, ben, 1))) as first:
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    late = ledger.gift(ann, ben, 30)
+    with background(partial(submit, writer, ledger.gift(ann, ben, 1))) as first:
         assert paused_posting.reached.wait(20)
         started = time.monotonic()
         with pytest.raises(LedgerBusy):
@@ -315,48 +315,48 @@ def test_transfer_that_times_out_in_the_queue_moves_no_coins(
         paused_posting.resume.set()
     assert first[0].status is DONE
     writer.close()
-    assert books.coins(ann, ben) == [99, 1]
+    assert ledger.coins(ann, ben) == [99, 1]
     assert paused_posting.batch_sizes == [1]
 
 
 def test_transfer_that_times_out_in_a_batch_has_an_unknown_outcome(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    gift = books.gift(ann, ben, 30)
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
     with pytest.raises(ServiceUnavailable) as caught:
         submit(writer, gift, wait_s=0.2)
     assert caught.value.outcome_unknown
     paused_posting.resume.set()
     # The gift was posted, and a retry returns its outcome.
     assert submit(writer, gift).status is REPLAYED
-    assert books.coins(ann, ben) == [70, 30]
+    assert ledger.coins(ann, ben) == [70, 30]
 
 
 def test_full_queue_rejects_transfers(
     new_writer: Callable[..., LedgerBatchWriter],
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     paused_posting: PausedPosting,
     database_state: DatabaseState,
 ) -> None:
     writer = new_writer(max_queue_length=2)
-    ann, ben = books.open({0: 100}), books.open()
-    with background(partial(submit, writer, books.gift(ann, ben, 1))):
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    with background(partial(submit, writer, ledger.gift(ann, ben, 1))):
         assert paused_posting.reached.wait(20)
-        with background(*[partial(submit, writer, books.gift(ann, ben, 1)) for _ in range(2)]):
+        with background(*[partial(submit, writer, ledger.gift(ann, ben, 1)) for _ in range(2)]):
             wait_until(lambda: queued(writer) == 2)
             with pytest.raises(ServiceUnavailable) as caught:
-                submit(writer, books.gift(ann, ben, 50))
+                submit(writer, ledger.gift(ann, ben, 50))
             assert not caught.value.outcome_unknown
             paused_posting.resume.set()
-    assert books.coins(ann, ben) == [97, 3]
+    assert ledger.coins(ann, ben) == [97, 3]
 
 
 def test_closing_posts_queued_transfers_and_rejects_new_ones(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    gifts = [books.gift(ann, ben, 1) for _ in range(6)]
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gifts = [ledger.gift(ann, ben, 1) for _ in range(6)]
     with background(*[partial(submit, writer, gift) for gift in gifts]) as outcomes:
         wait_until(
             lambda: (
@@ -367,19 +367,19 @@ def test_closing_posts_queued_transfers_and_rejects_new_ones(
         with background(writer.close):
             wait_until(lambda: writer.is_closed)
             with pytest.raises(ServiceUnavailable):
-                submit(writer, books.gift(ann, ben, 50))
+                submit(writer, ledger.gift(ann, ben, 50))
             paused_posting.resume.set()
     assert [outcome.status for outcome in outcomes] == [DONE] * 6
-    assert books.coins(ann, ben) == [94, 6]
+    assert ledger.coins(ann, ben) == [94, 6]
     writer.close()
 
 
 def test_writer_that_was_never_used_can_be_closed(
-    writer: LedgerBatchWriter, books: LedgerAccounts
+    writer: LedgerBatchWriter, ledger: LedgerFixture
 ) -> None:
     writer.close()
     with pytest.raises(ServiceUnavailable):
-        submit(writer, books.refill(books.open(), 1))
+        submit(writer, ledger.refill(ledger.open(), 1))
 
 
 # Failures at every statement of a batch.
@@ -427,20 +427,20 @@ def injected_failure(failure: str, index: int, test_engine: Engine) -> Iterator[
         yield injector
 
 
-def _complete_batch(books: LedgerAccounts) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
+def _complete_batch(ledger: LedgerFixture) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
     """Return a batch that needs every statement, its accounts, and their balances after it."""
-    ann, ben, cat = books.open({0: 5, 2: 95}), books.open({0: 100}), books.open()
-    order = books.order_refill(cat, 10)
-    transfers = [books.gift(ann, ben, 60), books.gift(ben, cat, 20), books.refill(ann, 7), order]
+    ann, ben, cat = ledger.open({0: 5, 2: 95}), ledger.open({0: 100}), ledger.open()
+    order = ledger.order_refill(cat, 10)
+    transfers = [ledger.gift(ann, ben, 60), ledger.gift(ben, cat, 20), ledger.refill(ann, 7), order]
     return transfers, [ann, ben, cat], [47, 140, 30]
 
 
-def test_complete_batch_has_the_expected_number_of_statements(books: LedgerAccounts) -> None:
-    transfers, accounts, coins = _complete_batch(books)
-    with books.database.engine.begin() as connection, record_statements() as statements:
-        ledger.post(connection, transfers, 0)
+def test_complete_batch_has_the_expected_number_of_statements(ledger: LedgerFixture) -> None:
+    transfers, accounts, coins = _complete_batch(ledger)
+    with ledger.database.engine.begin() as connection, record_statements() as statements:
+        posting.post(connection, transfers, 0)
     assert len(statements) == STATEMENTS
-    assert books.coins(*accounts) == coins
+    assert ledger.coins(*accounts) == coins
 
 
 @pytest.mark.parametrize("index", range(STATEMENTS))
@@ -449,25 +449,25 @@ def test_failure_at_any_statement_posts_each_transfer_once(
     failure: str,
     index: int,
     writer: LedgerBatchWriter,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     paused_posting: PausedPosting,
 ) -> None:
-    transfers, accounts, coins = _complete_batch(books)
-    other = books.open({0: 1})
-    with background(partial(submit, writer, books.refill(other, 1))):
+    transfers, accounts, coins = _complete_batch(ledger)
+    other = ledger.open({0: 1})
+    with background(partial(submit, writer, ledger.refill(other, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, transfer) for transfer in transfers]) as outcomes:
             wait_until(lambda: queued(writer) == len(transfers))
             statement = STATEMENTS_OF_A_REFILL + index
-            with injected_failure(failure, statement, books.database.engine) as injector:
+            with injected_failure(failure, statement, ledger.database.engine) as injector:
                 paused_posting.resume.set()
                 wait_until(lambda: all(outcomes))
     assert injector.has_failed
     assert [outcome.status for outcome in outcomes] == [DONE] * 4
-    assert books.coins(*accounts) == coins
+    assert ledger.coins(*accounts) == coins
     # Retries move no coins.
     assert submit_all(writer, transfers) == [REPLAYED] * 4
-    assert books.coins(*accounts) == coins
+    assert ledger.coins(*accounts) == coins
 
 
 STATEMENTS_OF_A_REFILL = 6
@@ -500,9 +500,9 @@ def first_commit_fails(
 
 
 def test_connection_lost_after_the_commit_posts_the_transfer_once(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transfers, accounts, coins = _complete_batch(books)
+    transfers, accounts, coins = _complete_batch(ledger)
 
     def commit_and_disconnect(connection: Any) -> None:
         connection.commit()
@@ -514,21 +514,21 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
     # The retry finds the committed transfer.
     assert first.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
-    assert books.coins(*accounts) == coins
+    assert ledger.coins(*accounts) == coins
     assert submit_all(writer, transfers) == [REPLAYED] * 4
 
 
 def test_connection_lost_before_the_commit_posts_the_transfer_once(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
+    ann, ben = ledger.open({0: 100}), ledger.open()
 
     def disconnect(connection: Any) -> None:
         connection.driver_connection.close()
 
     with first_commit_fails(monkeypatch, disconnect):
-        assert submit(writer, books.gift(ann, ben, 30)).status is DONE
-    assert books.coins(ann, ben) == [70, 30]
+        assert submit(writer, ledger.gift(ann, ben, 30)).status is DONE
+    assert ledger.coins(ann, ben) == [70, 30]
 
 
 def commit_after(connection: Any, *, wait_s: float) -> None:
@@ -544,21 +544,21 @@ def commit_after(connection: Any, *, wait_s: float) -> None:
 
 
 def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
+    ann, ben = ledger.open({0: 100}), ledger.open()
     with first_commit_fails(monkeypatch, partial(commit_after, wait_s=0.4)):
-        assert submit(writer, books.gift(ann, ben, 30)).status is REPLAYED
-    assert books.coins(ann, ben) == [70, 30]
+        assert submit(writer, ledger.gift(ann, ben, 30)).status is REPLAYED
+    assert ledger.coins(ann, ben) == [70, 30]
 
 
 @pytest.mark.processes
 def test_commit_of_unknown_outcome_is_never_reported_as_failed(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first COMMIT takes longer than the lock timeout of the retry.
-    ann, ben = books.open({0: 100}), books.open()
-    gift = books.gift(ann, ben, 30)
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
     with (
         first_commit_fails(monkeypatch, partial(commit_after, wait_s=1.6)),
         pytest.raises(ServiceUnavailable) as caught,
@@ -566,40 +566,40 @@ def test_commit_of_unknown_outcome_is_never_reported_as_failed(
         submit(writer, gift)
     assert caught.value.outcome_unknown
     assert submit(writer, gift).status is REPLAYED
-    assert books.coins(ann, ben) == [70, 30]
+    assert ledger.coins(ann, ben) == [70, 30]
 
 
 def test_transfer_fails_when_the_database_stays_unavailable(
-    books: LedgerAccounts, new_database: Callable[[str], str], worker_id: str, database: Database
+    ledger: LedgerFixture, new_database: Callable[[str], str], worker_id: str, database: Database
 ) -> None:
     unavailable = Database(database.engine.url.set(database=f"missing_{worker_id}"))
     writer = LedgerBatchWriter(unavailable, writer_number=0)
-    ann = books.open()
-    with background(partial(submit, writer, books.refill(ann, 1), wait_s=0.5)) as results:
+    ann = ledger.open()
+    with background(partial(submit, writer, ledger.refill(ann, 1), wait_s=0.5)) as results:
         pass
     assert isinstance(results[0], ServiceUnavailable)
     writer.close()
     unavailable.close()
-    assert books.coins(ann) == [0]
+    assert ledger.coins(ann) == [0]
 
 
 # Batches with transfers that cannot be posted.
 
 
 def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
+    ann, ben = ledger.open({0: 100}), ledger.open()
     unknown = CoinAccount(ben.id + 1_000_000)
     invalid = [
-        books.gift(ann, unknown, 1),  # violates a foreign key
-        replace(books.refill(ben, 1), payment=Payment("direct", "unknown", "x")),  # no such order
-        replace(books.gift(ann, ben, 1), actor=unknown.id, debit=unknown),  # no account
-        books.refill(ben, 2**63 - 1),  # more than a balance can hold
+        ledger.gift(ann, unknown, 1),  # violates a foreign key
+        replace(ledger.refill(ben, 1), payment=Payment("direct", "unknown", "x")),  # no such order
+        replace(ledger.gift(ann, ben, 1), actor=unknown.id, debit=unknown),  # no account
+        ledger.refill(ben, 2**63 - 1),  # more than a balance can hold
     ]
-    valid = [books.gift(ann, ben, 10), books.refill(ann, 5), books.gift(ann, ben, 20)]
+    valid = [ledger.gift(ann, ben, 10), ledger.refill(ann, 5), ledger.gift(ann, ben, 20)]
     batch = [valid[0], *invalid[:2], valid[1], *invalid[2:], valid[2]]
-    with background(partial(submit, writer, books.refill(ben, 1))):
+    with background(partial(submit, writer, ledger.refill(ben, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, transfer) for transfer in batch]) as results:
             wait_until(lambda: queued(writer) == len(batch))
@@ -611,19 +611,19 @@ def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
     assert isinstance(errors[1], LookupError)
     assert isinstance(errors[2], LookupError)
     assert errors[3] == TransferOutcome(TransferStatus.BALANCE_LIMIT)
-    assert books.coins(ann, ben) == [75, 31]
+    assert ledger.coins(ann, ben) == [75, 31]
 
 
 @pytest.mark.processes
 def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
-    writer: LedgerBatchWriter, books: LedgerAccounts, paused_posting: PausedPosting
+    writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
-    ann, ben, cat = books.open({0: 100}), books.open({0: 100}), books.open()
+    ann, ben, cat = ledger.open({0: 100}), ledger.open({0: 100}), ledger.open()
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
-    gifts = [books.gift(ann, cat, 1), books.gift(ben, cat, 1)]
-    with books.database.engine.connect() as connection:
+    gifts = [ledger.gift(ann, cat, 1), ledger.gift(ben, cat, 1)]
+    with ledger.database.engine.connect() as connection:
         connection.execute(lock, {"id": ann.id})
-        with background(partial(submit, writer, books.refill(cat, 1))):
+        with background(partial(submit, writer, ledger.refill(cat, 1))):
             assert paused_posting.reached.wait(20)
             with background(
                 *[partial(submit, writer, gift, wait_s=4) for gift in gifts]
@@ -632,13 +632,13 @@ def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
                 paused_posting.resume.set()
     assert isinstance(results[0], DBAPIError)
     assert results[1].status is DONE
-    assert books.coins(ann, ben, cat) == [100, 99, 2]
+    assert ledger.coins(ann, ben, cat) == [100, 99, 2]
 
 
 def test_writer_continues_after_an_unexpected_exception(
-    writer: LedgerBatchWriter, books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann = books.open()
+    ann = ledger.open()
 
     def failing_post(*_: Any) -> list[TransferOutcome]:
         raise LookupError("programming error")
@@ -646,53 +646,53 @@ def test_writer_continues_after_an_unexpected_exception(
     with monkeypatch.context() as patch:
         patch.setattr(ledger_writer, "post", failing_post)
         with pytest.raises(LookupError, match="programming error"):
-            submit(writer, books.refill(ann, 1))
-    assert submit(writer, books.refill(ann, 1)).status is DONE
+            submit(writer, ledger.refill(ann, 1))
+    assert submit(writer, ledger.refill(ann, 1)).status is DONE
 
 
 # The thread, connection and slot of a writer.
 
 
 def test_requests_that_hold_all_connections_do_not_block_the_writer(
-    database_url: str, books: LedgerAccounts
+    database_url: str, ledger: LedgerFixture
 ) -> None:
     single = Database(database_url, pool_size=1, pool_timeout_s=0.1)
     writer = LedgerBatchWriter(single, writer_number=0)
-    ann = books.open()
+    ann = ledger.open()
     with single.engine.connect():
-        assert submit(writer, books.refill(ann, 1)).status is DONE
+        assert submit(writer, ledger.refill(ann, 1)).status is DONE
     writer.close()
     single.close()
 
 
 def test_writer_starts_with_the_first_transfer(
-    writer: LedgerBatchWriter, books: LedgerAccounts
+    writer: LedgerBatchWriter, ledger: LedgerFixture
 ) -> None:
     assert not writer.is_running
-    submit(writer, books.refill(books.open(), 1))
+    submit(writer, ledger.refill(ledger.open(), 1))
     assert writer.is_running
 
 
 @pytest.mark.parametrize("number", [0, 7, 15])
 def test_credits_go_to_the_slot_of_the_writer(
-    number: int, new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
+    number: int, new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
 ) -> None:
-    ann = books.open()
-    submit(new_writer(writer_number=number), books.refill(ann, 9))
-    assert books.slots(ann) == {0: 0, 1 + number: 9}
+    ann = ledger.open()
+    submit(new_writer(writer_number=number), ledger.refill(ann, 9))
+    assert ledger.slots(ann) == {0: 0, 1 + number: 9}
 
 
 def test_two_writers_post_the_same_request_once(
-    new_writer: Callable[..., LedgerBatchWriter], books: LedgerAccounts
+    new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
 ) -> None:
     writers = [new_writer(writer_number=number) for number in (0, 1)]
-    ann, ben = books.open({0: 1000}), books.open()
+    ann, ben = ledger.open({0: 1000}), ledger.open()
     for key in range(20):
-        gift = books.gift(ann, ben, 10, str(key))
+        gift = ledger.gift(ann, ben, 10, str(key))
         outcomes = run_concurrently(*[partial(submit, writers[n % 2], gift) for n in range(8)])
         statuses = [outcome.status for outcome in outcomes]
         assert sorted(statuses, key=str) == [DONE] + [REPLAYED] * 7
-    assert books.coins(ben) == [200]
+    assert ledger.coins(ben) == [200]
 
 
 @pytest.mark.processes

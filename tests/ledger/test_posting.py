@@ -19,8 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
-from livebackend.ledger import history
-from livebackend.ledger import posting as ledger
+from livebackend.ledger import history, posting
 from livebackend.ledger.coin_accounts import external_account
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import (
@@ -35,7 +34,7 @@ from livebackend.ledger.transfers import (
 )
 from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import LedgerAccounts, Slots, audit_errors, balance, statuses_of
+from tests.support.ledger_helpers import LedgerFixture, Slots, audit_errors, balance, statuses_of
 from tests.support.statements import before_each_statement
 
 DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
@@ -43,24 +42,24 @@ CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICI
 
 
 @pytest.fixture
-def books(database: Database) -> Iterator[LedgerAccounts]:
+def ledger(database: Database) -> Iterator[LedgerFixture]:
     """A ledger that the audit checks after the test."""
-    books = LedgerAccounts(database)
-    yield books
-    assert books.audit_errors() == []
+    ledger = LedgerFixture(database)
+    yield ledger
+    assert ledger.audit_errors() == []
 
 
 # Effects of transfers.
 
 
 def test_gift_moves_coins_and_is_stored(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    gift = replace(books.gift(ann, ben, 30), gift=Gift(7, 8, "a rose, 'for' \\ {you}"))
-    (outcome,) = books.post(gift, slot=4)
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = replace(ledger.gift(ann, ben, 30), gift=Gift(7, 8, "a rose, 'for' \\ {you}"))
+    (outcome,) = ledger.post(gift, slot=4)
     assert outcome.status is DONE
-    assert (books.slots(ann), books.slots(ben)) == ({0: 70}, {0: 0, 5: 30})
+    assert (ledger.slots(ann), ledger.slots(ben)) == ({0: 70}, {0: 0, 5: 30})
     (row,) = [row for row in database_state.rows("transfers") if row["kind"] == TransferKind.GIFT]
     columns = row["id"], row["debit_id"], row["credit_id"], row["amount"], row["actor_id"]
     assert columns == (outcome.transfer_id, ann.id, ben.id, 30, ann.id)
@@ -74,85 +73,85 @@ def test_gift_moves_coins_and_is_stored(
 
 
 @pytest.mark.parametrize("slot", [0, 1, 15, 16, 31, 1000])
-def test_credit_goes_to_the_slot_of_the_writer(slot: int, books: LedgerAccounts) -> None:
-    ann = books.open()
-    assert books.statuses(books.refill(ann, 10), slot=slot) == [DONE]
-    assert books.slots(ann) == {0: 0, 1 + slot % 16: 10}
+def test_credit_goes_to_the_slot_of_the_writer(slot: int, ledger: LedgerFixture) -> None:
+    ann = ledger.open()
+    assert ledger.statuses(ledger.refill(ann, 10), slot=slot) == [DONE]
+    assert ledger.slots(ann) == {0: 0, 1 + slot % 16: 10}
 
 
-def test_provider_account_has_no_slots_and_no_limit(books: LedgerAccounts) -> None:
-    ann = books.open()
-    assert books.statuses(*[books.refill(ann, 2**56) for _ in range(4)]) == [DONE] * 4
-    assert books.coins(ann) == [2**58]
-    assert books.slots(books.provider_account) == {}
+def test_provider_account_has_no_slots_and_no_limit(ledger: LedgerFixture) -> None:
+    ann = ledger.open()
+    assert ledger.statuses(*[ledger.refill(ann, 2**56) for _ in range(4)]) == [DONE] * 4
+    assert ledger.coins(ann) == [2**58]
+    assert ledger.slots(ledger.provider_account) == {}
 
 
 def test_concurrent_calls_create_one_provider_account(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
     def external_id() -> int:
-        return books.database.run(lambda connection: external_account(connection, "other"))
+        return ledger.database.run(lambda connection: external_account(connection, "other"))
 
     assert len(set(run_concurrently(*[external_id] * 8))) == 1
     providers = [row["provider"] for row in database_state.rows("coin_accounts")]
     assert sorted(filter(None, providers)) == ["direct", "other"]
 
 
-def test_empty_batch_changes_nothing(books: LedgerAccounts, database_state: DatabaseState) -> None:
+def test_empty_batch_changes_nothing(ledger: LedgerFixture, database_state: DatabaseState) -> None:
     with database_state.assert_unchanged():
-        assert books.post() == []
+        assert ledger.post() == []
 
 
 def test_reversal_refers_to_the_reversed_transfer(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    (gift,) = books.post(books.gift(ann, ben, 30))
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    (gift,) = ledger.post(ledger.gift(ann, ben, 30))
     reversal = replace(
-        books.gift(ben, ann, 30, "reversal"),
+        ledger.gift(ben, ann, 30, "reversal"),
         kind=TransferKind.REVERSAL,
         gift=None,
         reverses_id=gift.transfer_id,
     )
-    assert books.statuses(reversal) == [DONE]
-    assert books.coins(ann, ben) == [100, 0]
+    assert ledger.statuses(reversal) == [DONE]
+    assert ledger.coins(ann, ben) == [100, 0]
     assert gift.transfer_id
     assert [row["reverses_id"] for row in database_state.rows("transfers")][-1] == gift.transfer_id
-    assert books.statuses(reversal) == [REPLAYED]
-    assert books.statuses(replace(reversal, reverses_id=gift.transfer_id + 1)) == [CONFLICT]
+    assert ledger.statuses(reversal) == [REPLAYED]
+    assert ledger.statuses(replace(reversal, reverses_id=gift.transfer_id + 1)) == [CONFLICT]
 
 
-def test_spending_more_than_slot_0_consolidates_all_slots_there(books: LedgerAccounts) -> None:
-    ann, ben = books.open({0: 5, 1: 10, 7: 20, 16: 30}), books.open()
-    assert books.statuses(books.gift(ann, ben, 5)) == [DONE]
-    assert books.slots(ann) == {0: 0, 1: 10, 7: 20, 16: 30}
-    assert books.statuses(books.gift(ann, ben, 45)) == [DONE]
-    assert books.slots(ann) == {0: 15, 1: 0, 7: 0, 16: 0}
-    assert books.coins(ann, ben) == [15, 50]
+def test_spending_more_than_slot_0_consolidates_all_slots_there(ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open({0: 5, 1: 10, 7: 20, 16: 30}), ledger.open()
+    assert ledger.statuses(ledger.gift(ann, ben, 5)) == [DONE]
+    assert ledger.slots(ann) == {0: 0, 1: 10, 7: 20, 16: 30}
+    assert ledger.statuses(ledger.gift(ann, ben, 45)) == [DONE]
+    assert ledger.slots(ann) == {0: 15, 1: 0, 7: 0, 16: 0}
+    assert ledger.coins(ann, ben) == [15, 50]
 
 
-def test_coins_of_an_earlier_transfer_can_be_spent_in_the_same_batch(books: LedgerAccounts) -> None:
-    ann, ben, cat = books.open({3: 5}), books.open(), books.open()
+def test_coins_of_an_earlier_transfer_can_be_spent_in_the_same_batch(ledger: LedgerFixture) -> None:
+    ann, ben, cat = ledger.open({3: 5}), ledger.open(), ledger.open()
     batch = [
-        books.gift(ben, cat, 12),  # rejected: no coins yet
-        books.gift(ann, ben, 5),
-        books.refill(ben, 10),
-        books.gift(ben, cat, 12),
-        books.gift(cat, ann, 12),
-        books.gift(ben, cat, 4),  # rejected: one coin is missing
-        books.gift(ben, cat, 3),
+        ledger.gift(ben, cat, 12),  # rejected: no coins yet
+        ledger.gift(ann, ben, 5),
+        ledger.refill(ben, 10),
+        ledger.gift(ben, cat, 12),
+        ledger.gift(cat, ann, 12),
+        ledger.gift(ben, cat, 4),  # rejected: one coin is missing
+        ledger.gift(ben, cat, 3),
     ]
     expected = [INSUFFICIENT_COINS, DONE, DONE, DONE, DONE, INSUFFICIENT_COINS, DONE]
-    assert books.statuses(*batch) == expected
-    assert books.coins(ann, ben, cat) == [12, 0, 3]
+    assert ledger.statuses(*batch) == expected
+    assert ledger.coins(ann, ben, cat) == [12, 0, 3]
 
 
 def test_transfers_that_cancel_out_are_stored(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 1, 1: 9}), books.open({0: 1, 1: 9})
-    assert books.statuses(books.gift(ann, ben, 10), books.gift(ben, ann, 10)) == [DONE, DONE]
-    assert books.coins(ann, ben) == [10, 10]
+    ann, ben = ledger.open({0: 1, 1: 9}), ledger.open({0: 1, 1: 9})
+    assert ledger.statuses(ledger.gift(ann, ben, 10), ledger.gift(ben, ann, 10)) == [DONE, DONE]
+    assert ledger.coins(ann, ben) == [10, 10]
     assert len(database_state.rows("gifts")) == 2
 
 
@@ -160,22 +159,22 @@ def test_transfers_that_cancel_out_are_stored(
 
 
 def test_retry_moves_no_coins_and_returns_the_first_transfer_id(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    gift = books.gift(ann, ben, 30)
-    (first,) = books.post(gift)
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
+    (first,) = ledger.post(gift)
     with database_state.assert_unchanged():
-        assert books.post(gift, gift) == [TransferOutcome(REPLAYED, first.transfer_id)] * 2
+        assert ledger.post(gift, gift) == [TransferOutcome(REPLAYED, first.transfer_id)] * 2
 
 
-def test_duplicate_requests_in_a_batch_move_coins_once(books: LedgerAccounts) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    gift = books.gift(ann, ben, 60)
-    outcomes = books.post(gift, gift, replace(gift, amount=1))
+def test_duplicate_requests_in_a_batch_move_coins_once(ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = ledger.gift(ann, ben, 60)
+    outcomes = ledger.post(gift, gift, replace(gift, amount=1))
     assert statuses_of(outcomes) == [DONE, REPLAYED, CONFLICT]
     assert len({outcome.transfer_id for outcome in outcomes}) == 1
-    assert books.coins(ann, ben) == [40, 60]
+    assert ledger.coins(ann, ben) == [40, 60]
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
@@ -183,43 +182,43 @@ def test_duplicate_requests_in_a_batch_move_coins_once(books: LedgerAccounts) ->
     "changed", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
 )
 def test_used_request_id_with_other_content_moves_no_coins(
-    changed: str, books: LedgerAccounts, database_state: DatabaseState, *, in_one_batch: bool
+    changed: str, ledger: LedgerFixture, database_state: DatabaseState, *, in_one_batch: bool
 ) -> None:
-    ann, ben, cat = books.open({0: 100}), books.open(), books.open()
-    gift = books.gift(ann, ben, 30)
+    ann, ben, cat = ledger.open({0: 100}), ledger.open(), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
     other = {
         "amount": replace(gift, amount=31),
         "credit": replace(gift, credit=cat),
-        "debit": replace(gift, debit=books.provider_account),
+        "debit": replace(gift, debit=ledger.provider_account),
         "kind": replace(gift, kind=TransferKind.REFILL),
         "description": replace(gift, gift=Gift(ben.id + 1000, None, "a Rose")),
         "no gift": replace(gift, gift=None),
         "reverses": replace(gift, reverses_id=1),
     }[changed]
     if in_one_batch:
-        first, second = books.post(gift, other)
+        first, second = ledger.post(gift, other)
     else:
-        (first,) = books.post(gift)
+        (first,) = ledger.post(gift)
         with database_state.assert_unchanged():
-            (second,) = books.post(other)
+            (second,) = ledger.post(other)
     assert (first.status, second) == (DONE, TransferOutcome(CONFLICT, first.transfer_id))
-    assert books.coins(ann, ben, cat) == [70, 30, 0]
+    assert ledger.coins(ann, ben, cat) == [70, 30, 0]
 
 
-def test_retry_with_another_room_id_is_the_same_request(books: LedgerAccounts) -> None:
+def test_retry_with_another_room_id_is_the_same_request(ledger: LedgerFixture) -> None:
     # A retry after the room was closed has another room id.
-    ann, ben = books.open({0: 100}), books.open()
-    gift = books.gift(ann, ben, 30)
-    books.post(gift)
-    assert books.statuses(replace(gift, gift=Gift(ben.id + 1000, 9, "a rose"))) == [REPLAYED]
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    gift = ledger.gift(ann, ben, 30)
+    ledger.post(gift)
+    assert ledger.statuses(replace(gift, gift=Gift(ben.id + 1000, 9, "a rose"))) == [REPLAYED]
 
 
-def test_two_actors_can_use_the_same_request_id(books: LedgerAccounts) -> None:
-    ann, ben = books.open({0: 100}), books.open({0: 100})
-    gift = books.gift(ann, ben, 30)
-    other = replace(books.gift(ben, ann, 20), request_id=gift.request_id)
-    assert books.statuses(gift, other) == [DONE, DONE]
-    assert books.coins(ann, ben) == [90, 110]
+def test_two_actors_can_use_the_same_request_id(ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open({0: 100}), ledger.open({0: 100})
+    gift = ledger.gift(ann, ben, 30)
+    other = replace(ledger.gift(ben, ann, 20), request_id=gift.request_id)
+    assert ledger.statuses(gift, other) == [DONE, DONE]
+    assert ledger.coins(ann, ben) == [90, 110]
 
 
 def test_request_keys_of_different_sources_and_actors_differ() -> None:
@@ -229,23 +228,23 @@ def test_request_keys_of_different_sources_and_actors_differ() -> None:
 
 
 def test_request_id_can_be_used_again_after_insufficient_balance(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open({0: 10, 3: 10}), books.open({1: 0})
-    gift = books.gift(ann, ben, 21, "g")
-    before = database_state.rows("transfers"), books.slots(ann)
-    assert books.post(gift) == [TransferOutcome(INSUFFICIENT_COINS)]
-    assert (database_state.rows("transfers"), books.slots(ann)) == before
+    ann, ben = ledger.open({0: 10, 3: 10}), ledger.open({1: 0})
+    gift = ledger.gift(ann, ben, 21, "g")
+    before = database_state.rows("transfers"), ledger.slots(ann)
+    assert ledger.post(gift) == [TransferOutcome(INSUFFICIENT_COINS)]
+    assert (database_state.rows("transfers"), ledger.slots(ann)) == before
     assert database_state.rows("gifts") == []
-    assert books.statuses(replace(gift, amount=20)) == [DONE]
+    assert ledger.statuses(replace(gift, amount=20)) == [DONE]
 
 
 def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balance(
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
 ) -> None:
-    ann, ben = books.open({0: 20}), books.open()
-    gift = books.gift(ann, ben, 21, "g")
-    rejected, done = books.post(gift, replace(gift, amount=20))
+    ann, ben = ledger.open({0: 20}), ledger.open()
+    gift = ledger.gift(ann, ben, 21, "g")
+    rejected, done = ledger.post(gift, replace(gift, amount=20))
     assert rejected == TransferOutcome(INSUFFICIENT_COINS)
     assert done.status is DONE
 
@@ -254,78 +253,78 @@ def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balan
 
 
 def test_refill_settles_its_payment_order(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open(), books.open()
-    orders = [books.order_refill(ann, 10, "1"), books.order_refill(ben, 10, "2")]
-    books.order_refill(ann, 10, "3")
-    outcomes = books.post(*orders, books.refill(ann, 5))
+    ann, ben = ledger.open(), ledger.open()
+    orders = [ledger.order_refill(ann, 10, "1"), ledger.order_refill(ben, 10, "2")]
+    ledger.order_refill(ann, 10, "3")
+    outcomes = ledger.post(*orders, ledger.refill(ann, 5))
     assert statuses_of(outcomes) == [DONE] * 3
     rows = {row["order_id"]: row for row in database_state.rows("payment_orders")}
     assert [rows[n]["state"] for n in "123"] == ["paid", "paid", "pending"]
     assert [rows[n]["transfer_id"] for n in "12"] == [
         outcome.transfer_id for outcome in outcomes[:2]
     ]
-    assert books.statuses(*orders) == [REPLAYED] * 2
-    assert books.coins(ann, ben) == [15, 10]
+    assert ledger.statuses(*orders) == [REPLAYED] * 2
+    assert ledger.coins(ann, ben) == [15, 10]
 
 
 @pytest.mark.parametrize("order_id", ["1", "unknown"])
 def test_refill_for_an_unknown_or_paid_order_moves_no_coins(
-    order_id: str, books: LedgerAccounts, database_state: DatabaseState
+    order_id: str, ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann, ben = books.open(), books.open()
-    books.post(books.order_refill(ann, 10, "1"))
+    ann, ben = ledger.open(), ledger.open()
+    ledger.post(ledger.order_refill(ann, 10, "1"))
     refill = replace(
-        books.refill(ben, 10), payment=Payment("direct", order_id, f"payment {order_id}")
+        ledger.refill(ben, 10), payment=Payment("direct", order_id, f"payment {order_id}")
     )
     with database_state.assert_unchanged(), pytest.raises(LookupError):
-        books.post(refill)
+        ledger.post(refill)
 
 
 # Invalid transfers.
 
 
-def test_actor_cannot_spend_coins_of_another_account(books: LedgerAccounts) -> None:
-    ann, ben = books.open(), books.open()
+def test_actor_cannot_spend_coins_of_another_account(ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open(), ledger.open()
     with pytest.raises(ValueError, match="debit must be external or the actor's account"):
-        replace(books.gift(ann, ben, 1), actor=ben.id)
+        replace(ledger.gift(ann, ben, 1), actor=ben.id)
 
 
 @pytest.mark.parametrize("amount", [0, -1])
-def test_amount_of_a_transfer_must_be_positive(amount: int, books: LedgerAccounts) -> None:
-    ann, ben = books.open(), books.open()
+def test_amount_of_a_transfer_must_be_positive(amount: int, ledger: LedgerFixture) -> None:
+    ann, ben = ledger.open(), ledger.open()
     with pytest.raises(ValueError, match="amount must be positive"):
-        books.gift(ann, ben, amount)
+        ledger.gift(ann, ben, amount)
 
 
-def test_debit_and_credit_of_a_transfer_must_differ(books: LedgerAccounts) -> None:
-    ann = books.open()
+def test_debit_and_credit_of_a_transfer_must_differ(ledger: LedgerFixture) -> None:
+    ann = ledger.open()
     with pytest.raises(ValueError, match="debit and credit are the same account"):
-        books.gift(ann, ann, 1)
+        ledger.gift(ann, ann, 1)
 
 
 def test_actor_without_slot_0_is_rejected(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
     # The lock on slot 0 protects the lookup of the actor's request ids.
-    ann = books.open()
-    refill = books.refill(ann, 10)
+    ann = ledger.open()
+    refill = ledger.refill(ann, 10)
     with database_state.assert_unchanged():
-        for actor in (books.provider_account.id, 2**40):
+        for actor in (ledger.provider_account.id, 2**40):
             with pytest.raises(LookupError):
-                books.post(books.refill(ann, 5), replace(refill, actor=actor))
+                ledger.post(ledger.refill(ann, 5), replace(refill, actor=actor))
         unknown = CoinAccount(2**40)
         with pytest.raises(LookupError):
-            books.post(books.gift(unknown, ann, 5))
+            ledger.post(ledger.gift(unknown, ann, 5))
 
 
 def test_gift_to_an_unknown_account_is_rejected(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    ann = books.open({0: 10})
+    ann = ledger.open({0: 10})
     with database_state.assert_unchanged(), pytest.raises(IntegrityError):
-        books.post(books.gift(ann, CoinAccount(2**40), 5))
+        ledger.post(ledger.gift(ann, CoinAccount(2**40), 5))
 
 
 @pytest.mark.parametrize(
@@ -361,10 +360,10 @@ def test_constraints_reject_invalid_rows(
     table: str,
     columns: dict[str, str],
     constraint: str,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     database_state: DatabaseState,
 ) -> None:
-    ann = books.open({0: 10})
+    ann = ledger.open({0: 10})
     (existing,) = database_state.rows("transfers")
     valid = {
         "transfers": {
@@ -377,14 +376,14 @@ def test_constraints_reject_invalid_rows(
         },
         "coin_slots": {"coin_account_id": ":ann", "slot": "1", "amount": "0"},
     }[table]
-    ids = {"bank": books.provider_account.id, "ann": ann.id, "existing": existing["id"]}
-    with books.database.engine.connect() as connection:
+    ids = {"bank": ledger.provider_account.id, "ann": ann.id, "existing": existing["id"]}
+    with ledger.database.engine.connect() as connection:
         # The row is valid without the changed columns. Rolled back.
         connection.execute(_insert(table, valid), ids)
     with (
         database_state.assert_unchanged(),
         pytest.raises(DBAPIError, match=constraint),
-        books.database.engine.begin() as connection,
+        ledger.database.engine.begin() as connection,
     ):
         connection.execute(_insert(table, valid | columns), ids)
 
@@ -459,13 +458,13 @@ def _state(
 @settings(max_examples=300)
 def test_batch_has_the_same_result_as_single_transfers_and_the_model(
     database: Database,
-    empty_accounts: tuple[LedgerAccounts, list[CoinAccount]],
+    empty_accounts: tuple[LedgerFixture, list[CoinAccount]],
     initial: Any,
     batches: Any,
 ) -> None:
-    books, accounts = empty_accounts
+    ledger, accounts = empty_accounts
     transfer_batches = [
-        ([_transfer(books, accounts, *arguments) for arguments in batch], slot)
+        ([_transfer(ledger, accounts, *arguments) for arguments in batch], slot)
         for batch, slot in batches
     ]
     transfers = [transfer for batch, _ in transfer_batches for transfer in batch]
@@ -473,7 +472,7 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
         {account.id: sum(coins.values()) for account, coins in zip(accounts, initial, strict=True)}
     )
     with database.engine.connect() as connection:
-        books.set_up_balances(connection, dict(zip(accounts, initial, strict=True)))
+        ledger.set_up_balances(connection, dict(zip(accounts, initial, strict=True)))
         savepoint = connection.begin_nested()
         single_outcomes = [
             post(connection, [transfer], slot)[0]
@@ -499,7 +498,7 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
 
 
 def _transfer(
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     accounts: Sequence[CoinAccount],
     kind: str,
     actor: int,
@@ -508,9 +507,9 @@ def _transfer(
     key: str | None,
 ) -> Transfer:
     if kind == "gift":
-        return books.gift(accounts[actor], accounts[recipient], coins, key)
+        return ledger.gift(accounts[actor], accounts[recipient], coins, key)
     # The ledger allows a refill of another user's account.
-    return replace(books.refill(accounts[actor], coins, key), credit=accounts[recipient])
+    return replace(ledger.refill(accounts[actor], coins, key), credit=accounts[recipient])
 
 
 def _ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
@@ -519,16 +518,16 @@ def _ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
 
 
 @pytest.fixture
-def empty_accounts(books: LedgerAccounts) -> tuple[LedgerAccounts, list[CoinAccount]]:
+def empty_accounts(ledger: LedgerFixture) -> tuple[LedgerFixture, list[CoinAccount]]:
     """Three accounts; every example rolls back its changes, so they are always empty."""
-    return books, [books.open() for _ in range(3)]
+    return ledger, [ledger.open() for _ in range(3)]
 
 
 # Concurrent writers.
 
 
 def _post_in_lockstep(
-    books: LedgerAccounts, *batches: tuple[Sequence[Transfer], int]
+    ledger: LedgerFixture, *batches: tuple[Sequence[Transfer], int]
 ) -> list[list[TransferStatus]]:
     """Post batches concurrently; before each statement, the writers wait for each other.
 
@@ -542,7 +541,7 @@ def _post_in_lockstep(
             barrier.wait(0.1)
 
     def run(batch: Sequence[Transfer], slot: int) -> list[TransferStatus]:
-        with books.database.engine.begin() as connection:
+        with ledger.database.engine.begin() as connection:
             return statuses_of(post(connection, batch, slot))
 
     with before_each_statement(wait):
@@ -550,21 +549,21 @@ def _post_in_lockstep(
 
 
 def _crossed_gifts(
-    books: LedgerAccounts, ann: CoinAccount, ben: CoinAccount
+    ledger: LedgerFixture, ann: CoinAccount, ben: CoinAccount
 ) -> list[list[TransferStatus]]:
     """Two gifts in opposite directions; each consolidates slots that the other one credits."""
     return _post_in_lockstep(
-        books, ([books.gift(ann, ben, 60)], 0), ([books.gift(ben, ann, 60)], 1)
+        ledger, ([ledger.gift(ann, ben, 60)], 0), ([ledger.gift(ben, ann, 60)], 1)
     )
 
 
 @pytest.mark.parametrize("slots", [{1: 50, 2: 50}, {0: 1, 2: 99}, {0: 1, 1: 99}, {0: 1, 9: 99}])
 def test_opposite_gifts_that_consolidate_slots_do_not_deadlock(
-    slots: Slots, books: LedgerAccounts
+    slots: Slots, ledger: LedgerFixture
 ) -> None:
-    ann, ben = books.open(slots), books.open(slots)
-    assert _crossed_gifts(books, ann, ben) == [[DONE], [DONE]]
-    assert books.coins(ann, ben) == [100, 100]
+    ann, ben = ledger.open(slots), ledger.open(slots)
+    assert _crossed_gifts(ledger, ann, ben) == [[DONE], [DONE]]
+    assert ledger.coins(ann, ben) == [100, 100]
 
 
 _LOCK_SLOT = text(
@@ -580,16 +579,16 @@ _COUNT_WAITING = text(
 
 
 @pytest.mark.parametrize("position", range(5))
-def test_locks_are_acquired_in_order(position: int, books: LedgerAccounts) -> None:
+def test_locks_are_acquired_in_order(position: int, ledger: LedgerFixture) -> None:
     """A writer that waits for a lock holds all earlier locks and no later ones."""
-    ann, ben, cat = books.open({0: 1, 3: 49}), books.open({0: 50, 2: 1}), books.open({2: 1})
-    batch = [books.gift(ben, cat, 10), books.gift(ann, ben, 40), books.gift(ann, cat, 1)]
+    ann, ben, cat = ledger.open({0: 1, 3: 49}), ledger.open({0: 50, 2: 1}), ledger.open({2: 1})
+    batch = [ledger.gift(ben, cat, 10), ledger.gift(ann, ben, 40), ledger.gift(ann, cat, 1)]
     order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
     account, slot = order[position]
-    with books.database.engine.connect() as blocker, books.database.engine.connect() as observer:
+    with ledger.database.engine.connect() as blocker, ledger.database.engine.connect() as observer:
         blocker.execute(_LOCK_SLOT, {"account": account, "slot": slot})
         process = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        posting = threading.Thread(target=partial(books.post, *batch, slot=1))
+        posting = threading.Thread(target=partial(ledger.post, *batch, slot=1))
         posting.start()
         for _ in range(1000):
             waiting = observer.execute(_COUNT_WAITING, {"blocker": process}).scalar_one()
@@ -602,21 +601,21 @@ def test_locks_are_acquired_in_order(position: int, books: LedgerAccounts) -> No
         blocker.rollback()
         posting.join(10)
     assert [slot for slot in order if slot not in unlocked] == order[: position + 1]
-    assert books.coins(ann, ben, cat) == [9, 81, 12]
+    assert ledger.coins(ann, ben, cat) == [9, 81, 12]
 
 
-def test_three_writers_with_circular_gifts_do_not_deadlock(books: LedgerAccounts) -> None:
-    accounts = [books.open({1: 50, 2: 50, 3: 50}) for _ in range(3)]
+def test_three_writers_with_circular_gifts_do_not_deadlock(ledger: LedgerFixture) -> None:
+    accounts = [ledger.open({1: 50, 2: 50, 3: 50}) for _ in range(3)]
     batches = [
-        ([books.gift(accounts[n], accounts[m], 40) for m in range(3) if m != n], n)
+        ([ledger.gift(accounts[n], accounts[m], 40) for m in range(3) if m != n], n)
         for n in range(3)
     ]
-    assert _post_in_lockstep(books, *batches) == [[DONE] * 2] * 3
-    assert books.coins(*accounts) == [150] * 3
+    assert _post_in_lockstep(ledger, *batches) == [[DONE] * 2] * 3
+    assert ledger.coins(*accounts) == [150] * 3
 
 
 def _random_batch(
-    books: LedgerAccounts, accounts: Sequence[CoinAccount], rng: random.Random
+    ledger: LedgerFixture, accounts: Sequence[CoinAccount], rng: random.Random
 ) -> list[Transfer]:
     """Return gifts, many of which need more than slot 0, some refills, and some retries."""
     batch = []
@@ -627,53 +626,53 @@ def _random_batch(
         recipient = rng.choice([n for n in range(len(accounts)) if n != actor])
         kind = rng.choice(["gift"] * 5 + ["refill"])
         key = str(rng.randrange(200)) if rng.random() < 0.3 else None
-        batch.append(_transfer(books, accounts, kind, actor, recipient, rng.randint(1, 60), key))
+        batch.append(_transfer(ledger, accounts, kind, actor, recipient, rng.randint(1, 60), key))
     return batch
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_two_random_batches_in_lockstep_do_not_deadlock(seed: int, books: LedgerAccounts) -> None:
+def test_two_random_batches_in_lockstep_do_not_deadlock(seed: int, ledger: LedgerFixture) -> None:
     rng = random.Random(seed)
-    accounts = [books.open({0: 10, 1: 20, 2: 20}) for _ in range(3)]
-    batches = [(_random_batch(books, accounts, rng), slot) for slot in (0, rng.randrange(2))]
-    _post_in_lockstep(books, *batches)
+    accounts = [ledger.open({0: 10, 1: 20, 2: 20}) for _ in range(3)]
+    batches = [(_random_batch(ledger, accounts, rng), slot) for slot in (0, rng.randrange(2))]
+    _post_in_lockstep(ledger, *batches)
 
 
-def _post_random_batches(books: LedgerAccounts, slots: Sequence[int], *, batches: int) -> None:
+def _post_random_batches(ledger: LedgerFixture, slots: Sequence[int], *, batches: int) -> None:
     """Post random batches among ten accounts, with one concurrent writer per slot number."""
-    accounts = [books.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
+    accounts = [ledger.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
 
     def run(seed: int, slot: int) -> None:
         rng = random.Random(seed)
         for _ in range(batches):
-            books.post(*_random_batch(books, accounts, rng), slot=slot)
+            ledger.post(*_random_batch(ledger, accounts, rng), slot=slot)
 
     run_concurrently(*[partial(run, seed, slot) for seed, slot in enumerate(slots)])
 
 
 @pytest.mark.parametrize("slots", [(0, 1, 2, 3), (0, 0, 0, 0), (0, 0, 1, 1)])
 def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
-    slots: Sequence[int], books: LedgerAccounts
+    slots: Sequence[int], ledger: LedgerFixture
 ) -> None:
-    _post_random_batches(books, slots, batches=60)
+    _post_random_batches(ledger, slots, batches=60)
 
 
-def _post_same_ids(books: LedgerAccounts, *, keys: int) -> list[list[TransferOutcome]]:
+def _post_same_ids(ledger: LedgerFixture, *, keys: int) -> list[list[TransferOutcome]]:
     """For each key, post eight gifts concurrently, the last one with another amount."""
-    ann, ben = books.open({0: 10, 3: 1000}), books.open()
+    ann, ben = ledger.open({0: 10, 3: 1000}), ledger.open()
     outcomes = []
     for key in range(keys):
-        gifts = [books.gift(ann, ben, 10, str(key)) for _ in range(7)]
-        gifts.append(books.gift(ann, ben, 11, str(key)))
-        calls = [partial(books.post, gift, slot=slot) for slot, gift in enumerate(gifts)]
+        gifts = [ledger.gift(ann, ben, 10, str(key)) for _ in range(7)]
+        gifts.append(ledger.gift(ann, ben, 11, str(key)))
+        calls = [partial(ledger.post, gift, slot=slot) for slot, gift in enumerate(gifts)]
         outcomes.append([outcome for (outcome,) in run_concurrently(*calls)])
     return outcomes
 
 
 def test_request_id_on_eight_connections_moves_coins_once(
-    books: LedgerAccounts, database_state: DatabaseState
+    ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    for outcomes in _post_same_ids(books, keys=20):
+    for outcomes in _post_same_ids(ledger, keys=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
         *same, other = statuses_of(outcomes)
         if other is DONE:
@@ -684,37 +683,37 @@ def test_request_id_on_eight_connections_moves_coins_once(
     assert len(database_state.rows("gifts")) == 20
 
 
-def _spend_concurrently(books: LedgerAccounts) -> list[TransferStatus]:
+def _spend_concurrently(ledger: LedgerFixture) -> list[TransferStatus]:
     """Post eight gifts of 40 coins concurrently, from an account with 100 coins."""
-    ann, ben = books.open({0: 60, 2: 40}), books.open()
-    calls = [partial(books.statuses, books.gift(ann, ben, 40), slot=slot) for slot in range(8)]
+    ann, ben = ledger.open({0: 60, 2: 40}), ledger.open()
+    calls = [partial(ledger.statuses, ledger.gift(ann, ben, 40), slot=slot) for slot in range(8)]
     return [status for (status,) in run_concurrently(*calls)]
 
 
-def test_concurrent_gifts_do_not_spend_a_coin_twice(books: LedgerAccounts) -> None:
+def test_concurrent_gifts_do_not_spend_a_coin_twice(ledger: LedgerFixture) -> None:
     for _ in range(5):
-        assert sorted(_spend_concurrently(books), key=str) == [DONE] * 2 + [INSUFFICIENT_COINS] * 6
+        assert sorted(_spend_concurrently(ledger), key=str) == [DONE] * 2 + [INSUFFICIENT_COINS] * 6
 
 
-def test_locked_slot_does_not_block_an_insert_of_the_same_slot(books: LedgerAccounts) -> None:
+def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFixture) -> None:
     # Otherwise inserting missing slots would violate the lock order.
-    ann, ben = books.open({0: 10}), books.open({1: 1})
+    ann, ben = ledger.open({0: 10}), ledger.open({1: 1})
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     inserted = {"accounts": [ben.id], "slots": [1]}
-    with books.database.engine.begin() as locker, books.database.engine.begin() as inserter:
+    with ledger.database.engine.begin() as locker, ledger.database.engine.begin() as inserter:
         locker.execute(lock, {"id": ben.id})
         inserter.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        ledger.INSERT_SLOTS.run(inserter, inserted)
-    assert books.slots(ann) == {0: 10}
+        posting.INSERT_SLOTS.run(inserter, inserted)
+    assert ledger.slots(ann) == {0: 10}
 
 
 # Without each safeguard of posting, a constraint, the audit or a test detects the error.
 
 
 @pytest.fixture
-def unchecked_books(database: Database) -> LedgerAccounts:
+def unchecked_books(database: Database) -> LedgerFixture:
     """A ledger without an audit after the test."""
-    return LedgerAccounts(database)
+    return LedgerFixture(database)
 
 
 def _changed(statement: PreparedStatement, old: str, new: str) -> PreparedStatement:
@@ -728,40 +727,40 @@ def _find_nothing(connection: Connection, transfers: Sequence[Transfer]) -> dict
 
 
 def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate(
-    unchecked_books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "find_posted", _find_nothing)
+    monkeypatch.setattr(posting, "find_posted", _find_nothing)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
         _post_same_ids(unchecked_books, keys=1)
     assert unchecked_books.audit_errors() == []
 
 
 def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
-    unchecked_books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ignoring_conflicts = _changed(
-        ledger.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
+        posting.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
     )
-    insert_transfers = ledger.insert_transfers
+    insert_transfers = posting.insert_transfers
 
     def insert_without_check(connection: Connection, done: Sequence[Transfer]) -> dict[Any, Any]:
         try:
             return insert_transfers(connection, done)
         except KeyError:
-            return {transfer.key: ledger.PostedTransfer(0, ()) for transfer in done}
+            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in done}
 
-    monkeypatch.setattr(ledger, "find_posted", _find_nothing)
-    monkeypatch.setattr(ledger, "INSERT_TRANSFERS", ignoring_conflicts)
-    monkeypatch.setattr(ledger, "insert_transfers", insert_without_check)
+    monkeypatch.setattr(posting, "find_posted", _find_nothing)
+    monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
+    monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
     _post_same_ids(unchecked_books, keys=1)
     assert "booked" in unchecked_books.audit_errors()[0]
 
 
 def test_without_lock_on_actors_the_check_constraint_prevents_double_spending(
-    unchecked_books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without_lock = _changed(ledger.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
-    monkeypatch.setattr(ledger, "LOCK_ACTORS", without_lock)
+    without_lock = _changed(posting.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
+    monkeypatch.setattr(posting, "LOCK_ACTORS", without_lock)
     ann, ben = unchecked_books.open({0: 100}), unchecked_books.open()
     batches = [([unchecked_books.gift(ann, ben, 60)], slot) for slot in (0, 1)]
     with pytest.raises(IntegrityError, match="ck_coin_slots_amount"):
@@ -774,9 +773,9 @@ def _is_deadlock(error: OperationalError) -> bool:
 
 
 def test_locks_in_two_statements_deadlock(
-    books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock_slots = ledger.lock_slots
+    lock_slots = posting.lock_slots
 
     def lock_in_two_statements(
         connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], slot: int
@@ -784,28 +783,28 @@ def test_locks_in_two_statements_deadlock(
         consolidated = lock_slots(connection, [], insufficient, slot)
         return consolidated | lock_slots(connection, transfers, set(), slot)
 
-    monkeypatch.setattr(ledger, "lock_slots", lock_in_two_statements)
-    ann, ben = books.open({1: 50, 2: 50}), books.open({1: 50, 2: 50})
+    monkeypatch.setattr(posting, "lock_slots", lock_in_two_statements)
+    ann, ben = ledger.open({1: 50, 2: 50}), ledger.open({1: 50, 2: 50})
     with pytest.raises(OperationalError, check=_is_deadlock):
-        _crossed_gifts(books, ann, ben)
+        _crossed_gifts(ledger, ann, ben)
 
 
 def test_balance_check_of_slot_0_only_rejects_an_affordable_gift(
-    books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "SLOTS", range(1))
-    ann, ben = books.open({0: 5, 1: 10}), books.open()
+    monkeypatch.setattr(posting, "SLOTS", range(1))
+    ann, ben = ledger.open({0: 5, 1: 10}), ledger.open()
     model = Model({ann.id: 15, ben.id: 0})
-    gift = books.gift(ann, ben, 12)
-    assert books.statuses(gift) != [model.post(gift)]
+    gift = ledger.gift(ann, ben, 12)
+    assert ledger.statuses(gift) != [model.post(gift)]
 
 
 def test_balance_of_slot_0_only_is_wrong(
-    books: LedgerAccounts, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann = books.open({0: 5, 1: 10})
-    assert books.coins(ann) == [15]
+    ann = ledger.open({0: 5, 1: 10})
+    assert ledger.coins(ann) == [15]
     assert "WHERE coin_account_id" in history.BALANCE.text
     first_slot = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
     monkeypatch.setattr(history, "BALANCE", text(first_slot))
-    assert books.coins(ann) == [5]
+    assert ledger.coins(ann) == [5]

@@ -29,7 +29,7 @@ from livebackend_client import Client, ConnectionFailed, OperationRefused, Serve
 from tests.support import replica
 from tests.support.api import PASSWORD, ApiClient, ApiResponse, UserClient
 from tests.support.application import DEVELOPMENT_INI, create_app
-from tests.support.ledger_helpers import LedgerAccounts
+from tests.support.ledger_helpers import LedgerFixture
 from tests.support.payments import FAKE_PAYMENTS, notify
 from tests.support.postgres_node import WAIT_S, CommitWait, wait_for
 from tests.support.replica import Cluster
@@ -64,16 +64,16 @@ def cluster(two_nodes: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def books(cluster: Cluster) -> Iterator[LedgerAccounts]:
+def ledger(cluster: Cluster) -> Iterator[LedgerFixture]:
     database = Database(cluster.url)
-    yield LedgerAccounts(database)
+    yield LedgerFixture(database)
     database.close()
 
 
 @pytest.fixture
-def writers(books: LedgerAccounts) -> Iterator[list[LedgerBatchWriter]]:
+def writers(ledger: LedgerFixture) -> Iterator[list[LedgerBatchWriter]]:
     """Two batch writers, as in two workers."""
-    writers = [LedgerBatchWriter(books.database, writer_number=number) for number in range(2)]
+    writers = [LedgerBatchWriter(ledger.database, writer_number=number) for number in range(2)]
     yield writers
     for writer in writers:
         writer.close()
@@ -125,11 +125,11 @@ def requests_of(database: Database, actor: int) -> Counter[UUID]:
 
 def test_retried_gift_waits_for_the_standby(
     cluster: Cluster,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     writers: Sequence[LedgerBatchWriter],
     pool: ThreadPoolExecutor,
 ) -> None:
-    gift = books.gift(books.open({0: 100}), books.open(), 30)
+    gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
     first = commit_wait(cluster, response)
@@ -143,17 +143,17 @@ def test_retried_gift_waits_for_the_standby(
     cluster.reconnect_standby()
     assert response.result(WAIT_S).status is TransferStatus.REPLAYED
     assert submit(writers[1], gift).status is TransferStatus.REPLAYED
-    assert times_posted(books.database, gift) == 1
-    assert books.audit_errors() == []
+    assert times_posted(ledger.database, gift) == 1
+    assert ledger.audit_errors() == []
 
 
 def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
     cluster: Cluster,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     writers: Sequence[LedgerBatchWriter],
     pool: ThreadPoolExecutor,
 ) -> None:
-    gift = books.gift(books.open({0: 100}), books.open(), 30)
+    gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
     # First the COMMIT of the gift, then the COMMIT of the retry.
@@ -163,20 +163,20 @@ def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
         wait = commit_wait(cluster, response, after=wait)
     cluster.reconnect_standby()
     assert response.result(WAIT_S).status is TransferStatus.REPLAYED
-    assert times_posted(books.database, gift) == 1
-    assert books.audit_errors() == []
+    assert times_posted(ledger.database, gift) == 1
+    assert ledger.audit_errors() == []
 
 
 def test_rejected_transfer_does_not_wait_for_the_standby(
-    cluster: Cluster, books: LedgerAccounts, writers: Sequence[LedgerBatchWriter]
+    cluster: Cluster, ledger: LedgerFixture, writers: Sequence[LedgerBatchWriter]
 ) -> None:
-    ann, ben = books.open({0: 100}), books.open()
-    submit(writers[0], books.gift(ann, ben, 1, "used"))
+    ann, ben = ledger.open({0: 100}), ledger.open()
+    submit(writers[0], ledger.gift(ann, ben, 1, "used"))
     cluster.disconnect_standby()
     assert (
-        submit(writers[0], books.gift(ann, ben, 1000)).status is TransferStatus.INSUFFICIENT_COINS
+        submit(writers[0], ledger.gift(ann, ben, 1000)).status is TransferStatus.INSUFFICIENT_COINS
     )
-    assert submit(writers[0], books.gift(ann, ben, 2, "used")).status is TransferStatus.CONFLICT
+    assert submit(writers[0], ledger.gift(ann, ben, 2, "used")).status is TransferStatus.CONFLICT
     cluster.reconnect_standby()
 
 
@@ -255,8 +255,8 @@ def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) ->
     assert first.result == "0000", first
 
     def send_again() -> tuple[Any, str | None]:
-        answer = send()
-        return answer.message, answer.error
+        response = send()
+        return response.message, response.error
 
     return Retry(send_again, (first.message, error))
 
@@ -310,15 +310,15 @@ def registered(server: Server, phone: str) -> Client:
 class Giver:
     """A client that gives coins to a host, and the request ids that were acknowledged."""
 
-    def __init__(self, server: Server, books: LedgerAccounts) -> None:
+    def __init__(self, server: Server, ledger: LedgerFixture) -> None:
         self.acknowledged: list[str] = []
         phone, self._host = new_phone(), new_phone()
         self._client = registered(server, phone)
         self._client.max_attempts = 1
         registered(server, self._host)
-        with books.database.engine.begin() as connection:
+        with ledger.database.engine.begin() as connection:
             self._actor: int = connection.execute(_ACTOR, {"phone": phone}).scalar_one()
-            books.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})
+            ledger.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})
 
     def give(self, request_id: str) -> bool:
         """Send a gift once; return whether it is acknowledged."""
@@ -361,13 +361,13 @@ class Giver:
 
 
 @pytest.fixture
-def new_giver(books: LedgerAccounts, server: Server) -> Callable[[], Giver]:
-    return lambda: Giver(server, books)
+def new_giver(ledger: LedgerFixture, server: Server) -> Callable[[], Giver]:
+    return lambda: Giver(server, ledger)
 
 
 def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     cluster: Cluster,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     new_giver: Callable[[], Giver],
     pool: ThreadPoolExecutor,
 ) -> None:
@@ -378,23 +378,23 @@ def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     cluster.primary.terminate(commit_wait(cluster, response))
     responses = [response.result(WAIT_S), giver.give(request_id)]
     # The gift is committed on the primary only.
-    before = giver.posted(books.database)
+    before = giver.posted(ledger.database)
     cluster.fail_over()
-    books.database.engine.dispose()
-    after = giver.posted(books.database)
-    assert giver.missing(books.database) == []
+    ledger.database.engine.dispose()
+    after = giver.posted(ledger.database)
+    assert giver.missing(ledger.database) == []
     assert responses == [False, False]
     assert (before.total(), after.total()) == (2, 1)
     # A retry posts the gift on the new primary, once.
     giver.retry(request_id)
-    assert giver.missing(books.database) == []
-    assert giver.posted(books.database).total() == 2
-    assert books.audit_errors() == []
+    assert giver.missing(ledger.database) == []
+    assert giver.posted(ledger.database).total() == 2
+    assert ledger.audit_errors() == []
 
 
 def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
     cluster: Cluster,
-    books: LedgerAccounts,
+    ledger: LedgerFixture,
     new_giver: Callable[[], Giver],
     pool: ThreadPoolExecutor,
 ) -> None:
@@ -411,13 +411,13 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
         stop.set()
     for future in running:
         future.result(WAIT_S)
-    books.database.engine.dispose()
-    assert [giver.missing(books.database) for giver in givers] == [[]] * CLIENTS
-    posted = [giver.posted(books.database).total() for giver in givers]
+    ledger.database.engine.dispose()
+    assert [giver.missing(ledger.database) for giver in givers] == [[]] * CLIENTS
+    posted = [giver.posted(ledger.database).total() for giver in givers]
     assert posted == [len(giver.acknowledged) + 1 for giver in givers]
     assert before > CLIENTS
-    assert books.audit_errors() == []
-    assert audit(books.database, since_checkpoint=False).findings == []
+    assert ledger.audit_errors() == []
+    assert audit(ledger.database, since_checkpoint=False).findings == []
 
 
 def acknowledged_more_than(givers: Sequence[Giver], number: int) -> bool:

@@ -75,8 +75,8 @@ def test_retry_returns_a_closed_order_and_does_not_place_it_again(
     shop.order(ann, requestId="r")
     shop.age_orders("3 hours")
     shop.services.payment_reconciliation.run()
-    answer = UserClient(shop.app, ann.default_parameters, ann.phone).refill("10", requestId="r")
-    assert (answer.message["state"], answer.message["pay"]) == ("closed", None)
+    response = UserClient(shop.app, ann.default_parameters, ann.phone).refill("10", requestId="r")
+    assert (response.message["state"], response.message["pay"]) == ("closed", None)
     assert len(shop.provider.placed) == 1
 
 

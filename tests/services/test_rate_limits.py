@@ -133,10 +133,10 @@ def test_request_over_the_limit_is_rejected_with_retry_after(
     for _ in range(2):
         assert ann.post("/friend", search="1", userId=ben.phone).result == "0000"
     with database_state.assert_unchanged():
-        answer = ann.post("/friend", search="1", userId=ben.phone)
-    assert (answer.status, answer.result) == (200, "0006")
-    assert answer.error == "request; reason=rate_limited"
-    assert 3500 < int(answer.headers["Retry-After"]) <= 3600
+        response = ann.post("/friend", search="1", userId=ben.phone)
+    assert (response.status, response.result) == (200, "0006")
+    assert response.error == "request; reason=rate_limited"
+    assert 3500 < int(response.headers["Retry-After"]) <= 3600
     assert ben.post("/friend", search="1", userId=ann.phone).result == "0000"
 
 

@@ -265,5 +265,5 @@ def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def sorted_results(answers: Sequence[ApiResponse]) -> list[str]:
-    return sorted(response.result for response in answers)
+def sorted_results(responses: Sequence[ApiResponse]) -> list[str]:
+    return sorted(response.result for response in responses)

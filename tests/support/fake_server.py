@@ -38,10 +38,10 @@ class Reply:
 
 
 class FakeServer:
-    """Server that returns the result of `answer`, or fails as `fault` specifies."""
+    """Server that returns the result of `respond`, or fails as `failure_mode` specifies."""
 
-    def __init__(self, answer: Callable[[ReceivedRequest], Reply]) -> None:
-        self.respond = answer
+    def __init__(self, respond: Callable[[ReceivedRequest], Reply]) -> None:
+        self.respond = respond
         self.failure_mode = ""
         self.received_requests: list[ReceivedRequest] = []
         self._closing = threading.Event()

@@ -74,7 +74,7 @@ _AUDIT = text(
 )
 
 
-class LedgerAccounts:
+class LedgerFixture:
     """Creates coin accounts and transfers, and audits the ledger."""
 
     def __init__(self, database: Database) -> None:
