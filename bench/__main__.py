@@ -95,7 +95,7 @@ class Bench:
     def measure_ordered(
         self,
         name: str,
-        turns: dict[str, list[list[Call]]],
+        sequences: dict[str, list[list[Call]]],
         *,
         clients: int = CONNECTIONS,
     ) -> tuple[dict[str, Row], list[Any]]:
@@ -106,11 +106,11 @@ class Bench:
         messages: list[Any] = []
 
         def action(server: Server) -> LoadResult:
-            load = run_in_order(server.port, turns[server.name], seconds=20, clients=clients)
+            load = run_in_order(server.port, sequences[server.name], seconds=20, clients=clients)
             messages.extend(load.messages)
             return load
 
-        rows = self.meter.measure(name, {self.servers[server]: action for server in turns})
+        rows = self.meter.measure(name, {self.servers[server]: action for server in sequences})
         return rows, messages
 
 
@@ -149,14 +149,14 @@ def searches(bench: Bench) -> None:
 
 
 def friend_requests(bench: Bench) -> None:
-    """In each turn, one user sends a request and the other accepts it.
+    """In each sequence, one user sends a request and the other accepts it.
 
     The message ids are invalid, so that no user must read the message list first.
     """
     first_accounts = {"livebackend": 2000, "baseline": 12_000}
-    turns: dict[str, list[list[Call]]] = {}
+    sequences: dict[str, list[list[Call]]] = {}
     for server, start in first_accounts.items():
-        turns[server] = []
+        sequences[server] = []
         for me in range(start, start + 3000, 2):
             other = me + 1
             request = Call(
@@ -169,8 +169,8 @@ def friend_requests(bench: Bench) -> None:
                 "behaviour": "accept",
             }
             accept = Call(Client.deal_message, bench.token(server, other), decision)
-            turns[server].append([request, accept])
-    bench.measure_ordered("add + accept", turns)
+            sequences[server].append([request, accept])
+    bench.measure_ordered("add + accept", sequences)
 
 
 def gifts(bench: Bench) -> None:
@@ -211,9 +211,9 @@ def logins(bench: Bench) -> None:
         f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash,"
         f" which takes {rows['password hash'].cpu:.0f} ms"
     )
-    turns = {"livebackend": login_turns(range(2000, 2000 + CONCURRENT_LOGINS))}
+    sequences = {"livebackend": login_sequences(range(2000, 2000 + CONCURRENT_LOGINS))}
     rows, _ = bench.measure_ordered(
-        f"login, {CONCURRENT_LOGINS} concurrent", turns, clients=CONCURRENT_LOGINS
+        f"login, {CONCURRENT_LOGINS} concurrent", sequences, clients=CONCURRENT_LOGINS
     )
     row = rows["livebackend"]
     bench.meter.notes["concurrent logins"] = (
@@ -222,7 +222,7 @@ def logins(bench: Bench) -> None:
     )
 
 
-def login_turns(accounts: Iterable[int]) -> list[list[Call]]:
+def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
     return [
         [Call(Client.log_in, None, {"userId": fill.phone_number(n), "password": fill.PASSWORD})]
         for n in accounts
@@ -240,11 +240,11 @@ def lists_during_logins(bench: Bench) -> None:
     )
     for connection in idle:
         connection.close()
-    turns = login_turns(range(2000, 4000))
+    sequences = login_sequences(range(2000, 4000))
     seconds = ROUNDS * SECONDS + 3
     login_load = threading.Thread(
         target=run_in_order,
-        args=(port, turns),
+        args=(port, sequences),
         kwargs={"seconds": seconds, "clients": CONCURRENT_LOGINS},
     )
     login_load.start()

@@ -42,18 +42,14 @@ PASSWORD_HASH = PASSWORD_HASHER.hash(fill.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 
-FRIENDS, MESSAGES, FIND = lists._FRIENDS, lists._MESSAGES, friends._FIND
-TOKEN_OWNER, LOCK_ACCOUNTS, RELATION = (
-    login_tokens._IDENTIFY.text,
-    friends._LOCK.text,
-    friends._RELATIONSHIP,
-)
-LOGIN_ACCOUNT, GIFT_ACCOUNTS, ACQUIRE = (
-    authentication._ACCOUNT_BY_PHONE.text,
-    gifts._SIDES.text,
-    rate_limit_storage._ACQUIRE.text,
-)
-DELETE_EXPIRED = str(rate_limit_storage._SWEEP)
+FRIENDS, MESSAGES = lists._FRIENDS, lists._MESSAGES
+FIND, RELATION = friends._FIND, friends._RELATIONSHIP
+LOCK_ACCOUNTS = friends._LOCK.text
+TOKEN_OWNER = login_tokens._IDENTIFY.text
+LOGIN_ACCOUNT = authentication._ACCOUNT_BY_PHONE.text
+GIFT_ACCOUNTS = gifts._SIDES.text
+ACQUIRE = rate_limit_storage._ACQUIRE.text
+DELETE_EXPIRED = str(rate_limit_storage._DELETE_EXPIRED)
 INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
@@ -234,7 +230,7 @@ def add(form: dict[str, str]) -> object:
     with transaction() as db:
         me = identify(db, form["token"])
         with cursor() as limit_db:
-            apply_rate_limit(limit_db, "add", me)
+            apply_rate_limit(limit_db, "friend_requests", me)
         other = lock_accounts(db, me, form["userId"])
         are_friends, own_request, their_request, *_ = relation(db, me, other)
         if are_friends:

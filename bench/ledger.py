@@ -66,10 +66,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.database = Database(self.ledger_database.url, pool_size=1)
-        self.hosts, self.senders = (
-            self.ledger_database.users[:HOSTS],
-            self.ledger_database.users[HOSTS:],
-        )
+        self.hosts = self.ledger_database.users[:HOSTS]
+        self.senders = self.ledger_database.users[HOSTS:]
 
     def add(self, name: str, case: str, module: str, tasks: list[dict[str, Any]]) -> None:
         """Run one process per task, all at the same time, and store their measurements."""
@@ -111,7 +109,7 @@ class Bench:
         self.add(
             name,
             case,
-            "posting",
+            "gift_posting",
             [
                 {**common, **task, "number": number, "host_spends": host_spends and number == 0}
                 for number in range(processes)
@@ -129,7 +127,7 @@ class Bench:
             "host_spends": tokens[hosts[0][1]] if case == "one host, host spends" else None,
             "recipients": [phone(account) for _, account in self.senders[:1000]],
         }
-        self.add(name, case, "calling", [task])
+        self.add(name, case, "gift_requests", [task])
 
     def ratio(
         self, name: str, over: str, case: str = "one host", over_case: str = "one host"
@@ -142,7 +140,7 @@ def phone(account: int) -> str:
 
 
 @contextmanager
-def servers(bank: LedgerDatabase, folder: Path, count: int) -> Iterator[list[int]]:
+def servers(ledger: LedgerDatabase, folder: Path, count: int) -> Iterator[list[int]]:
     """Start `count` servers, each with a thread for every client."""
     ini = folder / "bench.ini"
     ini.write_text(
@@ -154,7 +152,7 @@ def servers(bank: LedgerDatabase, folder: Path, count: int) -> Iterator[list[int
                 running_server(
                     ini,
                     folder,
-                    {"database.url": bank.url, "ledger.writer": str(number)},
+                    {"database.url": ledger.url, "ledger.writer": str(number)},
                     pserve=True,
                 )
             ).port
@@ -185,8 +183,8 @@ def main(
     layer and over HTTP.
     """
     started = time.monotonic()
-    with ledger_database(HOSTS + SENDERS, slow_wal_us=slow_wal_us) as bank:
-        bench = Bench(bank, seconds)
+    with ledger_database(HOSTS + SENDERS, slow_wal_us=slow_wal_us) as ledger:
+        bench = Bench(ledger, seconds)
         for round_index in range(rounds):
             click.echo(f"service layer, round {round_index + 1} of {rounds}", err=True)
             for case in CASES:

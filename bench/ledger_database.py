@@ -53,8 +53,8 @@ class LedgerDatabase:
 
 
 @contextmanager
-def ledger_database(people: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
-    """Start a PostgreSQL with `people` users; each WAL flush takes `slow_wal_us` longer."""
+def ledger_database(users: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
+    """Start a PostgreSQL with this number of users; each WAL flush takes `slow_wal_us` longer."""
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL can run as another user, which must read the shim
@@ -63,7 +63,7 @@ def ledger_database(people: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase
         embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
         try:
             url = embedded.start()
-            yield LedgerDatabase(url, _insert_users(url, people))
+            yield LedgerDatabase(url, _insert_users(url, users))
         finally:
             for variable in preload:
                 embedded_postgres.ENVIRONMENT.pop(variable, None)

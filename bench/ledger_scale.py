@@ -48,10 +48,10 @@ _CREDIT = text(
 )
 
 
-def fill(bank: LedgerDatabase) -> None:
+def fill(ledger: LedgerDatabase) -> None:
     """Insert a million gifts in one transaction, with the same rows as the ledger writes."""
-    database = Database(bank.url, statement_timeout_s=0)
-    values = {"first": bank.users[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
+    database = Database(ledger.url, statement_timeout_s=0)
+    values = {"first": ledger.users[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
     with database.engine.begin() as connection:
         connection.execute(_GIFTS, values)
         connection.execute(_DEBIT)
@@ -72,29 +72,29 @@ def p99(seconds: list[float]) -> float:
     return statistics.quantiles(seconds, n=100)[98]
 
 
-def read(database: Database, bank: LedgerDatabase, times: int) -> dict[str, list[float]]:
+def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, list[float]]:
     """Read `times` times; return the seconds of each read by kind of read."""
-    hosts = [account for _, account in bank.users[:HOSTS]]
-    users = [account for _, account in bank.users[HOSTS:]]
+    hosts = [account for _, account in ledger.users[:HOSTS]]
+    users = [account for _, account in ledger.users[HOSTS:]]
     popular_host = hosts[0]
 
     history = CoinHistory()
 
     def page(account: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
-        _, place = database.run(
+        _, cursor = database.run(
             lambda connection: history.records(connection, account, before=before, limit=100)
         )
-        return place
+        return cursor
 
     def pages(accounts: list[int]) -> list[float]:
         return [timed(partial(page, accounts[n % len(accounts)])) for n in range(times)]
 
     def deep() -> list[float]:
         """Read consecutive pages of the popular host's records."""
-        place, seconds = None, []
+        cursor, seconds = None, []
         for _ in range(times):
             started = time.perf_counter()
-            place = page(popular_host, place)
+            cursor = page(popular_host, cursor)
             seconds.append(time.perf_counter() - started)
         return seconds
 
@@ -118,11 +118,11 @@ def read(database: Database, bank: LedgerDatabase, times: int) -> dict[str, list
 @click.option("--reads", default=1000, help="Number of reads of each kind.")
 def main(reads: int) -> None:
     """Measure the audit, and the records and balances of users and of one popular host."""
-    with ledger_database(USERS, slow_wal_us=0) as bank:
-        fill(bank)
-        database = Database(bank.url)
+    with ledger_database(USERS, slow_wal_us=0) as ledger:
+        fill(ledger)
+        database = Database(ledger.url)
         audits = [timed(lambda: check_audit(database)) for _ in range(3)]
-        durations = read(database, bank, reads)
+        durations = read(database, ledger, reads)
         checkpoint = timed(lambda: create_checkpoint(database))
         incremental = [
             timed(lambda: check_audit(database, since_checkpoint=True)) for _ in range(3)

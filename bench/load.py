@@ -94,13 +94,13 @@ class _Results:
 
 def run_in_order(
     port: int,
-    turns: Iterable[Sequence[Call]],
+    sequences: Iterable[Sequence[Call]],
     *,
     seconds: float,
     clients: int,
 ) -> LoadResult:
-    """Send the calls of each turn in order; each client processes one turn at a time."""
-    remaining, lock, results = iter(turns), threading.Lock(), _Results()
+    """Send the calls of each sequence in order; each client processes one sequence at a time."""
+    remaining, lock, results = iter(sequences), threading.Lock(), _Results()
     started = time.monotonic()
 
     def work() -> None:
@@ -109,10 +109,10 @@ def run_in_order(
         client.session.trust_env = False
         while time.monotonic() < started + seconds:
             with lock:
-                turn = next(remaining, None)
-            if turn is None:
+                sequence = next(remaining, None)
+            if sequence is None:
                 break
-            for call in turn:
+            for call in sequence:
                 results.call(client, call)
         client.session.close()
 

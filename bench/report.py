@@ -22,7 +22,7 @@ _HEAD = (
 )
 
 
-def table(rows: list[Row], facts: dict[str, str]) -> str:
+def table(rows: list[Row], notes: dict[str, str]) -> str:
     """Return the rows as Markdown; a ratio compares the CPU of server plus PostgreSQL."""
     lines = [_HEAD]
     for row in rows:
@@ -40,10 +40,10 @@ def table(rows: list[Row], facts: dict[str, str]) -> str:
             *(statements, *ratios),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"* {name}: {fact}" for name, fact in facts.items())])
+    return "\n".join([*lines, "", *(f"* {name}: {note}" for name, note in notes.items())])
 
 
-def write(rows: list[Row], facts: dict[str, str], database: Database) -> None:
+def write(rows: list[Row], notes: dict[str, str], database: Database) -> None:
     with database.engine.connect() as connection:
         postgres = connection.execute(text("SHOW server_version")).scalar_one()
     wrk = run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split(" [")[0]
@@ -60,6 +60,6 @@ def write(rows: list[Row], facts: dict[str, str], database: Database) -> None:
         " statements, and does not batch gifts. livebackend prepares its statements; asyncpg does"
         ' it for FastAPI. "password hash" is the baseline server when it only hashes the password'
         " of a login.\n\n"
-        f"{table(rows, facts)}\n",
+        f"{table(rows, notes)}\n",
         "utf-8",
     )

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
 # The rate limits are enabled and count, but are too high to be reached.
-_LIMITS = ["search", "add", "refill", "upload", "reset", "login_account", "login_address"]
-_LIMITS += ["sms_phone", "sms_address", "sms_total"]
+_LIMITS = [
+    *("search", "friend_requests", "refill", "refill_retries", "upload", "reset"),
+    *("login_account", "login_address", "sms_phone", "sms_address", "sms_total"),
+]
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,8 @@ def _command(name: str, port: int, workers: int) -> list[str]:
         ],
         "FastAPI": [
             *("uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"),
-            *(
-                "--log-level=error",
-                f"--workers={workers}",
-                f"--port={port}",
-                "bench.baseline_fastapi:app",
-            ),
+            *("--log-level=error", f"--workers={workers}", f"--port={port}"),
+            "bench.baseline_fastapi:app",
         ],
     }
     return [sys.executable, "-m", *commands[name]]

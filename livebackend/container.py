@@ -317,16 +317,16 @@ def _verification_codes(
     rate_limits: RateLimiter,
     rng: random.Random,
 ) -> VerificationCodes:
-    digests = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
+    code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     plain = settings.codes_reply == "plain"
     return VerificationCodes(
         database,
         sms,
         rate_limits,
-        PlainCodeVerifier(digests)
+        PlainCodeVerifier(code_hasher)
         if plain
-        else SignedTicketVerifier(settings.signing_secrets, digests),
-        digests,
+        else SignedTicketVerifier(settings.signing_secrets, code_hasher),
+        code_hasher,
         rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )

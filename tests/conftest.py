@@ -136,7 +136,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
-    """Like `new_app`, with production.ini and the overrides of `hardened`."""
+    """Like `new_app`, with production.ini and `hardened_settings`."""
     overrides = {
         name.replace(".", "__"): value for name, value in hardened_settings(database_url).items()
     }

@@ -169,7 +169,7 @@ MUTANTS = [
         "only slot 0 counts as spendable balance",
         LEDGER,
         (("SLOTS = range(1 + CREDIT_SLOTS)", "SLOTS = range(1)"),),
-        f"{POST_TESTS}::test_spending_more_than_slot_0_consolidates_all_slots_there",
+        f"{POST_TESTS}::test_spending_more_than_slot_0_consolidates_all_slots_in_slot_0",
     ),
     Mutant(
         "a balance is slot 0 instead of the sum of all slots",

@@ -125,9 +125,7 @@ def test_client_example_in_readme_prints_the_documented_error(address: str) -> N
         userId=register_client(address, BEN).search(userId=BEN)[0]["userId"]
     )
     script = example.replace("http://127.0.0.1:6543", address)
-    assert run_python(script) == (
-        "0013 database update failed: value is more than the coins there are\n"
-    )
+    assert run_python(script) == "0013 database update failed: value exceeds the balance\n"
 
 
 class ScriptedServer(HTTPServer):
@@ -136,7 +134,7 @@ class ScriptedServer(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         # None: the connection is closed without a response.
-        self.replies: list[tuple[int, bytes, dict[str, str]] | None] = []
+        self.responses: list[tuple[int, bytes, dict[str, str]] | None] = []
         self.received: list[dict[str, list[str]]] = []
 
 
@@ -146,10 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append(parse_qs(body.decode()))
-        reply = self.server.replies.pop(0)
-        if reply is None:
+        response = self.server.responses.pop(0)
+        if response is None:
             return
-        status, text, headers = reply
+        status, text, headers = response
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(text))}.items():
             self.send_header(name, value)
@@ -181,7 +179,7 @@ def client(scripted: ScriptedServer) -> Client:
 
 
 def test_gift_is_retried_with_the_same_request_id(scripted: ScriptedServer) -> None:
-    scripted.replies = [BUSY, BUSY, OK]
+    scripted.responses = [BUSY, BUSY, OK]
     client(scripted).send_gift(value=1, object=ANN, description="rose")
     ids = [request["requestId"] for request in scripted.received]
     assert len(ids) == 3
@@ -189,7 +187,7 @@ def test_gift_is_retried_with_the_same_request_id(scripted: ScriptedServer) -> N
 
 
 def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServer) -> None:
-    scripted.replies = [
+    scripted.responses = [
         BUSY,
         BUSY,
         (*BUSY[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
@@ -208,7 +206,7 @@ UNKNOWN_OUTCOME: PreparedResponse = (
 
 
 def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedServer) -> None:
-    scripted.replies = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
+    scripted.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
     caller = client(scripted)
     with pytest.raises(ServerUnavailable) as raised:
         caller.send_gift(value=1, object=ANN, description="rose")
@@ -221,11 +219,11 @@ def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedSer
 
 
 @pytest.mark.parametrize("method", ["send_gift", "refill"])
-@pytest.mark.parametrize("reply", [None, (502, b"<html>", {}), (200, b"", {})])
+@pytest.mark.parametrize("response", [None, (502, b"<html>", {}), (200, b"", {})])
 def test_exception_for_an_invalid_response_has_the_request_id(
-    method: str, reply: PreparedResponse | None, scripted: ScriptedServer
+    method: str, response: PreparedResponse | None, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [reply] * 3
+    scripted.responses = [response] * 3
     gift = {"value": 1, "object": ANN, "description": "rose"}
     with pytest.raises(InvalidResponse) as raised:
         getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
@@ -236,7 +234,7 @@ def test_exception_for_an_invalid_response_has_the_request_id(
 
 
 ERROR_0013 = b'{"result":"0013","message":"update failed"}'
-QUEUE_TIMEOUT: PreparedResponse = (200, ERROR_0013, {"X-Error": "request; reason=ledger_busy"})
+LEDGER_BUSY: PreparedResponse = (200, ERROR_0013, {"X-Error": "request; reason=ledger_busy"})
 TOKEN_EXPIRED: PreparedResponse = (
     200,
     b'{"result":"0011","message":null}',
@@ -247,9 +245,9 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
 
 
 @pytest.mark.parametrize(
-    "replies",
+    "responses",
     [
-        [UNKNOWN_OUTCOME, QUEUE_TIMEOUT, QUEUE_TIMEOUT],
+        [UNKNOWN_OUTCOME, LEDGER_BUSY, LEDGER_BUSY],
         [UNKNOWN_OUTCOME, BUSY, BUSY],
         [UNKNOWN_OUTCOME, INTERNAL_ERROR, INTERNAL_ERROR],
         [UNKNOWN_OUTCOME, TOKEN_EXPIRED],
@@ -259,14 +257,14 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
     ],
 )
 def test_outcome_stays_unknown_unless_the_ledger_responds(
-    replies: list[PreparedResponse | None], scripted: ScriptedServer
+    responses: list[PreparedResponse | None], scripted: ScriptedServer
 ) -> None:
-    scripted.replies = replies[:]
+    scripted.responses = responses[:]
     with pytest.raises(ApiError) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert raised.value.outcome_unknown
     assert raised.value.request_id
-    assert len(scripted.received) == len(replies)
+    assert len(scripted.received) == len(responses)
 
 
 @pytest.mark.parametrize(
@@ -280,43 +278,43 @@ def test_outcome_stays_unknown_unless_the_ledger_responds(
 def test_outcome_is_known_after_an_error_of_the_ledger(
     reason: str, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": reason})]
+    scripted.responses = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": reason})]
     with pytest.raises(OperationRefused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
-@pytest.mark.parametrize("reply", [QUEUE_TIMEOUT, TOKEN_EXPIRED, RATE_LIMITED, BUSY])
+@pytest.mark.parametrize("response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, BUSY])
 def test_outcome_is_known_if_no_attempt_had_an_unknown_outcome(
-    reply: PreparedResponse, scripted: ScriptedServer
+    response: PreparedResponse, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [reply] * 3
+    scripted.responses = [response] * 3
     with pytest.raises(ApiError) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
 def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -> None:
-    scripted.replies = [UNKNOWN_OUTCOME, QUEUE_TIMEOUT, OK]
+    scripted.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
     client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert len(scripted.received) == 3
 
 
 def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
-    scripted.replies = [(200, BUSY[1], {"X-Error": "value; reason=insufficient_coins"})]
+    scripted.responses = [(200, BUSY[1], {"X-Error": "value; reason=insufficient_coins"})]
     with pytest.raises(OperationRefused) as raised:
         client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
     assert raised.value.request_id == "mine"
 
 
 def test_exception_of_a_request_without_a_request_id_has_none(scripted: ScriptedServer) -> None:
-    scripted.replies = [BUSY] * 3
+    scripted.responses = [BUSY] * 3
     with pytest.raises(ServerUnavailable) as raised:
         client(scripted).friendlist()
     assert raised.value.request_id is None
 
 
-NOT_A_FRIEND: PreparedResponse = (
+NOT_FRIENDS: PreparedResponse = (
     200,
     b'{"result":"0006","message":null}',
     {"X-Error": "userId; reason=not_friends"},
@@ -324,32 +322,32 @@ NOT_A_FRIEND: PreparedResponse = (
 
 
 @pytest.mark.parametrize("first", [None, UNKNOWN_OUTCOME])
-def test_not_a_friend_after_an_unknown_outcome_is_success(
+def test_not_friends_error_after_an_unknown_outcome_is_success(
     first: PreparedResponse | None, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [first, NOT_A_FRIEND]
+    scripted.responses = [first, NOT_FRIENDS]
     client(scripted).unfriend(userId=BEN)
     assert len(scripted.received) == 2
 
 
 @pytest.mark.parametrize("before", [[], [BUSY]])
-def test_not_a_friend_without_an_unknown_outcome_is_an_error(
+def test_not_friends_error_without_an_unknown_outcome_is_raised(
     before: list[PreparedResponse], scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [*before, NOT_A_FRIEND]
+    scripted.responses = [*before, NOT_FRIENDS]
     with pytest.raises(OperationRefused, match="is not a friend"):
         client(scripted).unfriend(userId=BEN)
 
 
 def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
-    unknown_user = (*NOT_A_FRIEND[:2], {"X-Error": "userId; reason=unknown_user"})
-    scripted.replies = [UNKNOWN_OUTCOME, unknown_user]
+    unknown_user = (*NOT_FRIENDS[:2], {"X-Error": "userId; reason=unknown_user"})
+    scripted.responses = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(OperationRefused, match="is not registered"):
         client(scripted).unfriend(userId=BEN)
 
 
 def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer) -> None:
-    scripted.replies = [BUSY]
+    scripted.responses = [BUSY]
     with pytest.raises(ServerUnavailable):
         client(scripted).log_out()
     assert len(scripted.received) == 1
@@ -372,7 +370,7 @@ def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer)
 def test_response_without_a_valid_envelope_is_invalid(
     text: bytes, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [(200, text, {})] * 3
+    scripted.responses = [(200, text, {})] * 3
     with pytest.raises(InvalidResponse):
         client(scripted).friendlist()
 
@@ -381,7 +379,7 @@ def test_response_without_a_valid_envelope_is_invalid(
 def test_stream_that_is_not_a_json_string_is_invalid(
     message: bytes, scripted: ScriptedServer
 ) -> None:
-    scripted.replies = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
+    scripted.responses = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
     with pytest.raises(InvalidResponse):
         client(scripted).live()
 
@@ -391,13 +389,13 @@ def test_search_result_without_a_valid_flag_is_invalid(
     flag: bytes, scripted: ScriptedServer
 ) -> None:
     profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
-    scripted.replies = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
+    scripted.responses = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
     with pytest.raises(InvalidResponse):
         client(scripted).search(userId=ANN)
 
 
 def test_delay_before_a_retry_is_limited(scripted: ScriptedServer) -> None:
-    scripted.replies = [(*BUSY[:2], {"Retry-After": "60"}), OK]
+    scripted.responses = [(*BUSY[:2], {"Retry-After": "60"}), OK]
     caller = Client(
         f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5, max_retry_wait_s=0.01
     )

@@ -157,14 +157,14 @@ def test_concurrent_gifts_with_one_request_id_and_two_amounts_move_coins_once(
 def test_concurrent_gifts_among_six_users_neither_deadlock_nor_lose_coins(
     api: ApiClient, database_state: DatabaseState
 ) -> None:
-    people = [api.register_user(f"138000001{n:02d}") for n in range(6)]
-    for person in people:
-        person.refill("100")
+    users = [api.register_user(f"138000001{n:02d}") for n in range(6)]
+    for user in users:
+        user.refill("100")
 
     def give_to_all_others(index: int) -> list[str]:
-        giver = people[index]
+        giver = users[index]
         return [
-            giver.send_gift(people[(index + 1 + n) % 6], str(5 + n)).result
+            giver.send_gift(users[(index + 1 + n) % 6], str(5 + n)).result
             for n in range(12)
             if (index + 1 + n) % 6 != index
         ]
@@ -174,5 +174,5 @@ def test_concurrent_gifts_among_six_users_neither_deadlock_nor_lose_coins(
         "0000",
         "0013",
     }
-    assert sum(map(database_state.coins, people)) == 600
+    assert sum(map(database_state.coins, users)) == 600
     assert min(row["amount"] for row in database_state.rows("coin_slots")) >= 0

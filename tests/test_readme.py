@@ -70,9 +70,9 @@ def test_readme_lists_every_command() -> None:
     assert named == main.commands.keys()
 
 
-def test_code_map_lists_every_module_and_only_existing_files() -> None:
-    map_of_the_code = README.partition("## Code layout")[2].partition("## Design decisions")[0]
-    named = re.findall(r"`([a-z_/]+(?:\.py|/))`", map_of_the_code)
+def test_code_layout_lists_every_module_and_only_existing_files() -> None:
+    code_layout = README.partition("## Code layout")[2].partition("## Design decisions")[0]
+    named = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout)
     files = {path if "/" in path else f"livebackend/{path}" for path in named}
     assert [path for path in files if not (DEVELOPMENT_INI.parent / path).exists()] == []
     layers = {
@@ -98,9 +98,9 @@ def test_stream_gateways_in_the_table_exist() -> None:
 def test_tests_named_for_the_ledger_guarantees_exist() -> None:
     tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
     makefile = DEVELOPMENT_INI.with_name("Makefile").read_text("utf-8")
-    proofs = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
-    assert len(proofs) > 5
-    for names in proofs:
+    names_by_row = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
+    assert len(names_by_row) > 5
+    for names in names_by_row:
         assert names
         for name in names:
             if name.startswith("make "):
@@ -121,12 +121,12 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 
 def steps() -> list[tuple[str, str]]:
     """Return each command of the walkthrough and its documented output."""
-    walk = README.partition("## Walkthrough")[2].partition("\n## ")[0]
+    walkthrough = README.partition("## Walkthrough")[2].partition("\n## ")[0]
     pairs = []
-    for block in re.findall(r"```console\n(.*?)```", walk, re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", walkthrough, re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, reply = step.partition("\n")
-            pairs.append((command, reply.strip()))
+            command, _, response = step.partition("\n")
+            pairs.append((command, response.strip()))
     return pairs
 
 
@@ -149,10 +149,10 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         timeout=60,
         check=True,
     )
-    replies = [reply.strip() for reply in completed.stdout.split("---\n")[:-1]]
-    for (command, documented), reply in zip(steps(), replies, strict=True):
+    responses = [response.strip() for response in completed.stdout.split("---\n")[:-1]]
+    for (command, documented), response in zip(steps(), responses, strict=True):
         pattern = ".*".join(map(re.escape, documented.split("…")))
-        assert re.fullmatch(pattern, reply), f"{command}\n{reply}"
+        assert re.fullmatch(pattern, response), f"{command}\n{response}"
 
 
 @pytest.mark.processes

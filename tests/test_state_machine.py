@@ -43,7 +43,7 @@ class Model:
 class RequestSequence(RuleBasedStateMachine):
     """Each rule sends one request and checks the response against the model."""
 
-    people = Bundle("people")
+    users = Bundle("users")
 
     def __init__(self, app: App, database_state: DatabaseState) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     # Accounts
 
-    @rule(target=people, phone=phones)
+    @rule(target=users, phone=phones)
     def register(self, phone: str) -> str:
         response = self.api.post("/register", register="1", userId=phone, password=PASSWORD)
         if phone in self.model.coins:
@@ -66,13 +66,13 @@ class RequestSequence(RuleBasedStateMachine):
         self.log_in(phone)
         return phone
 
-    @rule(phone=people)
+    @rule(phone=users)
     def log_in(self, phone: str) -> None:
         self.logged_in[phone] = self.api.log_in(phone)
 
     # Friends
 
-    @rule(me=people, other=phones)
+    @rule(me=users, other=phones)
     def add(self, me: str, other: str) -> None:
         response = self.logged_in[me].post("/friend", add="1", userId=other)
         if other not in self.model.coins:
@@ -88,12 +88,12 @@ class RequestSequence(RuleBasedStateMachine):
             else:
                 self.model.pending.add((me, other))
 
-    @rule(me=people, which=st.integers(0, 20), behaviour=st.sampled_from(["accept", "delete"]))
-    def deal_with_message(self, me: str, which: int, behaviour: str) -> None:
+    @rule(me=users, index=st.integers(0, 20), behaviour=st.sampled_from(["accept", "delete"]))
+    def deal_with_message(self, me: str, index: int, behaviour: str) -> None:
         messages = self.logged_in[me].messages()
         if not messages:
             return
-        message = messages[which % len(messages)]
+        message = messages[index % len(messages)]
         other = message["userId"]
         response = self.logged_in[me].deal_message(message, behaviour)
         is_open = message["flag"] == 0 and (other, me) in self.model.pending
@@ -109,7 +109,7 @@ class RequestSequence(RuleBasedStateMachine):
         else:
             self.check_result(response, "0006")
 
-    @rule(me=people, other=phones)
+    @rule(me=users, other=phones)
     def unfriend(self, me: str, other: str) -> None:
         response = self.logged_in[me].post("/friend", delete="1", userId=other)
         pair = frozenset((me, other))
@@ -118,7 +118,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     # Coins
 
-    @rule(me=people, money=st.sampled_from(["10", "50", "100", "20"]), request_id=request_ids)
+    @rule(me=users, money=st.sampled_from(["10", "50", "100", "20"]), request_id=request_ids)
     def refill(self, me: str, money: str, request_id: str) -> None:
         response = self.logged_in[me].refill(money, requestId=request_id)
         if money == "20":
@@ -129,7 +129,7 @@ class RequestSequence(RuleBasedStateMachine):
             self.model.refilled += int(money)
             self.record_request(me, request_id, ("refill", money))
 
-    @rule(me=people, host=phones, value=st.integers(0, 60), request_id=request_ids)
+    @rule(me=users, host=phones, value=st.integers(0, 60), request_id=request_ids)
     def send_gift(self, me: str, host: str, value: int, request_id: str) -> None:
         gift = {"object": host, "value": str(value), "description": "a rose"}
         response = self.logged_in[me].post("/golden", send_gift="1", requestId=request_id, **gift)
@@ -146,7 +146,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     # Rooms
 
-    @rule(me=people, title=st.sampled_from(["", "one", "two"]))
+    @rule(me=users, title=st.sampled_from(["", "one", "two"]))
     def live(self, me: str, title: str) -> None:
         response = self.logged_in[me].go_live(title=title)
         self.check_result(response, "0000")
@@ -157,7 +157,7 @@ class RequestSequence(RuleBasedStateMachine):
             self.model.streams[me] = response.message
             self.model.titles[me] = title or None
 
-    @rule(me=people)
+    @rule(me=users)
     def leave(self, me: str) -> None:
         response = self.logged_in[me].post("/room", leave="1")
         self.check_result(response, "0000" if me in self.model.streams else "0009")
@@ -181,8 +181,8 @@ class RequestSequence(RuleBasedStateMachine):
     @invariant()
     def friendships_are_symmetric_and_friend_lists_show_live_status(self) -> None:
         pairs = set()
-        for me, person in self.logged_in.items():
-            friends = person.friends()
+        for me, user in self.logged_in.items():
+            friends = user.friends()
             pairs |= {frozenset((me, friend["userId"])) for friend in friends}
             live = [friend["userId"] in self.model.streams for friend in friends]
             assert live == sorted(live, reverse=True)

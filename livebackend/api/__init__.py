@@ -1,1 +1,1 @@
-"""The HTTP API on Pyramid: declarations, parsing, responses, errors, tweens, OpenAPI."""
+"""The HTTP API on Pyramid: declarations, parsing, responses, tweens, OpenAPI."""

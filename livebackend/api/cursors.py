@@ -1,4 +1,4 @@
-"""Formats and parses positions in lists and message ids.
+"""Format and parse message ids and the cursors of lists.
 
 The parse functions raise ValueError.
 """
@@ -29,19 +29,19 @@ def parse_message_id(text: str) -> MessageId:
     return MessageId(phone, int(number))
 
 
-def format_history_cursor(place: history.HistoryCursor) -> str:
+def format_history_cursor(cursor: history.HistoryCursor) -> str:
     """Return the parameter `before` of the next page."""
-    return f"{place.transfer_id}-{place.balance}"
+    return f"{cursor.transfer_id}-{cursor.balance}"
 
 
 def parse_history_cursor(text: str) -> history.HistoryCursor:
-    transfer_id, coins = _parts(text, HISTORY_CURSOR)
-    return history.HistoryCursor(int(transfer_id), int(coins))
+    transfer_id, balance = _parts(text, HISTORY_CURSOR)
+    return history.HistoryCursor(int(transfer_id), int(balance))
 
 
-def format_room_cursor(place: live_rooms.RoomCursor) -> str:
+def format_room_cursor(cursor: live_rooms.RoomCursor) -> str:
     """Return the parameter `after` of the next page."""
-    return f"{(place.started_at - _EPOCH) // _MICROSECOND},{place.room_id}"
+    return f"{(cursor.started_at - _EPOCH) // _MICROSECOND},{cursor.room_id}"
 
 
 def parse_room_cursor(text: str) -> live_rooms.RoomCursor:

@@ -1,4 +1,4 @@
-"""View deriver: checks the token, applies rate limits, runs operations in transactions."""
+"""The view deriver that runs the operations: token, rate limits, transaction."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ from livebackend.core.errors import DomainError
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
-    """Run an operation: commit on return, roll back on exceptions, retry after conflicts."""
+    """Wrap a view: commit on return, roll back on exceptions, retry after conflicts."""
     declared: Operation | None = info.options.get("operation")
     if declared is None:
         return view
@@ -85,9 +85,10 @@ def _parse_parameters(
 
 
 def _apply_rate_limits(request: Request, declared: Operation) -> None:
-    """Apply the rate limits in a transaction of their own, which a rollback does not undo.
+    """Apply the rate limits in separate transactions.
 
-    Runs after the token check: a request with a revoked token must not use up the account's limit.
+    A rollback of the operation does not undo them. Runs after the token check: a request with a
+    revoked token must not use up the account's limit.
     """
     for limit in declared.rate_limits if not request.rate_limits_applied else ():
         client = (

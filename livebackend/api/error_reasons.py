@@ -1,4 +1,4 @@
-"""Error reasons: why a request failed, as stable tokens with messages in English and Chinese."""
+"""Error reasons: stable tokens with messages in English and Chinese."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class ErrorReason(StrEnum):
     TOO_MANY_ATTEMPTS = "too_many_attempts", "had too many wrong attempts", "错误次数过多"
     RATE_LIMITED = (
         "rate_limited",
-        "reached a rate limit; Retry-After says when to retry",
+        "reached a rate limit; retry after the seconds in Retry-After",
         "请求过于频繁，请在 Retry-After 指定的秒数后重试",
     )
     # Pictures

@@ -102,7 +102,10 @@ def reason_of(error: DomainError) -> ErrorReason:
 
 
 def error_outcome(error: DomainError, operation: Operation | None = None) -> ErrorOutcome:
-    """Return the result code and error detail; without an operation, the code is 0003."""
+    """Return the result code and error detail of a domain error.
+
+    Without an operation, the result code is 0003.
+    """
     response = _RESPONSES[type(error)]
     names = operation.parameters.model_fields if operation else {}
     parameter = next(

@@ -65,7 +65,10 @@ def undecodable_path(error: URLDecodeError, request: Request) -> OperationRespon
 @exception_view_config(InternalError, renderer="envelope")
 @exception_view_config(PoolTimeout, renderer="envelope")
 def service_unavailable(error: Exception, request: Request) -> OperationResponse:
-    """Render a temporary failure as 503; the result code never invalidates the login token."""
+    """Render a temporary failure as 503.
+
+    The result code is never one that makes clients discard the login token.
+    """
     log.error(
         "%s failed, service unavailable: %s", _name(request), type(error).__name__, exc_info=error
     )

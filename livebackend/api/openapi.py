@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, generated from the declarations of the operations.
+"""The OpenAPI 3.1 document of the API, generated from the declared operations.
 
 A path has several operations, selected by a form parameter, but OpenAPI allows one POST per path.
 So the request of a path is `oneOf` the requests of its operations, each with its selector as a
@@ -54,7 +54,7 @@ _INVALID_REQUEST = {
 
 
 def build_document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
-    """Return the OpenAPI document; `phones` is the regular expression of a phone number."""
+    """Return the OpenAPI document; `phones` is the pattern of a phone number."""
     ordered = in_document_order(operations)
     messages, schemas = _messages(ordered)
     for operation in ordered:
@@ -70,8 +70,8 @@ def build_document(operations: Sequence[Operation], *, phones: str, url: str) ->
             "description": (
                 "Every request is a POST of a form. On most paths, a selector (a parameter with"
                 " the value 1) selects the operation: see x-operations. The HTTP status is 200"
-                " for success and for errors of an operation; the result code in the body tells"
-                " them apart."
+                " for success and for errors of an operation; the result code in the body"
+                " distinguishes them."
             ),
         },
         "servers": [{"url": url}],
@@ -99,9 +99,10 @@ def build_document(operations: Sequence[Operation], *, phones: str, url: str) ->
 
 
 def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
-    """Return the operations in the order of the API document, extensions last in a chapter.
+    """Return the operations in the order of the API document.
 
-    Operations without a selector are the first ones of a path, as an app calls them first.
+    Extensions are last in a chapter. Operations without a selector are the first ones of a path, as
+    an app calls them first.
     """
 
     def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:
@@ -151,7 +152,7 @@ def _request(operation: Operation, others: Iterable[Operation], phones: str) -> 
         "required": required,
     }
     if operation.presence_selectors:
-        schema["anyOf"] = [{"required": [mark]} for mark in operation.presence_selectors]
+        schema["anyOf"] = [{"required": [name]} for name in operation.presence_selectors]
     elif not operation.selector:
         other_selections = [
             selection
@@ -168,7 +169,7 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
     if operation.selector:
         name = operation.selector
         return [{"properties": {name: {"const": "1"}}, "required": [name]}]
-    return [{"required": [mark]} for mark in operation.presence_selectors]
+    return [{"required": [name]} for name in operation.presence_selectors]
 
 
 def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pages /docs, /demo and /openapi.json, created at start, and their static files."""
+"""The pages /docs, /demo and /openapi.json, and their static files."""
 
 import gzip
 import hashlib
@@ -92,7 +92,10 @@ def build_pages(
 
 
 def _demo_policy(hls_host: str) -> str:
-    """Allow the HLS host; if none is configured, allow all, as the provider chooses the host."""
+    """Return the policy that allows the HLS host, or every host if none is configured.
+
+    Without the setting, the provider chooses the host.
+    """
     media = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
     return _DEMO_POLICY.replace("{media}", media)
 

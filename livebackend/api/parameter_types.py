@@ -1,4 +1,4 @@
-"""Parameter types: phone numbers, passwords, amounts, texts, positions in lists."""
+"""Parameter types: phone numbers, passwords, amounts, texts, cursors of lists."""
 
 import re
 import unicodedata
@@ -122,7 +122,7 @@ _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 def _schema(
     english: str, chinese: str, example: str | int | None = None, **schema: Any
 ) -> WithJsonSchema:
-    """Describe a parameter like `described`, with a JSON Schema that pydantic cannot derive."""
+    """Describe a parameter whose JSON Schema pydantic cannot derive."""
     examples = {} if example is None else {"examples": [example]}
     return WithJsonSchema({**schema, "description": english, "x-zh": chinese, **examples})
 
@@ -240,7 +240,7 @@ PageLength = Annotated[
         maximum=history.MAX_RECORDS,
     ),
 ]
-HistoryCursorText = Annotated[
+HistoryCursorParameter = Annotated[
     history.HistoryCursor,
     _converted(cursors.parse_history_cursor, ErrorReason.NOT_A_CURSOR),
     _schema(
@@ -251,7 +251,7 @@ HistoryCursorText = Annotated[
         pattern=f"^{cursors.HISTORY_CURSOR}$",
     ),
 ]
-RoomCursorText = Annotated[
+RoomCursorParameter = Annotated[
     live_rooms.RoomCursor,
     _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_CURSOR),
     _schema(

@@ -15,7 +15,7 @@ from livebackend.api.result_codes import ResultCode
 
 @dataclass(frozen=True)
 class ErrorCode:
-    """Marks a parameter whose errors have another result code than the operation's default."""
+    """The result code of a parameter's errors, instead of the operation's default."""
 
     result_code: ResultCode
 
@@ -32,13 +32,16 @@ class Parameter:
 
 
 class Parameters(BaseModel):
-    """The parameters of an operation; unknown ones are ignored, empty ones count as absent."""
+    """The parameters of an operation.
+
+    Unknown parameters are ignored, and empty ones count as absent.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
     def parse(cls, form: Form, *, phones: str) -> Self:
-        """Parse a form; `phones` is the regular expression of a phone number.
+        """Parse a form; `phones` is the pattern of a phone number.
 
         Raises OperationFailed for the first invalid parameter, with its ErrorCode, if it has one.
         """
@@ -65,9 +68,9 @@ class Parameters(BaseModel):
 
     @classmethod
     def _error_code(cls, name: str) -> ResultCode | None:
-        for mark in cls.model_fields[name].metadata:
-            if isinstance(mark, ErrorCode):
-                return mark.result_code
+        for annotation in cls.model_fields[name].metadata:
+            if isinstance(annotation, ErrorCode):
+                return annotation.result_code
         return None
 
 

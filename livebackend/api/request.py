@@ -24,7 +24,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     operation: Operation | None = None
     _connection: Connection | None = None
     claims: TokenClaims
-    # The account of the login token, which can be revoked.
+    # The account that the token names, before the check whether the token is revoked.
     account_id: int | None = None
     current_user: CurrentUser
     # Rate limits were applied: a retry of the transaction does not apply them again.

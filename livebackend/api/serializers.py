@@ -61,7 +61,7 @@ def serialize_friends(friends: Sequence[Friend]) -> response_types.Friends:
 
 
 def search_result_flag(result: SearchResult, searcher: CurrentUser) -> response_types.Flag:
-    """Return "-1" for the searching user's own account, "1" for a friend, otherwise "0"."""
+    """Return "-1" for the searcher's own account, "1" for a friend, otherwise "0"."""
     if result.account_id == searcher.id:
         return "-1"
     return "1" if result.is_friend else "0"
@@ -94,11 +94,11 @@ def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
 
 
 def serialize_rooms(
-    rooms: Sequence[LiveRoom], position: live_rooms.RoomCursor | None
+    rooms: Sequence[LiveRoom], next_cursor: live_rooms.RoomCursor | None
 ) -> response_types.LiveRooms:
     return {
         "rooms": [serialize_room(room) for room in rooms],
-        "next": format_room_cursor(position) if position else None,
+        "next": format_room_cursor(next_cursor) if next_cursor else None,
     }
 
 
@@ -115,11 +115,11 @@ def serialize_record(record: HistoryRecord) -> response_types.Record:
 
 
 def serialize_records(
-    records: Sequence[HistoryRecord], position: history.HistoryCursor | None
+    records: Sequence[HistoryRecord], next_cursor: history.HistoryCursor | None
 ) -> response_types.Records:
     return {
         "records": [serialize_record(record) for record in records],
-        "before": format_history_cursor(position) if position else None,
+        "before": format_history_cursor(next_cursor) if next_cursor else None,
     }
 
 
@@ -138,8 +138,8 @@ def serialize_order(order: PlacedOrder) -> response_types.Order:
     }
 
 
-def serialize_heartbeat(beat: Heartbeat) -> response_types.HeartbeatResponse:
-    return {"stream": "on" if beat.is_live else "off", "publishUrl": beat.publish_url}
+def serialize_heartbeat(heartbeat: Heartbeat) -> response_types.HeartbeatResponse:
+    return {"stream": "on" if heartbeat.is_live else "off", "publishUrl": heartbeat.publish_url}
 
 
 def serialize_giver(giver: Giver) -> response_types.Giver:

@@ -25,7 +25,7 @@ class View:
 
         def __call__(self, view: type["View"]) -> Callable[[Any, Request], OperationResponse]:
             def mapped(context: Any, request: Request) -> OperationResponse:
-                reply: OperationResponse = getattr(view(request), self.attr)(request.parameters)
-                return reply
+                response: OperationResponse = getattr(view(request), self.attr)(request.parameters)
+                return response
 
             return mapped

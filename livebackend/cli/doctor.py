@@ -38,29 +38,29 @@ def doctor(ini: Path) -> None:
                 count_orders_without_gateway=count_orders_without_gateway,
                 payment_providers=[gateway.provider for gateway in payments],
             ).run_checks()
-    failed = sum(not finding.passed for finding in results)
+    failed = sum(not result.passed for result in results)
     summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
     print_and_exit(
         "\n".join([*map(_line, results), "", summary]),
         passed=not failed,
         checks=[
             {
-                "check": finding.check,
-                "passed": finding.passed,
-                "message": finding.message,
-                "remedy": finding.remedy,
+                "check": result.check,
+                "passed": result.passed,
+                "message": result.message,
+                "remedy": result.remedy,
             }
-            for finding in results
+            for result in results
         ],
     )
 
 
-def _line(finding: CheckResult) -> str:
-    mark, style = ("ok    ", "green") if finding.passed else ("FAILED", "bold red")
+def _line(result: CheckResult) -> str:
+    mark, style = ("ok    ", "green") if result.passed else ("FAILED", "bold red")
     console = Console(highlight=False, soft_wrap=True)
     with console.capture() as capture:
         console.print(mark, style=style, end="")
-        console.print(f" {finding.check:11}{finding.message}", markup=False)
-        if finding.remedy:
-            console.print(f"       {'':11}{finding.remedy}", markup=False)
+        console.print(f" {result.check:11}{result.message}", markup=False)
+        if result.remedy:
+            console.print(f"       {'':11}{result.remedy}", markup=False)
     return capture.get().rstrip("\n")

@@ -121,7 +121,7 @@ def show_command(ini: Path, phone: str) -> None:
 def reverse_command(ini: Path, transfer: int, reason: str) -> None:
     """Reverse a gift or a refill. Running this again does not reverse it twice.
 
-    If the receiver has spent the coins, the command exits with 1, and the audit lists the reversal
+    If the recipient has spent the coins, the command exits with 1, and the audit lists the reversal
     until you run the command again and it succeeds.
 
     Example: livebackend ledger reverse production.ini 4711 --reason "paid by a stolen card"
@@ -138,7 +138,7 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
     status = {
         TransferStatus.DONE: "reversed",
         TransferStatus.REPLAYED: "already reversed",
-        TransferStatus.INSUFFICIENT_COINS: "not reversed: the receiver has spent the coins",
+        TransferStatus.INSUFFICIENT_COINS: "not reversed: the recipient has spent the coins",
         TransferStatus.BALANCE_LIMIT: "not reversed: the sender's balance is at its limit",
     }[outcome.status]
     print_and_exit(

@@ -206,7 +206,7 @@ def _reported_errors(order_id: str) -> Iterator[None]:
     try:
         yield
     except PaymentRejected as error:
-        raise CommandFailed(f"order {order_id}: {error_outcome(error).detail}") from None
+        raise CommandFailed(f"order {order_id}: {error_outcome(error).detail.message}") from None
     except (LookupError, RefundRefused) as error:
         raise CommandFailed(f"order {order_id}: {error}") from None
     except PaymentFailed as error:

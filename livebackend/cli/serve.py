@@ -68,7 +68,9 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
         log.info("server starts %d workers on http://%s:%d", workers, *address)
-        load = partial(load_app, str(ini), options, stop_wait_s=settings.server_shutdown_timeout_s)
+        load = partial(
+            load_app, str(ini), options, shutdown_timeout_s=settings.server_shutdown_timeout_s
+        )
         _server(settings, address, workers).serve(target_loader=load, wrap_loader=False)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
@@ -116,7 +118,9 @@ def _check_port_is_free(address: tuple[str, int]) -> None:
             raise SettingsError(f"host, port: {host}:{port}: {error.strerror}") from None
 
 
-def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "HideServerHeader":
+def load_app(
+    ini: str, options: Mapping[str, str], *, shutdown_timeout_s: int
+) -> "HideServerHeader":
     """Return the application of a worker; its services close when the worker ends."""
     # Own process group: only the parent gets the SIGINT of Ctrl-C, and stops the workers.
     os.setpgid(0, 0)
@@ -129,15 +133,18 @@ def load_app(ini: str, options: Mapping[str, str], *, stop_wait_s: int) -> "Hide
     signal_writer.setblocking(False)  # required by set_wakeup_fd
     signal.set_wakeup_fd(signal_writer.detach())
     threading.Thread(
-        target=_enforce_stop, args=(services, signal_reader, stop_wait_s), daemon=True
+        target=_enforce_stop, args=(services, signal_reader, shutdown_timeout_s), daemon=True
     ).start()
     return HideServerHeader(app)
 
 
-def _enforce_stop(services: Services, signal_reader: socket.socket, stop_wait_s: int) -> None:
+def _enforce_stop(
+    services: Services, signal_reader: socket.socket, shutdown_timeout_s: int
+) -> None:
     """Stop the worker on a signal, or when its parent process has ended.
 
-    Requests that wait to hash a password are refused. After `stop_wait_s` the worker is killed.
+    Requests that wait to hash a password are refused. After `shutdown_timeout_s` the worker is
+    killed.
     """
     parent = multiprocessing.parent_process()
     parent_sentinels = [parent.sentinel] if parent else []
@@ -145,7 +152,7 @@ def _enforce_stop(services: Services, signal_reader: socket.socket, stop_wait_s:
         os.kill(os.getpid(), signal.SIGTERM)
     services.stop_waiting()
     # The parent process does this too, unless it was killed.
-    time.sleep(stop_wait_s)
+    time.sleep(shutdown_timeout_s)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -99,7 +99,7 @@ def warn_of_deprecated_settings(names: Iterable[str]) -> None:
 
 
 def current_picture_mode(value: str) -> str:
-    """Return the new name of a value of `pictures.mode`; log a warning if it was renamed."""
+    """Return the current name of a picture mode; log a warning if it was renamed."""
     current = PICTURE_MODES.get(value, value)
     if current != value:
         log.warning("pictures.mode = %s is deprecated: use %s", value, current)

@@ -8,9 +8,9 @@ class SettingsError(ValueError):
 
     heading: ClassVar[str] = "the settings are invalid:"
 
-    def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join([self.heading, *(f"  {line}" for line in faults)]))
-        self.errors = faults
+    def __init__(self, *errors: str) -> None:
+        super().__init__("\n".join([self.heading, *(f"  {line}" for line in errors)]))
+        self.errors = errors
 
 
 class DatabaseNotReady(SettingsError):

@@ -102,7 +102,7 @@ def _check_interval(value: int) -> int:
     return value
 
 
-def _check_limit(value: str) -> str:
+def _check_rate_limit(value: str) -> str:
     try:
         parse_many(value) if value else None
     except ValueError:
@@ -129,7 +129,7 @@ def _dotted(name: str) -> str:
 
 
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
-Limit = Annotated[str, AfterValidator(_check_limit)]
+RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 Gateway = Annotated[str, AfterValidator(current_class), AfterValidator(_check_gateway)]
 # A host name with an optional port, inserted into URLs unchanged.
 Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$")]
@@ -282,39 +282,39 @@ class Settings(BaseModel):
         le=20,
         description="database connections for rate limits, besides `database.connections`",
     )
-    limits_sms_phone: Limit = Field(
+    limits_sms_phone: RateLimit = Field(
         "1 per 60 seconds; 5 per day", description="codes sent to one phone; empty: no limit"
     )
-    limits_sms_address: Limit = Field(
+    limits_sms_address: RateLimit = Field(
         "20 per hour", description="code requests from one client address; empty: no limit"
     )
-    limits_sms_total: Limit = Field(
+    limits_sms_total: RateLimit = Field(
         "2000 per day", description="codes sent in total; empty: no limit"
     )
-    limits_login_account: Limit = Field(
+    limits_login_account: RateLimit = Field(
         "10 per 5 minutes; 30 per hour; 100 per day",
         description="wrong passwords for one account from one client address; empty: no limit",
     )
-    limits_login_address: Limit = Field(
+    limits_login_address: RateLimit = Field(
         "100 per hour; 500 per day",
         description="wrong passwords from one client address; empty: no limit",
     )
-    limits_reset: Limit = Field(
+    limits_reset: RateLimit = Field(
         "20 per hour", description="password resets from one client address; empty: no limit"
     )
-    limits_upload: Limit = Field(
+    limits_upload: RateLimit = Field(
         "10 per hour", description="uploads from one client address; empty: no limit"
     )
-    limits_search: Limit = Field(
+    limits_search: RateLimit = Field(
         "100 per hour", description="user searches by one account; empty: no limit"
     )
-    limits_friend_requests: Limit = Field(
+    limits_friend_requests: RateLimit = Field(
         "60 per hour", description="friend requests by one account; empty: no limit"
     )
-    limits_refill: Limit = Field(
+    limits_refill: RateLimit = Field(
         "30 per hour", description="refills of one account; empty: no limit"
     )
-    limits_refill_retries: Limit = Field(
+    limits_refill_retries: RateLimit = Field(
         "120 per hour",
         description="retries of refills with the same `requestId` by one account; empty: no limit",
     )
@@ -470,7 +470,10 @@ class Settings(BaseModel):
 
 
 def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ini section with `http.public_url`, by default from the file's host and port."""
+    """Return an ini section with `http.public_url`.
+
+    By default, the URL has the host and port of the file.
+    """
     is_set = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
     if is_set or not {"host", "port"} <= defaults.keys():
         return dict(ini)

@@ -101,7 +101,7 @@ class Database:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def await_replication(self) -> None:
-        """Wait until the synchronous standby has all transactions committed before the call.
+        """Wait until the synchronous standby has all earlier committed transactions.
 
         Raises CommitOutcomeUnknown if the connection is lost during the wait.
         """

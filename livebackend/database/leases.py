@@ -24,7 +24,7 @@ _RELEASE = text("DELETE FROM process_leases WHERE name = :name AND holder = :hol
 
 @dataclass(frozen=True)
 class Lease:
-    """A named lease of one holder, which expires `ttl_s` seconds after each acquisition."""
+    """A named lease of one holder; it expires `ttl_s` seconds after an acquisition."""
 
     name: str
     holder: str

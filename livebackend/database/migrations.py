@@ -152,9 +152,9 @@ def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
 
 
 def migrations_folder() -> Traversable:
-    """Return the migrations directory, of the installed package or of a source checkout.
+    """Return the migrations folder of the installed package or of a checkout.
 
-    In the root directory of a checkout, Python imports the package from there, and it has no
+    In the root folder of a checkout, Python imports the package from there, and it has no
     `livebackend.migrations`.
     """
     try:

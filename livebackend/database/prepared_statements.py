@@ -32,7 +32,7 @@ class PreparedStatement:
 
     def __init__(self, statement: Executable) -> None:
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
-        # `text` has psycopg2 placeholders; `constant` are the values of bound literals.
+        # `text` has psycopg2 placeholders; `constant_values` has the values of literals.
         self.text = str(compiled)
         self.constant_values = {
             name: compiled.params[name]
@@ -69,7 +69,7 @@ class PreparedStatement:
 
     @property
     def numbered(self) -> tuple[str, list[str]]:
-        """The statement with $1, $2, … as PREPARE needs it, and the parameter names in order."""
+        """The statement with $1, $2, … for PREPARE, and the parameter names in order."""
         names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
         text = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", self.text)
         return text.replace("%%", "%"), names

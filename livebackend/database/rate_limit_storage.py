@@ -55,9 +55,10 @@ _DELETE_EXPIRED = text(
 
 
 class PostgresRateLimitStorage(Storage, MovingWindowSupport):
-    """Moving windows of the `limits` library in a table; fixed windows are not supported.
+    """Stores the moving windows of the `limits` library in a table.
 
-    Each method executes one statement that commits on its own, even if the operation fails later.
+    Fixed windows are not supported. Each method executes one statement that commits on its own,
+    even if the operation fails later.
     """
 
     def __init__(self, database: Database) -> None:

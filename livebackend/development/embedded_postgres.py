@@ -343,7 +343,7 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
     return ServerAccount(uid, gid, setpriv_command(uid, gid, folder.parent, binaries / "postgres"))
 
 
-def setpriv_command(uid: int, gid: int, place: Path, program: Path) -> list[str]:
+def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str]:
     """Return a command prefix that runs a program as a user with access to both paths.
 
     Other users cannot read a checkout under /root, and its permissions must not change. So the
@@ -354,7 +354,7 @@ def setpriv_command(uid: int, gid: int, place: Path, program: Path) -> list[str]
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     # PostgreSQL's programs find themselves with access(2), so being executable is not enough.
     probe = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
-    probe += [str(place), str(program)]
+    probe += [str(folder), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
         # Without the secure bit, access(2) ignores the capability.
         options = ["--securebits=+no_setuid_fixup"] if capability else []
@@ -365,7 +365,9 @@ def setpriv_command(uid: int, gid: int, place: Path, program: Path) -> list[str]
         if attempt.returncode == 0:
             return [*become, *options]
     output = os.fsdecode(attempt.stderr).strip()
-    raise EmbeddedPostgresError(f"user {_user_name(uid)} cannot run {program} in {place}: {output}")
+    raise EmbeddedPostgresError(
+        f"user {_user_name(uid)} cannot run {program} in {folder}: {output}"
+    )
 
 
 def _user_name(uid: int) -> str:

@@ -75,9 +75,9 @@ class DevelopmentPayments:
     def bill(self, day: date) -> list[BillEntry]:
         raise PaymentFailed("the development gateway has no bills")
 
-    def notification(self, paid: ProviderPayment) -> tuple[dict[str, str], bytes]:
+    def notification(self, payment: ProviderPayment) -> tuple[dict[str, str], bytes]:
         """Return the headers and body of a validly signed notification."""
-        fields = {name: value for name, value in paid._asdict().items() if value is not None}
+        fields = {name: value for name, value in payment._asdict().items() if value is not None}
         body, sent_at = orjson.dumps(fields), str(int(self._clock()))
         headers = {
             "Content-Type": "application/json",
@@ -95,10 +95,10 @@ class DevelopmentPayments:
         return ProviderPayment(order.order_id, f"payment-of-{order.order_id}", order.fen, paid_at)
 
     def _notify(self, order: Order) -> None:
-        paid = self._payment(order)
+        payment = self._payment(order)
         for _ in range(_ATTEMPTS):
             time.sleep(_PAUSE_S)
-            headers, body = self.notification(paid)
+            headers, body = self.notification(payment)
             try:
                 response = requests.post(self._url, data=body, headers=headers, timeout=_TIMEOUT_S)
             except requests.RequestException as error:

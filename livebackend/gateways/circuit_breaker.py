@@ -9,7 +9,7 @@ CALL_TIMEOUT_S = 4.0
 # Each call holds a thread of the worker. The limit keeps an unresponsive provider from blocking
 # all of them.
 MAX_CONCURRENT_CALLS = 4
-# A call does not wait for a free place if no other call has started or ended for this long.
+# A call does not wait for a permit if no other call has started or ended for this long.
 _STALL_S = 1.0
 # After this many consecutive failures, calls fail immediately for `_OPEN_S`.
 _MAX_FAILURES, _OPEN_S = 3, 10.0
@@ -60,7 +60,7 @@ class CircuitBreaker:
 class ConcurrencyLimit:
     """A limit on concurrent calls.
 
-    A call waits for a free place only while other calls start and end.
+    A call waits for a permit only while other calls start and end.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import requests
 from requests import Response
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class ProviderCallFailed(Exception):
     """A call ended without a complete response.
 
-    `word` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
+    `kind` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
     processed the request.
     """
 
@@ -66,6 +67,7 @@ class ProviderClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
+        self._host = urlsplit(url).hostname
         self._auth = auth
         self._max_bytes = max_response_bytes
         self._breaker = CircuitBreaker(clock=clock)
@@ -98,7 +100,13 @@ class ProviderClient:
         except ProviderCallFailed as error:
             self._breaker.record_failure()
             # Without the query, which can contain a token.
-            log.warning("gateway call %s %s failed: %s", method, path.partition("?")[0], error.kind)
+            log.warning(
+                "gateway call %s %s%s failed: %s",
+                method,
+                self._host,
+                path.partition("?")[0],
+                error.kind,
+            )
             raise
         finally:
             adapter.close_connection()

@@ -111,15 +111,17 @@ class PeriodicTasks:
             self._stream_monitor.check_rooms(
                 lambda: not self._stopping.is_set() and not self._database.run(self._lease.acquire)
             )
-            for task in self._tasks:
-                self._run_task(task)
+            for name, task in self._tasks._asdict().items():
+                self._run_task(name, task)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
         # A pause even after a slow round, so that rounds do not slow down requests.
         return max(0.5, self.interval_s - (time.monotonic() - start))
 
-    def _run_task(self, task: Callable[[], object]) -> None:
+    def _run_task(self, name: str, task: Callable[[], object]) -> None:
         try:
             task()
         except Exception as error:  # the thread must survive any error
-            log.error("housekeeping: task failed: %s", type(error).__name__, exc_info=error)
+            log.error(
+                "housekeeping: task %s failed: %s", name, type(error).__name__, exc_info=error
+            )

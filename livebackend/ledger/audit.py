@@ -210,7 +210,7 @@ class AuditFinding(NamedTuple):
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The result of an audit; `at` is the time of its snapshot."""
+    """The result of an audit; `audited_at` is the time of its snapshot."""
 
     audited_at: str
     transfers: int
@@ -227,7 +227,8 @@ def audit(
     """Run all checks on one snapshot of the ledger, without blocking writers.
 
     With `since_checkpoint`, only transfers after the newest checkpoint are read, and the
-    checkpoints are trusted. `begun` is called with the name of each check before it runs.
+    checkpoints are trusted. `on_check_started` is called with the name of each check before it
+    runs.
     """
     with database.engine.connect() as connection, connection.begin():
         connection.execute(_SNAPSHOT)

@@ -108,7 +108,7 @@ class LedgerBatchWriter:
         pending = _PendingTransfer(transfer, deadline)
         with self._changed:
             if self._closed or len(self._queue) >= self._max_queue:
-                raise ServiceUnavailable("the ledger's queue")
+                raise ServiceUnavailable("ledger: the queue is full or closed, no coins moved")
             self._start()
             self._queue.append(pending)
             if self._metrics:
@@ -172,7 +172,7 @@ class LedgerBatchWriter:
             outcomes = self._post(database, batch)
         except ServiceUnavailable:
             for pending in batch:
-                pending.fail(ServiceUnavailable("the ledger"))
+                pending.fail(ServiceUnavailable("ledger: transfer not posted in time"))
         except Exception as error:  # noqa: BLE001  # must reach the callers, which wait elsewhere
             if len(batch) == 1:
                 batch[0].fail(error)
@@ -192,7 +192,7 @@ class LedgerBatchWriter:
         if time.monotonic() < pending.deadline:
             self._post_and_resolve(database, [pending])
         else:  # do not delay the transfers whose callers still wait
-            pending.fail(ServiceUnavailable("the ledger"))
+            pending.fail(ServiceUnavailable("ledger: transfer not posted in time"))
 
     def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
         """Commit a batch; retry with the same request ids until the commit is confirmed.
@@ -219,13 +219,13 @@ class LedgerBatchWriter:
                     warning,
                 )
             if time.monotonic() > deadline:
-                raise ServiceUnavailable("the ledger")
+                raise ServiceUnavailable("ledger: no batch committed before the deadline")
             time.sleep(_RETRY_PAUSE_S)
 
     def _attempt(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
     ) -> tuple[list[TransferOutcome], list[str]]:
-        """Post a batch; return its outcomes, and the list that receives the COMMIT's warnings."""
+        """Post a batch; return its outcomes, and the list for the warnings of the COMMIT."""
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
@@ -244,11 +244,11 @@ class LedgerBatchWriter:
 
 
 def _receive_only_warnings(connection: Any, _record: object) -> None:
-    """Suppress notices below WARNING: their texts are localized, so they cannot be filtered."""
+    """Suppress notices below WARNING, whose localized texts cannot be filtered."""
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
     connection.commit()
 
 
 def _outcome_unknown() -> ServiceUnavailable:
-    return ServiceUnavailable("the ledger", outcome_unknown=True)
+    return ServiceUnavailable("ledger: commit not confirmed", outcome_unknown=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: a hash over a range of transfers, chained to the previous checkpoint."""
+"""Checkpoints: hashes over ranges of transfers, each chained to the previous one."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ _INSERT_CHECKPOINT = text(
 
 
 def _with_deltas(statement: str) -> TextClause:
-    """Prefix a statement with `deltas`: the sum of a range of transfers for each account."""
+    """Prefix a statement with `deltas`: the sum of some transfers for each account."""
     deltas = """
         WITH moved AS (
             SELECT debit_id AS account, -amount AS coins FROM transfers
@@ -98,9 +98,10 @@ class Checkpoint:
 
 
 def create_checkpoint(database: Database) -> Checkpoint | None:
-    """Create a checkpoint of all committed transfers; return None if there are no new ones.
+    """Create a checkpoint of all committed transfers.
 
-    New transfers are blocked only until the transactions that have inserted transfers are over.
+    Returns None if there are no new ones. New transfers are blocked only until the transactions
+    that have inserted transfers are over.
     """
 
     def newest(connection: Connection) -> int | None:
@@ -169,7 +170,7 @@ def _create(connection: Connection, through: int) -> Checkpoint | None:
 def _content(
     connection: Connection, previous: bytes | None, after: int, through: int
 ) -> tuple[int, int, bytes]:
-    """Return the number of transfers, the sum of their amounts, and the checkpoint's hash."""
+    """Return the number and the sum of the transfers, and the checkpoint's hash."""
     sums = connection.execute(_SUMS, {"after": after, "through": through}).one()
     digest = hashlib.sha256(previous or b"")
     digest.update(f"{after} {through} {sums.transfers} {sums.amount_sum}".encode())

@@ -64,7 +64,7 @@ _GIVERS = text(
 
 
 class HistoryCursor(NamedTuple):
-    """A page position: the last transfer of a page, and the balance before it."""
+    """A cursor: the last transfer of a page, and the balance before it."""
 
     transfer_id: int
     balance: int
@@ -73,9 +73,9 @@ class HistoryCursor(NamedTuple):
 class HistoryRecord(NamedTuple):
     """A transfer in an account's history.
 
-    `coins` is negative for outgoing transfers, `left` is the balance after the transfer, and
-    `nickname` is the other user's, or None for a provider. The order of the ids is the order of
-    the account's outgoing transfers, and an incoming transfer precedes those that spend its coins.
+    `coins` is negative for outgoing transfers. `nickname` is the other user's, or None for a
+    provider. The order of the ids is the order of the account's outgoing transfers, and an incoming
+    transfer precedes those that spend its coins.
     """
 
     id: int
@@ -111,9 +111,9 @@ class CoinHistory:
         before: HistoryCursor | None,
         limit: int | None = None,
     ) -> tuple[list[HistoryRecord], HistoryCursor | None]:
-        """Return a page of transfers, newest first, and the position of the next page or None.
+        """Return a page of transfers, newest first, and the cursor of the next page.
 
-        By default, a page has 100 transfers.
+        The cursor is None on the last page. By default, a page has 100 transfers.
         """
         limit = limit or MAX_RECORDS
         before_id = before.transfer_id if before else _AFTER_ALL_IDS

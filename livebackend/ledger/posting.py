@@ -113,7 +113,7 @@ _SETTLE_ORDERS = text(
 
 
 def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[TransferOutcome]:
-    """Post transfers as if one after the other; return their outcomes in the same order.
+    """Post transfers as if one after the other; return their outcomes in that order.
 
     A slot is a balance shard. `slot` is the writer's number: writers with different numbers credit
     different slots of an account, so they do not wait for each other. The isolation level must be
@@ -194,7 +194,10 @@ def _insufficient(transfers: Sequence[Transfer], spendable: dict[int, int]) -> s
 def lock_slots(
     connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], credit_slot: int
 ) -> dict[tuple[int, int], int]:
-    """Lock all slots of the `insufficient` accounts and the credited slots; return amounts."""
+    """Lock all slots of the `insufficient` accounts, and the credited slots.
+
+    Returns the amounts by (account, slot).
+    """
     credited = sorted(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
     )

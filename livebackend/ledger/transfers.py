@@ -27,7 +27,7 @@ class CoinAccount(NamedTuple):
 
 @dataclass(frozen=True)
 class Gift:
-    """The details of a gift, without its coins; `room_id` is None if the host is not live."""
+    """The details of a gift; `room_id` is None if the host is not live."""
 
     host_id: int
     room_id: int | None
@@ -35,7 +35,7 @@ class Gift:
 
 
 class Payment(NamedTuple):
-    """A payment that a provider received for an order; `payment_id` is the provider's id."""
+    """A provider's payment for an order; `payment_id` is the provider's id."""
 
     provider: str
     order_id: str
@@ -58,7 +58,7 @@ class Transfer:
     request_id: uuid.UUID
     gift: Gift | None = None
     reverses_id: int | None = None
-    # settles the payment order of a refill
+    # Settles the payment order of a refill.
     payment: Payment | None = None
 
     def __post_init__(self) -> None:
@@ -120,5 +120,5 @@ def client_request_id(actor: int, request_id: str) -> uuid.UUID:
 
 
 def new_request_id() -> str:
-    """Return a `requestId` for a request that has none, so that it can be retried safely."""
+    """Return a `requestId` for a request without one, so that a retry is safe."""
     return uuid.uuid4().hex

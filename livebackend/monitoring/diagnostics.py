@@ -22,13 +22,13 @@ from livebackend.monitoring.health_checks import (
 )
 
 # Half of the 60 s by which the issue time of a token may be ahead of a server's clock.
-_SKEW_MAX_S = 30.0
+_MAX_SKEW_S = 30.0
 _TIMEOUT_S = 4
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a check. `do` is the remedy, None if the check passed."""
+    """The result of a check. `remedy` is None if the check passed."""
 
     check: str
     message: str
@@ -113,11 +113,11 @@ class Diagnostics:
     def _payments(self) -> str:
         try:
             with self.database.engine.connect() as connection:
-                unserved = self.count_orders_without_gateway(connection, self.payment_providers)
+                orders = self.count_orders_without_gateway(connection, self.payment_providers)
         except (DBAPIError, PoolTimeout):
             return "not checked: the database is unavailable"  # the database check has the reason
-        if unserved:
-            counts = ", ".join(f"{count} at {provider}" for provider, count in unserved.items())
+        if orders:
+            counts = ", ".join(f"{count} at {provider}" for provider, count in orders.items())
             raise CheckFailed(
                 f"payments.gateway does not name the providers of all open orders: {counts}",
                 remedy="Append the gateways of these providers to payments.gateway, so that their"
@@ -165,11 +165,11 @@ class Diagnostics:
 def _run_check(name: str, check: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(name, check())
-    except CheckFailed as fault:
-        return CheckResult(name, str(fault), fault.remedy)
+    except CheckFailed as error:
+        return CheckResult(name, str(error), error.remedy)
 
 
 def _skew(ahead_s: float) -> str | None:
-    if abs(ahead_s) <= _SKEW_MAX_S:
+    if abs(ahead_s) <= _MAX_SKEW_S:
         return None
     return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"

@@ -22,7 +22,7 @@ Check = Callable[[], None]
 
 
 class CheckFailed(Exception):
-    """A check failed; `do` is the remedy."""
+    """A check failed; `remedy` says what the operator must do."""
 
     def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class CheckFailed(Exception):
 
 
 class ReadinessProbe:
-    """Runs checks concurrently and waits at most `wait_s` for all of them.
+    """Runs checks concurrently and waits at most `timeout_s` for all of them.
 
     A check that hangs (on a network disk, for example) blocks only one thread, however many
     requests ask for it.
@@ -38,7 +38,7 @@ class ReadinessProbe:
 
     def __init__(self, checks: Mapping[str, Check], *, timeout_s: float = CHECK_TIMEOUT_S) -> None:
         self._checks = checks
-        self._wait_s = timeout_s
+        self._timeout_s = timeout_s
         self._executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
         self._running: dict[str, Future[None]] = {}
 
@@ -48,17 +48,17 @@ class ReadinessProbe:
             if name not in self._running or self._running[name].done():
                 self._running[name] = self._executor.submit(check)
         running = dict(self._running)
-        wait(running.values(), self._wait_s)
+        wait(running.values(), self._timeout_s)
         messages = {name: self._message(future) for name, future in running.items()}
         return {name: message for name, message in messages.items() if message}
 
     def _message(self, future: Future[None]) -> str | None:
         if not future.done():
-            return f"the check did not end within {self._wait_s:g} s"
+            return f"the check did not end within {self._timeout_s:g} s"
         try:
             future.result()
-        except CheckFailed as fault:
-            return str(fault)
+        except CheckFailed as error:
+            return str(error)
         return None
 
 
@@ -74,7 +74,7 @@ def readiness_checks(
 
 
 def check_database(database: Database) -> None:
-    """Raise Fault if the database is unreachable or read-only."""
+    """Raise CheckFailed if the database is unreachable or read-only."""
     try:
         with database.engine.connect() as connection:
             read_only = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
@@ -91,7 +91,7 @@ def check_database(database: Database) -> None:
 
 
 def check_migrations(database: Database) -> None:
-    """Raise Fault if the schema is out of date, unsupported or unreadable."""
+    """Raise CheckFailed if the schema is out of date, unsupported or unreadable."""
     try:
         check_migrated(database)
     except UnsupportedSchema as error:
@@ -103,7 +103,7 @@ def check_migrations(database: Database) -> None:
 
 
 def check_disk(folder: Path, *, min_free_bytes: int) -> None:
-    """Raise Fault if the folder is not writable or has too little free space."""
+    """Raise CheckFailed if the folder is not writable or has too little free space."""
     remedy = (
         "Free disk space, or set data.dir (LIVEBACKEND_DATA_DIR) to a folder with enough space."
     )

@@ -153,8 +153,8 @@ class Accounts:
         self._password_hashing = password_hashing
         self._avatars = avatars
         self._verification_codes = verification_codes
-        self._verified_phone_required = require_verified_phone
-        self._only_our_pictures = require_uploaded_pictures
+        self._require_verified_phone = require_verified_phone
+        self._require_uploaded_pictures = require_uploaded_pictures
 
     def register(
         self,
@@ -228,7 +228,6 @@ class Accounts:
 
         Raises AccountRemoved, and UnknownPicture if the settings require an uploaded picture.
         """
-
         arguments = {"nickname": nickname, "gender": gender, "head_image": head_image}
         changed = {name: value for name, value in arguments.items() if value is not None}
 
@@ -240,7 +239,7 @@ class Accounts:
             new_picture = changed.get("head_image", stored.head_image)
             if new_picture != stored.head_image:
                 self._claim(connection, new_picture, account.id)
-                unused = self._avatars.release(connection, account.id, but=new_picture)
+                unused = self._avatars.release(connection, account.id, excluded=new_picture)
             if changed:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
@@ -277,12 +276,12 @@ class Accounts:
     def _check(self, connection: Connection, *, phone: str) -> None:
         if find_account_id(connection, phone) is not None:
             raise PhoneTaken
-        if self._verified_phone_required and not is_verified(connection, phone):
+        if self._require_verified_phone and not is_verified(connection, phone):
             raise PhoneNotVerified
 
     def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
         verified = use_verification(connection, account["phone"])
-        if self._verified_phone_required and not verified:
+        if self._require_verified_phone and not verified:
             raise PhoneNotVerified
         account_id = connection.execute(_INSERT, account).scalar_one_or_none()
         if account_id is None:
@@ -293,5 +292,5 @@ class Accounts:
 
     def _claim(self, connection: Connection, location: str, account_id: int) -> None:
         claimed = self._avatars.claim(connection, location=location, account_id=account_id)
-        if self._only_our_pictures and not claimed:
+        if self._require_uploaded_pictures and not claimed:
             raise UnknownPicture

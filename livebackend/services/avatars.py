@@ -35,7 +35,8 @@ _CLAIM = (
 _DELETE_OF_ACCOUNT = (
     delete(models.Picture)
     .where(
-        models.Picture.account_id == bindparam("owner"), models.Picture.location != bindparam("but")
+        models.Picture.account_id == bindparam("owner"),
+        models.Picture.location != bindparam("excluded"),
     )
     .returning(models.Picture.location)
 )
@@ -58,7 +59,7 @@ _DELETE_UNUSED = (
 
 
 class Avatars:
-    """Stores pictures, and deletes those that no account uses within `unclaimed`.
+    """Stores pictures, and deletes those that no account uses within `unused_ttl`.
 
     The row is inserted before its file is written, so that `delete_unused` deletes the file of an
     interrupted upload.
@@ -115,12 +116,14 @@ class Avatars:
         claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
         return claimed.rowcount == 1
 
-    def release(self, connection: Connection, account_id: int, *, but: str = "") -> list[str]:
-        """Delete the rows of an account's pictures, except the one at the location `but`.
+    def release(self, connection: Connection, account_id: int, *, excluded: str = "") -> list[str]:
+        """Delete the rows of an account's pictures, except the location `excluded`.
 
         Returns the locations of the deleted rows: pass them to `remove` after the commit.
         """
-        deleted = connection.execute(_DELETE_OF_ACCOUNT, {"owner": account_id, "but": but})
+        deleted = connection.execute(
+            _DELETE_OF_ACCOUNT, {"owner": account_id, "excluded": excluded}
+        )
         return list(deleted.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:

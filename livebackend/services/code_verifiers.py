@@ -78,7 +78,7 @@ def mark_verified(connection: Connection, ids: Sequence[uuid.UUID], purpose: Pur
 class CodeHasher:
     """HMAC digests of codes, salted with the id of the row.
 
-    The first key makes new digests; all keys are tried in `match`.
+    The first key creates new digests; `matches` tries all keys.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:

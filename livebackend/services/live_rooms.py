@@ -33,7 +33,7 @@ class RoomCursor(NamedTuple):
 
 
 class PlayUrls(TypedDict):
-    """The playback URLs of a stream, as the database stores them."""
+    """The play URLs of a stream, as the database stores them."""
 
     rtmp: str | None
     hls: str | None

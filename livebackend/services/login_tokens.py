@@ -16,7 +16,7 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 _CLOCK_SKEW_S = 60
 _DAY_S = 24 * 3600
-_DEFAULT_LIFETIME_S, _LIFETIME_MAX_S = 7 * _DAY_S, 30 * _DAY_S
+_DEFAULT_LIFETIME_S, _MAX_LIFETIME_S = 7 * _DAY_S, 30 * _DAY_S
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class LoginTokens:
         If `lifetime_s` is zero or negative, the token has already expired.
         """
         now = self._clock()
-        lifetime_s = min(_DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s, _LIFETIME_MAX_S)
+        lifetime_s = min(_DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s, _MAX_LIFETIME_S)
         return self._signer.sign(
             {
                 "typ": "login",

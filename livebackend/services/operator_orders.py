@@ -21,7 +21,7 @@ _LIST = text(
 )
 _FIND = text(f"SELECT {_COLUMNS} WHERE order_id = :order_id")
 
-_COUNT_UNSERVED = text(
+_COUNT_WITHOUT_GATEWAY = text(
     """
     SELECT provider, count(*) AS orders FROM payment_orders
     WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
@@ -69,5 +69,5 @@ def count_orders_without_gateway(
     connection: Connection, providers: Sequence[str]
 ) -> dict[str, int]:
     """Count the open orders of providers that are not in `providers`, by provider."""
-    rows = connection.execute(_COUNT_UNSERVED, {"providers": list(providers)})
+    rows = connection.execute(_COUNT_WITHOUT_GATEWAY, {"providers": list(providers)})
     return {row.provider: row.orders for row in rows}

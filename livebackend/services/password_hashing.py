@@ -55,14 +55,14 @@ class PasswordHasher:
 
 
 class MachineSemaphore:
-    """A semaphore for all processes of a machine, with `number` slots.
+    """A semaphore for all processes of a machine, with `permits` permits.
 
-    A slot is a file that its holder locks: the kernel releases the lock if the process is killed.
+    A permit is a file that its holder locks: the kernel releases the lock if the process is killed.
     """
 
     def __init__(self, folder: Path, permits: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._paths = [folder / str(slot) for slot in range(permits)]
+        self._paths = [folder / str(permit) for permit in range(permits)]
         for path in self._paths:
             if not path.exists():
                 path.touch()
@@ -71,11 +71,14 @@ class MachineSemaphore:
         return len(self._paths)
 
     @contextmanager
-    def acquire(self, slot: int) -> Iterator[None]:
-        """Acquire any free slot. If none is free, wait for the given one, without a timeout."""
+    def acquire(self, permit: int) -> Iterator[None]:
+        """Acquire any free permit; if none is free, wait for the given one.
+
+        The wait has no timeout.
+        """
         with ExitStack() as stack:
             opened: list[BinaryIO] = []
-            for path in self._paths[slot:] + self._paths[:slot]:
+            for path in self._paths[permit:] + self._paths[:permit]:
                 opened.append(stack.enter_context(path.open("rb")))
                 if _try_lock(opened[-1]):
                     break
@@ -85,7 +88,7 @@ class MachineSemaphore:
 
 
 class PasswordHashing:
-    """Gives callers access to the hasher, limited by the slots of the machine.
+    """Gives callers access to the hasher, limited by the permits of the machine.
 
     At most `max_callers` callers of this process hash or wait at a time.
     """
@@ -101,47 +104,47 @@ class PasswordHashing:
     ) -> None:
         self._hasher = hasher
         self._semaphore = semaphore
-        self._wait_s = queue_timeout_s
-        self._common_refused = reject_common
+        self._queue_timeout_s = queue_timeout_s
+        self._reject_common = reject_common
         self._callers = Semaphore(max_callers)
-        # Free slots of this process. Other processes can hold the same slot of the machine.
-        self._free_slots: SimpleQueue[int] = SimpleQueue()
-        for slot in range(len(semaphore)):
-            self._free_slots.put(slot)
+        # Free permits of this process. Other processes can hold the same permit of the machine.
+        self._free_permits: SimpleQueue[int] = SimpleQueue()
+        for permit in range(len(semaphore)):
+            self._free_permits.put(permit)
         self._stopped = False
 
     @contextmanager
     def acquire(self) -> Iterator[PasswordHasher]:
-        """Wait for a slot and yield the hasher.
+        """Wait for a permit and yield the hasher.
 
-        Raises ServiceUnavailable if there are too many callers, after `wait_s` seconds in the
-        queue, and after `stop`.
+        Raises ServiceUnavailable if there are too many callers, after `queue_timeout_s` seconds in
+        the queue, and after `stop`.
         """
         if not self._callers.acquire(blocking=False):
             raise _unavailable()
         try:
-            slot = self._free_slots.get(timeout=self._wait_s)
+            permit = self._free_permits.get(timeout=self._queue_timeout_s)
         except Empty:
             raise _unavailable() from None
         else:
             try:
                 if self._stopped:
                     raise _unavailable()
-                with self._semaphore.acquire(slot):
+                with self._semaphore.acquire(permit):
                     yield self._hasher
             finally:
-                self._free_slots.put(slot)
+                self._free_permits.put(permit)
         finally:
             self._callers.release()
 
     def stop(self) -> None:
-        """Make all waiting and future callers fail with Unavailable."""
+        """Make all waiting and future callers fail with ServiceUnavailable."""
         self._stopped = True
         # An extra item wakes one waiting caller, which fails and puts it back for the next one.
-        self._free_slots.put(0)
+        self._free_permits.put(0)
 
     def hash(self, password: str) -> str:
-        """Wait for a slot and hash a password. Raises ServiceUnavailable as `turn` does."""
+        """Wait for a permit and hash a password. Raises ServiceUnavailable, see `acquire`."""
         with self.acquire() as hasher:
             return hasher.hash(password)
 
@@ -150,7 +153,7 @@ class PasswordHashing:
 
         Does nothing if the settings disable the check.
         """
-        if self._common_refused and (password.lower() in _COMMON or phone in password):
+        if self._reject_common and (password.lower() in _COMMON or phone in password):
             raise PasswordTooCommon
 
 
@@ -163,4 +166,6 @@ def _try_lock(file: BinaryIO) -> bool:
 
 
 def _unavailable() -> ServiceUnavailable:
-    return ServiceUnavailable("password hashing: no slot is free")
+    return ServiceUnavailable(
+        "password hashing: the concurrency limit is reached, or the server is stopping"
+    )

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _FEN_PER_YUAN = 100
 _LEDGER_TIMEOUT_S = 4
 
-# The ledger takes the same lock, so a request id cannot get both an order and a transfer.
+# The ledger acquires the same lock, so a request id cannot get both an order and a transfer.
 _LOCK_ACTOR = text(
     """
     SELECT coin_account_id FROM coin_slots

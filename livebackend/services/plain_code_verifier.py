@@ -15,7 +15,7 @@ from livebackend.services.code_verifiers import (
 )
 
 # The number of open codes that are compared, newest first.
-_OPEN_CODES_LIMIT = 1000
+_MAX_OPEN_CODES = 1000
 
 _OPEN_CODES = text(
     """
@@ -94,6 +94,6 @@ class PlainCodeVerifier:
     ) -> list[uuid.UUID]:
         """Return the ids of the open codes with this value."""
         rows = connection.execute(
-            _OPEN_CODES, {"purpose": purpose, "phone": phone, "limit": _OPEN_CODES_LIMIT}
+            _OPEN_CODES, {"purpose": purpose, "phone": phone, "limit": _MAX_OPEN_CODES}
         )
         return [row.id for row in rows if self._hasher.matches(row.digest, row.id, code)]

@@ -54,7 +54,7 @@ class Refills:
         database: Database,
         writer: TransferSubmitter,
         orders: PaymentOrders,
-        limits: RateLimiter,
+        rate_limits: RateLimiter,
         *,
         mode: RefillMode,
         coins_per_yuan: int,
@@ -62,7 +62,7 @@ class Refills:
         self._database = database
         self._writer = writer
         self._orders = orders
-        self._limits = limits
+        self._rate_limits = rate_limits
         self._mode = mode
         self._coins_per_yuan = coins_per_yuan
 
@@ -76,7 +76,9 @@ class Refills:
         is_retry = request_id is not None and self._request_exists(account_id, request_id)
         if self._mode == "disabled" and not is_retry:
             raise RefillsDisabled
-        self._limits.consume("refill_retries" if is_retry else "refill", f"account {account_id}")
+        self._rate_limits.consume(
+            "refill_retries" if is_retry else "refill", f"account {account_id}"
+        )
         try:
             # A retry gets the result of the first request, even if the mode has changed since.
             if self._mode == "order" or is_retry:

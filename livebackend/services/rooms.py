@@ -117,7 +117,7 @@ class Heartbeat(NamedTuple):
 class Rooms:
     """Opens and closes rooms.
 
-    `random` generates publish keys. `key` is the HMAC key from which stream keys are derived.
+    `rng` generates publish keys. `stream_name_key` is the HMAC key of stream keys.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Rooms:
         self._gateway = gateway
         self._stream_monitor = stream_monitor
         self._rng = rng
-        self._key = stream_name_key
+        self._stream_name_key = stream_name_key
 
     def go_live(self, account_id: int, *, title: str | None) -> str:
         """Open a room and return the JSON of its stream.
@@ -266,4 +266,4 @@ class Rooms:
 
     def _stream_key(self, room_id: int) -> str:
         # Derived with a secret: the play URLs contain it, so it must not be guessable.
-        return hmac.digest(self._key, f"stream {room_id}".encode(), "sha256").hex()[:24]
+        return hmac.digest(self._stream_name_key, f"stream {room_id}".encode(), "sha256").hex()[:24]

@@ -67,7 +67,7 @@ _SET_OFFLINE = (
     )
 )
 _CLOSE_OFFLINE = CLOSE_ROOMS.where(
-    _has_any_id, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("absent")
+    _has_any_id, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("timeout")
 )
 _BEGIN_CHECK = (
     update(models.Room)
@@ -119,7 +119,7 @@ class StreamCheckResult(NamedTuple):
 
 
 class StreamMonitor:
-    """Monitors streams; closes a room that had no publisher for the time `absent`."""
+    """Monitors streams; closes a room that had no publisher for `offline_timeout`."""
 
     def __init__(
         self, database: Database, gateway: StreamGateway, *, offline_timeout: timedelta
@@ -162,9 +162,7 @@ class StreamMonitor:
         """Check all rooms, and disable the streams that are due.
 
         `should_continue` is called before each call to the provider: the check stops if it returns
-        False.
-
-        Also closes rooms that a crash left in the state `opening`.
+        False. Also closes rooms that a crash left in the state `opening`.
         """
         abandoned = self._database.run(
             lambda connection: _close(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
@@ -214,7 +212,7 @@ class StreamMonitor:
             return []
         connection.execute(_SET_OFFLINE, {"ids": offline})
         return _close(
-            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, absent=self._offline_timeout
+            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, timeout=self._offline_timeout
         )
 
     def _disable_due(self, should_continue: Callable[[], bool]) -> tuple[int, bool]:

@@ -24,14 +24,14 @@ _SIGNATURES = (
 
 
 class PictureFiles:
-    """Files on disk, each in its own directory: `<root>/<random>/<name>`."""
+    """Files on disk, each in its own folder: `<root>/<random>/<name>`."""
 
     def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root.absolute()
         self._min_free_bytes = min_free_bytes
 
     def write(self, folder: str, name: str, content: BinaryIO) -> None:
-        """Create the directory and write the file. Raises StorageFailed."""
+        """Create the folder and write the file. Raises StorageFailed."""
         path = self._root / folder / name
         # Written under a temporary name, so that no incomplete picture is served. It cannot equal
         # `name`, which never begins with a dot.
@@ -57,7 +57,7 @@ class PictureFiles:
             )
 
     def remove(self, folder: str) -> None:
-        """Delete the directory and its file, if it exists."""
+        """Delete the folder and its file, if it exists."""
         if _FOLDER_NAME.fullmatch(folder):
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
@@ -78,19 +78,19 @@ class OriginalPictureStore:
 
     def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root.absolute()
-        self._folders = PictureFiles(root, min_free_bytes=min_free_bytes)
-        self.find = self._folders.find
+        self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
+        self.find = self._files.find
 
     def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
         folder = new_folder_name()
         name = self._clean(filename, max_length=_MAX_LOCATION - len(str(self._root / folder)) - 1)
         location = str(self._root / folder / name)
         on_path_assigned(location)
-        self._folders.write(folder, name, content)
+        self._files.write(folder, name, content)
         return location
 
     def remove(self, location: str) -> None:
-        self._folders.remove(Path(location).parent.name)
+        self._files.remove(Path(location).parent.name)
 
     def _clean(self, filename: str, *, max_length: int) -> str:
         """Return the base name without unsafe characters, shortened before its extension."""
@@ -111,7 +111,7 @@ def new_folder_name() -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Flush a directory to disk, so that its entries survive a crash of the machine."""
+    """Flush a folder to disk, so that its entries survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -30,8 +30,8 @@ class PictureStore(Protocol):
     def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
         """Store a picture; return its location, at most 255 characters.
 
-        `announce` is called with the location before a file is written. Raises InvalidImage and
-        StorageFailed.
+        `on_path_assigned` is called with the location before a file is written. Raises InvalidImage
+        and StorageFailed.
         """
 
     def remove(self, location: str) -> None:

@@ -34,8 +34,8 @@ _DECODING_ERRORS = (
 class ReencodingPictureStore:
     """Stores pictures upright, at most 1024 × 1024 pixels, without metadata.
 
-    The format is JPEG, or PNG for pictures with transparency. Of an animation, only the first
-    frame is stored. The location is a URL below `url`.
+    The format is JPEG, or PNG for pictures with transparency. Of an animation, only the first frame
+    is stored. The location is a URL below `public_url`.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class ReencodingPictureStore:
         min_free_bytes: int,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
-        """`wait_s`: how long a picture waits while another one is processed, in seconds."""
-        self._folders = PictureFiles(root, min_free_bytes=min_free_bytes)
+        """`queue_timeout_s`: how long a picture waits while another one is processed."""
+        self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
         self._url = public_url.rstrip("/")
-        self._wait_s = queue_timeout_s
+        self._queue_timeout_s = queue_timeout_s
         self._semaphore = BoundedSemaphore(1)
-        self.find = self._folders.find
+        self.find = self._files.find
 
     def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
-        if not self._semaphore.acquire(timeout=self._wait_s):
-            raise StorageFailed(f"too many concurrent uploads: waited {self._wait_s} s")
+        if not self._semaphore.acquire(timeout=self._queue_timeout_s):
+            raise StorageFailed(f"too many concurrent uploads: waited {self._queue_timeout_s} s")
         try:
             extension, encoded = reencode(content)
         finally:
@@ -63,11 +63,11 @@ class ReencodingPictureStore:
         folder, name = new_folder_name(), f"picture.{extension}"
         location = f"{self._url}/pictures/{folder}/{name}"
         on_path_assigned(location)
-        self._folders.write(folder, name, io.BytesIO(encoded))
+        self._files.write(folder, name, io.BytesIO(encoded))
         return location
 
     def remove(self, location: str) -> None:
-        self._folders.remove(location.rsplit("/", 2)[-2])
+        self._files.remove(location.rsplit("/", 2)[-2])
 
 
 def reencode(content: BinaryIO) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""/golden: coin operations, also on /friend, because the API document names both paths."""
+"""/golden: coin operations, also on /friend (the API document names both paths)."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from livebackend.api.declaration import operation
 from livebackend.api.parameter_types import (
     Coins,
     Description,
-    HistoryCursorText,
+    HistoryCursorParameter,
     Money,
     PageLength,
     Phone,
@@ -40,7 +40,7 @@ class SendGift(AuthenticatedParameters):
 
 
 class ListRecords(AuthenticatedParameters):
-    before: HistoryCursorText | None = None
+    before: HistoryCursorParameter | None = None
     limit: PageLength | None = None
 
 
@@ -111,10 +111,10 @@ class GoldenViews(View):
     def records(self, params: ListRecords) -> OperationResponse:
         """List coin transfers, newest first · 金币记录"""
         request = self.request
-        records, position = request.services.coin_history.records(
+        records, next_cursor = request.services.coin_history.records(
             request.db, request.current_user.id, before=params.before, limit=params.limit
         )
-        return success(serialize_records(records, position))
+        return success(serialize_records(records, next_cursor))
 
     @operation(
         "ranking",

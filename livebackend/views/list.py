@@ -1,7 +1,7 @@
 """/list: friends, friend requests, live rooms."""
 
 from livebackend.api.declaration import operation
-from livebackend.api.parameter_types import RoomCursorText
+from livebackend.api.parameter_types import RoomCursorParameter
 from livebackend.api.parameters import AuthenticatedParameters
 from livebackend.api.response_types import Friends, LiveRooms, Message
 from livebackend.api.responses import OperationResponse, success
@@ -11,7 +11,7 @@ from livebackend.api.view import View
 
 
 class LiveList(AuthenticatedParameters):
-    after: RoomCursorText | None = None
+    after: RoomCursorParameter | None = None
 
 
 class ListViews(View):
@@ -60,5 +60,5 @@ class ListViews(View):
     def livelist(self, params: LiveList) -> OperationResponse:
         """List live rooms, newest first, 50 per page · 直播列表"""
         request = self.request
-        rooms, position = request.services.live_rooms.list(request.db, after=params.after)
-        return success(serialize_rooms(rooms, position))
+        rooms, next_cursor = request.services.live_rooms.list(request.db, after=params.after)
+        return success(serialize_rooms(rooms, next_cursor))

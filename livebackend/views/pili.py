@@ -18,10 +18,10 @@ def callback(request: Request) -> Response:
     """
     require_method(request, "POST")
     body = _body(request)
-    is_genuine = request.services.stream_callbacks.has_valid_signature(
+    is_signed = request.services.stream_callbacks.has_valid_signature(
         request.method, request.path_qs, headers=request.headers, body=body
     )
-    if not is_genuine:
+    if not is_signed:
         raise InvalidRequest(403, "signature", ErrorReason.INVALID_SIGNATURE)
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:

@@ -1,4 +1,4 @@
-"""Formatting and parsing of positions in lists and message ids."""
+"""Formatting and parsing of cursors and message ids."""
 
 import re
 from datetime import UTC, datetime
@@ -21,18 +21,18 @@ def test_message_id_with_a_full_width_comma_is_parsed() -> None:
     assert cursors.parse_message_id("13800000002，7") == MessageId("13800000002", 7)
 
 
-def test_records_position_survives_formatting_and_parsing() -> None:
-    place = history.HistoryCursor(4711, 30)
-    text = cursors.format_history_cursor(place)
+def test_history_cursor_survives_formatting_and_parsing() -> None:
+    cursor = history.HistoryCursor(4711, 30)
+    text = cursors.format_history_cursor(cursor)
     assert text == "4711-30"
-    assert cursors.parse_history_cursor(text) == place
+    assert cursors.parse_history_cursor(text) == cursor
 
 
-def test_rooms_position_survives_formatting_and_parsing() -> None:
-    place = live_rooms.RoomCursor(datetime(2017, 1, 6, 2, 28, 45, 799001, tzinfo=UTC), 42)
-    text = cursors.format_room_cursor(place)
+def test_room_cursor_survives_formatting_and_parsing() -> None:
+    cursor = live_rooms.RoomCursor(datetime(2017, 1, 6, 2, 28, 45, 799001, tzinfo=UTC), 42)
+    text = cursors.format_room_cursor(cursor)
     assert text == "1483669725799001,42"
-    assert cursors.parse_room_cursor(text) == place
+    assert cursors.parse_room_cursor(text) == cursor
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "1-2-3", "-1", "1,", "x,y", "x-y", "1,2\n"])

@@ -76,7 +76,7 @@ def test_verify_code_is_selected_by_its_parameters(declared: dict[str, Operation
     assert declared["verify_code"].presence_selectors == ("code_v", "code")
 
 
-def test_operations_that_call_outside_services_run_without_a_transaction(
+def test_operations_that_wait_outside_the_database_run_without_a_transaction(
     declared: dict[str, Operation],
 ) -> None:
     without_transaction = {
@@ -90,10 +90,12 @@ def test_operations_that_call_outside_services_run_without_a_transaction(
 
 
 def test_read_only_operations_run_in_autocommit_mode(declared: dict[str, Operation]) -> None:
-    reads = {name for name, operation in declared.items() if operation.read_only}
-    assert reads == {"friendlist", "messagelist", "livelist", "search"}
-    identifies = {name for name, operation in declared.items() if operation.authenticates_in_query}
-    assert identifies == {"friendlist", "messagelist", "send_gift"}
+    read_only = {name for name, operation in declared.items() if operation.read_only}
+    assert read_only == {"friendlist", "messagelist", "livelist", "search"}
+    authenticates_in_query = {
+        name for name, operation in declared.items() if operation.authenticates_in_query
+    }
+    assert authenticates_in_query == {"friendlist", "messagelist", "send_gift"}
 
 
 def test_every_rate_limit_is_a_setting(declared: dict[str, Operation]) -> None:

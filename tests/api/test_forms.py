@@ -7,7 +7,7 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import RequestLimits, read_form
 
-BOUNDS = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=False)
+LIMITS = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=False)
 URLENCODED = "application/x-www-form-urlencoded"
 
 
@@ -18,11 +18,11 @@ def request(body: bytes = b"", content_type: str = URLENCODED, query: str = "") 
 
 
 def test_urlencoded_body_is_parsed_to_its_fields() -> None:
-    assert read_form(request("a=1&b=中&c=".encode()), BOUNDS) == {"a": "1", "b": "中", "c": ""}
+    assert read_form(request("a=1&b=中&c=".encode()), LIMITS) == {"a": "1", "b": "中", "c": ""}
 
 
 def test_request_without_a_body_is_an_empty_form() -> None:
-    assert read_form(request(content_type=""), BOUNDS) == {}
+    assert read_form(request(content_type=""), LIMITS) == {}
 
 
 def test_query_string_is_parsed_if_allowed() -> None:
@@ -54,7 +54,7 @@ def test_query_string_is_parsed_if_allowed() -> None:
 )
 def test_invalid_request_is_rejected(invalid: Request, status: int, reason: ErrorReason) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_form(invalid, BOUNDS)
+        read_form(invalid, LIMITS)
     assert (caught.value.status, caught.value.detail.reason) == (status, reason)
 
 
@@ -63,5 +63,5 @@ def test_chunked_body_without_a_content_type_is_415() -> None:
     chunked.content_length = None
     chunked.environ["wsgi.input_terminated"] = True
     with pytest.raises(InvalidRequest) as caught:
-        read_form(chunked, BOUNDS)
+        read_form(chunked, LIMITS)
     assert caught.value.status == 415

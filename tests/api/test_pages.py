@@ -55,9 +55,9 @@ def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
     page_assets = assets(browser.get(path).text)
     assert len(page_assets) > 3
     for asset in page_assets:
-        reply = browser.get(f"/{asset}")
-        assert reply.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        response = browser.get(f"/{asset}")
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_each_static_file_is_served_with_its_media_type(
@@ -77,7 +77,7 @@ def test_each_static_file_is_served_with_its_media_type(
         assert response.headers["Content-Length"] == str(len(response.body))
 
 
-def test_static_file_answers_head_and_conditional_requests(folder: str, browser: Any) -> None:
+def test_static_file_supports_head_and_conditional_requests(folder: str, browser: Any) -> None:
     path = f"{folder}/vendor/hls.js"
     head = browser.head(path)
     assert head.body == b""
@@ -173,9 +173,9 @@ def test_page_is_compressed_if_the_client_accepts_gzip(browser: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
 def test_page_rejects_post_requests(path: str, browser: Any) -> None:
-    reply = browser.post(path, status=405)
-    assert reply.headers["Allow"] == "GET, HEAD"
-    assert reply.json == {"result": "0003", "message": None}
+    response = browser.post(path, status=405)
+    assert response.headers["Allow"] == "GET, HEAD"
+    assert response.json == {"result": "0003", "message": None}
 
 
 def test_static_file_rejects_post_requests(folder: str, browser: Any) -> None:
@@ -205,9 +205,9 @@ def test_demo_without_docs_has_no_link_to_docs(new_app: Callable[..., App]) -> N
 
 
 def test_openapi_document_is_served_unchanged(app: App, browser: Any) -> None:
-    reply = browser.get("/openapi.json")
-    assert reply.content_type == "application/json"
-    assert reply.json == json.loads(app.registry.pages["openapi.json"].body)
+    response = browser.get("/openapi.json")
+    assert response.content_type == "application/json"
+    assert response.json == json.loads(app.registry.pages["openapi.json"].body)
 
 
 def test_vendored_files_have_the_published_digests_and_licences() -> None:

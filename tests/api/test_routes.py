@@ -81,11 +81,11 @@ class TestSelectors:
     def test_selector_with_value_0_is_ignored(self, ann: UserClient) -> None:
         assert ann.post("/list", friendlist="1", messagelist="0").result == "0000"
 
-    @pytest.mark.parametrize("mark", ["code_v", "code"])
+    @pytest.mark.parametrize("presence_selector", ["code_v", "code"])
     def test_request_that_selects_register_and_verify_code_is_400(
-        self, mark: str, api: ApiClient, database_state: DatabaseState
+        self, presence_selector: str, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        form = {"register": "1", "userId": PHONE, "password": PASSWORD, mark: ""}
+        form = {"register": "1", "userId": PHONE, "password": PASSWORD, presence_selector: ""}
         with database_state.assert_unchanged():
             assert is_rejected(api.post("/register", **form), 400, "form; reason=several_selectors")
 

@@ -60,7 +60,7 @@ class DemoUser:
         return self.phone.locator(".coins")
 
 
-def test_demo_from_registration_to_gift(
+def test_demo_users_can_befriend_go_live_and_send_gifts(
     page: Page, language: str, size: str, save_screenshot: Callable[[str], None]
 ) -> None:
     labels = LABELS[language]

@@ -119,7 +119,7 @@ def test_same_seed_creates_the_same_users(
     assert results[0] == results[1] != results[2]
 
 
-def test_database_with_accounts_is_refused_without_among_others(
+def test_database_with_accounts_is_refused_without_allow_existing(
     operator: Operator, api: ApiClient, database_state: DatabaseState
 ) -> None:
     api.register_user("13800000001")

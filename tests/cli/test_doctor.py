@@ -36,7 +36,7 @@ def qiniu() -> Iterator[QiniuServer]:
 def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: QiniuServer) -> None:
     report = operator.run_json("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
-    assert [finding["check"] for finding in report["checks"]] == CHECKS
+    assert [result["check"] for result in report["checks"]] == CHECKS
     assert report["checks"][3]["message"] == "the keys and the template are valid"
     assert report["checks"][5]["message"] == "payments of embedded are credited"
     assert report["checks"][6]["message"] == f"agrees with the database and {qiniu.url}"
@@ -143,7 +143,7 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
 
 
 def failures(doctor: Diagnostics) -> dict[str, str]:
-    return {finding.check: finding.message for finding in doctor.run_checks() if not finding.passed}
+    return {result.check: result.message for result in doctor.run_checks() if not result.passed}
 
 
 def test_failing_stream_provider_is_reported(doctor: Callable[..., Diagnostics]) -> None:

@@ -69,6 +69,6 @@ class TestHousekeeping:
     def test_pending_migrations_are_reported(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
-        result = self.run_housekeeping(new_database(f"sweep_{worker_id}"))
+        result = self.run_housekeeping(new_database(f"housekeeping_{worker_id}"))
         assert result.exit_code == 1
         assert "run `livebackend migrate`" in result.stderr

@@ -132,7 +132,7 @@ class TestReverse:
     ) -> None:
         ben.send_gift(cat, "20")
         result = self.reverse(run, gift)
-        message = "not reversed: the receiver has spent the coins"
+        message = "not reversed: the recipient has spent the coins"
         assert (result.exit_code, result.stdout) == (1, f"transfer {gift}: {message}\n")
         result = run("audit")
         assert result.exit_code == 1

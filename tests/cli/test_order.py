@@ -186,5 +186,5 @@ def test_doctor_reports_orders_whose_provider_has_no_gateway(
     operator: Operator, order_id: str
 ) -> None:
     report = operator.run_json("doctor", code=1, payments_gateway="")
-    (payments,) = [finding for finding in report["checks"] if finding["check"] == "payments"]
+    (payments,) = [result for result in report["checks"] if result["check"] == "payments"]
     assert payments["message"].endswith("the providers of all open orders: 1 at embedded")

@@ -188,7 +188,7 @@ class TestResponses:
             assert b"\r\nserver: \r\n" in headers
             assert b"granian" not in headers
 
-    def test_a_connection_serves_many_calls(self, server: Server) -> None:
+    def test_connection_serves_many_requests(self, server: Server) -> None:
         with server.connect() as connection:
             for _ in range(3):
                 connection.sendall(head("/list", FORM, length(12)) + b"friendlist=1")
@@ -275,9 +275,8 @@ class TestStop:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             register(server, "13800000001")
             logins = [server.connect() for _ in range(4)]
-            with MachineSemaphore(tmp_path / "hashing", 1).acquire(
-                0
-            ):  # as if another process hashed
+            # As if another process hashed a password.
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
                     login.sendall(post("/log", LOG_IN))
                 time.sleep(0.5)

@@ -99,7 +99,7 @@ def test_environment_variable_overrides_its_setting_only(name: str) -> None:
         str(default + 1) if isinstance(default, int) else "o" * 40
     )  # fmt: skip
     field = name.replace(".", "_", 1)
-    if name.startswith("limits.") and name != "database.rate_limit_connections":
+    if name.startswith("limits."):
         value = "3 per 7 minutes"
     ini = REQUIRED_SETTINGS | UNSAFE_SETTINGS
     if name in UNSAFE_SETTINGS:
@@ -167,7 +167,7 @@ class TestMain:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(
-            SystemExit, match=r"(?s)invalid.*secrets: is missing.*data.dir|data.dir"
+            SystemExit, match=r"(?s)invalid.*data\.dir: is missing.*secrets: is missing"
         ):
             livebackend.main({}, **{"no.such": "1"})
 
@@ -193,7 +193,7 @@ class TestMain:
         with pytest.raises(SystemExit, match="run `livebackend migrate`"):
             new_app(database__url=url)
 
-    def test_var_dir_of_development_ini_does_not_depend_on_the_working_folder(
+    def test_data_dir_of_development_ini_does_not_depend_on_the_working_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)

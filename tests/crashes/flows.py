@@ -50,7 +50,7 @@ class Users:
 
     def __init__(self, database: Database, secret: str) -> None:
         self._database = database
-        self._books = LedgerFixture(database)
+        self._ledger = LedgerFixture(database)
         self._tokens = LoginTokens([secret], clock=time.time)
         self._number = 0
 
@@ -60,7 +60,7 @@ class Users:
         def work(connection: Connection) -> tuple[User, User]:
             first, second = self._new(connection), self._new(connection)
             connection.execute(_BEFRIEND, {"a": first.id, "b": second.id})
-            self._books.set_up_balances(connection, {CoinAccount(first.coins_id): {0: coins}})
+            self._ledger.set_up_balances(connection, {CoinAccount(first.coins_id): {0: coins}})
             return first, second
 
         return self._database.run(work)

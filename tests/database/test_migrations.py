@@ -171,7 +171,7 @@ class TestRunner:
         run_concurrently(lambda: migrate(empty), lambda: migrate(empty))
         assert [migration.is_applied for migration in migration_status(empty)] == [True]
 
-    def test_sql_of_the_missing_migrations_is_shown_and_not_run(
+    def test_sql_of_pending_migrations_is_returned_and_not_executed(
         self, write: Callable[..., None], empty: Database
     ) -> None:
         write("1001", "op.execute('CREATE TABLE one (id int)')")

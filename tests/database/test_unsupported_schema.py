@@ -124,10 +124,10 @@ def test_commands_reject_a_development_version_with_an_error_message(
 def test_doctor_reports_a_development_version_and_the_remedy(
     old_database: Database, tmp_path: Path
 ) -> None:
-    findings = operator(old_database, tmp_path).run_json("doctor", code=1)["checks"]
-    (finding,) = [finding for finding in findings if finding["check"] == "migrations"]
-    assert "development version before the first release" in finding["message"]
-    assert finding["remedy"].startswith("Create a new, empty database")
+    results = operator(old_database, tmp_path).run_json("doctor", code=1)["checks"]
+    (result,) = [result for result in results if result["check"] == "migrations"]
+    assert "development version before the first release" in result["message"]
+    assert result["remedy"].startswith("Create a new, empty database")
 
 
 def operator(database: Database, folder: Path) -> Operator:

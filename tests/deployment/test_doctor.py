@@ -81,7 +81,7 @@ def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk
     (small_disk / "data").write_bytes(bytes(1_500_000))
     failed = failed_checks(run_doctor(**settings))
     assert list(failed) == ["disk"]
-    assert "no picture is taken" in failed["disk"]
+    assert "uploads are rejected" in failed["disk"]
 
 
 @pytest.mark.parametrize(("shift", "direction"), [("+1d", "behind"), ("-1d", "ahead")])

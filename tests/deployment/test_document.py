@@ -118,8 +118,8 @@ class Scenario:
             for line in file.read_text().splitlines()
             if not line.endswith("=")  # an empty setting
         ]
-        listen = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
-        file.write_text("\n".join(lines) + SETTINGS + listen)
+        metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
+        file.write_text("\n".join(lines) + SETTINGS + metrics_address)
 
     def after_install(self) -> None:
         """Register a user who buys coins and goes live; add a picture."""

@@ -161,7 +161,7 @@ def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
     assert response.startswith(b"HTTP/1.1 200 ")
     assert b"strict-transport-security: max-age=31536000" in response.lower()
     assert b"Server: nginx\r\n" in response  # without a version
-    assert b"waitress" not in response
+    assert b"granian" not in response
 
 
 def test_plain_http_request_is_redirected_and_not_forwarded(nginx: NginxWithServer) -> None:

@@ -306,11 +306,13 @@ def test_server_runs_until_its_last_user_ends(start: Start, use: Use, folder: Pa
     assert has_stopped(folder, url)
 
 
-@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_server_stops_when_a_signal_ends_its_only_user(use: Use, folder: Path, by: str) -> None:
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_server_stops_when_a_signal_ends_its_only_user(
+    use: Use, folder: Path, signal_name: str
+) -> None:
     user = use(folder)
     url = url_of(user)
-    user.send_signal(signal.Signals[by])
+    user.send_signal(signal.Signals[signal_name])
     user.wait(30)
     assert has_stopped(folder, url)
 
@@ -450,7 +452,7 @@ def user_named(name: str) -> dict[str, int]:
 def command_prefix_for(name: str) -> list[str]:
     """Return the prefix that runs a command as a user with access to the tests."""
     return embedded_postgres.setpriv_command(
-        **user_named(name), place=CHECKOUT, program=Path(sys.executable)
+        **user_named(name), folder=CHECKOUT, program=Path(sys.executable)
     )
 
 

@@ -13,9 +13,9 @@ from livebackend.gateways.circuit_breaker import CircuitBreaker, Deadline
 from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient
 from tests.support.api import run_concurrently
 from tests.support.fake_server import (
+    FakeResponse,
     FakeServer,
     ReceivedRequest,
-    Reply,
     running_server,
     unused_port,
 )
@@ -23,7 +23,9 @@ from tests.support.fake_server import (
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with running_server(FakeServer(lambda request: Reply(body=request.target.encode()))) as server:
+    with running_server(
+        FakeServer(lambda request: FakeResponse(body=request.target.encode()))
+    ) as server:
         yield server
 
 
@@ -34,13 +36,13 @@ def failure_of(call: Callable[[], object]) -> ProviderCallFailed:
 
 
 def test_call_returns_the_complete_response_of_any_status(server: FakeServer) -> None:
-    caller = ProviderClient(server.url)
-    response = caller.call("GET", "/a?b=c")
+    client = ProviderClient(server.url)
+    response = client.call("GET", "/a?b=c")
     assert (response.status, response.content) == (200, b"/a?b=c")
     server.failure_mode = "503"
-    assert caller.call("POST", "/", body=b"x").status == 503
+    assert client.call("POST", "/", body=b"x").status == 503
     server.failure_mode = "302"
-    assert caller.call("POST", "/").status == 302
+    assert client.call("POST", "/").status == 302
     assert [request.body for request in server.received_requests] == [b"", b"x", b""]
 
 
@@ -60,14 +62,14 @@ def test_failure_reports_whether_its_outcome_is_unknown(server: FakeServer) -> N
 
 
 def test_timed_out_calls_release_their_threads(server: FakeServer) -> None:
-    caller = ProviderClient(server.url)
+    client = ProviderClient(server.url)
     server.failure_mode = "1 byte/s"
     for _ in range(2):
-        failure_of(lambda: caller.call("GET", "/", deadline=Deadline(0.2)))
+        failure_of(lambda: client.call("GET", "/", deadline=Deadline(0.2)))
     server.failure_mode = ""
     # All four threads are free, although the server still sends to the previous connections.
     time.sleep(0.3)
-    responses = run_concurrently(*[partial(caller.call, "GET", "/")] * 4)
+    responses = run_concurrently(*[partial(client.call, "GET", "/")] * 4)
     assert {response.status for response in responses} == {200}
 
 
@@ -87,8 +89,8 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
         thread = threading.Thread(target=send_slowly)
         thread.start()
         start = time.monotonic()
-        caller = ProviderClient(f"https://127.0.0.1:{listener.getsockname()[1]}")
-        assert failure_of(lambda: caller.call("GET", "/", deadline=Deadline(1))).kind == "timeout"
+        client = ProviderClient(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        assert failure_of(lambda: client.call("GET", "/", deadline=Deadline(1))).kind == "timeout"
         assert time.monotonic() - start < 1.5
         # The server thread ends, because the client has closed the connection.
         thread.join(timeout=5)
@@ -99,32 +101,32 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
 @pytest.mark.processes
 def test_two_calls_can_share_a_deadline(server: FakeServer) -> None:
     server.failure_mode = "500 after a second"
-    caller, deadline = ProviderClient(server.url), Deadline(1.5)
-    assert caller.call("GET", "/", deadline=deadline).status == 500
+    client, deadline = ProviderClient(server.url), Deadline(1.5)
+    assert client.call("GET", "/", deadline=deadline).status == 500
     start = time.monotonic()
-    assert failure_of(lambda: caller.call("GET", "/", deadline=deadline)).kind == "timeout"
+    assert failure_of(lambda: client.call("GET", "/", deadline=deadline)).kind == "timeout"
     assert time.monotonic() - start < 1
 
 
 def test_response_over_the_size_limit_fails(server: FakeServer) -> None:
-    caller = ProviderClient(server.url, max_response_bytes=1000)
-    server.respond = lambda _: Reply(body=b"x" * 1000)
-    assert len(caller.call("GET", "/").content) == 1000
-    server.respond = lambda _: Reply(body=b"x" * 1001)
-    assert failure_of(lambda: caller.call("GET", "/")).kind == "too large"
+    client = ProviderClient(server.url, max_response_bytes=1000)
+    server.respond = lambda _: FakeResponse(body=b"x" * 1000)
+    assert len(client.call("GET", "/").content) == 1000
+    server.respond = lambda _: FakeResponse(body=b"x" * 1001)
+    assert failure_of(lambda: client.call("GET", "/")).kind == "too large"
 
 
 def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeServer) -> None:
     highest, in_progress, lock = [0], [0], threading.Lock()
 
-    def respond_slowly(_: ReceivedRequest) -> Reply:
+    def respond_slowly(_: ReceivedRequest) -> FakeResponse:
         with lock:
             in_progress[0] += 1
             highest[0] = max(highest[0], in_progress[0])
         time.sleep(0.2)
         with lock:
             in_progress[0] -= 1
-        return Reply()
+        return FakeResponse()
 
     server.respond = respond_slowly
     responses = run_concurrently(*[partial(ProviderClient(server.url).call, "GET", "/")] * 16)
@@ -134,12 +136,12 @@ def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeS
 
 @pytest.mark.processes
 def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) -> None:
-    caller = ProviderClient(server.url)
+    client = ProviderClient(server.url)
     server.failure_mode = "read timeout"
     failures: list[str] = []
 
     def call() -> None:
-        failures.append(failure_of(lambda: caller.call("GET", "/", deadline=Deadline(3))).kind)
+        failures.append(failure_of(lambda: client.call("GET", "/", deadline=Deadline(3))).kind)
 
     def call_later() -> float:
         time.sleep(1.5)
@@ -152,7 +154,7 @@ def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) 
     assert waited_s < 0.2
 
 
-class TestBreaker:
+class TestCircuitBreaker:
     def test_three_consecutive_failures_open_the_breaker_and_a_response_closes_it(self) -> None:
         now = [0.0]
         breaker = CircuitBreaker(clock=lambda: now[0])

@@ -150,10 +150,10 @@ CALLBACK: dict[str, Any] = {
 
 
 class TestCallback:
-    def test_callback_signed_by_qiniu_is_genuine(self) -> None:
+    def test_callback_signed_by_qiniu_has_a_valid_signature(self) -> None:
         assert QiniuAuth("test-ak", "test-sk").has_valid_signature(**CALLBACK)
 
-    def test_callback_vector_of_the_sdk_is_genuine(self) -> None:
+    def test_callback_vector_of_the_sdk_has_a_valid_signature(self) -> None:
         headers = {
             "Content-Type": FORM,
             "X-Qiniu-Bbb": "BBB",
@@ -179,7 +179,7 @@ class TestCallback:
             {"headers": {"content-type": FORM, "Authorization": "QBox test-ak:x"}},
         ],
     )
-    def test_modified_callback_is_not_genuine(self, changed: dict[str, Any]) -> None:
+    def test_modified_callback_has_an_invalid_signature(self, changed: dict[str, Any]) -> None:
         assert not QiniuAuth("test-ak", "test-sk").has_valid_signature(**{**CALLBACK, **changed})
 
 

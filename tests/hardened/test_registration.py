@@ -63,7 +63,7 @@ class TestTicket:
         code_id = UUID(int=7)
         assert verifier.issue_ticket(code_id, "0042") == verifier.issue_ticket(code_id, "9999")
 
-    def test_made_up_ticket_returns_0004(
+    def test_forged_ticket_returns_0004(
         self, phone: PhoneClient, database_state: DatabaseState
     ) -> None:
         phone.request_code()
@@ -127,9 +127,8 @@ class TestTicket:
     ) -> None:
         ticket = phone.request_code()
         phone_of_ben.request_code()
-        if (
-            phone_of_ben.received_codes != phone.received_codes
-        ):  # the codes are equal in one of 10 000 runs
+        # The codes are equal in one of 10,000 runs.
+        if phone_of_ben.received_codes != phone.received_codes:
             response = phone.post("/register", code_v=ticket, code=phone_of_ben.received_codes[0])
             assert response.result == "0004"
 
@@ -143,14 +142,14 @@ class TestTicket:
     def test_code_request_when_the_sms_gateway_fails_returns_0002(
         self, new_app: Callable[..., App], database_state: DatabaseState
     ) -> None:
-        phone = PhoneClient(broken_sms(new_app), "13800000001")
+        phone = PhoneClient(new_app_with_failing_sms(new_app), "13800000001")
         response = phone.post("/register", token=phone.number)
         assert (response.result, response.error) == ("0002", "message; reason=upstream_failed")
         (row,) = database_state.rows("verification_codes")
         assert row["state"] == "failed"
 
 
-def broken_sms(new_app: Callable[..., App]) -> App:
+def new_app_with_failing_sms(new_app: Callable[..., App]) -> App:
     return new_app(
         PRODUCTION_INI,
         secrets=HARDENED_SECRET,

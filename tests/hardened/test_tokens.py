@@ -94,15 +94,15 @@ def test_correctly_signed_token_with_invalid_claims_returns_0012(
 
 
 def assert_0012_from_every_operation(
-    person: UserClient, token: str, assert_no_side_effects: AssertNoSideEffects
+    user: UserClient, token: str, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     with assert_no_side_effects():
         for path, form in AUTHENTICATED_CALLS:
-            response = person.post(path, **{**form, "token": token})
+            response = user.post(path, **{**form, "token": token})
             assert (response.status, response.body) == (200, {"result": "0012", "message": None}), (
                 path
             )
-    assert person.friends() == []
+    assert user.friends() == []
 
 
 def test_logout_revokes_every_base64_spelling_of_the_token(ann: UserClient) -> None:

@@ -37,19 +37,19 @@ def case(name: str, status: int, call: RawRequest) -> object:
     return pytest.param(call, status, id=name)
 
 
-def send(server: Server, call: RawRequest, person: UserClient) -> RawResponse:
+def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
     """Send a request in which the token of a user replaces `TOKEN`."""
     request = replace(
         call,
-        path=call.path.replace("TOKEN", person.token),
-        body=str(call.body).replace("TOKEN", person.token),
+        path=call.path.replace("TOKEN", user.token),
+        body=str(call.body).replace("TOKEN", user.token),
     )
     return RawResponse.exchange(server, request.encode())
 
 
 @contextmanager
 def assert_no_side_effects(
-    server: Server, database_state: DatabaseState, person: UserClient
+    server: Server, database_state: DatabaseState, user: UserClient
 ) -> Iterator[None]:
     """Check that nothing changes, no SMS is sent, and the next valid request succeeds."""
     messages = server.log.read_text().count("code for")
@@ -57,8 +57,7 @@ def assert_no_side_effects(
         yield
     assert server.log.read_text().count("code for") == messages
     assert (
-        send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), person).json["result"]
-        == "0000"
+        send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), user).json["result"] == "0000"
     )
 
 

@@ -30,7 +30,7 @@ def streams(services: Services) -> StreamMonitor:
     return services.stream_monitor
 
 
-class TestHousekeeping:
+class TestPeriodicTasks:
     @pytest.fixture
     def runners(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
         created = [
@@ -58,14 +58,14 @@ class TestHousekeeping:
     ) -> None:
         running, max_running, rounds = [0], [0], [0]
 
-        def sweep(should_continue: object) -> None:
+        def check_rooms(should_continue: object) -> None:
             running[0] += 1
             max_running[0] = max(max_running[0], running[0])
             time.sleep(0.1)
             rounds[0] += 1
             running[0] -= 1
 
-        monkeypatch.setattr(streams, "check_rooms", sweep)
+        monkeypatch.setattr(streams, "check_rooms", check_rooms)
         run_concurrently(*[runner.start for runner in runners])
         start = time.monotonic()
         while rounds[0] < 8:
@@ -128,7 +128,7 @@ class TestHousekeeping:
         assert second_round_done.wait(10)
         runner.close()
         assert done[:6] == ["orders", "pictures", "rate limits"] * 2
-        assert f"task failed: {type(error).__name__}" in caplog.text
+        assert f"task reconcile_orders failed: {type(error).__name__}" in caplog.text
 
     def test_period_of_zero_starts_no_thread(
         self, database: Database, streams: StreamMonitor
@@ -185,11 +185,11 @@ class TestHousekeeping:
     ) -> None:
         rounds: list[int] = []
 
-        def sweep(should_continue: object) -> None:
+        def check_rooms(should_continue: object) -> None:
             rounds.append(1)
             raise OperationalError("x", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(streams, "check_rooms", sweep)
+        monkeypatch.setattr(streams, "check_rooms", check_rooms)
         runners[0].start()
         wait_until(lambda: len(rounds) >= 2)
 

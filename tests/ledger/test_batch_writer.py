@@ -23,8 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from livebackend.core.errors import LedgerBusy, ServiceUnavailable
 from livebackend.database.engine import Database
-from livebackend.ledger import batch_writer as ledger_writer
-from livebackend.ledger import posting
+from livebackend.ledger import batch_writer, posting
 from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.transfers import (
     CoinAccount,
@@ -99,7 +98,7 @@ class PausedPosting:
             assert self.resume.wait(20)
             return original_post(connection, transfers, slot)
 
-        monkeypatch.setattr(ledger_writer, "post", paused_post)
+        monkeypatch.setattr(batch_writer, "post", paused_post)
 
 
 @pytest.fixture
@@ -495,7 +494,7 @@ def first_commit_fails(
         monkeypatch.setattr(database.engine.dialect, "do_commit", do_commit)
         return database
 
-    monkeypatch.setattr(ledger_writer, "Database", new_database)
+    monkeypatch.setattr(batch_writer, "Database", new_database)
     yield failed
 
 
@@ -644,7 +643,7 @@ def test_writer_continues_after_an_unexpected_exception(
         raise LookupError("programming error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_writer, "post", failing_post)
+        patch.setattr(batch_writer, "post", failing_post)
         with pytest.raises(LookupError, match="programming error"):
             submit(writer, ledger.refill(ann, 1))
     assert submit(writer, ledger.refill(ann, 1)).status is DONE

@@ -34,7 +34,13 @@ from livebackend.ledger.transfers import (
 )
 from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
-from tests.support.ledger_helpers import LedgerFixture, Slots, audit_errors, balance, statuses_of
+from tests.support.ledger_helpers import (
+    CoinsBySlot,
+    LedgerFixture,
+    audit_errors,
+    balance,
+    statuses_of,
+)
 from tests.support.statements import before_each_statement
 
 DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
@@ -121,7 +127,7 @@ def test_reversal_refers_to_the_reversed_transfer(
     assert ledger.statuses(replace(reversal, reverses_id=gift.transfer_id + 1)) == [CONFLICT]
 
 
-def test_spending_more_than_slot_0_consolidates_all_slots_there(ledger: LedgerFixture) -> None:
+def test_spending_more_than_slot_0_consolidates_all_slots_in_slot_0(ledger: LedgerFixture) -> None:
     ann, ben = ledger.open({0: 5, 1: 10, 7: 20, 16: 30}), ledger.open()
     assert ledger.statuses(ledger.gift(ann, ben, 5)) == [DONE]
     assert ledger.slots(ann) == {0: 0, 1: 10, 7: 20, 16: 30}
@@ -333,7 +339,7 @@ def test_gift_to_an_unknown_account_is_rejected(
         ("transfers", {"amount": "0"}, "ck_transfers_amount"),
         ("transfers", {"amount": "-1"}, "ck_transfers_amount"),
         ("transfers", {"amount": "9223372036854775808"}, "out of range"),
-        ("transfers", {"credit_id": ":bank"}, "ck_transfers_distinct_accounts"),
+        ("transfers", {"credit_id": ":provider"}, "ck_transfers_distinct_accounts"),
         ("transfers", {"kind": "3"}, "ck_transfers_kind"),
         ("transfers", {"kind": "9"}, "ck_transfers_reverses"),
         ("transfers", {"reverses_id": ":existing"}, "ck_transfers_reverses"),
@@ -368,7 +374,7 @@ def test_constraints_reject_invalid_rows(
     valid = {
         "transfers": {
             "kind": "2",
-            "debit_id": ":bank",
+            "debit_id": ":provider",
             "credit_id": ":ann",
             "amount": "1",
             "actor_id": ":ann",
@@ -376,7 +382,7 @@ def test_constraints_reject_invalid_rows(
         },
         "coin_slots": {"coin_account_id": ":ann", "slot": "1", "amount": "0"},
     }[table]
-    ids = {"bank": ledger.provider_account.id, "ann": ann.id, "existing": existing["id"]}
+    ids = {"provider": ledger.provider_account.id, "ann": ann.id, "existing": existing["id"]}
     with ledger.database.engine.connect() as connection:
         # The row is valid without the changed columns. Rolled back.
         connection.execute(_insert(table, valid), ids)
@@ -559,7 +565,7 @@ def _crossed_gifts(
 
 @pytest.mark.parametrize("slots", [{1: 50, 2: 50}, {0: 1, 2: 99}, {0: 1, 1: 99}, {0: 1, 9: 99}])
 def test_opposite_gifts_that_consolidate_slots_do_not_deadlock(
-    slots: Slots, ledger: LedgerFixture
+    slots: CoinsBySlot, ledger: LedgerFixture
 ) -> None:
     ann, ben = ledger.open(slots), ledger.open(slots)
     assert _crossed_gifts(ledger, ann, ben) == [[DONE], [DONE]]
@@ -711,7 +717,7 @@ def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFix
 
 
 @pytest.fixture
-def unchecked_books(database: Database) -> LedgerFixture:
+def unchecked_ledger(database: Database) -> LedgerFixture:
     """A ledger without an audit after the test."""
     return LedgerFixture(database)
 
@@ -727,16 +733,16 @@ def _find_nothing(connection: Connection, transfers: Sequence[Transfer]) -> dict
 
 
 def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate(
-    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
+    unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(posting, "find_posted", _find_nothing)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
-        _post_same_ids(unchecked_books, keys=1)
-    assert unchecked_books.audit_errors() == []
+        _post_same_ids(unchecked_ledger, keys=1)
+    assert unchecked_ledger.audit_errors() == []
 
 
 def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
-    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
+    unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ignoring_conflicts = _changed(
         posting.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
@@ -752,20 +758,20 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     monkeypatch.setattr(posting, "find_posted", _find_nothing)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
     monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
-    _post_same_ids(unchecked_books, keys=1)
-    assert "booked" in unchecked_books.audit_errors()[0]
+    _post_same_ids(unchecked_ledger, keys=1)
+    assert "booked" in unchecked_ledger.audit_errors()[0]
 
 
 def test_without_lock_on_actors_the_check_constraint_prevents_double_spending(
-    unchecked_books: LedgerFixture, monkeypatch: pytest.MonkeyPatch
+    unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_lock = _changed(posting.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
     monkeypatch.setattr(posting, "LOCK_ACTORS", without_lock)
-    ann, ben = unchecked_books.open({0: 100}), unchecked_books.open()
-    batches = [([unchecked_books.gift(ann, ben, 60)], slot) for slot in (0, 1)]
+    ann, ben = unchecked_ledger.open({0: 100}), unchecked_ledger.open()
+    batches = [([unchecked_ledger.gift(ann, ben, 60)], slot) for slot in (0, 1)]
     with pytest.raises(IntegrityError, match="ck_coin_slots_amount"):
-        _post_in_lockstep(unchecked_books, *batches)
-    assert unchecked_books.audit_errors() == []
+        _post_in_lockstep(unchecked_ledger, *batches)
+    assert unchecked_ledger.audit_errors() == []
 
 
 def _is_deadlock(error: OperationalError) -> bool:

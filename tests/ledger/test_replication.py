@@ -208,7 +208,7 @@ def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], ApiCli
 
 def notification_of_credited_payment(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("order")
-    order = new_person(api).refill("10").message
+    order = new_user(api).refill("10").message
     provider = api.app.registry.services.payment_orders.gateway(order["provider"])
     payment = ProviderPayment(order["orderId"], f"paid-{order['orderId']}", order["fen"])
     assert notify(api.app, provider, payment) == 204
@@ -216,18 +216,18 @@ def notification_of_credited_payment(new_api: Callable[[str], ApiClient]) -> Ret
 
 
 def retry_of_ordered_refill(new_api: Callable[[str], ApiClient]) -> Retry:
-    buyer = new_person(new_api("order"))
+    buyer = new_user(new_api("order"))
     return retry_after(lambda: buyer.refill("10", requestId="r"))
 
 
 def retry_of_direct_refill(new_api: Callable[[str], ApiClient]) -> Retry:
-    buyer = new_person(new_api("direct"))
+    buyer = new_user(new_api("direct"))
     return retry_after(lambda: buyer.refill("10", requestId="r"))
 
 
 def retry_of_gift_to_removed_host(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
-    giver, host = new_person(api), new_person(api)
+    giver, host = new_user(api), new_user(api)
     giver.refill("10")
     retry = retry_after(lambda: giver.send_gift(host, "1", requestId="r"))
     assert host.post("/register", remove="1", password=PASSWORD).result == "0000"
@@ -236,14 +236,14 @@ def retry_of_gift_to_removed_host(new_api: Callable[[str], ApiClient]) -> Retry:
 
 def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
-    ann, ben = new_person(api), new_person(api)
+    ann, ben = new_user(api), new_user(api)
     ann.befriend(ben)
     delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
     return retry_after(delete, error="userId; reason=not_friends")
 
 
 def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
-    host = new_person(new_api("direct"))
+    host = new_user(new_api("direct"))
     assert host.go_live().result == "0000"
     leave = partial(host.post, "/room", leave="1")
     return retry_after(leave, error="room; reason=room_not_open")
@@ -261,7 +261,7 @@ def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) ->
     return Retry(send_again, (first.message, error))
 
 
-def new_person(api: ApiClient) -> UserClient:
+def new_user(api: ApiClient) -> UserClient:
     return api.register_user(new_phone())
 
 
@@ -298,7 +298,7 @@ def test_response_to_a_retry_waits_for_the_standby(
 # A worker.
 
 
-def registered(server: Server, phone: str) -> Client:
+def register_client(server: Server, phone: str) -> Client:
     client = Client(server.address, timeout_s=10)
     ticket = client.send_code(token=phone)
     client.verify_code(code_v=ticket, code=ticket)
@@ -313,9 +313,9 @@ class Giver:
     def __init__(self, server: Server, ledger: LedgerFixture) -> None:
         self.acknowledged: list[str] = []
         phone, self._host = new_phone(), new_phone()
-        self._client = registered(server, phone)
+        self._client = register_client(server, phone)
         self._client.max_attempts = 1
-        registered(server, self._host)
+        register_client(server, self._host)
         with ledger.database.engine.begin() as connection:
             self._actor: int = connection.execute(_ACTOR, {"phone": phone}).scalar_one()
             ledger.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})

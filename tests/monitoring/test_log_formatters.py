@@ -83,7 +83,7 @@ def test_only_the_development_gateway_logs_codes(
     assert [record.name for record in caplog.records] == ["livebackend.development.sms"]
 
 
-class TestJson:
+class TestJsonFormatter:
     def record(self, message: str, *values: object, **attributes: object) -> logging.LogRecord:
         record = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
         record.__dict__.update(attributes)

@@ -40,20 +40,20 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 class TestOneProcess:
     def test_sms_gateway_is_timed_and_keeps_its_attributes(self) -> None:
-        metrics, sms, broken = Metrics(), DevelopmentSms(), FailingSms()
-        sms = metrics.instrument("sms", sms)
-        broken = metrics.instrument("sms", broken)
+        metrics = Metrics()
+        sms = metrics.instrument("sms", DevelopmentSms())
+        failing_sms = metrics.instrument("sms", FailingSms())
         sms.send(PHONE, "0042")
         with pytest.raises(SmsFailed):
-            broken.send(PHONE, "0042")
+            failing_sms.send(PHONE, "0042")
         assert sms.sent[0].code == "0042"
         for outcome in ("done", "failed"):
             labels = {"gateway": "sms", "method": "send", "outcome": outcome}
             assert value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
 
     def test_payment_gateway_is_timed_by_method(self) -> None:
-        metrics, payments = Metrics(), FakePayments("", key=b"", clock=time.time)
-        payments = metrics.instrument("payments", payments)
+        metrics = Metrics()
+        payments = metrics.instrument("payments", FakePayments("", key=b"", clock=time.time))
         order = Order("a" * 32, 5000, "50 coins")
         payments.place(order)
         payments.query(order)
@@ -68,8 +68,8 @@ class TestOneProcess:
             "close": "done",
             "bill": "failed",
         }
-        for call, outcome in outcomes.items():
-            labels = {"gateway": "payments", "method": call, "outcome": outcome}
+        for method, outcome in outcomes.items():
+            labels = {"gateway": "payments", "method": method, "outcome": outcome}
             assert value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
 
     def test_payment_gateway_of_the_server_is_timed(
@@ -167,7 +167,7 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
         assert values[WORKERS] == 2
         assert values["livebackend_live_rooms",] == 0
         assert (
-            values["livebackend_gateway_request_duration_seconds_count", "send", "done", "sms"] == 2
+            values["livebackend_gateway_request_duration_seconds_count", "sms", "send", "done"] == 2
         )
         # The first server listens on the address. After it is killed, the other serves both counts.
         os.kill(servers[0].pid, signal.SIGKILL)
@@ -216,8 +216,7 @@ class TestDashboard:
         metrics = Metrics()
         metrics.observe_request(operation="x", result="0000", status=500, seconds=1)
         metrics.observe_batch(1)
-        sms = DevelopmentSms()
-        sms = metrics.instrument("sms", sms)
+        sms = metrics.instrument("sms", DevelopmentSms())
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]

@@ -47,12 +47,12 @@ def test_unpaid_order_is_queried_with_back_off_and_closed_when_it_expires(
     shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     order_id = shop.order(ann)
-    min_queried_at = []
+    query_minutes = []
     for minute in range(1, 181):
         shop.age_orders("1 minute")
         if shop.services.payment_reconciliation.run().queried:
-            min_queried_at.append(minute)
-    assert min_queried_at == [1, 2, 3, 5, 9, 17, 33, 65, 125]
+            query_minutes.append(minute)
+    assert query_minutes == [1, 2, 3, 5, 9, 17, 33, 65, 125]
     assert shop.provider.closed == [order_id]
     assert shop.state(order_id) == "closed"
     assert database_state.coins(ann) == 0

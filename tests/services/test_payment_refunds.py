@@ -209,7 +209,7 @@ def test_repeated_refund_keeps_its_first_reason_and_is_finished_by_reconciliatio
     assert shop.state(paid) == "refunded"
 
 
-def test_check_of_an_order_resumes_its_refund(shop: PaymentScenario, paid: str) -> None:
+def test_reconciliation_of_an_order_resumes_its_refund(shop: PaymentScenario, paid: str) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
         shop.services.payment_refunds.refund(paid, reason="fraud")

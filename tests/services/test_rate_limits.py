@@ -24,71 +24,78 @@ RULES = {
 
 
 @pytest.fixture
-def limits(database_url: str, database: Database) -> Iterator[RateLimiter]:
+def rate_limiter(database_url: str, database: Database) -> Iterator[RateLimiter]:
     # `database` empties the tables; the rate limiter has its own pool.
-    limits = RateLimiter(database.with_own_pool(8), RULES)
-    yield limits
-    limits.close()
+    rate_limiter = RateLimiter(database.with_own_pool(8), RULES)
+    yield rate_limiter
+    rate_limiter.close()
 
 
-def test_requests_over_the_limit_are_rejected_per_key(limits: RateLimiter) -> None:
-    assert [limits.try_consume("per minute", "ann") for _ in range(4)] == [True, True, False, False]
-    assert limits.try_consume("per minute", "ben")
+def test_requests_over_the_limit_are_rejected_per_key(rate_limiter: RateLimiter) -> None:
+    assert [rate_limiter.try_consume("per minute", "ann") for _ in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert rate_limiter.try_consume("per minute", "ben")
 
 
 @pytest.mark.processes
-def test_limit_counts_the_last_second_as_a_moving_window(limits: RateLimiter) -> None:
-    assert limits.try_consume("per second", "ann")
+def test_limit_counts_the_last_second_as_a_moving_window(rate_limiter: RateLimiter) -> None:
+    assert rate_limiter.try_consume("per second", "ann")
     time.sleep(0.6)
-    assert limits.try_consume("per second", "ann")
-    assert not limits.try_consume("per second", "ann")
+    assert rate_limiter.try_consume("per second", "ann")
+    assert not rate_limiter.try_consume("per second", "ann")
     time.sleep(0.6)
     # The first hit is older than one second, the second is not.
-    assert [limits.try_consume("per second", "ann") for _ in range(2)] == [True, False]
+    assert [rate_limiter.try_consume("per second", "ann") for _ in range(2)] == [True, False]
 
 
 def test_rejected_request_is_not_counted(
-    limits: RateLimiter, database_state: DatabaseState
+    rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
     for _ in range(5):
-        limits.try_consume("per minute", "ann")
+        rate_limiter.try_consume("per minute", "ann")
     (window,) = database_state.rows("rate_limit_windows")
     assert len(window["hits"]) == 2
 
 
-def test_second_of_two_rules_is_enforced(limits: RateLimiter, database: Database) -> None:
-    assert [limits.try_consume("two rules", "ann") for _ in range(3)] == [True, True, False]
+def test_second_of_two_rules_is_enforced(rate_limiter: RateLimiter, database: Database) -> None:
+    assert [rate_limiter.try_consume("two rules", "ann") for _ in range(3)] == [True, True, False]
     with database.engine.begin() as connection:
         connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
-    assert [limits.try_consume("two rules", "ann") for _ in range(2)] == [True, False]
+    assert [rate_limiter.try_consume("two rules", "ann") for _ in range(2)] == [True, False]
 
 
-def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(limits: RateLimiter) -> None:
-    limits.consume("per minute", "ann")
-    limits.consume("per minute", "ann")
+def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(
+    rate_limiter: RateLimiter,
+) -> None:
+    rate_limiter.consume("per minute", "ann")
+    rate_limiter.consume("per minute", "ann")
     with pytest.raises(RateLimited) as caught:
-        limits.consume("per minute", "ann")
+        rate_limiter.consume("per minute", "ann")
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
 def test_empty_rule_neither_limits_nor_counts(
-    limits: RateLimiter, database_state: DatabaseState
+    rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
-    assert all(limits.try_consume("unlimited", "ann") for _ in range(10))
-    assert not limits.is_exceeded("unlimited", "ann")
+    assert all(rate_limiter.try_consume("unlimited", "ann") for _ in range(10))
+    assert not rate_limiter.is_exceeded("unlimited", "ann")
     assert database_state.rows("rate_limit_windows") == []
 
 
-def test_check_of_a_limit_counts_no_request(limits: RateLimiter) -> None:
-    assert not any(limits.is_exceeded("per minute", "ann") for _ in range(5))
-    limits.consume("per minute", "ann")
-    limits.consume("per minute", "ann")
-    assert limits.is_exceeded("per minute", "ann")
+def test_check_of_a_limit_counts_no_request(rate_limiter: RateLimiter) -> None:
+    assert not any(rate_limiter.is_exceeded("per minute", "ann") for _ in range(5))
+    rate_limiter.consume("per minute", "ann")
+    rate_limiter.consume("per minute", "ann")
+    assert rate_limiter.is_exceeded("per minute", "ann")
 
 
-def test_twenty_concurrent_requests_are_counted_exactly(limits: RateLimiter) -> None:
+def test_twenty_concurrent_requests_are_counted_exactly(rate_limiter: RateLimiter) -> None:
     for key in ("ann", "ben", "cat"):
-        allowed = run_concurrently(*[partial(limits.try_consume, "per minute", key)] * 20)
+        allowed = run_concurrently(*[partial(rate_limiter.try_consume, "per minute", key)] * 20)
         assert sum(allowed) == 2
 
 

@@ -185,13 +185,13 @@ class TestOfflineStreams:
                 )
             )
         batch_sizes: list[int] = []
-        on_air = DevelopmentStreams.live_publishers
+        live_publishers = DevelopmentStreams.live_publishers
 
-        def recording_on_air(self: DevelopmentStreams, keys: list[str]) -> object:
+        def record_and_query(self: DevelopmentStreams, keys: list[str]) -> object:
             batch_sizes.append(len(keys))
-            return on_air(self, keys)
+            return live_publishers(self, keys)
 
-        monkeypatch.setattr(DevelopmentStreams, "live_publishers", recording_on_air)
+        monkeypatch.setattr(DevelopmentStreams, "live_publishers", record_and_query)
         with record_statements() as statements:
             assert streams.check_rooms().checked == 250
         assert batch_sizes == [100, 100, 50]
@@ -200,7 +200,7 @@ class TestOfflineStreams:
 
 class TestAbandonedRooms:
     def crash(
-        self, monkeypatch: pytest.MonkeyPatch, provider: RecordingStreams, person: UserClient
+        self, monkeypatch: pytest.MonkeyPatch, provider: RecordingStreams, user: UserClient
     ) -> None:
         """Go live, but stop after the provider has created the stream, before the COMMIT."""
 
@@ -218,7 +218,7 @@ class TestAbandonedRooms:
         with monkeypatch.context() as patch:
             patch.setattr(RecordingStreams, "create", create_and_crash)
             with pytest.raises(Crash):
-                person.go_live()
+                user.go_live()
         assert provider.live_publishers(created_keys) == {created_keys[0]: None}
 
     def test_room_left_by_a_crash_is_closed_and_its_stream_disabled(
@@ -265,7 +265,7 @@ class TestAbandonedRooms:
 
 
 class TestDisabling:
-    def test_stream_that_could_not_be_disabled_at_leave_is_disabled_by_a_later_sweep(
+    def test_stream_that_could_not_be_disabled_at_leave_is_disabled_by_a_later_round(
         self,
         ann: UserClient,
         ben: UserClient,
@@ -304,7 +304,7 @@ class TestDisabling:
             age_rooms(database, 1)
             assert streams.check_rooms().failed
 
-    def test_unavailable_provider_is_called_once_in_a_sweep(
+    def test_unavailable_provider_is_called_once_in_a_round(
         self,
         hosts: list[UserClient],
         streams: StreamMonitor,
@@ -338,8 +338,8 @@ class TestDisabling:
         return [api.register_user(f"1380000010{n}") for n in range(4)]
 
 
-class TestLookAt:
-    def test_look_at_ignores_a_change_within_2_s_of_the_previous_query(
+class TestRefreshStatus:
+    def test_refresh_status_ignores_a_change_within_2_s_of_the_previous_query(
         self,
         ann: UserClient,
         streams: StreamMonitor,
@@ -353,7 +353,7 @@ class TestLookAt:
         with database_state.assert_unchanged():
             streams.refresh_status(key)  # within 2 s of the previous query
 
-    def test_look_at_closes_a_room_that_was_offline_for_60_s(
+    def test_refresh_status_closes_a_room_that_was_offline_for_60_s(
         self,
         ann: UserClient,
         streams: StreamMonitor,
@@ -368,21 +368,21 @@ class TestLookAt:
         assert only_room(database_state)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
-    def test_twenty_concurrent_look_at_calls_cause_one_query(
+    def test_twenty_concurrent_status_refreshes_cause_one_query(
         self, ann: UserClient, streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = go_live(ann)
         queried_keys: list[object] = []
-        on_air = DevelopmentStreams.live_publishers
+        live_publishers = DevelopmentStreams.live_publishers
         monkeypatch.setattr(
             DevelopmentStreams,
             "live_publishers",
-            lambda self, keys: queried_keys.append(keys) or on_air(self, keys),  # type: ignore[func-returns-value]
+            lambda self, keys: queried_keys.append(keys) or live_publishers(self, keys),  # type: ignore[func-returns-value]
         )
         run_concurrently(*[partial(streams.refresh_status, key)] * 20)
         assert queried_keys == [[key]]
 
-    def test_look_at_of_an_unknown_stream_changes_nothing(
+    def test_refresh_status_of_an_unknown_stream_changes_nothing(
         self, streams: StreamMonitor, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():

@@ -35,7 +35,7 @@ class DatabaseState:
 
     def __init__(self, database: Database, data_dir: Path) -> None:
         self._database = database
-        self._var_dir = data_dir
+        self._data_dir = data_dir
 
     def empty(self) -> None:
         """Delete all rows and pictures."""
@@ -43,8 +43,8 @@ class DatabaseState:
         statements = ["SET LOCAL session_replication_role = replica"]
         statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
-        pictures = self._var_dir / "pictures"
-        # Otherwise the first upload creates the directory, which `unchanged` reports.
+        pictures = self._data_dir / "pictures"
+        # Otherwise the first upload creates the directory, which `assert_unchanged` reports.
         pictures.mkdir(exist_ok=True)
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +65,7 @@ class DatabaseState:
             rows = connection.execute(_EVERYTHING).all()
         return {
             "rows": sorted(map(tuple, rows)),
-            "files": sorted(map(str, self._var_dir.rglob("*"))),
+            "files": sorted(map(str, self._data_dir.rglob("*"))),
         }
 
     @contextmanager
@@ -75,9 +75,9 @@ class DatabaseState:
         yield
         assert self.state() == before
 
-    def coins(self, person: UserClient) -> int:
+    def coins(self, user: UserClient) -> int:
         """Return the coin balance of a user."""
-        return self.balances().get(person.phone, 0)
+        return self.balances().get(user.phone, 0)
 
     def balances(self) -> dict[str, int]:
         """Return the coin balance of each user by phone."""

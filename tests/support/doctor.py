@@ -21,8 +21,8 @@ def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
 
 
 def failed_checks(report: dict[str, Any]) -> dict[str, str]:
-    """Return the messages of the failed checks by name; each must contain advice."""
-    assert report["passed"] is all(finding["passed"] for finding in report["checks"])
-    failed = [finding for finding in report["checks"] if not finding["passed"]]
-    assert all(finding["remedy"] for finding in failed)
-    return {finding["check"]: finding["message"] for finding in failed}
+    """Return the messages of the failed checks by name; each must have a remedy."""
+    assert report["passed"] is all(result["passed"] for result in report["checks"])
+    failed = [result for result in report["checks"] if not result["passed"]]
+    assert all(result["remedy"] for result in failed)
+    return {result["check"]: result["message"] for result in failed}

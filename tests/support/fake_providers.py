@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.fake_server import FakeServer, ReceivedRequest, Reply
+from tests.support.fake_server import FakeResponse, FakeServer, ReceivedRequest
 
 ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 
@@ -31,8 +31,8 @@ def is_signed(request: ReceivedRequest) -> bool:
     return headers.get("authorization") == expected
 
 
-def json_response(value: Any, status: str = "200 OK") -> Reply:
-    return Reply(status, json.dumps(value).encode())
+def json_response(value: Any, status: str = "200 OK") -> FakeResponse:
+    return FakeResponse(status, json.dumps(value).encode())
 
 
 NO_STREAM = json_response({"error": "stream not found"}, "612 stream not found")
@@ -77,17 +77,17 @@ class FakeStreamProvider:
     def disable(self, key: str) -> None:
         self.streams[key].disabled, self.streams[key].is_publishing = True, False
 
-    def respond(self, request: ReceivedRequest) -> Reply:
+    def respond(self, request: ReceivedRequest) -> FakeResponse:
         if not is_signed(request):
             return json_response({"error": "bad token"}, "401 Unauthorized")
         return self.route(request)
 
-    def route(self, request: ReceivedRequest) -> Reply:
+    def route(self, request: ReceivedRequest) -> FakeResponse:
         raise NotImplementedError
 
 
 class FakePiliV1(FakeStreamProvider):
-    def route(self, request: ReceivedRequest) -> Reply:
+    def route(self, request: ReceivedRequest) -> FakeResponse:
         body = json.loads(request.body) if request.body else {}
         if (request.method, request.path) == ("POST", "/v1/streams"):
             return self._create(body)
@@ -102,7 +102,7 @@ class FakePiliV1(FakeStreamProvider):
             self.disable(match[1])
         return json_response(self.document(match[1]))
 
-    def _create(self, body: dict[str, Any]) -> Reply:
+    def _create(self, body: dict[str, Any]) -> FakeResponse:
         assert body["publishSecurity"] in ("static", "dynamic")
         if body["hub"] != HUB:
             return json_response({"error": "hub not found"}, "404 Not Found")
@@ -112,7 +112,7 @@ class FakePiliV1(FakeStreamProvider):
         self.streams[body["title"]] = FakeStream(body["publishKey"])
         return json_response(self.document(body["title"]))
 
-    def _statuses(self, ids: list[str]) -> Reply:
+    def _statuses(self, ids: list[str]) -> FakeResponse:
         keys = [stream_id.rpartition(".")[2] for stream_id in ids]
         items = [
             {
@@ -158,7 +158,7 @@ class FakePiliV1(FakeStreamProvider):
 
 
 class FakePiliV2(FakeStreamProvider):
-    def route(self, request: ReceivedRequest) -> Reply:
+    def route(self, request: ReceivedRequest) -> FakeResponse:
         if self.reported_hub or not request.path.startswith(f"/v2/hubs/{HUB}/"):
             return json_response({"error": "hub not found"}, "612 hub not found")
         body = json.loads(request.body) if request.body else {}
@@ -182,7 +182,7 @@ class FakePiliV2(FakeStreamProvider):
             self.changes.append(f"disable {key}")
             assert body == {"disabledTill": -1}
             self.disable(key)
-            return Reply()
+            return FakeResponse()
         return json_response(self._info(key))
 
     def _live(self, keys: list[str]) -> list[dict[str, Any]]:
@@ -218,16 +218,18 @@ class FakeNginxRtmp(FakeStreamProvider):
     def stop_publishing(self, key: str) -> None:
         self.streams.pop(key, None)
 
-    def respond(self, request: ReceivedRequest) -> Reply:
+    def respond(self, request: ReceivedRequest) -> FakeResponse:
         if request.path == "/stat":
-            return Reply("200 OK", self.stat().encode(), "text/xml")
+            return FakeResponse("200 OK", self.stat().encode(), "text/xml")
         if request.path == "/control/drop/publisher":
             query = parse_qs(urlsplit(request.target).query)
             assert query["app"] == [HUB]
             (key,) = query["name"]
             self.changes.append(f"disable {key}")
-            return Reply("200 OK", b"1" if self.streams.pop(key, None) else b"0", "text/plain")
-        return Reply("404 Not Found", b"<html></html>", "text/html")
+            return FakeResponse(
+                "200 OK", b"1" if self.streams.pop(key, None) else b"0", "text/plain"
+            )
+        return FakeResponse("404 Not Found", b"<html></html>", "text/html")
 
     def stat(self) -> str:
         streams = "".join(

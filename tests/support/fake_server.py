@@ -30,7 +30,7 @@ class ReceivedRequest:
 
 
 @dataclass(frozen=True)
-class Reply:
+class FakeResponse:
     status: str = "200 OK"
     body: bytes = b""
     content_type: str = "application/json"
@@ -40,7 +40,7 @@ class Reply:
 class FakeServer:
     """Server that returns the result of `respond`, or fails as `failure_mode` specifies."""
 
-    def __init__(self, respond: Callable[[ReceivedRequest], Reply]) -> None:
+    def __init__(self, respond: Callable[[ReceivedRequest], FakeResponse]) -> None:
         self.respond = respond
         self.failure_mode = ""
         self.received_requests: list[ReceivedRequest] = []
@@ -55,7 +55,7 @@ class FakeServer:
                 )
                 fake.received_requests.append(request)
                 with suppress(OSError):  # the client closed the connection
-                    fake.reply(self.connection, request)
+                    fake.send_response(self.connection, request)
                 self.close_connection = True
 
             do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
@@ -78,8 +78,8 @@ class FakeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def reply(self, connection: socket.socket, request: ReceivedRequest) -> None:
-        replies: dict[str, Callable[[], object]] = {
+    def send_response(self, connection: socket.socket, request: ReceivedRequest) -> None:
+        senders: dict[str, Callable[[], object]] = {
             "read timeout": lambda: self._closing.wait(_MAX_RESPONSE_S),
             "1 byte/s": lambda: self._drip(connection, self._success(request)),
             "1 byte/s in the body": lambda: self._drip_body(connection, self._success(request)),
@@ -91,7 +91,7 @@ class FakeServer:
             ),
             "": lambda: connection.sendall(self._success(request)),
         }
-        send = replies.get(self.failure_mode)
+        send = senders.get(self.failure_mode)
         if send:
             send()
         else:
@@ -100,18 +100,18 @@ class FakeServer:
     def _success(self, request: ReceivedRequest) -> bytes:
         return encode_response(self.respond(request))
 
-    def _send_error(self, connection: socket.socket, fault: str) -> bool:
-        connection.sendall(encode_response(ERROR_RESPONSES[fault]))
+    def _send_error(self, connection: socket.socket, failure_mode: str) -> bool:
+        connection.sendall(encode_response(ERROR_RESPONSES[failure_mode]))
         return True
 
-    def _drip_body(self, connection: socket.socket, reply: bytes) -> None:
-        head, end, body = reply.partition(b"\r\n\r\n")
+    def _drip_body(self, connection: socket.socket, response: bytes) -> None:
+        head, end, body = response.partition(b"\r\n\r\n")
         connection.sendall(head + end)
         self._drip(connection, body)
 
-    def _drip(self, connection: socket.socket, reply: bytes) -> None:
+    def _drip(self, connection: socket.socket, response: bytes) -> None:
         end = time.monotonic() + _MAX_RESPONSE_S
-        for byte in reply:
+        for byte in response:
             connection.sendall(bytes([byte]))
             if self._closing.wait(1) or time.monotonic() > end:
                 return
@@ -137,18 +137,20 @@ class FakeServer:
 
 # Error responses that any server can send.
 ERROR_RESPONSES = {
-    "401": Reply("401 Unauthorized", b'{"error":"bad token"}'),
-    "429": Reply(
+    "401": FakeResponse("401 Unauthorized", b'{"error":"bad token"}'),
+    "429": FakeResponse(
         "429 Too Many Requests", b'{"error":"too many requests"}', headers={"Retry-After": "9"}
     ),
-    "500": Reply("500 Internal Server Error", b'{"error":"oops"}'),
-    "503": Reply("503 Service Unavailable", b"<html>busy</html>", "text/html"),
-    "302": Reply("302 Found", b"", headers={"Location": "http://127.0.0.1:1/elsewhere"}),
-    "HTML": Reply("200 OK", b"<!DOCTYPE html><html>Welcome to the hotel</html>", "text/html"),
-    "{}": Reply("200 OK", b"{}"),
-    "a list": Reply("200 OK", b"[]"),
-    "null": Reply("200 OK", b"null"),
-    "deep": Reply("200 OK", b"[" * 100_000),
+    "500": FakeResponse("500 Internal Server Error", b'{"error":"oops"}'),
+    "503": FakeResponse("503 Service Unavailable", b"<html>busy</html>", "text/html"),
+    "302": FakeResponse("302 Found", b"", headers={"Location": "http://127.0.0.1:1/elsewhere"}),
+    "HTML": FakeResponse(
+        "200 OK", b"<!DOCTYPE html><html>Welcome to the hotel</html>", "text/html"
+    ),
+    "{}": FakeResponse("200 OK", b"{}"),
+    "a list": FakeResponse("200 OK", b"[]"),
+    "null": FakeResponse("200 OK", b"null"),
+    "deep": FakeResponse("200 OK", b"[" * 100_000),
 }
 # Error responses and network failures. "refused": no server listens on the port.
 FAILURE_MODES = [
@@ -156,22 +158,22 @@ FAILURE_MODES = [
     *("refused", "truncated", "cut off", "100 MB"),
     # These last until the client's timeout.
     *(
-        pytest.param(fault, marks=pytest.mark.processes)
-        for fault in ("read timeout", "1 byte/s", "1 byte/s in the body")
+        pytest.param(mode, marks=pytest.mark.processes)
+        for mode in ("read timeout", "1 byte/s", "1 byte/s in the body")
     ),
 ]
 
 
-def encode_response(reply: Reply) -> bytes:
+def encode_response(response: FakeResponse) -> bytes:
     # Without the status codes of the standard library, which has no 612.
     lines = [
-        f"HTTP/1.1 {reply.status}",
-        f"Content-Length: {len(reply.body)}",
-        f"Content-Type: {reply.content_type}",
+        f"HTTP/1.1 {response.status}",
+        f"Content-Length: {len(response.body)}",
+        f"Content-Type: {response.content_type}",
         "X-Reqid: fake-1",
-        *(f"{name}: {value}" for name, value in reply.headers.items()),
+        *(f"{name}: {value}" for name, value in response.headers.items()),
     ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + reply.body
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + response.body
 
 
 @contextmanager

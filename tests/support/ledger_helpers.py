@@ -21,7 +21,7 @@ from livebackend.ledger.transfers import (
     derive_request_id,
 )
 
-Slots = Mapping[int, int]
+CoinsBySlot = Mapping[int, int]
 
 _INSERT_OWNER = text(
     "INSERT INTO accounts (phone, password_hash)"
@@ -30,7 +30,7 @@ _INSERT_OWNER = text(
 _OWNER = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
 _INSERT_REFILL = text(
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
-    " VALUES (2, :bank, :account, :coins, :account, gen_random_uuid())"
+    " VALUES (2, :provider, :account, :coins, :account, gen_random_uuid())"
 )
 _ADD_TO_SLOT = text(
     "INSERT INTO coin_slots VALUES (:account, :slot, :coins) ON CONFLICT (coin_account_id, slot)"
@@ -79,10 +79,10 @@ class LedgerFixture:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        bank = database.run(lambda connection: external_account(connection, "direct"))
-        self.provider_account = CoinAccount(bank, external=True)
+        provider_id = database.run(lambda connection: external_account(connection, "direct"))
+        self.provider_account = CoinAccount(provider_id, external=True)
 
-    def open(self, coins: Slots | None = None) -> CoinAccount:
+    def open(self, coins: CoinsBySlot | None = None) -> CoinAccount:
         """Open a coin account of a new user with these coins per slot."""
 
         def work(connection: Connection) -> CoinAccount:
@@ -93,10 +93,17 @@ class LedgerFixture:
 
         return self.database.run(work)
 
-    def set_up_balances(self, connection: Connection, coins: Mapping[CoinAccount, Slots]) -> None:
+    def set_up_balances(
+        self, connection: Connection, coins: Mapping[CoinAccount, CoinsBySlot]
+    ) -> None:
         """Refill accounts, and put the coins into the given slots."""
         rows = [
-            {"bank": self.provider_account.id, "account": account.id, "slot": slot, "coins": amount}
+            {
+                "provider": self.provider_account.id,
+                "account": account.id,
+                "slot": slot,
+                "coins": amount,
+            }
             for account, slots in coins.items()
             for slot, amount in slots.items()
             if amount

@@ -16,7 +16,7 @@ SECOND_FAKE_PAYMENTS = "tests.support.fake_gateways.SecondFakePayments"
 
 
 class PaymentScenario:
-    """An application that sells coins, and the fake provider that takes the payments."""
+    """An application that sells coins, and the fake provider of its payments."""
 
     def __init__(self, app: App, database_state: DatabaseState, provider: str = "embedded") -> None:
         self.app = app

@@ -134,5 +134,5 @@ def production_overrides(database_url: str) -> dict[str, str]:
 
 
 def hardened_settings(database_url: str) -> dict[str, str]:
-    """Return the same overrides, with the stream monitor disabled."""
+    """Return the same overrides, with housekeeping disabled."""
     return {**production_overrides(database_url), "streams.check_interval_s": "0"}

@@ -45,8 +45,8 @@ def provider_settings(url: str) -> dict[str, str]:
     }
 
 
-def go_live(person: UserClient) -> str:
+def go_live(user: UserClient) -> str:
     """Go live; return the key of the stream."""
-    response = person.go_live()
+    response = user.go_live()
     assert response.result == "0000", response
     return str(json.loads(response.message)["title"])

@@ -123,7 +123,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
+class FakeResponse:
     """A response with bytes or JSON; `signed_as` replaces its serial number.
 
     `signed_as="none"` omits the signature.
@@ -147,9 +147,9 @@ class FakeWechatPay:
         self.merchant_key = key_number(0)
         self.signer = Signer.new(1)
         # If set, the response to each request for the list of certificates.
-        self.certificates_reply: Reply | None = None
+        self.certificates_response: FakeResponse | None = None
         self.listed_signers: list[Signer] = [self.signer]
-        self.replies: dict[str, Reply] = {}
+        self.responses: dict[str, FakeResponse] = {}
         self.requests: list[Request] = []
         # Delay of the response, by path.
         self.delay_s: dict[str, float] = {}
@@ -163,11 +163,15 @@ class FakeWechatPay:
     def certificate_lookups(self) -> int:
         return len(self.received("/v3/certificates"))
 
-    def reply_to(self, path: str) -> Reply:
+    def response_to(self, path: str) -> FakeResponse:
         if path == "/v3/certificates":
-            listed = Reply(200, {"data": [signer.listed() for signer in self.listed_signers]})
-            return self.certificates_reply or listed
-        return self.replies.get(path, Reply(404, {"code": "NOT_FOUND", "message": "no such path"}))
+            listed = FakeResponse(
+                200, {"data": [signer.listed() for signer in self.listed_signers]}
+            )
+            return self.certificates_response or listed
+        return self.responses.get(
+            path, FakeResponse(404, {"code": "NOT_FOUND", "message": "no such path"})
+        )
 
     def serve_bill(self, content: bytes, **changed: Any) -> None:
         """Prepare the responses to the request and the download of a bill."""
@@ -176,8 +180,8 @@ class FakeWechatPay:
             "hash_value": hashlib.sha1(content).hexdigest(),
             "download_url": f"{API}/v3/billdownload/file?token=abc%2Fd",
         }
-        self.replies["/v3/bill/tradebill"] = Reply(200, bill | changed)
-        self.replies["/v3/billdownload/file"] = Reply(200, content, signed_as="none")
+        self.responses["/v3/bill/tradebill"] = FakeResponse(200, bill | changed)
+        self.responses["/v3/billdownload/file"] = FakeResponse(200, content, signed_as="none")
 
     def signed_headers(
         self,
@@ -250,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_signature(body)
         wechat.closing.wait(wechat.delay_s.get(request.path, 0))
         with suppress(OSError):  # the client closed the connection
-            self._reply(wechat.reply_to(request.path))
+            self._respond(wechat.response_to(request.path))
 
     def _check_signature(self, body: bytes) -> None:
         kind, _, parts = self.headers["Authorization"].partition(" ")
@@ -266,17 +270,17 @@ class _Handler(BaseHTTPRequestHandler):
             *(self.command, self.path, fields["timestamp"], fields["nonce_str"], body.decode()),
         )
 
-    def _reply(self, reply: Reply) -> None:
+    def _respond(self, response: FakeResponse) -> None:
         headers: dict[str, str] = {}
-        if reply.signed_as != "none":
+        if response.signed_as != "none":
             requested = self.headers.get("Wechatpay-Serial", "")
-            headers = self.wechat.signed_headers(reply.body, by=reply.signed_as or requested)
-        self.send_response(reply.status)
-        for name, value in (headers | reply.headers).items():
+            headers = self.wechat.signed_headers(response.body, by=response.signed_as or requested)
+        self.send_response(response.status)
+        for name, value in (headers | response.headers).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(reply.body)
+        self.wfile.write(response.body)
 
     def log_message(self, *_: object) -> None:
         pass

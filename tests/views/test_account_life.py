@@ -60,11 +60,11 @@ class TestLogOut:
 
 class TestChangePassword:
     def change(
-        self, person: UserClient, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+        self, user: UserClient, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
     ) -> UserClient:
-        response = person.post("/log", change="1", oldPassword=old, password=new, **parameters)
+        response = user.post("/log", change="1", oldPassword=old, password=new, **parameters)
         assert response.result == "0000", response
-        return UserClient(person.app, {"token": response.message}, person.phone)
+        return UserClient(user.app, {"token": response.message}, user.phone)
 
     def test_password_change_revokes_all_tokens_and_returns_a_valid_one(
         self, ann: UserClient, api: ApiClient

@@ -9,13 +9,13 @@ from tests.support.api import ApiClient, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
 
-def block(person: UserClient, other: UserClient) -> None:
-    response = person.post("/friend", block="1", userId=other.phone)
+def block(user: UserClient, other: UserClient) -> None:
+    response = user.post("/friend", block="1", userId=other.phone)
     assert response.body == {"result": "0000", "message": None}
 
 
-def unblock(person: UserClient, other: UserClient) -> None:
-    response = person.post("/friend", unblock="1", userId=other.phone)
+def unblock(user: UserClient, other: UserClient) -> None:
+    response = user.post("/friend", unblock="1", userId=other.phone)
     assert response.body == {"result": "0000", "message": None}
 
 

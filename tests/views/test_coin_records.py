@@ -11,26 +11,26 @@ from tests.support.database_state import DatabaseState
 COINS_NOT_UPDATED = {"result": "0013", "message": "update failed"}
 
 
-def balance(person: UserClient, path: str = "/golden") -> int:
-    response = person.post(path, balance="1")
+def balance(user: UserClient, path: str = "/golden") -> int:
+    response = user.post(path, balance="1")
     assert response.result == "0000", response
     assert response.message.keys() == {"coins"}
     return int(response.message["coins"])
 
 
-def page(person: UserClient, **params: str) -> tuple[list[dict[str, Any]], str | None]:
-    response = person.post("/golden", records="1", **params)
+def page(user: UserClient, **params: str) -> tuple[list[dict[str, Any]], str | None]:
+    response = user.post("/golden", records="1", **params)
     assert response.result == "0000", response
     assert response.message.keys() == {"records", "before"}
     return response.message["records"], response.message["before"]
 
 
-def all_pages(person: UserClient, limit: int) -> list[dict[str, Any]]:
-    records, before = page(person, limit=str(limit))
+def all_pages(user: UserClient, limit: int) -> list[dict[str, Any]]:
+    records, before = page(user, limit=str(limit))
     for _ in range(100):
         if before is None:
             return records
-        next_page, before = page(person, limit=str(limit), before=before)
+        next_page, before = page(user, limit=str(limit), before=before)
         assert 1 <= len(next_page) <= limit
         records += next_page
     raise AssertionError("the record pages do not end after 100 requests")
@@ -96,16 +96,16 @@ class TestRecords:
     def test_record_pages_cover_the_full_history_with_running_balances(
         self, limit: int, ann: UserClient, ben: UserClient, cat: UserClient
     ) -> None:
-        people = [ann, ben, cat]
-        for person in people:
-            person.refill("50")
+        users = [ann, ben, cat]
+        for user in users:
+            user.refill("50")
         for n in range(12):
-            people[n % 3].send_gift(people[(n + 1 + n % 2) % 3], str(1 + n % 5))
-        for person in people:
-            records = all_pages(person, limit)
+            users[n % 3].send_gift(users[(n + 1 + n % 2) % 3], str(1 + n % 5))
+        for user in users:
+            records = all_pages(user, limit)
             ids = [record["id"] for record in records]
             assert ids == sorted(set(ids), reverse=True)
-            assert records[0]["left"] == balance(person)
+            assert records[0]["left"] == balance(user)
             running_balance = 0
             for record in reversed(records):
                 running_balance += record["coins"]
@@ -161,8 +161,8 @@ class TestRecords:
 
 
 class TestRanking:
-    def ranking(self, person: UserClient, host: UserClient) -> list[tuple[str | None, int]]:
-        response = person.post("/golden", ranking="1", object=host.phone)
+    def ranking(self, user: UserClient, host: UserClient) -> list[tuple[str | None, int]]:
+        response = user.post("/golden", ranking="1", object=host.phone)
         assert response.result == "0000", response
         for giver in response.message:
             assert giver.keys() == {"nickname", "headImage", "coins"}
@@ -171,8 +171,8 @@ class TestRanking:
     def test_ranking_orders_givers_by_the_total_of_their_gifts(
         self, ann: UserClient, ben: UserClient, cat: UserClient
     ) -> None:
-        for person in (ann, ben):
-            person.refill("100")
+        for user in (ann, ben):
+            user.refill("100")
         ann.send_gift(cat, "10")
         ben.send_gift(cat, "40")
         ann.send_gift(cat, "20")

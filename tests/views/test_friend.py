@@ -20,13 +20,13 @@ MALFORMED_PHONES = [
 ]
 
 
-def unfriend(person: UserClient, phone: str) -> ApiResponse:
-    return person.post("/friend", delete="1", userId=phone)
+def unfriend(user: UserClient, phone: str) -> ApiResponse:
+    return user.post("/friend", delete="1", userId=phone)
 
 
 class TestSearch:
-    def search(self, person: UserClient, phone: str) -> ApiResponse:
-        return person.post("/friend", search="1", userId=phone)
+    def search(self, user: UserClient, phone: str) -> ApiResponse:
+        return user.post("/friend", search="1", userId=phone)
 
     def test_search_for_a_user_who_is_not_a_friend_returns_flag_0(
         self, ann: UserClient, ben: UserClient

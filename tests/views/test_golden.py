@@ -104,9 +104,9 @@ class TestRefill:
     def test_refill_when_disabled_returns_0013(
         self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        person = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
+        user = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
         with database_state.assert_unchanged():
-            response = person.refill("10")
+            response = user.refill("10")
         assert response.body == COINS_NOT_UPDATED
         assert response.error == "refill; reason=refills_disabled"
 
@@ -155,7 +155,7 @@ class TestSendGift:
         sender.send_gift(ben, "60")
         assert ben.send_gift(cat, "60").result == "0000"
         assert cat.send_gift(sender, "50").result == "0000"
-        assert [database_state.coins(person) for person in (sender, ben, cat)] == [90, 0, 10]
+        assert [database_state.coins(user) for user in (sender, ben, cat)] == [90, 0, 10]
 
     def test_gift_with_insufficient_balance_moves_no_coins(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
@@ -312,8 +312,8 @@ class TestSendGift:
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        impatient_gifts = Gifts(services.database, services.ledger_writer, timeout_s=0.3)
-        replace_services(app, monkeypatch, gifts=impatient_gifts)
+        gifts_with_short_timeout = Gifts(services.database, services.ledger_writer, timeout_s=0.3)
+        replace_services(app, monkeypatch, gifts=gifts_with_short_timeout)
         lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
         def give_100_ms_later() -> ApiResponse:
@@ -349,12 +349,12 @@ class TestSendGift:
 def test_gifts_do_not_change_the_total_number_of_coins(
     ann: UserClient, ben: UserClient, cat: UserClient, api: ApiClient, database_state: DatabaseState
 ) -> None:
-    people = [ann, ben, cat]
-    for person in people:
-        person.refill("50")
+    users = [ann, ben, cat]
+    for user in users:
+        user.refill("50")
     for n in range(30):
-        people[n % 3].send_gift(people[(n * 2 + 1) % 3], str(n + 1))
-    assert sum(map(database_state.coins, people)) == 150
+        users[n % 3].send_gift(users[(n * 2 + 1) % 3], str(n + 1))
+    assert sum(map(database_state.coins, users)) == 150
     assert min(row["amount"] for row in database_state.rows("coin_slots")) >= 0
 
 

@@ -76,14 +76,14 @@ class TestFriendList:
         self, ann: UserClient, api: ApiClient
     ) -> None:
         nicknames = ["", "", "b", "a", "B", "é", "安", "z", "live", "later"]
-        people = [
+        users = [
             api.register_user(f"1380000010{n}", nickname=nickname)
             for n, nickname in enumerate(nicknames)
         ]
-        for person in reversed(people):
-            ann.befriend(person)
-        people[8].go_live()
-        people[9].go_live()
+        for user in reversed(users):
+            ann.befriend(user)
+        users[8].go_live()
+        users[9].go_live()
         assert [friend["nickname"] for friend in ann.friends()] == [
             *["later", "live"],
             # By code point; users without a nickname are last, by phone.
@@ -178,8 +178,8 @@ class TestMessageList:
 
 
 class TestLiveList:
-    def live_list(self, person: UserClient, **params: str) -> Any:
-        response = person.post("/list", livelist="1", **params)
+    def live_list(self, user: UserClient, **params: str) -> Any:
+        response = user.post("/list", livelist="1", **params)
         assert response.result == "0000", response
         return response.message
 

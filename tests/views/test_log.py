@@ -138,7 +138,7 @@ class TestLifetime:
     def test_token_expires_after_the_requested_lifetime(
         self, app: App, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        person = api.log_in(ann.phone, expire_in="100")
+        user = api.log_in(ann.phone, expire_in="100")
         now = time.time()
 
         def set_clock(timestamp: float) -> None:
@@ -146,17 +146,17 @@ class TestLifetime:
             replace_services(app, monkeypatch, login_tokens=tokens)
 
         set_clock(now + 98)
-        assert person.friends() == []
+        assert user.friends() == []
         set_clock(now + 101)
-        response = person.post("/list", friendlist="1")
+        response = user.post("/list", friendlist="1")
         assert response.body == {"result": "0011", "message": None}
 
     @pytest.mark.parametrize("expire_in", ["0", "-5"])
     def test_login_with_a_lifetime_of_zero_or_less_returns_an_expired_token(
         self, expire_in: str, ann: UserClient, api: ApiClient
     ) -> None:
-        person = api.log_in(ann.phone, expire_in=expire_in)
-        assert person.post("/list", friendlist="1").result == "0011"
+        user = api.log_in(ann.phone, expire_in=expire_in)
+        assert user.post("/list", friendlist="1").result == "0011"
 
 
 def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) -> None:

@@ -30,8 +30,8 @@ def streams(services: Services) -> Iterator[RecordingStreams]:
     gateway.fails = False
 
 
-def leave(person: UserClient) -> ApiResponse:
-    return person.post("/room", leave="1")
+def leave(user: UserClient) -> ApiResponse:
+    return user.post("/room", leave="1")
 
 
 class TestGoLive:

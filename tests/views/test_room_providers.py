@@ -43,8 +43,8 @@ def app(kind: Any, provider: FakeStreamProvider, new_provider_app: Callable[...,
     return new_provider_app(kind, provider.server.url)
 
 
-def is_live(person: UserClient, friend: UserClient) -> bool:
-    (listed,) = person.friends()
+def is_live(user: UserClient, friend: UserClient) -> bool:
+    (listed,) = user.friends()
     assert listed["userId"] == friend.phone
     return bool(listed["liveStatus"] == "on")
 
@@ -97,16 +97,16 @@ def test_twenty_concurrent_go_live_requests_fail_with_one_provider_request(
     assert len(provider.server.received_requests) == len(database_state.rows("rooms")) == 1
 
 
-@pytest.mark.parametrize("fault", FAILURE_MODES)
+@pytest.mark.parametrize("failure_mode", FAILURE_MODES)
 def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_room(
-    fault: str,
+    failure_mode: str,
     kind: Any,
     provider: FakeStreamProvider,
     new_provider_app: Callable[..., App],
     database_state: DatabaseState,
 ) -> None:
-    provider.server.failure_mode = fault
-    url = f"http://127.0.0.1:{unused_port()}" if fault == "refused" else provider.server.url
+    provider.server.failure_mode = failure_mode
+    url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else provider.server.url
     api = ApiClient(new_provider_app(kind, url))
     ann, ben = api.register_user("13800000001"), api.register_user("13800000002")
     ann.befriend(ben)
@@ -136,7 +136,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     assert not is_live(ben, ann)
     # Going live works again as soon as the provider does.
     provider.server.failure_mode = ""
-    if fault != "refused":
+    if failure_mode != "refused":
         assert ann.go_live().result == "0000"
 
 
@@ -161,8 +161,8 @@ def test_hanging_provider_does_not_occupy_all_threads(
     try:
         post = partial(requests.post, timeout=30)
 
-        def live(person: UserClient) -> str:
-            form = {"live": "1", "token": person.token}
+        def live(user: UserClient) -> str:
+            form = {"live": "1", "token": user.token}
             return str(post(f"{server.application_url}room", data=form).json()["result"])
 
         def list_friends() -> float:

@@ -66,7 +66,7 @@ class BaseClient:
     ) -> None:
         """Configure the client; send nothing yet.
 
-        `tries` is the maximum number of attempts; a call is retried only if that is safe.
+        `max_attempts` is the maximum number of attempts; a call is retried only if that is safe.
         `max_retry_wait_s` limits the wait between two attempts, also if Retry-After is longer.
         """
         self.address = address.rstrip("/")
@@ -76,7 +76,7 @@ class BaseClient:
         self.max_retry_wait_s = max_retry_wait_s
         self.session = session or requests.Session()
 
-    def call(self, call: OperationSpec[T], **params: str | int | File | None) -> T:
+    def call(self, operation: OperationSpec[T], **params: str | int | File | None) -> T:
         """Send a call and return the message of the response.
 
         Raises OperationRefused if the server rejects the request, ServerUnavailable if the server
@@ -84,52 +84,54 @@ class BaseClient:
         `outcome_unknown` of the error is true, retry with its `request_id`.
         """
         parameters = {name: value for name, value in params.items() if value is not None}
-        if call.selector:
-            parameters[call.selector] = "1"
-        if call.requires_login and self.token is not None:
+        if operation.selector:
+            parameters[operation.selector] = "1"
+        if operation.requires_login and self.token is not None:
             parameters["token"] = self.token
-        if call.has_request_id:
+        if operation.has_request_id:
             parameters.setdefault("requestId", uuid.uuid4().hex)
-        tries = self.max_attempts if call.idempotent or call.has_request_id else 1
+        tries = self.max_attempts if operation.idempotent or operation.has_request_id else 1
         try:
-            return self._send_with_retries(call, parameters, tries)
+            return self._send_with_retries(operation, parameters, tries)
         except ApiError as error:
-            if call.has_request_id:
+            if operation.has_request_id:
                 error.request_id = str(parameters["requestId"])
             raise
 
     def _send_with_retries(
-        self, call: OperationSpec[T], parameters: Mapping[str, Any], tries: int
+        self, operation: OperationSpec[T], parameters: Mapping[str, Any], tries: int
     ) -> T:
         """Send a call until the server executes or rejects it, at most `tries` times."""
         is_unknown = False
         for remaining in reversed(range(tries)):
             try:
-                return self._send_once(call, parameters)
+                return self._send_once(operation, parameters)
             except ApiError as error:
-                if is_unknown and _means_done(call, error):
-                    return cast(T, _matching(None, call.message))
+                if is_unknown and _means_done(operation, error):
+                    return cast(T, _matching(None, operation.message))
                 is_unknown = error.outcome_unknown or (is_unknown and not _is_final(error))
                 error.outcome_unknown = is_unknown
-                wait_s = _retry_after_s(call, error)
+                wait_s = _retry_after_s(operation, error)
                 if wait_s is None or not remaining:
                     raise
             time.sleep(min(wait_s, self.max_retry_wait_s))
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _send_once(self, call: OperationSpec[T], parameters: Mapping[str, Any]) -> T:
+    def _send_once(self, operation: OperationSpec[T], parameters: Mapping[str, Any]) -> T:
         try:
-            return _read(call, self._post(call, parameters))
+            return _read(operation, self._post(operation, parameters))
         except (requests.ConnectionError, requests.Timeout) as error:
             raise ConnectionFailed(str(error)) from error
         except requests.RequestException as error:
             raise InvalidResponse(str(error)) from error
 
-    def _post(self, call: OperationSpec[T], parameters: Mapping[str, Any]) -> requests.Response:
+    def _post(
+        self, operation: OperationSpec[T], parameters: Mapping[str, Any]
+    ) -> requests.Response:
         with ExitStack() as opened:
             fields, files = {}, {}
             for name, value in parameters.items():
-                if name not in call.file_parameters:
+                if name not in operation.file_parameters:
                     fields[name] = str(value)
                 elif isinstance(value, str | os.PathLike):
                     files[name] = opened.enter_context(Path(value).open("rb"))
@@ -137,7 +139,10 @@ class BaseClient:
                     value.seek(0)
                     files[name] = value
             return self.session.post(
-                self.address + call.path, data=fields, files=files or None, timeout=self.timeout_s
+                self.address + operation.path,
+                data=fields,
+                files=files or None,
+                timeout=self.timeout_s,
             )
 
 
@@ -146,37 +151,37 @@ def _is_final(error: ApiError) -> bool:
     return isinstance(error, OperationRefused) and error.reason in FINAL_REASONS
 
 
-def _means_done(call: OperationSpec[Any], error: ApiError) -> bool:
+def _means_done(operation: OperationSpec[Any], error: ApiError) -> bool:
     """Return whether the error of a retry shows that an earlier attempt was executed."""
     return (
-        call.already_done_reason is not None
+        operation.already_done_reason is not None
         and isinstance(error, OperationRefused)
-        and error.reason == call.already_done_reason
+        and error.reason == operation.already_done_reason
     )
 
 
-def _retry_after_s(call: OperationSpec[Any], error: ApiError) -> float | None:
+def _retry_after_s(operation: OperationSpec[Any], error: ApiError) -> float | None:
     """Return the seconds to wait before a retry; None if a retry cannot help."""
     if isinstance(error, ServerUnavailable):
         return error.retry_after_s
     if isinstance(error, InvalidResponse):
         return _RETRY_WAIT_S
-    if isinstance(error, OperationRefused) and call.has_request_id:
+    if isinstance(error, OperationRefused) and operation.has_request_id:
         is_failure = error.status >= requests.codes.server_error
         return _RETRY_WAIT_S if is_failure or error.reason == NOT_PROCESSED else None
     return None
 
 
-def _read(call: OperationSpec[T], response: requests.Response) -> T:
-    """Return the message of a response. Raises Refused or InvalidResponse."""
+def _read(operation: OperationSpec[T], response: requests.Response) -> T:
+    """Return the message of a response. Raises OperationRefused or InvalidResponse."""
     try:
         body = response.json()
         code = body["result"]
         if code == OK:
-            message = json.loads(body["message"]) if call.message_is_json else body["message"]
-            message = _matching(message, call.message)
-            extra = (_matching(body[name], shape) for name, shape in call.extra_fields.items())
-            return cast(T, (message, *extra)) if call.extra_fields else message
+            message = json.loads(body["message"]) if operation.message_is_json else body["message"]
+            message = _matching(message, operation.message)
+            extra = (_matching(body[name], shape) for name, shape in operation.extra_fields.items())
+            return cast(T, (message, *extra)) if operation.extra_fields else message
         _matching(code, (str,))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidResponse(

@@ -72,7 +72,10 @@ class HeartbeatResponse(TypedDict):
 
 
 class Order(TypedDict):
-    """An order of coins; `pay` holds the parameters for the payment app, null once paid."""
+    """An order of coins.
+
+    `pay` has the parameters for the payment app; null if the order cannot be paid.
+    """
 
     provider: str
     orderId: str
@@ -89,9 +92,10 @@ class Balance(TypedDict):
 
 
 class Record(TypedDict):
-    """A coin transfer: `coins` is negative for outgoing coins, `left` is the balance afterwards.
+    """A coin transfer, as the user sees it.
 
-    `nickname` is the other user's; null without another user or nickname.
+    `coins` is negative for outgoing coins, `left` is the balance after the transfer. `nickname` is
+    the other user's; null without another user or nickname.
     """
 
     id: int

@@ -132,7 +132,7 @@ REASON_MESSAGES = {
         "错误次数过多",
     ),
     "rate_limited": (
-        "reached a rate limit; Retry-After says when to retry",
+        "reached a rate limit; retry after the seconds in Retry-After",
         "请求过于频繁，请在 Retry-After 指定的秒数后重试",
     ),
     "picture_not_stored": (

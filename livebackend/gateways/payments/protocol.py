@@ -117,6 +117,6 @@ class PaymentGateway(Protocol):
 
 
 def check_notification_time(sent_at: str, *, now: float) -> None:
-    """Raise InvalidSignature unless `sent_at`, in seconds since 1970, is close to `now`."""
+    """Raise InvalidSignature unless `sent_at` is close to `now` (seconds since 1970)."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
         raise InvalidSignature("time invalid or too far from the server's clock")

@@ -35,20 +35,20 @@ class PublishUrlSigner:
     def url(self, document: Mapping[str, Any]) -> str:
         """Return the publish URL of the stream with this JSON."""
         now = self.clock()
-        # In milliseconds, so that two URLs of the same second get increasing nonces.
-        moment = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
+        # The nonce is in milliseconds: it increases between two URLs of the same second.
+        validity = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
         target = publish_path(
             document["publishSecurity"],
             f"/{document['hub']}/{document['title']}",
             key=document["publishKey"],
-            moment=moment,
+            validity=validity,
             auth=self.auth,
         )
         return f"rtmp://{document['hosts']['publish']['rtmp']}{target}"
 
 
 def publish_path(
-    kind: str, target: str, *, key: str, moment: UrlValidity, auth: QiniuAuth | None = None
+    kind: str, target: str, *, key: str, validity: UrlValidity, auth: QiniuAuth | None = None
 ) -> str:
     """Return the path and query of a publish URL; `target` can have a query.
 
@@ -66,11 +66,11 @@ def publish_path(
     if kind == "static":
         return with_query(key=key)
     if kind == "expiry":
-        return _signed(with_query(expire=moment.expires_at), key)
+        return _signed(with_query(expire=validity.expires_at), key)
     if kind == "dynamic":
-        return _signed(with_query(nonce=moment.nonce), key)
+        return _signed(with_query(nonce=validity.nonce), key)
     if kind == "expiry_sk" and auth:
-        unsigned = with_query(e=moment.expires_at)
+        unsigned = with_query(e=validity.expires_at)
         return f"{unsigned}&token={auth.token(unsigned.encode())}"
     raise ValueError(f"publishSecurity {kind!r} is unknown or needs the account's keys")
 

@@ -34,5 +34,5 @@ export function python(operation, { token, ...fields }) {
     oneLine.length < 64
       ? oneLine
       : `client.${operation.name}(\n${keywords.map((keyword) => `    ${keyword},\n`).join("")})`;
-  return `from livebackend_client import Client\n\nclient = Client(${clientArguments})\nreply = ${call}`;
+  return `from livebackend_client import Client\n\nclient = Client(${clientArguments})\nmessage = ${call}`;
 }

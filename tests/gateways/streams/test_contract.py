@@ -193,14 +193,14 @@ def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FAKES, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("fault", FAILURE_MODES)
-def test_every_provider_fault_raises_stream_failed_within_4_s(
-    fault: str, kind: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("failure_mode", FAILURE_MODES)
+def test_every_provider_failure_raises_stream_failed_within_4_s(
+    failure_mode: str, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = FAKES[kind]()
     with running_server(provider.server) as server:
-        server.failure_mode = fault
-        url = f"http://127.0.0.1:{unused_port()}" if fault == "refused" else server.url
+        server.failure_mode = failure_mode
+        url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else server.url
         streams = gateway(kind, url)
         # `live_publishers` must fail as well, and not report the stream as offline.
         (error,), _ = run_concurrently(
@@ -210,10 +210,10 @@ def test_every_provider_fault_raises_stream_failed_within_4_s(
         creates = [
             request for request in server.received_requests if request.path.endswith("/streams")
         ]
-    assert len(creates) == (0 if fault == "refused" or kind is NginxRtmpStreams else 1)
-    if fault in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
+    assert len(creates) == (0 if failure_mode == "refused" or kind is NginxRtmpStreams else 1)
+    if failure_mode in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
         assert isinstance(error, ProviderUnavailable)
-    if fault == "401" and kind is not NginxRtmpStreams:
+    if failure_mode == "401" and kind is not NginxRtmpStreams:
         assert isinstance(error, NotAuthorized)
         assert "CRITICAL" in caplog.text
     assert PUBLISH_KEY not in caplog.text + str(error)

@@ -28,7 +28,7 @@ SECRET_KEY = "312ae9gd2BrCfpTdF4U8aIg9Puh62K4eEGY72Ea_"
 def signed_target(kind: str, path: str, key: str, *, at: int = 0, nonce: int = 0) -> str:
     auth = QiniuAuth("test-ak", "test-sk")
     return publish_path(
-        kind, path, key=key, moment=UrlValidity(expires_at=at, nonce=nonce), auth=auth
+        kind, path, key=key, validity=UrlValidity(expires_at=at, nonce=nonce), auth=auth
     )
 
 
@@ -51,7 +51,7 @@ def test_expiry_sk_url_matches_the_vector_of_the_sdk() -> None:
         "expiry_sk",
         "/testhub/teststreamtitle",
         key="",
-        moment=UrlValidity(expires_at=1584522520, nonce=0),
+        validity=UrlValidity(expires_at=1584522520, nonce=0),
         auth=QiniuAuth(ACCESS_KEY, SECRET_KEY),
     )
     token = f"{ACCESS_KEY}:NfI2OWGCMdFDTLOfeUd-zSPVrFY="
@@ -84,13 +84,13 @@ def test_url_of_the_example_stream_matches_its_vector(kind: str, query: str) -> 
     assert signed_target(kind, PATH, key, at=1_700_000_000, nonce=1_483_669_725) == PATH + query
 
 
-def publishing(now: float) -> PublishUrlSigner:
+def signer(now: float) -> PublishUrlSigner:
     return PublishUrlSigner(lambda: now, lifetime_s=600, auth=QiniuAuth("test-ak", "test-sk"))
 
 
 @pytest.mark.parametrize("kind", PUBLISH_SECURITY_KINDS)
 def test_publish_url_contains_no_secret_key(kind: str) -> None:
-    url = publishing(1_700_000_000).url({**DOCUMENT, "publishSecurity": kind})
+    url = signer(1_700_000_000).url({**DOCUMENT, "publishSecurity": kind})
     assert url.startswith(f"rtmp://pili-publish.mrpyq.com{PATH}")
     # Only a static URL contains the publish key.
     assert "test-sk" not in url
@@ -98,14 +98,14 @@ def test_publish_url_contains_no_secret_key(kind: str) -> None:
 
 
 def test_expiry_url_expires_after_its_lifetime() -> None:
-    url = publishing(1_700_000_000.9).url({**DOCUMENT, "publishSecurity": "expiry"})
+    url = signer(1_700_000_000.9).url({**DOCUMENT, "publishSecurity": "expiry"})
     assert parse_qs(urlsplit(url).query)["expire"] == ["1700000600"]
 
 
 def test_each_nonce_is_greater_than_the_previous_one() -> None:
     document = {**DOCUMENT, "publishSecurity": "dynamic"}
     nonces = [
-        int(parse_qs(urlsplit(publishing(now).url(document)).query)["nonce"][0])
+        int(parse_qs(urlsplit(signer(now).url(document)).query)["nonce"][0])
         for now in (1_700_000_000.001, 1_700_000_000.002, 1_700_000_001.0)
     ]
     assert nonces == sorted(set(nonces))
@@ -115,4 +115,4 @@ def test_unknown_kind_and_missing_account_keys_raise_value_error() -> None:
     with pytest.raises(ValueError, match="magic"):
         signed_target("magic", PATH, "key")
     with pytest.raises(ValueError, match="expiry_sk"):
-        publish_path("expiry_sk", PATH, key="", moment=UrlValidity(1, 1))
+        publish_path("expiry_sk", PATH, key="", validity=UrlValidity(1, 1))

@@ -144,7 +144,7 @@ class WechatPayments:
             )
             return None
         try:
-            if not self._names_our_merchant(transaction):
+            if not self._names_this_merchant(transaction):
                 raise InvalidSignature("payment to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
                 raise InvalidSignature("wrong state or currency")
@@ -236,7 +236,7 @@ class WechatPayments:
 
         Raises PaymentFailed, ValueError, KeyError, TypeError or AttributeError.
         """
-        if transaction.get("out_trade_no") != order.order_id or not self._names_our_merchant(
+        if transaction.get("out_trade_no") != order.order_id or not self._names_this_merchant(
             transaction
         ):
             raise payment_failure(f"the response names another order than {order.order_id}")
@@ -255,7 +255,7 @@ class WechatPayments:
         due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
         return self._clock() >= due_at.timestamp()
 
-    def _names_our_merchant(self, transaction: Mapping[str, Any]) -> bool:
+    def _names_this_merchant(self, transaction: Mapping[str, Any]) -> bool:
         return bool(transaction.get("mchid") == self._merchant)
 
     def _payment_request(self, prepay_id: str) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.gateways.payments.wechat.bills import bill_entries
 from livebackend.gateways.payments.wechat.client import API
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.wechat_server import APP_ID, MERCHANT, ORDER, PAYMENT_ID, FakeWechatPay, Reply
+from tests.support.wechat_server import (
+    APP_ID,
+    MERCHANT,
+    ORDER,
+    PAYMENT_ID,
+    FakeResponse,
+    FakeWechatPay,
+)
 
 DAY = date(2026, 10, 3)
 BILL, DOWNLOAD = "/v3/bill/tradebill", "/v3/billdownload/file"
@@ -175,15 +182,15 @@ class TestDownload:
     def test_bill_that_is_not_available_yet_fails(
         self, code: str, day: date, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[BILL] = Reply(400, {"code": code, "message": "账单文件不存在"})
+        wechat.responses[BILL] = FakeResponse(400, {"code": code, "message": "账单文件不存在"})
         with pytest.raises(PaymentFailed, match=f"the bill of {day} is not available yet"):
             payments.bill(day)
 
     def test_bill_of_a_day_without_payments_is_empty(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        reply = Reply(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
-        wechat.replies[BILL] = reply
+        response = FakeResponse(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
+        wechat.responses[BILL] = response
         assert payments.bill(DAY) == []
 
     @pytest.mark.parametrize(
@@ -214,28 +221,28 @@ class TestDownload:
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.serve_bill(csv(PAYMENT))
-        content = wechat.replies[BILL].content
+        content = wechat.responses[BILL].content
         upper_case = {"hash_value": content["hash_value"].upper()}
-        wechat.replies[BILL] = Reply(200, content | upper_case)
+        wechat.responses[BILL] = FakeResponse(200, content | upper_case)
         assert payments.bill(DAY) == [PAID]
 
     @pytest.mark.parametrize("path", [BILL, DOWNLOAD])
     @pytest.mark.parametrize(
-        "reply",
+        "response",
         [
-            Reply(500, {"code": "SYSTEM_ERROR"}),
-            Reply(403, {"code": "NO_AUTH", "message": "x" * 1000}),
-            Reply(302, headers={"Location": "https://example.com/"}),
-            Reply(200, b"<html>"),
-            Reply(204),
+            FakeResponse(500, {"code": "SYSTEM_ERROR"}),
+            FakeResponse(403, {"code": "NO_AUTH", "message": "x" * 1000}),
+            FakeResponse(302, headers={"Location": "https://example.com/"}),
+            FakeResponse(200, b"<html>"),
+            FakeResponse(204),
         ],
         ids=["500", "403", "302", "200", "204"],
     )
     def test_unsuccessful_response_fails_without_the_token(
-        self, path: str, reply: Reply, payments: WechatPayments, wechat: FakeWechatPay
+        self, path: str, response: FakeResponse, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.serve_bill(csv(PAYMENT))
-        wechat.replies[path] = reply
+        wechat.responses[path] = response
         with pytest.raises(PaymentFailed) as failed:
             payments.bill(DAY)
         assert len(str(failed.value)) <= 200
@@ -266,5 +273,5 @@ class TestDownload:
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         wechat.serve_bill(csv(PAYMENT), download_url=f"{API}/other/path?token=x")
-        wechat.replies["/other/path"] = wechat.replies[DOWNLOAD]
+        wechat.responses["/other/path"] = wechat.responses[DOWNLOAD]
         assert payments.bill(DAY) == [PAID]

@@ -12,7 +12,14 @@ import pytest
 from livebackend.gateways.payments.protocol import InvalidSignature, PaymentFailed, ProviderPayment
 from livebackend.gateways.payments.wechat.certificates import LOOKUP_PERIOD_S
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
-from tests.support.wechat_server import ORDER, FakeWechatPay, NewGateway, Reply, Signer, key_number
+from tests.support.wechat_server import (
+    ORDER,
+    FakeResponse,
+    FakeWechatPay,
+    NewGateway,
+    Signer,
+    key_number,
+)
 
 PLACE = "/v3/pay/transactions/app"
 UNKNOWN = "ABCDEF"
@@ -48,8 +55,8 @@ def payments(
     return payments
 
 
-def reply_with(reply: Reply) -> Failure:
-    return lambda wechat: setattr(wechat, "certificates_reply", reply)
+def respond_with(response: FakeResponse) -> Failure:
+    return lambda wechat: setattr(wechat, "certificates_response", response)
 
 
 def time_out(wechat: FakeWechatPay) -> None:
@@ -57,29 +64,29 @@ def time_out(wechat: FakeWechatPay) -> None:
 
 
 def list_with(entry: object) -> Failure:
-    """Reply with a list of a valid certificate and `entry`."""
+    """Respond with a list of a valid certificate and `entry`."""
 
     def fail(wechat: FakeWechatPay) -> None:
-        reply_with(Reply(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
+        respond_with(FakeResponse(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
 
     return fail
 
 
 def list_expired(wechat: FakeWechatPay) -> None:
     expired = Signer.new(3, valid_until=timedelta(hours=-1))
-    reply_with(Reply(200, {"data": [expired.listed()]}))(wechat)
+    respond_with(FakeResponse(200, {"data": [expired.listed()]}))(wechat)
 
 
 FAILURES: dict[str, Failure] = {
-    "500": reply_with(Reply(500, {"code": "SYSTEM_ERROR"})),
+    "500": respond_with(FakeResponse(500, {"code": "SYSTEM_ERROR"})),
     "timeout": time_out,
-    "invalid JSON": reply_with(Reply(200, b"<html>")),
-    "deep JSON": reply_with(Reply(200, b"[" * 100_000)),
-    "empty list": reply_with(Reply(200, {"data": []})),
-    "no list": reply_with(Reply(200, {})),
-    "null": reply_with(Reply(200, {"data": None})),
-    "redirect": reply_with(Reply(302, headers={"Location": "https://example.com/"})),
-    "2 MB": reply_with(Reply(200, b" " * 2_000_000)),
+    "invalid JSON": respond_with(FakeResponse(200, b"<html>")),
+    "deep JSON": respond_with(FakeResponse(200, b"[" * 100_000)),
+    "empty list": respond_with(FakeResponse(200, {"data": []})),
+    "no list": respond_with(FakeResponse(200, {})),
+    "null": respond_with(FakeResponse(200, {"data": None})),
+    "redirect": respond_with(FakeResponse(302, headers={"Location": "https://example.com/"})),
+    "2 MB": respond_with(FakeResponse(200, b" " * 2_000_000)),
     "malformed entry": list_with({}),
     "malformed encryption": list_with({"encrypt_certificate": {"algorithm": "AEAD_AES_256_GCM"}}),
     "other encryption": list_with({"encrypt_certificate": {"algorithm": "none"}}),
@@ -98,7 +105,7 @@ def fail(
     return lambda: failure(wechat)
 
 
-def read(
+def verify_notification(
     payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str = ""
 ) -> ProviderPayment | None:
     headers, body = wechat.notification(by=by, at=clock.now_s)
@@ -109,7 +116,7 @@ def assert_unknown_serial(
     payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str
 ) -> None:
     with pytest.raises(InvalidSignature, match="serial"):
-        read(payments, wechat, clock, by=by)
+        verify_notification(payments, wechat, clock, by=by)
 
 
 class TestFailedLookup:
@@ -123,9 +130,9 @@ class TestFailedLookup:
         fail()
         for _ in range(3):
             assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
-            assert read(payments, wechat, clock)
+            assert verify_notification(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
-            assert read(payments, wechat, clock)
+            assert verify_notification(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
         assert wechat.certificate_lookups == 3
 
@@ -137,12 +144,12 @@ class TestFailedLookup:
         clock: Clock,
     ) -> None:
         fail()
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
         with pytest.raises(PaymentFailed, match="serial"):
             payments.place(ORDER)
         assert wechat.certificate_lookups == 1
-        assert read(payments, wechat, clock)
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"})
+        assert verify_notification(payments, wechat, clock)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
         assert payments.place(ORDER)
 
     def test_new_certificate_is_accepted_after_the_next_lookup(
@@ -155,15 +162,15 @@ class TestFailedLookup:
         fail()
         old, wechat.signer = wechat.signer, Signer.new(2)
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
-        wechat.certificates_reply, wechat.listed_signers = None, [old, wechat.signer]
+        wechat.certificates_response, wechat.listed_signers = None, [old, wechat.signer]
         wechat.delay_s.clear()
         clock.now_s += LOOKUP_PERIOD_S - 1
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += 1
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
         assert wechat.certificate_lookups == 2
         wechat.signer = old
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
 
     def test_gateway_cannot_be_created_without_certificates(
         self,
@@ -180,25 +187,25 @@ class TestRateLimit:
     def test_1000_unknown_serial_numbers_cause_one_lookup_a_minute(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        wechat.certificates_reply = Reply(500)
+        wechat.certificates_response = FakeResponse(500)
         for number in range(1000):
             assert_unknown_serial(payments, wechat, clock, by=f"{number:X}")
             clock.now_s += 0.5
         # Nine periods of 60 s begin within the 500 s of the requests.
         assert wechat.certificate_lookups == 9
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
 
     def test_16_threads_with_unknown_serial_numbers_cause_one_lookup(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        wechat.certificates_reply = Reply(500)
+        wechat.certificates_response = FakeResponse(500)
         for minute in range(1, 4):
             with ThreadPoolExecutor(16) as threads:
-                reads = [
+                verifications = [
                     threads.submit(assert_unknown_serial, payments, wechat, clock, by=f"{number:X}")
                     for number in range(160)
                 ]
-                for future in reads:
+                for future in verifications:
                     future.result()
             assert wechat.certificate_lookups == minute
             clock.now_s += LOOKUP_PERIOD_S
@@ -213,7 +220,7 @@ class TestRateLimit:
         waiting.start()
         while not wechat.certificate_lookups:
             assert waiting.is_alive()
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
         # An unknown serial number does not wait either.
         assert_unknown_serial(payments, wechat, clock, by="123456")
         assert waiting.is_alive()
@@ -235,7 +242,7 @@ class TestRateLimit:
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
         started = time.monotonic()
         with pytest.raises(PaymentFailed):
             payments.place(ORDER)
@@ -254,7 +261,7 @@ class TestExpiry:
     def test_expired_certificate_does_not_verify(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
         clock.now_s += timedelta(days=2).total_seconds()
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
 
@@ -265,7 +272,7 @@ class TestExpiry:
         wechat.listed_signers.append(wechat.signer)
         assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
         clock.now_s += timedelta(hours=2).total_seconds()
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
         assert wechat.certificate_lookups == 1
 
     def test_certificate_that_is_no_longer_listed_does_not_verify(
@@ -273,7 +280,7 @@ class TestExpiry:
     ) -> None:
         old, wechat.signer = wechat.signer, Signer.new(2)
         wechat.listed_signers = [wechat.signer]
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
         wechat.signer = old
         assert_unknown_serial(payments, wechat, clock, by=old.serial)
 
@@ -296,15 +303,15 @@ class TestPublicKey:
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
-        wechat.certificates_reply = Reply(500)
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": "1"})
+        wechat.certificates_response = FakeResponse(500)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
         public_key_id = by_public_key["wechat.public_key_id"]
         assert payments.place(ORDER)
-        assert read(payments, wechat, clock, by=public_key_id)
+        assert verify_notification(payments, wechat, clock, by=public_key_id)
         assert wechat.certificate_lookups == 0
         assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
         assert_unknown_serial(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
-        assert read(payments, wechat, clock, by=public_key_id)
+        assert verify_notification(payments, wechat, clock, by=public_key_id)
         assert wechat.certificate_lookups == 1
 
     def test_notification_signed_by_a_certificate_is_accepted_too(
@@ -312,7 +319,7 @@ class TestPublicKey:
     ) -> None:
         wechat.signer = Signer.new(2)
         wechat.listed_signers = [wechat.signer]
-        assert read(payments, wechat, clock)
+        assert verify_notification(payments, wechat, clock)
 
     def test_notification_signed_by_another_key_with_the_known_id_is_rejected(
         self,

@@ -27,9 +27,9 @@ from tests.support.wechat_server import (
     ORDER,
     PAYMENT_ID,
     PUBLIC_KEY_ID,
+    FakeResponse,
     FakeWechatPay,
     NewGateway,
-    Reply,
     check_signature,
     key_number,
     transaction,
@@ -49,15 +49,15 @@ OTHER_KEY = key_number(9)
 
 # Unsuccessful responses to any request.
 FAILURES = [
-    Reply(403, {"code": "NO_AUTH", "message": "no permission"}),
-    Reply(429, {"code": "FREQUENCY_LIMITED"}),
-    Reply(500, {"code": "SYSTEM_ERROR", "message": "x" * 1000}),
-    Reply(302, headers={"Location": "https://example.com/"}),
-    Reply(502, b"<html>bad gateway</html>"),
-    Reply(200, b"<html>Welcome to the hotel</html>"),
-    Reply(200, []),
-    Reply(200, {}),
-    Reply(200, b""),
+    FakeResponse(403, {"code": "NO_AUTH", "message": "no permission"}),
+    FakeResponse(429, {"code": "FREQUENCY_LIMITED"}),
+    FakeResponse(500, {"code": "SYSTEM_ERROR", "message": "x" * 1000}),
+    FakeResponse(302, headers={"Location": "https://example.com/"}),
+    FakeResponse(502, b"<html>bad gateway</html>"),
+    FakeResponse(200, b"<html>Welcome to the hotel</html>"),
+    FakeResponse(200, []),
+    FakeResponse(200, {}),
+    FakeResponse(200, b""),
 ]
 
 
@@ -86,7 +86,7 @@ class TestPlace:
     def test_order_is_placed_and_the_app_gets_a_signed_payment_request(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
         pay = payments.place(ORDER)
         (request,) = wechat.received(PLACE)
         assert request.body == {
@@ -108,7 +108,7 @@ class TestPlace:
     def test_response_without_a_prepay_id_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[PLACE] = Reply(200, {"prepay_id": ""})
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": ""})
         with pytest.raises(PaymentFailed):
             payments.place(ORDER)
 
@@ -128,12 +128,12 @@ class TestFailures:
         }[request.param]
 
     @pytest.mark.parametrize(
-        "reply", FAILURES, ids=lambda reply: f"{reply.status} {reply.content}"[:30]
+        "response", FAILURES, ids=lambda response: f"{response.status} {response.content}"[:30]
     )
     def test_unsuccessful_response_fails(
-        self, reply: Reply, send: Callable[[], object], wechat: FakeWechatPay
+        self, response: FakeResponse, send: Callable[[], object], wechat: FakeWechatPay
     ) -> None:
-        wechat.replies = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), reply)
+        wechat.responses = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), response)
         with pytest.raises(PaymentFailed) as failed:
             send()
         assert len(str(failed.value)) <= 200
@@ -142,15 +142,15 @@ class TestFailures:
     def test_response_signed_by_another_key_fails(
         self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        genuine = wechat.signed_headers
+        sign = wechat.signed_headers
         monkeypatch.setattr(
             wechat,
             "signed_headers",
-            lambda body, **options: genuine(body, **options, key=OTHER_KEY),
+            lambda body, **options: sign(body, **options, key=OTHER_KEY),
         )
         ok = {"prepay_id": "1", **transaction(), "status": "SUCCESS"}
-        wechat.replies = dict.fromkeys((PLACE, QUERY, REFUND), Reply(200, ok))
-        wechat.replies[CLOSE] = Reply(204)
+        wechat.responses = dict.fromkeys((PLACE, QUERY, REFUND), FakeResponse(200, ok))
+        wechat.responses[CLOSE] = FakeResponse(204)
         with pytest.raises(PaymentFailed, match="invalid signature"):
             send()
 
@@ -169,7 +169,7 @@ class TestQuery:
     def query(
         self, payments: WechatPayments, wechat: FakeWechatPay, **changed: Any
     ) -> ProviderOrder:
-        wechat.replies[QUERY] = Reply(200, transaction(**changed))
+        wechat.responses[QUERY] = FakeResponse(200, transaction(**changed))
         return payments.query(ORDER)
 
     def test_request_names_the_order_and_the_merchant(
@@ -209,13 +209,13 @@ class TestQuery:
     def test_unknown_order_is_unpaid(
         self, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[QUERY] = Reply(404, {"code": code, "message": "订单不存在"})
+        wechat.responses[QUERY] = FakeResponse(404, {"code": code, "message": "订单不存在"})
         assert payments.query(ORDER) == ProviderOrder(OrderState.UNPAID)
 
     def test_status_404_with_another_code_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[QUERY] = Reply(404, {"code": "RESOURCE_NOT_EXISTS"})
+        wechat.responses[QUERY] = FakeResponse(404, {"code": "RESOURCE_NOT_EXISTS"})
         with pytest.raises(PaymentFailed, match="RESOURCE_NOT_EXISTS"):
             payments.query(ORDER)
 
@@ -258,7 +258,7 @@ class TestQuery:
 
 class TestClose:
     def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: FakeWechatPay) -> None:
-        wechat.replies[CLOSE] = Reply(204)
+        wechat.responses[CLOSE] = FakeResponse(204)
         payments.close(ORDER)
         (request,) = wechat.received(CLOSE)
         assert (request.method, request.body) == ("POST", {"mchid": MERCHANT})
@@ -275,13 +275,15 @@ class TestClose:
     def test_closing_an_unknown_or_closed_order_succeeds(
         self, status: int, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[CLOSE] = Reply(status, {"code": code})
+        wechat.responses[CLOSE] = FakeResponse(status, {"code": code})
         payments.close(ORDER)
 
     def test_closing_a_paid_order_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[CLOSE] = Reply(400, {"code": "ORDERPAID", "message": "该订单已支付"})
+        wechat.responses[CLOSE] = FakeResponse(
+            400, {"code": "ORDERPAID", "message": "该订单已支付"}
+        )
         with pytest.raises(PaymentFailed, match="ORDERPAID: 该订单已支付"):
             payments.close(ORDER)
 
@@ -290,7 +292,7 @@ class TestRefund:
     def test_refund_request_has_the_full_amount_and_the_order_id(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
+        wechat.responses[REFUND] = FakeResponse(200, {"status": "SUCCESS"})
         assert payments.refund(ORDER, reason="closed account") is True
         (request,) = wechat.received(REFUND)
         assert (request.method, request.body) == (
@@ -306,7 +308,7 @@ class TestRefund:
     def test_reason_is_cut_to_80_bytes_of_complete_characters(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[REFUND] = Reply(200, {"status": "SUCCESS"})
+        wechat.responses[REFUND] = FakeResponse(200, {"status": "SUCCESS"})
         payments.refund(ORDER, reason="退" * 30)
         (request,) = wechat.received(REFUND)
         assert request.body["reason"] == "退" * 26
@@ -314,27 +316,27 @@ class TestRefund:
     def test_refund_in_progress_returns_false(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[REFUND] = Reply(200, {"status": "PROCESSING"})
+        wechat.responses[REFUND] = FakeResponse(200, {"status": "PROCESSING"})
         assert payments.refund(ORDER, reason="x") is False
 
     @pytest.mark.parametrize("status", ["CLOSED", "ABNORMAL", "OTHER", None])
     def test_unsuccessful_refund_fails_with_its_status(
         self, status: str | None, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[REFUND] = Reply(200, {"status": status})
+        wechat.responses[REFUND] = FakeResponse(200, {"status": status})
         with pytest.raises(PaymentFailed, match=str(status)):
             payments.refund(ORDER, reason="x")
 
     def test_rejected_refund_fails_with_the_error_code(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.replies[REFUND] = Reply(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
+        wechat.responses[REFUND] = FakeResponse(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
         with pytest.raises(PaymentFailed, match="NOT_ENOUGH: 余额不足"):
             payments.refund(ORDER, reason="x")
 
 
-class TestRead:
-    def test_genuine_notification_returns_the_payment(
+class TestVerifyNotification:
+    def test_valid_notification_returns_the_payment(
         self, payments: WechatPayments, by: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(by=by)
@@ -490,7 +492,7 @@ def test_refill_is_ordered_paid_and_booked(
     ann: UserClient,
     database_state: DatabaseState,
 ) -> None:
-    wechat.replies[PLACE] = Reply(200, {"prepay_id": "wx-prepaid-1"})
+    wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
     changed = {name.replace(".", "__"): value for name, value in by_public_key.items()}
     wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
     app = new_app(

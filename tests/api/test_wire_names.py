@@ -1,0 +1,89 @@
+"""The names and result codes on the wire, as literals from the API document.
+
+This module uses no name of the application, so that a rename there cannot change the API.
+"""
+
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+# Operations of the API document: path, parameters (the selector first, optional ones in
+# brackets), result codes.
+OPERATIONS = [
+    ("/register", "token", "0000 0001 0002"),
+    ("/register", "code_v code", "0000 0004 0005"),
+    ("/upload", "img", "0000 0006"),
+    ("/register", "register userId password [headImage] [gender] [nickname]", "0000 0006"),
+    ("/log", "userId password [expire_in]", "0000 0007 0008"),
+    ("/log", "logout token", "0000 0006 0011 0012"),
+    ("/room", "live token", "0000 0009 0011 0012"),
+    ("/room", "leave token", "0000 0009 0011 0012"),
+    ("/list", "friendlist token", "0000 0006 0011 0012"),
+    ("/list", "messagelist token", "0000 0006 0011 0012"),
+    ("/friend", "search token userId", "0000 0006 0007 0011 0012"),
+    ("/friend", "add token userId", "0000 0006 0007 0010 0011 0012"),
+    ("/friend", "dealMessage token userId verifyId objectId behaviour", "0000 0006 0011 0012"),
+    ("/golden", "refill token money", "0000 0011 0012 0013"),
+    ("/golden", "send_gift token value object description", "0000 0011 0012 0013"),
+]
+# Parameters of this server that the document does not have; all are optional.
+EXTENSIONS = {"userId", "title", "requestId"}
+
+
+@pytest.fixture(scope="module")
+def described(app: Any) -> list[tuple[str, set[str], set[str], str]]:
+    """Path, required and optional parameters, and result codes of each operation."""
+    document = TestApp(app).get("/openapi.json").json
+    operations = []
+    for path, methods in document["paths"].items():
+        for name, operation in methods["post"]["x-operations"].items():
+            request = document["components"]["schemas"][f"{name}.request"]
+            required = set(request["required"])
+            # Some operations are selected by the presence of any of their parameters.
+            required |= {choice["required"][0] for choice in request.get("anyOf", [])}
+            optional = set(request["properties"]) - required
+            operations.append((path, required, optional, " ".join(operation["results"])))
+    return operations
+
+
+@pytest.mark.parametrize(("path", "parameters", "codes"), OPERATIONS)
+def test_operation_of_the_document_has_its_path_parameters_and_codes(
+    path: str,
+    parameters: str,
+    codes: str,
+    described: list[tuple[str, set[str], set[str], str]],
+) -> None:
+    names = parameters.split()
+    required = {name for name in names if not name.startswith("[")}
+    optional = {name.strip("[]") for name in names} - required
+    assert any(
+        (path, codes) == (its_path, its_codes)
+        and required <= its_required | its_optional
+        and its_required <= required | EXTENSIONS
+        and optional <= its_optional
+        and its_optional <= optional | required | EXTENSIONS
+        for its_path, its_required, its_optional, its_codes in described
+    )
+
+
+def test_responses_have_the_keys_of_the_document(ann: Any, ben: Any) -> None:
+    ann.befriend(ben)
+    friends = ann.post("/list", friendlist="1").body
+    assert friends.keys() == {"result", "message"}
+    assert friends["message"].keys() == {"count", "friends"}
+    assert friends["message"]["friends"][0].keys() == {
+        *("userId", "nickname", "gender", "headImage", "liveStatus", "title", "playUrl"),
+    }
+    (message,) = ann.post("/list", messagelist="1").body["message"]
+    assert message.keys() == {
+        *("verifyId", "objectId", "userId", "nickname", "gender", "headImage", "flag", "time"),
+    }
+    search = ann.post("/friend", search="1", userId=ben.phone).body
+    assert search.keys() == {"result", "message", "flag"}
+    assert search["message"].keys() == {"userId", "nickname", "gender", "headImage"}
+
+
+def test_failed_coin_operation_has_the_message_of_the_document(ann: Any) -> None:
+    response = ann.post("/golden", refill="1", money="11")
+    assert response.body == {"result": "0013", "message": "update failed"}
