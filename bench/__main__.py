@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 from sqlalchemy import text
 
-from bench import fill, report
+from bench import fill_database, report
 from bench.load import Call, LoadResult, run_in_order, run_wrk
 from bench.machine import memory_mb
 from bench.measure import Meter, Row, post_form
@@ -126,7 +126,7 @@ def list_forms(bench: Bench, selector: str, accounts: list[int]) -> dict[str, li
 
 
 def lists(bench: Bench) -> None:
-    accounts = list(range(1, fill.LISTED_ACCOUNTS + 1))
+    accounts = list(range(1, fill_database.LISTED_ACCOUNTS + 1))
     for title, selector in (
         ("friend list of 100", "friendlist"),
         ("message list of 50", "messagelist"),
@@ -140,7 +140,7 @@ def searches(bench: Bench) -> None:
     pairs = [(_rng.randint(2000, 99_000), _rng.randint(2000, 99_000)) for _ in range(20_000)]
     forms = {
         server: [
-            f"search=1&token={bench.token(server, me)}&userId={fill.phone_number(other)}"
+            f"search=1&token={bench.token(server, me)}&userId={fill_database.phone_number(other)}"
             for me, other in pairs
         ]
         for server in bench.servers
@@ -160,12 +160,12 @@ def friend_requests(bench: Bench) -> None:
         for me in range(start, start + 3000, 2):
             other = me + 1
             request = Call(
-                Client.add, bench.token(server, me), {"userId": fill.phone_number(other)}
+                Client.add, bench.token(server, me), {"userId": fill_database.phone_number(other)}
             )
             decision = {
-                "userId": fill.phone_number(me),
-                "verifyId": f"{fill.phone_number(other)},1",
-                "objectId": f"{fill.phone_number(me)},1",
+                "userId": fill_database.phone_number(me),
+                "verifyId": f"{fill_database.phone_number(other)},1",
+                "objectId": f"{fill_database.phone_number(me)},1",
                 "behaviour": "accept",
             }
             accept = Call(Client.deal_message, bench.token(server, other), decision)
@@ -180,9 +180,9 @@ def gifts(bench: Bench) -> None:
         for server in servers:
             forms[server] = [
                 f"send_gift=1&token={bench.token(server, _rng.randint(2000, 90_000))}&value=1"
-                f"&description=rose&object={fill.phone_number(host)}"
+                f"&description=rose&object={fill_database.phone_number(host)}"
                 for host in (
-                    fill.POPULAR_HOST if to_one_host else _rng.randint(90_001, 99_000)
+                    fill_database.POPULAR_HOST if to_one_host else _rng.randint(90_001, 99_000)
                     for _ in range(20_000)
                 )
             ]
@@ -192,12 +192,14 @@ def gifts(bench: Bench) -> None:
 def logins(bench: Bench) -> None:
     # The baseline server, which for this form only hashes the password.
     bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
-    form = f"userId={{}}&password={fill.PASSWORD}&expire_in=3600"
+    form = f"userId={{}}&password={fill_database.PASSWORD}&expire_in=3600"
     forms = {
-        server: [form.format(fill.phone_number(_rng.randint(2000, 99_000))) for _ in range(1000)]
+        server: [
+            form.format(fill_database.phone_number(_rng.randint(2000, 99_000))) for _ in range(1000)
+        ]
         for server in ("livebackend", "baseline")
     }
-    forms["password hash"] = [f"hash=1&password={fill.PASSWORD}"]
+    forms["password hash"] = [f"hash=1&password={fill_database.PASSWORD}"]
     rows = bench.measure_repeated(
         "login",
         same_path("/log", *forms),
@@ -224,14 +226,20 @@ def logins(bench: Bench) -> None:
 
 def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
     return [
-        [Call(Client.log_in, None, {"userId": fill.phone_number(n), "password": fill.PASSWORD})]
+        [
+            Call(
+                Client.log_in,
+                None,
+                {"userId": fill_database.phone_number(n), "password": fill_database.PASSWORD},
+            )
+        ]
         for n in accounts
     ]
 
 
 def lists_during_logins(bench: Bench) -> None:
     """Measure the friend list during many logins, and with as many idle connections."""
-    forms = list_forms(bench, "friendlist", list(range(1, fill.LISTED_ACCOUNTS + 1)))
+    forms = list_forms(bench, "friendlist", list(range(1, fill_database.LISTED_ACCOUNTS + 1)))
     forms = {"livebackend": forms["livebackend"]}
     port = bench.servers["livebackend"].port
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)]
@@ -263,14 +271,16 @@ def lists_during_logins(bench: Bench) -> None:
 def list_sizes(bench: Bench) -> None:
     results = {}
     server = bench.servers["livebackend"]
-    for size, account in sorted({**fill.ACCOUNT_BY_LIST_SIZE, fill.FRIENDS: 1}.items()):
+    for size, account in sorted(
+        {**fill_database.ACCOUNT_BY_LIST_SIZE, fill_database.FRIENDS: 1}.items()
+    ):
         forms = {"livebackend": [f"friendlist=1&token={bench.token('livebackend', account)}"]}
         rows = bench.measure_repeated(
             f"list of {size} friends", same_path("/list", "livebackend"), forms, connections=4
         )
         response = post_form(server, "/list", forms["livebackend"][0])
         results[size] = rows["livebackend"].cpu, len(response.content)
-    base_cpu, base_bytes = results[fill.FRIENDS]
+    base_cpu, base_bytes = results[fill_database.FRIENDS]
     bench.meter.notes["list sizes"] = "; ".join(
         f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {length / base_bytes:.2f} × the bytes"
         for size, (cpu, length) in results.items()
@@ -295,7 +305,10 @@ def other_operations(bench: Bench) -> None:
     measure("refill", [[call(n, Client.refill, money="50")] for n in hosts])
     measure(
         "unfriend",
-        [[call(n, Client.unfriend, userId=fill.phone_number(n + 1))] for n in range(2000, 4000, 2)],
+        [
+            [call(n, Client.unfriend, userId=fill_database.phone_number(n + 1))]
+            for n in range(2000, 4000, 2)
+        ],
     )
     measure(
         "delete a message",
@@ -317,8 +330,8 @@ def other_operations(bench: Bench) -> None:
 def message(owner: int) -> dict[str, str]:
     """Return the parameters of a message that `fill` inserted for this account."""
     number = 1_700_000_000_000_000 + owner * 1000 + 7
-    applicant = fill.phone_number(2000 + (owner * 50 + 7) % 98_000)
-    phone = fill.phone_number(owner)
+    applicant = fill_database.phone_number(2000 + (owner * 50 + 7) % 98_000)
+    phone = fill_database.phone_number(owner)
     return {"userId": phone, "verifyId": f"{phone},{number}", "objectId": f"{applicant},{number}"}
 
 
@@ -370,7 +383,7 @@ def user_counts(
             forms = {
                 "livebackend": [
                     f"search=1&token={bench.token('livebackend', me)}"
-                    f"&userId={fill.phone_number(other)}"
+                    f"&userId={fill_database.phone_number(other)}"
                     for me, other in pairs
                 ]
             }
@@ -382,8 +395,8 @@ def user_counts(
     run("10 k users", small)
     run("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
     # The ids up to 110,000 are reserved for accounts that the benchmarks registered.
-    fill.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
-    fill.vacuum(database)
+    fill_database.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
+    fill_database.vacuum(database)
     run("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
     meter.notes["number of users"] = "; ".join(
         f"{title}: friend list {friends:.3f} ms, search {search:.3f} ms"
@@ -394,7 +407,7 @@ def user_counts(
 def memory(bench: Bench) -> None:
     """Measure the memory before the first request, and during a minute of full load."""
     server = bench.servers["livebackend"]
-    accounts = list(range(1, fill.LISTED_ACCOUNTS + 1))
+    accounts = list(range(1, fill_database.LISTED_ACCOUNTS + 1))
     forms = list_forms(bench, "friendlist", accounts)["livebackend"]
     seconds = float(os.environ.get("BENCH_FULL_LOAD_SECONDS", "60"))
     samples = [memory_mb(server.pids)]
@@ -424,7 +437,9 @@ def new_tokens() -> Callable[[str, int], str]:
     def token(server: str, account: int) -> str:
         if server == "FastAPI":
             return baseline_fastapi.issue(account, 1)
-        return tokens.issue(CurrentUser(account, fill.phone_number(account), 1), lifetime_s=86_400)
+        return tokens.issue(
+            CurrentUser(account, fill_database.phone_number(account), 1), lifetime_s=86_400
+        )
 
     return token
 
@@ -438,7 +453,7 @@ def create_database(
     server.close()
     database = Database(postgres.url(name))
     migrate(database)
-    fill.fill_database(database, users=users, password_hash=password_hash)
+    fill_database.fill_database(database, users=users, password_hash=password_hash)
     return database
 
 
@@ -456,7 +471,7 @@ def main() -> None:
 
 
 def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
-    password_hash = PasswordHasher(PEPPER, cost=12).hash(fill.PASSWORD)
+    password_hash = PasswordHasher(PEPPER, cost=12).hash(fill_database.PASSWORD)
     database = create_database(postgres, "bench", users=100_000, password_hash=password_hash)
     small = create_database(postgres, "small", users=10_000, password_hash=password_hash)
     small.close()

@@ -25,7 +25,7 @@ import orjson
 import psycopg2
 from sqlalchemy import make_url
 
-from bench import fill
+from bench import fill_database
 from livebackend.database import rate_limit_storage
 from livebackend.models import CREDIT_SLOTS
 from livebackend.services import authentication, friends, gifts, lists, login_tokens
@@ -38,7 +38,7 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 # Derived in the same way as by itsdangerous.
 KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
 PASSWORD_HASHER = PasswordHasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
-PASSWORD_HASH = PASSWORD_HASHER.hash(fill.PASSWORD)
+PASSWORD_HASH = PASSWORD_HASHER.hash(fill_database.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from bench import fill
+from bench import fill_database
 from bench.servers import PEPPER, ROOT, SECRET, environment
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
@@ -39,7 +39,7 @@ OPERATIONS = {
     "refill": ("/golden", _TOKEN + "refill=1&money=10"),
     "live": ("/room", _TOKEN + "live=1&title=hello"),
     "leave": ("/room", _TOKEN + "leave=1"),
-    "log_in": ("/log", f"userId={{other}}&password={fill.PASSWORD}"),
+    "log_in": ("/log", f"userId={{other}}&password={fill_database.PASSWORD}"),
     "send_code": ("/register", "token={other}"),
     "nothing": ("/list", "friendlist=1"),
 }
@@ -52,8 +52,8 @@ def main(name: str) -> None:
         postgres = EmbeddedPostgres(Path(folder) / "postgres", durable=False)
         database = Database(postgres.start())
         migrate(database)
-        password_hash = PasswordHasher(PEPPER, cost=12).hash(fill.PASSWORD)
-        fill.fill_database(database, users=100_000, password_hash=password_hash)
+        password_hash = PasswordHasher(PEPPER, cost=12).hash(fill_database.PASSWORD)
+        fill_database.fill_database(database, users=100_000, password_hash=password_hash)
         database.close()
         stacks = Path(folder) / "stacks"
         command = [
@@ -110,8 +110,8 @@ def run_requests(name: str, seconds: float) -> None:
     for n in range(1, 1001):
         values = {
             "token": token("livebackend", n),
-            "me": fill.phone_number(n),
-            "other": fill.phone_number(n + 5000),
+            "me": fill_database.phone_number(n),
+            "other": fill_database.phone_number(n + 5000),
         }
         bodies.append(form.format(**values).encode())
     cpu = time.process_time()

@@ -8,9 +8,9 @@ from pyramid.config import Configurator
 from pyramid.registry import Registry
 
 from livebackend.api.client_address import ClientAddressResolver
-from livebackend.api.declaration import operations
 from livebackend.api.forms import RequestLimits
-from livebackend.api.pages import StaticFiles, build_pages
+from livebackend.api.html_pages import StaticFiles, build_pages
+from livebackend.api.operation_declaration import operations
 from livebackend.api.request import Request
 from livebackend.api.routes import request_limits
 from livebackend.config.deprecated_names import configure_renamed_loggers
@@ -46,8 +46,8 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     _add_readiness(config.registry, settings, services)
     config.include("livebackend.api.tweens")
     config.include("livebackend.api.routes")
-    config.include("livebackend.api.declaration")
-    config.include("livebackend.api.deriver")
+    config.include("livebackend.api.operation_declaration")
+    config.include("livebackend.api.view_deriver")
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")

@@ -34,7 +34,7 @@ from livebackend.services.code_verifiers import CodeHasher, SignedTicketVerifier
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
 from livebackend.services.lists import Lists
-from livebackend.services.live_rooms import LiveRooms
+from livebackend.services.live_room_list import LiveRooms
 from livebackend.services.login_tokens import LoginTokens
 from livebackend.services.operator_rooms import count_open_rooms
 from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher, PasswordHashing

@@ -278,7 +278,7 @@ MUTANTS = [
     ),
     Mutant(
         "an error that depends on an earlier request gets its response without the standby",
-        "livebackend/api/deriver.py",
+        "livebackend/api/view_deriver.py",
         (("            request.services.database.await_replication()\n", "            pass\n"),),
         f"{RETRY}[delete_of_former_friend]",
     ),

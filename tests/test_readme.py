@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 import pytest
 from pydantic_core import PydanticUndefined
 
-from livebackend.api.declaration import Operation, operations
+from livebackend.api.operation_declaration import Operation, operations
 from livebackend.api.result_codes import ResultCode
 from livebackend.cli import main
 from livebackend.config.settings import Settings

@@ -10,9 +10,9 @@ import typing_extensions
 from pydantic import Json
 from pyramid.config import Configurator
 
-from livebackend.api.declaration import Operation, operations
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.openapi import in_document_order
+from livebackend.api.operation_declaration import Operation, operations
 from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
 
@@ -34,9 +34,9 @@ def declared_operations() -> list[Operation]:
     Needs no server and no database.
     """
     config = Configurator()
-    config.include("livebackend.api.declaration")
+    config.include("livebackend.api.operation_declaration")
     config.include("livebackend.api.routes")
-    config.include("livebackend.api.deriver")
+    config.include("livebackend.api.view_deriver")
     config.include("livebackend.api.responses")
     config.scan("livebackend.views")
     config.commit()

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from livebackend.ledger import history
-from livebackend.services import live_rooms
+from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
 # Chinese keyboards type a full-width comma.
@@ -39,14 +39,14 @@ def parse_history_cursor(text: str) -> history.HistoryCursor:
     return history.HistoryCursor(int(transfer_id), int(balance))
 
 
-def format_room_cursor(cursor: live_rooms.RoomCursor) -> str:
+def format_room_cursor(cursor: live_room_list.RoomCursor) -> str:
     """Return the parameter `after` of the next page."""
     return f"{(cursor.started_at - _EPOCH) // _MICROSECOND},{cursor.room_id}"
 
 
-def parse_room_cursor(text: str) -> live_rooms.RoomCursor:
+def parse_room_cursor(text: str) -> live_room_list.RoomCursor:
     microseconds, room_id = _parts(text, ROOM_CURSOR)
-    return live_rooms.RoomCursor(datetime_from_microseconds(int(microseconds)), int(room_id))
+    return live_room_list.RoomCursor(datetime_from_microseconds(int(microseconds)), int(room_id))
 
 
 def datetime_from_microseconds(microseconds: int) -> datetime:

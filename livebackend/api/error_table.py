@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from livebackend.api.declaration import Operation
 from livebackend.api.error_reasons import ErrorDetail, ErrorReason
+from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 from livebackend.core import errors
 from livebackend.core.errors import DomainError

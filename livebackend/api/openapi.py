@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from livebackend.api.declaration import Operation
 from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
@@ -113,7 +113,7 @@ def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
         )
         return (
             chapter,
-            operation.extension,
+            not operation.documented,
             operation.selector is not None,
             PATHS.index(operation.routes[0]),
         )
@@ -265,7 +265,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "request": {"$ref": f"{_SCHEMA}{operation.name}.request"},
         "reply": {"$ref": f"{_SCHEMA}{operation.name}.reply"},
         "results": sorted(result.code for result in operation.result_codes),
-        "x-extension": operation.extension,
+        "x-extension": not operation.documented,
         "x-idempotent": operation.idempotent,
         "x-already-done": operation.already_done_reason,
     }

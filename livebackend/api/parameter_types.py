@@ -19,7 +19,7 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.forms import Upload
 from livebackend.api.parameters import documented_field, invalid
 from livebackend.ledger import history
-from livebackend.services import live_rooms
+from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
 # Line and paragraph separators, and characters that change the direction of text: they reorder the
@@ -252,7 +252,7 @@ HistoryCursorParameter = Annotated[
     ),
 ]
 RoomCursorParameter = Annotated[
-    live_rooms.RoomCursor,
+    live_room_list.RoomCursor,
     _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_CURSOR),
     _schema(
         "`next` from the previous page",

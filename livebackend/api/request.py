@@ -8,10 +8,10 @@ from typing import Any
 from pyramid.request import Request as PyramidRequest
 from sqlalchemy import Connection
 
-from livebackend.api.declaration import Operation
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Form, read_form
+from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 from livebackend.container import Services
 from livebackend.services.login_tokens import CurrentUser, TokenClaims

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from pyramid.config import Configurator
 
-from livebackend.api.declaration import Selectors
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import RequestLimits
+from livebackend.api.operation_declaration import Selectors
 from livebackend.api.request import Request, require_method
 
 PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")

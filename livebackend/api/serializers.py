@@ -17,11 +17,11 @@ from livebackend.api.cursors import (
 from livebackend.ledger import history
 from livebackend.ledger.history import Giver, HistoryRecord
 from livebackend.ledger.transfers import TransferKind
-from livebackend.services import live_rooms
+from livebackend.services import live_room_list
 from livebackend.services.accounts import Profile
 from livebackend.services.friends import SearchResult
 from livebackend.services.lists import Friend, Message
-from livebackend.services.live_rooms import LiveRoom
+from livebackend.services.live_room_list import LiveRoom
 from livebackend.services.login_tokens import CurrentUser
 from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Heartbeat
@@ -94,7 +94,7 @@ def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
 
 
 def serialize_rooms(
-    rooms: Sequence[LiveRoom], next_cursor: live_rooms.RoomCursor | None
+    rooms: Sequence[LiveRoom], next_cursor: live_room_list.RoomCursor | None
 ) -> response_types.LiveRooms:
     return {
         "rooms": [serialize_room(room) for room in rooms],

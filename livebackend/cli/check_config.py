@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import app_section, ini_argument
+from livebackend.cli.ini_file import app_section, ini_argument
 from livebackend.cli.output import json_option, print_result, report_errors
 from livebackend.container import checked_settings
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from livebackend.cli.ini import ini_argument, load_settings, opened_services
+from livebackend.cli.ini_file import ini_argument, load_settings, opened_services
 from livebackend.cli.output import CommandFailed, json_option, print_result
 from livebackend.cli.user import new_password
 from livebackend.development.demo_data import MAX_USERS, DemoData, FillProgress

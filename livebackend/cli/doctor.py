@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from livebackend.cli.ini import ini_argument, load_settings, opened_database
+from livebackend.cli.ini_file import ini_argument, load_settings, opened_database
 from livebackend.cli.output import json_option, print_and_exit, report_errors
 from livebackend.container import make_gateways
 from livebackend.monitoring.diagnostics import CheckResult, Diagnostics

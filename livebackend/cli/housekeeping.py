@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, opened_services
+from livebackend.cli.ini_file import ini_argument, opened_services
 from livebackend.cli.output import CommandFailed, json_option, print_result
 
 

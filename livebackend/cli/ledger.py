@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from livebackend.cli.ini import (
+from livebackend.cli.ini_file import (
     ini_argument,
     load_settings,
     opened_database,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini import ini_argument, load_settings, opened_database, setup_logging
+from livebackend.cli.ini_file import ini_argument, load_settings, opened_database, setup_logging
 from livebackend.cli.output import columns, json_option, print_result, report_errors
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate as run_migrations

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from livebackend.api.error_table import error_outcome
-from livebackend.cli.ini import (
+from livebackend.cli.ini_file import (
     ini_argument,
     load_settings,
     opened_database,

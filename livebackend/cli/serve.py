@@ -21,7 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from pyramid.paster import get_app, get_appsettings
 
-from livebackend.cli.ini import setup_logging
+from livebackend.cli.ini_file import setup_logging
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, checked_settings, open_database

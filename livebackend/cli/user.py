@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from livebackend.cli.ini import ini_argument, opened_services
+from livebackend.cli.ini_file import ini_argument, opened_services
 from livebackend.cli.output import CommandFailed, columns, json_option, print_result
 from livebackend.container import Services
 from livebackend.services import operator_accounts as accounts

@@ -7,14 +7,19 @@ from time import time
 from typing import Any, Self
 
 from livebackend.config.settings import Settings
-from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
 from livebackend.gateways.streams.protocol import (
     NoSuchStream,
     ProviderUnavailable,
     Stream,
     StreamFailed,
 )
-from livebackend.gateways.streams.publishing import PublishUrlSigner
+from livebackend.gateways.streams.publish_urls import PublishUrlSigner
+from livebackend.gateways.streams.stream_documents import (
+    StreamHosts,
+    StreamTimes,
+    new_document,
+    play_urls,
+)
 
 _LIFETIME = timedelta(days=16)
 _MAX_STORED_KEYS = 1000

@@ -24,7 +24,7 @@ from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.services.accounts import PROFILE, Gender
-from livebackend.services.live_rooms import PlayUrls
+from livebackend.services.live_room_list import PlayUrls
 from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 
 

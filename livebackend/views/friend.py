@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import MessageIdParameter, Phone
 from livebackend.api.parameters import AuthenticatedParameters, ErrorCode, documented_field
 from livebackend.api.response_types import Flag, Profile
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import search_result_flag, serialize_profile
-from livebackend.api.view import View
 
 
 class TargetUser(AuthenticatedParameters):
@@ -125,7 +125,7 @@ class FriendViews(View):
         parameters=TargetUser,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
-        extension=True,
+        documented=False,
         idempotent=True,
     )
     def block(self, params: TargetUser) -> OperationResponse:
@@ -142,7 +142,7 @@ class FriendViews(View):
         parameters=TargetUser,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
-        extension=True,
+        documented=False,
         idempotent=True,
     )
     def unblock(self, params: TargetUser) -> OperationResponse:

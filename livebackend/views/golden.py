@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import (
     Coins,
     Description,
@@ -22,7 +23,6 @@ from livebackend.api.serializers import (
     serialize_order,
     serialize_records,
 )
-from livebackend.api.view import View
 
 
 class Refill(AuthenticatedParameters):
@@ -90,7 +90,7 @@ class GoldenViews(View):
         "balance",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.COINS_NOT_UPDATED,
-        extension=True,
+        documented=False,
         idempotent=True,
         message_type=Balance,
     )
@@ -104,7 +104,7 @@ class GoldenViews(View):
         "records",
         parameters=ListRecords,
         default_error=ResultCode.COINS_NOT_UPDATED,
-        extension=True,
+        documented=False,
         idempotent=True,
         message_type=Records,
     )
@@ -120,7 +120,7 @@ class GoldenViews(View):
         "ranking",
         parameters=Ranking,
         default_error=ResultCode.COINS_NOT_UPDATED,
-        extension=True,
+        documented=False,
         idempotent=True,
         message_type=list[Giver],
     )

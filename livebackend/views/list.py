@@ -1,13 +1,13 @@
 """/list: friends, friend requests, live rooms."""
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import RoomCursorParameter
 from livebackend.api.parameters import AuthenticatedParameters
 from livebackend.api.response_types import Friends, LiveRooms, Message
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import serialize_friends, serialize_message, serialize_rooms
-from livebackend.api.view import View
 
 
 class LiveList(AuthenticatedParameters):
@@ -53,7 +53,7 @@ class ListViews(View):
         parameters=LiveList,
         default_error=ResultCode.UNKNOWN_ERROR,
         read_only=True,
-        extension=True,
+        documented=False,
         idempotent=True,
         message_type=LiveRooms,
     )

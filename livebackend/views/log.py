@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import Password, PasswordAttempt, Phone, Seconds, UncheckedText
 from livebackend.api.parameters import (
     AuthenticatedParameters,
@@ -13,7 +14,6 @@ from livebackend.api.parameters import (
 from livebackend.api.response_types import LoginToken
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
-from livebackend.api.view import View
 
 ExpireIn = Annotated[
     Seconds,
@@ -80,7 +80,7 @@ class LogViews(View):
         "logout",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.UNKNOWN_ERROR,
-        extension=True,
+        documented=False,
     )
     def log_out(self, params: AuthenticatedParameters) -> OperationResponse:
         """Log out and revoke the login token · 退出登录"""
@@ -93,7 +93,7 @@ class LogViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        extension=True,
+        documented=False,
         message_type=LoginToken,
     )
     def change_password(self, params: ChangePassword) -> OperationResponse:
@@ -111,7 +111,7 @@ class LogViews(View):
         default_error=ResultCode.OTHER_ERROR,
         transaction=False,
         rate_limits=["sms_address"],
-        extension=True,
+        documented=False,
         message_type=str,
     )
     def forgot_password(self, params: ForgotPassword) -> OperationResponse:
@@ -127,7 +127,7 @@ class LogViews(View):
         error_codes=[ResultCode.WRONG_CODE, ResultCode.TOO_MANY_ATTEMPTS],
         transaction=False,
         rate_limits=["reset"],
-        extension=True,
+        documented=False,
     )
     def reset_password(self, params: ResetPassword) -> OperationResponse:
         """Reset the password; all login tokens are revoked · 重置密码"""

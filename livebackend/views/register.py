@@ -2,10 +2,11 @@
 
 from typing import Annotated, Self
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import OperationFailed
 from livebackend.api.forms import Form
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import (
     Gender,
     HeadImage,
@@ -20,7 +21,6 @@ from livebackend.api.response_types import Profile
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import serialize_profile
-from livebackend.api.view import View
 from livebackend.services.code_verifiers import Purpose
 
 # Parameters of `register` that `send_code` does not have.
@@ -147,7 +147,7 @@ class RegisterViews(View):
         parameters=ChangeProfile,
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
-        extension=True,
+        documented=False,
         message_type=Profile,
     )
     def change_profile(self, params: ChangeProfile) -> OperationResponse:
@@ -166,7 +166,7 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        extension=True,
+        documented=False,
     )
     def remove(self, params: DeleteAccount) -> OperationResponse:
         """Delete the account and its personal data · 注销账号"""

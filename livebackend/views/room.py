@@ -1,14 +1,14 @@
 """/room: opening and closing the user's room, heartbeats."""
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import Title
 from livebackend.api.parameters import AuthenticatedParameters
 from livebackend.api.response_types import HeartbeatResponse, StreamText
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import serialize_heartbeat
-from livebackend.api.view import View
 
 
 class GoLive(AuthenticatedParameters):
@@ -50,7 +50,7 @@ class RoomViews(View):
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
         transaction=False,
-        extension=True,
+        documented=False,
         idempotent=True,
         message_type=HeartbeatResponse,
     )

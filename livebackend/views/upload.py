@@ -5,15 +5,15 @@ from typing import Annotated
 from pyramid.response import FileResponse, Response
 from pyramid.view import view_config
 
-from livebackend.api.declaration import operation
+from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
+from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import UploadedFile
 from livebackend.api.parameters import Parameters, documented_field
 from livebackend.api.request import Request, require_method
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
-from livebackend.api.view import View
 
 _YEAR_S = 365 * 24 * 3600
 

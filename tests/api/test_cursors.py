@@ -7,7 +7,7 @@ import pytest
 
 from livebackend.api import cursors
 from livebackend.ledger import history
-from livebackend.services import live_rooms
+from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
 
@@ -29,7 +29,7 @@ def test_history_cursor_survives_formatting_and_parsing() -> None:
 
 
 def test_room_cursor_survives_formatting_and_parsing() -> None:
-    cursor = live_rooms.RoomCursor(datetime(2017, 1, 6, 2, 28, 45, 799001, tzinfo=UTC), 42)
+    cursor = live_room_list.RoomCursor(datetime(2017, 1, 6, 2, 28, 45, 799001, tzinfo=UTC), 42)
     text = cursors.format_room_cursor(cursor)
     assert text == "1483669725799001,42"
     assert cursors.parse_room_cursor(text) == cursor

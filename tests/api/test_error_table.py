@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from livebackend.api.declaration import Operation, operations
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.error_table import error_outcome, reason_of
+from livebackend.api.operation_declaration import Operation, operations
 from livebackend.api.result_codes import ResultCode
 from livebackend.core import errors
 from livebackend.core.errors import DomainError, LimitExceeded, RateLimited

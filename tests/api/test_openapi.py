@@ -8,8 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from livebackend.api.declaration import Operation, operations
 from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.operation_declaration import Operation, operations
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
 from tests.support.api import PASSWORD, App, openapi_document
@@ -51,7 +51,7 @@ def test_description_of_an_operation_matches_its_declaration(
     for operation in declared:
         entry = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][operation.name]
         assert f"{entry['summary']} · {entry['x-zh']}" == operation.summary
-        assert entry["x-extension"] is operation.extension
+        assert entry["x-extension"] is not operation.documented
         assert entry["results"] == sorted(result.code for result in operation.result_codes)
         request = document["components"]["schemas"][f"{operation.name}.request"]
         names = set(operation.parameters.model_fields) | {operation.selector} - {None}

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from livebackend.api.declaration import operations
+from livebackend.api.operation_declaration import operations
 from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState

@@ -61,8 +61,7 @@ def test_operation_of_the_document_has_its_path_parameters_and_codes(
         (path, codes) == (its_path, its_codes)
         and required <= its_required | its_optional
         and its_required <= required | EXTENSIONS
-        and optional <= its_optional
-        and its_optional <= optional | required | EXTENSIONS
+        and optional <= its_optional <= optional | required | EXTENSIONS
         for its_path, its_required, its_optional, its_codes in described
     )
 

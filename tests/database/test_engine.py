@@ -14,8 +14,8 @@ from livebackend import models
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
 from tests.support.api import run_concurrently
-from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
+from tests.support.postgres_backends import backend_pid, terminate_backend
 
 _INSERT = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
-from tests.support.backends import backend_pid, terminate_backend
 from tests.support.database_state import DatabaseState
+from tests.support.postgres_backends import backend_pid, terminate_backend
 
 _SUM = PreparedStatement(
     text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share")

@@ -10,7 +10,7 @@ from pyramid.events import NewResponse
 from sqlalchemy import Connection, text
 from webtest import Upload
 
-from livebackend.api.declaration import operations
+from livebackend.api.operation_declaration import operations
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.database.prepared_statements import PreparedStatement

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from livebackend.api.declaration import operations
 from livebackend.api.forms import Form
+from livebackend.api.operation_declaration import operations
 from livebackend.container import Services
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend.services.password_hashing import PasswordHasher

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from livebackend.api.declaration import operations
+from livebackend.api.operation_declaration import operations
 from livebackend.container import Services
 from livebackend.core.errors import TokenInvalid
 from livebackend.models import Base

@@ -15,9 +15,14 @@ from xml.etree import ElementTree as ET
 from livebackend.config.settings import Settings
 from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient
-from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
 from livebackend.gateways.streams.protocol import ProviderUnavailable, Stream, StreamFailed
-from livebackend.gateways.streams.publishing import PublishUrlSigner
+from livebackend.gateways.streams.publish_urls import PublishUrlSigner
+from livebackend.gateways.streams.stream_documents import (
+    StreamHosts,
+    StreamTimes,
+    new_document,
+    play_urls,
+)
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from livebackend.config.settings import Settings
 from livebackend.gateways.qiniu import QiniuAuth, QiniuClient
-from livebackend.gateways.streams.documents import play_urls, stream_id
 from livebackend.gateways.streams.pili import PiliClient, listed_items, quote_path_segment
 from livebackend.gateways.streams.protocol import NoSuchStream, Stream, StreamFailed
-from livebackend.gateways.streams.publishing import PUBLISH_SECURITY_KINDS, PublishUrlSigner
+from livebackend.gateways.streams.publish_urls import PUBLISH_SECURITY_KINDS, PublishUrlSigner
+from livebackend.gateways.streams.stream_documents import play_urls, stream_id
 
 _Text = Annotated[str, Field(max_length=255)]
 _Security = Annotated[str, Field(pattern=f"^({'|'.join(PUBLISH_SECURITY_KINDS)})$")]

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field, ValidationError
 from livebackend.config.settings import Settings
 from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.qiniu import QiniuAuth, QiniuClient
-from livebackend.gateways.streams.documents import StreamHosts, StreamTimes, new_document, play_urls
 from livebackend.gateways.streams.pili import PiliClient, listed_items, quote_path_segment
 from livebackend.gateways.streams.protocol import (
     NoSuchStream,
@@ -20,7 +19,13 @@ from livebackend.gateways.streams.protocol import (
     StreamExists,
     StreamFailed,
 )
-from livebackend.gateways.streams.publishing import PublishUrlSigner
+from livebackend.gateways.streams.publish_urls import PublishUrlSigner
+from livebackend.gateways.streams.stream_documents import (
+    StreamHosts,
+    StreamTimes,
+    new_document,
+    play_urls,
+)
 
 _FOREVER = -1
 _MAX_TIMESTAMP = 253_402_300_799  # the last second of the year 9999

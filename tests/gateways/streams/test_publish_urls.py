@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from livebackend.gateways.qiniu import QiniuAuth
-from livebackend.gateways.streams.publishing import (
+from livebackend.gateways.streams.publish_urls import (
     PUBLISH_SECURITY_KINDS,
     PublishUrlSigner,
     UrlValidity,

@@ -7,9 +7,9 @@ from typing import Any
 from pyramid.config import Configurator
 from sqlalchemy import Connection
 
-from livebackend.api.declaration import Operation
 from livebackend.api.error_table import reason_of
 from livebackend.api.errors import OperationFailed
+from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
 from livebackend.core.errors import DomainError

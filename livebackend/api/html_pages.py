@@ -8,8 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from livebackend.api.declaration import Operation
 from livebackend.api.openapi import build_document
+from livebackend.api.operation_declaration import Operation
 
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -79,7 +79,7 @@ def build_pages(
         "docs": "docs" if docs else "",
         "demo": "demo" if demo else "",
         # Operations that are not in the API document; the demo marks them.
-        "extensions": " ".join(operation.name for operation in operations if operation.extension),
+        "extensions": " ".join(operation.name for operation in operations if not operation.documented),
     }
     pages = {}
     if docs:

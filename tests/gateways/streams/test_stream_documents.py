@@ -1,6 +1,6 @@
 """Play URLs of a stream."""
 
-from livebackend.gateways.streams.documents import play_urls
+from livebackend.gateways.streams.stream_documents import play_urls
 
 
 def test_protocol_without_a_host_has_no_play_url() -> None:

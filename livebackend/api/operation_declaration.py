@@ -41,8 +41,8 @@ class Operation:
     authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account, or per address without a login.
     rate_limits: tuple[str, ...]
-    # The API document does not contain the operation.
-    extension: bool
+    # The API document contains the operation; others are extensions of this server.
+    documented: bool
     # Idempotent: a client can retry it after an unknown outcome.
     idempotent: bool
     # The error reason of a retry whose first request succeeded.
@@ -84,7 +84,7 @@ def operation(
     read_only: bool = False,
     authenticates_in_query: bool = False,
     rate_limits: Sequence[str] = (),
-    extension: bool = False,
+    documented: bool = True,
     idempotent: bool = False,
     already_done_reason: ErrorReason | None = None,
     message_type: Any = None,
@@ -111,7 +111,7 @@ def operation(
                     read_only=read_only,
                     authenticates_in_query=authenticates_in_query,
                     rate_limits=tuple(rate_limits),
-                    extension=extension,
+                    documented=documented,
                     idempotent=idempotent or already_done_reason is not None,
                     already_done_reason=already_done_reason,
                     message_type=message_type,
