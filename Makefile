@@ -57,7 +57,7 @@ browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
 
 screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshots
-	@exec $(IN_VENV) pytest tests/browser -k 'story or reads' --screenshots docs/screenshots
+	@exec $(IN_VENV) pytest tests/browser -k 'befriend or docs_forms' --screenshots docs/screenshots
 
 # On Debian: apt install nginx openssl curl faketime docker-compose systemd. The tests with a full
 # disk and a wrong clock need root.

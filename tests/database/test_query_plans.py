@@ -125,9 +125,7 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Databas
         for statement in gc.get_objects()
         if isinstance(statement, PreparedStatement)
     }
-    documented = {
-        operation.name for operation in operations(app.registry) if operation.documented
-    }
+    documented = {operation.name for operation in operations(app.registry) if operation.documented}
     assert documented <= requested
 
     scans = {}

@@ -1,4 +1,4 @@
-"""Checks of the systemd units by systemd; test_document.py runs their commands."""
+"""Checks of the systemd units by systemd; test_operations_guide.py runs their commands."""
 
 import re
 import shutil
