@@ -34,7 +34,7 @@ def test_docs_forms_send_requests_and_show_responses(
     page: Page, language: str, size: str, save_screenshot: Callable[[str], None], tmp_path: Path
 ) -> None:
     open_docs(page)
-    heading = {"en": "An API for people who go live", "zh": "直播应用的后端接口"}[language]
+    heading = {"en": "API of the live-streaming app", "zh": "直播应用的后端接口"}[language]
     expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
     save_screenshot(f"docs-{language}-{size}")
     # A different phone number for each of the four parameter sets: they share the server.
