@@ -29,7 +29,7 @@ from livebackend.services.rate_limits import RateLimiter
 # The values of the setting `coins.refill`.
 RefillMode = Literal["direct", "order", "disabled"]
 
-# Timeout of a direct refill, queries included.
+# Timeout of a direct refill in seconds, including its database queries.
 _TIMEOUT_S = 4
 
 _COIN_ACCOUNT = select(models.CoinAccount.id).where(
