@@ -67,10 +67,13 @@ def undecodable_path(error: URLDecodeError, request: Request) -> OperationRespon
 def service_unavailable(error: Exception, request: Request) -> OperationResponse:
     """Render a temporary failure as 503.
 
-    The result code is never one that makes clients discard the login token.
+    The result code does not make clients discard the login token.
     """
     log.error(
-        "%s failed, service unavailable: %s", _name(request), type(error).__name__, exc_info=error
+        "%s failed, service unavailable: %s",
+        _subject(request),
+        type(error).__name__,
+        exc_info=error,
     )
     request.response.status_int = 503
     request.response.retry_after = getattr(error, "retry_after_s", 1)
@@ -86,14 +89,14 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
 @exception_view_config(Exception, renderer="envelope")
 def internal_error(error: Exception, request: Request) -> OperationResponse:
     """Log an unexpected exception and render it as 500, without details."""
-    log.error("%s failed: unexpected exception", _name(request), exc_info=error)
+    log.error("%s failed: unexpected exception", _subject(request), exc_info=error)
     request.response.status_int = 500
     return error_response(
         _default_error(request), ErrorDetail("request", ErrorReason.INTERNAL_ERROR)
     )
 
 
-def _name(request: Request) -> str:
+def _subject(request: Request) -> str:
     return f"operation {request.operation.name}" if request.operation else "request"
 
 

@@ -1,4 +1,4 @@
-"""Login tokens that were revoked one at a time."""
+"""Login tokens that were revoked by a logout."""
 
 from datetime import datetime
 
