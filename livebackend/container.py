@@ -178,8 +178,8 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     if settings.database_migrate:
         migrate(database)
     check_migrated(database)
-    # Created before the first metric, because MetricsServer sets the folder in which the workers
-    # share metrics.
+    # The metrics server precedes the first metric, because MetricsServer sets the folder in which
+    # the workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     services = build_services(settings, database, gateways)
     if metrics_server:

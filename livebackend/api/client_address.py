@@ -10,7 +10,8 @@ from livebackend.api.request import Request
 _ADDRESS_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _MAX_HOPS = 20
 _PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-# Internet providers assign a /64 network to each customer: rate limits count it as one client.
+# Internet providers assign a /64 network to each customer: rate limits count the network as one
+# client.
 _IPV6_PREFIX_BITS = 64
 
 
@@ -27,7 +28,7 @@ class ClientAddressResolver:
         """
         address = _parse_address(request.remote_addr or "")
         hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _MAX_HOPS)
-        # Read from right to left, because the client can forge the entries to the left of its own.
+        # Entries are read from right to left, because the client can forge the left entries.
         while hops and self._is_trusted(address):
             hop = _parse_address(hops.pop().strip())
             if hop is None:
@@ -51,7 +52,8 @@ class ClientAddressResolver:
         return address is not None and any(address in network for network in self._trusted)
 
 
-# Cached because most requests come from a few addresses, such as those of the proxies.
+# Addresses are cached, because most requests come from a few addresses, such as those of the
+# proxies.
 @lru_cache(maxsize=1024)
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """Parse an address, without the port that some proxies add; None if it is invalid."""

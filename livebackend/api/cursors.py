@@ -10,7 +10,7 @@ from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
-# Accepts a full-width comma too, because Chinese keyboards type it.
+# The pattern accepts a full-width comma too, because Chinese keyboards type it.
 MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
 HISTORY_CURSOR = "[0-9]{1,18}-[0-9]{1,18}"
 ROOM_CURSOR = "[0-9]{1,16},[0-9]{1,18}"

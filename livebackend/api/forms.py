@@ -83,7 +83,7 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
 
 def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
     if size <= limits.max_body_bytes:
-        # Reads one byte more than allowed, to detect a chunked body that is too large.
+        # One byte more than allowed is read, to detect a chunked body that is too large.
         body: bytes = request.body_file.read(limits.max_body_bytes + 1)
         if len(body) <= limits.max_body_bytes:
             return body

@@ -32,7 +32,7 @@ class Page:
     """A page with its response headers."""
 
     body: bytes
-    # `body`, compressed with gzip.
+    # The same content as `body`, compressed with gzip.
     gzip_body: bytes
     content_type: str
     etag: str
@@ -76,7 +76,7 @@ def build_pages(
     """Return the enabled pages by path."""
     values = {
         "static": static_folder,
-        # The path of a page; empty if the page is disabled, so that other pages hide their links.
+        # A disabled page has an empty path, so that the other pages hide their links to the page.
         "docs": "docs" if docs else "",
         "demo": "demo" if demo else "",
         # Operations that are not in the API document; the demo marks them.
@@ -116,7 +116,7 @@ def _page(body: bytes, content_type: str, headers: Mapping[str, str] | None = No
         gzip_body=gzip.compress(body, mtime=0),
         content_type=content_type,
         etag=_digest(body),
-        # no-cache: a new version of a page has the same path, so browsers must revalidate it.
+        # no-cache: a new version of a page has the same path, so browsers must revalidate the page.
         headers={"Vary": "Accept-Encoding", "Cache-Control": "no-cache", **(headers or {})},
     )
 

@@ -21,7 +21,7 @@ _SCHEMA = "#/components/schemas/"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-# Headers of a response whose request has an unknown outcome.
+# Headers of the response to a request whose outcome is unknown.
 _OUTCOME_HEADERS = ("X-Request-Outcome", "X-Retry-Request-Id")
 # Response headers: description and schema.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -128,7 +128,7 @@ def _english_and_chinese(text: str) -> tuple[str, str]:
 
 
 def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the message schema of each operation, and the schemas that these refer to."""
+    """Return the message schema of each operation, and the schemas they refer to."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
         (operation.name, "validation", TypeAdapter(operation.message_type))
         for operation in operations

@@ -38,8 +38,7 @@ class Operation:
     transaction: bool
     # Whether the operation only reads, and runs in autocommit mode without a common snapshot.
     read_only: bool
-    # Whether the operation's own SQL statement resolves the login token and detects a revoked
-    # token.
+    # Whether the operation's own SQL statement checks the login token and finds its account.
     authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account or, without a login, per client address.
     rate_limits: tuple[str, ...]
@@ -64,7 +63,7 @@ class Operation:
 
     @property
     def result_codes(self) -> frozenset[ResultCode]:
-        """Every result code that a response of this operation can have."""
+        """All result codes that responses of this operation can have."""
         token_errors = (
             {ResultCode.TOKEN_EXPIRED, ResultCode.TOKEN_INVALID} if self.requires_login else set()
         )
@@ -93,7 +92,7 @@ def operation(
     message_type: Any = None,
     extra_fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
-    """Declare a view method as an operation; the method's docstring starts with the title."""
+    """Declare a view method as an operation; its docstring starts with the title."""
 
     def decorate(
         method: Callable[[V, P], OperationResponse],

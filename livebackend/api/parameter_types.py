@@ -30,7 +30,7 @@ _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 def _converted(
     convert: Callable[[str], object], reason: ErrorReason, **limits: int
 ) -> BeforeValidator:
-    """Return a validator that calls `convert`, which raises ValueError for invalid text."""
+    """Return a validator; `convert` must raise ValueError for an invalid text."""
 
     def validate(value: object) -> object:
         try:
@@ -67,7 +67,7 @@ def _letter_and_digit(value: str) -> str:
 
 def _phone(value: str, info: ValidationInfo) -> str:
     phones: str = info.context["phones"]  # type: ignore[index]  # set by Parameters.parse()
-    # Checked besides the configured pattern, because tables and message ids hold 11 digits.
+    # Eleven digits are required besides the configured pattern, as tables hold 11 digits.
     if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
         raise invalid(ErrorReason.NOT_A_PHONE_NUMBER)
     return value
@@ -94,7 +94,7 @@ def _seconds(value: object) -> int | None:
     match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
     if not match:
         return None
-    # Converts ten digits, which exceed any limit on seconds: int() rejects thousands of digits.
+    # Ten digits exceed any limit on seconds, and int() rejects thousands of digits.
     return int(match[1] + match[2][:10])
 
 

@@ -22,11 +22,11 @@ class ErrorCode:
 
 @dataclass(frozen=True)
 class Parameter:
-    """The description of a parameter."""
+    """The name and JSON Schema of a parameter, for the documentation."""
 
     name: str
     required: bool
-    # JSON Schema with `description` and `x-zh`. A phone number has `"format": "phone"` and no
+    # The JSON Schema has `description` and `x-zh`. A phone number has `"format": "phone"` and no
     # pattern, because the pattern is a setting.
     schema: Mapping[str, Any]
 
@@ -110,7 +110,7 @@ def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
     return PydanticCustomError(reason.value, "invalid value", {**limits})
 
 
-# Error reasons by pydantic's error types, which include the tokens of the reasons.
+# Error reasons by the types of pydantic's errors. The type of a custom error is its reason.
 _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "missing": ErrorReason.MISSING,
     "is_instance_of": ErrorReason.NOT_A_FILE,
@@ -118,5 +118,5 @@ _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "string_too_long": ErrorReason.TOO_LONG,
     "string_type": ErrorReason.INVALID_VALUE,
 }
-# Names of limits in error reasons by pydantic's names.
+# Names of limits in error reasons, by the names in pydantic's errors.
 _LIMIT_NAMES = {"min_length": "min", "max_length": "max"}

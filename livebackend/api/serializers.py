@@ -72,7 +72,7 @@ def serialize_message(message: Message) -> response_types.Message:
     own_id = format_message_id(own_phone, sent_at_us)
     other_id = format_message_id(phone, sent_at_us)
     return {
-        # verifyId is the recipient's copy of the request, objectId the sender's.
+        # verifyId is the id of the recipient's copy of the request, objectId of the sender's copy.
         "verifyId": other_id if is_sender else own_id,
         "objectId": own_id if is_sender else other_id,
         "userId": phone,

@@ -22,7 +22,8 @@ from livebackend.core.request_context import request_id
 from livebackend.monitoring.health_checks import ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
-# A separate logger: operators can disable the access log by setting it to WARNING.
+# The access log has a separate logger: operators can disable the access log by setting it to
+# WARNING.
 log = logging.getLogger("livebackend.access")
 
 Handler = Callable[[Request], Any]
@@ -84,7 +85,7 @@ def _came_by_https(request: Request) -> bool:
 def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween for metrics and the access log.
 
-    The log contains no parameters, but the account id and a keyed hash of the client address.
+    The log contains the account id and a keyed hash of the client address, but no parameters.
     """
     metrics: Metrics = registry.services.metrics
     hash_key: bytes = registry.client_hash_key
@@ -160,5 +161,5 @@ def includeme(config: Configurator) -> None:
     config.add_tween(outermost, over=EXCVIEW)
     config.add_tween(name(health_check_tween_factory), under=outermost, over=access_log)
     config.add_tween(access_log, under=outermost, over=EXCVIEW)
-    # Placed under the exception views, which render the tween's error as a response envelope.
+    # This tween is under the exception views, which render its error as a response envelope.
     config.add_tween(name(require_https_tween_factory), under=EXCVIEW)

@@ -129,7 +129,7 @@ def configure_renamed_loggers() -> None:
             log.warning("logger %s is deprecated: use %s", old, ", ".join(current))
             for name in current:
                 _copy_configuration(configured, logging.getLogger(name))
-            # Reset, so that the next call does not copy the configuration again.
+            # The logger is reset, so that the next call does not copy its configuration again.
             configured.setLevel(logging.NOTSET)
             configured.handlers.clear()
 

@@ -274,7 +274,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
-        # The value of models.CREDIT_SLOTS - 1; this package cannot import the models.
+        # The limit is models.CREDIT_SLOTS - 1, but this package cannot import the models.
         le=15,
         description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
@@ -445,11 +445,11 @@ class Settings(BaseModel):
         """Raise ValueError with the names of the settings that are empty."""
         missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
         if missing:
-            raise ValueError(f"it needs {', '.join(missing)}")
+            raise ValueError(f"required settings are empty: {', '.join(missing)}")
 
     @property
     def signing_secrets(self) -> list[str]:
-        """The secrets in plain text: the first signs tokens and codes, all secrets verify them."""
+        """The plain secrets: the first signs tokens and codes, all secrets verify them."""
         return [secret.get_secret_value() for secret in self.secrets]
 
     @property
@@ -488,7 +488,7 @@ def environment_variable(name: str) -> str:
 
 
 def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace aliases by setting names. Raises SettingsError if a setting and its alias are set."""
+    """Replace aliases by setting names; raise SettingsError if both names are set."""
     duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= values.keys()]
     if duplicates:
         raise SettingsError(

@@ -1,1 +1,4 @@
-"""Errors, signing and request context. The package imports no other package of livebackend."""
+"""Errors, signing and request context.
+
+The package imports no other package of livebackend.
+"""

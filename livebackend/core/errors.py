@@ -223,7 +223,7 @@ class PaymentOfAnotherOrder(PaymentRejected):
 
 
 class ServiceUnavailable(Exception):
-    """The request cannot be served now; a client can retry after `retry_after_s` seconds.
+    """The request cannot be served now; retry after `retry_after_s` seconds.
 
     If `outcome_unknown` is true, the request may have been executed. A retry with the request id
     `retry_request_id` is not executed twice.

@@ -41,7 +41,7 @@ class Signer:
 
     def read(self, text: object) -> Any:
         """Verify the signature; return the signed value, or None for a wrong signature."""
-        # Rejects long texts before the slow verification, because signed values are short.
+        # Long texts are rejected before the slow verification, because signed values are short.
         if not isinstance(text, str) or len(text) > _MAX_LENGTH:
             return None
         try:

@@ -16,7 +16,7 @@ from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamCheckRe
 
 log = logging.getLogger(__name__)
 
-# Seconds that are reserved for one housekeeping round.
+# The seconds that the period reserves for the tasks of one housekeeping round.
 _ROUND_S = 1
 # Seconds that `close` waits for the housekeeping thread to release the lease.
 _CLOSE_TIMEOUT_S = 6
@@ -26,7 +26,7 @@ class HousekeepingTasks(NamedTuple):
     """Housekeeping tasks that run after the check of the rooms, in field order."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
-    # The function returns the number of deleted pictures.
+    # This function returns the number of deleted pictures.
     delete_unused_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], None]
 
@@ -72,7 +72,7 @@ class PeriodicTasks:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread, unless `period_s` is 0. Call this once."""
+        """Start the thread, unless `period_s` is 0. Call this method once."""
         if self.interval_s > 0:
             self._thread.start()
 

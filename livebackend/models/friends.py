@@ -37,7 +37,8 @@ class Friendship(Base):
     friend_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    # Set explicitly, because the mapper drops key columns whose foreign keys refer to each other.
+    # The primary key is explicit, because the mapper drops key columns whose foreign keys refer to
+    # each other.
     __mapper_args__ = {"primary_key": (account_id, friend_id)}  # noqa: RUF012
 
 
@@ -77,8 +78,8 @@ class FriendRequest(Base):
     applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     state: Mapped[str] = mapped_column(String(8), server_default="open")
-    # When the request was sent, in microseconds since 1970 UTC. Both message ids contain this time,
-    # so it must be unique: after a conflict, the operation is retried.
+    # When the friend request was sent, in microseconds since 1970 UTC. Both message ids contain
+    # this time, so it must be unique: after a conflict, the operation is retried.
     sent_at_us: Mapped[int] = mapped_column(
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),

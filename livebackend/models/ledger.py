@@ -84,7 +84,7 @@ class Transfer(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    # 1 is a gift, 2 is a refill, 9 is a reversal.
+    # Transfers of kind 1 are gifts, 2 refills, 9 reversals.
     kind: Mapped[int] = mapped_column(SmallInteger)
     debit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     credit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
@@ -103,8 +103,8 @@ class Gift(Base):
     __tablename__ = "gifts"
 
     transfer_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
-    # Without foreign keys, because their checks would lock the rows of the host and the room, and
-    # other transactions that lock these rows must not wait for the ledger.
+    # These columns have no foreign keys, because foreign key checks would lock the rows of the host
+    # and the room, and other transactions that lock these rows must not wait for the ledger.
     host_id: Mapped[int]
     room_id: Mapped[int | None]
     description: Mapped[str] = mapped_column(String(200))

@@ -60,7 +60,7 @@ class PaymentOrder(Base):
     # The transfer that credited the coins.
     transfer_id: Mapped[int | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # The provider's id of the payment.
+    # The payment provider's id of the payment.
     payment_id: Mapped[str | None] = mapped_column(String(64))
     paid_at: Mapped[datetime | None]
     refund_reason: Mapped[str | None] = mapped_column(String(200))

@@ -42,9 +42,9 @@ class Room(Base):
             unique=True,
             postgresql_where=text("state <> 'closed'"),
         ),
-        # The list of live rooms, newest first.
+        # Index for the list of live rooms, newest first.
         Index("ix_rooms_open", "started_at", "id", postgresql_where=text("state = 'open'")),
-        # Closed rooms whose stream must still be disabled.
+        # Index of closed rooms whose stream must still be disabled.
         Index(
             "ix_rooms_to_disable",
             "disable_retry_at",
@@ -53,15 +53,15 @@ class Room(Base):
         Index("ix_rooms_account_id", "account_id"),
     )
 
-    # Taken from the sequence before the INSERT, because the stream key is derived from the id.
+    # The id is taken from the sequence before the INSERT, because the stream key depends on it.
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     title: Mapped[str | None] = mapped_column(String(100))
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the stream, as in the response. Visible to the host only, because the JSON
-    # contains the publish key.
+    # The JSON of the stream, as in the response. Only the host can see the JSON, because it contains
+    # the publish key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
     play_urls: Mapped[dict[str, Any] | None]

@@ -36,7 +36,7 @@ class VerificationCode(Base):
     # A random id, which is also the salt of the digest: equal codes have different digests.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     phone: Mapped[str] = mapped_column(String(11))
-    # `register`: a registration of the phone. `reset`: a new password of the phone's account.
+    # The purpose is `register`, or `reset` for a new password of the phone's account.
     purpose: Mapped[str] = mapped_column(String(8), server_default="register")
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     state: Mapped[str] = mapped_column(String(8), server_default="unsent")

@@ -62,7 +62,7 @@ _SET_PASSWORD = (
     .where(models.Account.disabled_at.is_(None))
     .values(
         password_hash=bindparam("new_hash"),
-        # Revokes all login tokens of the account.
+        # A new token version revokes all login tokens of the account.
         token_version=models.Account.token_version + 1,
     )
     .returning(*IDENTITY)
@@ -172,7 +172,7 @@ class Accounts:
         phone) and UnknownPicture (if the settings require an uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
-        # Checked before the slow password hash; `_insert_account` checks again when it inserts.
+        # The phone is checked before the slow password hash, and again in `_insert_account`.
         self._database.run(partial(self._check_phone, phone=phone))
         account = {
             "phone": phone,
@@ -183,30 +183,30 @@ class Accounts:
         }
         self._database.run(partial(self._insert_account, account=account))
 
-    def change_password(self, account: CurrentUser, new: str) -> CurrentUser:
+    def change_password(self, account: CurrentUser, new_password: str) -> CurrentUser:
         """Set a new password and revoke all login tokens.
 
         Returns the account with its new token version. Raises PasswordTooCommon, and
         PasswordChanged if a concurrent request changed the password.
         """
-        self._password_hashing.reject_common(new, phone=account.phone)
+        self._password_hashing.reject_common(new_password, phone=account.phone)
         row = self._database.execute_one(
             _CHANGE_PASSWORD,
             account_id=account.id,
             version=account.token_version,
-            new_hash=self._password_hashing.hash(new),
+            new_hash=self._password_hashing.hash(new_password),
         )
         if row is None:
             raise PasswordChanged
         return CurrentUser(*row)
 
-    def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
+    def reset_password(self, *, phone: str, ticket: str, code: str, new_password: str) -> None:
         """Verify a password reset code, set a new password and revoke all login tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
         """
-        self._password_hashing.reject_common(new, phone=phone)
-        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new)}
+        self._password_hashing.reject_common(new_password, phone=phone)
+        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new_password)}
 
         def work(connection: Connection) -> None:
             self._verification_codes.verify(
@@ -256,7 +256,7 @@ class Accounts:
         return profile
 
     def remove(self, account: CurrentUser) -> None:
-        """Remove an account with its phone number, profile, friends, messages and pictures.
+        """Remove an account with its phone number, profile, friends, messages, pictures.
 
         The account's transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """

@@ -74,8 +74,7 @@ class Authentication:
         )
         new_hash = None
         with self._password_hashing.acquire() as hasher:
-            # Checked again, because concurrent attempts were counted during the wait for the
-            # hasher.
+            # The rate limits are checked again, because concurrent attempts were counted meanwhile.
             self._raise_if_limited(keys_by_limit)
             matches = hasher.verify(password, row.password_hash if row else None)
             if not matches:

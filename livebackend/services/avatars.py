@@ -127,7 +127,7 @@ class Avatars:
         return list(deleted.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete the files of pictures, after the commit that deleted the rows of the pictures."""
+        """Delete the files of pictures; call this after the rows are deleted and committed."""
         for location in locations:
             self._store.remove(location)
 

@@ -111,17 +111,19 @@ class CodeVerifier(Protocol):
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        """Verify a code. If `phone` is not None, the code must have been sent to this phone.
+        """Verify a code.
 
+        If `phone` is not None, the code must have been sent to this phone.
         Raises WrongCode and TooManyAttempts. Both errors commit the transaction, so that the wrong
         attempt is counted.
         """
 
 
 class SignedTicketVerifier:
-    """Verifies codes by signed tickets. A ticket contains the id of the code's row, not the code.
+    """Verifies codes by signed tickets.
 
-    A code can be verified once, and allows five wrong attempts.
+    A ticket contains the id of the code's row, not the code itself. A code can be verified once,
+    and allows five wrong attempts.
     """
 
     def __init__(self, secrets: Sequence[str], hasher: CodeHasher) -> None:
@@ -144,7 +146,8 @@ class SignedTicketVerifier:
         if id_hex is None:
             raise WrongCode
         code_id = uuid.UUID(hex=id_hex)
-        # The statement locks the row, so that concurrent attempts cannot exceed the limit.
+        # The statement locks the row of the code, so that concurrent attempts cannot exceed the
+        # limit.
         row: Any = connection.execute(
             _FIND_AND_LOCK, {"code_id": code_id, "for_purpose": purpose}
         ).one_or_none()

@@ -264,7 +264,7 @@ class Friends:
         relation = _RELATIONSHIP.first(connection, pair)
         if request is None:
             request_id = relation.received_request_id
-            # If the two users are friends already, the call is a retry.
+            # If no request is open and the two users are friends, the call is a retry.
             state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
             raise MessageOfAnotherUser
@@ -326,7 +326,7 @@ class Friends:
             raise BlockLimitReached(maximum=self._friends_max)
 
     def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
-        """Unblock a user: `me` sees their next friend request; hidden requests stay hidden.
+        """Unblock a user: `me` sees the user's next request; hidden requests stay hidden.
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
         """
@@ -346,7 +346,7 @@ class Friends:
 
 
 def _lock_other(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock two different accounts as `_lock_pair` does. Raises OwnAccount for the same one."""
+    """Lock two accounts as `_lock_pair` does; raise OwnAccount if both are the same."""
     pair = _lock_pair(connection, me, phone)
     if pair["other"] == pair["me"]:
         raise OwnAccount

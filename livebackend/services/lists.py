@@ -43,7 +43,7 @@ class Message(NamedTuple):
     """A user's copy of a friend request, with the profile of the other user."""
 
     my_phone: str
-    # When the friend request was sent, in microseconds since 1970 UTC; part of the message ids.
+    # When the friend request was sent, in microseconds since 1970 UTC.
     sent_at_us: int
     is_applicant: bool
     accepted: bool
@@ -72,7 +72,7 @@ _FRIENDS = PreparedStatement(
 
 
 def _requests(*, applicant: bool) -> FromClause:
-    """Select the newest friend requests: sent ones if `applicant`, otherwise received ones."""
+    """Select the newest friend requests, sent (`applicant`) or received by the user."""
     friend_request = models.FriendRequest
     own_id, other_id, visible = (
         (friend_request.applicant_id, friend_request.addressee_id, friend_request.applicant_visible)

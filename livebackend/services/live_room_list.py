@@ -59,7 +59,7 @@ class LiveRooms:
 
         `after` is the cursor that the previous page returned.
         """
-        # Selects one row more than a page, to detect whether there is a next page.
+        # The query selects one row more than a page, to detect whether a next page exists.
         values: dict[str, Any] = {"limit": _PAGE_ROWS + 1}
         if after:
             values |= {"started_at": after.started_at, "room_id": after.room_id}

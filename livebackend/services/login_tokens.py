@@ -49,8 +49,8 @@ class CurrentUser(NamedTuple):
 
 IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
 
-# Selects the account of a login token. There is no row if a logout or a new password revoked the
-# token, or if the account is removed or disabled.
+# The statement selects the account of a login token. It returns no row if a logout or a new
+# password revoked the token, or if the account is removed or disabled.
 TOKEN_OWNER = select(*IDENTITY).where(
     models.Account.id == bindparam("account_id"),
     models.Account.token_version == bindparam("version"),
@@ -96,7 +96,7 @@ class LoginTokens:
                 "sub": account.id,
                 "v": account.token_version,
                 "iat": int(now),
-                # Rounded up, so that the token is valid for its full lifetime.
+                # The expiry is rounded up, so that the token is valid for its full lifetime.
                 "exp": ceil(now) + lifetime_s if lifetime_s > 0 else int(now),
                 "jti": secrets.token_urlsafe(12),
             }
@@ -120,8 +120,7 @@ class LoginTokens:
                 "exp": int(exp),
             }:
                 now = self._clock()
-                # The issue time can be up to 60 s in the future, because the clocks of servers
-                # differ.
+                # The issue time can be up to 60 s in the future, because server clocks differ.
                 if iat > now + _MAX_CLOCK_SKEW_S:
                     raise TokenInvalid
                 if exp <= now:

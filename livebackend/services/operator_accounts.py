@@ -56,10 +56,10 @@ class AccountDetails(NamedTuple):
     created_at: datetime
     disabled_at: datetime | None
     friends: int
-    # Open friend requests to this account.
+    # Number of open friend requests to this account.
     requests: int
     coins: int
-    # The open room of the account.
+    # The id of the account's open room.
     room_id: int | None
 
 

@@ -53,7 +53,7 @@ def list_orders(
 ) -> list[StoredOrder]:
     """Return up to `limit` orders, newest first.
 
-    The orders have that `state` and `phone`, each of which can be None for any value.
+    `state` and `phone` restrict the orders, unless they are None.
     """
     values = {"state": state, "phone": phone, "limit": limit}
     return [StoredOrder(*row) for row in connection.execute(_LIST, values)]

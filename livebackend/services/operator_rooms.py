@@ -34,10 +34,10 @@ class RoomDetails(NamedTuple):
     phone: str | None
     nickname: str | None
     title: str | None
-    # `opening`, `open` or `closed`.
+    # The state is `opening`, `open` or `closed`.
     state: str
     started_at: datetime
-    # When the provider confirmed that the stream accepts no publisher.
+    # When the stream provider confirmed that the stream accepts no publisher.
     disabled_at: datetime | None
 
 

@@ -24,7 +24,7 @@ _COMMON_PASSWORDS = frozenset(
 
 
 class PasswordHasher:
-    """Hashes and verifies passwords with bcrypt; an increment of `cost` doubles the time."""
+    """Hashes and verifies passwords with bcrypt; each step of `cost` doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
@@ -106,7 +106,7 @@ class PasswordHashing:
         self._queue_timeout_s = queue_timeout_s
         self._reject_common = reject_common
         self._callers = Semaphore(max_callers)
-        # Permits that no thread of this process uses. Another process can hold the same permits.
+        # The permits that no thread of this process uses. Another process can hold these permits.
         self._free_permits: SimpleQueue[int] = SimpleQueue()
         for permit in range(len(semaphore)):
             self._free_permits.put(permit)
@@ -139,8 +139,8 @@ class PasswordHashing:
     def stop(self) -> None:
         """Make all waiting and future calls of `acquire` fail with ServiceUnavailable."""
         self._stopped = True
-        # An extra permit wakes one waiting thread. The thread fails and returns the permit, which
-        # wakes the next waiting thread.
+        # An extra permit wakes one thread that waits in `acquire`. The thread fails and returns the
+        # permit, which wakes the next waiting thread.
         self._free_permits.put(0)
 
     def hash(self, password: str) -> str:

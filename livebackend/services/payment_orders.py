@@ -1,4 +1,4 @@
-"""Payment orders: a refill opens an order, the provider's notification credits the coins."""
+"""Payment orders: a refill opens an order, a notification credits the coins."""
 
 import logging
 import time
@@ -117,7 +117,7 @@ class _OrderToCredit(NamedTuple):
 class PaymentOrders:
     """Opens orders at the first gateway, and credits payments from all gateways.
 
-    Holds no database connection while a provider handles a request.
+    No database connection is held while a provider handles a request.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PaymentOrders:
         return list(self._gateways)
 
     def gateway(self, provider: str) -> PaymentGateway:
-        """Return a provider's gateway. Raises PaymentFailed if there is none."""
+        """Return a provider's gateway. Raises PaymentFailed if the provider has none."""
         try:
             return self._gateways[provider]
         except KeyError:
@@ -182,13 +182,13 @@ class PaymentOrders:
         order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id is None:
             self._credit(_transfer(order, provider, payment), deadline)
-            # A concurrent payment can have settled the order instead.
+            # A concurrent payment can have settled the order instead of this payment.
             order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id != payment.payment_id:
             raise _log_rejection(payment, OrderPaidTwice())
 
     def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ProviderPayment] | None:
-        """Verify a notification; return provider and payment, or None without a payment.
+        """Verify a notification; return provider and payment, or None if it has none.
 
         Raises InvalidNotification if no gateway accepts the signature.
         """
@@ -208,7 +208,7 @@ class PaymentOrders:
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
         request = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
-        # Separate statements take their snapshots after the lock is acquired.
+        # The queries are separate statements, so that their snapshots follow the acquired lock.
         transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request).one_or_none()
         if transfer:
             if tuple(transfer) != (TransferKind.REFILL, coins):
@@ -232,7 +232,7 @@ class PaymentOrders:
         except PaymentFailed as error:
             log.error("payment order %s: not accepted by the provider: %s", order.order_id, error)
             raise PaymentNotPlaced from error
-        # Reopens an order that was closed meanwhile, because the user can now pay it.
+        # An order that was closed meanwhile is reopened, because the user can now pay it.
         # Reconciliation closes the order later.
         self._database.execute_one(_REOPEN, **order._asdict())
         return pay

@@ -39,8 +39,8 @@ _CANCEL = text(
         AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
     """
 )
-# Sets the state `refunding` again, because a concurrent call can cancel the refund (insufficient
-# coins) before this call reverses the coins.
+# The statement sets the state `refunding` again, because a concurrent call can cancel the refund
+# (insufficient coins) before this call reverses the coins.
 _CONFIRM = text(
     """
     UPDATE payment_orders
@@ -103,7 +103,7 @@ class PaymentRefunds:
             return True
         if order.state != "refunding":
             raise RefundRefused(f"order {order.order_id} is {order.state}, not paid")
-        # Before the reversal, so that no coins move if the provider has no gateway.
+        # The gateway is found first, so that no coins move if the provider has no gateway.
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(
             lambda connection: build_reversal(connection, order.transfer_id)

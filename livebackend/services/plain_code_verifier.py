@@ -82,7 +82,7 @@ class PlainCodeVerifier:
                 mark_verified(connection, code_ids, purpose)
                 return
         if not ticket:
-            raise WrongCode  # attempts are counted by ticket, which is missing
+            raise WrongCode  # without a ticket, attempts cannot be counted
         connection.execute(_DELETE_OLD_ATTEMPTS)
         attempts = connection.execute(
             _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}

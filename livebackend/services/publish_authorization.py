@@ -66,7 +66,7 @@ class PublishAuthorization:
         return bool(self._secret)
 
     def is_media_server(self, secret: str) -> bool:
-        """Return whether this is the secret of the media server."""
+        """Return whether `secret` is the secret of the media server."""
         return self.is_configured and hmac.compare_digest(secret.encode(), self._secret)
 
     def authorize_publish(
@@ -93,11 +93,11 @@ class PublishAuthorization:
         self._database.execute_one(_CLEAR_PUBLISHER, key=stream_key, old=publisher)
 
     def may_watch(self, stream_key: str) -> bool:
-        """Return whether viewers may watch the stream."""
+        """Return whether viewers can watch the stream: it must have an open room."""
         return self._database.execute_one(_OPEN_ROOM, key=stream_key) is not None
 
     def _has_no_publisher(self, stream_key: str) -> bool:
-        """Return whether the stream has no publisher; disconnect one that sends no data."""
+        """Return whether no publisher is live; disconnect a publisher that sends no data."""
         try:
             if self._gateway.live_publishers([stream_key]):
                 return False

@@ -46,7 +46,7 @@ _REQUEST_EXISTS = text(
 class Refills:
     """Sells coins: through payment orders, or credited directly (for development).
 
-    Holds no database connection while the ledger or a provider handles a request.
+    No database connection is held while the ledger or a provider handles a request.
     """
 
     def __init__(

@@ -32,13 +32,14 @@ from livebackend.services.stream_monitor import (
 
 log = logging.getLogger(__name__)
 
-# While another request opens the room, a request polls the room for 3 s.
+# While another request opens the room, a request polls the room 60 times, for 3 s in total.
 _MAX_POLLS, _POLL_INTERVAL_S = 60, 0.05
-# Going live again checks the stream only if the provider last confirmed it longer ago than this.
+# A repeated request to go live checks the stream if the last confirmation by the provider is older
+# than this.
 _RECHECK_AFTER = timedelta(seconds=10)
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-# Waits for a concurrent removal of the account, and returns no row for a removed account.
+# The lock waits for a concurrent removal of the account. A removed account has no row.
 _ACCOUNT = (
     select(models.Account.id)
     .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
@@ -69,7 +70,7 @@ _STORE_STREAM = (
         stream=bindparam("document"),
         play_urls=bindparam("urls", type_=JSONB),
         stream_seen_at=func.now(),
-        # No publisher is online yet.
+        # No publisher of the new stream is online yet.
         offline_since=func.now(),
     )
     .returning(models.Room.id)
@@ -110,7 +111,7 @@ class Heartbeat(NamedTuple):
     """The response to a heartbeat of the host."""
 
     is_live: bool
-    # Visible to the host only, because the URL contains the publish key or a signature.
+    # The URL is visible to the host only, because it contains the publish key or a signature.
     publish_url: str
 
 
@@ -265,5 +266,5 @@ class Rooms:
         return row
 
     def _stream_key(self, room_id: int) -> str:
-        # Derived with a secret: the play URLs contain the stream key, which must not be guessable.
+        # The key is derived with a secret: play URLs contain the key, so it must not be guessable.
         return hmac.digest(self._stream_name_key, f"stream {room_id}".encode(), "sha256").hex()[:24]

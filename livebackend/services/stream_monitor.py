@@ -92,7 +92,7 @@ _DUE_TO_DISABLE = (
 )
 _has_id = models.Room.id == bindparam("room_id")
 _SET_DISABLED = update(models.Room).where(_has_id).values(disabled_at=func.now())
-# Sets the next attempt to disable a stream, after 10 s, 20 s, 40 s, … up to 640 s.
+# The next attempt to disable a stream is after 10 s, 20 s, 40 s, … up to 640 s.
 _POSTPONE_DISABLE = text(
     """
     UPDATE rooms SET disable_attempts = least(disable_attempts + 1, 1000),
@@ -132,7 +132,7 @@ class StreamMonitor:
     def disable(self, room: RoomStream) -> StreamFailed | None:
         """Disable the stream of a closed room.
 
-        Returns the error of the provider if it fails; housekeeping then retries.
+        Returns the error if the provider fails; housekeeping then disables the stream later.
         """
         try:
             self._gateway.disable(room.stream_key)

@@ -20,12 +20,12 @@ serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age
 
 @view_config(route_name="page")
 def page(request: Request) -> Response:
-    """Serve a page; 404 if the settings disable it."""
+    """Serve a page; 404 if the settings disable the page."""
     require_method(request, "GET", "HEAD")
     stored_page = request.registry.pages.get(request.matchdict["page"])
     if stored_page is None:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
-    # Without Accept-Encoding, RFC 9110 allows gzip, but clients do not decompress it.
+    # RFC 9110 allows gzip without Accept-Encoding, but clients that omit it do not decompress.
     has_accept_encoding = "Accept-Encoding" in request.headers
     is_zipped = bool(has_accept_encoding and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
@@ -51,7 +51,7 @@ def static_file(request: Request) -> Response:
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = serve_static(None, request)
-    # Reads the file, because granian blocks a thread while it sends an iterator to a slow client.
+    # The file is read here, because granian blocks a thread while it sends an iterator slowly.
     response.body = response.body
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

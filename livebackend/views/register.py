@@ -55,7 +55,7 @@ class SendCode(Parameters):
 
     @property
     def phone(self) -> str:
-        """The phone number in `token` or `userId`. Raises OperationFailed if both are absent."""
+        """The phone number in `token` or `userId`; raises OperationFailed without both."""
         phone = self.token or self.userId
         if phone is None:
             raise OperationFailed(None, "token", ErrorReason.MISSING)
@@ -63,7 +63,7 @@ class SendCode(Parameters):
 
 
 class VerifyCode(Parameters):
-    # Unchecked: a malformed code counts as a wrong attempt.
+    # The texts are unchecked, because a malformed code counts as a wrong attempt.
     code_v: Annotated[
         UncheckedText,
         documented_field("message of the send_code response", "发送验证码接口返回的 message"),

@@ -109,7 +109,7 @@ class Record(TypedDict):
 
 
 class Records(TypedDict):
-    """A page of transfers; `before` is the parameter `before` of the next page, or null."""
+    """A page of transfers; `before` is the parameter of the next page, or null."""
 
     records: list[Record]
     before: str | None
