@@ -60,7 +60,7 @@ class Room(Base):
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the stream, as in the response. Only the host can see the JSON, because it contains
+    # The JSON of the stream, as in the response. Only the host can see it, because it contains
     # the publish key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
