@@ -11,7 +11,7 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
     This is the factory that `use = egg:livebackend` in an ini file names.
     """
-    # Imported here because it is slow, and most commands need no application.
+    # The imports are here, because they are slow and most CLI commands need no application.
     from livebackend.app import create_app  # noqa: PLC0415
     from livebackend.config.settings import with_default_public_url  # noqa: PLC0415
 

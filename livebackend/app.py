@@ -51,7 +51,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
-    # The pages describe the operations, which the commit registers.
+    # The commit registers the operations, which the pages describe.
     config.commit()
     _add_pages(config.registry, settings)
     return config

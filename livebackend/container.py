@@ -53,7 +53,7 @@ from livebackend.storage.local_disk import OriginalPictureStore
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import ReencodingPictureStore
 
-# Health checks and metrics have their own pool, so that they work when the main one is exhausted.
+# Health checks and metrics have their own pool, so that they work when the main pool is exhausted.
 _PROBE_CONNECTIONS = 2
 
 
@@ -63,7 +63,7 @@ class Services:
 
     metrics: Metrics
     database: Database
-    # The same database, for health checks and metrics.
+    # The same database, with a separate pool for health checks and metrics.
     probe_database: Database
     gateways: Gateways
     ledger_writer: LedgerBatchWriter
@@ -91,11 +91,11 @@ class Services:
     periodic_tasks: PeriodicTasks
 
     def start(self) -> None:
-        """Start the housekeeping thread. Call this after the last fork."""
+        """Start the housekeeping thread. Call this method after the last fork."""
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
-        """Refuse the requests that wait to hash a password: the process is stopping."""
+        """Reject the requests that wait to hash a password, because the process is stopping."""
         self.password_hashing.stop()
 
     def close(self) -> None:
@@ -117,9 +117,8 @@ class CheckedSettings(NamedTuple):
 def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> CheckedSettings:
     """Return the validated settings of an ini section, and their gateways.
 
-    The environment overrides the section.
-    Raises SettingsError with every error at once: of the settings, of the gateways, and of the
-    database unless it is embedded.
+    The environment overrides the section. Raises SettingsError with all errors of the settings, the
+    gateways, the data folder, and the database unless it is embedded.
     """
     errors: list[str] = []
     settings = gateways = None
@@ -154,9 +153,9 @@ def make_gateways(settings: Settings) -> Gateways:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database of the settings; start an embedded one unless it runs.
+    """Return the database of the settings; start an embedded PostgreSQL if necessary.
 
-    Raises SettingsError if an embedded one cannot start.
+    Raises SettingsError if the embedded PostgreSQL cannot start.
     """
     url = settings.database_url.get_secret_value()
     if url != "embedded":
@@ -170,7 +169,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:
-    """Return the services of a worker. Its metrics are served from now on.
+    """Return the services of a worker, and start its metrics server.
 
     Runs pending database migrations if `database.migrate` is set. Raises SettingsError if the
     database cannot be used.
@@ -179,7 +178,8 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     if settings.database_migrate:
         migrate(database)
     check_migrated(database)
-    # Before the first metric: it sets the folder in which the workers share metrics.
+    # The metrics server precedes the first metric, because MetricsServer sets the folder in which
+    # the workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     services = build_services(settings, database, gateways)
     if metrics_server:
@@ -318,13 +318,13 @@ def _verification_codes(
     rng: random.Random,
 ) -> VerificationCodes:
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
-    plain = settings.codes_reply == "plain"
+    is_plain = settings.codes_reply == "plain"
     return VerificationCodes(
         database,
         sms,
         rate_limits,
         PlainCodeVerifier(code_hasher)
-        if plain
+        if is_plain
         else SignedTicketVerifier(settings.signing_secrets, code_hasher),
         code_hasher,
         rng=rng,

@@ -240,8 +240,8 @@ MUTANTS = [
         ORDERS,
         (
             (
-                "            require_replication(connection)\n        return _StoredOrder",
-                "            pass\n        return _StoredOrder",
+                "            require_replication(connection)\n        return _OrderToCredit",
+                "            pass\n        return _OrderToCredit",
             ),
         ),
         f"{RETRY}[notification_of_credited_payment]",

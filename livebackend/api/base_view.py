@@ -8,10 +8,11 @@ from livebackend.api.responses import OperationResponse
 
 
 class View:
-    """The operations of a path."""
+    """Base class of views; a subclass has the operations of an API path."""
 
     route: ClassVar[str | tuple[str, ...]]
-    # The heading in the documentation, "English · Chinese"; the Chinese is from the API document.
+    # The heading in the documentation, "English · Chinese"; the Chinese part is from the API
+    # document.
     chapter: ClassVar[str]
 
     def __init__(self, request: Request) -> None:

@@ -7,10 +7,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from livebackend.api.request import Request
 
-_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
+_ADDRESS_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _MAX_HOPS = 20
 _PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-# Internet providers assign a /64 network to each customer: rate limits count it as one client.
+# Internet providers assign a /64 network to each customer: rate limits count the network as one
+# client.
 _IPV6_PREFIX_BITS = 64
 
 
@@ -27,7 +28,7 @@ class ClientAddressResolver:
         """
         address = _parse_address(request.remote_addr or "")
         hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _MAX_HOPS)
-        # From right to left: everything left of the client's address can be forged by the client.
+        # Entries are read from right to left, because the client can forge the left entries.
         while hops and self._is_trusted(address):
             hop = _parse_address(hops.pop().strip())
             if hop is None:
@@ -51,11 +52,12 @@ class ClientAddressResolver:
         return address is not None and any(address in network for network in self._trusted)
 
 
-# Cached because most requests come from a few addresses, such as those of the proxies.
+# Addresses are cached, because most requests come from a few addresses, such as those of the
+# proxies.
 @lru_cache(maxsize=1024)
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """Parse an address, without the port that some proxies add; None if it is invalid."""
-    match = _WITH_PORT.fullmatch(text)
+    match = _ADDRESS_WITH_PORT.fullmatch(text)
     try:
         address = ip_address(match[1] or match[2] if match else text)
     except ValueError:

@@ -10,7 +10,7 @@ from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
-# Chinese keyboards type a full-width comma.
+# The pattern accepts a full-width comma too, because Chinese keyboards type it.
 MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
 HISTORY_CURSOR = "[0-9]{1,18}-[0-9]{1,18}"
 ROOM_CURSOR = "[0-9]{1,16},[0-9]{1,18}"
@@ -20,7 +20,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def format_message_id(phone: str, number: int) -> str:
-    """Return the id of one side's copy of a friend request."""
+    """Return the message id of one user's copy of a friend request."""
     return f"{phone},{number}"
 
 
@@ -30,7 +30,7 @@ def parse_message_id(text: str) -> MessageId:
 
 
 def format_history_cursor(cursor: history.HistoryCursor) -> str:
-    """Return the parameter `before` of the next page."""
+    """Return the value of the parameter `before` that requests the next page."""
     return f"{cursor.transfer_id}-{cursor.balance}"
 
 
@@ -40,7 +40,7 @@ def parse_history_cursor(text: str) -> history.HistoryCursor:
 
 
 def format_room_cursor(cursor: live_room_list.RoomCursor) -> str:
-    """Return the parameter `after` of the next page."""
+    """Return the value of the parameter `after` that requests the next page."""
     return f"{(cursor.started_at - _EPOCH) // _MICROSECOND},{cursor.room_id}"
 
 

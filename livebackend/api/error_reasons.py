@@ -9,11 +9,10 @@ from string import Formatter
 class ErrorReason(StrEnum):
     """A stable token that clients can compare, with an English and a Chinese message.
 
-    A message follows the name of the parameter that is wrong. `{min}` and `{max}` in it are limits
-    that the response names.
+    The subject of a message is the name of the wrong parameter, which precedes the message. The
+    placeholders `{min}` and `{max}` are limits that the response contains.
     """
 
-    # Form of a parameter
     MISSING = "missing", "is missing", "缺失"
     TOO_SHORT = "too_short", "has fewer than {min} characters", "少于 {min} 个字符"
     TOO_LONG = "too_long", "has more than {max} characters", "超过 {max} 个字符"
@@ -38,7 +37,6 @@ class ErrorReason(StrEnum):
         "has another value than the parameter of the same meaning",
         "与同义参数的值不一致",
     )
-    # Login and accounts
     INVALID_TOKEN = "invalid_token", "is not a valid login token", "登录凭证无效"
     TOKEN_EXPIRED = "token_expired", "has expired", "登录凭证已过期"
     UNKNOWN_USER = "unknown_user", "is not registered", "该用户不存在"
@@ -64,14 +62,12 @@ class ErrorReason(StrEnum):
         "reached a rate limit; retry after the seconds in Retry-After",
         "请求过于频繁，请在 Retry-After 指定的秒数后重试",
     )
-    # Pictures
     PICTURE_NOT_STORED = "picture_not_stored", "could not be stored", "图片保存失败"
     UNKNOWN_PICTURE = (
         "unknown_picture",
         "was not uploaded to this server, or is another user's avatar",
         "不是本服务器上传的图片，或已被其他用户使用",
     )
-    # Friends and messages
     ALREADY_FRIENDS = "already_friends", "is a friend already", "已经是好友"
     NOT_FRIENDS = "not_friends", "is not a friend", "不是好友"
     TOO_MANY_FRIENDS = (
@@ -97,9 +93,7 @@ class ErrorReason(StrEnum):
         "与该消息无关",
     )
     REQUEST_NOT_OPEN = "request_not_open", "names no open friend request", "好友申请不存在或已处理"
-    # Rooms
     ROOM_NOT_OPEN = "room_not_open", "is not open", "直播间未开启"
-    # Coins and payments
     INSUFFICIENT_COINS = "insufficient_coins", "exceeds the balance", "金币不足"
     BALANCE_LIMIT = "balance_limit", "would exceed the balance limit", "超出金币余额上限"
     REQUEST_ID_REUSED = (
@@ -127,7 +121,6 @@ class ErrorReason(StrEnum):
         "该支付属于另一笔订单",
     )
     UPSTREAM_FAILED = "upstream_failed", "failed at the provider", "服务商处理失败"
-    # The request as a whole
     UNKNOWN_PATH = "unknown_path", "is not a path of this API", "路径不存在"
     METHOD_NOT_ALLOWED = "method_not_allowed", "is not allowed on this path", "请求方法不允许"
     HTTPS_REQUIRED = "https_required", "is not HTTPS", "必须使用 HTTPS"
@@ -174,9 +167,9 @@ class ErrorReason(StrEnum):
 
 @dataclass(frozen=True)
 class ErrorDetail:
-    """The wrong parameter, or another part of the request, and the reason.
+    """The wrong parameter, or another part of the request, and the error reason.
 
-    Raises ValueError unless `limits` are those of the reason.
+    Raises ValueError unless `limits` has exactly the limits that the reason names.
     """
 
     parameter: str
@@ -185,7 +178,10 @@ class ErrorDetail:
 
     def __post_init__(self) -> None:
         if set(self.limits) != set(self.reason.limits):
-            raise ValueError(f"{self.reason} has the limits {self.reason.limits}")
+            raise ValueError(
+                f"error reason {self.reason} has the limits {self.reason.limits},"
+                f" got {tuple(self.limits)}"
+            )
 
     @property
     def header(self) -> str:

@@ -14,10 +14,11 @@ class ErrorResponse(NamedTuple):
     """The parts of the response to a domain error."""
 
     reason: ErrorReason
-    # Parameters that can cause the error. The response names the first one that the operation has.
-    # If it has none of them, the first name is another part of the request.
+    # Names of parameters, or of other parts of the request, that can cause the error. The response
+    # has the first name that is a parameter of the operation, otherwise the first name.
     parameters: tuple[str, ...]
-    # For operations that declare this code; others respond with their default error code.
+    # The result code, for operations that declare it. Other operations respond with their default
+    # error code.
     code: ResultCode | None
 
 

@@ -9,8 +9,8 @@ from livebackend.api.result_codes import ResultCode
 class OperationFailed(Exception):
     """A parameter is invalid.
 
-    Without `result_code`, the response has the operation's default error code. `limits` are those
-    of the reason.
+    Without `result_code`, the response has the operation's default error code. `limits` has the
+    values of the limits that the reason names.
     """
 
     def __init__(
@@ -24,8 +24,8 @@ class OperationFailed(Exception):
 class InvalidRequest(Exception):
     """The request is invalid for every operation; the response has result code 0003.
 
-    With status 405, `allowed` holds the methods that the path allows. `limits` are those of the
-    reason.
+    With status 405, `allowed` holds the methods that the path allows. `limits` has the values of
+    the limits that the reason names.
     """
 
     def __init__(

@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 @exception_view_config(DomainError, renderer="envelope")
 def domain_error(error: DomainError, request: Request) -> OperationResponse:
-    """Render a DomainError."""
+    """Render a domain error as the response of its operation."""
     request.response.retry_after = error.retry_after_s
     return error_response(*error_outcome(error, request.operation))
 
 
 @exception_view_config(OperationFailed, renderer="envelope")
 def operation_failed(error: OperationFailed, request: Request) -> OperationResponse:
-    """Render an invalid parameter."""
+    """Render an invalid parameter as the response of its operation."""
     return error_response(error.result_code or _default_error(request), error.detail)
 
 
 @exception_view_config(InvalidRequest, renderer="envelope")
 def invalid_request(error: InvalidRequest, request: Request) -> OperationResponse:
-    """Render an invalid request."""
+    """Render an invalid request with its HTTP status and result code 0003."""
     request.response.status_int = error.status
     if error.allowed:
         request.response.allow = error.allowed
@@ -43,7 +43,7 @@ def invalid_request(error: InvalidRequest, request: Request) -> OperationRespons
 
 @exception_view_config(HTTPNotFound, renderer="envelope")
 def not_found(error: HTTPNotFound, request: Request) -> OperationResponse:
-    """Render an unknown path, or a form that selects no operation of a known path."""
+    """Render an unknown path, or a form that selects no operation of its path, as 404."""
     request.response.status_int = 404
     if request.matched_route is None:
         return error_response(
@@ -54,7 +54,7 @@ def not_found(error: HTTPNotFound, request: Request) -> OperationResponse:
 
 @exception_view_config(URLDecodeError, renderer="envelope")
 def undecodable_path(error: URLDecodeError, request: Request) -> OperationResponse:
-    """Render a path that is not UTF-8."""
+    """Render a path that is not UTF-8 as 400."""
     request.response.status_int = 400
     return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.UNKNOWN_PATH))
 
@@ -67,10 +67,13 @@ def undecodable_path(error: URLDecodeError, request: Request) -> OperationRespon
 def service_unavailable(error: Exception, request: Request) -> OperationResponse:
     """Render a temporary failure as 503.
 
-    The result code is never one that makes clients discard the login token.
+    The result code does not make clients discard the login token.
     """
     log.error(
-        "%s failed, service unavailable: %s", _name(request), type(error).__name__, exc_info=error
+        "%s failed, service unavailable: %s",
+        _subject(request),
+        type(error).__name__,
+        exc_info=error,
     )
     request.response.status_int = 503
     request.response.retry_after = getattr(error, "retry_after_s", 1)
@@ -86,14 +89,14 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
 @exception_view_config(Exception, renderer="envelope")
 def internal_error(error: Exception, request: Request) -> OperationResponse:
     """Log an unexpected exception and render it as 500, without details."""
-    log.error("%s failed: unexpected exception", _name(request), exc_info=error)
+    log.error("%s failed: unexpected exception", _subject(request), exc_info=error)
     request.response.status_int = 500
     return error_response(
         _default_error(request), ErrorDetail("request", ErrorReason.INTERNAL_ERROR)
     )
 
 
-def _name(request: Request) -> str:
+def _subject(request: Request) -> str:
     return f"operation {request.operation.name}" if request.operation else "request"
 
 

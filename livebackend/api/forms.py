@@ -14,7 +14,7 @@ from livebackend.api.errors import InvalidRequest
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-_MAX_BOUNDARY = 70  # RFC 2046, section 5.1.1
+_MAX_BOUNDARY_LENGTH = 70  # RFC 2046, section 5.1.1
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _check_type(content_type: str, options: dict[str, str], encoding: str) -> No
 
 def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
     if size <= limits.max_body_bytes:
-        # One byte more than allowed, because a chunked body has no declared size.
+        # One byte more than allowed is read, to detect a chunked body that is too large.
         body: bytes = request.body_file.read(limits.max_body_bytes + 1)
         if len(body) <= limits.max_body_bytes:
             return body
@@ -99,14 +99,14 @@ def _urlencoded(text: bytes, limits: RequestLimits) -> Iterable[tuple[str, str |
 def _multipart(
     body: bytes, boundary: str, limits: RequestLimits
 ) -> Iterator[tuple[str, str | Upload]]:
-    if len(boundary) > _MAX_BOUNDARY:
+    if len(boundary) > _MAX_BOUNDARY_LENGTH:
         raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
     parser = MultipartParser(
         BytesIO(body),
         boundary,
         content_length=len(body),
         part_limit=limits.max_fields,
-        # Everything stays in memory: the body size is already limited.
+        # All parts stay in memory, because the size of the body is already limited.
         spool_limit=limits.max_body_bytes,
     )
     for part in parser:

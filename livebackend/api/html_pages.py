@@ -14,16 +14,17 @@ from livebackend.api.operation_declaration import Operation
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
 
-# No content of other hosts, and no inline script or style: HTML in a response cannot run as code.
-_POLICY = (
+# The Content-Security-Policy of the pages. Without content of other hosts and inline scripts, HTML
+# in an API response cannot run as code.
+_CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 # The demo shows avatars of any host, and plays streams of the media server; hls.js gives the player
 # its data as a blob.
-_DEMO_POLICY = _POLICY.replace("connect-src 'self'", "connect-src 'self' {media}").replace(
-    "img-src 'self'", "media-src 'self' blob: {media}; img-src 'self' http: https:"
-)
+_DEMO_CONTENT_POLICY = _CONTENT_POLICY.replace(
+    "connect-src 'self'", "connect-src 'self' {media}"
+).replace("img-src 'self'", "media-src 'self' blob: {media}; img-src 'self' http: https:")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Page:
     """A page with its response headers."""
 
     body: bytes
-    # `body`, compressed with gzip.
+    # The same content as `body`, compressed with gzip.
     gzip_body: bytes
     content_type: str
     etag: str
@@ -43,7 +44,7 @@ Pages = Mapping[str, Page]
 
 @dataclass(frozen=True)
 class StaticFiles:
-    """The files in `static/`; their common folder is named by a digest of all of them.
+    """The files in `static/`, served from a folder named by a digest of all the files.
 
     JavaScript modules import each other by relative paths. With the digest in the folder, they
     import modules of the same version.
@@ -75,7 +76,7 @@ def build_pages(
     """Return the enabled pages by path."""
     values = {
         "static": static_folder,
-        # Empty if the page is disabled: the pages then hide their links to it.
+        # A disabled page has an empty path, so that the other pages hide their links to the page.
         "docs": "docs" if docs else "",
         "demo": "demo" if demo else "",
         # Operations that are not in the API document; the demo marks them.
@@ -87,19 +88,19 @@ def build_pages(
     if docs:
         openapi = build_document(operations, phones=phone_pattern, url=public_url)
         pages["openapi.json"] = _page(orjson.dumps(openapi), "application/json")
-        pages["docs"] = _html("docs.html", values, _POLICY)
+        pages["docs"] = _html("docs.html", values, _CONTENT_POLICY)
     if demo:
         pages["demo"] = _html("demo.html", values, _demo_policy(hls_host))
     return pages
 
 
 def _demo_policy(hls_host: str) -> str:
-    """Return the policy that allows the HLS host, or every host if none is configured.
+    """Return the demo's Content-Security-Policy, which allows media from the HLS host.
 
-    Without the setting, the provider chooses the host.
+    Every host is allowed if no HLS host is configured, because the provider then chooses the host.
     """
     media = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
-    return _DEMO_POLICY.replace("{media}", media)
+    return _DEMO_CONTENT_POLICY.replace("{media}", media)
 
 
 def _html(template: str, values: Mapping[str, str], policy: str) -> Page:
@@ -115,7 +116,7 @@ def _page(body: bytes, content_type: str, headers: Mapping[str, str] | None = No
         gzip_body=gzip.compress(body, mtime=0),
         content_type=content_type,
         etag=_digest(body),
-        # no-cache: a new version of a page has the same path, so browsers must revalidate it.
+        # no-cache: a new version of a page has the same path, so browsers must revalidate the page.
         headers={"Vary": "Accept-Encoding", "Cache-Control": "no-cache", **(headers or {})},
     )
 

@@ -21,8 +21,8 @@ _SCHEMA = "#/components/schemas/"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-# Headers of a request whose outcome is unknown.
-_OUTCOME = ("X-Request-Outcome", "X-Retry-Request-Id")
+# Headers of the response to a request whose outcome is unknown.
+_OUTCOME_HEADERS = ("X-Request-Outcome", "X-Retry-Request-Id")
 # Response headers: description and schema.
 _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     "X-Error": (
@@ -43,7 +43,7 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "X-Request-Id": ("ID of the request in the server's log", {"type": "string"}),
 }
-# HTTP statuses of invalid requests.
+# HTTP statuses of invalid requests, with descriptions in English and Chinese.
 _INVALID_REQUEST = {
     "400": ("malformed form, or two operations selected", "表单格式错误，或同时选择了两个操作"),
     "404": ("unknown path, or no operation selected", "路径不存在，或未选择操作"),
@@ -56,7 +56,7 @@ _INVALID_REQUEST = {
 def build_document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
     """Return the OpenAPI document; `phones` is the pattern of a phone number."""
     ordered = in_document_order(operations)
-    messages, schemas = _messages(ordered)
+    messages, schemas = _message_schemas(ordered)
     for operation in ordered:
         schemas[f"{operation.name}.request"] = _request(operation, ordered, phones)
         schemas[f"{operation.name}.reply"] = _reply(operation, messages[operation.name])
@@ -101,8 +101,8 @@ def build_document(operations: Sequence[Operation], *, phones: str, url: str) ->
 def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
     """Return the operations in the order of the API document.
 
-    Extensions are last in a chapter. Operations without a selector are the first ones of a path, as
-    an app calls them first.
+    Extensions are the last operations of a chapter. An operation without a selector is the first of
+    its path, because apps call it first.
     """
 
     def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:
@@ -127,8 +127,8 @@ def _english_and_chinese(text: str) -> tuple[str, str]:
     return english, chinese
 
 
-def _messages(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the schema of each operation's message, and the schemas they refer to."""
+def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the message schema of each operation, and the schemas they refer to."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
         (operation.name, "validation", TypeAdapter(operation.message_type))
         for operation in operations
@@ -187,7 +187,7 @@ def _reply(operation: Operation, message: dict[str, Any]) -> dict[str, Any]:
         codes = sorted(result.code for result in errors)
         replies.append(_body({"enum": codes}, {"type": "null"}))
     if ResultCode.COINS_NOT_UPDATED in operation.result_codes:
-        # Only the coin operations have a message with an error (API document, 金币系统).
+        # Only errors of coin operations have a message (API document, 金币系统).
         replies.append(
             _body({"const": ResultCode.COINS_NOT_UPDATED.code}, {"const": "update failed"})
         )
@@ -238,7 +238,9 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
                 for status, description in _INVALID_REQUEST.items()
             },
             "500": _response("internal server error", "服务器内部错误", reply),
-            "503": _response("service temporarily unavailable", "服务暂不可用", reply, *_OUTCOME),
+            "503": _response(
+                "service temporarily unavailable", "服务暂不可用", reply, *_OUTCOME_HEADERS
+            ),
         },
         "x-operations": {operation.name: _operation(operation) for operation in operations},
     }

@@ -31,19 +31,21 @@ class Operation:
     parameters: type[Parameters]
     # The default result code of errors.
     default_error: ResultCode
-    # The other result codes of errors; those of the login token are added automatically.
+    # The other result codes of errors. The codes of login token errors are added automatically.
     error_codes: tuple[ResultCode, ...]
-    # False for an operation that waits for an outside service: it opens short transactions itself.
+    # Whether the operation runs in one transaction. An operation that waits for an outside service
+    # opens short transactions itself.
     transaction: bool
-    # The operation only reads and needs no common snapshot: it runs in autocommit mode.
+    # Whether the operation only reads, and runs in autocommit mode without a common snapshot.
     read_only: bool
-    # Its own SQL statement also resolves the login token and detects a revoked one.
+    # Whether the operation's own SQL statement checks the login token and finds its account.
     authenticates_in_query: bool
-    # Names of `limits.*` settings: rate limits per account, or per address without a login.
+    # Names of `limits.*` settings: rate limits per account or, without a login, per client address.
     rate_limits: tuple[str, ...]
-    # The API document contains the operation; others are extensions of this server.
+    # Whether the API document contains the operation. Other operations are extensions of this
+    # server.
     documented: bool
-    # Idempotent: a client can retry it after an unknown outcome.
+    # Whether a client can retry the operation after an unknown outcome.
     idempotent: bool
     # The error reason of a retry whose first request succeeded.
     already_done_reason: ErrorReason | None
@@ -61,7 +63,7 @@ class Operation:
 
     @property
     def result_codes(self) -> frozenset[ResultCode]:
-        """Every result code that a response of this operation can have."""
+        """All result codes that responses of this operation can have."""
         token_errors = (
             {ResultCode.TOKEN_EXPIRED, ResultCode.TOKEN_INVALID} if self.requires_login else set()
         )
@@ -90,7 +92,7 @@ def operation(
     message_type: Any = None,
     extra_fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
-    """Declare a view method as an operation; its first docstring line is the title."""
+    """Declare a view method as an operation; its docstring starts with the title."""
 
     def decorate(
         method: Callable[[V, P], OperationResponse],

@@ -22,15 +22,15 @@ from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
-# Line and paragraph separators, and characters that change the direction of text: they reorder the
-# text around them on other users' screens.
+# Line and paragraph separators, and characters that change the direction of text, which would
+# reorder the text around them on other users' screens.
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def _converted(
     convert: Callable[[str], object], reason: ErrorReason, **limits: int
 ) -> BeforeValidator:
-    """Return a validator; `convert` raises ValueError for invalid text."""
+    """Return a validator; `convert` must raise ValueError for an invalid text."""
 
     def validate(value: object) -> object:
         try:
@@ -53,7 +53,7 @@ def _fit_for_display(value: str) -> str:
     return value
 
 
-def _visible(value: str) -> str:
+def _not_blank(value: str) -> str:
     if not value.strip():
         raise invalid(ErrorReason.MISSING)
     return value
@@ -67,13 +67,13 @@ def _letter_and_digit(value: str) -> str:
 
 def _phone(value: str, info: ValidationInfo) -> str:
     phones: str = info.context["phones"]  # type: ignore[index]  # set by Parameters.parse()
-    # The pattern is a setting, but tables and message ids hold exactly 11 digits.
+    # Eleven digits are required besides the configured pattern, as tables hold 11 digits.
     if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
         raise invalid(ErrorReason.NOT_A_PHONE_NUMBER)
     return value
 
 
-def _matched(text: str, expression: str) -> str:
+def _require_match(text: str, expression: str) -> str:
     if not re.fullmatch(expression, text):
         raise ValueError(text)
     return text
@@ -94,7 +94,7 @@ def _seconds(value: object) -> int | None:
     match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
     if not match:
         return None
-    # int() raises ValueError for thousands of digits; ten digits exceed any limit on seconds.
+    # Ten digits exceed any limit on seconds, and int() rejects thousands of digits.
     return int(match[1] + match[2][:10])
 
 
@@ -103,7 +103,7 @@ def _text(value: object) -> str:
 
 
 def _page_length(text: str) -> int:
-    length = int(_matched(text, "[1-9][0-9]{0,2}"))
+    length = int(_require_match(text, "[1-9][0-9]{0,2}"))
     if length > history.MAX_RECORDS:
         raise ValueError(text)
     return length
@@ -122,12 +122,12 @@ _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 def _schema(
     english: str, chinese: str, example: str | int | None = None, **schema: Any
 ) -> WithJsonSchema:
-    """Describe a parameter whose JSON Schema pydantic cannot derive."""
+    """Return the JSON Schema of a parameter for which pydantic cannot derive a schema."""
     examples = {} if example is None else {"examples": [example]}
     return WithJsonSchema({**schema, "description": english, "x-zh": chinese, **examples})
 
 
-# Use after a length constraint: then long texts are rejected without being searched.
+# Place these validators after a length constraint, so that they do not search long texts.
 NoControl = AfterValidator(_no_control_characters)
 FitForDisplay = AfterValidator(_fit_for_display)
 
@@ -142,7 +142,7 @@ Phone = Annotated[
         format="phone",
     ),
 ]
-# A password to check: it may be older than the rules for new ones.
+# A password of an existing account, which can be older than the rules for new passwords.
 PasswordAttempt = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
@@ -166,7 +166,7 @@ Nickname = Annotated[
     StringConstraints(min_length=1, max_length=32),
     NoControl,
     FitForDisplay,
-    AfterValidator(_visible),
+    AfterValidator(_not_blank),
     documented_field("nickname", "昵称", "Ann"),
 ]
 HeadImage = Annotated[
@@ -180,10 +180,10 @@ HeadImage = Annotated[
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
-# A text that only the service checks, so that a malformed one counts as a wrong attempt. A file is
-# read as "".
+# A text that only the service checks, so that a malformed text counts as a wrong attempt. A file
+# counts as an empty text.
 UncheckedText = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
-# A number of seconds; any other value is read as absent.
+# A number of seconds. Any other value counts as absent.
 Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
 MessageIdParameter = Annotated[
     MessageId,
@@ -212,7 +212,7 @@ Description = Annotated[
 ]
 RequestId = Annotated[
     str,
-    _converted(partial(_matched, expression=_REQUEST_ID), ErrorReason.NOT_A_REQUEST_ID),
+    _converted(partial(_require_match, expression=_REQUEST_ID), ErrorReason.NOT_A_REQUEST_ID),
     _schema(
         "idempotency key: requests with the same key are executed once",
         "幂等键：相同 requestId 的请求只执行一次，可安全重试",

@@ -22,11 +22,11 @@ class ErrorCode:
 
 @dataclass(frozen=True)
 class Parameter:
-    """The description of a parameter."""
+    """The name and JSON Schema of a parameter, for the documentation."""
 
     name: str
     required: bool
-    # JSON Schema with `description` and `x-zh`. A phone number has `"format": "phone"` and no
+    # The JSON Schema has `description` and `x-zh`. A phone number has `"format": "phone"` and no
     # pattern, because the pattern is a setting.
     schema: Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Parameters(BaseModel):
     def parse(cls, form: Form, *, phones: str) -> Self:
         """Parse a form; `phones` is the pattern of a phone number.
 
-        Raises OperationFailed for the first invalid parameter, with its ErrorCode, if it has one.
+        Raises OperationFailed for the first invalid parameter, with the ErrorCode of the parameter.
         """
         values = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
         try:
@@ -51,8 +51,8 @@ class Parameters(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
-        reason = _REASONS.get(first["type"], ErrorReason.INVALID_VALUE)
-        context = {_LIMITS.get(key, key): value for key, value in first.get("ctx", {}).items()}
+        reason = _REASONS_BY_TYPE.get(first["type"], ErrorReason.INVALID_VALUE)
+        context = {_LIMIT_NAMES.get(key, key): value for key, value in first.get("ctx", {}).items()}
         limits = {limit: context[limit] for limit in reason.limits}
         raise OperationFailed(cls._error_code(name), name, reason, **limits)
 
@@ -75,7 +75,7 @@ class Parameters(BaseModel):
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema without the type null, which a form cannot contain."""
+    """Return a JSON Schema without the type null, because a form cannot contain null."""
     non_null: dict[str, Any] = {}
     for alternative in schema.get("anyOf", ()):
         if alternative.get("type") != "null":
@@ -91,7 +91,7 @@ def documented_field(english: str, chinese: str, example: str | int | None = Non
 
 
 class AuthenticatedParameters(Parameters):
-    """Parameters with a login token, which is checked before all others."""
+    """Parameters with a login token, which is checked before the other parameters."""
 
     token: Annotated[
         str,
@@ -110,12 +110,13 @@ def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
     return PydanticCustomError(reason.value, "invalid value", {**limits})
 
 
-# pydantic's names of errors and of their limits.
-_REASONS = {reason.value: reason for reason in ErrorReason} | {
+# Error reasons by the types of pydantic's errors. The type of a custom error is its reason.
+_REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "missing": ErrorReason.MISSING,
     "is_instance_of": ErrorReason.NOT_A_FILE,
     "string_too_short": ErrorReason.TOO_SHORT,
     "string_too_long": ErrorReason.TOO_LONG,
     "string_type": ErrorReason.INVALID_VALUE,
 }
-_LIMITS = {"min_length": "min", "max_length": "max"}
+# Names of limits in error reasons, by the names in pydantic's errors.
+_LIMIT_NAMES = {"min_length": "min", "max_length": "max"}

@@ -20,14 +20,14 @@ from livebackend.services.login_tokens import CurrentUser, TokenClaims
 class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hints
     """A Pyramid request with the services, the operation and the current user."""
 
-    # Set by the view deriver of operations.
+    # The operation of the request, set by the view deriver.
     operation: Operation | None = None
     _connection: Connection | None = None
     claims: TokenClaims
-    # The account that the token names, before the check whether the token is revoked.
+    # The account id in the login token, set before the token is checked for revocation.
     account_id: int | None = None
     current_user: CurrentUser
-    # Rate limits were applied: a retry of the transaction does not apply them again.
+    # Whether the rate limits were applied. A retry of the transaction does not apply them again.
     rate_limits_applied = False
     # The result code of the response, once it is rendered.
     result_code: ResultCode | None = None
@@ -40,8 +40,10 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
         Raises RuntimeError in an operation that is declared without a transaction.
         """
         if self._connection is None:
-            name = self.operation.name if self.operation else "this request"
-            raise RuntimeError(f"{name} has no transaction: it must use services.database")
+            subject = f"operation {self.operation.name}" if self.operation else "this request"
+            raise RuntimeError(
+                f"{subject} has no transaction: open one with services.database.run()"
+            )
         return self._connection
 
     @db.setter

@@ -49,7 +49,7 @@ class Message(Profile):
     verifyId: str
     objectId: str
     flag: Literal[0, 1, 2, 3]
-    # ISO 8601, UTC.
+    # When the friend request was sent; ISO 8601, UTC.
     time: str
 
 
@@ -63,7 +63,7 @@ class LiveRoom(Profile):
 
 
 class LiveRooms(TypedDict):
-    """A page of live rooms; send `next` as `after` for the next page, null on the last."""
+    """A page of live rooms; `next` is the parameter `after` of the next page, or null."""
 
     rooms: list[LiveRoom]
     next: str | None
@@ -100,7 +100,7 @@ class Record(TypedDict):
     """A coin transfer, as the user sees it.
 
     `coins` is negative for outgoing coins, `left` is the balance after the transfer. `nickname` is
-    the other user's; null without another user or nickname.
+    the nickname of the other user, or null.
     """
 
     id: int
@@ -109,12 +109,12 @@ class Record(TypedDict):
     left: int
     nickname: str | None
     description: str | None
-    # ISO 8601, UTC.
+    # When the coins were transferred; ISO 8601, UTC.
     time: str
 
 
 class Records(TypedDict):
-    """A page of transfers; send `before` for the next page, null on the last."""
+    """A page of transfers; `before` is the parameter of the next page, or null."""
 
     records: list[Record]
     before: str | None
@@ -159,5 +159,5 @@ class Stream(TypedDict):
 LoginToken = Annotated[str, Field(json_schema_extra={"x-login-token": True})]
 # The API document specifies the stream as JSON inside a string.
 StreamText = Json[Stream]
-# The user that was found: 1 a friend, 0 another user, -1 the user who searches.
+# Who the found user is: 1 a friend, 0 another user, -1 the user who searches.
 Flag = Literal["1", "0", "-1"]

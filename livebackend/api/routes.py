@@ -34,7 +34,7 @@ class RequestGuard:
 def request_limits(form: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
     """Return the request limits of each route; `form` is the default."""
     upload = replace(form, max_body_bytes=max_upload_bytes)
-    # Providers send query strings; the views check their signature or secret.
+    # Callbacks have query strings; the views check the signature or secret of a callback.
     callback = replace(form, query_allowed=True)
     return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": callback, "nginx": callback}
 

@@ -1,6 +1,6 @@
 """Converts results of the services to messages of responses.
 
-Rows of long lists are unpacked by position: access by name doubles the time of a conversion.
+Rows of long lists are unpacked by position, because access by name doubles the conversion time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def serialize_message(message: Message) -> response_types.Message:
     own_id = format_message_id(own_phone, sent_at_us)
     other_id = format_message_id(phone, sent_at_us)
     return {
-        # verifyId is the recipient's copy of the request, objectId the sender's.
+        # verifyId is the id of the recipient's copy of the request, objectId of the sender's copy.
         "verifyId": other_id if is_sender else own_id,
         "objectId": own_id if is_sender else other_id,
         "userId": phone,
@@ -80,7 +80,7 @@ def serialize_message(message: Message) -> response_types.Message:
         "gender": gender,
         "headImage": head_image,
         "flag": _FLAGS[2 * is_sender + accepted],
-        "time": _time(datetime_from_microseconds(sent_at_us)),
+        "time": _iso_time(datetime_from_microseconds(sent_at_us)),
     }
 
 
@@ -89,7 +89,7 @@ def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
         **serialize_profile(room.profile),
         "title": room.title,
         "playUrl": room.play_urls,
-        "time": _time(room.cursor.started_at),
+        "time": _iso_time(room.cursor.started_at),
     }
 
 
@@ -110,7 +110,7 @@ def serialize_record(record: HistoryRecord) -> response_types.Record:
         "left": record.balance_after,
         "nickname": record.nickname,
         "description": record.description,
-        "time": _time(record.created_at),
+        "time": _iso_time(record.created_at),
     }
 
 
@@ -150,5 +150,5 @@ def serialize_giver(giver: Giver) -> response_types.Giver:
     }
 
 
-def _time(at: datetime) -> str:
+def _iso_time(at: datetime) -> str:
     return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -22,12 +22,13 @@ from livebackend.core.request_context import request_id
 from livebackend.monitoring.health_checks import ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
-# A separate logger: operators can disable the access log by setting it to WARNING.
+# The access log has a separate logger: operators can disable the access log by setting it to
+# WARNING.
 log = logging.getLogger("livebackend.access")
 
 Handler = Callable[[Request], Any]
 
-HEALTH, READY = "/healthz", "/readyz"
+_HEALTH_PATH, _READY_PATH = "/healthz", "/readyz"
 _REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -84,7 +85,7 @@ def _came_by_https(request: Request) -> bool:
 def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween for metrics and the access log.
 
-    The log contains no parameters. It has the account's id, and a keyed hash of the client address.
+    The log contains the account id and a keyed hash of the client address, but no parameters.
     """
     metrics: Metrics = registry.services.metrics
     hash_key: bytes = registry.client_hash_key
@@ -93,7 +94,7 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
         start = time.perf_counter()
         response = handler(request)
         seconds = time.perf_counter() - start
-        operation = _name(request)
+        operation = _operation_name(request)
         result = request.result_code.code if request.result_code else ""
         status = response.status_int
         metrics.observe_request(operation=operation, result=result, status=status, seconds=seconds)
@@ -129,9 +130,9 @@ def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
 
     def tween(request: Request) -> Any:
         path = request.environ.get("PATH_INFO")
-        if path not in (HEALTH, READY) or request.method not in ("GET", "HEAD"):
+        if path not in (_HEALTH_PATH, _READY_PATH) or request.method not in ("GET", "HEAD"):
             return handler(request)
-        failures = readiness.failures() if path == READY else {}
+        failures = readiness.failures() if path == _READY_PATH else {}
         response = Response(
             orjson.dumps({"failures": failures}),
             status=503 if failures else 200,
@@ -143,10 +144,10 @@ def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
     return tween
 
 
-def _name(request: Request) -> str:
+def _operation_name(request: Request) -> str:
     if request.operation:
         return request.operation.name
-    # An unknown path is not logged: it can hold secrets, and each one would be a new metric label.
+    # Unknown paths are not logged, because they can hold secrets and would add metric labels.
     return request.matched_route.name if request.matched_route else "none"
 
 
@@ -160,5 +161,5 @@ def includeme(config: Configurator) -> None:
     config.add_tween(outermost, over=EXCVIEW)
     config.add_tween(name(health_check_tween_factory), under=outermost, over=access_log)
     config.add_tween(access_log, under=outermost, over=EXCVIEW)
-    # Under the exception views: they render its error as a response envelope.
+    # This tween is under the exception views, which render its error as a response envelope.
     config.add_tween(name(require_https_tween_factory), under=EXCVIEW)

@@ -16,7 +16,7 @@ from livebackend.core.errors import DomainError
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
-    """Wrap a view: commit on return, roll back on exceptions, retry after conflicts."""
+    """Wrap an operation: commit on return, roll back on errors, retry on conflicts."""
     declared: Operation | None = info.options.get("operation")
     if declared is None:
         return view
@@ -39,7 +39,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     runner = call_with_connection if declared.transaction else call
 
     def run(context: Any, request: Request) -> Any:
-        # Set first: the exception views read the operation's default error code from it.
+        # The operation is set first, because exception views read its default error code.
         request.operation = declared
         if declared.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
@@ -52,9 +52,10 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 def _confirm_already_done(
     runner: Callable[[Any, Request], Any], declared: Operation, context: Any, request: Request
 ) -> Any:
-    """Run an operation; wait for replication before reporting that it was already done.
+    """Run an operation; wait for replication before an "already done" error.
 
-    A client that retries counts this error as success, so the first request must be durable.
+    A client counts the error `already_done_reason` as success of a retry, so the first request must
+    be durable.
     """
     try:
         return runner(context, request)
@@ -78,7 +79,8 @@ def _parse_parameters(
     try:
         return declared.parameters.parse(request.params, phones=request.registry.phone_pattern)
     except OperationFailed:
-        # The operation's own statement does not run, and a revoked token takes precedence.
+        # The token is checked here, because the operation's own statement does not run. A revoked
+        # token takes precedence over an invalid parameter.
         if declared.authenticates_in_query:
             _authenticate(request, connection)
         raise
@@ -87,8 +89,8 @@ def _parse_parameters(
 def _apply_rate_limits(request: Request, declared: Operation) -> None:
     """Apply the rate limits in separate transactions.
 
-    A rollback of the operation does not undo them. Runs after the token check: a request with a
-    revoked token must not use up the account's limit.
+    A rollback of the operation does not undo the counts. The login token is checked first, because
+    requests with a revoked token must not use up the account's limit.
     """
     for limit in declared.rate_limits if not request.rate_limits_applied else ():
         client = (

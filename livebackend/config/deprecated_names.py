@@ -44,10 +44,10 @@ SETTINGS: Mapping[str, str] = {
     "var.dir": "data.dir",
 }
 
-# Values of `pictures.mode`.
+# Deprecated values of the setting `pictures.mode`, with the current values.
 PICTURE_MODES: Mapping[str, str] = {"as_sent": "original", "re_encoded": "reencoded"}
 
-# Dotted class names in settings.
+# Deprecated class names in settings, with the current names.
 CLASSES: Mapping[str, str] = {
     "livebackend.gateways.payments.EmbeddedPayments": (
         "livebackend.development.payments.DevelopmentPayments"
@@ -63,11 +63,11 @@ CLASSES: Mapping[str, str] = {
     ),
 }
 
-# Modules of the classes that logging sections name.
+# Deprecated modules of classes that logging sections name, with the current modules.
 MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
-# Loggers that the logging sections configure. `livebackend.gateways.sms` and
-# `livebackend.gateways.payments` are omitted: packages of these names still exist, and log.
+# Deprecated loggers, with the loggers that replace them. `livebackend.gateways.sms` and
+# `livebackend.gateways.payments` are not deprecated, because packages of these names still log.
 LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.calls": ["livebackend.access"],
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
@@ -110,14 +110,14 @@ def current_class(dotted_name: str) -> str:
     """Return the current name of a class; log a warning if it was renamed."""
     current = CLASSES.get(dotted_name, dotted_name)
     if current != dotted_name:
-        log.warning("%s is deprecated: use %s", dotted_name, current)
+        log.warning("class %s is deprecated: use %s", dotted_name, current)
     return current
 
 
 def current_module(dotted_name: str) -> str:
     """Return the current name of a renamed module; raise KeyError for other modules."""
     current = MODULES[dotted_name]
-    warnings.warn(f"{dotted_name} is deprecated: use {current}", FutureWarning, stacklevel=2)
+    warnings.warn(f"module {dotted_name} is deprecated: use {current}", FutureWarning, stacklevel=2)
     return current
 
 
@@ -129,7 +129,7 @@ def configure_renamed_loggers() -> None:
             log.warning("logger %s is deprecated: use %s", old, ", ".join(current))
             for name in current:
                 _copy_configuration(configured, logging.getLogger(name))
-            # Otherwise the next call copies it again.
+            # The logger is reset, so that the next call does not copy its configuration again.
             configured.setLevel(logging.NOTSET)
             configured.handlers.clear()
 

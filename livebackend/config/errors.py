@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class SettingsError(ValueError):
-    """Settings are missing, unknown or invalid. The message lists every error on its own line."""
+    """Settings are missing, unknown or invalid; the message lists each error on a line."""
 
     heading: ClassVar[str] = "the settings are invalid:"
 

@@ -26,18 +26,19 @@ from livebackend.config.deprecated_names import (
 )
 from livebackend.config.errors import SettingsError
 
-ENVIRONMENT = "LIVEBACKEND_"
+ENVIRONMENT_PREFIX = "LIVEBACKEND_"
 
 _MIN_SECRET_LENGTH = 32
 # Prefix of the secrets in development.ini, which are published with the source.
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
-# A room can stay in the state `opening` for half of this time.
+# Minimum of `streams.check_interval_s`. The interval must be longer than the 5 s after which an
+# `opening` room is abandoned, plus the time of a housekeeping round.
 _MIN_CHECK_INTERVAL_S = 10
 # Prefixes of settings that Pyramid reads from the same section.
 _PYRAMID_PREFIXES = ("pyramid.",)
-# Other names of settings; the project templates of Pyramid use the first one.
+# Other names of settings. Pyramid's project templates use `sqlalchemy.url`.
 _ALIASES = {"sqlalchemy.url": "database.url", **SETTINGS}
 
 
@@ -177,7 +178,8 @@ class Settings(BaseModel):
         le=60,
         description="seconds that open requests have to finish when the server stops",
     )
-    # These come before the settings that need them: a validator sees only the fields above its own.
+    # The `allow_…` settings precede the settings that need them, because a validator sees only the
+    # fields above its own field.
     secrets_allow_insecure: bool = Field(
         False, description="allow the published secrets of development.ini; for development only"
     )
@@ -225,10 +227,10 @@ class Settings(BaseModel):
         6_291_456, ge=1024, description="maximum bytes of a request body at /upload"
     )
     http_max_fields: int = Field(100, ge=10, description="maximum parameters of a request")
-    # Enabled by default: the pages contain only what every copy of the app reveals, and are
-    # rendered once, at start.
+    # Enabled by default: the pages reveal no more than the app itself, and are rendered once at
+    # start.
     docs_enabled: bool = Field(True, description="serve `/docs` and `/openapi.json`")
-    # Disabled by default: the page invites its visitors to register accounts.
+    # Disabled by default, because the demo page invites its visitors to register accounts.
     demo_enabled: bool = Field(
         False, description="serve `/demo`, a web page that works like the app"
     )
@@ -272,7 +274,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
-        # models.CREDIT_SLOTS - 1, which this package cannot import.
+        # The limit is models.CREDIT_SLOTS - 1, but this package cannot import the models.
         le=15,
         description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
@@ -416,11 +418,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(cls.raw_values(ini, environment))
         except ValidationError as error:
-            raise SettingsError(*_messages(error)) from None
+            raise SettingsError(*_error_messages(error)) from None
 
     @classmethod
     def raw_values(cls, ini: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-        """Return the values that are set, unparsed, by their names in ini files.
+        """Return the unparsed values of the settings that are set, by setting name.
 
         Raises SettingsError for a setting that is set by its name and by an alias.
         """
@@ -431,23 +433,23 @@ class Settings(BaseModel):
 
     @classmethod
     def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of livebackend by the names of the settings in ini files."""
+        """Return the environment variables that override settings, by setting name."""
         names = {environment_variable(name): name for name in (*cls.names(), *SETTINGS)}
         return {
             names.get(key, key): value
             for key, value in environment.items()
-            if key.startswith(ENVIRONMENT)
+            if key.startswith(ENVIRONMENT_PREFIX)
         }
 
     def require(self, *names: str) -> None:
         """Raise ValueError with the names of the settings that are empty."""
         missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
         if missing:
-            raise ValueError(f"it needs {', '.join(missing)}")
+            raise ValueError(f"required settings are empty: {', '.join(missing)}")
 
     @property
     def signing_secrets(self) -> list[str]:
-        """The secrets in plain text: the first signs tokens and codes, all verify them."""
+        """The plain secrets: the first signs tokens and codes, all secrets verify them."""
         return [secret.get_secret_value() for secret in self.secrets]
 
     @property
@@ -456,7 +458,7 @@ class Settings(BaseModel):
 
     @property
     def rate_limits(self) -> dict[str, str]:
-        """Every rate limit by its name without the prefix `limits.`."""
+        """The rule of every rate limit, by its name without the prefix `limits.`."""
         return {
             name.removeprefix("limits_"): value
             for name, value in self
@@ -470,9 +472,9 @@ class Settings(BaseModel):
 
 
 def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ini section with `http.public_url`.
+    """Return an ini section in which `http.public_url` is set.
 
-    By default, the URL has the host and port of the file.
+    The default URL has the host and port of the ini file.
     """
     is_set = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
     if is_set or not {"host", "port"} <= defaults.keys():
@@ -482,11 +484,11 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
 
 def environment_variable(name: str) -> str:
     """Return the name of the environment variable that overrides a setting."""
-    return ENVIRONMENT + name.upper().replace(".", "_")
+    return ENVIRONMENT_PREFIX + name.upper().replace(".", "_")
 
 
 def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values by the names of their settings. Raises SettingsError for duplicates."""
+    """Replace aliases by setting names; raise SettingsError if both names are set."""
     duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= values.keys()]
     if duplicates:
         raise SettingsError(
@@ -495,7 +497,7 @@ def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_ALIASES.get(name, name): value for name, value in values.items()}
 
 
-def _messages(error: ValidationError) -> list[str]:
+def _error_messages(error: ValidationError) -> list[str]:
     messages = []
     for detail in error.errors(include_url=False, include_input=False):
         name = str(detail["loc"][0])

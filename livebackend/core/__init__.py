@@ -1,1 +1,4 @@
-"""Errors, signing and request context. All packages can import it; it imports none of them."""
+"""Errors, signing and request context.
+
+The package imports no other package of livebackend.
+"""

@@ -12,8 +12,8 @@ class DomainError(Exception):
     """The request is rejected.
 
     The transaction is rolled back unless `keeps_changes` is true. `retry_after_s` is the number of
-    seconds until a retry can succeed, if that is known. `limits` are those of the error reason. The
-    first line of a subclass's docstring is the error message.
+    seconds until a retry can succeed, if that is known. `limits` has the values of the limits that
+    the error reason names. The first line of a subclass's docstring is the error message.
     """
 
     keeps_changes: ClassVar[bool] = False
@@ -32,9 +32,6 @@ class LimitExceeded(DomainError):
         self.limits = {"max": maximum}
 
 
-# Login tokens
-
-
 class TokenMissing(DomainError):
     """The request has no login token."""
 
@@ -47,15 +44,12 @@ class TokenExpired(DomainError):
     """The login token has expired."""
 
 
-# Accounts
-
-
 class UnknownUser(DomainError):
     """No account has this phone number."""
 
 
 class OwnAccount(DomainError):
-    """The request names the user's own account, but needs another one."""
+    """The request needs another user's account, but names the user's own account."""
 
 
 class AccountRemoved(DomainError):
@@ -86,11 +80,8 @@ class PasswordChanged(DomainError):
     """The password was changed by a concurrent request."""
 
 
-# Verification codes
-
-
 class WrongCode(DomainError):
-    """The verification code is wrong; the attempt counts."""
+    """The verification code is wrong, and the attempt is counted."""
 
     keeps_changes = True
 
@@ -105,18 +96,12 @@ class MessageNotSent(DomainError):
     """The SMS provider did not send the verification code."""
 
 
-# Rate limits
-
-
 class RateLimited(DomainError):
     """The client or user has reached a rate limit."""
 
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__()
         self.retry_after_s = retry_after_s
-
-
-# Pictures
 
 
 class EmptyPicture(DomainError):
@@ -137,9 +122,6 @@ class PictureNotStored(DomainError):
 
 class UnknownPicture(DomainError):
     """The picture was not uploaded to this server, or is the avatar of an account."""
-
-
-# Friends
 
 
 class AlreadyFriends(DomainError):
@@ -171,18 +153,15 @@ class UnknownMessage(DomainError):
 
 
 class MessageIdsMismatch(DomainError):
-    """The two ids are not the two copies of one friend request."""
+    """The two message ids do not belong to the same friend request."""
 
 
 class MessageOfAnotherUser(DomainError):
-    """The message is not about the user that the request names."""
+    """The message is not from or to the user that the request names."""
 
 
 class RequestNotOpen(DomainError):
     """The friend request is not open."""
-
-
-# Rooms
 
 
 class RoomNotOpen(DomainError):
@@ -191,9 +170,6 @@ class RoomNotOpen(DomainError):
 
 class StreamNotCreated(DomainError):
     """The stream provider did not create the stream."""
-
-
-# Coins
 
 
 class InsufficientCoins(DomainError):
@@ -223,7 +199,7 @@ class PaymentNotPlaced(DomainError):
 
 
 class PaymentRejected(DomainError):
-    """The payment is not credited."""
+    """The payment is rejected: no coins are credited."""
 
 
 class InvalidNotification(PaymentRejected):
@@ -231,7 +207,7 @@ class InvalidNotification(PaymentRejected):
 
 
 class UnknownOrder(PaymentRejected):
-    """There is no such payment order."""
+    """No payment order has the order id of the payment."""
 
 
 class WrongAmount(PaymentRejected):
@@ -246,11 +222,8 @@ class PaymentOfAnotherOrder(PaymentRejected):
     """The payment belongs to another order."""
 
 
-# Infrastructure
-
-
 class ServiceUnavailable(Exception):
-    """The request cannot be served now; the client can retry it after `retry_after_s`.
+    """The request cannot be served now; retry after `retry_after_s` seconds.
 
     If `outcome_unknown` is true, the request may have been executed. A retry with the request id
     `retry_request_id` is not executed twice.
@@ -274,4 +247,7 @@ class CommitOutcomeUnknown(ServiceUnavailable):
     """The connection was lost during COMMIT: the transaction may be committed."""
 
     def __init__(self) -> None:
-        super().__init__("database connection lost during COMMIT", outcome_unknown=True)
+        super().__init__(
+            "database connection lost during COMMIT: the transaction may be committed",
+            outcome_unknown=True,
+        )

@@ -2,5 +2,5 @@
 
 from contextvars import ContextVar
 
-# "-" outside of a request.
+# The request id is "-" outside of a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")

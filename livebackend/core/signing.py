@@ -14,33 +14,34 @@ _MAX_LENGTH = 1024
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
-    """Derive a key for one purpose. It does not reveal the secret or other keys."""
+    """Derive a key for one purpose, which reveals neither the secret nor other keys."""
     return hmac.digest(secret.encode(), purpose.encode(), "sha256")
 
 
 class Signer:
     """Signs and verifies JSON values of one kind.
 
-    The first of `secrets` signs; all verify. A value that was signed for another `kind` is invalid.
+    The first of `secrets` signs; all secrets verify. A value that was signed for another `kind` is
+    invalid.
     """
 
     def __init__(self, secrets: Sequence[str], *, kind: str) -> None:
-        # itsdangerous's Serializer creates a Signer for each token, and a Signer derives its keys
-        # for each token. Deriving the keys here avoids both costs.
-        keys = [
+        # The keys are derived once here, because itsdangerous's Serializer derives them for each
+        # token.
+        signers = [
             itsdangerous.Signer(secret, salt=f"livebackend.{kind}", digest_method=sha256)
             for secret in reversed(secrets)  # itsdangerous signs with the last key
         ]
         self._signer = itsdangerous.Signer(
-            [key.derive_key() for key in keys], key_derivation="none", digest_method=sha256
+            [signer.derive_key() for signer in signers], key_derivation="none", digest_method=sha256
         )
 
     def sign(self, value: Any) -> str:
         return self._signer.sign(base64_encode(json.dumps(value, separators=(",", ":")))).decode()
 
     def read(self, text: object) -> Any:
-        """Verify the signature; return the signed value, or None if it is invalid."""
-        # Rejects long texts before the costly verification. Signed values are short.
+        """Verify the signature; return the signed value, or None for a wrong signature."""
+        # Long texts are rejected before the slow verification, because signed values are short.
         if not isinstance(text, str) or len(text) > _MAX_LENGTH:
             return None
         try:

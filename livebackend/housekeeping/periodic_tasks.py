@@ -16,23 +16,23 @@ from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamCheckRe
 
 log = logging.getLogger(__name__)
 
-# The time that is reserved for one round.
+# The seconds that the period reserves for the tasks of one housekeeping round.
 _ROUND_S = 1
-# How long `close` waits for the thread to release the lease.
+# Seconds that `close` waits for the housekeeping thread to release the lease.
 _CLOSE_TIMEOUT_S = 6
 
 
 class HousekeepingTasks(NamedTuple):
-    """The tasks of a round that run after the check of the rooms, in this order."""
+    """Housekeeping tasks that run after the check of the rooms, in field order."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
-    # Returns the number of deleted pictures.
+    # This function returns the number of deleted pictures.
     delete_unused_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], None]
 
 
 class HousekeepingResult(NamedTuple):
-    """The results of one round."""
+    """The results of one housekeeping round."""
 
     rooms: StreamCheckResult
     orders: ReconciliationResult
@@ -40,7 +40,7 @@ class HousekeepingResult(NamedTuple):
 
 
 class PeriodicTasks:
-    """Runs all tasks periodically while it holds the lease.
+    """Runs all housekeeping tasks periodically while this worker holds the lease.
 
     A room that a crash left in the state `opening` is closed within `period_s`. If `period_s` is 0,
     there is no thread, and only `run_once` runs the tasks.
@@ -58,9 +58,9 @@ class PeriodicTasks:
         self._database = database
         self._stream_monitor = stream_monitor
         self._tasks = tasks
-        # The pause between two rounds. A room can become stale just after a round, so the pause is
-        # shorter than the period. The lease has the same duration: if a worker misses a round,
-        # another worker acquires the lease.
+        # The pause between two rounds. It is shorter than the period, because a room can become
+        # stale just after a round. The lease has the duration of the pause: if a worker misses a
+        # round, another worker acquires the lease.
         self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()
@@ -68,11 +68,11 @@ class PeriodicTasks:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the housekeeping thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread, unless `period_s` is 0. Call this once."""
+        """Start the thread, unless `period_s` is 0. Call this method once."""
         if self.interval_s > 0:
             self._thread.start()
 
@@ -105,9 +105,9 @@ class PeriodicTasks:
         """Run all tasks if the lease is acquired; return the seconds until the next round."""
         start = time.monotonic()
         try:
-            other_lease_s = self._database.run(self._lease.acquire)
-            if other_lease_s:
-                return min(other_lease_s, self.interval_s)
+            lease_wait_s = self._database.run(self._lease.acquire)
+            if lease_wait_s:
+                return min(lease_wait_s, self.interval_s)
             self._stream_monitor.check_rooms(
                 lambda: not self._stopping.is_set() and not self._database.run(self._lease.acquire)
             )
@@ -115,7 +115,7 @@ class PeriodicTasks:
                 self._run_task(name, task)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
-        # A pause even after a slow round, so that rounds do not slow down requests.
+        # A slow round is followed by a pause too, so that housekeeping does not slow down requests.
         return max(0.5, self.interval_s - (time.monotonic() - start))
 
     def _run_task(self, name: str, task: Callable[[], object]) -> None:

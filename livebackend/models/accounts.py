@@ -24,15 +24,15 @@ class Account(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    # NULL in a removed account, so that a new account can have the phone. The type is str because
-    # most statements select accounts that are not removed.
+    # The phone is NULL in a removed account, so that it can be registered again. The Python type is
+    # str, because most statements select accounts that are not removed.
     phone: Mapped[str] = mapped_column(String(11), unique=True, nullable=True)
-    # Empty in a removed account: it matches no password.
+    # The hash of a removed account is empty: an empty hash matches no password.
     password_hash: Mapped[str] = mapped_column(String(60))
-    # The values of the API document: "0" is female, "1" is male.
+    # The API document defines the values: "0" is female, "1" is male.
     gender: Mapped[str | None] = mapped_column(String(1))
     nickname: Mapped[str | None] = mapped_column(String(32))
-    # The path or URL of the picture, as the client sent it.
+    # The path or URL of the avatar, as the client sent it.
     head_image: Mapped[str | None] = mapped_column(String(255))
     # A login token is valid only with the current version: an increment revokes all tokens.
     token_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))

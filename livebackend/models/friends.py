@@ -21,8 +21,8 @@ from livebackend.models.base import Base
 class Friendship(Base):
     """One direction of a friendship: `account_id` has `friend_id` as a friend.
 
-    A friendship is two rows. Each row has a foreign key to the other, so that one statement must
-    insert both, and one statement must delete both.
+    A friendship is two rows. Each row has a foreign key to the other row, so one statement must
+    insert or delete both rows.
     """
 
     __tablename__ = "friendships"
@@ -37,12 +37,13 @@ class Friendship(Base):
     friend_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    # The mapper finds no key by itself: it drops columns that refer to each other.
+    # The primary key is explicit, because the mapper drops key columns whose foreign keys refer to
+    # each other.
     __mapper_args__ = {"primary_key": (account_id, friend_id)}  # noqa: RUF012
 
 
 class Block(Base):
-    """A block: `account_id` does not see friend requests of `blocked_id`."""
+    """A block: `account_id` does not see the friend requests of `blocked_id`."""
 
     __tablename__ = "blocks"
     __table_args__ = (
@@ -77,16 +78,16 @@ class FriendRequest(Base):
     applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     state: Mapped[str] = mapped_column(String(8), server_default="open")
-    # Microseconds since 1970 UTC. It is part of the ids of both messages, so it must be unique: on
-    # a conflict, the operation is retried.
+    # When the friend request was sent, in microseconds since 1970 UTC. Both message ids contain
+    # this time, so it must be unique: after a conflict, the operation is retried.
     sent_at_us: Mapped[int] = mapped_column(
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
     )
-    # Whether the account still sees the message. Deleting a message does not delete the request.
+    # Whether the applicant and the addressee still see the request in their message lists.
     applicant_visible: Mapped[bool] = mapped_column(server_default=text("true"))
     addressee_visible: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
-# A literal, because a generic plan cannot use the partial index with a parameter.
+# The state is a literal, because a generic plan cannot use a partial index with a parameter.
 request_is_open = FriendRequest.state == literal_column("'open'")

@@ -2,7 +2,7 @@
 
 A transfer is one row with a debited and a credited account, so the sum of all balances is constant.
 Triggers reject updates and deletes of rows of `transfers`, `gifts`, `reversal_requests`,
-`ledger_checkpoints` and `checkpoint_balances`. Another transfer reverses a wrong one.
+`ledger_checkpoints` and `checkpoint_balances`. A wrong transfer is reversed by another transfer.
 """
 
 from datetime import datetime
@@ -24,17 +24,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
 
-# The number of credited slots of an account: one for each ledger writer number.
+# The number of slots of an account that receive credits: one for each ledger writer number.
 CREDIT_SLOTS = 16
-# The sum of all slots of an account fits into a bigint, so a balance cannot overflow.
+# The limit of a slot. The sum of all slots of an account fits into a bigint.
 MAX_SLOT_COINS = (2**63 - 1) // (1 + CREDIT_SLOTS)
 
 
 class CoinAccount(Base):
     """The coin account of a user or of a payment provider.
 
-    A user's account has slots. A provider's account is debited by refills: it has a name, no slots
-    and no limit.
+    A user's account has slots. Refills debit a provider's account, which has a name, but no slots
+    and no balance limit.
     """
 
     __tablename__ = "coin_accounts"
@@ -50,9 +50,8 @@ class CoinAccount(Base):
 class CoinSlot(Base):
     """A balance shard: a part of a user's balance.
 
-    The balance is the sum of the account's slots.
-
-    It has a table of its own because checks of foreign keys lock the rows of `coin_accounts`.
+    The balance is the sum of the account's slots. Slots have their own table, because foreign key
+    checks lock the rows of `coin_accounts`.
     """
 
     __tablename__ = "coin_slots"
@@ -64,8 +63,8 @@ class CoinSlot(Base):
     )
 
     coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
-    # Debits go to slot 0. Credits go to the others, one for each ledger writer, so that writers do
-    # not wait for each other's gifts to the same host.
+    # Slot 0 is debited. Each ledger writer credits another slot, so that gifts to the same host do
+    # not wait for each other.
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     amount: Mapped[int] = mapped_column(server_default=text("0"))
 
@@ -85,13 +84,13 @@ class Transfer(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    # 1 is a gift, 2 a refill, 9 a reversal.
+    # Transfers of kind 1 are gifts, 2 refills, 9 reversals.
     kind: Mapped[int] = mapped_column(SmallInteger)
     debit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     credit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     amount: Mapped[int]
-    # The account that made the request. The ledger locks it before it looks up the request id, so
-    # that a request moves coins once.
+    # The coin account whose user made the request. The ledger locks this account before it looks up
+    # the request id, so that a request moves coins once.
     actor_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     request_id: Mapped[UUID]
     reverses_id: Mapped[int | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
@@ -104,8 +103,8 @@ class Gift(Base):
     __tablename__ = "gifts"
 
     transfer_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
-    # No foreign keys: their checks would lock the rows of host and room, and transactions that hold
-    # these locks must not wait for the ledger.
+    # These columns have no foreign keys, because foreign key checks would lock the rows of the host
+    # and the room, and other transactions that lock these rows must not wait for the ledger.
     host_id: Mapped[int]
     room_id: Mapped[int | None]
     description: Mapped[str] = mapped_column(String(200))
@@ -114,7 +113,7 @@ class Gift(Base):
 class ReversalRequest(Base):
     """An operator's request to reverse a transfer.
 
-    It is open until a transfer reverses the other one, which needs a sufficient balance.
+    The request is open until the reversal is posted, which needs a sufficient balance.
     """
 
     __tablename__ = "reversal_requests"
@@ -145,7 +144,7 @@ class LedgerCheckpoint(Base):
 class CheckpointBalance(Base):
     """The change of an account's balance by the transfers of a checkpoint.
 
-    An audit adds these up and reads only the transfers after the last checkpoint.
+    An audit adds up these changes, and reads only the transfers after the last checkpoint.
     """
 
     __tablename__ = "checkpoint_balances"

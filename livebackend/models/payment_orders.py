@@ -1,4 +1,4 @@
-"""Payment orders."""
+"""Payment orders: purchases of coins at a payment provider."""
 
 from datetime import datetime
 from uuid import UUID
@@ -23,9 +23,9 @@ class PaymentOrder(Base):
 
     __tablename__ = "payment_orders"
     __table_args__ = (
-        # The request id is first, so that the ledger can look up an order by it.
+        # The request id is the first column, so that the ledger can look up an order by request id.
         UniqueConstraint("request_id", "account_id"),
-        # A payment settles one order.
+        # A payment settles at most one order.
         UniqueConstraint("provider", "payment_id"),
         UniqueConstraint("order_id"),
         CheckConstraint("fen > 0 AND coins > 0", name="amounts"),
@@ -51,7 +51,7 @@ class PaymentOrder(Base):
     provider: Mapped[str] = mapped_column(String(30), primary_key=True)
     order_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
-    # A retry of the request gets the same order.
+    # The id of the refill request. A retry with the same id gets the same order.
     request_id: Mapped[UUID]
     # The price, in fen: 100 fen are 1 yuan.
     fen: Mapped[int] = mapped_column(Integer)
@@ -60,7 +60,7 @@ class PaymentOrder(Base):
     # The transfer that credited the coins.
     transfer_id: Mapped[int | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # The provider's id of the payment.
+    # The payment provider's id of the payment.
     payment_id: Mapped[str | None] = mapped_column(String(64))
     paid_at: Mapped[datetime | None]
     refund_reason: Mapped[str | None] = mapped_column(String(200))

@@ -9,7 +9,7 @@ from livebackend.models.base import Base
 
 
 class Picture(Base):
-    """An uploaded picture."""
+    """An uploaded picture, which can become the avatar of an account."""
 
     __tablename__ = "pictures"
     __table_args__ = (
@@ -19,8 +19,8 @@ class Picture(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    # What the response to the upload contains, and what the client sends as `headImage`.
+    # The path or URL that the upload response contains, and that clients send as `headImage`.
     location: Mapped[str] = mapped_column(String(255), unique=True)
-    # The account whose avatar it is. NULL: the picture is unused.
+    # The account whose avatar is this picture; NULL if the picture is unused.
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

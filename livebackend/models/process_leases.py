@@ -16,5 +16,6 @@ class ProcessLease(Base):
     name: Mapped[str] = mapped_column(String(50), primary_key=True)
     # A random id that the process generates at its start.
     holder: Mapped[str] = mapped_column(String(50))
-    # The holder renews the lease. After a crash, another process acquires it at this time.
+    # The holder renews the lease before it expires. After a crash of the holder, another process
+    # can acquire the lease at this time.
     expires_at: Mapped[datetime]

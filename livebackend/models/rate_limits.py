@@ -9,17 +9,17 @@ from livebackend.models.base import Base
 
 
 class RateLimitWindow(Base):
-    """The recent hits of one rate limit for one account, address or phone."""
+    """The times of recent requests that one rate limit counted for one client or phone."""
 
     __tablename__ = "rate_limit_windows"
     __table_args__ = (
         CheckConstraint("cardinality(hits) >= 1", name="hits"),
         Index("ix_rate_limit_windows_expires_at", "expires_at"),
-        # Writes no WAL. PostgreSQL truncates the table after a crash.
+        # An unlogged table writes no WAL, and PostgreSQL truncates the table after a crash.
         {"prefixes": ["UNLOGGED"]},
     )
 
-    # The rate limit, and the account, address or phone.
+    # The name of the rate limit, and the account, address or phone.
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     hits: Mapped[list[datetime]]
     expires_at: Mapped[datetime]

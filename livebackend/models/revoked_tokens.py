@@ -1,4 +1,4 @@
-"""Login tokens that were revoked one at a time."""
+"""Login tokens that were revoked by a logout."""
 
 from datetime import datetime
 
@@ -15,5 +15,5 @@ class RevokedToken(Base):
     __table_args__ = (Index("ix_revoked_tokens_expires_at", "expires_at"),)
 
     token_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    # When the token expires. The row can be deleted after that.
+    # The row can be deleted after the token expires.
     expires_at: Mapped[datetime]

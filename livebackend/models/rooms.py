@@ -35,16 +35,16 @@ class Room(Base):
         CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
         CheckConstraint("(closed_at IS NULL) = (close_reason IS NULL)", name="close_reason"),
         CheckConstraint("(publisher IS NULL) = (published_at IS NULL)", name="published_at"),
-        # A host has one room at a time. Concurrent requests to go live conflict here.
+        # A host has one room at a time. Concurrent requests to go live violate this index.
         Index(
             "uq_rooms_not_closed",
             "account_id",
             unique=True,
             postgresql_where=text("state <> 'closed'"),
         ),
-        # The list of live rooms, newest first.
+        # Index for the list of live rooms, newest first.
         Index("ix_rooms_open", "started_at", "id", postgresql_where=text("state = 'open'")),
-        # Closed rooms whose stream must still be disabled.
+        # Index of closed rooms whose stream must still be disabled.
         Index(
             "ix_rooms_to_disable",
             "disable_retry_at",
@@ -53,15 +53,15 @@ class Room(Base):
         Index("ix_rooms_account_id", "account_id"),
     )
 
-    # Taken from the sequence before the INSERT: the service derives the stream key from it.
+    # The id is taken from the sequence before the INSERT, because the stream key depends on it.
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     title: Mapped[str | None] = mapped_column(String(100))
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the stream, as in the response. Only the host may see it: it contains the publish
-    # key.
+    # The JSON of the stream, as in the response. Only the host can see it, because it contains
+    # the publish key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
     play_urls: Mapped[dict[str, Any] | None]
@@ -70,20 +70,20 @@ class Room(Base):
     stream_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # Since when the provider reports no publisher. NULL: a publisher is online.
     offline_since: Mapped[datetime | None]
-    # When the provider was last queried about this room only, not about a batch.
+    # When the provider was last queried about this room alone, not in a batch.
     provider_checked_at: Mapped[datetime | None]
     # The media server's id of the publisher, and since when it publishes.
     publisher: Mapped[str | None] = mapped_column(String(64))
     published_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
-    # `left`, `failed`, `abandoned`, `offline` or `operator`.
+    # Why the room was closed: `left`, `failed`, `abandoned`, `offline` or `operator`.
     close_reason: Mapped[str | None] = mapped_column(String(20))
     # When the provider confirmed that the stream accepts no publisher.
     disabled_at: Mapped[datetime | None]
-    # Failed attempts to disable the stream, and when to retry.
+    # Failed attempts to disable the stream, and the time of the next attempt.
     disable_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     disable_retry_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-# A literal, because a generic plan cannot use the partial index with a parameter.
+# The state is a literal, because a generic plan cannot use a partial index with a parameter.
 room_is_open = Room.state == literal_column("'open'")

@@ -33,22 +33,22 @@ class VerificationCode(Base):
         ),
     )
 
-    # Random. It is also the salt of the digest: equal codes have different digests.
+    # A random id, which is also the salt of the digest: equal codes have different digests.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     phone: Mapped[str] = mapped_column(String(11))
-    # `register`: a registration of the phone. `reset`: a new password of the phone's account.
+    # The purpose is `register`, or `reset` for a new password of the phone's account.
     purpose: Mapped[str] = mapped_column(String(8), server_default="register")
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     state: Mapped[str] = mapped_column(String(8), server_default="unsent")
     expires_at: Mapped[datetime]
     verified_at: Mapped[datetime | None]
-    # Wrong attempts, with `codes.reply = ticket`.
+    # Number of wrong attempts, counted if `codes.reply = ticket`.
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class CodeAttempts(Base):
-    """Recent wrong attempts for one ticket, with `codes.reply = plain`."""
+    """Recent wrong attempts for one ticket, counted if `codes.reply = plain`."""
 
     __tablename__ = "code_attempts"
     __table_args__ = (

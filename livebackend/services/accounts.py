@@ -62,7 +62,7 @@ _SET_PASSWORD = (
     .where(models.Account.disabled_at.is_(None))
     .values(
         password_hash=bindparam("new_hash"),
-        # Revokes all login tokens of the account.
+        # A new token version revokes all login tokens of the account.
         token_version=models.Account.token_version + 1,
     )
     .returning(*IDENTITY)
@@ -83,7 +83,8 @@ _IS_LIVE = select(models.Room.id).where(
 )
 _own_friendships = aliased(models.Friendship, name="own_friendships")
 _DELETE_RELATIONS = [
-    # Deletes both rows of each friendship. The join finds the second row by its primary key.
+    # Deletes both rows of each friendship of the account. The self-join finds the second row of a
+    # friendship by its primary key.
     delete(models.Friendship).where(
         _own_friendships.account_id == _account_id,
         or_(
@@ -118,7 +119,7 @@ _MARK_REMOVED = (
     .where(models.Account.id == _account_id)
     .values(
         phone=None,
-        password_hash="",  # matches no password
+        password_hash="",  # an empty hash matches no password
         nickname=None,
         gender=None,
         head_image=None,
@@ -136,7 +137,7 @@ def find_account_id(connection: Connection, phone: str) -> int | None:
 class Accounts:
     """Creates, changes and removes accounts.
 
-    Holds no database connection while it hashes a password.
+    Passwords are hashed outside of database transactions.
     """
 
     def __init__(
@@ -168,11 +169,11 @@ class Accounts:
         """Create an account without coins, and mark the phone's verification as used.
 
         Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if the settings require a verified
-        phone) and UnknownPicture (if they require an uploaded picture).
+        phone) and UnknownPicture (if the settings require an uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
-        # This check avoids a needless hash; `_add` checks again in the transaction that inserts.
-        self._database.run(partial(self._check, phone=phone))
+        # The phone is checked before the slow password hash, and again in `_insert_account`.
+        self._database.run(partial(self._check_phone, phone=phone))
         account = {
             "phone": phone,
             "password_hash": self._password_hashing.hash(password),
@@ -180,32 +181,32 @@ class Accounts:
             "gender": gender,
             "head_image": head_image,
         }
-        self._database.run(partial(self._add, account=account))
+        self._database.run(partial(self._insert_account, account=account))
 
-    def change_password(self, account: CurrentUser, new: str) -> CurrentUser:
+    def change_password(self, account: CurrentUser, new_password: str) -> CurrentUser:
         """Set a new password and revoke all login tokens.
 
         Returns the account with its new token version. Raises PasswordTooCommon, and
         PasswordChanged if a concurrent request changed the password.
         """
-        self._password_hashing.reject_common(new, phone=account.phone)
+        self._password_hashing.reject_common(new_password, phone=account.phone)
         row = self._database.execute_one(
             _CHANGE_PASSWORD,
             account_id=account.id,
             version=account.token_version,
-            new_hash=self._password_hashing.hash(new),
+            new_hash=self._password_hashing.hash(new_password),
         )
         if row is None:
             raise PasswordChanged
         return CurrentUser(*row)
 
-    def reset_password(self, *, phone: str, ticket: str, code: str, new: str) -> None:
+    def reset_password(self, *, phone: str, ticket: str, code: str, new_password: str) -> None:
         """Verify a password reset code, set a new password and revoke all login tokens.
 
         Raises PasswordTooCommon, WrongCode and TooManyAttempts.
         """
-        self._password_hashing.reject_common(new, phone=phone)
-        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new)}
+        self._password_hashing.reject_common(new_password, phone=phone)
+        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new_password)}
 
         def work(connection: Connection) -> None:
             self._verification_codes.verify(
@@ -224,7 +225,7 @@ class Accounts:
         gender: str | None = None,
         head_image: str | None = None,
     ) -> Profile:
-        """Change the arguments that are not None; return the complete profile.
+        """Change the profile fields that are not None; return the complete profile.
 
         Raises AccountRemoved, and UnknownPicture if the settings require an uploaded picture.
         """
@@ -235,27 +236,29 @@ class Accounts:
             stored = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
             if stored is None:
                 raise AccountRemoved
-            unused: list[str] = []
+            unused_pictures: list[str] = []
             new_picture = changed.get("head_image", stored.head_image)
             if new_picture != stored.head_image:
-                self._claim(connection, new_picture, account.id)
-                unused = self._avatars.release(connection, account.id, excluded=new_picture)
+                self._claim_picture(connection, new_picture, account.id)
+                unused_pictures = self._avatars.release(
+                    connection, account.id, excluded=new_picture
+                )
             if changed:
                 connection.execute(
                     update(models.Account).where(models.Account.id == account.id).values(changed)
                 )
             return Profile._make(
                 connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
-            ), unused
+            ), unused_pictures
 
         profile, unused_pictures = self._database.run(work)
         self._avatars.remove(unused_pictures)
         return profile
 
     def remove(self, account: CurrentUser) -> None:
-        """Remove an account: its phone number, profile, friends, messages and pictures.
+        """Remove an account with its phone number, profile, friends, messages, pictures.
 
-        Its transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
+        The account's transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """
 
         def work(connection: Connection) -> list[str]:
@@ -267,19 +270,19 @@ class Accounts:
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
             forget_phone(connection, account.phone)
-            unused = self._avatars.release(connection, account.id)
+            unused_pictures = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
-            return unused
+            return unused_pictures
 
         self._avatars.remove(self._database.run(work))
 
-    def _check(self, connection: Connection, *, phone: str) -> None:
+    def _check_phone(self, connection: Connection, *, phone: str) -> None:
         if find_account_id(connection, phone) is not None:
             raise PhoneTaken
         if self._require_verified_phone and not is_verified(connection, phone):
             raise PhoneNotVerified
 
-    def _add(self, connection: Connection, *, account: dict[str, Any]) -> None:
+    def _insert_account(self, connection: Connection, *, account: dict[str, Any]) -> None:
         verified = use_verification(connection, account["phone"])
         if self._require_verified_phone and not verified:
             raise PhoneNotVerified
@@ -288,9 +291,9 @@ class Accounts:
             raise PhoneTaken
         open_account(connection, account_id)
         if account["head_image"]:
-            self._claim(connection, account["head_image"], account_id)
+            self._claim_picture(connection, account["head_image"], account_id)
 
-    def _claim(self, connection: Connection, location: str, account_id: int) -> None:
+    def _claim_picture(self, connection: Connection, location: str, account_id: int) -> None:
         claimed = self._avatars.claim(connection, location=location, account_id=account_id)
         if self._require_uploaded_pictures and not claimed:
             raise UnknownPicture

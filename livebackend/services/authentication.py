@@ -18,7 +18,7 @@ _ACCOUNT_BY_PHONE = PreparedStatement(
         models.Account.phone == bindparam("phone")
     )
 )
-# Does nothing if a concurrent request has changed the password.
+# The statement updates no row if a concurrent request has changed the password.
 _REPLACE_HASH = (
     update(models.Account)
     .where(
@@ -30,11 +30,11 @@ _REPLACE_HASH = (
 
 
 class Authentication:
-    """Checks passwords; holds no database connection while it hashes one.
+    """Checks passwords, outside of database transactions.
 
     Failed attempts count for the client address, and for the pair of account and client address, so
-    that an attacker cannot lock out a user who logs in from another address. At a limit, the right
-    password is rejected too.
+    that an attacker cannot lock out a user who logs in from another address. When a rate limit is
+    reached, the right password is rejected too.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Authentication:
     def log_in(self, *, phone: str, password: str, address: str) -> CurrentUser:
         """Return the account with this phone and password.
 
-        Raises UnknownUser and WrongPassword. Both take the same time.
+        Raises UnknownUser and WrongPassword. Both errors take the same time.
         """
         account = self._authenticate(phone=phone, password=password, address=address)
         if account is None:
@@ -65,7 +65,7 @@ class Authentication:
     def _authenticate(self, *, phone: str, password: str, address: str) -> CurrentUser | None:
         """Return the account with this phone and password; None for an unknown phone.
 
-        An unknown phone takes as long as a known one. Raises WrongPassword.
+        The check takes as long for an unknown phone as for a registered one. Raises WrongPassword.
         """
         keys_by_limit = {"login_address": address, "login_account": f"{phone} {address}"}
         self._raise_if_limited(keys_by_limit)
@@ -74,7 +74,7 @@ class Authentication:
         )
         new_hash = None
         with self._password_hashing.acquire() as hasher:
-            # Again, because concurrent attempts were counted while this one waited.
+            # The rate limits are checked again, because concurrent attempts were counted meanwhile.
             self._raise_if_limited(keys_by_limit)
             matches = hasher.verify(password, row.password_hash if row else None)
             if not matches:

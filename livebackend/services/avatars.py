@@ -59,10 +59,10 @@ _DELETE_UNUSED = (
 
 
 class Avatars:
-    """Stores pictures, and deletes those that no account uses within `unused_ttl`.
+    """Stores pictures, and deletes pictures that no account uses within `unused_ttl`.
 
-    The row is inserted before its file is written, so that `delete_unused` deletes the file of an
-    interrupted upload.
+    A picture's row is inserted before its file is written, so that `delete_unused` deletes the file
+    of an interrupted upload.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Avatars:
             raise EmptyPicture
         if size > self._max_bytes:
             raise PictureTooLarge(maximum=self._max_bytes)
-        inserted: list[str] = []
+        inserted_locations: list[str] = []
 
         def insert_row(location: str) -> None:
             self._database.execute_one(_INSERT, location=location)
-            inserted.append(location)
+            inserted_locations.append(location)
 
         try:
             return self._store.save(filename, content, insert_row)
@@ -100,7 +100,7 @@ class Avatars:
             raise InvalidPicture from error
         except StorageFailed as error:
             log.error("upload: picture not stored: %s", error)
-            for location in inserted:
+            for location in inserted_locations:
                 self._database.execute_one(_DELETE, location=location)
             raise PictureNotStored from error
 
@@ -127,18 +127,18 @@ class Avatars:
         return list(deleted.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete the files of pictures. Call this after the commit that deleted their rows."""
+        """Delete the files of pictures; call this after the rows are deleted and committed."""
         for location in locations:
             self._store.remove(location)
 
     def delete_unused(self) -> int:
-        """Delete the pictures that stayed unused for too long; return their number."""
+        """Delete the pictures that were unused for `unused_ttl`; return their number."""
 
         def work(connection: Connection) -> list[str]:
             return list(connection.execute(_DELETE_UNUSED, {"age": self._unused_ttl}).scalars())
 
-        number = 0
+        deleted_count = 0
         while locations := self._database.run(work):
             self.remove(locations)
-            number += len(locations)
-        return number
+            deleted_count += len(locations)
+        return deleted_count

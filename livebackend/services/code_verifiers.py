@@ -44,7 +44,7 @@ _MARK_VERIFIED = (
         models.VerificationCode.id.in_(bindparam("ids", expanding=True)),
         models.VerificationCode.state == "sent",
     )
-    .values(state=bindparam("reached"), verified_at=func.now())
+    .values(state=bindparam("new_state"), verified_at=func.now())
 )
 
 
@@ -56,23 +56,23 @@ class Purpose(StrEnum):
 
     @property
     def state_after_verification(self) -> str:
-        # A registration uses the code in a later request, a password reset in this transaction.
+        # A registration uses the verified code in a later request, a password reset immediately.
         return "verified" if self is Purpose.REGISTER else "used"
 
     @property
     def digits(self) -> int:
-        # The API document specifies four digits for registration. It has no password reset; six
-        # digits are harder to guess, and a guessed code gives access to an existing account.
+        # The API document specifies four digits for registration. Password resets are not in the
+        # document: they use six digits, because a guessed code gives access to an account.
         return 4 if self is Purpose.REGISTER else 6
 
     def is_code(self, text: str) -> bool:
-        """Return whether a text has the form of such a code."""
+        """Return whether a text has the form of a code for this purpose."""
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
 def mark_verified(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Set the state of codes that were verified."""
-    connection.execute(_MARK_VERIFIED, {"ids": ids, "reached": purpose.state_after_verification})
+    """Set the state of successfully verified codes."""
+    connection.execute(_MARK_VERIFIED, {"ids": ids, "new_state": purpose.state_after_verification})
 
 
 class CodeHasher:
@@ -88,7 +88,7 @@ class CodeHasher:
         return _digest(self._keys[0], code_id, code)
 
     def matches(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
-        """Return whether this is the digest of that code."""
+        """Return whether `digest` is the digest of the code with one of the keys."""
         return any(hmac.compare_digest(digest, _digest(key, code_id, code)) for key in self._keys)
 
 
@@ -111,17 +111,19 @@ class CodeVerifier(Protocol):
         purpose: Purpose,
         phone: str | None = None,
     ) -> None:
-        """Verify a code, of that phone if it is not None.
+        """Verify a code.
 
-        Raises WrongCode and TooManyAttempts. Both commit the transaction, so that the attempt
-        counts.
+        If `phone` is not None, the code must have been sent to this phone.
+        Raises WrongCode and TooManyAttempts. Both errors commit the transaction, so that the wrong
+        attempt is counted.
         """
 
 
 class SignedTicketVerifier:
-    """Verifies codes by signed tickets. A ticket contains the id of the code's row, not the code.
+    """Verifies codes by signed tickets.
 
-    A code can be verified once, and allows five wrong attempts.
+    A ticket contains the id of the code's row, not the code itself. A code can be verified once,
+    and allows five wrong attempts.
     """
 
     def __init__(self, secrets: Sequence[str], hasher: CodeHasher) -> None:
@@ -144,7 +146,8 @@ class SignedTicketVerifier:
         if id_hex is None:
             raise WrongCode
         code_id = uuid.UUID(hex=id_hex)
-        # Locks the row, so that concurrent attempts cannot exceed the limit.
+        # The statement locks the row of the code, so that concurrent attempts cannot exceed the
+        # limit.
         row: Any = connection.execute(
             _FIND_AND_LOCK, {"code_id": code_id, "for_purpose": purpose}
         ).one_or_none()
@@ -158,5 +161,5 @@ class SignedTicketVerifier:
             mark_verified(connection, [code_id], purpose)
             return
         connection.execute(_COUNT_ATTEMPT, {"code_id": code_id})
-        is_last = row.attempts + 1 == MAX_WRONG_ATTEMPTS
-        raise TooManyAttempts if is_last else WrongCode
+        is_last_attempt = row.attempts + 1 == MAX_WRONG_ATTEMPTS
+        raise TooManyAttempts if is_last_attempt else WrongCode

@@ -51,23 +51,25 @@ class SearchResult(NamedTuple):
 class MessageId(NamedTuple):
     """The id of one user's copy of a friend request.
 
-    `phone` is the user's, `number` the request's.
+    `phone` is the phone number of that user, `number` is the request's `sent_at_us`.
     """
 
     phone: str
     number: int
 
 
-_mine = models.Friendship.account_id == bindparam("me")
-_FIND = PreparedStatement(
+_is_own_friendship = models.Friendship.account_id == bindparam("me")
+_SEARCH = PreparedStatement(
     select(
         models.Account.id,
         *PROFILE,
-        exists().where(_mine, models.Friendship.friend_id == models.Account.id).label("is_friend"),
+        exists()
+        .where(_is_own_friendship, models.Friendship.friend_id == models.Account.id)
+        .label("is_friend"),
     ).where(models.Account.phone == bindparam("phone"))
 )
 
-_LOCK = PreparedStatement(
+_LOCK_ACCOUNTS = PreparedStatement(
     select(models.Account.id, models.Account.phone)
     .where(
         or_(models.Account.id == bindparam("me"), models.Account.phone == bindparam("phone")),
@@ -100,14 +102,14 @@ def _is_blocked(blocker: str, blocked: str) -> ColumnElement[bool]:
 _RELATIONSHIP = PreparedStatement(
     select(
         exists()
-        .where(_mine, models.Friendship.friend_id == bindparam("other"))
+        .where(_is_own_friendship, models.Friendship.friend_id == bindparam("other"))
         .label("are_friends"),
-        _open_request_id("me", "other").scalar_subquery().label("my_request"),
-        _open_request_id("other", "me").scalar_subquery().label("their_request"),
-        _friend_count("me").label("my_friends"),
-        _friend_count("other").label("their_friends"),
-        _is_blocked("me", "other").label("i_blocked"),
-        _is_blocked("other", "me").label("they_blocked"),
+        _open_request_id("me", "other").scalar_subquery().label("sent_request_id"),
+        _open_request_id("other", "me").scalar_subquery().label("received_request_id"),
+        _friend_count("me").label("own_friend_count"),
+        _friend_count("other").label("other_friend_count"),
+        _is_blocked("me", "other").label("has_blocked_other"),
+        _is_blocked("other", "me").label("is_blocked_by_other"),
     )
 )
 _INSERT_REQUEST = PreparedStatement(
@@ -133,7 +135,7 @@ _INSERT_FRIENDSHIP = PreparedStatement(
 )
 _DELETE_FRIENDSHIP = delete(models.Friendship).where(
     or_(
-        and_(_mine, models.Friendship.friend_id == bindparam("other")),
+        and_(_is_own_friendship, models.Friendship.friend_id == bindparam("other")),
         and_(
             models.Friendship.account_id == bindparam("other"),
             models.Friendship.friend_id == bindparam("me"),
@@ -215,7 +217,7 @@ class Friends:
 
     def search(self, connection: Connection, me: CurrentUser, phone: str) -> SearchResult:
         """Return the user with that phone number. Raises UnknownUser."""
-        row = _FIND.first(connection, {"me": me.id, "phone": phone})
+        row = _SEARCH.first(connection, {"me": me.id, "phone": phone})
         if row is None:
             raise UnknownUser
         return SearchResult(row.id, Profile(*row[1:5]), row.is_friend)
@@ -223,7 +225,7 @@ class Friends:
     def add(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Send a friend request, or accept the one that the other user has sent.
 
-        The request is hidden from a user who blocked `me`.
+        A user who blocked `me` does not see the request.
         Raises UnknownUser, OwnAccount, AlreadyFriends, UserBlocked, OwnFriendLimitReached,
         FriendLimitReached and AccountRemoved.
         """
@@ -231,16 +233,16 @@ class Friends:
         relation = _RELATIONSHIP.first(connection, pair)
         if relation.are_friends:
             raise AlreadyFriends
-        if relation.i_blocked:
+        if relation.has_blocked_other:
             raise UserBlocked
-        if relation.my_request is not None:
+        if relation.sent_request_id is not None:
             return
-        if relation.my_friends >= self._friends_max:
+        if relation.own_friend_count >= self._friends_max:
             raise OwnFriendLimitReached(maximum=self._friends_max)
-        if relation.their_request is None:
-            _INSERT_REQUEST.run(connection, {**pair, "visible": not relation.they_blocked})
+        if relation.received_request_id is None:
+            _INSERT_REQUEST.run(connection, {**pair, "visible": not relation.is_blocked_by_other})
         else:
-            self._befriend(connection, pair, relation, relation.their_request)
+            self._befriend(connection, pair, relation, relation.received_request_id)
 
     def accept(
         self,
@@ -250,11 +252,10 @@ class Friends:
         verify_id: MessageId,
         object_id: MessageId,
     ) -> None:
-        """Accept the request with these two message ids.
+        """Accept the friend request with these two message ids.
 
-        Accepting it again changes nothing.
-
-        If no message has these ids, accept the open request of `applicant` to `me`.
+        Accepting an accepted request changes nothing. If no message has these ids, the open request
+        of `applicant` to `me` is accepted.
         Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
         FriendLimitReached and AccountRemoved.
         """
@@ -262,8 +263,8 @@ class Friends:
         request = _find_request(connection, verify_id, object_id)
         relation = _RELATIONSHIP.first(connection, pair)
         if request is None:
-            request_id = relation.their_request
-            # Without an open request, the call is a retry if the two are friends.
+            request_id = relation.received_request_id
+            # If no request is open and the two users are friends, the call is a retry.
             state = "open" if request_id is not None else "accepted"
         elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
             raise MessageOfAnotherUser
@@ -271,8 +272,8 @@ class Friends:
             request_id, state = request.id, request.state
         if state == "accepted" and relation.are_friends:
             return
-        # `me` cannot accept the request of a user that `me` blocked, even with its ids.
-        if state != "open" or request_id is None or relation.i_blocked:
+        # `me` cannot accept the request of a user that `me` blocked, even with the message ids.
+        if state != "open" or request_id is None or relation.has_blocked_other:
             raise RequestNotOpen
         self._befriend(connection, pair, relation, request_id)
 
@@ -284,20 +285,20 @@ class Friends:
         verify_id: MessageId,
         object_id: MessageId,
     ) -> None:
-        """Delete the copy that `me` has of the request with these two message ids.
+        """Delete the copy that `me` has of the friend request with these two message ids.
 
-        Deleting it again changes nothing. `phone` is the number of the applicant or the addressee.
-        An addressee who deletes an open request declines it.
-        Raises UnknownMessage, MessageIdsMismatch and MessageOfAnotherUser.
+        Deleting a deleted copy changes nothing. `phone` is the number of the applicant or the
+        addressee. An addressee who deletes an open request declines it. Raises UnknownMessage,
+        MessageIdsMismatch and MessageOfAnotherUser.
         """
         request = _find_request(connection, verify_id, object_id)
         if request is None or me.id not in (request.applicant_id, request.addressee_id):
             raise UnknownMessage
         if phone not in (request.applicant_phone, request.addressee_phone):
             raise MessageOfAnotherUser
-        i_applied = request.applicant_id == me.id
+        is_applicant = request.applicant_id == me.id
         connection.execute(
-            _HIDE_FROM_APPLICANT if i_applied else _HIDE_FROM_ADDRESSEE,
+            _HIDE_FROM_APPLICANT if is_applicant else _HIDE_FROM_ADDRESSEE,
             {"request_id": request.id},
         )
 
@@ -309,8 +310,8 @@ class Friends:
     def block(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Block a user: delete the friendship, and hide their friend requests from now on.
 
-        Open requests between the two are hidden or withdrawn. The other user is not notified.
-        Blocking again changes nothing.
+        Open requests between the two users are hidden or withdrawn. The other user is not notified.
+        Blocking a blocked user changes nothing.
         Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
         """
         pair = _lock_other(connection, me, phone)
@@ -325,7 +326,7 @@ class Friends:
             raise BlockLimitReached(maximum=self._friends_max)
 
     def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
-        """Unblock a user: `me` sees their next request; hidden requests stay hidden.
+        """Unblock a user: `me` sees the user's next request; hidden requests stay hidden.
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
         """
@@ -336,16 +337,16 @@ class Friends:
     def _befriend(
         self, connection: Connection, pair: dict[str, int], relation: Any, request_id: int
     ) -> None:
-        if max(relation.my_friends, relation.their_friends) >= self._friends_max:
+        if max(relation.own_friend_count, relation.other_friend_count) >= self._friends_max:
             raise FriendLimitReached(maximum=self._friends_max)
         accepted = _ACCEPT.first(connection, {"request_id": request_id})
-        if accepted is None:  # a concurrent request of `me` declined it
+        if accepted is None:  # `me` declined the friend request concurrently
             raise RequestNotOpen
         _INSERT_FRIENDSHIP.run(connection, pair)
 
 
 def _lock_other(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock both accounts as `_lock_pair` does. Raises OwnAccount too."""
+    """Lock two accounts as `_lock_pair` does; raise OwnAccount if both are the same."""
     pair = _lock_pair(connection, me, phone)
     if pair["other"] == pair["me"]:
         raise OwnAccount
@@ -353,13 +354,13 @@ def _lock_other(connection: Connection, me: CurrentUser, phone: str) -> dict[str
 
 
 def _lock_pair(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock the account of `me` and the one with that phone.
+    """Lock the account of `me` and the account with that phone number.
 
-    Returns both ids, as SQL parameters.
+    Returns the two account ids by their SQL parameter names, `me` and `other`.
 
     Raises UnknownUser, and AccountRemoved if `me` was removed by a concurrent request.
     """
-    rows = _LOCK.run(connection, {"me": me.id, "phone": phone})
+    rows = _LOCK_ACCOUNTS.run(connection, {"me": me.id, "phone": phone})
     ids = {row.phone: row.id for row in rows}
     if phone not in ids:
         raise UnknownUser
@@ -371,9 +372,8 @@ def _lock_pair(connection: Connection, me: CurrentUser, phone: str) -> dict[str,
 def _find_request(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
     """Return the request whose two copies have these ids.
 
-    Returns None if no copy has either id.
-
-    Raises MessageIdsMismatch if a copy has one of the ids, but no request has both.
+    Returns None if neither id exists. Raises MessageIdsMismatch if one of the ids exists, but the
+    two ids do not belong to the same request.
     """
     numbers = {"verify": verify_id.number, "object": object_id.number}
     any_id_exists = False

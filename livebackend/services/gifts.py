@@ -30,7 +30,7 @@ from livebackend.ledger.transfers import (
 )
 from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 
-# Timeout of `Gifts.send`, queries included.
+# Timeout of `Gifts.send` in seconds, including its database queries.
 _TIMEOUT_S = 4
 
 _me = TOKEN_OWNER.cte("me")
@@ -39,9 +39,9 @@ _credit = aliased(models.CoinAccount, name="credit")
 _host = join(models.Account, _credit, _credit.owner_id == models.Account.id).outerjoin(
     models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open)
 )
-# Authenticates the login token and finds both coin accounts in one statement. No row: the token is
-# invalid. NULL as `credit_id`: no account has the phone.
-_SIDES = PreparedStatement(
+# Authenticates the login token and finds both coin accounts in one statement. The statement returns
+# no row if the token is invalid, and NULL as `credit_id` if no account has the host's phone.
+_COIN_ACCOUNTS = PreparedStatement(
     select(
         _debit.id.label("debit_id"),
         _credit.id.label("credit_id"),
@@ -53,7 +53,7 @@ _SIDES = PreparedStatement(
         )
     )
 )
-_TO_REMOVED_HOST = text(
+_GIFT_TO_REMOVED_HOST = text(
     """
     SELECT transfers.id FROM transfers JOIN gifts ON gifts.transfer_id = transfers.id
     JOIN accounts ON accounts.id = gifts.host_id
@@ -66,7 +66,7 @@ _TO_REMOVED_HOST = text(
 
 
 class Gifts:
-    """Sends gifts; holds no database connection while the ledger posts the transfer."""
+    """Sends gifts. No database connection is held while the ledger posts the transfer."""
 
     def __init__(
         self, database: Database, writer: TransferSubmitter, *, timeout_s: float = _TIMEOUT_S
@@ -84,11 +84,11 @@ class Gifts:
         description: str,
         request_id: str | None,
     ) -> None:
-        """Transfer coins to the host with that phone, live or not; a retry moves no coins.
+        """Transfer coins to the host with the phone number `host`; a retry moves no coins.
 
-        Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount, RequestIdReused,
-        InsufficientCoins, BalanceLimitReached, LedgerBusy, and ServiceUnavailable with the request
-        id for the retry.
+        The host can be offline. Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount,
+        RequestIdReused, InsufficientCoins, BalanceLimitReached, LedgerBusy, and ServiceUnavailable
+        with the request id for the retry.
         """
         retry_id = request_id or new_request_id()
         try:
@@ -103,7 +103,7 @@ class Gifts:
         deadline = time.monotonic() + self._timeout_s
         values = claims.values | {"phone": host}
         accounts = self._database.run_autocommit(
-            lambda connection: _SIDES.first(connection, values)
+            lambda connection: _COIN_ACCOUNTS.first(connection, values)
         )
         if accounts is None:
             raise TokenInvalid
@@ -128,7 +128,7 @@ class Gifts:
             raise InsufficientCoins
         if status is TransferStatus.BALANCE_LIMIT:
             raise BalanceLimitReached
-        # A retry conflicts if another account registered the phone after the first request.
+        # A retry has the status CONFLICT if another account registered the host's phone meanwhile.
         if status is TransferStatus.CONFLICT and not self._was_given_to_removed_host(
             accounts.debit_id, key, host, coins, description
         ):
@@ -139,8 +139,8 @@ class Gifts:
     ) -> bool:
         """Return whether the same gift was sent to a host whose account is removed.
 
-        The phone of a removed account is unknown. So this compares the other values, and checks
-        that no account with this phone is older than the gift.
+        A removed account has no phone number. So the query compares the other values of the gift,
+        and checks that no account with this phone is older than the gift.
         """
         values = {
             "actor": actor,
@@ -151,7 +151,7 @@ class Gifts:
         }
 
         def work(connection: Connection) -> bool:
-            if connection.execute(_TO_REMOVED_HOST, values).first() is None:
+            if connection.execute(_GIFT_TO_REMOVED_HOST, values).first() is None:
                 return False
             require_replication(connection)
             return True

@@ -1,8 +1,8 @@
 """The friend list and the message list.
 
-Clients request both very often, so one statement authenticates the login token and selects the
-list.
-No row: the token is revoked. One row of NULLs: the list is empty.
+Clients request both lists very often, so one statement authenticates the login token and selects
+the list. The statement returns no row if the token is revoked, and one row of NULLs if the list is
+empty.
 """
 
 from collections.abc import Sequence
@@ -43,9 +43,9 @@ class Message(NamedTuple):
     """A user's copy of a friend request, with the profile of the other user."""
 
     my_phone: str
-    # When the request was sent, in microseconds since 1970 UTC. Part of the ids of both copies.
+    # When the friend request was sent, in microseconds since 1970 UTC.
     sent_at_us: int
-    i_applied: bool
+    is_applicant: bool
     accepted: bool
     phone: str
     nickname: str | None
@@ -72,22 +72,26 @@ _FRIENDS = PreparedStatement(
 
 
 def _requests(*, applicant: bool) -> FromClause:
-    """Select the newest requests that the user sent (`applicant`) or received."""
-    r = models.FriendRequest
+    """Select the newest friend requests, sent (`applicant`) or received by the user."""
+    friend_request = models.FriendRequest
     own_id, other_id, visible = (
-        (r.applicant_id, r.addressee_id, r.applicant_visible)
+        (friend_request.applicant_id, friend_request.addressee_id, friend_request.applicant_visible)
         if applicant
-        else (r.addressee_id, r.applicant_id, r.addressee_visible)
+        else (
+            friend_request.addressee_id,
+            friend_request.applicant_id,
+            friend_request.addressee_visible,
+        )
     )
     return (
         select(
-            r.sent_at_us,
-            (r.state == "accepted").label("accepted"),
-            (true() if applicant else false()).label("i_applied"),
-            other_id.label("other"),
+            friend_request.sent_at_us,
+            (friend_request.state == "accepted").label("accepted"),
+            (true() if applicant else false()).label("is_applicant"),
+            other_id.label("other_account_id"),
         )
         .where(own_id == bindparam("account_id"), visible)
-        .order_by(r.sent_at_us.desc())
+        .order_by(friend_request.sent_at_us.desc())
         .limit(bindparam("limit"))
         .subquery()
     )
@@ -100,13 +104,16 @@ _MESSAGES = PreparedStatement(
     select(
         _me.c.phone.label("my_phone"),
         _all_requests.c.sent_at_us,
-        _all_requests.c.i_applied,
+        _all_requests.c.is_applicant,
         _all_requests.c.accepted,
         *PROFILE,
     )
     .select_from(
         _me.outerjoin(
-            _all_requests.join(models.Account, models.Account.id == _all_requests.c.other), true()
+            _all_requests.join(
+                models.Account, models.Account.id == _all_requests.c.other_account_id
+            ),
+            true(),
         )
     )
     .order_by(_all_requests.c.sent_at_us.desc())
@@ -115,14 +122,14 @@ _MESSAGES = PreparedStatement(
 
 
 class Lists:
-    """The lists of the user that a login token belongs to."""
+    """Returns the friend list and the message list of the user of a login token."""
 
     def __init__(self, *, friends_max: int, messages_max: int) -> None:
         self._friends_max = friends_max
         self._messages_max = messages_max
 
     def friends(self, connection: Connection, claims: TokenClaims) -> list[Friend]:
-        """Return the friends: live ones first, then by nickname and phone.
+        """Return the friends: live friends first, the others by nickname and phone.
 
         Raises TokenInvalid for a revoked token.
         """

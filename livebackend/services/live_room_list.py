@@ -26,7 +26,7 @@ _LIVE_AFTER = _LIVE.where(
 
 
 class RoomCursor(NamedTuple):
-    """A cursor: the next page begins after this room."""
+    """A cursor of the live room list: the next page begins after this room."""
 
     started_at: datetime
     room_id: int
@@ -41,7 +41,7 @@ class PlayUrls(TypedDict):
 
 
 class LiveRoom(NamedTuple):
-    """An entry of the list."""
+    """An entry of the live room list."""
 
     profile: Profile
     title: str | None
@@ -55,11 +55,11 @@ class LiveRooms:
     def list(
         self, connection: Connection, *, after: RoomCursor | None
     ) -> tuple[list[LiveRoom], RoomCursor | None]:
-        """Return up to 50 rooms, newest first, and the cursor of the next page or None.
+        """Return up to 50 rooms, newest first, and the cursor of the next page, if any.
 
         `after` is the cursor that the previous page returned.
         """
-        # One more row shows whether there is a next page.
+        # The query selects one row more than a page, to detect whether a next page exists.
         values: dict[str, Any] = {"limit": _PAGE_ROWS + 1}
         if after:
             values |= {"started_at": after.started_at, "room_id": after.room_id}

@@ -14,7 +14,7 @@ from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
 from livebackend.database.prepared_statements import PreparedStatement
 
-_CLOCK_SKEW_S = 60
+_MAX_CLOCK_SKEW_S = 60
 _DAY_S = 24 * 3600
 _DEFAULT_LIFETIME_S, _MAX_LIFETIME_S = 7 * _DAY_S, 30 * _DAY_S
 
@@ -26,12 +26,12 @@ class TokenClaims:
     token_id: str
     account_id: int
     version: int
-    # Seconds since 1970 UTC.
+    # When the token expires, in seconds since 1970 UTC.
     expires_at: int
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters of TOKEN_OWNER."""
+        """The SQL parameters of the statement TOKEN_OWNER."""
         return {
             "token_id": self.token_id,
             "account_id": self.account_id,
@@ -40,7 +40,7 @@ class TokenClaims:
 
 
 class CurrentUser(NamedTuple):
-    """The identity of an account: what a login token is issued for and resolved to."""
+    """The account that a login token is issued for, and that the token resolves to."""
 
     id: int
     phone: str
@@ -49,8 +49,8 @@ class CurrentUser(NamedTuple):
 
 IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
 
-# The account of a login token. No row: a logout or a new password revoked the token, or the account
-# is removed or disabled.
+# The statement selects the account of a login token. It returns no row if a logout or a new
+# password revoked the token, or if the account is removed or disabled.
 TOKEN_OWNER = select(*IDENTITY).where(
     models.Account.id == bindparam("account_id"),
     models.Account.token_version == bindparam("version"),
@@ -66,7 +66,7 @@ _REVOKE = (
     .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
     .on_conflict_do_nothing()
 )
-# Each revocation deletes up to ten expired rows, so the table does not grow without limit.
+# Each revocation deletes up to ten expired rows, so that the table stays small.
 _DELETE_EXPIRED = text(
     """
     DELETE FROM revoked_tokens WHERE token_id IN (
@@ -96,7 +96,7 @@ class LoginTokens:
                 "sub": account.id,
                 "v": account.token_version,
                 "iat": int(now),
-                # Rounded up, so that the token is valid for the full lifetime.
+                # The expiry is rounded up, so that the token is valid for its full lifetime.
                 "exp": ceil(now) + lifetime_s if lifetime_s > 0 else int(now),
                 "jti": secrets.token_urlsafe(12),
             }
@@ -105,7 +105,8 @@ class LoginTokens:
     def read(self, token: object) -> TokenClaims:
         """Verify the signature and the expiry of a token; return its claims.
 
-        Does not check whether it is revoked. Raises TokenMissing, TokenInvalid and TokenExpired.
+        Does not check whether the token is revoked. Raises TokenMissing, TokenInvalid and
+        TokenExpired.
         """
         if not token:
             raise TokenMissing
@@ -119,8 +120,8 @@ class LoginTokens:
                 "exp": int(exp),
             }:
                 now = self._clock()
-                # Tolerates clock skew between servers. The expiry has no tolerance.
-                if iat > now + _CLOCK_SKEW_S:
+                # The issue time can be up to 60 s in the future, because server clocks differ.
+                if iat > now + _MAX_CLOCK_SKEW_S:
                     raise TokenInvalid
                 if exp <= now:
                     raise TokenExpired

@@ -24,7 +24,7 @@ _FIND = text(
     """
 )
 _has_phone = models.Account.phone == bindparam("of_phone")
-# A new version revokes all login tokens of the account.
+# A new token version revokes all login tokens of the account.
 _NEW_VERSION = {"token_version": models.Account.token_version + 1}
 _DISABLE = (
     update(models.Account)
@@ -56,38 +56,41 @@ class AccountDetails(NamedTuple):
     created_at: datetime
     disabled_at: datetime | None
     friends: int
-    # Open friend requests to this account.
+    # Number of open friend requests to this account.
     requests: int
     coins: int
-    # The open room of the account.
+    # The id of the account's open room.
     room_id: int | None
 
 
 def find_account_details(connection: Connection, phone: str) -> AccountDetails | None:
-    """Return the details of the account with a phone, or None if there is none."""
+    """Return the details of the account with this phone, or None if no account has it."""
     row = connection.execute(_FIND, {"phone": phone}).one_or_none()
     return AccountDetails(*row) if row else None
 
 
 def disable(connection: Connection, phone: str) -> bool:
-    """Disable an account and revoke its login tokens; return False if nothing changed."""
+    """Disable an account and revoke its login tokens.
+
+    Returns False if no enabled account has the phone.
+    """
     return _change(connection, _DISABLE, "disabled", of_phone=phone)
 
 
 def enable(connection: Connection, phone: str) -> bool:
-    """Enable a disabled account; return False if nothing changed."""
+    """Enable a disabled account; return False if no disabled account has the phone."""
     return _change(connection, _ENABLE, "enabled", of_phone=phone)
 
 
 def revoke(connection: Connection, phone: str) -> bool:
-    """Revoke all login tokens of an account; return False if there is no account."""
+    """Revoke all login tokens of an account; return False if no account has the phone."""
     return _change(connection, _REVOKE_TOKENS, "login tokens revoked", of_phone=phone)
 
 
 def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
     """Set a password hash and revoke all login tokens.
 
-    Returns False if there is no account.
+    Returns False if no account has the phone.
     """
     values = {"of_phone": phone, "new_hash": new_hash}
     return _change(connection, _SET_PASSWORD, "password set", **values)

@@ -53,7 +53,7 @@ def list_orders(
 ) -> list[StoredOrder]:
     """Return up to `limit` orders, newest first.
 
-    `state` and `phone` filter them if not None.
+    `state` and `phone` restrict the orders, unless they are None.
     """
     values = {"state": state, "phone": phone, "limit": limit}
     return [StoredOrder(*row) for row in connection.execute(_LIST, values)]
@@ -68,6 +68,6 @@ def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
 def count_orders_without_gateway(
     connection: Connection, providers: Sequence[str]
 ) -> dict[str, int]:
-    """Count the open orders of providers that are not in `providers`, by provider."""
+    """Return the number of open orders of each provider that is not in `providers`."""
     rows = connection.execute(_COUNT_WITHOUT_GATEWAY, {"providers": list(providers)})
     return {row.provider: row.orders for row in rows}

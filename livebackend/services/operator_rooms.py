@@ -34,10 +34,10 @@ class RoomDetails(NamedTuple):
     phone: str | None
     nickname: str | None
     title: str | None
-    # `opening`, `open` or `closed`.
+    # The state is `opening`, `open` or `closed`.
     state: str
     started_at: datetime
-    # When the provider confirmed that the stream accepts no publisher.
+    # When the stream provider confirmed that the stream accepts no publisher.
     disabled_at: datetime | None
 
 
@@ -47,12 +47,12 @@ def list_open_rooms(connection: Connection, *, limit: int) -> list[RoomDetails]:
 
 
 def find_room(connection: Connection, room_id: int) -> RoomDetails | None:
-    """Return a room in any state, or None."""
+    """Return the room with this id, in any state, or None."""
     row = connection.execute(_BY_ID, {"room_id": room_id}).one_or_none()
     return RoomDetails(*row) if row else None
 
 
 def count_open_rooms(connection: Connection) -> int:
-    """Return the number of live rooms."""
+    """Return the number of rooms that are live."""
     number: int = connection.execute(_COUNT_LIVE).scalar_one()
     return number

@@ -18,16 +18,18 @@ from livebackend.core.errors import PasswordTooCommon, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
-_COMMON = frozenset(files(__package__).joinpath("common_passwords.txt").read_text("utf-8").split())
+_COMMON_PASSWORDS = frozenset(
+    files(__package__).joinpath("common_passwords.txt").read_text("utf-8").split()
+)
 
 
 class PasswordHasher:
-    """Hashes and verifies passwords with bcrypt; `cost` + 1 doubles the time."""
+    """Hashes and verifies passwords with bcrypt; each step of `cost` doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
         self._cost = cost
-        # A valid hash format, so that a check takes the usual time. No password matches it.
+        # A hash of valid format that no password matches: a check against it takes the usual time.
         self._unmatchable_hash = bcrypt.gensalt(cost).decode() + "." * 31
 
     def hash(self, password: str) -> str:
@@ -36,7 +38,7 @@ class PasswordHasher:
     def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password has this hash.
 
-        Without a hash (None), the result is False and takes the same time.
+        If `password_hash` is None, the result is False after the same time.
         """
         stored_hash = password_hash or self._unmatchable_hash
         try:
@@ -72,10 +74,7 @@ class MachineSemaphore:
 
     @contextmanager
     def acquire(self, permit: int) -> Iterator[None]:
-        """Acquire any free permit; if none is free, wait for the given one.
-
-        The wait has no timeout.
-        """
+        """Acquire any free permit; if none is free, wait for `permit` without a timeout."""
         with ExitStack() as stack:
             opened: list[BinaryIO] = []
             for path in self._paths[permit:] + self._paths[:permit]:
@@ -88,9 +87,9 @@ class MachineSemaphore:
 
 
 class PasswordHashing:
-    """Gives callers access to the hasher, limited by the permits of the machine.
+    """Limits concurrent password hashing by the permits of the machine.
 
-    At most `max_callers` callers of this process hash or wait at a time.
+    At most `max_callers` threads of this process hash a password or wait for a permit.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class PasswordHashing:
         self._queue_timeout_s = queue_timeout_s
         self._reject_common = reject_common
         self._callers = Semaphore(max_callers)
-        # Free permits of this process. Other processes can hold the same permit of the machine.
+        # The permits that no thread of this process uses. Another process can hold these permits.
         self._free_permits: SimpleQueue[int] = SimpleQueue()
         for permit in range(len(semaphore)):
             self._free_permits.put(permit)
@@ -138,9 +137,10 @@ class PasswordHashing:
             self._callers.release()
 
     def stop(self) -> None:
-        """Make all waiting and future callers fail with ServiceUnavailable."""
+        """Make all waiting and future calls of `acquire` fail with ServiceUnavailable."""
         self._stopped = True
-        # An extra item wakes one waiting caller, which fails and puts it back for the next one.
+        # An extra permit wakes one thread that waits in `acquire`. The thread fails and returns the
+        # permit, which wakes the next waiting thread.
         self._free_permits.put(0)
 
     def hash(self, password: str) -> str:
@@ -153,7 +153,7 @@ class PasswordHashing:
 
         Does nothing if the settings disable the check.
         """
-        if self._reject_common and (password.lower() in _COMMON or phone in password):
+        if self._reject_common and (password.lower() in _COMMON_PASSWORDS or phone in password):
             raise PasswordTooCommon
 
 

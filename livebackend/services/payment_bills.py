@@ -11,16 +11,16 @@ from livebackend.database.engine import Database
 from livebackend.gateways.payments.protocol import CHINA, BillEntry
 from livebackend.services.payment_orders import PaymentOrders
 
-# The difference of a paid order in the state `pending` or `closed`.
+# The difference that is reported for a paid order in the state `pending` or `closed`.
 NOT_CREDITED = "paid, but not credited"
 
-_BILLED = text(
+_ORDERS_IN_BILL = text(
     """
     SELECT order_id, fen, state, payment_id FROM payment_orders
     WHERE provider = :provider AND order_id = ANY(:order_ids)
     """
 )
-_PAID = text(
+_ORDERS_PAID_ON_DAY = text(
     """
     SELECT order_id, fen FROM payment_orders
     WHERE provider = :provider AND paid_at >= :since AND paid_at < :until
@@ -44,7 +44,7 @@ class BillReport:
 def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: date) -> BillReport:
     """Compare a provider's bill of a day with the payment orders.
 
-    Raises PaymentFailed, also if the bill of that day is not available yet.
+    Raises PaymentFailed if the provider fails or the bill is not available yet.
     """
     entries = orders.gateway(provider).bill(day)
     since = datetime.combine(day, time(), CHINA).astimezone(UTC)
@@ -52,8 +52,8 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
     paid = {"provider": provider, "since": since, "until": since + timedelta(days=1)}
 
     def work(connection: Connection) -> list[str]:
-        orders_by_id = {row.order_id: row for row in connection.execute(_BILLED, billed)}
-        credited = connection.execute(_PAID, paid).all()
+        orders_by_id = {row.order_id: row for row in connection.execute(_ORDERS_IN_BILL, billed)}
+        credited = connection.execute(_ORDERS_PAID_ON_DAY, paid).all()
         return _differences(entries, orders_by_id, credited)
 
     payments = [entry for entry in entries if not entry.refunded_fen]

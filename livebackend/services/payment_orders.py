@@ -1,4 +1,4 @@
-"""Payment orders: a refill opens one, and the provider's notification credits it."""
+"""Payment orders: a refill opens an order, a notification credits the coins."""
 
 import logging
 import time
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _FEN_PER_YUAN = 100
 _LEDGER_TIMEOUT_S = 4
 
-# The ledger acquires the same lock, so a request id cannot get both an order and a transfer.
+# The ledger acquires the same row lock, so a request id cannot get both an order and a transfer.
 _LOCK_ACTOR = text(
     """
     SELECT coin_account_id FROM coin_slots
@@ -53,26 +53,26 @@ _LOCK_ACTOR = text(
     WHERE owner_id = :account_id AND slot = 0 FOR NO KEY UPDATE OF coin_slots
     """
 )
-_TRANSFER = text(
+_TRANSFER_BY_REQUEST_ID = text(
     """
     SELECT kind, amount FROM transfers
     WHERE actor_id = :actor AND request_id = CAST(:request_id AS uuid)
     """
 )
-_BY_REQUEST = text(
+_ORDER_BY_REQUEST_ID = text(
     """
     SELECT provider, order_id, fen, coins, state FROM payment_orders
     WHERE account_id = :account_id AND request_id = CAST(:request_id AS uuid)
     """
 )
-_OPEN = text(
+_INSERT_ORDER = text(
     """
     INSERT INTO payment_orders (provider, order_id, account_id, request_id, fen, coins)
     VALUES (:provider, :order_id, :account_id, CAST(:request_id AS uuid), :fen, :coins)
     RETURNING provider, order_id, fen, coins, state
     """
 )
-_BY_ID = text(
+_ORDER_BY_ID = text(
     """
     SELECT coin_accounts.id AS coin_account_id, fen, coins, payment_id,
         EXISTS (SELECT FROM payment_orders AS other WHERE other.provider = :provider
@@ -107,8 +107,8 @@ class PlacedOrder(NamedTuple):
     pay: dict[str, Any] | None
 
 
-class _StoredOrder(NamedTuple):
-    """A row of an order, and the id of its provider's coin account."""
+class _OrderToCredit(NamedTuple):
+    """The row of an order, and the id of the provider's coin account that is debited."""
 
     row: Row[Any]
     source_id: int
@@ -117,7 +117,7 @@ class _StoredOrder(NamedTuple):
 class PaymentOrders:
     """Opens orders at the first gateway, and credits payments from all gateways.
 
-    Holds no database connection while a provider handles a request.
+    No database connection is held while a provider handles a request.
     """
 
     def __init__(
@@ -133,19 +133,20 @@ class PaymentOrders:
         return list(self._gateways)
 
     def gateway(self, provider: str) -> PaymentGateway:
-        """Return a provider's gateway. Raises PaymentFailed if there is none."""
+        """Return a provider's gateway. Raises PaymentFailed if the provider has none."""
         try:
             return self._gateways[provider]
         except KeyError:
-            raise PaymentFailed(f"payments.gateway has no gateway for {provider}") from None
+            message = f"no gateway for payment provider {provider}: add it to payments.gateway"
+            raise PaymentFailed(message) from None
 
     def open(
         self, account_id: int, *, yuan: int, coins: int, request_id: str
     ) -> PlacedOrder | None:
         """Open an order, place it at the provider, and return it.
 
-        A retry returns the same order. It returns None if the first request was credited directly,
-        in another mode of refills.
+        A retry returns the same order, or None if the first request credited the coins directly
+        because the refill mode was `direct`.
         Raises RequestIdReused, and PaymentNotPlaced if the provider fails: the order stays open,
         and a retry places it again.
         """
@@ -163,32 +164,31 @@ class PaymentOrders:
     def receive(self, headers: Mapping[str, str], body: bytes) -> None:
         """Verify a notification of a provider, and credit the payment that it reports.
 
-        The names of `headers` are in lower case. Raises InvalidNotification if no gateway accepts
-        the signature, and what `settle` raises.
+        Header names must be in lower case. Raises InvalidNotification if no gateway accepts the
+        signature, and the errors of `settle`.
         """
-        notified = self._read(headers, body)
-        if notified:
-            self.settle(*notified)
+        notification = self._read(headers, body)
+        if notification:
+            self.settle(*notification)
 
     def settle(self, provider: str, payment: ProviderPayment) -> None:
         """Credit the coins of a paid order, even if the order is closed.
 
-        Does nothing if the order is credited already.
-
-        Raises PaymentRejected for an unknown order, a wrong amount and a second payment of the same
-        order, and ServiceUnavailable if the payment cannot be credited now.
+        Does nothing if the order is credited already. Raises PaymentRejected for an unknown order,
+        a wrong amount and a second payment of the same order, and ServiceUnavailable if the payment
+        cannot be credited now.
         """
         deadline = time.monotonic() + _LEDGER_TIMEOUT_S
         order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id is None:
             self._credit(_transfer(order, provider, payment), deadline)
-            # A concurrent payment can have settled the order instead.
+            # A concurrent payment can have settled the order instead of this payment.
             order = self._database.run(lambda connection: self._find(connection, provider, payment))
         if order.row.payment_id != payment.payment_id:
-            raise _logged(payment, OrderPaidTwice())
+            raise _log_rejection(payment, OrderPaidTwice())
 
     def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ProviderPayment] | None:
-        """Verify a notification; return provider and payment, or None if it reports none.
+        """Verify a notification; return provider and payment, or None if it has none.
 
         Raises InvalidNotification if no gateway accepts the signature.
         """
@@ -208,32 +208,32 @@ class PaymentOrders:
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
         request = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
-        # Separate statements, so that their snapshots are taken after the lock is acquired.
-        transfer = connection.execute(_TRANSFER, request).one_or_none()
+        # The queries are separate statements, so that their snapshots follow the acquired lock.
+        transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request).one_or_none()
         if transfer:
             if tuple(transfer) != (TransferKind.REFILL, coins):
                 raise RequestIdReused
             require_replication(connection)
             return None
         order = {**request, "account_id": account_id, "fen": fen}
-        existing = connection.execute(_BY_REQUEST, order).one_or_none()
+        existing = connection.execute(_ORDER_BY_REQUEST_ID, order).one_or_none()
         if existing:
             if existing.fen != fen:
                 raise RequestIdReused
             require_replication(connection)
             return existing
         order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
-        return connection.execute(_OPEN, order).one()
+        return connection.execute(_INSERT_ORDER, order).one()
 
     def _place(self, order: Row[Any]) -> dict[str, Any]:
         """Place a pending order at its provider; return the payment parameters."""
         try:
             pay = self.gateway(order.provider).place(provider_order(order))
         except PaymentFailed as error:
-            log.error("payment order %s: the provider did not accept it: %s", order.order_id, error)
+            log.error("payment order %s: not accepted by the provider: %s", order.order_id, error)
             raise PaymentNotPlaced from error
-        # The order can have expired meanwhile. The user can pay it now, so it is pending again;
-        # reconciliation closes it later.
+        # An order that was closed meanwhile is reopened, because the user can now pay it.
+        # Reconciliation closes the order later.
         self._database.execute_one(_REOPEN, **order._asdict())
         return pay
 
@@ -241,7 +241,7 @@ class PaymentOrders:
         try:
             outcome = self._writer.submit(transfer, deadline=deadline)
         except LedgerBusy as error:
-            raise ServiceUnavailable("ledger: transfer not accepted in time") from error
+            raise ServiceUnavailable("the ledger did not accept the transfer in time") from error
         if outcome.status is TransferStatus.BALANCE_LIMIT:
             order_id = transfer.payment.order_id if transfer.payment else None
             log.error("payment order %s: not credited, the balance limit is reached", order_id)
@@ -249,31 +249,32 @@ class PaymentOrders:
 
     def _find(
         self, connection: Connection, provider: str, payment: ProviderPayment
-    ) -> _StoredOrder:
+    ) -> _OrderToCredit:
         values = {
             "provider": provider,
             "order_id": payment.order_id,
             "payment_id": payment.payment_id,
         }
-        row = connection.execute(_BY_ID, values).one_or_none()
+        row = connection.execute(_ORDER_BY_ID, values).one_or_none()
         if row is None:
-            raise _logged(payment, UnknownOrder())
+            raise _log_rejection(payment, UnknownOrder())
         if row.fen != payment.fen:
-            raise _logged(payment, WrongAmount())
+            raise _log_rejection(payment, WrongAmount())
         if row.paid_another:
-            raise _logged(payment, PaymentOfAnotherOrder())
+            raise _log_rejection(payment, PaymentOfAnotherOrder())
         if row.payment_id:
-            # The response acknowledges the notification: the provider does not send it again.
+            # The provider does not repeat an acknowledged notification, so the credit must be
+            # durable.
             require_replication(connection)
-        return _StoredOrder(row, external_account(connection, provider))
+        return _OrderToCredit(row, external_account(connection, provider))
 
 
 def provider_order(order: Row[Any]) -> Order:
-    """Return the order in the form that gateways accept."""
+    """Convert an order row to the `Order` that gateways accept."""
     return Order(order.order_id, order.fen, f"{order.coins} coins")
 
 
-def _transfer(order: _StoredOrder, provider: str, payment: ProviderPayment) -> Transfer:
+def _transfer(order: _OrderToCredit, provider: str, payment: ProviderPayment) -> Transfer:
     account = order.row.coin_account_id
     return Transfer(
         kind=TransferKind.REFILL,
@@ -286,7 +287,7 @@ def _transfer(order: _StoredOrder, provider: str, payment: ProviderPayment) -> T
     )
 
 
-def _logged(payment: ProviderPayment, error: PaymentRejected) -> PaymentRejected:
+def _log_rejection(payment: ProviderPayment, error: PaymentRejected) -> PaymentRejected:
     log.error(
         "payment %s of order %s not credited: %s",
         payment.payment_id,

@@ -16,16 +16,18 @@ from livebackend.services.payment_refunds import PaymentRefunds, RefundRefused
 
 log = logging.getLogger(__name__)
 
-# Limits of one round.
+# The limits of one reconciliation round: number of orders, and seconds.
 _MAX_ORDERS = 100
 _ROUND_S = 2
 # After this many consecutive failures, a provider is not queried again in the same round.
 _MAX_FAILURES = 3
-# With delays of 30 s, 1 min, 2 min, … 1 h, the attempts take about a week. Refunds have no limit.
+# An unpaid order is closed after this number of queries. With delays of 30 s, 1 min, 2 min, … 1 h,
+# the queries take about a week. Queries about refunds have no limit.
 _MAX_ATTEMPTS = 175
 
-# Sets the next query time before the provider is queried, so that a crash does not lose the order.
-# Use =, not IN: with IN, some plans run the subquery for each row, and each run claims an order.
+# The statement sets the time of the next query before the provider is queried, so that the order is
+# queried again after a crash. Use =, not IN: with IN, some plans run the subquery for each row, and
+# each run claims an order.
 _CLAIM = text(
     """
     UPDATE payment_orders
@@ -63,7 +65,7 @@ class ReconciliationResult(NamedTuple):
 
 
 class PaymentReconciliation:
-    """Settles paid orders, closes expired ones, and resumes interrupted refunds."""
+    """Settles paid orders, closes expired orders, and resumes interrupted refunds."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class PaymentReconciliation:
         self._order_ttl = order_ttl
 
     def run(self) -> ReconciliationResult:
-        """Reconcile up to 100 orders that are due; start none after 2 s.
+        """Reconcile up to 100 due orders; after 2 s, begin no further order.
 
         A provider that fails three times in a row is not queried again in this round.
         """
@@ -127,7 +129,7 @@ class PaymentReconciliation:
             else:
                 self._query(order)
         except (PaymentRejected, RefundRefused) as error:
-            # Not a failure of the provider. The next attempt can succeed after an operator acts.
+            # The provider has not failed. A retry can succeed after an operator acts.
             log.error("payment order %s: %s", order.order_id, error)
         except (PaymentFailed, ServiceUnavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)
@@ -143,20 +145,20 @@ class PaymentReconciliation:
 
     def _query(self, order: Row[Any]) -> None:
         gateway = self._orders.gateway(order.provider)
-        remote = gateway.query(provider_order(order))
-        if remote.state is OrderState.PAID and remote.payment:
-            self._orders.settle(order.provider, remote.payment)
-        elif remote.state is OrderState.UNPAID:
+        provider_status = gateway.query(provider_order(order))
+        if provider_status.state is OrderState.PAID and provider_status.payment:
+            self._orders.settle(order.provider, provider_status.payment)
+        elif provider_status.state is OrderState.UNPAID:
             if order.has_expired:
                 gateway.close(provider_order(order))
                 self._close(order, "expired unpaid")
         else:
-            if remote.state is OrderState.REFUNDED:
+            if provider_status.state is OrderState.REFUNDED:
                 log.error(
                     "payment order %s: refunded by the provider before it was credited",
                     order.order_id,
                 )
-            self._close(order, f"{remote.state.value} at the provider")
+            self._close(order, f"{provider_status.state.value} at the provider")
 
     def _close(self, order: Row[Any], reason: str) -> None:
         def work(connection: Connection) -> int:

@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 _LEDGER_TIMEOUT_S = 4
 
-# Housekeeping resumes the refund after all deadlines of this call, not concurrently.
+# The next query is due after all deadlines of the refund call, so that housekeeping does not resume
+# the refund concurrently.
 _BEGIN = text(
     """
     UPDATE payment_orders
@@ -38,7 +39,8 @@ _CANCEL = text(
         AND NOT EXISTS (SELECT FROM transfers WHERE reverses_id = payment_orders.transfer_id)
     """
 )
-# A concurrent call can cancel the refund (insufficient coins) before this one reverses the coins.
+# The statement sets the state `refunding` again, because a concurrent call can cancel the refund
+# (insufficient coins) before this call reverses the coins.
 _CONFIRM = text(
     """
     UPDATE payment_orders
@@ -63,7 +65,7 @@ class RefundRefused(Exception):
 class PaymentRefunds:
     """Refunds paid orders.
 
-    Stores the state `refunding` first, so that housekeeping resumes an interrupted refund.
+    A refund first stores the state `refunding`, so that housekeeping resumes an interrupted refund.
     """
 
     def __init__(
@@ -77,29 +79,31 @@ class PaymentRefunds:
         """Refund a paid order: reverse its coins, then have the provider return the money.
 
         Returns True if the money is returned, False if the provider still processes the refund.
-        Refunding again returns no more money. Raises LookupError for an unknown order, and
-        RefundRefused if the order is not paid or the balance is lower than the credit. Raises
-        PaymentFailed if the provider fails, and ServiceUnavailable if the ledger does; housekeeping
-        then resumes the refund.
+        A second refund of the order returns no more money. Raises LookupError for an unknown order,
+        and RefundRefused if the order is not paid or the user has spent the coins. Raises
+        PaymentFailed if the provider fails, and ServiceUnavailable if the ledger fails;
+        housekeeping then resumes the refund.
         """
         begin = {"order_id": order_id, "reason": reason}
 
         def work(connection: Connection) -> Row[Any]:
             connection.execute(_BEGIN, begin)
-            return _find(connection, order_id)
+            return _find_order(connection, order_id)
 
         return self._resume(self._database.run(work))
 
     def resume(self, order_id: str) -> bool:
         """Resume a refund. Returns and raises the same as `refund`."""
-        return self._resume(self._database.run(lambda connection: _find(connection, order_id)))
+        return self._resume(
+            self._database.run(lambda connection: _find_order(connection, order_id))
+        )
 
     def _resume(self, order: Row[Any]) -> bool:
         if order.state == "refunded":
             return True
         if order.state != "refunding":
-            raise RefundRefused(f"order {order.order_id} is {order.state}")
-        # First, because it raises if no gateway is configured: no coins have moved then.
+            raise RefundRefused(f"order {order.order_id} is {order.state}, not paid")
+        # The gateway is found first, so that no coins move if the provider has no gateway.
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(
             lambda connection: build_reversal(connection, order.transfer_id)
@@ -107,24 +111,24 @@ class PaymentRefunds:
         try:
             outcome = self._writer.submit(transfer, deadline=time.monotonic() + _LEDGER_TIMEOUT_S)
         except LedgerBusy as error:
-            raise ServiceUnavailable("ledger: transfer not accepted in time") from error
+            raise ServiceUnavailable("the ledger did not accept the transfer in time") from error
         if outcome.status is TransferStatus.INSUFFICIENT_COINS:
-            self._write(_CANCEL, order)
+            self._update_order(_CANCEL, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
         if outcome.status not in (TransferStatus.DONE, TransferStatus.REPLAYED):
             raise RefundRefused(f"the coins were not reversed: {outcome.status.value}")
-        self._write(_CONFIRM, order)
+        self._update_order(_CONFIRM, order)
         is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)
         if is_returned:
-            self._write(_FINISH, order)
+            self._update_order(_FINISH, order)
             log.info("payment order %s: refunded", order.order_id)
         return is_returned
 
-    def _write(self, statement: TextClause, order: Row[Any]) -> None:
+    def _update_order(self, statement: TextClause, order: Row[Any]) -> None:
         self._database.execute_one(statement, **order._asdict())
 
 
-def _find(connection: Connection, order_id: str) -> Row[Any]:
+def _find_order(connection: Connection, order_id: str) -> Row[Any]:
     order = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
     if order is None:
         raise LookupError(f"there is no order {order_id}")

@@ -1,4 +1,4 @@
-"""Verification of codes that the response contains; for development only."""
+"""Verification of codes that the API returns to the client, for development only."""
 
 import uuid
 from hashlib import sha256
@@ -14,7 +14,7 @@ from livebackend.services.code_verifiers import (
     mark_verified,
 )
 
-# The number of open codes that are compared, newest first.
+# Maximum number of open codes that one verification compares, newest first.
 _MAX_OPEN_CODES = 1000
 
 _OPEN_CODES = text(
@@ -25,7 +25,7 @@ _OPEN_CODES = text(
     ORDER BY expires_at DESC LIMIT :limit
     """
 )
-# One row for each ticket: its lock makes the count exact.
+# Each ticket has one row, whose lock makes the count exact for concurrent attempts.
 _COUNT_ATTEMPT = text(
     """
     INSERT INTO code_attempts (ticket_digest, attempted_at, last_attempted_at)
@@ -42,7 +42,7 @@ _COUNT_ATTEMPT = text(
 _DELETE_ATTEMPTS = delete(models.CodeAttempts).where(
     models.CodeAttempts.ticket_digest == bindparam("ticket_digest")
 )
-# Each attempt deletes up to ten old rows, so the table does not grow without limit.
+# Each attempt deletes up to ten old rows, so that the table stays small.
 _DELETE_OLD_ATTEMPTS = text(
     """
     DELETE FROM code_attempts WHERE ticket_digest IN (
@@ -56,7 +56,7 @@ _DELETE_OLD_ATTEMPTS = text(
 class PlainCodeVerifier:
     """Verifies codes whose ticket is the code itself: both values must be equal.
 
-    For a password reset, the code must also have been sent to that phone.
+    For a password reset, the code must also have been sent to the user's phone.
     """
 
     def __init__(self, hasher: CodeHasher) -> None:
@@ -82,7 +82,7 @@ class PlainCodeVerifier:
                 mark_verified(connection, code_ids, purpose)
                 return
         if not ticket:
-            raise WrongCode  # attempts are counted by ticket
+            raise WrongCode  # without a ticket, attempts cannot be counted
         connection.execute(_DELETE_OLD_ATTEMPTS)
         attempts = connection.execute(
             _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}

@@ -16,7 +16,7 @@ _OPEN_ROOM = select(
     models.Room.id,
     models.Room.publish_key,
     models.Room.publisher,
-    (models.Room.published_at < func.now() - PUBLISHER_GRACE_PERIOD).label("settled"),
+    (models.Room.published_at < func.now() - PUBLISHER_GRACE_PERIOD).label("grace_period_over"),
 ).where(models.Room.stream_key == bindparam("key"), models.room_is_open)
 _SET_PUBLISHER = (
     update(models.Room)
@@ -49,7 +49,7 @@ class PublishAuthorization:
     """Authorizes publishers and viewers for the hooks of the media server.
 
     `hub` is the media server's application for streams. The media server authenticates with
-    `secret`; if it is empty, all hook requests are rejected.
+    `secret`; if `secret` is empty, all hook requests are rejected.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class PublishAuthorization:
 
     @property
     def is_configured(self) -> bool:
-        """Whether a secret is configured."""
+        """Whether a secret of the media server is configured."""
         return bool(self._secret)
 
     def is_media_server(self, secret: str) -> bool:
-        """Return whether this is the secret of the media server."""
+        """Return whether `secret` is the secret of the media server."""
         return self.is_configured and hmac.compare_digest(secret.encode(), self._secret)
 
     def authorize_publish(
         self, *, hub: str, stream_key: str, publish_key: str, publisher: str
     ) -> bool:
-        """Authorize a publisher; return whether it has the key of an open room.
+        """Authorize a publisher; return whether the publisher has the key of an open room.
 
         Returns False while another publisher of the room is online.
         """
@@ -81,21 +81,23 @@ class PublishAuthorization:
         room = self._database.execute_one(_OPEN_ROOM, key=stream_key)
         if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
             return False
-        if room.publisher is not None and not (room.settled and self._is_free(stream_key)):
+        if room.publisher is not None and not (
+            room.grace_period_over and self._has_no_publisher(stream_key)
+        ):
             return False
         values = {"room_id": room.id, "old": room.publisher, "new": publisher}
         return self._database.execute_one(_SET_PUBLISHER, **values) is not None
 
     def publisher_left(self, *, stream_key: str, publisher: str) -> None:
-        """Record that a publisher disconnected; ignore one that was not authorized."""
+        """Record that a publisher disconnected; ignore an unauthorized publisher."""
         self._database.execute_one(_CLEAR_PUBLISHER, key=stream_key, old=publisher)
 
     def may_watch(self, stream_key: str) -> bool:
-        """Return whether viewers may watch the stream."""
+        """Return whether viewers can watch the stream: it must have an open room."""
         return self._database.execute_one(_OPEN_ROOM, key=stream_key) is not None
 
-    def _is_free(self, stream_key: str) -> bool:
-        """Return whether no publisher is online; disconnect one that sends no data."""
+    def _has_no_publisher(self, stream_key: str) -> bool:
+        """Return whether no publisher is live; disconnect a publisher that sends no data."""
         try:
             if self._gateway.live_publishers([stream_key]):
                 return False

@@ -14,7 +14,7 @@ from livebackend.database.rate_limit_storage import PostgresRateLimitStorage
 class RateLimiter:
     """Rate limits by name, each with a rule such as `"10 per minute; 100 per hour"`.
 
-    An empty rule is no limit. `close` closes `database`, so pass one with its own pool.
+    An empty rule means no limit. `database` must have its own pool, because `close` closes it.
     """
 
     def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
@@ -28,9 +28,9 @@ class RateLimiter:
 
         Raises RateLimited, without counting the request, if the limit is reached.
         """
-        reached = self._hit(name, key)
-        if reached:
-            reset_at = self._limiter.get_window_stats(reached, name, key).reset_time
+        reached_rule = self._hit(name, key)
+        if reached_rule:
+            reset_at = self._limiter.get_window_stats(reached_rule, name, key).reset_time
             wait_s = max(1, ceil(reset_at - self._storage.now()))
             raise RateLimited(retry_after_s=wait_s)
 
@@ -39,11 +39,11 @@ class RateLimiter:
         return self._hit(name, key) is None
 
     def is_exceeded(self, name: str, key: str) -> bool:
-        """Return whether the limit is reached; count nothing."""
+        """Return whether the limit is reached, without counting a request."""
         return not all(self._limiter.test(rule, name, key) for rule in self._rules[name])
 
     def delete_expired(self) -> None:
-        """Delete expired windows."""
+        """Delete the expired rate limit windows from the database."""
         self._storage.delete_expired()
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from livebackend.services.rate_limits import RateLimiter
 # The values of the setting `coins.refill`.
 RefillMode = Literal["direct", "order", "disabled"]
 
-# Timeout of a direct refill, queries included.
+# Timeout of a direct refill in seconds, including its database queries.
 _TIMEOUT_S = 4
 
 _COIN_ACCOUNT = select(models.CoinAccount.id).where(
@@ -46,7 +46,7 @@ _REQUEST_EXISTS = text(
 class Refills:
     """Sells coins: through payment orders, or credited directly (for development).
 
-    Holds no database connection while the ledger or a provider handles a request.
+    No database connection is held while the ledger or a provider handles a request.
     """
 
     def __init__(

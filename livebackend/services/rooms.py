@@ -1,6 +1,6 @@
 """Live rooms: going live, leaving, and heartbeats.
 
-A room is inserted before the provider is called, so that one request creates the stream.
+A room is inserted before the provider is called, so that concurrent requests create one stream.
 """
 
 import hmac
@@ -32,13 +32,14 @@ from livebackend.services.stream_monitor import (
 
 log = logging.getLogger(__name__)
 
-# A request polls this often (3 s in total) while another request opens the room.
-_POLLS, _POLL_INTERVAL_S = 60, 0.05
-# If the provider confirmed the stream within this time, going live again does not check it.
+# While another request opens the room, a request polls the room 60 times, for 3 s in total.
+_MAX_POLLS, _POLL_INTERVAL_S = 60, 0.05
+# A repeated request to go live checks the stream if the last confirmation by the provider is older
+# than this.
 _RECHECK_AFTER = timedelta(seconds=10)
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-# The lock waits for a concurrent removal of the account. No row: the account is removed.
+# The lock waits for a concurrent removal of the account. A removed account has no row.
 _ACCOUNT = (
     select(models.Account.id)
     .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
@@ -69,7 +70,7 @@ _STORE_STREAM = (
         stream=bindparam("document"),
         play_urls=bindparam("urls", type_=JSONB),
         stream_seen_at=func.now(),
-        # No publisher is online yet.
+        # No publisher of the new stream is online yet.
         offline_since=func.now(),
     )
     .returning(models.Room.id)
@@ -102,7 +103,7 @@ class _ExistingRoom(NamedTuple):
 
     room_id: int
     stream: str | None
-    # The stream was not confirmed for some time: the provider may have deleted it.
+    # The provider has not confirmed the stream for some time, and may have deleted it.
     needs_check: bool
 
 
@@ -110,7 +111,7 @@ class Heartbeat(NamedTuple):
     """The response to a heartbeat of the host."""
 
     is_live: bool
-    # Only the host may see it: it contains the publish key or a signature.
+    # The URL is visible to the host only, because it contains the publish key or a signature.
     publish_url: str
 
 
@@ -143,7 +144,7 @@ class Rooms:
         Raises StreamNotCreated if the provider fails, and TokenInvalid for a removed account.
         """
         opening_room_id = 0
-        for _ in range(_POLLS):
+        for _ in range(_MAX_POLLS):
             room = self._reserve(account_id, title=title, opening_room_id=opening_room_id)
             if isinstance(room, _RoomReservation):
                 return self._open(room)
@@ -156,7 +157,7 @@ class Rooms:
     def leave(self, account_id: int, *, reason: str = "left") -> None:
         """Close the account's room, then disable its stream.
 
-        Raises RoomNotOpen. If the provider fails, housekeeping retries.
+        Raises RoomNotOpen. If the provider fails, housekeeping disables the stream later.
         """
         closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
         if closed is None:
@@ -176,7 +177,7 @@ class Rooms:
     def _reserve(
         self, account_id: int, *, title: str | None, opening_room_id: int
     ) -> _RoomReservation | _ExistingRoom | None:
-        """Reserve a new room, or return the existing one; None if a concurrent insert won.
+        """Reserve a new room or return the existing room; None after an insert conflict.
 
         Raises StreamNotCreated if another request failed to open the room `opening_room_id`.
         """
@@ -216,7 +217,7 @@ class Rooms:
             stream = self._gateway.create(reservation.key, reservation.publish_key)
         except StreamFailed as error:
             log.error("stream %s: not created: %s", reservation.key, error)
-            # The provider may have created it nevertheless: housekeeping disables it.
+            # The provider may have created the stream nevertheless: housekeeping disables it.
             self._close(_CLOSE_OPENING, room_id=reservation.room_id, reason="failed")
             raise StreamNotCreated from error
         return self._store_stream(_OPEN_ROOM, reservation, stream)
@@ -224,27 +225,27 @@ class Rooms:
     def _ensure_stream(self, existing: _ExistingRoom) -> str:
         """Return the stream of an open room; recreate it if the provider deleted it."""
         room = self._database.execute_one(_BEGIN_CHECK, room_id=existing.room_id)
-        stored = existing.stream or ""
+        stored_stream = existing.stream or ""
         if room is None:
-            return stored  # another request checks it
+            return stored_stream  # another request checks the stream
         reservation = _RoomReservation(*room)
         try:
             if self._gateway.exists(reservation.key):
-                return stored
+                return stored_stream
         except StreamFailed as error:
-            log.warning("stream %s: cannot check that it exists: %s", reservation.key, error)
-            return stored
+            log.warning("stream %s: existence check failed: %s", reservation.key, error)
+            return stored_stream
         try:
             stream = self._gateway.create(reservation.key, reservation.publish_key)
         except StreamExists:
-            return stored
+            return stored_stream
         except StreamFailed as error:
             log.error("stream %s: not created again: %s", reservation.key, error)
             raise StreamNotCreated from error
         return self._store_stream(_REPLACE_STREAM, reservation, stream)
 
     def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
-        """Store a new stream in its room; return its JSON."""
+        """Store a new stream in its room; return the JSON of the stream."""
         document = stream.document_json
         row = self._database.execute_one(
             statement, room_id=reservation.room_id, document=document, urls=stream.play_urls
@@ -265,5 +266,5 @@ class Rooms:
         return row
 
     def _stream_key(self, room_id: int) -> str:
-        # Derived with a secret: the play URLs contain it, so it must not be guessable.
+        # The key is derived with a secret: play URLs contain the key, so it must not be guessable.
         return hmac.digest(self._stream_name_key, f"stream {room_id}".encode(), "sha256").hex()[:24]

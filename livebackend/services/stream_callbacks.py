@@ -7,7 +7,7 @@ from livebackend.services.stream_monitor import StreamMonitor
 
 
 class StreamCallbacks:
-    """Verifies callbacks, and queries the provider about the stream in question.
+    """Verifies callbacks, and queries the provider about the stream of a callback.
 
     A callback can be late or replayed, so its content is not trusted.
     """

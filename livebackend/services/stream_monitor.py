@@ -18,9 +18,10 @@ from livebackend.gateways.streams import ProviderUnavailable, StreamFailed, Stre
 
 log = logging.getLogger(__name__)
 
-# A call to the provider takes up to 4 s: a room that is `opening` for longer is left from a crash.
+# A room that is `opening` for longer than this was left by a crash, because a call to the provider
+# takes at most 4 s.
 OPENING_TIMEOUT_S = 5
-# The minimum interval between two queries about one room.
+# The minimum interval between two queries to the provider about one room.
 _QUERY_INTERVAL = timedelta(seconds=2)
 # A newly authorized publisher can be missing from the media server's list for this time.
 PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
@@ -91,7 +92,7 @@ _DUE_TO_DISABLE = (
 )
 _has_id = models.Room.id == bindparam("room_id")
 _SET_DISABLED = update(models.Room).where(_has_id).values(disabled_at=func.now())
-# Retries after 10 s, 20 s, 40 s, … up to 640 s.
+# The next attempt to disable a stream is after 10 s, 20 s, 40 s, … up to 640 s.
 _POSTPONE_DISABLE = text(
     """
     UPDATE rooms SET disable_attempts = least(disable_attempts + 1, 1000),
@@ -109,12 +110,12 @@ class RoomStream(NamedTuple):
 
 
 class StreamCheckResult(NamedTuple):
-    """The result of one check of all rooms: numbers of rooms and streams."""
+    """Numbers of checked and closed rooms, and of disabled streams, in one round."""
 
     checked: int
     closed: int
     disabled: int
-    # The provider failed; the next round continues.
+    # Whether a call to the provider failed. The next round repeats the call.
     failed: bool
 
 
@@ -131,7 +132,7 @@ class StreamMonitor:
     def disable(self, room: RoomStream) -> StreamFailed | None:
         """Disable the stream of a closed room.
 
-        Returns the error of the provider if it fails; housekeeping then retries.
+        Returns the error if the provider fails; housekeeping then disables the stream later.
         """
         try:
             self._gateway.disable(room.stream_key)
@@ -159,10 +160,10 @@ class StreamMonitor:
             self.disable(closed_room)
 
     def check_rooms(self, should_continue: Callable[[], bool] = lambda: True) -> StreamCheckResult:
-        """Check all rooms, and disable the streams that are due.
+        """Check all open rooms, and disable the streams of closed rooms.
 
-        `should_continue` is called before each call to the provider: the check stops if it returns
-        False. Also closes rooms that a crash left in the state `opening`.
+        `should_continue` is called before each call to the provider: the check stops if the
+        function returns False. Also closes rooms that a crash left in the state `opening`.
         """
         abandoned = self._database.run(
             lambda connection: _close(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
@@ -175,7 +176,7 @@ class StreamMonitor:
     def _check_all(self, should_continue: Callable[[], bool]) -> tuple[int, int, bool]:
         """Return the numbers of checked and closed rooms, and whether the provider failed."""
         checked = closed = after = 0
-        while batch := self._database.run(partial(_batch, after=after)):
+        while batch := self._database.run(partial(_next_batch, after=after)):
             if not should_continue():
                 break
             try:
@@ -188,7 +189,7 @@ class StreamMonitor:
         return checked, closed, False
 
     def _check(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
-        """Query the provider about some rooms, update them, and return the closed ones."""
+        """Query the provider about rooms, update the rooms, and return the closed rooms."""
         publishers = self._gateway.live_publishers([room.stream_key for room in batch])
         return self._database.run(
             partial(self._update_rooms, batch=batch, live_publishers=publishers)
@@ -227,11 +228,11 @@ class StreamMonitor:
             disabled += error is None
             failed |= error is not None
             if isinstance(error, ProviderUnavailable):
-                break  # the next call would fail too
+                break  # the next call to the provider would fail too
         return disabled, failed
 
 
-def _batch(connection: Connection, *, after: int) -> list[RoomStream]:
+def _next_batch(connection: Connection, *, after: int) -> list[RoomStream]:
     return [RoomStream(*row) for row in connection.execute(_NEXT_ROOMS, {"after": after})]
 
 

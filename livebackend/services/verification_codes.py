@@ -22,7 +22,7 @@ from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpose
 from livebackend.services.rate_limits import RateLimiter
 
-# The key of the rate limit on all codes of the installation.
+# The key of the rate limit `sms_total`, which counts the codes of all clients.
 _ALL_CLIENTS = "all"
 
 _ENABLED_ACCOUNT = select(models.Account.id).where(
@@ -36,7 +36,7 @@ _INSERT = insert(models.VerificationCode).values(
     digest=bindparam("digest"),
     expires_at=func.now() + bindparam("ttl", type_=Interval),
 )
-# Each new code deletes up to ten old ones, so the table does not grow without limit.
+# Each new code deletes up to ten old codes, so that the table stays small.
 _DELETE_OLD = text(
     """
     DELETE FROM verification_codes WHERE id IN (
@@ -110,7 +110,7 @@ class VerificationCodes:
             "id": code_id,
             "phone": phone,
             "purpose": purpose,
-            # Without a message, no code matches this digest, and attempts still count.
+            # If no message is sent, no code matches the digest, and wrong attempts still count.
             "digest": self._hasher.hash(code_id, code if deliver else f"not {code}"),
             "ttl": self._ttl,
         }
@@ -122,7 +122,7 @@ class VerificationCodes:
         def set_outcome(outcome: str) -> None:
             self._database.execute_one(_SET_OUTCOME, code_id=code_id, outcome=outcome)
 
-        # Insert first: a crash must not leave a sent message without a row.
+        # The row is inserted first: a crash must not leave a sent message without a row.
         self._database.run(add)
         try:
             if deliver:

@@ -36,7 +36,7 @@ def is_verified(connection: Connection, phone: str) -> bool:
 
 
 def use_verification(connection: Connection, phone: str) -> bool:
-    """Mark a phone's verification as used; return False if there is none."""
+    """Mark the verification of a phone as used; return False if the phone has none."""
     return connection.execute(_MARK_USED, {"of_phone": phone}).rowcount > 0
 
 

@@ -45,7 +45,7 @@ class ForgotPassword(Parameters):
 
 class ResetPassword(Parameters):
     userId: Phone
-    # Unchecked: a malformed code counts as a wrong attempt.
+    # The texts are unchecked, because a malformed code counts as a wrong attempt.
     code_v: Annotated[
         UncheckedText,
         documented_field("message of the forgot_password response", "忘记密码接口返回的 message"),
@@ -135,6 +135,6 @@ class LogViews(View):
             phone=params.userId,
             ticket=params.code_v,
             code=params.code,
-            new=params.password,
+            new_password=params.password,
         )
         return success()

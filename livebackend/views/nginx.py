@@ -8,7 +8,7 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Upload
 from livebackend.api.request import Request, require_method
 
-_MAX_TEXT, _MAX_NAME = 200, 64
+_MAX_VALUE_LENGTH, _MAX_PUBLISHER_LENGTH = 200, 64
 
 
 @view_config(route_name="nginx")
@@ -22,7 +22,7 @@ def hook(request: Request) -> Response:
     fields = {name: _text(value) for name, value in request.params.items()}
     call, stream_key = fields.get("call"), fields.get("name", "")
     authorization = request.services.publish_authorization
-    publisher = fields.get("clientid", "")[:_MAX_NAME]
+    publisher = fields.get("clientid", "")[:_MAX_PUBLISHER_LENGTH]
     if call == "publish_done":
         authorization.publisher_left(stream_key=stream_key, publisher=publisher)
         return Response(status=204)
@@ -52,7 +52,7 @@ def _check_caller(request: Request) -> None:
 
 
 def _text(value: str | Upload | None) -> str:
-    """Return a text, or "" for a value that the database cannot store."""
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value:
+    """Return a value if the database can store it as text, otherwise ""."""
+    if not isinstance(value, str) or len(value) > _MAX_VALUE_LENGTH or "\0" in value:
         return ""
     return value

@@ -10,7 +10,8 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request, require_method
 
-# The built-in table differs between Python versions and lacks types without /etc/mime.types.
+# Python's own table of MIME types differs between versions, and is incomplete on systems without
+# /etc/mime.types.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
 
@@ -19,14 +20,14 @@ serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age
 
 @view_config(route_name="page")
 def page(request: Request) -> Response:
-    """Serve a page; 404 if the settings disable it."""
+    """Serve a page; 404 if the settings disable the page."""
     require_method(request, "GET", "HEAD")
     stored_page = request.registry.pages.get(request.matchdict["page"])
     if stored_page is None:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
-    # RFC 9110 allows any coding without Accept-Encoding, but such clients do not decompress.
-    has_header = "Accept-Encoding" in request.headers
-    is_zipped = bool(has_header and request.accept_encoding.acceptable_offers(["gzip"]))
+    # RFC 9110 allows gzip without Accept-Encoding, but clients that omit it do not decompress.
+    has_accept_encoding = "Accept-Encoding" in request.headers
+    is_zipped = bool(has_accept_encoding and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
         body=stored_page.gzip_body if is_zipped else stored_page.body,
         content_type=stored_page.content_type,
@@ -45,12 +46,12 @@ def page(request: Request) -> Response:
 def static_file(request: Request) -> Response:
     """Serve a static file; 404 if the settings disable the pages."""
     require_method(request, "GET", "HEAD")
-    # Checked first: Pyramid's static view redirects from a folder to its index, and caches unknown
-    # names without limit.
+    # The path is checked first, because Pyramid's static view redirects from a folder to its index,
+    # and caches unknown names without limit.
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = serve_static(None, request)
-    # In memory: granian blocks a thread while it sends an iterator to a slow client.
+    # The file is read here, because granian blocks a thread while it sends an iterator slowly.
     response.body = response.body
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

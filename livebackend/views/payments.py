@@ -14,7 +14,7 @@ _MAX_BYTES = 65_536
 
 @view_config(route_name="payment")
 def notification(request: Request) -> Response:
-    """Credit a payment; 204 if it is credited, now or before. Otherwise the provider retries."""
+    """Credit a payment; the provider retries unless the status is 204."""
     orders = request.services.payment_orders
     if not orders.providers:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)

@@ -31,7 +31,7 @@ def callback(request: Request) -> Response:
 
 
 def _body(request: Request) -> bytes:
-    """Return the body, and reset the stream for the form parser."""
+    """Return the request body, and rewind the body for the form parser."""
     limits = request.registry.request_limits["pili"]
     if (request.content_length or 0) > limits.max_body_bytes:
         raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)

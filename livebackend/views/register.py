@@ -41,7 +41,8 @@ class SendCode(Parameters):
 
     @classmethod
     def parse(cls, form: Form, *, phones: str) -> Self:
-        # A `register` request without its selector: its userId must not receive a code.
+        # Other parameters of `register` show that the client forgot the selector `register`: the
+        # phone in `userId` must not receive a code.
         if any(map(form.get, _REGISTER_PARAMETERS)):
             form = {name: value for name, value in form.items() if name != "userId"}
         params = super().parse(form, phones=phones)
@@ -54,7 +55,7 @@ class SendCode(Parameters):
 
     @property
     def phone(self) -> str:
-        """The phone number from `token` or `userId`. Raises OperationFailed without one."""
+        """The phone number in `token` or `userId`; raises OperationFailed without both."""
         phone = self.token or self.userId
         if phone is None:
             raise OperationFailed(None, "token", ErrorReason.MISSING)
@@ -62,7 +63,7 @@ class SendCode(Parameters):
 
 
 class VerifyCode(Parameters):
-    # Unchecked: a malformed code counts as a wrong attempt.
+    # The texts are unchecked, because a malformed code counts as a wrong attempt.
     code_v: Annotated[
         UncheckedText,
         documented_field("message of the send_code response", "发送验证码接口返回的 message"),
@@ -81,7 +82,7 @@ class RegisterAccount(Parameters):
 
 
 class ChangeProfile(AuthenticatedParameters):
-    # Absent parameters leave the profile unchanged.
+    # An absent parameter leaves its field of the profile unchanged.
     nickname: Nickname | None = None
     gender: Gender | None = None
     headImage: HeadImage | None = None

@@ -53,7 +53,7 @@ def picture(request: Request) -> Response:
         request=request,
         content_type=stored.media_type or "application/octet-stream",
     )
-    # A stored picture never changes.
+    # Clients can cache a picture for a year, because a stored picture never changes.
     response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"

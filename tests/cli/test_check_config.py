@@ -40,7 +40,10 @@ class TestCheckConfig:
         name = f"livebackend.gateways.streams.{gateway}"
         result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert result.exit_code == 1
-        assert f"streams.gateway: {name} cannot be loaded: it needs {needs}\n" in result.stderr
+        assert (
+            f"streams.gateway: {name} cannot be loaded: required settings are empty: {needs}\n"
+            in result.stderr
+        )
 
     @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_reported(

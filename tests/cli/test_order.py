@@ -89,7 +89,7 @@ def test_settle_leaves_an_unpaid_order_pending(
 
 def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str) -> None:
     error = operator.run_json("order settle", order_id, code=1, payments_gateway="")["error"]
-    assert "payments.gateway has no gateway for embedded" in error
+    assert "no gateway for payment provider embedded: add it to payments.gateway" in error
 
 
 def test_refund_takes_the_coins_once(

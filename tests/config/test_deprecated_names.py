@@ -53,7 +53,7 @@ def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixtu
         "DevelopmentPayments",
     ]
     for dotted in old.values():
-        assert f"{dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
+        assert f"class {dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
 
 
 def test_development_gateways_with_deprecated_names_need_permission() -> None:

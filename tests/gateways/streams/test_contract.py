@@ -269,7 +269,7 @@ class TestPili:
 
     @pytest.mark.parametrize("name", ["qiniu.access_key", "qiniu.secret_key"])
     def test_missing_key_is_a_settings_error(self, name: str, kind: Any) -> None:
-        with pytest.raises(ValueError, match=rf"it needs {name}"):
+        with pytest.raises(ValueError, match=rf"required settings are empty: {name}"):
             kind.from_settings(
                 Settings.load({**REQUIRED_SETTINGS, **provider_settings("u"), name: ""}, {})
             )
@@ -349,7 +349,9 @@ class TestPiliV2:
             "streams.hls_host": "",
             "streams.rtmp_host": "",
         }
-        with pytest.raises(ValueError, match=r"it needs streams.rtmp_host, streams.hls_host"):
+        with pytest.raises(
+            ValueError, match=r"required settings are empty: streams.rtmp_host, streams.hls_host"
+        ):
             PiliV2.from_settings(Settings.load(changed, {}))
 
 
