@@ -72,7 +72,7 @@ def by_public_key(
 
 @pytest.fixture
 def new_gateway() -> NewGateway:
-    """Create a gateway from settings, optionally with other clocks."""
+    """A function that creates a gateway from settings, optionally with fake clocks."""
 
     def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
         required = {
