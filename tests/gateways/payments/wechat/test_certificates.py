@@ -46,10 +46,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def payments(
-    by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: FakeWechatPay
+    certificate_settings: dict[str, str],
+    new_gateway: NewGateway,
+    clock: Clock,
+    wechat: FakeWechatPay,
 ) -> WechatPayments:
     """A gateway whose next certificate look-up is not delayed by the rate limit."""
-    payments = new_gateway(by_certificate, clock=clock, monotonic=clock)
+    payments = new_gateway(certificate_settings, clock=clock, monotonic=clock)
     clock.now_s += LOOKUP_PERIOD_S
     wechat.requests.clear()
     return payments
@@ -175,12 +178,12 @@ class TestFailedLookup:
     def test_gateway_cannot_be_created_without_certificates(
         self,
         fail: Callable[[], None],
-        by_certificate: dict[str, str],
+        certificate_settings: dict[str, str],
         new_gateway: NewGateway,
     ) -> None:
         fail()
         with pytest.raises(ValueError, match="certificates cannot be loaded"):
-            new_gateway(by_certificate)
+            new_gateway(certificate_settings)
 
 
 class TestRateLimit:
@@ -293,23 +296,23 @@ class TestPublicKey:
     @pytest.fixture
     def payments(
         self,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         new_gateway: NewGateway,
         clock: Clock,
         wechat: FakeWechatPay,
     ) -> WechatPayments:
-        return new_gateway(by_public_key, clock=clock, monotonic=clock)
+        return new_gateway(public_key_settings, clock=clock, monotonic=clock)
 
     def test_messages_signed_by_the_public_key_cause_no_lookup(
         self,
         payments: WechatPayments,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         wechat.certificates_response = FakeResponse(500)
         wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
-        public_key_id = by_public_key["wechat.public_key_id"]
+        public_key_id = public_key_settings["wechat.public_key_id"]
         assert payments.place(ORDER)
         assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)
         assert wechat.certificate_lookups == 0
@@ -328,12 +331,12 @@ class TestPublicKey:
     def test_notification_signed_by_another_key_with_the_known_id_is_rejected(
         self,
         payments: WechatPayments,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         headers, body = wechat.notification(
-            by=by_public_key["wechat.public_key_id"], key=key_number(9), at=clock.now_s
+            by=public_key_settings["wechat.public_key_id"], key=key_number(9), at=clock.now_s
         )
         with pytest.raises(InvalidSignature, match="signature"):
             payments.verify_notification(headers, body)
