@@ -1,4 +1,4 @@
-"""Benchmark every operation, a baseline and FastAPI: `make bench`. Takes ten minutes."""
+"""`make bench` compares livebackend with a baseline and FastAPI, in ten minutes."""
 
 import os
 import random
@@ -29,11 +29,12 @@ from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend.services.password_hashing import PasswordHasher
 from livebackend_client import Client
 
-# Duration of one load on one server, and the number of rounds over all servers.
+# A measurement has ROUNDS rounds; in each round, every server is under load for SECONDS seconds.
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-# Of every server; more workers than cores do not increase the rate.
+# Workers of each server; more workers than cores do not increase the request rate.
 WORKERS = os.cpu_count() or 1
+# Concurrent connections to the measured server, unless a benchmark sets another number.
 CONNECTIONS = 16
 CONCURRENT_LOGINS = 64
 
@@ -42,15 +43,15 @@ _rng = random.Random(1)  # a fixed seed: every run sends the same requests
 
 @dataclass
 class Bench:
-    """The meter, the running servers, and a function that issues login tokens."""
+    """The meter, the running servers, and a function that issues login tokens for them."""
 
     meter: Meter
     servers: dict[str, Server]
     folder: Path
-    tokens: Callable[[str, int], str]
+    issue_token: Callable[[str, int], str]
 
     def token(self, server: str, account: int) -> str:
-        return self.tokens(server, account)
+        return self.issue_token(server, account)
 
     def measure_repeated(
         self,
@@ -62,7 +63,7 @@ class Bench:
         seconds: float = SECONDS,
         are_statements_counted: bool = True,
     ) -> dict[str, Row]:
-        """Measure a row of requests that wrk can repeat."""
+        """Measure repeatable requests with wrk; return the table row of each server."""
 
         def action(server: Server) -> LoadResult:
             return run_wrk(
@@ -75,7 +76,7 @@ class Bench:
             )
 
         actions = {self.servers[server]: action for server in forms}
-        for server in actions:  # warm-up
+        for server in actions:  # warm up each server before the measurement
             run_wrk(
                 server.port,
                 path[server.name],
@@ -99,9 +100,9 @@ class Bench:
         *,
         clients: int = CONNECTIONS,
     ) -> tuple[dict[str, Row], list[Any]]:
-        """Measure a row of calls that depend on each other or can be sent only once.
+        """Measure calls that depend on each other or can be sent only once.
 
-        Also returns the `message` of each response.
+        Returns the table row of each server, and the `message` field of each response.
         """
         messages: list[Any] = []
 
@@ -149,9 +150,9 @@ def searches(bench: Bench) -> None:
 
 
 def friend_requests(bench: Bench) -> None:
-    """In each sequence, one user sends a request and the other accepts it.
+    """Measure friend requests: one user sends a request, another user accepts it.
 
-    The message ids are invalid, so that no user must read the message list first.
+    The servers also accept invalid message ids, so the benchmark does not request message lists.
     """
     first_accounts = {"livebackend": 2000, "baseline": 12_000}
     sequences: dict[str, list[list[Call]]] = {}
@@ -190,7 +191,7 @@ def gifts(bench: Bench) -> None:
 
 
 def logins(bench: Bench) -> None:
-    # The baseline server, which for this form only hashes the password.
+    # Measures the baseline server a second time: with hash=1, it only hashes the password.
     bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
     form = f"userId={{}}&password={fill_database.PASSWORD}&expire_in=3600"
     forms = {
@@ -206,12 +207,12 @@ def logins(bench: Bench) -> None:
         forms,
         connections=2,
         seconds=2 * SECONDS,
-        # Logins are so slow that the count would include statements of background threads.
+        # A login takes so long that the count would include statements of background threads.
         are_statements_counted=False,
     )
     bench.meter.notes["login"] = (
-        f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash,"
-        f" which takes {rows['password hash'].cpu:.0f} ms"
+        f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash"
+        f" alone, which takes {rows['password hash'].cpu:.0f} ms"
     )
     sequences = {"livebackend": login_sequences(range(2000, 2000 + CONCURRENT_LOGINS))}
     rows, _ = bench.measure_ordered(
@@ -219,8 +220,8 @@ def logins(bench: Bench) -> None:
     )
     row = rows["livebackend"]
     bench.meter.notes["concurrent logins"] = (
-        f"{row.failed} of {CONCURRENT_LOGINS} failed;"
-        f" they took {1000 * CONCURRENT_LOGINS / row.rate:.0f} ms in total"
+        f"{row.failed} of {CONCURRENT_LOGINS} logins failed;"
+        f" all of them together took {1000 * CONCURRENT_LOGINS / row.rate:.0f} ms"
     )
 
 
@@ -238,13 +239,13 @@ def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
 
 
 def lists_during_logins(bench: Bench) -> None:
-    """Measure the friend list during many logins, and with as many idle connections."""
+    """Measure the friend list during concurrent logins, and with idle connections."""
     forms = list_forms(bench, "friendlist", list(range(1, fill_database.LISTED_ACCOUNTS + 1)))
     forms = {"livebackend": forms["livebackend"]}
     port = bench.servers["livebackend"].port
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)]
     with_idle = bench.measure_repeated(
-        "friend list, 64 idle", same_path("/list", "livebackend"), forms, connections=4
+        "friend list, 64 idle connections", same_path("/list", "livebackend"), forms, connections=4
     )
     for connection in idle:
         connection.close()
@@ -258,7 +259,7 @@ def lists_during_logins(bench: Bench) -> None:
     login_load.start()
     time.sleep(1)
     during_logins = bench.measure_repeated(
-        "friend list, 64 logins", same_path("/list", "livebackend"), forms, connections=4
+        "friend list during 64 logins", same_path("/list", "livebackend"), forms, connections=4
     )
     login_load.join()
     login_row, idle_row = during_logins["livebackend"], with_idle["livebackend"]
@@ -281,14 +282,14 @@ def list_sizes(bench: Bench) -> None:
         response = post_form(server, "/list", forms["livebackend"][0])
         results[size] = rows["livebackend"].cpu, len(response.content)
     base_cpu, base_bytes = results[fill_database.FRIENDS]
-    bench.meter.notes["list sizes"] = "; ".join(
+    bench.meter.notes["friend list, relative to 100 friends"] = "; ".join(
         f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {length / base_bytes:.2f} × the bytes"
         for size, (cpu, length) in results.items()
     )
 
 
 def other_operations(bench: Bench) -> None:
-    """Measure all other operations, at livebackend only."""
+    """Measure the operations that only livebackend implements."""
 
     def measure(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[Any]:
         return bench.measure_ordered(name, {"livebackend": calls}, clients=clients)[1]
@@ -296,7 +297,7 @@ def other_operations(bench: Bench) -> None:
     def call(account: int, method: Callable[..., object], **params: Any) -> Call:
         return Call(method, bench.token("livebackend", account), params)
 
-    # Accounts without a room.
+    # Accounts without a room: fill_database() opens rooms for every 98th account from 2000.
     hosts = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
     measure(
         "live + leave",
@@ -328,7 +329,7 @@ def other_operations(bench: Bench) -> None:
 
 
 def message(owner: int) -> dict[str, str]:
-    """Return the parameters of a message that `fill` inserted for this account."""
+    """Return the API parameters of a message that fill_database() inserted."""
     number = 1_700_000_000_000_000 + owner * 1000 + 7
     applicant = fill_database.phone_number(2000 + (owner * 50 + 7) % 98_000)
     phone = fill_database.phone_number(owner)
@@ -336,7 +337,7 @@ def message(owner: int) -> dict[str, str]:
 
 
 def registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
-    """Register new users, one at a time; the development SMS gateway logs the codes."""
+    """Measure registrations; the codes are read from the log of the development SMS gateway."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
     offset = log.stat().st_size
@@ -365,9 +366,9 @@ def registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
 
 
 def user_counts(
-    meter: Meter, folder: Path, small: str, database: Database, password_hash: str
+    meter: Meter, folder: Path, small_url: str, database: Database, password_hash: str
 ) -> None:
-    """Measure two operations with 10 k, 100 k and 1 M users."""
+    """Measure the friend list and the search with 10 k, 100 k and 1 M users."""
     results: dict[str, tuple[float, float]] = {}
 
     def run(title: str, url: str) -> None:
@@ -392,20 +393,20 @@ def user_counts(
             )
             results[title] = friends["livebackend"].cpu, search["livebackend"].cpu
 
-    run("10 k users", small)
+    run("10 k users", small_url)
     run("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
-    # The ids up to 110,000 are reserved for accounts that the benchmarks registered.
+    # Registrations of the other benchmarks use ids above 100,000.
     fill_database.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
     fill_database.vacuum(database)
     run("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
-    meter.notes["number of users"] = "; ".join(
+    meter.notes["CPU by number of users"] = "; ".join(
         f"{title}: friend list {friends:.3f} ms, search {search:.3f} ms"
         for title, (friends, search) in results.items()
     )
 
 
 def memory(bench: Bench) -> None:
-    """Measure the memory before the first request, and during a minute of full load."""
+    """Measure livebackend's memory before the first request and under full load."""
     server = bench.servers["livebackend"]
     accounts = list(range(1, fill_database.LISTED_ACCOUNTS + 1))
     forms = list_forms(bench, "friendlist", accounts)["livebackend"]
@@ -424,7 +425,7 @@ def memory(bench: Bench) -> None:
     bench.meter.notes["memory"] = (
         f"{samples[0]:.0f} MB idle; {samples[1]:.0f} MB after {seconds / 2:.0f} s of full load,"
         f" {samples[2]:.0f} MB after {seconds:.0f} s"
-        f" (parent and {WORKERS} workers; shared pages counted once)"
+        f" (parent process and {WORKERS} workers; shared pages counted once)"
     )
     print(bench.meter.notes["memory"], flush=True)
 
@@ -436,7 +437,7 @@ def new_tokens() -> Callable[[str, int], str]:
 
     def token(server: str, account: int) -> str:
         if server == "FastAPI":
-            return baseline_fastapi.issue(account, 1)
+            return baseline_fastapi.issue_token(account, 1)
         return tokens.issue(
             CurrentUser(account, fill_database.phone_number(account), 1), lifetime_s=86_400
         )
@@ -480,7 +481,7 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     meter.configure("autovacuum", "off")
     variables = environment(postgres.url("bench"), folder)
     os.environ.update(variables)
-    rows: dict[str, Callable[[Bench], None]] = {
+    benchmarks: dict[str, Callable[[Bench], None]] = {
         "memory": memory,
         "lists": lists,
         "searches": searches,
@@ -491,15 +492,15 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
         "list_sizes": list_sizes,
         "other_operations": other_operations,
     }
-    only = os.environ.get("ROWS", "").split() or [*rows, "user_counts"]
+    selected = os.environ.get("ROWS", "").split() or [*benchmarks, "user_counts"]
     with running_servers(
         ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKERS
     ) as servers:
         bench = Bench(meter, servers, folder, new_tokens())
-        for row, measure in rows.items():
-            if row in only:
-                measure(bench)
-    if "user_counts" in only:
+        for name, benchmark in benchmarks.items():
+            if name in selected:
+                benchmark(bench)
+    if "user_counts" in selected:
         user_counts(meter, folder, postgres.url("small"), database, password_hash)
     print(report.table(meter.rows, meter.notes))
     if not os.environ.get("ROWS"):

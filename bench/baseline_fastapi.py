@@ -1,7 +1,7 @@
-"""The same operations on FastAPI, written as its documentation recommends.
+"""The benchmarked operations on FastAPI, written as its documentation recommends.
 
-It uses uvicorn with uvloop and httptools, SQLAlchemy's asyncio extension with asyncpg, mapped
-classes, one session per request, pydantic models for responses, and PyJWT.
+The server uses uvicorn with uvloop and httptools, SQLAlchemy's asyncio extension with asyncpg,
+mapped classes, one session per request, pydantic models for responses, and PyJWT.
 """
 
 import os
@@ -24,8 +24,8 @@ from livebackend.database import rate_limit_storage
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
-# asyncpg requires the types of these parameters.
-ACQUIRE = text(
+# asyncpg cannot infer the types of the integer parameters, so the statement casts them.
+ACQUIRE_RATE_LIMIT = text(
     re.sub(r"%\((\w+)\)s", r":\1", rate_limit_storage._ACQUIRE.text)
     .replace(":amount", "CAST(:amount AS integer)")
     .replace(":expiry", "CAST(:expiry AS integer)")
@@ -137,7 +137,7 @@ async def session() -> AsyncIterator[AsyncSession]:
 Session = Annotated[AsyncSession, Depends(session)]
 
 
-def issue(account_id: int, version: int) -> str:
+def issue_token(account_id: int, version: int) -> str:
     expires = datetime.now(UTC) + timedelta(days=7)
     claims = {"sub": str(account_id), "v": version, "exp": expires, "jti": f"{time.time_ns()}"}
     return jwt.encode(claims, SECRET, algorithm="HS256")
@@ -160,7 +160,7 @@ async def current_account(token: Annotated[str, Form()], db: Session) -> Account
     return account
 
 
-Current = Annotated[Account, Depends(current_account)]
+CurrentAccount = Annotated[Account, Depends(current_account)]
 
 
 def profile(account: Account) -> dict[str, str | None]:
@@ -173,7 +173,7 @@ def profile(account: Account) -> dict[str, str | None]:
 
 
 @app.post("/friendlist")
-async def friendlist(me: Current, db: Session) -> FriendListResponse:
+async def friendlist(me: CurrentAccount, db: Session) -> FriendListResponse:
     rows = await db.execute(
         select(Account, Room)
         .join(Friendship, Friendship.friend_id == Account.id)
@@ -199,8 +199,8 @@ async def friendlist(me: Current, db: Session) -> FriendListResponse:
 
 
 @app.post("/messagelist")
-async def messagelist(me: Current, db: Session) -> MessageListResponse:
-    # UNION ALL uses two index ranges; one condition with OR would scan the table.
+async def messagelist(me: CurrentAccount, db: Session) -> MessageListResponse:
+    # With UNION ALL, PostgreSQL uses two indexes; with an OR condition, it would scan the table.
     sides = union_all(
         select(FriendRequest.id, FriendRequest.addressee_id.label("other_id")).where(
             FriendRequest.applicant_id == me.id, FriendRequest.applicant_visible
@@ -234,10 +234,10 @@ async def messagelist(me: Current, db: Session) -> MessageListResponse:
 
 
 @app.post("/search")
-async def search(userId: Annotated[str, Form()], me: Current, db: Session) -> SearchResponse:
+async def search(userId: Annotated[str, Form()], me: CurrentAccount, db: Session) -> SearchResponse:
     key = f"LIMITS/LIMITER/search/account {me.id}/1000000/1/hour"
     is_allowed = await db.scalar(
-        ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000}
+        ACQUIRE_RATE_LIMIT, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000}
     )
     if not is_allowed:
         raise HTTPException(429)

@@ -1,8 +1,8 @@
 """Baseline: a WSGI callable that executes the operations without any framework.
 
-It sends the same SQL statements as text through psycopg2, verifies the login token, counts requests
-against the rate limits, and creates the same JSON with orjson. The difference to this baseline is
-the cost of the framework, SQLAlchemy and validation.
+The callable sends livebackend's SQL statements as text through psycopg2, verifies the login token,
+counts requests against the rate limits, and creates the same JSON with orjson. The CPU time that
+livebackend needs in addition is the cost of the framework, SQLAlchemy and validation.
 """
 
 import hmac
@@ -35,20 +35,20 @@ SECRET = os.environ["LIVEBACKEND_SECRETS"]
 URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
 CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
-# Derived in the same way as by itsdangerous.
-KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
+# Signing key of login tokens; itsdangerous derives it from the secret in the same way.
+SIGNING_KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
 PASSWORD_HASHER = PasswordHasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
 PASSWORD_HASH = PASSWORD_HASHER.hash(fill_database.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 
 FRIENDS, MESSAGES = lists._FRIENDS, lists._MESSAGES
-FIND, RELATION = friends._FIND, friends._RELATIONSHIP
+FIND_ACCOUNT, RELATIONSHIP = friends._FIND, friends._RELATIONSHIP
 LOCK_ACCOUNTS = friends._LOCK.text
 TOKEN_OWNER = login_tokens._IDENTIFY.text
 LOGIN_ACCOUNT = authentication._ACCOUNT_BY_PHONE.text
 GIFT_ACCOUNTS = gifts._COIN_ACCOUNTS.text
-ACQUIRE = rate_limit_storage._ACQUIRE.text
+ACQUIRE_RATE_LIMIT = rate_limit_storage._ACQUIRE.text
 DELETE_EXPIRED = str(rate_limit_storage._DELETE_EXPIRED)
 INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT = (
@@ -77,11 +77,11 @@ GIFT = "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%
 pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
 connection_numbers = count(1)
 request_numbers = count()
-hash_slots = MachineSemaphore(Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", 1)
+hash_semaphore = MachineSemaphore(Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", 1)
 
 
 class OperationFailed(Exception):
-    """Its text is the result code."""
+    """An operation failed; the text of the exception is the result code."""
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def base64url_decode(part: str) -> bytes:
 
 def claims(token: str) -> dict[str, object]:
     payload, _, signature = token.rpartition(".")
-    expected = hmac.digest(KEY, payload.encode(), "sha256")
+    expected = hmac.digest(SIGNING_KEY, payload.encode(), "sha256")
     if not hmac.compare_digest(base64url_decode(signature), expected):
         raise OperationFailed("0012")
     token_claims = orjson.loads(base64url_decode(payload))
@@ -143,7 +143,7 @@ def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) 
     if next(request_numbers) % 16 == 0:
         db.execute(DELETE_EXPIRED)
     key = f"LIMITS/LIMITER/{name}/account {account}/1000000/1/hour"
-    db.execute(ACQUIRE, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000})
+    db.execute(ACQUIRE_RATE_LIMIT, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000})
     if not db.fetchone():
         raise OperationFailed("0006")
 
@@ -204,7 +204,7 @@ def search(form: dict[str, str]) -> object:
     with cursor() as db:
         me = identify(db, form["token"])
         apply_rate_limit(db, "search", me)
-        db.execute(FIND.text, {"me": me, "phone": form["userId"]})
+        db.execute(FIND_ACCOUNT.text, {"me": me, "phone": form["userId"]})
         row = db.fetchone()
     if not row:
         raise OperationFailed("0007")
@@ -222,7 +222,7 @@ def lock_accounts(db: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
 
 
 def relation(db: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
-    db.execute(RELATION.text, {**RELATION.constant_values, "me": me, "other": other})
+    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": me, "other": other})
     return db.fetchone()
 
 
@@ -281,7 +281,7 @@ def send_gift(form: dict[str, str]) -> object:
 
 
 def check_password(password: str, password_hash: str) -> None:
-    with hash_slots.acquire(0):
+    with hash_semaphore.acquire(0):
         if not bcrypt.checkpw(PASSWORD_HASHER._digest(password), password_hash.encode()):
             raise OperationFailed("0008")
 
@@ -301,7 +301,7 @@ def log_in(form: dict[str, str]) -> object:
     payload = urlsafe_b64encode(
         orjson.dumps({**token_claims, "jti": secrets.token_urlsafe(12)})
     ).rstrip(b"=")
-    signature = urlsafe_b64encode(hmac.digest(KEY, payload, "sha256")).rstrip(b"=")
+    signature = urlsafe_b64encode(hmac.digest(SIGNING_KEY, payload, "sha256")).rstrip(b"=")
     return {"result": "0000", "message": (payload + b"." + signature).decode()}
 
 

@@ -1,5 +1,6 @@
--- A script for wrk: posts the lines of the file BODIES to the URL in an endless loop. Each thread
--- starts at a different line. At the end, it prints one line of JSON.
+-- wrk script that posts the lines of a file to the URL in an endless loop. The environment variable
+-- BODIES is the path of the file. Each thread starts at a different line. At the end, the script
+-- prints the measurements as one line of JSON.
 
 local bodies, threads = {}, {}
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end

@@ -7,14 +7,15 @@ from livebackend.database.engine import Database
 PASSWORD = "harbour-42"
 # Accounts 1 to LISTED_ACCOUNTS have friends and messages; the benchmarks request their lists.
 LISTED_ACCOUNTS = 1000
+# Friends and messages of each listed account.
 FRIENDS = 100
 MESSAGES = 50
 ROOMS = 1000
-# Account id by number of friends: accounts with longer or shorter friend lists.
+# Ids of additional accounts with shorter or longer friend lists, by number of friends.
 ACCOUNT_BY_LIST_SIZE = {10: 1001, 1000: 1002, 5000: 1003}
 # Id of the account that gets all gifts of the benchmark with one host.
 POPULAR_HOST = 1004
-# Number of gifts that exist before the benchmark.
+# Number of gifts that fill_database() inserts.
 GIFTS = 50_000
 
 _COINS = 1_000_000_000
@@ -87,7 +88,7 @@ _GIFTS = text(
 
 
 def fill_database(database: Database, *, users: int, password_hash: str) -> None:
-    """Insert `users` accounts; the first ones get friends, messages and rooms."""
+    """Insert `users` accounts with friends, messages, rooms and gifts."""
     add_users(database, first=1, last=users, password_hash=password_hash)
     with database.engine.begin() as connection:
         _disable_checks(connection)
@@ -106,7 +107,7 @@ def fill_database(database: Database, *, users: int, password_hash: str) -> None
 
 
 def add_users(database: Database, *, first: int, last: int, password_hash: str) -> None:
-    """Insert accounts with these ids, each with enough coins for all benchmarks."""
+    """Insert accounts with the ids `first` to `last`, with coins for all benchmarks."""
     with database.engine.begin() as connection:
         _disable_checks(connection)
         values = {"first": first, "last": last, "password_hash": password_hash, "coins": _COINS}
@@ -131,5 +132,5 @@ def phone_number(account_id: int) -> str:
 
 def _disable_checks(connection: Connection) -> None:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    # Skips the checks of foreign keys: the inserted rows are consistent.
+    # Disables the slow foreign key checks; the inserted rows are consistent.
     connection.execute(text("SET LOCAL session_replication_role = replica"))

@@ -1,4 +1,4 @@
-"""Post gifts at the service layer in one process: `python -m bench.gift_posting`."""
+"""A load process of bench/ledger.py that posts gifts without HTTP."""
 
 import json
 import random
@@ -36,18 +36,22 @@ PostGift = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """Input of the process, read from stdin. The lists have ids of coin accounts."""
+    """Input of a load process, read as JSON from stdin."""
 
     url: str
-    # "writer", or "naive" with this number of connections.
+    # "writer": the batch writer of the ledger. "naive": one transaction per gift.
     design: str
+    # Pool size of the naive design.
     connections: int
+    # Number of this load process, from 0; also the writer number.
     number: int
     threads: int
+    # Ids of coin accounts.
     senders: list[int]
     hosts: list[int]
-    # Whether the first host also sends gifts.
+    # Whether one thread sends gifts from the first host to the senders.
     host_spends: bool
+    # Unix time at which all load processes begin.
     begin_at: float
     seconds: float
 

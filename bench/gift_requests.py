@@ -1,4 +1,4 @@
-"""Send gifts over HTTP from many clients in one process: `python -m bench.gift_requests`."""
+"""A load process of bench/ledger.py that sends gifts over HTTP from many clients."""
 
 import json
 import random
@@ -12,22 +12,24 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True)
 class Task:
-    """Input of the process, read from stdin. Hosts are phone numbers."""
+    """Input of a load process, read as JSON from stdin; users are phone numbers."""
 
-    # Each client holds one connection to one of the ports.
+    # Ports of the servers; each client holds one connection to one port.
     ports: list[int]
     clients: int
     tokens: list[str]
     hosts: list[str]
-    # Token of the first host if the host also sends gifts, from one additional client.
-    host_spends: str | None
+    # Login token of the first host if an additional client sends gifts from this host.
+    host_token: str | None
+    # Recipients of the gifts that the first host sends.
     recipients: list[str]
+    # Unix time at which all load processes begin.
     begin_at: float
     seconds: float
 
 
 class Client:
-    """One connection with one request at a time."""
+    """A client that sends one request at a time over one connection."""
 
     def __init__(self, port: int, task: Task, token: str | None, seed: int) -> None:
         self._task = task
@@ -76,8 +78,8 @@ def main() -> None:
         Client(task.ports[index % len(task.ports)], task, None, index)
         for index in range(task.clients)
     ]
-    if task.host_spends:
-        clients.append(Client(task.ports[0], task, task.host_spends, -1))
+    if task.host_token:
+        clients.append(Client(task.ports[0], task, task.host_token, -1))
     selector = selectors.DefaultSelector()
     for client in clients:
         selector.register(client.socket, selectors.EVENT_READ, client)
@@ -88,7 +90,7 @@ def main() -> None:
     active = len(clients)
     while active:
         ready = selector.select(timeout=10)
-        assert ready, "no response within 10 s"
+        assert ready, "the server sent no response within 10 s"
         for key, _ in ready:
             if key.data.receive():
                 if time.perf_counter() < end:

@@ -14,7 +14,7 @@ from livebackend.database.migrations import migrate
 from livebackend.development import embedded_postgres
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 
-_COINS_EACH = 1_000_000_000
+_COINS_PER_USER = 1_000_000_000
 
 _ACCOUNTS = text(
     """
@@ -54,10 +54,12 @@ class LedgerDatabase:
 
 @contextmanager
 def ledger_database(users: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
-    """Start a PostgreSQL with this number of users; each WAL flush takes `slow_wal_us` longer."""
+    """Start a PostgreSQL with users; add `slow_wal_us` microseconds to each WAL flush."""
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL can run as another user, which must read the shim
+        folder.chmod(
+            0o755
+        )  # PostgreSQL can run as another system user, which must read slow_wal.so
         embedded = EmbeddedPostgres(folder / "postgres")
         preload = {"LD_PRELOAD": _shim(folder), "SLOW_WAL_US": str(slow_wal_us)}
         embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
@@ -93,7 +95,7 @@ def _insert_users(url: str, users: int) -> list[tuple[int, int]]:
         for statement in (_PROVIDER, _COIN_ACCOUNTS):
             connection.execute(statement)
         for statement in (_SLOTS, _REFILLS):
-            connection.execute(statement, {"coins": _COINS_EACH})
+            connection.execute(statement, {"coins": _COINS_PER_USER})
         pairs = [(row.id, row.owner_id) for row in connection.execute(_PAIRS)]
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))

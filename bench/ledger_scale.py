@@ -1,4 +1,4 @@
-"""Benchmark of the audit and the records of a million transfers: `make bench-ledger-scale`."""
+"""Benchmark of the audit and coin records of a million transfers: `make bench-ledger-scale`."""
 
 import statistics
 import time
@@ -49,7 +49,7 @@ _CREDIT = text(
 
 
 def fill(ledger: LedgerDatabase) -> None:
-    """Insert a million gifts in one transaction, with the same rows as the ledger writes."""
+    """Insert a million gifts in one transaction, with the rows that the ledger would write."""
     database = Database(ledger.url, statement_timeout_s=0)
     values = {"first": ledger.users[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
     with database.engine.begin() as connection:
@@ -73,7 +73,7 @@ def p99(seconds: list[float]) -> float:
 
 
 def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, list[float]]:
-    """Read `times` times; return the seconds of each read by kind of read."""
+    """Query records, balances and the ranking; return the durations in seconds by kind."""
     hosts = [account for _, account in ledger.users[:HOSTS]]
     users = [account for _, account in ledger.users[HOSTS:]]
     popular_host = hosts[0]
@@ -89,7 +89,7 @@ def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, li
     def pages(accounts: list[int]) -> list[float]:
         return [timed(partial(page, accounts[n % len(accounts)])) for n in range(times)]
 
-    def deep() -> list[float]:
+    def deep_pages() -> list[float]:
         """Read consecutive pages of the popular host's records."""
         cursor, seconds = None, []
         for _ in range(times):
@@ -108,14 +108,14 @@ def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, li
     return {
         "page": pages(users),
         "host's page": pages(hosts),
-        "deep page": deep(),
+        "deep page": deep_pages(),
         "balance": [timed(balance) for _ in range(times)],
         "ranking": [timed(ranking) for _ in range(50)],
     }
 
 
 @click.command()
-@click.option("--reads", default=1000, help="Number of reads of each kind.")
+@click.option("--reads", default=1000, help="Number of queries of each kind, except the ranking.")
 def main(reads: int) -> None:
     """Measure the audit, and the records and balances of users and of one popular host."""
     with ledger_database(USERS, slow_wal_us=0) as ledger:
@@ -131,10 +131,10 @@ def main(reads: int) -> None:
         database.close()
     limits = [
         ("audit", statistics.median(audits), 5.0),
-        ("records of a user, p99", p99(durations["page"]), 0.010),
-        ("records of a host, p99", p99(durations["host's page"]), 0.010),
+        ("page of a user's records, p99", p99(durations["page"]), 0.010),
+        ("page of a host's records, p99", p99(durations["host's page"]), 0.010),
         (
-            f"records of the popular host, {reads} consecutive pages, p99",
+            f"page of the popular host's records, {reads} consecutive pages, p99",
             p99(durations["deep page"]),
             0.010,
         ),
@@ -149,7 +149,7 @@ def main(reads: int) -> None:
     for label, seconds in [
         ("ranking of the popular host, median", statistics.median(durations["ranking"])),
         ("checkpoint of all transfers", checkpoint),
-        ("audit since that checkpoint", statistics.median(incremental)),
+        ("audit since the checkpoint", statistics.median(incremental)),
         ("full audit after the checkpoint", full),
     ]:
         click.echo(f"{seconds * 1000:10.2f} ms  {label}")

@@ -1,4 +1,4 @@
-"""Load generators: wrk for repeatable requests, the Python client for ordered ones."""
+"""Load generators: wrk for repeatable requests, the Python client for ordered calls."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def run_wrk(
 
 
 class _Results:
-    """Results of several clients."""
+    """Durations, errors and messages of the calls of several clients."""
 
     def __init__(self) -> None:
         self.times_ms: list[float] = []
@@ -105,7 +105,7 @@ def run_in_order(
 
     def work() -> None:
         client = Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1)
-        # Otherwise requests reads proxy settings from the environment for every request.
+        # Otherwise the requests library reads proxy settings from the environment for every call.
         client.session.trust_env = False
         while time.monotonic() < started + seconds:
             with lock:

@@ -16,16 +16,16 @@ from bench.servers import Server
 from livebackend.database.engine import Database
 
 Action = Callable[[Server], LoadResult]
-# A path and an encoded form.
+# Path and encoded form of a POST request.
 Post = tuple[str, str]
 
-# Number of requests for the count of SQL statements.
+# Number of requests whose SQL statements are counted.
 _STATEMENT_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class Row:
-    """Measurements at one server. CPU is in milliseconds per request."""
+    """Measurements of one server; CPU times are in milliseconds per request."""
 
     name: str
     server: str
@@ -51,7 +51,7 @@ class Meter:
         self._log = data.with_name(f"{data.name}.log")
         self._postgres = int((data / "postmaster.pid").read_text().split()[0])
         self.rows: list[Row] = []
-        # Additional results: topic and text.
+        # Results that are printed below the table, by topic.
         self.notes: dict[str, str] = {}
 
     def measure(
@@ -62,8 +62,8 @@ class Meter:
         rounds: int = 1,
         counted: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Run the actions alternately, `rounds` times; store and return a row per server."""
-        # Otherwise a checkpoint of data from the previous row could run during this one.
+        """Run the action of each server `rounds` times, in turn; return a row per server."""
+        # Otherwise PostgreSQL could write a checkpoint of earlier data during the measurement.
         self._execute("CHECKPOINT")
         loads: dict[Server, list[LoadResult]] = {server: [] for server in actions}
         cpu = dict.fromkeys(actions, (0.0, 0.0))
@@ -140,6 +140,6 @@ def post_form(server: Server, path: str, form: str) -> requests.Response:
 def _line(row: Row) -> str:
     failures = f"  {row.failed} failed: {row.first_error}" if row.failed else ""
     return (
-        f"{row.name:28} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
+        f"{row.name:34} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
         f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{failures}"
     )

@@ -24,7 +24,7 @@ from livebackend.services.password_hashing import PasswordHasher
 SECONDS = 6
 _FUNCTIONS_SHOWN = 25
 _TOKEN = "token={token}&"
-# Path and form of each operation.
+# Path and encoded form of each profiled operation.
 OPERATIONS = {
     "friendlist": ("/list", _TOKEN + "friendlist=1"),
     "messagelist": ("/list", _TOKEN + "messagelist=1"),
@@ -83,7 +83,7 @@ def show(stacks: str) -> None:
     for line in stacks.splitlines():
         frames, _, samples = line.rpartition(" ")
         names = [name.rpartition(":")[0] or name for name in frames.split(";")]
-        # Excludes the start of the application.
+        # Skips samples of the application's start.
         if any(name.startswith("call_repeatedly ") for name in names):
             own_time[names[-1]] += int(samples)
             total_time.update({name: int(samples) for name in set(names) if "(livebackend" in name})

@@ -17,8 +17,9 @@ _RESULTS = Path(__file__).with_name("RESULTS.md")
 _PACKAGES = ["pyramid", "SQLAlchemy", "psycopg2-binary", "orjson", "granian", "bcrypt"]
 _PACKAGES += ["fastapi", "uvicorn", "uvloop", "asyncpg"]
 _HEAD = (
-    "| row | server | req/s | p50 ms | p99 ms | failed | server CPU ms | PostgreSQL CPU ms |"
-    " statements | ÷ baseline | ÷ FastAPI |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| measurement | server | requests/s | p50 ms | p99 ms | failed | server CPU ms |"
+    " PostgreSQL CPU ms | SQL statements | CPU ÷ baseline | CPU ÷ FastAPI |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -54,12 +55,13 @@ def write(rows: list[Row], notes: dict[str, str], database: Database) -> None:
         f" {os.cpu_count()} cores shared by server, PostgreSQL and load generator;"
         f" {platform.system()} {platform.release()}."
         f" Python {platform.python_version()}, PostgreSQL {postgres}, {wrk}; {packages}.\n\n"
-        "CPU is in milliseconds per request. If other programs use the machine, CPU times vary less"
-        " than rates. Compare only results of the same run. The baseline (bench/baseline_wsgi.py)"
-        " has no framework; it sends the same statements as text, because psycopg2 does not prepare"
-        " statements, and does not batch gifts. livebackend prepares its statements; asyncpg does"
-        ' it for FastAPI. "password hash" is the baseline server when it only hashes the password'
-        " of a login.\n\n"
+        "CPU times are in milliseconds per request, and SQL statements are per request. If other"
+        " programs use the machine, CPU times vary less than request rates. Compare only results of"
+        " the same run. The baseline (bench/baseline_wsgi.py) uses no framework; the baseline sends"
+        " livebackend's statements as text, because psycopg2 does not prepare statements, and does"
+        " not batch gifts. livebackend and asyncpg (in the FastAPI server) prepare statements. The"
+        ' server "password hash" is the baseline server, which for these requests only hashes a'
+        " password.\n\n"
         f"{table(rows, notes)}\n",
         "utf-8",
     )

@@ -16,8 +16,8 @@ from bench.machine import process_tree
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
-# The rate limits are enabled and count, but are too high to be reached.
-_LIMITS = [
+# Settings of rate limits, which are counted but too high to be reached.
+_RATE_LIMITS = [
     *("search", "friend_requests", "refill", "refill_retries", "upload", "reset"),
     *("login_account", "login_address", "sms_phone", "sms_address", "sms_total"),
 ]
@@ -47,7 +47,7 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
         "STREAMS_GATEWAY": "livebackend.development.streams.DevelopmentStreams",
         "COINS_ALLOW_FREE_REFILL": "true",
         "COINS_REFILL": "direct",
-        **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _LIMITS},
+        **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _RATE_LIMITS},
     }
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKEND")

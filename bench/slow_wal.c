@@ -1,8 +1,8 @@
 /* Adds SLOW_WAL_US microseconds to each flush of PostgreSQL's WAL, to simulate a cloud disk.
  *
  * On Linux, PostgreSQL flushes the WAL with fdatasync(2) (wal_sync_method) and its tables with
- * fsync(2). So a preloaded fdatasync that sleeps first slows down only the WAL. Without it, a fast
- * disk or a disk that does not really flush hides the cost of a row that is locked during a flush. */
+ * fsync(2). So a preloaded fdatasync that sleeps first slows down only the WAL. Without the
+ * delay, a fast disk hides the cost of a row that is locked during a flush. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -78,7 +78,7 @@ class Run:
     requests: list[Request] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
-    sums: int = 0
+    sum_checks: int = 0
 
     def client(self, number: int) -> None:
         """Send random requests one after the other, and retry each until it has a response."""
@@ -93,7 +93,9 @@ class Run:
                     request.retries += 1
                     time.sleep(0.05)
             if request.result is None:
-                self.errors.append(f"no response to {request.request_id} within {RETRY_FOR_S} s")
+                self.errors.append(
+                    f"request {request.request_id} got no response within {RETRY_FOR_S} s"
+                )
 
     def random_request(self, rng: random.Random, request_id: str) -> Request:
         account, host = rng.sample(list(self.phones), 2)
@@ -136,10 +138,11 @@ class Run:
         while time.monotonic() < self.deadline:
             with suppress(DBAPIError), engine.connect() as connection:
                 row = connection.execute(_SUM).one()
-                self.sums += 1
+                self.sum_checks += 1
                 if row.surplus or row.minimum < 0:
                     self.errors.append(
-                        f"{row.surplus} coins more than refilled, smallest amount {row.minimum}"
+                        f"the sum of all coins exceeds the refills by {row.surplus},"
+                        f" and the smallest coin slot has {row.minimum} coins"
                     )
             time.sleep(0.02)
         engine.dispose()
@@ -178,7 +181,7 @@ class Worker:
             if wait_until_up(self._server, self._process):
                 return
             self._launch()
-        raise AssertionError(self._server.log.read_text())
+        raise AssertionError(f"the worker did not start:\n{self._server.log.read_text()}")
 
     def kill(self) -> None:
         self._server.kill()
@@ -243,9 +246,13 @@ def compare_with_ledger(run: Run, database: Database) -> list[str]:
         key = actor, client_request_id(actor, request.request_id)
         count = posted.pop(key, 0)
         if count != (1 if request.result == "0000" else 0):
-            errors.append(f"{request.request_id}: result {request.result}, but {count} transfers")
+            errors.append(
+                f"request {request.request_id}: result {request.result}, but {count} transfers"
+            )
         elif count and coins[key] != request.coins:
-            errors.append(f"{request.request_id}: {coins[key]} coins instead of {request.coins}")
+            errors.append(
+                f"request {request.request_id}: {coins[key]} coins moved instead of {request.coins}"
+            )
     errors += [f"transfer without a request: {key}" for key in posted]
     findings = audit(database, since_checkpoint=False).findings
     errors += [f"{finding.check}: {finding.detail}" for finding in findings]
@@ -260,7 +267,7 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
     transfers_before = audit(database, since_checkpoint=False).transfers
     confirmed = [request for request in run.requests if request.result == "0000"][-500:]
     errors = [
-        f"{request.request_id}: a retry of the confirmed request failed"
+        f"request {request.request_id}: a retry of the confirmed request failed"
         for request in confirmed
         if run.send(request, run.ports[0]) != "0000"
     ]
@@ -270,7 +277,7 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
 
 
 @click.command()
-@click.option("--seconds", default=60, help="how long the clients send requests")
+@click.option("--seconds", default=60, help="seconds during which the clients send requests")
 @click.option(
     "--seed", type=int, help="seed of the random numbers; by default a new one, which is printed"
 )
@@ -337,10 +344,10 @@ def report(run: Run, errors: Sequence[str]) -> None:
     click.echo(
         f"killed: workers {run.killed['worker']} times, PostgreSQL {run.killed['postgres']} times"
     )
-    click.echo(f"the sum of all coins was checked {run.sums} times")
+    click.echo(f"the sum of all coins was checked {run.sum_checks} times")
     for error in list(errors)[:20]:
         click.echo(f"ERROR: {error}")
-    if results["0000"] < 100 or not retried or not run.sums:
+    if results["0000"] < 100 or not retried or not run.sum_checks:
         click.echo("ERROR: too few confirmed or retried requests: increase --seconds")
         raise SystemExit(1)
     if errors:

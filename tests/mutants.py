@@ -1,7 +1,7 @@
 """Mutation tests of the ledger, run by `make mutants`.
 
-Each mutant is a plausible error in one source file. The named tests must pass without mutants. A
-mutant is killed if its named test fails within a minute.
+Each mutant is a plausible error in one source file, with a test that must detect the error. The
+tests must pass on the unchanged sources. A mutant is killed if its test fails within a minute.
 """
 
 import os
@@ -34,16 +34,17 @@ ORDERS = "livebackend/services/payment_orders.py"
 POST_TESTS = "tests/ledger/test_posting.py"
 WRITER_TESTS = "tests/ledger/test_batch_writer.py"
 REPLICATION_TESTS = "tests/ledger/test_replication.py"
-RETRY = f"{REPLICATION_TESTS}::test_response_to_a_retry_waits_for_the_standby"
+STANDBY_TEST = f"{REPLICATION_TESTS}::test_response_to_a_retry_waits_for_the_standby"
 PAYMENT_TESTS = "tests/views/test_payments.py"
 GIFT_TESTS = "tests/views/test_golden.py"
 ORDER_TESTS = "tests/services/test_payment_reconciliation.py"
 REFUND_TESTS = "tests/services/test_payment_refunds.py"
-SAME_ID_TEST = f"{POST_TESTS}::test_request_id_on_eight_connections_moves_coins_once"
+SAME_ID_TEST = f"{POST_TESTS}::test_request_id_sent_on_eight_connections_moves_coins_once"
 LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_acquired_in_order"
 CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_opposite_gifts_that_consolidate_slots_do_not_deadlock"
 
-# A row lock writes WAL, so with it the COMMIT of a retry waits even without require_replication.
+# Removes the lock on the actor's row. The lock writes WAL, so that the COMMIT of a retry would wait
+# for the standby even without require_replication().
 NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
 
 
@@ -230,7 +231,7 @@ MUTANTS = [
         f"{WRITER_TESTS}::test_commit_of_unknown_outcome_is_never_reported_as_failed",
     ),
     Mutant(
-        "a replay is acknowledged without waiting for the standby",
+        "a retried transfer is acknowledged without waiting for the standby",
         WRITER,
         (("            require_replication(connection)\n", "            connection.rollback()\n"),),
         f"{REPLICATION_TESTS}::test_retried_gift_waits_for_the_standby",
@@ -244,7 +245,7 @@ MUTANTS = [
                 "            pass\n        return _OrderToCredit",
             ),
         ),
-        f"{RETRY}[notification_of_credited_payment]",
+        f"{STANDBY_TEST}[notification_of_credited_payment]",
     ),
     Mutant(
         "a retry of an ordered refill locks no row, and gets its response without the standby",
@@ -256,7 +257,7 @@ MUTANTS = [
                 "            return existing\n",
             ),
         ),
-        f"{RETRY}[retry_of_ordered_refill]",
+        f"{STANDBY_TEST}[retry_of_ordered_refill]",
     ),
     Mutant(
         "a retry of a direct refill locks no row, and gets its response without the standby",
@@ -268,19 +269,19 @@ MUTANTS = [
                 "            return None\n",
             ),
         ),
-        f"{RETRY}[retry_of_direct_refill]",
+        f"{STANDBY_TEST}[retry_of_direct_refill]",
     ),
     Mutant(
         "a retry of a gift to a removed host gets its response without the standby",
         "livebackend/services/gifts.py",
         (("            require_replication(connection)\n", ""),),
-        f"{RETRY}[retry_of_gift_to_removed_host]",
+        f"{STANDBY_TEST}[retry_of_gift_to_removed_host]",
     ),
     Mutant(
         "an error that depends on an earlier request gets its response without the standby",
         "livebackend/api/view_deriver.py",
         (("            request.services.database.await_replication()\n", "            pass\n"),),
-        f"{RETRY}[delete_of_former_friend]",
+        f"{STANDBY_TEST}[delete_of_former_friend]",
     ),
     Mutant(
         "leave is declared idempotent, so its error response does not wait for the standby",
@@ -291,7 +292,7 @@ MUTANTS = [
                 "        idempotent=True,\n",
             ),
         ),
-        f"{RETRY}[leave_of_closed_room]",
+        f"{STANDBY_TEST}[leave_of_closed_room]",
     ),
     Mutant(
         "a COMMIT whose wait for the standby was cancelled is acknowledged",
@@ -311,7 +312,7 @@ MUTANTS = [
                 "            for pending in batch:\n                pending.fail(error)\n",
             ),
         ),
-        f"{WRITER_TESTS}::test_invalid_transfer_does_not_fail_the_others_of_its_batch",
+        f"{WRITER_TESTS}::test_invalid_transfer_does_not_fail_the_other_transfers_of_its_batch",
     ),
     Mutant(
         "a payment's amount is not compared with the order",
@@ -365,7 +366,7 @@ def copy_sources(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=ignored)
         else:
             shutil.copy(source, folder / name)
-    # As in an installed package; otherwise the migrations of the editable installation are used.
+    # Without this copy, the tests would use the migrations of the editable installation.
     shutil.copytree(ROOT / "migrations", folder / "livebackend" / "migrations")
 
 
@@ -426,15 +427,15 @@ def main(only: str) -> None:
         killers = list(dict.fromkeys(mutant.killer for mutant in mutants))
         code, output = run_tests(Path(name), *killers, timeout_s=300)
     if code != 0:
-        raise click.ClickException(f"the tests fail without a mutant:\n{output[-3000:]}")
+        raise click.ClickException(f"the tests fail on the unchanged sources:\n{output[-3000:]}")
     click.echo(output.strip().splitlines()[-1])
-    retried = []
+    surviving = []
     with ThreadPoolExecutor(MAX_CONCURRENT) as pool:
         for mutant, (killed, line) in zip(mutants, pool.map(run_mutant, mutants), strict=True):
             click.echo(line)
-            retried += [] if killed else [mutant]
+            surviving += [] if killed else [mutant]
     survived = 0
-    for mutant in retried:  # alone, in case concurrent tests caused the timeout
+    for mutant in surviving:  # run again alone, because concurrent tests can cause timeouts
         killed, line = run_mutant(mutant)
         click.echo(line)
         survived += not killed

@@ -1,4 +1,4 @@
-"""Clients, users and a payment provider that use the server while it crashes."""
+"""Flows, users and the payment provider of the crash tests."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from livebackend_client import ApiError, Client, OperationRefused
 from tests.crashes.server import RemotePayments, payment_of
 from tests.support.ledger_helpers import LedgerFixture
 
-# How long a client or a provider retries.
+# Seconds during which a client or the payment provider retries a request.
 RETRY_FOR_S = 30
 
 _ACCOUNT = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
@@ -46,7 +46,7 @@ class User:
 
 
 class Users:
-    """New users for each run, with a balance and a friend."""
+    """Creates pairs of users, who are friends, for each run."""
 
     def __init__(self, database: Database, secret: str) -> None:
         self._database = database
@@ -117,7 +117,9 @@ class Provider:
             fen = self.orders[order_id]
             deadline = time.monotonic() + RETRY_FOR_S
             while not self._is_acknowledged(session, address, order_id, fen):
-                assert time.monotonic() < deadline, f"notification of {order_id} not acknowledged"
+                assert time.monotonic() < deadline, (
+                    f"the server did not acknowledge the notification of order {order_id}"
+                )
                 time.sleep(0.02)
             self._acknowledged.add(order_id)
 
@@ -137,7 +139,7 @@ class Provider:
         self._server.server_close()
 
 
-def until_served(client: Client, call: Callable[..., object], **parameters: Any) -> None:
+def call_with_retries(client: Client, call: Callable[..., object], **parameters: Any) -> None:
     """Call an operation and retry by the documented rules.
 
     After an unknown outcome, the retry has the same request id, and "not_friends" means that
@@ -161,7 +163,7 @@ def until_served(client: Client, call: Callable[..., object], **parameters: Any)
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(f"no response within {RETRY_FOR_S} s") from failure
+    raise AssertionError(f"no retry succeeded within {RETRY_FOR_S} s") from failure
 
 
 class Flow:
@@ -181,7 +183,7 @@ class GiveOnce(Flow):
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
         sender, host = self.users.pair(coins=100)
-        until_served(
+        call_with_retries(
             client(sender), Client.send_gift, value=30, object=host.phone, description="rose"
         )
         state, received = self.users.state(sender, kind=1), self.users.state(host, kind=1)
@@ -196,7 +198,7 @@ class BuyOnce(Flow):
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
         buyer, _ = self.users.pair(coins=0)
         buyer_client = client(buyer)
-        until_served(buyer_client, Client.refill, money=10)
+        call_with_retries(buyer_client, Client.refill, money=10)
         self.provider.notify(session, buyer_client.address)
         state = self.users.state(buyer, kind=2)
         return differences(
@@ -209,7 +211,7 @@ class UnfriendOnce(Flow):
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
         user, friend = self.users.pair(coins=0)
-        until_served(client(user), Client.unfriend, userId=friend.phone)
+        call_with_retries(client(user), Client.unfriend, userId=friend.phone)
         return differences(friends=(self.users.state(user, kind=1).friends, 0))
 
 

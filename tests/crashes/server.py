@@ -41,7 +41,7 @@ class Steps:
     def __init__(self) -> None:
         self.crash: Crash | None = None
         self.names: list[str] = []
-        # The file that the names of the steps are written to, or None.
+        # File to which the names of the steps are written, or None.
         self.record: Path | None = None
         self._lock = threading.Lock()
 
@@ -64,10 +64,10 @@ class Steps:
 
 
 class ConnectionLost(Exception):
-    """The connection must be closed after this step."""
+    """A step ended at which the database connection must be lost."""
 
 
-# Per process: a forked child has its own copy.
+# Each forked child process has its own copy of STEPS.
 STEPS = Steps()
 
 
@@ -99,8 +99,8 @@ class CrashingServer:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
         self._pid = 0
         self._is_stopped = threading.Event()
         self.restarts = 0
@@ -111,7 +111,7 @@ class CrashingServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, crash: Crash | None) -> None:
-        """Start a process with the given crash; its successors have none."""
+        """Start a worker with this crash; a worker that replaces it does not crash."""
         self.restarts = 0
         self._is_stopped.clear()
         self._fork(crash)

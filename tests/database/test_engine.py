@@ -20,15 +20,15 @@ from tests.support.postgres_backends import backend_pid, terminate_backend
 _INSERT = text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
 
 
-def add(connection: Connection, digest: bytes = b"x") -> None:
+def insert_row(connection: Connection, digest: bytes = b"x") -> None:
     connection.execute(_INSERT, {"digest": digest})
 
 
-def test_transaction_commits_when_it_returns(
+def test_transaction_commits_when_its_function_returns(
     database: Database, database_state: DatabaseState
 ) -> None:
     def work(connection: Connection) -> str:
-        add(connection)
+        insert_row(connection)
         return "done"
 
     assert database.run(work) == "done"
@@ -36,11 +36,11 @@ def test_transaction_commits_when_it_returns(
 
 
 @pytest.mark.parametrize("error", [DomainError(), RuntimeError(), SystemExit()])
-def test_transaction_rolls_back_when_it_raises(
+def test_transaction_rolls_back_when_its_function_raises_an_error(
     error: BaseException, database: Database, database_state: DatabaseState
 ) -> None:
     def work(connection: Connection) -> None:
-        add(connection)
+        insert_row(connection)
         raise error
 
     with pytest.raises(type(error)):
@@ -59,14 +59,14 @@ class _DriverError(psycopg2.Error):
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001", "23505"])
-def test_conflict_with_another_transaction_is_retried(
+def test_transaction_is_retried_after_a_conflict(
     code: str, database: Database, database_state: DatabaseState
 ) -> None:
     attempts = []
 
     def work(connection: Connection) -> str:
         attempts.append(1)
-        add(connection)
+        insert_row(connection)
         if len(attempts) < 3:
             raise DBAPIError("x", {}, _DriverError(code))
         return "done"
@@ -83,8 +83,8 @@ def test_transaction_is_run_at_most_three_times(
 
     def work(connection: Connection) -> None:
         attempts.append(1)
-        add(connection)
-        add(connection)
+        insert_row(connection)
+        insert_row(connection)
 
     with pytest.raises(DBAPIError):
         database.run(work)
@@ -93,7 +93,9 @@ def test_transaction_is_run_at_most_three_times(
 
 
 @pytest.mark.parametrize("code", ["57014", "55P03", "23514", "53300"])
-def test_other_database_error_is_not_retried(code: str, database: Database) -> None:
+def test_transaction_is_not_retried_after_other_database_errors(
+    code: str, database: Database
+) -> None:
     attempts = []
 
     def work(connection: Connection) -> None:
@@ -109,22 +111,22 @@ def test_other_database_error_is_not_retried(code: str, database: Database) -> N
 def test_connection_that_was_lost_in_the_pool_is_replaced(
     method: str, database: Database, database_url: str, database_state: DatabaseState
 ) -> None:
-    single = Database(database_url, pool_size=1)
-    run = getattr(single, method)
+    single_connection = Database(database_url, pool_size=1)
+    run = getattr(single_connection, method)
     first_pid = run(backend_pid)
     terminate_backend(first_pid, database)
     assert run(backend_pid) != first_pid
-    single.close()
+    single_connection.close()
 
 
-def test_connection_lost_before_commit_is_retried(
+def test_transaction_is_retried_if_its_connection_is_lost_before_the_commit(
     database: Database, database_state: DatabaseState
 ) -> None:
     attempts = []
 
     def work(connection: Connection) -> None:
         attempts.append(1)
-        add(connection)
+        insert_row(connection)
         if len(attempts) == 1:
             terminate_backend(backend_pid(connection), database)
         connection.execute(text("SELECT 1"))
@@ -134,7 +136,9 @@ def test_connection_lost_before_commit_is_retried(
     assert len(database_state.rows("code_attempts")) == 1
 
 
-def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Database) -> None:
+def test_connection_lost_during_the_commit_raises_commit_outcome_unknown(
+    database: Database,
+) -> None:
     attempts = []
 
     def work(connection: Connection) -> None:
@@ -147,18 +151,18 @@ def test_connection_lost_during_commit_leaves_the_outcome_unknown(database: Data
 
 
 def test_autocommitted_statements_have_separate_transactions(database: Database) -> None:
-    def times(connection: Connection) -> set[Any]:
+    def transaction_times(connection: Connection) -> set[Any]:
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
-    assert len(database.run_autocommit(times)) == 2
-    assert len(database.run(times)) == 1  # no longer in autocommit mode
+    assert len(database.run_autocommit(transaction_times)) == 2
+    assert len(database.run(transaction_times)) == 1  # no longer in autocommit mode
 
 
 def test_both_deadlocked_transactions_succeed_in_the_end(
     database: Database, database_state: DatabaseState
 ) -> None:
     for digest in (b"a", b"b"):
-        database.run(partial(add, digest=digest))
+        database.run(partial(insert_row, digest=digest))
     both_hold_one_lock = threading.Barrier(2, timeout=5)
     thread = threading.local()
 

@@ -20,25 +20,25 @@ from tests.support.schema import catalog
 
 
 @pytest.fixture
-def empty(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+def empty_database(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
     """A database without tables."""
     database = Database(new_database(f"empty_{worker_id}"))
     yield database
     database.close()
 
 
-def test_migrating_twice_changes_nothing(empty: Database) -> None:
-    migrate(empty)
-    with empty.engine.connect() as connection:
+def test_migrating_twice_changes_nothing(empty_database: Database) -> None:
+    migrate(empty_database)
+    with empty_database.engine.connect() as connection:
         before = catalog(connection)
-    migrate(empty)
-    with empty.engine.connect() as connection:
+    migrate(empty_database)
+    with empty_database.engine.connect() as connection:
         assert catalog(connection) == before
 
 
 @pytest.mark.processes
-def test_five_concurrent_runners_apply_each_migration_once(empty: Database) -> None:
-    url = empty.engine.url.render_as_string(hide_password=False)
+def test_five_concurrent_runners_apply_each_migration_once(empty_database: Database) -> None:
+    url = empty_database.engine.url.render_as_string(hide_password=False)
     program = (
         "from livebackend.database.engine import Database;"
         "from livebackend.database.migrations import migrate;"
@@ -46,12 +46,14 @@ def test_five_concurrent_runners_apply_each_migration_once(empty: Database) -> N
     )
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 5
-    check_migrated(empty)
+    check_migrated(empty_database)
 
 
 @pytest.mark.processes
-def test_checkout_finds_its_migrations_without_an_editable_installation(empty: Database) -> None:
-    url = empty.engine.url.render_as_string(hide_password=False)
+def test_checkout_finds_its_migrations_without_an_editable_installation(
+    empty_database: Database,
+) -> None:
+    url = empty_database.engine.url.render_as_string(hide_password=False)
     program = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]\n"
         "from livebackend.database.engine import Database\n"
@@ -62,12 +64,12 @@ def test_checkout_finds_its_migrations_without_an_editable_installation(empty: D
     subprocess.run(
         [sys.executable, "-c", program], cwd=DEVELOPMENT_INI.parent, check=True, timeout=60
     )
-    check_migrated(empty)
+    check_migrated(empty_database)
 
 
-def test_check_of_a_database_without_migrations_raises_an_error(empty: Database) -> None:
+def test_check_migrated_fails_on_a_database_without_migrations(empty_database: Database) -> None:
     with pytest.raises(SettingsError, match="run `livebackend migrate`"):
-        check_migrated(empty)
+        check_migrated(empty_database)
 
 
 def test_migrations_do_not_import_the_application() -> None:
@@ -84,103 +86,110 @@ def test_migrations_do_not_import_the_application() -> None:
 
 
 class TestRunner:
-    """The runner with migrations that the tests write."""
+    """The migration runner, with migrations that the tests write."""
 
     @pytest.fixture
-    def write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def write_migration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., None]:
         """A function that writes a migration; no other migrations exist."""
         (tmp_path / "versions").mkdir()
         shutil.copy(DEVELOPMENT_INI.parent / "migrations/env.py", tmp_path)
         monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
-        def write(revision: str, body: str) -> None:
+        def write_migration(revision: str, body: str) -> None:
             previous = f"{int(revision) - 1}" if int(revision) > 1001 else None
             (tmp_path / f"versions/{revision}.py").write_text(
                 f'"""Migration {revision}"""\nfrom alembic import op\nrevision = {revision!r}\n'
                 f"down_revision = {previous!r}\ndef upgrade():\n    {body}\n"
             )
 
-        return write
+        return write_migration
 
-    def test_failed_migration_leaves_those_before_it_applied(
-        self, write: Callable[..., None], empty: Database
+    def test_migrations_before_a_failed_migration_stay_applied(
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        write("1001", "op.execute('CREATE TABLE one (id int)')")
-        write("1002", "op.execute('CREATE TABLE two (id int); SELECT 1/0')")
+        write_migration("1001", "op.execute('CREATE TABLE one (id int)')")
+        write_migration("1002", "op.execute('CREATE TABLE two (id int); SELECT 1/0')")
         with pytest.raises(SettingsError, match="division by zero"):
-            migrate(empty)
-        assert [migration.is_applied for migration in migration_status(empty)] == [True, False]
-        assert tables(empty) == {"one"}
-        write("1002", "op.execute('CREATE TABLE two (id int)')")
-        migrate(empty)
-        assert tables(empty) == {"one", "two"}
+            migrate(empty_database)
+        assert [migration.is_applied for migration in migration_status(empty_database)] == [
+            True,
+            False,
+        ]
+        assert tables(empty_database) == {"one"}
+        write_migration("1002", "op.execute('CREATE TABLE two (id int)')")
+        migrate(empty_database)
+        assert tables(empty_database) == {"one", "two"}
 
     def test_index_can_be_created_concurrently_and_constraint_validated_later(
-        self, write: Callable[..., None], empty: Database
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        write("1001", "op.execute('CREATE TABLE one (id int)')")
-        write(
+        write_migration("1001", "op.execute('CREATE TABLE one (id int)')")
+        write_migration(
             "1002",
             "with op.get_context().autocommit_block():"
             " op.execute('CREATE INDEX CONCURRENTLY one_id ON one (id)')",
         )
-        write("1003", "op.execute('ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID')")
-        write("1004", "op.execute('ALTER TABLE one VALIDATE CONSTRAINT c')")
-        migrate(empty)
-        assert all(migration.is_applied for migration in migration_status(empty))
+        write_migration(
+            "1003", "op.execute('ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID')"
+        )
+        write_migration("1004", "op.execute('ALTER TABLE one VALIDATE CONSTRAINT c')")
+        migrate(empty_database)
+        assert all(migration.is_applied for migration in migration_status(empty_database))
 
     @pytest.mark.processes
     def test_migration_that_cannot_lock_its_table_is_retried(
-        self, write: Callable[..., None], empty: Database
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        write("1001", "op.execute('CREATE TABLE one (id int)')")
-        migrate(empty)
-        write("1002", "op.execute('ALTER TABLE one ADD COLUMN name text')")
+        write_migration("1001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty_database)
+        write_migration("1002", "op.execute('ALTER TABLE one ADD COLUMN name text')")
         lines: list[str] = []
-        with empty.engine.connect() as reader:
+        with empty_database.engine.connect() as reader:
             reader.execute(text("SELECT * FROM one"))
 
             def report(line: str) -> None:
                 lines.append(line)
                 reader.rollback()
 
-            migrate(empty, report=report)
+            migrate(empty_database, report=report)
         assert lines[0] == "a table is locked by another transaction, trying again"
         assert lines[1].startswith("1002 Migration 1002 (after ")
 
-    def test_database_of_a_later_version_has_all_migrations_of_this_one(
-        self, write: Callable[..., None], empty: Database
+    def test_database_of_a_later_version_has_no_pending_migrations(
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        write("1001", "op.execute('CREATE TABLE one (id int)')")
-        migrate(empty)
-        empty.run(
+        write_migration("1001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty_database)
+        empty_database.run(
             lambda connection: connection.execute(
                 text("UPDATE alembic_version SET version_num = '1002'")
             )
         )
-        check_migrated(empty)
-        assert [migration.is_applied for migration in migration_status(empty)] == [True]
-        assert "CREATE TABLE" not in pending_sql(empty)
+        check_migrated(empty_database)
+        assert [migration.is_applied for migration in migration_status(empty_database)] == [True]
+        assert "CREATE TABLE" not in pending_sql(empty_database)
 
     @pytest.mark.processes
     def test_runner_waits_for_a_concurrent_runner(
-        self, write: Callable[..., None], empty: Database
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        # Takes longer than the statement timeout of a worker.
-        write("1001", "op.execute('CREATE TABLE one (id int); SELECT pg_sleep(3.5)')")
-        run_concurrently(lambda: migrate(empty), lambda: migrate(empty))
-        assert [migration.is_applied for migration in migration_status(empty)] == [True]
+        # The migration takes longer than a worker's statement timeout.
+        write_migration("1001", "op.execute('CREATE TABLE one (id int); SELECT pg_sleep(3.5)')")
+        run_concurrently(lambda: migrate(empty_database), lambda: migrate(empty_database))
+        assert [migration.is_applied for migration in migration_status(empty_database)] == [True]
 
     def test_sql_of_pending_migrations_is_returned_and_not_executed(
-        self, write: Callable[..., None], empty: Database
+        self, write_migration: Callable[..., None], empty_database: Database
     ) -> None:
-        write("1001", "op.execute('CREATE TABLE one (id int)')")
-        migrate(empty)
-        write("1002", "op.execute('CREATE TABLE two (id int)')")
-        sql = pending_sql(empty)
+        write_migration("1001", "op.execute('CREATE TABLE one (id int)')")
+        migrate(empty_database)
+        write_migration("1002", "op.execute('CREATE TABLE two (id int)')")
+        sql = pending_sql(empty_database)
         assert "CREATE TABLE two" in sql
         assert "CREATE TABLE one" not in sql
-        assert tables(empty) == {"one"}
+        assert tables(empty_database) == {"one"}
 
 
 def tables(database: Database) -> set[str]:

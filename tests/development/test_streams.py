@@ -12,11 +12,11 @@ def test_development_streams_implement_the_gateway_protocol() -> None:
     assert isinstance(streams(), StreamGateway)
 
 
-def test_same_arguments_create_the_same_stream() -> None:
+def test_create_with_the_same_arguments_returns_the_same_stream() -> None:
     assert streams().create("abc", "key") == streams().create("abc", "key")
 
 
-def test_document_has_the_values_of_the_example_in_the_api_document() -> None:
+def test_stream_document_has_the_values_of_the_example_in_the_api_document() -> None:
     document = streams().create("586f00dd5e77b017852a1a7e", "96aaffaee4505e6d").document
     assert document["id"] == "z1.mrpyq.586f00dd5e77b017852a1a7e"
     assert document["title"] == "586f00dd5e77b017852a1a7e"

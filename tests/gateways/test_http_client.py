@@ -46,7 +46,7 @@ def test_call_returns_the_complete_response_of_any_status(server: FakeServer) ->
     assert [request.body for request in server.received_requests] == [b"", b"x", b""]
 
 
-def test_failure_reports_whether_its_outcome_is_unknown(server: FakeServer) -> None:
+def test_failed_call_reports_whether_its_outcome_is_unknown(server: FakeServer) -> None:
     refused = failure_of(
         lambda: ProviderClient(f"http://127.0.0.1:{unused_port()}").call("GET", "/")
     )
@@ -80,7 +80,7 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
         def send_slowly() -> None:
             connection, _ = listener.accept()
             with connection, suppress(OSError):
-                # The header of a TLS record of 16 kB.
+                # Sends the header of a TLS record of 16 kB and its content, one byte per 0.1 s.
                 for byte in b"\x16\x03\x03\x40\x00" + b"\x02" * 100:
                     connection.sendall(bytes([byte]))
                     if finished.wait(0.1):
@@ -117,12 +117,12 @@ def test_response_over_the_size_limit_fails(server: FakeServer) -> None:
 
 
 def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeServer) -> None:
-    highest, in_progress, lock = [0], [0], threading.Lock()
+    max_in_progress, in_progress, lock = [0], [0], threading.Lock()
 
     def respond_slowly(_: ReceivedRequest) -> FakeResponse:
         with lock:
             in_progress[0] += 1
-            highest[0] = max(highest[0], in_progress[0])
+            max_in_progress[0] = max(max_in_progress[0], in_progress[0])
         time.sleep(0.2)
         with lock:
             in_progress[0] -= 1
@@ -131,7 +131,7 @@ def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeS
     server.respond = respond_slowly
     responses = run_concurrently(*[partial(ProviderClient(server.url).call, "GET", "/")] * 16)
     assert {response.status for response in responses} == {200}
-    assert highest == [4]
+    assert max_in_progress == [4]
 
 
 @pytest.mark.processes
@@ -149,9 +149,9 @@ def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) 
         call()
         return time.monotonic() - start
 
-    *_, waited_s = run_concurrently(*[call] * 4, call_later)
+    *_, duration_s = run_concurrently(*[call] * 4, call_later)
     assert sorted(failures) == ["timeout"] * 4 + ["unreachable"]
-    assert waited_s < 0.2
+    assert duration_s < 0.2
 
 
 class TestCircuitBreaker:
@@ -168,7 +168,7 @@ class TestCircuitBreaker:
         now[0] = 9.9
         assert not breaker.allows_call()
         now[0] = 10
-        # Only one call is let through, to probe the server.
+        # After 10 s, the breaker allows one call, which tests whether the server responds.
         assert [breaker.allows_call() for _ in range(3)] == [True, False, False]
         breaker.record_failure()
         now[0] = 19.9

@@ -8,10 +8,10 @@ from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
 def test_two_gateways_of_one_provider_are_a_settings_error() -> None:
-    dotted = "livebackend.development.payments.DevelopmentPayments"
+    class_name = "livebackend.development.payments.DevelopmentPayments"
     duplicates = {
         "sms.gateway": "livebackend.development.sms.DevelopmentSms",
-        "payments.gateway": f"{dotted} {dotted}",
+        "payments.gateway": f"{class_name} {class_name}",
     }
     settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **duplicates}, {})
     with pytest.raises(ValueError, match="names two gateways of provider embedded"):

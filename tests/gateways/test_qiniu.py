@@ -10,11 +10,11 @@ import requests
 from livebackend.gateways.qiniu import QiniuAuth, signature
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
-NAME = b'{"name": "test"}'
+JSON_BODY = b'{"name": "test"}'
 TITLE = "586f00dd5e77b017852a1a7e"
-ENCODED = "NTg2ZjAwZGQ1ZTc3YjAxNzg1MmExYTdl"
+ENCODED_TITLE = "NTg2ZjAwZGQ1ZTc3YjAxNzg1MmExYTdl"
 PILI, SMS = "pili.qiniuapi.com", "sms.qiniuapi.com"
-MESSAGE = b'{"template_id":"1234567890","mobile":"13800138000","parameters":{"code":"1234"}}'
+SMS_BODY = b'{"template_id":"1234567890","mobile":"13800138000","parameters":{"code":"1234"}}'
 QINIU_HEADERS = {"X-Qiniu-Bbb": "BBB", "x-qiniu-aaa": "DDD", "X-Qiniu-": "", "X-Other": "1"}
 
 
@@ -27,11 +27,19 @@ def signed(
 @pytest.mark.parametrize(
     ("method", "target", "host", "content_type", "extra_headers", "body", "expected"),
     [
-        ("GET", "", "", JSON, {}, NAME, "K1DI0goT05yhGizDFE5FiPJxAj4="),
-        ("POST", "", "", JSON, {}, NAME, "0ujEjW_vLRZxebsveBgqa3JyQ-w="),
-        ("GET", "", "", FORM, {}, NAME, "0i1vKClRDWFyNkcTFzwcE7PzX74="),
-        ("GET", "", "upload.qiniup.com", FORM, {}, NAME, "GShw5NitGmd5TLoo38nDkGUofRw="),
-        ("GET", "", "upload.qiniup.com", JSON, QINIU_HEADERS, NAME, "DhNA1UCaBqSHCsQjMOLRfVn63GQ="),
+        ("GET", "", "", JSON, {}, JSON_BODY, "K1DI0goT05yhGizDFE5FiPJxAj4="),
+        ("POST", "", "", JSON, {}, JSON_BODY, "0ujEjW_vLRZxebsveBgqa3JyQ-w="),
+        ("GET", "", "", FORM, {}, JSON_BODY, "0i1vKClRDWFyNkcTFzwcE7PzX74="),
+        ("GET", "", "upload.qiniup.com", FORM, {}, JSON_BODY, "GShw5NitGmd5TLoo38nDkGUofRw="),
+        (
+            "GET",
+            "",
+            "upload.qiniup.com",
+            JSON,
+            QINIU_HEADERS,
+            JSON_BODY,
+            "DhNA1UCaBqSHCsQjMOLRfVn63GQ=",
+        ),
         (
             *("GET", "", "upload.qiniup.com", FORM, QINIU_HEADERS, b"name=test&language=go"),
             "KUAhrYh32P9bv0COD8ugZjDCmII=",
@@ -83,11 +91,11 @@ PILI_REQUESTS = [
         "hFxfNlniR2xZ206mNJQP7SnetMQ=",
     ),
     (
-        *("GET", f"/v2/hubs/mrpyq/streams/{ENCODED}/live", FORM, b""),
+        *("GET", f"/v2/hubs/mrpyq/streams/{ENCODED_TITLE}/live", FORM, b""),
         "SeNOYvhy7wk6O460bfb0tMkD8Us=",
     ),
     (
-        *("POST", f"/v2/hubs/mrpyq/streams/{ENCODED}/disabled", JSON, b'{"disabledTill":-1}'),
+        *("POST", f"/v2/hubs/mrpyq/streams/{ENCODED_TITLE}/disabled", JSON, b'{"disabledTill":-1}'),
         "dqaFzEDL3tejOMzwq9vhD2ud_iU=",
     ),
     (
@@ -101,7 +109,7 @@ PILI_REQUESTS = [
 def test_pili_request_is_signed_as_it_is_sent(
     method: str, target: str, content_type: str, body: bytes, expected: str
 ) -> None:
-    """Signs through `requests`, with the host of the URL."""
+    """The requests library calls QiniuAuth, which signs the host of the URL."""
     request = requests.Request(
         method,
         f"https://{PILI}{target}",
@@ -122,7 +130,7 @@ def test_pili_request_is_signed_as_it_is_sent(
 def test_sms_request_is_signed(extra_headers: dict[str, str], expected: str) -> None:
     headers = {"Content-Type": JSON, **extra_headers}
     auth = QiniuAuth("test-ak", "test-sk")
-    authorization = signed(auth, "POST", "/v1/message/single", SMS, MESSAGE, **headers)
+    authorization = signed(auth, "POST", "/v1/message/single", SMS, SMS_BODY, **headers)
     assert authorization == f"Qiniu test-ak:{expected}"
 
 
@@ -134,7 +142,7 @@ def test_body_of_an_octet_stream_is_not_signed() -> None:
     )
 
 
-SUNFLOWER = (
+SDK_CALLBACK_BODY = (
     b"name=sunflower.jpg&hash=Fn6qeQi4VDLQ347NiRm-RlQx_4O2&location=Shanghai&price=1500.00&uid=123"
 )
 CALLBACK: dict[str, Any] = {
@@ -161,7 +169,7 @@ class TestCallback:
         }
         auth = QiniuAuth("abcdefghklmnopq", "1234567890")
         assert auth.has_valid_signature(
-            "GET", "/callback", host="test.qiniu.com", headers=headers, body=SUNFLOWER
+            "GET", "/callback", host="test.qiniu.com", headers=headers, body=SDK_CALLBACK_BODY
         )
 
     @pytest.mark.parametrize(
@@ -190,8 +198,10 @@ def test_token_and_signature_match_the_vectors_of_the_sdk() -> None:
         .encode()
     )  # fmt: skip
     assert QiniuAuth("test-ak", "test-sk").token(policy) == ("test-ak:I6KAuaAiplB7sjjMvg6ICVjaYYM=")
-    private = b"http://img.example.com/u/1.jpg?e=1700000000"
-    assert QiniuAuth("test-ak", "test-sk").token(private) == "test-ak:QsD7PBPxD-VFE81z9xe3o-5YRI4="
+    private_url = b"http://img.example.com/u/1.jpg?e=1700000000"
+    assert (
+        QiniuAuth("test-ak", "test-sk").token(private_url) == "test-ak:QsD7PBPxD-VFE81z9xe3o-5YRI4="
+    )
     assert signature(b"1234567890", base64.urlsafe_b64encode(b"test")) == (
         "-jP8eEV9v48MkYiBGs81aDxl60E="
     )

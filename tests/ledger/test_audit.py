@@ -119,6 +119,7 @@ def test_audit_during_transfers_reads_one_snapshot(
     run_concurrently(spend, run_audits)
 
 
+# For each corruption: the check that must detect it, and the SQL statements that cause it.
 CORRUPTIONS = {
     "negative balance": (
         "negative balances",
@@ -226,10 +227,10 @@ def test_findings_of_a_check_are_limited_to_100(database: Database, ledger: Ledg
         connection.execute(text("UPDATE coin_slots SET amount = amount + 1"))
         result = run_checks(connection, since_checkpoint=False, on_check_started=lambda name: None)
         connection.rollback()
-    differing = [
+    balance_findings = [
         finding for finding in result.findings if "differ from the transfers" in finding.check
     ]
-    assert len(differing) == 100
+    assert len(balance_findings) == 100
 
 
 class TestCheckpoints:
@@ -244,7 +245,7 @@ class TestCheckpoints:
     ) -> None:
         assert create_checkpoint(database) is None
 
-    def test_checkpoint_contains_the_hash_of_the_previous_one(
+    def test_checkpoint_contains_the_hash_of_the_previous_checkpoint(
         self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
         first = new_checkpoint(database)
@@ -325,15 +326,15 @@ class TestCheckpoints:
             ledger.gift(accounts[1], accounts[2], 1),
             ledger.gift(accounts[2], accounts[0], 1),
         )
-        with database.engine.connect() as slow:
-            post(slow, [first], 0)
+        with database.engine.connect() as slow_connection:
+            post(slow_connection, [first], 0)
             ledger.post(second, slot=1)
             created: list[Checkpoint | None] = []
             thread = threading.Thread(target=lambda: created.append(create_checkpoint(database)))
             thread.start()
             thread.join(0.3)
             assert thread.is_alive()
-            slow.commit()
+            slow_connection.commit()
             thread.join(20)
         assert created[0]
         assert created[0].transfers == 13

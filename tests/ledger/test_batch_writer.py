@@ -136,14 +136,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("the condition was not met within 10 s")
 
 
-def queued(writer: LedgerBatchWriter) -> int:
-    return writer.queue_length
-
-
-# Batches.
-
-
-def test_transfer_is_posted(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
+def test_submitted_gift_moves_coins(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     assert submit(writer, ledger.gift(ann, ben, 30)).status is DONE
     assert ledger.coins(ann, ben) == [70, 30]
@@ -157,7 +150,7 @@ def test_transfers_submitted_during_a_batch_form_the_next_batch(
     with background(first):
         assert paused_posting.reached.wait(20)
         with background(*others):
-            wait_until(lambda: queued(writer) == 19)
+            wait_until(lambda: writer.queue_length == 19)
             paused_posting.resume.set()
     assert paused_posting.batch_sizes == [1, 19]
     assert ledger.coins(host) == [20]
@@ -174,7 +167,7 @@ def test_batch_size_is_limited(
         wait_until(
             lambda: (
                 paused_posting.batch_sizes != []
-                and queued(writer) + paused_posting.batch_sizes[0] == 11
+                and writer.queue_length + paused_posting.batch_sizes[0] == 11
             )
         )
         paused_posting.resume.set()
@@ -226,6 +219,7 @@ def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
     assert ledger.slots(cat) == {0: 0}
 
 
+# Gifts, each as giver index, distance to the recipient's index, coins, and request id.
 _gift_lists = st.lists(
     st.tuples(
         st.integers(0, 2),
@@ -244,7 +238,6 @@ _gift_lists = st.lists(
 def test_batch_has_the_same_result_as_its_transfers_one_by_one(
     gifts: list[tuple[int, int, int, str | None]], database: Database, database_state: DatabaseState
 ) -> None:
-    """Statuses and balances are the same for one batch and for batches of one transfer."""
     results = []
     for in_one_batch in (True, False):
         database_state.empty()
@@ -268,13 +261,13 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
 def _post_as_one_batch(
     writer: LedgerBatchWriter, transfers: Sequence[Transfer], ledger: LedgerFixture
 ) -> list[TransferStatus]:
-    """Submit transfers in this order while the writer waits for a lock of the test."""
-    blocked = ledger.open()
+    """Submit transfers in order while a lock blocks the writer, so that they form one batch."""
+    blocked_account = ledger.open()
     with ledger.database.engine.begin() as connection:
         lock = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
-        connection.execute(text(lock), {"id": blocked.id})
-        with background(partial(submit, writer, ledger.refill(blocked, 1))):
-            wait_until(lambda: writer.is_running and queued(writer) == 0)
+        connection.execute(text(lock), {"id": blocked_account.id})
+        with background(partial(submit, writer, ledger.refill(blocked_account, 1))):
+            wait_until(lambda: writer.is_running and writer.queue_length == 0)
             results = [_submit_in_thread(writer, transfer) for transfer in transfers]
             connection.rollback()
     return [result() for result in results]
@@ -284,10 +277,10 @@ def _submit_in_thread(
     writer: LedgerBatchWriter, transfer: Transfer
 ) -> Callable[[], TransferStatus]:
     """Submit a transfer and wait until it is queued; return a function that returns its status."""
-    length_before, outcomes = queued(writer), []
+    length_before, outcomes = writer.queue_length, []
     thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
-    wait_until(lambda: queued(writer) == length_before + 1)
+    wait_until(lambda: writer.queue_length == length_before + 1)
 
     def result() -> TransferStatus:
         thread.join(20)
@@ -296,21 +289,18 @@ def _submit_in_thread(
     return result
 
 
-# Timeouts, the limit of the queue, and closing.
-
-
 def test_transfer_that_times_out_in_the_queue_moves_no_coins(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
-    late = ledger.gift(ann, ben, 30)
+    late_gift = ledger.gift(ann, ben, 30)
     with background(partial(submit, writer, ledger.gift(ann, ben, 1))) as first:
         assert paused_posting.reached.wait(20)
         started = time.monotonic()
         with pytest.raises(LedgerBusy):
-            submit(writer, late, wait_s=0.2)
+            submit(writer, late_gift, wait_s=0.2)
         assert 0.2 <= time.monotonic() - started < 2
-        assert queued(writer) == 0
+        assert writer.queue_length == 0
         paused_posting.resume.set()
     assert first[0].status is DONE
     writer.close()
@@ -343,7 +333,7 @@ def test_full_queue_rejects_transfers(
     with background(partial(submit, writer, ledger.gift(ann, ben, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, ledger.gift(ann, ben, 1)) for _ in range(2)]):
-            wait_until(lambda: queued(writer) == 2)
+            wait_until(lambda: writer.queue_length == 2)
             with pytest.raises(ServiceUnavailable) as caught:
                 submit(writer, ledger.gift(ann, ben, 50))
             assert not caught.value.outcome_unknown
@@ -351,7 +341,7 @@ def test_full_queue_rejects_transfers(
     assert ledger.coins(ann, ben) == [97, 3]
 
 
-def test_closing_posts_queued_transfers_and_rejects_new_ones(
+def test_closing_a_writer_posts_queued_transfers_and_rejects_new_transfers(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
@@ -360,7 +350,7 @@ def test_closing_posts_queued_transfers_and_rejects_new_ones(
         wait_until(
             lambda: (
                 paused_posting.batch_sizes != []
-                and queued(writer) + paused_posting.batch_sizes[0] == 6
+                and writer.queue_length + paused_posting.batch_sizes[0] == 6
             )
         )
         with background(writer.close):
@@ -373,18 +363,15 @@ def test_closing_posts_queued_transfers_and_rejects_new_ones(
     writer.close()
 
 
-def test_writer_that_was_never_used_can_be_closed(
-    writer: LedgerBatchWriter, ledger: LedgerFixture
-) -> None:
+def test_unused_writer_can_be_closed(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
     writer.close()
     with pytest.raises(ServiceUnavailable):
         submit(writer, ledger.refill(ledger.open(), 1))
 
 
-# Failures at every statement of a batch.
-
+# Failures that the tests inject before each statement of a batch.
 FAILURES = ["error", "connection lost", "delay"]
-# The number of statements of the batch of _complete_batch().
+# Number of statements that post the transfers of _complete_batch().
 STATEMENTS = 8
 
 
@@ -456,7 +443,7 @@ def test_failure_at_any_statement_posts_each_transfer_once(
     with background(partial(submit, writer, ledger.refill(other, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, transfer) for transfer in transfers]) as outcomes:
-            wait_until(lambda: queued(writer) == len(transfers))
+            wait_until(lambda: writer.queue_length == len(transfers))
             statement = STATEMENTS_OF_A_REFILL + index
             with injected_failure(failure, statement, ledger.database.engine) as injector:
                 paused_posting.resume.set()
@@ -474,28 +461,28 @@ STATEMENTS_OF_A_REFILL = 6
 
 @contextmanager
 def first_commit_fails(
-    monkeypatch: pytest.MonkeyPatch, instead: Callable[[Any], None]
+    monkeypatch: pytest.MonkeyPatch, replacement: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """Replace the writer's first COMMIT by `instead`, followed by a lost connection."""
-    failed: list[Any] = []
+    """Replace the writer's first COMMIT by `replacement` and a lost connection."""
+    failed_commits: list[Any] = []
 
     def new_database(*arguments: Any, **options: Any) -> Database:
         database = Database(*arguments, **options)
         commit = database.engine.dialect.do_commit
 
         def do_commit(connection: Any) -> None:
-            if failed:
+            if failed_commits:
                 commit(connection)
                 return
-            failed.append(connection)
-            instead(connection)
+            failed_commits.append(connection)
+            replacement(connection)
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
         monkeypatch.setattr(database.engine.dialect, "do_commit", do_commit)
         return database
 
     monkeypatch.setattr(batch_writer, "Database", new_database)
-    yield failed
+    yield failed_commits
 
 
 def test_connection_lost_after_the_commit_posts_the_transfer_once(
@@ -507,9 +494,9 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
         connection.commit()
         connection.driver_connection.close()
 
-    with first_commit_fails(monkeypatch, commit_and_disconnect) as failed:
+    with first_commit_fails(monkeypatch, commit_and_disconnect) as failed_commits:
         first = submit(writer, transfers[0])
-        assert failed
+        assert failed_commits
     # The retry finds the committed transfer.
     assert first.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
@@ -533,8 +520,8 @@ def test_connection_lost_before_the_commit_posts_the_transfer_once(
 def commit_after(connection: Any, *, wait_s: float) -> None:
     """Make PostgreSQL commit later, after the client has closed the connection.
 
-    Sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and does not read
-    the response.
+    The function sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and
+    does not read the response.
     """
     query = f"SELECT pg_sleep({wait_s}); COMMIT\0".encode()
     os.write(
@@ -582,26 +569,27 @@ def test_transfer_fails_when_the_database_stays_unavailable(
     assert ledger.coins(ann) == [0]
 
 
-# Batches with transfers that cannot be posted.
-
-
-def test_invalid_transfer_does_not_fail_the_others_of_its_batch(
+def test_invalid_transfer_does_not_fail_the_other_transfers_of_its_batch(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     unknown = CoinAccount(ben.id + 1_000_000)
     invalid = [
-        ledger.gift(ann, unknown, 1),  # violates a foreign key
-        replace(ledger.refill(ben, 1), payment=Payment("direct", "unknown", "x")),  # no such order
-        replace(ledger.gift(ann, ben, 1), actor=unknown.id, debit=unknown),  # no account
-        ledger.refill(ben, 2**63 - 1),  # more than a balance can hold
+        # The credit account does not exist.
+        ledger.gift(ann, unknown, 1),
+        # The payment order does not exist.
+        replace(ledger.refill(ben, 1), payment=Payment("direct", "unknown", "x")),
+        # The actor has no coin account.
+        replace(ledger.gift(ann, ben, 1), actor=unknown.id, debit=unknown),
+        # A balance cannot hold as many coins.
+        ledger.refill(ben, 2**63 - 1),
     ]
     valid = [ledger.gift(ann, ben, 10), ledger.refill(ann, 5), ledger.gift(ann, ben, 20)]
     batch = [valid[0], *invalid[:2], valid[1], *invalid[2:], valid[2]]
     with background(partial(submit, writer, ledger.refill(ben, 1))):
         assert paused_posting.reached.wait(20)
         with background(*[partial(submit, writer, transfer) for transfer in batch]) as results:
-            wait_until(lambda: queued(writer) == len(batch))
+            wait_until(lambda: writer.queue_length == len(batch))
             paused_posting.resume.set()
     outcomes = dict(zip([transfer.request_id for transfer in batch], results, strict=True))
     assert [outcomes[transfer.request_id].status for transfer in valid] == [DONE] * 3
@@ -627,7 +615,7 @@ def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
             with background(
                 *[partial(submit, writer, gift, wait_s=4) for gift in gifts]
             ) as results:
-                wait_until(lambda: queued(writer) == 2)
+                wait_until(lambda: writer.queue_length == 2)
                 paused_posting.resume.set()
     assert isinstance(results[0], DBAPIError)
     assert results[1].status is DONE
@@ -649,24 +637,19 @@ def test_writer_continues_after_an_unexpected_exception(
     assert submit(writer, ledger.refill(ann, 1)).status is DONE
 
 
-# The thread, connection and slot of a writer.
-
-
 def test_requests_that_hold_all_connections_do_not_block_the_writer(
     database_url: str, ledger: LedgerFixture
 ) -> None:
-    single = Database(database_url, pool_size=1, pool_timeout_s=0.1)
-    writer = LedgerBatchWriter(single, writer_number=0)
+    single_connection = Database(database_url, pool_size=1, pool_timeout_s=0.1)
+    writer = LedgerBatchWriter(single_connection, writer_number=0)
     ann = ledger.open()
-    with single.engine.connect():
+    with single_connection.engine.connect():
         assert submit(writer, ledger.refill(ann, 1)).status is DONE
     writer.close()
-    single.close()
+    single_connection.close()
 
 
-def test_writer_starts_with_the_first_transfer(
-    writer: LedgerBatchWriter, ledger: LedgerFixture
-) -> None:
+def test_first_transfer_starts_the_writer(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
     assert not writer.is_running
     submit(writer, ledger.refill(ledger.open(), 1))
     assert writer.is_running
@@ -720,7 +703,7 @@ def test_stopping_server_responds_to_requests_in_progress(
 
 
 def is_blocking(database: Database, connection: Connection) -> bool:
-    """Return whether another connection waits for a lock of this one."""
+    """Return whether another connection waits for a lock of `connection`."""
     process = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
     count = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
     with database.engine.connect() as observer:

@@ -55,9 +55,6 @@ def ledger(database: Database) -> Iterator[LedgerFixture]:
     assert ledger.audit_errors() == []
 
 
-# Effects of transfers.
-
-
 def test_gift_moves_coins_and_is_stored(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
@@ -152,16 +149,13 @@ def test_coins_of_an_earlier_transfer_can_be_spent_in_the_same_batch(ledger: Led
     assert ledger.coins(ann, ben, cat) == [12, 0, 3]
 
 
-def test_transfers_that_cancel_out_are_stored(
+def test_transfers_with_a_sum_of_zero_are_stored(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
     ann, ben = ledger.open({0: 1, 1: 9}), ledger.open({0: 1, 1: 9})
     assert ledger.statuses(ledger.gift(ann, ben, 10), ledger.gift(ben, ann, 10)) == [DONE, DONE]
     assert ledger.coins(ann, ben) == [10, 10]
     assert len(database_state.rows("gifts")) == 2
-
-
-# Request ids.
 
 
 def test_retry_moves_no_coins_and_returns_the_first_transfer_id(
@@ -212,7 +206,7 @@ def test_used_request_id_with_other_content_moves_no_coins(
 
 
 def test_retry_with_another_room_id_is_the_same_request(ledger: LedgerFixture) -> None:
-    # A retry after the room was closed has another room id.
+    # If a client retries a gift after the host's room was closed, the retry has another room id.
     ann, ben = ledger.open({0: 100}), ledger.open()
     gift = ledger.gift(ann, ben, 30)
     ledger.post(gift)
@@ -255,9 +249,6 @@ def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balan
     assert done.status is DONE
 
 
-# Payment orders.
-
-
 def test_refill_settles_its_payment_order(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
@@ -286,9 +277,6 @@ def test_refill_for_an_unknown_or_paid_order_moves_no_coins(
     )
     with database_state.assert_unchanged(), pytest.raises(LookupError):
         ledger.post(refill)
-
-
-# Invalid transfers.
 
 
 def test_actor_cannot_spend_coins_of_another_account(ledger: LedgerFixture) -> None:
@@ -384,7 +372,7 @@ def test_constraints_reject_invalid_rows(
     }[table]
     ids = {"provider": ledger.provider_account.id, "ann": ann.id, "existing": existing["id"]}
     with ledger.database.engine.connect() as connection:
-        # The row is valid without the changed columns. Rolled back.
+        # Without the changed columns, the row is valid; closing the connection removes the row.
         connection.execute(_insert(table, valid), ids)
     with (
         database_state.assert_unchanged(),
@@ -400,15 +388,13 @@ def _insert(table: str, columns: dict[str, str]) -> TextClause:
     )
 
 
-# Random batches.
-
 _account_indexes = st.integers(0, 2)
 _transfers = st.tuples(
     st.sampled_from(["gift", "gift", "gift", "refill"]),
     _account_indexes,
     _account_indexes,
     st.integers(1, 30),
-    # Few keys, so that retries and conflicts are frequent.
+    # A request id; few values, so that retries and conflicts are frequent.
     st.sampled_from([None, None, None, "a", "b"]),
 ).filter(lambda transfer: transfer[1] != transfer[2])
 _slots = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
@@ -434,7 +420,7 @@ class Model:
         return DONE
 
 
-def _state(
+def _ledger_state(
     connection: Connection, accounts: Sequence[CoinAccount]
 ) -> tuple[list[int], list[tuple[object, ...]]]:
     """Return the balances, and the transfers in the order of their ids."""
@@ -456,7 +442,7 @@ def _state(
         max_size=2,
     ),
 )
-# Each account needs all its slots, and passes on the coins that it receives.
+# In this example, each account consolidates its slots and spends the coins that it receives.
 @example(
     initial=({0: 1, 2: 9}, {0: 1, 1: 9}, {9: 10}),
     batches=[([("gift", n, (n + 1) % 3, 10, None) for n in (0, 1, 2)], 0)],
@@ -485,15 +471,15 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
             for batch, slot in transfer_batches
             for transfer in batch
         ]
-        expected = _state(connection, accounts)
+        expected = _ledger_state(connection, accounts)
         assert audit_errors(connection) == []
         savepoint.rollback()
         outcomes = [
             outcome for batch, slot in transfer_batches for outcome in post(connection, batch, slot)
         ]
         assert audit_errors(connection) == []
-        assert _state(connection, accounts) == expected
-        ids = _ids(connection)
+        assert _ledger_state(connection, accounts) == expected
+        ids = _transfer_ids(connection)
     model_statuses = [model.post(transfer) for transfer in transfers]
     assert statuses_of(outcomes) == statuses_of(single_outcomes) == model_statuses
     assert expected[0] == list(model.coins.values())
@@ -518,7 +504,7 @@ def _transfer(
     return replace(ledger.refill(accounts[actor], coins, key), credit=accounts[recipient])
 
 
-def _ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
+def _transfer_ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
     rows = connection.execute(text("SELECT actor_id, request_id, id FROM transfers"))
     return {(row.actor_id, row.request_id): row.id for row in rows}
 
@@ -529,16 +515,13 @@ def empty_accounts(ledger: LedgerFixture) -> tuple[LedgerFixture, list[CoinAccou
     return ledger, [ledger.open() for _ in range(3)]
 
 
-# Concurrent writers.
-
-
 def _post_in_lockstep(
     ledger: LedgerFixture, *batches: tuple[Sequence[Transfer], int]
 ) -> list[list[TransferStatus]]:
     """Post batches concurrently; before each statement, the writers wait for each other.
 
-    A writer that waits for a lock of another one cannot reach the barrier, so the barrier has a
-    timeout. A deadlock raises an error.
+    The barrier has a timeout, because a writer that waits for a lock cannot reach the barrier. A
+    deadlock raises an error.
     """
     barrier = threading.Barrier(len(batches))
 
@@ -557,7 +540,7 @@ def _post_in_lockstep(
 def _crossed_gifts(
     ledger: LedgerFixture, ann: CoinAccount, ben: CoinAccount
 ) -> list[list[TransferStatus]]:
-    """Two gifts in opposite directions; each consolidates slots that the other one credits."""
+    """Post gifts in opposite directions; each consolidates slots that the other gift credits."""
     return _post_in_lockstep(
         ledger, ([ledger.gift(ann, ben, 60)], 0), ([ledger.gift(ben, ann, 60)], 1)
     )
@@ -598,7 +581,7 @@ def test_locks_are_acquired_in_order(position: int, ledger: LedgerFixture) -> No
         posting.start()
         for _ in range(1000):
             waiting = observer.execute(_COUNT_WAITING, {"blocker": process}).scalar_one()
-            observer.rollback()  # within a transaction, the view does not change
+            observer.rollback()  # pg_stat_activity is constant within a transaction
             if waiting:
                 break
             time.sleep(0.005)
@@ -663,7 +646,7 @@ def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
     _post_random_batches(ledger, slots, batches=60)
 
 
-def _post_same_ids(ledger: LedgerFixture, *, keys: int) -> list[list[TransferOutcome]]:
+def _post_same_request_ids(ledger: LedgerFixture, *, keys: int) -> list[list[TransferOutcome]]:
     """For each key, post eight gifts concurrently, the last one with another amount."""
     ann, ben = ledger.open({0: 10, 3: 1000}), ledger.open()
     outcomes = []
@@ -675,10 +658,10 @@ def _post_same_ids(ledger: LedgerFixture, *, keys: int) -> list[list[TransferOut
     return outcomes
 
 
-def test_request_id_on_eight_connections_moves_coins_once(
+def test_request_id_sent_on_eight_connections_moves_coins_once(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    for outcomes in _post_same_ids(ledger, keys=20):
+    for outcomes in _post_same_request_ids(ledger, keys=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
         *same, other = statuses_of(outcomes)
         if other is DONE:
@@ -702,18 +685,18 @@ def test_concurrent_gifts_do_not_spend_a_coin_twice(ledger: LedgerFixture) -> No
 
 
 def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFixture) -> None:
-    # Otherwise inserting missing slots would violate the lock order.
+    # If this insert waited for the lock, posting would acquire locks in another order.
     ann, ben = ledger.open({0: 10}), ledger.open({1: 1})
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
-    inserted = {"accounts": [ben.id], "slots": [1]}
+    insert_parameters = {"accounts": [ben.id], "slots": [1]}
     with ledger.database.engine.begin() as locker, ledger.database.engine.begin() as inserter:
         locker.execute(lock, {"id": ben.id})
         inserter.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        posting.INSERT_SLOTS.run(inserter, inserted)
+        posting.INSERT_SLOTS.run(inserter, insert_parameters)
     assert ledger.slots(ann) == {0: 10}
 
 
-# Without each safeguard of posting, a constraint, the audit or a test detects the error.
+# Each of the following tests removes one safeguard of posting; the resulting error is detected.
 
 
 @pytest.fixture
@@ -722,7 +705,7 @@ def unchecked_ledger(database: Database) -> LedgerFixture:
     return LedgerFixture(database)
 
 
-def _changed(statement: PreparedStatement, old: str, new: str) -> PreparedStatement:
+def _with_replaced_text(statement: PreparedStatement, old: str, new: str) -> PreparedStatement:
     assert old in statement.text
     with_named_parameters = re.sub(r"%\((\w+)\)s", r":\1", statement.text)
     return PreparedStatement(text(with_named_parameters.replace(old, new)))
@@ -737,14 +720,14 @@ def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate
 ) -> None:
     monkeypatch.setattr(posting, "find_posted", _find_nothing)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
-        _post_same_ids(unchecked_ledger, keys=1)
+        _post_same_request_ids(unchecked_ledger, keys=1)
     assert unchecked_ledger.audit_errors() == []
 
 
 def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ignoring_conflicts = _changed(
+    ignoring_conflicts = _with_replaced_text(
         posting.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
     )
     insert_transfers = posting.insert_transfers
@@ -758,14 +741,14 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     monkeypatch.setattr(posting, "find_posted", _find_nothing)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
     monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
-    _post_same_ids(unchecked_ledger, keys=1)
+    _post_same_request_ids(unchecked_ledger, keys=1)
     assert "booked" in unchecked_ledger.audit_errors()[0]
 
 
 def test_without_lock_on_actors_the_check_constraint_prevents_double_spending(
     unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without_lock = _changed(posting.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
+    without_lock = _with_replaced_text(posting.LOCK_ACTORS, "FOR NO KEY UPDATE", "")
     monkeypatch.setattr(posting, "LOCK_ACTORS", without_lock)
     ann, ben = unchecked_ledger.open({0: 100}), unchecked_ledger.open()
     batches = [([unchecked_ledger.gift(ann, ben, 60)], slot) for slot in (0, 1)]
@@ -778,7 +761,7 @@ def _is_deadlock(error: OperationalError) -> bool:
     return getattr(error.orig, "pgcode", None) == "40P01"
 
 
-def test_locks_in_two_statements_deadlock(
+def test_slots_that_are_locked_in_two_statements_cause_a_deadlock(
     ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock_slots = posting.lock_slots
@@ -795,7 +778,7 @@ def test_locks_in_two_statements_deadlock(
         _crossed_gifts(ledger, ann, ben)
 
 
-def test_balance_check_of_slot_0_only_rejects_an_affordable_gift(
+def test_balance_check_of_only_slot_0_rejects_an_affordable_gift(
     ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(posting, "SLOTS", range(1))
@@ -805,7 +788,7 @@ def test_balance_check_of_slot_0_only_rejects_an_affordable_gift(
     assert ledger.statuses(gift) != [model.post(gift)]
 
 
-def test_balance_of_slot_0_only_is_wrong(
+def test_balance_query_of_only_slot_0_returns_a_wrong_balance(
     ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = ledger.open({0: 5, 1: 10})

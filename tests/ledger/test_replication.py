@@ -81,7 +81,7 @@ def writers(ledger: LedgerFixture) -> Iterator[list[LedgerBatchWriter]]:
 
 @pytest.fixture(scope="module")
 def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A worker with the addresses of both nodes; it runs during all failovers."""
+    """A worker that can connect to both nodes, and runs during all failovers."""
     settings = {"database.url": two_nodes.url, "streams.check_interval_s": "0"}
     with running_server(DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), settings) as server:
         yield server
@@ -102,10 +102,12 @@ def submit(
 def commit_wait(
     cluster: Cluster, response: Future[Any], *, after: CommitWait | None = None
 ) -> CommitWait:
-    """Wait for a COMMIT that waits for the standby; fail if there is a response before it."""
+    """Wait until a COMMIT waits for the standby; fail if the response arrives earlier."""
 
     def find() -> CommitWait | None:
-        assert not response.done(), f"acknowledged without the standby: {response.result()}"
+        assert not response.done(), (
+            f"the server responded without waiting for the standby: {response.result()}"
+        )
         return cluster.primary.commit_wait(after=after)
 
     return wait_for(find, "COMMIT that waits for the standby")
@@ -118,9 +120,6 @@ def times_posted(database: Database, transfer: Transfer) -> int:
 def requests_of(database: Database, actor: int) -> Counter[UUID]:
     with database.engine.connect() as connection:
         return Counter(connection.execute(_REQUEST_IDS, {"actor": actor}).scalars())
-
-
-# The batch writer.
 
 
 def test_retried_gift_waits_for_the_standby(
@@ -156,7 +155,7 @@ def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
     gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
-    # First the COMMIT of the gift, then the COMMIT of the retry.
+    # Cancels the wait of the gift's COMMIT, then the wait of the retry's COMMIT.
     wait = commit_wait(cluster, response)
     for _ in range(2):
         cluster.primary.cancel(wait)
@@ -178,9 +177,6 @@ def test_rejected_transfer_does_not_wait_for_the_standby(
     )
     assert submit(writers[0], ledger.gift(ann, ben, 2, "used")).status is TransferStatus.CONFLICT
     cluster.reconnect_standby()
-
-
-# The application: retries whose response depends on an earlier commit.
 
 
 class Retry(NamedTuple):
@@ -295,9 +291,6 @@ def test_response_to_a_retry_waits_for_the_standby(
     assert response.result(WAIT_S) == retry.expected
 
 
-# A worker.
-
-
 def register_client(server: Server, phone: str) -> Client:
     client = Client(server.address, timeout_s=10)
     ticket = client.send_code(token=phone)
@@ -336,7 +329,7 @@ class Giver:
         return True
 
     def retry(self, request_id: str) -> None:
-        """Send a gift until it is acknowledged."""
+        """Send a gift repeatedly until the server acknowledges the gift."""
         deadline = time.monotonic() + WAIT_S
         while not self.give(request_id):
             assert time.monotonic() < deadline, f"gift {request_id} was not acknowledged in time"
@@ -347,7 +340,7 @@ class Giver:
             self.retry(uuid4().hex)
 
     def posted(self, database: Database) -> Counter[UUID]:
-        """Count the transfers of each request id, including the refill of the set-up."""
+        """Count the transfers by request id, including the refill of the giver."""
         return requests_of(database, self._actor)
 
     def missing(self, database: Database) -> list[str]:

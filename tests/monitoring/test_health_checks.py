@@ -1,4 +1,4 @@
-"""Health checks: each check, their time limit, and the HTTP endpoints."""
+"""Health checks: the result of each check, the time limit, and the HTTP endpoints."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def test_readiness_reports_only_failed_checks() -> None:
     assert ReadinessProbe({"one": lambda: None}).failures() == {}
 
 
-def test_hanging_check_uses_one_thread_and_does_not_delay_others() -> None:
+def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None:
     released, started = threading.Event(), []
 
     def hanging_check() -> None:

@@ -33,7 +33,7 @@ def formatted(message: str, *values: object) -> str:
         ("$2b$12$abcdefghijklmnopqrstuv", set()),
     ],
 )
-def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
+def test_secret_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
     assert find_leaks(f"INFO - livebackend: something\n{text}\nINFO more", secrets)
 
 
@@ -46,37 +46,39 @@ def test_scanner_finds_a_secret(text: str, secrets: set[str]) -> None:
         "127.0.0.1 2026-11-24 05:23:05,078 INFO 5e884898da28047151d0e56f8dc62927 x",
     ],
 )
-def test_scanner_accepts_a_log_without_secrets(text: str) -> None:
+def test_secret_scanner_accepts_a_log_without_secrets(text: str) -> None:
     assert find_leaks(text, {"0042", "harbour-42", "1"}) == []
 
 
-def test_scanner_knows_the_secrets_that_users_send(ann: UserClient, sms: DevelopmentSms) -> None:
+def test_secret_scanner_collects_the_codes_tokens_and_keys_of_users(
+    ann: UserClient, sms: DevelopmentSms
+) -> None:
     code = ann.post("/register", token="13800000009").message
     ann.go_live()
     assert {code, ann.token} <= SECRETS_IN_USE
     assert any(len(secret) == 16 for secret in SECRETS_IN_USE)
 
 
-def test_phone_in_a_message_is_masked() -> None:
+def test_phone_number_in_a_log_message_is_masked() -> None:
     assert formatted("Key (phone)=(13812345678) exists").endswith(
         "Key (phone)=(138****5678) exists"
     )
     assert formatted("%s", 123456789012).endswith("123456789012")
 
 
-def test_row_that_violates_a_constraint_is_removed() -> None:
+def test_values_of_a_row_that_violates_a_constraint_are_removed() -> None:
     text = formatted("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
     assert text.endswith("DETAIL:  Failing row removed.\nCONTEXT: x")
 
 
-def test_line_contains_the_request_id() -> None:
+def test_log_line_contains_the_request_id() -> None:
     assert formatted("x") == "INFO - livebackend.x: x"
     token = request_id.set("abc")
     assert formatted("x") == "INFO abc livebackend.x: x"
     request_id.reset(token)
 
 
-def test_only_the_development_gateway_logs_codes(
+def test_only_the_development_sms_gateway_logs_codes(
     api: ApiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.post("/register", token="13800000009")
@@ -89,7 +91,7 @@ class TestJsonFormatter:
         record.__dict__.update(attributes)
         return record
 
-    def test_record_is_one_json_object_on_one_line(self) -> None:
+    def test_log_record_is_one_json_object_on_one_line(self) -> None:
         token = request_id.set("abc")
         text = JsonFormatter().format(self.record('a "quoted"\nline of %s', 13812345678))
         request_id.reset(token)
@@ -103,11 +105,11 @@ class TestJsonFormatter:
             "message": 'a "quoted"\nline of 138****5678',
         }
 
-    def test_fields_of_the_record_are_added_to_the_object(self) -> None:
+    def test_fields_of_the_log_record_are_added_to_the_json_object(self) -> None:
         entry = json.loads(JsonFormatter().format(self.record("x", fields={"ms": 1.5})))
         assert entry["ms"] == 1.5
 
-    def test_traceback_is_a_masked_text(self) -> None:
+    def test_secrets_in_a_traceback_are_masked(self) -> None:
         try:
             int("Key (phone)=(13812345678): Failing row contains (1, harbour-42)")
         except ValueError:

@@ -39,7 +39,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 class TestOneProcess:
-    def test_sms_gateway_is_timed_and_keeps_its_attributes(self) -> None:
+    def test_instrumented_sms_gateway_is_timed_and_keeps_its_attributes(self) -> None:
         metrics = Metrics()
         sms = metrics.instrument("sms", DevelopmentSms())
         failing_sms = metrics.instrument("sms", FailingSms())
@@ -122,7 +122,7 @@ def free_port() -> int:
 
 
 def scrape(port: int) -> dict[tuple[str, ...], float]:
-    """Return all values by name and sorted labels; none while no process listens."""
+    """Return all metric values by name and labels; no values if no process listens."""
     try:
         text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     except OSError:
@@ -145,12 +145,12 @@ def wait_for_value(
     return values
 
 
-SENT = ("livebackend_request_duration_seconds_count", "send_code", "0000")
+CODES_SENT = ("livebackend_request_duration_seconds_count", "send_code", "0000")
 WORKERS = ("livebackend_worker_processes",)
 
 
 @pytest.mark.processes
-def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
+def test_metrics_are_summed_over_processes_and_survive_a_killed_process(
     database_url: str, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -163,21 +163,22 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_one(
         for number, server in enumerate(servers):
             data = f"token=1380000000{number + 1}".encode()
             urlopen(f"{server.address}/register", data=data, timeout=10).read()
-        values = wait_for_value(port, SENT, 2)
+        values = wait_for_value(port, CODES_SENT, 2)
         assert values[WORKERS] == 2
         assert values["livebackend_live_rooms",] == 0
         assert (
             values["livebackend_gateway_request_duration_seconds_count", "sms", "send", "done"] == 2
         )
-        # The first server listens on the address. After it is killed, the other serves both counts.
+        # The first server listens on the metrics address. After its end, the second server listens
+        # there and reports the counts of both servers.
         os.kill(servers[0].pid, signal.SIGKILL)
         os.waitpid(servers[0].pid, 0)
         values = wait_for_value(port, WORKERS, 1)
-        assert values[SENT] == 2
+        assert values[CODES_SENT] == 2
 
 
 @pytest.mark.processes
-def test_server_without_a_metrics_address_does_not_listen_on_one(
+def test_server_without_a_metrics_address_opens_no_metrics_port(
     database_url: str, tmp_path: Path
 ) -> None:
     settings = {"database.url": database_url, "metrics.address": ""}
@@ -249,11 +250,11 @@ class TestDashboard:
 
 
 def test_every_gateway_call_to_a_provider_is_timed() -> None:
-    local = {"verify_notification", "publish_url"}
+    methods_without_a_call = {"verify_notification", "publish_url"}
     methods = {
         name
         for protocol in (SmsGateway, StreamGateway, PaymentGateway)
         for name, member in vars(protocol).items()
         if callable(member) and not name.startswith("_")
     }
-    assert methods - local == GATEWAY_CALLS
+    assert methods - methods_without_a_call == GATEWAY_CALLS

@@ -52,8 +52,8 @@ def reencode_and_open(content: bytes) -> tuple[str, Image.Image]:
     ],
 )
 def test_picture_in_a_common_format_is_accepted(content: bytes, extension: str) -> None:
-    actual, picture = reencode_and_open(content)
-    assert actual == extension
+    actual_extension, picture = reencode_and_open(content)
+    assert actual_extension == extension
     assert picture.size == (60, 40)
     assert picture.format == {"jpg": "JPEG", "png": "PNG"}[extension]
 
@@ -117,7 +117,7 @@ def test_reencoded_picture_is_upright_and_has_no_metadata() -> None:
 def test_picture_with_a_color_profile_keeps_its_colors() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, lab, b"nonsense"):  # the last two are not RGB profiles
+    for profile in (srgb, lab, b"nonsense"):  # `lab` and `nonsense` are not RGB profiles
         _, picture = reencode_and_open(encode_image(RED, "PNG", icc_profile=profile))
         assert picture.getpixel((5, 5)) == pytest.approx((200, 10, 10), abs=3)
         assert "icc_profile" not in picture.info
@@ -145,9 +145,11 @@ def test_location_of_a_picture_is_its_url(store: ReencodingPictureStore, tmp_pat
 def test_rejected_picture_leaves_no_file(store: ReencodingPictureStore, tmp_path: Path) -> None:
     with pytest.raises(InvalidImage):
         store.save("x.png", io.BytesIO(b"x"), print)
-    full = ReencodingPictureStore(tmp_path, public_url="https://live.example", min_free_bytes=2**60)
+    store_on_full_disk = ReencodingPictureStore(
+        tmp_path, public_url="https://live.example", min_free_bytes=2**60
+    )
     with pytest.raises(StorageFailed, match="nearly full"):
-        full.save("x.png", io.BytesIO(encode_image(RED, "PNG")), print)
+        store_on_full_disk.save("x.png", io.BytesIO(encode_image(RED, "PNG")), print)
     assert list(tmp_path.iterdir()) == []
 
 

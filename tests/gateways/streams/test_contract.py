@@ -1,4 +1,4 @@
-"""Contract of stream gateways, tested on all four; three of them call fake HTTP servers."""
+"""Contract of the stream gateways: tests that all four implementations must pass."""
 
 import json
 import time
@@ -76,7 +76,7 @@ def create_stream(case: Case, key: str = KEY) -> Stream:
     return case.gateway.create(key, PUBLISH_KEY)
 
 
-def test_class_implements_the_stream_gateway_protocol(case: Case) -> None:
+def test_gateway_implements_the_stream_gateway_protocol(case: Case) -> None:
     assert isinstance(case.gateway, StreamGateway)
 
 
@@ -207,10 +207,12 @@ def test_every_provider_failure_raises_stream_failed_within_4_s(
             lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
             lambda: [failure_within_4_s(lambda: streams.live_publishers([KEY]))],
         )
-        creates = [
+        create_requests = [
             request for request in server.received_requests if request.path.endswith("/streams")
         ]
-    assert len(creates) == (0 if failure_mode == "refused" or kind is NginxRtmpStreams else 1)
+    assert len(create_requests) == (
+        0 if failure_mode == "refused" or kind is NginxRtmpStreams else 1
+    )
     if failure_mode in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
         assert isinstance(error, ProviderUnavailable)
     if failure_mode == "401" and kind is not NginxRtmpStreams:
@@ -326,7 +328,7 @@ class TestPiliV1:
 
 class TestPiliV2:
     def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
-        """Otherwise a publish URL that is still valid would create the stream."""
+        """If the stream did not exist, a publish URL that is still valid would create it."""
         provider = FakePiliV2()
         with running_server(provider.server) as server:
             streams = gateway(PiliV2, server.url)

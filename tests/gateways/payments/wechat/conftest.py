@@ -43,7 +43,7 @@ def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWechatPay]:
 
 
 @pytest.fixture
-def by_certificate(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str]:
+def certificate_settings(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str]:
     """Settings that verify WeChat Pay's signatures with platform certificates."""
     key_file = tmp_path / "merchant.pem"
     key_file.write_bytes(
@@ -59,20 +59,20 @@ def by_certificate(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def by_public_key(
-    by_certificate: dict[str, str], wechat: FakeWechatPay, tmp_path: Path
+def public_key_settings(
+    certificate_settings: dict[str, str], wechat: FakeWechatPay, tmp_path: Path
 ) -> dict[str, str]:
     """Settings that verify WeChat Pay's signatures with the public key."""
     key_file = tmp_path / "wechat.pem"
     key = wechat.signer.key.public_key()
     key_file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     public_key = {"wechat.public_key_file": str(key_file), "wechat.public_key_id": PUBLIC_KEY_ID}
-    return by_certificate | public_key
+    return certificate_settings | public_key
 
 
 @pytest.fixture
 def new_gateway() -> NewGateway:
-    """Create a gateway from settings, optionally with other clocks."""
+    """A function that creates a gateway from settings, optionally with fake clocks."""
 
     def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
         required = {
@@ -89,5 +89,5 @@ def new_gateway() -> NewGateway:
 
 
 @pytest.fixture
-def payments(by_certificate: dict[str, str], new_gateway: NewGateway) -> WechatPayments:
-    return new_gateway(by_certificate)
+def payments(certificate_settings: dict[str, str], new_gateway: NewGateway) -> WechatPayments:
+    return new_gateway(certificate_settings)

@@ -22,7 +22,7 @@ from tests.support.wechat_server import (
 )
 
 PLACE = "/v3/pay/transactions/app"
-UNKNOWN = "ABCDEF"
+UNKNOWN_SERIAL = "ABCDEF"
 CERTIFICATES = "/v3/certificates"
 
 # Makes the fake server's list of certificates unusable.
@@ -46,10 +46,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def payments(
-    by_certificate: dict[str, str], new_gateway: NewGateway, clock: Clock, wechat: FakeWechatPay
+    certificate_settings: dict[str, str],
+    new_gateway: NewGateway,
+    clock: Clock,
+    wechat: FakeWechatPay,
 ) -> WechatPayments:
-    """A gateway that can look up certificates again immediately."""
-    payments = new_gateway(by_certificate, clock=clock, monotonic=clock)
+    """A gateway whose next certificate look-up is not delayed by the rate limit."""
+    payments = new_gateway(certificate_settings, clock=clock, monotonic=clock)
     clock.now_s += LOOKUP_PERIOD_S
     wechat.requests.clear()
     return payments
@@ -64,7 +67,7 @@ def time_out(wechat: FakeWechatPay) -> None:
 
 
 def list_with(entry: object) -> Failure:
-    """Respond with a list of a valid certificate and `entry`."""
+    """Make look-ups return a valid certificate and `entry`."""
 
     def fail(wechat: FakeWechatPay) -> None:
         respond_with(FakeResponse(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
@@ -98,7 +101,7 @@ FAILURES: dict[str, Failure] = {
 def fail(
     request: pytest.FixtureRequest, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
-    """Return a function that makes all look-ups fail."""
+    """A function that makes all certificate look-ups fail."""
     if request.param == "timeout":
         monkeypatch.setattr("livebackend.gateways.payments.wechat.certificates.LOOKUP_TOTAL_S", 0.3)
     failure = FAILURES[request.param]
@@ -106,17 +109,17 @@ def fail(
 
 
 def verify_notification(
-    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str = ""
+    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, signing_key_id: str = ""
 ) -> ProviderPayment | None:
-    headers, body = wechat.notification(by=by, at=clock.now_s)
+    headers, body = wechat.notification(by=signing_key_id, at=clock.now_s)
     return payments.verify_notification(headers, body)
 
 
 def assert_unknown_serial(
-    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, by: str
+    payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, signing_key_id: str
 ) -> None:
     with pytest.raises(InvalidSignature, match="serial"):
-        verify_notification(payments, wechat, clock, by=by)
+        verify_notification(payments, wechat, clock, signing_key_id=signing_key_id)
 
 
 class TestFailedLookup:
@@ -129,7 +132,7 @@ class TestFailedLookup:
     ) -> None:
         fail()
         for _ in range(3):
-            assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
+            assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
             assert verify_notification(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
             assert verify_notification(payments, wechat, clock)
@@ -144,7 +147,7 @@ class TestFailedLookup:
         clock: Clock,
     ) -> None:
         fail()
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL)
         with pytest.raises(PaymentFailed, match="serial"):
             payments.place(ORDER)
         assert wechat.certificate_lookups == 1
@@ -161,11 +164,11 @@ class TestFailedLookup:
     ) -> None:
         fail()
         old, wechat.signer = wechat.signer, Signer.new(2)
-        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
         wechat.certificates_response, wechat.listed_signers = None, [old, wechat.signer]
         wechat.delay_s.clear()
         clock.now_s += LOOKUP_PERIOD_S - 1
-        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
         clock.now_s += 1
         assert verify_notification(payments, wechat, clock)
         assert wechat.certificate_lookups == 2
@@ -175,12 +178,12 @@ class TestFailedLookup:
     def test_gateway_cannot_be_created_without_certificates(
         self,
         fail: Callable[[], None],
-        by_certificate: dict[str, str],
+        certificate_settings: dict[str, str],
         new_gateway: NewGateway,
     ) -> None:
         fail()
         with pytest.raises(ValueError, match="certificates cannot be loaded"):
-            new_gateway(by_certificate)
+            new_gateway(certificate_settings)
 
 
 class TestRateLimit:
@@ -189,9 +192,9 @@ class TestRateLimit:
     ) -> None:
         wechat.certificates_response = FakeResponse(500)
         for number in range(1000):
-            assert_unknown_serial(payments, wechat, clock, by=f"{number:X}")
+            assert_unknown_serial(payments, wechat, clock, signing_key_id=f"{number:X}")
             clock.now_s += 0.5
-        # Nine periods of 60 s begin within the 500 s of the requests.
+        # The requests take 500 s, in which nine look-up periods of 60 s begin.
         assert wechat.certificate_lookups == 9
         assert verify_notification(payments, wechat, clock)
 
@@ -202,7 +205,9 @@ class TestRateLimit:
         for minute in range(1, 4):
             with ThreadPoolExecutor(16) as threads:
                 verifications = [
-                    threads.submit(assert_unknown_serial, payments, wechat, clock, by=f"{number:X}")
+                    threads.submit(
+                        assert_unknown_serial, payments, wechat, clock, signing_key_id=f"{number:X}"
+                    )
                     for number in range(160)
                 ]
                 for future in verifications:
@@ -215,14 +220,16 @@ class TestRateLimit:
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         waiting = threading.Thread(
-            target=assert_unknown_serial, args=[payments, wechat, clock], kwargs={"by": UNKNOWN}
+            target=assert_unknown_serial,
+            args=[payments, wechat, clock],
+            kwargs={"signing_key_id": UNKNOWN_SERIAL},
         )
         waiting.start()
         while not wechat.certificate_lookups:
             assert waiting.is_alive()
         assert verify_notification(payments, wechat, clock)
         # An unknown serial number does not wait either.
-        assert_unknown_serial(payments, wechat, clock, by="123456")
+        assert_unknown_serial(payments, wechat, clock, signing_key_id="123456")
         assert waiting.is_alive()
         wechat.closing.set()
         waiting.join()
@@ -234,7 +241,7 @@ class TestRateLimit:
     ) -> None:
         wechat.delay_s[CERTIFICATES] = 10
         started = time.monotonic()
-        assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
         assert 2.5 < time.monotonic() - started < 3.8
 
     def test_lookup_for_a_response_ends_at_the_deadline_of_the_request(
@@ -242,7 +249,7 @@ class TestRateLimit:
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN)
+        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL)
         started = time.monotonic()
         with pytest.raises(PaymentFailed):
             payments.place(ORDER)
@@ -251,7 +258,7 @@ class TestRateLimit:
     def test_notification_that_is_too_old_causes_no_lookup(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=UNKNOWN, at=time.time() - 1000)
+        headers, body = wechat.notification(by=UNKNOWN_SERIAL, at=time.time() - 1000)
         with pytest.raises(InvalidSignature, match="time"):
             payments.verify_notification(headers, body)
         assert wechat.certificate_lookups == 0
@@ -263,14 +270,14 @@ class TestExpiry:
     ) -> None:
         assert verify_notification(payments, wechat, clock)
         clock.now_s += timedelta(days=2).total_seconds()
-        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
 
     def test_certificate_does_not_verify_before_its_validity_begins(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.signer = Signer.new(2, valid_from=timedelta(hours=1), valid_until=timedelta(days=1))
         wechat.listed_signers.append(wechat.signer)
-        assert_unknown_serial(payments, wechat, clock, by=wechat.signer.serial)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
         clock.now_s += timedelta(hours=2).total_seconds()
         assert verify_notification(payments, wechat, clock)
         assert wechat.certificate_lookups == 1
@@ -282,36 +289,36 @@ class TestExpiry:
         wechat.listed_signers = [wechat.signer]
         assert verify_notification(payments, wechat, clock)
         wechat.signer = old
-        assert_unknown_serial(payments, wechat, clock, by=old.serial)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=old.serial)
 
 
 class TestPublicKey:
     @pytest.fixture
     def payments(
         self,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         new_gateway: NewGateway,
         clock: Clock,
         wechat: FakeWechatPay,
     ) -> WechatPayments:
-        return new_gateway(by_public_key, clock=clock, monotonic=clock)
+        return new_gateway(public_key_settings, clock=clock, monotonic=clock)
 
     def test_messages_signed_by_the_public_key_cause_no_lookup(
         self,
         payments: WechatPayments,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         wechat.certificates_response = FakeResponse(500)
         wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
-        public_key_id = by_public_key["wechat.public_key_id"]
+        public_key_id = public_key_settings["wechat.public_key_id"]
         assert payments.place(ORDER)
-        assert verify_notification(payments, wechat, clock, by=public_key_id)
+        assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)
         assert wechat.certificate_lookups == 0
-        assert_unknown_serial(payments, wechat, clock, by=UNKNOWN)
-        assert_unknown_serial(payments, wechat, clock, by="PUB_KEY_ID_OTHER")
-        assert verify_notification(payments, wechat, clock, by=public_key_id)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id="PUB_KEY_ID_OTHER")
+        assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)
         assert wechat.certificate_lookups == 1
 
     def test_notification_signed_by_a_certificate_is_accepted_too(
@@ -324,12 +331,12 @@ class TestPublicKey:
     def test_notification_signed_by_another_key_with_the_known_id_is_rejected(
         self,
         payments: WechatPayments,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
         headers, body = wechat.notification(
-            by=by_public_key["wechat.public_key_id"], key=key_number(9), at=clock.now_s
+            by=public_key_settings["wechat.public_key_id"], key=key_number(9), at=clock.now_s
         )
         with pytest.raises(InvalidSignature, match="signature"):
             payments.verify_notification(headers, body)

@@ -64,17 +64,21 @@ FAILURES = [
 @pytest.fixture(params=["certificate", "public key"])
 def payments(
     request: pytest.FixtureRequest,
-    by_certificate: dict[str, str],
-    by_public_key: dict[str, str],
+    certificate_settings: dict[str, str],
+    public_key_settings: dict[str, str],
     new_gateway: NewGateway,
 ) -> WechatPayments:
-    """A gateway with each of the two ways to verify signatures."""
-    return new_gateway(by_certificate if request.param == "certificate" else by_public_key)
+    """A gateway that verifies signatures with certificates, or with the public key."""
+    return new_gateway(
+        certificate_settings if request.param == "certificate" else public_key_settings
+    )
 
 
 @pytest.fixture
-def by(request: pytest.FixtureRequest, wechat: FakeWechatPay, payments: WechatPayments) -> str:
-    """The serial number or key id with which WeChat Pay signs."""
+def signing_key_id(
+    request: pytest.FixtureRequest, wechat: FakeWechatPay, payments: WechatPayments
+) -> str:
+    """The certificate serial number or public key id with which WeChat Pay signs."""
     return wechat.signer.serial if wechat.certificate_lookups else PUBLIC_KEY_ID
 
 
@@ -337,40 +341,45 @@ class TestRefund:
 
 class TestVerifyNotification:
     def test_valid_notification_returns_the_payment(
-        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by)
+        headers, body = wechat.notification(by=signing_key_id)
         assert payments.verify_notification(headers, body) == PAID
 
     def test_payment_with_a_malformed_time_has_no_time(
-        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by, success_time="yesterday")
+        headers, body = wechat.notification(by=signing_key_id, success_time="yesterday")
         assert payments.verify_notification(headers, body) == PAID._replace(paid_at=None)
 
     def test_notification_signed_by_another_key_is_rejected(
-        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by, key=OTHER_KEY)
+        headers, body = wechat.notification(by=signing_key_id, key=OTHER_KEY)
         with pytest.raises(InvalidSignature, match="signature"):
             payments.verify_notification(headers, body)
 
-    @pytest.mark.parametrize("changed", [b"x", b"", b"\xff", b"[]", b"null"])
+    @pytest.mark.parametrize("other_body", [b"x", b"", b"\xff", b"[]", b"null"])
     def test_notification_with_another_body_is_rejected(
-        self, changed: bytes, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self,
+        other_body: bytes,
+        payments: WechatPayments,
+        signing_key_id: str,
+        wechat: FakeWechatPay,
     ) -> None:
-        headers, _ = wechat.notification(by=by)
+        headers, _ = wechat.notification(by=signing_key_id)
         with pytest.raises(InvalidSignature):
-            payments.verify_notification(headers, changed)
+            payments.verify_notification(headers, other_body)
 
     @pytest.mark.parametrize(
         "body", [b"x", b"[]", b"{}", b'{"resource": 5}', b'{"resource": {}, "event_type": "x"}']
     )
     def test_signed_notification_with_a_malformed_body_is_rejected(
-        self, body: bytes, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, body: bytes, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
         headers = {
-            name.lower(): value for name, value in wechat.signed_headers(body, by=by).items()
+            name.lower(): value
+            for name, value in wechat.signed_headers(body, by=signing_key_id).items()
         }
         with pytest.raises(InvalidSignature, match="malformed body"):
             payments.verify_notification(headers, body)
@@ -390,9 +399,14 @@ class TestVerifyNotification:
         ],
     )
     def test_notification_with_a_wrong_header_is_rejected(
-        self, name: str, value: str, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self,
+        name: str,
+        value: str,
+        payments: WechatPayments,
+        signing_key_id: str,
+        wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=by)
+        headers, body = wechat.notification(by=signing_key_id)
         with pytest.raises(InvalidSignature):
             payments.verify_notification(headers | {name: value}, body)
         del headers[name]
@@ -401,9 +415,9 @@ class TestVerifyNotification:
 
     @pytest.mark.parametrize("offset_s", [-400, 400])
     def test_notification_that_is_too_old_or_in_the_future_is_rejected(
-        self, offset_s: float, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, offset_s: float, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by, at=time.time() + offset_s)
+        headers, body = wechat.notification(by=signing_key_id, at=time.time() + offset_s)
         with pytest.raises(InvalidSignature, match="time"):
             payments.verify_notification(headers, body)
 
@@ -416,31 +430,39 @@ class TestVerifyNotification:
         ],
     )
     def test_payment_that_cannot_be_credited_is_rejected(
-        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self,
+        changed: dict[str, Any],
+        payments: WechatPayments,
+        signing_key_id: str,
+        wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=by, **changed)
+        headers, body = wechat.notification(by=signing_key_id, **changed)
         with pytest.raises(InvalidSignature, match=r"merchant|state or currency"):
             payments.verify_notification(headers, body)
 
     def test_payment_with_another_app_id_is_accepted(
-        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by, appid="wx0000000000000002")
+        headers, body = wechat.notification(by=signing_key_id, appid="wx0000000000000002")
         assert payments.verify_notification(headers, body)
 
     def test_notification_of_another_event_returns_no_payment(
-        self, payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=by, event="REFUND.SUCCESS")
+        headers, body = wechat.notification(by=signing_key_id, event="REFUND.SUCCESS")
         assert payments.verify_notification(headers, body) is None
 
     @pytest.mark.parametrize(
         "changed", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
     )
     def test_malformed_payment_is_rejected(
-        self, changed: dict[str, Any], payments: WechatPayments, by: str, wechat: FakeWechatPay
+        self,
+        changed: dict[str, Any],
+        payments: WechatPayments,
+        signing_key_id: str,
+        wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=by, **changed)
+        headers, body = wechat.notification(by=signing_key_id, **changed)
         with pytest.raises(InvalidSignature, match="malformed body"):
             payments.verify_notification(headers, body)
 
@@ -448,17 +470,17 @@ class TestVerifyNotification:
 class TestSettings:
     @pytest.mark.parametrize("name", ["app_id", "merchant", "serial", "key_file", "api_key"])
     def test_error_names_the_missing_setting(
-        self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
+        self, name: str, public_key_settings: dict[str, str], new_gateway: NewGateway
     ) -> None:
         with pytest.raises(ValueError, match=f"needs wechat.{name}"):
-            new_gateway(by_public_key | {f"wechat.{name}": ""})
+            new_gateway(public_key_settings | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize("name", ["public_key_file", "public_key_id"])
     def test_public_key_requires_both_settings(
-        self, name: str, by_public_key: dict[str, str], new_gateway: NewGateway
+        self, name: str, public_key_settings: dict[str, str], new_gateway: NewGateway
     ) -> None:
         with pytest.raises(ValueError, match=f"needs wechat.{name}"):
-            new_gateway(by_public_key | {f"wechat.{name}": ""})
+            new_gateway(public_key_settings | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize(
         ("name", "kind"), [("key_file", "private"), ("public_key_file", "public")]
@@ -467,33 +489,33 @@ class TestSettings:
         self,
         name: str,
         kind: str,
-        by_public_key: dict[str, str],
+        public_key_settings: dict[str, str],
         new_gateway: NewGateway,
         tmp_path: Path,
     ) -> None:
         with pytest.raises(ValueError, match="No such file"):
-            new_gateway(by_public_key | {f"wechat.{name}": str(tmp_path / "none.pem")})
+            new_gateway(public_key_settings | {f"wechat.{name}": str(tmp_path / "none.pem")})
         (tmp_path / "wrong.pem").write_text("x")
         with pytest.raises(ValueError, match=f"{kind} key"):
-            new_gateway(by_public_key | {f"wechat.{name}": str(tmp_path / "wrong.pem")})
+            new_gateway(public_key_settings | {f"wechat.{name}": str(tmp_path / "wrong.pem")})
 
     def test_api_key_of_another_length_is_a_settings_error(
-        self, by_public_key: dict[str, str], new_gateway: NewGateway
+        self, public_key_settings: dict[str, str], new_gateway: NewGateway
     ) -> None:
         with pytest.raises(ValueError, match="must have 32 bytes") as failed:
-            new_gateway(by_public_key | {"wechat.api_key": "a-short-key"})
+            new_gateway(public_key_settings | {"wechat.api_key": "a-short-key"})
         assert "a-short-key" not in str(failed.value)
 
 
 def test_refill_is_ordered_paid_and_booked(
     new_app: Callable[..., App],
-    by_public_key: dict[str, str],
+    public_key_settings: dict[str, str],
     wechat: FakeWechatPay,
     ann: UserClient,
     database_state: DatabaseState,
 ) -> None:
     wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
-    changed = {name.replace(".", "__"): value for name, value in by_public_key.items()}
+    changed = {name.replace(".", "__"): value for name, value in public_key_settings.items()}
     wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
     app = new_app(
         DEVELOPMENT_INI, coins__refill="order", payments__gateway=wechat_payments, **changed
