@@ -1,4 +1,4 @@
-"""Client addresses, with and without proxies."""
+"""Tests of the client address of requests with and without proxies."""
 
 import pytest
 from pyramid.request import Request
@@ -24,9 +24,9 @@ def request(peer: str, **headers: str) -> Request:
     ("peer", "forwarded", "address"),
     [
         ("203.0.113.7", "", "203.0.113.7"),
-        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # forged header
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # the client forged the header
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
-        ("10.0.0.1", "192.0.2.1, 198.51.100.1", "198.51.100.1"),  # left part forged by the client
+        ("10.0.0.1", "192.0.2.1, 198.51.100.1", "198.51.100.1"),  # the client forged the left one
         ("10.0.0.1", "192.0.2.1, 198.51.100.1,10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", ", ".join(["10.0.0.9"] * 50), "10.0.0.9"),
         ("10.0.0.1", "192.0.2.1, " + ", ".join(["x"] * 50), "10.0.0.1"),

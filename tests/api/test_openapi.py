@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid and matches the declarations of the operations."""
+"""Tests that the OpenAPI document is valid and matches the declarations of the operations."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,9 @@ def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_every_path_has_its_operations(document: dict[str, Any], declared: list[Operation]) -> None:
+def test_every_path_lists_the_operations_of_its_route(
+    document: dict[str, Any], declared: list[Operation]
+) -> None:
     assert set(document["paths"]) == {f"/{path}" for path in PATHS}
     for path, methods in document["paths"].items():
         assert set(methods) == {"post"}
@@ -64,7 +66,7 @@ def test_description_of_an_operation_matches_its_declaration(
         assert set(request["required"]) == required | {operation.selector} - {None}
 
 
-def test_order_of_chapters_and_operations_is_that_of_the_api_document(
+def test_chapters_and_operations_have_the_order_of_the_api_document(
     document: dict[str, Any],
 ) -> None:
     assert [tag["name"] for tag in document["tags"]] == [
@@ -85,7 +87,7 @@ def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operat
             assert parameter.schema["x-zh"], label
 
 
-def test_examples_are_valid_values(document: dict[str, Any]) -> None:
+def test_examples_of_parameters_are_valid_values(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         for parameter, parameter_schema in schema.get("properties", {}).items():
             for example in parameter_schema.get("examples", []):
@@ -118,18 +120,18 @@ def test_document_lists_every_result_code_and_error_reason(document: dict[str, A
         ("/friend", {"token": "x", "search": "2", "userId": PHONE}, None),
     ],
 )
-def test_form_matches_the_schema_of_one_operation_or_none(
+def test_form_is_valid_if_it_matches_the_schema_of_one_operation(
     path: str, form: dict[str, Any], selected: str | None, document: dict[str, Any]
 ) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]
     schema = content["application/x-www-form-urlencoded"]["schema"]
     assert Draft202012Validator(document | schema).is_valid(form) is (selected is not None)
     if selected:
-        own = {"$ref": f"#/components/schemas/{selected}.request"}
-        Draft202012Validator(document | own).validate(form)
+        request_schema = {"$ref": f"#/components/schemas/{selected}.request"}
+        Draft202012Validator(document | request_schema).validate(form)
 
 
-def test_pattern_of_phone_numbers_is_the_setting(new_app: Callable[..., App]) -> None:
+def test_phone_pattern_of_the_document_is_that_of_the_settings(new_app: Callable[..., App]) -> None:
     app = new_app(phones__pattern="9[0-9]{3}")
     schemas = json.loads(app.registry.pages["openapi.json"].body)["components"]["schemas"]
     assert schemas["add.request"]["properties"]["userId"]["pattern"] == "^(?:9[0-9]{3})$"

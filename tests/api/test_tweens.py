@@ -1,4 +1,4 @@
-"""Request ids, security headers, HTTPS."""
+"""Tests of request ids, security headers and the HTTPS requirement."""
 
 import re
 from collections.abc import Callable
@@ -10,19 +10,19 @@ from tests.support.api import ApiClient, ApiResponse, App
 
 @pytest.fixture
 def proxied(new_app: Callable[..., App]) -> ApiClient:
-    """A client behind a trusted proxy; WebTest always connects from 127.0.0.1."""
+    """A client whose address, 127.0.0.1, is that of a trusted proxy."""
     return ApiClient(new_app(http__trusted_proxies="127.0.0.1"))
 
 
 def send(api: ApiClient, **headers: str) -> ApiResponse:
-    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
     environ = {"REMOTE_ADDR": "127.0.0.1"}
-    return api.post_form("/log", {"userId": "1"}, headers=dashed, extra_environ=environ)
+    return api.post_form("/log", {"userId": "1"}, headers=header_fields, extra_environ=environ)
 
 
 def test_request_through_a_trusted_proxy_must_use_https(proxied: ApiClient) -> None:
-    for scheme in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
-        response = send(proxied, **scheme)
+    for headers in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
+        response = send(proxied, **headers)
         assert (response.status, response.result) == (400, "0003")
         assert response.error == "scheme; reason=https_required"
     response = send(proxied, X_Forwarded_Proto="https")

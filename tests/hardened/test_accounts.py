@@ -82,7 +82,7 @@ def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_has
         " OWN_PICTURE",
     ],
 )
-def test_registration_with_a_foreign_picture_returns_0006(
+def test_registration_with_a_picture_that_is_not_an_own_upload_returns_0006(
     picture: str,
     api: ApiClient,
     phone_of_ann: PhoneClient,
@@ -107,11 +107,11 @@ def test_registration_ignores_unknown_parameters(
     unknown = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
     ann = phone_of_ann.register(**unknown)
     unique = {"id", "phone", "password_hash", "created_at"}
-    of_ben, of_ann = (
+    row_of_ben, row_of_ann = (
         {name: value for name, value in row.items() if name not in unique}
         for row in database_state.rows("accounts")
     )
-    assert of_ann == of_ben
+    assert row_of_ann == row_of_ben
     assert database_state.coins(ann) == 0
 
 

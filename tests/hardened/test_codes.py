@@ -40,7 +40,7 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
-def test_code_or_ticket_without_the_other_returns_0004_and_sends_no_message(
+def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_message(
     form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ticket, sent = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
@@ -49,8 +49,8 @@ def test_code_or_ticket_without_the_other_returns_0004_and_sends_no_message(
     response = phone_of_ann.post("/register", **filled, token="13800000007")
     assert response.result == "0004"
     assert len(phone_of_ann.received_codes) == sent
-    pair = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
-    assert phone_of_ann.post("/register", **pair).result == "0000"
+    ticket_and_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
+    assert phone_of_ann.post("/register", **ticket_and_code).result == "0000"
 
 
 def test_ticket_does_not_verify_another_code_of_the_same_phone(

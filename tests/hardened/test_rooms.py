@@ -1,4 +1,4 @@
-"""Test of concurrent requests to go live and to leave."""
+"""Test of concurrent requests to go live and to leave the room."""
 
 from functools import partial
 from typing import Any
@@ -22,6 +22,6 @@ def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
     leave()
-    # Each stream was created for one room and is disabled.
+    # The server created one stream per room and disabled all of them.
     keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
     assert sorted(streams.created[created:]) == sorted(streams.disabled[disabled:]) == keys

@@ -15,13 +15,13 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-# A friend request to Ben.
+# The form of a friend request to Ben; send() replaces TOKEN by the token of a user.
 ADD = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
 TEXT_OF_20_KB = "y" * 20_000
 
 
-def parts(*parts: str) -> str:
+def multipart_body(*parts: str) -> str:
     return "".join(f"--x\r\n{part}\r\n" for part in parts) + "--x--\r\n"
 
 
@@ -51,11 +51,11 @@ def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
 def assert_no_side_effects(
     server: Server, database_state: DatabaseState, user: UserClient
 ) -> Iterator[None]:
-    """Check that nothing changes, no SMS is sent, and the next valid request succeeds."""
-    messages = server.log.read_text().count("code for")
+    """Check that a `with` block changes no data, sends no SMS and leaves the server working."""
+    message_count = server.log.read_text().count("code for")
     with database_state.assert_unchanged():
         yield
-    assert server.log.read_text().count("code for") == messages
+    assert server.log.read_text().count("code for") == message_count
     assert (
         send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), user).json["result"] == "0000"
     )
@@ -139,9 +139,9 @@ def assert_no_side_effects(
             case(
                 f"multipart with {name}",
                 400,
-                RawRequest(body=parts(*ADD_IN_PARTS), content_type=kind),
+                RawRequest(body=multipart_body(*ADD_IN_PARTS), content_type=content_type),
             )
-            for name, kind in (
+            for name, content_type in (
                 ("no boundary", "multipart/form-data"),
                 ("an empty boundary", "multipart/form-data; boundary="),
                 ("a wrong boundary", "multipart/form-data; boundary=y"),
@@ -153,7 +153,7 @@ def assert_no_side_effects(
                 name,
                 status,
                 RawRequest(
-                    body=parts(*ADD_IN_PARTS[:2], part("add", value, header)),
+                    body=multipart_body(*ADD_IN_PARTS[:2], part("add", value, header)),
                     content_type=MULTIPART,
                 ),
             )
@@ -161,7 +161,7 @@ def assert_no_side_effects(
                 ("part with charset bogus", 400, "1", "Content-Type: text/plain; charset=bogus"),
                 ("part with a too large content length", 400, "1", "Content-Length: 99"),
                 ("part with an invalid content length", 400, "1", "Content-Length: x"),
-                # RFC 7578 deprecates the header, so the content is taken literally.
+                # RFC 7578 deprecates this header, so the server does not decode base64.
                 ("part in base64", 404, "MQ==", "Content-Transfer-Encoding: base64"),
             )
         ],
@@ -187,8 +187,8 @@ def test_invalid_request_returns_0003_without_side_effects(
     ("request_bytes", "status"),
     [
         pytest.param(RawRequest(length="10000000000").encode(), 413, id="content length of 10 GB"),
-        # Only enough bytes to exceed the limit: the server then closes the connection, and
-        # sending the rest would fail.
+        # This request is cut off just above the limit: the server then closes the connection,
+        # and sending more bytes would fail.
         pytest.param(
             RawRequest(headers=(f"X: {TEXT_OF_20_KB}",)).encode()[:16_384], 431, id="large header"
         ),
@@ -225,7 +225,8 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     "call",
     [
         pytest.param(
-            RawRequest(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="multipart form"
+            RawRequest(body=multipart_body(*ADD_IN_PARTS), content_type=MULTIPART),
+            id="multipart form",
         ),
         pytest.param(RawRequest(body=ADD + "&coins=999&is_admin=1&id=1"), id="unknown parameters"),
         pytest.param(
@@ -257,8 +258,8 @@ def test_form_with_chunked_encoding_is_accepted(
 ) -> None:
     form = ADD.replace("TOKEN", ann.token)
     chunks = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in (form[:40], form[40:], ""))
-    in_chunks = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
-    assert RawResponse.exchange(hardened_server, in_chunks.encode()).json["result"] == "0000"
+    chunked_request = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
+    assert RawResponse.exchange(hardened_server, chunked_request.encode()).json["result"] == "0000"
     assert len(ben.messages()) == 1
 
 
@@ -325,7 +326,7 @@ def test_line_breaks_in_parameters_add_no_response_header(
     assert "Evil" not in repr(response.headers)
 
 
-def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
+def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
     hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
@@ -345,7 +346,7 @@ def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
     ).encode()
     with assert_no_side_effects(hardened_server, database_state, ann):
-        # More uploads than the server has threads.
+        # 40 is more than the number of threads of the server.
         for _ in range(40):
             with hardened_server.connect() as connection:
                 connection.sendall(incomplete)

@@ -25,7 +25,7 @@ def unlimited_api(new_hardened_app: Callable[..., App]) -> ApiClient:
 
 
 def img(header: bytes, content: bytes = PNG) -> bytes:
-    """Return a multipart form with one field `img`; `header` follows the field name."""
+    """Return a multipart form with the field `img`; `header` follows the field name."""
     return (
         b'--x\r\nContent-Disposition: form-data; name="img"' + header + content + b"\r\n--x--\r\n"
     )
@@ -102,7 +102,7 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
         pytest.param(PNG, "a\0.png", "image/jpeg", id="file name with NUL"),
     ],
 )
-def test_upload_stores_the_picture_type_of_the_content_whatever_its_file_name(
+def test_stored_picture_type_depends_on_the_content_and_not_on_the_file_name(
     content: bytes, name: str, expected_type: str, api: ApiClient, data_dir: Path
 ) -> None:
     response = upload(api, content, name)
@@ -132,9 +132,10 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     unlimited_api: ApiClient, data_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     folder = data_dir / "pictures"
-    # A missing folder would be created, and root ignores file permissions: use a file instead.
+    # A file replaces the folder: the server would create a missing folder, and root ignores
+    # file permissions.
     folder.rmdir()
-    folder.write_text("in the way")
+    folder.write_text("not a folder")
     with assert_no_side_effects():
         response = upload(unlimited_api, PNG)
     assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
@@ -142,7 +143,7 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     assert upload(unlimited_api, PNG).result == "0000"
 
 
-def test_housekeeping_deletes_unused_pictures_after_a_day(
+def test_housekeeping_deletes_pictures_unused_for_a_day(
     unlimited_api: ApiClient, database_state: DatabaseState, data_dir: Path
 ) -> None:
     upload(unlimited_api, PNG)

@@ -42,11 +42,11 @@ class TestLogOut:
     def test_logout_revokes_only_the_token_of_the_request(
         self, ann: UserClient, api: ApiClient, ben: UserClient
     ) -> None:
-        other = api.log_in(ann.phone)
+        other_client = api.log_in(ann.phone)
         assert ann.post("/log", logout="1").body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert ann.post("/log", logout="1").result == "0012"
-        assert other.friends() == ben.friends() == []
+        assert other_client.friends() == ben.friends() == []
 
     def test_logout_deletes_expired_revoked_tokens(
         self, ann: UserClient, api: ApiClient, database: Database, database_state: DatabaseState
@@ -66,14 +66,14 @@ class TestChangePassword:
         assert response.result == "0000", response
         return UserClient(user.app, {"token": response.message}, user.phone)
 
-    def test_password_change_revokes_all_tokens_and_returns_a_valid_one(
+    def test_password_change_revokes_all_tokens_and_returns_a_new_token(
         self, ann: UserClient, api: ApiClient
     ) -> None:
-        other = api.log_in(ann.phone)
-        new = self.change(ann)
-        for client in (ann, other):
+        other_client = api.log_in(ann.phone)
+        new_client = self.change(ann)
+        for client in (ann, other_client):
             assert client.post("/list", friendlist="1").result == "0012"
-        assert new.friends() == []
+        assert new_client.friends() == []
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
         assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
@@ -120,7 +120,8 @@ class TestChangePassword:
         ]
         responses = run_concurrently(*changes)
         changed = [n for n, response in enumerate(responses) if response.result == "0000"]
-        # The second request has a revoked token, a wrong old password, or finds a changed account.
+        # The slower request fails: the token is revoked, the old password is wrong, or the account
+        # has changed.
         assert len(changed) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
@@ -142,7 +143,7 @@ class TestResetPassword:
         assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
-        # A code works once.
+        # Each code can be used once.
         assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
 
     def request_reset_code(self, phone: PhoneClient) -> str:
@@ -288,7 +289,7 @@ class TestChangeProfile:
     def picture_files(self, database_state: DatabaseState) -> list[str]:
         return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
-    def test_profile_change_to_a_foreign_picture_in_hardened_mode_returns_0006(
+    def test_hardened_profile_change_to_a_picture_that_is_not_an_own_upload_returns_0006(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()

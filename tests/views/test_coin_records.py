@@ -57,7 +57,7 @@ class TestRecords:
     def test_records_of_a_new_account_are_empty(self, ann: UserClient) -> None:
         assert page(ann) == ([], None)
 
-    def test_records_show_a_gift_to_both_users_with_the_other_nickname(
+    def test_records_show_a_gift_to_both_users_with_the_nickname_of_the_other_user(
         self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.refill("100")

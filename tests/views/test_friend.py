@@ -200,9 +200,9 @@ class TestAccept:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        of_cat, of_ann = ben.messages()
+        from_cat, from_ann = ben.messages()
         with database_state.assert_unchanged():
-            for message, other in [(of_ann, of_cat), (of_cat, of_ann)]:
+            for message, other in [(from_ann, from_cat), (from_cat, from_ann)]:
                 mixed_ids = {"objectId": other["objectId"]}
                 assert ben.deal_message(message, "accept", **mixed_ids).result == "0006"
                 swapped_ids = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
@@ -264,7 +264,7 @@ class TestAccept:
 
 
 class TestDeleteMessage:
-    def test_message_delete_removes_only_the_message_of_that_user(
+    def test_message_delete_hides_the_message_only_from_the_requesting_user(
         self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.befriend(ben)
@@ -276,12 +276,12 @@ class TestDeleteMessage:
         assert [message["flag"] for message in ann.messages()] == [3]
         assert len(ann.friends()) == len(ben.friends()) == 1
 
-    @pytest.mark.parametrize("side", ["applicant", "addressee"])
+    @pytest.mark.parametrize("role", ["applicant", "addressee"])
     def test_message_delete_accepts_the_phone_of_either_user(
-        self, side: str, ann: UserClient, ben: UserClient
+        self, role: str, ann: UserClient, ben: UserClient
     ) -> None:
         ann.send_friend_request(ben)
-        phone = ann.phone if side == "applicant" else ben.phone
+        phone = ann.phone if role == "applicant" else ben.phone
         assert ben.deal_message(ben.messages()[0], "delete", userId=phone).result == "0000"
         assert ann.deal_message(ann.messages()[0], "delete", userId=phone).result == "0000"
 
@@ -327,16 +327,16 @@ class TestDeleteMessage:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        of_cat, of_ann = ben.messages()
+        from_cat, from_ann = ben.messages()
         with database_state.assert_unchanged():
             for changed in (
-                {"objectId": of_ann["objectId"]},
-                {"verifyId": of_ann["verifyId"]},
+                {"objectId": from_ann["objectId"]},
+                {"verifyId": from_ann["verifyId"]},
                 {"verifyId": f"{ben.phone},1", "objectId": f"{cat.phone},1"},
                 {"userId": ann.phone},
                 {"userId": UNKNOWN_PHONE},
             ):
-                assert ben.deal_message(of_cat, "delete", **changed).result == "0006"
+                assert ben.deal_message(from_cat, "delete", **changed).result == "0006"
 
 
 class TestDealMessage:

@@ -322,7 +322,7 @@ class TestSendGift:
 
         with database.engine.begin() as connection:
             connection.execute(lock)
-            # The writer waits for the lock with the first gift; the second stays in its queue.
+            # The ledger writer waits for the lock with the first gift; the second stays queued.
             first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
         assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
         assert (second.status, second.body) == (200, COINS_NOT_UPDATED)
@@ -361,7 +361,7 @@ def test_gifts_do_not_change_the_total_number_of_coins(
 class TestRetryAfterTheHostRemovedTheirAccount:
     @pytest.fixture
     def gift(self, sender: UserClient, ben: UserClient) -> dict[str, str]:
-        """The parameters of a gift to Ben, who then removed the account."""
+        """The parameters of a gift to Ben, who removed their account after the gift."""
         gift = {"object": ben.phone, "value": "30", "description": "rose", "requestId": "g"}
         assert sender.post("/golden", send_gift="1", **gift).result == "0000"
         assert ben.post("/register", remove="1", password=PASSWORD).result == "0000"
@@ -381,11 +381,11 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        new = api.register_user(gift["object"])
+        new_account = api.register_user(gift["object"])
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
         assert response.body == {"result": "0000", "message": None}
-        assert database_state.coins(new) == 0
+        assert database_state.coins(new_account) == 0
 
     def test_gift_to_an_older_account_with_a_used_request_id_returns_0013(
         self,
@@ -445,7 +445,7 @@ class TestBalanceLimit:
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
         assert response.error == "money; reason=balance_limit"
 
-    def test_full_balance_is_shown_and_can_be_spent(
+    def test_full_balance_can_be_read_and_spent(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
@@ -456,7 +456,7 @@ class TestBalanceLimit:
         assert sender.post("/golden", balance="1").message == {"coins": before - 100_000}
         assert sender.post("/golden", records="1").message["records"][0]["left"] == before - 100_000
 
-    def test_consolidation_leaves_coins_that_exceed_slot_0_in_other_slots(
+    def test_consolidation_leaves_coins_over_the_slot_limit_in_other_slots(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)

@@ -78,19 +78,19 @@ class TestLogIn:
         # The response must not reveal whether a phone is registered.
         assert api.post("/log", userId="13800000077").result == "0008"
 
-    def test_login_computes_one_hash_for_known_and_unknown_phones(
+    def test_login_computes_one_hash_for_registered_and_unregistered_phones(
         self, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashes = []
-        match = PasswordHasher.verify
+        verify = PasswordHasher.verify
 
-        def record_and_match(
+        def record_and_verify(
             self: PasswordHasher, password: str, password_hash: str | None
         ) -> bool:
             hashes.append(password_hash)
-            return match(self, password, password_hash)
+            return verify(self, password, password_hash)
 
-        monkeypatch.setattr(PasswordHasher, "verify", record_and_match)
+        monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
         assert len(hashes) == 2
@@ -168,7 +168,7 @@ def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) 
 
 @pytest.mark.parametrize(("path", "form"), AUTHENTICATED_CALLS, ids=str)
 class TestTokens:
-    """Every operation that needs a login token checks it in the same way."""
+    """Every operation that needs a login token checks the token in the same way."""
 
     def test_operation_with_an_expired_token_returns_0011(
         self,

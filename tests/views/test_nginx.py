@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from webtest import TestApp
 
 from livebackend.container import Services
@@ -54,7 +55,7 @@ def stream(ann: UserClient) -> dict[str, Any]:
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """Return a function that requests to publish Ann's stream with given changes."""
+    """Return a function that sends the publish hook for Ann's stream; it can change fields."""
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
     return lambda **changed: post_hook(app, **{**fields, "clientid": "1", **changed})
 
@@ -111,7 +112,7 @@ class TestPublish:
         with database_state.assert_unchanged():
             assert publish() == 403
 
-    def test_second_publisher_gets_403_and_the_first_stays(
+    def test_second_publisher_gets_403_and_the_first_publisher_stays(
         self,
         app: App,
         nginx: FakeNginxRtmp,
@@ -138,10 +139,10 @@ class TestPublish:
         responses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
         assert sorted(responses) == [204] + [403] * 7
 
-    def test_new_publisher_is_allowed_after_the_first_one_died_unreported(
+    def test_new_publisher_is_allowed_after_the_first_disconnected_without_publish_done(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
-        """An nginx worker that dies reports no `publish_done`."""
+        """An nginx worker that dies does not send `publish_done`."""
         publish()
         end_grace_period(services)
         assert publish(clientid="2") == 204
@@ -179,8 +180,6 @@ class TestPublish:
     def test_publish_without_a_database_connection_returns_503(
         self, publish: Callable[..., int], services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from sqlalchemy.exc import OperationalError
-
         def lose_connection(*_: object) -> None:
             raise OperationalError("x", {}, Exception("connection lost"))
 

@@ -35,8 +35,8 @@ def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
 
 
 def post_callback(app: App, body: str, **headers: str) -> Any:
-    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
-    all_headers = {"Content-Type": FORM, **dashed}
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    all_headers = {"Content-Type": FORM, **header_fields}
     return TestApp(app).post("/pili/callback", body, headers=all_headers, status="*")
 
 

@@ -137,10 +137,10 @@ class TestGoLive:
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        never_set, create = threading.Event(), RecordingStreams.create
+        timer, create = threading.Event(), RecordingStreams.create
 
         def create_after_1_s(self: RecordingStreams, key: str, publish_key: str) -> object:
-            never_set.wait(1)
+            timer.wait(1)
             return create(self, key, publish_key)
 
         monkeypatch.setattr(RecordingStreams, "create", create_after_1_s)
@@ -217,9 +217,9 @@ class TestPublishKeySecrecy:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         ann.befriend(ben)
-        secrets = {json.loads(ann.go_live(title="hello").message)["publishKey"]}
-        secrets.add(json.loads(ann.go_live().message)["publishKey"])
-        (key,) = secrets
+        publish_keys = {json.loads(ann.go_live(title="hello").message)["publishKey"]}
+        publish_keys.add(json.loads(ann.go_live().message)["publishKey"])
+        (key,) = publish_keys
         selectors = [
             (route, operation.selector)
             for operation in operations(app.registry)
@@ -229,17 +229,17 @@ class TestPublishKeySecrecy:
         parameters = {"userId": ann.phone, "object": ann.phone, "value": "1", "description": "x"}
         parameters |= {"money": "10", "behaviour": "accept", "password": "harbour-42"}
         parameters |= {"verifyId": f"{ann.phone},1", "objectId": f"{ben.phone},1", "nickname": "B"}
-        contents = []
+        response_texts = []
         for client in (ben, api):
             for route, selector in selectors:
                 if selector in ("remove", "logout", "change"):
-                    continue  # these revoke the token that the other requests need
+                    continue  # they revoke the token of the other requests
                 response = client.post(f"/{route}", **{selector: "1"}, **parameters)
-                contents.append(json.dumps([response.body, response.headers]))
-        # Ben also went live in this loop; the response contains the key of another room.
-        assert any('"publishKey\\' in content for content in contents)
-        assert [content for content in contents if key in content] == []
-        # Other responses to Ann do not contain the key either.
+                response_texts.append(json.dumps([response.body, response.headers]))
+        # Ben also went live in this loop; the response contains the key of Ben's room.
+        assert any('"publishKey\\' in text for text in response_texts)
+        assert [text for text in response_texts if key in text] == []
+        # Except for going live, responses to Ann do not contain the key either.
         for path, form in [
             ("/list", {"friendlist": "1"}),
             ("/list", {"livelist": "1"}),
