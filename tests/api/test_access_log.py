@@ -116,7 +116,7 @@ def test_production_log_has_one_json_object_per_line(server: Server) -> None:
     # pserve prints the first line before logging is configured.
     _, *lines = log.splitlines()
     records = [json.loads(line) for line in lines]
-    calls = [record for record in records if record["logger"] == "livebackend.access"]
-    assert [call["operation"] for call in calls] == ["send_code"] * 3
-    assert len({call["request_id"] for call in calls}) == 3
-    assert all(len(call["request_id"]) == 32 for call in calls)
+    access_records = [record for record in records if record["logger"] == "livebackend.access"]
+    assert [record["operation"] for record in access_records] == ["send_code"] * 3
+    assert len({record["request_id"] for record in access_records}) == 3
+    assert all(len(record["request_id"]) == 32 for record in access_records)

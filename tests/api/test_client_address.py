@@ -48,6 +48,6 @@ def test_client_address_is_the_nearest_untrusted_address(
 
 
 def test_no_proxy_is_trusted_by_default() -> None:
-    forged = request("127.0.0.1", X_Forwarded_For="198.51.100.1")
-    assert resolver("").address(forged) == "127.0.0.1"
-    assert not resolver("").is_from_trusted_proxy(forged)
+    forged_request = request("127.0.0.1", X_Forwarded_For="198.51.100.1")
+    assert resolver("").address(forged_request) == "127.0.0.1"
+    assert not resolver("").is_from_trusted_proxy(forged_request)

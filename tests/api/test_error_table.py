@@ -32,7 +32,7 @@ def new_error(error: type[DomainError]) -> DomainError:
 
 
 @pytest.fixture
-def declared(app: App) -> dict[str, Operation]:
+def declared_operations(app: App) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations(app.registry)}
 
 
@@ -43,9 +43,9 @@ def test_every_domain_error_has_an_error_reason(error: type[DomainError]) -> Non
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_domain_error_has_a_declared_result_code_in_every_operation(
-    error: type[DomainError], declared: dict[str, Operation]
+    error: type[DomainError], declared_operations: dict[str, Operation]
 ) -> None:
-    for operation in declared.values():
+    for operation in declared_operations.values():
         assert error_outcome(new_error(error), operation).result_code in operation.result_codes - {
             ResultCode.OK
         }
@@ -70,9 +70,9 @@ def test_result_code_and_parameter_depend_on_the_operation(
     operation: str,
     code: str,
     header: str,
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
-    outcome = error_outcome(error(), declared[operation])
+    outcome = error_outcome(error(), declared_operations[operation])
     assert (outcome.result_code.code, outcome.detail.header) == (code, header)
 
 

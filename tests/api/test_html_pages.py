@@ -32,7 +32,7 @@ def asset_paths(html: str) -> list[str]:
 
 @pytest.fixture
 def static_folder(browser: Any) -> str:
-    """The URL path of the static_folder of static files; it contains a version."""
+    """The URL path of the static files; it contains a version."""
     return "/" + "/".join(asset_paths(browser.get("/docs").text)[0].split("/")[:2])
 
 
@@ -160,21 +160,21 @@ def test_docs_page_can_connect_only_to_the_server_of_the_page(browser: Any) -> N
 def test_demo_page_can_connect_to_the_configured_media_server(new_app: Callable[..., App]) -> None:
     browser = TestApp(new_app(streams__hls_host="play.example.org:8080"))
     policy = browser.get("/demo").headers["Content-Security-Policy"].split("; ")
-    media = "http://play.example.org:8080 https://play.example.org:8080"
-    assert f"connect-src 'self' {media}" in policy
-    assert f"media-src 'self' blob: {media}" in policy
+    media_sources = "http://play.example.org:8080 https://play.example.org:8080"
+    assert f"connect-src 'self' {media_sources}" in policy
+    assert f"media-src 'self' blob: {media_sources}" in policy
 
 
 def test_page_is_compressed_if_the_client_accepts_gzip(browser: Any) -> None:
-    plain = browser.get("/docs")
+    uncompressed = browser.get("/docs")
     # WebTest decompresses responses, so the test sends this request with WebOb.
     request = Request.blank("/docs", headers={"Accept-Encoding": "br, gzip"})
     compressed = request.get_response(browser.app)
     assert compressed.headers["Content-Encoding"] == "gzip"
-    assert "Content-Encoding" not in plain.headers
-    assert compressed.headers["ETag"] != plain.headers["ETag"]
-    assert compressed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
-    assert gzip.decompress(compressed.body) == plain.body
+    assert "Content-Encoding" not in uncompressed.headers
+    assert compressed.headers["ETag"] != uncompressed.headers["ETag"]
+    assert compressed.headers["Vary"] == uncompressed.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(compressed.body) == uncompressed.body
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])

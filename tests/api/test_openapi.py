@@ -23,7 +23,7 @@ def document(app: App) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def declared(app: App) -> list[Operation]:
+def declared_operations(app: App) -> list[Operation]:
     return operations(app.registry)
 
 
@@ -33,13 +33,15 @@ def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
 
 
 def test_every_path_lists_the_operations_of_its_route(
-    document: dict[str, Any], declared: list[Operation]
+    document: dict[str, Any], declared_operations: list[Operation]
 ) -> None:
     assert set(document["paths"]) == {f"/{path}" for path in PATHS}
     for path, methods in document["paths"].items():
         assert set(methods) == {"post"}
         names = {
-            operation.name for operation in declared if path.removeprefix("/") in operation.routes
+            operation.name
+            for operation in declared_operations
+            if path.removeprefix("/") in operation.routes
         }
         assert set(methods["post"]["x-operations"]) == names
         for content in methods["post"]["requestBody"]["content"].values():
@@ -48,9 +50,9 @@ def test_every_path_lists_the_operations_of_its_route(
 
 
 def test_description_of_an_operation_matches_its_declaration(
-    document: dict[str, Any], declared: list[Operation]
+    document: dict[str, Any], declared_operations: list[Operation]
 ) -> None:
-    for operation in declared:
+    for operation in declared_operations:
         entry = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][operation.name]
         assert f"{entry['summary']} · {entry['x-zh']}" == operation.summary
         assert entry["x-extension"] is not operation.documented
@@ -61,7 +63,7 @@ def test_description_of_an_operation_matches_its_declaration(
         if operation.selector:
             assert request["properties"][operation.selector] == {"const": "1"}
         required = {
-            n for n, field in operation.parameters.model_fields.items() if field.is_required()
+            name for name, field in operation.parameters.model_fields.items() if field.is_required()
         }
         assert set(request["required"]) == required | {operation.selector} - {None}
 
@@ -78,8 +80,10 @@ def test_chapters_and_operations_have_the_order_of_the_api_document(
     ]
 
 
-def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operation]) -> None:
-    for operation in declared:
+def test_parameter_descriptions_are_in_english_and_chinese(
+    declared_operations: list[Operation],
+) -> None:
+    for operation in declared_operations:
         for parameter in operation.parameters.describe():
             label = f"{operation.name} {parameter.name}"
             assert parameter.schema["description"].isascii(), label
@@ -101,7 +105,7 @@ def test_document_lists_every_result_code_and_error_reason(document: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "selected"),
+    ("path", "form", "selected_operation"),
     [
         ("/register", {"token": PHONE}, "send_code"),
         ("/register", {"code_v": "1234", "code": "1234"}, "verify_code"),
@@ -121,13 +125,15 @@ def test_document_lists_every_result_code_and_error_reason(document: dict[str, A
     ],
 )
 def test_form_is_valid_if_it_matches_the_schema_of_one_operation(
-    path: str, form: dict[str, Any], selected: str | None, document: dict[str, Any]
+    path: str, form: dict[str, Any], selected_operation: str | None, document: dict[str, Any]
 ) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]
     schema = content["application/x-www-form-urlencoded"]["schema"]
-    assert Draft202012Validator(document | schema).is_valid(form) is (selected is not None)
-    if selected:
-        request_schema = {"$ref": f"#/components/schemas/{selected}.request"}
+    assert Draft202012Validator(document | schema).is_valid(form) is (
+        selected_operation is not None
+    )
+    if selected_operation:
+        request_schema = {"$ref": f"#/components/schemas/{selected_operation}.request"}
         Draft202012Validator(document | request_schema).validate(form)
 
 

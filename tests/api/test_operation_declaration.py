@@ -45,12 +45,12 @@ EXTENSION_OPERATIONS = {
 
 
 @pytest.fixture(scope="module")
-def declared(app: App) -> dict[str, Operation]:
+def declared_operations(app: App) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations(app.registry)}
 
 
 def test_operations_match_the_api_document_and_the_extensions(
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
     actual = {
         name: (
@@ -58,15 +58,19 @@ def test_operations_match_the_api_document_and_the_extensions(
             operation.selector,
             " ".join(sorted(result.code for result in operation.result_codes)),
         )
-        for name, operation in declared.items()
+        for name, operation in declared_operations.items()
     }
     assert actual == DOCUMENTED_OPERATIONS | EXTENSION_OPERATIONS
-    extensions = {name for name, operation in declared.items() if not operation.documented}
+    extensions = {
+        name for name, operation in declared_operations.items() if not operation.documented
+    }
     assert extensions == set(EXTENSION_OPERATIONS)
 
 
-def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operation]) -> None:
-    for operation in declared.values():
+def test_operation_titles_are_in_english_and_chinese(
+    declared_operations: dict[str, Operation],
+) -> None:
+    for operation in declared_operations.values():
         english, _, chinese = operation.summary.partition(" · ")
         assert english.isascii()
         assert chinese
@@ -74,16 +78,16 @@ def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operati
 
 
 def test_operation_verify_code_is_selected_by_its_parameters(
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
-    assert declared["verify_code"].presence_selectors == ("code_v", "code")
+    assert declared_operations["verify_code"].presence_selectors == ("code_v", "code")
 
 
 def test_operations_with_slow_work_outside_the_database_hold_no_transaction(
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
     without_transaction = {
-        name for name, operation in declared.items() if not operation.transaction
+        name for name, operation in declared_operations.items() if not operation.transaction
     }
     assert without_transaction == {
         *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
@@ -93,18 +97,20 @@ def test_operations_with_slow_work_outside_the_database_hold_no_transaction(
 
 
 def test_expected_operations_are_declared_read_only_or_authenticated_in_the_query(
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
-    read_only = {name for name, operation in declared.items() if operation.read_only}
+    read_only = {name for name, operation in declared_operations.items() if operation.read_only}
     assert read_only == {"friendlist", "messagelist", "livelist", "search"}
     authenticates_in_query = {
-        name for name, operation in declared.items() if operation.authenticates_in_query
+        name for name, operation in declared_operations.items() if operation.authenticates_in_query
     }
     assert authenticates_in_query == {"friendlist", "messagelist", "send_gift"}
 
 
-def test_every_rate_limit_is_a_setting(declared: dict[str, Operation]) -> None:
-    limits = {limit for operation in declared.values() for limit in operation.rate_limits}
+def test_every_rate_limit_is_a_setting(declared_operations: dict[str, Operation]) -> None:
+    limits = {
+        limit for operation in declared_operations.values() for limit in operation.rate_limits
+    }
     assert {f"limits.{limit}" for limit in limits} <= set(Settings.names())
 
 

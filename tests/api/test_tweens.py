@@ -9,7 +9,7 @@ from tests.support.api import ApiClient, ApiResponse, App
 
 
 @pytest.fixture
-def proxied(new_app: Callable[..., App]) -> ApiClient:
+def proxied_api(new_app: Callable[..., App]) -> ApiClient:
     """A client whose address, 127.0.0.1, is that of a trusted proxy."""
     return ApiClient(new_app(http__trusted_proxies="127.0.0.1"))
 
@@ -20,12 +20,12 @@ def send(api: ApiClient, **headers: str) -> ApiResponse:
     return api.post_form("/log", {"userId": "1"}, headers=header_fields, extra_environ=environ)
 
 
-def test_request_through_a_trusted_proxy_must_use_https(proxied: ApiClient) -> None:
+def test_request_through_a_trusted_proxy_must_use_https(proxied_api: ApiClient) -> None:
     for headers in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
-        response = send(proxied, **headers)
+        response = send(proxied_api, **headers)
         assert (response.status, response.result) == (400, "0003")
         assert response.error == "scheme; reason=https_required"
-    response = send(proxied, X_Forwarded_Proto="https")
+    response = send(proxied_api, X_Forwarded_Proto="https")
     assert response.result == "0007"
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
@@ -43,12 +43,12 @@ def test_every_response_has_a_new_request_id(api: ApiClient) -> None:
 
 
 def test_request_id_is_accepted_from_trusted_proxies_only(
-    api: ApiClient, proxied: ApiClient
+    api: ApiClient, proxied_api: ApiClient
 ) -> None:
     assert send(api, X_Request_Id="abc").headers["X-Request-Id"] != "abc"
     https = {"X_Forwarded_Proto": "https"}
-    assert send(proxied, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
-    assert send(proxied, X_Request_Id="a b", **https).headers["X-Request-Id"] != "a b"
+    assert send(proxied_api, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
+    assert send(proxied_api, X_Request_Id="a b", **https).headers["X-Request-Id"] != "a b"
 
 
 @pytest.mark.parametrize("path", ["/log", "/no", "/pictures/x"])

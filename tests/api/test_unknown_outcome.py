@@ -39,17 +39,17 @@ class ConnectionLoss:
         assert response.result == "0000", response
         return commits
 
-    def send_and_close(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
+    def send_and_disconnect(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
         """Send a request and close its database connection after the COMMIT with this number."""
         return self._run(call, lost_commit=commit)[0]
 
     def _run(self, call: Callable[[], ApiResponse], *, lost_commit: int) -> tuple[ApiResponse, int]:
-        original, commits = self._dialect.do_commit, 0
+        original_commit, commits = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
             nonlocal commits
             commits += 1
-            original(connection)
+            original_commit(connection)
             if commits == lost_commit:
                 connection.driver_connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
@@ -58,7 +58,7 @@ class ConnectionLoss:
         try:
             return call(), commits
         finally:
-            self._dialect.do_commit = original
+            self._dialect.do_commit = original_commit
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ class TestOperationsThatWrite:
             users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
-            response = connection_loss.send_and_close(partial(call, *users), commit=commit)
+            response = connection_loss.send_and_disconnect(partial(call, *users), commit=commit)
             assert (response.status, response.result) == (503, default_code)
             assert response.headers["X-Request-Outcome"] == "unknown"
             assert int(response.headers["Retry-After"]) > 0
@@ -236,7 +236,7 @@ class TestOperationsThatWrite:
         ann, ben = api.register_user(ann.phone), api.register_user(ben.phone)
         if prepare:
             prepare(ann, ben)
-        connection_loss.send_and_close(lambda: call(ann, ben), commit=commits)
+        connection_loss.send_and_disconnect(lambda: call(ann, ben), commit=commits)
         with nullcontext() if name in NOT_IDEMPOTENT else database_state.assert_unchanged():
             assert call(ann, ben).result == retry_code
 
@@ -246,11 +246,11 @@ def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
     buyer = UserClient(app, ann.default_parameters, ann.phone)
-    response = ConnectionLoss(app).send_and_close(lambda: buyer.refill("10"), commit=1)
+    response = ConnectionLoss(app).send_and_disconnect(lambda: buyer.refill("10"), commit=1)
     assert (response.status, response.body) == (503, {"result": "0013", "message": "update failed"})
     assert response.headers["X-Request-Outcome"] == "unknown"
-    retried = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
-    assert retried.message["state"] == "pending"
+    retry_response = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
+    assert retry_response.message["state"] == "pending"
     assert len(database_state.rows("payment_orders")) == 1
 
 

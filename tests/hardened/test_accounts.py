@@ -34,7 +34,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changed_parameters",
     [
         pytest.param({"password": ""}, id="no password"),
         pytest.param({"password": "abcd123"}, id="seven characters"),
@@ -52,7 +52,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_hash(
-    changed: dict[str, str],
+    changed_parameters: dict[str, str],
     phone_of_ann: PhoneClient,
     hashed_passwords: list[str],
     assert_no_side_effects: AssertNoSideEffects,
@@ -60,7 +60,7 @@ def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_has
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
     with assert_no_side_effects():
-        response = phone_of_ann.post("/register", **{**account, **changed})
+        response = phone_of_ann.post("/register", **{**account, **changed_parameters})
     assert (response.status, response.body) == (200, {"result": "0006", "message": None})
     assert hashed_passwords == []
     assert phone_of_ann.post("/register", **account).result == "0000"

@@ -44,9 +44,9 @@ def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_me
     form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     ticket, sent = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
-    filled = {name: ticket if value == "TICKET" else value for name, value in form.items()}
+    filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}
     # The parameter `token` would request another code.
-    response = phone_of_ann.post("/register", **filled, token="13800000007")
+    response = phone_of_ann.post("/register", **filled_form, token="13800000007")
     assert response.result == "0004"
     assert len(phone_of_ann.received_codes) == sent
     ticket_and_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
@@ -59,13 +59,13 @@ def test_ticket_does_not_verify_another_code_of_the_same_phone(
     new_codes = iter(["1111", "2222"])
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
-    first = phone_of_ann.request_code()
+    first_ticket = phone_of_ann.request_code()
     # Lift the rate limit of one code per minute.
     database_state.execute("DELETE FROM rate_limit_windows")
-    second = phone_of_ann.request_code()
-    assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
-    assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"
-    assert phone_of_ann.post("/register", code_v=second, code="2222").result == "0000"
+    second_ticket = phone_of_ann.request_code()
+    assert phone_of_ann.post("/register", code_v=first_ticket, code="2222").result == "0004"
+    assert phone_of_ann.post("/register", code_v=second_ticket, code="1111").result == "0004"
+    assert phone_of_ann.post("/register", code_v=second_ticket, code="2222").result == "0000"
 
 
 def test_tampered_ticket_returns_0004_and_counts_no_attempt(

@@ -99,11 +99,11 @@ class TestTicket:
     def test_only_five_of_fifty_concurrent_guesses_are_compared(
         self, phone: PhoneClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        compared = []
+        compared_codes = []
         matches = CodeHasher.matches
 
         def record_and_compare(self: CodeHasher, *values: object) -> bool:
-            compared.append(values)
+            compared_codes.append(values)
             return matches(self, *values)  # type: ignore[arg-type]
 
         monkeypatch.setattr(CodeHasher, "matches", record_and_compare)
@@ -113,7 +113,7 @@ class TestTicket:
             for nth in range(1, 51)
         ]
         assert sorted_results(run_concurrently(*guesses)) == ["0004"] * 4 + ["0005"] * 46
-        assert len(compared) == 5
+        assert len(compared_codes) == 5
 
     def test_ticket_expires_after_five_minutes(
         self, phone: PhoneClient, database: Database

@@ -51,7 +51,7 @@ def test_write_operations_with_a_read_only_database_return_503(
     assert_no_side_effects: AssertNoSideEffects,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    writes = [
+    write_requests = [
         ("/register", {"token": "13800000009"}, "0002"),
         ("/room", {"live": "1"}, "0009"),
         ("/friend", {"add": "1", "userId": ben.phone}, "0006"),
@@ -60,7 +60,7 @@ def test_write_operations_with_a_read_only_database_return_503(
         ("/log", {"logout": "1"}, "0006"),
     ]
     with read_only(database, services), assert_no_side_effects():
-        for path, form, expected_result in writes:
+        for path, form, expected_result in write_requests:
             caplog.clear()
             response = ann.post(path, **form)
             assert (response.status, response.result) == (503, expected_result)

@@ -75,20 +75,20 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
     assert_no_side_effects: AssertNoSideEffects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoded: list[object] = []
+    decoded_sizes: list[object] = []
     load = ImageFile.ImageFile.load
 
     def record_and_load(self: ImageFile.ImageFile) -> object:
-        decoded.append(self.size)
+        decoded_sizes.append(self.size)
         return load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", record_and_load)
     with assert_no_side_effects():
         response = upload(api, one_bit_png(side, side))
     assert response.body == {"result": "0006", "message": None}
-    assert decoded == []
+    assert decoded_sizes == []
     assert upload(api, PNG).result == "0000"
-    assert decoded != []
+    assert decoded_sizes != []
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_stored_picture_type_depends_on_the_content_and_not_on_the_file_name(
 ) -> None:
     response = upload(api, content, name)
     assert response.result == "0000"
-    served = TestApp(api.app).get(urlsplit(response.message).path)
-    assert served.content_type == expected_type
-    assert Image.MIME[Image.open(BytesIO(served.body)).format or ""] == expected_type
-    assert b"php" not in served.body
-    (stored,) = (data_dir / "pictures").rglob("*.*")
-    assert stored.name in ("picture.jpg", "picture.png")
+    picture_response = TestApp(api.app).get(urlsplit(response.message).path)
+    assert picture_response.content_type == expected_type
+    assert Image.MIME[Image.open(BytesIO(picture_response.body)).format or ""] == expected_type
+    assert b"php" not in picture_response.body
+    (stored_file,) = (data_dir / "pictures").rglob("*.*")
+    assert stored_file.name in ("picture.jpg", "picture.png")
 
 
 def test_forty_concurrent_uploads_of_one_picture_store_forty_pictures(
@@ -148,7 +148,7 @@ def test_housekeeping_deletes_pictures_unused_for_a_day(
 ) -> None:
     upload(unlimited_api, PNG)
     database_state.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
-    newer = upload(unlimited_api, PNG).message
+    newer_picture = upload(unlimited_api, PNG).message
     assert unlimited_api.app.registry.services.avatars.delete_unused() == 1
-    assert [row["location"] for row in database_state.rows("pictures")] == [newer]
+    assert [row["location"] for row in database_state.rows("pictures")] == [newer_picture]
     assert len(list((data_dir / "pictures").rglob("*.*"))) == 1

@@ -23,7 +23,7 @@ def new_provider_app(
 ) -> Iterator[Callable[..., App]]:
     """A function that creates an application for a stream gateway class and a provider URL.
 
-    Each test gets new services. Tests share the rest of an application, because creating it takes 0.1 s.
+    Each test gets new services. Tests share the rest, which takes 0.1 s to create.
     """
 
     def stream_settings(gateway: type, url: str) -> dict[str, str]:

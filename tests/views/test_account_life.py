@@ -60,9 +60,15 @@ class TestLogOut:
 
 class TestChangePassword:
     def change(
-        self, user: UserClient, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+        self,
+        user: UserClient,
+        old_password: str = PASSWORD,
+        new_password: str = NEW_PASSWORD,
+        **parameters: str,
     ) -> UserClient:
-        response = user.post("/log", change="1", oldPassword=old, password=new, **parameters)
+        response = user.post(
+            "/log", change="1", oldPassword=old_password, password=new_password, **parameters
+        )
         assert response.result == "0000", response
         return UserClient(user.app, {"token": response.message}, user.phone)
 
@@ -82,31 +88,31 @@ class TestChangePassword:
     ) -> None:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
 
-    @pytest.mark.parametrize("old", ["wrong-1", "", PASSWORD + " ", "x" * 200])
+    @pytest.mark.parametrize("old_password", ["wrong-1", "", PASSWORD + " ", "x" * 200])
     def test_password_change_with_a_wrong_old_password_returns_0008(
-        self, old: str, ann: UserClient, database_state: DatabaseState
+        self, old_password: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/log", change="1", oldPassword=old, password=NEW_PASSWORD)
+            response = ann.post("/log", change="1", oldPassword=old_password, password=NEW_PASSWORD)
         assert (response.status, response.result) == (200, "0008")
 
     @pytest.mark.parametrize(
-        "new", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
+        "new_password", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
     )
     def test_password_change_with_an_invalid_new_password_returns_0006(
-        self, new: str, ann: UserClient, database_state: DatabaseState
+        self, new_password: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+            response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new_password)
         assert (response.status, response.result) == (200, "0006")
 
     def test_password_change_to_a_common_password_in_hardened_mode_returns_0006(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        for new in ("password1", f"x{ann.phone}"):
+        for new_password in ("password1", f"x{ann.phone}"):
             with database_state.assert_unchanged():
-                response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+                response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new_password)
             assert (response.result, response.error) == ("0006", "password; reason=common_password")
 
     def test_two_concurrent_password_changes_apply_once(
@@ -119,13 +125,13 @@ class TestChangePassword:
             for n in range(2)
         ]
         responses = run_concurrently(*changes)
-        changed = [n for n, response in enumerate(responses) if response.result == "0000"]
+        successful = [n for n, response in enumerate(responses) if response.result == "0000"]
         # The slower request fails: the token is revoked, the old password is wrong, or the account
         # has changed.
-        assert len(changed) == 1
+        assert len(successful) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
-            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{changed[0]}").result
+            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{successful[0]}").result
             == "0000"
         )
 
@@ -135,16 +141,16 @@ class TestResetPassword:
         self, phone_of_ann: PhoneClient
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         ticket = self.request_reset_code(phone_of_ann)
         code = phone_of_ann.received_codes[-1]
         assert len(code) == 6
-        response = ann.post("/log", **reset, code_v=ticket, code=code)
+        response = ann.post("/log", **reset_form, code_v=ticket, code=code)
         assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
         # Each code can be used once.
-        assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
+        assert ann.post("/log", **reset_form, code_v=ticket, code=code).result == "0004"
 
     def request_reset_code(self, phone: PhoneClient) -> str:
         # Lift the rate limit of one code per minute.
@@ -184,9 +190,9 @@ class TestResetPassword:
         reset_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
         assert phone_of_ann.post("/register", **reset_code).result == "0004"
         ticket = phone_of_ben.request_code()
-        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
+        reset_form = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
         registration_code = {"code_v": ticket, "code": phone_of_ben.received_codes[-1]}
-        assert phone_of_ann.post("/log", **reset, **registration_code).result == "0004"
+        assert phone_of_ann.post("/log", **reset_form, **registration_code).result == "0004"
 
     def test_password_reset_with_a_code_of_another_phone_returns_0004(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
@@ -210,23 +216,27 @@ class TestResetPassword:
         ann = phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
         before = database_state.rows("accounts")
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
-        wrong = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
-        attempts = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
+        wrong_code = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
+        attempts = [ann.post("/log", **reset_form, code=wrong_code).result for _ in range(5)]
         assert attempts == ["0004"] * 4 + ["0005"]
-        assert ann.post("/log", **reset, code=phone_of_ann.received_codes[-1]).result == "0005"
+        assert ann.post("/log", **reset_form, code=phone_of_ann.received_codes[-1]).result == "0005"
         assert database_state.rows("accounts") == before
 
     def test_password_reset_with_an_invalid_password_does_not_use_up_the_code(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "code_v": self.request_reset_code(phone_of_ann)}
-        reset["code"] = phone_of_ann.received_codes[-1]
-        for invalid in ("short1", "password1", ""):
+        reset_form = {
+            "reset": "1",
+            "userId": ann.phone,
+            "code_v": self.request_reset_code(phone_of_ann),
+        }
+        reset_form["code"] = phone_of_ann.received_codes[-1]
+        for invalid_password in ("short1", "password1", ""):
             with database_state.assert_unchanged():
-                assert ann.post("/log", **reset, password=invalid).result == "0006"
-        assert ann.post("/log", **reset, password=NEW_PASSWORD).result == "0000"
+                assert ann.post("/log", **reset_form, password=invalid_password).result == "0006"
+        assert ann.post("/log", **reset_form, password=NEW_PASSWORD).result == "0000"
 
     def test_reset_code_request_within_a_minute_of_another_code_returns_0002(
         self, phone_of_ann: PhoneClient
@@ -240,10 +250,10 @@ class TestResetPassword:
     ) -> None:
         code = api.post("/log", forgot="1", userId=ann.phone).message
         assert len(code) == 6
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
-        assert api.post("/log", **reset, code_v=code, code="0" * 6).result == "0004"
-        assert api.post("/log", **reset, code_v="1" * 6, code="1" * 6).result == "0004"
-        assert api.post("/log", **reset, code_v=code, code=code).result == "0000"
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
+        assert api.post("/log", **reset_form, code_v=code, code="0" * 6).result == "0004"
+        assert api.post("/log", **reset_form, code_v="1" * 6, code="1" * 6).result == "0004"
+        assert api.post("/log", **reset_form, code_v=code, code=code).result == "0000"
         assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
@@ -264,26 +274,33 @@ class TestChangeProfile:
         assert ann.post("/register", profile="1").message == profile | {"nickname": "Anna"}
 
     @pytest.mark.parametrize(
-        "invalid", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
+        "invalid_fields",
+        [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}],
     )
     def test_profile_change_with_an_invalid_field_changes_nothing(
-        self, invalid: dict[str, str], ann: UserClient, database_state: DatabaseState
+        self, invalid_fields: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/register", profile="1", **{"gender": "0", **invalid})
+            response = ann.post("/register", profile="1", **{"gender": "0", **invalid_fields})
         assert (response.status, response.result) == (200, "0006")
 
     def test_profile_change_with_a_new_picture_deletes_the_old_picture(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        old, new = (upload(ann, PNG).message for _ in range(2))
-        assert ann.post("/register", profile="1", headImage=old).message["headImage"] == old
-        assert ann.post("/register", profile="1", headImage=old).result == "0000"
-        assert ann.post("/register", profile="1", headImage=new).message["headImage"] == new
-        assert [row["location"] for row in database_state.rows("pictures")] == [new]
+        old_picture, new_picture = (upload(ann, PNG).message for _ in range(2))
+        assert (
+            ann.post("/register", profile="1", headImage=old_picture).message["headImage"]
+            == old_picture
+        )
+        assert ann.post("/register", profile="1", headImage=old_picture).result == "0000"
+        assert (
+            ann.post("/register", profile="1", headImage=new_picture).message["headImage"]
+            == new_picture
+        )
+        assert [row["location"] for row in database_state.rows("pictures")] == [new_picture]
         assert [Path(file).parent.name for file in self.picture_files(database_state)] == [
-            new.split("/")[-2]
+            new_picture.split("/")[-2]
         ]
 
     def picture_files(self, database_state: DatabaseState) -> list[str]:
@@ -430,14 +447,14 @@ def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
     code = api.post("/log", forgot="1", userId=ann.phone).message
-    reset = {
+    reset_form = {
         "reset": "1",
         "userId": ann.phone,
         "password": NEW_PASSWORD,
         "code_v": code,
         "code": code,
     }
-    assert api.post("/log", **reset).result == "0004"
+    assert api.post("/log", **reset_form).result == "0004"
 
 
 @pytest.mark.usefixtures("database")
@@ -446,7 +463,10 @@ def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
 ) -> None:
     ann = ApiClient(new_app(limits__search="2 per hour")).register_user("13800000001")
     revoked_client = UserClient(ann.app, dict(ann.default_parameters), ann.phone)
-    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
+    change_response = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
         assert revoked_client.post("/friend", search="1", userId=ann.phone).result == "0012"
-    assert ann.post("/friend", search="1", userId=ann.phone, token=changed.message).result == "0000"
+    assert (
+        ann.post("/friend", search="1", userId=ann.phone, token=change_response.message).result
+        == "0000"
+    )

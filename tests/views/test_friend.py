@@ -184,9 +184,12 @@ class TestAccept:
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.send_friend_request(ben)
-        for changed in ({}, {"userId": ann.phone}):
+        for changed_parameters in ({}, {"userId": ann.phone}):
             with database_state.assert_unchanged():
-                assert ann.deal_message(ann.messages()[0], "accept", **changed).result == "0006"
+                assert (
+                    ann.deal_message(ann.messages()[0], "accept", **changed_parameters).result
+                    == "0006"
+                )
 
     def test_accept_by_a_third_user_returns_0006(
         self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
@@ -215,12 +218,12 @@ class TestAccept:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
         with database_state.assert_unchanged():
-            for changed in (
+            for changed_parameters in (
                 {"verifyId": f"{ben.phone},1"},
                 {"objectId": f"{ann.phone},1"},
                 {"objectId": f"{ann.phone},{int(message['objectId'][12:]) + 1}"},
             ):
-                assert ben.deal_message(message, "accept", **changed).result == "0006"
+                assert ben.deal_message(message, "accept", **changed_parameters).result == "0006"
 
     def test_accept_with_unknown_ids_accepts_the_only_open_request(
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
@@ -329,20 +332,20 @@ class TestDeleteMessage:
         cat.send_friend_request(ben)
         from_cat, from_ann = ben.messages()
         with database_state.assert_unchanged():
-            for changed in (
+            for changed_parameters in (
                 {"objectId": from_ann["objectId"]},
                 {"verifyId": from_ann["verifyId"]},
                 {"verifyId": f"{ben.phone},1", "objectId": f"{cat.phone},1"},
                 {"userId": ann.phone},
                 {"userId": UNKNOWN_PHONE},
             ):
-                assert ben.deal_message(from_cat, "delete", **changed).result == "0006"
+                assert ben.deal_message(from_cat, "delete", **changed_parameters).result == "0006"
 
 
 class TestDealMessage:
     @pytest.mark.parametrize("behaviour", ["accept", "delete"])
     @pytest.mark.parametrize(
-        "changed",
+        "changed_parameters",
         [
             {"userId": ""},
             {"userId": "1"},
@@ -365,7 +368,7 @@ class TestDealMessage:
     )
     def test_deal_message_with_an_invalid_parameter_returns_0006(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         behaviour: str,
         ann: UserClient,
         ben: UserClient,
@@ -373,7 +376,7 @@ class TestDealMessage:
     ) -> None:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
-        form: dict[str, Any] = {"behaviour": behaviour, **changed}
+        form: dict[str, Any] = {"behaviour": behaviour, **changed_parameters}
         with database_state.assert_unchanged():
             response = ben.deal_message(message, **form)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})

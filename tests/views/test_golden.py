@@ -182,18 +182,19 @@ class TestSendGift:
             assert sender.send_gift(ben, "100元", requestId="g").result == "0000"
 
     @pytest.mark.parametrize(
-        "changed", [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}]
+        "changed_parameters",
+        [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}],
     )
     def test_gift_with_a_used_request_id_and_other_parameters_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         sender: UserClient,
         ben: UserClient,
         cat: UserClient,
         database_state: DatabaseState,
     ) -> None:
         sender.send_gift(ben, "1", requestId="g")
-        form = {"value": "1", "requestId": "g", **changed}
+        form = {"value": "1", "requestId": "g", **changed_parameters}
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, **form)
         assert response.body == COINS_NOT_UPDATED
@@ -207,7 +208,7 @@ class TestSendGift:
             assert sender.refill("10", requestId="one").body == COINS_NOT_UPDATED
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_parameters",
         [
             *[{"value": value} for value in ("", "0", "-1", "+1", "01", "1.0", "1e2", "１", "元")],
             *[{"value": value} for value in ("100001", "9" * 30, "9" * 5000, "1\0", " 1", "1,000")],
@@ -224,13 +225,13 @@ class TestSendGift:
     )
     def test_gift_with_an_invalid_parameter_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         sender: UserClient,
         ben: UserClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = sender.send_gift(ben, **{"value": "1", **changed})
+            response = sender.send_gift(ben, **{"value": "1", **changed_parameters})
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     @pytest.mark.parametrize("name", ["value", "object", "description"])
@@ -298,8 +299,10 @@ class TestSendGift:
             response = sender.send_gift(ben, "30")
         assert response.status == 503
         with database_state.assert_unchanged():
-            retried = sender.send_gift(ben, "30", requestId=response.headers["X-Retry-Request-Id"])
-        assert retried.result == "0000"
+            retry_response = sender.send_gift(
+                ben, "30", requestId=response.headers["X-Retry-Request-Id"]
+            )
+        assert retry_response.result == "0000"
         assert database_state.coins(ben) == 30
 
     def test_gift_that_times_out_in_the_ledger_queue_returns_0013_and_moves_no_coins(
@@ -339,8 +342,10 @@ class TestSendGift:
         ben: UserClient,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        full_writer = LedgerBatchWriter(services.database, writer_number=0, max_queue_length=0)
-        replace_services(app, monkeypatch, gifts=Gifts(services.database, full_writer))
+        writer_with_full_queue = LedgerBatchWriter(
+            services.database, writer_number=0, max_queue_length=0
+        )
+        replace_services(app, monkeypatch, gifts=Gifts(services.database, writer_with_full_queue))
         response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (503, COINS_NOT_UPDATED)
         assert "X-Request-Outcome" not in response.headers
@@ -400,17 +405,17 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         assert response.error == "requestId; reason=request_id_reused"
 
     @pytest.mark.parametrize(
-        "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
+        "changed_parameters", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
     )
     def test_different_gift_to_a_removed_host_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         gift: dict[str, str],
         sender: UserClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = sender.post("/golden", send_gift="1", **(gift | changed))
+            response = sender.post("/golden", send_gift="1", **(gift | changed_parameters))
         assert (response.body, response.error) == (COINS_NOT_UPDATED, "object; reason=unknown_user")
 
     def test_different_gift_to_the_new_account_with_a_used_request_id_returns_0013(

@@ -163,7 +163,7 @@ class TestMessageList:
         self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         ann.send_friend_request(ben)
-        newest = ann.messages()[0]
+        newest_message = ann.messages()[0]
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)"
@@ -172,7 +172,7 @@ class TestMessageList:
             )
         messages = ann.messages()
         assert len(messages) == 500
-        assert messages[0] == newest
+        assert messages[0] == newest_message
         times = [message["time"] for message in messages]
         assert times == sorted(times, reverse=True)
 

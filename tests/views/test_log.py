@@ -29,9 +29,9 @@ class TestLogIn:
     def test_second_login_keeps_the_first_token_valid(
         self, ann: UserClient, api: ApiClient
     ) -> None:
-        second = api.log_in(ann.phone)
-        assert second.token != ann.token
-        assert ann.friends() == second.friends() == []
+        second_client = api.log_in(ann.phone)
+        assert second_client.token != ann.token
+        assert ann.friends() == second_client.friends() == []
 
     @pytest.mark.parametrize(
         ("phone", "expected_error"),
@@ -179,9 +179,9 @@ class TestTokens:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        expired = api.log_in(ann.phone, expire_in="0")
+        expired_client = api.log_in(ann.phone, expire_in="0")
         with database_state.assert_unchanged():
-            response = expired.post(path, **form)
+            response = expired_client.post(path, **form)
         assert (response.status, response.result, response.error) == (
             200,
             "0011",
@@ -198,9 +198,12 @@ class TestTokens:
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            missing, empty = api.post(path, **form), api.post(path, **form, token="")
-        assert missing.result == empty.result == "0012"
-        assert missing.error == "token; reason=missing"
+            without_token, with_empty_token = (
+                api.post(path, **form),
+                api.post(path, **form, token=""),
+            )
+        assert without_token.result == with_empty_token.result == "0012"
+        assert without_token.error == "token; reason=missing"
 
     def test_operation_with_a_forged_token_returns_0012(
         self,

@@ -57,7 +57,7 @@ def stream(ann: UserClient) -> dict[str, Any]:
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
     """Return a function that sends the publish hook for Ann's stream; it can change fields."""
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
-    return lambda **changed: post_hook(app, **{**fields, "clientid": "1", **changed})
+    return lambda **changed_fields: post_hook(app, **{**fields, "clientid": "1", **changed_fields})
 
 
 def report_publish_done(app: App, stream: dict[str, Any], client: str) -> int:
@@ -80,7 +80,7 @@ class TestPublish:
         assert room["published_at"] == room["stream_seen_at"]
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [
             {"key": "0123456789abcdef"},
             {"key": ""},
@@ -95,10 +95,13 @@ class TestPublish:
         ],
     )
     def test_publish_with_a_wrong_field_returns_403(
-        self, changed: dict[str, str], publish: Callable[..., int], database_state: DatabaseState
+        self,
+        changed_fields: dict[str, str],
+        publish: Callable[..., int],
+        database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            assert publish(**changed) == 403
+            assert publish(**changed_fields) == 403
 
     def test_publish_with_an_overlong_client_id_is_allowed(
         self, publish: Callable[..., int]

@@ -53,10 +53,10 @@ def create_order(buyer: UserClient, money: str = "10", **params: str) -> dict[st
     return dict(response.message)
 
 
-def payment_of(order: dict[str, Any], **changed: Any) -> ProviderPayment:
+def payment_of(order: dict[str, Any], **changed_fields: Any) -> ProviderPayment:
     """Return the provider's record of a payment for an order."""
     payment_id = f"paid-{order['orderId'][:8]}"
-    return ProviderPayment(order["orderId"], payment_id, order["fen"])._replace(**changed)
+    return ProviderPayment(order["orderId"], payment_id, order["fen"])._replace(**changed_fields)
 
 
 def post_notification(order_app: App, headers: dict[str, str], body: bytes) -> Any:
@@ -225,12 +225,12 @@ class TestNotifications:
 
     @pytest.mark.parametrize("state", ["pending", "paid"])
     @pytest.mark.parametrize(
-        "changed", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
+        "changed_fields", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
     )
     def test_payment_notification_that_differs_from_the_order_returns_400(
         self,
         state: str,
-        changed: dict[str, Any],
+        changed_fields: dict[str, Any],
         buyer: UserClient,
         order_app: App,
         payments: FakePayments,
@@ -240,7 +240,7 @@ class TestNotifications:
         if state == "paid":
             notify_payment(order_app, payments, payment)
         with database_state.assert_unchanged():
-            assert notify_payment(order_app, payments, payment._replace(**changed)) == 400
+            assert notify_payment(order_app, payments, payment._replace(**changed_fields)) == 400
 
     def test_second_payment_of_a_paid_order_returns_400(
         self,
@@ -272,7 +272,7 @@ class TestNotifications:
             )
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_headers",
         [
             {"X-Payment-Signature": "0" * 64},
             {"X-Payment-Signature": ""},
@@ -284,7 +284,7 @@ class TestNotifications:
     )
     def test_payment_notification_with_a_wrong_signature_returns_400(
         self,
-        changed: dict[str, str],
+        changed_headers: dict[str, str],
         buyer: UserClient,
         order_app: App,
         payments: FakePayments,
@@ -292,7 +292,7 @@ class TestNotifications:
     ) -> None:
         headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            response = post_notification(order_app, headers | changed, body)
+            response = post_notification(order_app, headers | changed_headers, body)
         assert (response.status_int, response.json) == (400, INVALID_REQUEST)
         assert response.headers["X-Error"] == "notification; reason=invalid_notification"
 
@@ -305,8 +305,8 @@ class TestNotifications:
     ) -> None:
         headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            for changed in (body + b" ", body[:-1], b"", b"\xff"):
-                assert post_notification(order_app, headers, changed).status_int == 400
+            for changed_body in (body + b" ", body[:-1], b"", b"\xff"):
+                assert post_notification(order_app, headers, changed_body).status_int == 400
 
     @pytest.mark.usefixtures("payments")
     def test_payment_notification_with_a_time_that_differs_by_301_s_returns_400(
@@ -378,7 +378,7 @@ class TestNotifications:
 
 
 class TestSettings:
-    """Payments of existing orders are credited after the settings have changed."""
+    """The server credits payments of existing orders after a change of the settings."""
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_payment_of_a_pending_order_is_credited_in_every_refill_mode(
@@ -445,8 +445,10 @@ class TestSettings:
         app = new_app(
             coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
         )
-        retried = create_order(UserClient(app, ann.default_parameters, ann.phone), requestId="r")
-        assert retried == order
+        returned_order = create_order(
+            UserClient(app, ann.default_parameters, ann.phone), requestId="r"
+        )
+        assert returned_order == order
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_retry_of_a_paid_order_succeeds_in_every_refill_mode(
@@ -463,10 +465,10 @@ class TestSettings:
         notify_payment(order_app, payments, payment_of(order))
         app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
-            retried = create_order(
+            returned_order = create_order(
                 UserClient(app, ann.default_parameters, ann.phone), requestId="r"
             )
-        assert retried == {**order, "state": "paid", "pay": None}
+        assert returned_order == {**order, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("mode", ["order", "disabled"])
     def test_retry_of_a_direct_refill_succeeds_in_every_refill_mode(
@@ -560,8 +562,8 @@ def test_development_payment_provider_pays_an_order_over_http(
     database = Database(url)
     migrate(database)
     database.close()
-    changed = {"database.url": url, "coins.refill": "order"}
-    with running_server(DEVELOPMENT_INI, tmp_path, changed) as server:
+    settings = {"database.url": url, "coins.refill": "order"}
+    with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
 
         def post(path: str, **form: str) -> Any:
             response = requests.post(server.address + path, data=form, timeout=10)

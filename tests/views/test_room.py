@@ -125,10 +125,10 @@ class TestGoLive:
         ann.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening', started_at = now()")
-        waits: list[float] = []
-        monkeypatch.setattr("livebackend.services.rooms.time.sleep", waits.append)
+        wait_times_s: list[float] = []
+        monkeypatch.setattr("livebackend.services.rooms.time.sleep", wait_times_s.append)
         assert ann.go_live().result == "0009"
-        assert sum(waits) == pytest.approx(3)
+        assert sum(wait_times_s) == pytest.approx(3)
 
     def test_concurrent_go_live_requests_all_return_0009_when_the_provider_fails(
         self,

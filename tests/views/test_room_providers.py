@@ -46,9 +46,9 @@ def app(
 
 
 def is_live(user: UserClient, friend: UserClient) -> bool:
-    (listed,) = user.friends()
-    assert listed["userId"] == friend.phone
-    return bool(listed["liveStatus"] == "on")
+    (listed_friend,) = user.friends()
+    assert listed_friend["userId"] == friend.phone
+    return bool(listed_friend["liveStatus"] == "on")
 
 
 def test_host_goes_live_publishes_and_leaves_with_each_provider(
@@ -72,8 +72,8 @@ def test_host_goes_live_publishes_and_leaves_with_each_provider(
     assert ann.post("/room", leave="1").result == "0000"
     assert not provider.is_publishing(stream["title"])
     assert not is_live(ben, ann)
-    creates = [change for change in provider.changes if change.startswith("create")]
-    assert len(creates) == (0 if gateway_class is NginxRtmpStreams else 1)
+    create_changes = [change for change in provider.changes if change.startswith("create")]
+    assert len(create_changes) == (0 if gateway_class is NginxRtmpStreams else 1)
 
 
 def test_twenty_concurrent_go_live_requests_create_one_stream(
@@ -82,12 +82,12 @@ def test_twenty_concurrent_go_live_requests_create_one_stream(
     responses = run_concurrently(*[ann.go_live] * 20)
     assert {response.result for response in responses} == {"0000"}
     assert len({response.message for response in responses}) == 1
-    creates = [
+    create_requests = [
         request
         for request in provider.server.received_requests
         if request.path.endswith("/streams")
     ]
-    assert len(creates) == (0 if gateway_class is NginxRtmpStreams else 1)
+    assert len(create_requests) == (0 if gateway_class is NginxRtmpStreams else 1)
 
 
 def test_twenty_concurrent_go_live_requests_send_one_request_to_a_failing_provider(
@@ -214,9 +214,9 @@ class TestStreamLostByProvider:
         database_state: DatabaseState,
     ) -> None:
         stream = self.lose_stream(gateway_class, provider, services, ann)
-        recreated = json.loads(ann.go_live().message)
-        assert recreated["title"] == stream["title"]
-        assert recreated["publishKey"] == stream["publishKey"]
+        recreated_stream = json.loads(ann.go_live().message)
+        assert recreated_stream["title"] == stream["title"]
+        assert recreated_stream["publishKey"] == stream["publishKey"]
         assert list(provider.streams) == [stream["title"]]
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "hello")
