@@ -51,8 +51,8 @@ class TestDatabaseFailure:
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable = Database(UNREACHABLE_URL)
-        monkeypatch.setattr(services.database, "engine", unreachable.engine)
+        unreachable_database = Database(UNREACHABLE_URL)
+        monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
         response = ann.post(path, **{"token": ann.token, **form})
         assert (response.status, response.result) == (503, code)
         assert response.message == ("update failed" if code == "0013" else None)
@@ -80,7 +80,7 @@ class TestDatabaseFailure:
         (KeyError("13800000001"), 500),
     ],
 )
-def test_exception_is_rendered_as_envelope_without_details(
+def test_exception_is_rendered_as_a_response_envelope_without_details(
     error: Exception,
     status: int,
     ann: UserClient,
@@ -116,8 +116,8 @@ def test_log_contains_no_phone_number_token_or_password(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unreachable = Database(UNREACHABLE_URL)
-    monkeypatch.setattr(services.database, "engine", unreachable.engine)
+    unreachable_database = Database(UNREACHABLE_URL)
+    monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
     ann.send_friend_request(ann)
     assert "failed, service unavailable" in caplog.text

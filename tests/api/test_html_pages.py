@@ -45,8 +45,10 @@ def static_files() -> set[str]:
 def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
     page = browser.get(path)
     assert page.headers["Cache-Control"] == "no-cache"
-    revalidated = browser.get(path, headers={"If-None-Match": page.headers["ETag"]}, status=304)
-    assert revalidated.body == b""
+    conditional_response = browser.get(
+        path, headers={"If-None-Match": page.headers["ETag"]}, status=304
+    )
+    assert conditional_response.body == b""
     assert browser.head(path).headers["ETag"] == page.headers["ETag"]
 
 
@@ -81,10 +83,10 @@ def test_static_file_supports_head_and_conditional_requests(
     static_folder: str, browser: Any
 ) -> None:
     path = f"{static_folder}/vendor/hls.js"
-    head = browser.head(path)
-    assert head.body == b""
-    assert head.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
-    conditional = {"If-Modified-Since": head.headers["Last-Modified"]}
+    head_response = browser.head(path)
+    assert head_response.body == b""
+    assert head_response.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
+    conditional = {"If-Modified-Since": head_response.headers["Last-Modified"]}
     response = browser.get(path, headers=conditional, status=304)
     assert response.body == b""
     assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"

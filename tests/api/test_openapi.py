@@ -62,10 +62,10 @@ def test_description_of_an_operation_matches_its_declaration(
         assert set(request["properties"]) == names
         if operation.selector:
             assert request["properties"][operation.selector] == {"const": "1"}
-        required = {
+        required_parameters = {
             name for name, field in operation.parameters.model_fields.items() if field.is_required()
         }
-        assert set(request["required"]) == required | {operation.selector} - {None}
+        assert set(request["required"]) == required_parameters | {operation.selector} - {None}
 
 
 def test_chapters_and_operations_have_the_order_of_the_api_document(

@@ -103,11 +103,11 @@ class TestSelectors:
     @pytest.mark.parametrize("path", PATHS)
     def test_unknown_parameters_are_ignored(self, path: str, ann: UserClient) -> None:
         selector = {SELECTORS[f"/{path}"][0]: "1"} if f"/{path}" in SELECTORS else {}
-        plain = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
-        extra = ann.post(
+        plain_response = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
+        response = ann.post(
             f"/{path}", **selector, userId=ann.phone, password=PASSWORD, x="y", 额="外"
         )
-        assert extra.result == plain.result
+        assert response.result == plain_response.result
 
 
 class TestForms:

@@ -104,11 +104,17 @@ def test_registration_with_a_picture_that_is_not_an_own_upload_returns_0006(
 def test_registration_ignores_unknown_parameters(
     phone_of_ann: PhoneClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
-    unknown = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
-    ann = phone_of_ann.register(**unknown)
-    unique = {"id", "phone", "password_hash", "created_at"}
+    unknown_parameters = {
+        "coins": "1000",
+        "id": "1",
+        "token_version": "9",
+        "is_admin": "1",
+        "nickname": "Ben",
+    }
+    ann = phone_of_ann.register(**unknown_parameters)
+    unique_columns = {"id", "phone", "password_hash", "created_at"}
     row_of_ben, row_of_ann = (
-        {name: value for name, value in row.items() if name not in unique}
+        {name: value for name, value in row.items() if name not in unique_columns}
         for row in database_state.rows("accounts")
     )
     assert row_of_ann == row_of_ben

@@ -43,12 +43,12 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_message(
     form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    ticket, sent = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
+    ticket, sent_count = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
     filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}
     # The parameter `token` would request another code.
     response = phone_of_ann.post("/register", **filled_form, token="13800000007")
     assert response.result == "0004"
-    assert len(phone_of_ann.received_codes) == sent
+    assert len(phone_of_ann.received_codes) == sent_count
     ticket_and_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
     assert phone_of_ann.post("/register", **ticket_and_code).result == "0000"
 
@@ -74,8 +74,8 @@ def test_tampered_ticket_returns_0004_and_counts_no_attempt(
     ticket = phone_of_ann.request_code()
     (code,) = phone_of_ann.received_codes
     payload, _, signature = ticket.rpartition(".")
-    for tampered in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
+    for tampered_ticket in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
         with assert_no_side_effects():
-            response = phone_of_ann.post("/register", code_v=tampered, code=code)
+            response = phone_of_ann.post("/register", code_v=tampered_ticket, code=code)
         assert response.result == "0004"
     assert phone_of_ann.post("/register", code_v=ticket, code=code).result == "0000"

@@ -73,13 +73,13 @@ class TestTicket:
         with database_state.assert_unchanged():
             assert phone.post("/register", code_v="1234", code="1234").result == "0004"
 
-    def test_correct_code_can_be_used_once(self, phone: PhoneClient) -> None:
+    def test_correct_code_can_be_used_only_once(self, phone: PhoneClient) -> None:
         ticket = phone.request_code()
         ticket_and_code = {"code_v": ticket, "code": phone.received_codes[0]}
         assert phone.post("/register", **ticket_and_code).result == "0000"
         assert phone.post("/register", **ticket_and_code).result == "0004"
 
-    def test_two_concurrent_verifications_with_the_correct_code_succeed_once(
+    def test_only_one_of_two_concurrent_verifications_of_a_code_succeeds(
         self, phone: PhoneClient
     ) -> None:
         ticket_and_code = {"code_v": phone.request_code(), "code": phone.received_codes[0]}
@@ -96,7 +96,7 @@ class TestTicket:
         assert attempts == ["0004"] * 4 + ["0005"]
         assert phone.post("/register", code_v=ticket, code=code).result == "0005"
 
-    def test_only_five_of_fifty_concurrent_guesses_are_compared(
+    def test_server_compares_only_five_of_fifty_concurrent_wrong_codes(
         self, phone: PhoneClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         compared_codes = []
@@ -178,7 +178,7 @@ class TestCodeRateLimits:
         assert sorted_results(run_concurrently(*calls)) == ["0000"] + ["0002"] * 19
         assert len(phone.received_codes) == 1
 
-    def test_twenty_first_code_request_of_an_address_within_an_hour_returns_0002(
+    def test_twenty_first_code_request_of_a_client_address_within_an_hour_returns_0002(
         self, hardened_app: App
     ) -> None:
         phones = [PhoneClient(hardened_app, f"138000001{n:02}") for n in range(21)]
@@ -233,8 +233,11 @@ class TestRegister:
         self, phone: PhoneClient, account: dict[str, str]
     ) -> None:
         phone.verify()
-        failed = phone.post("/register", **{**account, "headImage": "/etc/passwd"})
-        assert (failed.result, failed.error) == ("0006", "headImage; reason=unknown_picture")
+        failed_response = phone.post("/register", **{**account, "headImage": "/etc/passwd"})
+        assert (failed_response.result, failed_response.error) == (
+            "0006",
+            "headImage; reason=unknown_picture",
+        )
         assert phone.post("/register", **account).result == "0000"
 
     @pytest.mark.parametrize(

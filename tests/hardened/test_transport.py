@@ -347,11 +347,11 @@ def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
 def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
     hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
-    incomplete = RawRequest(
+    incomplete_request = RawRequest(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
     ).encode()
     with assert_no_side_effects(hardened_server, database_state, ann):
         # 40 is more than the number of threads of the server.
         for _ in range(40):
             with hardened_server.connect() as connection:
-                connection.sendall(incomplete)
+                connection.sendall(incomplete_request)

@@ -27,7 +27,7 @@ from tests.support.pictures import PNG, upload
 NEW_PASSWORD = "another-harbour-7"
 
 
-def wait_for_a_lock(database: Database) -> None:
+def wait_for_a_blocked_connection(database: Database) -> None:
     """Wait until a database connection waits for a lock."""
     lock_waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     for _ in range(200):
@@ -115,7 +115,7 @@ class TestChangePassword:
                 response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new_password)
             assert (response.result, response.error) == ("0006", "password; reason=common_password")
 
-    def test_two_concurrent_password_changes_apply_once(
+    def test_only_one_of_two_concurrent_password_changes_succeeds(
         self, ann: UserClient, api: ApiClient
     ) -> None:
         changes = [
@@ -125,13 +125,17 @@ class TestChangePassword:
             for n in range(2)
         ]
         responses = run_concurrently(*changes)
-        successful = [n for n, response in enumerate(responses) if response.result == "0000"]
+        successful_changes = [
+            n for n, response in enumerate(responses) if response.result == "0000"
+        ]
         # The slower request fails: the token is revoked, the old password is wrong, or the account
         # has changed.
-        assert len(successful) == 1
+        assert len(successful_changes) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
-            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{successful[0]}").result
+            api.post(
+                "/log", userId=ann.phone, password=f"{NEW_PASSWORD}{successful_changes[0]}"
+            ).result
             == "0000"
         )
 
@@ -215,13 +219,13 @@ class TestResetPassword:
     ) -> None:
         ann = phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
-        before = database_state.rows("accounts")
+        accounts_before = database_state.rows("accounts")
         reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
         wrong_code = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
         attempts = [ann.post("/log", **reset_form, code=wrong_code).result for _ in range(5)]
         assert attempts == ["0004"] * 4 + ["0005"]
         assert ann.post("/log", **reset_form, code=phone_of_ann.received_codes[-1]).result == "0005"
-        assert database_state.rows("accounts") == before
+        assert database_state.rows("accounts") == accounts_before
 
     def test_password_reset_with_an_invalid_password_does_not_use_up_the_code(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
@@ -419,7 +423,7 @@ class TestRemove:
             )
             responses: list[ApiResponse] = []
             change.start()
-            wait_for_a_lock(database)
+            wait_for_a_blocked_connection(database)
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )

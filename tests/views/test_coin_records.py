@@ -117,13 +117,14 @@ class TestRecords:
         ann.refill("50")
         for n in range(1, 6):
             ann.send_gift(ben, str(n))
-        first, before = record_page(ann, limit="3")
+        first_records, before = record_page(ann, limit="3")
         ann.send_gift(ben, "7")
         ann.refill("10")
-        second, end = record_page(ann, limit="3", before=str(before))
+        second_records, end = record_page(ann, limit="3", before=str(before))
         assert end is None
-        assert [record["coins"] for record in first + second] == [-5, -4, -3, -2, -1, 50]
-        assert [record["left"] for record in first + second] == [35, 40, 44, 47, 49, 50]
+        records = first_records + second_records
+        assert [record["coins"] for record in records] == [-5, -4, -3, -2, -1, 50]
+        assert [record["left"] for record in records] == [35, 40, 44, 47, 49, 50]
 
     def test_record_page_has_at_most_100_records(self, ann: UserClient, ben: UserClient) -> None:
         ann.refill("100")

@@ -58,11 +58,11 @@ class TestRefill:
     def test_retry_of_a_refill_succeeds_and_moves_no_coins(
         self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        first = ann.refill("10", requestId="a-1")
+        first_response = ann.refill("10", requestId="a-1")
         with database_state.assert_unchanged():
             # "10元" and "10" are parsed to the same amount.
-            second = ann.refill("10元", requestId="a-1")
-        assert first.body == second.body == {"result": "0000", "message": None}
+            second_response = ann.refill("10元", requestId="a-1")
+        assert first_response.body == second_response.body == {"result": "0000", "message": None}
 
     def test_refill_with_a_used_request_id_and_another_amount_returns_0013(
         self, ann: UserClient, database_state: DatabaseState
@@ -101,7 +101,7 @@ class TestRefill:
         sender.refill("10")
         assert database_state.coins(ann) == 100
 
-    def test_refill_when_disabled_returns_0013(
+    def test_refill_with_disabled_refills_returns_0013(
         self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
         user = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
@@ -326,11 +326,16 @@ class TestSendGift:
         with database.engine.begin() as connection:
             connection.execute(lock)
             # The ledger writer waits for the lock with the first gift; the second stays queued.
-            first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
-        assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
-        assert (second.status, second.body) == (200, COINS_NOT_UPDATED)
-        assert second.error == "request; reason=ledger_busy"
-        assert "X-Request-Outcome" not in second.headers
+            first_response, second_response = run_concurrently(
+                lambda: sender.send_gift(ben, "1"), give_100_ms_later
+            )
+        assert (first_response.status, first_response.headers["X-Request-Outcome"]) == (
+            503,
+            "unknown",
+        )
+        assert (second_response.status, second_response.body) == (200, COINS_NOT_UPDATED)
+        assert second_response.error == "request; reason=ledger_busy"
+        assert "X-Request-Outcome" not in second_response.headers
         assert sender.send_gift(ben, "50").result == "0000"
         assert database_state.coins(ben) in (50, 51)
 
@@ -454,12 +459,15 @@ class TestBalanceLimit:
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
-        before = 17 * MAX_SLOT_COINS
-        assert 2**63 - 18 < before < 2**63
-        assert sender.post("/golden", balance="1").message == {"coins": before}
+        full_balance = 17 * MAX_SLOT_COINS
+        assert 2**63 - 18 < full_balance < 2**63
+        assert sender.post("/golden", balance="1").message == {"coins": full_balance}
         assert sender.send_gift(ben, "100000").result == "0000"
-        assert sender.post("/golden", balance="1").message == {"coins": before - 100_000}
-        assert sender.post("/golden", records="1").message["records"][0]["left"] == before - 100_000
+        assert sender.post("/golden", balance="1").message == {"coins": full_balance - 100_000}
+        assert (
+            sender.post("/golden", records="1").message["records"][0]["left"]
+            == full_balance - 100_000
+        )
 
     def test_consolidation_leaves_coins_over_the_slot_limit_in_other_slots(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState

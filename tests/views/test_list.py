@@ -101,7 +101,7 @@ class TestFriendList:
         with record_statements() as statements:
             response = ann.post("/list", **{selector: "1"})
         assert response.result == "0000"
-        assert len(statements) == 1  # it checks the token and reads the list
+        assert len(statements) == 1  # the statement checks the token and reads the list
 
 
 class TestMessageList:
@@ -256,15 +256,15 @@ class TestLiveList:
         self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         self.add_live_hosts(services, size=60)
-        first = self.live_list(ann)
-        expected = self.live_list(ann, after=first["next"])["rooms"]
+        first_page = self.live_list(ann)
+        expected = self.live_list(ann, after=first_page["next"])["rooms"]
         ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
-                f" WHERE stream_key = '{first['rooms'][-1]['userId']}'"
+                f" WHERE stream_key = '{first_page['rooms'][-1]['userId']}'"
             )
-        assert self.live_list(ann, after=first["next"])["rooms"] == expected
+        assert self.live_list(ann, after=first_page["next"])["rooms"] == expected
         assert len(expected) == 10
 
     @pytest.mark.parametrize("after", ["x", "1", "1,", ",1", "1,1,1", "-1,1", "9" * 17 + ",1"])

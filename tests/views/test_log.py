@@ -160,8 +160,8 @@ class TestLifetime:
 
 
 def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) -> None:
-    covered = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
-    assert covered == {
+    covered_selectors = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
+    assert covered_selectors == {
         operation.selector for operation in operations(app.registry) if operation.requires_login
     }
 
@@ -214,9 +214,19 @@ class TestTokens:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        tampered = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
+        tampered_token = ("B" if ann.token[-10] == "A" else "A").join(
+            [ann.token[:-10], ann.token[-9:]]
+        )
         with database_state.assert_unchanged():
-            for token in (tampered, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
+            for token in (
+                tampered_token,
+                ann.token + "x",
+                "x",
+                "\0",
+                "令牌",
+                "x" * 60_000,
+                ann.phone,
+            ):
                 response = api.post(path, **form, token=token)
                 assert (response.status, response.result) == (200, "0012"), token
 

@@ -55,7 +55,7 @@ def stream(ann: UserClient) -> dict[str, Any]:
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """Return a function that sends the publish hook for Ann's stream; it can change fields."""
+    """Return a function that sends the publish hook of Ann's stream with changed fields."""
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
     return lambda **changed_fields: post_hook(app, **{**fields, "clientid": "1", **changed_fields})
 
@@ -136,13 +136,13 @@ class TestPublish:
         services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
 
-    def test_one_of_eight_concurrent_publishers_is_allowed(
+    def test_only_one_of_eight_concurrent_publishers_is_allowed(
         self, publish: Callable[..., int]
     ) -> None:
         responses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
         assert sorted(responses) == [204] + [403] * 7
 
-    def test_new_publisher_is_allowed_after_the_first_disconnected_without_publish_done(
+    def test_new_publisher_is_allowed_when_the_first_ended_without_publish_done(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
         """An nginx worker that dies does not send `publish_done`."""

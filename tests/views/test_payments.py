@@ -93,8 +93,8 @@ class TestOrders:
     def test_retry_of_a_refill_returns_the_same_order(
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        first = create_order(buyer, requestId="r")
-        assert create_order(buyer, "10元", requestId="r") == first
+        first_order = create_order(buyer, requestId="r")
+        assert create_order(buyer, "10元", requestId="r") == first_order
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_twenty_concurrent_refills_with_one_request_id_create_one_order(
@@ -125,7 +125,7 @@ class TestOrders:
             assert buyer.send_gift(ben, "1", requestId="one").body == COINS_NOT_UPDATED
             assert buyer.refill("10", requestId="two").body == COINS_NOT_UPDATED
 
-    def test_concurrent_gift_and_order_with_one_request_id_succeed_once(
+    def test_only_one_of_a_concurrent_gift_and_order_with_one_request_id_succeeds(
         self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
@@ -208,7 +208,7 @@ class TestNotifications:
         )
         assert database_state.coins(buyer) == 10
 
-    def test_one_of_eight_concurrent_payments_of_an_order_is_credited(
+    def test_only_one_of_eight_concurrent_payments_of_an_order_is_credited(
         self,
         buyer: UserClient,
         order_app: App,
@@ -263,11 +263,13 @@ class TestNotifications:
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
-        payment, other = payment_of(create_order(buyer)), create_order(buyer)
+        payment, other_order = payment_of(create_order(buyer)), create_order(buyer)
         notify_payment(order_app, payments, payment)
         with database_state.assert_unchanged():
             assert (
-                notify_payment(order_app, payments, payment._replace(order_id=other["orderId"]))
+                notify_payment(
+                    order_app, payments, payment._replace(order_id=other_order["orderId"])
+                )
                 == 400
             )
 
@@ -371,8 +373,8 @@ class TestNotifications:
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        removed = buyer.post("/register", remove="1", password="harbour-42")
-        assert removed.result == "0000"
+        remove_response = buyer.post("/register", remove="1", password="harbour-42")
+        assert remove_response.result == "0000"
         assert notify_payment(order_app, payments, payment) == 204
         assert len(database_state.rows("transfers")) == 1
 
@@ -438,7 +440,7 @@ class TestSettings:
         )
         assert database_state.coins(buyer) == 10
 
-    def test_retry_of_an_order_returns_the_order_of_its_provider(
+    def test_retry_of_an_order_keeps_its_payment_provider(
         self, new_app: Callable[..., App], buyer: UserClient, ann: UserClient
     ) -> None:
         order = create_order(buyer, requestId="r")

@@ -67,20 +67,20 @@ class TestGoLive:
     def test_go_live_while_live_returns_the_same_stream_and_keeps_the_title(
         self, ann: UserClient, database_state: DatabaseState, streams: RecordingStreams
     ) -> None:
-        first = ann.go_live(title="first")
+        first_response = ann.go_live(title="first")
         with database_state.assert_unchanged():
-            second = ann.go_live(title="second")
-        assert second.body == first.body
+            second_response = ann.go_live(title="second")
+        assert second_response.body == first_response.body
         assert len(streams.created) == 1
 
     def test_go_live_after_leaving_returns_a_new_stream_and_publish_key(
         self, ann: UserClient
     ) -> None:
-        first = json.loads(ann.go_live().message)
+        first_stream = json.loads(ann.go_live().message)
         leave(ann)
-        second = json.loads(ann.go_live().message)
-        assert first["title"] != second["title"]
-        assert first["publishKey"] != second["publishKey"]
+        second_stream = json.loads(ann.go_live().message)
+        assert first_stream["title"] != second_stream["title"]
+        assert first_stream["publishKey"] != second_stream["publishKey"]
 
     @pytest.mark.parametrize("title", ["t" * 101, "a\0b", "a\nb", "a\u202eb"])
     def test_go_live_with_an_invalid_title_returns_0009(
@@ -149,7 +149,7 @@ class TestGoLive:
         assert {response.result for response in responses} == {"0009"}
         assert len(database_state.rows("rooms")) == len(streams.created) == 1
 
-    def test_go_live_with_an_account_removed_meanwhile_opens_no_room(
+    def test_go_live_of_a_removed_account_opens_no_room(
         self, ann: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
         token = services.login_tokens.read(ann.token)
@@ -233,7 +233,7 @@ class TestPublishKeySecrecy:
         for client in (ben, api):
             for route, selector in selectors:
                 if selector in ("remove", "logout", "change"):
-                    continue  # they revoke the token of the other requests
+                    continue  # these operations revoke the token
                 response = client.post(f"/{route}", **{selector: "1"}, **parameters)
                 response_texts.append(json.dumps([response.body, response.headers]))
         # Ben also went live in this loop; the response contains the key of Ben's room.

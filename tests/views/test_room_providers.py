@@ -247,15 +247,15 @@ class TestStreamLostByProvider:
     ) -> None:
         if gateway_class is NginxRtmpStreams:
             pytest.skip("nginx: the server does not check an existing stream")
-        first = ann.go_live().message
+        first_message = ann.go_live().message
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
             )
         request_count = len(provider.server.received_requests)
-        assert ann.go_live().message == first
+        assert ann.go_live().message == first_message
         assert len(provider.server.received_requests) == request_count + 1
-        assert ann.go_live().message == first
+        assert ann.go_live().message == first_message
         assert len(provider.server.received_requests) == request_count + 1
 
 
@@ -308,14 +308,17 @@ class TestHeartbeat:
     ) -> None:
         ann.go_live()
         provider.server.failure_mode = "500"
-        before = database_state.rows("rooms")
+        rows_before = database_state.rows("rooms")
         assert ann.post("/room", heartbeat="1").message["stream"] == "off"
         (room,) = database_state.rows("rooms")
-        assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}
+        assert {**room, "provider_checked_at": None} == {
+            **rows_before[0],
+            "provider_checked_at": None,
+        }
 
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
-def test_heartbeat_publish_url_depends_on_the_publish_security(
+def test_heartbeat_publish_url_depends_on_the_publish_security_setting(
     security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()

@@ -112,9 +112,9 @@ class TestUpload:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
+        unreachable_engine = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
         with monkeypatch.context() as patch, database_state.assert_unchanged():
-            patch.setattr(services.database, "engine", unreachable)
+            patch.setattr(services.database, "engine", unreachable_engine)
             response = upload(api, PNG)
         assert (response.status, response.result) == (503, "0006")
 
