@@ -1,4 +1,4 @@
-"""The access log and the request metrics."""
+"""Tests of the access log and the request metrics."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.support.servers import Server, hardened_settings, running_server
 
 
 def request_counts(app: App) -> dict[tuple[str, str], float]:
-    """Return the number of counted requests by operation and result code."""
+    """Return the request counts of the metrics by operation and result code."""
     counts = {}
     for metric in app.registry.services.metrics.registry.collect():
         for sample in metric.samples:
@@ -31,7 +31,7 @@ class TestAccessLog:
     def _capture_access_log(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO", "livebackend.access")
 
-    def test_record_has_operation_result_status_and_duration(
+    def test_access_log_record_has_operation_result_status_and_duration(
         self, ann: UserClient, database_state: DatabaseState, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.clear()
@@ -54,7 +54,7 @@ class TestAccessLog:
         message = f"request search: result 0007, status 200, {duration_ms} ms"
         assert record.getMessage() == message
 
-    def test_unknown_path_is_logged_without_the_path(
+    def test_request_to_an_unknown_path_is_logged_without_the_path(
         self, api: ApiClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         api.post("/13800000001/eyJ0eXAiOiJsb2dpbiJ9.c2lnbmF0dXJlLW9mLWl0")
@@ -77,14 +77,14 @@ class TestRequestMetrics:
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/nowhere")
         after = request_counts(app)
-        new = {key: after[key] - before.get(key, 0) for key in after}
-        assert {key: count for key, count in new.items() if count} == {
+        increases = {key: after[key] - before.get(key, 0) for key in after}
+        assert {key: count for key, count in increases.items() if count} == {
             ("search", "0000"): 1,
             ("search", "0007"): 2,
             ("none", "0003"): 1,
         }
 
-    def test_failed_requests_have_their_own_counter(
+    def test_response_with_status_500_increments_the_error_counter(
         self, app: App, services: Services, ann: UserClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def error_count() -> float:
@@ -116,7 +116,7 @@ def test_production_log_has_one_json_object_per_line(server: Server) -> None:
     # pserve prints the first line before logging is configured.
     _, *lines = log.splitlines()
     records = [json.loads(line) for line in lines]
-    calls = [record for record in records if record["logger"] == "livebackend.access"]
-    assert [call["operation"] for call in calls] == ["send_code"] * 3
-    assert len({call["request_id"] for call in calls}) == 3
-    assert all(len(call["request_id"]) == 32 for call in calls)
+    access_records = [record for record in records if record["logger"] == "livebackend.access"]
+    assert [record["operation"] for record in access_records] == ["send_code"] * 3
+    assert len({record["request_id"] for record in access_records}) == 3
+    assert all(len(record["request_id"]) == 32 for record in access_records)

@@ -1,4 +1,4 @@
-"""Client addresses, with and without proxies."""
+"""Tests of the client address of requests with and without proxies."""
 
 import pytest
 from pyramid.request import Request
@@ -24,9 +24,9 @@ def request(peer: str, **headers: str) -> Request:
     ("peer", "forwarded", "address"),
     [
         ("203.0.113.7", "", "203.0.113.7"),
-        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # forged header
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # the header is forged
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
-        ("10.0.0.1", "192.0.2.1, 198.51.100.1", "198.51.100.1"),  # left part forged by the client
+        ("10.0.0.1", "192.0.2.1, 198.51.100.1", "198.51.100.1"),  # the left address is forged
         ("10.0.0.1", "192.0.2.1, 198.51.100.1,10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", ", ".join(["10.0.0.9"] * 50), "10.0.0.9"),
         ("10.0.0.1", "192.0.2.1, " + ", ".join(["x"] * 50), "10.0.0.1"),
@@ -48,6 +48,6 @@ def test_client_address_is_the_nearest_untrusted_address(
 
 
 def test_no_proxy_is_trusted_by_default() -> None:
-    forged = request("127.0.0.1", X_Forwarded_For="198.51.100.1")
-    assert resolver("").address(forged) == "127.0.0.1"
-    assert not resolver("").is_from_trusted_proxy(forged)
+    forged_request = request("127.0.0.1", X_Forwarded_For="198.51.100.1")
+    assert resolver("").address(forged_request) == "127.0.0.1"
+    assert not resolver("").is_from_trusted_proxy(forged_request)

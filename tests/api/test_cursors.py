@@ -1,4 +1,4 @@
-"""Formatting and parsing of cursors and message ids."""
+"""Tests of formatting and parsing cursors and message ids."""
 
 import re
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def test_room_cursor_survives_formatting_and_parsing() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "1-2-3", "-1", "1,", "x,y", "x-y", "1,2\n"])
-def test_malformed_text_raises_value_error(text: str) -> None:
+def test_malformed_cursor_or_message_id_raises_value_error(text: str) -> None:
     for parse in (
         cursors.parse_message_id,
         cursors.parse_history_cursor,

@@ -1,4 +1,4 @@
-"""The mapping of domain errors to result codes, parameters and error reasons."""
+"""Tests of the mapping of domain errors to result codes, parameters and error reasons."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from livebackend.core.errors import DomainError, LimitExceeded, RateLimited
 from tests.support.api import App
 
 
-def leaf_classes(error: type[DomainError]) -> Iterator[type[DomainError]]:
-    """Yield the subclasses without subclasses of their own: those that are raised."""
-    subclasses = error.__subclasses__()
-    if not subclasses and error.__module__ == errors.__name__:
-        yield error
+def leaf_classes(error_class: type[DomainError]) -> Iterator[type[DomainError]]:
+    """Yield the subclasses that have no subclasses: the server raises only these."""
+    subclasses = error_class.__subclasses__()
+    if not subclasses and error_class.__module__ == errors.__name__:
+        yield error_class
     for subclass in subclasses:
         yield from leaf_classes(subclass)
 
@@ -25,28 +25,28 @@ def leaf_classes(error: type[DomainError]) -> Iterator[type[DomainError]]:
 ERRORS = sorted(leaf_classes(DomainError), key=lambda error: error.__name__)
 
 
-def instance(error: type[DomainError]) -> DomainError:
+def new_error(error: type[DomainError]) -> DomainError:
     if error is RateLimited:
         return RateLimited(retry_after_s=1)
     return error(maximum=7) if issubclass(error, LimitExceeded) else error()
 
 
 @pytest.fixture
-def declared(app: App) -> dict[str, Operation]:
+def declared_operations(app: App) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations(app.registry)}
 
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_domain_error_has_an_error_reason(error: type[DomainError]) -> None:
-    assert isinstance(reason_of(instance(error)), ErrorReason)
+    assert isinstance(reason_of(new_error(error)), ErrorReason)
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_operation_responds_with_a_declared_result_code(
-    error: type[DomainError], declared: dict[str, Operation]
+def test_domain_error_has_a_declared_result_code_in_every_operation(
+    error: type[DomainError], declared_operations: dict[str, Operation]
 ) -> None:
-    for operation in declared.values():
-        assert error_outcome(instance(error), operation).result_code in operation.result_codes - {
+    for operation in declared_operations.values():
+        assert error_outcome(new_error(error), operation).result_code in operation.result_codes - {
             ResultCode.OK
         }
 
@@ -70,13 +70,13 @@ def test_result_code_and_parameter_depend_on_the_operation(
     operation: str,
     code: str,
     header: str,
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
-    outcome = error_outcome(error(), declared[operation])
+    outcome = error_outcome(error(), declared_operations[operation])
     assert (outcome.result_code.code, outcome.detail.header) == (code, header)
 
 
-def test_error_outside_an_operation_has_result_0003() -> None:
+def test_domain_error_outside_an_operation_has_result_0003() -> None:
     outcome = error_outcome(errors.WrongAmount())
     assert (outcome.result_code, outcome.detail.header) == (
         ResultCode.INVALID_REQUEST,

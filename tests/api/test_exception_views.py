@@ -1,4 +1,4 @@
-"""Responses to server errors and to unavailable services."""
+"""Tests of the responses to server errors and to unavailable services."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,8 @@ from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 
 UNREACHABLE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
-# A request of each operation that needs the database, and its default result code.
+# Path and form of a request of each operation that needs the database, and its default result
+# code.
 REQUESTS = [
     ("/register", {"token": "13800000009"}, "0002"),
     ("/register", {"code_v": "1234", "code": "1235"}, "0004"),
@@ -50,8 +51,8 @@ class TestDatabaseFailure:
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable = Database(UNREACHABLE_URL)
-        monkeypatch.setattr(services.database, "engine", unreachable.engine)
+        unreachable_database = Database(UNREACHABLE_URL)
+        monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
         response = ann.post(path, **{"token": ann.token, **form})
         assert (response.status, response.result) == (503, code)
         assert response.message == ("update failed" if code == "0013" else None)
@@ -79,7 +80,7 @@ class TestDatabaseFailure:
         (KeyError("13800000001"), 500),
     ],
 )
-def test_exception_is_rendered_as_envelope_without_details(
+def test_exception_is_rendered_as_a_response_envelope_without_details(
     error: Exception,
     status: int,
     ann: UserClient,
@@ -96,7 +97,7 @@ def test_exception_is_rendered_as_envelope_without_details(
         assert response.headers["Retry-After"] == str(getattr(error, "retry_after_s", 1))
 
 
-def test_busy_password_hashing_is_503(
+def test_login_and_registration_while_password_hashing_is_busy_return_503(
     new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
     app = new_app(passwords__max_concurrent="1", passwords__queue_timeout_s="0.01")
@@ -115,8 +116,8 @@ def test_log_contains_no_phone_number_token_or_password(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unreachable = Database(UNREACHABLE_URL)
-    monkeypatch.setattr(services.database, "engine", unreachable.engine)
+    unreachable_database = Database(UNREACHABLE_URL)
+    monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
     ann.send_friend_request(ann)
     assert "failed, service unavailable" in caplog.text

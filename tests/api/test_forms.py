@@ -1,4 +1,4 @@
-"""Strict form parsing."""
+"""Tests of the parser of request forms and of its limits."""
 
 import pytest
 from pyramid.request import Request
@@ -26,12 +26,12 @@ def test_request_without_a_body_is_an_empty_form() -> None:
 
 
 def test_query_string_is_parsed_if_allowed() -> None:
-    allowed = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=True)
-    assert read_form(request(b"a=1", query="b=2"), allowed) == {"b": "2", "a": "1"}
+    limits = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=True)
+    assert read_form(request(b"a=1", query="b=2"), limits) == {"b": "2", "a": "1"}
 
 
 @pytest.mark.parametrize(
-    ("invalid", "status", "reason"),
+    ("invalid_request", "status", "reason"),
     [
         (request(b"a=1", query="b=2"), 400, ErrorReason.QUERY_NOT_ALLOWED),
         (request(b"a=1", content_type="application/json"), 415, ErrorReason.UNSUPPORTED_MEDIA_TYPE),
@@ -52,16 +52,18 @@ def test_query_string_is_parsed_if_allowed() -> None:
         ),
     ],
 )
-def test_invalid_request_is_rejected(invalid: Request, status: int, reason: ErrorReason) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        read_form(invalid, LIMITS)
-    assert (caught.value.status, caught.value.detail.reason) == (status, reason)
+def test_invalid_request_is_rejected(
+    invalid_request: Request, status: int, reason: ErrorReason
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        read_form(invalid_request, LIMITS)
+    assert (error.value.status, error.value.detail.reason) == (status, reason)
 
 
 def test_chunked_body_without_a_content_type_is_415() -> None:
-    chunked = request(b"a=1", content_type="")
-    chunked.content_length = None
-    chunked.environ["wsgi.input_terminated"] = True
-    with pytest.raises(InvalidRequest) as caught:
-        read_form(chunked, LIMITS)
-    assert caught.value.status == 415
+    chunked_request = request(b"a=1", content_type="")
+    chunked_request.content_length = None
+    chunked_request.environ["wsgi.input_terminated"] = True
+    with pytest.raises(InvalidRequest) as error:
+        read_form(chunked_request, LIMITS)
+    assert error.value.status == 415

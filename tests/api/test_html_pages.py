@@ -1,4 +1,4 @@
-"""Pages and static files: content, headers, settings."""
+"""Tests of the HTML pages and static files: content, headers and settings."""
 
 import gzip
 import hashlib
@@ -26,14 +26,14 @@ def browser(app: App) -> Any:
     return TestApp(app)
 
 
-def assets(html: str) -> list[str]:
+def asset_paths(html: str) -> list[str]:
     return re.findall(r'(?:src|href)="(static/[^"]+)"', html)
 
 
 @pytest.fixture
-def folder(browser: Any) -> str:
-    """The path of the static files."""
-    return "/" + "/".join(assets(browser.get("/docs").text)[0].split("/")[:2])
+def static_folder(browser: Any) -> str:
+    """The URL path of the static files; it contains a version."""
+    return "/" + "/".join(asset_paths(browser.get("/docs").text)[0].split("/")[:2])
 
 
 @pytest.fixture
@@ -45,14 +45,16 @@ def static_files() -> set[str]:
 def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
     page = browser.get(path)
     assert page.headers["Cache-Control"] == "no-cache"
-    again = browser.get(path, headers={"If-None-Match": page.headers["ETag"]}, status=304)
-    assert again.body == b""
+    conditional_response = browser.get(
+        path, headers={"If-None-Match": page.headers["ETag"]}, status=304
+    )
+    assert conditional_response.body == b""
     assert browser.head(path).headers["ETag"] == page.headers["ETag"]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
 def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
-    page_assets = assets(browser.get(path).text)
+    page_assets = asset_paths(browser.get(path).text)
     assert len(page_assets) > 3
     for asset in page_assets:
         response = browser.get(f"/{asset}")
@@ -61,7 +63,7 @@ def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
 
 
 def test_each_static_file_is_served_with_its_media_type(
-    folder: str, static_files: set[str], browser: Any
+    static_folder: str, static_files: set[str], browser: Any
 ) -> None:
     media_types = {
         ".css": "text/css",
@@ -71,27 +73,29 @@ def test_each_static_file_is_served_with_its_media_type(
         ".woff2": "font/woff2",
     }
     for name in static_files:
-        response = browser.get(f"{folder}/{name}")
+        response = browser.get(f"{static_folder}/{name}")
         assert response.body == (STATIC / name).read_bytes()
         assert response.content_type == media_types[Path(name).suffix]
         assert response.headers["Content-Length"] == str(len(response.body))
 
 
-def test_static_file_supports_head_and_conditional_requests(folder: str, browser: Any) -> None:
-    path = f"{folder}/vendor/hls.js"
-    head = browser.head(path)
-    assert head.body == b""
-    assert head.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
-    unchanged = {"If-Modified-Since": head.headers["Last-Modified"]}
-    response = browser.get(path, headers=unchanged, status=304)
+def test_static_file_supports_head_and_conditional_requests(
+    static_folder: str, browser: Any
+) -> None:
+    path = f"{static_folder}/vendor/hls.js"
+    head_response = browser.head(path)
+    assert head_response.body == b""
+    assert head_response.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
+    conditional = {"If-Modified-Since": head_response.headers["Last-Modified"]}
+    response = browser.get(path, headers=conditional, status=304)
     assert response.body == b""
     assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     browser.get(path, headers={"If-Modified-Since": formatdate(0, usegmt=True)}, status=200)
 
 
-def test_static_file_is_not_sent_in_blocks(folder: str, browser: Any) -> None:
-    """granian holds a thread while it sends blocks to a slow client."""
-    response = Request.blank(f"{folder}/vendor/hls.js").get_response(browser.app)
+def test_static_file_is_not_sent_in_blocks(static_folder: str, browser: Any) -> None:
+    """The HTTP server occupies a thread while it sends a file in blocks to a slow client."""
+    response = Request.blank(f"{static_folder}/vendor/hls.js").get_response(browser.app)
     assert isinstance(response.app_iter, list)
 
 
@@ -120,21 +124,25 @@ def test_static_file_is_not_sent_in_blocks(folder: str, browser: Any) -> None:
         "0/docs/docs.js",
     ],
 )
-def test_other_static_path_is_not_found(path: str, folder: str, browser: Any) -> None:
-    response = browser.get(folder + path, status=404)
+def test_static_path_that_names_no_public_file_is_404(
+    path: str, static_folder: str, browser: Any
+) -> None:
+    response = browser.get(static_folder + path, status=404)
     assert response.json == NOT_FOUND
     assert response.headers["X-Error"] == "path; reason=unknown_path"
 
 
-def test_unknown_static_paths_are_not_stored(folder: str, browser: Any) -> None:
-    """Pyramid's static view stores each name that it searched for."""
+def test_unknown_static_paths_are_not_cached(static_folder: str, browser: Any) -> None:
+    """Pyramid's static view stores every requested name, so clients could fill the memory."""
     for number in range(10):
-        browser.get(f"{folder}/unknown{number}.js", status=404)
+        browser.get(f"{static_folder}/unknown{number}.js", status=404)
     assert not [name for name in serve_static.filemap if "unknown" in name]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
-def test_page_allows_no_inline_code_and_no_other_hosts(path: str, browser: Any) -> None:
+def test_content_security_policy_of_a_page_forbids_inline_code_and_other_hosts(
+    path: str, browser: Any
+) -> None:
     page = browser.get(path)
     policy = dict(
         directive.strip().split(" ", 1)
@@ -147,28 +155,28 @@ def test_page_allows_no_inline_code_and_no_other_hosts(path: str, browser: Any) 
     assert "{" not in re.sub(r"<pre.*?</pre>", "", page.text, flags=re.DOTALL)
 
 
-def test_docs_page_can_connect_to_its_own_server_only(browser: Any) -> None:
+def test_docs_page_can_connect_only_to_the_server_of_the_page(browser: Any) -> None:
     assert "connect-src 'self';" in browser.get("/docs").headers["Content-Security-Policy"]
 
 
 def test_demo_page_can_connect_to_the_configured_media_server(new_app: Callable[..., App]) -> None:
     browser = TestApp(new_app(streams__hls_host="play.example.org:8080"))
     policy = browser.get("/demo").headers["Content-Security-Policy"].split("; ")
-    media = "http://play.example.org:8080 https://play.example.org:8080"
-    assert f"connect-src 'self' {media}" in policy
-    assert f"media-src 'self' blob: {media}" in policy
+    media_sources = "http://play.example.org:8080 https://play.example.org:8080"
+    assert f"connect-src 'self' {media_sources}" in policy
+    assert f"media-src 'self' blob: {media_sources}" in policy
 
 
 def test_page_is_compressed_if_the_client_accepts_gzip(browser: Any) -> None:
-    plain = browser.get("/docs")
-    # WebTest decompresses responses, so the test uses a plain request.
+    uncompressed = browser.get("/docs")
+    # WebTest decompresses responses, so the test sends this request with WebOb.
     request = Request.blank("/docs", headers={"Accept-Encoding": "br, gzip"})
-    zipped = request.get_response(browser.app)
-    assert zipped.headers["Content-Encoding"] == "gzip"
-    assert "Content-Encoding" not in plain.headers
-    assert zipped.headers["ETag"] != plain.headers["ETag"]
-    assert zipped.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
-    assert gzip.decompress(zipped.body) == plain.body
+    compressed = request.get_response(browser.app)
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in uncompressed.headers
+    assert compressed.headers["ETag"] != uncompressed.headers["ETag"]
+    assert compressed.headers["Vary"] == uncompressed.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(compressed.body) == uncompressed.body
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
@@ -178,46 +186,50 @@ def test_page_rejects_post_requests(path: str, browser: Any) -> None:
     assert response.json == {"result": "0003", "message": None}
 
 
-def test_static_file_rejects_post_requests(folder: str, browser: Any) -> None:
-    response = browser.post(f"{folder}/docs/docs.js", status=405)
+def test_static_file_rejects_post_requests(static_folder: str, browser: Any) -> None:
+    response = browser.post(f"{static_folder}/docs/docs.js", status=405)
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json == NOT_FOUND
     assert response.headers["X-Error"] == "method; reason=method_not_allowed"
 
 
-def test_production_serves_docs_and_no_demo(hardened_app: App) -> None:
+def test_production_settings_enable_the_docs_page_and_disable_the_demo_page(
+    hardened_app: App,
+) -> None:
     browser = TestApp(hardened_app)
     assert 'data-demo=""' in browser.get("/docs").text
     assert browser.get("/demo", status=404).json["result"] == "0003"
 
 
-def test_settings_can_disable_docs_and_demo(new_app: Callable[..., App], folder: str) -> None:
+def test_settings_can_disable_the_docs_and_demo_pages(
+    new_app: Callable[..., App], static_folder: str
+) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
-    for path in ("/docs", "/openapi.json", "/demo", f"{folder}/docs/docs.js"):
+    for path in ("/docs", "/openapi.json", "/demo", f"{static_folder}/docs/docs.js"):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
-def test_demo_without_docs_has_no_link_to_docs(new_app: Callable[..., App]) -> None:
+def test_demo_page_does_not_link_to_a_disabled_docs_page(new_app: Callable[..., App]) -> None:
     browser = TestApp(new_app(docs__enabled="false"))
     assert 'data-docs=""' in browser.get("/demo").text
     assert browser.get("/openapi.json", status=404)
 
 
-def test_openapi_document_is_served_unchanged(app: App, browser: Any) -> None:
+def test_openapi_document_is_served_as_it_was_generated(app: App, browser: Any) -> None:
     response = browser.get("/openapi.json")
     assert response.content_type == "application/json"
     assert response.json == json.loads(app.registry.pages["openapi.json"].body)
 
 
 def test_vendored_files_have_the_published_digests_and_licences() -> None:
-    """.ci/vendor.sh downloads the files and their licences."""
+    """The script .ci/vendor.sh downloads the third-party files and their licences."""
     vendor = STATIC / "vendor"
     lines = (DEVELOPMENT_INI.parent / ".ci/vendor.sha256").read_text().splitlines()
-    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    present = {entry.name for entry in vendor.iterdir()}
-    assert present == listed.keys()
-    for name, digest in listed.items():
+    digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    file_names = {entry.name for entry in vendor.iterdir()}
+    assert file_names == digests.keys()
+    for name, digest in digests.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
         if not name.endswith(".txt"):
-            assert f"{name.partition('.')[0]}.LICENSE.txt" in present
+            assert f"{name.partition('.')[0]}.LICENSE.txt" in file_names

@@ -1,4 +1,4 @@
-"""Fuzzing: every request gets a response envelope, never status 500."""
+"""Fuzz tests: every request gets a response envelope and never status 500."""
 
 from urllib.parse import quote, urlencode
 
@@ -80,12 +80,14 @@ class TestRandomBytes:
         assert response.json.keys() == {"result", "message"}
 
     @settings(max_examples=200)
-    @given(path=paths, head=st.binary(max_size=80), content=st.binary(max_size=200))
+    @given(path=paths, filename=st.binary(max_size=80), content=st.binary(max_size=200))
     def test_random_multipart_part_gets_an_envelope(
-        self, path: str, head: bytes, content: bytes, api: ApiClient
+        self, path: str, filename: bytes, content: bytes, api: ApiClient
     ) -> None:
         disposition = b'--x\r\nContent-Disposition: form-data; name="img"; filename="'
-        send(api, path, disposition + head + b'"\r\n\r\n' + content + b"\r\n--x--\r\n", MULTIPART)
+        send(
+            api, path, disposition + filename + b'"\r\n\r\n' + content + b"\r\n--x--\r\n", MULTIPART
+        )
 
 
 @pytest.mark.timeout(300)
@@ -93,14 +95,14 @@ class TestRandomBytes:
 class TestRandomForms:
     @settings(max_examples=500)
     @given(path=paths, form=forms)
-    def test_form_without_login_gets_an_envelope(
+    def test_random_form_without_login_token_gets_an_envelope(
         self, path: str, form: dict[str, str], api: ApiClient
     ) -> None:
         send(api, path, urlencode(form, errors="surrogatepass").encode(), FORM)
 
     @settings(max_examples=500)
     @given(path=paths, form=forms, selector=names)
-    def test_form_with_login_token_gets_an_envelope(
+    def test_random_form_with_login_token_gets_an_envelope(
         self, path: str, form: dict[str, str], selector: str, ann: UserClient, ben: UserClient
     ) -> None:
         form = {**form, selector: "1", "token": ann.token}

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid and matches the declarations of the operations."""
+"""Tests that the OpenAPI document is valid and matches the declarations of the operations."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def document(app: App) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def declared(app: App) -> list[Operation]:
+def declared_operations(app: App) -> list[Operation]:
     return operations(app.registry)
 
 
@@ -32,12 +32,16 @@ def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_every_path_has_its_operations(document: dict[str, Any], declared: list[Operation]) -> None:
+def test_every_path_lists_the_operations_of_its_route(
+    document: dict[str, Any], declared_operations: list[Operation]
+) -> None:
     assert set(document["paths"]) == {f"/{path}" for path in PATHS}
     for path, methods in document["paths"].items():
         assert set(methods) == {"post"}
         names = {
-            operation.name for operation in declared if path.removeprefix("/") in operation.routes
+            operation.name
+            for operation in declared_operations
+            if path.removeprefix("/") in operation.routes
         }
         assert set(methods["post"]["x-operations"]) == names
         for content in methods["post"]["requestBody"]["content"].values():
@@ -46,9 +50,9 @@ def test_every_path_has_its_operations(document: dict[str, Any], declared: list[
 
 
 def test_description_of_an_operation_matches_its_declaration(
-    document: dict[str, Any], declared: list[Operation]
+    document: dict[str, Any], declared_operations: list[Operation]
 ) -> None:
-    for operation in declared:
+    for operation in declared_operations:
         entry = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][operation.name]
         assert f"{entry['summary']} · {entry['x-zh']}" == operation.summary
         assert entry["x-extension"] is not operation.documented
@@ -58,13 +62,13 @@ def test_description_of_an_operation_matches_its_declaration(
         assert set(request["properties"]) == names
         if operation.selector:
             assert request["properties"][operation.selector] == {"const": "1"}
-        required = {
-            n for n, field in operation.parameters.model_fields.items() if field.is_required()
+        required_parameters = {
+            name for name, field in operation.parameters.model_fields.items() if field.is_required()
         }
-        assert set(request["required"]) == required | {operation.selector} - {None}
+        assert set(request["required"]) == required_parameters | {operation.selector} - {None}
 
 
-def test_order_of_chapters_and_operations_is_that_of_the_api_document(
+def test_chapters_and_operations_have_the_order_of_the_api_document(
     document: dict[str, Any],
 ) -> None:
     assert [tag["name"] for tag in document["tags"]] == [
@@ -76,8 +80,10 @@ def test_order_of_chapters_and_operations_is_that_of_the_api_document(
     ]
 
 
-def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operation]) -> None:
-    for operation in declared:
+def test_parameter_descriptions_are_in_english_and_chinese(
+    declared_operations: list[Operation],
+) -> None:
+    for operation in declared_operations:
         for parameter in operation.parameters.describe():
             label = f"{operation.name} {parameter.name}"
             assert parameter.schema["description"].isascii(), label
@@ -85,7 +91,7 @@ def test_parameter_descriptions_are_in_english_and_chinese(declared: list[Operat
             assert parameter.schema["x-zh"], label
 
 
-def test_examples_are_valid_values(document: dict[str, Any]) -> None:
+def test_examples_of_parameters_are_valid_values(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         for parameter, parameter_schema in schema.get("properties", {}).items():
             for example in parameter_schema.get("examples", []):
@@ -99,7 +105,7 @@ def test_document_lists_every_result_code_and_error_reason(document: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "selected"),
+    ("path", "form", "selected_operation"),
     [
         ("/register", {"token": PHONE}, "send_code"),
         ("/register", {"code_v": "1234", "code": "1234"}, "verify_code"),
@@ -118,18 +124,20 @@ def test_document_lists_every_result_code_and_error_reason(document: dict[str, A
         ("/friend", {"token": "x", "search": "2", "userId": PHONE}, None),
     ],
 )
-def test_form_matches_the_schema_of_one_operation_or_none(
-    path: str, form: dict[str, Any], selected: str | None, document: dict[str, Any]
+def test_form_is_valid_if_it_matches_the_schema_of_one_operation(
+    path: str, form: dict[str, Any], selected_operation: str | None, document: dict[str, Any]
 ) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]
     schema = content["application/x-www-form-urlencoded"]["schema"]
-    assert Draft202012Validator(document | schema).is_valid(form) is (selected is not None)
-    if selected:
-        own = {"$ref": f"#/components/schemas/{selected}.request"}
-        Draft202012Validator(document | own).validate(form)
+    assert Draft202012Validator(document | schema).is_valid(form) is (
+        selected_operation is not None
+    )
+    if selected_operation:
+        request_schema = {"$ref": f"#/components/schemas/{selected_operation}.request"}
+        Draft202012Validator(document | request_schema).validate(form)
 
 
-def test_pattern_of_phone_numbers_is_the_setting(new_app: Callable[..., App]) -> None:
+def test_phone_pattern_of_the_document_is_that_of_the_settings(new_app: Callable[..., App]) -> None:
     app = new_app(phones__pattern="9[0-9]{3}")
     schemas = json.loads(app.registry.pages["openapi.json"].body)["components"]["schemas"]
     assert schemas["add.request"]["properties"]["userId"]["pattern"] == "^(?:9[0-9]{3})$"

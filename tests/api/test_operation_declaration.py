@@ -1,4 +1,4 @@
-"""The declarations of the fifteen operations of the API document and of the extensions."""
+"""Tests of the declarations of the operations, both documented ones and extensions."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from livebackend.api.result_codes import ResultCode
 from livebackend.config.settings import Settings
 from tests.support.api import App
 
-# Route, selector and result codes of the API document, plus 0011 and 0012 for every operation with
-# a login token and 0007 for add.
-DOCUMENT = {
+# By operation: routes, selector and result codes of the API document. This server adds 0011 and
+# 0012 to operations with a login token, and 0007 to `add`.
+DOCUMENTED_OPERATIONS = {
     "send_code": (("register",), None, "0000 0001 0002"),
     "verify_code": (("register",), None, "0000 0004 0005"),
     "register": (("register",), "register", "0000 0006"),
@@ -27,7 +27,7 @@ DOCUMENT = {
     "send_gift": (("golden", "friend"), "send_gift", "0000 0011 0012 0013"),
 }
 
-EXTENSIONS = {
+EXTENSION_OPERATIONS = {
     "log_out": (("log",), "logout", "0000 0006 0011 0012"),
     "change_password": (("log",), "change", "0000 0006 0008 0011 0012"),
     "forgot_password": (("log",), "forgot", "0000 0002"),
@@ -45,12 +45,12 @@ EXTENSIONS = {
 
 
 @pytest.fixture(scope="module")
-def declared(app: App) -> dict[str, Operation]:
+def declared_operations(app: App) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations(app.registry)}
 
 
 def test_operations_match_the_api_document_and_the_extensions(
-    declared: dict[str, Operation],
+    declared_operations: dict[str, Operation],
 ) -> None:
     actual = {
         name: (
@@ -58,30 +58,36 @@ def test_operations_match_the_api_document_and_the_extensions(
             operation.selector,
             " ".join(sorted(result.code for result in operation.result_codes)),
         )
-        for name, operation in declared.items()
+        for name, operation in declared_operations.items()
     }
-    assert actual == DOCUMENT | EXTENSIONS
-    extensions = {name for name, operation in declared.items() if not operation.documented}
-    assert extensions == set(EXTENSIONS)
+    assert actual == DOCUMENTED_OPERATIONS | EXTENSION_OPERATIONS
+    extensions = {
+        name for name, operation in declared_operations.items() if not operation.documented
+    }
+    assert extensions == set(EXTENSION_OPERATIONS)
 
 
-def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operation]) -> None:
-    for operation in declared.values():
+def test_operation_titles_are_in_english_and_chinese(
+    declared_operations: dict[str, Operation],
+) -> None:
+    for operation in declared_operations.values():
         english, _, chinese = operation.summary.partition(" · ")
         assert english.isascii()
         assert chinese
         assert not chinese.isascii()
 
 
-def test_verify_code_is_selected_by_its_parameters(declared: dict[str, Operation]) -> None:
-    assert declared["verify_code"].presence_selectors == ("code_v", "code")
+def test_operation_verify_code_is_selected_by_its_parameters(
+    declared_operations: dict[str, Operation],
+) -> None:
+    assert declared_operations["verify_code"].presence_selectors == ("code_v", "code")
 
 
-def test_operations_that_wait_outside_the_database_run_without_a_transaction(
-    declared: dict[str, Operation],
+def test_operations_with_slow_work_outside_the_database_hold_no_transaction(
+    declared_operations: dict[str, Operation],
 ) -> None:
     without_transaction = {
-        name for name, operation in declared.items() if not operation.transaction
+        name for name, operation in declared_operations.items() if not operation.transaction
     }
     assert without_transaction == {
         *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
@@ -90,17 +96,21 @@ def test_operations_that_wait_outside_the_database_run_without_a_transaction(
     }
 
 
-def test_read_only_operations_run_in_autocommit_mode(declared: dict[str, Operation]) -> None:
-    read_only = {name for name, operation in declared.items() if operation.read_only}
+def test_expected_operations_are_declared_read_only_or_authenticated_in_the_query(
+    declared_operations: dict[str, Operation],
+) -> None:
+    read_only = {name for name, operation in declared_operations.items() if operation.read_only}
     assert read_only == {"friendlist", "messagelist", "livelist", "search"}
     authenticates_in_query = {
-        name for name, operation in declared.items() if operation.authenticates_in_query
+        name for name, operation in declared_operations.items() if operation.authenticates_in_query
     }
     assert authenticates_in_query == {"friendlist", "messagelist", "send_gift"}
 
 
-def test_every_rate_limit_is_a_setting(declared: dict[str, Operation]) -> None:
-    limits = {limit for operation in declared.values() for limit in operation.rate_limits}
+def test_every_rate_limit_is_a_setting(declared_operations: dict[str, Operation]) -> None:
+    limits = {
+        limit for operation in declared_operations.values() for limit in operation.rate_limits
+    }
     assert {f"limits.{limit}" for limit in limits} <= set(Settings.names())
 
 

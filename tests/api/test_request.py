@@ -1,4 +1,4 @@
-"""The database connection of a request."""
+"""Tests of the database connection of a request."""
 
 from unittest.mock import Mock
 

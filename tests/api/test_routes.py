@@ -1,4 +1,4 @@
-"""Validation of requests, and selection of operations."""
+"""Tests of the validation of requests and of the selection of operations."""
 
 import pytest
 from webtest import TestApp
@@ -56,7 +56,7 @@ class TestPaths:
 class TestSelectors:
     @pytest.mark.parametrize("path", PATHS_WITH_SELECTORS)
     @pytest.mark.parametrize("value", ["0", "", "2", "11", "true", "１", "1 ", "01"])
-    def test_selector_with_another_value_than_1_selects_nothing(
+    def test_selector_with_another_value_than_1_selects_no_operation(
         self, value: str, path: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         for selector in SELECTORS[path]:
@@ -103,11 +103,11 @@ class TestSelectors:
     @pytest.mark.parametrize("path", PATHS)
     def test_unknown_parameters_are_ignored(self, path: str, ann: UserClient) -> None:
         selector = {SELECTORS[f"/{path}"][0]: "1"} if f"/{path}" in SELECTORS else {}
-        plain = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
-        extra = ann.post(
+        plain_response = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
+        response = ann.post(
             f"/{path}", **selector, userId=ann.phone, password=PASSWORD, x="y", 额="外"
         )
-        assert extra.result == plain.result
+        assert response.result == plain_response.result
 
 
 class TestForms:
@@ -154,17 +154,17 @@ class TestForms:
         assert response.status == 415
 
     @pytest.mark.parametrize(
-        ("path", "largest"), [(path, 65_536) for path in PATHS if path != "upload"]
+        ("path", "max_bytes"), [(path, 65_536) for path in PATHS if path != "upload"]
         + [("upload", 6_291_456)]
     )  # fmt: skip
-    def test_body_over_the_limit_is_413(
-        self, path: str, largest: int, api: ApiClient, database_state: DatabaseState
+    def test_body_over_the_size_limit_is_413(
+        self, path: str, max_bytes: int, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 2), FORM)
+        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 2), FORM)
         assert response.status in (200, 404)
         with database_state.assert_unchanged():
-            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (largest - 1), FORM)
-        assert is_rejected(response, 413, f"body; reason=too_large; max={largest}")
+            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 1), FORM)
+        assert is_rejected(response, 413, f"body; reason=too_large; max={max_bytes}")
 
     @pytest.mark.parametrize(
         "form", ["token=1&token=2", "friendlist=1&friendlist=1", "x=1&x=", "x&x", "x=1&%78=1"]
@@ -190,7 +190,7 @@ class TestForms:
         response = ann.post_bytes("/list", b"&" * 101, FORM)
         assert response.status == 400
 
-    def test_plus_is_decoded_as_a_space_and_escapes_as_bytes(
+    def test_urlencoded_plus_is_decoded_as_a_space_and_percent_escapes_as_utf8(
         self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         body = f"token={ann.token}&live=1&title=a+%E4%BD%A0%2B".encode()
@@ -200,11 +200,10 @@ class TestForms:
 
 class TestMultipart:
     def send(self, api: ApiClient, body: bytes, content_type: str = "") -> ApiResponse:
-        kind = content_type or "multipart/form-data; boundary=x"
-        return api.post_bytes("/list", body, kind)
+        return api.post_bytes("/list", body, content_type or "multipart/form-data; boundary=x")
 
-    def part(self, name: str, value: str, more: str = "") -> bytes:
-        head = f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'
+    def part(self, name: str, value: str, attributes: str = "") -> bytes:
+        head = f'--x\r\nContent-Disposition: form-data; name="{name}"{attributes}\r\n\r\n'
         return f"{head}{value}\r\n".encode()
 
     def test_multipart_form_is_accepted(self, ann: UserClient) -> None:
@@ -256,7 +255,7 @@ class TestMultipart:
         body = b"".join(self.part(f"f{n}", "1") for n in range(101)) + b"--x--\r\n"
         assert self.send(ann, body).status == 400
 
-    def test_uploaded_file_counts_neither_as_selector_nor_as_token(self, ann: UserClient) -> None:
+    def test_uploaded_file_is_not_read_as_a_selector_or_token(self, ann: UserClient) -> None:
         filename = '; filename="1"'
         body = self.part("friendlist", "1", filename) + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 404, "form; reason=no_selector")
@@ -265,7 +264,7 @@ class TestMultipart:
 
 
 class TestQuery:
-    def test_parameters_in_the_query_string_are_read(self, ann: UserClient) -> None:
+    def test_query_string_parameters_are_read(self, ann: UserClient) -> None:
         response = ann.post_form(f"/list?token={ann.token}&friendlist=1", {})
         assert response.result == "0000"
         response = ann.post_form("/list?friendlist=1", {"token": ann.token})

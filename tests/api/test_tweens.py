@@ -1,4 +1,4 @@
-"""Request ids, security headers, HTTPS."""
+"""Tests of request ids, security headers and the HTTPS requirement."""
 
 import re
 from collections.abc import Callable
@@ -9,23 +9,23 @@ from tests.support.api import ApiClient, ApiResponse, App
 
 
 @pytest.fixture
-def proxied(new_app: Callable[..., App]) -> ApiClient:
-    """A client behind a trusted proxy; WebTest always connects from 127.0.0.1."""
+def proxied_api(new_app: Callable[..., App]) -> ApiClient:
+    """A client whose address, 127.0.0.1, is that of a trusted proxy."""
     return ApiClient(new_app(http__trusted_proxies="127.0.0.1"))
 
 
 def send(api: ApiClient, **headers: str) -> ApiResponse:
-    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
     environ = {"REMOTE_ADDR": "127.0.0.1"}
-    return api.post_form("/log", {"userId": "1"}, headers=dashed, extra_environ=environ)
+    return api.post_form("/log", {"userId": "1"}, headers=header_fields, extra_environ=environ)
 
 
-def test_request_through_a_trusted_proxy_must_use_https(proxied: ApiClient) -> None:
-    for scheme in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
-        response = send(proxied, **scheme)
+def test_request_through_a_trusted_proxy_must_use_https(proxied_api: ApiClient) -> None:
+    for headers in ({}, {"X_Forwarded_Proto": "http"}, {"X_Forwarded_Proto": "https,http"}):
+        response = send(proxied_api, **headers)
         assert (response.status, response.result) == (400, "0003")
         assert response.error == "scheme; reason=https_required"
-    response = send(proxied, X_Forwarded_Proto="https")
+    response = send(proxied_api, X_Forwarded_Proto="https")
     assert response.result == "0007"
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
@@ -43,12 +43,12 @@ def test_every_response_has_a_new_request_id(api: ApiClient) -> None:
 
 
 def test_request_id_is_accepted_from_trusted_proxies_only(
-    api: ApiClient, proxied: ApiClient
+    api: ApiClient, proxied_api: ApiClient
 ) -> None:
     assert send(api, X_Request_Id="abc").headers["X-Request-Id"] != "abc"
     https = {"X_Forwarded_Proto": "https"}
-    assert send(proxied, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
-    assert send(proxied, X_Request_Id="a b", **https).headers["X-Request-Id"] != "a b"
+    assert send(proxied_api, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
+    assert send(proxied_api, X_Request_Id="a b", **https).headers["X-Request-Id"] != "a b"
 
 
 @pytest.mark.parametrize("path", ["/log", "/no", "/pictures/x"])

@@ -1,4 +1,4 @@
-"""A connection lost during COMMIT: the response has an unknown outcome, and retries are safe."""
+"""Tests of database connections lost during COMMIT, and of the retries afterwards."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,9 +17,10 @@ from tests.support.payments import FAKE_PAYMENTS
 Call = Callable[[UserClient, UserClient], ApiResponse]
 
 
-# A retry writes again: another code, another picture, another counted attempt.
+# Operations whose retry writes again, such as another code or another counted attempt.
 NOT_IDEMPOTENT = {"send_code", "forgot_password", "upload", "reset_password"}
-# Operations that write with one statement, not at all, or by the ledger's batch writer.
+# Operations that send no COMMIT: they only read, run a single statement in autocommit mode,
+# or submit transfers to the ledger's batch writer.
 WITHOUT_COMMIT = {
     *("log_in", "heartbeat", "friendlist", "messagelist", "livelist", "search"),
     *("balance", "records", "ranking", "send_gift", "refill"),
@@ -34,22 +35,22 @@ class ConnectionLoss:
 
     def count_commits(self, call: Callable[[], ApiResponse]) -> int:
         """Send a request and return the number of its COMMITs."""
-        response, commits = self._run(call, lost=0)
+        response, commits = self._run(call, lost_commit=0)
         assert response.result == "0000", response
         return commits
 
-    def send_and_lose(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
-        """Send a request that loses the connection after its n-th COMMIT."""
-        return self._run(call, lost=commit)[0]
+    def send_and_disconnect(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
+        """Send a request and close its database connection after the COMMIT with this number."""
+        return self._run(call, lost_commit=commit)[0]
 
-    def _run(self, call: Callable[[], ApiResponse], *, lost: int) -> tuple[ApiResponse, int]:
-        original, commits = self._dialect.do_commit, 0
+    def _run(self, call: Callable[[], ApiResponse], *, lost_commit: int) -> tuple[ApiResponse, int]:
+        original_commit, commits = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
             nonlocal commits
             commits += 1
-            original(connection)
-            if commits == lost:
+            original_commit(connection)
+            if commits == lost_commit:
                 connection.driver_connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
@@ -57,7 +58,7 @@ class ConnectionLoss:
         try:
             return call(), commits
         finally:
-            self._dialect.do_commit = original
+            self._dialect.do_commit = original_commit
 
 
 @pytest.fixture
@@ -65,14 +66,14 @@ def connection_loss(app: App) -> ConnectionLoss:
     return ConnectionLoss(app)
 
 
-def deal(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
+def deal_only_message(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
     (message,) = ben.messages()
     return ben.deal_message(message, behaviour)
 
 
 def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
     response = ann.post("/log", forgot="1", userId=ann.phone)
-    # Added to all later requests of this user.
+    # The client adds its default parameters to each later request of this user.
     ann.default_parameters |= {
         "code_v": response.message,
         "code": ann.app.registry.services.gateways.sms.sent[-1].code,
@@ -82,13 +83,13 @@ def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
 
 def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
     ann.send_friend_request(ben)
-    return deal(ann, ben, "accept")
+    return deal_only_message(ann, ben, "accept")
 
 
 CODE = "1234"
 PICTURE = [("img", "ann.png", b"\x89PNG\r\n\x1a\n" + b"x" * 40)]
-# Operations that write: preparation, request, default result code, result code of the retry.
-WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
+# By operation: preparation, request, default result code, result code of the retry.
+COMMIT_CASES: dict[str, tuple[Call | None, Call, str, str]] = {
     "register": (
         None,
         lambda ann, _: ann.post(
@@ -162,7 +163,7 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
     ),
     "deal_message": (
         lambda ann, ben: ann.send_friend_request(ben),
-        lambda ann, ben: deal(ann, ben, "accept"),
+        lambda ann, ben: deal_only_message(ann, ben, "accept"),
         "0006",
         "0000",
     ),
@@ -187,12 +188,12 @@ WRITES: dict[str, tuple[Call | None, Call, str, str]] = {
 }
 
 
-def test_every_operation_is_tested_or_listed_without_commit(app: App) -> None:
-    names = {name.partition(" ")[0] for name in WRITES}
+def test_every_operation_has_a_commit_case_or_is_listed_without_commit(app: App) -> None:
+    names = {name.partition(" ")[0] for name in COMMIT_CASES}
     assert names | WITHOUT_COMMIT == {operation.name for operation in operations(app.registry)}
 
 
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("name", COMMIT_CASES)
 class TestOperationsThatWrite:
     def test_connection_lost_during_any_commit_is_503_with_unknown_outcome(
         self,
@@ -203,7 +204,7 @@ class TestOperationsThatWrite:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        prepare, call, default_code, _ = WRITES[name]
+        prepare, call, default_code, _ = COMMIT_CASES[name]
         if prepare:
             prepare(ann, ben)
         commits = connection_loss.count_commits(lambda: call(ann, ben))
@@ -213,12 +214,12 @@ class TestOperationsThatWrite:
             users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
-            response = connection_loss.send_and_lose(partial(call, *users), commit=commit)
+            response = connection_loss.send_and_disconnect(partial(call, *users), commit=commit)
             assert (response.status, response.result) == (503, default_code)
             assert response.headers["X-Request-Outcome"] == "unknown"
             assert int(response.headers["Retry-After"]) > 0
 
-    def test_retry_after_the_last_commit_has_the_expected_result(
+    def test_retry_after_a_connection_lost_in_the_last_commit_has_the_expected_result(
         self,
         name: str,
         connection_loss: ConnectionLoss,
@@ -227,7 +228,7 @@ class TestOperationsThatWrite:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        prepare, call, _, retry_code = WRITES[name]
+        prepare, call, _, retry_code = COMMIT_CASES[name]
         if prepare:
             prepare(ann, ben)
         commits = connection_loss.count_commits(lambda: call(ann, ben))
@@ -235,32 +236,32 @@ class TestOperationsThatWrite:
         ann, ben = api.register_user(ann.phone), api.register_user(ben.phone)
         if prepare:
             prepare(ann, ben)
-        connection_loss.send_and_lose(lambda: call(ann, ben), commit=commits)
+        connection_loss.send_and_disconnect(lambda: call(ann, ben), commit=commits)
         with nullcontext() if name in NOT_IDEMPOTENT else database_state.assert_unchanged():
             assert call(ann, ben).result == retry_code
 
 
-def test_retried_refill_returns_the_same_order(
+def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
     new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
     buyer = UserClient(app, ann.default_parameters, ann.phone)
-    response = ConnectionLoss(app).send_and_lose(lambda: buyer.refill("10"), commit=1)
+    response = ConnectionLoss(app).send_and_disconnect(lambda: buyer.refill("10"), commit=1)
     assert (response.status, response.body) == (503, {"result": "0013", "message": "update failed"})
     assert response.headers["X-Request-Outcome"] == "unknown"
-    retried = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
-    assert retried.message["state"] == "pending"
+    retry_response = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
+    assert retry_response.message["state"] == "pending"
     assert len(database_state.rows("payment_orders")) == 1
 
 
-def test_connection_lost_before_the_commit_is_retried_by_the_server(
+def test_server_retries_a_request_whose_connection_was_lost_before_the_commit(
     connection_loss: ConnectionLoss, ann: UserClient, ben: UserClient, database: Database
 ) -> None:
-    terminate = (
+    terminate_backends = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     )
     with database.engine.connect() as connection:
-        connection.exec_driver_sql(f"{terminate} AND datname = current_database()")
+        connection.exec_driver_sql(f"{terminate_backends} AND datname = current_database()")
     response = ann.send_friend_request(ben)
     assert (response.status, response.result) == (200, "0000")
     assert "X-Request-Outcome" not in response.headers

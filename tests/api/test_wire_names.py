@@ -1,6 +1,7 @@
-"""The names and result codes on the wire, as literals from the API document.
+"""Tests that the API has the names and result codes of the API document.
 
-This module uses no name of the application, so that a rename there cannot change the API.
+This module imports nothing from the application: renaming something in the application
+must not rename it in the tests.
 """
 
 from typing import Any
@@ -27,12 +28,12 @@ OPERATIONS = [
     ("/golden", "refill token money", "0000 0011 0012 0013"),
     ("/golden", "send_gift token value object description", "0000 0011 0012 0013"),
 ]
-# Parameters of this server that the document does not have; all are optional.
-EXTENSIONS = {"userId", "title", "requestId"}
+# Parameters that this server adds to those of the API document; all are optional.
+ADDED_PARAMETERS = {"userId", "title", "requestId"}
 
 
 @pytest.fixture(scope="module")
-def described(app: Any) -> list[tuple[str, set[str], set[str], str]]:
+def served_operations(app: Any) -> list[tuple[str, set[str], set[str], str]]:
     """Path, required and optional parameters, and result codes of each operation."""
     document = TestApp(app).get("/openapi.json").json
     operations = []
@@ -48,25 +49,25 @@ def described(app: Any) -> list[tuple[str, set[str], set[str], str]]:
 
 
 @pytest.mark.parametrize(("path", "parameters", "codes"), OPERATIONS)
-def test_operation_of_the_document_has_its_path_parameters_and_codes(
+def test_operation_has_the_path_parameters_and_result_codes_of_the_api_document(
     path: str,
     parameters: str,
     codes: str,
-    described: list[tuple[str, set[str], set[str], str]],
+    served_operations: list[tuple[str, set[str], set[str], str]],
 ) -> None:
     names = parameters.split()
     required = {name for name in names if not name.startswith("[")}
     optional = {name.strip("[]") for name in names} - required
     assert any(
-        (path, codes) == (its_path, its_codes)
-        and required <= its_required | its_optional
-        and its_required <= required | EXTENSIONS
-        and optional <= its_optional <= optional | required | EXTENSIONS
-        for its_path, its_required, its_optional, its_codes in described
+        (path, codes) == (served_path, served_codes)
+        and required <= served_required | served_optional
+        and served_required <= required | ADDED_PARAMETERS
+        and optional <= served_optional <= optional | required | ADDED_PARAMETERS
+        for served_path, served_required, served_optional, served_codes in served_operations
     )
 
 
-def test_responses_have_the_keys_of_the_document(ann: Any, ben: Any) -> None:
+def test_responses_have_the_keys_of_the_api_document(ann: Any, ben: Any) -> None:
     ann.befriend(ben)
     friends = ann.post("/list", friendlist="1").body
     assert friends.keys() == {"result", "message"}
@@ -83,6 +84,6 @@ def test_responses_have_the_keys_of_the_document(ann: Any, ben: Any) -> None:
     assert search["message"].keys() == {"userId", "nickname", "gender", "headImage"}
 
 
-def test_failed_coin_operation_has_the_message_of_the_document(ann: Any) -> None:
+def test_failed_coin_operation_has_the_message_of_the_api_document(ann: Any) -> None:
     response = ann.post("/golden", refill="1", money="11")
     assert response.body == {"result": "0013", "message": "update failed"}

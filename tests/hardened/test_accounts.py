@@ -34,7 +34,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changed_parameters",
     [
         pytest.param({"password": ""}, id="no password"),
         pytest.param({"password": "abcd123"}, id="seven characters"),
@@ -52,7 +52,7 @@ def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_hash(
-    changed: dict[str, str],
+    changed_parameters: dict[str, str],
     phone_of_ann: PhoneClient,
     hashed_passwords: list[str],
     assert_no_side_effects: AssertNoSideEffects,
@@ -60,7 +60,7 @@ def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_has
     phone_of_ann.verify()
     account = {"register": "1", "userId": phone_of_ann.number, "password": PASSWORD}
     with assert_no_side_effects():
-        response = phone_of_ann.post("/register", **{**account, **changed})
+        response = phone_of_ann.post("/register", **{**account, **changed_parameters})
     assert (response.status, response.body) == (200, {"result": "0006", "message": None})
     assert hashed_passwords == []
     assert phone_of_ann.post("/register", **account).result == "0000"
@@ -82,7 +82,7 @@ def test_registration_with_an_invalid_parameter_returns_0006_and_computes_no_has
         " OWN_PICTURE",
     ],
 )
-def test_registration_with_a_foreign_picture_returns_0006(
+def test_registration_with_a_picture_that_is_not_an_own_upload_returns_0006(
     picture: str,
     api: ApiClient,
     phone_of_ann: PhoneClient,
@@ -104,14 +104,20 @@ def test_registration_with_a_foreign_picture_returns_0006(
 def test_registration_ignores_unknown_parameters(
     phone_of_ann: PhoneClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
-    unknown = {"coins": "1000", "id": "1", "token_version": "9", "is_admin": "1", "nickname": "Ben"}
-    ann = phone_of_ann.register(**unknown)
-    unique = {"id", "phone", "password_hash", "created_at"}
-    of_ben, of_ann = (
-        {name: value for name, value in row.items() if name not in unique}
+    unknown_parameters = {
+        "coins": "1000",
+        "id": "1",
+        "token_version": "9",
+        "is_admin": "1",
+        "nickname": "Ben",
+    }
+    ann = phone_of_ann.register(**unknown_parameters)
+    unique_columns = {"id", "phone", "password_hash", "created_at"}
+    row_of_ben, row_of_ann = (
+        {name: value for name, value in row.items() if name not in unique_columns}
         for row in database_state.rows("accounts")
     )
-    assert of_ann == of_ben
+    assert row_of_ann == row_of_ben
     assert database_state.coins(ann) == 0
 
 

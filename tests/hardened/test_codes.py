@@ -40,17 +40,17 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
-def test_code_or_ticket_without_the_other_returns_0004_and_sends_no_message(
+def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_message(
     form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
-    ticket, sent = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
-    filled = {name: ticket if value == "TICKET" else value for name, value in form.items()}
+    ticket, sent_count = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
+    filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}
     # The parameter `token` would request another code.
-    response = phone_of_ann.post("/register", **filled, token="13800000007")
+    response = phone_of_ann.post("/register", **filled_form, token="13800000007")
     assert response.result == "0004"
-    assert len(phone_of_ann.received_codes) == sent
-    pair = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
-    assert phone_of_ann.post("/register", **pair).result == "0000"
+    assert len(phone_of_ann.received_codes) == sent_count
+    ticket_and_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
+    assert phone_of_ann.post("/register", **ticket_and_code).result == "0000"
 
 
 def test_ticket_does_not_verify_another_code_of_the_same_phone(
@@ -59,13 +59,13 @@ def test_ticket_does_not_verify_another_code_of_the_same_phone(
     new_codes = iter(["1111", "2222"])
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
-    first = phone_of_ann.request_code()
+    first_ticket = phone_of_ann.request_code()
     # Lift the rate limit of one code per minute.
     database_state.execute("DELETE FROM rate_limit_windows")
-    second = phone_of_ann.request_code()
-    assert phone_of_ann.post("/register", code_v=first, code="2222").result == "0004"
-    assert phone_of_ann.post("/register", code_v=second, code="1111").result == "0004"
-    assert phone_of_ann.post("/register", code_v=second, code="2222").result == "0000"
+    second_ticket = phone_of_ann.request_code()
+    assert phone_of_ann.post("/register", code_v=first_ticket, code="2222").result == "0004"
+    assert phone_of_ann.post("/register", code_v=second_ticket, code="1111").result == "0004"
+    assert phone_of_ann.post("/register", code_v=second_ticket, code="2222").result == "0000"
 
 
 def test_tampered_ticket_returns_0004_and_counts_no_attempt(
@@ -74,8 +74,8 @@ def test_tampered_ticket_returns_0004_and_counts_no_attempt(
     ticket = phone_of_ann.request_code()
     (code,) = phone_of_ann.received_codes
     payload, _, signature = ticket.rpartition(".")
-    for tampered in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
+    for tampered_ticket in (f"{payload}.{signature[::-1]}", payload, f"{payload}.", ticket * 40):
         with assert_no_side_effects():
-            response = phone_of_ann.post("/register", code_v=tampered, code=code)
+            response = phone_of_ann.post("/register", code_v=tampered_ticket, code=code)
         assert response.result == "0004"
     assert phone_of_ann.post("/register", code_v=ticket, code=code).result == "0000"

@@ -7,7 +7,7 @@ from tests.support.database_state import AssertNoSideEffects
 
 GIFT = {"send_gift": "1", "value": "1", "description": "a rose"}
 # Path, name of the phone parameter, other parameters, and the result for an invalid phone.
-CALLS = [
+CALLS_WITH_PHONE = [
     ("/register", "token", {}, "0002"),
     ("/register", "userId", {}, "0002"),
     ("/register", "userId", {"register": "1", "password": PASSWORD}, "0006"),
@@ -51,9 +51,9 @@ def test_invalid_phone_number_fails_in_every_operation_without_side_effects(
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     with assert_no_side_effects():
-        for path, name, form, expected_result in CALLS:
-            filled = {**form, "token": ann.token} if "token" in form else form
-            response = api.post(path, **{**filled, name: number})
+        for path, name, form, expected_result in CALLS_WITH_PHONE:
+            filled_form = {**form, "token": ann.token} if "token" in form else form
+            response = api.post(path, **{**filled_form, name: number})
             assert (response.status, response.result) == (200, expected_result), (path, name, form)
     ben = phone_of_ben.register()
     assert ann.send_friend_request(ben).result == "0000"

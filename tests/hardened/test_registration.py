@@ -1,4 +1,4 @@
-"""Tests of code requests, tickets and registration in hardened mode."""
+"""Tests of code requests, tickets and registration with the production settings."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def phone(phone_of_ann: PhoneClient) -> PhoneClient:
 
 
 def wrong_code(code: str, nth: int = 1) -> str:
-    """Return one of the 9999 codes that differ from a code."""
+    """Return the n-th of the 9999 codes that differ from the correct code."""
     return f"{(int(code) + nth) % 10_000:04}"
 
 
@@ -54,7 +54,7 @@ class TestTicket:
         (code,) = phone.received_codes
         payload = URLSafeSerializer("unknown").loads_unsafe(response.message)[1]
         assert re.fullmatch("[0-9a-f]{32}", payload)
-        # The random part can contain the four digits, so search for the code as a separate token.
+        # A longer random value can contain the four digits, so search for the code as a whole word.
         for value in (response.message, payload, *response.headers.values()):
             assert not re.search(rf"(?<!\w){code}(?!\w)", value)
 
@@ -73,18 +73,18 @@ class TestTicket:
         with database_state.assert_unchanged():
             assert phone.post("/register", code_v="1234", code="1234").result == "0004"
 
-    def test_correct_code_verifies_once(self, phone: PhoneClient) -> None:
+    def test_correct_code_can_be_used_only_once(self, phone: PhoneClient) -> None:
         ticket = phone.request_code()
-        pair = {"code_v": ticket, "code": phone.received_codes[0]}
-        assert phone.post("/register", **pair).result == "0000"
-        assert phone.post("/register", **pair).result == "0004"
+        ticket_and_code = {"code_v": ticket, "code": phone.received_codes[0]}
+        assert phone.post("/register", **ticket_and_code).result == "0000"
+        assert phone.post("/register", **ticket_and_code).result == "0004"
 
-    def test_two_concurrent_verifications_with_the_correct_code_succeed_once(
+    def test_only_one_of_two_concurrent_verifications_of_a_code_succeeds(
         self, phone: PhoneClient
     ) -> None:
-        pair = {"code_v": phone.request_code(), "code": phone.received_codes[0]}
+        ticket_and_code = {"code_v": phone.request_code(), "code": phone.received_codes[0]}
         assert sorted_results(
-            run_concurrently(*[partial(phone.post, "/register", **pair)] * 2)
+            run_concurrently(*[partial(phone.post, "/register", **ticket_and_code)] * 2)
         ) == ["0000", "0004"]
 
     def test_fifth_wrong_code_invalidates_the_ticket(self, phone: PhoneClient) -> None:
@@ -96,24 +96,24 @@ class TestTicket:
         assert attempts == ["0004"] * 4 + ["0005"]
         assert phone.post("/register", code_v=ticket, code=code).result == "0005"
 
-    def test_only_five_of_fifty_concurrent_guesses_are_compared(
+    def test_server_compares_only_five_of_fifty_concurrent_wrong_codes(
         self, phone: PhoneClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        compared = []
-        match = CodeHasher.matches
+        compared_codes = []
+        matches = CodeHasher.matches
 
-        def record_and_match(self: CodeHasher, *values: object) -> bool:
-            compared.append(values)
-            return match(self, *values)  # type: ignore[arg-type]
+        def record_and_compare(self: CodeHasher, *values: object) -> bool:
+            compared_codes.append(values)
+            return matches(self, *values)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(CodeHasher, "matches", record_and_match)
+        monkeypatch.setattr(CodeHasher, "matches", record_and_compare)
         ticket, code = phone.request_code(), phone.received_codes[0]
         guesses = [
             partial(phone.post, "/register", code_v=ticket, code=wrong_code(code, nth))
             for nth in range(1, 51)
         ]
         assert sorted_results(run_concurrently(*guesses)) == ["0004"] * 4 + ["0005"] * 46
-        assert len(compared) == 5
+        assert len(compared_codes) == 5
 
     def test_ticket_expires_after_five_minutes(
         self, phone: PhoneClient, database: Database
@@ -127,7 +127,7 @@ class TestTicket:
     ) -> None:
         ticket = phone.request_code()
         phone_of_ben.request_code()
-        # The codes are equal in one of 10,000 runs.
+        # In one of 10,000 runs, both phones get the same code, and the test checks nothing.
         if phone_of_ben.received_codes != phone.received_codes:
             response = phone.post("/register", code_v=ticket, code=phone_of_ben.received_codes[0])
             assert response.result == "0004"
@@ -178,7 +178,7 @@ class TestCodeRateLimits:
         assert sorted_results(run_concurrently(*calls)) == ["0000"] + ["0002"] * 19
         assert len(phone.received_codes) == 1
 
-    def test_twenty_first_code_request_of_an_address_within_an_hour_returns_0002(
+    def test_twenty_first_code_request_of_a_client_address_within_an_hour_returns_0002(
         self, hardened_app: App
     ) -> None:
         phones = [PhoneClient(hardened_app, f"138000001{n:02}") for n in range(21)]
@@ -233,8 +233,11 @@ class TestRegister:
         self, phone: PhoneClient, account: dict[str, str]
     ) -> None:
         phone.verify()
-        failed = phone.post("/register", **{**account, "headImage": "/etc/passwd"})
-        assert (failed.result, failed.error) == ("0006", "headImage; reason=unknown_picture")
+        failed_response = phone.post("/register", **{**account, "headImage": "/etc/passwd"})
+        assert (failed_response.result, failed_response.error) == (
+            "0006",
+            "headImage; reason=unknown_picture",
+        )
         assert phone.post("/register", **account).result == "0000"
 
     @pytest.mark.parametrize(

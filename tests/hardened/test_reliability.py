@@ -21,8 +21,6 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
 from tests.support.raw_http import RawRequest, RawResponse
 from tests.support.servers import HARDENED_SECRET, Server, hardened_settings, running_server
 
-GIFT = {"value": "1", "object": "13800000002", "description": "a rose"}
-
 
 @contextmanager
 def read_only(database: Database, services: Services) -> Iterator[None]:
@@ -30,9 +28,11 @@ def read_only(database: Database, services: Services) -> Iterator[None]:
 
     def alter_database(setting: str) -> None:
         name = database.engine.url.database
-        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as operator:
-            operator.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
-        # The setting applies to new connections: both pools open them as needed.
+        with database.engine.execution_options(
+            isolation_level="AUTOCOMMIT"
+        ).connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
+        # The setting applies to new connections only, so close those of both pools.
         services.database.engine.dispose()
         services.rate_limits.close()
 
@@ -51,7 +51,7 @@ def test_write_operations_with_a_read_only_database_return_503(
     assert_no_side_effects: AssertNoSideEffects,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    writes = [
+    write_requests = [
         ("/register", {"token": "13800000009"}, "0002"),
         ("/room", {"live": "1"}, "0009"),
         ("/friend", {"add": "1", "userId": ben.phone}, "0006"),
@@ -60,7 +60,7 @@ def test_write_operations_with_a_read_only_database_return_503(
         ("/log", {"logout": "1"}, "0006"),
     ]
     with read_only(database, services), assert_no_side_effects():
-        for path, form, expected_result in writes:
+        for path, form, expected_result in write_requests:
             caplog.clear()
             response = ann.post(path, **form)
             assert (response.status, response.result) == (503, expected_result)
@@ -122,7 +122,7 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
     with assert_no_side_effects(), locked(database, table):
         response, _ = run_concurrently(partial(ann.post, path, **form), kill)
     assert (response.status, response.result) == (503, expected_result)
-    # The failed request has already consumed its rate limit.
+    # The failed request counted towards its rate limit, so the test resets the limit.
     database_state.execute("DELETE FROM rate_limit_windows")
     assert ann.post(path, **form).result == "0000"
 
@@ -179,7 +179,7 @@ def test_requests_succeed_when_the_log_cannot_be_written(
         pytest.param(8 * 86_400, "0011", id="eight days ahead"),
     ],
 )
-def test_operations_with_a_wrong_server_clock_return_status_200(
+def test_operations_return_status_200_when_the_server_clock_is_wrong(
     shift_s: int,
     expected_result: str,
     app: App,

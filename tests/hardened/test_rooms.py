@@ -1,4 +1,4 @@
-"""Test of concurrent requests to go live and to leave."""
+"""Test of concurrent requests to go live and to leave the room."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
     ann: UserClient, services: Services, database_state: DatabaseState
 ) -> None:
     streams: Any = services.gateways.streams
-    created, disabled = len(streams.created), len(streams.disabled)
+    created_count, disabled_count = len(streams.created), len(streams.disabled)
     live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
     for _ in range(5):
         responses = run_concurrently(*[live, leave] * 10)
@@ -22,6 +22,8 @@ def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
     leave()
-    # Each stream was created for one room and is disabled.
+    # The server created one stream per room and disabled all of them.
     keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
-    assert sorted(streams.created[created:]) == sorted(streams.disabled[disabled:]) == keys
+    assert (
+        sorted(streams.created[created_count:]) == sorted(streams.disabled[disabled_count:]) == keys
+    )

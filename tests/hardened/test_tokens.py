@@ -20,20 +20,20 @@ SECRET = hardened_settings("")["secrets"]
 
 
 def with_changed_character(token: str, index: int) -> str:
-    other = "B" if token[index] == "A" else "A"
-    return token[:index] + other + token[index + 1 :]
+    replacement = "B" if token[index] == "A" else "A"
+    return token[:index] + replacement + token[index + 1 :]
 
 
-def in_base64(content: bytes) -> str:
+def base64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def jwt(token: str, algorithm: str) -> str:
     """Return a JWT with the payload of a login token."""
-    header = in_base64(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
+    header = base64url(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
     signed = f"{header}.{token.partition('.')[0]}"
     digest = hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256)
-    return f"{signed}.{in_base64(digest) if algorithm == 'HS256' else ''}"
+    return f"{signed}.{base64url(digest) if algorithm == 'HS256' else ''}"
 
 
 def full_width(token: str) -> str:
@@ -106,10 +106,12 @@ def assert_0012_from_every_operation(
 
 
 def test_logout_revokes_every_base64_spelling_of_the_token(ann: UserClient) -> None:
-    # Two bits of the last base64 character are unused: four spellings decode to one signature.
+    # The last base64 character of a token has two unused bits, so four spellings are equivalent.
     characters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-    first = characters.index(ann.token[-1]) // 4 * 4
-    spellings = [ann.token[:-1] + character for character in characters[first : first + 4]]
+    first_index = characters.index(ann.token[-1]) // 4 * 4
+    spellings = [
+        ann.token[:-1] + character for character in characters[first_index : first_index + 4]
+    ]
     spellings.append(ann.token + "=")
     for token in spellings:
         assert ann.post("/list", friendlist="1", token=token).result == "0000"

@@ -15,13 +15,13 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-# A friend request to Ben.
-ADD = "token=TOKEN&userId=13800000002&add=1"
+# The form of a friend request to Ben; send() replaces TOKEN by the token of a user.
+ADD_FORM = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
 TEXT_OF_20_KB = "y" * 20_000
 
 
-def parts(*parts: str) -> str:
+def multipart_body(*parts: str) -> str:
     return "".join(f"--x\r\n{part}\r\n" for part in parts) + "--x--\r\n"
 
 
@@ -30,7 +30,7 @@ def part(name: str, value: str, *headers: str) -> str:
     return "\r\n".join([disposition, *headers, "", value])
 
 
-ADD_IN_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
+ADD_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
 
 
 def case(name: str, status: int, call: RawRequest) -> object:
@@ -51,11 +51,11 @@ def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
 def assert_no_side_effects(
     server: Server, database_state: DatabaseState, user: UserClient
 ) -> Iterator[None]:
-    """Check that nothing changes, no SMS is sent, and the next valid request succeeds."""
-    messages = server.log.read_text().count("code for")
+    """Check that a `with` block changes no data, sends no SMS and leaves the server working."""
+    message_count = server.log.read_text().count("code for")
     with database_state.assert_unchanged():
         yield
-    assert server.log.read_text().count("code for") == messages
+    assert server.log.read_text().count("code for") == message_count
     assert (
         send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), user).json["result"] == "0000"
     )
@@ -65,7 +65,7 @@ def assert_no_side_effects(
     ("call", "status"),
     [
         *[
-            case(f"method {method}", 405, RawRequest(f"/friend?{ADD}", method=method))
+            case(f"method {method}", 405, RawRequest(f"/friend?{ADD_FORM}", method=method))
             for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "NONSENSE")
         ],
         case(
@@ -75,31 +75,31 @@ def assert_no_side_effects(
                 body=json.dumps({"token": "TOKEN", "add": "1"}), content_type="application/json"
             ),
         ),
-        case("plain text", 415, RawRequest(body=ADD, content_type="text/plain")),
-        case("no content type", 415, RawRequest(body=ADD, content_type="")),
+        case("plain text", 415, RawRequest(body=ADD_FORM, content_type="text/plain")),
+        case("no content type", 415, RawRequest(body=ADD_FORM, content_type="")),
         *[
             case(
                 f"charset {name}",
                 415,
-                RawRequest(body=ADD, content_type=f"{FORM}; charset={name}"),
+                RawRequest(body=ADD_FORM, content_type=f"{FORM}; charset={name}"),
             )
             for name in ("gbk", "utf-16", "bogus")
         ],
-        case("gzipped", 415, RawRequest(body=ADD, headers=("Content-Encoding: gzip",))),
-        case("query string", 400, RawRequest("/friend?x=1", ADD)),
-        case("query string that is not UTF-8", 400, RawRequest("/friend?x=%ff", ADD)),
-        case("path that is not UTF-8", 400, RawRequest("/%ff", ADD)),
-        case("trailing slash", 404, RawRequest("/friend/", ADD)),
-        case("two trailing slashes", 404, RawRequest("/friend//", ADD)),
-        case("path in capitals", 404, RawRequest("/FRIEND", ADD)),
+        case("gzipped", 415, RawRequest(body=ADD_FORM, headers=("Content-Encoding: gzip",))),
+        case("query string", 400, RawRequest("/friend?x=1", ADD_FORM)),
+        case("query string that is not UTF-8", 400, RawRequest("/friend?x=%ff", ADD_FORM)),
+        case("path that is not UTF-8", 400, RawRequest("/%ff", ADD_FORM)),
+        case("trailing slash", 404, RawRequest("/friend/", ADD_FORM)),
+        case("two trailing slashes", 404, RawRequest("/friend//", ADD_FORM)),
+        case("path in capitals", 404, RawRequest("/FRIEND", ADD_FORM)),
         case("empty body", 404, RawRequest()),
         case("empty body and no content type", 404, RawRequest(content_type="")),
-        case("no content length", 404, RawRequest(body=ADD, length="")),
-        case("add and delete", 400, RawRequest(body=ADD + "&delete=1")),
-        case("delete and add", 400, RawRequest(body="delete=1&" + ADD)),
-        case("add=1 and add=0", 400, RawRequest(body=ADD + "&add=0")),
-        case("add twice", 400, RawRequest(body=ADD + "&add=1")),
-        case("two tokens", 400, RawRequest(body=ADD + "&token=x")),
+        case("no content length", 404, RawRequest(body=ADD_FORM, length="")),
+        case("add and delete", 400, RawRequest(body=ADD_FORM + "&delete=1")),
+        case("delete and add", 400, RawRequest(body="delete=1&" + ADD_FORM)),
+        case("add=1 and add=0", 400, RawRequest(body=ADD_FORM + "&add=0")),
+        case("add twice", 400, RawRequest(body=ADD_FORM + "&add=1")),
+        case("two tokens", 400, RawRequest(body=ADD_FORM + "&token=x")),
         case("live and leave", 400, RawRequest("/room", "token=TOKEN&live=1&leave=1")),
         case(
             "refill and send_gift",
@@ -139,9 +139,9 @@ def assert_no_side_effects(
             case(
                 f"multipart with {name}",
                 400,
-                RawRequest(body=parts(*ADD_IN_PARTS), content_type=kind),
+                RawRequest(body=multipart_body(*ADD_PARTS), content_type=content_type),
             )
-            for name, kind in (
+            for name, content_type in (
                 ("no boundary", "multipart/form-data"),
                 ("an empty boundary", "multipart/form-data; boundary="),
                 ("a wrong boundary", "multipart/form-data; boundary=y"),
@@ -153,7 +153,7 @@ def assert_no_side_effects(
                 name,
                 status,
                 RawRequest(
-                    body=parts(*ADD_IN_PARTS[:2], part("add", value, header)),
+                    body=multipart_body(*ADD_PARTS[:2], part("add", value, header)),
                     content_type=MULTIPART,
                 ),
             )
@@ -161,7 +161,7 @@ def assert_no_side_effects(
                 ("part with charset bogus", 400, "1", "Content-Type: text/plain; charset=bogus"),
                 ("part with a too large content length", 400, "1", "Content-Length: 99"),
                 ("part with an invalid content length", 400, "1", "Content-Length: x"),
-                # RFC 7578 deprecates the header, so the content is taken literally.
+                # RFC 7578 deprecates this header, so the server does not decode base64.
                 ("part in base64", 404, "MQ==", "Content-Transfer-Encoding: base64"),
             )
         ],
@@ -187,8 +187,8 @@ def test_invalid_request_returns_0003_without_side_effects(
     ("request_bytes", "status"),
     [
         pytest.param(RawRequest(length="10000000000").encode(), 413, id="content length of 10 GB"),
-        # Only enough bytes to exceed the limit: the server then closes the connection, and
-        # sending the rest would fail.
+        # This request is cut off just above the limit: the server then closes the connection,
+        # and sending more bytes would fail.
         pytest.param(
             RawRequest(headers=(f"X: {TEXT_OF_20_KB}",)).encode()[:16_384], 431, id="large header"
         ),
@@ -225,14 +225,18 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     "call",
     [
         pytest.param(
-            RawRequest(body=parts(*ADD_IN_PARTS), content_type=MULTIPART), id="multipart form"
-        ),
-        pytest.param(RawRequest(body=ADD + "&coins=999&is_admin=1&id=1"), id="unknown parameters"),
-        pytest.param(
-            RawRequest(body=ADD, headers=("Expect: 100-continue",)), id="Expect: 100-continue"
+            RawRequest(body=multipart_body(*ADD_PARTS), content_type=MULTIPART),
+            id="multipart form",
         ),
         pytest.param(
-            RawRequest(body=ADD + "&token[]=x&token.a=x"), id="fields with names similar to token"
+            RawRequest(body=ADD_FORM + "&coins=999&is_admin=1&id=1"), id="unknown parameters"
+        ),
+        pytest.param(
+            RawRequest(body=ADD_FORM, headers=("Expect: 100-continue",)), id="Expect: 100-continue"
+        ),
+        pytest.param(
+            RawRequest(body=ADD_FORM + "&token[]=x&token.a=x"),
+            id="fields with names similar to token",
         ),
     ],
 )
@@ -255,10 +259,10 @@ def test_unusual_but_valid_request_sends_a_friend_request(
 def test_form_with_chunked_encoding_is_accepted(
     hardened_server: Server, ann: UserClient, ben: UserClient
 ) -> None:
-    form = ADD.replace("TOKEN", ann.token)
+    form = ADD_FORM.replace("TOKEN", ann.token)
     chunks = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in (form[:40], form[40:], ""))
-    in_chunks = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
-    assert RawResponse.exchange(hardened_server, in_chunks.encode()).json["result"] == "0000"
+    chunked_request = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
+    assert RawResponse.exchange(hardened_server, chunked_request.encode()).json["result"] == "0000"
     assert len(ben.messages()) == 1
 
 
@@ -270,7 +274,7 @@ def test_field_name_similar_to_token_returns_0012(
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    call = RawRequest(body=ADD.replace("token", name))
+    call = RawRequest(body=ADD_FORM.replace("token", name))
     with assert_no_side_effects(hardened_server, database_state, ann):
         response = send(hardened_server, call, ann)
     assert (response.status, response.json["result"]) == (200, "0012")
@@ -325,13 +329,15 @@ def test_line_breaks_in_parameters_add_no_response_header(
     assert "Evil" not in repr(response.headers)
 
 
-def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
+def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
     hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
-            forged = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
-            response = send(hardened_server, RawRequest("/upload", "img=x", headers=forged), ann)
+            forged_headers = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
+            response = send(
+                hardened_server, RawRequest("/upload", "img=x", headers=forged_headers), ann
+            )
             assert response.json["result"] == "0006"
     (window,) = [row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]]
     assert "127.0.0.1" in window["key"]
@@ -341,11 +347,11 @@ def test_forged_forwarded_headers_do_not_change_the_rate_limited_address(
 def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
     hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
-    incomplete = RawRequest(
+    incomplete_request = RawRequest(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
     ).encode()
     with assert_no_side_effects(hardened_server, database_state, ann):
-        # More uploads than the server has threads.
+        # 40 is more than the number of threads of the server.
         for _ in range(40):
             with hardened_server.connect() as connection:
-                connection.sendall(incomplete)
+                connection.sendall(incomplete_request)

@@ -25,7 +25,7 @@ def unlimited_api(new_hardened_app: Callable[..., App]) -> ApiClient:
 
 
 def img(header: bytes, content: bytes = PNG) -> bytes:
-    """Return a multipart form with one field `img`; `header` follows the field name."""
+    """Return a multipart form with the field `img`; `header` follows the field name."""
     return (
         b'--x\r\nContent-Disposition: form-data; name="img"' + header + content + b"\r\n--x--\r\n"
     )
@@ -75,20 +75,20 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
     assert_no_side_effects: AssertNoSideEffects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoded: list[object] = []
+    decoded_sizes: list[object] = []
     load = ImageFile.ImageFile.load
 
     def record_and_load(self: ImageFile.ImageFile) -> object:
-        decoded.append(self.size)
+        decoded_sizes.append(self.size)
         return load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", record_and_load)
     with assert_no_side_effects():
         response = upload(api, one_bit_png(side, side))
     assert response.body == {"result": "0006", "message": None}
-    assert decoded == []
+    assert decoded_sizes == []
     assert upload(api, PNG).result == "0000"
-    assert decoded != []
+    assert decoded_sizes != []
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
         pytest.param(PNG, "a\0.png", "image/jpeg", id="file name with NUL"),
     ],
 )
-def test_upload_stores_the_picture_type_of_the_content_whatever_its_file_name(
+def test_stored_picture_type_depends_on_the_content_and_not_on_the_file_name(
     content: bytes, name: str, expected_type: str, api: ApiClient, data_dir: Path
 ) -> None:
     response = upload(api, content, name)
     assert response.result == "0000"
-    served = TestApp(api.app).get(urlsplit(response.message).path)
-    assert served.content_type == expected_type
-    assert Image.MIME[Image.open(BytesIO(served.body)).format or ""] == expected_type
-    assert b"php" not in served.body
-    (stored,) = (data_dir / "pictures").rglob("*.*")
-    assert stored.name in ("picture.jpg", "picture.png")
+    picture_response = TestApp(api.app).get(urlsplit(response.message).path)
+    assert picture_response.content_type == expected_type
+    assert Image.MIME[Image.open(BytesIO(picture_response.body)).format or ""] == expected_type
+    assert b"php" not in picture_response.body
+    (stored_file,) = (data_dir / "pictures").rglob("*.*")
+    assert stored_file.name in ("picture.jpg", "picture.png")
 
 
 def test_forty_concurrent_uploads_of_one_picture_store_forty_pictures(
@@ -132,9 +132,10 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     unlimited_api: ApiClient, data_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     folder = data_dir / "pictures"
-    # A missing folder would be created, and root ignores file permissions: use a file instead.
+    # A file replaces the folder: the server would create a missing folder, and root ignores
+    # file permissions.
     folder.rmdir()
-    folder.write_text("in the way")
+    folder.write_text("not a folder")
     with assert_no_side_effects():
         response = upload(unlimited_api, PNG)
     assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
@@ -142,12 +143,12 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     assert upload(unlimited_api, PNG).result == "0000"
 
 
-def test_housekeeping_deletes_unused_pictures_after_a_day(
+def test_housekeeping_deletes_pictures_unused_for_a_day(
     unlimited_api: ApiClient, database_state: DatabaseState, data_dir: Path
 ) -> None:
     upload(unlimited_api, PNG)
     database_state.execute("UPDATE pictures SET created_at = now() - interval '24 hours 1 second'")
-    newer = upload(unlimited_api, PNG).message
+    newer_picture = upload(unlimited_api, PNG).message
     assert unlimited_api.app.registry.services.avatars.delete_unused() == 1
-    assert [row["location"] for row in database_state.rows("pictures")] == [newer]
+    assert [row["location"] for row in database_state.rows("pictures")] == [newer_picture]
     assert len(list((data_dir / "pictures").rglob("*.*"))) == 1

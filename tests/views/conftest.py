@@ -21,9 +21,9 @@ def new_provider_app(
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., App]]:
-    """Create applications with a given stream gateway class and provider URL.
+    """A function that creates an application for a stream gateway class and a provider URL.
 
-    Each test gets new services and shares the rest of the application, which takes 0.1 s to create.
+    Each test gets new services. Tests share the rest, which takes 0.1 s to create.
     """
 
     def stream_settings(gateway: type, url: str) -> dict[str, str]:
@@ -32,15 +32,19 @@ def new_provider_app(
 
     with ExitStack() as cleanup:
 
-        def create(gateway: type, url: str, **changed: str) -> App:
-            app = new_app(**stream_settings(gateway, "http://127.0.0.1:1"), **changed)
+        def create(gateway: type, url: str, **other_settings: str) -> App:
+            app = new_app(**stream_settings(gateway, "http://127.0.0.1:1"), **other_settings)
             ini = app_settings(
-                database_url, data_dir, DEVELOPMENT_INI, **stream_settings(gateway, url), **changed
+                database_url,
+                data_dir,
+                DEVELOPMENT_INI,
+                **stream_settings(gateway, url),
+                **other_settings,
             )
-            loaded = Settings.load(ini, {})
+            settings = Settings.load(ini, {})
             # A shared database would add its connections to the metrics of every application.
             database = Database(database_url, pool_size=30)
-            services = build_services(loaded, database, make_gateways(loaded))
+            services = build_services(settings, database, make_gateways(settings))
             cleanup.callback(services.close)
             monkeypatch.setattr(app.registry, "services", services)
             return app

@@ -27,7 +27,7 @@ from tests.support.pictures import PNG, upload
 NEW_PASSWORD = "another-harbour-7"
 
 
-def wait_for_a_lock(database: Database) -> None:
+def wait_for_a_blocked_connection(database: Database) -> None:
     """Wait until a database connection waits for a lock."""
     lock_waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     for _ in range(200):
@@ -42,11 +42,11 @@ class TestLogOut:
     def test_logout_revokes_only_the_token_of_the_request(
         self, ann: UserClient, api: ApiClient, ben: UserClient
     ) -> None:
-        other = api.log_in(ann.phone)
+        other_client = api.log_in(ann.phone)
         assert ann.post("/log", logout="1").body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert ann.post("/log", logout="1").result == "0012"
-        assert other.friends() == ben.friends() == []
+        assert other_client.friends() == ben.friends() == []
 
     def test_logout_deletes_expired_revoked_tokens(
         self, ann: UserClient, api: ApiClient, database: Database, database_state: DatabaseState
@@ -60,20 +60,26 @@ class TestLogOut:
 
 class TestChangePassword:
     def change(
-        self, user: UserClient, old: str = PASSWORD, new: str = NEW_PASSWORD, **parameters: str
+        self,
+        user: UserClient,
+        old_password: str = PASSWORD,
+        new_password: str = NEW_PASSWORD,
+        **parameters: str,
     ) -> UserClient:
-        response = user.post("/log", change="1", oldPassword=old, password=new, **parameters)
+        response = user.post(
+            "/log", change="1", oldPassword=old_password, password=new_password, **parameters
+        )
         assert response.result == "0000", response
         return UserClient(user.app, {"token": response.message}, user.phone)
 
-    def test_password_change_revokes_all_tokens_and_returns_a_valid_one(
+    def test_password_change_revokes_all_tokens_and_returns_a_new_token(
         self, ann: UserClient, api: ApiClient
     ) -> None:
-        other = api.log_in(ann.phone)
-        new = self.change(ann)
-        for client in (ann, other):
+        other_client = api.log_in(ann.phone)
+        new_client = self.change(ann)
+        for client in (ann, other_client):
             assert client.post("/list", friendlist="1").result == "0012"
-        assert new.friends() == []
+        assert new_client.friends() == []
         assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
         assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
@@ -82,34 +88,34 @@ class TestChangePassword:
     ) -> None:
         assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
 
-    @pytest.mark.parametrize("old", ["wrong-1", "", PASSWORD + " ", "x" * 200])
+    @pytest.mark.parametrize("old_password", ["wrong-1", "", PASSWORD + " ", "x" * 200])
     def test_password_change_with_a_wrong_old_password_returns_0008(
-        self, old: str, ann: UserClient, database_state: DatabaseState
+        self, old_password: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/log", change="1", oldPassword=old, password=NEW_PASSWORD)
+            response = ann.post("/log", change="1", oldPassword=old_password, password=NEW_PASSWORD)
         assert (response.status, response.result) == (200, "0008")
 
     @pytest.mark.parametrize(
-        "new", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
+        "new_password", ["short1", "onlyletters", "12345678", "", "a1" * 65, "a\x001bcdef"]
     )
     def test_password_change_with_an_invalid_new_password_returns_0006(
-        self, new: str, ann: UserClient, database_state: DatabaseState
+        self, new_password: str, ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+            response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new_password)
         assert (response.status, response.result) == (200, "0006")
 
     def test_password_change_to_a_common_password_in_hardened_mode_returns_0006(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        for new in ("password1", f"x{ann.phone}"):
+        for new_password in ("password1", f"x{ann.phone}"):
             with database_state.assert_unchanged():
-                response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new)
+                response = ann.post("/log", change="1", oldPassword=PASSWORD, password=new_password)
             assert (response.result, response.error) == ("0006", "password; reason=common_password")
 
-    def test_two_concurrent_password_changes_apply_once(
+    def test_only_one_of_two_concurrent_password_changes_succeeds(
         self, ann: UserClient, api: ApiClient
     ) -> None:
         changes = [
@@ -119,12 +125,17 @@ class TestChangePassword:
             for n in range(2)
         ]
         responses = run_concurrently(*changes)
-        changed = [n for n, response in enumerate(responses) if response.result == "0000"]
-        # The second request has a revoked token, a wrong old password, or finds a changed account.
-        assert len(changed) == 1
+        successful_changes = [
+            n for n, response in enumerate(responses) if response.result == "0000"
+        ]
+        # The slower request fails: the token is revoked, the old password is wrong, or the account
+        # has changed.
+        assert len(successful_changes) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
-            api.post("/log", userId=ann.phone, password=f"{NEW_PASSWORD}{changed[0]}").result
+            api.post(
+                "/log", userId=ann.phone, password=f"{NEW_PASSWORD}{successful_changes[0]}"
+            ).result
             == "0000"
         )
 
@@ -134,16 +145,16 @@ class TestResetPassword:
         self, phone_of_ann: PhoneClient
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
         ticket = self.request_reset_code(phone_of_ann)
         code = phone_of_ann.received_codes[-1]
         assert len(code) == 6
-        response = ann.post("/log", **reset, code_v=ticket, code=code)
+        response = ann.post("/log", **reset_form, code_v=ticket, code=code)
         assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
-        # A code works once.
-        assert ann.post("/log", **reset, code_v=ticket, code=code).result == "0004"
+        # Each code can be used once.
+        assert ann.post("/log", **reset_form, code_v=ticket, code=code).result == "0004"
 
     def request_reset_code(self, phone: PhoneClient) -> str:
         # Lift the rate limit of one code per minute.
@@ -183,9 +194,9 @@ class TestResetPassword:
         reset_code = {"code_v": ticket, "code": phone_of_ann.received_codes[-1]}
         assert phone_of_ann.post("/register", **reset_code).result == "0004"
         ticket = phone_of_ben.request_code()
-        reset = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
+        reset_form = {"reset": "1", "userId": phone_of_ann.number, "password": NEW_PASSWORD}
         registration_code = {"code_v": ticket, "code": phone_of_ben.received_codes[-1]}
-        assert phone_of_ann.post("/log", **reset, **registration_code).result == "0004"
+        assert phone_of_ann.post("/log", **reset_form, **registration_code).result == "0004"
 
     def test_password_reset_with_a_code_of_another_phone_returns_0004(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
@@ -208,24 +219,28 @@ class TestResetPassword:
     ) -> None:
         ann = phone_of_ann.register()
         ticket = self.request_reset_code(phone_of_ann)
-        before = database_state.rows("accounts")
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
-        wrong = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
-        attempts = [ann.post("/log", **reset, code=wrong).result for _ in range(5)]
+        accounts_before = database_state.rows("accounts")
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
+        wrong_code = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
+        attempts = [ann.post("/log", **reset_form, code=wrong_code).result for _ in range(5)]
         assert attempts == ["0004"] * 4 + ["0005"]
-        assert ann.post("/log", **reset, code=phone_of_ann.received_codes[-1]).result == "0005"
-        assert database_state.rows("accounts") == before
+        assert ann.post("/log", **reset_form, code=phone_of_ann.received_codes[-1]).result == "0005"
+        assert database_state.rows("accounts") == accounts_before
 
     def test_password_reset_with_an_invalid_password_does_not_use_up_the_code(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        reset = {"reset": "1", "userId": ann.phone, "code_v": self.request_reset_code(phone_of_ann)}
-        reset["code"] = phone_of_ann.received_codes[-1]
-        for invalid in ("short1", "password1", ""):
+        reset_form = {
+            "reset": "1",
+            "userId": ann.phone,
+            "code_v": self.request_reset_code(phone_of_ann),
+        }
+        reset_form["code"] = phone_of_ann.received_codes[-1]
+        for invalid_password in ("short1", "password1", ""):
             with database_state.assert_unchanged():
-                assert ann.post("/log", **reset, password=invalid).result == "0006"
-        assert ann.post("/log", **reset, password=NEW_PASSWORD).result == "0000"
+                assert ann.post("/log", **reset_form, password=invalid_password).result == "0006"
+        assert ann.post("/log", **reset_form, password=NEW_PASSWORD).result == "0000"
 
     def test_reset_code_request_within_a_minute_of_another_code_returns_0002(
         self, phone_of_ann: PhoneClient
@@ -239,10 +254,10 @@ class TestResetPassword:
     ) -> None:
         code = api.post("/log", forgot="1", userId=ann.phone).message
         assert len(code) == 6
-        reset = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
-        assert api.post("/log", **reset, code_v=code, code="0" * 6).result == "0004"
-        assert api.post("/log", **reset, code_v="1" * 6, code="1" * 6).result == "0004"
-        assert api.post("/log", **reset, code_v=code, code=code).result == "0000"
+        reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD}
+        assert api.post("/log", **reset_form, code_v=code, code="0" * 6).result == "0004"
+        assert api.post("/log", **reset_form, code_v="1" * 6, code="1" * 6).result == "0004"
+        assert api.post("/log", **reset_form, code_v=code, code=code).result == "0000"
         assert api.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
 
     @pytest.mark.parametrize("phone", ["", "1380000000", "１３８０００００００１"])
@@ -263,32 +278,39 @@ class TestChangeProfile:
         assert ann.post("/register", profile="1").message == profile | {"nickname": "Anna"}
 
     @pytest.mark.parametrize(
-        "invalid", [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}]
+        "invalid_fields",
+        [{"gender": "2"}, {"nickname": " "}, {"nickname": "x" * 33}, {"headImage": "\0"}],
     )
     def test_profile_change_with_an_invalid_field_changes_nothing(
-        self, invalid: dict[str, str], ann: UserClient, database_state: DatabaseState
+        self, invalid_fields: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/register", profile="1", **{"gender": "0", **invalid})
+            response = ann.post("/register", profile="1", **{"gender": "0", **invalid_fields})
         assert (response.status, response.result) == (200, "0006")
 
     def test_profile_change_with_a_new_picture_deletes_the_old_picture(
         self, phone_of_ann: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann = phone_of_ann.register()
-        old, new = (upload(ann, PNG).message for _ in range(2))
-        assert ann.post("/register", profile="1", headImage=old).message["headImage"] == old
-        assert ann.post("/register", profile="1", headImage=old).result == "0000"
-        assert ann.post("/register", profile="1", headImage=new).message["headImage"] == new
-        assert [row["location"] for row in database_state.rows("pictures")] == [new]
+        old_picture, new_picture = (upload(ann, PNG).message for _ in range(2))
+        assert (
+            ann.post("/register", profile="1", headImage=old_picture).message["headImage"]
+            == old_picture
+        )
+        assert ann.post("/register", profile="1", headImage=old_picture).result == "0000"
+        assert (
+            ann.post("/register", profile="1", headImage=new_picture).message["headImage"]
+            == new_picture
+        )
+        assert [row["location"] for row in database_state.rows("pictures")] == [new_picture]
         assert [Path(file).parent.name for file in self.picture_files(database_state)] == [
-            new.split("/")[-2]
+            new_picture.split("/")[-2]
         ]
 
     def picture_files(self, database_state: DatabaseState) -> list[str]:
         return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
-    def test_profile_change_to_a_foreign_picture_in_hardened_mode_returns_0006(
+    def test_hardened_profile_change_to_a_picture_that_is_not_an_own_upload_returns_0006(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()
@@ -401,7 +423,7 @@ class TestRemove:
             )
             responses: list[ApiResponse] = []
             change.start()
-            wait_for_a_lock(database)
+            wait_for_a_blocked_connection(database)
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
@@ -429,14 +451,14 @@ def test_disabled_account_cannot_use_tokens_log_in_or_reset_the_password(
     assert ann.post("/list", friendlist="1").result == "0012"
     assert api.post("/log", userId=ann.phone, password=PASSWORD).result == "0008"
     code = api.post("/log", forgot="1", userId=ann.phone).message
-    reset = {
+    reset_form = {
         "reset": "1",
         "userId": ann.phone,
         "password": NEW_PASSWORD,
         "code_v": code,
         "code": code,
     }
-    assert api.post("/log", **reset).result == "0004"
+    assert api.post("/log", **reset_form).result == "0004"
 
 
 @pytest.mark.usefixtures("database")
@@ -445,7 +467,10 @@ def test_requests_with_a_revoked_token_do_not_consume_the_rate_limit(
 ) -> None:
     ann = ApiClient(new_app(limits__search="2 per hour")).register_user("13800000001")
     revoked_client = UserClient(ann.app, dict(ann.default_parameters), ann.phone)
-    changed = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
+    change_response = ann.post("/log", change="1", oldPassword=PASSWORD, password=NEW_PASSWORD)
     for _ in range(3):
         assert revoked_client.post("/friend", search="1", userId=ann.phone).result == "0012"
-    assert ann.post("/friend", search="1", userId=ann.phone, token=changed.message).result == "0000"
+    assert (
+        ann.post("/friend", search="1", userId=ann.phone, token=change_response.message).result
+        == "0000"
+    )

@@ -135,12 +135,12 @@ def test_block_at_the_block_limit_returns_0006(
     )
 
 
-def test_search_by_a_blocked_user_returns_the_same_response(
+def test_block_does_not_change_the_search_response_to_the_blocked_user(
     ann: UserClient, ben: UserClient, api: ApiClient
 ) -> None:
-    before = ben.post("/friend", search="1", userId=ann.phone)
+    response_before = ben.post("/friend", search="1", userId=ann.phone)
     block(ann, ben)
-    assert ben.post("/friend", search="1", userId=ann.phone).body == before.body
+    assert ben.post("/friend", search="1", userId=ann.phone).body == response_before.body
 
 
 @pytest.mark.parametrize("repetition", range(10))

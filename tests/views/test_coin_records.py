@@ -18,22 +18,22 @@ def balance(user: UserClient, path: str = "/golden") -> int:
     return int(response.message["coins"])
 
 
-def page(user: UserClient, **params: str) -> tuple[list[dict[str, Any]], str | None]:
+def record_page(user: UserClient, **params: str) -> tuple[list[dict[str, Any]], str | None]:
     response = user.post("/golden", records="1", **params)
     assert response.result == "0000", response
     assert response.message.keys() == {"records", "before"}
     return response.message["records"], response.message["before"]
 
 
-def all_pages(user: UserClient, limit: int) -> list[dict[str, Any]]:
-    records, before = page(user, limit=str(limit))
+def all_records(user: UserClient, limit: int) -> list[dict[str, Any]]:
+    records, before = record_page(user, limit=str(limit))
     for _ in range(100):
         if before is None:
             return records
-        next_page, before = page(user, limit=str(limit), before=before)
+        next_page, before = record_page(user, limit=str(limit), before=before)
         assert 1 <= len(next_page) <= limit
         records += next_page
-    raise AssertionError("the record pages do not end after 100 requests")
+    raise AssertionError("record pages: the last of 100 pages still has a cursor")
 
 
 class TestBalance:
@@ -55,14 +55,14 @@ class TestBalance:
 
 class TestRecords:
     def test_records_of_a_new_account_are_empty(self, ann: UserClient) -> None:
-        assert page(ann) == ([], None)
+        assert record_page(ann) == ([], None)
 
-    def test_records_show_a_gift_to_both_users_with_the_other_nickname(
+    def test_records_show_a_gift_to_both_users_with_the_nickname_of_the_other_user(
         self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.refill("100")
         ann.send_gift(ben, "30", description="一朵玫瑰")
-        records_of_ann, _ = page(ann)
+        records_of_ann, _ = record_page(ann)
         assert [record.pop("time")[-1] for record in records_of_ann] == ["Z", "Z"]
         gift, refill = records_of_ann
         assert gift.pop("id") > refill.pop("id")
@@ -80,7 +80,7 @@ class TestRecords:
             "nickname": None,
             "description": None,
         }
-        (record_of_ben,), _ = page(ben)
+        (record_of_ben,), _ = record_page(ben)
         assert (record_of_ben["coins"], record_of_ben["left"]) == (30, 30)
         assert (record_of_ben["nickname"], record_of_ben["description"]) == ("Ann", "一朵玫瑰")
 
@@ -102,7 +102,7 @@ class TestRecords:
         for n in range(12):
             users[n % 3].send_gift(users[(n + 1 + n % 2) % 3], str(1 + n % 5))
         for user in users:
-            records = all_pages(user, limit)
+            records = all_records(user, limit)
             ids = [record["id"] for record in records]
             assert ids == sorted(set(ids), reverse=True)
             assert records[0]["left"] == balance(user)
@@ -117,38 +117,39 @@ class TestRecords:
         ann.refill("50")
         for n in range(1, 6):
             ann.send_gift(ben, str(n))
-        first, before = page(ann, limit="3")
+        first_records, before = record_page(ann, limit="3")
         ann.send_gift(ben, "7")
         ann.refill("10")
-        second, end = page(ann, limit="3", before=str(before))
+        second_records, end = record_page(ann, limit="3", before=str(before))
         assert end is None
-        assert [record["coins"] for record in first + second] == [-5, -4, -3, -2, -1, 50]
-        assert [record["left"] for record in first + second] == [35, 40, 44, 47, 49, 50]
+        records = first_records + second_records
+        assert [record["coins"] for record in records] == [-5, -4, -3, -2, -1, 50]
+        assert [record["left"] for record in records] == [35, 40, 44, 47, 49, 50]
 
     def test_record_page_has_at_most_100_records(self, ann: UserClient, ben: UserClient) -> None:
         ann.refill("100")
         ann.refill("10")
         run_concurrently(*[lambda: [ann.send_gift(ben, "1") for _ in range(11)]] * 10)
-        records, before = page(ann)
+        records, before = record_page(ann)
         assert len(records) == 100
         assert before
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_parameters",
         [
             *[{"limit": value} for value in ("0", "101", "-1", "1.5", "１", "010", "x", "1元")],
             *[{"before": value} for value in ("1", "-1", "1-", "1-2-3", "x-1", "１-1", "9" * 40)],
         ],
     )
     def test_records_request_with_an_invalid_parameter_returns_0013(
-        self, changed: dict[str, str], ann: UserClient, database_state: DatabaseState
+        self, changed_parameters: dict[str, str], ann: UserClient, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            response = ann.post("/golden", records="1", **changed)
+            response = ann.post("/golden", records="1", **changed_parameters)
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     def test_records_request_accepts_the_largest_cursor(self, ann: UserClient) -> None:
-        assert page(ann, before="9" * 18 + "-" + "9" * 18) == ([], None)
+        assert record_page(ann, before="9" * 18 + "-" + "9" * 18) == ([], None)
 
     def test_records_show_no_nickname_for_a_removed_account(
         self, ann: UserClient, ben: UserClient
@@ -156,7 +157,7 @@ class TestRecords:
         ann.refill("10")
         ann.send_gift(ben, "1")
         assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
-        (record,), _ = page(ben)
+        (record,), _ = record_page(ben)
         assert (record["nickname"], record["description"]) == (None, "a rose")
 
 
@@ -192,7 +193,7 @@ class TestRanking:
         gift = next(row for row in database_state.rows("transfers") if row["amount"] == 20)
         services.reversals.reverse(gift["id"], reason="by mistake")
         assert self.ranking(ann, ben) == [("Ann", 10)]
-        assert page(ann)[0][0]["kind"] == "reversal"
+        assert record_page(ann)[0][0]["kind"] == "reversal"
 
     def test_ranking_lists_at_most_20_givers(self, api: ApiClient, ann: UserClient) -> None:
         for n in range(21):

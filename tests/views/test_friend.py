@@ -184,9 +184,12 @@ class TestAccept:
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.send_friend_request(ben)
-        for changed in ({}, {"userId": ann.phone}):
+        for changed_parameters in ({}, {"userId": ann.phone}):
             with database_state.assert_unchanged():
-                assert ann.deal_message(ann.messages()[0], "accept", **changed).result == "0006"
+                assert (
+                    ann.deal_message(ann.messages()[0], "accept", **changed_parameters).result
+                    == "0006"
+                )
 
     def test_accept_by_a_third_user_returns_0006(
         self, ann: UserClient, ben: UserClient, cat: UserClient, database_state: DatabaseState
@@ -200,9 +203,9 @@ class TestAccept:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        of_cat, of_ann = ben.messages()
+        from_cat, from_ann = ben.messages()
         with database_state.assert_unchanged():
-            for message, other in [(of_ann, of_cat), (of_cat, of_ann)]:
+            for message, other in [(from_ann, from_cat), (from_cat, from_ann)]:
                 mixed_ids = {"objectId": other["objectId"]}
                 assert ben.deal_message(message, "accept", **mixed_ids).result == "0006"
                 swapped_ids = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
@@ -215,12 +218,12 @@ class TestAccept:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
         with database_state.assert_unchanged():
-            for changed in (
+            for changed_parameters in (
                 {"verifyId": f"{ben.phone},1"},
                 {"objectId": f"{ann.phone},1"},
                 {"objectId": f"{ann.phone},{int(message['objectId'][12:]) + 1}"},
             ):
-                assert ben.deal_message(message, "accept", **changed).result == "0006"
+                assert ben.deal_message(message, "accept", **changed_parameters).result == "0006"
 
     def test_accept_with_unknown_ids_accepts_the_only_open_request(
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
@@ -264,7 +267,7 @@ class TestAccept:
 
 
 class TestDeleteMessage:
-    def test_message_delete_removes_only_the_message_of_that_user(
+    def test_message_delete_hides_the_message_only_from_the_requesting_user(
         self, ann: UserClient, ben: UserClient
     ) -> None:
         ann.befriend(ben)
@@ -276,12 +279,12 @@ class TestDeleteMessage:
         assert [message["flag"] for message in ann.messages()] == [3]
         assert len(ann.friends()) == len(ben.friends()) == 1
 
-    @pytest.mark.parametrize("side", ["applicant", "addressee"])
+    @pytest.mark.parametrize("role", ["applicant", "addressee"])
     def test_message_delete_accepts_the_phone_of_either_user(
-        self, side: str, ann: UserClient, ben: UserClient
+        self, role: str, ann: UserClient, ben: UserClient
     ) -> None:
         ann.send_friend_request(ben)
-        phone = ann.phone if side == "applicant" else ben.phone
+        phone = ann.phone if role == "applicant" else ben.phone
         assert ben.deal_message(ben.messages()[0], "delete", userId=phone).result == "0000"
         assert ann.deal_message(ann.messages()[0], "delete", userId=phone).result == "0000"
 
@@ -327,22 +330,22 @@ class TestDeleteMessage:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        of_cat, of_ann = ben.messages()
+        from_cat, from_ann = ben.messages()
         with database_state.assert_unchanged():
-            for changed in (
-                {"objectId": of_ann["objectId"]},
-                {"verifyId": of_ann["verifyId"]},
+            for changed_parameters in (
+                {"objectId": from_ann["objectId"]},
+                {"verifyId": from_ann["verifyId"]},
                 {"verifyId": f"{ben.phone},1", "objectId": f"{cat.phone},1"},
                 {"userId": ann.phone},
                 {"userId": UNKNOWN_PHONE},
             ):
-                assert ben.deal_message(of_cat, "delete", **changed).result == "0006"
+                assert ben.deal_message(from_cat, "delete", **changed_parameters).result == "0006"
 
 
 class TestDealMessage:
     @pytest.mark.parametrize("behaviour", ["accept", "delete"])
     @pytest.mark.parametrize(
-        "changed",
+        "changed_parameters",
         [
             {"userId": ""},
             {"userId": "1"},
@@ -365,7 +368,7 @@ class TestDealMessage:
     )
     def test_deal_message_with_an_invalid_parameter_returns_0006(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         behaviour: str,
         ann: UserClient,
         ben: UserClient,
@@ -373,7 +376,7 @@ class TestDealMessage:
     ) -> None:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
-        form: dict[str, Any] = {"behaviour": behaviour, **changed}
+        form: dict[str, Any] = {"behaviour": behaviour, **changed_parameters}
         with database_state.assert_unchanged():
             response = ben.deal_message(message, **form)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})

@@ -58,11 +58,11 @@ class TestRefill:
     def test_retry_of_a_refill_succeeds_and_moves_no_coins(
         self, ann: UserClient, database_state: DatabaseState
     ) -> None:
-        first = ann.refill("10", requestId="a-1")
+        first_response = ann.refill("10", requestId="a-1")
         with database_state.assert_unchanged():
             # "10元" and "10" are parsed to the same amount.
-            second = ann.refill("10元", requestId="a-1")
-        assert first.body == second.body == {"result": "0000", "message": None}
+            second_response = ann.refill("10元", requestId="a-1")
+        assert first_response.body == second_response.body == {"result": "0000", "message": None}
 
     def test_refill_with_a_used_request_id_and_another_amount_returns_0013(
         self, ann: UserClient, database_state: DatabaseState
@@ -101,7 +101,7 @@ class TestRefill:
         sender.refill("10")
         assert database_state.coins(ann) == 100
 
-    def test_refill_when_disabled_returns_0013(
+    def test_refill_with_disabled_refills_returns_0013(
         self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
         user = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
@@ -182,18 +182,19 @@ class TestSendGift:
             assert sender.send_gift(ben, "100元", requestId="g").result == "0000"
 
     @pytest.mark.parametrize(
-        "changed", [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}]
+        "changed_parameters",
+        [{"value": "2"}, {"description": "a tulip"}, {"object": "13800000003"}],
     )
     def test_gift_with_a_used_request_id_and_other_parameters_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         sender: UserClient,
         ben: UserClient,
         cat: UserClient,
         database_state: DatabaseState,
     ) -> None:
         sender.send_gift(ben, "1", requestId="g")
-        form = {"value": "1", "requestId": "g", **changed}
+        form = {"value": "1", "requestId": "g", **changed_parameters}
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, **form)
         assert response.body == COINS_NOT_UPDATED
@@ -207,7 +208,7 @@ class TestSendGift:
             assert sender.refill("10", requestId="one").body == COINS_NOT_UPDATED
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_parameters",
         [
             *[{"value": value} for value in ("", "0", "-1", "+1", "01", "1.0", "1e2", "１", "元")],
             *[{"value": value} for value in ("100001", "9" * 30, "9" * 5000, "1\0", " 1", "1,000")],
@@ -224,13 +225,13 @@ class TestSendGift:
     )
     def test_gift_with_an_invalid_parameter_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         sender: UserClient,
         ben: UserClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = sender.send_gift(ben, **{"value": "1", **changed})
+            response = sender.send_gift(ben, **{"value": "1", **changed_parameters})
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
 
     @pytest.mark.parametrize("name", ["value", "object", "description"])
@@ -298,8 +299,10 @@ class TestSendGift:
             response = sender.send_gift(ben, "30")
         assert response.status == 503
         with database_state.assert_unchanged():
-            retried = sender.send_gift(ben, "30", requestId=response.headers["X-Retry-Request-Id"])
-        assert retried.result == "0000"
+            retry_response = sender.send_gift(
+                ben, "30", requestId=response.headers["X-Retry-Request-Id"]
+            )
+        assert retry_response.result == "0000"
         assert database_state.coins(ben) == 30
 
     def test_gift_that_times_out_in_the_ledger_queue_returns_0013_and_moves_no_coins(
@@ -322,12 +325,17 @@ class TestSendGift:
 
         with database.engine.begin() as connection:
             connection.execute(lock)
-            # The writer waits for the lock with the first gift; the second stays in its queue.
-            first, second = run_concurrently(lambda: sender.send_gift(ben, "1"), give_100_ms_later)
-        assert (first.status, first.headers["X-Request-Outcome"]) == (503, "unknown")
-        assert (second.status, second.body) == (200, COINS_NOT_UPDATED)
-        assert second.error == "request; reason=ledger_busy"
-        assert "X-Request-Outcome" not in second.headers
+            # The ledger writer waits for the lock with the first gift; the second stays queued.
+            first_response, second_response = run_concurrently(
+                lambda: sender.send_gift(ben, "1"), give_100_ms_later
+            )
+        assert (first_response.status, first_response.headers["X-Request-Outcome"]) == (
+            503,
+            "unknown",
+        )
+        assert (second_response.status, second_response.body) == (200, COINS_NOT_UPDATED)
+        assert second_response.error == "request; reason=ledger_busy"
+        assert "X-Request-Outcome" not in second_response.headers
         assert sender.send_gift(ben, "50").result == "0000"
         assert database_state.coins(ben) in (50, 51)
 
@@ -339,8 +347,10 @@ class TestSendGift:
         ben: UserClient,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        full_writer = LedgerBatchWriter(services.database, writer_number=0, max_queue_length=0)
-        replace_services(app, monkeypatch, gifts=Gifts(services.database, full_writer))
+        writer_with_full_queue = LedgerBatchWriter(
+            services.database, writer_number=0, max_queue_length=0
+        )
+        replace_services(app, monkeypatch, gifts=Gifts(services.database, writer_with_full_queue))
         response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (503, COINS_NOT_UPDATED)
         assert "X-Request-Outcome" not in response.headers
@@ -361,7 +371,7 @@ def test_gifts_do_not_change_the_total_number_of_coins(
 class TestRetryAfterTheHostRemovedTheirAccount:
     @pytest.fixture
     def gift(self, sender: UserClient, ben: UserClient) -> dict[str, str]:
-        """The parameters of a gift to Ben, who then removed the account."""
+        """The parameters of a gift to Ben, who removed their account after the gift."""
         gift = {"object": ben.phone, "value": "30", "description": "rose", "requestId": "g"}
         assert sender.post("/golden", send_gift="1", **gift).result == "0000"
         assert ben.post("/register", remove="1", password=PASSWORD).result == "0000"
@@ -381,11 +391,11 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        new = api.register_user(gift["object"])
+        new_account = api.register_user(gift["object"])
         with database_state.assert_unchanged():
             response = sender.post("/golden", send_gift="1", **gift)
         assert response.body == {"result": "0000", "message": None}
-        assert database_state.coins(new) == 0
+        assert database_state.coins(new_account) == 0
 
     def test_gift_to_an_older_account_with_a_used_request_id_returns_0013(
         self,
@@ -400,17 +410,17 @@ class TestRetryAfterTheHostRemovedTheirAccount:
         assert response.error == "requestId; reason=request_id_reused"
 
     @pytest.mark.parametrize(
-        "changed", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
+        "changed_parameters", [{"value": "31"}, {"description": "tulip"}, {"requestId": "h"}]
     )
     def test_different_gift_to_a_removed_host_returns_0013(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         gift: dict[str, str],
         sender: UserClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = sender.post("/golden", send_gift="1", **(gift | changed))
+            response = sender.post("/golden", send_gift="1", **(gift | changed_parameters))
         assert (response.body, response.error) == (COINS_NOT_UPDATED, "object; reason=unknown_user")
 
     def test_different_gift_to_the_new_account_with_a_used_request_id_returns_0013(
@@ -445,18 +455,21 @@ class TestBalanceLimit:
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
         assert response.error == "money; reason=balance_limit"
 
-    def test_full_balance_is_shown_and_can_be_spent(
+    def test_full_balance_can_be_read_and_spent(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)
-        before = 17 * MAX_SLOT_COINS
-        assert 2**63 - 18 < before < 2**63
-        assert sender.post("/golden", balance="1").message == {"coins": before}
+        full_balance = 17 * MAX_SLOT_COINS
+        assert 2**63 - 18 < full_balance < 2**63
+        assert sender.post("/golden", balance="1").message == {"coins": full_balance}
         assert sender.send_gift(ben, "100000").result == "0000"
-        assert sender.post("/golden", balance="1").message == {"coins": before - 100_000}
-        assert sender.post("/golden", records="1").message["records"][0]["left"] == before - 100_000
+        assert sender.post("/golden", balance="1").message == {"coins": full_balance - 100_000}
+        assert (
+            sender.post("/golden", records="1").message["records"][0]["left"]
+            == full_balance - 100_000
+        )
 
-    def test_consolidation_leaves_coins_that_exceed_slot_0_in_other_slots(
+    def test_consolidation_leaves_coins_over_the_slot_limit_in_other_slots(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         fill_slots(database_state, sender)

@@ -86,14 +86,14 @@ class TestFriendList:
         users[9].go_live()
         assert [friend["nickname"] for friend in ann.friends()] == [
             *["later", "live"],
-            # By code point; users without a nickname are last, by phone.
+            # Offline friends by code point of the nickname, then those without nickname by phone.
             *["B", "a", "b", "z", "é", "安"],
             *[None, None],
         ]
         assert [friend["userId"] for friend in ann.friends()][-2:] == ["13800000100", "13800000101"]
 
     @pytest.mark.parametrize("selector", ["friendlist", "messagelist"])
-    def test_list_request_executes_one_statement_for_any_length(
+    def test_list_request_executes_one_statement_for_any_list_length(
         self, selector: str, ann: UserClient, api: ApiClient
     ) -> None:
         for n in range(10):
@@ -101,7 +101,7 @@ class TestFriendList:
         with record_statements() as statements:
             response = ann.post("/list", **{selector: "1"})
         assert response.result == "0000"
-        assert len(statements) == 1  # one statement checks the token and reads the list
+        assert len(statements) == 1  # the statement checks the token and reads the list
 
 
 class TestMessageList:
@@ -163,7 +163,7 @@ class TestMessageList:
         self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         ann.send_friend_request(ben)
-        newest = ann.messages()[0]
+        newest_message = ann.messages()[0]
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)"
@@ -172,7 +172,7 @@ class TestMessageList:
             )
         messages = ann.messages()
         assert len(messages) == 500
-        assert messages[0] == newest
+        assert messages[0] == newest_message
         times = [message["time"] for message in messages]
         assert times == sorted(times, reverse=True)
 
@@ -230,11 +230,11 @@ class TestLiveList:
     ) -> None:
         self.add_live_hosts(services, size=120)
         pages: list[Any] = []
-        after: dict[str, str] = {}
-        while not pages or after["after"]:
-            page = self.live_list(ann, **after)
+        cursor: dict[str, str] = {}
+        while not pages or cursor["after"]:
+            page = self.live_list(ann, **cursor)
             pages.append(page["rooms"])
-            after = {"after": page["next"]}
+            cursor = {"after": page["next"]}
         assert [len(page) for page in pages] == [50, 50, 20]
         rooms = [room for page in pages for room in page]
         assert len({room["userId"] for room in rooms}) == 120
@@ -243,7 +243,7 @@ class TestLiveList:
         )
 
     @pytest.mark.parametrize("size", [50, 100])
-    def test_live_list_full_last_page_has_no_cursor(
+    def test_full_last_page_of_the_live_list_has_no_cursor(
         self, size: int, ann: UserClient, services: Services
     ) -> None:
         self.add_live_hosts(services, size=size)
@@ -256,15 +256,15 @@ class TestLiveList:
         self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
         self.add_live_hosts(services, size=60)
-        first = self.live_list(ann)
-        expected = self.live_list(ann, after=first["next"])["rooms"]
+        first_page = self.live_list(ann)
+        expected = self.live_list(ann, after=first_page["next"])["rooms"]
         ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
-                f" WHERE stream_key = '{first['rooms'][-1]['userId']}'"
+                f" WHERE stream_key = '{first_page['rooms'][-1]['userId']}'"
             )
-        assert self.live_list(ann, after=first["next"])["rooms"] == expected
+        assert self.live_list(ann, after=first_page["next"])["rooms"] == expected
         assert len(expected) == 10
 
     @pytest.mark.parametrize("after", ["x", "1", "1,", ",1", "1,1,1", "-1,1", "9" * 17 + ",1"])

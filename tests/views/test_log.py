@@ -29,9 +29,9 @@ class TestLogIn:
     def test_second_login_keeps_the_first_token_valid(
         self, ann: UserClient, api: ApiClient
     ) -> None:
-        second = api.log_in(ann.phone)
-        assert second.token != ann.token
-        assert ann.friends() == second.friends() == []
+        second_client = api.log_in(ann.phone)
+        assert second_client.token != ann.token
+        assert ann.friends() == second_client.friends() == []
 
     @pytest.mark.parametrize(
         ("phone", "expected_error"),
@@ -78,19 +78,19 @@ class TestLogIn:
         # The response must not reveal whether a phone is registered.
         assert api.post("/log", userId="13800000077").result == "0008"
 
-    def test_login_computes_one_hash_for_known_and_unknown_phones(
+    def test_login_computes_one_hash_for_registered_and_unregistered_phones(
         self, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashes = []
-        match = PasswordHasher.verify
+        verify = PasswordHasher.verify
 
-        def record_and_match(
+        def record_and_verify(
             self: PasswordHasher, password: str, password_hash: str | None
         ) -> bool:
             hashes.append(password_hash)
-            return match(self, password, password_hash)
+            return verify(self, password, password_hash)
 
-        monkeypatch.setattr(PasswordHasher, "verify", record_and_match)
+        monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
         assert len(hashes) == 2
@@ -160,15 +160,15 @@ class TestLifetime:
 
 
 def test_authenticated_calls_cover_every_operation_that_needs_a_token(app: App) -> None:
-    covered = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
-    assert covered == {
+    covered_selectors = {next(iter(form)) for _, form in AUTHENTICATED_CALLS}
+    assert covered_selectors == {
         operation.selector for operation in operations(app.registry) if operation.requires_login
     }
 
 
 @pytest.mark.parametrize(("path", "form"), AUTHENTICATED_CALLS, ids=str)
 class TestTokens:
-    """Every operation that needs a login token checks it in the same way."""
+    """Every operation that needs a login token checks the token in the same way."""
 
     def test_operation_with_an_expired_token_returns_0011(
         self,
@@ -179,9 +179,9 @@ class TestTokens:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        expired = api.log_in(ann.phone, expire_in="0")
+        expired_client = api.log_in(ann.phone, expire_in="0")
         with database_state.assert_unchanged():
-            response = expired.post(path, **form)
+            response = expired_client.post(path, **form)
         assert (response.status, response.result, response.error) == (
             200,
             "0011",
@@ -198,9 +198,12 @@ class TestTokens:
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            missing, empty = api.post(path, **form), api.post(path, **form, token="")
-        assert missing.result == empty.result == "0012"
-        assert missing.error == "token; reason=missing"
+            without_token, with_empty_token = (
+                api.post(path, **form),
+                api.post(path, **form, token=""),
+            )
+        assert without_token.result == with_empty_token.result == "0012"
+        assert without_token.error == "token; reason=missing"
 
     def test_operation_with_a_forged_token_returns_0012(
         self,
@@ -211,9 +214,19 @@ class TestTokens:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        tampered = ("B" if ann.token[-10] == "A" else "A").join([ann.token[:-10], ann.token[-9:]])
+        tampered_token = ("B" if ann.token[-10] == "A" else "A").join(
+            [ann.token[:-10], ann.token[-9:]]
+        )
         with database_state.assert_unchanged():
-            for token in (tampered, ann.token + "x", "x", "\0", "令牌", "x" * 60_000, ann.phone):
+            for token in (
+                tampered_token,
+                ann.token + "x",
+                "x",
+                "\0",
+                "令牌",
+                "x" * 60_000,
+                ann.phone,
+            ):
                 response = api.post(path, **form, token=token)
                 assert (response.status, response.result) == (200, "0012"), token
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from webtest import TestApp
 
 from livebackend.container import Services
@@ -54,9 +55,9 @@ def stream(ann: UserClient) -> dict[str, Any]:
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """Return a function that requests to publish Ann's stream with given changes."""
+    """Return a function that sends the publish hook of Ann's stream with changed fields."""
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
-    return lambda **changed: post_hook(app, **{**fields, "clientid": "1", **changed})
+    return lambda **changed_fields: post_hook(app, **{**fields, "clientid": "1", **changed_fields})
 
 
 def report_publish_done(app: App, stream: dict[str, Any], client: str) -> int:
@@ -79,7 +80,7 @@ class TestPublish:
         assert room["published_at"] == room["stream_seen_at"]
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [
             {"key": "0123456789abcdef"},
             {"key": ""},
@@ -94,10 +95,13 @@ class TestPublish:
         ],
     )
     def test_publish_with_a_wrong_field_returns_403(
-        self, changed: dict[str, str], publish: Callable[..., int], database_state: DatabaseState
+        self,
+        changed_fields: dict[str, str],
+        publish: Callable[..., int],
+        database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            assert publish(**changed) == 403
+            assert publish(**changed_fields) == 403
 
     def test_publish_with_an_overlong_client_id_is_allowed(
         self, publish: Callable[..., int]
@@ -111,7 +115,7 @@ class TestPublish:
         with database_state.assert_unchanged():
             assert publish() == 403
 
-    def test_second_publisher_gets_403_and_the_first_stays(
+    def test_second_publisher_gets_403_and_the_first_publisher_stays(
         self,
         app: App,
         nginx: FakeNginxRtmp,
@@ -132,16 +136,16 @@ class TestPublish:
         services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
 
-    def test_one_of_eight_concurrent_publishers_is_allowed(
+    def test_only_one_of_eight_concurrent_publishers_is_allowed(
         self, publish: Callable[..., int]
     ) -> None:
         responses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
         assert sorted(responses) == [204] + [403] * 7
 
-    def test_new_publisher_is_allowed_after_the_first_one_died_unreported(
+    def test_new_publisher_is_allowed_when_the_first_ended_without_publish_done(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
     ) -> None:
-        """An nginx worker that dies reports no `publish_done`."""
+        """An nginx worker that dies does not send `publish_done`."""
         publish()
         end_grace_period(services)
         assert publish(clientid="2") == 204
@@ -179,8 +183,6 @@ class TestPublish:
     def test_publish_without_a_database_connection_returns_503(
         self, publish: Callable[..., int], services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from sqlalchemy.exc import OperationalError
-
         def lose_connection(*_: object) -> None:
             raise OperationalError("x", {}, Exception("connection lost"))
 

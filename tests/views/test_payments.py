@@ -27,7 +27,7 @@ INVALID_REQUEST = {"result": "0003", "message": None}
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App]) -> App:
+def order_app(new_app: Callable[..., App]) -> App:
     """An application whose refills create payment orders."""
     return new_app(
         coins__refill="order", payments__gateway="tests.support.fake_gateways.FakePayments"
@@ -35,48 +35,48 @@ def shop(new_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture
-def payments(shop: App) -> FakePayments:
-    (gateway,) = shop.registry.services.gateways.payments
+def payments(order_app: App) -> FakePayments:
+    (gateway,) = order_app.registry.services.gateways.payments
     assert isinstance(gateway, FakePayments)
     gateway.reset()
     return gateway
 
 
 @pytest.fixture
-def buyer(shop: App, ann: UserClient) -> UserClient:
-    return UserClient(shop, ann.default_parameters, ann.phone)
+def buyer(order_app: App, ann: UserClient) -> UserClient:
+    return UserClient(order_app, ann.default_parameters, ann.phone)
 
 
-def order(buyer: UserClient, money: str = "10", **params: str) -> dict[str, Any]:
+def create_order(buyer: UserClient, money: str = "10", **params: str) -> dict[str, Any]:
     response = buyer.refill(money, **params)
     assert response.result == "0000", response
     return dict(response.message)
 
 
-def payment_of(ordered: dict[str, Any], **changed: Any) -> ProviderPayment:
-    """Return the notification of a payment for an order."""
-    payment_id = f"paid-{ordered['orderId'][:8]}"
-    return ProviderPayment(ordered["orderId"], payment_id, ordered["fen"])._replace(**changed)
+def payment_of(order: dict[str, Any], **changed_fields: Any) -> ProviderPayment:
+    """Return the provider's record of a payment for an order."""
+    payment_id = f"paid-{order['orderId'][:8]}"
+    return ProviderPayment(order["orderId"], payment_id, order["fen"])._replace(**changed_fields)
 
 
-def post_notification(shop: App, headers: dict[str, str], body: bytes) -> Any:
-    return TestApp(shop).post("/payments", body, headers=headers, status="*")
+def post_notification(order_app: App, headers: dict[str, str], body: bytes) -> Any:
+    return TestApp(order_app).post("/payments", body, headers=headers, status="*")
 
 
-def notify_payment(shop: App, payments: DevelopmentPayments, payment: ProviderPayment) -> int:
+def notify_payment(order_app: App, payments: DevelopmentPayments, payment: ProviderPayment) -> int:
     """Send a correctly signed notification; return the status of the response."""
-    response = post_notification(shop, *payments.notification(payment))
+    response = post_notification(order_app, *payments.notification(payment))
     assert response.body == b"" if response.status_int == 204 else response.json == INVALID_REQUEST
     return int(response.status_int)
 
 
-class TestOrdering:
+class TestOrders:
     def test_new_order_is_pending_and_moves_no_coins(
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        ordered = order(buyer, "50")
-        order_id = ordered["orderId"]
-        assert ordered == {
+        order = create_order(buyer, "50")
+        order_id = order["orderId"]
+        assert order == {
             "provider": "embedded",
             "orderId": order_id,
             "fen": 5000,
@@ -88,26 +88,26 @@ class TestOrdering:
         assert database_state.rows("transfers") == []
 
     def test_each_refill_without_a_request_id_creates_an_order(self, buyer: UserClient) -> None:
-        assert order(buyer)["orderId"] != order(buyer)["orderId"]
+        assert create_order(buyer)["orderId"] != create_order(buyer)["orderId"]
 
     def test_retry_of_a_refill_returns_the_same_order(
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        first = order(buyer, requestId="r")
-        assert order(buyer, "10元", requestId="r") == first
+        first_order = create_order(buyer, requestId="r")
+        assert create_order(buyer, "10元", requestId="r") == first_order
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_twenty_concurrent_refills_with_one_request_id_create_one_order(
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        ordered = run_concurrently(*[lambda: order(buyer, requestId="r")] * 20)
-        assert len({result["orderId"] for result in ordered}) == 1
+        orders = run_concurrently(*[lambda: create_order(buyer, requestId="r")] * 20)
+        assert len({result["orderId"] for result in orders}) == 1
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_refill_order_with_a_used_request_id_and_another_amount_returns_0013(
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        order(buyer, requestId="r")
+        create_order(buyer, requestId="r")
         with database_state.assert_unchanged():
             response = buyer.refill("50", requestId="r")
         assert (response.body, response.error) == (
@@ -119,13 +119,13 @@ class TestOrdering:
         self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
-        order(buyer, requestId="one")
+        create_order(buyer, requestId="one")
         ann.send_gift(ben, "1", requestId="two")
         with database_state.assert_unchanged():
             assert buyer.send_gift(ben, "1", requestId="one").body == COINS_NOT_UPDATED
             assert buyer.refill("10", requestId="two").body == COINS_NOT_UPDATED
 
-    def test_concurrent_gift_and_order_with_one_request_id_succeed_once(
+    def test_only_one_of_a_concurrent_gift_and_order_with_one_request_id_succeeds(
         self, buyer: UserClient, ann: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
         ann.refill("100")
@@ -153,25 +153,29 @@ class TestOrdering:
             "refill; reason=upstream_failed",
         )
         payments.fails = False
-        ordered = order(buyer, requestId="r")
-        assert [placed.order_id for placed in payments.placed] == [ordered["orderId"]] * 2
+        order = create_order(buyer, requestId="r")
+        assert [placed.order_id for placed in payments.placed] == [order["orderId"]] * 2
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_retry_of_a_paid_order_returns_no_payment_parameters(
-        self, buyer: UserClient, shop: App, payments: FakePayments
+        self, buyer: UserClient, order_app: App, payments: FakePayments
     ) -> None:
-        ordered = order(buyer, requestId="r")
-        notify_payment(shop, payments, payment_of(ordered))
-        assert order(buyer, requestId="r") == {**ordered, "state": "paid", "pay": None}
+        order = create_order(buyer, requestId="r")
+        notify_payment(order_app, payments, payment_of(order))
+        assert create_order(buyer, requestId="r") == {**order, "state": "paid", "pay": None}
         assert len(payments.placed) == 1
 
 
 class TestNotifications:
     def test_payment_notification_credits_the_coins(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer, "100"))
-        assert notify_payment(shop, payments, payment) == 204
+        payment = payment_of(create_order(buyer, "100"))
+        assert notify_payment(order_app, payments, payment) == 204
         assert database_state.coins(buyer) == 100
         (row,) = database_state.rows("payment_orders")
         (transfer,) = database_state.rows("transfers")
@@ -179,28 +183,41 @@ class TestNotifications:
         assert row["transfer_id"] == transfer["id"]
 
     def test_repeated_payment_notification_moves_no_coins(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
-        assert notify_payment(shop, payments, payment) == 204
+        payment = payment_of(create_order(buyer))
+        assert notify_payment(order_app, payments, payment) == 204
         with database_state.assert_unchanged():
-            assert notify_payment(shop, payments, payment) == 204
+            assert notify_payment(order_app, payments, payment) == 204
 
     def test_twenty_concurrent_payment_notifications_credit_coins_once(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         assert (
-            run_concurrently(*[lambda: notify_payment(shop, payments, payment)] * 20) == [204] * 20
+            run_concurrently(*[lambda: notify_payment(order_app, payments, payment)] * 20)
+            == [204] * 20
         )
         assert database_state.coins(buyer) == 10
 
-    def test_one_of_eight_concurrent_payments_of_an_order_is_credited(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+    def test_only_one_of_eight_concurrent_payments_of_an_order_is_credited(
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        ordered = order(buyer)
+        order = create_order(buyer)
         notifications = [
-            lambda n=n: notify_payment(shop, payments, payment_of(ordered, payment_id=f"p{n}"))
+            lambda n=n: notify_payment(order_app, payments, payment_of(order, payment_id=f"p{n}"))
             for n in range(8)
         ]
         assert sorted(run_concurrently(*notifications)) == [204] + [400] * 7
@@ -208,43 +225,56 @@ class TestNotifications:
 
     @pytest.mark.parametrize("state", ["pending", "paid"])
     @pytest.mark.parametrize(
-        "changed", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
+        "changed_fields", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
     )
     def test_payment_notification_that_differs_from_the_order_returns_400(
         self,
         state: str,
-        changed: dict[str, Any],
+        changed_fields: dict[str, Any],
         buyer: UserClient,
-        shop: App,
+        order_app: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         if state == "paid":
-            notify_payment(shop, payments, payment)
+            notify_payment(order_app, payments, payment)
         with database_state.assert_unchanged():
-            assert notify_payment(shop, payments, payment._replace(**changed)) == 400
+            assert notify_payment(order_app, payments, payment._replace(**changed_fields)) == 400
 
     def test_second_payment_of_a_paid_order_returns_400(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
-        notify_payment(shop, payments, payment)
-        with database_state.assert_unchanged():
-            assert notify_payment(shop, payments, payment._replace(payment_id="another")) == 400
-
-    def test_payment_that_settled_another_order_returns_400(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
-    ) -> None:
-        payment, other = payment_of(order(buyer)), order(buyer)
-        notify_payment(shop, payments, payment)
+        payment = payment_of(create_order(buyer))
+        notify_payment(order_app, payments, payment)
         with database_state.assert_unchanged():
             assert (
-                notify_payment(shop, payments, payment._replace(order_id=other["orderId"])) == 400
+                notify_payment(order_app, payments, payment._replace(payment_id="another")) == 400
+            )
+
+    def test_payment_that_settled_another_order_returns_400(
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
+    ) -> None:
+        payment, other_order = payment_of(create_order(buyer)), create_order(buyer)
+        notify_payment(order_app, payments, payment)
+        with database_state.assert_unchanged():
+            assert (
+                notify_payment(
+                    order_app, payments, payment._replace(order_id=other_order["orderId"])
+                )
+                == 400
             )
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_headers",
         [
             {"X-Payment-Signature": "0" * 64},
             {"X-Payment-Signature": ""},
@@ -256,29 +286,33 @@ class TestNotifications:
     )
     def test_payment_notification_with_a_wrong_signature_returns_400(
         self,
-        changed: dict[str, str],
+        changed_headers: dict[str, str],
         buyer: UserClient,
-        shop: App,
+        order_app: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
-        headers, body = payments.notification(payment_of(order(buyer)))
+        headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            response = post_notification(shop, headers | changed, body)
+            response = post_notification(order_app, headers | changed_headers, body)
         assert (response.status_int, response.json) == (400, INVALID_REQUEST)
         assert response.headers["X-Error"] == "notification; reason=invalid_notification"
 
     def test_payment_notification_with_a_changed_body_returns_400(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        headers, body = payments.notification(payment_of(order(buyer)))
+        headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            for changed in (body + b" ", body[:-1], b"", b"\xff"):
-                assert post_notification(shop, headers, changed).status_int == 400
+            for changed_body in (body + b" ", body[:-1], b"", b"\xff"):
+                assert post_notification(order_app, headers, changed_body).status_int == 400
 
     @pytest.mark.usefixtures("payments")
-    def test_payment_notification_with_a_time_301_s_off_returns_400(
-        self, buyer: UserClient, shop: App, database_state: DatabaseState
+    def test_payment_notification_with_a_time_that_differs_by_301_s_returns_400(
+        self, buyer: UserClient, order_app: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
 
@@ -286,19 +320,23 @@ class TestNotifications:
             provider = DevelopmentPayments("http://x", key=key, clock=lambda: time.time() - age_s)
             return provider.notification(payment)
 
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         for age_s in (301, -301):
             with database_state.assert_unchanged():
-                assert post_notification(shop, *notification(age_s)).status_int == 400
-        assert post_notification(shop, *notification(0)).status_int == 204
+                assert post_notification(order_app, *notification(age_s)).status_int == 400
+        assert post_notification(order_app, *notification(0)).status_int == 204
 
     def test_payment_notification_signed_with_another_key_returns_400(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
-        headers, body = other_provider.notification(payment_of(order(buyer)))
+        headers, body = other_provider.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            assert post_notification(shop, headers, body).status_int == 400
+            assert post_notification(order_app, headers, body).status_int == 400
 
     @pytest.mark.parametrize(
         "error",
@@ -312,7 +350,7 @@ class TestNotifications:
         self,
         error: Exception,
         buyer: UserClient,
-        shop: App,
+        order_app: App,
         payments: FakePayments,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
@@ -320,25 +358,29 @@ class TestNotifications:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         with monkeypatch.context() as patch:
-            patch.setattr(shop.registry.services.ledger_writer, "submit", fail)
-            assert notify_payment(shop, payments, payment) == 503
-        assert notify_payment(shop, payments, payment) == 204
+            patch.setattr(order_app.registry.services.ledger_writer, "submit", fail)
+            assert notify_payment(order_app, payments, payment) == 503
+        assert notify_payment(order_app, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
     def test_payment_notification_for_a_removed_account_is_credited(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
-        removed = buyer.post("/register", remove="1", password="harbour-42")
-        assert removed.result == "0000"
-        assert notify_payment(shop, payments, payment) == 204
+        payment = payment_of(create_order(buyer))
+        remove_response = buyer.post("/register", remove="1", password="harbour-42")
+        assert remove_response.result == "0000"
+        assert notify_payment(order_app, payments, payment) == 204
         assert len(database_state.rows("transfers")) == 1
 
 
 class TestSettings:
-    """Payments of existing orders are credited after the settings have changed."""
+    """The server credits payments of existing orders after a change of the settings."""
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_payment_of_a_pending_order_is_credited_in_every_refill_mode(
@@ -348,7 +390,7 @@ class TestSettings:
         buyer: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
         assert (
             notify_by_gateway(
@@ -370,20 +412,20 @@ class TestSettings:
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         app = new_app(coins__refill="order", payments__gateway=names)
-        first = "other" if names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
-        ordered = order(UserClient(app, ann.default_parameters, ann.phone))
-        assert ordered["provider"] == first
-        gateway = app.registry.services.payment_orders.gateway
-        assert notify_by_gateway(app, gateway("embedded"), payment) == 204
-        assert notify_by_gateway(app, gateway(first), payment_of(ordered)) == 204
+        first_provider = "other" if names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
+        order = create_order(UserClient(app, ann.default_parameters, ann.phone))
+        assert order["provider"] == first_provider
+        find_gateway = app.registry.services.payment_orders.gateway
+        assert notify_by_gateway(app, find_gateway("embedded"), payment) == 204
+        assert notify_by_gateway(app, find_gateway(first_provider), payment_of(order)) == 204
         assert database_state.coins(ann) == 20
 
     def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
         self, new_app: Callable[..., App], buyer: UserClient, database_state: DatabaseState
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         assert notify_by_gateway(app, other_provider, payment) == 400
@@ -398,33 +440,37 @@ class TestSettings:
         )
         assert database_state.coins(buyer) == 10
 
-    def test_retry_of_an_order_returns_the_order_of_its_provider(
+    def test_retry_of_an_order_keeps_its_payment_provider(
         self, new_app: Callable[..., App], buyer: UserClient, ann: UserClient
     ) -> None:
-        ordered = order(buyer, requestId="r")
+        order = create_order(buyer, requestId="r")
         app = new_app(
             coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
         )
-        retried = order(UserClient(app, ann.default_parameters, ann.phone), requestId="r")
-        assert retried == ordered
+        returned_order = create_order(
+            UserClient(app, ann.default_parameters, ann.phone), requestId="r"
+        )
+        assert returned_order == order
 
     @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
     def test_retry_of_a_paid_order_succeeds_in_every_refill_mode(
         self,
         mode: str,
         new_app: Callable[..., App],
-        shop: App,
+        order_app: App,
         payments: FakePayments,
         buyer: UserClient,
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        ordered = order(buyer, requestId="r")
-        notify_payment(shop, payments, payment_of(ordered))
+        order = create_order(buyer, requestId="r")
+        notify_payment(order_app, payments, payment_of(order))
         app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
-            retried = order(UserClient(app, ann.default_parameters, ann.phone), requestId="r")
-        assert retried == {**ordered, "state": "paid", "pay": None}
+            returned_order = create_order(
+                UserClient(app, ann.default_parameters, ann.phone), requestId="r"
+            )
+        assert returned_order == {**order, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("mode", ["order", "disabled"])
     def test_retry_of_a_direct_refill_succeeds_in_every_refill_mode(
@@ -440,7 +486,7 @@ class TestSettings:
 
     def test_order_closed_while_it_is_placed_stays_pending_and_is_closed_later(
         self,
-        shop: App,
+        order_app: App,
         payments: FakePayments,
         buyer: UserClient,
         database_state: DatabaseState,
@@ -448,21 +494,21 @@ class TestSettings:
     ) -> None:
         place = payments.place
 
-        def close_and_place(ordered: Order) -> dict[str, Any]:
+        def close_and_place(order: Order) -> dict[str, Any]:
             database_state.execute("UPDATE payment_orders SET state = 'closed'")
-            return place(ordered)
+            return place(order)
 
         monkeypatch.setattr(payments, "place", close_and_place)
-        ordered = order(buyer)
-        assert (ordered["state"], bool(ordered["pay"])) == ("pending", True)
+        order = create_order(buyer)
+        assert (order["state"], bool(order["pay"])) == ("pending", True)
         database_state.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
-        assert shop.registry.services.payment_reconciliation.run() == (1, 0)
-        assert payments.closed == [ordered["orderId"]]
+        assert order_app.registry.services.payment_reconciliation.run() == (1, 0)
+        assert payments.closed == [order["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_returns_0013(
         self, new_app: Callable[..., App], buyer: UserClient, ann: UserClient
     ) -> None:
-        order(buyer, requestId="r")
+        create_order(buyer, requestId="r")
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         response = UserClient(app, ann.default_parameters, ann.phone).refill("10", requestId="r")
         assert (response.body, response.error) == (
@@ -473,14 +519,18 @@ class TestSettings:
 
 class TestBalanceLimit:
     def test_payment_over_the_balance_limit_returns_503_and_is_credited_later(
-        self, buyer: UserClient, shop: App, payments: FakePayments, database_state: DatabaseState
+        self,
+        buyer: UserClient,
+        order_app: App,
+        payments: FakePayments,
+        database_state: DatabaseState,
     ) -> None:
-        payment = payment_of(order(buyer))
+        payment = payment_of(create_order(buyer))
         database_state.execute(f"UPDATE coin_slots SET amount = {MAX_SLOT_COINS}")
-        assert notify_payment(shop, payments, payment) == 503
+        assert notify_payment(order_app, payments, payment) == 503
         assert database_state.coins(buyer) == MAX_SLOT_COINS
         database_state.execute("UPDATE coin_slots SET amount = 0")
-        assert notify_payment(shop, payments, payment) == 204
+        assert notify_payment(order_app, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
 
@@ -498,12 +548,12 @@ class TestPaymentPath:
         response = TestApp(app).post("/payments", b"{}", status="*")
         assert (response.status_int, response.json) == (404, INVALID_REQUEST)
 
-    def test_payment_path_with_another_method_than_post_returns_405(self, shop: App) -> None:
-        response = TestApp(shop).get("/payments", status="*")
+    def test_payment_path_with_another_method_than_post_returns_405(self, order_app: App) -> None:
+        response = TestApp(order_app).get("/payments", status="*")
         assert (response.status_int, response.headers["Allow"]) == (405, "POST")
 
-    def test_payment_notification_with_a_too_large_body_returns_413(self, shop: App) -> None:
-        assert post_notification(shop, {}, b"x" * 65_537).status_int == 413
+    def test_payment_notification_with_a_too_large_body_returns_413(self, order_app: App) -> None:
+        assert post_notification(order_app, {}, b"x" * 65_537).status_int == 413
 
 
 @pytest.mark.processes
@@ -514,8 +564,8 @@ def test_development_payment_provider_pays_an_order_over_http(
     database = Database(url)
     migrate(database)
     database.close()
-    changed = {"database.url": url, "coins.refill": "order"}
-    with running_server(DEVELOPMENT_INI, tmp_path, changed) as server:
+    settings = {"database.url": url, "coins.refill": "order"}
+    with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
 
         def post(path: str, **form: str) -> Any:
             response = requests.post(server.address + path, data=form, timeout=10)
@@ -525,8 +575,8 @@ def test_development_payment_provider_pays_an_order_over_http(
         account = {"userId": "13800000001", "password": "harbour-42"}
         post("/register", register="1", **account)
         token = post("/log", **account)
-        ordered = post("/golden", refill="1", token=token, money="50")
-        assert ordered["state"] == "pending"
+        order = post("/golden", refill="1", token=token, money="50")
+        assert order["state"] == "pending"
         for _ in range(100):
             if post("/golden", balance="1", token=token)["coins"]:
                 break
@@ -535,7 +585,7 @@ def test_development_payment_provider_pays_an_order_over_http(
         # A repeated notification credits no coins.
         key = derived_key(DEVELOPMENT_SECRET, "payments")
         provider = DevelopmentPayments(server.address, key=key, clock=time.time)
-        payment = ProviderPayment(ordered["orderId"], f"payment-of-{ordered['orderId']}", 5000)
+        payment = ProviderPayment(order["orderId"], f"payment-of-{order['orderId']}", 5000)
         headers, body = provider.notification(payment)
         response = requests.post(server.address + "/payments", body, headers=headers, timeout=10)
         assert response.status_code == 204

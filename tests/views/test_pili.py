@@ -35,8 +35,8 @@ def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
 
 
 def post_callback(app: App, body: str, **headers: str) -> Any:
-    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
-    all_headers = {"Content-Type": FORM, **dashed}
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    all_headers = {"Content-Type": FORM, **header_fields}
     return TestApp(app).post("/pili/callback", body, headers=all_headers, status="*")
 
 
@@ -57,7 +57,7 @@ def post_signed_callback(app: App, **fields: str) -> Any:
 
 
 def allow_status_query(services: Services) -> None:
-    """Make the last status query old enough for another one."""
+    """Date the last status query back, so that the server queries the provider again."""
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
@@ -183,8 +183,8 @@ def test_callback_when_the_provider_fails_does_not_change_the_status(
     app: App, provider: FakePiliV2, ann: UserClient, database_state: DatabaseState
 ) -> None:
     key = go_live(ann)
-    before = database_state.rows("rooms")
+    rows_before = database_state.rows("rooms")
     provider.server.failure_mode = "500"
     assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     (room,) = database_state.rows("rooms")
-    assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}
+    assert {**room, "provider_checked_at": None} == {**rows_before[0], "provider_checked_at": None}

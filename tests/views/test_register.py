@@ -260,7 +260,7 @@ class TestRegister:
         assert response.error == "userId; reason=already_registered"
 
     @pytest.mark.parametrize(
-        ("changed", "expected_error"),
+        ("changed_parameters", "expected_error"),
         [
             ({"userId": ""}, "userId; reason=missing"),
             ({"userId": "1380000000"}, "userId; reason=not_a_phone_number"),
@@ -285,13 +285,13 @@ class TestRegister:
     )
     def test_registration_with_an_invalid_parameter_returns_0006(
         self,
-        changed: dict[str, str],
+        changed_parameters: dict[str, str],
         expected_error: str,
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = api.post("/register", **{**REGISTRATION, **changed})
+            response = api.post("/register", **{**REGISTRATION, **changed_parameters})
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
         assert response.error == expected_error
 
@@ -328,8 +328,11 @@ class TestRegister:
     def test_registration_with_an_uploaded_picture_assigns_it_to_the_account(
         self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
-        assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
+        upload_response = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        assert (
+            api.post("/register", **REGISTRATION, headImage=upload_response.message).result
+            == "0000"
+        )
         (picture,) = database_state.rows("pictures")
         assert picture["account_id"] == database_state.rows("accounts")[0]["id"]
 
@@ -386,11 +389,16 @@ class TestRequiredUploadedPicture:
     def test_registration_with_the_picture_of_another_account_returns_0006(
         self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
-        assert api.post("/register", **REGISTRATION, headImage=upload.message).result == "0000"
-        other = {**REGISTRATION, "userId": "13800000008"}
+        upload_response = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        assert (
+            api.post("/register", **REGISTRATION, headImage=upload_response.message).result
+            == "0000"
+        )
+        other_registration = {**REGISTRATION, "userId": "13800000008"}
         with database_state.assert_unchanged():
-            response = api.post("/register", **other, headImage=upload.message)
+            response = api.post(
+                "/register", **other_registration, headImage=upload_response.message
+            )
         assert (response.result, response.error) == ("0006", "headImage; reason=unknown_picture")
 
     def test_registration_with_a_picture_that_was_not_uploaded_returns_0006(

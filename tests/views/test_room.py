@@ -67,20 +67,20 @@ class TestGoLive:
     def test_go_live_while_live_returns_the_same_stream_and_keeps_the_title(
         self, ann: UserClient, database_state: DatabaseState, streams: RecordingStreams
     ) -> None:
-        first = ann.go_live(title="first")
+        first_response = ann.go_live(title="first")
         with database_state.assert_unchanged():
-            second = ann.go_live(title="second")
-        assert second.body == first.body
+            second_response = ann.go_live(title="second")
+        assert second_response.body == first_response.body
         assert len(streams.created) == 1
 
     def test_go_live_after_leaving_returns_a_new_stream_and_publish_key(
         self, ann: UserClient
     ) -> None:
-        first = json.loads(ann.go_live().message)
+        first_stream = json.loads(ann.go_live().message)
         leave(ann)
-        second = json.loads(ann.go_live().message)
-        assert first["title"] != second["title"]
-        assert first["publishKey"] != second["publishKey"]
+        second_stream = json.loads(ann.go_live().message)
+        assert first_stream["title"] != second_stream["title"]
+        assert first_stream["publishKey"] != second_stream["publishKey"]
 
     @pytest.mark.parametrize("title", ["t" * 101, "a\0b", "a\nb", "a\u202eb"])
     def test_go_live_with_an_invalid_title_returns_0009(
@@ -125,10 +125,10 @@ class TestGoLive:
         ann.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening', started_at = now()")
-        waits: list[float] = []
-        monkeypatch.setattr("livebackend.services.rooms.time.sleep", waits.append)
+        wait_times_s: list[float] = []
+        monkeypatch.setattr("livebackend.services.rooms.time.sleep", wait_times_s.append)
         assert ann.go_live().result == "0009"
-        assert sum(waits) == pytest.approx(3)
+        assert sum(wait_times_s) == pytest.approx(3)
 
     def test_concurrent_go_live_requests_all_return_0009_when_the_provider_fails(
         self,
@@ -137,10 +137,10 @@ class TestGoLive:
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        never_set, create = threading.Event(), RecordingStreams.create
+        timer, create = threading.Event(), RecordingStreams.create
 
         def create_after_1_s(self: RecordingStreams, key: str, publish_key: str) -> object:
-            never_set.wait(1)
+            timer.wait(1)
             return create(self, key, publish_key)
 
         monkeypatch.setattr(RecordingStreams, "create", create_after_1_s)
@@ -149,7 +149,7 @@ class TestGoLive:
         assert {response.result for response in responses} == {"0009"}
         assert len(database_state.rows("rooms")) == len(streams.created) == 1
 
-    def test_go_live_with_an_account_removed_meanwhile_opens_no_room(
+    def test_go_live_of_a_removed_account_opens_no_room(
         self, ann: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
         token = services.login_tokens.read(ann.token)
@@ -217,9 +217,9 @@ class TestPublishKeySecrecy:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         ann.befriend(ben)
-        secrets = {json.loads(ann.go_live(title="hello").message)["publishKey"]}
-        secrets.add(json.loads(ann.go_live().message)["publishKey"])
-        (key,) = secrets
+        publish_keys = {json.loads(ann.go_live(title="hello").message)["publishKey"]}
+        publish_keys.add(json.loads(ann.go_live().message)["publishKey"])
+        (key,) = publish_keys
         selectors = [
             (route, operation.selector)
             for operation in operations(app.registry)
@@ -229,17 +229,17 @@ class TestPublishKeySecrecy:
         parameters = {"userId": ann.phone, "object": ann.phone, "value": "1", "description": "x"}
         parameters |= {"money": "10", "behaviour": "accept", "password": "harbour-42"}
         parameters |= {"verifyId": f"{ann.phone},1", "objectId": f"{ben.phone},1", "nickname": "B"}
-        contents = []
+        response_texts = []
         for client in (ben, api):
             for route, selector in selectors:
                 if selector in ("remove", "logout", "change"):
-                    continue  # these revoke the token that the other requests need
+                    continue  # these operations revoke the token
                 response = client.post(f"/{route}", **{selector: "1"}, **parameters)
-                contents.append(json.dumps([response.body, response.headers]))
-        # Ben also went live in this loop; the response contains the key of another room.
-        assert any('"publishKey\\' in content for content in contents)
-        assert [content for content in contents if key in content] == []
-        # Other responses to Ann do not contain the key either.
+                response_texts.append(json.dumps([response.body, response.headers]))
+        # Ben also went live in this loop; the response contains the key of Ben's room.
+        assert any('"publishKey\\' in text for text in response_texts)
+        assert [text for text in response_texts if key in text] == []
+        # Except for going live, responses to Ann do not contain the key either.
         for path, form in [
             ("/list", {"friendlist": "1"}),
             ("/list", {"livelist": "1"}),

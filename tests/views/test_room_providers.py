@@ -19,38 +19,40 @@ from tests.support.fake_providers import FakeNginxRtmp, FakePiliV1, FakePiliV2, 
 from tests.support.fake_server import FAILURE_MODES, running_server, unused_port
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
-FAKES: dict[type, Callable[[], FakeStreamProvider]] = {
+FAKE_PROVIDERS: dict[type, Callable[[], FakeStreamProvider]] = {
     PiliV1: FakePiliV1,
     PiliV2: FakePiliV2,
     NginxRtmpStreams: FakeNginxRtmp,
 }
 
 
-@pytest.fixture(params=FAKES, ids=lambda kind: kind.__name__)
-def kind(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=FAKE_PROVIDERS, ids=lambda gateway_class: gateway_class.__name__)
+def gateway_class(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
 @pytest.fixture
-def provider(kind: Any) -> Iterator[FakeStreamProvider]:
-    provider = FAKES[kind]()
+def provider(gateway_class: Any) -> Iterator[FakeStreamProvider]:
+    provider = FAKE_PROVIDERS[gateway_class]()
     with running_server(provider.server):
         yield provider
 
 
 @pytest.fixture
-def app(kind: Any, provider: FakeStreamProvider, new_provider_app: Callable[..., App]) -> App:
-    return new_provider_app(kind, provider.server.url)
+def app(
+    gateway_class: Any, provider: FakeStreamProvider, new_provider_app: Callable[..., App]
+) -> App:
+    return new_provider_app(gateway_class, provider.server.url)
 
 
 def is_live(user: UserClient, friend: UserClient) -> bool:
-    (listed,) = user.friends()
-    assert listed["userId"] == friend.phone
-    return bool(listed["liveStatus"] == "on")
+    (listed_friend,) = user.friends()
+    assert listed_friend["userId"] == friend.phone
+    return bool(listed_friend["liveStatus"] == "on")
 
 
 def test_host_goes_live_publishes_and_leaves_with_each_provider(
-    kind: Any,
+    gateway_class: Any,
     provider: FakeStreamProvider,
     ann: UserClient,
     ben: UserClient,
@@ -70,26 +72,26 @@ def test_host_goes_live_publishes_and_leaves_with_each_provider(
     assert ann.post("/room", leave="1").result == "0000"
     assert not provider.is_publishing(stream["title"])
     assert not is_live(ben, ann)
-    creates = [change for change in provider.changes if change.startswith("create")]
-    assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
+    create_changes = [change for change in provider.changes if change.startswith("create")]
+    assert len(create_changes) == (0 if gateway_class is NginxRtmpStreams else 1)
 
 
 def test_twenty_concurrent_go_live_requests_create_one_stream(
-    kind: Any, provider: FakeStreamProvider, ann: UserClient
+    gateway_class: Any, provider: FakeStreamProvider, ann: UserClient
 ) -> None:
     responses = run_concurrently(*[ann.go_live] * 20)
     assert {response.result for response in responses} == {"0000"}
     assert len({response.message for response in responses}) == 1
-    creates = [
+    create_requests = [
         request
         for request in provider.server.received_requests
         if request.path.endswith("/streams")
     ]
-    assert len(creates) == (0 if kind is NginxRtmpStreams else 1)
+    assert len(create_requests) == (0 if gateway_class is NginxRtmpStreams else 1)
 
 
-def test_twenty_concurrent_go_live_requests_fail_with_one_provider_request(
-    kind: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
+def test_twenty_concurrent_go_live_requests_send_one_request_to_a_failing_provider(
+    gateway_class: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
 ) -> None:
     provider.server.failure_mode = "500 after a second"
     responses = run_concurrently(*[ann.go_live] * 20)
@@ -100,21 +102,21 @@ def test_twenty_concurrent_go_live_requests_fail_with_one_provider_request(
 @pytest.mark.parametrize("failure_mode", FAILURE_MODES)
 def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_room(
     failure_mode: str,
-    kind: Any,
+    gateway_class: Any,
     provider: FakeStreamProvider,
     new_provider_app: Callable[..., App],
     database_state: DatabaseState,
 ) -> None:
     provider.server.failure_mode = failure_mode
     url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else provider.server.url
-    api = ApiClient(new_provider_app(kind, url))
+    api = ApiClient(new_provider_app(gateway_class, url))
     ann, ben = api.register_user("13800000001"), api.register_user("13800000002")
     ann.befriend(ben)
     start = time.monotonic()
     is_finished = threading.Event()
     list_durations_s: list[float] = []
 
-    def live() -> ApiResponse:
+    def go_live() -> ApiResponse:
         try:
             return ann.go_live()
         finally:
@@ -122,11 +124,11 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
 
     def list_friends_meanwhile() -> None:
         while not list_durations_s or not (is_finished.is_set() or len(list_durations_s) == 100):
-            begun = time.monotonic()
+            list_start = time.monotonic()
             assert not is_live(ben, ann)
-            list_durations_s.append(time.monotonic() - begun)
+            list_durations_s.append(time.monotonic() - list_start)
 
-    response, _ = run_concurrently(live, list_friends_meanwhile)
+    response, _ = run_concurrently(go_live, list_friends_meanwhile)
     assert time.monotonic() - start < 5
     assert (response.status, response.body) == (200, {"result": "0009", "message": None})
     assert response.error == "stream; reason=upstream_failed"
@@ -134,16 +136,16 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     assert (room["state"], room["close_reason"]) == ("closed", "failed")
     assert max(list_durations_s) < 1
     assert not is_live(ben, ann)
-    # Going live works again as soon as the provider does.
+    # Going live succeeds as soon as the provider responds correctly again.
     provider.server.failure_mode = ""
     if failure_mode != "refused":
         assert ann.go_live().result == "0000"
 
 
 def test_go_live_with_a_wrong_hub_returns_0009(
-    kind: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
+    gateway_class: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    if kind is NginxRtmpStreams:
+    if gateway_class is NginxRtmpStreams:
         pytest.skip("nginx: going live sends no request that contains the hub")
     provider.reported_hub = "another"
     assert ann.go_live().result == "0009"
@@ -190,10 +192,10 @@ def test_hanging_provider_does_not_occupy_all_threads(
 
 class TestStreamLostByProvider:
     def lose_stream(
-        self, kind: Any, provider: FakeStreamProvider, services: Services, host: UserClient
+        self, gateway_class: Any, provider: FakeStreamProvider, services: Services, host: UserClient
     ) -> Any:
-        """Let a host go live, delete the provider's stream, and return its JSON."""
-        if kind is NginxRtmpStreams:
+        """Let a host go live, delete the stream at the provider, and return the stream."""
+        if gateway_class is NginxRtmpStreams:
             pytest.skip("nginx does not store streams, so it cannot lose one")
         stream = json.loads(host.go_live(title="hello").message)
         provider.drop_stream(stream["title"])
@@ -205,62 +207,62 @@ class TestStreamLostByProvider:
 
     def test_go_live_recreates_a_stream_that_the_provider_lost(
         self,
-        kind: Any,
+        gateway_class: Any,
         provider: FakeStreamProvider,
         services: Services,
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        stream = self.lose_stream(kind, provider, services, ann)
-        recreated = json.loads(ann.go_live().message)
-        assert recreated["title"] == stream["title"]
-        assert recreated["publishKey"] == stream["publishKey"]
+        stream = self.lose_stream(gateway_class, provider, services, ann)
+        recreated_stream = json.loads(ann.go_live().message)
+        assert recreated_stream["title"] == stream["title"]
+        assert recreated_stream["publishKey"] == stream["publishKey"]
         assert list(provider.streams) == [stream["title"]]
         (room,) = database_state.rows("rooms")
         assert (room["state"], room["title"]) == ("open", "hello")
 
     def test_twenty_concurrent_go_live_requests_recreate_a_lost_stream_once(
-        self, kind: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
+        self, gateway_class: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
     ) -> None:
-        self.lose_stream(kind, provider, services, ann)
+        self.lose_stream(gateway_class, provider, services, ann)
         responses = run_concurrently(*[ann.go_live] * 20)
         assert {response.result for response in responses} == {"0000"}
         assert len([change for change in provider.changes if "create" in change]) == 2
 
     def test_go_live_returns_the_same_stream_when_the_provider_fails(
         self,
-        kind: Any,
+        gateway_class: Any,
         provider: FakeStreamProvider,
         services: Services,
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        stream = self.lose_stream(kind, provider, services, ann)
+        stream = self.lose_stream(gateway_class, provider, services, ann)
         provider.server.failure_mode = "500"
         assert json.loads(ann.go_live().message) == stream
         assert database_state.rows("rooms")[0]["state"] == "open"
 
-    def test_go_live_checks_an_existing_stream_once_in_10_s(
-        self, kind: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
+    def test_go_live_checks_an_existing_stream_at_most_every_10_s(
+        self, gateway_class: Any, provider: FakeStreamProvider, services: Services, ann: UserClient
     ) -> None:
-        if kind is NginxRtmpStreams:
+        if gateway_class is NginxRtmpStreams:
             pytest.skip("nginx: the server does not check an existing stream")
-        first = ann.go_live().message
+        first_message = ann.go_live().message
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET stream_seen_at = now() - interval '11 seconds'"
             )
         request_count = len(provider.server.received_requests)
-        assert ann.go_live().message == first
+        assert ann.go_live().message == first_message
         assert len(provider.server.received_requests) == request_count + 1
-        assert ann.go_live().message == first
+        assert ann.go_live().message == first_message
         assert len(provider.server.received_requests) == request_count + 1
 
 
 class TestHeartbeat:
     def test_heartbeat_returns_the_stream_status_and_the_publish_url(
         self,
-        kind: Any,
+        gateway_class: Any,
         provider: FakeStreamProvider,
         services: Services,
         ann: UserClient,
@@ -306,14 +308,17 @@ class TestHeartbeat:
     ) -> None:
         ann.go_live()
         provider.server.failure_mode = "500"
-        before = database_state.rows("rooms")
+        rows_before = database_state.rows("rooms")
         assert ann.post("/room", heartbeat="1").message["stream"] == "off"
         (room,) = database_state.rows("rooms")
-        assert {**room, "provider_checked_at": None} == {**before[0], "provider_checked_at": None}
+        assert {**room, "provider_checked_at": None} == {
+            **rows_before[0],
+            "provider_checked_at": None,
+        }
 
 
 @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
-def test_heartbeat_publish_url_depends_on_the_publish_security(
+def test_heartbeat_publish_url_depends_on_the_publish_security_setting(
     security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()

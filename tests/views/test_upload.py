@@ -68,8 +68,8 @@ class TestUpload:
         assert location[-5] == name[0]
 
     def test_upload_of_the_maximum_size_succeeds(self, api: ApiClient) -> None:
-        largest = b"x" * 5_242_880
-        assert Path(upload(api, largest).message).read_bytes() == largest
+        content = b"x" * 5_242_880
+        assert Path(upload(api, content).message).read_bytes() == content
 
     def test_upload_over_the_maximum_size_returns_0006(
         self, api: ApiClient, database_state: DatabaseState
@@ -112,9 +112,9 @@ class TestUpload:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
+        unreachable_engine = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
         with monkeypatch.context() as patch, database_state.assert_unchanged():
-            patch.setattr(services.database, "engine", unreachable)
+            patch.setattr(services.database, "engine", unreachable_engine)
             response = upload(api, PNG)
         assert (response.status, response.result) == (503, "0006")
 
@@ -124,7 +124,7 @@ class TestPictures:
         return TestApp(app).get(path, status="*", **options)
 
     @pytest.mark.parametrize(
-        ("kind", "media_type"),
+        ("image_format", "media_type"),
         [
             ("PNG", "image/png"),
             ("JPEG", "image/jpeg"),
@@ -133,9 +133,9 @@ class TestPictures:
         ],
     )
     def test_picture_is_served_with_its_media_type_and_cache_headers(
-        self, kind: str, media_type: str, api: ApiClient
+        self, image_format: str, media_type: str, api: ApiClient
     ) -> None:
-        content = encode_image(RED, kind)
+        content = encode_image(RED, image_format)
         # The media type does not depend on the file name.
         response = self.get(api.app, url(upload(api, content, "头像.txt").message))
         assert (response.status_int, response.body) == (200, content)
