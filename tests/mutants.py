@@ -72,8 +72,8 @@ MUTANTS = [
             ),
             (
                 (
-                    "    # A separate statement after the lock, which sees what the previous holder"
-                    " has committed.\n"
+                    "    # Runs after the lock statement, so that it sees what the previous lock"
+                    " holder has committed.\n"
                     "    posted = find_posted(connection, transfers)\n"
                 ),
                 "",

@@ -18,8 +18,8 @@ from livebackend.api.result_codes import ResultCode
 
 PACKAGE = Path(__file__).parent.parent / "clients" / "python" / "livebackend_client"
 
-# The line length of the formatter.
-_LINE = 100
+# The maximum line length of the formatter.
+_LINE_LENGTH = 100
 # The ledger returns these errors only after it has looked up the request id.
 _FINAL_REASONS = (
     ErrorReason.INSUFFICIENT_COINS,
@@ -31,7 +31,7 @@ _FINAL_REASONS = (
 def declared_operations() -> list[Operation]:
     """Return all operations in the order of the API document.
 
-    Needs no server and no database.
+    The function connects to no server and no database.
     """
     config = Configurator()
     config.include("livebackend.api.operation_declaration")
@@ -99,7 +99,7 @@ def _response_types(kind: Any) -> Iterator[type[Any]]:
 
 def _operations(declarations: list[Operation], names: list[str]) -> str:
     imported = f"from livebackend_client.responses import {', '.join(names)}"
-    if len(imported) > _LINE:
+    if len(imported) > _LINE_LENGTH:
         inner = "".join(f"    {name},\n" for name in names)
         imported = f"from livebackend_client.responses import (\n{inner})"
     specs = "\n".join(map(_operation_spec, declarations))
@@ -133,7 +133,7 @@ def _returned_type(operation: Operation) -> Any:
 
 
 def _type(kind: Any) -> str:
-    """Return the source text of a type. For JSON in a string, it is the parsed type."""
+    """Return the source text of a type; for JSON in a string, of the parsed type."""
     if kind in (None, NoneType):
         return "None"
     if hasattr(kind, "__metadata__"):
@@ -218,7 +218,7 @@ def _method(operation: Operation) -> str:
     )
     arguments = "".join(f", {parameter.name}={parameter.name}" for parameter in parameters)
     call = f"        return self.call(_{operation.name.upper()}{arguments})\n"
-    if len(call.rstrip()) > _LINE:
+    if len(call.rstrip()) > _LINE_LENGTH:
         inner = "".join(
             f"            {parameter.name}={parameter.name},\n" for parameter in parameters
         )

@@ -83,7 +83,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
         for stored in orders
     ]
     header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
-    text = columns([header, *rows]) if rows else "there are no such orders"
+    text = columns([header, *rows]) if rows else "there are no matching orders"
     print_result(text, orders=[_facts(stored) for stored in orders])
 
 
@@ -134,7 +134,7 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
     Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
     if not 1 <= len(reason) <= 200:
-        raise click.BadParameter("1 to 200 characters", param_hint="--reason")
+        raise click.BadParameter("must have 1 to 200 characters", param_hint="--reason")
     with opened_services(ini) as services, _reported_errors(order_id):
         services.payment_refunds.refund(order_id, reason=reason)
         _print_order(services.database, order_id)
@@ -212,7 +212,9 @@ def _reported_errors(order_id: str) -> Iterator[None]:
     except PaymentFailed as error:
         raise CommandFailed(f"order {order_id}: the provider failed: {error}") from None
     except ServiceUnavailable as error:
-        raise CommandFailed(f"order {order_id}: not confirmed, run it again: {error}") from None
+        raise CommandFailed(
+            f"order {order_id}: change not confirmed, run the command again: {error}"
+        ) from None
 
 
 def _print_order(database: Database, order_id: str) -> None:

@@ -26,25 +26,26 @@ from livebackend.ledger.transfers import (
 # China assigns no phone numbers in this range, so no message can reach a real person.
 _FIRST_PHONE = 12_000_000_000
 MAX_USERS = 10_000_000
-# Small enough for the statement timeout on a slow machine.
+# Users per transaction: few enough for the statement timeout on a slow machine.
 _BATCH_USERS = 500
-# A user's friends are among this many users that follow in the order of registration.
+# Maximum difference between the user numbers of two friends.
 _MAX_FRIEND_DISTANCE = 200
+# The share of users who are live.
 _LIVE_SHARE = 0.005
 # The provider name of refills without payment, as with `coins.refill = direct`.
 _PROVIDER = "direct"
-# Namespace of the request ids: they must not collide with ids from an app.
+# Namespace of the request ids of demo data, which must not collide with the ids of an app.
 _SOURCE = "demo"
 
-_CHINESE = (
+_CHINESE_NICKNAME_PARTS = (
     ("爱笑的", "追风的", "早起的", "安静的", "爱吃的", "夜跑的", "迷路的", "晒太阳的"),
     ("橘子", "小猫", "鲸鱼", "书生", "阿土", "月亮", "豆包", "木棉", "山雀", "老王"),
 )
-_ENGLISH = (
+_ENGLISH_NICKNAME_PARTS = (
     ("Sunny", "Quiet", "Lucky", "Brave", "Sleepy", "Rapid", "Gentle", "Misty"),
     ("River", "Panda", "Comet", "Maple", "Otter", "Violet", "Falcon", "Noodle"),
 )
-_TITLES = (
+_ROOM_TITLES = (
     "晚安电台",
     "一起自习",
     "吉他弹唱",
@@ -53,9 +54,9 @@ _TITLES = (
     "厨房直播",
     "Night walk",
 )
-_GIFTS = ("玫瑰", "火箭", "棒棒糖", "a rose", "a rocket", "掌声")
+_GIFT_DESCRIPTIONS = ("玫瑰", "火箭", "棒棒糖", "a rose", "a rocket", "掌声")
 
-_NEXT_INDEX = text(
+_NEXT_USER_NUMBER = text(
     "SELECT coalesce(max(phone)::bigint, :first - 1) - :first + 1 FROM accounts"
     " WHERE phone BETWEEN CAST(:first AS text) AND CAST(:first + :count - 1 AS text)"
 )
@@ -88,7 +89,8 @@ _FRIENDSHIPS = text(
         AS pair (account_id, friend_id)
     """
 )
-# The times are unique within a batch, after those of earlier data, and before any later request.
+# sent_at_us must be unique: the times of a batch are later than those of earlier batches, and
+# earlier than the current time.
 _REQUESTS = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
@@ -116,7 +118,7 @@ _ROOMS = text(
 
 
 class FillProgress(NamedTuple):
-    """Progress: `done` of `total` users are complete in this stage."""
+    """Progress of a stage of demo data: `done` of `total` users are complete."""
 
     stage: str
     done: int
@@ -148,10 +150,10 @@ class DemoData:
         self._first_number = 0
 
     def generate(self) -> Iterator[FillProgress]:
-        """Write all batches; yield the progress after each."""
+        """Write all demo users in batches; yield the progress after each batch."""
         phone_range = {"first": _FIRST_PHONE, "count": MAX_USERS}
         self._first_number = self._database.run(
-            lambda connection: connection.execute(_NEXT_INDEX, phone_range).scalar_one()
+            lambda connection: connection.execute(_NEXT_USER_NUMBER, phone_range).scalar_one()
         )
         writers = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
         for stage, write_batch in zip(self.STAGES, writers, strict=True):
@@ -166,7 +168,7 @@ class DemoData:
         return str(_FIRST_PHONE + self._first_number + number)
 
     def _write(self, write_batch: Any, numbers: range, rng: Random) -> None:
-        # `run` can retry the transaction, which must then draw the same random numbers.
+        # If Database.run retries the transaction, `write` must draw the same random numbers again.
         state = rng.getstate()
 
         def write(connection: Connection) -> Any:
@@ -246,7 +248,7 @@ class DemoData:
             credit=CoinAccount(self._coin_account_ids[host]),
             amount=amount,
             request_id=derive_request_id(_SOURCE, sender, "gift"),
-            gift=Gift(self._account_ids[host], None, rng.choice(_GIFTS)),
+            gift=Gift(self._account_ids[host], None, rng.choice(_GIFT_DESCRIPTIONS)),
         )
 
     def _add_rooms(self, connection: Connection, numbers: range, rng: Random) -> None:
@@ -262,12 +264,13 @@ class DemoData:
             is_live = rng.random() < _LIVE_SHARE or number == 0
             if not is_live and rng.random() > 0.05:
                 continue
-            # Unique even if the same seed is used twice, because the number differs.
+            # The key is unique even if a seed is used twice, because the user's number differs.
             key = f"demo{self._first_number + number:08d}{rng.getrandbits(48):012x}"
             publish_key = f"{rng.getrandbits(64):016x}"
             stream = self._streams.create(key, publish_key)
             row = (
-                *(self._account_ids[number], rng.choice(_TITLES), "open" if is_live else "closed"),
+                *(self._account_ids[number], rng.choice(_ROOM_TITLES)),
+                "open" if is_live else "closed",
                 *(key, publish_key, json.dumps(stream.document), json.dumps(stream.play_urls)),
                 rng.randint(60, 7200),
             )
@@ -279,6 +282,6 @@ class DemoData:
 
 def _nickname(rng: Random) -> str:
     if rng.random() < 0.6:
-        return "".join(map(rng.choice, _CHINESE))
+        return "".join(map(rng.choice, _CHINESE_NICKNAME_PARTS))
     number = str(rng.randint(2, 99)) if rng.random() < 0.4 else ""
-    return "".join(map(rng.choice, _ENGLISH)) + number
+    return "".join(map(rng.choice, _ENGLISH_NICKNAME_PARTS)) + number

@@ -21,15 +21,15 @@ from livebackend.gateways.circuit_breaker import (
 )
 from livebackend.gateways.interruptible_adapter import InterruptibleAdapter
 
-_CONNECT_S = 1.5
-_MAX_BYTES = 1_048_576
+_CONNECT_TIMEOUT_S = 1.5
+_MAX_RESPONSE_BYTES = 1_048_576
 _CHUNK_BYTES = 65_536
 
 log = logging.getLogger(__name__)
 
 
 class ProviderCallFailed(Exception):
-    """A call ended without a complete response.
+    """A call to a provider ended without a complete response.
 
     `kind` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
     processed the request.
@@ -63,7 +63,7 @@ class ProviderClient:
         url: str,
         *,
         auth: AuthBase | None = None,
-        max_response_bytes: int = _MAX_BYTES,
+        max_response_bytes: int = _MAX_RESPONSE_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
@@ -93,13 +93,14 @@ class ProviderClient:
             raise ProviderCallFailed("unreachable", "the concurrency limit is reached")
         adapter = InterruptibleAdapter()
         future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
-        # Released when the thread ends: a thread that hangs after the timeout still counts.
+        # The permit is released when the thread ends: a thread that hangs after the timeout still
+        # counts as a call.
         future.add_done_callback(lambda _: self._concurrency_limit.release())
         try:
             response = _wait_for(future, deadline.remaining_s)
         except ProviderCallFailed as error:
             self._breaker.record_failure()
-            # Without the query, which can contain a token.
+            # The path is logged without its query, which can contain a token.
             log.warning(
                 "gateway call %s %s%s failed: %s",
                 method,
@@ -131,8 +132,8 @@ class ProviderClient:
                 data=body,
                 headers={"Accept-Encoding": "identity", **headers},
                 auth=self._auth,
-                timeout=(_CONNECT_S, CALL_TIMEOUT_S),
-                # A request signature is valid for one host only.
+                timeout=(_CONNECT_TIMEOUT_S, CALL_TIMEOUT_S),
+                # A redirect can name another host, for which the request signature is invalid.
                 allow_redirects=False,
                 stream=True,
             )

@@ -34,15 +34,15 @@ class InterruptibleAdapter(HTTPAdapter):
         class Connection(connection_class):  # type: ignore[misc, valid-type]
             def _new_conn(self) -> socket.socket:
                 new_socket: socket.socket = super()._new_conn()
-                adapter.register(new_socket)
+                adapter.register_socket(new_socket)
                 return new_socket
 
         pool.ConnectionCls = Connection
         return pool
 
-    def register(self, new_socket: socket.socket) -> None:
+    def register_socket(self, new_socket: socket.socket) -> None:
         with self._lock:
-            # A duplicate, because TLS detaches the original file descriptor.
+            # The adapter stores a duplicate, because TLS detaches the original file descriptor.
             self._socket = new_socket.dup()
             if self._is_closed:
                 self._close_socket()

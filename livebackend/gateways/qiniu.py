@@ -18,7 +18,7 @@ from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient,
 
 log = logging.getLogger(__name__)
 
-# Qiniu's support asks for this id of a request.
+# Valid values of the header X-Reqid, which is logged because Qiniu's support asks for it.
 _REQUEST_ID = re.compile("[ -~]{1,64}")
 
 
@@ -46,8 +46,8 @@ class QiniuFailed(Exception):
 class QiniuAuth(AuthBase):
     """Signs requests to Qiniu and verifies requests from Qiniu.
 
-    Source: "Qiniu" authorization of Pili and SMS: HMAC-SHA1 of the request line, host, content
-    type, `X-Qiniu-*` headers and body.
+    The signature is the HMAC-SHA1 of the request line, host, content type, `X-Qiniu-*` headers and
+    body. Source: Qiniu Pili and SMS, the authorization scheme "Qiniu".
     """
 
     def __init__(self, access_key: str, secret_key: str) -> None:
@@ -81,7 +81,7 @@ class QiniuAuth(AuthBase):
         return hmac.compare_digest(actual.encode("utf-8", "replace"), expected.encode())
 
     def token(self, data: bytes) -> str:
-        """Return the access key and the signature of the data."""
+        """Return Qiniu's token for the data: the access key and the data's signature."""
         return f"{self._access_key}:{signature(self._secret_key, data)}"
 
 
@@ -161,7 +161,7 @@ def _parse(response: ProviderResponse) -> Any:
     except orjson.JSONDecodeError:
         raise QiniuFailed(
             str(response.status),
-            "the response is not JSON",
+            "Qiniu's response is not JSON",
             status=response.status,
             outcome_unknown=True,
         ) from None

@@ -25,8 +25,8 @@ GATEWAY_CALLS = {
     *("send", "create", "exists", "disable", "live_publishers"),
     *("place", "query", "close", "refund", "bill"),
 }
-_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
-_TRANSFERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
+_TRANSFERS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
@@ -39,7 +39,7 @@ class Metrics:
             "API requests, by operation and result code.",
             "operation",
             "result",
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._errors = Counter(
             "livebackend_request_errors",
@@ -53,12 +53,12 @@ class Metrics:
             "gateway",
             "method",
             "outcome",
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._batch_sizes = self._histogram(
             "ledger_batch_transfers",
             "Transfers in one batch of the ledger batch writer.",
-            buckets=_TRANSFERS,
+            buckets=_TRANSFERS_BUCKETS,
         )
         self._queue_length = self._gauge(
             "ledger_queue_length", "Transfers in the queue of the ledger batch writer."
@@ -112,7 +112,7 @@ class Metrics:
         )
 
     def _gauge(self, name: str, description: str) -> Gauge:
-        # Sums over live processes only, because a dead process uses no resources.
+        # With `livesum`, a gauge sums over live processes only: a dead process uses no resources.
         return Gauge(
             f"livebackend_{name}", description, registry=self.registry, multiprocess_mode="livesum"
         )
@@ -147,7 +147,7 @@ class TimedGateway:
 
 
 class LiveRoomsCollector(Collector):
-    """Collects the number of live rooms; none while the database is unavailable."""
+    """Collects the number of live rooms; no value while the database is unavailable."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count

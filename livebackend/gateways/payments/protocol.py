@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# Rejects replayed notifications: their time may differ this much from the server's clock.
+# A notification is rejected as replayed if its time differs more than this from the server's clock.
 CLOCK_SKEW_S = 300
 # A bill covers one day in this time zone.
 CHINA = timezone(timedelta(hours=8), "UTC+8")
@@ -26,7 +26,7 @@ class InvalidSignature(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """An order to pay. The provider accepts at most one payment for an `order_id`."""
+    """A payment order. The provider accepts at most one payment for an `order_id`."""
 
     order_id: str
     fen: int
@@ -119,4 +119,4 @@ class PaymentGateway(Protocol):
 def check_notification_time(sent_at: str, *, now: float) -> None:
     """Raise InvalidSignature unless `sent_at` is close to `now` (seconds since 1970)."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise InvalidSignature("time invalid or too far from the server's clock")
+        raise InvalidSignature("the notification's time is invalid or differs from the clock")

@@ -94,8 +94,8 @@ class WechatClient:
         self._public_key = public_key
         auth = _RequestSigner(key)
         self._api = ProviderClient(API, auth=auth)
-        # Separate circuit breakers: any client can cause certificate look-ups, and their failures
-        # must not stop payments.
+        # Certificate look-ups have their own circuit breaker: any client can cause them, and their
+        # failures must not stop payments.
         self._certificate_api = ProviderClient(API, auth=auth)
         self._download_api = ProviderClient(API, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES)
         self._certificates = PlatformCertificates(
@@ -150,7 +150,7 @@ class WechatClient:
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
 
-        Raises InvalidSignature. The caller must check the time.
+        Raises InvalidSignature. The caller must check the time of the notification.
         """
         self._verify(headers, body)
         try:
@@ -172,12 +172,12 @@ class WechatClient:
             "User-Agent": "livebackend",
         }
         if self._public_key:
-            # Requests a response signed with this key.
+            # Asks WeChat Pay to sign the response with this key.
             headers["Wechatpay-Serial"] = self._public_key.key_id
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except ProviderCallFailed as error:
-            # Without the message, which can contain the URL with its token.
+            # Omits the message, which can contain the URL with its token.
             raise payment_failure(error.kind) from error
 
     def _verify(
@@ -228,7 +228,7 @@ class WechatClient:
         except PaymentFailed as error:
             raise CertificateLookupFailed(str(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CertificateLookupFailed(f"malformed list: {error!r}"[:200]) from error
+            raise CertificateLookupFailed(f"malformed certificates: {error!r}"[:200]) from error
 
 
 class _RequestSigner(AuthBase):

@@ -31,10 +31,11 @@ from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, Pla
 log = logging.getLogger(__name__)
 
 BILL_TOTAL_S = 30.0
+# The bill of a day exists from this time of the next day, in China Standard Time.
 _BILL_DUE = time_of_day(10)
 _MAX_REASON_BYTES = 80
 _CURRENCY = "CNY"
-# WeChat Pay's documents use both spellings.
+# WeChat Pay's documentation has two spellings of these error codes.
 _UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
 _CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
 _STATES = {
@@ -52,7 +53,8 @@ class WechatPayments:
     """Payment gateway for payments in the WeChat app.
 
     Verifies WeChat Pay's signatures with its public key, if one is set, or with its platform
-    certificates. It downloads these at startup, and when a message names an unknown one.
+    certificates. It downloads the certificates at startup, and when a message names an unknown
+    certificate.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -234,7 +236,8 @@ class WechatPayments:
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
 
-        Raises PaymentFailed, ValueError, KeyError, TypeError or AttributeError.
+        Raises PaymentFailed, or for a malformed transaction ValueError, KeyError, TypeError or
+        AttributeError.
         """
         if transaction.get("out_trade_no") != order.order_id or not self._names_this_merchant(
             transaction
@@ -251,7 +254,7 @@ class WechatPayments:
         return ProviderOrder(state, _payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
-        """Return whether the bill of a day exists: from 10:00 of the next day."""
+        """Return whether it is 10:00 of the next day or later, when the bill exists."""
         due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
         return self._clock() >= due_at.timestamp()
 
@@ -300,7 +303,7 @@ def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
 def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
     """Parse the payment of a transaction.
 
-    Raises ValueError, KeyError, TypeError or AttributeError for a malformed one.
+    Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction.
     """
     order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
     fen = transaction["amount"]["total"]
