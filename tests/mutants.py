@@ -322,7 +322,12 @@ MUTANTS = [
     Mutant(
         "balances are unlimited",
         LEDGER,
-        (("        elif _is_over_limit(transfer, spendable, held):", "        elif False:"),),
+        (
+            (
+                "        elif _is_over_limit(transfer, spendable, credited_amounts):",
+                "        elif False:",
+            ),
+        ),
         f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_returns_0013_and_moves_no_coins",
     ),
     Mutant(

@@ -117,14 +117,16 @@ def _operations(declarations: list[Operation], names: list[str]) -> str:
 
 def _names_used(declarations: list[Operation]) -> set[str]:
     """Return the names of the response types that `operations.py` imports."""
-    kinds = [kind for operation in declarations for kind in _nested(_returned_type(operation))]
+    kinds = [
+        kind for operation in declarations for kind in _nested_types(_returned_type(operation))
+    ]
     return {kind.__name__ for kind in kinds if typing_extensions.is_typeddict(kind)}
 
 
-def _nested(kind: Any) -> Iterator[Any]:
+def _nested_types(kind: Any) -> Iterator[Any]:
     yield kind
     for inner in get_args(kind):
-        yield from _nested(inner)
+        yield from _nested_types(inner)
 
 
 def _returned_type(operation: Operation) -> Any:
@@ -132,26 +134,26 @@ def _returned_type(operation: Operation) -> Any:
     return kinds[0] if len(kinds) == 1 else tuple[kinds]  # type: ignore[valid-type]
 
 
-def _type(kind: Any) -> str:
+def _type_source(kind: Any) -> str:
     """Return the source text of a type; for JSON in a string, of the parsed type."""
     if kind in (None, NoneType):
         return "None"
     if hasattr(kind, "__metadata__"):
-        return _type(get_args(kind)[0])
+        return _type_source(get_args(kind)[0])
     if get_origin(kind) is UnionType:
-        return " | ".join(map(_type, get_args(kind)))
+        return " | ".join(map(_type_source, get_args(kind)))
     if get_origin(kind) in (list, tuple):
-        inner = ", ".join(map(_type, get_args(kind)))
+        inner = ", ".join(map(_type_source, get_args(kind)))
         return f"{get_origin(kind).__name__}[{inner}]"
     if get_origin(kind) is Literal:
-        return f"Literal[{', '.join(map(_text, get_args(kind)))}]"
+        return f"Literal[{', '.join(map(_literal, get_args(kind)))}]"
     return str(kind.__name__)
 
 
-def _shape(kind: Any) -> str:
+def _shape_source(kind: Any) -> str:
     """Return the source text of the tuple of types that the client accepts for a value."""
     if hasattr(kind, "__metadata__"):
-        return _shape(get_args(kind)[0])
+        return _shape_source(get_args(kind)[0])
     kinds = get_args(kind) if get_origin(kind) is UnionType else (kind,)
     names = []
     for member in kinds:
@@ -172,7 +174,9 @@ def _operation_spec(operation: Operation) -> str:
         "selector": operation.selector,
         "message_is_json": is_json,
     }
-    extra = ", ".join(f'"{name}": {_shape(kind)}' for name, kind in operation.extra_fields.items())
+    extra = ", ".join(
+        f'"{name}": {_shape_source(kind)}' for name, kind in operation.extra_fields.items()
+    )
     trailing_options = {
         "file_parameters": tuple(
             parameter.name
@@ -186,18 +190,18 @@ def _operation_spec(operation: Operation) -> str:
         ),
         "has_request_id": "requestId" in operation.parameters.model_fields,
     }
-    lines = [f'    "/{operation.routes[0]}",', f"    {_shape(operation.message_type)},"]
-    lines += [f"    {name}={_text(value)}," for name, value in leading_options.items() if value]
+    lines = [f'    "/{operation.routes[0]}",', f"    {_shape_source(operation.message_type)},"]
+    lines += [f"    {name}={_literal(value)}," for name, value in leading_options.items() if value]
     lines += [f"    extra_fields={{{extra}}},"] if extra else []
-    lines += [f"    {name}={_text(value)}," for name, value in trailing_options.items() if value]
-    returned = _type(_returned_type(operation))
+    lines += [f"    {name}={_literal(value)}," for name, value in trailing_options.items() if value]
+    returned = _type_source(_returned_type(operation))
     declaration = f"_{operation.name.upper()}: OperationSpec[{returned}] = OperationSpec("
     return "\n".join([declaration, *lines, ")"])
 
 
-def _text(value: Any) -> str:
+def _literal(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(map(_text, value))},)"
+        return f"({', '.join(map(_literal, value))},)"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -210,7 +214,7 @@ def _method(operation: Operation) -> str:
     signature = []
     for parameter in sorted(parameters, key=lambda p: not _required(operation, p)):
         default = "" if _required(operation, parameter) else " | None = None"
-        signature.append(f"        {parameter.name}: {_kind(parameter)}{default},\n")
+        signature.append(f"        {parameter.name}: {_parameter_type(parameter)}{default},\n")
     codes = " ".join(sorted(result.code for result in operation.result_codes)[1:])
     summary = operation.summary.partition(" · ")[0]
     descriptions = "".join(
@@ -228,7 +232,7 @@ def _method(operation: Operation) -> str:
     first = "\n        self,\n        *,\n" if signature else "self"
     return (
         f"    def {operation.name}({first}{''.join(signature)}{'    ' if signature else ''}"
-        f") -> {_type(_returned_type(operation))}:\n"
+        f") -> {_type_source(_returned_type(operation))}:\n"
         f'        """{summary}.\n\n{descriptions}{chr(10) if descriptions else ""}'
         f'        Result codes of errors: {codes}\n        """\n{call}'
     )
@@ -239,11 +243,11 @@ def _required(operation: Operation, parameter: Parameter) -> bool:
     return parameter.required or parameter.name in operation.presence_selectors
 
 
-def _kind(parameter: Parameter) -> str:
+def _parameter_type(parameter: Parameter) -> str:
     if "contentMediaType" in parameter.schema:
         return "File"
     if "enum" in parameter.schema:
-        return f"Literal[{', '.join(map(_text, parameter.schema['enum']))}]"
+        return f"Literal[{', '.join(map(_literal, parameter.schema['enum']))}]"
     return "int" if parameter.schema["type"] == "integer" else "str"
 
 

@@ -108,7 +108,7 @@ def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
 def _check_port_is_free(address: tuple[str, int]) -> None:
     """Raise SettingsError if another process listens on the address.
 
-    The workers bind the address with SO_REUSEPORT, which succeeds even if it is in use.
+    The workers bind the address with SO_REUSEPORT, which succeeds even if another process listens.
     """
     host, port = address
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

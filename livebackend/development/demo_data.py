@@ -60,7 +60,7 @@ _NEXT_USER_NUMBER = text(
     "SELECT coalesce(max(phone)::bigint, :first - 1) - :first + 1 FROM accounts"
     " WHERE phone BETWEEN CAST(:first AS text) AND CAST(:first + :count - 1 AS text)"
 )
-_ACCOUNTS = text(
+_INSERT_ACCOUNTS = text(
     """
     WITH new_accounts AS (
         INSERT INTO accounts (phone, password_hash, nickname, gender)
@@ -77,7 +77,7 @@ _ACCOUNTS = text(
     FROM new_accounts JOIN new_coin_accounts ON owner_id = new_accounts.id ORDER BY phone
     """
 )
-_FRIENDSHIPS = text(
+_INSERT_FRIENDSHIPS = text(
     """
     INSERT INTO friendships (account_id, friend_id)
     SELECT account_id, friend_id
@@ -91,7 +91,7 @@ _FRIENDSHIPS = text(
 )
 # sent_at_us must be unique: the times of a batch are later than those of earlier batches, and
 # earlier than the current time.
-_REQUESTS = text(
+_INSERT_FRIEND_REQUESTS = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
     SELECT applicant, addressee, state,
@@ -100,7 +100,7 @@ _REQUESTS = text(
         CAST(:states AS text[])) WITH ORDINALITY AS request (applicant, addressee, state, number)
     """
 )
-_ROOMS = text(
+_INSERT_ROOMS = text(
     """
     INSERT INTO rooms (account_id, title, state, stream_key, publish_key, stream, play_urls,
         started_at, closed_at, close_reason, disabled_at)
@@ -182,7 +182,7 @@ class DemoData:
 
     def _add_accounts(self, connection: Connection, numbers: range, rng: Random) -> Sequence[Any]:
         return connection.execute(
-            _ACCOUNTS,
+            _INSERT_ACCOUNTS,
             {
                 "phones": [self.phone(number) for number in numbers],
                 "nicknames": [_nickname(rng) for _ in numbers],
@@ -205,7 +205,7 @@ class DemoData:
             return
         applicants, addressees, states = map(list, zip(*requests, strict=True))
         connection.execute(
-            _REQUESTS,
+            _INSERT_FRIEND_REQUESTS,
             {
                 "applicants": applicants,
                 "addressees": addressees,
@@ -216,7 +216,9 @@ class DemoData:
         friends = [(first, second) for first, second, state in requests if state == "accepted"]
         if friends:
             first_ids, second_ids = map(list, zip(*friends, strict=True))
-            connection.execute(_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids})
+            connection.execute(
+                _INSERT_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids}
+            )
 
     def _add_coins(self, connection: Connection, numbers: range, rng: Random) -> None:
         """Refill each user's coins, and send gifts from some, through the ledger."""
@@ -277,7 +279,7 @@ class DemoData:
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
         if columns["accounts"]:
-            connection.execute(_ROOMS, columns)
+            connection.execute(_INSERT_ROOMS, columns)
 
 
 def _nickname(rng: Random) -> str:

@@ -86,8 +86,8 @@ class EmbeddedPostgres:
         """
         self._folder = folder.resolve()
         self._durable = durable
-        self._users: int | None = None
-        self._started_by = 0
+        self._users_lock: int | None = None
+        self._starting_pid = 0
         self._sockets: Path | None = None
         self._guard: _Process | None = None
         self._server: _Process | None = None
@@ -97,7 +97,7 @@ class EmbeddedPostgres:
 
         `durable` has no effect for a process that joins a running server.
         """
-        if self._users is None:
+        if self._users_lock is None:
             with ExitStack() as undo:
                 undo.callback(self.close)
                 self._start()
@@ -111,12 +111,12 @@ class EmbeddedPostgres:
 
     def close(self) -> None:
         """Stop using the server. If it has no other user, wait until it has stopped."""
-        if self._users is None:
+        if self._users_lock is None:
             return
         atexit.unregister(self.close)
-        os.close(self._users)
-        self._users = None
-        if os.getpid() != self._started_by:
+        os.close(self._users_lock)
+        self._users_lock = None
+        if os.getpid() != self._starting_pid:
             return  # This process is a fork; its parent or the guard stops the server.
         if not self._sibling("users").exists():
             return  # The folder was deleted; the server notices this and exits.
@@ -138,11 +138,11 @@ class EmbeddedPostgres:
             if not path.exists():
                 path.touch()
                 self._account.own(path)
-        self._started_by = os.getpid()
-        users = self._users = os.open(self._sibling("users"), os.O_RDONLY)
+        self._starting_pid = os.getpid()
+        users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
         # Waits only while a guard, or the last process that used the server, is stopping it.
-        _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
+        _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
         try:
             self._connect()
         except psycopg2.OperationalError:

@@ -146,8 +146,10 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     for account in insufficient:
         spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
 
-    held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
-    statuses, done = _decide(transfers, posted, spendable, held)
+    credited_amounts = {
+        account: amount for (account, slot), amount in amounts.items() if slot == credit_slot
+    }
+    statuses, done = _decide(transfers, posted, spendable, credited_amounts)
     if done:
         _update_slots(connection, done, insufficient, amounts, credit_slot)
         posted |= insert_transfers(connection, done)
@@ -218,12 +220,13 @@ def _decide(
     transfers: Sequence[Transfer],
     posted: PostedTransfers,
     spendable: dict[int, int],
-    held: dict[int, int],
+    credited_amounts: dict[int, int],
 ) -> tuple[list[TransferStatus], list[Transfer]]:
     """Return the status of each transfer, and the transfers to be stored.
 
-    `spendable` has the coins that each actor can spend, `held` the coins in each credited slot;
-    the function updates both, so that a later transfer can spend the coins of an earlier transfer.
+    `spendable` has the coins that each actor can spend, `credited_amounts` the coins in each
+    credited slot. The function updates both, so that a later transfer can spend the coins of an
+    earlier transfer.
     """
     statuses = []
     contents = {key: transfer.content for key, transfer in posted.items()}
@@ -234,13 +237,13 @@ def _decide(
             statuses.append(TransferStatus.REPLAYED if is_retry else TransferStatus.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
             statuses.append(TransferStatus.INSUFFICIENT_COINS)
-        elif _is_over_limit(transfer, spendable, held):
+        elif _is_over_limit(transfer, spendable, credited_amounts):
             statuses.append(TransferStatus.BALANCE_LIMIT)
         else:
             if not transfer.debit.external:
                 spendable[transfer.actor] -= transfer.amount
             if not transfer.credit.external:
-                held[transfer.credit.id] += transfer.amount
+                credited_amounts[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
                 spendable[transfer.credit.id] += transfer.amount
             contents[transfer.key] = transfer.compared_fields
@@ -249,13 +252,17 @@ def _decide(
     return statuses, done
 
 
-def _is_over_limit(transfer: Transfer, spendable: dict[int, int], held: dict[int, int]) -> bool:
+def _is_over_limit(
+    transfer: Transfer, spendable: dict[int, int], credited_amounts: dict[int, int]
+) -> bool:
     """Return whether the transfer would raise a slot above MAX_SLOT_COINS."""
     if transfer.credit.external:
         return False
     account = transfer.credit.id
     # Credits to a consolidated account go to its slot 0.
-    return max(held[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
+    return (
+        max(credited_amounts[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
+    )
 
 
 def _update_slots(

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 log = logging.getLogger(__name__)
 
-G = TypeVar("G")
+GatewayT = TypeVar("GatewayT")
 
 # The gateway methods that call the provider.
 GATEWAY_CALLS = {
@@ -96,13 +96,13 @@ class Metrics:
         event.listen(engine, "checkout", lambda *_: update(0))
         event.listen(engine, "checkin", lambda *_: update(1))
 
-    def instrument(self, name: str, gateway: G) -> G:
+    def instrument(self, name: str, gateway: GatewayT) -> GatewayT:
         """Return the gateway with counted and timed calls to the provider."""
 
         def observe(method: str, outcome: str, seconds: float) -> None:
             self._gateway_requests.labels(name, method, outcome).observe(seconds)
 
-        return cast(G, TimedGateway(gateway, observe))
+        return cast(GatewayT, TimedGateway(gateway, observe))
 
     def _histogram(
         self, name: str, description: str, *labels: str, buckets: tuple[float, ...]

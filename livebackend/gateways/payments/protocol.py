@@ -119,4 +119,6 @@ class PaymentGateway(Protocol):
 def check_notification_time(sent_at: str, *, now: float) -> None:
     """Raise InvalidSignature unless `sent_at` is close to `now` (seconds since 1970)."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise InvalidSignature("the notification's time is invalid or differs from the clock")
+        raise InvalidSignature(
+            f"the notification's time is not within {CLOCK_SKEW_S} s of the server's clock"
+        )

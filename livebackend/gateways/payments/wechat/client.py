@@ -24,7 +24,7 @@ from livebackend.gateways.payments.wechat.crypto import (
     PlatformKey,
 )
 
-API = "https://api.mch.weixin.qq.com"
+API_URL = "https://api.mch.weixin.qq.com"
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
 REQUEST_TOTAL_S = 3.0
@@ -93,11 +93,13 @@ class WechatClient:
         self._api_key = api_key
         self._public_key = public_key
         auth = _RequestSigner(key)
-        self._api = ProviderClient(API, auth=auth)
+        self._api = ProviderClient(API_URL, auth=auth)
         # Certificate look-ups have their own circuit breaker: any client can cause them, and their
         # failures must not stop payments.
-        self._certificate_api = ProviderClient(API, auth=auth)
-        self._download_api = ProviderClient(API, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES)
+        self._certificate_api = ProviderClient(API_URL, auth=auth)
+        self._download_api = ProviderClient(
+            API_URL, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES
+        )
         self._certificates = PlatformCertificates(
             self._download_certificates, clock=clock, monotonic=monotonic
         )

@@ -25,7 +25,12 @@ from livebackend.gateways.payments.protocol import (
     check_notification_time,
 )
 from livebackend.gateways.payments.wechat.bills import bill_entries
-from livebackend.gateways.payments.wechat.client import API, NamedKey, WechatClient, payment_failure
+from livebackend.gateways.payments.wechat.client import (
+    API_URL,
+    NamedKey,
+    WechatClient,
+    payment_failure,
+)
 from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, PlatformKey
 
 log = logging.getLogger(__name__)
@@ -38,7 +43,7 @@ _CURRENCY = "CNY"
 # WeChat Pay's documentation has two spellings of these error codes.
 _UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
 _CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
-_STATES = {
+_STATE_BY_TRADE_STATE = {
     "SUCCESS": OrderState.PAID,
     "REFUND": OrderState.REFUNDED,
     "NOTPAY": OrderState.UNPAID,
@@ -243,7 +248,7 @@ class WechatPayments:
             transaction
         ):
             raise payment_failure(f"the response names another order than {order.order_id}")
-        state = _STATES.get(str(transaction.get("trade_state")))
+        state = _STATE_BY_TRADE_STATE.get(str(transaction.get("trade_state")))
         if state is None:
             trade_state = transaction.get("trade_state")
             raise payment_failure(f"order {order.order_id} has the unknown state {trade_state}")
@@ -331,9 +336,9 @@ def _bill_path(fields: Mapping[str, Any]) -> str:
     A request to another host would disclose the merchant's signature.
     """
     url = fields.get("download_url")
-    if not isinstance(url, str) or not url.startswith(f"{API}/"):
+    if not isinstance(url, str) or not url.startswith(f"{API_URL}/"):
         raise payment_failure("the bill's download URL names another host than the API's")
-    return url.removeprefix(API)
+    return url.removeprefix(API_URL)
 
 
 def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:
