@@ -72,7 +72,7 @@ MUTANTS = [
             ),
             (
                 (
-                    "    # Runs after the lock statement, so that it sees what the previous lock"
+                    "    # This query runs after the lock, so that it sees what the previous lock"
                     " holder has committed.\n"
                     "    posted = find_posted(connection, transfers)\n"
                 ),

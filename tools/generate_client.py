@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent.parent / "clients" / "python" / "livebackend_cli
 
 # The maximum line length of the formatter.
 _LINE_LENGTH = 100
-# The ledger returns these errors only after it has looked up the request id.
+# Errors that the ledger returns only after it has looked up the request id.
 _FINAL_REASONS = (
     ErrorReason.INSUFFICIENT_COINS,
     ErrorReason.BALANCE_LIMIT,
@@ -239,7 +239,7 @@ def _method(operation: Operation) -> str:
 
 
 def _required(operation: Operation, parameter: Parameter) -> bool:
-    # These parameters select the operation by their presence.
+    # A presence selector selects the operation, so the method must always send it.
     return parameter.required or parameter.name in operation.presence_selectors
 
 

@@ -130,7 +130,7 @@ class Database:
 
 
 def require_replication(connection: Connection) -> None:
-    """Make the COMMIT of this transaction wait for the synchronous standby.
+    """Make the COMMIT of the open transaction wait for the synchronous standby.
 
     A transaction needs this when it writes nothing and its result depends on an earlier commit.
     The earlier commit can be visible before it is replicated, because its wait for the standby ends
@@ -169,8 +169,8 @@ def _result_or_error(work: Callable[[Connection], T], connection: Connection) ->
 
 
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # Sets the driver's attribute, because SQLAlchemy's isolation level AUTOCOMMIT costs a round
-    # trip whenever it is set.
+    # Sets the driver's attribute, because setting SQLAlchemy's isolation level AUTOCOMMIT costs a
+    # round trip.
     driver: Any = connection.connection.dbapi_connection
     previous, driver.autocommit = driver.autocommit, True
     try:

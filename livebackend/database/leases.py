@@ -43,5 +43,5 @@ class Lease:
         return max(0.1, remaining_s or 0.0)
 
     def release(self, connection: Connection) -> None:
-        """Release the lease if this holder has it."""
+        """Release the lease, unless another holder has acquired it."""
         connection.execute(_RELEASE, {"name": self.name, "holder": self.holder})

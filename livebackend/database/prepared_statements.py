@@ -41,15 +41,15 @@ class PreparedStatement:
         }
         # The name contains a hash of the text, so that different statements never share a name.
         self._name = f"prepared_{sha256(self.text.encode()).hexdigest()[:16]}"
-        # Built on the first run, because it needs the parameter types from PostgreSQL.
+        # The EXECUTE statement is built on the first run, with the parameter types from PostgreSQL.
         self._execute_sql = ""
         self._row_type: Any = None
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Execute the statement; return its rows as named tuples, or () if it returns none."""
+        """Execute the statement; return its rows as named tuples, or () without rows."""
         pooled: Any = connection.connection
         if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
-            connection.begin()  # otherwise SQLAlchemy, which does not see it, would not commit
+            connection.begin()  # SQLAlchemy does not see the EXECUTE and would not commit
         try:
             with pooled.cursor() as cursor:
                 if self._name not in pooled.info:
@@ -100,6 +100,6 @@ class PreparedStatement:
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
         if is_stale or dialect.is_disconnect(error, driver, None):
             driver.close()
-            # This raises: SQLAlchemy finds the connection closed and invalidates the pool.
+            # The SELECT raises: SQLAlchemy finds the connection closed and invalidates the pool.
             connection.exec_driver_sql("SELECT 1")
         return DBAPIError.instance(self.text, None, error, psycopg2.Error)

@@ -74,7 +74,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount > limit:
             return False
-        # Deletes expired windows here too, so that the table stays small between housekeeping runs.
+        # Every 16th call deletes expired windows: the table stays small between housekeeping runs.
         if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
             self.delete_expired()
         window = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}

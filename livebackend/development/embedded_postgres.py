@@ -42,7 +42,7 @@ STOP_S = 60
 # Time limit for initdb, which takes 0.3 s on an idle machine, but much longer on a busy disk.
 INIT_S = 180
 
-# The server inherits no PG* variable, locale or time zone from the process that starts it.
+# The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # Stops the server with pid file $1, socket folder $2 and lock file $3, using the command in the
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg2://{USER}@/{quote(database, safe='')}?{query}"
 
     def close(self) -> None:
-        """Stop using the server. If it has no other user, wait until it has stopped."""
+        """Stop using the server; if no other process uses it, wait until it has stopped."""
         if self._users_lock is None:
             return
         atexit.unregister(self.close)
@@ -171,7 +171,7 @@ class EmbeddedPostgres:
         return None if refused else sockets
 
     def _launch(self, lock: int) -> Path:
-        """Start the server, whose processes inherit and hold `lock` until they end."""
+        """Start the server. Its processes inherit `lock` and hold the lock until they end."""
         if not (self._folder / "PG_VERSION").exists():
             self._create_folder(lock)
         self._remove_stale_pid_file()

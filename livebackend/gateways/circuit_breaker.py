@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 
-# Time limit of one call, including connecting.
+# Time limit of one call to a provider, including the connection setup.
 CALL_TIMEOUT_S = 4.0
 # Limit per provider: each call occupies a thread of the worker, and an unresponsive provider must
 # not occupy all threads.

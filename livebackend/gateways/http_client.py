@@ -52,7 +52,7 @@ class ProviderResponse:
 
 
 class ProviderClient:
-    """HTTP client for one server.
+    """HTTP client for the server of one provider.
 
     Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
     if DNS hangs or the response arrives byte by byte.

@@ -86,7 +86,7 @@ class QiniuAuth(AuthBase):
 
 
 class QiniuCallbackVerifier:
-    """Verifies Qiniu's callbacks; rejects all of them if no keys are set.
+    """Verifies Qiniu's callbacks; rejects every callback if no keys are set.
 
     `url` is the server's public URL: Qiniu signs its host and path.
     """

@@ -35,7 +35,7 @@ _RECORDS = text(
     FROM page ORDER BY id DESC
     """
 )
-# Public because a test replaces it with a wrong statement.
+# BALANCE is public, because a test replaces it with an incorrect statement.
 BALANCE = text(
     """
     SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots

@@ -137,7 +137,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
             "coin accounts do not exist or have no slot 0:"
             f" {sorted(set(actors) - spendable.keys())}"
         )
-    # Runs after the lock statement, so that it sees what the previous lock holder has committed.
+    # This query runs after the lock, so that it sees what the previous lock holder has committed.
     posted = find_posted(connection, transfers)
     new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
     credit_slot = 1 + slot % CREDIT_SLOTS
@@ -255,7 +255,7 @@ def _decide(
 def _is_over_limit(
     transfer: Transfer, spendable: dict[int, int], credited_amounts: dict[int, int]
 ) -> bool:
-    """Return whether the transfer would raise a slot above MAX_SLOT_COINS."""
+    """Return whether the transfer would raise a slot's amount above MAX_SLOT_COINS."""
     if transfer.credit.external:
         return False
     account = transfer.credit.id

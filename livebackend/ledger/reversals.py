@@ -32,7 +32,7 @@ _INSERT_REQUEST = text(
 
 
 class Reversals:
-    """Reverses transfers. A reversal without enough coins stays pending; the audit lists it."""
+    """Reverses transfers. The audit lists reversals that are pending for lack of coins."""
 
     def __init__(self, database: Database, writer: TransferSubmitter) -> None:
         self._database = database

@@ -88,7 +88,7 @@ class TransferStatus(Enum):
     DONE = "done"
     # A retry: an earlier transfer has the same request id and content; the retry moved no coins.
     REPLAYED = "replayed"
-    # The request id was used with other content; no coins moved.
+    # An earlier transfer has the same request id but other content; no coins moved.
     CONFLICT = "conflict"
     # Insufficient balance; no coins moved, and the request id can be used again.
     INSUFFICIENT_COINS = "no coins"

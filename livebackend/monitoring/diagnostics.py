@@ -41,7 +41,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Checks everything that a server needs. `clock` returns seconds since 1970."""
+    """Checks everything that a livebackend server needs.
+
+    `clock` returns seconds since 1970.
+    """
 
     database: Database
     sms: SmsGateway
@@ -50,7 +53,7 @@ class Diagnostics:
     # The data folder for pictures, and how many bytes must stay free.
     data_dir: Path
     min_free_bytes: int
-    # The setting `sms.gateway` and the URL of its provider.
+    # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
     # Returns the number of open orders by provider, without the providers in its second argument.
@@ -127,7 +130,7 @@ class Diagnostics:
         return f"payments of {providers} are credited" if providers else "no payment gateway is set"
 
     def _clock(self) -> str:
-        """Compare this machine's clock with those of PostgreSQL and the SMS provider."""
+        """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""
         readers = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
         clocks = {
             name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None
@@ -154,7 +157,7 @@ class Diagnostics:
                 database_s: float = connection.execute(statement).scalar_one()
                 return database_s - (before + self.clock()) / 2
         except (DBAPIError, PoolTimeout):
-            return None  # the database check reports it
+            return None  # the database check reports the failure
 
     def _sms_ahead_s(self) -> float | None:
         """Return the seconds that the SMS provider's clock is ahead of this machine's."""

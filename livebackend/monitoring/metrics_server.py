@@ -90,7 +90,7 @@ class _LiveProcessCollector(Collector):
 
 
 def _join_folder(folder: Path) -> int:
-    """Create or join the folder of the metrics; return its lock file, locked.
+    """Create or join the folder of the metrics; return the descriptor of its lock file.
 
     The first process that joins deletes the files of earlier processes.
     """

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from livebackend.storage.local_disk import PictureFiles, new_folder_name
 from livebackend.storage.protocol import InvalidImage, OnPathAssigned, StorageFailed
 
-# Only these decoders of Pillow are used, to limit the attack surface.
+# The formats that Pillow may decode; fewer decoders limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 _MAX_SIDE = 4096
 _STORED_MAX_SIDE = 1024
@@ -47,7 +47,7 @@ class ReencodingPictureStore:
         min_free_bytes: int,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
-        """A picture waits at most `queue_timeout_s` while other pictures are processed."""
+        """Configure the store; an upload waits `queue_timeout_s` for other uploads at most."""
         self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
         self._public_url = public_url.rstrip("/")
         self._queue_timeout_s = queue_timeout_s

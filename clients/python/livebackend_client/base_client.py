@@ -1,4 +1,4 @@
-"""Send API calls, retry them where that is safe, and read the responses."""
+"""Base class of the client: sends API calls, retries safe calls, reads responses."""
 
 import json
 import os
@@ -52,7 +52,7 @@ class OperationSpec(Generic[T]):
 
 
 class BaseClient:
-    """Sends API calls to one server, as one user if `token` is set."""
+    """Sends API calls to one server, as the user of `token` if `token` is set."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ def _read(operation: OperationSpec[T], response: requests.Response) -> T:
 
 
 def _matching(value: Any, shape: Shape) -> Any:
-    """Return the JSON value if it has one of the types. Raises TypeError.
+    """Return the JSON value if it has one of the types of `shape`. Raises TypeError.
 
     Checks the type of the value and the keys of an object, but not the values of the object.
     """

@@ -7,9 +7,10 @@ from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# A notification is rejected as replayed if its time differs more than this from the server's clock.
+# Maximum difference between a notification's time and the server's clock. A notification with a
+# larger difference is rejected as a replay.
 CLOCK_SKEW_S = 300
-# A bill covers one day in this time zone.
+# The time zone of bills: a bill covers one day in China Standard Time.
 CHINA = timezone(timedelta(hours=8), "UTC+8")
 
 
@@ -87,7 +88,7 @@ class PaymentGateway(Protocol):
     def verify_notification(
         self, headers: Mapping[str, str], body: bytes
     ) -> ProviderPayment | None:
-        """Verify a notification; return its payment, or None for another kind of event.
+        """Verify a notification; return its payment, or None if it reports no payment.
 
         The names of `headers` are in lower case. Raises InvalidSignature.
         """

@@ -67,7 +67,7 @@ class NginxRtmpStreams:
         self._publishing = PublishUrlSigner(clock, lifetime_s=0)
 
     def create(self, key: str, publish_key: str) -> Stream:
-        # nginx-rtmp creates no stream in advance. This only checks that the server is reachable.
+        # nginx-rtmp creates no stream in advance. The query checks that the server is reachable.
         self._publishers(Deadline())
         document = new_document(
             hub=self._hub,
@@ -106,7 +106,7 @@ class NginxRtmpStreams:
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise StreamFailed("/stat did not return the statistics of nginx-rtmp")
         try:
-            # Without a document type, there are no entities to expand.
+            # XML without a document type declares no entities, so an entity attack is impossible.
             root = ET.fromstring(text)  # noqa: S314
         except ET.ParseError as error:
             raise StreamFailed(f"/stat returned malformed statistics: {error}") from None

@@ -112,8 +112,8 @@ class PiliV2:
         try:
             self._disable(key, deadline)
         except NoSuchStream:
-            # A publish URL that is still valid would create the stream again, so it must exist to
-            # be disabled.
+            # A publish URL that is still valid would create the stream again, so the stream is
+            # created in order to be disabled.
             with suppress(StreamExists):
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)

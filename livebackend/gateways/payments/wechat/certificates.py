@@ -12,8 +12,8 @@ from livebackend.gateways.payments.wechat.crypto import PlatformCertificate
 
 log = logging.getLogger(__name__)
 
-# Minimum time between two look-ups, because any client can send unknown serial numbers, and each of
-# them would cause a look-up.
+# Minimum time between two look-ups. Without the minimum, any client could cause look-ups, by
+# notifications with unknown serial numbers.
 LOOKUP_PERIOD_S = 60.0
 LOOKUP_TOTAL_S = 3.0
 

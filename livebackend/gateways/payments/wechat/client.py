@@ -94,8 +94,8 @@ class WechatClient:
         self._public_key = public_key
         auth = _RequestSigner(key)
         self._api = ProviderClient(API_URL, auth=auth)
-        # Certificate look-ups have their own circuit breaker: any client can cause them, and their
-        # failures must not stop payments.
+        # Certificate look-ups have their own circuit breaker: any client can cause failed look-ups,
+        # which must not stop payments.
         self._certificate_api = ProviderClient(API_URL, auth=auth)
         self._download_api = ProviderClient(
             API_URL, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES
@@ -179,7 +179,7 @@ class WechatClient:
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except ProviderCallFailed as error:
-            # Omits the message, which can contain the URL with its token.
+            # Omits the error's message, which can contain the URL with its token.
             raise payment_failure(error.kind) from error
 
     def _verify(

@@ -135,7 +135,7 @@ class WechatPayments:
     def verify_notification(
         self, headers: Mapping[str, str], body: bytes
     ) -> ProviderPayment | None:
-        """Verify a notification; return its payment, or None for another kind of event.
+        """Verify a notification; return its payment, or None if it reports no payment.
 
         A payment that cannot be credited raises InvalidSignature too, so that WeChat Pay sends it
         again. The app id is not compared, because it can have changed since the order was placed.
@@ -289,7 +289,10 @@ def _read_text(file: str) -> str:
 
 
 def _public_key(settings: Settings) -> NamedKey | None:
-    """Load the public key. Raises ValueError if only one of the settings is set."""
+    """Load WeChat Pay's public key, if it is set.
+
+    Raises ValueError if only one of wechat.public_key_file and wechat.public_key_id is set.
+    """
     file, key_id = settings.wechat_public_key_file, settings.wechat_public_key_id
     if not file and not key_id:
         return None
@@ -318,7 +321,7 @@ def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
-    """Return the payment time; None unless it is RFC 3339 with an offset."""
+    """Return the time of a payment, or None if the time is not RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
         paid_at = datetime.fromisoformat(str(text))
