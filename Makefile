@@ -1,6 +1,6 @@
 # `make` without a target lists the targets.
 
-# The Python that .venv is created with. Run `make clean` before you change it.
+# The Python program that creates .venv. Run `make clean` before you change PYTHON.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 6543
@@ -94,7 +94,7 @@ clean: ## remove everything that make created, except the data in var/
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info .hypothesis .coverage* .*_cache
 
 # Locked versions change only if they contradict setup.py. LOCK='--upgrade' upgrades all packages,
-# LOCK='--upgrade-package alembic' upgrades one.
+# LOCK='--upgrade-package alembic' upgrades one package.
 LOCK ?=
 COMPILE = build/lock/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(LOCK) setup.py
 
