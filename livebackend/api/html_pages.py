@@ -79,9 +79,7 @@ def build_pages(
         "docs": "docs" if docs else "",
         "demo": "demo" if demo else "",
         # Operations that are not in the API document; the demo marks them.
-        "extensions": " ".join(
-            operation.name for operation in operations if not operation.documented
-        ),
+        "extensions": " ".join(operation.name for operation in operations if not operation.documented),
     }
     pages = {}
     if docs:

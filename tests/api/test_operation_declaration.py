@@ -61,9 +61,7 @@ def test_operations_match_the_api_document_and_the_extensions(
         for name, operation in declared.items()
     }
     assert actual == DOCUMENT | EXTENSIONS
-    assert {name for name, operation in declared.items() if not operation.documented} == set(
-        EXTENSIONS
-    )
+    assert {name for name, operation in declared.items() if not operation.documented} == set(EXTENSIONS)
 
 
 def test_operation_titles_are_in_english_and_chinese(declared: dict[str, Operation]) -> None:
