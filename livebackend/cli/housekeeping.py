@@ -23,7 +23,9 @@ def housekeeping(ini: Path) -> None:
         rooms, orders, pictures = services.periodic_tasks.run_once()
     facts = {**rooms._asdict(), "pictures": pictures, "orders": orders.queried}
     if rooms.failed or orders.failed:
-        raise CommandFailed("a provider failed; the next round retries", **facts)
+        raise CommandFailed(
+            "a provider failed: the next round of housekeeping retries the failed tasks", **facts
+        )
     print_result(
         f"{rooms.checked} rooms checked, {rooms.closed} closed,"
         f" {rooms.disabled} streams disabled, {pictures} pictures deleted,"

@@ -116,7 +116,9 @@ def _check_port_is_free(address: tuple[str, int]) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"host, port: {host}:{port}: {error.strerror}") from None
+            raise SettingsError(
+                f"host, port: cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
 
 
 def load_app(

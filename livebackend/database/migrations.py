@@ -93,7 +93,7 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
             if not remaining or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
             connection.rollback()
-            report("a table is locked by another transaction, trying again")
+            report("another transaction has locked a table: the migration is tried again")
             time.sleep(_RETRY_PAUSE_S)
 
 

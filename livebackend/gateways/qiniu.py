@@ -151,7 +151,9 @@ class QiniuClient:
             ) from error
         match = _REQUEST_ID.fullmatch(response.headers.get("X-Reqid", ""))
         request_id = match[0] if match else "-"
-        log.info("Qiniu: %s %s: %s, X-Reqid %s", method, path, response.status, request_id)
+        log.info(
+            "Qiniu: %s %s: HTTP status %s, X-Reqid %s", method, path, response.status, request_id
+        )
         return _parse(response)
 
 

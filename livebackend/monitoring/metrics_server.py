@@ -63,7 +63,9 @@ class MetricsServer:
                 start_http_server(self._port, self._host, registry)
             except OSError as error:
                 if not is_logged:
-                    log.info("metrics: port %s is not available: %s", self._port, error.strerror)
+                    log.info(
+                        "metrics: cannot listen on port %s yet: %s", self._port, error.strerror
+                    )
                 is_logged = True
                 time.sleep(_RETRY_S)
             else:

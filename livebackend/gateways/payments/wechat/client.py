@@ -187,13 +187,13 @@ class WechatClient:
     ) -> None:
         """Verify the signature. Raises InvalidSignature."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise InvalidSignature("unsupported signature algorithm")
+            raise InvalidSignature(f"the signature algorithm is not {_ALGORITHM}")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
-            raise InvalidSignature("missing signature")
+            raise InvalidSignature("the header Wechatpay-Signature is missing")
         key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
         if key is None:
-            raise InvalidSignature("unknown serial number")
+            raise InvalidSignature("no certificate has the serial number in Wechatpay-Serial")
         try:
             text = body.decode()
         except UnicodeDecodeError as error:

@@ -152,9 +152,9 @@ class WechatPayments:
             return None
         try:
             if not self._names_this_merchant(transaction):
-                raise InvalidSignature("payment to another merchant")
+                raise InvalidSignature("the payment is to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                raise InvalidSignature("wrong state or currency")
+                raise InvalidSignature("the payment has the wrong state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidSignature("malformed body") from error
