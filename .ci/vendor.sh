@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads the files of livebackend/static/vendor from npm. To change a version, edit it here and
-# run this script. tests/api/test_html_pages.py compares the files with the digests in .ci/vendor.sha256.
+# Downloads the files of livebackend/static/vendor from npm. To change a version, edit this script
+# and run it. tests/api/test_html_pages.py compares the files with the digests in .ci/vendor.sha256.
 set -euo pipefail
 cd -- "$(dirname -- "$0")/.."
 vendor=$PWD/livebackend/static/vendor

@@ -73,8 +73,8 @@ MUTANTS = [
             ),
             (
                 (
-                    "    # A separate statement after the lock, which sees what the previous holder"
-                    " has committed.\n"
+                    "    # This query runs after the lock, so that it sees what the previous lock"
+                    " holder has committed.\n"
                     "    posted = find_posted(connection, transfers)\n"
                 ),
                 "",
@@ -323,7 +323,12 @@ MUTANTS = [
     Mutant(
         "balances are unlimited",
         LEDGER,
-        (("        elif _is_over_limit(transfer, spendable, held):", "        elif False:"),),
+        (
+            (
+                "        elif _is_over_limit(transfer, spendable, credited_amounts):",
+                "        elif False:",
+            ),
+        ),
         f"{GIFT_TESTS}::TestBalanceLimit::test_gift_to_a_host_with_a_full_balance_returns_0013_and_moves_no_coins",
     ),
     Mutant(

@@ -18,9 +18,9 @@ from livebackend.api.result_codes import ResultCode
 
 PACKAGE = Path(__file__).parent.parent / "clients" / "python" / "livebackend_client"
 
-# The line length of the formatter.
-_LINE = 100
-# The ledger returns these errors only after it has looked up the request id.
+# The maximum line length of the formatter.
+_LINE_LENGTH = 100
+# Errors that the ledger returns only after it has looked up the request id.
 _FINAL_REASONS = (
     ErrorReason.INSUFFICIENT_COINS,
     ErrorReason.BALANCE_LIMIT,
@@ -31,7 +31,7 @@ _FINAL_REASONS = (
 def declared_operations() -> list[Operation]:
     """Return all operations in the order of the API document.
 
-    Needs no server and no database.
+    The function connects to no server and no database.
     """
     config = Configurator()
     config.include("livebackend.api.operation_declaration")
@@ -99,7 +99,7 @@ def _response_types(kind: Any) -> Iterator[type[Any]]:
 
 def _operations(declarations: list[Operation], names: list[str]) -> str:
     imported = f"from livebackend_client.responses import {', '.join(names)}"
-    if len(imported) > _LINE:
+    if len(imported) > _LINE_LENGTH:
         inner = "".join(f"    {name},\n" for name in names)
         imported = f"from livebackend_client.responses import (\n{inner})"
     specs = "\n".join(map(_operation_spec, declarations))
@@ -117,14 +117,16 @@ def _operations(declarations: list[Operation], names: list[str]) -> str:
 
 def _names_used(declarations: list[Operation]) -> set[str]:
     """Return the names of the response types that `operations.py` imports."""
-    kinds = [kind for operation in declarations for kind in _nested(_returned_type(operation))]
+    kinds = [
+        kind for operation in declarations for kind in _nested_types(_returned_type(operation))
+    ]
     return {kind.__name__ for kind in kinds if typing_extensions.is_typeddict(kind)}
 
 
-def _nested(kind: Any) -> Iterator[Any]:
+def _nested_types(kind: Any) -> Iterator[Any]:
     yield kind
     for inner in get_args(kind):
-        yield from _nested(inner)
+        yield from _nested_types(inner)
 
 
 def _returned_type(operation: Operation) -> Any:
@@ -132,26 +134,26 @@ def _returned_type(operation: Operation) -> Any:
     return kinds[0] if len(kinds) == 1 else tuple[kinds]  # type: ignore[valid-type]
 
 
-def _type(kind: Any) -> str:
-    """Return the source text of a type. For JSON in a string, it is the parsed type."""
+def _type_source(kind: Any) -> str:
+    """Return the source text of a type; for JSON in a string, of the parsed type."""
     if kind in (None, NoneType):
         return "None"
     if hasattr(kind, "__metadata__"):
-        return _type(get_args(kind)[0])
+        return _type_source(get_args(kind)[0])
     if get_origin(kind) is UnionType:
-        return " | ".join(map(_type, get_args(kind)))
+        return " | ".join(map(_type_source, get_args(kind)))
     if get_origin(kind) in (list, tuple):
-        inner = ", ".join(map(_type, get_args(kind)))
+        inner = ", ".join(map(_type_source, get_args(kind)))
         return f"{get_origin(kind).__name__}[{inner}]"
     if get_origin(kind) is Literal:
-        return f"Literal[{', '.join(map(_text, get_args(kind)))}]"
+        return f"Literal[{', '.join(map(_literal, get_args(kind)))}]"
     return str(kind.__name__)
 
 
-def _shape(kind: Any) -> str:
+def _shape_source(kind: Any) -> str:
     """Return the source text of the tuple of types that the client accepts for a value."""
     if hasattr(kind, "__metadata__"):
-        return _shape(get_args(kind)[0])
+        return _shape_source(get_args(kind)[0])
     kinds = get_args(kind) if get_origin(kind) is UnionType else (kind,)
     names = []
     for member in kinds:
@@ -172,7 +174,9 @@ def _operation_spec(operation: Operation) -> str:
         "selector": operation.selector,
         "message_is_json": is_json,
     }
-    extra = ", ".join(f'"{name}": {_shape(kind)}' for name, kind in operation.extra_fields.items())
+    extra = ", ".join(
+        f'"{name}": {_shape_source(kind)}' for name, kind in operation.extra_fields.items()
+    )
     trailing_options = {
         "file_parameters": tuple(
             parameter.name
@@ -186,18 +190,18 @@ def _operation_spec(operation: Operation) -> str:
         ),
         "has_request_id": "requestId" in operation.parameters.model_fields,
     }
-    lines = [f'    "/{operation.routes[0]}",', f"    {_shape(operation.message_type)},"]
-    lines += [f"    {name}={_text(value)}," for name, value in leading_options.items() if value]
+    lines = [f'    "/{operation.routes[0]}",', f"    {_shape_source(operation.message_type)},"]
+    lines += [f"    {name}={_literal(value)}," for name, value in leading_options.items() if value]
     lines += [f"    extra_fields={{{extra}}},"] if extra else []
-    lines += [f"    {name}={_text(value)}," for name, value in trailing_options.items() if value]
-    returned = _type(_returned_type(operation))
+    lines += [f"    {name}={_literal(value)}," for name, value in trailing_options.items() if value]
+    returned = _type_source(_returned_type(operation))
     declaration = f"_{operation.name.upper()}: OperationSpec[{returned}] = OperationSpec("
     return "\n".join([declaration, *lines, ")"])
 
 
-def _text(value: Any) -> str:
+def _literal(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(map(_text, value))},)"
+        return f"({', '.join(map(_literal, value))},)"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -210,7 +214,7 @@ def _method(operation: Operation) -> str:
     signature = []
     for parameter in sorted(parameters, key=lambda p: not _required(operation, p)):
         default = "" if _required(operation, parameter) else " | None = None"
-        signature.append(f"        {parameter.name}: {_kind(parameter)}{default},\n")
+        signature.append(f"        {parameter.name}: {_parameter_type(parameter)}{default},\n")
     codes = " ".join(sorted(result.code for result in operation.result_codes)[1:])
     summary = operation.summary.partition(" · ")[0]
     descriptions = "".join(
@@ -218,7 +222,7 @@ def _method(operation: Operation) -> str:
     )
     arguments = "".join(f", {parameter.name}={parameter.name}" for parameter in parameters)
     call = f"        return self.call(_{operation.name.upper()}{arguments})\n"
-    if len(call.rstrip()) > _LINE:
+    if len(call.rstrip()) > _LINE_LENGTH:
         inner = "".join(
             f"            {parameter.name}={parameter.name},\n" for parameter in parameters
         )
@@ -228,22 +232,22 @@ def _method(operation: Operation) -> str:
     first = "\n        self,\n        *,\n" if signature else "self"
     return (
         f"    def {operation.name}({first}{''.join(signature)}{'    ' if signature else ''}"
-        f") -> {_type(_returned_type(operation))}:\n"
+        f") -> {_type_source(_returned_type(operation))}:\n"
         f'        """{summary}.\n\n{descriptions}{chr(10) if descriptions else ""}'
         f'        Result codes of errors: {codes}\n        """\n{call}'
     )
 
 
 def _required(operation: Operation, parameter: Parameter) -> bool:
-    # These parameters select the operation by their presence.
+    # A presence selector selects the operation, so the method must always send it.
     return parameter.required or parameter.name in operation.presence_selectors
 
 
-def _kind(parameter: Parameter) -> str:
+def _parameter_type(parameter: Parameter) -> str:
     if "contentMediaType" in parameter.schema:
         return "File"
     if "enum" in parameter.schema:
-        return f"Literal[{', '.join(map(_text, parameter.schema['enum']))}]"
+        return f"Literal[{', '.join(map(_literal, parameter.schema['enum']))}]"
     return "int" if parameter.schema["type"] == "integer" else "str"
 
 

@@ -16,7 +16,7 @@ from livebackend.container import checked_settings
 def check_config(ini: Path) -> None:
     """Report all configuration errors.
 
-    A server does not start while there is one.
+    A server with a configuration error does not start.
 
     Example: livebackend check-config production.ini
     """

@@ -37,7 +37,7 @@ _LINE_INTERVAL_S = 5.0
     show_default=True,
     help="Random seed; the same seed creates the same users.",
 )
-@click.option("--password", help="Password of all users; default: a random one.")
+@click.option("--password", help="Password of all users; default: a random password.")
 @click.option("--allow-existing", is_flag=True, help="Run even if accounts exist.")
 @json_option
 def demo_data(
@@ -84,7 +84,7 @@ def _show_progress(steps: Iterator[FillProgress]) -> None:
 
 
 class _Rate(ProgressColumn):
-    """The number of items per second."""
+    """A column with the number of users per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f}/s")

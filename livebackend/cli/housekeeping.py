@@ -14,8 +14,8 @@ from livebackend.cli.output import CommandFailed, json_option, print_result
 def housekeeping(ini: Path) -> None:
     """Run one round of housekeeping.
 
-    It closes rooms without a stream, deletes unused pictures, and reconciles payment orders.
-    Servers do this periodically, unless the setting streams.check_interval_s is 0.
+    The command closes rooms without a stream, deletes unused pictures, and reconciles payment
+    orders. Servers do the same periodically, unless the setting streams.check_interval_s is 0.
 
     Example: livebackend housekeeping production.ini
     """
@@ -23,7 +23,9 @@ def housekeeping(ini: Path) -> None:
         rooms, orders, pictures = services.periodic_tasks.run_once()
     facts = {**rooms._asdict(), "pictures": pictures, "orders": orders.queried}
     if rooms.failed or orders.failed:
-        raise CommandFailed("a provider failed; the next round retries", **facts)
+        raise CommandFailed(
+            "a provider failed: the next round of housekeeping retries the failed tasks", **facts
+        )
     print_result(
         f"{rooms.checked} rooms checked, {rooms.closed} closed,"
         f" {rooms.disabled} streams disabled, {pictures} pictures deleted,"

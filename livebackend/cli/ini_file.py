@@ -1,4 +1,4 @@
-"""The ini file argument of commands, and the objects that are built from it."""
+"""The ini file argument of commands, and the objects built from the ini file."""
 
 import os
 from collections.abc import Iterator

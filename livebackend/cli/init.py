@@ -15,9 +15,9 @@ _ENVIRONMENT = """\
 # it with backups of the database.
 
 LIVEBACKEND_DATABASE_URL="postgresql+psycopg2://livebackend@/livebackend"
-# Secrets of tokens and codes, separated by blanks: the first signs, all verify.
+# Secrets of tokens and codes, separated by blanks: the first secret signs, all secrets verify.
 LIVEBACKEND_SECRETS="{secret}"
-# Secret in every password hash. Never change it: all passwords would stop working.
+# Secret in every password hash. Never change this secret: all passwords would stop working.
 LIVEBACKEND_PASSWORDS_PEPPER="{pepper}"
 
 # From Qiniu's console: the id of the SMS template that contains the code, and a pair of keys.
@@ -27,7 +27,7 @@ LIVEBACKEND_QINIU_SECRET_KEY=
 # Dotted name of the stream gateway class; see Streams in the README.
 LIVEBACKEND_STREAMS_GATEWAY=
 """
-_NEXT = """\
+_NEXT_STEPS = """\
 {ini}: the settings, without secrets
 {environment}: new secrets; store a copy of the pepper apart from backups of the database
 
@@ -64,28 +64,28 @@ def init(folder: Path, url: str, data_dir: str) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(ini, _settings(url=url, data_dir=data_dir), mode=0o644)
-        _write(environment, _secrets(), mode=0o600)
+        _write(ini, _ini_text(url=url, data_dir=data_dir), mode=0o644)
+        _write(environment, _environment_text(), mode=0o600)
     except OSError as error:
         raise CommandFailed(f"{error.filename}: {error.strerror}") from None
     print_result(
-        _NEXT.format(ini=ini, environment=environment),
+        _NEXT_STEPS.format(ini=ini, environment=environment),
         ini=str(ini),
         environment=str(environment),
     )
 
 
-def _settings(*, url: str, data_dir: str) -> str:
+def _ini_text(*, url: str, data_dir: str) -> str:
     text = files("livebackend").joinpath("production.ini").read_text("utf-8")
     lines = f"\ndata.dir = {data_dir}\nhttp.public_url = {url}\n"
     return text.replace("\ndata.dir = /var/lib/livebackend\n", lines)
 
 
-def _secrets() -> str:
+def _environment_text() -> str:
     return _ENVIRONMENT.format(secret=secrets.token_urlsafe(32), pepper=secrets.token_urlsafe(32))
 
 
 def _write(path: Path, text: str, *, mode: int) -> None:
-    # Created with its final mode, so that no other user can read the secrets in between.
+    # The file is created with its final mode, so that no other user can ever read the secrets.
     path.touch(mode=mode, exist_ok=False)
     path.write_text(text, "utf-8")

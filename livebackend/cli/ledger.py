@@ -54,8 +54,8 @@ def ledger() -> None:
 def audit_command(ini: Path, *, since_checkpoint: bool) -> None:
     """Check the ledger for inconsistencies.
 
-    The command exits with 1 if there is one. Servers can run meanwhile. Run it daily with
-    --since-checkpoint, and weekly without.
+    The command exits with 1 if it finds an inconsistency. Servers can run meanwhile. Run the audit
+    daily with --since-checkpoint, and weekly without this option.
 
     Example: livebackend ledger audit production.ini --since-checkpoint
     """
@@ -119,22 +119,24 @@ def show_command(ini: Path, phone: str) -> None:
     "--reason", required=True, help="Reason, 1 to 200 characters; stored with the reversal."
 )
 def reverse_command(ini: Path, transfer: int, reason: str) -> None:
-    """Reverse a gift or a refill. Running this again does not reverse it twice.
+    """Reverse a gift or a refill. A repeated command reverses the transfer once.
 
     If the recipient has spent the coins, the command exits with 1, and the audit lists the reversal
-    until you run the command again and it succeeds.
+    until a repeated command succeeds.
 
     Example: livebackend ledger reverse production.ini 4711 --reason "paid by a stolen card"
     """
     if not 1 <= len(reason) <= 200:
-        raise click.BadParameter("1 to 200 characters", param_hint="--reason")
+        raise click.BadParameter("must have 1 to 200 characters", param_hint="--reason")
     with opened_services(ini) as services:
         try:
             outcome = services.reversals.reverse(transfer, reason=reason)
         except LookupError as error:
             raise CommandFailed(str(error)) from None
         except (LedgerBusy, ServiceUnavailable) as error:
-            raise CommandFailed(f"not confirmed, run it again: {error}") from None
+            raise CommandFailed(
+                f"transfer {transfer}: reversal not confirmed, run the command again: {error}"
+            ) from None
     status = {
         TransferStatus.DONE: "reversed",
         TransferStatus.REPLAYED: "already reversed",
@@ -188,7 +190,8 @@ def _opened_database(ini: Path) -> Iterator[Database]:
 
 
 def _progress() -> Progress:
-    # On stderr, because programs read stdout. Rich draws nothing if stderr is no terminal.
+    # The progress bar is on stderr, because programs read stdout. Rich draws nothing if stderr is
+    # not a terminal.
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

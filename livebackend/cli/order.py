@@ -66,7 +66,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
 
     Example: livebackend order list production.ini --state refunding
     """
-    with _database(ini) as database:
+    with _opened_database(ini) as database:
         orders = database.run(
             lambda connection: list_orders(connection, state=state, phone=phone, limit=limit)
         )
@@ -83,7 +83,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
         for stored in orders
     ]
     header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
-    text = columns([header, *rows]) if rows else "there are no such orders"
+    text = columns([header, *rows]) if rows else "there are no matching orders"
     print_result(text, orders=[_facts(stored) for stored in orders])
 
 
@@ -96,7 +96,7 @@ def show_command(ini: Path, order_id: str) -> None:
 
     Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
-    with _database(ini) as database:
+    with _opened_database(ini) as database:
         _print_order(database, order_id)
 
 
@@ -134,7 +134,7 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
     Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
     if not 1 <= len(reason) <= 200:
-        raise click.BadParameter("1 to 200 characters", param_hint="--reason")
+        raise click.BadParameter("must have 1 to 200 characters", param_hint="--reason")
     with opened_services(ini) as services, _reported_errors(order_id):
         services.payment_refunds.refund(order_id, reason=reason)
         _print_order(services.database, order_id)
@@ -166,7 +166,7 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
                 )
             except PaymentFailed as error:
                 unread[provider] = str(error)
-    lines = [line for report in reports for line in _report(report)]
+    lines = [line for report in reports for line in _report_lines(report)]
     lines += [f"{name} {date}: the bill cannot be read: {error}" for name, error in unread.items()]
     print_and_exit(
         "\n".join(lines) or "payments.gateway names no payment gateway",
@@ -176,7 +176,7 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
     )
 
 
-def _report(report: BillReport) -> list[str]:
+def _report_lines(report: BillReport) -> list[str]:
     totals = (
         f"{report.provider} {report.day}: {report.payments} payments of {report.paid_fen} fen,"
         f" {report.refunds} refunds of {report.refunded_fen} fen,"
@@ -192,7 +192,7 @@ def _with_advice(difference: str) -> str:
 
 
 @contextmanager
-def _database(ini: Path) -> Iterator[Database]:
+def _opened_database(ini: Path) -> Iterator[Database]:
     with report_errors():
         setup_logging(ini)
         with opened_database(load_settings(ini)) as database:
@@ -212,7 +212,9 @@ def _reported_errors(order_id: str) -> Iterator[None]:
     except PaymentFailed as error:
         raise CommandFailed(f"order {order_id}: the provider failed: {error}") from None
     except ServiceUnavailable as error:
-        raise CommandFailed(f"order {order_id}: not confirmed, run it again: {error}") from None
+        raise CommandFailed(
+            f"order {order_id}: change not confirmed, run the command again: {error}"
+        ) from None
 
 
 def _print_order(database: Database, order_id: str) -> None:

@@ -59,7 +59,7 @@ def list_rooms(ini: Path, limit: int) -> None:
 def close(ini: Path, room_id: int) -> None:
     """Close a room and disconnect its publisher.
 
-    ROOM is its number in `livebackend room list`.
+    ROOM is the room's number in `livebackend room list`.
 
     Example: livebackend room close production.ini 42
     """
@@ -72,5 +72,5 @@ def close(ini: Path, room_id: int) -> None:
     is_disconnected = bool(closed and closed.disabled_at)
     text = f"room {room_id} is closed"
     if not is_disconnected:
-        text += "; the provider failed to disable its stream, the servers retry"
+        text += ", but the provider failed to disable its stream: the servers retry"
     print_result(text, id=room_id, publisher_disconnected=is_disconnected)

@@ -44,7 +44,7 @@ _LOGGING = {
 def serve(ini: Path, host: str | None, port: str | None) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    When it stops, it completes open requests first.
+    The server completes open requests before it stops.
 
     Example: livebackend serve production.ini
     """
@@ -56,7 +56,8 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         settings, _ = checked_settings(
             with_default_public_url(section, section.global_conf), os.environ
         )
-        # Open until the last worker has ended: the workers share one embedded PostgreSQL.
+        # The database stays open until the last worker has ended, because the workers share an
+        # embedded PostgreSQL.
         database = open_database(settings)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
@@ -107,7 +108,7 @@ def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
 def _check_port_is_free(address: tuple[str, int]) -> None:
     """Raise SettingsError if another process listens on the address.
 
-    The workers bind it with SO_REUSEPORT, which succeeds even then.
+    The workers bind the address with SO_REUSEPORT, which succeeds even if another process listens.
     """
     host, port = address
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -115,14 +116,17 @@ def _check_port_is_free(address: tuple[str, int]) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"host, port: {host}:{port}: {error.strerror}") from None
+            raise SettingsError(
+                f"host, port: cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
 
 
 def load_app(
     ini: str, options: Mapping[str, str], *, shutdown_timeout_s: int
 ) -> "HideServerHeader":
     """Return the application of a worker; its services close when the worker ends."""
-    # Own process group: only the parent gets the SIGINT of Ctrl-C, and stops the workers.
+    # The worker has its own process group, so that only the parent gets the SIGINT of Ctrl-C. The
+    # parent then stops the workers.
     os.setpgid(0, 0)
     setup_logging(Path(ini))
     app = get_app(ini, name="main", options=options)
@@ -151,7 +155,7 @@ def _enforce_stop(
     if signal_reader not in wait([signal_reader, *parent_sentinels]):
         os.kill(os.getpid(), signal.SIGTERM)
     services.stop_waiting()
-    # The parent process does this too, unless it was killed.
+    # The parent process also kills the worker after this time, unless the parent was killed.
     time.sleep(shutdown_timeout_s)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -31,7 +31,7 @@ _phone = click.argument("phone", callback=_check_phone)
 def user() -> None:
     """Show and change one account.
 
-    PHONE is its phone number.
+    PHONE is the phone number of the account.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -44,7 +44,7 @@ def user() -> None:
 def show(ini: Path, phone: str) -> None:
     """Show an account.
 
-    Its phone number is not masked.
+    The phone number is not masked.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -63,14 +63,14 @@ def show(ini: Path, phone: str) -> None:
 def disable(ini: Path, phone: str) -> None:
     """Disable an account.
 
-    Its login tokens are revoked, its room is closed, and the user cannot log in.
+    The command revokes the user's login tokens and closes their room. The user cannot log in.
 
     Example: livebackend user disable production.ini 13812345678
     """
     with opened_services(ini) as services:
         account = _find(services, phone)
         changed = services.database.run(lambda connection: accounts.disable(connection, phone))
-        # After the tokens are revoked, so that the user cannot go live again in between.
+        # The room is closed after the tokens are revoked, so that the user cannot go live again.
         if account.room_id:
             services.rooms.leave(account.id, reason="operator")
     _print_state(account.id, "disabled", changed=changed, closed_room=account.room_id)

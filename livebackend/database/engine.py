@@ -46,7 +46,8 @@ class Database:
             pool_use_lifo=True,
             # Parameters contain phone numbers and messages, which must not be logged.
             hide_parameters=True,
-            # None: the level in `options` below applies, without a statement per connection.
+            # With None, the level in `options` below applies, which saves a statement per
+            # connection.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
                 "connect_timeout": connect_timeout_s,
@@ -55,8 +56,9 @@ class Database:
                 f" -c lock_timeout={lock_timeout_s * 1000:.0f}"
                 f" -c statement_timeout={statement_timeout_s * 1000:.0f}"
                 " -c idle_in_transaction_session_timeout=10000"
-                # Frequently read pages are in memory, where random access costs no more than
-                # sequential access. The default makes long friend lists scan all of accounts.
+                # Frequently read pages are in memory, where random access is as fast as sequential
+                # access. With the default of 4, PostgreSQL reads the whole table `accounts` for a
+                # long friend list.
                 " -c random_page_cost=1.1",
             },
         )
@@ -128,14 +130,15 @@ class Database:
 
 
 def require_replication(connection: Connection) -> None:
-    """Make the COMMIT of this transaction wait for the synchronous standby.
+    """Make the COMMIT of the open transaction wait for the synchronous standby.
 
     A transaction needs this when it writes nothing and its result depends on an earlier commit.
-    That commit can be visible without being replicated: its wait ends early when its backend is
-    terminated or PostgreSQL restarts. PostgreSQL does not wait at the COMMIT of a transaction that
-    wrote no WAL ("Read-only transactions and transaction rollbacks need not wait for replies from
-    standby servers": PostgreSQL documentation, Synchronous Replication, and synchronous_commit in
-    Write Ahead Log). An empty transactional message is a WAL record that changes no table.
+    The earlier commit can be visible before it is replicated, because its wait for the standby ends
+    early when its backend is terminated or PostgreSQL restarts.
+    PostgreSQL does not wait at the COMMIT of a transaction that wrote no WAL ("Read-only
+    transactions and transaction rollbacks need not wait for replies from standby servers":
+    PostgreSQL documentation, Synchronous Replication, and synchronous_commit in Write Ahead Log).
+    So this function writes an empty transactional message, a WAL record that changes no table.
 
     Without a synchronous standby, the cost is one flush of the WAL.
     """
@@ -145,8 +148,8 @@ def require_replication(connection: Connection) -> None:
 def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -> bool:
     """Return whether the connection was lost or could not be established.
 
-    SQLSTATE class 08 and 57P01 to 57P03 (PostgreSQL documentation, appendix A). An error without
-    SQLSTATE comes from the driver: the connection could not be established.
+    A lost connection has an SQLSTATE of class 08 or 57P01 to 57P03 (PostgreSQL documentation,
+    appendix A). An error without SQLSTATE comes from the driver, which could not connect.
     """
     if isinstance(error, PoolTimeout | CommitOutcomeUnknown) or error.connection_invalidated:
         return True
@@ -166,7 +169,8 @@ def _result_or_error(work: Callable[[Connection], T], connection: Connection) ->
 
 
 def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # SQLAlchemy's AUTOCOMMIT isolation level costs a round trip each time.
+    # Sets the driver's attribute, because setting SQLAlchemy's isolation level AUTOCOMMIT costs a
+    # round trip.
     driver: Any = connection.connection.dbapi_connection
     previous, driver.autocommit = driver.autocommit, True
     try:

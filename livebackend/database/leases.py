@@ -1,4 +1,4 @@
-"""Leases in the database, which let one process at a time run a task; they expire."""
+"""Expiring leases in the database, so that only one process at a time runs a task."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ _RELEASE = text("DELETE FROM process_leases WHERE name = :name AND holder = :hol
 
 @dataclass(frozen=True)
 class Lease:
-    """A named lease of one holder; it expires `ttl_s` seconds after an acquisition."""
+    """A named lease of one holder; expires `ttl_s` seconds after the last `acquire`."""
 
     name: str
     holder: str
@@ -39,9 +39,9 @@ class Lease:
         if connection.execute(_ACQUIRE, values).one_or_none():
             return 0.0
         remaining_s = connection.execute(_REMAINING_S, {"name": self.name}).scalar_one_or_none()
-        # The other holder can still renew a lease that has just expired.
+        # At least 0.1 s, because the other holder can still renew a lease that has just expired.
         return max(0.1, remaining_s or 0.0)
 
     def release(self, connection: Connection) -> None:
-        """Release the lease if this holder has it."""
+        """Release the lease, unless another holder has acquired it."""
         connection.execute(_RELEASE, {"name": self.name, "holder": self.holder})

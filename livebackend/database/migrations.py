@@ -19,15 +19,15 @@ from sqlalchemy.exc import DBAPIError
 from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
 
-# Serializes concurrent runs of `migrate`. The number must not be used for another lock.
+# Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543.
 _LOCK_RUNNER = text("SELECT pg_advisory_lock(6543)")
-# A migration that waits for a table lock blocks all later statements on that table. It must give
-# up before their own lock_timeout (2 s) expires, and try again later.
+# A migration that waits for a table lock blocks all later statements on that table. So it stops
+# waiting after 1 s, before the lock_timeout of those statements (2 s), and is tried again.
 _TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
 _NO_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
 _TRIES, _RETRY_PAUSE_S = 60, 1.0
-# Migrations of development versions before the first release. These ids must not be reused.
+# Ids of the migrations of development versions before the first release; do not reuse the ids.
 _UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
 
 
@@ -93,12 +93,12 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
             if not remaining or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
             connection.rollback()
-            report("a table is locked by another transaction, trying again")
+            report("another transaction has locked a table: the migration is tried again")
             time.sleep(_RETRY_PAUSE_S)
 
 
 def migration_status(database: Database) -> list[MigrationStatus]:
-    """Return every migration, oldest first. Raises DatabaseNotReady."""
+    """Return the status of every migration, oldest first. Raises DatabaseNotReady."""
     with _database_errors_converted(), database.engine.connect() as connection:
         return _status(connection, _config())
 
@@ -134,10 +134,11 @@ def _database_errors_converted() -> Iterator[None]:
 
 
 def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
-    """Return every migration of this version, oldest first. Raises UnsupportedSchema.
+    """Return the status of this version's migrations, oldest first.
 
-    If the database is at a later version, all of them are applied: during an upgrade, workers of
-    this version keep running on it and can be started.
+    If the database has migrations of a later version, all migrations of this version are applied:
+    during an upgrade, workers of this version run and start on the upgraded database.
+    Raises UnsupportedSchema.
     """
     current = set(MigrationContext.configure(connection).get_current_heads())
     for revision in current & _UNRELEASED:
@@ -154,7 +155,7 @@ def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
 def migrations_folder() -> Traversable:
     """Return the migrations folder of the installed package or of a checkout.
 
-    In the root folder of a checkout, Python imports the package from there, and it has no
+    In a checkout, the folder is next to the package `livebackend`, so Python cannot import
     `livebackend.migrations`.
     """
     try:
@@ -180,8 +181,8 @@ def _reporter(report: Callable[[str], None]) -> Callable[..., None]:
     """Return the callback that Alembic calls after each migration."""
     started_at = time.monotonic()
 
-    def applied(*, step: Any, **_: Any) -> None:
+    def report_applied(*, step: Any, **_: Any) -> None:
         seconds = time.monotonic() - started_at
         report(f"{step.up_revision.revision} {step.up_revision.doc} (after {seconds:.1f} s)")
 
-    return applied
+    return report_applied

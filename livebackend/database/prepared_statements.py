@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError
 
 _DIALECT: Any = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-_TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
+_PARAMETER_TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
@@ -39,25 +39,25 @@ class PreparedStatement:
             for parameter, name in compiled.bind_names.items()
             if not parameter.required
         }
-        # A hash of the text, so that different statements never share a name.
+        # The name contains a hash of the text, so that different statements never share a name.
         self._name = f"prepared_{sha256(self.text.encode()).hexdigest()[:16]}"
-        # Built on first use: it needs the parameter types from PostgreSQL.
-        self._execute = ""
+        # The EXECUTE statement is built on the first run, with the parameter types from PostgreSQL.
+        self._execute_sql = ""
         self._row_type: Any = None
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Execute the statement; return its rows as named tuples, or () if it returns none."""
+        """Execute the statement; return its rows as named tuples, or () without rows."""
         pooled: Any = connection.connection
         if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
-            connection.begin()  # SQLAlchemy does not see the statement and would not commit
+            connection.begin()  # SQLAlchemy does not see the EXECUTE and would not commit
         try:
             with pooled.cursor() as cursor:
                 if self._name not in pooled.info:
                     cursor.execute(f"PREPARE {self._name} AS {self.numbered[0]}")
                     pooled.info[self._name] = True
-                if not self._execute:
-                    self._execute = self._build_execute(cursor)
-                cursor.execute(self._execute, {**self.constant_values, **values})
+                if not self._execute_sql:
+                    self._execute_sql = self._build_execute(cursor)
+                cursor.execute(self._execute_sql, {**self.constant_values, **values})
                 return self._rows(cursor)
         except psycopg2.Error as error:
             raise self._converted(connection, error) from error
@@ -76,7 +76,7 @@ class PreparedStatement:
 
     def _build_execute(self, cursor: Any) -> str:
         """Return the EXECUTE statement, with psycopg2 placeholders."""
-        cursor.execute(_TYPES, [self._name])
+        cursor.execute(_PARAMETER_TYPES, [self._name])
         (types,) = cursor.fetchone()
         # psycopg2 sends every list as an array of text, so each value is cast.
         parameters = zip(self.numbered[1], types, strict=True)
@@ -95,10 +95,11 @@ class PreparedStatement:
         """Return the SQLAlchemy error for a psycopg2 error."""
         dialect: Any = connection.dialect
         driver: Any = connection.connection.dbapi_connection
-        # A migration has changed the result type: the statement always fails on this connection.
+        # After a migration has changed the result type, the statement always fails on this
+        # connection.
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
         if is_stale or dialect.is_disconnect(error, driver, None):
             driver.close()
-            # SQLAlchemy finds the connection closed, invalidates the pool, and raises.
+            # The SELECT raises: SQLAlchemy finds the connection closed and invalidates the pool.
             connection.exec_driver_sql("SELECT 1")
         return DBAPIError.instance(self.text, None, error, psycopg2.Error)

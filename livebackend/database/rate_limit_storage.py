@@ -12,7 +12,8 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 _DELETE_EXPIRED_EVERY = 16
 
-# clock_timestamp(), not now(): a hit counts from the time when its request has locked the row.
+# clock_timestamp() instead of now(), because a hit counts from the time when its request has locked
+# the row.
 _ACQUIRE = PreparedStatement(
     text(
         """
@@ -58,7 +59,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     """Stores the moving windows of the `limits` library in a table.
 
     Fixed windows are not supported. Each method executes one statement that commits on its own,
-    even if the operation fails later.
+    even if the API operation fails later.
     """
 
     def __init__(self, database: Database) -> None:
@@ -73,7 +74,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount > limit:
             return False
-        # Keeps the table small between two housekeeping runs.
+        # Every 16th call deletes expired windows: the table stays small between housekeeping runs.
         if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
             self.delete_expired()
         window = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
@@ -91,14 +92,14 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         return window.start, window.hits
 
     def now(self) -> float:
-        """Return the database server's time in seconds since 1970; windows use that clock."""
+        """Return the time in seconds since 1970, by PostgreSQL's clock as for the windows."""
         return float(self._run(_NOW)[0])
 
     def get(self, key: str) -> int:
-        raise NotImplementedError("only moving windows are supported")
+        raise NotImplementedError("PostgresRateLimitStorage supports only moving windows")
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        raise NotImplementedError("only moving windows are supported")
+        raise NotImplementedError("PostgresRateLimitStorage supports only moving windows")
 
     def get_expiry(self, key: str) -> float:
         row = self._run(_EXPIRY, key=key)

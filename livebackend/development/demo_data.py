@@ -26,25 +26,26 @@ from livebackend.ledger.transfers import (
 # China assigns no phone numbers in this range, so no message can reach a real person.
 _FIRST_PHONE = 12_000_000_000
 MAX_USERS = 10_000_000
-# Small enough for the statement timeout on a slow machine.
+# Users per transaction: few enough for the statement timeout on a slow machine.
 _BATCH_USERS = 500
-# A user's friends are among this many users that follow in the order of registration.
+# Maximum difference between the user numbers of two friends.
 _MAX_FRIEND_DISTANCE = 200
+# The share of users who are live.
 _LIVE_SHARE = 0.005
 # The provider name of refills without payment, as with `coins.refill = direct`.
 _PROVIDER = "direct"
-# Namespace of the request ids: they must not collide with ids from an app.
+# Namespace of the request ids of demo data, which must not collide with the ids of an app.
 _SOURCE = "demo"
 
-_CHINESE = (
+_CHINESE_NICKNAME_PARTS = (
     ("爱笑的", "追风的", "早起的", "安静的", "爱吃的", "夜跑的", "迷路的", "晒太阳的"),
     ("橘子", "小猫", "鲸鱼", "书生", "阿土", "月亮", "豆包", "木棉", "山雀", "老王"),
 )
-_ENGLISH = (
+_ENGLISH_NICKNAME_PARTS = (
     ("Sunny", "Quiet", "Lucky", "Brave", "Sleepy", "Rapid", "Gentle", "Misty"),
     ("River", "Panda", "Comet", "Maple", "Otter", "Violet", "Falcon", "Noodle"),
 )
-_TITLES = (
+_ROOM_TITLES = (
     "晚安电台",
     "一起自习",
     "吉他弹唱",
@@ -53,13 +54,13 @@ _TITLES = (
     "厨房直播",
     "Night walk",
 )
-_GIFTS = ("玫瑰", "火箭", "棒棒糖", "a rose", "a rocket", "掌声")
+_GIFT_DESCRIPTIONS = ("玫瑰", "火箭", "棒棒糖", "a rose", "a rocket", "掌声")
 
-_NEXT_INDEX = text(
+_NEXT_USER_NUMBER = text(
     "SELECT coalesce(max(phone)::bigint, :first - 1) - :first + 1 FROM accounts"
     " WHERE phone BETWEEN CAST(:first AS text) AND CAST(:first + :count - 1 AS text)"
 )
-_ACCOUNTS = text(
+_INSERT_ACCOUNTS = text(
     """
     WITH new_accounts AS (
         INSERT INTO accounts (phone, password_hash, nickname, gender)
@@ -76,7 +77,7 @@ _ACCOUNTS = text(
     FROM new_accounts JOIN new_coin_accounts ON owner_id = new_accounts.id ORDER BY phone
     """
 )
-_FRIENDSHIPS = text(
+_INSERT_FRIENDSHIPS = text(
     """
     INSERT INTO friendships (account_id, friend_id)
     SELECT account_id, friend_id
@@ -88,8 +89,9 @@ _FRIENDSHIPS = text(
         AS pair (account_id, friend_id)
     """
 )
-# The times are unique within a batch, after those of earlier data, and before any later request.
-_REQUESTS = text(
+# sent_at_us must be unique: the times of a batch are later than those of earlier batches, and
+# earlier than the current time.
+_INSERT_FRIEND_REQUESTS = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
     SELECT applicant, addressee, state,
@@ -98,7 +100,7 @@ _REQUESTS = text(
         CAST(:states AS text[])) WITH ORDINALITY AS request (applicant, addressee, state, number)
     """
 )
-_ROOMS = text(
+_INSERT_ROOMS = text(
     """
     INSERT INTO rooms (account_id, title, state, stream_key, publish_key, stream, play_urls,
         started_at, closed_at, close_reason, disabled_at)
@@ -116,7 +118,7 @@ _ROOMS = text(
 
 
 class FillProgress(NamedTuple):
-    """Progress: `done` of `total` users are complete in this stage."""
+    """Progress of a stage of demo data: `done` of `total` users are complete."""
 
     stage: str
     done: int
@@ -148,10 +150,10 @@ class DemoData:
         self._first_number = 0
 
     def generate(self) -> Iterator[FillProgress]:
-        """Write all batches; yield the progress after each."""
+        """Write all demo users in batches; yield the progress after each batch."""
         phone_range = {"first": _FIRST_PHONE, "count": MAX_USERS}
         self._first_number = self._database.run(
-            lambda connection: connection.execute(_NEXT_INDEX, phone_range).scalar_one()
+            lambda connection: connection.execute(_NEXT_USER_NUMBER, phone_range).scalar_one()
         )
         writers = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
         for stage, write_batch in zip(self.STAGES, writers, strict=True):
@@ -166,7 +168,7 @@ class DemoData:
         return str(_FIRST_PHONE + self._first_number + number)
 
     def _write(self, write_batch: Any, numbers: range, rng: Random) -> None:
-        # `run` can retry the transaction, which must then draw the same random numbers.
+        # If Database.run retries the transaction, `write` must draw the same random numbers again.
         state = rng.getstate()
 
         def write(connection: Connection) -> Any:
@@ -180,7 +182,7 @@ class DemoData:
 
     def _add_accounts(self, connection: Connection, numbers: range, rng: Random) -> Sequence[Any]:
         return connection.execute(
-            _ACCOUNTS,
+            _INSERT_ACCOUNTS,
             {
                 "phones": [self.phone(number) for number in numbers],
                 "nicknames": [_nickname(rng) for _ in numbers],
@@ -203,7 +205,7 @@ class DemoData:
             return
         applicants, addressees, states = map(list, zip(*requests, strict=True))
         connection.execute(
-            _REQUESTS,
+            _INSERT_FRIEND_REQUESTS,
             {
                 "applicants": applicants,
                 "addressees": addressees,
@@ -214,7 +216,9 @@ class DemoData:
         friends = [(first, second) for first, second, state in requests if state == "accepted"]
         if friends:
             first_ids, second_ids = map(list, zip(*friends, strict=True))
-            connection.execute(_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids})
+            connection.execute(
+                _INSERT_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids}
+            )
 
     def _add_coins(self, connection: Connection, numbers: range, rng: Random) -> None:
         """Refill each user's coins, and send gifts from some, through the ledger."""
@@ -246,7 +250,7 @@ class DemoData:
             credit=CoinAccount(self._coin_account_ids[host]),
             amount=amount,
             request_id=derive_request_id(_SOURCE, sender, "gift"),
-            gift=Gift(self._account_ids[host], None, rng.choice(_GIFTS)),
+            gift=Gift(self._account_ids[host], None, rng.choice(_GIFT_DESCRIPTIONS)),
         )
 
     def _add_rooms(self, connection: Connection, numbers: range, rng: Random) -> None:
@@ -262,23 +266,24 @@ class DemoData:
             is_live = rng.random() < _LIVE_SHARE or number == 0
             if not is_live and rng.random() > 0.05:
                 continue
-            # Unique even if the same seed is used twice, because the number differs.
+            # The key is unique even if a seed is used twice, because the user's number differs.
             key = f"demo{self._first_number + number:08d}{rng.getrandbits(48):012x}"
             publish_key = f"{rng.getrandbits(64):016x}"
             stream = self._streams.create(key, publish_key)
             row = (
-                *(self._account_ids[number], rng.choice(_TITLES), "open" if is_live else "closed"),
+                *(self._account_ids[number], rng.choice(_ROOM_TITLES)),
+                "open" if is_live else "closed",
                 *(key, publish_key, json.dumps(stream.document), json.dumps(stream.play_urls)),
                 rng.randint(60, 7200),
             )
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
         if columns["accounts"]:
-            connection.execute(_ROOMS, columns)
+            connection.execute(_INSERT_ROOMS, columns)
 
 
 def _nickname(rng: Random) -> str:
     if rng.random() < 0.6:
-        return "".join(map(rng.choice, _CHINESE))
+        return "".join(map(rng.choice, _CHINESE_NICKNAME_PARTS))
     number = str(rng.randint(2, 99)) if rng.random() < 0.4 else ""
-    return "".join(map(rng.choice, _ENGLISH)) + number
+    return "".join(map(rng.choice, _ENGLISH_NICKNAME_PARTS)) + number

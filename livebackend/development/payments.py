@@ -49,7 +49,7 @@ class DevelopmentPayments:
         self._clock = clock
 
     def place(self, order: Order) -> dict[str, Any]:
-        # A real provider too sends the notification after the response to the order.
+        # Like a real provider, sends the notification after the response to the order.
         threading.Thread(target=self._notify, args=[order], daemon=True).start()
         return {"orderId": order.order_id, "fen": order.fen}
 

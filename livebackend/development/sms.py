@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Message(NamedTuple):
-    """A message that was not sent."""
+    """A verification code, which was logged instead of sent by SMS."""
 
     phone: str
     code: str

@@ -26,7 +26,7 @@ _MAX_STORED_KEYS = 1000
 
 
 class DevelopmentStreams:
-    """Simulates the streams of a hub. The same arguments give the same results.
+    """Simulates the streams of a hub.
 
     A stream is live as soon as it is created, until `disable` or `stop_publishing`. The methods
     after `publish_url` are for tests: they simulate events at the provider.
@@ -40,7 +40,7 @@ class DevelopmentStreams:
         self._hub = hub
         self._clock = clock
         self._publishing = PublishUrlSigner(clock, lifetime_s=3600)
-        # Only exceptions are stored: the last streams that are offline, disabled or deleted.
+        # The stream keys of the last 1000 streams in each state; every other stream is live.
         self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._deleted: deque[str] = deque(maxlen=_MAX_STORED_KEYS)

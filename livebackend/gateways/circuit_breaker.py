@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 
-# Time limit of one call, including connecting.
+# Time limit of one call to a provider, including the connection setup.
 CALL_TIMEOUT_S = 4.0
-# Each call holds a thread of the worker. The limit keeps an unresponsive provider from blocking
-# all of them.
+# Limit per provider: each call occupies a thread of the worker, and an unresponsive provider must
+# not occupy all threads.
 MAX_CONCURRENT_CALLS = 4
-# A call does not wait for a permit if no other call has started or ended for this long.
+# A waiting call fails when no call to the provider has started or ended for this long.
 _STALL_S = 1.0
-# After this many consecutive failures, calls fail immediately for `_OPEN_S`.
+# After _MAX_FAILURES consecutive failures, calls fail immediately for _OPEN_S seconds.
 _MAX_FAILURES, _OPEN_S = 3, 10.0
 
 
@@ -29,7 +29,7 @@ class Deadline:
 class CircuitBreaker:
     """A circuit breaker that opens after three consecutive calls without a response.
 
-    Every 10 s it lets one call through; a response closes it.
+    While open, it lets one call through every 10 s. A response closes the circuit breaker.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,9 +58,9 @@ class CircuitBreaker:
 
 
 class ConcurrencyLimit:
-    """A limit on concurrent calls.
+    """A limit on concurrent calls to one provider.
 
-    A call waits for a permit only while other calls start and end.
+    A call waits for a permit while other calls start and end; it fails after 1 s without progress.
     """
 
     def __init__(self) -> None:

@@ -21,15 +21,15 @@ from livebackend.gateways.circuit_breaker import (
 )
 from livebackend.gateways.interruptible_adapter import InterruptibleAdapter
 
-_CONNECT_S = 1.5
-_MAX_BYTES = 1_048_576
+_CONNECT_TIMEOUT_S = 1.5
+_MAX_RESPONSE_BYTES = 1_048_576
 _CHUNK_BYTES = 65_536
 
 log = logging.getLogger(__name__)
 
 
 class ProviderCallFailed(Exception):
-    """A call ended without a complete response.
+    """A call to a provider ended without a complete response.
 
     `kind` is "unreachable", "timeout" or "too large". With `outcome_unknown`, the server may have
     processed the request.
@@ -52,7 +52,7 @@ class ProviderResponse:
 
 
 class ProviderClient:
-    """HTTP client for one server.
+    """HTTP client for the server of one provider.
 
     Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
     if DNS hangs or the response arrives byte by byte.
@@ -63,7 +63,7 @@ class ProviderClient:
         url: str,
         *,
         auth: AuthBase | None = None,
-        max_response_bytes: int = _MAX_BYTES,
+        max_response_bytes: int = _MAX_RESPONSE_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
@@ -87,19 +87,20 @@ class ProviderClient:
         deadline = deadline or Deadline()
         if not self._breaker.allows_call():
             raise ProviderCallFailed(
-                "unreachable", "the last calls failed: the circuit breaker is open"
+                "unreachable", "the last calls failed, so the circuit breaker is open"
             )
         if not self._concurrency_limit.acquire(deadline):
-            raise ProviderCallFailed("unreachable", "the concurrency limit is reached")
+            raise ProviderCallFailed("unreachable", "the limit of concurrent calls is reached")
         adapter = InterruptibleAdapter()
         future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
-        # Released when the thread ends: a thread that hangs after the timeout still counts.
+        # The permit is released when the thread ends: a thread that hangs after the timeout still
+        # counts as a call.
         future.add_done_callback(lambda _: self._concurrency_limit.release())
         try:
             response = _wait_for(future, deadline.remaining_s)
         except ProviderCallFailed as error:
             self._breaker.record_failure()
-            # Without the query, which can contain a token.
+            # The path is logged without its query, which can contain a token.
             log.warning(
                 "gateway call %s %s%s failed: %s",
                 method,
@@ -131,8 +132,8 @@ class ProviderClient:
                 data=body,
                 headers={"Accept-Encoding": "identity", **headers},
                 auth=self._auth,
-                timeout=(_CONNECT_S, CALL_TIMEOUT_S),
-                # A request signature is valid for one host only.
+                timeout=(_CONNECT_TIMEOUT_S, CALL_TIMEOUT_S),
+                # A redirect can name another host, for which the request signature is invalid.
                 allow_redirects=False,
                 stream=True,
             )

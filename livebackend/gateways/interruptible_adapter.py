@@ -9,7 +9,7 @@ from requests.adapters import HTTPAdapter
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """Adapter for one call, whose connection another thread can close.
+    """A `requests` adapter for one call, whose connection another thread can close.
 
     A socket timeout limits only single reads: a response that arrives byte by byte never times
     out.
@@ -34,15 +34,15 @@ class InterruptibleAdapter(HTTPAdapter):
         class Connection(connection_class):  # type: ignore[misc, valid-type]
             def _new_conn(self) -> socket.socket:
                 new_socket: socket.socket = super()._new_conn()
-                adapter.register(new_socket)
+                adapter.register_socket(new_socket)
                 return new_socket
 
         pool.ConnectionCls = Connection
         return pool
 
-    def register(self, new_socket: socket.socket) -> None:
+    def register_socket(self, new_socket: socket.socket) -> None:
         with self._lock:
-            # A duplicate, because TLS detaches the original file descriptor.
+            # The adapter stores a duplicate, because TLS detaches the original file descriptor.
             self._socket = new_socket.dup()
             if self._is_closed:
                 self._close_socket()
@@ -50,7 +50,7 @@ class InterruptibleAdapter(HTTPAdapter):
     def _close_socket(self) -> None:
         if self._socket is None:
             return
-        with suppress(OSError):  # the server has already closed it
+        with suppress(OSError):  # the server has already closed the connection
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None

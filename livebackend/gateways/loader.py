@@ -23,7 +23,7 @@ class Gateways(NamedTuple):
 def load_gateways(
     settings: Settings, *, sms: str, streams: str, payments: Sequence[str]
 ) -> Gateways:
-    """Create the gateways with these dotted names from the settings.
+    """Create the gateways of the classes with these dotted names.
 
     Raises SettingsError, which names every gateway that cannot be loaded.
     """
@@ -32,11 +32,11 @@ def load_gateways(
     requested: list[tuple[str, str, type]] = [
         ("sms", sms, SmsGateway),
         ("streams", streams, StreamGateway),
-        *(("payments", dotted, PaymentGateway) for dotted in payments),
+        *(("payments", class_name, PaymentGateway) for class_name in payments),
     ]
-    for name, dotted, protocol in requested:
+    for name, class_name, protocol in requested:
         try:
-            loaded.append(_load(name, dotted, settings, protocol))
+            loaded.append(_load(name, class_name, settings, protocol))
         except SettingsError as error:
             errors.extend(error.errors)
     if errors:
@@ -51,12 +51,12 @@ def load_gateways(
     return gateways
 
 
-def _load(name: str, dotted: str, settings: Settings, protocol: type) -> Any:
+def _load(name: str, class_name: str, settings: Settings, protocol: type) -> Any:
     try:
-        # The colon form does not hide an ImportError inside the module.
-        gateway = resolve_name(":".join(dotted.rsplit(".", 1))).from_settings(settings)
+        # With `module:class`, resolve_name does not hide an ImportError inside the module.
+        gateway = resolve_name(":".join(class_name.rsplit(".", 1))).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{name}.gateway: {dotted} cannot be loaded: {error}") from None
+        raise SettingsError(f"{name}.gateway: {class_name} cannot be loaded: {error}") from None
     if not isinstance(gateway, protocol):
-        raise SettingsError(f"{name}.gateway: {dotted} does not implement {protocol.__name__}")
+        raise SettingsError(f"{name}.gateway: {class_name} does not implement {protocol.__name__}")
     return gateway

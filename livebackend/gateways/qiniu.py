@@ -18,7 +18,7 @@ from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient,
 
 log = logging.getLogger(__name__)
 
-# Qiniu's support asks for this id of a request.
+# Valid values of the header X-Reqid, which is logged because Qiniu's support asks for it.
 _REQUEST_ID = re.compile("[ -~]{1,64}")
 
 
@@ -46,8 +46,8 @@ class QiniuFailed(Exception):
 class QiniuAuth(AuthBase):
     """Signs requests to Qiniu and verifies requests from Qiniu.
 
-    Source: "Qiniu" authorization of Pili and SMS: HMAC-SHA1 of the request line, host, content
-    type, `X-Qiniu-*` headers and body.
+    The signature is the HMAC-SHA1 of the request line, host, content type, `X-Qiniu-*` headers and
+    body. Source: Qiniu Pili and SMS, the authorization scheme "Qiniu".
     """
 
     def __init__(self, access_key: str, secret_key: str) -> None:
@@ -81,12 +81,12 @@ class QiniuAuth(AuthBase):
         return hmac.compare_digest(actual.encode("utf-8", "replace"), expected.encode())
 
     def token(self, data: bytes) -> str:
-        """Return the access key and the signature of the data."""
+        """Return Qiniu's token for the data: the access key and the data's signature."""
         return f"{self._access_key}:{signature(self._secret_key, data)}"
 
 
 class QiniuCallbackVerifier:
-    """Verifies Qiniu's callbacks; rejects all of them if no keys are set.
+    """Verifies Qiniu's callbacks; rejects every callback if no keys are set.
 
     `url` is the server's public URL: Qiniu signs its host and path.
     """
@@ -151,7 +151,9 @@ class QiniuClient:
             ) from error
         match = _REQUEST_ID.fullmatch(response.headers.get("X-Reqid", ""))
         request_id = match[0] if match else "-"
-        log.info("Qiniu: %s %s: %s, X-Reqid %s", method, path, response.status, request_id)
+        log.info(
+            "Qiniu: %s %s: HTTP status %s, X-Reqid %s", method, path, response.status, request_id
+        )
         return _parse(response)
 
 
@@ -161,7 +163,7 @@ def _parse(response: ProviderResponse) -> Any:
     except orjson.JSONDecodeError:
         raise QiniuFailed(
             str(response.status),
-            "the response is not JSON",
+            "Qiniu's response is not JSON",
             status=response.status,
             outcome_unknown=True,
         ) from None

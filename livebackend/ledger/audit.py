@@ -9,16 +9,16 @@ from sqlalchemy import Connection, TextClause, text
 from livebackend.database.engine import Database
 from livebackend.ledger import checkpoints
 
-# Limit per check: a single error can affect every account.
+# Maximum number of findings of one check: a single error can affect every account.
 _MAX_FINDINGS = 100
 
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 _MORE_MEMORY = text("SET LOCAL work_mem = '64MB'")
 
-_SIZE = text(
+_TOTALS = text(
     """
-    SELECT now() AS at, (SELECT count(*) FROM transfers WHERE id > :since) AS transfers,
+    SELECT now() AS audited_at, (SELECT count(*) FROM transfers WHERE id > :since) AS transfers,
         (SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots) AS coins
     """
 )
@@ -46,7 +46,7 @@ _CHECKS = [
     ),
     _check(
         "balances that differ from the transfers",
-        # Checkpoints contain the sums of earlier transfers, so these are not read again.
+        # The checkpoints contain the sums of the transfers up to :since, which are not read again.
         """
         WITH moved AS (
             SELECT debit_id AS id, -amount AS coins FROM transfers WHERE id > :since
@@ -140,7 +140,7 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # Reversals by an operator have a row in reversal_requests; their orders stay paid.
+        # A reversal by an operator has a row in reversal_requests, and its order stays paid.
         """
         SELECT format('order %s at %s is paid, but transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)
@@ -152,7 +152,7 @@ _CHECKS = [
     ),
     _check(
         "refunds that the provider has not completed",
-        # 30 requests take about a day after the reversal of the coins.
+        # The server sends the 30th refund request about a day after it has reversed the coins.
         """
         SELECT format('order %s at %s: the provider has not completed the refund after %s requests',
             order_id, provider, query_attempts)
@@ -202,7 +202,7 @@ CHECK_NAMES = [*(check.name for check in _CHECKS), "checkpoints that do not matc
 
 
 class AuditFinding(NamedTuple):
-    """An error that a check found."""
+    """An inconsistency that a check of the audit found."""
 
     check: str
     detail: str
@@ -210,7 +210,7 @@ class AuditFinding(NamedTuple):
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The result of an audit; `audited_at` is the time of its snapshot."""
+    """The result of an audit; `audited_at` is the time of the database snapshot."""
 
     audited_at: str
     transfers: int
@@ -242,10 +242,10 @@ def audit(
 def run_checks(
     connection: Connection, *, since_checkpoint: bool, on_check_started: Callable[[str], None]
 ) -> AuditReport:
-    """Run all checks in a REPEATABLE READ transaction."""
+    """Run all checks of the audit in the caller's REPEATABLE READ transaction."""
     chain = checkpoints.list_checkpoints(connection)
     since = {"since": chain[-1].through_id if since_checkpoint and chain else 0}
-    size = connection.execute(_SIZE, since).one()
+    totals = connection.execute(_TOTALS, since).one()
     findings: list[AuditFinding] = []
     for check in _CHECKS:
         on_check_started(check.name)
@@ -254,4 +254,4 @@ def run_checks(
     on_check_started(CHECK_NAMES[-1])
     errors = checkpoints.checkpoint_errors(connection, chain, chain_only=since_checkpoint)
     findings.extend(AuditFinding(CHECK_NAMES[-1], error) for error in errors)
-    return AuditReport(size.at.isoformat(), size.transfers, size.coins, findings)
+    return AuditReport(totals.audited_at.isoformat(), totals.transfers, totals.coins, findings)

@@ -22,21 +22,21 @@ from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStat
 
 log = logging.getLogger(__name__)
 
-_MAX_BATCH = 512
-_MAX_QUEUE = 2048
-# Between two attempts while the database is unavailable.
+_MAX_BATCH_SIZE = 512
+_MAX_QUEUE_LENGTH = 2048
+# Pause between two attempts to post a batch while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
-# Long enough for the current batch to be committed or to reach its deadline.
+# `close` waits this long: then the current batch is committed, or its deadline is over.
 _CLOSE_TIMEOUT_S = 10
 
 
 @dataclass(eq=False)
 class _PendingTransfer:
-    """A submitted transfer; its caller waits until `deadline`, by time.monotonic()."""
+    """A submitted transfer, whose caller waits until `deadline` (time.monotonic())."""
 
     transfer: Transfer
     deadline: float
-    # True as soon as a COMMIT could have been sent; from then on, failures are outcome_unknown.
+    # True once the COMMIT may have been sent. A failure after that has an unknown outcome.
     commit_sent: bool = False
     outcome: Future[TransferOutcome] = field(default_factory=Future)
 
@@ -45,21 +45,21 @@ class _PendingTransfer:
 
 
 class LedgerMetrics(Protocol):
-    """Metrics of a batch writer."""
+    """Receives the metrics of a batch writer."""
 
     def set_queue_length(self, transfers: int) -> None:
-        """Record the current length of the queue."""
+        """Record the number of transfers in the writer's queue."""
 
     def observe_batch(self, transfers: int) -> None:
-        """Record the size of a batch."""
+        """Record the number of transfers in a batch."""
 
 
 class LedgerBatchWriter:
     """Posts transfers in batches, in its own thread and with its own connection.
 
-    There is no timer: the next batch collects in the queue while the current one is posted and
-    committed. Writers with different numbers credit different balance shards of an account, so
-    they do not wait for each other.
+    While one batch is posted and committed, new transfers wait in the queue; they form the next
+    batch. Writers with different numbers credit different balance shards of an account, so that
+    these writers seldom wait for each other's locks.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class LedgerBatchWriter:
         database: Database,
         *,
         writer_number: int,
-        max_batch_size: int = _MAX_BATCH,
-        max_queue_length: int = _MAX_QUEUE,
+        max_batch_size: int = _MAX_BATCH_SIZE,
+        max_queue_length: int = _MAX_QUEUE_LENGTH,
         metrics: LedgerMetrics | None = None,
     ) -> None:
         self._database = database
@@ -88,7 +88,7 @@ class LedgerBatchWriter:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs; it is started by the first transfer."""
+        """Whether the writer's thread runs; the first transfer starts the thread."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
@@ -108,8 +108,8 @@ class LedgerBatchWriter:
         pending = _PendingTransfer(transfer, deadline)
         with self._changed:
             if self._closed or len(self._queue) >= self._max_queue:
-                raise ServiceUnavailable("ledger: the queue is full or closed, no coins moved")
-            self._start()
+                raise ServiceUnavailable("ledger: the queue is full or the writer is closed")
+            self._start_thread()
             self._queue.append(pending)
             if self._metrics:
                 self._metrics.set_queue_length(len(self._queue))
@@ -117,34 +117,39 @@ class LedgerBatchWriter:
         try:
             return pending.outcome.result(max(0, deadline - time.monotonic()))
         except ResultTimeout:
-            return self._give_up(pending)
+            return self._withdraw(pending)
 
     def close(self) -> None:
-        """Reject new transfers, and wait until the queued ones are posted, 10 s at most."""
+        """Reject new transfers; wait up to 10 s until the queued transfers are posted."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _give_up(self, pending: _PendingTransfer) -> TransferOutcome:
+    def _withdraw(self, pending: _PendingTransfer) -> TransferOutcome:
+        """Remove a transfer from the queue, and raise LedgerBusy.
+
+        If the transfer is already in a batch, return its outcome or raise ServiceUnavailable.
+        """
         with self._changed:
             if pending in self._queue:
                 self._queue.remove(pending)
                 raise LedgerBusy
-        if pending.outcome.done():  # since the timeout
+        if pending.outcome.done():  # the outcome arrived just after the timeout
             return pending.outcome.result()
         raise _outcome_unknown()
 
-    def _start(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+            thread = threading.Thread(target=self._post_batches, name="ledger", daemon=True)
             thread.start()
             self._thread = thread
 
-    def _work(self) -> None:
-        # A separate pool: requests that wait for the writer can hold all other connections. The
-        # lock timeout must fit twice into a deadline: for the batch, then for a single transfer.
+    def _post_batches(self) -> None:
+        # The writer has its own pool, because requests that wait for the writer can hold all
+        # connections of the other pool. The lock timeout must fit twice into a transfer's deadline:
+        # first the whole batch waits for locks, then the transfer alone.
         database = Database(self._database.engine.url, pool_size=1, lock_timeout_s=1)
         event.listen(database.engine, "connect", _receive_only_warnings)
         while batch := self._next_batch():
@@ -152,7 +157,7 @@ class LedgerBatchWriter:
         database.close()
 
     def _next_batch(self) -> list[_PendingTransfer]:
-        """Wait for the next batch; return an empty list when closed."""
+        """Wait for queued transfers and return them; an empty list ends the thread."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
@@ -166,14 +171,15 @@ class LedgerBatchWriter:
     def _post_and_resolve(self, database: Database, batch: Sequence[_PendingTransfer]) -> None:
         """Post a batch, and set the outcome of each transfer.
 
-        If the batch fails, its transfers are posted one by one, so that only the invalid ones fail.
+        If the batch fails, its transfers are posted one by one, so that only the invalid
+        transfers fail.
         """
         try:
             outcomes = self._post(database, batch)
         except ServiceUnavailable:
             for pending in batch:
-                pending.fail(ServiceUnavailable("ledger: transfer not posted in time"))
-        except Exception as error:  # noqa: BLE001  # must reach the callers, which wait elsewhere
+                pending.fail(ServiceUnavailable("ledger: transfer not posted before its deadline"))
+        except Exception as error:  # noqa: BLE001  # the callers wait in other threads
             if len(batch) == 1:
                 batch[0].fail(error)
                 return
@@ -191,15 +197,15 @@ class LedgerBatchWriter:
     def _post_alone(self, database: Database, pending: _PendingTransfer) -> None:
         if time.monotonic() < pending.deadline:
             self._post_and_resolve(database, [pending])
-        else:  # do not delay the transfers whose callers still wait
-            pending.fail(ServiceUnavailable("ledger: transfer not posted in time"))
+        else:  # not posted, because that would delay transfers whose callers still wait
+            pending.fail(ServiceUnavailable("ledger: transfer not posted before its deadline"))
 
     def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
         """Commit a batch; retry with the same request ids until the commit is confirmed.
 
-        A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning:
-        pg_cancel_backend ends the wait for the standby, and the commit is only local.
-        Raises ServiceUnavailable after the last deadline of the batch.
+        A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning: after
+        pg_cancel_backend, PostgreSQL commits without waiting for the standby.
+        Raises ServiceUnavailable after the latest deadline of the transfers.
         """
         deadline = max(pending.deadline for pending in batch)
         while True:
@@ -219,23 +225,23 @@ class LedgerBatchWriter:
                     warning,
                 )
             if time.monotonic() > deadline:
-                raise ServiceUnavailable("ledger: no batch committed before the deadline")
+                raise ServiceUnavailable("ledger: batch not committed before its deadline")
             time.sleep(_RETRY_PAUSE_S)
 
     def _attempt(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
     ) -> tuple[list[TransferOutcome], list[str]]:
-        """Post a batch; return its outcomes, and the list for the warnings of the COMMIT."""
+        """Post a batch; return its outcomes, and the list that gets COMMIT warnings."""
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            if TransferStatus.REPLAYED not in statuses:  # no result depends on an earlier commit
+            if TransferStatus.REPLAYED not in statuses:  # no outcome depends on an earlier commit
                 connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
-            # Discards those slots and releases the locks before the COMMIT waits for the standby.
-            # Not rollback(): within this block, SQLAlchemy allows no statements after it.
+            # Discards the inserted slots and releases the locks before the COMMIT waits for the
+            # standby. After rollback(), SQLAlchemy would allow no more statements in this block.
             connection.exec_driver_sql("ROLLBACK AND CHAIN")
             require_replication(connection)
         for pending in batch:
@@ -244,11 +250,14 @@ class LedgerBatchWriter:
 
 
 def _receive_only_warnings(connection: Any, _record: object) -> None:
-    """Suppress notices below WARNING, whose localized texts cannot be filtered."""
+    """Make PostgreSQL send no notices below WARNING on a new connection.
+
+    The driver stores notices only as translated text, which does not show their level.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
     connection.commit()
 
 
 def _outcome_unknown() -> ServiceUnavailable:
-    return ServiceUnavailable("ledger: commit not confirmed", outcome_unknown=True)
+    return ServiceUnavailable("ledger: commit of the transfer not confirmed", outcome_unknown=True)

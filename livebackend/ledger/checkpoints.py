@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from livebackend.database.engine import Database
 
-# Transfers do not commit in the order of their ids. An INSERT acquires its table lock before it
-# generates an id, so under this lock no transfer is uncommitted.
+# Transfers do not commit in the order of their ids. An INSERT locks the table before it generates
+# an id, so while a transaction has this lock, no other transaction has an uncommitted transfer.
 _BLOCK_INSERTS = text("LOCK TABLE transfers IN SHARE MODE")
-_NEWEST = text("SELECT max(id) FROM transfers")
-# Serializes the creation of checkpoints. The number must not be used for another lock.
+_NEWEST_ID = text("SELECT max(id) FROM transfers")
+# Serializes the creation of checkpoints. No other advisory lock may use the number 5300.
 _LOCK_CREATION = text("SELECT pg_advisory_xact_lock(5300)")
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
@@ -29,7 +29,8 @@ _SUMS = text(
     FROM transfers WHERE id > :after AND id <= :through
     """
 )
-# One line per transfer, with all its columns. The text form of a row quotes its values.
+# Hashes one line of text per transfer, with all columns of the transfer and its gift. The text form
+# of a row quotes its values, so different rows have different lines.
 _HASH = text(
     """
     SELECT sha256(convert_to(string_agg(
@@ -42,7 +43,7 @@ _HASH = text(
     WHERE id > :after AND id <= :through
     """
 )
-# PostgreSQL hashes this many ids per statement.
+# Number of transfer ids that one hash statement covers.
 _IDS_PER_HASH = 10_000
 _INSERT_CHECKPOINT = text(
     """
@@ -53,7 +54,10 @@ _INSERT_CHECKPOINT = text(
 
 
 def _with_deltas(statement: str) -> TextClause:
-    """Prefix a statement with `deltas`: the sum of some transfers for each account."""
+    """Prefix a statement with the query `deltas`.
+
+    `deltas` has the change of each coin account by the transfers from :after to :through.
+    """
     deltas = """
         WITH moved AS (
             SELECT debit_id AS account, -amount AS coins FROM transfers
@@ -87,7 +91,7 @@ _COUNT_WRONG_BALANCES = _with_deltas(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of the transfers after the previous one, up to `through_id`."""
+    """A checkpoint of the transfers after the previous checkpoint, up to `through_id`."""
 
     id: int
     through_id: int
@@ -98,18 +102,18 @@ class Checkpoint:
 
 
 def create_checkpoint(database: Database) -> Checkpoint | None:
-    """Create a checkpoint of all committed transfers.
+    """Create a checkpoint of the transfers since the previous checkpoint.
 
-    Returns None if there are no new ones. New transfers are blocked only until the transactions
-    that have inserted transfers are over.
+    Returns None if there are no such transfers. New transfers wait only until the transactions
+    end that have already inserted transfers.
     """
 
-    def newest(connection: Connection) -> int | None:
+    def find_newest_id(connection: Connection) -> int | None:
         connection.execute(_BLOCK_INSERTS)
-        newest_id: int | None = connection.execute(_NEWEST).scalar_one()
+        newest_id: int | None = connection.execute(_NEWEST_ID).scalar_one()
         return newest_id
 
-    through = database.run(newest)
+    through = database.run(find_newest_id)
     return database.run(lambda connection: _create(connection, through or 0))
 
 
@@ -170,7 +174,7 @@ def _create(connection: Connection, through: int) -> Checkpoint | None:
 def _content(
     connection: Connection, previous: bytes | None, after: int, through: int
 ) -> tuple[int, int, bytes]:
-    """Return the number and the sum of the transfers, and the checkpoint's hash."""
+    """Return the number of transfers, their sum in coins, and the checkpoint's hash."""
     sums = connection.execute(_SUMS, {"after": after, "through": through}).one()
     digest = hashlib.sha256(previous or b"")
     digest.update(f"{after} {through} {sums.transfers} {sums.amount_sum}".encode())

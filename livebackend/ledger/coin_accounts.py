@@ -9,10 +9,10 @@ _INSERT_ACCOUNT = text(
     RETURNING coin_account_id
     """
 )
-_INSERT_EXTERNAL = text(
+_INSERT_PROVIDER_ACCOUNT = text(
     "INSERT INTO coin_accounts (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
 )
-_EXTERNAL = text("SELECT id FROM coin_accounts WHERE provider = :provider")
+_FIND_PROVIDER_ACCOUNT = text("SELECT id FROM coin_accounts WHERE provider = :provider")
 
 
 def open_account(connection: Connection, owner_id: int) -> int:
@@ -24,9 +24,11 @@ def open_account(connection: Connection, owner_id: int) -> int:
 def external_account(connection: Connection, provider: str) -> int:
     """Return the coin account of a payment provider; create it if necessary."""
     values = {"provider": provider}
-    existing_id: int | None = connection.execute(_EXTERNAL, values).scalar_one_or_none()
+    existing_id: int | None = connection.execute(
+        _FIND_PROVIDER_ACCOUNT, values
+    ).scalar_one_or_none()
     if existing_id is not None:
         return existing_id
-    connection.execute(_INSERT_EXTERNAL, values)
-    new_id: int = connection.execute(_EXTERNAL, values).scalar_one()
+    connection.execute(_INSERT_PROVIDER_ACCOUNT, values)
+    new_id: int = connection.execute(_FIND_PROVIDER_ACCOUNT, values).scalar_one()
     return new_id

@@ -12,8 +12,9 @@ MAX_RECORDS = 100
 _AFTER_ALL_IDS = 2**63 - 1
 _MAX_GIVERS = 20
 
-# Two index range scans and subqueries per row: a cached plan for joins becomes slow as the tables
-# grow. The balance is read in the same statement, so that it matches the newest transfer.
+# The query uses index range scans with subqueries per row, because a cached plan for joins becomes
+# slow as the tables grow. The balance is read in the same statement, so that it matches the newest
+# transfer.
 _RECORDS = text(
     """
     WITH own AS (SELECT id FROM coin_accounts WHERE owner_id = :account_id),
@@ -34,20 +35,20 @@ _RECORDS = text(
     FROM page ORDER BY id DESC
     """
 )
-# Public because a test replaces it with a wrong statement.
+# BALANCE is public, because a test replaces it with an incorrect statement.
 BALANCE = text(
     """
     SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots
     WHERE coin_account_id = (SELECT id FROM coin_accounts WHERE owner_id = :account_id)
     """
 )
-_HOST = text(
+_FIND_HOST = text(
     """
     SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id
     WHERE phone = :phone
     """
 )
-# Without reversed gifts. The limit of 10,000 bounds the time for hosts with very many gifts.
+# Excludes reversed gifts. The limit of 10,000 gifts keeps the query fast for hosts with more gifts.
 _GIVERS = text(
     """
     WITH newest_gifts AS (
@@ -64,7 +65,7 @@ _GIVERS = text(
 
 
 class HistoryCursor(NamedTuple):
-    """A cursor: the last transfer of a page, and the balance before it."""
+    """The end of a history page: its last transfer, and the balance before it."""
 
     transfer_id: int
     balance: int
@@ -74,8 +75,8 @@ class HistoryRecord(NamedTuple):
     """A transfer in an account's history.
 
     `coins` is negative for outgoing transfers. `nickname` is the other user's, or None for a
-    provider. The order of the ids is the order of the account's outgoing transfers, and an incoming
-    transfer precedes those that spend its coins.
+    provider. The ids of an account's outgoing transfers increase in the order of posting. An
+    incoming transfer has a lower id than the transfers that spend its coins.
     """
 
     id: int
@@ -137,11 +138,12 @@ class CoinHistory:
         return records, HistoryCursor(records[-1].id, balance) if len(rows) > limit else None
 
     def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
-        """Return up to 20 users who gave the most coins, by the host's newest 10,000 gifts.
+        """Return the up to 20 users who gave a host the most coins.
 
-        Raises UnknownUser if there is no account with the host's phone number.
+        Only the newest 10,000 gifts of the host count. `host` is the phone number of the host.
+        Raises UnknownUser if no account has this phone number.
         """
-        host_id = connection.execute(_HOST, {"phone": host}).scalar_one_or_none()
+        host_id = connection.execute(_FIND_HOST, {"phone": host}).scalar_one_or_none()
         if host_id is None:
             raise UnknownUser
         values = {"host": host_id, "gift": int(TransferKind.GIFT), "limit": _MAX_GIVERS}

@@ -11,11 +11,11 @@ from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStatus
 from livebackend.models import CREDIT_SLOTS, MAX_SLOT_COINS
 
-# Some statements and functions are public because tests replace them with wrong ones and check that
-# a constraint or the audit detects the error.
+# Some statements and functions are public, because tests replace them with incorrect versions and
+# check that a constraint or the audit detects the error.
 SLOTS = range(1 + CREDIT_SLOTS)
 
-# Nothing is stored for a transfer with these statuses.
+# A transfer with one of these statuses is not stored, so it has no id.
 _NOT_STORED = {TransferStatus.INSUFFICIENT_COINS, TransferStatus.BALANCE_LIMIT}
 
 LOCK_ACTORS = PreparedStatement(
@@ -113,16 +113,17 @@ _SETTLE_ORDERS = text(
 
 
 def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[TransferOutcome]:
-    """Post transfers as if one after the other; return their outcomes in that order.
+    """Post transfers as if one after the other; return their outcomes in this order.
 
     A slot is a balance shard. `slot` is the writer's number: writers with different numbers credit
-    different slots of an account, so they do not wait for each other. The isolation level must be
-    READ COMMITTED. The caller must commit before it reports any outcome.
+    different slots of an account, so that these writers seldom wait for each other's locks. The
+    isolation level must be READ COMMITTED. The caller must commit before it reports any outcome.
 
     All writers must lock in the same order to avoid deadlocks: first slot 0 of all actors by
     account, then all other slots in one statement by (account, slot). Missing slots are inserted
     in between, in the same order. An INSERT waits for a transaction that inserted or updated the
-    same row, but not for one that only locked it; a writer that updates already has all its locks.
+    same row, but not for a transaction that only locked the row. A writer updates slots only after
+    it has all its locks.
 
     Raises LookupError for an actor without slot 0, and for a payment order that cannot be settled.
     """
@@ -133,9 +134,10 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
     if len(spendable) < len(actors):
         raise LookupError(
-            f"actors without a coin account or its slot 0: {sorted(set(actors) - spendable.keys())}"
+            "coin accounts do not exist or have no slot 0:"
+            f" {sorted(set(actors) - spendable.keys())}"
         )
-    # A separate statement after the lock, which sees what the previous holder has committed.
+    # This query runs after the lock, so that it sees what the previous lock holder has committed.
     posted = find_posted(connection, transfers)
     new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
     credit_slot = 1 + slot % CREDIT_SLOTS
@@ -144,12 +146,14 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     for account in insufficient:
         spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
 
-    held = {account: amount for (account, slot), amount in amounts.items() if slot == credit_slot}
-    statuses, done = _decide(transfers, posted, spendable, held)
+    credited_amounts = {
+        account: amount for (account, slot), amount in amounts.items() if slot == credit_slot
+    }
+    statuses, done = _decide(transfers, posted, spendable, credited_amounts)
     if done:
         _update_slots(connection, done, insufficient, amounts, credit_slot)
         posted |= insert_transfers(connection, done)
-    # A rejected transfer has no id, even if a later transfer of the batch used its request id.
+    # A rejected transfer has no id, even if a later transfer of the batch has its request id.
     return [
         TransferOutcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
@@ -157,10 +161,10 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
 
 class PostedTransfer(NamedTuple):
-    """The id and content of a transfer that was posted before.
+    """The id and content of the earlier transfer with a request id.
 
-    For a payment order, which also uses its request id, `id` is None and `content` differs from
-    that of every transfer.
+    A payment order reserves its request id too: then `id` is None, and `content` equals the content
+    of no transfer.
     """
 
     id: int | None
@@ -171,7 +175,7 @@ PostedTransfers = dict[tuple[int, uuid.UUID], PostedTransfer]
 
 
 def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> PostedTransfers:
-    """Return the earlier transfers with the same actors and request ids."""
+    """Return the earlier transfers and orders with these actors and request ids."""
     values = {
         "actors": [transfer.actor for transfer in transfers],
         "request_ids": [str(transfer.request_id) for transfer in transfers],
@@ -196,7 +200,7 @@ def lock_slots(
 ) -> dict[tuple[int, int], int]:
     """Lock all slots of the `insufficient` accounts, and the credited slots.
 
-    Returns the amounts by (account, slot).
+    Returns the amounts of the locked slots by (account, slot).
     """
     credited = sorted(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
@@ -216,12 +220,13 @@ def _decide(
     transfers: Sequence[Transfer],
     posted: PostedTransfers,
     spendable: dict[int, int],
-    held: dict[int, int],
+    credited_amounts: dict[int, int],
 ) -> tuple[list[TransferStatus], list[Transfer]]:
     """Return the status of each transfer, and the transfers to be stored.
 
-    `spendable` has the coins that each actor can spend, `held` the coins in each credited slot;
-    both are updated, so that coins credited by a transfer can be spent by a later one.
+    `spendable` has the coins that each actor can spend, `credited_amounts` the coins in each
+    credited slot. The function updates both, so that a later transfer can spend the coins of an
+    earlier transfer.
     """
     statuses = []
     contents = {key: transfer.content for key, transfer in posted.items()}
@@ -232,13 +237,13 @@ def _decide(
             statuses.append(TransferStatus.REPLAYED if is_retry else TransferStatus.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
             statuses.append(TransferStatus.INSUFFICIENT_COINS)
-        elif _is_over_limit(transfer, spendable, held):
+        elif _is_over_limit(transfer, spendable, credited_amounts):
             statuses.append(TransferStatus.BALANCE_LIMIT)
         else:
             if not transfer.debit.external:
                 spendable[transfer.actor] -= transfer.amount
             if not transfer.credit.external:
-                held[transfer.credit.id] += transfer.amount
+                credited_amounts[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
                 spendable[transfer.credit.id] += transfer.amount
             contents[transfer.key] = transfer.compared_fields
@@ -247,13 +252,17 @@ def _decide(
     return statuses, done
 
 
-def _is_over_limit(transfer: Transfer, spendable: dict[int, int], held: dict[int, int]) -> bool:
-    """Return whether the credited slot would exceed the maximum of a slot."""
+def _is_over_limit(
+    transfer: Transfer, spendable: dict[int, int], credited_amounts: dict[int, int]
+) -> bool:
+    """Return whether the transfer would raise a slot's amount above MAX_SLOT_COINS."""
     if transfer.credit.external:
         return False
     account = transfer.credit.id
     # Credits to a consolidated account go to its slot 0.
-    return max(held[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
+    return (
+        max(credited_amounts[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
+    )
 
 
 def _update_slots(
@@ -265,7 +274,7 @@ def _update_slots(
 ) -> None:
     """Update the amounts of all changed slots in one statement."""
     deltas: Counter[tuple[int, int]] = Counter()
-    # If an account spends more than its slot 0 has, all its coins are moved to slot 0.
+    # If an account spends more than the amount of its slot 0, all its coins move to slot 0.
     consolidated = insufficient & {transfer.debit.id for transfer in done}
     for (account, slot), amount in amounts.items():
         if account in consolidated and slot > 0:

@@ -16,7 +16,7 @@ from livebackend.ledger.transfers import (
 
 _SUBMIT_TIMEOUT_S = 4
 
-_TRANSFER = text(
+_FIND_TRANSFER = text(
     """
     SELECT transfers.kind, amount, debit_id, credit_id, debit.provider IS NOT NULL AS is_external
     FROM transfers JOIN coin_accounts AS debit ON debit.id = debit_id
@@ -32,7 +32,7 @@ _INSERT_REQUEST = text(
 
 
 class Reversals:
-    """Reverses transfers. A reversal without enough coins stays pending; the audit lists it."""
+    """Reverses transfers. The audit lists reversals that are pending for lack of coins."""
 
     def __init__(self, database: Database, writer: TransferSubmitter) -> None:
         self._database = database
@@ -42,8 +42,8 @@ class Reversals:
         """Reverse a gift or a refill; idempotent.
 
         INSUFFICIENT_COINS means that the recipient has spent the coins; the reversal stays pending
-        until a later call succeeds. Raises LookupError for an unknown transfer or a reversal, and
-        the errors of `submit`.
+        until a later call succeeds. Raises LookupError if the transfer is unknown or is itself a
+        reversal, and the errors of TransferSubmitter.submit.
         """
         request = {"transfer_id": transfer_id, "reason": reason}
 
@@ -57,16 +57,17 @@ class Reversals:
 
 
 def build_reversal(connection: Connection, transfer_id: int) -> Transfer:
-    """Return the reversal of a transfer; its request id is always the same.
+    """Return the transfer that reverses a transfer.
 
-    Raises LookupError for an unknown transfer or a reversal.
+    The request id depends only on the reversed transfer, so that the ledger reverses it once.
+    Raises LookupError if the transfer is unknown or is itself a reversal.
     """
-    row = connection.execute(_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
+    row = connection.execute(_FIND_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
     if row is None:
         raise LookupError(f"there is no transfer {transfer_id}")
     if row.kind == TransferKind.REVERSAL:
         raise LookupError(f"transfer {transfer_id} is a reversal and cannot be reversed")
-    # The recipient is the actor, so that posting locks the account that is debited.
+    # The recipient is the actor, so that posting locks the recipient's account, which is debited.
     return Transfer(
         kind=TransferKind.REVERSAL,
         actor=row.credit_id,

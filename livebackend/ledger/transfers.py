@@ -18,7 +18,7 @@ class TransferKind(IntEnum):
 class CoinAccount(NamedTuple):
     """A coin account of a user or, if `external`, of a provider.
 
-    An external account has no balance shards and no limit.
+    An external account has no balance shards and no balance limit.
     """
 
     id: int
@@ -47,7 +47,8 @@ class Payment(NamedTuple):
 class Transfer:
     """Coins to move from one account to another, once per actor and request id.
 
-    The actor is a user's coin account: the debited account, unless that is external.
+    The actor is a user's coin account. It must be the debited account, unless the debited account
+    is external.
     """
 
     kind: TransferKind
@@ -58,7 +59,7 @@ class Transfer:
     request_id: uuid.UUID
     gift: Gift | None = None
     reverses_id: int | None = None
-    # Settles the payment order of a refill.
+    # The payment for a refill; the ledger marks its payment order as paid.
     payment: Payment | None = None
 
     def __post_init__(self) -> None:
@@ -79,19 +80,20 @@ class Transfer:
     def compared_fields(self) -> tuple[object, ...]:
         """The fields that a retry with the same request id must not change."""
         description = self.gift.description if self.gift else None
-        sides = self.debit.id, self.credit.id
-        return self.kind, *sides, self.amount, description, self.reverses_id
+        account_ids = self.debit.id, self.credit.id
+        return self.kind, *account_ids, self.amount, description, self.reverses_id
 
 
 class TransferStatus(Enum):
     DONE = "done"
-    # A retry: an earlier transfer has the same request id and content; no coins moved now.
+    # A retry: an earlier transfer has the same request id and content; the retry moved no coins.
     REPLAYED = "replayed"
-    # The request id was used with other content; no coins moved.
+    # An earlier transfer has the same request id but other content; no coins moved.
     CONFLICT = "conflict"
     # Insufficient balance; no coins moved, and the request id can be used again.
     INSUFFICIENT_COINS = "no coins"
-    # The credited shard would exceed its limit; no coins moved, and the id can be used again.
+    # The credited balance shard would exceed its limit; no coins moved, and the request id can be
+    # used again.
     BALANCE_LIMIT = "balance limit"
 
 
@@ -107,9 +109,10 @@ class TransferSubmitter(Protocol):
 
 
 def derive_request_id(source: str, actor: int, string: str) -> uuid.UUID:
-    """Return the ledger's request id for a source's own request string.
+    """Return the ledger's request id, derived from the three arguments.
 
-    Equal strings of different sources (a client, a payment provider) give different ids.
+    `source` is the namespace of `string`: equal strings of a client and of a payment provider give
+    different request ids.
     """
     return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{string}")
 
@@ -120,5 +123,5 @@ def client_request_id(actor: int, request_id: str) -> uuid.UUID:
 
 
 def new_request_id() -> str:
-    """Return a `requestId` for a request without one, so that a retry is safe."""
+    """Return a `requestId` for a request that has none, so that a retry is safe."""
     return uuid.uuid4().hex

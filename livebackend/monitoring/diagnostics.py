@@ -21,7 +21,7 @@ from livebackend.monitoring.health_checks import (
     check_migrations,
 )
 
-# Half of the 60 s by which the issue time of a token may be ahead of a server's clock.
+# Threshold of the clock check: half of the 60 s that a token's issue time may lie in the future.
 _MAX_SKEW_S = 30.0
 _TIMEOUT_S = 4
 
@@ -41,7 +41,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Checks everything that a server needs. `clock` returns seconds since 1970."""
+    """Checks everything that a livebackend server needs.
+
+    `clock` returns seconds since 1970.
+    """
 
     database: Database
     sms: SmsGateway
@@ -50,10 +53,10 @@ class Diagnostics:
     # The data folder for pictures, and how many bytes must stay free.
     data_dir: Path
     min_free_bytes: int
-    # The setting `sms.gateway` and the URL of its provider.
+    # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
-    # Counts the open orders at other providers than the given ones, by provider.
+    # Returns the number of open orders by provider, without the providers in its second argument.
     count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
@@ -88,7 +91,7 @@ class Diagnostics:
 
     def _sms(self) -> str:
         if not isinstance(self.sms, CheckableSms):
-            return f"not checked: {self.sms_gateway} has no check that sends no message"
+            return f"not checked: {self.sms_gateway} can only be checked by sending an SMS"
         try:
             self.sms.check()
         except SmsFailed as error:
@@ -97,7 +100,7 @@ class Diagnostics:
                 remedy="Compare qiniu.access_key, qiniu.secret_key and sms.template with Qiniu's"
                 " console, and check that this machine can reach sms.api_url.",
             ) from None
-        return "the keys and the template are valid"
+        return "the SMS keys and the SMS template are valid"
 
     def _streams(self) -> str:
         try:
@@ -127,21 +130,26 @@ class Diagnostics:
         return f"payments of {providers} are credited" if providers else "no payment gateway is set"
 
     def _clock(self) -> str:
-        """Compare this machine's clock with those of PostgreSQL and the SMS provider."""
+        """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""
         readers = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
-        ahead = {name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None}
-        skews = [f"{name} is {skew}" for name, ahead_s in ahead.items() if (skew := _skew(ahead_s))]
+        clocks = {
+            name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None
+        }
+        skews = [
+            f"{name} is {skew}" for name, ahead_s in clocks.items() if (skew := _skew(ahead_s))
+        ]
         if skews:
             raise CheckFailed(
                 f"compared with this machine's clock, {' and '.join(skews)}",
                 remedy="Run a time service on this machine and on the database's"
                 " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
             )
-        if not ahead:
+        if not clocks:
             return "not checked: no other clock is available"
-        return f"agrees with {' and '.join(ahead)}"
+        return f"this machine's clock agrees with {' and '.join(clocks)}"
 
     def _database_ahead_s(self) -> float | None:
+        """Return the seconds that PostgreSQL's clock is ahead of this machine's."""
         statement = text("SELECT extract(epoch FROM clock_timestamp())::float8")
         try:
             with self.database.engine.connect() as connection:
@@ -149,10 +157,10 @@ class Diagnostics:
                 database_s: float = connection.execute(statement).scalar_one()
                 return database_s - (before + self.clock()) / 2
         except (DBAPIError, PoolTimeout):
-            return None  # the database check reports it
+            return None  # the database check reports the failure
 
     def _sms_ahead_s(self) -> float | None:
-        """Return the skew of the `Date` header of the SMS provider's response."""
+        """Return the seconds that the SMS provider's clock is ahead of this machine's."""
         if not isinstance(self.sms, CheckableSms):
             return None
         try:

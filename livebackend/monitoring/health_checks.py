@@ -16,7 +16,7 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
 CHECK_TIMEOUT_S = 2.0
-_MIGRATE = "Run `livebackend migrate` with the same ini file."
+_MIGRATE_REMEDY = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
 
@@ -32,8 +32,8 @@ class CheckFailed(Exception):
 class ReadinessProbe:
     """Runs checks concurrently and waits at most `timeout_s` for all of them.
 
-    A check that hangs (on a network disk, for example) blocks only one thread, however many
-    requests ask for it.
+    A check that hangs (on a network disk, for example) occupies only one thread, even if many
+    requests need its result.
     """
 
     def __init__(self, checks: Mapping[str, Check], *, timeout_s: float = CHECK_TIMEOUT_S) -> None:
@@ -65,7 +65,7 @@ class ReadinessProbe:
 def readiness_checks(
     database: Database, *, data_dir: Path, min_free_bytes: int
 ) -> dict[str, Check]:
-    """Return the checks of a server. They need a `database` with its own pool."""
+    """Return the readiness checks of a server; `database` must have its own pool."""
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
@@ -97,9 +97,9 @@ def check_migrations(database: Database) -> None:
     except UnsupportedSchema as error:
         raise CheckFailed(error.problem, remedy=f"{error.remedy.capitalize()}.") from None
     except MigrationsMissing:
-        raise CheckFailed("the database schema is out of date", remedy=_MIGRATE) from None
+        raise CheckFailed("the database schema is out of date", remedy=_MIGRATE_REMEDY) from None
     except (SettingsError, DBAPIError, PoolTimeout):
-        raise CheckFailed("the schema version cannot be read", remedy=_MIGRATE) from None
+        raise CheckFailed("the schema version cannot be read", remedy=_MIGRATE_REMEDY) from None
 
 
 def check_disk(folder: Path, *, min_free_bytes: int) -> None:

@@ -12,8 +12,8 @@ import orjson
 
 from livebackend.core.request_context import request_id
 
-# PostgreSQL's error messages contain the value of a duplicate key, and the complete row that
-# violates a constraint.
+# PostgreSQL's error messages contain the value of a duplicate key, such as a phone, and the
+# complete row that violates a constraint.
 _PHONE = re.compile("(?<![0-9])([0-9]{3})[0-9]{4}([0-9]{4})(?![0-9])")
 _ROW = re.compile(r"Failing row contains \(.*\)")
 

@@ -18,15 +18,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 log = logging.getLogger(__name__)
 
-G = TypeVar("G")
+GatewayT = TypeVar("GatewayT")
 
 # The gateway methods that call the provider.
 GATEWAY_CALLS = {
     *("send", "create", "exists", "disable", "live_publishers"),
     *("place", "query", "close", "refund", "bill"),
 }
-_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
-_TRANSFERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
+_TRANSFERS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
@@ -39,7 +39,7 @@ class Metrics:
             "API requests, by operation and result code.",
             "operation",
             "result",
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._errors = Counter(
             "livebackend_request_errors",
@@ -53,12 +53,12 @@ class Metrics:
             "gateway",
             "method",
             "outcome",
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._batch_sizes = self._histogram(
             "ledger_batch_transfers",
             "Transfers in one batch of the ledger batch writer.",
-            buckets=_TRANSFERS,
+            buckets=_TRANSFERS_BUCKETS,
         )
         self._queue_length = self._gauge(
             "ledger_queue_length", "Transfers in the queue of the ledger batch writer."
@@ -96,13 +96,13 @@ class Metrics:
         event.listen(engine, "checkout", lambda *_: update(0))
         event.listen(engine, "checkin", lambda *_: update(1))
 
-    def instrument(self, name: str, gateway: G) -> G:
+    def instrument(self, name: str, gateway: GatewayT) -> GatewayT:
         """Return the gateway with counted and timed calls to the provider."""
 
         def observe(method: str, outcome: str, seconds: float) -> None:
             self._gateway_requests.labels(name, method, outcome).observe(seconds)
 
-        return cast(G, TimedGateway(gateway, observe))
+        return cast(GatewayT, TimedGateway(gateway, observe))
 
     def _histogram(
         self, name: str, description: str, *labels: str, buckets: tuple[float, ...]
@@ -112,7 +112,7 @@ class Metrics:
         )
 
     def _gauge(self, name: str, description: str) -> Gauge:
-        # Sums over live processes only, because a dead process uses no resources.
+        # With `livesum`, a gauge sums over live processes only: a dead process uses no resources.
         return Gauge(
             f"livebackend_{name}", description, registry=self.registry, multiprocess_mode="livesum"
         )
@@ -147,7 +147,7 @@ class TimedGateway:
 
 
 class LiveRoomsCollector(Collector):
-    """Collects the number of live rooms; none while the database is unavailable."""
+    """Collects the number of live rooms; no value while the database is unavailable."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count

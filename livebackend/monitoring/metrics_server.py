@@ -28,7 +28,7 @@ _MAX_PORT = 65_535
 
 
 class MetricsServer:
-    """Serves the sums of all processes with the same address.
+    """Serves the summed metrics of all processes with the same metrics address.
 
     Create it before any metric, since it switches prometheus_client to multiprocess mode. Raises
     SettingsError if the folder for the metrics cannot be used.
@@ -39,7 +39,8 @@ class MetricsServer:
         self._host, self._port = host.strip("[]"), int(port)
         if self._port > _MAX_PORT:
             raise SettingsError(f"metrics.address: port {self._port} is greater than {_MAX_PORT}")
-        # Not in data.dir, which several machines can share: Prometheus reads each machine.
+        # The folder is not in data.dir, because several machines can share data.dir, and Prometheus
+        # reads the metrics of each machine.
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"
         self._folder = Path(tempfile.gettempdir()) / name
         self._lock_file = _join_folder(self._folder)
@@ -62,7 +63,9 @@ class MetricsServer:
                 start_http_server(self._port, self._host, registry)
             except OSError as error:
                 if not is_logged:
-                    log.info("metrics: port %s is not available: %s", self._port, error.strerror)
+                    log.info(
+                        "metrics: cannot listen on port %s yet: %s", self._port, error.strerror
+                    )
                 is_logged = True
                 time.sleep(_RETRY_S)
             else:
@@ -71,7 +74,7 @@ class MetricsServer:
 
 
 class _LiveProcessCollector(Collector):
-    """Sums over all processes, without the live gauges of killed ones."""
+    """Sums the metrics of all processes, without the live gauges of killed processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +92,10 @@ class _LiveProcessCollector(Collector):
 
 
 def _join_folder(folder: Path) -> int:
-    """Create or join the folder; return its lock. The first user deletes old files."""
+    """Create or join the folder of the metrics; return the descriptor of its lock file.
+
+    The first process that joins deletes the files of earlier processes.
+    """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
@@ -103,6 +109,6 @@ def _join_folder(folder: Path) -> int:
             file.unlink()
     except BlockingIOError:
         pass  # other processes use the folder
-    # Held until this process ends. A process writes metrics only while it holds this lock.
+    # The lock is held until this process ends. A process writes metrics only while it has the lock.
     fcntl.flock(lock_file, fcntl.LOCK_SH)
     return lock_file

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from livebackend.storage.protocol import OnPathAssigned, StorageFailed, StoredPicture
 
-# Limits of the column `headImage` and of file names in common file systems.
+# The maximum length of a location in the database.
 _MAX_LOCATION = 255
+# Common file systems allow file names of up to 255 bytes.
 _MAX_NAME_BYTES = 200
 _FOLDER_NAME = re.compile("[0-9a-f]{32}")
 
@@ -24,7 +25,7 @@ _SIGNATURES = (
 
 
 class PictureFiles:
-    """Files on disk, each in its own folder: `<root>/<random>/<name>`."""
+    """Picture files on disk, each in its own folder: `<root>/<random>/<name>`."""
 
     def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root.absolute()
@@ -33,17 +34,17 @@ class PictureFiles:
     def write(self, folder: str, name: str, content: BinaryIO) -> None:
         """Create the folder and write the file. Raises StorageFailed."""
         path = self._root / folder / name
-        # Written under a temporary name, so that no incomplete picture is served. It cannot equal
-        # `name`, which never begins with a dot.
-        part = path.with_name(".part")
+        # The file is written under a temporary name, so that no incomplete picture is served. The
+        # name of a picture never begins with a dot, so it cannot equal the temporary name.
+        temporary_path = path.with_name(".part")
         try:
             path.parent.mkdir(parents=True)
             self._check_free_space()
-            with part.open("wb") as file:
+            with temporary_path.open("wb") as file:
                 shutil.copyfileobj(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.rename(path)
+            temporary_path.rename(path)
             _sync(path.parent)
         except OSError as error:
             self.remove(folder)
@@ -57,12 +58,12 @@ class PictureFiles:
             )
 
     def remove(self, folder: str) -> None:
-        """Delete the folder and its file, if it exists."""
+        """Delete a picture's folder and file, if they exist."""
         if _FOLDER_NAME.fullmatch(folder):
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
-        """Return a stored file, or None if there is none."""
+        """Return the stored picture with this folder and name, or None."""
         path = self._root / folder / name
         if not _FOLDER_NAME.fullmatch(folder) or name != _base_name(name):
             return None
@@ -106,7 +107,7 @@ class OriginalPictureStore:
 
 
 def new_folder_name() -> str:
-    """Return a random name that cannot be guessed."""
+    """Return a random folder name that cannot be guessed."""
     return secrets.token_hex(16)
 
 

@@ -14,7 +14,7 @@ class InvalidImage(Exception):
 
 
 class StoredPicture(NamedTuple):
-    """A stored file and its media type, which is None if the file is not a picture."""
+    """A stored file and its media type; None if the file has no picture format."""
 
     path: Path
     media_type: str | None

@@ -11,12 +11,13 @@ from PIL import Image, ImageCms, ImageOps
 from livebackend.storage.local_disk import PictureFiles, new_folder_name
 from livebackend.storage.protocol import InvalidImage, OnPathAssigned, StorageFailed
 
-# Only these decoders of Pillow are used, to limit the attack surface.
+# The formats that Pillow may decode; fewer decoders limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 _MAX_SIDE = 4096
 _STORED_MAX_SIDE = 1024
 _JPEG_QUALITY = 85
-# Decoding needs up to 64 MiB, so pictures are processed one at a time.
+# How long an upload waits for other uploads. Pictures are processed one at a time, because decoding
+# a picture needs up to 64 MiB.
 _QUEUE_TIMEOUT_S = 3
 # The exceptions that Pillow raises for invalid files.
 _DECODING_ERRORS = (
@@ -46,9 +47,9 @@ class ReencodingPictureStore:
         min_free_bytes: int,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
-        """`queue_timeout_s`: how long a picture waits while another one is processed."""
+        """Configure the store; an upload waits `queue_timeout_s` for other uploads at most."""
         self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
-        self._url = public_url.rstrip("/")
+        self._public_url = public_url.rstrip("/")
         self._queue_timeout_s = queue_timeout_s
         self._semaphore = BoundedSemaphore(1)
         self.find = self._files.find
@@ -61,7 +62,7 @@ class ReencodingPictureStore:
         finally:
             self._semaphore.release()
         folder, name = new_folder_name(), f"picture.{extension}"
-        location = f"{self._url}/pictures/{folder}/{name}"
+        location = f"{self._public_url}/pictures/{folder}/{name}"
         on_path_assigned(location)
         self._files.write(folder, name, io.BytesIO(encoded))
         return location
@@ -83,15 +84,19 @@ def reencode(content: BinaryIO) -> tuple[str, bytes]:
 
 
 def _decoded(uploaded: Image.Image) -> Image.Image:
-    """Return the picture upright and in sRGB. Raises ValueError before decoding if too large."""
+    """Return the picture upright, in sRGB, and reduced to the stored size.
+
+    Raises ValueError before decoding if a side has more than _MAX_SIDE pixels.
+    """
     if max(uploaded.size) > _MAX_SIDE:
         raise ValueError(
-            f"{uploaded.width} × {uploaded.height} pixels exceed {_MAX_SIDE} × {_MAX_SIDE}"
+            f"the picture has {uploaded.width} × {uploaded.height} pixels;"
+            f" the maximum is {_MAX_SIDE} × {_MAX_SIDE}"
         )
     # The JPEG decoder can reduce the size while decoding, which is much faster.
     uploaded.draft(None, (2 * _STORED_MAX_SIDE, 2 * _STORED_MAX_SIDE))
     uploaded.load()
-    # Pillow converts CMYK to RGB without the profile, which then no longer applies.
+    # The profile of a CMYK picture is ignored, because Pillow converts CMYK to RGB without it.
     profile = uploaded.info.get("icc_profile") if uploaded.mode != "CMYK" else None
     picture = _in_8_bits(uploaded)
     is_transparent = "A" in picture.getbands() or "transparency" in picture.info
@@ -120,7 +125,7 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 def _encoded(picture: Image.Image) -> tuple[str, bytes]:
     """Return the file name extension and the bytes of a picture."""
-    # Pillow saves the metadata of the original with it, so the pixels are copied to a new picture.
+    # Pillow would save the metadata of the upload too, so only the pixels are copied.
     copy = Image.new(picture.mode, picture.size)
     copy.paste(picture)
     encoded = io.BytesIO()

@@ -147,7 +147,8 @@ def _create_friends() -> None:
         CREATE UNIQUE INDEX uq_friend_requests_open
             ON friend_requests (applicant_id, addressee_id) WHERE state = 'open'
     """)
-    # Not partial (WHERE applicant_visible): removing an account reads all its requests.
+    # The indexes are not partial (WHERE applicant_visible), because the removal of an account reads
+    # all its friend requests.
     op.execute("""
         CREATE INDEX ix_friend_requests_applicant ON friend_requests (applicant_id, sent_at_us)
     """)
@@ -208,7 +209,7 @@ def _create_ledger() -> None:
                 CHECK ((owner_id IS NULL) <> (provider IS NULL))
         )
     """)
-    # The maximum is (2^63 - 1) / 17, so that the sum of 17 slots fits into a bigint.
+    # The maximum of a slot is (2^63 - 1) / 17, so that the sum of 17 slots fits into a bigint.
     op.execute("""
         CREATE TABLE coin_slots (
             coin_account_id bigint
@@ -241,7 +242,7 @@ def _create_ledger() -> None:
     """)
     op.execute("CREATE INDEX ix_transfers_debit_id_id ON transfers (debit_id, id)")
     op.execute("CREATE INDEX ix_transfers_credit_id_id ON transfers (credit_id, id)")
-    # host_id and room_id have no foreign keys: their checks would lock rows of accounts and rooms.
+    # host_id and room_id have no foreign keys, whose checks would lock rows of accounts and rooms.
     op.execute("""
         CREATE TABLE gifts (
             transfer_id bigint CONSTRAINT pk_gifts PRIMARY KEY

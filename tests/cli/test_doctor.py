@@ -37,9 +37,11 @@ def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: Qi
     report = operator.run_json("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
     assert [result["check"] for result in report["checks"]] == CHECKS
-    assert report["checks"][3]["message"] == "the keys and the template are valid"
+    assert report["checks"][3]["message"] == "the SMS keys and the SMS template are valid"
     assert report["checks"][5]["message"] == "payments of embedded are credited"
-    assert report["checks"][6]["message"] == f"agrees with the database and {qiniu.url}"
+    assert report["checks"][6]["message"] == (
+        f"this machine's clock agrees with the database and {qiniu.url}"
+    )
     assert operator.run("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
     # The doctor only queries Qiniu; it sends no SMS.
     assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.received} == {

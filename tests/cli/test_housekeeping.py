@@ -63,7 +63,7 @@ class TestHousekeeping:
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )
         assert result.exit_code == 1
-        assert "a provider failed; the next round retries" in result.stderr
+        assert "a provider failed: the next round of housekeeping retries" in result.stderr
         assert database_state.rows("rooms") == before
 
     def test_pending_migrations_are_reported(

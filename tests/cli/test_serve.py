@@ -360,7 +360,8 @@ class TestStart:
             main, ["serve", str(DEVELOPMENT_INI), "--port", str(server.port)]
         )
         assert result.exit_code == 1
-        assert f"host, port: 127.0.0.1:{server.port}: Address already in use" in result.stderr
+        message = f"host, port: cannot listen on 127.0.0.1:{server.port}: Address already in use"
+        assert message in result.stderr
 
     def test_all_invalid_settings_are_reported_in_one_message(self) -> None:
         environment = {"LIVEBACKEND_SERVER_THREADS": "many", "LIVEBACKEND_DATABASE_URL": "x"}

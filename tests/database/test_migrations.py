@@ -154,7 +154,7 @@ class TestRunner:
                 reader.rollback()
 
             migrate(empty_database, report=report)
-        assert lines[0] == "a table is locked by another transaction, trying again"
+        assert lines[0] == "another transaction has locked a table: the migration is tried again"
         assert lines[1].startswith("1002 Migration 1002 (after ")
 
     def test_database_of_a_later_version_has_no_pending_migrations(

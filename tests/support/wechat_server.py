@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from livebackend.gateways.payments.protocol import Order
-from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.client import API_URL
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
 
 API_KEY = "an-api-v3-key-of-thirty-two-char"
@@ -178,7 +178,7 @@ class FakeWechatPay:
         bill = {
             "hash_type": "SHA1",
             "hash_value": hashlib.sha1(content).hexdigest(),
-            "download_url": f"{API}/v3/billdownload/file?token=abc%2Fd",
+            "download_url": f"{API_URL}/v3/billdownload/file?token=abc%2Fd",
         }
         self.responses["/v3/bill/tradebill"] = FakeResponse(200, bill | changed)
         self.responses["/v3/billdownload/file"] = FakeResponse(200, content, signed_as="none")

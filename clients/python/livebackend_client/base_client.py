@@ -1,4 +1,4 @@
-"""Send API calls, retry them where that is safe, and read the responses."""
+"""Base class of the client: sends API calls, retries safe calls, reads responses."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class OperationSpec(Generic[T]):
     path: str
     message: Shape
     selector: str | None = None
-    # The message is a string that contains JSON, and `message` is the type of that JSON.
+    # True if the message is a string that contains JSON; `message` is then the type of that JSON.
     message_is_json: bool = False
     # Fields of the response envelope that the client returns after the message.
     extra_fields: Mapping[str, Shape] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class OperationSpec(Generic[T]):
 
 
 class BaseClient:
-    """Sends API calls to one server, as one user if `token` is set."""
+    """Sends API calls to one server, as the user of `token` if `token` is set."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class BaseClient:
 
         Raises OperationRefused if the server rejects the request, ServerUnavailable if the server
         cannot process it now, and InvalidResponse if there is no valid response. If
-        `outcome_unknown` of the error is true, retry with its `request_id`.
+        `outcome_unknown` of the error is true, retry with the error's `request_id`.
         """
         parameters = {name: value for name, value in params.items() if value is not None}
         if operation.selector:
@@ -185,19 +185,20 @@ def _read(operation: OperationSpec[T], response: requests.Response) -> T:
         _matching(code, (str,))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidResponse(
-            f"not a response of this API (HTTP {response.status_code})"
+            f"the response is not from this API (HTTP status {response.status_code}): {error}"
         ) from error
     raise _error(code, response)
 
 
 def _matching(value: Any, shape: Shape) -> Any:
-    """Return the JSON value if it has one of the types. Raises TypeError.
+    """Return the JSON value if it has one of the types of `shape`. Raises TypeError.
 
-    Checks the type of the value and the keys of an object, but not the values in it.
+    Checks the type of the value and the keys of an object, but not the values of the object.
     """
     if any(_is_of_type(value, kind) for kind in shape):
         return value
-    raise TypeError(f"not a {' or '.join(kind.__name__ for kind in shape)}")
+    expected = " or ".join(kind.__name__ for kind in shape)
+    raise TypeError(f"expected {expected}, got {type(value).__name__}")
 
 
 def _is_of_type(value: Any, kind: type[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Exceptions of the client."""
+"""Exceptions that the Python client of the livebackend API raises."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,7 @@ class OperationRefused(ApiError):
     def explain(self, *, chinese: bool = False) -> str:
         """Return the parameter and the message of the reason, in English or Chinese."""
         messages = REASON_MESSAGES.get(self.reason)
-        if messages is None:  # a reason of a newer server
+        if messages is None:  # the server is newer than the client
             return f"{self.parameter}: {self.reason}"
         message = messages[chinese].format_map(self.limits)
         return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
@@ -73,7 +73,7 @@ class ServerUnavailable(OperationRefused):
 
 
 class InvalidResponse(ApiError):
-    """The client received no response, or not a response of this API."""
+    """The client received no response, or a response that is not from this API."""
 
     outcome_unknown = True
 

@@ -7,9 +7,10 @@ from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# Rejects replayed notifications: their time may differ this much from the server's clock.
+# Maximum difference between a notification's time and the server's clock. A notification with a
+# larger difference is rejected as a replay.
 CLOCK_SKEW_S = 300
-# A bill covers one day in this time zone.
+# The time zone of bills: a bill covers one day in China Standard Time.
 CHINA = timezone(timedelta(hours=8), "UTC+8")
 
 
@@ -26,7 +27,7 @@ class InvalidSignature(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """An order to pay. The provider accepts at most one payment for an `order_id`."""
+    """A payment order. The provider accepts at most one payment for an `order_id`."""
 
     order_id: str
     fen: int
@@ -87,7 +88,7 @@ class PaymentGateway(Protocol):
     def verify_notification(
         self, headers: Mapping[str, str], body: bytes
     ) -> ProviderPayment | None:
-        """Verify a notification; return its payment, or None for another kind of event.
+        """Verify a notification; return its payment, or None if it reports no payment.
 
         The names of `headers` are in lower case. Raises InvalidSignature.
         """
@@ -119,4 +120,6 @@ class PaymentGateway(Protocol):
 def check_notification_time(sent_at: str, *, now: float) -> None:
     """Raise InvalidSignature unless `sent_at` is close to `now` (seconds since 1970)."""
     if not re.fullmatch("[0-9]{1,12}", sent_at) or abs(int(sent_at) - now) > CLOCK_SKEW_S:
-        raise InvalidSignature("time invalid or too far from the server's clock")
+        raise InvalidSignature(
+            f"the notification's time is not within {CLOCK_SKEW_S} s of the server's clock"
+        )

@@ -10,7 +10,7 @@ from livebackend.gateways.sms.protocol import SmsFailed
 
 log = logging.getLogger(__name__)
 
-# Errors that an operator must fix: until then no message can be sent.
+# Qiniu's error codes for account problems: no SMS can be sent until the operator fixes them.
 _ACCOUNT_ERRORS = {
     "AccountBalanceNotEnough",
     "AccountNeedCertified",
@@ -59,7 +59,7 @@ class QiniuSms:
             raise SmsFailed(error.error) from error
         if not isinstance(response, dict) or not response.get("message_id"):
             log.error("SMS: Qiniu's response for %s has no message_id", mask_phone(phone))
-            raise SmsFailed("no message_id")
+            raise SmsFailed("Qiniu's response has no message_id")
         log.info("SMS: message %s sent to %s", str(response["message_id"])[:64], mask_phone(phone))
 
     def check(self) -> None:
@@ -74,8 +74,9 @@ class QiniuSms:
         templates = response.get("items", []) if isinstance(response, dict) else []
         states = {template.get("id"): template.get("audit_status") for template in templates}
         if len(templates) < _MAX_TEMPLATES and self._template not in states:
-            raise SmsFailed(f"template {self._template} does not exist")
+            raise SmsFailed(f"Qiniu's template {self._template} does not exist")
         if states.get(self._template, "passed") != "passed":
             raise SmsFailed(
-                f"template {self._template} has the state {states[self._template]}, not passed"
+                f"Qiniu's template {self._template} has the state {states[self._template]},"
+                " not passed"
             )

@@ -1,7 +1,7 @@
 """Stream gateway for nginx with its RTMP module.
 
-deploy/nginx-rtmp.conf configures the media server. It authorizes publishers through a hook of the
-API, which is not part of this module.
+deploy/nginx-rtmp.conf configures the media server. The media server authorizes publishers through
+the API's hook /nginx/hook, which is not part of this module.
 """
 
 import logging
@@ -26,9 +26,9 @@ from livebackend.gateways.streams.stream_documents import (
 
 log = logging.getLogger(__name__)
 
-# Longer than any room stays open; the media server stores no stream.
+# A stream expires later than any room closes; the media server itself stores no expiry.
 _LIFETIME = timedelta(days=16)
-# The statistics list every viewer.
+# Maximum size of the statistics, which list every viewer.
 _MAX_STAT_BYTES = 8_388_608
 
 
@@ -67,7 +67,7 @@ class NginxRtmpStreams:
         self._publishing = PublishUrlSigner(clock, lifetime_s=0)
 
     def create(self, key: str, publish_key: str) -> Stream:
-        # The server creates no stream in advance. This checks that it is reachable.
+        # nginx-rtmp creates no stream in advance. The query checks that the server is reachable.
         self._publishers(Deadline())
         document = new_document(
             hub=self._hub,
@@ -83,17 +83,17 @@ class NginxRtmpStreams:
         return True
 
     def disable(self, key: str) -> None:
-        # If the host publishes again, the hook rejects it, because the room is closed.
+        # If the host publishes again, the API's hook rejects the publisher: the room is closed.
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
         dropped = self._get(f"/control/drop/publisher?{query}", deadline)
         if dropped.strip() == b"0" and any(p.key == key for p in self._publishers(deadline)):
             # After a reload, the new nginx worker cannot drop publishers of the old worker.
-            raise StreamFailed(f"the server did not disconnect the publisher of {key}")
+            raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {key}")
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        # A publisher that is connected but has sent no data is not live. The server's idle timeout
-        # does not apply to it.
+        # A connected publisher that has sent no data is not live. nginx-rtmp's idle timeout does
+        # not disconnect such a publisher.
         publishers = {p.key: p for p in self._publishers(Deadline()) if p.is_sending}
         return {key: publishers[key].connection_id for key in keys if key in publishers}
 
@@ -104,14 +104,14 @@ class NginxRtmpStreams:
         """Return all connected publishers of the hub."""
         text = self._get("/stat", deadline)
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise StreamFailed("the server's statistics are not from nginx-rtmp")
+            raise StreamFailed("/stat did not return the statistics of nginx-rtmp")
         try:
-            # Without a document type, there are no entities to expand.
+            # XML without a document type declares no entities, so an entity attack is impossible.
             root = ET.fromstring(text)  # noqa: S314
         except ET.ParseError as error:
-            raise StreamFailed(f"the server's statistics are malformed: {error}") from None
+            raise StreamFailed(f"/stat returned malformed statistics: {error}") from None
         if root.tag != "rtmp":
-            raise StreamFailed("the server's statistics are not from nginx-rtmp")
+            raise StreamFailed("/stat did not return the statistics of nginx-rtmp")
         return [
             _Publisher(
                 stream.findtext("name", ""),
@@ -131,7 +131,7 @@ class NginxRtmpStreams:
         except ProviderCallFailed as error:
             raise ProviderUnavailable(str(error)) from error
         if response.status >= 500:
-            raise ProviderUnavailable(f"the server responded with HTTP status {response.status}")
+            raise ProviderUnavailable(f"nginx-rtmp responded with HTTP status {response.status}")
         if response.status != 200:
-            raise StreamFailed(f"the server responded with HTTP status {response.status}")
+            raise StreamFailed(f"nginx-rtmp responded with HTTP status {response.status}")
         return response.content

@@ -25,8 +25,8 @@ _ERRORS_BY_STATUS: dict[int, type[StreamFailed]] = {
     614: StreamExists,
     619: NoPublisher,
 }
-# Version 1 reports an existing stream by this text, with varying statuses.
-_EXISTS = "duplicated content"
+# Pili v1 reports an existing stream with this text in the error, and varying HTTP statuses.
+_STREAM_EXISTS_TEXT = "duplicated content"
 
 
 class PiliClient:
@@ -52,7 +52,7 @@ class PiliClient:
 def _error_class(error: QiniuFailed) -> type[StreamFailed]:
     if error.status is None or 500 <= error.status < 600:
         return ProviderUnavailable
-    if _EXISTS in error.error:
+    if _STREAM_EXISTS_TEXT in error.error:
         return StreamExists
     return _ERRORS_BY_STATUS.get(error.status, StreamFailed)
 
@@ -63,15 +63,15 @@ def quote_path_segment(name: str) -> str:
 
 
 def listed_items(response: Any) -> list[dict[str, Any]]:
-    """Return the list in a response.
+    """Return the field `items` of a response.
 
     Raises StreamFailed for a response without a list, which must not count as "no stream is live".
     """
     if not isinstance(response, dict) or "items" not in response:
-        raise StreamFailed("the response has no list of items")
+        raise StreamFailed("Pili's response has no list of items")
     entries = response["items"]
     if entries is None:  # some servers encode an empty list as null
         return []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise StreamFailed("the response has no list of items")
+        raise StreamFailed("Pili's response has no list of items")
     return entries

@@ -1,4 +1,4 @@
-"""Stream gateway for Qiniu's Pili v1, whose responses are the API document's JSON."""
+"""Stream gateway for Qiniu's Pili v1, whose stream JSON the API document specifies."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class _Hosts(BaseModel):
 
 
 class _StreamObject(BaseModel):
-    """The stream object. Ignores unknown keys; keys that older hubs lack have defaults.
+    """Pili's stream object. Unknown keys are ignored; keys missing in older hubs have defaults.
 
     Source: Pili API v1, the stream object.
     """
@@ -70,7 +70,7 @@ class _StreamObject(BaseModel):
 
 
 class PiliV1:
-    """Stream gateway for Pili v1. The stream's JSON has its publish host and security."""
+    """Stream gateway for Pili v1. Pili's JSON has the publish host and `publishSecurity`."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -93,7 +93,7 @@ class PiliV1:
     ) -> None:
         self._pili = pili
         self._hub = hub
-        # The API accepts these two values only; a hub's own setting can override them.
+        # Pili v1 accepts only "dynamic" and "static"; the hub's own setting can override them.
         self._security = security if security == "dynamic" else "static"
         self._publishing = publishing
 
@@ -120,7 +120,7 @@ class PiliV1:
         except NoSuchStream:
             return
         if not self._document(key, response)["disabled"]:
-            raise StreamFailed(f"stream {key} is still enabled")
+            raise StreamFailed(f"Pili did not disable the stream {key}")
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         keys_by_id = {stream_id(self._hub, key): key for key in keys}
@@ -142,11 +142,11 @@ class PiliV1:
         try:
             document = _StreamObject.model_validate(response, strict=True).model_dump()
         except ValidationError as error:
-            # Without pydantic's message, which quotes the response with its publish key.
+            # Omits pydantic's message, which quotes the response and so the secret publish key.
             count = error.error_count()
-            raise StreamFailed(f"the response is not a stream: {count} invalid fields") from None
+            raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
         if (document["hub"], document["title"]) != (self._hub, key):
-            raise StreamFailed("the response is another stream")
+            raise StreamFailed(f"Pili returned another stream than {key}")
         live, play = document["hosts"]["live"], document["hosts"]["play"]
         live["hls"] = live["http"] = live["hls"] or live["http"]
         play["rtmp"], play["http"] = play["rtmp"] or live["rtmp"], play["http"] or live["http"]

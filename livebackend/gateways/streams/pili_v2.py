@@ -31,8 +31,8 @@ _FOREVER = -1
 _MAX_TIMESTAMP = 253_402_300_799  # the last second of the year 9999
 
 
-class _Info(BaseModel):
-    """The fields of a stream that are used here. Times are in seconds since 1970."""
+class _StreamInfo(BaseModel):
+    """The fields of a Pili stream that PiliV2 needs. Times are in seconds since 1970."""
 
     createdAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815  # named by Pili, like the others below
     updatedAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815
@@ -45,7 +45,7 @@ class _Info(BaseModel):
 
 
 class PiliV2:
-    """Stream gateway for Pili v2. Builds the stream's JSON with the keys of version 1."""
+    """Stream gateway for Pili v2. Builds the stream's JSON with the keys of Pili v1."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -88,7 +88,7 @@ class PiliV2:
     def create(self, key: str, publish_key: str) -> Stream:
         deadline = Deadline()
         self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
-        # The response to the creation is empty; the times need a second request.
+        # Pili's response to the creation is empty, so a second request reads the stream's times.
         info = self._info(key, deadline)
         document = new_document(
             hub=self._hub,
@@ -112,8 +112,8 @@ class PiliV2:
         try:
             self._disable(key, deadline)
         except NoSuchStream:
-            # A publish URL that is still valid would create the stream again, so it must exist to
-            # be disabled.
+            # A publish URL that is still valid would create the stream again, so the stream is
+            # created in order to be disabled.
             with suppress(StreamExists):
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)
@@ -126,13 +126,13 @@ class PiliV2:
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._publishing.url(document)
 
-    def _info(self, key: str, deadline: Deadline) -> _Info:
+    def _info(self, key: str, deadline: Deadline) -> _StreamInfo:
         response = self._pili.call("GET", _path(key), deadline=deadline)
         try:
-            return _Info.model_validate(response, strict=True)
+            return _StreamInfo.model_validate(response, strict=True)
         except ValidationError as error:
             count = error.error_count()
-            raise StreamFailed(f"the response is not a stream: {count} invalid fields") from None
+            raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
 
     def _disable(self, key: str, deadline: Deadline) -> None:
         body = {"disabledTill": _FOREVER}

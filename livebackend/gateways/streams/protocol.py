@@ -1,4 +1,4 @@
-"""The protocol of stream gateways and its errors."""
+"""The protocol of stream gateways, and the errors that stream gateways raise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,4 +74,4 @@ class StreamGateway(Protocol):
         """Return which of up to 100 streams are live, with the publisher's id or None."""
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        """Return the URL at which the host publishes; it can expire."""
+        """Return the URL at which the host publishes; the URL can expire."""

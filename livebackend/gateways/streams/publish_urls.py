@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from livebackend.gateways.qiniu import QiniuAuth, signature
 
-# static: contains the publish key; expiry, dynamic: signed with the publish key; expiry_sk: signed
-# with the account's secret key.
+# A "static" URL contains the publish key. "expiry" and "dynamic" URLs are signed with the publish
+# key, "expiry_sk" URLs with the account's secret key.
 PUBLISH_SECURITY_KINDS = ("none", "static", "expiry", "expiry_sk", "dynamic")
 
 

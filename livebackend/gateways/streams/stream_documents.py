@@ -1,4 +1,4 @@
-"""The stream JSON of the API document, and the play URLs derived from it."""
+"""The stream JSON of the API document, and play URLs derived from the JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

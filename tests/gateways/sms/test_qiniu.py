@@ -68,7 +68,7 @@ def test_code_is_sent_with_the_template(
         (response_writer(500, {"error": "ServerInternalError"}), "ServerInternalError", "ERROR"),
         (
             response_writer(502, b"<html>bad gateway</html>"),
-            "502: the response is not JSON",
+            "502: Qiniu's response is not JSON",
             "ERROR",
         ),
         (response_writer(302, Location="http://127.0.0.1:1/"), "302", "ERROR"),

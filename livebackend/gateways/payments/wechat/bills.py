@@ -14,9 +14,9 @@ from livebackend.gateways.payments.protocol import BillEntry
 log = logging.getLogger(__name__)
 
 _FEN_PER_YUAN = 100
-# The first column of the summary's header.
+# The summary at the end of a bill begins with this column name.
 _SUMMARY = "总交易单数"
-# By preference: the amount before discounts, then the amount after discounts.
+# Columns of an amount, preferred column first: before discounts, then after discounts.
 _PAID_YUAN = ("订单金额", "应结订单金额")
 _REFUNDED_YUAN = ("申请退款金额", "退款金额")
 _REFUND_STATES = {"SUCCESS", "PROCESSING"}
@@ -51,7 +51,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Row]:
         if len(fields) != len(names):
             raise ValueError(f"line {number} has {len(fields)} fields instead of {len(names)}")
         yield dict(zip(names, fields, strict=True))
-    raise ValueError("the summary is missing")
+    raise ValueError("the summary is missing: the file is truncated")
 
 
 def _check_names(names: list[str]) -> None:
@@ -61,11 +61,11 @@ def _check_names(names: list[str]) -> None:
         if not set(group) & set(names):
             missing.append("/".join(group))
     if missing:
-        raise ValueError(f"columns are missing: {', '.join(missing)}")
+        raise ValueError(f"the file lacks the columns {', '.join(missing)}")
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
-    """Yield the entry of a row, if it has one."""
+    """Yield the row's payment or refund; nothing if it was revoked or has failed."""
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
     fen = _fen(row, _PAID_YUAN)
     if state == "SUCCESS":
@@ -75,7 +75,7 @@ def _entries(row: Row) -> Iterator[BillEntry]:
             yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_YUAN))
         else:
             log.warning(
-                "WeChat Pay: refund of order %s left out, state %s", order_id, row["退款状态"]
+                "WeChat Pay: refund of order %s ignored, state %s", order_id, row["退款状态"]
             )
     elif state != "REVOKED":
         raise ValueError(f"order {order_id} has the unknown state {state}")

@@ -12,7 +12,8 @@ from livebackend.gateways.payments.wechat.crypto import PlatformCertificate
 
 log = logging.getLogger(__name__)
 
-# Rate limit: any client can send unknown serial numbers, and each would cause a request.
+# Minimum time between two look-ups. Without the minimum, any client could cause look-ups, by
+# notifications with unknown serial numbers.
 LOOKUP_PERIOD_S = 60.0
 LOOKUP_TOTAL_S = 3.0
 
@@ -26,9 +27,9 @@ class CertificateLookupFailed(Exception):
 class PlatformCertificates:
     """The certificates that verify WeChat Pay's signatures. Safe for concurrent use.
 
-    An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. No
-    caller waits for a look-up of another thread: WeChat Pay sends a rejected notification again.
-    A failed look-up keeps the known certificates.
+    An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. A caller
+    never waits for the look-up of another thread, because WeChat Pay sends a rejected notification
+    again. After a failed look-up, the known certificates stay in use.
 
     Source: WeChat Pay API v3, "平台证书更新指引".
     """
@@ -45,7 +46,7 @@ class PlatformCertificates:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._next_lookup_at = -math.inf
-        # Replaced, never modified, so that readers need no lock.
+        # The mapping is replaced, never modified, so that readers need no lock.
         self._certificates: Mapping[int, PlatformCertificate] = {}
 
     def load(self) -> None:

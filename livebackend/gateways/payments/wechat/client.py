@@ -24,7 +24,7 @@ from livebackend.gateways.payments.wechat.crypto import (
     PlatformKey,
 )
 
-API = "https://api.mch.weixin.qq.com"
+API_URL = "https://api.mch.weixin.qq.com"
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
 REQUEST_TOTAL_S = 3.0
@@ -93,11 +93,13 @@ class WechatClient:
         self._api_key = api_key
         self._public_key = public_key
         auth = _RequestSigner(key)
-        self._api = ProviderClient(API, auth=auth)
-        # Separate circuit breakers: any client can cause certificate look-ups, and their failures
-        # must not stop payments.
-        self._certificate_api = ProviderClient(API, auth=auth)
-        self._download_api = ProviderClient(API, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES)
+        self._api = ProviderClient(API_URL, auth=auth)
+        # Certificate look-ups have their own circuit breaker: any client can cause failed look-ups,
+        # which must not stop payments.
+        self._certificate_api = ProviderClient(API_URL, auth=auth)
+        self._download_api = ProviderClient(
+            API_URL, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES
+        )
         self._certificates = PlatformCertificates(
             self._download_certificates, clock=clock, monotonic=monotonic
         )
@@ -150,7 +152,7 @@ class WechatClient:
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
 
-        Raises InvalidSignature. The caller must check the time.
+        Raises InvalidSignature. The caller must check the time of the notification.
         """
         self._verify(headers, body)
         try:
@@ -172,12 +174,12 @@ class WechatClient:
             "User-Agent": "livebackend",
         }
         if self._public_key:
-            # Requests a response signed with this key.
+            # Asks WeChat Pay to sign the response with this key.
             headers["Wechatpay-Serial"] = self._public_key.key_id
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except ProviderCallFailed as error:
-            # Without the message, which can contain the URL with its token.
+            # Omits the error's message, which can contain the URL with its token.
             raise payment_failure(error.kind) from error
 
     def _verify(
@@ -185,13 +187,13 @@ class WechatClient:
     ) -> None:
         """Verify the signature. Raises InvalidSignature."""
         if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise InvalidSignature("unsupported signature algorithm")
+            raise InvalidSignature(f"the signature algorithm is not {_ALGORITHM}")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
-            raise InvalidSignature("missing signature")
+            raise InvalidSignature("the header Wechatpay-Signature is missing")
         key = self._platform_key(headers.get("wechatpay-serial", ""), deadline)
         if key is None:
-            raise InvalidSignature("unknown serial number")
+            raise InvalidSignature("no certificate has the serial number in Wechatpay-Serial")
         try:
             text = body.decode()
         except UnicodeDecodeError as error:
@@ -228,7 +230,7 @@ class WechatClient:
         except PaymentFailed as error:
             raise CertificateLookupFailed(str(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CertificateLookupFailed(f"malformed list: {error!r}"[:200]) from error
+            raise CertificateLookupFailed(f"malformed certificates: {error!r}"[:200]) from error
 
 
 class _RequestSigner(AuthBase):

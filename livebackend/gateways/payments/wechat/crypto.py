@@ -84,7 +84,7 @@ class PlatformCertificate:
         """Load an RSA certificate in PEM. Raises ValueError for any other text."""
         certificate = utils.load_certificate(pem)
         if certificate is None:
-            raise ValueError("not a PEM certificate")
+            raise ValueError("the text is not a PEM certificate")
         key = certificate.public_key()
         if not isinstance(key, RSAPublicKey):
             raise _not_rsa(key)
@@ -113,7 +113,7 @@ class ApiKey:
     def decrypt(self, encrypted: Mapping[str, Any]) -> str:
         """Decrypt an encrypted JSON object to text. Raises ValueError."""
         if encrypted.get("algorithm") != _ENCRYPTION:
-            raise ValueError(f"not encrypted with {_ENCRYPTION}")
+            raise ValueError(f"the object is not encrypted with {_ENCRYPTION}")
         try:
             text: str | None = utils.aes_decrypt(
                 nonce=encrypted["nonce"],
@@ -124,7 +124,7 @@ class ApiKey:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"malformed encrypted object: {error!r}") from error
         if text is None:
-            raise ValueError("encrypted with another key")
+            raise ValueError("the object is encrypted with another APIv3 key")
         return text
 
 

@@ -25,19 +25,25 @@ from livebackend.gateways.payments.protocol import (
     check_notification_time,
 )
 from livebackend.gateways.payments.wechat.bills import bill_entries
-from livebackend.gateways.payments.wechat.client import API, NamedKey, WechatClient, payment_failure
+from livebackend.gateways.payments.wechat.client import (
+    API_URL,
+    NamedKey,
+    WechatClient,
+    payment_failure,
+)
 from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, PlatformKey
 
 log = logging.getLogger(__name__)
 
 BILL_TOTAL_S = 30.0
+# The bill of a day exists from this time of the next day, in China Standard Time.
 _BILL_DUE = time_of_day(10)
 _MAX_REASON_BYTES = 80
 _CURRENCY = "CNY"
-# WeChat Pay's documents use both spellings.
+# WeChat Pay's documentation has two spellings of these error codes.
 _UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
 _CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
-_STATES = {
+_STATE_BY_TRADE_STATE = {
     "SUCCESS": OrderState.PAID,
     "REFUND": OrderState.REFUNDED,
     "NOTPAY": OrderState.UNPAID,
@@ -52,7 +58,8 @@ class WechatPayments:
     """Payment gateway for payments in the WeChat app.
 
     Verifies WeChat Pay's signatures with its public key, if one is set, or with its platform
-    certificates. It downloads these at startup, and when a message names an unknown one.
+    certificates. It downloads the certificates at startup, and when a message names an unknown
+    certificate.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -128,7 +135,7 @@ class WechatPayments:
     def verify_notification(
         self, headers: Mapping[str, str], body: bytes
     ) -> ProviderPayment | None:
-        """Verify a notification; return its payment, or None for another kind of event.
+        """Verify a notification; return its payment, or None if it reports no payment.
 
         A payment that cannot be credited raises InvalidSignature too, so that WeChat Pay sends it
         again. The app id is not compared, because it can have changed since the order was placed.
@@ -145,9 +152,9 @@ class WechatPayments:
             return None
         try:
             if not self._names_this_merchant(transaction):
-                raise InvalidSignature("payment to another merchant")
+                raise InvalidSignature("the payment is to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
-                raise InvalidSignature("wrong state or currency")
+                raise InvalidSignature("the payment has the wrong state or currency")
             return _payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidSignature("malformed body") from error
@@ -234,13 +241,14 @@ class WechatPayments:
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
 
-        Raises PaymentFailed, ValueError, KeyError, TypeError or AttributeError.
+        Raises PaymentFailed, or for a malformed transaction ValueError, KeyError, TypeError or
+        AttributeError.
         """
         if transaction.get("out_trade_no") != order.order_id or not self._names_this_merchant(
             transaction
         ):
             raise payment_failure(f"the response names another order than {order.order_id}")
-        state = _STATES.get(str(transaction.get("trade_state")))
+        state = _STATE_BY_TRADE_STATE.get(str(transaction.get("trade_state")))
         if state is None:
             trade_state = transaction.get("trade_state")
             raise payment_failure(f"order {order.order_id} has the unknown state {trade_state}")
@@ -251,7 +259,7 @@ class WechatPayments:
         return ProviderOrder(state, _payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
-        """Return whether the bill of a day exists: from 10:00 of the next day."""
+        """Return whether it is 10:00 of the next day or later, when the bill exists."""
         due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
         return self._clock() >= due_at.timestamp()
 
@@ -281,7 +289,10 @@ def _read_text(file: str) -> str:
 
 
 def _public_key(settings: Settings) -> NamedKey | None:
-    """Load the public key. Raises ValueError if only one of the settings is set."""
+    """Load WeChat Pay's public key, if it is set.
+
+    Raises ValueError if only one of wechat.public_key_file and wechat.public_key_id is set.
+    """
     file, key_id = settings.wechat_public_key_file, settings.wechat_public_key_id
     if not file and not key_id:
         return None
@@ -300,7 +311,7 @@ def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
 def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
     """Parse the payment of a transaction.
 
-    Raises ValueError, KeyError, TypeError or AttributeError for a malformed one.
+    Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction.
     """
     order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
     fen = transaction["amount"]["total"]
@@ -310,7 +321,7 @@ def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
-    """Return the payment time; None unless it is RFC 3339 with an offset."""
+    """Return the time of a payment, or None if the time is not RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
         paid_at = datetime.fromisoformat(str(text))
@@ -328,9 +339,9 @@ def _bill_path(fields: Mapping[str, Any]) -> str:
     A request to another host would disclose the merchant's signature.
     """
     url = fields.get("download_url")
-    if not isinstance(url, str) or not url.startswith(f"{API}/"):
+    if not isinstance(url, str) or not url.startswith(f"{API_URL}/"):
         raise payment_failure("the bill's download URL names another host than the API's")
-    return url.removeprefix(API)
+    return url.removeprefix(API_URL)
 
 
 def _check_digest(content: bytes, fields: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from livebackend.config.settings import Settings
-from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.client import API_URL
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
 from tests.support.wechat_server import (
     API_KEY,
@@ -35,8 +35,8 @@ def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWechatPay]:
     with serving(wechat) as server_url:
 
         def request_fake(self: requests.Session, method: str, url: str, **options: Any) -> Any:
-            assert url.startswith(f"{API}/"), url
-            return request(self, method, url.replace(API, server_url), **options)
+            assert url.startswith(f"{API_URL}/"), url
+            return request(self, method, url.replace(API_URL, server_url), **options)
 
         monkeypatch.setattr(requests.Session, "request", request_fake)
         yield wechat

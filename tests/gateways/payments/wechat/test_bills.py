@@ -7,7 +7,7 @@ import pytest
 
 from livebackend.gateways.payments.protocol import BillEntry, PaymentFailed
 from livebackend.gateways.payments.wechat.bills import bill_entries
-from livebackend.gateways.payments.wechat.client import API
+from livebackend.gateways.payments.wechat.client import API_URL
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
 from tests.support.wechat_server import (
     APP_ID,
@@ -272,6 +272,6 @@ class TestDownload:
     def test_download_goes_to_the_api_host(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT), download_url=f"{API}/other/path?token=x")
+        wechat.serve_bill(csv(PAYMENT), download_url=f"{API_URL}/other/path?token=x")
         wechat.responses["/other/path"] = wechat.responses[DOWNLOAD]
         assert payments.bill(DAY) == [PAID]
