@@ -38,7 +38,7 @@ PACKAGE = Path(livebackend_client.__file__).parent
 
 
 def run_python(script: str) -> str:
-    """Run a script that can import the client of the checkout; return its output."""
+    """Run a script with the client package on PYTHONPATH; return its output."""
     completed = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
@@ -133,7 +133,7 @@ class ScriptedServer(HTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        # None: the connection is closed without a response.
+        # None closes the connection without a response.
         self.responses: list[tuple[int, bytes, dict[str, str]] | None] = []
         self.received: list[dict[str, list[str]]] = []
 

@@ -21,7 +21,7 @@ def hasher(pepper: str = "p" * 32) -> PasswordHasher:
 
 @pytest.fixture
 def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
-    def new(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
+    def create(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
         return PasswordHashing(
             hasher(),
             MachineSemaphore(tmp_path, slots),
@@ -30,7 +30,7 @@ def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
             reject_common=True,
         )
 
-    return new
+    return create
 
 
 def test_hash_matches_only_its_password() -> None:
@@ -53,24 +53,24 @@ def test_equal_passwords_have_different_hashes() -> None:
     ids=["73 bytes", "NUL", "Chinese", "empty"],
 )
 def test_every_character_of_a_password_is_hashed(password: str) -> None:
-    # bcrypt itself ignores bytes after the 72nd or a NUL.
+    # The hasher must work around bcrypt, which ignores bytes after the 72nd and after a NUL.
     password_hash = hasher().hash(password)
     assert hasher().verify(password, password_hash)
     assert not hasher().verify(password + "x", password_hash)
     assert len(password_hash) == 60
 
 
-def test_check_without_a_hash_computes_bcrypt_at_the_same_cost(
+def test_verification_without_a_hash_computes_bcrypt_at_the_same_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     costs = []
-    check = bcrypt.checkpw
+    checkpw = bcrypt.checkpw
 
-    def recording_check(password: bytes, password_hash: bytes) -> bool:
+    def record_and_check(password: bytes, password_hash: bytes) -> bool:
         costs.append(password_hash[:7])
-        return check(password, password_hash)
+        return checkpw(password, password_hash)
 
-    monkeypatch.setattr(bcrypt, "checkpw", recording_check)
+    monkeypatch.setattr(bcrypt, "checkpw", record_and_check)
     assert not hasher().verify("abcd1234", None)
     assert not hasher().verify("abcd1234", hasher().hash("other1234"))
     assert costs[0] == costs[1] == b"$2b$04$"
@@ -87,11 +87,11 @@ def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
 def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
     processes: int, new_passwords: Callable[..., PasswordHashing]
 ) -> None:
-    # Like separate processes, the instances share only the folder.
+    # The instances share only the directory of the semaphore, as separate processes do.
     instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
     running, max_running, lock = 0, 0, threading.Lock()
 
-    def work(passwords: PasswordHashing) -> None:
+    def hold_slot_briefly(passwords: PasswordHashing) -> None:
         nonlocal running, max_running
         with passwords.acquire():
             with lock:
@@ -101,7 +101,9 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
             with lock:
                 running -= 1
 
-    threads = [threading.Thread(target=work, args=(passwords,)) for passwords in instances * 8]
+    threads = [
+        threading.Thread(target=hold_slot_briefly, args=(passwords,)) for passwords in instances * 8
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -124,14 +126,14 @@ def test_callers_over_the_maximum_fail_at_once(
     passwords = new_passwords(wait_s=5, max_callers=3)
     hashed, rejected = [], []
 
-    def work() -> None:
+    def hash_password() -> None:
         try:
             hashed.append(passwords.hash("abcd1234"))
         except ServiceUnavailable:
             rejected.append(True)
 
     with passwords.acquire():
-        threads = [threading.Thread(target=work) for _ in range(5)]
+        threads = [threading.Thread(target=hash_password) for _ in range(5)]
         for thread in threads:
             thread.start()
         while len(rejected) < 3:
@@ -147,13 +149,13 @@ def test_stop_makes_waiting_and_later_callers_fail(
 ) -> None:
     passwords = new_passwords(wait_s=30)
 
-    def work() -> None:
+    def fail_to_hash() -> None:
         with pytest.raises(ServiceUnavailable):
             passwords.hash("abcd1234")
 
     with passwords.acquire():
-        run_concurrently(*[work] * 5, passwords.stop)
-        work()  # later callers fail too
+        run_concurrently(*[fail_to_hash] * 5, passwords.stop)
+        fail_to_hash()  # calls after stop() fail, too
 
 
 def hold_slot(folder: Path, is_held: Any) -> None:

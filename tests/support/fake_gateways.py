@@ -60,7 +60,7 @@ class FakePayments(DevelopmentPayments):
         self.queried: list[str] = []
         self.closed: list[str] = []
         self.refunded: list[tuple[str, str]] = []
-        # By order id; other orders are unpaid.
+        # Orders at the provider by order id; an order that is not in this dict is unpaid.
         self.orders: dict[str, ProviderOrder] = {}
         self.refund_is_done = True
         self.bills: dict[date, list[BillEntry]] = {}
@@ -102,7 +102,7 @@ class FakePayments(DevelopmentPayments):
 
 
 class SecondFakePayments(FakePayments):
-    """A second payment provider with another key."""
+    """A second payment provider with a signing key of its own."""
 
     provider = "other"
 

@@ -3,5 +3,5 @@
 from livebackend.housekeeping.periodic_tasks import HousekeepingTasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
 
-# Tasks without any effect.
+# Housekeeping tasks that do nothing, for tests of the stream monitor alone.
 NO_OTHER_TASKS = HousekeepingTasks(lambda: ReconciliationResult(0, 0), lambda: 0, lambda: None)

@@ -1,4 +1,4 @@
-"""Payment orders in tests: an application with a fake payment provider."""
+"""An application with a fake payment provider, and helpers for payment orders."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""HTTP requests as raw bytes, including those that no client library sends."""
+"""HTTP requests as raw bytes, including requests that no client library can send."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class RawRequest:
     method: str = "POST"
     content_type: str = FORM
     headers: tuple[str, ...] = ()
-    # Content-Length instead of the real length; "" omits the header.
+    # Value of Content-Length, by default the length of the body; "" omits the header.
     length: str | None = None
 
     def encode(self) -> bytes:

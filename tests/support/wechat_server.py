@@ -30,7 +30,7 @@ APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
 PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
 ORDER = Order("a" * 32, 5000, "50 coins")
 PAYMENT_ID = "4200000000000000001"
-# Creates a gateway with changed settings.
+# Type of a function that creates a gateway; keyword arguments change its settings.
 NewGateway = Callable[..., WechatPayments]
 
 
@@ -38,7 +38,7 @@ NewGateway = Callable[..., WechatPayments]
 def key_number(number: int) -> rsa.RSAPrivateKey:
     """Return the RSA key with this number, created once per process.
 
-    1,024 bits, half of a real key, because a gateway loads it seven times as fast.
+    The key has 1,024 bits instead of 2,048, because a gateway loads it seven times as fast.
     """
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
@@ -56,12 +56,12 @@ def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
 
 def encrypt_resource(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
     nonce = uuid.uuid4().hex[:12]
-    sealed = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
+    ciphertext = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
     return {
         "algorithm": "AEAD_AES_256_GCM",
         "nonce": nonce,
         "associated_data": about,
-        "ciphertext": base64.b64encode(sealed).decode(),
+        "ciphertext": base64.b64encode(ciphertext).decode(),
     }
 
 
@@ -124,7 +124,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FakeResponse:
-    """A response with bytes or JSON; `signed_as` replaces its serial number.
+    """A response with bytes or JSON; `signed_as` replaces the signer's serial number.
 
     `signed_as="none"` omits the signature.
     """
@@ -141,7 +141,7 @@ class FakeResponse:
 
 
 class FakeWechatPay:
-    """State of the server: keys, prepared responses and received requests."""
+    """State of the fake server: keys, prepared responses and received requests."""
 
     def __init__(self) -> None:
         self.merchant_key = key_number(0)
@@ -151,9 +151,9 @@ class FakeWechatPay:
         self.listed_signers: list[Signer] = [self.signer]
         self.responses: dict[str, FakeResponse] = {}
         self.requests: list[Request] = []
-        # Delay of the response, by path.
+        # Seconds before the response to a path.
         self.delay_s: dict[str, float] = {}
-        # Set at the end of the test; it ends every delay.
+        # Set at the end of the test, to end the delays of pending responses.
         self.closing = threading.Event()
 
     def received(self, path: str) -> list[Request]:
@@ -222,7 +222,7 @@ class FakeWechatPay:
 
 
 def transaction(**changed: Any) -> dict[str, Any]:
-    """Return a payment of ORDER; a field changed to None is omitted."""
+    """Return a payment of ORDER, with changed fields; None omits a field."""
     fields = {
         "mchid": MERCHANT,
         "appid": APP_ID,
@@ -288,13 +288,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A test opens 1,000 connections at once.
+    # The default backlog of 5 is too small: a test opens 1,000 connections at the same time.
     request_queue_size = 128
 
 
 @contextmanager
 def serving(wechat: FakeWechatPay) -> Iterator[str]:
-    """Run the server; yield the URL that replaces the URL of the API."""
+    """Run the fake server; yield its URL, which replaces the URL of WeChat Pay's API."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
