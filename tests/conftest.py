@@ -117,7 +117,7 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, data_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """Function that returns an application with the settings, from a cache if possible."""
+    """Function that creates an application, with a cache keyed by the settings."""
 
     @cache
     def create(file: Path = DEVELOPMENT_INI, **changed: str) -> App:

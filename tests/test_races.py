@@ -21,7 +21,7 @@ def test_concurrent_registrations_of_one_phone_create_one_account(
     assert len(database_state.rows("accounts")) == len(database_state.rows("coin_accounts")) == 1
 
 
-def test_verified_phone_can_be_registered_once(
+def test_verified_phone_can_be_registered_only_once(
     new_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     api = ApiClient(new_app(register__verified_phone="required"))

@@ -91,7 +91,7 @@ def context(
 
 @pytest.fixture
 def page(context: BrowserContext, server: Server) -> Iterator[Page]:
-    """A page; the test fails if it requests another server or logs an error or warning."""
+    """A page that must not send requests to other servers or log errors and warnings."""
     page = context.new_page()
     other_urls: list[str] = []
     console_errors: list[str] = []

@@ -35,7 +35,7 @@ INCONSISTENCIES = {
         SELECT id FROM accounts WHERE id NOT IN
             (SELECT owner_id FROM coin_accounts WHERE owner_id IS NOT NULL)
     """,
-    "a coin account has no first balance shard": """
+    "a coin account has no balance shard 0": """
         SELECT id FROM coin_accounts WHERE owner_id IS NOT NULL AND id NOT IN
             (SELECT coin_account_id FROM coin_slots WHERE slot = 0)
     """,
@@ -44,7 +44,7 @@ INCONSISTENCIES = {
             SELECT FROM friend_requests WHERE state = 'accepted' AND
                 (applicant_id, addressee_id) IN ((account_id, friend_id), (friend_id, account_id)))
     """,
-    "a gift has no transfer, or the reverse": """
+    "a gift has no transfer, or a gift transfer has no gift": """
         SELECT id FROM transfers WHERE (kind = 1) <> (id IN (SELECT transfer_id FROM gifts))
     """,
 }

@@ -37,7 +37,7 @@ class TestHousekeeping:
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.run_housekeeping(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
-    def test_housekeeping_deletes_pictures_that_are_no_avatar(
+    def test_housekeeping_deletes_pictures_that_no_account_uses(
         self, api: ApiClient, database_url: str, data_dir: Path, database_state: DatabaseState
     ) -> None:
         for n in range(3):

@@ -143,7 +143,7 @@ def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
     fakes = "tests.support.fake_gateways"
     gateways = f"{fakes}.SecondFakePayments {fakes}.PaymentsWithUnknownBillEntry"
     report = operator.run_json("order reconcile", payments_gateway=gateways, code=1)
-    assert report["unread"] == {"other": "no bill for this day"}
+    assert report["unread"] == {"other": "no bill exists for this date"}
     assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
 
 

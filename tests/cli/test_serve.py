@@ -70,7 +70,7 @@ def wait_until(condition: Callable[[], object], limit_s: float = 20) -> None:
 
 
 def listening_sockets(server: Server) -> int:
-    """Return the number of sockets on the server's port; each worker has its own socket."""
+    """Return the number of listening sockets; each worker has its own socket."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
 
@@ -125,7 +125,7 @@ class TestResponses:
             (head("/upload", FORM, content_length(6_291_457)), 413),
         ],
     )
-    def test_every_response_has_the_response_envelope(
+    def test_valid_and_invalid_requests_receive_an_envelope(
         self, request_: bytes, status: int, server: Server
     ) -> None:
         actual_status, body, _ = send_request(server, request_)
@@ -220,7 +220,7 @@ def register(server: Server, phone: str) -> str:
 
 class TestStop:
     @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-    def test_stop_completes_an_open_request_and_refuses_new_connections(
+    def test_stop_completes_a_request_in_progress_and_refuses_new_connections(
         self, signal_: int, settings: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         settings |= {"database.url": database_url, "database.migrate": "false"}
@@ -271,14 +271,14 @@ class TestStop:
             server.process.wait(timeout=6)
             assert all(map(has_exited, pids))
 
-    def test_stop_refuses_logins_that_wait_to_hash(
+    def test_stop_rejects_logins_that_wait_for_password_hashing(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings |= {"server.workers": "1", "passwords.max_concurrent": "1"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             register(server, "13800000001")
             logins = [server.connect() for _ in range(4)]
-            # Another process would hold this slot while it hashes a password.
+            # Simulates another process that holds the semaphore while it hashes a password.
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
                     login.sendall(post("/log", LOG_IN))
@@ -286,7 +286,7 @@ class TestStop:
                 server.process.terminate()
                 time.sleep(0.5)
             statuses = sorted(read_response(login)[0] for login in logins)
-            # One login waits directly for the slot and completes; the others wait behind it.
+            # One login waits for the semaphore and completes. The other logins wait behind it.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
             for login in logins:
@@ -314,7 +314,7 @@ class TestWorkers:
             server.process.wait()
             wait_until(lambda: all(map(has_exited, pids)))
 
-    def test_workers_are_not_in_the_process_group_that_gets_ctrl_c(
+    def test_workers_leave_the_process_group_that_receives_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
@@ -322,7 +322,7 @@ class TestWorkers:
             parent_group = os.getpgid(server.pid)
             wait_until(lambda: all(os.getpgid(pid) != parent_group for pid in server.workers))
 
-    def test_logins_that_wait_to_hash_leave_threads_for_other_requests(
+    def test_logins_that_wait_for_password_hashing_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings |= {"server.workers": "1", "server.threads": "8", "passwords.max_concurrent": "1"}
@@ -335,7 +335,7 @@ class TestWorkers:
                 time.sleep(0.5)
                 assert send_request(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
             responses = [read_response(login) for login in logins]
-            # Logins that wait for the slot can occupy six of the eight threads.
+            # Logins that wait for password hashing can occupy six of the eight threads.
             assert sorted(status for status, _, _ in responses) == [200] * 6 + [503] * 4
             assert all(
                 b"\r\nretry-after: " in headers for status, _, headers in responses if status == 503

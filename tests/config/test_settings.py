@@ -37,7 +37,7 @@ def remedy(name: str) -> str:
     return f"set {name} = true to allow it"
 
 
-def test_all_errors_are_reported_at_once() -> None:
+def test_all_errors_are_reported_in_one_message() -> None:
     ini = {**REQUIRED_SETTINGS, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
     ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": PUBLISHED_SECRET}
     ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}

@@ -44,16 +44,9 @@ def run_doctor(*command_prefix: str, **settings: str) -> dict[str, Any]:
         **os.environ,
         **{f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()},
     }
+    command = [sys.executable, "-m", "livebackend.cli", "doctor", DEVELOPMENT_INI, "--json"]
     completed = subprocess.run(
-        [
-            *command_prefix,
-            sys.executable,
-            "-m",
-            "livebackend.cli",
-            "doctor",
-            DEVELOPMENT_INI,
-            "--json",
-        ],
+        [*command_prefix, *command],
         env=environment,
         cwd=DEVELOPMENT_INI.parent,
         capture_output=True,

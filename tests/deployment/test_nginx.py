@@ -1,4 +1,4 @@
-"""Tests of nginx with deploy/nginx-site.conf, in front of livebackend or fake servers."""
+"""Tests of nginx with deploy/nginx-site.conf and with real or fake upstream servers."""
 
 import gzip
 import json
@@ -34,10 +34,8 @@ from tests.support.upstreams import (
 )
 
 CONNECTION_LIMIT = 50  # limit_conn in nginx-site.conf
-HEADER_TIMEOUT_S, BODY_TIMEOUT_S = (
-    10,
-    10,
-)  # client_header_timeout and client_body_timeout in nginx-site.conf
+HEADER_TIMEOUT_S = 10  # client_header_timeout in nginx-site.conf
+BODY_TIMEOUT_S = 10  # client_body_timeout in nginx-site.conf
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 

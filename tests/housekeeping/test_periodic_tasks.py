@@ -1,4 +1,4 @@
-"""Housekeeping: one worker at a time runs the tasks; errors do not stop the worker."""
+"""Housekeeping: one worker at a time runs the tasks, and continues after an error."""
 
 import threading
 import time

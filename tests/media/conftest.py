@@ -295,7 +295,7 @@ def page() -> Iterator[str]:
 
 
 def listening_addresses(pid: int) -> set[str]:
-    """Return the IP addresses on which a process listens, as /proc/net/tcp prints them."""
+    """Return the listening addresses of a process, in the format of /proc/net/tcp."""
     links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
     sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
     addresses = set()

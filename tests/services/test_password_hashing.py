@@ -76,7 +76,7 @@ def test_verification_without_a_hash_computes_bcrypt_at_the_same_cost(
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
-def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
+def test_hash_with_an_invalid_format_matches_no_password_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert not hasher().verify("abcd1234", "nonsense")
@@ -84,14 +84,14 @@ def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
+def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
     processes: int, new_passwords: Callable[..., PasswordHashing]
 ) -> None:
     # The instances share only the directory of the semaphore, as separate processes do.
     instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
     running, max_running, lock = 0, 0, threading.Lock()
 
-    def hold_slot_briefly(passwords: PasswordHashing) -> None:
+    def hold_semaphore_briefly(passwords: PasswordHashing) -> None:
         nonlocal running, max_running
         with passwords.acquire():
             with lock:
@@ -102,7 +102,8 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
                 running -= 1
 
     threads = [
-        threading.Thread(target=hold_slot_briefly, args=(passwords,)) for passwords in instances * 8
+        threading.Thread(target=hold_semaphore_briefly, args=(passwords,))
+        for passwords in instances * 8
     ]
     for thread in threads:
         thread.start()
@@ -111,7 +112,7 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
     assert max_running == 2
 
 
-def test_caller_that_waits_too_long_fails_and_uses_no_slot(
+def test_call_that_times_out_in_the_queue_fails_and_does_not_block_later_calls(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords()
@@ -120,7 +121,7 @@ def test_caller_that_waits_too_long_fails_and_uses_no_slot(
     assert passwords.hash("abcd1234")
 
 
-def test_callers_over_the_maximum_fail_at_once(
+def test_calls_over_max_callers_fail_at_once(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords(wait_s=5, max_callers=3)
@@ -144,7 +145,7 @@ def test_callers_over_the_maximum_fail_at_once(
     assert passwords.hash("abcd1234")
 
 
-def test_stop_makes_waiting_and_later_callers_fail(
+def test_stop_makes_waiting_and_later_calls_fail(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords(wait_s=30)
@@ -158,17 +159,17 @@ def test_stop_makes_waiting_and_later_callers_fail(
         fail_to_hash()  # calls after stop() fail, too
 
 
-def hold_slot(folder: Path, is_held: Any) -> None:
+def hold_semaphore(folder: Path, is_held: Any) -> None:
     with MachineSemaphore(folder, 1).acquire(0):
         is_held.set()
         time.sleep(60)
 
 
 @pytest.mark.processes
-def test_killed_process_releases_its_slot(tmp_path: Path) -> None:
+def test_killed_process_releases_the_semaphore(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     is_held = context.Event()
-    process = context.Process(target=hold_slot, args=(tmp_path, is_held))
+    process = context.Process(target=hold_semaphore, args=(tmp_path, is_held))
     process.start()
     assert is_held.wait(30)
     process.kill()

@@ -45,7 +45,7 @@ def test_bill_equal_to_the_orders_has_no_differences(
     assert compare_with_bill(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
 
 
-def test_payments_of_the_days_before_and_after_are_no_differences(
+def test_payments_of_the_previous_and_the_next_day_are_not_reported_as_differences(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
     pay_order(shop, ann, FIRST_SECOND.replace(hour=15))
@@ -102,7 +102,7 @@ def test_refund_of_another_amount_is_reported_as_a_difference(
     assert "300 of 1000 fen were refunded" in difference
 
 
-def test_refund_of_a_refunded_order_is_no_difference(
+def test_refund_of_a_refunded_order_is_not_reported_as_a_difference(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
     entry = pay_order(shop, ann)

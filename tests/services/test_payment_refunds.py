@@ -1,4 +1,4 @@
-"""Refunds: the server first reverses the coins, then the provider returns the money."""
+"""Refunds: the server reverses the coins, then the provider returns the money once."""
 
 from collections.abc import Callable
 

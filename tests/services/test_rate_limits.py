@@ -80,7 +80,7 @@ def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
-def test_empty_rule_neither_limits_nor_counts(
+def test_empty_rate_limit_allows_all_requests_and_counts_none(
     rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
     assert all(rate_limiter.try_consume("unlimited", "ann") for _ in range(10))

@@ -1,4 +1,4 @@
-"""Stream monitor: closes rooms that are offline or abandoned, and disables streams."""
+"""Stream monitor: closes offline or abandoned rooms, and disables their streams."""
 
 import time
 from collections.abc import Callable, Iterator

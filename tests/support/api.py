@@ -27,7 +27,7 @@ SECRETS_IN_USE: set[str] = set()
 _SECRET_PARAMETERS = ("token", "password", "oldPassword", "code", "code_v")
 
 _ACCOUNT = text("SELECT id, phone, token_version FROM accounts WHERE phone = :phone")
-_RESULTS = {result.code: result for result in ResultCode}
+_RESULTS_BY_CODE = {result.code: result for result in ResultCode}
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,12 @@ def check_response(event: Any) -> None:
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
     if document:
-        is_call = request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
-        name = f"{request.operation.name}.reply" if is_call else "invalid_request"
+        is_operation_response = (
+            request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
+        )
+        name = f"{request.operation.name}.reply" if is_operation_response else "invalid_request"
         _check_schema(document.body, name, response.body)
-    result = _RESULTS[body["result"]]
+    result = _RESULTS_BY_CODE[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | extra, body
     assert response.headers["Cache-Control"] == "no-store"

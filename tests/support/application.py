@@ -34,7 +34,7 @@ def app_settings(
         "database.migrate": "false",
         "database.connections": "30",
         "data.dir": str(data_dir),
-        # Fast password hashes: bcrypt's lowest cost, and no wait for a free hashing slot.
+        # Password hashes are fast: bcrypt has its lowest cost, and 40 hashes can run concurrently.
         "passwords.cost": "4",
         "passwords.max_concurrent": "40",
         "metrics.address": "",

@@ -1,4 +1,4 @@
-"""Reads and compares the contents of tables and directories around a request."""
+"""Reads rows and files, to compare them before and after a request."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ class FailingSms(DevelopmentSms):
     """SMS gateway that fails to send every message."""
 
     def send(self, phone: str, code: str) -> None:
-        raise SmsFailed("out of credit")
+        raise SmsFailed("the SMS account is out of credit")
 
 
 class RecordingStreams(DevelopmentStreams):
@@ -94,11 +94,11 @@ class FakePayments(DevelopmentPayments):
         try:
             return self.bills[day]
         except KeyError:
-            raise PaymentFailed("no bill for this day") from None
+            raise PaymentFailed("no bill exists for this date") from None
 
     def _raise_if_failing(self) -> None:
         if self.fails:
-            raise PaymentFailed("provider unavailable")
+            raise PaymentFailed("the payment provider is unavailable")
 
 
 class SecondFakePayments(FakePayments):

@@ -165,7 +165,7 @@ FAILURE_MODES = [
 
 
 def encode_response(response: FakeResponse) -> bytes:
-    # Built without `http.server`, whose status codes do not include 612.
+    # The response is encoded without `http.server`, whose status codes do not include 612.
     lines = [
         f"HTTP/1.1 {response.status}",
         f"Content-Length: {len(response.body)}",

@@ -79,7 +79,7 @@ class Machine:
     def environment(self, postgres: EmbeddedPostgres) -> dict[str, str]:
         """Return environment variables for a shell: paths, PostgreSQL and curl."""
         url = postgres.url("postgres")
-        path = [str(self.programs), str(binaries()), os.environ["PATH"]]
+        path = [str(self.programs), str(postgres_binaries()), os.environ["PATH"]]
         return {
             **{name: os.environ[name] for name in os.environ if not name.startswith("LIVEBACKEND")},
             "PATH": ":".join(path),
@@ -90,7 +90,7 @@ class Machine:
         }
 
     @property
-    def nginx_runs(self) -> bool:
+    def nginx_is_running(self) -> bool:
         # `nginx -t` creates an empty pid file.
         file = self.root / "nginx/nginx.pid"
         return file.exists() and bool(file.read_text())
@@ -99,7 +99,7 @@ class Machine:
         """Stop the servers and nginx."""
         for server in ("livebackend@" + str(self.ports[name]) for name in ("6543", "6553")):
             subprocess.run([self.programs / "systemctl", "stop", server], check=False)
-        if self.nginx_runs:
+        if self.nginx_is_running:
             subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
 
     def _copy_tree(self) -> None:
@@ -141,7 +141,7 @@ class Machine:
         file.chmod(0o755)
 
 
-def binaries() -> Path:
+def postgres_binaries() -> Path:
     """Return the directory with the programs of the embedded PostgreSQL.
 
     Its pg_dump is used, because pg_dump must not be older than the server.

@@ -1,4 +1,4 @@
-"""Starts server processes, for tests that need more than an in-process application."""
+"""Starts server processes, for tests that need real sockets or several workers."""
 
 import os
 import signal

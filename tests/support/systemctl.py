@@ -17,7 +17,7 @@ action, *names = sys.argv[2:]
 STOP_TIMEOUT_S = 20
 
 
-def unit(name: str) -> tuple[list[str], dict[str, str]]:
+def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
     """Return the command and the environment of a unit."""
     template, _, port = name.partition("@")
     text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
@@ -58,7 +58,7 @@ def has_exited(process: int) -> bool:
 
 
 def start(name: str) -> None:
-    command, environment = unit(name)
+    command, environment = read_unit(name)
     with (root / f"run/{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command,

@@ -54,13 +54,15 @@ def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
 
-def encrypt_resource(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
+def encrypt_resource(text: str, *, associated_data: str, api_key: str = API_KEY) -> dict[str, str]:
     nonce = uuid.uuid4().hex[:12]
-    ciphertext = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
+    ciphertext = AESGCM(api_key.encode()).encrypt(
+        nonce.encode(), text.encode(), associated_data.encode()
+    )
     return {
         "algorithm": "AEAD_AES_256_GCM",
         "nonce": nonce,
-        "associated_data": about,
+        "associated_data": associated_data,
         "ciphertext": base64.b64encode(ciphertext).decode(),
     }
 
@@ -106,7 +108,7 @@ class Signer:
             "serial_no": self.serial,
             "effective_time": self.certificate.not_valid_before_utc.isoformat(),
             "expire_time": self.certificate.not_valid_after_utc.isoformat(),
-            "encrypt_certificate": encrypt_resource(pem, about="certificate"),
+            "encrypt_certificate": encrypt_resource(pem, associated_data="certificate"),
         }
 
 
@@ -208,7 +210,9 @@ class FakeWechatPay:
         """
         signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
         event = changed.pop("event", "TRANSACTION.SUCCESS")
-        resource = encrypt_resource(json.dumps(transaction(**changed)), about="transaction")
+        resource = encrypt_resource(
+            json.dumps(transaction(**changed)), associated_data="transaction"
+        )
         body = json.dumps(
             {
                 "id": str(uuid.uuid4()),
