@@ -38,7 +38,7 @@ record()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return two workers per core: many tests wait for a process or a timeout."""
+    """Return two workers per core, because many tests wait for a process or a timeout."""
     return 2 * (os.cpu_count() or 1)
 
 
@@ -136,7 +136,7 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
-    """Like `new_app`, but for production.ini with `hardened_settings`."""
+    """Function like `new_app`, for production.ini with `hardened_settings`."""
     overrides = {
         name.replace(".", "__"): value for name, value in hardened_settings(database_url).items()
     }
@@ -204,7 +204,7 @@ def empty_tables(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fail a test whose log contains a secret."""
-    # Only the tests of the access log capture it.
+    # Access log records are captured only by tests that lower this level.
     caplog.set_level("WARNING", "livebackend.access")
     caplog.set_level("INFO", "livebackend")
     SECRETS_IN_USE.clear()

@@ -1,4 +1,4 @@
-"""Tracked text files contain no words that are unclear to a reader of English documentation."""
+"""Tests that tracked text files contain no unclear or private words."""
 
 import re
 import subprocess
@@ -50,7 +50,7 @@ def test_tracked_text_files_contain_no_unclear_word() -> None:
         try:
             words = unclear_words(path.read_text("utf-8"))
         except UnicodeDecodeError:
-            continue  # not a text file
+            continue  # a binary file
         if words:
             found_by_file[name] = words
     assert found_by_file == {}

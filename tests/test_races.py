@@ -45,7 +45,7 @@ def test_mutual_friend_requests_create_one_friendship(
         lambda: ann.send_friend_request(ben), lambda: ben.send_friend_request(ann)
     )
     assert sorted_results(responses) == ["0000", "0000"]
-    assert len(database_state.rows("friendships")) == 2  # one row per user
+    assert len(database_state.rows("friendships")) == 2  # each user has a row for the friendship
     assert [row["state"] for row in database_state.rows("friend_requests")] == ["accepted"]
 
 

@@ -111,7 +111,7 @@ def test_tests_of_ledger_guarantees_in_readme_exist() -> None:
 
 @pytest.fixture
 def url(new_database: Callable[[str], str], worker_id: str) -> str:
-    """URL of an empty database with all tables."""
+    """URL of a database with all tables and no rows."""
     url = new_database(f"readme_{worker_id}")
     database = Database(url)
     migrate(database)

@@ -116,7 +116,7 @@ def page(context: BrowserContext, server: Server) -> Iterator[Page]:
 
 @pytest.fixture
 def save_screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
-    """Function that saves a screenshot under a name, if `--screenshots` is set."""
+    """Function that saves a screenshot of the page, if `--screenshots` is set."""
     folder: Path | None = request.config.getoption("--screenshots")
 
     def save(name: str) -> None:

@@ -99,7 +99,7 @@ def test_docs_language_choice_survives_a_reload(page: Page, language: str) -> No
 def test_docs_work_by_keyboard(page: Page, size: str) -> None:
     open_docs(page)
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # follows the link that skips the navigation
+    page.keyboard.press("Enter")  # activates the skip link
     page.locator("#friendlist [name=token]").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#friendlist .summary b")).to_have_text("0012")

@@ -1,4 +1,4 @@
-"""`livebackend ledger`: audit, balances, reversals and checkpoints."""
+"""`livebackend ledger` audits the ledger, shows balances, and reverses transfers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`livebackend order`: payment orders, refunds, and comparison with bills."""
+"""`livebackend order` lists, settles, refunds and reconciles payment orders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithUnknownBillEntry
 from tests.support.payments import FAKE_PAYMENTS, new_payment_scenario
 
-# The default gateway, a development gateway, reports every order as paid.
+# Settings of the command. The default gateway of development.ini reports each order as paid.
 GATEWAY_REPORTS_PAID: dict[str, Any] = {}
 GATEWAY_REPORTS_UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
 

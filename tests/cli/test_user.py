@@ -1,4 +1,4 @@
-"""`livebackend user` changes accounts; the tests check the effect on the user."""
+"""`livebackend user` shows and changes accounts, with immediate effect on the user."""
 
 import re
 

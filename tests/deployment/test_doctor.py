@@ -44,7 +44,7 @@ def run_doctor(*command_prefix: str, **settings: str) -> dict[str, Any]:
         **os.environ,
         **{f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "livebackend.cli", "doctor", DEVELOPMENT_INI, "--json"]
+    command = [sys.executable, "-m", "livebackend.cli", "doctor", str(DEVELOPMENT_INI), "--json"]
     completed = subprocess.run(
         [*command_prefix, *command],
         env=environment,

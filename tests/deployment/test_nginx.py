@@ -1,4 +1,4 @@
-"""Tests of nginx with deploy/nginx-site.conf and with real or fake upstream servers."""
+"""Tests of nginx with deploy/nginx-site.conf and real or fake upstream servers."""
 
 import gzip
 import json
@@ -98,7 +98,7 @@ def post_head(path: str, length: int, *headers: str) -> bytes:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Read from a connection until nginx closes it."""
+    """Read from a connection until the server closes it."""
     received = b""
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65_536):
@@ -117,7 +117,7 @@ def decode_chunked(body: bytes) -> bytes:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Discard received bytes; return whether nginx has closed the connection."""
+    """Discard received bytes; return whether the server has closed the connection."""
     connection.settimeout(0.001)
     try:
         while connection.recv(65_536):
@@ -169,7 +169,7 @@ def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
     response = nginx.send_valid_request()
     assert response.startswith(b"HTTP/1.1 200 ")
     assert b"strict-transport-security: max-age=31536000" in response.lower()
-    assert b"Server: nginx\r\n" in response  # without a version
+    assert b"Server: nginx\r\n" in response  # the header must not contain a version
     assert b"granian" not in response
 
 

@@ -116,7 +116,7 @@ class Scenario:
             if line.startswith("LIVEBACKEND_DATABASE_URL")
             else line
             for line in file.read_text().splitlines()
-            if not line.endswith("=")  # an empty setting
+            if not line.endswith("=")  # removes a setting without a value
         ]
         metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
         file.write_text("\n".join(lines) + SETTINGS + metrics_address)
@@ -137,7 +137,7 @@ class Scenario:
         self.token = str(response["message"])
 
     def after_password_reset(self) -> None:
-        """Reset the password again, and store the new password for later log-ins."""
+        """Reset the password again, and store the new password for later logins."""
         _, output = self.shell.run(
             "livebackend user reset-password --json "
             f"{self.machine.root}/etc/livebackend/production.ini {PHONE} 2> /dev/null"

@@ -30,7 +30,7 @@ CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
-# Directory for the results of a test run: screenshot, server logs and measured times.
+# Directory for the results of the last run: screenshot, server logs and measured times.
 RESULTS = DEVELOPMENT_INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
 # The timeout is short, because tests wait for it.

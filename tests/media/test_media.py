@@ -202,7 +202,7 @@ def test_closing_the_room_disconnects_and_blocks_the_publisher(
     )
     assert second.returncode != 0
     assert not is_live(nginx, stream)
-    # The file of the playlist still exists, so the backend must deny access to it.
+    # The playlist still exists on the disk of nginx, so the backend must deny access to the URL.
     assert requests.get(hls, timeout=5).status_code == 403
     assert ann.post("/room", leave="1")["result"] == "0009"
 
@@ -278,7 +278,7 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
-    time.sleep(6)  # longer than the grace period of a new publisher
+    time.sleep(6)  # wait until the grace period of the new publisher has ended
     worker_pid = nginx.worker_pid()
     os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: nginx.worker_pid() not in (0, worker_pid), 10, "a new nginx worker")
@@ -292,7 +292,7 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
         assert ann.is_listed
         assert not has_exited(second)
         time.sleep(0.5)
-    # Without a reconnection, the room closes.
+    # The second publisher does not reconnect, so the room must close.
     worker_pid = nginx.worker_pid()
     os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")

@@ -59,7 +59,7 @@ def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     compared_passwords.clear()
     limited = log_in(api, ann.phone)
     assert limited.body == WRONG_PASSWORD
-    # The response is the same as without the limit, and no hash is computed.
+    # The client cannot detect the rate limit, and the server computes no hash.
     assert limited.headers.keys() == failures[0].headers.keys()
     assert limited.error == failures[0].error == "password; reason=wrong_password"
     assert compared_passwords == []

@@ -113,7 +113,7 @@ def test_signed_value_without_the_claims_of_a_login_token_is_invalid(
 
 
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
-    """Claims signed with SIGNER are valid, so it uses the key and salt of LoginTokens."""
+    """This test proves that SIGNER uses the same key and salt as LoginTokens."""
     claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
     assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)
 

@@ -1,4 +1,4 @@
-"""Refunds: the server reverses the coins, then the provider returns the money once."""
+"""Refunds: the server reverses the coins, then the provider returns the money."""
 
 from collections.abc import Callable
 

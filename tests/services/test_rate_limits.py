@@ -48,7 +48,7 @@ def test_limit_counts_the_last_second_as_a_moving_window(rate_limiter: RateLimit
     assert rate_limiter.try_consume("per second", "ann")
     assert not rate_limiter.try_consume("per second", "ann")
     time.sleep(0.6)
-    # The first request has left the window of one second, the second has not.
+    # Only the second request is still in the window of one second.
     assert [rate_limiter.try_consume("per second", "ann") for _ in range(2)] == [True, False]
 
 

@@ -281,7 +281,7 @@ class TestDisabling:
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
         assert list(provider.live_publishers([key])) == [key]
-        assert streams.check_rooms().disabled == 0  # the retry is not due
+        assert streams.check_rooms().disabled == 0  # the delay before the retry has not passed
         age_rooms(database, 10)
         assert streams.check_rooms().disabled == 1
         assert provider.live_publishers([key]) == {}

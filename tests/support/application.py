@@ -17,7 +17,7 @@ PRODUCTION_INI = DEVELOPMENT_INI.with_name("production.ini")
 # Signing secret in development.ini.
 DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
-# Cached, because `get_appsettings` searches all installed packages for ini file loaders.
+# A cache saves time: `get_appsettings` searches all installed packages for ini file loaders.
 appsettings = cache(get_appsettings)
 
 

@@ -22,7 +22,7 @@ def _loaders(scheme: str, protocols: tuple[str, ...]) -> Any:
 
 
 def _find_loaders(scheme: str, protocols: Sequence[str] | None = None) -> Any:
-    """Cached `find_loaders`, which searches all installed packages."""
+    """Cache `find_loaders`, because it searches all installed packages."""
     return _loaders(scheme, tuple(protocols or ()))
 
 

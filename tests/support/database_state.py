@@ -44,7 +44,7 @@ class DatabaseState:
         statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
         pictures = self._data_dir / "pictures"
-        # If the first upload created this directory, `assert_unchanged` would fail.
+        # If the first upload created this directory, `assert_unchanged` would report a change.
         pictures.mkdir(exist_ok=True)
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)

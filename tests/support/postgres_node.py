@@ -1,4 +1,4 @@
-"""A PostgreSQL server that tests kill and restart at the same address."""
+"""A PostgreSQL server that a test can kill and restart at the same address."""
 
 import fcntl
 import shutil
@@ -176,7 +176,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C must not reach the server.
+                # In a session of its own, the server does not receive Ctrl-C from the terminal.
                 start_new_session=True,
                 pass_fds=[lock.fileno()] if lock else [],
             )

@@ -11,7 +11,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """A request, by default a POST of a form; it can be malformed."""
+    """A valid or malformed request, by default a POST of a form."""
 
     path: str = "/friend"
     body: str | bytes = ""
@@ -42,7 +42,7 @@ class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
-    # Bytes after the response on the same connection.
+    # Bytes that followed the response on the same connection.
     rest: bytes
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A PostgreSQL primary with a synchronous standby, for the tests of replication."""
+"""A PostgreSQL primary with a synchronous standby, for replication tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

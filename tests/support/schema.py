@@ -20,7 +20,7 @@ INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
     WHERE schemaname = 'public' AND tablename <> 'alembic_version'
 """
-# Alembic does not compare UNLOGGED and the fill factors of tables and indexes.
+# Storage options that Alembic does not compare: UNLOGGED and fill factors.
 STORAGE = """
     SELECT relname, relkind::text, relpersistence::text, reloptions FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')

@@ -120,7 +120,7 @@ def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 def production_overrides(database_url: str) -> dict[str, str]:
-    """Return the settings that production.ini needs in addition to run in tests."""
+    """Return the settings that production.ini needs to run in tests."""
     return {
         "database.url": database_url,
         "secrets": HARDENED_SECRET,

@@ -14,5 +14,5 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def record() -> None:
-    """Start recording, until the process exits: Python cannot remove an audit hook."""
+    """Record until the process exits, because Python cannot remove an audit hook."""
     sys.addaudithook(_record)

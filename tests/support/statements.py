@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine, event, text
 
 from livebackend.database.prepared_statements import PreparedStatement
 
-# Receives the connection, the statement in psycopg2's syntax and its parameters. If the hook
-# returns a statement, it replaces the original statement.
+# A hook receives the connection, the statement in psycopg2's syntax and its parameters. If the hook
+# returns a statement, the returned statement is executed instead.
 Hook = Callable[[Connection, str, Any], str | None]
 
 

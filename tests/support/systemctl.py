@@ -18,7 +18,7 @@ STOP_TIMEOUT_S = 20
 
 
 def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a unit."""
+    """Return the command and the environment in a unit file."""
     template, _, port = name.partition("@")
     text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
     settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)

@@ -36,7 +36,7 @@ NewGateway = Callable[..., WechatPayments]
 
 @cache
 def key_number(number: int) -> rsa.RSAPrivateKey:
-    """Return the RSA key with this number, created once per process.
+    """Return an RSA key; calls with the same number return the same key.
 
     The key has 1,024 bits instead of 2,048, because a gateway loads it seven times as fast.
     """
@@ -49,7 +49,7 @@ def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
 
 
 def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
-    """Raise InvalidSignature unless the signature matches the lines."""
+    """Raise InvalidSignature if the signature does not match the lines."""
     text = "".join(f"{line}\n" for line in lines).encode()
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
@@ -148,7 +148,7 @@ class FakeWechatPay:
     def __init__(self) -> None:
         self.merchant_key = key_number(0)
         self.signer = Signer.new(1)
-        # If set, the response to each request for the list of certificates.
+        # If set, the server sends this response to each request for the list of certificates.
         self.certificates_response: FakeResponse | None = None
         self.listed_signers: list[Signer] = [self.signer]
         self.responses: dict[str, FakeResponse] = {}
@@ -206,7 +206,7 @@ class FakeWechatPay:
     def notification(self, *, by: str = "", **changed: Any) -> tuple[dict[str, str], bytes]:
         """Return headers and body of a payment notification.
 
-        Its signature is valid unless `by`, `key` or `at` is wrong.
+        `by` is the id of the signing key, `key` the key, and `at` the time of the signature.
         """
         signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
         event = changed.pop("event", "TRANSACTION.SUCCESS")
