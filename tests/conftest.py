@@ -1,4 +1,4 @@
-"""Fixtures of all tests: database, applications, servers, users."""
+"""Fixtures for all tests: database, applications, servers, users."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests.support.started_processes import record, started
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
     del os.environ[name]
 
-# A state machine example is a long series of requests and exceeds Hypothesis's deadline.
+# An example of a state machine sends many requests and exceeds Hypothesis's deadline.
 settings.register_profile(
     "livebackend",
     deadline=None,
@@ -38,7 +38,7 @@ record()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return two workers per core: many tests wait for a process or a timeout."""
+    """Return two workers per core, because many tests wait for a process or a timeout."""
     return 2 * (os.cpu_count() or 1)
 
 
@@ -58,7 +58,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
     """Function that creates an empty database and returns its URL."""
 
-    def make(name: str) -> str:
+    def create(name: str) -> str:
         server = Database(postgres.url("postgres"))
         with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
@@ -66,7 +66,7 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
         server.close()
         return postgres.url(name)
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +102,13 @@ def all_services() -> Iterator[list[Services]]:
 
 @pytest.fixture(autouse=True)
 def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close idle connections after a test: PostgreSQL accepts 300 in all."""
+    """Close idle connections after a test, because PostgreSQL accepts 300 connections."""
     app = request.getfixturevalue("app") if "app" in request.fixturenames else None
     yield
     if app is not None:
-        main = app.registry.services
+        main_services = app.registry.services
         created = request.getfixturevalue("all_services")
-        others = [services for services in created if services is not main]
+        others = [services for services in created if services is not main_services]
         engines: list[Any] = [services.database.engine for services in others]
         if sum(engine.pool.checkedin() for engine in engines) > 20:
             for engine in engines:
@@ -117,15 +117,15 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, data_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """`create_app` with a cache: the same settings return the same application."""
+    """Function that creates an application, with a cache keyed by the settings."""
 
     @cache
-    def make(file: Path = DEVELOPMENT_INI, **changed: str) -> App:
+    def create(file: Path = DEVELOPMENT_INI, **changed: str) -> App:
         app = create_app(database_url, data_dir, file, **changed)
         all_services.append(app.registry.services)
         return app
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
@@ -136,15 +136,15 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable[..., App]:
-    """Like `new_app`, with production.ini and `hardened_settings`."""
+    """Function like `new_app`, for production.ini with `hardened_settings`."""
     overrides = {
         name.replace(".", "__"): value for name, value in hardened_settings(database_url).items()
     }
 
-    def make(**changed: str) -> App:
+    def create(**changed: str) -> App:
         return new_app(PRODUCTION_INI, **{**overrides, **changed})
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +157,7 @@ def hardened_app(new_hardened_app: Callable[..., App]) -> App:
 def hardened_server(database_url: str, data_dir: Path) -> Iterator[Server]:
     """A server process that shares the database, files and secrets of `hardened_app`.
 
-    A login token from either is valid in both.
+    A login token of the application or the server is valid in both.
     """
     with running_server(PRODUCTION_INI, data_dir, hardened_settings(database_url)) as server:
         yield server
@@ -204,7 +204,7 @@ def empty_tables(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fail a test whose log contains a secret."""
-    # The access log is captured only in its own tests.
+    # Access log records are captured only by tests that lower this level.
     caplog.set_level("WARNING", "livebackend.access")
     caplog.set_level("INFO", "livebackend")
     SECRETS_IN_USE.clear()
@@ -217,7 +217,10 @@ def no_secrets_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that starts a process without a mark: `make test-fast` would run it."""
+    """Fail a test without the mark `processes` if it starts a process.
+
+    `make test-fast` runs only tests that start no process.
+    """
     before = len(started)
     yield
     if not any(map(request.node.get_closest_marker, ("processes", "media"))):

@@ -1,4 +1,4 @@
-"""Tests of application start."""
+"""Tests of the start of the application."""
 
 from pathlib import Path
 

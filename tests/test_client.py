@@ -38,7 +38,7 @@ PACKAGE = Path(livebackend_client.__file__).parent
 
 
 def run_python(script: str) -> str:
-    """Run a script that can import the client of the checkout; return its output."""
+    """Run a script with the client package on PYTHONPATH; return its output."""
     completed = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
@@ -133,7 +133,7 @@ class ScriptedServer(HTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        # None: the connection is closed without a response.
+        # None closes the connection without a response.
         self.responses: list[tuple[int, bytes, dict[str, str]] | None] = []
         self.received: list[dict[str, list[str]]] = []
 
@@ -174,13 +174,13 @@ OK: PreparedResponse = (200, b'{"result":"0000","message":null}', {})
 BUSY: PreparedResponse = (503, b'{"result":"0013","message":"update failed"}', {"Retry-After": "0"})
 
 
-def client(scripted: ScriptedServer) -> Client:
+def new_client(scripted: ScriptedServer) -> Client:
     return Client(f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5)
 
 
 def test_gift_is_retried_with_the_same_request_id(scripted: ScriptedServer) -> None:
     scripted.responses = [BUSY, BUSY, OK]
-    client(scripted).send_gift(value=1, object=ANN, description="rose")
+    new_client(scripted).send_gift(value=1, object=ANN, description="rose")
     ids = [request["requestId"] for request in scripted.received]
     assert len(ids) == 3
     assert ids[0] == ids[1] == ids[2]
@@ -193,7 +193,7 @@ def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServe
         (*BUSY[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
     ]
     with pytest.raises(ServerUnavailable) as error:
-        client(scripted).refill(money=10)
+        new_client(scripted).refill(money=10)
     assert error.value.outcome_unknown
     assert error.value.retry_after_s == 1
 
@@ -207,13 +207,13 @@ UNKNOWN_OUTCOME: PreparedResponse = (
 
 def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedServer) -> None:
     scripted.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
-    caller = client(scripted)
+    api_client = new_client(scripted)
     with pytest.raises(ServerUnavailable) as raised:
-        caller.send_gift(value=1, object=ANN, description="rose")
+        api_client.send_gift(value=1, object=ANN, description="rose")
     error = raised.value
     assert error.outcome_unknown
     assert error.retry_request_id == "from-the-server"
-    caller.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
+    api_client.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
     assert {request["requestId"][0] for request in scripted.received} == {error.request_id}
     assert len(scripted.received) == 4
 
@@ -226,7 +226,7 @@ def test_exception_for_an_invalid_response_has_the_request_id(
     scripted.responses = [response] * 3
     gift = {"value": 1, "object": ANN, "description": "rose"}
     with pytest.raises(InvalidResponse) as raised:
-        getattr(client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
+        getattr(new_client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
     assert raised.value.request_id
     assert [request["requestId"] for request in scripted.received] == [
         [raised.value.request_id]
@@ -256,12 +256,12 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
         [INTERNAL_ERROR, INTERNAL_ERROR, INTERNAL_ERROR],
     ],
 )
-def test_outcome_stays_unknown_unless_the_ledger_responds(
+def test_outcome_stays_unknown_until_the_ledger_responds(
     responses: list[PreparedResponse | None], scripted: ScriptedServer
 ) -> None:
     scripted.responses = responses[:]
     with pytest.raises(ApiError) as raised:
-        client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert raised.value.outcome_unknown
     assert raised.value.request_id
     assert len(scripted.received) == len(responses)
@@ -280,37 +280,39 @@ def test_outcome_is_known_after_an_error_of_the_ledger(
 ) -> None:
     scripted.responses = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": reason})]
     with pytest.raises(OperationRefused) as raised:
-        client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
 @pytest.mark.parametrize("response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, BUSY])
-def test_outcome_is_known_if_no_attempt_had_an_unknown_outcome(
+def test_outcome_is_known_if_the_outcome_of_each_attempt_is_known(
     response: PreparedResponse, scripted: ScriptedServer
 ) -> None:
     scripted.responses = [response] * 3
     with pytest.raises(ApiError) as raised:
-        client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
 def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -> None:
     scripted.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
-    client(scripted).send_gift(value=1, object=ANN, description="rose")
+    new_client(scripted).send_gift(value=1, object=ANN, description="rose")
     assert len(scripted.received) == 3
 
 
 def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
     scripted.responses = [(200, BUSY[1], {"X-Error": "value; reason=insufficient_coins"})]
     with pytest.raises(OperationRefused) as raised:
-        client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
+        new_client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
     assert raised.value.request_id == "mine"
 
 
-def test_exception_of_a_request_without_a_request_id_has_none(scripted: ScriptedServer) -> None:
+def test_exception_of_an_operation_without_request_id_has_no_request_id(
+    scripted: ScriptedServer,
+) -> None:
     scripted.responses = [BUSY] * 3
     with pytest.raises(ServerUnavailable) as raised:
-        client(scripted).friendlist()
+        new_client(scripted).friendlist()
     assert raised.value.request_id is None
 
 
@@ -321,40 +323,40 @@ NOT_FRIENDS: PreparedResponse = (
 )
 
 
-@pytest.mark.parametrize("first", [None, UNKNOWN_OUTCOME])
+@pytest.mark.parametrize("first_response", [None, UNKNOWN_OUTCOME])
 def test_not_friends_error_after_an_unknown_outcome_is_success(
-    first: PreparedResponse | None, scripted: ScriptedServer
+    first_response: PreparedResponse | None, scripted: ScriptedServer
 ) -> None:
-    scripted.responses = [first, NOT_FRIENDS]
-    client(scripted).unfriend(userId=BEN)
+    scripted.responses = [first_response, NOT_FRIENDS]
+    new_client(scripted).unfriend(userId=BEN)
     assert len(scripted.received) == 2
 
 
-@pytest.mark.parametrize("before", [[], [BUSY]])
-def test_not_friends_error_without_an_unknown_outcome_is_raised(
-    before: list[PreparedResponse], scripted: ScriptedServer
+@pytest.mark.parametrize("earlier_responses", [[], [BUSY]])
+def test_not_friends_error_after_known_outcomes_is_raised(
+    earlier_responses: list[PreparedResponse], scripted: ScriptedServer
 ) -> None:
-    scripted.responses = [*before, NOT_FRIENDS]
+    scripted.responses = [*earlier_responses, NOT_FRIENDS]
     with pytest.raises(OperationRefused, match="is not a friend"):
-        client(scripted).unfriend(userId=BEN)
+        new_client(scripted).unfriend(userId=BEN)
 
 
 def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
     unknown_user = (*NOT_FRIENDS[:2], {"X-Error": "userId; reason=unknown_user"})
     scripted.responses = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(OperationRefused, match="is not registered"):
-        client(scripted).unfriend(userId=BEN)
+        new_client(scripted).unfriend(userId=BEN)
 
 
 def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer) -> None:
     scripted.responses = [BUSY]
     with pytest.raises(ServerUnavailable):
-        client(scripted).log_out()
+        new_client(scripted).log_out()
     assert len(scripted.received) == 1
 
 
 @pytest.mark.parametrize(
-    "text",
+    "body",
     [
         b"",
         b"<html>",
@@ -367,39 +369,39 @@ def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer)
         b'{"result":"0000","message":{"count":1}}',
     ],
 )
-def test_response_without_a_valid_envelope_is_invalid(
-    text: bytes, scripted: ScriptedServer
+def test_response_without_a_valid_envelope_raises_invalid_response(
+    body: bytes, scripted: ScriptedServer
 ) -> None:
-    scripted.responses = [(200, text, {})] * 3
+    scripted.responses = [(200, body, {})] * 3
     with pytest.raises(InvalidResponse):
-        client(scripted).friendlist()
+        new_client(scripted).friendlist()
 
 
 @pytest.mark.parametrize("message", [b"null", b"{}", b'"{"', b'"[]"', b'"{}"'])
-def test_stream_that_is_not_a_json_string_is_invalid(
+def test_stream_that_is_not_a_json_string_raises_invalid_response(
     message: bytes, scripted: ScriptedServer
 ) -> None:
     scripted.responses = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
     with pytest.raises(InvalidResponse):
-        client(scripted).live()
+        new_client(scripted).live()
 
 
 @pytest.mark.parametrize("flag", [b"", b',"flag":1', b',"flag":null'])
-def test_search_result_without_a_valid_flag_is_invalid(
+def test_search_result_without_a_valid_flag_raises_invalid_response(
     flag: bytes, scripted: ScriptedServer
 ) -> None:
     profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
     scripted.responses = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
     with pytest.raises(InvalidResponse):
-        client(scripted).search(userId=ANN)
+        new_client(scripted).search(userId=ANN)
 
 
 def test_delay_before_a_retry_is_limited(scripted: ScriptedServer) -> None:
     scripted.responses = [(*BUSY[:2], {"Retry-After": "60"}), OK]
-    caller = Client(
+    api_client = Client(
         f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5, max_retry_wait_s=0.01
     )
-    caller.leave()
+    api_client.leave()
     assert len(scripted.received) == 2
 
 

@@ -1,4 +1,4 @@
-"""Tracked text files contain no words that are unclear to a reader of English documentation."""
+"""Tests that tracked text files contain no unclear or private words."""
 
 import re
 import subprocess
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Words without a standard technical meaning, and pronouns for users, who are "they".
-WORDS = (
+# Words without a standard technical meaning, and singular pronouns for users.
+UNCLEAR_WORDS = (
     *("whoever", "nobody", "somebody", "oneself", "one's", "anew", "in earnest", "beside", "bears"),
     *("mend", "mends", "mended", "judge", "judges", "judged", "vanish", "vanishes", "vanished"),
     *("dice", "singly", "is_meant", "his", "him"),
 )
-# Former names of classes; in lower case they are ordinary words.
-NAMES = ("House", "Peers", "Says", "Hint", "Nameless")
-ALLOWED = {
+# Former class names; the pattern is case-sensitive, because the lower-case words are allowed.
+FORMER_CLASS_NAMES = ("House", "Peers", "Says", "Hint", "Nameless")
+EXEMPT_FILES = {
     "tests/test_language.py": "lists the words",
     "livebackend/config/deprecated_names.py": "names deprecated settings",
     "tests/config/test_deprecated_settings.py": "uses deprecated settings",
@@ -25,35 +25,35 @@ ALLOWED = {
 
 
 def pattern(words: tuple[str, ...], flags: int = 0) -> re.Pattern[str]:
-    """Match whole words; an underscore separates the words of an identifier."""
+    """Return a pattern of whole words; an underscore also separates words."""
     joined = "|".join(word.replace(" ", r"\s+") for word in words)
     return re.compile(rf"(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])", flags)
 
 
-PATTERNS = (pattern(WORDS, re.IGNORECASE), pattern(NAMES))
+PATTERNS = (pattern(UNCLEAR_WORDS, re.IGNORECASE), pattern(FORMER_CLASS_NAMES))
 
 
-def words_in(text: str) -> list[str]:
+def unclear_words(text: str) -> list[str]:
     return [word for words in PATTERNS for word in words.findall(text)]
 
 
 @pytest.mark.processes
-def test_tracked_text_files_contain_none_of_the_words() -> None:
+def test_tracked_text_files_contain_no_unclear_word() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     names = [name for name in listed.stdout.decode().split("\0") if name]
     assert "README.md" in names
-    wrong = {}
+    found_by_file = {}
     for name in names:
         path = ROOT / name
-        if name.startswith(tuple(ALLOWED)) or not path.is_file():
+        if name.startswith(tuple(EXEMPT_FILES)) or not path.is_file():
             continue
         try:
-            words = words_in(path.read_text("utf-8"))
+            words = unclear_words(path.read_text("utf-8"))
         except UnicodeDecodeError:
-            continue  # not a text file
+            continue  # a binary file
         if words:
-            wrong[name] = words
-    assert wrong == {}
+            found_by_file[name] = words
+    assert found_by_file == {}
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_tracked_text_files_contain_none_of_the_words() -> None:
     ],
 )
 def test_words_are_found_as_whole_words_only(text: str, words: list[str]) -> None:
-    assert words_in(text) == words
+    assert unclear_words(text) == words

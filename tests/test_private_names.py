@@ -10,7 +10,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 PACKAGES = {"livebackend", "livebackend_client", "tests"}
-FUNCTIONS_WITH_NAMES = {"getattr", "setattr", "delattr", "hasattr", "patch", "object"}
+FUNCTIONS_THAT_TAKE_NAMES = {"getattr", "setattr", "delattr", "hasattr", "patch", "object"}
 
 
 def is_private(name: str) -> bool:
@@ -21,7 +21,7 @@ def is_private(name: str) -> bool:
     )
 
 
-def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+def imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """Return the full names that a statement imports."""
     prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
     return (prefix + alias.name for alias in node.names)
@@ -30,12 +30,12 @@ def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 def private_names(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [name for name in imported(node) if name.partition(".")[0] in PACKAGES]
+            names = [name for name in imported_names(node) if name.partition(".")[0] in PACKAGES]
             yield from filter(is_private, names)
         elif isinstance(node, ast.Call):
             function = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
             name = function.id if isinstance(function, ast.Name) else function
-            if name in FUNCTIONS_WITH_NAMES:
+            if name in FUNCTIONS_THAT_TAKE_NAMES:
                 texts = [item.value for item in node.args if isinstance(item, ast.Constant)]
                 yield from (text for text in texts if isinstance(text, str) and is_private(text))
 

@@ -21,7 +21,7 @@ def test_concurrent_registrations_of_one_phone_create_one_account(
     assert len(database_state.rows("accounts")) == len(database_state.rows("coin_accounts")) == 1
 
 
-def test_verified_phone_can_be_registered_once(
+def test_verified_phone_can_be_registered_only_once(
     new_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     api = ApiClient(new_app(register__verified_phone="required"))
@@ -45,7 +45,7 @@ def test_mutual_friend_requests_create_one_friendship(
         lambda: ann.send_friend_request(ben), lambda: ben.send_friend_request(ann)
     )
     assert sorted_results(responses) == ["0000", "0000"]
-    assert len(database_state.rows("friendships")) == 2  # one row per user
+    assert len(database_state.rows("friendships")) == 2  # each user has a row for the friendship
     assert [row["state"] for row in database_state.rows("friend_requests")] == ["accepted"]
 
 

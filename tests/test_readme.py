@@ -23,15 +23,15 @@ README = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:6543"
 
 
-def rows(first: str) -> list[str]:
-    """Return the rows of the table whose header starts with `first`."""
-    head, _, rest = README.partition(f"| {first} |")
-    assert head, f"README.md has no table whose header starts with {first}"
+def rows(first_header: str) -> list[str]:
+    """Return the rows of the table whose first column has this header."""
+    head, _, rest = README.partition(f"| {first_header} |")
+    assert head, f"README.md has no table whose first column is {first_header}"
     table = rest.partition("\n\n")[0]
     return table.splitlines()[2:]
 
 
-def test_operation_tables_match_the_declarations(app: App) -> None:
+def test_operation_tables_in_readme_match_the_declarations(app: App) -> None:
     def row(operation: Operation) -> str:
         paths = " ".join(f"/{route}" for route in operation.routes)
         params = " ".join(
@@ -47,13 +47,13 @@ def test_operation_tables_match_the_declarations(app: App) -> None:
         assert sorted(rows(title)) == sorted(map(row, declared))
 
 
-def test_result_table_matches_the_result_codes() -> None:
+def test_result_table_in_readme_matches_the_result_codes() -> None:
     assert rows("result") == [
         f"| {result.code} | {result.chinese} | {result.english} |" for result in ResultCode
     ]
 
 
-def test_setting_table_matches_the_settings() -> None:
+def test_setting_table_in_readme_matches_the_settings() -> None:
     def default(value: object) -> str:
         if value is PydanticUndefined:
             return "(must be set)"
@@ -70,7 +70,7 @@ def test_readme_lists_every_command() -> None:
     assert named == main.commands.keys()
 
 
-def test_code_layout_lists_every_module_and_only_existing_files() -> None:
+def test_code_layout_in_readme_lists_every_module_and_only_existing_files() -> None:
     code_layout = README.partition("## Code layout")[2].partition("## Design decisions")[0]
     named = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout)
     files = {path if "/" in path else f"livebackend/{path}" for path in named}
@@ -87,7 +87,7 @@ def test_code_layout_lists_every_module_and_only_existing_files() -> None:
     assert packages | modules <= files
 
 
-def test_stream_gateways_in_the_table_exist() -> None:
+def test_stream_gateways_in_readme_exist() -> None:
     streams = README.partition("## Streams")[2].partition("\n## ")[0]
     dotted = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
     assert len(dotted) == 4
@@ -95,7 +95,7 @@ def test_stream_gateways_in_the_table_exist() -> None:
         assert resolve_name(name).from_settings
 
 
-def test_tests_named_for_the_ledger_guarantees_exist() -> None:
+def test_tests_of_ledger_guarantees_in_readme_exist() -> None:
     tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
     makefile = DEVELOPMENT_INI.with_name("Makefile").read_text("utf-8")
     names_by_row = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
@@ -111,7 +111,7 @@ def test_tests_named_for_the_ledger_guarantees_exist() -> None:
 
 @pytest.fixture
 def url(new_database: Callable[[str], str], worker_id: str) -> str:
-    """URL of an empty database with all tables."""
+    """URL of a database with all tables and no rows."""
     url = new_database(f"readme_{worker_id}")
     database = Database(url)
     migrate(database)
@@ -119,7 +119,7 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
     return url
 
 
-def steps() -> list[tuple[str, str]]:
+def walkthrough_steps() -> list[tuple[str, str]]:
     """Return each command of the walkthrough and its documented output."""
     walkthrough = README.partition("## Walkthrough")[2].partition("\n## ")[0]
     pairs = []
@@ -133,10 +133,10 @@ def steps() -> list[tuple[str, str]]:
 def run_walkthrough(server: Server, **replacements: str) -> None:
     """Run the walkthrough and compare its output.
 
-    `replacements` maps a shell variable to the command that sets it instead.
+    `replacements` maps a shell variable to another value for its assignment.
     """
     commands = []
-    for command, _ in steps():
+    for command, _ in walkthrough_steps():
         variable = command.partition("=")[0]
         replacement = replacements.get(variable)
         commands.append(f"{variable}={replacement}" if replacement else command)
@@ -150,7 +150,7 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         check=True,
     )
     responses = [response.strip() for response in completed.stdout.split("---\n")[:-1]]
-    for (command, documented), response in zip(steps(), responses, strict=True):
+    for (command, documented), response in zip(walkthrough_steps(), responses, strict=True):
         pattern = ".*".join(map(re.escape, documented.split("…")))
         assert re.fullmatch(pattern, response), f"{command}\n{response}"
 
@@ -165,10 +165,10 @@ def test_walkthrough_works_in_development(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
-    # The password cost of production.
+    # Production uses this bcrypt cost; `running_server` would set a lower cost.
     settings = production_overrides(url) | {"passwords.cost": "12"}
     with running_server(PRODUCTION_INI, tmp_path, settings) as server:
-        # The response does not contain the code, but the SMS gateway logs it.
+        # production.ini returns no code to the client, but the development SMS gateway logs it.
         run_walkthrough(
             server,
             CODE=f"$(sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1)",
@@ -176,7 +176,7 @@ def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
 
 
 def test_walkthrough_uses_every_documented_operation(app: App) -> None:
-    commands = [command for command, _ in steps()]
+    commands = [command for command, _ in walkthrough_steps()]
     documented = [item for item in operations(app.registry) if item.documented]
     for operation in documented:
         required = [name for name, field in operation.parameters.model_fields.items()]

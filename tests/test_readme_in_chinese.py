@@ -9,9 +9,8 @@ from tests.support.application import DEVELOPMENT_INI
 ENGLISH = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
 CHINESE = DEVELOPMENT_INI.with_name("README.zh-CN.md").read_text("utf-8")
 
-# Columns with the same content in both languages, by the first cell of the English table header.
-# The other columns are translated.
-SAME_COLUMNS = {
+# Indexes of the columns that are not translated, by the first cell of the English table header.
+UNTRANSLATED_COLUMNS = {
     "operation": {0, 1, 2, 3, 4},
     "extension": {0, 1, 2, 3, 4},
     "result": {0, 1, 2},
@@ -21,10 +20,10 @@ SAME_COLUMNS = {
     "measured": set(),
     "gifts per second": {1, 2, 3},
 }
-DEFAULT_SAME_COLUMNS = {0}
+DEFAULT_UNTRANSLATED_COLUMNS = {0}
 
 
-def code(text: str) -> list[str]:
+def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```.*?^```$", text, re.DOTALL | re.MULTILINE)
 
 
@@ -38,35 +37,37 @@ def tables(text: str) -> list[list[list[str]]]:
     ]
 
 
-def shape(text: str) -> list[str]:
+def block_kinds(text: str) -> list[str]:
     """Return the kind of each block of a document, in order."""
     kinds = {"#": "heading", "|": "table", "`": "code", "!": "picture"}
     plain = re.sub(r"^```.*?^```$", "```", text, flags=re.DOTALL | re.MULTILINE)
     return [kinds.get(block[0], "text") for block in re.split(r"\n\n+", plain.strip())]
 
 
-def test_code_blocks_are_the_same_in_both_languages() -> None:
-    assert code(CHINESE) == code(ENGLISH)
+def test_code_blocks_are_the_same_in_both_readmes() -> None:
+    assert code_blocks(CHINESE) == code_blocks(ENGLISH)
 
 
-def test_blocks_have_the_same_order_in_both_languages() -> None:
-    assert shape(CHINESE) == shape(ENGLISH)
+def test_blocks_have_the_same_order_in_both_readmes() -> None:
+    assert block_kinds(CHINESE) == block_kinds(ENGLISH)
 
 
 @pytest.mark.parametrize("number", range(len(tables(ENGLISH))))
-def test_table_has_the_same_rows_in_both_languages(number: int) -> None:
+def test_table_has_the_same_rows_in_both_readmes(number: int) -> None:
     english, chinese = tables(ENGLISH)[number], tables(CHINESE)[number]
-    same = SAME_COLUMNS.get(english[0][0].strip(), DEFAULT_SAME_COLUMNS)
+    untranslated = UNTRANSLATED_COLUMNS.get(english[0][0].strip(), DEFAULT_UNTRANSLATED_COLUMNS)
 
-    def neutral(rows: list[list[str]]) -> list[list[str]]:
-        return [[row[column].strip() for column in sorted(same)] for row in rows[2:]]
+    def untranslated_cells(rows: list[list[str]]) -> list[list[str]]:
+        return [[row[column].strip() for column in sorted(untranslated)] for row in rows[2:]]
 
-    assert neutral(chinese) == neutral(english)
+    assert untranslated_cells(chinese) == untranslated_cells(english)
     for row in chinese[2:]:
         assert len(row) == len(english[0])
         for column, cell in enumerate(row):
-            if column not in same:
-                assert not cell.isascii(), f"not translated into Chinese: {' | '.join(row)}"
+            if column not in untranslated:
+                assert not cell.isascii(), (
+                    f"README.zh-CN.md: untranslated cell in the row {' | '.join(row)}"
+                )
 
 
 def test_readmes_link_to_each_other() -> None:

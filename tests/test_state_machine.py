@@ -1,4 +1,4 @@
-"""Compares random sequences of requests with a model of the application."""
+"""Sends random sequences of requests, and compares the responses with a model."""
 
 from __future__ import annotations
 
@@ -54,8 +54,6 @@ class RequestSequence(RuleBasedStateMachine):
     def delete_all_rows(self) -> None:
         self.database_state.empty()
 
-    # Accounts
-
     @rule(target=users, phone=phones)
     def register(self, phone: str) -> str:
         response = self.api.post("/register", register="1", userId=phone, password=PASSWORD)
@@ -69,8 +67,6 @@ class RequestSequence(RuleBasedStateMachine):
     @rule(phone=users)
     def log_in(self, phone: str) -> None:
         self.logged_in[phone] = self.api.log_in(phone)
-
-    # Friends
 
     @rule(me=users, other=phones)
     def add(self, me: str, other: str) -> None:
@@ -116,8 +112,6 @@ class RequestSequence(RuleBasedStateMachine):
         self.check_result(response, "0000" if pair in self.model.friends else "0006")
         self.model.friends.discard(pair)
 
-    # Coins
-
     @rule(me=users, money=st.sampled_from(["10", "50", "100", "20"]), request_id=request_ids)
     def refill(self, me: str, money: str, request_id: str) -> None:
         response = self.logged_in[me].refill(money, requestId=request_id)
@@ -144,8 +138,6 @@ class RequestSequence(RuleBasedStateMachine):
             self.model.coins[host] += value
             self.record_request(me, request_id, ("gift", host, value))
 
-    # Rooms
-
     @rule(me=users, title=st.sampled_from(["", "one", "two"]))
     def live(self, me: str, title: str) -> None:
         response = self.logged_in[me].go_live(title=title)
@@ -162,8 +154,6 @@ class RequestSequence(RuleBasedStateMachine):
         response = self.logged_in[me].post("/room", leave="1")
         self.check_result(response, "0000" if me in self.model.streams else "0009")
         self.model.streams.pop(me, None)
-
-    # Invariants after each request
 
     @invariant()
     def coins_are_conserved(self) -> None:
@@ -193,23 +183,21 @@ class RequestSequence(RuleBasedStateMachine):
         assert pairs == self.model.friends
         assert len(self.database_state.rows("friendships")) == 2 * len(pairs)
 
-    # Updates of the model
-
     def check_result(self, response: ApiResponse, result: str) -> None:
         assert response.result == result, response
 
-    def befriend(self, one: str, other: str) -> None:
-        self.model.friends.add(frozenset((one, other)))
-        self.model.pending -= {(one, other), (other, one)}
+    def befriend(self, phone: str, other_phone: str) -> None:
+        self.model.friends.add(frozenset((phone, other_phone)))
+        self.model.pending -= {(phone, other_phone), (other_phone, phone)}
 
     def is_new_request(
         self, me: str, request_id: str, content: tuple[object, ...], response: ApiResponse
     ) -> bool:
-        """Return whether a request id is new; if not, check the response to its reuse."""
-        used_for = self.model.requests.get((me, request_id))
-        if used_for is None:
+        """Return whether a request id is new; check the response to a reused id."""
+        earlier_content = self.model.requests.get((me, request_id))
+        if earlier_content is None:
             return True
-        self.check_result(response, "0000" if used_for == content else "0013")
+        self.check_result(response, "0000" if earlier_content == content else "0013")
         return False
 
     def record_request(self, me: str, request_id: str, content: tuple[object, ...]) -> None:
@@ -221,6 +209,6 @@ class RequestSequence(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_random_requests_match_the_model(app: App, database_state: DatabaseState) -> None:
     run_state_machine_as_test(
-        lambda: RequestSequence(app, database_state),  # type: ignore[arg-type]  # any factory works
+        lambda: RequestSequence(app, database_state),  # type: ignore[arg-type]  # a factory works, too
         settings=settings(max_examples=60, stateful_step_count=40),
     )

@@ -56,29 +56,29 @@ def register(server: Server, phone: str = ANN) -> str:
 
 
 def test_registration_and_room_continue_on_the_other_server(servers: tuple[Server, Server]) -> None:
-    one, other = servers
-    ticket = post(one, "/register", token=ANN)["message"]
-    assert result(other, "/register", code_v=ticket, code=last_code(one)) == "0000"
-    # A code is valid once, on either server.
-    assert result(one, "/register", code_v=ticket, code=last_code(one)) == "0004"
+    first_server, other_server = servers
+    ticket = post(first_server, "/register", token=ANN)["message"]
+    assert result(other_server, "/register", code_v=ticket, code=last_code(first_server)) == "0000"
+    # A used code is invalid on both servers.
+    assert result(first_server, "/register", code_v=ticket, code=last_code(first_server)) == "0004"
     account = {"userId": ANN, "password": PASSWORD}
-    assert result(one, "/register", register="1", **account) == "0000"
-    token = post(other, "/log", **account)["message"]
-    assert result(one, "/list", friendlist="1", token=token) == "0000"
-    stream = post(one, "/room", live="1", token=token)
-    assert post(other, "/room", live="1", token=token) == stream
-    assert result(other, "/room", leave="1", token=token) == "0000"
-    assert result(one, "/room", leave="1", token=token) == "0009"
+    assert result(first_server, "/register", register="1", **account) == "0000"
+    token = post(other_server, "/log", **account)["message"]
+    assert result(first_server, "/list", friendlist="1", token=token) == "0000"
+    stream = post(first_server, "/room", live="1", token=token)
+    assert post(other_server, "/room", live="1", token=token) == stream
+    assert result(other_server, "/room", leave="1", token=token) == "0000"
+    assert result(first_server, "/room", leave="1", token=token) == "0009"
 
 
 def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
-    one, other = servers
-    ticket = post(one, "/register", token=ANN)["message"]
-    code = last_code(one)
+    first_server = servers[0]
+    ticket = post(first_server, "/register", token=ANN)["message"]
+    code = last_code(first_server)
     wrong = f"{(int(code) + 1) % 10_000:04}"
     attempts = [
         result(server, "/register", code_v=ticket, code=wrong)
-        for server in (one, other, one, other, one)
+        for server in (*servers, *servers, first_server)
     ]
     assert attempts == ["0004"] * 4 + ["0005"]
     for server in servers:
@@ -86,10 +86,10 @@ def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) 
 
 
 def test_sent_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
-    one, other = servers
-    assert result(one, "/register", token=ANN) == "0000"
-    # The limits are one per minute for each phone and 20 per hour for each address.
-    assert result(other, "/register", token=ANN) == "0002"
+    first_server, other_server = servers
+    assert result(first_server, "/register", token=ANN) == "0000"
+    # A phone receives at most one code per minute; an address can request 20 codes per hour.
+    assert result(other_server, "/register", token=ANN) == "0002"
     codes = [result(servers[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
     assert codes == ["0000"] * 18 + ["0002"] * 2
 
@@ -105,16 +105,16 @@ def test_wrong_passwords_are_counted_across_servers(servers: tuple[Server, Serve
 def test_token_revoked_on_one_server_is_revoked_on_the_other(
     servers: tuple[Server, Server],
 ) -> None:
-    one, other = servers
-    first = register(one)
-    second = post(other, "/log", userId=ANN, password=PASSWORD)["message"]
-    assert result(one, "/log", logout="1", token=first) == "0000"
-    assert result(other, "/list", friendlist="1", token=first) == "0012"
-    assert result(one, "/list", friendlist="1", token=second) == "0000"
-    changed = {"change": "1", "oldPassword": PASSWORD, "password": "lighthouse-7"}
-    third = post(other, "/log", token=second, **changed)["message"]
-    assert result(one, "/list", friendlist="1", token=second) == "0012"
-    assert result(one, "/list", friendlist="1", token=third) == "0000"
+    first_server, other_server = servers
+    first_token = register(first_server)
+    second_token = post(other_server, "/log", userId=ANN, password=PASSWORD)["message"]
+    assert result(first_server, "/log", logout="1", token=first_token) == "0000"
+    assert result(other_server, "/list", friendlist="1", token=first_token) == "0012"
+    assert result(first_server, "/list", friendlist="1", token=second_token) == "0000"
+    password_change = {"change": "1", "oldPassword": PASSWORD, "password": "lighthouse-7"}
+    third_token = post(other_server, "/log", token=second_token, **password_change)["message"]
+    assert result(first_server, "/list", friendlist="1", token=second_token) == "0012"
+    assert result(first_server, "/list", friendlist="1", token=third_token) == "0000"
 
 
 def test_client_address_is_read_from_the_header_of_a_trusted_proxy(

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: a server and a Chromium without network access."""
+"""Fixtures for browser tests: a server, and a Chromium without network access."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # Only 127.0.0.1 can be resolved.
+    # Chromium can connect only to 127.0.0.1.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+VIEWPORTS = {"phone": (390, 844), "desk": (1280, 900)}
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", type=Path, help="folder for screenshots")
+    parser.addoption("--screenshots", type=Path, help="directory for screenshots")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture(params=VIEWPORTS)
 def size(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -75,7 +75,7 @@ def scheme() -> str:
 def context(
     chromium: Browser, server: Server, size: str, language: str, scheme: str
 ) -> Iterator[BrowserContext]:
-    width, height = SIZES[size]
+    width, height = VIEWPORTS[size]
     context = chromium.new_context(
         base_url=server.address,
         viewport={"width": width, "height": height},
@@ -91,10 +91,10 @@ def context(
 
 @pytest.fixture
 def page(context: BrowserContext, server: Server) -> Iterator[Page]:
-    """A page that must send requests only to the server, and log no error or warning."""
+    """A page that must not send requests to other servers or log errors and warnings."""
     page = context.new_page()
     other_urls: list[str] = []
-    messages: list[str] = []
+    console_errors: list[str] = []
 
     def check_url(url: str) -> None:
         parts = urlsplit(url)
@@ -102,21 +102,21 @@ def page(context: BrowserContext, server: Server) -> Iterator[Page]:
             other_urls.append(url)
 
     page.on("request", lambda request: check_url(request.url))
-    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
     page.on(
         "console",
         lambda message: (
-            messages.append(message.text) if message.type in ("error", "warning") else None
+            console_errors.append(message.text) if message.type in ("error", "warning") else None
         ),
     )
     yield page
     assert other_urls == []
-    assert messages == []
+    assert console_errors == []
 
 
 @pytest.fixture
 def save_screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[[str], None]:
-    """Function that saves a screenshot with a name if `--screenshots` is set."""
+    """Function that saves a screenshot of the page, if `--screenshots` is set."""
     folder: Path | None = request.config.getoption("--screenshots")
 
     def save(name: str) -> None:

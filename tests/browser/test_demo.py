@@ -1,4 +1,4 @@
-"""Browser tests of /demo, a page with the phones of two users."""
+"""Browser tests of /demo, a page that shows the phones of two users."""
 
 import re
 from collections.abc import Callable
@@ -29,14 +29,14 @@ LABELS = {
 
 
 class DemoUser:
-    """The user of one of the two phones."""
+    """The user of one of the two phones on the page."""
 
     def __init__(self, page: Page, side: str, labels: dict[str, str]) -> None:
         self.page, self.side, self.labels = page, side, labels
         self.phone: Locator = page.locator(f".phone.{side}")
 
     def show_phone(self) -> None:
-        """Show this phone; a narrow screen shows one phone at a time."""
+        """Show the phone of this user; a narrow screen shows one phone at a time."""
         switch = self.page.locator(f"#which [data-side={self.side}]")
         if switch.is_visible():
             switch.click()
@@ -71,7 +71,7 @@ def test_demo_users_can_befriend_go_live_and_send_gifts(
     check_page(page)
     ben.register()
 
-    # The search field contains the number of the other phone.
+    # Ben's search field already contains Ann's phone number.
     ben.press("find")
     ben.press("add")
     ann.show_phone()
@@ -97,7 +97,7 @@ def test_demo_users_can_befriend_go_live_and_send_gifts(
     expect(ben.phone.locator(".hint output")).to_have_text("20")
     save_screenshot(f"demo-gift-{language}-{size}")
     check_page(page)
-    # Ben has too few coins for a second rocket, and the page shows the error.
+    # The page shows an error, because Ben has too few coins for a second rocket.
     ben.phone.locator(".gift", has_text=labels["rocket"]).click()
     expect(ben.phone.locator(".notice.bad")).to_contain_text("0013")
     expect(page.locator(".call-log .error").first).to_contain_text("exceeds the balance")
@@ -152,7 +152,7 @@ two-seconds.ts
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
 def test_demo_plays_a_stream(page: Page, server: Server) -> None:
-    """The test inserts the URL of a local video of two seconds into the list response."""
+    """The test replaces the play URL in the response of /list by a local video."""
     media = f"{server.address}/media/stream.m3u8"
 
     def replace_play_url(route: Route) -> None:

@@ -1,4 +1,4 @@
-"""Browser tests of /docs, whose forms send real requests and show the responses."""
+"""Browser tests of /docs, a page whose forms send requests and show responses."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_docs_forms_send_requests_and_show_responses(
     heading = {"en": "API of the live-streaming app", "zh": "直播应用的后端接口"}[language]
     expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
     save_screenshot(f"docs-{language}-{size}")
-    # A different phone number for each of the four parameter sets: they share the server.
+    # Each of the four parameter sets needs its own phone number, because they share a server.
     phone = f"1380000{['en', 'zh'].index(language)}{['phone', 'desk'].index(size)}01"
     response = send(page, "register", userId=phone, password=PASSWORD, nickname="Ann")
     expect(response.locator(".summary b")).to_have_text("0000")
@@ -48,7 +48,7 @@ def test_docs_forms_send_requests_and_show_responses(
     expect(send(page, "upload").locator("pre")).to_contain_text("/pictures/")
 
     send(page, "log_in", userId=phone, password=PASSWORD)
-    # The page stores the token and fills it in, also after a reload.
+    # The page stores the login token, and fills it into the forms even after a reload.
     expect(page.locator("#search [name=token]")).not_to_have_value("")
     page.reload()
     page.wait_for_selector("body[data-ready]")
@@ -99,7 +99,7 @@ def test_docs_language_choice_survives_a_reload(page: Page, language: str) -> No
 def test_docs_work_by_keyboard(page: Page, size: str) -> None:
     open_docs(page)
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # the skip link
+    page.keyboard.press("Enter")  # activates the skip link
     page.locator("#friendlist [name=token]").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#friendlist .summary b")).to_have_text("0012")

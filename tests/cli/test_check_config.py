@@ -50,7 +50,7 @@ class TestCheckConfig:
         self, missing: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in missing:
-            # None in sys.modules makes the import fail.
+            # The value None in sys.modules makes an import of the package fail.
             monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if "payments.wechat" in name]:
             monkeypatch.delitem(sys.modules, name)

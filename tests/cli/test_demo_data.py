@@ -19,9 +19,9 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
-USERS = 700  # more than one batch of inserts
+USERS = 700  # more users than one INSERT creates
 
-# The data are consistent if none of these queries returns a row.
+# Each query returns the rows that violate a rule; consistent data have no such rows.
 INCONSISTENCIES = {
     "a balance differs from the sum of the transfers": """
         SELECT a.id FROM coin_accounts AS a
@@ -35,7 +35,7 @@ INCONSISTENCIES = {
         SELECT id FROM accounts WHERE id NOT IN
             (SELECT owner_id FROM coin_accounts WHERE owner_id IS NOT NULL)
     """,
-    "a coin account has no first balance shard": """
+    "a coin account has no balance shard 0": """
         SELECT id FROM coin_accounts WHERE owner_id IS NOT NULL AND id NOT IN
             (SELECT coin_account_id FROM coin_slots WHERE slot = 0)
     """,
@@ -44,14 +44,14 @@ INCONSISTENCIES = {
             SELECT FROM friend_requests WHERE state = 'accepted' AND
                 (applicant_id, addressee_id) IN ((account_id, friend_id), (friend_id, account_id)))
     """,
-    "a gift has no transfer, or the reverse": """
+    "a gift has no transfer, or a gift transfer has no gift": """
         SELECT id FROM transfers WHERE (kind = 1) <> (id IN (SELECT transfer_id FROM gifts))
     """,
 }
 
 
 def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
-    """Return what the seed determines. Phones replace account ids, which it does not."""
+    """Return the data that the seed determines, with phones instead of account ids."""
     phones = {row["id"]: row["phone"] for row in database_state.rows("accounts")}
     phones_by_coin_account = {
         row["id"]: phones.get(row["owner_id"]) for row in database_state.rows("coin_accounts")
@@ -140,7 +140,7 @@ def test_progress_is_plain_lines_without_a_terminal(operator: Operator) -> None:
 
 @pytest.mark.processes
 def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Path) -> None:
-    """Each stage has a bar, with the rate and the remaining time."""
+    """The command draws a bar for each stage, with the rate and the remaining time."""
     environment = {
         **os.environ,
         "LIVEBACKEND_DATABASE_URL": database_url,
@@ -168,7 +168,7 @@ def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Pa
     )
     os.close(child_end)
     output = b""
-    # Reading a terminal raises OSError once its other end is closed.
+    # os.read raises OSError when the command has closed its end of the terminal.
     with suppress(OSError):
         while chunk := os.read(terminal, 65_536):
             output += chunk

@@ -1,4 +1,7 @@
-"""`livebackend doctor`. Tests with a real full disk and a wrong clock: tests/deployment."""
+"""Tests of `livebackend doctor`.
+
+tests/deployment/test_doctor.py tests a full disk and a wrong clock.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +46,7 @@ def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: Qi
         f"this machine's clock agrees with the database and {qiniu.url}"
     )
     assert operator.run("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
-    # The doctor only queries Qiniu; it sends no SMS.
+    # The command queries the SMS templates of Qiniu, and sends no SMS.
     assert {(method, path.partition("?")[0]) for method, path, _ in qiniu.received} == {
         ("GET", "/v1/template")
     }
@@ -88,7 +91,7 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("responses", "changed", "message"),
+    ("response", "changed", "message"),
     [
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
         (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
@@ -103,24 +106,24 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
     ],
 )
 def test_sms_gateway_that_cannot_send_is_reported(
-    responses: ResponseWriter,
+    response: ResponseWriter,
     changed: dict[str, str],
     message: str,
     operator: Operator,
     qiniu: QiniuServer,
 ) -> None:
-    qiniu.responses = [responses]
+    qiniu.responses = [response]
     failed = failed_checks(operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed)))
     assert list(failed) == ["sms"]
     assert message in failed["sms"]
 
 
-def test_invalid_settings_are_reported_before_all_checks(operator: Operator) -> None:
+def test_invalid_settings_are_reported_before_any_check_runs(operator: Operator) -> None:
     assert "codes.ttl_s" in operator.run("doctor", code=1, codes_ttl_s="0").stderr
 
 
 class FailingQueryStreams(DevelopmentStreams):
-    """Fails when it is queried for the live streams."""
+    """Stream gateway that fails to query the live publishers."""
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         raise StreamFailed("no such hub")
@@ -128,7 +131,7 @@ class FailingQueryStreams(DevelopmentStreams):
 
 @pytest.fixture
 def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
-    def make(ahead_s: float = 0, streams: StreamGateway | None = None) -> Diagnostics:
+    def create(ahead_s: float = 0, streams: StreamGateway | None = None) -> Diagnostics:
         return Diagnostics(
             database,
             DevelopmentSms(),
@@ -141,15 +144,15 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
             clock=lambda: time.time() + ahead_s,
         )
 
-    return make
+    return create
 
 
-def failures(doctor: Diagnostics) -> dict[str, str]:
+def failed_messages(doctor: Diagnostics) -> dict[str, str]:
     return {result.check: result.message for result in doctor.run_checks() if not result.passed}
 
 
 def test_failing_stream_provider_is_reported(doctor: Callable[..., Diagnostics]) -> None:
-    failed = failures(doctor(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0)))
+    failed = failed_messages(doctor(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0)))
     assert list(failed) == ["streams"]
     assert "no such hub" in failed["streams"]
 
@@ -158,7 +161,7 @@ def test_failing_stream_provider_is_reported(doctor: Callable[..., Diagnostics])
 def test_wrong_clock_is_reported(
     ahead_s: float, message: str, doctor: Callable[..., Diagnostics]
 ) -> None:
-    failed = failures(doctor(ahead_s))
+    failed = failed_messages(doctor(ahead_s))
     assert failed == {"clock": f"compared with this machine's clock, the database is {message}"}
 
 
@@ -166,4 +169,4 @@ def test_wrong_clock_is_reported(
 def test_clock_difference_of_20_seconds_is_accepted(
     ahead_s: float, doctor: Callable[..., Diagnostics]
 ) -> None:
-    assert failures(doctor(ahead_s)) == {}
+    assert failed_messages(doctor(ahead_s)) == {}

@@ -1,4 +1,4 @@
-"""`livebackend housekeeping`: one round of the housekeeping tasks."""
+"""`livebackend housekeeping` runs one round of the housekeeping tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ class TestHousekeeping:
             "housekeeping", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url, **environment
         )
 
-    def test_housekeeping_closes_a_room_that_a_crash_left_opening(
+    def test_housekeeping_closes_a_room_whose_opening_was_interrupted_by_a_crash(
         self, ann: UserClient, database: Database, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.go_live()
@@ -37,7 +37,7 @@ class TestHousekeeping:
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"
         assert self.run_housekeeping(database_url).stdout.startswith("0 rooms checked, 0 closed, 0")
 
-    def test_housekeeping_deletes_pictures_that_are_no_avatar(
+    def test_housekeeping_deletes_pictures_that_no_account_uses(
         self, api: ApiClient, database_url: str, data_dir: Path, database_state: DatabaseState
     ) -> None:
         for n in range(3):

@@ -39,7 +39,7 @@ def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> 
         for name, value in parser["app:main"].items()
         if name not in ("use", *parser.defaults())
     }
-    # Only the values that the operator must fill in.
+    # These are the only values that the operator must fill in.
     variables |= {
         "LIVEBACKEND_SMS_TEMPLATE": "1",
         "LIVEBACKEND_QINIU_ACCESS_KEY": "ak",

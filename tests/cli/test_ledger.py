@@ -1,4 +1,4 @@
-"""`livebackend ledger`: audit, balances, reversals and checkpoints."""
+"""`livebackend ledger` audits the ledger, shows balances, and reverses transfers."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.database_state import DatabaseState
 
 @pytest.fixture
 def run(database_url: str, data_dir: Path, database_state: DatabaseState) -> Any:
-    """Returns a function that runs `livebackend ledger …` on the test database."""
+    """Function that runs a `livebackend ledger` command on the test database."""
     environment = {"LIVEBACKEND_DATABASE_URL": database_url, "LIVEBACKEND_DATA_DIR": str(data_dir)}
 
     def run(command: str, *arguments: str) -> Result:

@@ -1,4 +1,4 @@
-"""`livebackend migrate`: migrations, their status, and the SQL of pending ones."""
+"""`livebackend migrate` applies migrations, lists them, and prints their SQL."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`livebackend order`: payment orders, refunds, and comparison with bills."""
+"""`livebackend order` lists, settles, refunds and reconciles payment orders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,14 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithUnknownBillEntry
 from tests.support.payments import FAKE_PAYMENTS, new_payment_scenario
 
-# The development gateway reports every order as paid.
-PAID: dict[str, Any] = {}
-UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
+# Settings of the command. The default gateway of development.ini reports each order as paid.
+GATEWAY_REPORTS_PAID: dict[str, Any] = {}
+GATEWAY_REPORTS_UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
 
 
 @pytest.fixture
 def order_id(new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState) -> str:
-    """A pending order of 10 coins by Ann."""
+    """Id of a pending order of 10 coins, created by Ann."""
     return new_payment_scenario(new_app, database_state).order(ann)
 
 
@@ -54,7 +54,7 @@ def test_orders_are_listed_with_masked_phones(
         (["--limit", "1"], 1),
     ],
 )
-def test_options_limit_the_listed_orders(
+def test_options_of_order_list_filter_the_orders(
     options: list[str], count: int, operator: Operator, order_id: str
 ) -> None:
     assert len(operator.run_json("order list", *options)["orders"]) == count
@@ -76,7 +76,9 @@ def test_settle_credits_an_order_that_the_provider_reports_as_paid(
     operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     for _ in range(2):
-        assert operator.run_json("order settle", order_id, **PAID)["state"] == "paid"
+        assert (
+            operator.run_json("order settle", order_id, **GATEWAY_REPORTS_PAID)["state"] == "paid"
+        )
     assert database_state.coins(ann) == 10
 
 
@@ -84,7 +86,10 @@ def test_settle_leaves_an_unpaid_order_pending(
     operator: Operator, order_id: str, database_state: DatabaseState
 ) -> None:
     with database_state.assert_unchanged():
-        assert operator.run_json("order settle", order_id, **UNPAID)["state"] == "pending"
+        assert (
+            operator.run_json("order settle", order_id, **GATEWAY_REPORTS_UNPAID)["state"]
+            == "pending"
+        )
 
 
 def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str) -> None:
@@ -92,7 +97,7 @@ def test_settle_needs_the_gateway_of_the_order(operator: Operator, order_id: str
     assert "no gateway for payment provider embedded: add it to payments.gateway" in error
 
 
-def test_refund_takes_the_coins_once(
+def test_repeated_refund_reverses_the_coins_once(
     operator: Operator, order_id: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     operator.run("order settle", order_id)
@@ -125,9 +130,7 @@ def test_refund_needs_a_reason(operator: Operator, order_id: str) -> None:
     operator.run("order refund", order_id, "--reason", "x" * 201, code=2)
 
 
-def test_reconcile_reports_a_provider_whose_bill_cannot_be_read(
-    operator: Operator, ann: UserClient
-) -> None:
+def test_reconcile_reports_a_bill_that_cannot_be_read(operator: Operator, ann: UserClient) -> None:
     text = operator.run("order reconcile", "--date", "2026-11-25", code=1).stdout
     assert text == (
         "embedded 2026-11-25: the bill cannot be read: the development gateway has no bills\n"
@@ -140,7 +143,7 @@ def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
     fakes = "tests.support.fake_gateways"
     gateways = f"{fakes}.SecondFakePayments {fakes}.PaymentsWithUnknownBillEntry"
     report = operator.run_json("order reconcile", payments_gateway=gateways, code=1)
-    assert report["unread"] == {"other": "no bill for this day"}
+    assert report["unread"] == {"other": "no bill exists for this date"}
     assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
 
 

@@ -1,4 +1,4 @@
-"""`livebackend room`: list and close rooms."""
+"""`livebackend room` lists and closes rooms."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def test_rooms_are_listed_newest_first_with_masked_phones(
     assert len(operator.run_json("room list", "--limit", "1")["rooms"]) == 1
 
 
-def test_closed_room_is_closed_for_its_host_and_their_friends(
+def test_room_close_ends_the_room_for_its_host_and_for_friends(
     operator: Operator, ann: UserClient, ben: UserClient, database_state: DatabaseState
 ) -> None:
     ann.befriend(ben)

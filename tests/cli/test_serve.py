@@ -1,4 +1,4 @@
-"""`livebackend serve` in real processes: responses, restarts, and stopping."""
+"""`livebackend serve` in real processes: responses, restarts and shutdown."""
 
 import json
 import os
@@ -29,12 +29,12 @@ def head(path: str, *headers: str, method: str = "POST") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{''.join(headers)}\r\n".encode()
 
 
-def length(bytes_: int) -> str:
-    return f"Content-Length: {bytes_}\r\n"
+def content_length(size: int) -> str:
+    return f"Content-Length: {size}\r\n"
 
 
 def post(path: str, form: str) -> bytes:
-    return head(path, FORM, length(len(form)), "Connection: close\r\n") + form.encode()
+    return head(path, FORM, content_length(len(form)), "Connection: close\r\n") + form.encode()
 
 
 def read_response(connection: socket.socket) -> tuple[int, dict[str, object] | None, bytes]:
@@ -69,13 +69,13 @@ def wait_until(condition: Callable[[], object], limit_s: float = 20) -> None:
         time.sleep(0.02)
 
 
-def listeners(server: Server) -> int:
-    """Return how many sockets listen on the server's port: each worker has its own."""
+def listening_sockets(server: Server) -> int:
+    """Return the number of listening sockets; each worker has its own socket."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
 
 
-def has_ended(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def settings(url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that is shared by all tests that do not change it."""
+    """A server for all tests that do not stop or change it."""
     shared_settings = {"database.url": url, "server.workers": "2", "server.header_timeout_s": "2"}
     with running_server(
         DEVELOPMENT_INI, tmp_path_factory.mktemp("serve"), shared_settings
@@ -114,15 +114,18 @@ class TestResponses:
             (post("/list", "friendlist=1&friendlist=1"), 400),
             (head("/list", method="GET"), 405),
             (head("/list", method="TRACE"), 405),
-            (head("/list", "Content-Type: text/plain\r\n", length(12)) + b"friendlist=1", 415),
-            (head("/list", length(12)) + b"friendlist=1", 415),
-            # Refused before the body is received.
-            (head("/list", FORM, length(65_537)), 413),
-            (head("/list", FORM, length(65_537), "Expect: 100-continue\r\n"), 413),
-            (head("/upload", FORM, length(6_291_457)), 413),
+            (
+                head("/list", "Content-Type: text/plain\r\n", content_length(12)) + b"friendlist=1",
+                415,
+            ),
+            (head("/list", content_length(12)) + b"friendlist=1", 415),
+            # The server rejects the next requests before it receives their bodies.
+            (head("/list", FORM, content_length(65_537)), 413),
+            (head("/list", FORM, content_length(65_537), "Expect: 100-continue\r\n"), 413),
+            (head("/upload", FORM, content_length(6_291_457)), 413),
         ],
     )
-    def test_every_response_has_the_envelope(
+    def test_valid_and_invalid_requests_receive_an_envelope(
         self, request_: bytes, status: int, server: Server
     ) -> None:
         actual_status, body, _ = send_request(server, request_)
@@ -138,7 +141,7 @@ class TestResponses:
 
     def test_expect_100_continue_is_supported(self, server: Server) -> None:
         with server.connect() as connection:
-            connection.sendall(head("/list", FORM, length(12), "Expect: 100-continue\r\n"))
+            connection.sendall(head("/list", FORM, content_length(12), "Expect: 100-continue\r\n"))
             assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
             connection.sendall(b"friendlist=1")
             assert read_response(connection)[1] == {"result": "0012", "message": None}
@@ -172,12 +175,12 @@ class TestResponses:
         [
             (b"nonsense\r\n\r\n", 400),
             (head("/list", "Content-Length: -1\r\n"), 400),
-            (head("/list", length(1), length(2)) + b"xx", 400),
+            (head("/list", content_length(1), content_length(2)) + b"xx", 400),
             (head("/list", f"X: {'y' * 17_000}\r\n"), 431),
             (head("/list", "X: y\r\n" * 200), 431),
         ],
     )
-    def test_malformed_http_request_is_refused_by_the_server(
+    def test_malformed_http_request_is_rejected_without_an_envelope(
         self, request_: bytes, status: int, server: Server
     ) -> None:
         assert send_request(server, request_)[:2] == (status, None)
@@ -188,10 +191,10 @@ class TestResponses:
             assert b"\r\nserver: \r\n" in headers
             assert b"granian" not in headers
 
-    def test_connection_serves_many_requests(self, server: Server) -> None:
+    def test_one_connection_can_send_several_requests(self, server: Server) -> None:
         with server.connect() as connection:
             for _ in range(3):
-                connection.sendall(head("/list", FORM, length(12)) + b"friendlist=1")
+                connection.sendall(head("/list", FORM, content_length(12)) + b"friendlist=1")
                 assert read_response(connection)[0] == 200
 
     @pytest.mark.parametrize("incomplete", [b"", b"POST /list HTTP/1.1\r\nHost:"])
@@ -217,7 +220,7 @@ def register(server: Server, phone: str) -> str:
 
 class TestStop:
     @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-    def test_stop_completes_an_open_request_and_refuses_new_connections(
+    def test_stop_completes_a_request_in_progress_and_refuses_new_connections(
         self, signal_: int, settings: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         settings |= {"database.url": database_url, "database.migrate": "false"}
@@ -240,7 +243,7 @@ class TestStop:
                 {"result": "0000", "message": {"count": 0, "friends": []}},
             )
             assert server.process.wait(timeout=10) == 0
-            assert all(map(has_ended, pids))
+            assert all(map(has_exited, pids))
         database.close()
 
     def test_server_with_an_idle_connection_stops_at_once(
@@ -260,22 +263,22 @@ class TestStop:
             running_server(DEVELOPMENT_INI, tmp_path, settings) as server,
             server.connect() as connection,
         ):
-            # The request waits for a body that is never sent.
-            connection.sendall(head("/list", FORM, length(12)))
+            # The server waits for the request body, which the client never sends.
+            connection.sendall(head("/list", FORM, content_length(12)))
             time.sleep(0.5)
             pids = server.workers
             server.process.terminate()
             server.process.wait(timeout=6)
-            assert all(map(has_ended, pids))
+            assert all(map(has_exited, pids))
 
-    def test_stop_refuses_logins_that_wait_to_hash(
+    def test_stop_rejects_logins_that_wait_for_password_hashing(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings |= {"server.workers": "1", "passwords.max_concurrent": "1"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             register(server, "13800000001")
             logins = [server.connect() for _ in range(4)]
-            # As if another process hashed a password.
+            # Simulates another process that holds the semaphore while it hashes a password.
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
                     login.sendall(post("/log", LOG_IN))
@@ -283,7 +286,7 @@ class TestStop:
                 server.process.terminate()
                 time.sleep(0.5)
             statuses = sorted(read_response(login)[0] for login in logins)
-            # The login that waits for the hash slot itself completes.
+            # One login waits for the semaphore and completes. The other logins wait behind it.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
             for login in logins:
@@ -293,7 +296,7 @@ class TestStop:
 class TestWorkers:
     def test_killed_worker_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            wait_until(lambda: listeners(server) == 2)
+            wait_until(lambda: listening_sockets(server) == 2)
             first, second = server.workers
             os.kill(first, signal.SIGKILL)
             wait_until(lambda: len(server.workers - {first, second}) == 1)
@@ -302,16 +305,16 @@ class TestWorkers:
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
 
-    def test_workers_end_when_the_parent_is_killed(
+    def test_workers_exit_when_the_parent_process_is_killed(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             pids = server.workers
             server.process.kill()
             server.process.wait()
-            wait_until(lambda: all(map(has_ended, pids)))
+            wait_until(lambda: all(map(has_exited, pids)))
 
-    def test_workers_are_not_in_the_process_group_that_gets_ctrl_c(
+    def test_workers_leave_the_process_group_that_receives_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
@@ -319,7 +322,7 @@ class TestWorkers:
             parent_group = os.getpgid(server.pid)
             wait_until(lambda: all(os.getpgid(pid) != parent_group for pid in server.workers))
 
-    def test_logins_that_wait_to_hash_leave_threads_for_other_requests(
+    def test_logins_that_wait_for_password_hashing_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         settings |= {"server.workers": "1", "server.threads": "8", "passwords.max_concurrent": "1"}
@@ -332,7 +335,7 @@ class TestWorkers:
                 time.sleep(0.5)
                 assert send_request(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
             responses = [read_response(login) for login in logins]
-            # Logins can occupy six of the eight threads.
+            # Logins that wait for password hashing can occupy six of the eight threads.
             assert sorted(status for status, _, _ in responses) == [200] * 6 + [503] * 4
             assert all(
                 b"\r\nretry-after: " in headers for status, _, headers in responses if status == 503
@@ -347,10 +350,10 @@ class TestWorkers:
             calls = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
             assert len(set(run_concurrently(*calls))) == 4
             os.kill(min(server.workers), signal.SIGKILL)
-            assert not has_ended(postgres)
+            assert not has_exited(postgres)
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
-            assert has_ended(postgres)
+            assert has_exited(postgres)
 
 
 class TestStart:

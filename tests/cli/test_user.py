@@ -1,4 +1,4 @@
-"""`livebackend user`: changes of an account, and their effect on its user."""
+"""`livebackend user` shows and changes accounts, with immediate effect on the user."""
 
 import re
 
@@ -56,7 +56,7 @@ def test_enabled_account_can_log_in_but_its_old_tokens_stay_revoked(
     assert api.log_in(ann.phone).friends() == []
 
 
-def test_revoke_revokes_every_token_but_keeps_the_password(
+def test_revoke_command_revokes_every_token_and_keeps_the_password(
     operator: Operator, api: ApiClient, ann: UserClient
 ) -> None:
     second_login = api.log_in(ann.phone)

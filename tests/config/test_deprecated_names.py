@@ -1,4 +1,4 @@
-"""Deprecated names in ini files work, and a warning contains the new name."""
+"""Deprecated names of classes and loggers in ini files still work, with a warning."""
 
 import logging
 import subprocess
@@ -23,45 +23,45 @@ from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
 @pytest.mark.parametrize("dotted", CLASSES.values())
-def test_new_class_exists(dotted: str) -> None:
+def test_class_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
     module, _, name = dotted.rpartition(".")
     assert hasattr(import_module(module), name)
 
 
 @pytest.mark.parametrize("dotted", MODULES.values())
-def test_new_module_exists(dotted: str) -> None:
+def test_module_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
     import_module(dotted)
 
 
 @pytest.mark.parametrize("name", [*chain(*LOGGERS.values())])
-def test_new_logger_is_used(name: str) -> None:
+def test_logger_that_replaces_a_deprecated_name_exists(name: str) -> None:
     import_module("livebackend.api.tweens" if name == "livebackend.access" else name)
     assert isinstance(logging.root.manager.loggerDict.get(name), logging.Logger)
 
 
 def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixture) -> None:
-    old = {
+    deprecated = {
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
         "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
         "payments.gateway": "livebackend.gateways.payments.EmbeddedPayments",
     }
-    gateways = make_gateways(Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **old}, {}))
+    gateways = make_gateways(
+        Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **deprecated}, {})
+    )
     loaded = [gateways.sms, gateways.streams, *gateways.payments]
     assert [type(gateway).__name__ for gateway in loaded] == [
         "DevelopmentSms",
         "DevelopmentStreams",
         "DevelopmentPayments",
     ]
-    for dotted in old.values():
+    for dotted in deprecated.values():
         assert f"class {dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
 
 
-def test_development_gateways_with_deprecated_names_need_permission() -> None:
-    old = {
-        "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
-    }
+def test_development_gateway_with_a_deprecated_name_needs_allow_development() -> None:
+    deprecated = {"sms.gateway": "livebackend.gateways.sms.EmbeddedSms"}
     with pytest.raises(ValueError, match=r"sms\.gateway: is a development gateway"):
-        Settings.load({**REQUIRED_SETTINGS, **old}, {})
+        Settings.load({**REQUIRED_SETTINGS, **deprecated}, {})
 
 
 @pytest.mark.processes
@@ -92,9 +92,9 @@ def test_unknown_attribute_of_the_package_raises_attribute_error() -> None:
 
 @pytest.fixture
 def renamed_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
-    """A logger configured by its deprecated name, and the logger that replaces it."""
-    old = "livebackend.ledger_writer"
-    loggers = logging.getLogger(old), logging.getLogger(*LOGGERS[old])
+    """A logger with a deprecated name and a level, and the logger that replaces it."""
+    deprecated = "livebackend.ledger_writer"
+    loggers = logging.getLogger(deprecated), logging.getLogger(*LOGGERS[deprecated])
     loggers[0].setLevel(logging.ERROR)
     yield loggers
     for logger in loggers:

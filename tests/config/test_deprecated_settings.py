@@ -1,4 +1,4 @@
-"""Deprecated names of settings work, and a warning contains the new name."""
+"""Deprecated names of settings still work, with a warning that has the new name."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import run_command
 from tests.support.settings import REQUIRED_SETTINGS
 
-OLD_NAMES = {name: old for old, name in SETTINGS.items()}
+DEPRECATED_NAMES = {name: old for old, name in SETTINGS.items()}
 
 
-def test_every_new_name_is_a_setting() -> None:
+def test_every_deprecated_name_maps_to_an_existing_setting() -> None:
     assert set(SETTINGS.values()) <= Settings.names().keys()
     assert not SETTINGS.keys() & Settings.names().keys()
 
 
 @pytest.fixture
-def old_ini(tmp_path: Path) -> Path:
+def deprecated_ini(tmp_path: Path) -> Path:
     """`development.ini` with deprecated names and values."""
     lines = []
     for line in DEVELOPMENT_INI.read_text("utf-8").splitlines():
         name, equals, value = line.partition(" =")
-        lines.append(f"{OLD_NAMES.get(name, name)}{equals}{value}")
+        lines.append(f"{DEPRECATED_NAMES.get(name, name)}{equals}{value}")
     path = tmp_path / "old.ini"
     path.write_text(
         "\n".join(lines).replace("pictures.keep = original", "pictures.keep = as_sent"), "utf-8"
@@ -35,22 +35,22 @@ def old_ini(tmp_path: Path) -> Path:
 
 
 def test_ini_file_with_deprecated_names_has_the_same_settings(
-    old_ini: Path, caplog: pytest.LogCaptureFixture
+    deprecated_ini: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    section = get_appsettings(str(old_ini), name="main")
+    section = get_appsettings(str(deprecated_ini), name="main")
     new_section = get_appsettings(str(DEVELOPMENT_INI), name="main")
-    expected = {**new_section, "data.dir": f"{old_ini.parent}/var"}
+    expected = {**new_section, "data.dir": f"{deprecated_ini.parent}/var"}
     assert Settings.load(section, {}) == Settings.load(expected, {})
-    used = SETTINGS.keys() & section.keys()
-    assert len(used) > 10
-    for name in used:
+    deprecated_names = SETTINGS.keys() & section.keys()
+    assert len(deprecated_names) > 10
+    for name in deprecated_names:
         assert f"setting {name} is deprecated: use {SETTINGS[name]}" in caplog.text
     assert "pictures.mode = as_sent is deprecated: use original" in caplog.text
 
 
 @pytest.mark.processes
-def test_check_config_accepts_an_ini_file_with_deprecated_names(old_ini: Path) -> None:
-    result = run_command("check-config", old_ini)
+def test_check_config_accepts_an_ini_file_with_deprecated_names(deprecated_ini: Path) -> None:
+    result = run_command("check-config", deprecated_ini)
     assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
 
@@ -63,7 +63,7 @@ def test_environment_variable_with_a_deprecated_name_overrides_the_ini_file(
 
 
 @pytest.mark.parametrize(("old", "name"), SETTINGS.items())
-def test_setting_with_its_old_and_its_new_name_is_an_error(old: str, name: str) -> None:
+def test_setting_under_its_deprecated_and_its_new_name_is_an_error(old: str, name: str) -> None:
     message = f"{old}: {name} is set too; remove {old}"
     with pytest.raises(SettingsError) as in_file:
         Settings.load({**REQUIRED_SETTINGS, old: "1", name: "1"}, {})

@@ -1,4 +1,4 @@
-"""Validation of settings, and overrides by the environment."""
+"""Validation of settings, and overrides by environment variables."""
 
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ def test_every_default_is_the_safe_value() -> None:
     assert settings.database_migrate is False
 
 
-def permission(name: str) -> str:
+def remedy(name: str) -> str:
     return f"set {name} = true to allow it"
 
 
-def test_all_errors_are_reported_at_once() -> None:
+def test_all_errors_are_reported_in_one_message() -> None:
     ini = {**REQUIRED_SETTINGS, "secrets": "short", "coins.per_yuan": "0", "no.such": "1"}
     ini |= {"codes.reply": "plain", "coins.refill": "direct", "passwords.pepper": PUBLISHED_SECRET}
     ini |= {"streams.gateway": "livebackend.development.streams.DevelopmentStreams"}
@@ -48,11 +48,11 @@ def test_all_errors_are_reported_at_once() -> None:
         "the settings are invalid:",
         "  data.dir: is missing",
         "  secrets: must have at least 32 characters",
-        f"  passwords.pepper: is a published secret; {permission('secrets.allow_insecure')}",
-        f"  codes.reply: returns the code to the client; {permission('codes.allow_plain')}",
-        f"  coins.refill: credits unpaid coins; {permission('coins.allow_free_refill')}",
+        f"  passwords.pepper: is a published secret; {remedy('secrets.allow_insecure')}",
+        f"  codes.reply: returns the code to the client; {remedy('codes.allow_plain')}",
+        f"  coins.refill: credits unpaid coins; {remedy('coins.allow_free_refill')}",
         "  coins.per_yuan: Input should be greater than or equal to 1",
-        f"  streams.gateway: is a development gateway; {permission('gateways.allow_development')}",
+        f"  streams.gateway: is a development gateway; {remedy('gateways.allow_development')}",
         "  no.such: is unknown",
         "  LIVEBACKEND_NONSENSE: is unknown",
     ]
@@ -77,7 +77,7 @@ def test_error_message_does_not_contain_the_secret() -> None:
 
 
 @pytest.mark.parametrize("name", list(Settings.names()))
-def test_environment_variable_overrides_its_setting_only(name: str) -> None:
+def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
     changed_values: dict[str, str] = {
         "database.url": "embedded",
         "data.dir": "/tmp/y",
@@ -113,7 +113,7 @@ def test_environment_variable_overrides_its_setting_only(name: str) -> None:
     )
 
 
-def test_environment_variables_are_distinct() -> None:
+def test_environment_variables_of_settings_have_distinct_names() -> None:
     names = list(Settings.names())
     assert len({environment_variable(name) for name in names}) == len(names)
 
@@ -180,7 +180,7 @@ class TestMain:
             ("livebackend.development.streams.DevelopmentStreams", "does not implement SmsGateway"),
         ],
     )
-    def test_class_that_is_no_gateway_is_reported(
+    def test_gateway_setting_without_a_gateway_class_is_reported(
         self, dotted: str, message: str, new_app: Any
     ) -> None:
         with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({message})"):
@@ -193,7 +193,7 @@ class TestMain:
         with pytest.raises(SystemExit, match="run `livebackend migrate`"):
             new_app(database__url=url)
 
-    def test_data_dir_of_development_ini_does_not_depend_on_the_working_folder(
+    def test_data_dir_of_development_ini_does_not_depend_on_the_working_directory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -236,7 +236,7 @@ def test_setting_with_both_its_name_and_its_alias_is_an_error() -> None:
 
 
 def test_largest_ledger_writer_number_is_the_last_balance_shard() -> None:
-    last = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
-    assert Settings.load(last, {}).ledger_writer == CREDIT_SLOTS - 1
+    largest = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
+    assert Settings.load(largest, {}).ledger_writer == CREDIT_SLOTS - 1
     with pytest.raises(SettingsError, match=r"ledger\.writer"):
-        Settings.load(last | {"ledger.writer": str(CREDIT_SLOTS)}, {})
+        Settings.load(largest | {"ledger.writer": str(CREDIT_SLOTS)}, {})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine import HAS_SERVE_COMMAND, ROOT, free_ports
+from tests.support.machine import ROOT, free_ports
 from tests.support.servers import hardened_settings
 
 Instruction = tuple[str, str]
@@ -32,16 +32,16 @@ def instructions(file: Path) -> list[Instruction]:
 DOCKERFILE = instructions(DEPLOY / "Dockerfile")
 
 
-def last(instruction: str) -> str:
+def last_arguments(instruction: str) -> str:
     return next(arguments for name, arguments in reversed(DOCKERFILE) if name == instruction)
 
 
 def health_check() -> list[str]:
-    return list(json.loads(last("HEALTHCHECK").partition("CMD ")[2]))
+    return list(json.loads(last_arguments("HEALTHCHECK").partition("CMD ")[2]))
 
 
 def start_command() -> list[str]:
-    return [*json.loads(last("ENTRYPOINT")), *json.loads(last("CMD"))]
+    return [*json.loads(last_arguments("ENTRYPOINT")), *json.loads(last_arguments("CMD"))]
 
 
 def test_dockerfiles_contain_only_known_instructions() -> None:
@@ -62,10 +62,10 @@ def test_final_image_has_no_build_step_and_does_not_run_as_root() -> None:
     assert not any("pip" in arguments for _, arguments in final)
     names = [name for name, _ in final]
     assert names.index("USER") < names.index("ENTRYPOINT")
-    assert last("USER").isdecimal()
-    assert last("USER") != "0"
-    assert f"--uid {last('USER')} " in last("RUN")
-    assert last("STOPSIGNAL") == "SIGTERM"
+    assert last_arguments("USER").isdecimal()
+    assert last_arguments("USER") != "0"
+    assert f"--uid {last_arguments('USER')} " in last_arguments("RUN")
+    assert last_arguments("STOPSIGNAL") == "SIGTERM"
 
 
 def test_image_has_only_locked_packages() -> None:
@@ -77,14 +77,14 @@ def test_image_has_only_locked_packages() -> None:
     assert project[-3:] == ["--no-deps", "--no-build-isolation", "/src"]
 
 
-def test_copied_files_exist_and_are_in_the_build_context() -> None:
+def test_files_copied_into_the_image_exist_and_are_in_the_build_context() -> None:
     context = (ROOT / ".dockerignore").read_text().splitlines()
     for name, arguments in DOCKERFILE:
         source = arguments.split()[0]
         if name == "COPY" and not source.startswith("--") and source != ".":
             assert (ROOT / source).exists()
             assert f"!{source}" in context
-    # setup.py needs these.
+    # setup.py reads these files, so the build context must contain them.
     needed = {"setup.py", "README.md", "pyproject.toml", "livebackend", "migrations"}
     assert {f"!{name}" for name in needed} <= set(context)
 
@@ -122,8 +122,6 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
         ini if word == "/etc/livebackend/production.ini" else word for word in start_command()
     ]
     command = [*command, "--port", str(port)]
-    if not HAS_SERVE_COMMAND:
-        command = ["python", "-m", "pyramid.scripts.pserve", ini, f"port={port}"]
     program = shutil.which(command[0], path=environment["PATH"])
     assert program
     check = shlex.join(health_check()).replace("6543", str(port))
@@ -143,9 +141,7 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
             assert time.monotonic() < deadline
             time.sleep(0.2)
     finally:
-        server.send_signal(
-            getattr(signal, last("STOPSIGNAL")) if HAS_SERVE_COMMAND else signal.SIGINT
-        )
+        server.send_signal(getattr(signal, last_arguments("STOPSIGNAL")))
         assert server.wait(timeout=20) == 0
 
 
@@ -168,7 +164,7 @@ class TestCompose:
         for name in re.findall(r"dockerfile: (\S+)", text):
             assert (ROOT / name).exists(), name
 
-    def test_application_trusts_only_proxies_in_its_network(self) -> None:
+    def test_application_trusts_only_proxies_in_the_compose_network(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
         (trusted,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (\S+)", text)
         assert f"subnet: {trusted}" in text

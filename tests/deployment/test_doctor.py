@@ -1,6 +1,6 @@
 """Tests of `livebackend doctor` with a full disk and with a wrong clock.
 
-tests/cli/test_doctor.py has the tests of the database, its migrations and the SMS key.
+tests/cli/test_doctor.py tests the checks that need no full disk and no wrong clock.
 """
 
 import json
@@ -30,7 +30,7 @@ def qiniu() -> Iterator[QiniuServer]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A separate file system of two megabytes."""
+    """Mount point of a file system with a capacity of 2 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
@@ -38,14 +38,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def run_doctor(*prefix: str, **settings: str) -> dict[str, Any]:
-    """Run `livebackend doctor`; return its report after a check of the exit code."""
+def run_doctor(*command_prefix: str, **settings: str) -> dict[str, Any]:
+    """Run `livebackend doctor`, check its exit code, and return its report."""
     environment = {
         **os.environ,
         **{f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()},
     }
+    command = [sys.executable, "-m", "livebackend.cli", "doctor", str(DEVELOPMENT_INI), "--json"]
     completed = subprocess.run(
-        [*prefix, sys.executable, "-m", "livebackend.cli", "doctor", DEVELOPMENT_INI, "--json"],
+        [*command_prefix, *command],
         env=environment,
         cwd=DEVELOPMENT_INI.parent,
         capture_output=True,
@@ -92,6 +93,6 @@ def test_doctor_reports_a_wrong_clock(
     assert failed_checks(run_doctor(**settings)) == {}
     failed = failed_checks(run_doctor("faketime", "-f", shift, **settings))
     assert list(failed) == ["clock"]
-    # The database and the provider agree, so the clock of this machine is wrong.
+    # The clock of this machine is wrong, because the database and the provider agree.
     for clock in ("the database", qiniu.url):
         assert re.search(rf"{clock} is 86,(399|400|401) s {direction}", failed["clock"])

@@ -1,4 +1,4 @@
-"""Tests of nginx with deploy/nginx-site.conf, in front of real and fake servers."""
+"""Tests of nginx with deploy/nginx-site.conf and real or fake upstream servers."""
 
 import gzip
 import json
@@ -23,16 +23,25 @@ from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
 from tests.support.servers import Server, hardened_settings, running_server
-from tests.support.upstreams import OK, Behavior, Received, Upstream, close, respond, stay_silent
+from tests.support.upstreams import (
+    OK,
+    Behavior,
+    ReceivedRequest,
+    Upstream,
+    close,
+    respond,
+    stay_silent,
+)
 
 CONNECTION_LIMIT = 50  # limit_conn in nginx-site.conf
-HEADER_S, BODY_S = 10, 10  # client_header_timeout and client_body_timeout in nginx-site.conf
+HEADER_TIMEOUT_S = 10  # client_header_timeout in nginx-site.conf
+BODY_TIMEOUT_S = 10  # client_body_timeout in nginx-site.conf
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 class Nginx:
-    """Client of an nginx with deploy/nginx-site.conf."""
+    """Client of an nginx that runs with deploy/nginx-site.conf."""
 
     def __init__(self, test_machine: Machine) -> None:
         self.https_port, self._http = int(test_machine.ports["443"]), int(test_machine.ports["80"])
@@ -41,7 +50,7 @@ class Nginx:
         self._tls.set_alpn_protocols(["http/1.1"])
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
-        """Open a TLS connection from a loopback address."""
+        """Open a TLS connection to nginx, with a loopback address as its source."""
         plain = socket.create_connection(
             ("127.0.0.1", self.https_port), timeout=30, source_address=(address, 0)
         )
@@ -59,7 +68,7 @@ class Nginx:
     def send_valid_request(
         self, address: str = "127.0.0.1", *headers: str, path: str = "/log"
     ) -> bytes:
-        """Send a valid request; return the response, with its headers, as bytes."""
+        """Send a valid request; return the response including its headers."""
         body = b"userId=13800000001&password=x"
         with self.connect(address) as connection:
             connection.sendall(post_head(path, len(body), *headers, "Connection: close") + body)
@@ -67,7 +76,7 @@ class Nginx:
 
 
 class NginxWithServer(Nginx):
-    """nginx in front of a real server."""
+    """Client of an nginx in front of a livebackend server."""
 
     def __init__(self, test_machine: Machine, server: Server) -> None:
         super().__init__(test_machine)
@@ -89,7 +98,7 @@ def post_head(path: str, length: int, *headers: str) -> bytes:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Read until the other side closes the connection."""
+    """Read from a connection until the server closes it."""
     received = b""
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65_536):
@@ -97,7 +106,7 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def unchunked(body: bytes) -> bytes:
+def decode_chunked(body: bytes) -> bytes:
     """Decode a body with chunked transfer coding."""
     decoded = b""
     while body:
@@ -108,7 +117,7 @@ def unchunked(body: bytes) -> bytes:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the other side has closed the connection; discard received bytes."""
+    """Discard received bytes; return whether the server has closed the connection."""
     connection.settimeout(0.001)
     try:
         while connection.recv(65_536):
@@ -142,7 +151,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
 def open_connections(
     nginx: Nginx, number: int, start: bytes, address: str
 ) -> Iterator[list[socket.socket]]:
-    """Open connections, and send the start of a request on each."""
+    """Open connections, and send `start`, the first bytes of a request, on each."""
     with ExitStack() as stack:
         connections = [stack.enter_context(nginx.connect(address)) for _ in range(number)]
         for connection in connections:
@@ -160,7 +169,7 @@ def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
     response = nginx.send_valid_request()
     assert response.startswith(b"HTTP/1.1 200 ")
     assert b"strict-transport-security: max-age=31536000" in response.lower()
-    assert b"Server: nginx\r\n" in response  # without a version
+    assert b"Server: nginx\r\n" in response  # the header must not contain a version
     assert b"granian" not in response
 
 
@@ -210,7 +219,7 @@ def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWith
 
 
 def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> None:
-    """The body contains another request, as in HTTP request smuggling."""
+    """The body contains a second request, as in an attack by HTTP request smuggling."""
     before = nginx.logged_requests()
     hidden = post_head("/friend", 5) + b"add=1"
     for order in (("Content-Length", "Transfer-Encoding"), ("Transfer-Encoding", "Content-Length")):
@@ -226,7 +235,7 @@ def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> No
 
 
 def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer) -> None:
-    """There are more slow requests than the server has threads."""
+    """The test sends more slow requests than the server has threads."""
     before = nginx.logged_requests()
     with open_connections(
         nginx, CONNECTION_LIMIT - 5, post_head("/log", 1000) + b"u", "127.0.0.2"
@@ -235,7 +244,7 @@ def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer)
             for connection in slow:
                 connection.sendall(b"x")
             assert_served(nginx, "127.0.0.3")
-            # The address of the slow requests can open more connections.
+            # The client address of the slow requests can open more connections.
             assert_served(nginx, "127.0.0.2")
             time.sleep(0.5)
         assert nginx.logged_requests() == before + 16
@@ -246,9 +255,9 @@ def test_connection_with_a_stalled_body_is_closed(nginx: NginxWithServer) -> Non
     with open_connections(nginx, 3, post_head("/log", 1000) + b"u", "127.0.0.4") as silent:
         start = time.monotonic()
         while not all(map(is_closed, silent)):
-            assert time.monotonic() - start < BODY_S + 5
+            assert time.monotonic() - start < BODY_TIMEOUT_S + 5
             time.sleep(0.1)
-        assert time.monotonic() - start > BODY_S - 2
+        assert time.monotonic() - start > BODY_TIMEOUT_S - 2
 
 
 def test_connection_limit_of_one_address_does_not_affect_other_addresses(
@@ -272,11 +281,11 @@ def test_idle_connections_block_no_requests_and_are_closed_after_the_timeout(
         for _ in range(5):
             assert_served(nginx)
         while not all(map(is_closed, [*idle, *half_sent])):
-            # Slow headers must not extend the timeout.
+            # Header bytes that arrive slowly must not extend the timeout.
             for connection in half_sent:
                 with suppress(OSError):
                     connection.sendall(b"x")
-            assert time.monotonic() - start < HEADER_S + 10
+            assert time.monotonic() - start < HEADER_TIMEOUT_S + 10
             time.sleep(0.5)
 
 
@@ -328,7 +337,7 @@ def test_static_script_is_compressed(nginx: NginxWithServer) -> None:
     assert compressed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     assert compressed.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert len(compressed.body) < len(plain.body) / 2
-    assert gzip.decompress(unchunked(compressed.body)) == plain.body
+    assert gzip.decompress(decode_chunked(compressed.body)) == plain.body
 
 
 def test_api_response_is_never_compressed(nginx: NginxWithServer) -> None:
@@ -337,7 +346,7 @@ def test_api_response_is_never_compressed(nginx: NginxWithServer) -> None:
     assert b"content-encoding" not in response.lower()
 
 
-# The result code and the message of a 503 on each path of the API.
+# Result code and message in the envelope of a 503 response, for each path of the API.
 ENVELOPES = {
     "/register": ("0006", None),
     "/upload": ("0006", None),
@@ -347,20 +356,21 @@ ENVELOPES = {
     "/friend": ("0006", None),
     "/golden": ("0013", "update failed"),
 }
-# The headers of every response that nginx itself sends to an API call, without X-Request-Id.
-UNAVAILABLE = {
+# Headers of every response that nginx itself sends to an API call, except X-Request-Id.
+UNAVAILABLE_HEADERS = {
     "retry-after": "1",
     "cache-control": "no-store",
     "content-type": "application/json",
     "x-content-type-options": "nosniff",
     "strict-transport-security": "max-age=31536000",
 }
-READ_TIMEOUT = ("proxy_read_timeout 35s;", "proxy_read_timeout 300ms;")
+# Shortens the read timeout of nginx-site.conf, because tests wait for it.
+SHORT_READ_TIMEOUT = ("proxy_read_timeout 35s;", "proxy_read_timeout 300ms;")
 
 
 @dataclass(frozen=True)
 class Response:
-    """A response that a client read from nginx."""
+    """A response that a client received from nginx."""
 
     status: int
     headers: dict[str, str]
@@ -372,12 +382,12 @@ class Response:
         status, *lines = head.decode().splitlines()
         pairs = [line.split(": ", 1) for line in lines]
         headers = {name.lower(): value for name, value in pairs}
-        assert len(headers) == len(pairs), f"a header is repeated: {pairs}"
+        assert len(headers) == len(pairs), f"the response repeats a header: {pairs}"
         return cls(int(status.split(" ")[1]), headers, body)
 
 
-class Upstreams(Nginx):
-    """nginx in front of two fake servers that fail on demand."""
+class NginxWithUpstreams(Nginx):
+    """Client of an nginx in front of two fake servers that fail on demand."""
 
     def __init__(self, test_machine: Machine, first: Upstream, second: Upstream) -> None:
         super().__init__(test_machine)
@@ -386,7 +396,7 @@ class Upstreams(Nginx):
         self.curlrc_folder = test_machine.root
 
     def reset(self) -> None:
-        """Let both servers listen and respond with success."""
+        """Make both fake servers listen and respond with success."""
         for upstream in (self.first, self.second):
             upstream.behavior = respond(OK)
             upstream.received.clear()
@@ -400,7 +410,7 @@ class Upstreams(Nginx):
         self.second.stop_listening()
 
     @property
-    def received(self) -> list[Received]:
+    def received(self) -> list[ReceivedRequest]:
         return [*self.first.received, *self.second.received]
 
     def post(self, path: str, body: bytes = b"a=b", address: str = "127.0.0.1") -> Response:
@@ -410,12 +420,12 @@ class Upstreams(Nginx):
 
 
 @pytest.fixture(scope="module")
-def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
+def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxWithUpstreams]:
     with machine(tmp_path_factory.mktemp("upstreams")) as test_machine:
         first, second = (Upstream(test_machine.ports[name]) for name in ("6543", "6553"))
         upstream = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text()
-        start_nginx(test_machine, upstream, READ_TIMEOUT)
-        upstreams = Upstreams(test_machine, first, second)
+        start_nginx(test_machine, upstream, SHORT_READ_TIMEOUT)
+        upstreams = NginxWithUpstreams(test_machine, first, second)
         try:
             yield upstreams
         finally:
@@ -423,18 +433,18 @@ def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upst
 
 
 @pytest.fixture
-def upstreams(running_upstreams: Upstreams) -> Upstreams:
+def upstreams(running_upstreams: NginxWithUpstreams) -> NginxWithUpstreams:
     running_upstreams.reset()
     return running_upstreams
 
 
 def assert_unavailable(response: Response, path: str, outcome: str | None) -> None:
-    """Check status, headers and envelope of an error response of nginx."""
+    """Check the status, headers and envelope of a 503 response of nginx."""
     assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
     headers = dict(response.headers)
     assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
     assert headers.pop("x-request-outcome", None) == outcome
-    assert {name: headers.get(name) for name in UNAVAILABLE} == UNAVAILABLE
+    assert {name: headers.get(name) for name in UNAVAILABLE_HEADERS} == UNAVAILABLE_HEADERS
     code, message = ENVELOPES.get(path, ("0003", None))
     assert json.loads(response.body) == {"result": code, "message": message}
 
@@ -445,7 +455,7 @@ def test_every_api_path_has_an_envelope_for_503() -> None:
 
 @pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
 def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
-    path: str, upstreams: Upstreams
+    path: str, upstreams: NginxWithUpstreams
 ) -> None:
     upstreams.set_both(close)
     response = upstreams.post(path)
@@ -456,34 +466,42 @@ def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
 
 
 @pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
-def test_request_while_no_server_listens_is_unavailable(path: str, upstreams: Upstreams) -> None:
+def test_request_while_no_server_listens_is_unavailable(
+    path: str, upstreams: NginxWithUpstreams
+) -> None:
     upstreams.stop_listening()
     assert_unavailable(upstreams.post(path), path, "unknown")
 
 
 @pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
-def test_request_to_a_silent_server_has_unknown_outcome(path: str, upstreams: Upstreams) -> None:
+def test_request_to_a_silent_server_has_unknown_outcome(
+    path: str, upstreams: NginxWithUpstreams
+) -> None:
     upstreams.set_both(stay_silent)
     assert_unavailable(upstreams.post(path), path, "unknown")
     assert len(upstreams.received) == 1
 
 
-def test_response_that_ends_in_its_headers_has_unknown_outcome(upstreams: Upstreams) -> None:
+def test_response_that_ends_in_its_headers_has_unknown_outcome(
+    upstreams: NginxWithUpstreams,
+) -> None:
     upstreams.set_both(respond(b"HTTP/1.1 200 OK\r\nContent-Le"))
     assert_unavailable(upstreams.post("/golden"), "/golden", "unknown")
 
 
-def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(upstreams: Upstreams) -> None:
+def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(
+    upstreams: NginxWithUpstreams,
+) -> None:
     upstreams.set_both(close)
     assert_unavailable(upstreams.post("/%67olden?a=b"), "/golden", "unknown")
 
 
-def test_error_response_for_a_file_path_is_json(upstreams: Upstreams) -> None:
+def test_error_response_for_a_file_path_is_json(upstreams: NginxWithUpstreams) -> None:
     upstreams.set_both(close)
     assert_unavailable(upstreams.post("/pictures/a.jpg"), "/pictures/a.jpg", "unknown")
 
 
-def test_http2_client_receives_the_same_error_response(upstreams: Upstreams) -> None:
+def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstreams) -> None:
     upstreams.set_both(close)
     completed = subprocess.run(
         ["curl", "--http2", "--silent", "--include", f"https://{HOST}/golden", "--data", "a=b"],
@@ -496,8 +514,10 @@ def test_http2_client_receives_the_same_error_response(upstreams: Upstreams) -> 
     assert_unavailable(Response.parse(completed.stdout), "/golden", "unknown")
 
 
-def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome(upstreams: Upstreams) -> None:
-    """nginx fails with 500 before it contacts a server, as with a full disk."""
+def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome_header(
+    upstreams: NginxWithUpstreams,
+) -> None:
+    """nginx fails before it contacts a server, as it does when its disk is full."""
     moved = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:
         response = upstreams.post("/upload", b"x" * 100_000)
@@ -507,8 +527,8 @@ def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome(upstreams: 
     assert upstreams.received == []
 
 
-def test_request_over_the_connection_limit_is_rejected_without_an_outcome(
-    upstreams: Upstreams,
+def test_request_over_the_connection_limit_is_rejected_without_an_outcome_header(
+    upstreams: NginxWithUpstreams,
 ) -> None:
     with open_connections(
         upstreams, CONNECTION_LIMIT, post_head("/log", 1000) + b"u", "127.0.0.10"
@@ -522,24 +542,26 @@ def test_request_over_the_connection_limit_is_rejected_without_an_outcome(
     assert upstreams.received == []
 
 
-def test_request_over_the_rate_limit_is_rejected_without_an_outcome(upstreams: Upstreams) -> None:
+def test_request_over_the_rate_limit_is_rejected_without_an_outcome_header(
+    upstreams: NginxWithUpstreams,
+) -> None:
     request = post_head("/golden", 3) + b"a=b"
-    last = post_head("/golden", 3, "Connection: close") + b"a=b"
+    last_request = post_head("/golden", 3, "Connection: close") + b"a=b"
     with upstreams.connect("127.0.0.11") as connection:
-        connection.sendall(request * 399 + last)
+        connection.sendall(request * 399 + last_request)
         received = re.split(rb"(?=HTTP/1\.1 )", read_all(connection))[1:]
     responses = [Response.parse(response) for response in received]
-    refused = [response for response in responses if response.status != HTTPStatus.OK]
-    assert refused
-    for response in refused:
+    rejected = [response for response in responses if response.status != HTTPStatus.OK]
+    assert rejected
+    for response in rejected:
         assert_unavailable(response, "/golden", None)
     assert len(responses) == 400
-    assert len(upstreams.received) == 400 - len(refused)
+    assert len(upstreams.received) == 400 - len(rejected)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_error_response_of_the_application_passes_unchanged(
-    status: int, upstreams: Upstreams
+    status: int, upstreams: NginxWithUpstreams
 ) -> None:
     body = b'{"result":"0006","message":null}'
     headers = {
@@ -563,8 +585,8 @@ def test_error_response_of_the_application_passes_unchanged(
 
 
 @pytest.mark.parametrize("failure", [close, stay_silent])
-def test_post_that_one_server_has_read_never_reaches_the_other(
-    failure: Behavior, upstreams: Upstreams
+def test_post_request_that_reached_one_server_is_not_sent_to_the_other(
+    failure: Behavior, upstreams: NginxWithUpstreams
 ) -> None:
     upstreams.first.behavior = failure
     bodies = [f"requestId={number}".encode() for number in range(6)]
@@ -578,14 +600,16 @@ def test_post_that_one_server_has_read_never_reaches_the_other(
     assert statuses == expected | dict.fromkeys(served, HTTPStatus.OK)
 
 
-def test_server_that_refuses_the_connection_is_skipped(upstreams: Upstreams) -> None:
+def test_server_that_refuses_the_connection_is_skipped(upstreams: NginxWithUpstreams) -> None:
     upstreams.first.stop_listening()
     for _ in range(6):
         assert upstreams.post("/golden").status == HTTPStatus.OK
     assert len(upstreams.second.received) == 6
 
 
-def test_server_receives_requests_as_soon_as_it_listens_again(upstreams: Upstreams) -> None:
+def test_server_receives_requests_as_soon_as_it_listens_again(
+    upstreams: NginxWithUpstreams,
+) -> None:
     upstreams.first.stop_listening()
     for _ in range(4):
         upstreams.post("/golden")
@@ -594,7 +618,7 @@ def test_server_receives_requests_as_soon_as_it_listens_again(upstreams: Upstrea
     assert upstreams.post("/golden").status == HTTPStatus.OK
 
 
-def test_python_client_reports_an_unknown_outcome(upstreams: Upstreams) -> None:
+def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams) -> None:
     upstreams.set_both(close)
     with requests.Session() as session:
         session.trust_env = False
@@ -607,7 +631,7 @@ def test_python_client_reports_an_unknown_outcome(upstreams: Upstreams) -> None:
     assert error.value.outcome_unknown is True
     assert error.value.code == "0013"
     assert error.value.retry_after_s == 1
-    # The client retried the request; nginx must not retry it.
+    # The client sent the request twice; nginx must not retry a request itself.
     first, second = upstreams.received
     assert first.body == second.body
     assert b"requestId=" in first.body

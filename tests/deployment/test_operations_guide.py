@@ -17,8 +17,8 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres
 from tests.support.machine import ROOT, Machine, Shell, machine
 
 DOCUMENT = ROOT / "docs" / "operations.md"
-# Start of each command that the test skips, and the reason.
-SKIPPED = {
+# Prefixes of the commands that the test skips, each with the reason.
+SKIPPED_COMMANDS = {
     "useradd": "changes the users of the test machine",
     "sudo -u postgres createuser": "the embedded PostgreSQL has this user from the start",
     "journalctl": "needs the journal of systemd",
@@ -26,7 +26,7 @@ SKIPPED = {
     "echo 'server other.example": "needs another host",
     "docker": "needs a Docker daemon",
 }
-# Replaces the empty settings of the environment file; these gateways need no keys.
+# These settings replace the empty settings of livebackend.env; the gateways need no keys.
 SETTINGS = """
 LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
 LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return (heading, command) for each command of the document."""
+    """Return (heading, command) for each command in docs/operations.md."""
     pairs = []
     for section in DOCUMENT.read_text("utf-8").split("\n## ")[1:]:
         heading = section.partition("\n")[0]
@@ -55,12 +55,12 @@ def commands() -> list[tuple[str, str]]:
     return pairs
 
 
-def is_run(command: str) -> bool:
-    return not any(command.startswith(prefix) for prefix in SKIPPED)
+def is_executed(command: str) -> bool:
+    return not any(command.startswith(prefix) for prefix in SKIPPED_COMMANDS)
 
 
 class Scenario:
-    """Requests and checks between the commands of the document."""
+    """Requests and checks that the test runs between the documented commands."""
 
     def __init__(self, machine: Machine, postgres: EmbeddedPostgres, shell: Shell) -> None:
         self.machine = machine
@@ -68,11 +68,11 @@ class Scenario:
         self.shell = shell
         self.token, self.password = "", PASSWORD
         self.entries_before_restore: list[tuple[object, ...]] = []
-        self.failed: list[str] = []
-        self.requests = 0
+        self.failed_responses: list[str] = []
+        self.request_count = 0
 
     def post(self, path: str, **form: str) -> dict[str, object]:
-        """Send a request through nginx and HTTPS; return the envelope of the response."""
+        """Send a request to nginx over HTTPS; return the envelope of the response."""
         data = [word for name in form for word in ("--data", f"{name}={form[name]}")]
         completed = subprocess.run(
             ["curl", "--fail", "--silent", "--show-error", f"https://live.example{path}", *data],
@@ -89,15 +89,15 @@ class Scenario:
 
     @contextmanager
     def continuous_requests(self) -> Iterator[None]:
-        """Send requests during the `with` block; record each response that is an error."""
+        """Send requests during the `with` block; record each error response."""
         stopping = threading.Event()
 
         def send_requests() -> None:
             while not stopping.is_set():
                 response = self.post("/friend", search="1", token=self.token, userId=PHONE)
-                self.requests += 1
+                self.request_count += 1
                 if response["result"] != "0000":
-                    self.failed.append(str(response))
+                    self.failed_responses.append(str(response))
                 time.sleep(0.02)
 
         thread = threading.Thread(target=send_requests)
@@ -116,13 +116,13 @@ class Scenario:
             if line.startswith("LIVEBACKEND_DATABASE_URL")
             else line
             for line in file.read_text().splitlines()
-            if not line.endswith("=")  # an empty setting
+            if not line.endswith("=")  # removes a setting without a value
         ]
         metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
         file.write_text("\n".join(lines) + SETTINGS + metrics_address)
 
     def after_install(self) -> None:
-        """Register a user who buys coins and goes live; add a picture."""
+        """Register a user, buy coins, go live, and store a picture."""
         account = {"userId": PHONE, "password": PASSWORD}
         assert self.post("/register", register="1", **account)["result"] == "0000"
         self.log_in()
@@ -137,7 +137,7 @@ class Scenario:
         self.token = str(response["message"])
 
     def after_password_reset(self) -> None:
-        """Reset the password again, and store it for the next sections."""
+        """Reset the password again, and store the new password for later logins."""
         _, output = self.shell.run(
             "livebackend user reset-password --json "
             f"{self.machine.root}/etc/livebackend/production.ini {PHONE} 2> /dev/null"
@@ -174,7 +174,7 @@ class Scenario:
         assert self.post("/log", userId=PHONE, password=self.password)["result"] == "0000"
 
     def after_rotation(self) -> None:
-        """Check that a token of the removed secret is invalid, and a new token valid."""
+        """Check that a token is invalid after its signing secret was removed."""
         settings = (self.machine.root / "etc/livebackend/livebackend.env").read_text()
         (secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', settings, re.MULTILINE)
         assert len(secrets.split()) == 1
@@ -198,8 +198,9 @@ def test_commands_of_the_operations_document_succeed(tmp_path: Path) -> None:
         finally:
             shell.close()
     postgres.close()
-    assert scenario.failed == [], f"{len(scenario.failed)} of {scenario.requests} requests failed"
-    assert scenario.requests > 100
+    failed, count = len(scenario.failed_responses), scenario.request_count
+    assert scenario.failed_responses == [], f"{failed} of {count} requests failed"
+    assert count > 100
 
 
 def run_document(scenario: Scenario) -> None:
@@ -210,15 +211,15 @@ def run_document(scenario: Scenario) -> None:
         "curl --fail --silent https://live.example/log": scenario.after_install,
         "livebackend user reset-password": scenario.after_password_reset,
     }
-    # Every restart of the servers is tested under load, except in these sections, which stop the
-    # servers or invalidate the token.
-    without_load = {"Back up and restore"}
+    # The test sends requests during each restart of the servers, except in these sections: their
+    # commands stop the servers or invalidate the login token.
+    sections_without_load = {"Back up and restore"}
     for heading, command in commands():
-        if not is_run(command):
+        if not is_executed(command):
             continue
         if 'LIVEBACKEND_SECRETS="\\1"' in command:
-            without_load.add(heading)
-        if command == "livebackend-restart" and heading not in without_load:
+            sections_without_load.add(heading)
+        if command == "livebackend-restart" and heading not in sections_without_load:
             with scenario.continuous_requests():
                 run_command(scenario, heading, command)
         else:
@@ -246,6 +247,6 @@ def drop_database(postgres: EmbeddedPostgres) -> None:
 
 def test_skipped_commands_are_in_the_document() -> None:
     documented = [command for _, command in commands()]
-    for prefix in SKIPPED:
+    for prefix in SKIPPED_COMMANDS:
         assert any(command.startswith(prefix) for command in documented), prefix
-    assert sum(map(is_run, documented)) >= 40
+    assert sum(map(is_executed, documented)) >= 40

@@ -1,4 +1,7 @@
-"""Checks of the systemd units by systemd; test_operations_guide.py runs their commands."""
+"""Checks the systemd units with systemd-analyze.
+
+test_operations_guide.py runs the commands of the units.
+"""
 
 import re
 import shutil
@@ -16,7 +19,7 @@ UNITS = sorted((ROOT / "deploy/systemd").iterdir())
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Folder with the units, whose program is replaced by an existing one."""
+    """Directory with the units; /bin/true replaces the program of livebackend."""
     for unit in UNITS:
         text = unit.read_text().replace("/opt/livebackend/bin/livebackend", "/bin/true")
         (tmp_path / unit.name).write_text(text)
@@ -46,7 +49,7 @@ def test_server_unit_has_a_low_exposure_level(units: Path) -> None:
     assert float(exposure) < 2.5, completed.stdout
 
 
-def test_every_timer_has_a_service() -> None:
+def test_every_timer_unit_has_a_service_unit() -> None:
     for unit in UNITS:
         if unit.suffix == ".timer":
             assert unit.with_suffix(".service") in UNITS

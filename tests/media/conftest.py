@@ -1,4 +1,4 @@
-"""Fixtures of the media tests: media server, backend, publishers, player."""
+"""Fixtures for media tests: media server, backend, publishers, player."""
 
 import json
 import os
@@ -30,13 +30,13 @@ CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
-# Files of the last run: screenshot, server logs and measured times.
+# Directory for the results of the last run: screenshot, server logs and measured times.
 RESULTS = DEVELOPMENT_INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
-# Short, because tests wait for this timeout.
+# The timeout is short, because tests wait for it.
 OFFLINE_TIMEOUT_S = 6
 
-# An account without privileges that exists on every Debian.
+# Numeric id of Debian's Unix account without privileges.
 UNPRIVILEGED_UID = 65534
 
 TIMES: list[str] = []
@@ -65,7 +65,7 @@ def wait_until(condition: Callable[[], Any], limit_s: float, description: str) -
 
 @pytest.fixture(scope="session")
 def _check_tools() -> None:
-    """Exit with a list of all missing programs."""
+    """Exit with a list of the missing programs, if any."""
     tools = {
         "nginx": shutil.which("nginx"),
         "libnginx-mod-rtmp": MODULE.exists(),
@@ -81,7 +81,7 @@ def _check_tools() -> None:
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running media server, its folder and its ports."""
+    """A running media server, its directory and its ports."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -93,7 +93,7 @@ class Nginx:
     def log(self) -> str:
         return (self.folder / "logs" / "error.log").read_text()
 
-    def worker(self) -> int:
+    def worker_pid(self) -> int:
         """Return the process id of the nginx worker, or 0 if there is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for child in children.read_text().split():
@@ -134,7 +134,7 @@ def backend(
 
 
 def configuration(folder: Path, backend_port: int, ports: dict[str, int]) -> str:
-    """Return deploy/nginx-rtmp.conf with other ports, paths and secret, on loopback."""
+    """Return deploy/nginx-rtmp.conf with the ports, paths and secret of the test."""
     text = CONF.read_text()
     for old, new in {
         "listen 1935;": f"listen 127.0.0.1:{ports['rtmp']};",
@@ -158,9 +158,9 @@ def nginx(_check_tools: None, backend: Server, ports: dict[str, int]) -> Iterato
 
 @contextmanager
 def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
-    """Run an nginx that sends its callbacks to this port of the backend."""
-    # In /tmp, because nginx must be able to read it without privileges: as root, the tests start
-    # nginx as another user.
+    """Run an nginx that sends its callbacks to the port of the backend."""
+    # The directory is in /tmp, where nginx can read it without privileges. If the tests run as
+    # root, nginx runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="livebackend-media-", dir="/tmp"))
     for name in ("logs", "temp", "hls"):
         (folder / name).mkdir()
@@ -195,7 +195,7 @@ def _responds(nginx: Nginx) -> bool:
 
 @dataclass(frozen=True)
 class Host:
-    """API client of a user on the server of the test."""
+    """API client of a user on the backend server."""
 
     backend: Server
     phone: str
@@ -217,7 +217,7 @@ class Host:
 
     @property
     def is_listed(self) -> bool:
-        """Whether the public list of rooms contains this user's room."""
+        """True if the public list of rooms contains the room of this user."""
         rooms = self.post("/list", livelist="1")["message"]["rooms"]
         return any(room["userId"] == self.phone for room in rooms)
 
@@ -226,7 +226,7 @@ class Host:
 def new_host(backend: Server) -> Callable[[], Host]:
     """Function that registers a new user."""
 
-    def make() -> Host:
+    def create() -> Host:
         post = partial(requests.post, timeout=10)
         phone = f"138{time.monotonic_ns() % 10**8:08}"
         form = {"userId": phone, "password": "harbour-42"}
@@ -235,7 +235,7 @@ def new_host(backend: Server) -> Callable[[], Host]:
         token = post(f"{backend.address}/log", data=form).json()["message"]
         return Host(backend, phone, token)
 
-    return make
+    return create
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def ann(new_host: Callable[[], Host]) -> Host:
 def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Function that starts an ffmpeg, which publishes for at most two minutes.
 
-    It sends no audio or video during the first `silent_s` seconds.
+    ffmpeg sends no audio or video during the first `silent_s` seconds.
     """
     started: list[subprocess.Popen[bytes]] = []
 
@@ -274,7 +274,7 @@ def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def page() -> Iterator[str]:
-    """URL of a page with hls.js, on another origin than the stream."""
+    """URL of a page that plays a stream of another origin with hls.js."""
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
@@ -295,7 +295,7 @@ def page() -> Iterator[str]:
 
 
 def listening_addresses(pid: int) -> set[str]:
-    """Return the addresses on which a process listens, in hexadecimal."""
+    """Return the listening addresses of a process, in the format of /proc/net/tcp."""
     links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
     sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
     addresses = set()

@@ -1,4 +1,4 @@
-"""Tests with real streams: published by ffmpeg, played by hls.js in Chromium."""
+"""Tests with real streams: ffmpeg publishes, and hls.js in Chromium plays."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ FLAGS = [
 
 
 def publish_url(stream: dict[str, Any], *, key: str | None = None) -> str:
-    """Build the publish URL from the JSON of a stream, as the app does."""
+    """Build the publish URL from the JSON of a stream, as the mobile app does."""
     host = stream["hosts"]["publish"]["rtmp"]
     key = stream["publishKey"] if key is None else key
     return f"rtmp://{host}/{stream['hub']}/{stream['title']}?key={key}"
@@ -76,26 +76,27 @@ def publisher(nginx: Nginx, stream: dict[str, Any], publish: Publish) -> "subpro
 
 
 def test_nginx_runs_without_privileges_and_on_loopback_only(nginx: Nginx) -> None:
-    for pid in (nginx.process.pid, nginx.worker()):
+    for pid in (nginx.process.pid, nginx.worker_pid()):
         status = Path(f"/proc/{pid}/status").read_text()
         (uids,) = [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")]
         assert "0" not in uids
         assert listening_addresses(pid) == {LOOPBACK}
 
 
-@pytest.mark.parametrize("wrong", ["wrong key", "no key", "unknown title", "unknown app"])
+@pytest.mark.parametrize("mistake", ["wrong key", "no key", "unknown title", "unknown app"])
 def test_publisher_without_a_valid_url_is_rejected(
-    wrong: str, nginx: Nginx, stream: dict[str, Any], publish: Publish
+    mistake: str, nginx: Nginx, stream: dict[str, Any], publish: Publish
 ) -> None:
     url = {
         "wrong key": publish_url(stream, key="0123456789abcdef"),
         "no key": publish_url(stream).partition("?")[0],
         "unknown title": publish_url({**stream, "title": "0" * 24}),
         "unknown app": publish_url({**stream, "hub": "other"}),
-    }[wrong]
+    }[mistake]
     rejected = publish(url)
     record_time(
-        f"{wrong} → rejected", wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit")
+        f"publisher with {mistake} → rejected",
+        wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit"),
     )
     assert rejected.returncode != 0
     assert not is_live(nginx, stream)
@@ -172,9 +173,9 @@ def test_chromium_shows_moving_frames(
     assert size == [320, 180, False]
     assert after["time"] - before["time"] >= 2
     changed_values = sum(
-        abs(one - other) > 16 for one, other in zip(before["pixels"], after["pixels"], strict=True)
+        abs(old - new) > 16 for old, new in zip(before["pixels"], after["pixels"], strict=True)
     )
-    # The test video has a clock and moving bars; a frozen or black video would not change.
+    # The test video shows a clock and moving bars. A frozen or black video does not change.
     assert changed_values > 200
     assert len(set(after["pixels"])) > 50
     assert (RESULTS / "chromium.png").stat().st_size > 2000
@@ -201,7 +202,7 @@ def test_closing_the_room_disconnects_and_blocks_the_publisher(
     )
     assert second.returncode != 0
     assert not is_live(nginx, stream)
-    # The file of the playlist still exists, so the backend must deny access to it.
+    # The playlist still exists on the disk of nginx, so the backend must deny access to the URL.
     assert requests.get(hls, timeout=5).status_code == 403
     assert ann.post("/room", leave="1")["result"] == "0009"
 
@@ -236,7 +237,7 @@ def test_room_closes_if_the_publisher_sends_no_video(
         10,
         "the publisher to connect",
     )
-    # The publisher has some extra seconds to start sending.
+    # The backend gives a new publisher some extra seconds to start sending.
     took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 20, "the room to close")
     record_time(f"no video → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
     wait_until(
@@ -244,7 +245,7 @@ def test_room_closes_if_the_publisher_sends_no_video(
         5,
         "nginx to drop the publisher",
     )
-    # ffmpeg writes nothing, so it does not detect the closed connection.
+    # ffmpeg does not detect the closed connection, because it sends nothing.
     assert not has_exited(silent)
 
 
@@ -255,13 +256,13 @@ def test_second_publisher_is_rejected_and_the_first_stays_live(
     publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
-    for wait_s in (0, 6):  # immediately, and after the backend has seen the first publisher
+    for wait_s in (0, 6):  # at once, and after the backend has registered the first publisher
         time.sleep(wait_s)
         second = publish(publish_url(stream))
         took_s = wait_until(partial(has_exited, second), 10, "ffmpeg to exit")
         record_time("second publisher → rejected", took_s)
         assert second.returncode != 0
-    # Longer than the offline timeout.
+    # Wait longer than the offline timeout: the room of the first publisher must stay open.
     end = time.monotonic() + OFFLINE_TIMEOUT_S + 6
     while time.monotonic() < end:
         assert is_live(nginx, stream)
@@ -277,12 +278,12 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     publisher: "subprocess.Popen[bytes]",
     publish: Publish,
 ) -> None:
-    time.sleep(6)  # longer than the grace period of a new publisher
-    worker = nginx.worker()
-    os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: nginx.worker() not in (0, worker), 10, "a new nginx worker")
+    time.sleep(6)  # wait until the grace period of the new publisher has ended
+    worker_pid = nginx.worker_pid()
+    os.kill(worker_pid, signal.SIGKILL)
+    wait_until(lambda: nginx.worker_pid() not in (0, worker_pid), 10, "a new nginx worker")
     wait_until(lambda: has_exited(publisher), 10, "ffmpeg to exit")
-    # nginx sent no callback about the end of the publisher, which can still reconnect.
+    # The killed worker sent no callback that the publisher left, so a publisher can reconnect.
     second = publish(publish_url(stream))
     took_s = wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live")
     record_time("nginx worker killed → live again", took_s)
@@ -291,9 +292,9 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
         assert ann.is_listed
         assert not has_exited(second)
         time.sleep(0.5)
-    # Without a reconnection, the room closes.
-    worker = nginx.worker()
-    os.kill(worker, signal.SIGKILL)
+    # The second publisher does not reconnect, so the room must close.
+    worker_pid = nginx.worker_pid()
+    os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")
     took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
     record_time(f"nginx worker killed → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
@@ -303,15 +304,15 @@ def test_publishers_and_viewers_are_rejected_while_livebackend_is_down(
     ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
     ports = {name: unused_port() for name in ("rtmp", "http", "control")}
-    with media_server(unused_port(), ports) as isolated:
+    with media_server(unused_port(), ports) as server_without_backend:
         rejected = publish(
-            publish_url(stream).replace(str(stream_port(stream)), str(isolated.rtmp))
+            publish_url(stream).replace(str(stream_port(stream)), str(server_without_backend.rtmp))
         )
         took_s = wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit")
         record_time("livebackend down → publisher rejected", took_s)
         assert rejected.returncode != 0
-        assert not is_live(isolated, stream)
-        hls = f"http://127.0.0.1:{isolated.http}/{HUB}/{stream['title']}.m3u8"
+        assert not is_live(server_without_backend, stream)
+        hls = f"http://127.0.0.1:{server_without_backend.http}/{HUB}/{stream['title']}.m3u8"
         assert requests.get(hls, timeout=5).status_code == 500
 
 

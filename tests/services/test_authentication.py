@@ -1,4 +1,4 @@
-"""Rate limits of failed logins, which do not affect other clients."""
+"""Rate limits of failed logins; other clients of the account are not affected."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from tests.support.api import (
 from tests.support.database_state import DatabaseState
 
 ADDRESS, OTHER_ADDRESS = "203.0.113.7", "198.51.100.1"
-WRONG = {"result": "0008", "message": None}
+WRONG_PASSWORD = {"result": "0008", "message": None}
 
 
 @pytest.fixture
@@ -33,15 +33,15 @@ def app(new_app: Callable[..., App]) -> App:
 
 @pytest.fixture
 def compared_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which each password that is compared with a hash is appended."""
+    """Passwords that the application has compared with a hash."""
     compared = []
-    match = PasswordHasher.verify
+    verify = PasswordHasher.verify
 
-    def recording_match(self: PasswordHasher, password: str, password_hash: str | None) -> bool:
+    def record_and_verify(self: PasswordHasher, password: str, password_hash: str | None) -> bool:
         compared.append(password)
-        return match(self, password, password_hash)
+        return verify(self, password, password_hash)
 
-    monkeypatch.setattr(PasswordHasher, "verify", recording_match)
+    monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
     return compared
 
 
@@ -55,13 +55,13 @@ def log_in(
 def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
-    wrong = [log_in(api, ann.phone, f"wrong-{n}") for n in range(10)]
+    failures = [log_in(api, ann.phone, f"wrong-{n}") for n in range(10)]
     compared_passwords.clear()
-    locked_out = log_in(api, ann.phone)
-    assert locked_out.body == WRONG
-    # The response does not reveal the limit, and no hash is computed.
-    assert locked_out.headers.keys() == wrong[0].headers.keys()
-    assert locked_out.error == wrong[0].error == "password; reason=wrong_password"
+    limited = log_in(api, ann.phone)
+    assert limited.body == WRONG_PASSWORD
+    # The client cannot detect the rate limit, and the server computes no hash.
+    assert limited.headers.keys() == failures[0].headers.keys()
+    assert limited.error == failures[0].error == "password; reason=wrong_password"
     assert compared_passwords == []
 
 
@@ -103,8 +103,8 @@ def test_failures_with_many_accounts_block_the_address(
     for n in range(15):
         assert log_in(api, f"138000001{n:02}").result == "0007"
     compared_passwords.clear()
-    assert log_in(api, ann.phone).body == WRONG
-    assert log_in(api, "13800000177").body == WRONG
+    assert log_in(api, ann.phone).body == WRONG_PASSWORD
+    assert log_in(api, "13800000177").body == WRONG_PASSWORD
     assert compared_passwords == []
     assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
 
@@ -143,7 +143,7 @@ def test_hash_with_a_lower_cost_is_replaced_at_the_next_login(
     (after,) = database_state.rows("accounts")
     assert before["password_hash"].startswith("$2b$04$")
     assert after["password_hash"].startswith("$2b$05$")
-    # Earlier login tokens stay valid.
+    # Only the hash changes; the token version stays, so earlier login tokens stay valid.
     assert {**after, "password_hash": ""} == {**before, "password_hash": ""}
     assert log_in(api_with_higher_cost, ann.phone).result == "0000"
     assert database_state.rows("accounts") == [after]

@@ -10,8 +10,8 @@ from livebackend.core.signing import Signer
 from livebackend.services.login_tokens import CurrentUser, LoginTokens, TokenClaims
 
 ANN = CurrentUser(7, "13800000001", 3)
-OLD, NEW = "o" * 32, "n" * 32
-SIGNER = Signer([NEW], kind="login")
+OLD_KEY, NEW_KEY = "o" * 32, "n" * 32
+SIGNER = Signer([NEW_KEY], kind="login")
 
 
 class Clock:
@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tokens(clock: Clock) -> LoginTokens:
-    return LoginTokens([NEW, OLD], clock=clock)
+    return LoginTokens([NEW_KEY, OLD_KEY], clock=clock)
 
 
 def read_error(tokens: LoginTokens, token: object) -> type[DomainError]:
@@ -48,7 +48,7 @@ def test_two_tokens_of_an_account_differ(tokens: LoginTokens) -> None:
 @pytest.mark.parametrize(
     ("lifetime_s", "days"), [(None, 7), (30 * 86_400, 30), (30 * 86_400 + 1, 30)]
 )
-def test_token_is_valid_for_7_days_by_default_and_30_at_most(
+def test_token_is_valid_for_7_days_by_default_and_for_at_most_30_days(
     tokens: LoginTokens, lifetime_s: int | None, days: int
 ) -> None:
     token = tokens.issue(ANN, lifetime_s=lifetime_s)
@@ -80,8 +80,10 @@ def test_token_from_a_clock_one_minute_ahead_is_valid(tokens: LoginTokens, clock
     assert read_error(tokens, token) is TokenInvalid
 
 
-def test_newest_key_signs_and_older_key_still_verifies(tokens: LoginTokens, clock: Clock) -> None:
-    old_tokens = LoginTokens([OLD], clock=clock)
+def test_newest_key_signs_tokens_and_older_key_still_verifies_them(
+    tokens: LoginTokens, clock: Clock
+) -> None:
+    old_tokens = LoginTokens([OLD_KEY], clock=clock)
     assert tokens.read(old_tokens.issue(ANN, lifetime_s=60)) == TokenClaims(ANY, 7, 3, 1_000_060)
     assert read_error(old_tokens, tokens.issue(ANN, lifetime_s=60)) is TokenInvalid
 
@@ -111,14 +113,14 @@ def test_signed_value_without_the_claims_of_a_login_token_is_invalid(
 
 
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
-    """SIGNER uses the key and salt of LoginTokens."""
+    """This test proves that SIGNER uses the same key and salt as LoginTokens."""
     claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
     assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)
 
 
 def test_token_signed_with_another_salt_is_invalid(tokens: LoginTokens) -> None:
     claims = {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
-    assert read_error(tokens, URLSafeSerializer(NEW, salt="x").dumps(claims)) is TokenInvalid
+    assert read_error(tokens, URLSafeSerializer(NEW_KEY, salt="x").dumps(claims)) is TokenInvalid
 
 
 @pytest.mark.parametrize("token", [None, ""])

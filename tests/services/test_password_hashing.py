@@ -21,7 +21,7 @@ def hasher(pepper: str = "p" * 32) -> PasswordHasher:
 
 @pytest.fixture
 def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
-    def new(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
+    def create(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
         return PasswordHashing(
             hasher(),
             MachineSemaphore(tmp_path, slots),
@@ -30,7 +30,7 @@ def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
             reject_common=True,
         )
 
-    return new
+    return create
 
 
 def test_hash_matches_only_its_password() -> None:
@@ -53,30 +53,30 @@ def test_equal_passwords_have_different_hashes() -> None:
     ids=["73 bytes", "NUL", "Chinese", "empty"],
 )
 def test_every_character_of_a_password_is_hashed(password: str) -> None:
-    # bcrypt itself ignores bytes after the 72nd or a NUL.
+    # bcrypt ignores bytes after the 72nd and after a NUL; PasswordHasher must not.
     password_hash = hasher().hash(password)
     assert hasher().verify(password, password_hash)
     assert not hasher().verify(password + "x", password_hash)
     assert len(password_hash) == 60
 
 
-def test_check_without_a_hash_computes_bcrypt_at_the_same_cost(
+def test_verification_without_a_hash_computes_bcrypt_at_the_same_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     costs = []
-    check = bcrypt.checkpw
+    checkpw = bcrypt.checkpw
 
-    def recording_check(password: bytes, password_hash: bytes) -> bool:
+    def record_and_check(password: bytes, password_hash: bytes) -> bool:
         costs.append(password_hash[:7])
-        return check(password, password_hash)
+        return checkpw(password, password_hash)
 
-    monkeypatch.setattr(bcrypt, "checkpw", recording_check)
+    monkeypatch.setattr(bcrypt, "checkpw", record_and_check)
     assert not hasher().verify("abcd1234", None)
     assert not hasher().verify("abcd1234", hasher().hash("other1234"))
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
-def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
+def test_hash_with_an_invalid_format_matches_no_password_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert not hasher().verify("abcd1234", "nonsense")
@@ -84,14 +84,14 @@ def test_hash_with_an_invalid_format_matches_nothing_and_is_logged(
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
+def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
     processes: int, new_passwords: Callable[..., PasswordHashing]
 ) -> None:
-    # Like separate processes, the instances share only the folder.
+    # The instances share only the directory of the semaphore, as separate processes do.
     instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
     running, max_running, lock = 0, 0, threading.Lock()
 
-    def work(passwords: PasswordHashing) -> None:
+    def hold_semaphore_briefly(passwords: PasswordHashing) -> None:
         nonlocal running, max_running
         with passwords.acquire():
             with lock:
@@ -101,7 +101,10 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
             with lock:
                 running -= 1
 
-    threads = [threading.Thread(target=work, args=(passwords,)) for passwords in instances * 8]
+    threads = [
+        threading.Thread(target=hold_semaphore_briefly, args=(passwords,))
+        for passwords in instances * 8
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -109,7 +112,7 @@ def test_concurrent_hashing_is_limited_to_the_slots_of_the_machine(
     assert max_running == 2
 
 
-def test_caller_that_waits_too_long_fails_and_uses_no_slot(
+def test_call_that_times_out_in_the_queue_fails_and_does_not_block_later_calls(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords()
@@ -118,20 +121,20 @@ def test_caller_that_waits_too_long_fails_and_uses_no_slot(
     assert passwords.hash("abcd1234")
 
 
-def test_callers_over_the_maximum_fail_at_once(
+def test_calls_over_max_callers_fail_at_once(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords(wait_s=5, max_callers=3)
     hashed, rejected = [], []
 
-    def work() -> None:
+    def hash_password() -> None:
         try:
             hashed.append(passwords.hash("abcd1234"))
         except ServiceUnavailable:
             rejected.append(True)
 
     with passwords.acquire():
-        threads = [threading.Thread(target=work) for _ in range(5)]
+        threads = [threading.Thread(target=hash_password) for _ in range(5)]
         for thread in threads:
             thread.start()
         while len(rejected) < 3:
@@ -142,31 +145,31 @@ def test_callers_over_the_maximum_fail_at_once(
     assert passwords.hash("abcd1234")
 
 
-def test_stop_makes_waiting_and_later_callers_fail(
+def test_stop_makes_waiting_and_later_calls_fail(
     new_passwords: Callable[..., PasswordHashing],
 ) -> None:
     passwords = new_passwords(wait_s=30)
 
-    def work() -> None:
+    def fail_to_hash() -> None:
         with pytest.raises(ServiceUnavailable):
             passwords.hash("abcd1234")
 
     with passwords.acquire():
-        run_concurrently(*[work] * 5, passwords.stop)
-        work()  # later callers fail too
+        run_concurrently(*[fail_to_hash] * 5, passwords.stop)
+        fail_to_hash()  # calls after stop() fail, too
 
 
-def hold_slot(folder: Path, is_held: Any) -> None:
+def hold_semaphore(folder: Path, is_held: Any) -> None:
     with MachineSemaphore(folder, 1).acquire(0):
         is_held.set()
         time.sleep(60)
 
 
 @pytest.mark.processes
-def test_killed_process_releases_its_slot(tmp_path: Path) -> None:
+def test_killed_process_releases_the_semaphore(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     is_held = context.Event()
-    process = context.Process(target=hold_slot, args=(tmp_path, is_held))
+    process = context.Process(target=hold_semaphore, args=(tmp_path, is_held))
     process.start()
     assert is_held.wait(30)
     process.kill()

@@ -14,7 +14,7 @@ from tests.support.payments import PaymentScenario, new_payment_scenario
 
 DAY = date(2026, 11, 25)
 # First and last second of 2026-11-25 in China.
-FIRST, LAST = (
+FIRST_SECOND, LAST_SECOND = (
     datetime(2026, 11, 24, 16, 0, 0, tzinfo=UTC),
     datetime(2026, 11, 25, 15, 59, 59, tzinfo=UTC),
 )
@@ -25,15 +25,15 @@ def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentS
     return new_payment_scenario(new_app, database_state)
 
 
-def paid(shop: PaymentScenario, user: UserClient, at: datetime = FIRST) -> BillEntry:
-    """Have a user pay 10 yuan; return the entry of the payment in the bill."""
+def pay_order(shop: PaymentScenario, user: UserClient, at: datetime = FIRST_SECOND) -> BillEntry:
+    """Order and pay coins for 10 yuan; return the bill entry of the payment."""
     order_id = shop.order(user)
     payment = shop.payment(order_id, paid_at=at)
     assert shop.notify(payment) == 204
     return BillEntry(order_id, payment.payment_id, payment.fen)
 
 
-def compare(shop: PaymentScenario, *entries: BillEntry, day: date = DAY) -> BillReport:
+def compare_with_bill(shop: PaymentScenario, *entries: BillEntry, day: date = DAY) -> BillReport:
     shop.provider.bills[day] = list(entries)
     return compare_bill(shop.services.database, shop.services.payment_orders, "embedded", day)
 
@@ -41,36 +41,36 @@ def compare(shop: PaymentScenario, *entries: BillEntry, day: date = DAY) -> Bill
 def test_bill_equal_to_the_orders_has_no_differences(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
-    entries = [paid(shop, ann, FIRST), paid(shop, ann, LAST)]
-    assert compare(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
+    entries = [pay_order(shop, ann, FIRST_SECOND), pay_order(shop, ann, LAST_SECOND)]
+    assert compare_with_bill(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
 
 
-def test_payments_of_the_days_before_and_after_are_no_differences(
+def test_payments_of_the_previous_and_the_next_day_are_not_reported_as_differences(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
-    paid(shop, ann, FIRST.replace(hour=15))
-    paid(shop, ann, LAST.replace(hour=16))
-    assert compare(shop).differences == []
+    pay_order(shop, ann, FIRST_SECOND.replace(hour=15))
+    pay_order(shop, ann, LAST_SECOND.replace(hour=16))
+    assert compare_with_bill(shop).differences == []
 
 
 def test_payment_that_was_not_credited_is_reported_as_a_difference(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
     order_id = shop.order(ann)
-    (difference,) = compare(shop, BillEntry(order_id, "p", 1000)).differences
+    (difference,) = compare_with_bill(shop, BillEntry(order_id, "p", 1000)).differences
     assert difference == f"order {order_id}: paid, but not credited"
 
 
 def test_credit_without_a_payment_is_reported_as_a_difference(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = paid(shop, ann)
-    (difference,) = compare(shop).differences
+    entry = pay_order(shop, ann)
+    (difference,) = compare_with_bill(shop).differences
     assert difference == (f"order {entry.order_id}: credited (1000 fen), but not in the bill")
 
 
 def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentScenario) -> None:
-    (difference,) = compare(shop, BillEntry("0" * 32, "p", 1000)).differences
+    (difference,) = compare_with_bill(shop, BillEntry("0" * 32, "p", 1000)).differences
     assert difference.endswith("payment p is for an unknown order")
 
 
@@ -86,26 +86,28 @@ def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentSc
 def test_entry_that_differs_from_its_order_is_reported_as_a_difference(
     changed: dict[str, Any], expected: str, shop: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = paid(shop, ann)
-    (difference,) = compare(shop, entry._replace(**changed)).differences
+    entry = pay_order(shop, ann)
+    (difference,) = compare_with_bill(shop, entry._replace(**changed)).differences
     assert expected in difference
 
 
 def test_refund_of_another_amount_is_reported_as_a_difference(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = paid(shop, ann)
+    entry = pay_order(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
-    (difference,) = compare(shop, entry, entry._replace(fen=0, refunded_fen=300)).differences
+    (difference,) = compare_with_bill(
+        shop, entry, entry._replace(fen=0, refunded_fen=300)
+    ).differences
     assert "300 of 1000 fen were refunded" in difference
 
 
-def test_refund_of_a_refunded_order_is_no_difference(
+def test_refund_of_a_refunded_order_is_not_reported_as_a_difference(
     shop: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = paid(shop, ann)
+    entry = pay_order(shop, ann)
     shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
-    report = compare(shop, entry, entry._replace(refunded_fen=1000))
+    report = compare_with_bill(shop, entry, entry._replace(refunded_fen=1000))
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 

@@ -1,4 +1,4 @@
-"""Reconciliation of pending orders with the provider."""
+"""Reconciliation of pending payment orders with the provider."""
 
 from collections.abc import Callable
 from functools import partial
@@ -91,7 +91,7 @@ def test_order_that_is_closed_or_refunded_at_the_provider_is_closed(
     assert (shop.state(order_id), database_state.coins(ann)) == ("closed", 0)
 
 
-def test_failing_provider_is_queried_three_times_a_round_and_again_in_the_next_round(
+def test_failing_provider_is_queried_three_times_per_round_and_again_in_the_next_round(
     shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
     orders = [shop.order(ann) for _ in range(5)]
@@ -108,7 +108,7 @@ def test_failing_provider_is_queried_three_times_a_round_and_again_in_the_next_r
 
 
 @pytest.mark.parametrize("error", [PaymentFailed("order"), KeyError("trade_state")])
-def test_failed_queries_do_not_block_other_orders(
+def test_failed_queries_do_not_prevent_the_query_of_other_orders(
     error: Exception,
     shop: PaymentScenario,
     ann: UserClient,

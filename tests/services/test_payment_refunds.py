@@ -1,4 +1,4 @@
-"""Refunds: the coins are reversed first, then the provider returns the money once."""
+"""Refunds: the server reverses the coins, then the provider returns the money."""
 
 from collections.abc import Callable
 
@@ -20,32 +20,32 @@ def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentS
 
 
 @pytest.fixture
-def paid(shop: PaymentScenario, ann: UserClient) -> str:
-    """The id of a paid order of 50 coins, opened by Ann."""
+def paid_order(shop: PaymentScenario, ann: UserClient) -> str:
+    """Id of a paid order of 50 coins, created by Ann."""
     order_id = shop.order(ann, "50")
     assert shop.notify(shop.payment(order_id, 5000)) == 204
     return order_id
 
 
-def findings(shop: PaymentScenario) -> list[object]:
+def audit_findings(shop: PaymentScenario) -> list[object]:
     return list(audit(shop.services.database, since_checkpoint=False).findings)
 
 
 def test_refund_reverses_the_coins_and_returns_the_money_once(
-    shop: PaymentScenario, paid: str, ann: UserClient, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    assert shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
-    assert shop.provider.refunded == [(paid, "fraud")]
+    assert shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunded", 0)
+    assert shop.provider.refunded == [(paid_order, "fraud")]
     with database_state.assert_unchanged():
-        assert shop.services.payment_refunds.refund(paid, reason="again")
+        assert shop.services.payment_refunds.refund(paid_order, reason="again")
     assert len(shop.provider.refunded) == 1
-    assert findings(shop) == []
+    assert audit_findings(shop) == []
 
 
 def test_refund_with_insufficient_balance_changes_nothing(
     shop: PaymentScenario,
-    paid: str,
+    paid_order: str,
     ann: UserClient,
     ben: UserClient,
     database_state: DatabaseState,
@@ -55,9 +55,9 @@ def test_refund_with_insufficient_balance_changes_nothing(
         database_state.assert_unchanged(),
         pytest.raises(RefundRefused, match="lower than the 50 coins"),
     ):
-        shop.services.payment_refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid_order, reason="fraud")
     assert shop.provider.refunded == []
-    assert shop.state(paid) == "paid"
+    assert shop.state(paid_order) == "paid"
 
 
 def test_unpaid_order_is_not_refunded(
@@ -76,33 +76,35 @@ def test_unknown_order_is_not_refunded(
 
 
 def test_failed_refund_is_retried_by_reconciliation(
-    shop: PaymentScenario, paid: str, ann: UserClient, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 0)
+        shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.age_orders("2 minutes")
     assert shop.services.payment_reconciliation.run() == (1, 0)
-    assert shop.state(paid) == "refunded"
-    assert shop.provider.refunded == [(paid, "fraud")] * 2
-    assert findings(shop) == []
+    assert shop.state(paid_order) == "refunded"
+    assert shop.provider.refunded == [(paid_order, "fraud")] * 2
+    assert audit_findings(shop) == []
 
 
-def test_refund_in_progress_is_finished_by_reconciliation(shop: PaymentScenario, paid: str) -> None:
+def test_refund_in_progress_is_finished_by_reconciliation(
+    shop: PaymentScenario, paid_order: str
+) -> None:
     shop.provider.refund_is_done = False
-    assert not shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert shop.state(paid) == "refunding"
+    assert not shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert shop.state(paid_order) == "refunding"
     shop.provider.refund_is_done = True
     shop.age_orders("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert shop.state(paid) == "refunded"
+    assert shop.state(paid_order) == "refunded"
 
 
 def test_refund_interrupted_before_the_reversal_is_resumed_by_reconciliation(
     shop: PaymentScenario,
-    paid: str,
+    paid_order: str,
     ann: UserClient,
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,16 +115,16 @@ def test_refund_interrupted_before_the_reversal_is_resumed_by_reconciliation(
     with monkeypatch.context() as patch:
         patch.setattr(shop.services.ledger_writer, "submit", raise_unavailable)
         with pytest.raises(ServiceUnavailable):
-            shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 50)
+            shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunding", 50)
     shop.age_orders("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunded", 0)
 
 
 def test_interrupted_refund_with_insufficient_balance_is_cancelled_by_reconciliation(
     shop: PaymentScenario,
-    paid: str,
+    paid_order: str,
     ann: UserClient,
     ben: UserClient,
     database_state: DatabaseState,
@@ -134,44 +136,46 @@ def test_interrupted_refund_with_insufficient_balance_is_cancelled_by_reconcilia
     with monkeypatch.context() as patch:
         patch.setattr(shop.services.ledger_writer, "submit", raise_unavailable)
         with pytest.raises(ServiceUnavailable):
-            shop.services.payment_refunds.refund(paid, reason="fraud")
+            shop.services.payment_refunds.refund(paid_order, reason="fraud")
     ann.send_gift(ben, "1")
     shop.age_orders("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert (shop.state(paid), database_state.coins(ann)) == ("paid", 49)
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("paid", 49)
     assert shop.provider.refunded == []
 
 
 def test_order_whose_coins_an_operator_reversed_is_refunded(
-    shop: PaymentScenario, paid: str, ann: UserClient, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     (transfer,) = database_state.rows("transfers")
     shop.services.reversals.reverse(transfer["id"], reason="fraud")
-    assert shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
+    assert shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunded", 0)
     assert len(database_state.rows("transfers")) == 2
 
 
 def test_concurrent_refunds_reverse_the_coins_once(
-    shop: PaymentScenario, paid: str, ann: UserClient, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     shop.order(ann)
-    run_concurrently(*[lambda: shop.services.payment_refunds.refund(paid, reason="fraud")] * 8)
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
+    run_concurrently(
+        *[lambda: shop.services.payment_refunds.refund(paid_order, reason="fraud")] * 8
+    )
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunded", 0)
     assert len(database_state.rows("transfers")) == 2
-    assert findings(shop) == []
+    assert audit_findings(shop) == []
 
 
 def test_refunded_order_is_not_credited_by_a_late_notification(
-    shop: PaymentScenario, paid: str, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, database_state: DatabaseState
 ) -> None:
-    shop.services.payment_refunds.refund(paid, reason="fraud")
+    shop.services.payment_refunds.refund(paid_order, reason="fraud")
     with database_state.assert_unchanged():
-        assert shop.notify(shop.payment(paid, 5000)) == 204
+        assert shop.notify(shop.payment(paid_order, 5000)) == 204
 
 
 def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
-    shop: PaymentScenario, paid: str, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, database_state: DatabaseState
 ) -> None:
     database_state.execute("UPDATE payment_orders SET state = 'refunded', refund_reason = 'x'")
     (finding,) = audit(shop.services.database, since_checkpoint=False).findings
@@ -179,11 +183,11 @@ def test_audit_finds_a_refunded_order_whose_coins_were_not_reversed(
 
 
 def test_refund_that_failed_180_times_is_retried_and_found_by_the_audit(
-    shop: PaymentScenario, paid: str, ann: UserClient, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, ann: UserClient, database_state: DatabaseState
 ) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.services.payment_refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid_order, reason="fraud")
     for _ in range(180):
         shop.age_orders("1 hour")
         assert shop.services.payment_reconciliation.run() == (1, 1)
@@ -192,35 +196,37 @@ def test_refund_that_failed_180_times_is_retried_and_found_by_the_audit(
     shop.provider.fails = False
     shop.age_orders("1 hour")
     assert shop.services.payment_reconciliation.run() == (1, 0)
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunded", 0)
-    assert findings(shop) == []
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunded", 0)
+    assert audit_findings(shop) == []
 
 
 def test_repeated_refund_keeps_its_first_reason_and_is_finished_by_reconciliation(
-    shop: PaymentScenario, paid: str
+    shop: PaymentScenario, paid_order: str
 ) -> None:
     shop.provider.refund_is_done = False
-    shop.services.payment_refunds.refund(paid, reason="fraud")
-    assert not shop.services.payment_refunds.refund(paid, reason="another")
+    shop.services.payment_refunds.refund(paid_order, reason="fraud")
+    assert not shop.services.payment_refunds.refund(paid_order, reason="another")
     assert {reason for _, reason in shop.provider.refunded} == {"fraud"}
     shop.provider.refund_is_done = True
     shop.age_orders("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert shop.state(paid) == "refunded"
+    assert shop.state(paid_order) == "refunded"
 
 
-def test_reconciliation_of_an_order_resumes_its_refund(shop: PaymentScenario, paid: str) -> None:
+def test_reconciliation_of_an_order_resumes_its_refund(
+    shop: PaymentScenario, paid_order: str
+) -> None:
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.services.payment_refunds.refund(paid, reason="fraud")
+        shop.services.payment_refunds.refund(paid_order, reason="fraud")
     shop.provider.fails = False
-    shop.services.payment_reconciliation.reconcile(paid)
-    assert shop.state(paid) == "refunded"
+    shop.services.payment_reconciliation.reconcile(paid_order)
+    assert shop.state(paid_order) == "refunded"
 
 
 def test_refund_cancelled_by_a_concurrent_call_continues_after_its_coins_are_reversed(
     shop: PaymentScenario,
-    paid: str,
+    paid_order: str,
     ann: UserClient,
     ben: UserClient,
     database_state: DatabaseState,
@@ -233,8 +239,8 @@ def test_refund_cancelled_by_a_concurrent_call_continues_after_its_coins_are_rev
     def submit_after_cancellation(transfer: Transfer, *, deadline: float) -> TransferOutcome:
         monkeypatch.undo()
         with pytest.raises(RefundRefused):
-            shop.services.payment_refunds.refund(paid, reason="first")
-        assert shop.state(paid) == "paid"
+            shop.services.payment_refunds.refund(paid_order, reason="first")
+        assert shop.state(paid_order) == "paid"
         ben.send_gift(ann, "1")
         outcome: TransferOutcome = submit(transfer, deadline=deadline)
         return outcome
@@ -242,26 +248,26 @@ def test_refund_cancelled_by_a_concurrent_call_continues_after_its_coins_are_rev
     monkeypatch.setattr(shop.services.ledger_writer, "submit", submit_after_cancellation)
     shop.provider.fails = True
     with pytest.raises(PaymentFailed):
-        shop.services.payment_refunds.refund(paid, reason="second")
-    assert (shop.state(paid), database_state.coins(ann)) == ("refunding", 0)
+        shop.services.payment_refunds.refund(paid_order, reason="second")
+    assert (shop.state(paid_order), database_state.coins(ann)) == ("refunding", 0)
     shop.provider.fails = False
     shop.age_orders("2 minutes")
     shop.services.payment_reconciliation.run()
-    assert shop.state(paid) == "refunded"
+    assert shop.state(paid_order) == "refunded"
 
 
 def test_audit_finds_a_paid_order_whose_coins_were_reversed_by_a_refund(
-    shop: PaymentScenario, paid: str, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, database_state: DatabaseState
 ) -> None:
-    shop.services.payment_refunds.refund(paid, reason="fraud")
+    shop.services.payment_refunds.refund(paid_order, reason="fraud")
     database_state.execute("UPDATE payment_orders SET state = 'paid', refund_reason = NULL")
     (finding,) = audit(shop.services.database, since_checkpoint=False).findings
     assert finding.check == "paid orders whose coins were reversed by a refund"
 
 
 def test_audit_accepts_a_paid_order_whose_coins_an_operator_reversed(
-    shop: PaymentScenario, paid: str, database_state: DatabaseState
+    shop: PaymentScenario, paid_order: str, database_state: DatabaseState
 ) -> None:
     (transfer,) = database_state.rows("transfers")
     shop.services.reversals.reverse(transfer["id"], reason="fraud")
-    assert findings(shop) == []
+    assert audit_findings(shop) == []

@@ -1,4 +1,4 @@
-"""Rate limits: exact under concurrency, and counted also for requests that fail."""
+"""Rate limits are exact for concurrent requests, and count requests that fail."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ RULES = {
 
 @pytest.fixture
 def rate_limiter(database_url: str, database: Database) -> Iterator[RateLimiter]:
-    # `database` empties the tables; the rate limiter has its own pool.
+    # The `database` fixture empties the tables; the rate limiter has its own pool.
     rate_limiter = RateLimiter(database.with_own_pool(8), RULES)
     yield rate_limiter
     rate_limiter.close()
@@ -48,7 +48,7 @@ def test_limit_counts_the_last_second_as_a_moving_window(rate_limiter: RateLimit
     assert rate_limiter.try_consume("per second", "ann")
     assert not rate_limiter.try_consume("per second", "ann")
     time.sleep(0.6)
-    # The first hit is older than one second, the second is not.
+    # Only the second request is still in the window of one second.
     assert [rate_limiter.try_consume("per second", "ann") for _ in range(2)] == [True, False]
 
 
@@ -61,7 +61,9 @@ def test_rejected_request_is_not_counted(
     assert len(window["hits"]) == 2
 
 
-def test_second_of_two_rules_is_enforced(rate_limiter: RateLimiter, database: Database) -> None:
+def test_second_rule_of_a_rate_limit_is_enforced(
+    rate_limiter: RateLimiter, database: Database
+) -> None:
     assert [rate_limiter.try_consume("two rules", "ann") for _ in range(3)] == [True, True, False]
     with database.engine.begin() as connection:
         connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
@@ -78,7 +80,7 @@ def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(
     assert 55 <= (caught.value.retry_after_s or 0) <= 60
 
 
-def test_empty_rule_neither_limits_nor_counts(
+def test_empty_rate_limit_allows_all_requests_and_counts_none(
     rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
     assert all(rate_limiter.try_consume("unlimited", "ann") for _ in range(10))
@@ -86,7 +88,7 @@ def test_empty_rule_neither_limits_nor_counts(
     assert database_state.rows("rate_limit_windows") == []
 
 
-def test_check_of_a_limit_counts_no_request(rate_limiter: RateLimiter) -> None:
+def test_is_exceeded_counts_no_request(rate_limiter: RateLimiter) -> None:
     assert not any(rate_limiter.is_exceeded("per minute", "ann") for _ in range(5))
     rate_limiter.consume("per minute", "ann")
     rate_limiter.consume("per minute", "ann")
@@ -99,7 +101,7 @@ def test_twenty_concurrent_requests_are_counted_exactly(rate_limiter: RateLimite
         assert sum(allowed) == 2
 
 
-def test_storage_deletes_expired_windows_while_it_counts(
+def test_storage_deletes_expired_windows_when_it_counts_requests(
     database: Database, database_state: DatabaseState
 ) -> None:
     storage = PostgresRateLimitStorage(database)

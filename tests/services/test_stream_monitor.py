@@ -1,4 +1,4 @@
-"""Stream monitor: offline streams, rooms left by a crash, disabling of streams."""
+"""Stream monitor: closes offline or abandoned rooms, and disables their streams."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from tests.support.housekeeping import NO_OTHER_TASKS
 from tests.support.statements import record_statements
 from tests.support.streams import go_live
 
-PERIOD: dict[str, Any] = {"holder": "worker", "period_s": 10}
+TASK_OPTIONS: dict[str, Any] = {"holder": "worker", "period_s": 10}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def streams(services: Services) -> StreamMonitor:
 
 
 def age_rooms(database: Database, seconds: float) -> None:
-    """Move all timestamps of all rooms into the past, by this number of seconds."""
+    """Subtract `seconds` from all timestamps of all rooms."""
     columns = (
         "started_at stream_seen_at offline_since provider_checked_at published_at closed_at"
         " disable_retry_at"
@@ -80,7 +80,7 @@ class TestOfflineStreams:
         assert after["offline_since"] is None
         assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
 
-    def test_room_is_closed_after_60_s_without_a_publisher(
+    def test_room_is_closed_60_s_after_its_publisher_left(
         self,
         ann: UserClient,
         ben: UserClient,
@@ -125,7 +125,7 @@ class TestOfflineStreams:
             assert streams.check_rooms().closed == 0
             age_rooms(database, 50)
 
-    def test_room_without_any_publisher_is_closed_after_60_s(
+    def test_room_that_never_had_a_publisher_is_closed_after_60_s(
         self,
         ann: UserClient,
         streams: StreamMonitor,
@@ -202,7 +202,7 @@ class TestAbandonedRooms:
     def crash(
         self, monkeypatch: pytest.MonkeyPatch, provider: RecordingStreams, user: UserClient
     ) -> None:
-        """Go live, but stop after the provider has created the stream, before the COMMIT."""
+        """Simulate a crash of the server between creation of the stream and COMMIT."""
 
         class Crash(BaseException):
             pass
@@ -232,7 +232,7 @@ class TestAbandonedRooms:
     ) -> None:
         self.crash(monkeypatch, provider, ann)
         assert only_room(database_state)["state"] == "opening"
-        assert streams.check_rooms().closed == 0  # another request may still be opening it
+        assert streams.check_rooms().closed == 0  # a request may still be opening the room
         age_rooms(database, OPENING_TIMEOUT_S)
         assert streams.check_rooms() == (0, 1, 1, False)
         closed = only_room(database_state)
@@ -249,8 +249,8 @@ class TestAbandonedRooms:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The period is 10 s, the minimum. A killed worker's lease must expire first."""
-        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, **PERIOD)
+        """The period is 10 s, and the lease of a killed worker must expire first."""
+        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, **TASK_OPTIONS)
         database.run(Lease("housekeeping", "killed worker", ttl_s=runner.interval_s).acquire)
         start = time.monotonic()
         self.crash(monkeypatch, provider, ann)
@@ -265,7 +265,7 @@ class TestAbandonedRooms:
 
 
 class TestDisabling:
-    def test_stream_that_could_not_be_disabled_at_leave_is_disabled_by_a_later_round(
+    def test_stream_that_leave_failed_to_disable_is_disabled_by_a_later_round(
         self,
         ann: UserClient,
         ben: UserClient,
@@ -281,7 +281,7 @@ class TestDisabling:
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
         assert list(provider.live_publishers([key])) == [key]
-        assert streams.check_rooms().disabled == 0  # the retry is not due
+        assert streams.check_rooms().disabled == 0  # the delay before the retry has not passed
         age_rooms(database, 10)
         assert streams.check_rooms().disabled == 1
         assert provider.live_publishers([key]) == {}
@@ -304,7 +304,7 @@ class TestDisabling:
             age_rooms(database, 1)
             assert streams.check_rooms().failed
 
-    def test_unavailable_provider_is_called_once_in_a_round(
+    def test_unavailable_provider_is_called_once_per_round(
         self,
         hosts: list[UserClient],
         streams: StreamMonitor,
@@ -326,7 +326,7 @@ class TestDisabling:
     def test_stream_whose_creation_failed_is_disabled(
         self, ann: UserClient, streams: StreamMonitor, provider: RecordingStreams
     ) -> None:
-        """The provider may have created the stream despite the error."""
+        """The provider can report an error although it has created the stream."""
         provider.fails = True
         ann.go_live()
         provider.fails = False
@@ -351,7 +351,7 @@ class TestRefreshStatus:
         assert only_room(database_state)["offline_since"] is None
         provider.stop_publishing(key)
         with database_state.assert_unchanged():
-            streams.refresh_status(key)  # within 2 s of the previous query
+            streams.refresh_status(key)  # less than 2 s after the previous query
 
     def test_refresh_status_closes_a_room_that_was_offline_for_60_s(
         self,

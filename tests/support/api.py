@@ -1,4 +1,4 @@
-"""API clients for the tests, and checks of every response."""
+"""API clients for the tests, and a check that runs on every response."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from livebackend.api.result_codes import ResultCode
 from livebackend.services.login_tokens import CurrentUser
 
 App = Any
-# Satisfies the password rules of production.ini, too.
+# Valid under the password rules of development.ini and of production.ini.
 PASSWORD = "harbour-42"
 
 # Secrets sent or received in the running test; the log must contain none of them.
@@ -27,7 +27,7 @@ SECRETS_IN_USE: set[str] = set()
 _SECRET_PARAMETERS = ("token", "password", "oldPassword", "code", "code_v")
 
 _ACCOUNT = text("SELECT id, phone, token_version FROM accounts WHERE phone = :phone")
-_RESULTS = {result.code: result for result in ResultCode}
+_RESULTS_BY_CODE = {result.code: result for result in ResultCode}
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class ApiResponse:
 
 
 class _Request(TestRequest):  # type: ignore[misc]  # WebTest has no type hints
-    # WebOb stores larger bodies in temporary files and does not close them.
+    # WebOb stores bodies above this limit in temporary files, which it does not close.
     request_body_tempfile_limit = 2**30
 
 
 class _Client(TestApp):  # type: ignore[misc]
     RequestClass = _Request
-    # Keeps pytest from collecting this class.
+    # pytest does not collect this class as a test.
     __test__ = False
 
 
@@ -71,7 +71,7 @@ class ApiClient:
     """API client without a login token."""
 
     app: App
-    # Parameters of every request.
+    # The client adds these parameters to every request.
     default_parameters: dict[str, str] = field(default_factory=dict)
 
     def post(self, path: str, **params: str | Upload) -> ApiResponse:
@@ -90,7 +90,7 @@ class ApiClient:
         return response
 
     def post_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> ApiResponse:
-        """POST an unchanged body."""
+        """POST the body without encoding it as a form."""
         request = _Request.blank(path, method="POST", body=body, headers=headers)
         request.environ["CONTENT_TYPE"] = content_type
         return _parse(_Client(self.app).request(request, status="*"))
@@ -98,7 +98,7 @@ class ApiClient:
     def register_user(self, phone: str, **profile: str) -> UserClient:
         """Register a user, and issue a login token without a login request.
 
-        A login takes as long as a registration, because both hash the password.
+        Without the login request, the password is hashed only once, which saves half of the time.
         """
         registered = self.post(
             "/register", register="1", userId=phone, password=PASSWORD, **profile
@@ -174,7 +174,7 @@ class UserClient(ApiClient):
         return list(response.message["friends"])
 
     def deal_message(self, message: dict[str, Any], behaviour: str, **changed: str) -> ApiResponse:
-        """Accept or delete a message that `messages` returned."""
+        """Accept or delete a friend request message that `messages` returned."""
         ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
         return self.post("/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed})
 
@@ -206,14 +206,14 @@ def _schema(document: bytes, name: str) -> Validator:
 
 @lru_cache(1000)
 def _check_schema(document: bytes, name: str, body: bytes) -> None:
-    """Validate a response body; cached, because most tests receive the same bodies."""
+    """Validate a response body; results are cached, because most bodies occur often."""
     _schema(document, name).validate(json.loads(body))
 
 
 def check_response(event: Any) -> None:
-    """Check that a response matches the envelope and the declaration of its operation."""
+    """Check that a response has a valid envelope and a declared result code."""
     request, response = event.request, event.response
-    # These responses have no envelope.
+    # Responses to health checks, and responses with status 204, have no envelope.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
         return
     if response.status_int < 400 and request.matched_route.name in ("picture", "page", "static"):
@@ -221,10 +221,12 @@ def check_response(event: Any) -> None:
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
     if document:
-        is_call = request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
-        name = f"{request.operation.name}.reply" if is_call else "invalid_request"
+        is_operation_response = (
+            request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
+        )
+        name = f"{request.operation.name}.reply" if is_operation_response else "invalid_request"
         _check_schema(document.body, name, response.body)
-    result = _RESULTS[body["result"]]
+    result = _RESULTS_BY_CODE[body["result"]]
     extra = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | extra, body
     assert response.headers["Cache-Control"] == "no-store"
@@ -242,7 +244,7 @@ def check_response(event: Any) -> None:
 
 
 def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls at the same time, one thread each; return their results in order."""
+    """Run each call in its own thread at the same time; return the results in order."""
     barrier = threading.Barrier(len(calls), timeout=10)
     results: list[Any] = [None] * len(calls)
 
@@ -250,7 +252,7 @@ def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
         barrier.wait()
         try:
             results[index] = call()
-        except BaseException as error:  # noqa: BLE001  # raised again below in the thread of the test
+        except BaseException as error:  # noqa: BLE001  # the main thread raises the exception again
             results[index] = error
 
     threads = [threading.Thread(target=run, args=numbered) for numbered in enumerate(calls)]

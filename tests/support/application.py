@@ -14,10 +14,10 @@ from tests.support.api import App, check_response
 
 DEVELOPMENT_INI = Path(livebackend.__file__).parent.parent / "development.ini"
 PRODUCTION_INI = DEVELOPMENT_INI.with_name("production.ini")
-# The signing secret of development.ini.
+# Signing secret in development.ini.
 DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
-# Each call of `get_appsettings` searches all installed packages for ini file loaders.
+# A cache saves time: `get_appsettings` searches all installed packages for ini file loaders.
 appsettings = cache(get_appsettings)
 
 
@@ -26,14 +26,15 @@ def app_settings(
 ) -> dict[str, str]:
     """Return the settings of an ini file, with changes for tests.
 
-    `codes__reply="ticket"` sets `codes.reply`.
+    A double underscore in a name of `changed` means a dot: `codes__reply="ticket"` sets
+    `codes.reply`.
     """
     ini = dict(appsettings(str(file))) | {
         "database.url": database_url,
         "database.migrate": "false",
         "database.connections": "30",
         "data.dir": str(data_dir),
-        # The lowest cost of bcrypt, and no queue for password hashing.
+        # Password hashes are fast: bcrypt has its lowest cost, and 40 hashes can run concurrently.
         "passwords.cost": "4",
         "passwords.max_concurrent": "40",
         "metrics.address": "",
@@ -46,7 +47,7 @@ def app_settings(
 def create_app(
     database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed: str
 ) -> App:
-    """Create an application with these settings. The caller must close `registry.services`."""
+    """Create an application; the caller must close its `registry.services`."""
     ini = app_settings(database_url, data_dir, file, **changed)
     app: App = livebackend.main(appsettings(str(file)).global_conf, **ini)
     app.registry.registerHandler(check_response, (NewResponse,))

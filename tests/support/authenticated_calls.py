@@ -2,7 +2,7 @@
 
 from tests.support.api import PASSWORD
 
-# (path, form without the token)
+# (path, form) of each request; the tests add the login token to the form.
 AUTHENTICATED_CALLS = [
     ("/room", {"live": "1", "title": "hello"}),
     ("/room", {"leave": "1"}),

@@ -1,4 +1,4 @@
-"""Contents of the tables and files, to compare before and after a request."""
+"""Reads rows and files, to compare them before and after a request."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ from livebackend.database.engine import Database
 from livebackend.models import Base
 from tests.support.api import UserClient
 
-# Returns a context manager whose block must change no row or file and call no gateway.
+# Returns a context manager: its `with` block must change no row or file and call no gateway.
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 
-# Without the rate limit counters, which every request may change.
-_EVERYTHING = text(
+# All rows except the rate limit counters, which every request may change.
+_ALL_ROWS = text(
     " UNION ALL ".join(
         f"SELECT '{name}', CAST(t AS text) FROM {name} t"
         for name in Base.metadata.tables.keys() - {"rate_limit_windows"}
@@ -39,12 +39,12 @@ class DatabaseState:
 
     def empty(self) -> None:
         """Delete all rows and pictures."""
-        # Disables foreign keys, and the triggers that reject changes of the ledger.
+        # The replica role disables foreign keys, and the triggers that protect the ledger.
         statements = ["SET LOCAL session_replication_role = replica"]
         statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
         pictures = self._data_dir / "pictures"
-        # Otherwise the first upload creates the directory, which `assert_unchanged` reports.
+        # If the first upload created this directory, `assert_unchanged` would report a change.
         pictures.mkdir(exist_ok=True)
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,7 @@ class DatabaseState:
     def state(self) -> dict[str, Any]:
         """Return all rows and all file names."""
         with self._database.engine.connect() as connection:
-            rows = connection.execute(_EVERYTHING).all()
+            rows = connection.execute(_ALL_ROWS).all()
         return {
             "rows": sorted(map(tuple, rows)),
             "files": sorted(map(str, self._data_dir.rglob("*"))),

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.support.qiniu_server import ACCESS_KEY, SECRET_KEY, QiniuServer, response_writer
 
-# Qiniu's list of SMS templates, with the template of `sms_settings` approved.
+# Qiniu's list of SMS templates: the template of `sms_settings` is approved.
 SMS_TEMPLATES = response_writer(200, {"items": [{"id": "7", "audit_status": "passed"}], "total": 1})
 
 
@@ -21,7 +21,7 @@ def sms_settings(qiniu: QiniuServer, **changed: str) -> dict[str, Any]:
 
 
 def failed_checks(report: dict[str, Any]) -> dict[str, str]:
-    """Return the messages of the failed checks by name; each must have a remedy."""
+    """Return the message of each failed check; each failed check must have a remedy."""
     assert report["passed"] is all(result["passed"] for result in report["checks"])
     failed = [result for result in report["checks"] if not result["passed"]]
     assert all(result["remedy"] for result in failed)

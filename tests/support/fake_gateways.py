@@ -21,7 +21,7 @@ class FailingSms(DevelopmentSms):
     """SMS gateway that fails to send every message."""
 
     def send(self, phone: str, code: str) -> None:
-        raise SmsFailed("out of credit")
+        raise SmsFailed("the SMS account is out of credit")
 
 
 class RecordingStreams(DevelopmentStreams):
@@ -60,7 +60,7 @@ class FakePayments(DevelopmentPayments):
         self.queried: list[str] = []
         self.closed: list[str] = []
         self.refunded: list[tuple[str, str]] = []
-        # By order id; other orders are unpaid.
+        # Orders at the provider by order id; an order that is not in this dict is unpaid.
         self.orders: dict[str, ProviderOrder] = {}
         self.refund_is_done = True
         self.bills: dict[date, list[BillEntry]] = {}
@@ -94,15 +94,15 @@ class FakePayments(DevelopmentPayments):
         try:
             return self.bills[day]
         except KeyError:
-            raise PaymentFailed("no bill for this day") from None
+            raise PaymentFailed("no bill exists for this date") from None
 
     def _raise_if_failing(self) -> None:
         if self.fails:
-            raise PaymentFailed("provider unavailable")
+            raise PaymentFailed("the payment provider is unavailable")
 
 
 class SecondFakePayments(FakePayments):
-    """A second payment provider with another key."""
+    """A second payment provider with a signing key of its own."""
 
     provider = "other"
 

@@ -17,7 +17,7 @@ ACCESS_KEY, SECRET_KEY, HUB = "test-ak", "test-sk", "mrpyq"
 def is_signed(request: ReceivedRequest) -> bool:
     """Return whether a request has a valid Qiniu signature.
 
-    Written from Qiniu's documentation, independently of `livebackend.gateways.qiniu`.
+    This function follows Qiniu's documentation and uses no code of `livebackend.gateways.qiniu`.
     """
     headers = {name.lower(): value for name, value in request.headers.items()}
     data = f"{request.method} {request.target}\nHost: {headers['host']}"
@@ -47,12 +47,12 @@ class FakeStream:
 
 @dataclass
 class FakeStreamProvider:
-    """State of a fake provider, with methods that change it as a publisher would."""
+    """Streams of a fake provider, and methods that start and stop publishers."""
 
     streams: dict[str, FakeStream] = field(default_factory=dict)
     # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
-    # Reported instead of a stream's real publish security and hub, unless empty.
+    # If set, API responses contain these values instead of the stream's security and hub.
     reported_security: str = ""
     reported_hub: str = ""
     server: FakeServer = field(init=False)
@@ -61,7 +61,7 @@ class FakeStreamProvider:
         self.server = FakeServer(self.respond)
 
     def start_publishing(self, key: str) -> None:
-        """Publish a stream, unless it is disabled."""
+        """Start publishing a stream, unless the stream is disabled."""
         if not self.streams[key].disabled:
             self.streams[key].is_publishing = True
 
@@ -207,7 +207,7 @@ class FakePiliV2(FakeStreamProvider):
 
 
 class FakeNginxRtmp(FakeStreamProvider):
-    """The status and control pages of the RTMP module.
+    """The status and control pages of nginx's RTMP module.
 
     A stream exists only while a publisher is connected.
     """

@@ -1,4 +1,4 @@
-"""Fake HTTP server of a provider on loopback, with many ways to fail."""
+"""Fake HTTP server of a provider on loopback, with selectable failures."""
 
 import socket
 import threading
@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 HUNDRED_MB = 100 * 1024 * 1024
-# Longest duration of a response, so that no thread outlives its test by much.
+# A slow response ends after this time, so that its thread ends soon after the test.
 _MAX_RESPONSE_S = 8
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request that the server received."""
+    """A request that the fake server received."""
 
     method: str
     target: str
@@ -156,7 +156,7 @@ ERROR_RESPONSES = {
 FAILURE_MODES = [
     *ERROR_RESPONSES,
     *("refused", "truncated", "cut off", "100 MB"),
-    # These last until the client's timeout.
+    # A request with one of these failures takes as long as the client's timeout.
     *(
         pytest.param(mode, marks=pytest.mark.processes)
         for mode in ("read timeout", "1 byte/s", "1 byte/s in the body")
@@ -165,7 +165,7 @@ FAILURE_MODES = [
 
 
 def encode_response(response: FakeResponse) -> bytes:
-    # Without the status codes of the standard library, which has no 612.
+    # The response is encoded without `http.server`, whose status codes do not include 612.
     lines = [
         f"HTTP/1.1 {response.status}",
         f"Content-Length: {len(response.body)}",

@@ -1,7 +1,6 @@
-"""Housekeeping tasks for the tests."""
+"""Housekeeping tasks without effect, for tests of the stream monitor."""
 
 from livebackend.housekeeping.periodic_tasks import HousekeepingTasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
 
-# Tasks without any effect.
 NO_OTHER_TASKS = HousekeepingTasks(lambda: ReconciliationResult(0, 0), lambda: 0, lambda: None)

@@ -1,4 +1,4 @@
-"""Coin accounts for ledger tests, and an audit independent of the application's."""
+"""Coin accounts for ledger tests, and an audit without code of the application."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ _INSERT_ORDER = text(
     " SELECT 'direct', :order_id, owner_id, gen_random_uuid(), :coins * 100, :coins"
     " FROM coin_accounts WHERE id = :id"
 )
-# One row for each error in the ledger.
+# Returns one row for each error in the ledger.
 _AUDIT = text(
     """
     WITH history AS (
@@ -83,20 +83,20 @@ class LedgerFixture:
         self.provider_account = CoinAccount(provider_id, external=True)
 
     def open(self, coins: CoinsBySlot | None = None) -> CoinAccount:
-        """Open a coin account of a new user with these coins per slot."""
+        """Open a coin account of a new user; `coins` maps balance shards to amounts."""
 
-        def work(connection: Connection) -> CoinAccount:
+        def open_in_transaction(connection: Connection) -> CoinAccount:
             owner = connection.execute(_INSERT_OWNER).scalar_one()
             account = CoinAccount(open_account(connection, owner))
             self.set_up_balances(connection, {account: coins or {}})
             return account
 
-        return self.database.run(work)
+        return self.database.run(open_in_transaction)
 
     def set_up_balances(
         self, connection: Connection, coins: Mapping[CoinAccount, CoinsBySlot]
     ) -> None:
-        """Refill accounts, and put the coins into the given slots."""
+        """Refill accounts; `coins` maps each account to the amounts of its balance shards."""
         rows = [
             {
                 "provider": self.provider_account.id,
@@ -115,7 +115,7 @@ class LedgerFixture:
     def gift(
         self, giver: CoinAccount, host: CoinAccount, coins: int, key: str | None = None
     ) -> Transfer:
-        """Return a gift; without a key, its request id is new."""
+        """Return a gift; gifts with the same `key` have the same request id."""
         return Transfer(
             kind=TransferKind.GIFT,
             actor=giver.id,
@@ -148,7 +148,7 @@ class LedgerFixture:
         return replace(refill, payment=Payment("direct", order_id, f"payment of {order_id}"))
 
     def post(self, *transfers: Transfer, slot: int = 0) -> list[TransferOutcome]:
-        """Post a batch in a new transaction, without retry after a conflict."""
+        """Post a batch in a new transaction, which is not retried after a conflict."""
         with self.database.engine.begin() as connection:
             return post(connection, transfers, slot)
 

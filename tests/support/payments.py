@@ -1,4 +1,4 @@
-"""Payment orders in tests: an application with a fake payment provider."""
+"""An application with a fake payment provider, and helpers for payment orders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ class PaymentScenario:
         return notify(self.app, self.provider, payment)
 
     def age_orders(self, interval: str) -> None:
-        """Make all orders older by a PostgreSQL interval."""
+        """Subtract a PostgreSQL interval from the timestamps of all orders."""
         self._database_state.execute(
             f"UPDATE payment_orders SET created_at = created_at - interval '{interval}',"
             f" next_query_at = next_query_at - interval '{interval}'"

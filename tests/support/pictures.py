@@ -1,4 +1,4 @@
-"""Pictures for the tests, and a function that uploads one."""
+"""Pictures for the tests, and a function that uploads a picture."""
 
 import io
 import struct
@@ -13,9 +13,9 @@ RED = Image.new("RGB", (60, 40), (200, 10, 10))
 TRANSLUCENT = Image.new("RGBA", (60, 40), (200, 10, 10, 128))
 
 
-def encode_image(picture: Image.Image, form: str, **options: Any) -> bytes:
+def encode_image(picture: Image.Image, file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    picture.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -23,12 +23,12 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def one_bit_png(width: int, height: int, *more: bytes) -> bytes:
-    """Return a blank PNG with one bit per pixel, small even at huge dimensions."""
+def one_bit_png(width: int, height: int, *extra_chunks: bytes) -> bytes:
+    """Return a blank PNG with one bit per pixel, a small file for huge dimensions."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
     end = png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + end
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra_chunks) + end
 
 
 PNG = encode_image(RED, "PNG")

@@ -1,4 +1,4 @@
-"""PostgreSQL backends, the server processes of connections."""
+"""Finds and terminates PostgreSQL backends, the server processes of connections."""
 
 from sqlalchemy import Connection, text
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that tests kill and restart at the same address."""
+"""A PostgreSQL server that a test can kill and restart at the same address."""
 
 import fcntl
 import shutil
@@ -29,15 +29,15 @@ from livebackend.development.embedded_postgres import (
 Result = TypeVar("Result")
 
 WAIT_S = 20
-# Backends whose COMMIT waits for the standby.
-_WAITING = (
+# Selects the backends whose COMMIT waits for the standby.
+_WAITING_COMMITS = (
     "SELECT pid, query_start FROM pg_stat_activity"
     " WHERE wait_event = 'SyncRep' AND query_start > %s::timestamptz ORDER BY query_start"
 )
 
 
 class CommitWait(NamedTuple):
-    """A backend whose COMMIT waits for the standby, and when that COMMIT started."""
+    """A backend whose COMMIT waits for the standby, and the start time of the COMMIT."""
 
     pid: int
     since: Any
@@ -55,7 +55,7 @@ class Node:
         *,
         durable: bool = False,
     ) -> None:
-        """Prepare a node without starting it; without `durable`, it runs with fsync off."""
+        """Prepare a node without starting it; `durable` sets fsync to on."""
         self.name = name
         self.data = folder / name
         self.socket_folder = sockets / name
@@ -63,7 +63,7 @@ class Node:
         account.own(self.socket_folder)
         self._account = account
         self._log = folder / f"{name}.log"
-        # Each process of the server holds a lock on this file.
+        # Every process of the PostgreSQL server holds a lock on this file.
         self._lock = folder / f"{name}.node_lock"
         self._lock.touch()
         self._durable = durable
@@ -95,8 +95,8 @@ class Node:
         self._process.kill()
         self._process.wait(WAIT_S)
         self._process = None
-        wait_for(self._is_free, f"{self.name} to exit")
-        # PostgreSQL does not start if another process has the process id in these files.
+        wait_for(self._has_exited, f"{self.name} to exit")
+        # PostgreSQL does not start if another process has the process id in these stale files.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ class Node:
         self.query("SELECT pg_reload_conf()")
 
     def copy(self, primary: "Node") -> None:
-        """Replace the data directory with a base backup, as a standby of `primary`."""
+        """Replace the data directory by a base backup, as a new standby of `primary`."""
         if self.data.exists():
             shutil.rmtree(self.data)
         self.data.mkdir(mode=0o700)
@@ -135,14 +135,14 @@ class Node:
         source = [f"--host={primary.socket_folder}", f"--port={PORT}", f"--username={USER}"]
         target = [f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast"]
         slot = ["--create-slot", f"--slot={self.name}"]
-        copying = self._launch("pg_basebackup", *source, *target, *slot, "--no-sync")
-        assert copying.wait(60) == 0, self._log.read_text()
+        backup = self._launch("pg_basebackup", *source, *target, *slot, "--no-sync")
+        assert backup.wait(60) == 0, self._log.read_text()
 
     def disconnect(self) -> None:
         """Stop replication to this standby, as a network failure does."""
         self._conninfo = self.query("SHOW primary_conninfo")[0][0]
         self.configure("primary_conninfo", "")
-        wait_for(lambda: not self._receives(), "the standby to disconnect")
+        wait_for(lambda: not self._is_replicating(), "the standby to disconnect")
 
     def reconnect(self) -> None:
         """Resume replication to this standby."""
@@ -152,22 +152,22 @@ class Node:
         assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
 
     def commit_wait(self, *, after: CommitWait | None = None) -> CommitWait | None:
-        """Return the first COMMIT that waits for the standby, started after `after`."""
-        rows = self.query(_WAITING, after.since if after else "-infinity")
+        """Return the oldest COMMIT that waits for the standby and started after `after`."""
+        rows = self.query(_WAITING_COMMITS, after.since if after else "-infinity")
         return CommitWait(*rows[0]) if rows else None
 
     def terminate(self, wait: CommitWait) -> None:
-        """Terminate the backend of a waiting COMMIT; this node keeps the commit."""
+        """Terminate the backend of a waiting COMMIT; the commit is durable on this node."""
         assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
 
     def cancel(self, wait: CommitWait) -> None:
-        """Cancel the wait of a COMMIT; PostgreSQL reports success with a warning."""
+        """Cancel the wait of a COMMIT; PostgreSQL then reports success with a warning."""
         assert self.query("SELECT pg_cancel_backend(%s)", wait.pid) == [(True,)]
 
     def _launch(
         self, program: str, *options: str, lock: BinaryIO | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a PostgreSQL program that inherits the lock."""
+        """Start a PostgreSQL program that inherits the file descriptor of the lock."""
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*self._account.become, str(find_binaries() / program), *options],
@@ -176,12 +176,12 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C must not reach the server.
+                # In a session of its own, the server does not receive Ctrl-C from the terminal.
                 start_new_session=True,
                 pass_fds=[lock.fileno()] if lock else [],
             )
 
-    def _is_free(self) -> bool:
+    def _has_exited(self) -> bool:
         """Return whether no process of the server holds the lock."""
         with self._lock.open("rb") as lock:
             try:
@@ -197,12 +197,12 @@ class Node:
         except psycopg2.OperationalError:
             return False
 
-    def _receives(self) -> bool:
+    def _is_replicating(self) -> bool:
         return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
 
 
 def create_data_directory(folder: Path) -> ServerAccount:
-    """Create a data directory with migrated tables; return the user that owns it."""
+    """Create a data directory with migrated tables; return its owner, a Unix user."""
     embedded = EmbeddedPostgres(folder)
     try:
         database = Database(embedded.start())

@@ -17,7 +17,7 @@ ResponseWriter = Callable[["_Handler"], None]
 
 
 def response_writer(status: int, body: Any = None, **headers: str) -> ResponseWriter:
-    """Return a writer of this response; a body that is not bytes is sent as JSON."""
+    """Return a function that writes this response; it sends a body of bytes unchanged."""
     content = (
         body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     )
@@ -35,13 +35,13 @@ def response_writer(status: int, body: Any = None, **headers: str) -> ResponseWr
 
 
 def no_response(handler: "_Handler") -> None:
-    """Send nothing until the client closes the connection, at most ten seconds."""
+    """Send nothing until the client closes the connection or 10 s pass."""
     handler.connection.settimeout(10)
     handler.connection.recv(1)
 
 
 def slow_response(handler: "_Handler") -> None:
-    """Send one byte every 0.1 s, for at most ten seconds."""
+    """Send one byte every 0.1 s, for at most 10 s."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -61,10 +61,10 @@ def truncated_response(handler: "_Handler") -> None:
 
 @dataclass
 class QiniuServer:
-    """The requests that the server received, and its responses."""
+    """The requests that the fake Qiniu server received, and its responses."""
 
     url: str
-    # Responses to the next requests; the last one is repeated.
+    # Responses to the next requests; the server repeats the last response.
     responses: list[ResponseWriter] = field(default_factory=list)
     # (method, path, body) of each request with a valid signature.
     received: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        # The response can be incomplete, so the connection must not be used again.
+        # A prepared response can be incomplete, so the client must not reuse the connection.
         self.close_connection = True
         if not hmac.compare_digest(
             self.headers.get("Authorization") or "", self._expected_authorization(body)
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             (writers.pop(0) if len(writers) > 1 else writers[0])(self)
 
     def _expected_authorization(self, body: bytes) -> str:
-        """Return the expected Authorization header, without the code under test."""
+        """Return the expected Authorization header; uses no code of the application."""
         text = f"{self.command} {self.path}\nHost: {self.headers['Host']}"
         content_type = self.headers.get("Content-Type")
         if content_type:

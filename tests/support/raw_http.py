@@ -1,4 +1,4 @@
-"""HTTP requests as raw bytes, including those that no client library sends."""
+"""HTTP requests as raw bytes, including requests that no client library can send."""
 
 import json
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """A request, by default a POST of a form; it can be malformed."""
+    """A valid or malformed request, by default a POST of a form."""
 
     path: str = "/friend"
     body: str | bytes = ""
     method: str = "POST"
     content_type: str = FORM
     headers: tuple[str, ...] = ()
-    # Content-Length instead of the real length; "" omits the header.
+    # Value of Content-Length, by default the length of the body; "" omits the header.
     length: str | None = None
 
     def encode(self) -> bytes:
@@ -42,7 +42,7 @@ class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
-    # Bytes after the response on the same connection.
+    # Bytes that followed the response on the same connection.
     rest: bytes
 
     @classmethod

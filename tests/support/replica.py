@@ -1,4 +1,4 @@
-"""A PostgreSQL primary with a synchronous standby, for the tests of replication."""
+"""A PostgreSQL primary with a synchronous standby, for replication tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,32 +20,32 @@ class Cluster:
     def __init__(self, nodes: tuple[Node, Node]) -> None:
         self.nodes = nodes
         self.primary, self.standby = nodes
-        self._is_complete = False
+        self._standby_is_synchronous = False
 
     @property
     def url(self) -> str:
-        """SQLAlchemy URL of both nodes; a connection goes to the current primary."""
+        """SQLAlchemy URL with both hosts; connections go to the current primary."""
         hosts = "&".join(f"host={quote(str(node.socket_folder))}" for node in self.nodes)
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?{hosts}&target_session_attrs=read-write"
 
     def restore(self) -> None:
-        """Create a new synchronous standby, unless one is connected."""
-        if self._is_complete:
+        """Create a new synchronous standby, unless a standby is connected."""
+        if self._standby_is_synchronous:
             return
         self.primary.configure("synchronous_standby_names", "")
         self.standby.kill()
         self.primary.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-        # Copied before `synchronous_standby_names` is set: a promoted standby that inherits the
-        # setting waits at each commit for a standby that does not exist.
+        # The standby is copied before `synchronous_standby_names` is set. A promoted standby with
+        # this setting would wait at each commit for a standby that does not exist.
         self.standby.copy(self.primary)
         self.standby.start()
         self.primary.configure("synchronous_standby_names", self.standby.name)
         wait_for(self._is_synchronous, "the standby to be synchronous")
-        self._is_complete = True
+        self._standby_is_synchronous = True
 
     def disconnect_standby(self) -> None:
-        """Stop replication; commits wait from now on."""
-        self._is_complete = False
+        """Stop replication; each following COMMIT waits for the standby."""
+        self._standby_is_synchronous = False
         self.standby.disconnect()
         count = "SELECT count(*) FROM pg_stat_replication"
         wait_for(lambda: self.primary.query(count) == [(0,)], "the primary to lose its standby")
@@ -53,11 +53,11 @@ class Cluster:
     def reconnect_standby(self) -> None:
         self.standby.reconnect()
         wait_for(self._is_synchronous, "the standby to be synchronous")
-        self._is_complete = True
+        self._standby_is_synchronous = True
 
     @contextmanager
     def disconnected_standby(self) -> Iterator[None]:
-        """Disconnect the standby during the `with` block, in which commits wait."""
+        """Disconnect the standby during the `with` block, so that each COMMIT waits."""
         self.disconnect_standby()
         try:
             yield
@@ -66,7 +66,7 @@ class Cluster:
 
     def fail_over(self) -> None:
         """Kill the primary and promote the standby."""
-        self._is_complete = False
+        self._standby_is_synchronous = False
         self.primary.kill()
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary

@@ -1,8 +1,8 @@
-"""The schema of a database, as PostgreSQL's catalogs describe it."""
+"""Reads the schema of a database from PostgreSQL's catalogs."""
 
 from sqlalchemy import Connection, text
 
-# PostgreSQL prints expressions in a normalized form, so they can be compared as text.
+# PostgreSQL normalizes the expressions in its catalogs, so tests can compare them as text.
 COLUMNS = """
     SELECT table_name, ordinal_position, column_name, column_default, is_nullable, udt_name,
         character_maximum_length, collation_name, is_identity, identity_generation, identity_start,
@@ -20,7 +20,7 @@ INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
     WHERE schemaname = 'public' AND tablename <> 'alembic_version'
 """
-# UNLOGGED and fill factors of tables and indexes, which Alembic does not compare.
+# Storage options that Alembic does not compare: UNLOGGED and fill factors.
 STORAGE = """
     SELECT relname, relkind::text, relpersistence::text, reloptions FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
@@ -32,5 +32,5 @@ Catalog = dict[str, set[str]]
 
 
 def catalog(connection: Connection) -> Catalog:
-    """Return the rows of each query, as text."""
+    """Return the rows of each query in QUERIES, as text."""
     return {query: set(map(repr, connection.execute(text(query)))) for query in QUERIES}

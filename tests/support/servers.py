@@ -1,4 +1,4 @@
-"""Server processes for tests that cannot run in the process of the test."""
+"""Starts server processes, for tests that need real sockets or several workers."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.secret_scanner import find_leaks
 
-# The signing secret of servers in hardened mode.
+# Signing secret of servers with `hardened_settings`.
 HARDENED_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 
@@ -50,7 +50,7 @@ class Server:
 
 
 def _is_worker(pid: int) -> bool:
-    # Another child is the resource tracker of Python's multiprocessing.
+    # The server has another child process: the resource tracker of Python's multiprocessing.
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def _is_worker(pid: int) -> bool:
 def running_server(
     ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> Iterator[Server]:
-    """Run `livebackend serve`, or `pserve` if set, with its files in `folder`.
+    """Run `livebackend serve`, or `pserve`, with `folder` as its data directory.
 
     The server receives the settings in `changed` as environment variables.
     """
@@ -75,8 +75,8 @@ def running_server(
             process.wait(timeout=20)
         finally:
             process.kill()
-    leaked = find_leaks(server.log.read_text(), set())
-    assert leaked == [], leaked[:3]
+    leaks = find_leaks(server.log.read_text(), set())
+    assert leaks == [], leaks[:3]
 
 
 def free_port() -> int:
@@ -90,7 +90,7 @@ def start_server(
     port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
     """Start a server without waiting until it accepts connections."""
-    # The lowest cost of bcrypt, and no metrics port, which parallel tests would share.
+    # bcrypt's lowest cost saves time. Without a metrics port, parallel servers do not conflict.
     settings = {"passwords.cost": "4", "metrics.address": "", "data.dir": str(folder), **changed}
     environment = os.environ | {
         f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
@@ -106,7 +106,7 @@ def start_server(
 
 
 def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server accepts connections; False if it exits or 30 s pass."""
+    """Wait until the server accepts connections; return False after exit or 30 s."""
     for _ in range(600):
         try:
             server.connect().close()
@@ -120,7 +120,7 @@ def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 def production_overrides(database_url: str) -> dict[str, str]:
-    """Return the overrides with which production.ini runs in tests."""
+    """Return the settings that production.ini needs to run in tests."""
     return {
         "database.url": database_url,
         "secrets": HARDENED_SECRET,
@@ -134,5 +134,5 @@ def production_overrides(database_url: str) -> dict[str, str]:
 
 
 def hardened_settings(database_url: str) -> dict[str, str]:
-    """Return the same overrides, with housekeeping disabled."""
+    """Return `production_overrides`, with housekeeping disabled."""
     return {**production_overrides(database_url), "streams.check_interval_s": "0"}

@@ -1,6 +1,6 @@
 """Minimal settings for tests of the configuration."""
 
-# Every setting without a default.
+# A value for every setting that has no default.
 REQUIRED_SETTINGS = {
     "database.url": "postgresql+psycopg2:///x",
     "data.dir": "/tmp/x",

@@ -1,10 +1,10 @@
-"""Records started processes: only tests marked `processes` may start any."""
+"""Records started processes: only tests marked `processes` may start a process."""
 
 import sys
 
 _EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
-# One audit event for each process that the test process has started.
+# Audit event of each process that the test process has started.
 started: list[str] = []
 
 
@@ -14,5 +14,5 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def record() -> None:
-    """Start recording. It cannot be stopped, because an audit hook cannot be removed."""
+    """Record until the process exits, because Python cannot remove an audit hook."""
     sys.addaudithook(_record)

@@ -1,4 +1,4 @@
-"""Observes or replaces the SQL statements that the application executes."""
+"""Records or replaces the SQL statements that the application executes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from sqlalchemy import Connection, Engine, event, text
 
 from livebackend.database.prepared_statements import PreparedStatement
 
-# Arguments: the connection, the statement in psycopg2's syntax, its parameters. A returned
-# statement replaces the original one.
+# A hook receives the connection, the statement in psycopg2's syntax and its parameters. If the hook
+# returns a statement, the returned statement is executed instead.
 Hook = Callable[[Connection, str, Any], str | None]
 
 
 @contextmanager
 def before_each_statement(hook: Hook) -> Iterator[None]:
-    """Call the hook before each statement, prepared or not, on every engine."""
+    """Call `hook` before each prepared or ordinary statement on every engine."""
     run = PreparedStatement.run
 
     def run_prepared(

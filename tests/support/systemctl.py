@@ -1,6 +1,6 @@
-"""Fake systemctl: runs the commands of the units below a folder.
+"""Fake systemctl: runs the commands of the unit files below the directory ROOT.
 
-systemctl.py ROOT serve|pserve ACTION UNIT…
+Usage: systemctl.py ROOT ACTION UNIT…
 """
 
 import os
@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 root = Path(sys.argv[1])
-server, action, *names = sys.argv[2:]
-STOP_S = 20
+action, *names = sys.argv[2:]
+STOP_TIMEOUT_S = 20
 
 
-def unit(name: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a unit."""
+def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment in a unit file."""
     template, _, port = name.partition("@")
     text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
     settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
@@ -30,9 +30,6 @@ def unit(name: str) -> tuple[list[str], dict[str, str]]:
             words = shlex.split(Path(value).read_text(), comments=True)
             environment.update(dict(word.split("=", 1) for word in words))
     command = shlex.split(dict(settings)["ExecStart"])
-    if server == "pserve":
-        python = Path(command[0]).with_name("python")
-        command = [str(python), "-m", "pyramid.scripts.pserve", command[2], f"port={port}"]
     return command, environment
 
 
@@ -44,13 +41,13 @@ def stop(name: str) -> None:
     if not pid_file(name).exists():
         return
     process = int(pid_file(name).read_text())
-    os.kill(process, signal.SIGTERM if server == "serve" else signal.SIGINT)
-    for _ in range(STOP_S * 50):
+    os.kill(process, signal.SIGTERM)
+    for _ in range(STOP_TIMEOUT_S * 50):
         if has_exited(process):
             pid_file(name).unlink()
             return
         time.sleep(0.02)
-    sys.exit(f"{name} did not stop within {STOP_S} s")
+    sys.exit(f"{name} did not stop within {STOP_TIMEOUT_S} s")
 
 
 def has_exited(process: int) -> bool:
@@ -61,7 +58,7 @@ def has_exited(process: int) -> bool:
 
 
 def start(name: str) -> None:
-    command, environment = unit(name)
+    command, environment = read_unit(name)
     with (root / f"run/{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command,

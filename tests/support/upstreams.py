@@ -1,4 +1,4 @@
-"""Upstream servers of nginx that fail in the ways in which the application can."""
+"""Upstream servers for nginx, which simulate failures of the application."""
 
 import threading
 from collections.abc import Callable
@@ -15,14 +15,16 @@ OK = (
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request completely, records it, and calls the upstream's behavior."""
+    """Reads and records a complete request, then calls the behavior of its upstream."""
 
     server: "_Server"
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.upstream.received.append(Received(self.path, headers, self.rfile.read(length)))
+        self.server.upstream.received.append(
+            ReceivedRequest(self.path, headers, self.rfile.read(length))
+        )
         self.server.upstream.behavior(self)
 
     def log_message(self, *args: Any) -> None:
@@ -34,7 +36,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     """A request that an upstream has read completely."""
 
     path: str
@@ -54,7 +56,7 @@ def stay_silent(handler: Handler) -> None:
 
 
 def respond(response: bytes) -> Behavior:
-    """Send these bytes, then close the connection."""
+    """Return a behavior that sends these bytes and closes the connection."""
 
     def send(handler: Handler) -> None:
         handler.wfile.write(response)
@@ -68,7 +70,7 @@ class Upstream:
     def __init__(self, port: int) -> None:
         self.port = port
         self.behavior = respond(OK)
-        self.received: list[Received] = []
+        self.received: list[ReceivedRequest] = []
         self._server: _Server | None = None
 
     def listen(self) -> None:

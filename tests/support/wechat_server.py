@@ -30,15 +30,15 @@ APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
 PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
 ORDER = Order("a" * 32, 5000, "50 coins")
 PAYMENT_ID = "4200000000000000001"
-# Creates a gateway with changed settings.
+# Type of a function that creates a gateway; keyword arguments change its settings.
 NewGateway = Callable[..., WechatPayments]
 
 
 @cache
 def key_number(number: int) -> rsa.RSAPrivateKey:
-    """Return the RSA key with this number, created once per process.
+    """Return an RSA key; calls with the same number return the same key.
 
-    1,024 bits, half of a real key, because a gateway loads it seven times as fast.
+    The key has 1,024 bits instead of 2,048, because a gateway loads it seven times as fast.
     """
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
@@ -49,19 +49,21 @@ def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
 
 
 def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
-    """Raise InvalidSignature unless the signature matches the lines."""
+    """Raise InvalidSignature if the signature does not match the lines."""
     text = "".join(f"{line}\n" for line in lines).encode()
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
 
-def encrypt_resource(text: str, *, about: str, api_key: str = API_KEY) -> dict[str, str]:
+def encrypt_resource(text: str, *, associated_data: str, api_key: str = API_KEY) -> dict[str, str]:
     nonce = uuid.uuid4().hex[:12]
-    sealed = AESGCM(api_key.encode()).encrypt(nonce.encode(), text.encode(), about.encode())
+    ciphertext = AESGCM(api_key.encode()).encrypt(
+        nonce.encode(), text.encode(), associated_data.encode()
+    )
     return {
         "algorithm": "AEAD_AES_256_GCM",
         "nonce": nonce,
-        "associated_data": about,
-        "ciphertext": base64.b64encode(sealed).decode(),
+        "associated_data": associated_data,
+        "ciphertext": base64.b64encode(ciphertext).decode(),
     }
 
 
@@ -106,7 +108,7 @@ class Signer:
             "serial_no": self.serial,
             "effective_time": self.certificate.not_valid_before_utc.isoformat(),
             "expire_time": self.certificate.not_valid_after_utc.isoformat(),
-            "encrypt_certificate": encrypt_resource(pem, about="certificate"),
+            "encrypt_certificate": encrypt_resource(pem, associated_data="certificate"),
         }
 
 
@@ -124,7 +126,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FakeResponse:
-    """A response with bytes or JSON; `signed_as` replaces its serial number.
+    """A response with bytes or JSON; `signed_as` replaces the signer's serial number.
 
     `signed_as="none"` omits the signature.
     """
@@ -141,19 +143,19 @@ class FakeResponse:
 
 
 class FakeWechatPay:
-    """State of the server: keys, prepared responses and received requests."""
+    """State of the fake server: keys, prepared responses and received requests."""
 
     def __init__(self) -> None:
         self.merchant_key = key_number(0)
         self.signer = Signer.new(1)
-        # If set, the response to each request for the list of certificates.
+        # If set, the server sends this response to each request for the list of certificates.
         self.certificates_response: FakeResponse | None = None
         self.listed_signers: list[Signer] = [self.signer]
         self.responses: dict[str, FakeResponse] = {}
         self.requests: list[Request] = []
-        # Delay of the response, by path.
+        # Seconds before the response to a path.
         self.delay_s: dict[str, float] = {}
-        # Set at the end of the test; it ends every delay.
+        # Set at the end of the test, to end the delays of pending responses.
         self.closing = threading.Event()
 
     def received(self, path: str) -> list[Request]:
@@ -204,11 +206,13 @@ class FakeWechatPay:
     def notification(self, *, by: str = "", **changed: Any) -> tuple[dict[str, str], bytes]:
         """Return headers and body of a payment notification.
 
-        Its signature is valid unless `by`, `key` or `at` is wrong.
+        `by` is the id of the signing key, `key` the key, and `at` the time of the signature.
         """
         signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
         event = changed.pop("event", "TRANSACTION.SUCCESS")
-        resource = encrypt_resource(json.dumps(transaction(**changed)), about="transaction")
+        resource = encrypt_resource(
+            json.dumps(transaction(**changed)), associated_data="transaction"
+        )
         body = json.dumps(
             {
                 "id": str(uuid.uuid4()),
@@ -222,7 +226,7 @@ class FakeWechatPay:
 
 
 def transaction(**changed: Any) -> dict[str, Any]:
-    """Return a payment of ORDER; a field changed to None is omitted."""
+    """Return a payment of ORDER, with changed fields; None omits a field."""
     fields = {
         "mchid": MERCHANT,
         "appid": APP_ID,
@@ -288,13 +292,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A test opens 1,000 connections at once.
+    # The default backlog of 5 is too small: a test opens 1,000 connections at the same time.
     request_queue_size = 128
 
 
 @contextmanager
 def serving(wechat: FakeWechatPay) -> Iterator[str]:
-    """Run the server; yield the URL that replaces the URL of the API."""
+    """Run the fake server; yield its URL, which replaces the URL of WeChat Pay's API."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
     server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()

@@ -472,14 +472,14 @@ class TestSettings:
     def test_error_names_the_missing_setting(
         self, name: str, public_key_settings: dict[str, str], new_gateway: NewGateway
     ) -> None:
-        with pytest.raises(ValueError, match=f"needs wechat.{name}"):
+        with pytest.raises(ValueError, match=rf"required settings are empty: wechat\.{name}"):
             new_gateway(public_key_settings | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize("name", ["public_key_file", "public_key_id"])
     def test_public_key_requires_both_settings(
         self, name: str, public_key_settings: dict[str, str], new_gateway: NewGateway
     ) -> None:
-        with pytest.raises(ValueError, match=f"needs wechat.{name}"):
+        with pytest.raises(ValueError, match=rf"required settings are empty: wechat\.{name}"):
             new_gateway(public_key_settings | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize(
