@@ -109,7 +109,10 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
             }
             log.info(
                 "request %s: result %s, status %s, %s ms",
-                *list(fields.values())[:4],
+                operation,
+                result or "-",
+                status,
+                fields["duration_ms"],
                 extra={"fields": fields},
             )
         return response

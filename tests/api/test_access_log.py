@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from urllib.request import urlopen
 
 import pytest
@@ -53,6 +54,19 @@ class TestAccessLog:
         assert re.fullmatch("[0-9a-f]{32}", client_hash)
         message = f"request search: result 0007, status 200, {duration_ms} ms"
         assert record.getMessage() == message
+
+    def test_client_hash_identifies_the_client_address_without_containing_it(
+        self, app: App, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def client_hash(address: str) -> str:
+            TestApp(app).post("/log", extra_environ={"REMOTE_ADDR": address}, status="*")
+            fields = caplog.records[-1].fields  # type: ignore[attr-defined]
+            return str(fields["client_hash"])
+
+        first = client_hash("203.0.113.7")
+        assert first == client_hash("203.0.113.7") != client_hash("203.0.113.8")
+        # Without the key, the hash of an address cannot be computed.
+        assert first != sha256(b"203.0.113.7").hexdigest()[:32]
 
     def test_request_to_an_unknown_path_is_logged_without_the_path(
         self, api: ApiClient, caplog: pytest.LogCaptureFixture
