@@ -32,7 +32,7 @@ def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
         services = start_services(settings, gateways)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
-    # On SIGTERM the server finishes its open requests; the interpreter then runs this handler.
+    # On SIGTERM, the server finishes its open requests; `close` runs when the interpreter exits.
     atexit.register(services.close)
     app = _configure(settings, services).make_wsgi_app()
     services.start()
@@ -51,7 +51,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
-    # The commit registers the operations, which the pages describe.
+    # Configurator.commit() registers the operations, which the pages describe.
     config.commit()
     _add_pages(config.registry, settings)
     return config
@@ -59,12 +59,14 @@ def _configure(settings: Settings, services: Services) -> Configurator:
 
 def _add_limits(registry: Registry, settings: Settings) -> None:
     """Register the request limits, the phone pattern and the client address resolver."""
-    form = RequestLimits(
+    form_limits = RequestLimits(
         max_body_bytes=settings.http_max_body_bytes,
         max_fields=settings.http_max_fields,
         query_allowed=settings.http_allow_query_parameters,
     )
-    registry.request_limits = request_limits(form, max_upload_bytes=settings.http_max_upload_bytes)
+    registry.request_limits = request_limits(
+        form_limits, max_upload_bytes=settings.http_max_upload_bytes
+    )
     registry.phone_pattern = settings.phones_pattern
     registry.client_address_resolver = ClientAddressResolver(settings.trusted_proxies)
     registry.client_hash_key = derived_key(settings.signing_secrets[0], "client addresses")
@@ -83,13 +85,13 @@ def _add_pages(registry: Registry, settings: Settings) -> None:
     if not (settings.docs_enabled or settings.demo_enabled):
         registry.static_paths, registry.pages = frozenset(), {}
         return
-    static = StaticFiles.read()
-    registry.static_paths = static.paths
+    static_files = StaticFiles.read()
+    registry.static_paths = static_files.paths
     registry.pages = build_pages(
         operations(registry),
         docs=settings.docs_enabled,
         demo=settings.demo_enabled,
-        static_folder=static.folder,
+        static_folder=static_files.folder,
         phone_pattern=settings.phones_pattern,
         public_url=settings.http_public_url,
         hls_host=settings.streams_hls_host,

@@ -118,7 +118,7 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
     """Return the validated settings of an ini section, and their gateways.
 
     The environment overrides the section. Raises SettingsError with all errors of the settings, the
-    gateways, the data folder, and the database unless it is embedded.
+    gateways, the data folder and the database. An embedded database is not checked.
     """
     errors: list[str] = []
     settings = gateways = None
@@ -160,12 +160,12 @@ def open_database(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value()
     if url != "embedded":
         return Database(url, pool_size=settings.database_connections)
-    embedded = EmbeddedPostgres(settings.data_dir / "postgres")
+    embedded_postgres = EmbeddedPostgres(settings.data_dir / "postgres")
     try:
-        url = embedded.start()
+        url = embedded_postgres.start()
     except EmbeddedPostgresError as error:
         raise SettingsError(f"database.url: {error}") from None
-    return Database(url, pool_size=settings.database_connections, on_close=embedded.close)
+    return Database(url, pool_size=settings.database_connections, on_close=embedded_postgres.close)
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:
@@ -178,8 +178,8 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     if settings.database_migrate:
         migrate(database)
     check_migrated(database)
-    # The metrics server precedes the first metric, because MetricsServer sets the folder in which
-    # the workers share metrics.
+    # The metrics server is created before the first metric, because it sets the folder in which the
+    # workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     services = build_services(settings, database, gateways)
     if metrics_server:
@@ -333,14 +333,15 @@ def _verification_codes(
 
 
 def _balance_shard(settings: Settings, rng: random.Random) -> int:
-    number = settings.ledger_writer
-    return rng.randrange(CREDIT_SLOTS) if number < 0 else number
+    shard = settings.ledger_writer
+    return rng.randrange(CREDIT_SLOTS) if shard < 0 else shard
 
 
 def _picture_store(settings: Settings) -> PictureStore:
-    root, min_free_bytes = settings.data_dir / "pictures", settings.pictures_min_free_disk_bytes
+    picture_folder = settings.data_dir / "pictures"
+    min_free_bytes = settings.pictures_min_free_disk_bytes
     if settings.pictures_mode == "original":
-        return OriginalPictureStore(root, min_free_bytes=min_free_bytes)
+        return OriginalPictureStore(picture_folder, min_free_bytes=min_free_bytes)
     return ReencodingPictureStore(
-        root, public_url=settings.http_public_url, min_free_bytes=min_free_bytes
+        picture_folder, public_url=settings.http_public_url, min_free_bytes=min_free_bytes
     )

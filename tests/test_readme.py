@@ -61,7 +61,7 @@ def test_setting_table_in_readme_matches_the_settings() -> None:
 
     assert rows("setting") == [
         f"| `{name}` | {default(field.default)} | {field.description} |"
-        for name, field in Settings.names().items()
+        for name, field in Settings.fields_by_name().items()
     ]
 
 

@@ -17,84 +17,87 @@ from livebackend.core.errors import DomainError
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
     """Wrap an operation: commit on return, roll back on errors, retry on conflicts."""
-    declared: Operation | None = info.options.get("operation")
-    if declared is None:
+    operation: Operation | None = info.options.get("operation")
+    if operation is None:
         return view
 
-    def call(context: Any, request: Request, connection: Connection | None = None) -> Any:
-        if declared.requires_login and not declared.authenticates_in_query:
+    def check_and_call_view(
+        context: Any, request: Request, connection: Connection | None = None
+    ) -> Any:
+        if operation.requires_login and not operation.authenticates_in_query:
             _authenticate(request, connection)
-        _apply_rate_limits(request, declared)
-        request.parameters = _parse_parameters(request, declared, connection)
+        _apply_rate_limits(request, operation)
+        request.parameters = _parse_parameters(request, operation, connection)
         return view(context, request)
 
-    def call_with_connection(context: Any, request: Request) -> Any:
-        def work(connection: Connection) -> Any:
+    def check_and_call_view_with_connection(context: Any, request: Request) -> Any:
+        def run_with_connection(connection: Connection) -> Any:
             request.db = connection
-            return call(context, request, connection)
+            return check_and_call_view(context, request, connection)
 
         database = request.services.database
-        return database.run_autocommit(work) if declared.read_only else database.run(work)
+        run_function = database.run_autocommit if operation.read_only else database.run
+        return run_function(run_with_connection)
 
-    runner = call_with_connection if declared.transaction else call
+    run_view = check_and_call_view_with_connection if operation.transaction else check_and_call_view
 
     def run(context: Any, request: Request) -> Any:
         # The operation is set first, because exception views read its default error code.
-        request.operation = declared
-        if declared.requires_login:
+        request.operation = operation
+        if operation.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
             request.account_id = request.claims.account_id
-        return _confirm_already_done(runner, declared, context, request)
+        return _confirm_already_done(run_view, operation, context, request)
 
     return run
 
 
 def _confirm_already_done(
-    runner: Callable[[Any, Request], Any], declared: Operation, context: Any, request: Request
+    run_view: Callable[[Any, Request], Any], operation: Operation, context: Any, request: Request
 ) -> Any:
     """Run an operation; wait for replication before an "already done" error.
 
-    A client counts the error `already_done_reason` as success of a retry, so the first request must
-    be durable.
+    A retry that fails with `already_done_reason` tells the client that its first request succeeded.
+    So the changes of the first request must be durable.
     """
     try:
-        return runner(context, request)
+        return run_view(context, request)
     except DomainError as error:
-        if reason_of(error) is declared.already_done_reason:
+        if reason_of(error) is operation.already_done_reason:
             request.services.database.await_replication()
         raise
 
 
 def _authenticate(request: Request, connection: Connection | None) -> None:
     services = request.services
-    find = partial(services.login_tokens.identify, claims=request.claims)
+    identify_user = partial(services.login_tokens.identify, claims=request.claims)
     request.current_user = (
-        find(connection) if connection else services.database.run_autocommit(find)
+        identify_user(connection) if connection else services.database.run_autocommit(identify_user)
     )
 
 
 def _parse_parameters(
-    request: Request, declared: Operation, connection: Connection | None
+    request: Request, operation: Operation, connection: Connection | None
 ) -> Parameters:
     try:
-        return declared.parameters.parse(request.params, phones=request.registry.phone_pattern)
+        return operation.parameters.parse(request.params, phones=request.registry.phone_pattern)
     except OperationFailed:
-        # The token is checked here, because the operation's own statement does not run. A revoked
-        # token takes precedence over an invalid parameter.
-        if declared.authenticates_in_query:
+        # The SQL statement that checks the token of this operation does not run, so the token is
+        # checked here. A revoked token takes precedence over an invalid parameter.
+        if operation.authenticates_in_query:
             _authenticate(request, connection)
         raise
 
 
-def _apply_rate_limits(request: Request, declared: Operation) -> None:
+def _apply_rate_limits(request: Request, operation: Operation) -> None:
     """Apply the rate limits in separate transactions.
 
     A rollback of the operation does not undo the counts. The login token is checked first, because
     requests with a revoked token must not use up the account's limit.
     """
-    for limit in declared.rate_limits if not request.rate_limits_applied else ():
+    for limit in operation.rate_limits if not request.rate_limits_applied else ():
         client = (
-            f"account {request.current_user.id}" if declared.requires_login else request.address
+            f"account {request.current_user.id}" if operation.requires_login else request.address
         )
         request.services.rate_limits.consume(limit, client)
     request.rate_limits_applied = True

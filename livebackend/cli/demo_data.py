@@ -20,7 +20,7 @@ from rich.text import Text
 from livebackend.cli.ini_file import ini_argument, load_settings, opened_services
 from livebackend.cli.output import CommandFailed, json_option, print_result
 from livebackend.cli.user import new_password
-from livebackend.development.demo_data import MAX_USERS, DemoData, FillProgress
+from livebackend.development.demo_data import MAX_USERS, DemoData, StageProgress
 from livebackend.development.streams import DevelopmentStreams
 from livebackend.services.operator_accounts import any_account_exists
 
@@ -48,7 +48,7 @@ def demo_data(
     Example: livebackend demo-data development.ini --users 1000
     """
     password = password or new_password()
-    start = time.monotonic()
+    started_at = time.monotonic()
     with opened_services(ini) as services:
         if not allow_existing and services.database.run(any_account_exists):
             raise CommandFailed(
@@ -64,55 +64,55 @@ def demo_data(
         )
         _show_progress(data.generate())
     print_result(
-        f"created {users:,} users in {time.monotonic() - start:.1f} s, with the phones"
+        f"created {users:,} users in {time.monotonic() - started_at:.1f} s, with the phones"
         f" {data.phone(0)} to {data.phone(users - 1)} and the password {password}",
         users=users,
         first_phone=data.phone(0),
         last_phone=data.phone(users - 1),
         password=password,
-        seconds=round(time.monotonic() - start, 1),
+        seconds=round(time.monotonic() - started_at, 1),
     )
 
 
-def _show_progress(steps: Iterator[FillProgress]) -> None:
+def _show_progress(updates: Iterator[StageProgress]) -> None:
     """Report progress on stderr: bars on a terminal, otherwise plain lines."""
     console = Console(stderr=True)
     if console.is_terminal:
-        _draw_bars(steps, console)
+        _draw_bars(updates, console)
     else:
-        _print_lines(steps)
+        _print_lines(updates)
 
 
-class _Rate(ProgressColumn):
+class _UsersPerSecondColumn(ProgressColumn):
     """A column with the number of users per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f}/s")
 
 
-def _draw_bars(steps: Iterator[FillProgress], console: Console) -> None:
+def _draw_bars(updates: Iterator[StageProgress], console: Console) -> None:
     bar_columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _UsersPerSecondColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*bar_columns, console=console) as progress:
-        tasks = {}
-        for step in steps:
-            if step.stage not in tasks:
-                tasks[step.stage] = progress.add_task(step.stage, total=step.total)
-            progress.update(tasks[step.stage], completed=step.done)
+        task_ids = {}
+        for update in updates:
+            if update.stage not in task_ids:
+                task_ids[update.stage] = progress.add_task(update.stage, total=update.total)
+            progress.update(task_ids[update.stage], completed=update.done)
 
 
-def _print_lines(steps: Iterator[FillProgress]) -> None:
-    stage, stage_start, last_line_at = "", 0.0, 0.0
-    for step in steps:
+def _print_lines(updates: Iterator[StageProgress]) -> None:
+    stage, stage_started_at, last_line_at = "", 0.0, 0.0
+    for update in updates:
         now = time.monotonic()
-        if step.stage != stage:
-            stage, stage_start, last_line_at = step.stage, now, now
-        if step.done == step.total or now - last_line_at > _LINE_INTERVAL_S:
+        if update.stage != stage:
+            stage, stage_started_at, last_line_at = update.stage, now, now
+        if update.done == update.total or now - last_line_at > _LINE_INTERVAL_S:
             last_line_at = now
-            seconds = now - stage_start
-            click.echo(f"{stage}: {step.done:,} of {step.total:,}, {seconds:.1f} s", err=True)
+            seconds = now - stage_started_at
+            click.echo(f"{stage}: {update.done:,} of {update.total:,}, {seconds:.1f} s", err=True)

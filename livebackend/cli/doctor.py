@@ -25,7 +25,7 @@ def doctor(ini: Path) -> None:
     """
     with report_errors():
         settings = load_settings(ini)
-        sms, streams, payments = make_gateways(settings)
+        sms, streams, payment_gateways = make_gateways(settings)
         with opened_database(settings) as database:
             results = Diagnostics(
                 database,
@@ -36,13 +36,15 @@ def doctor(ini: Path) -> None:
                 sms_gateway=settings.sms_gateway,
                 sms_api_url=settings.sms_api_url,
                 count_orders_without_gateway=count_orders_without_gateway,
-                payment_providers=[gateway.provider for gateway in payments],
+                payment_providers=[gateway.provider for gateway in payment_gateways],
             ).run_checks()
-    failed = sum(not result.passed for result in results)
-    summary = f"{failed} of {len(results)} checks failed" if failed else "all checks passed"
+    failed_checks = sum(not result.passed for result in results)
+    summary = (
+        f"{failed_checks} of {len(results)} checks failed" if failed_checks else "all checks passed"
+    )
     print_and_exit(
-        "\n".join([*map(_line, results), "", summary]),
-        passed=not failed,
+        "\n".join([*map(_result_line, results), "", summary]),
+        passed=not failed_checks,
         checks=[
             {
                 "check": result.check,
@@ -55,7 +57,7 @@ def doctor(ini: Path) -> None:
     )
 
 
-def _line(result: CheckResult) -> str:
+def _result_line(result: CheckResult) -> str:
     mark, style = ("ok    ", "green") if result.passed else ("FAILED", "bold red")
     console = Console(highlight=False, soft_wrap=True)
     with console.capture() as capture:

@@ -20,15 +20,15 @@ def housekeeping(ini: Path) -> None:
     Example: livebackend housekeeping production.ini
     """
     with opened_services(ini) as services:
-        rooms, orders, pictures = services.periodic_tasks.run_once()
-    facts = {**rooms._asdict(), "pictures": pictures, "orders": orders.queried}
+        rooms, orders, deleted_pictures = services.periodic_tasks.run_once()
+    facts = {**rooms._asdict(), "pictures": deleted_pictures, "orders": orders.queried}
     if rooms.failed or orders.failed:
         raise CommandFailed(
             "a provider failed: the next round of housekeeping retries the failed tasks", **facts
         )
     print_result(
         f"{rooms.checked} rooms checked, {rooms.closed} closed,"
-        f" {rooms.disabled} streams disabled, {pictures} pictures deleted,"
+        f" {rooms.disabled} streams disabled, {deleted_pictures} pictures deleted,"
         f" {orders.queried} payment orders reconciled",
         **facts,
     )

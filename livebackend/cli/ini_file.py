@@ -33,13 +33,19 @@ def app_section(ini: Path) -> dict[str, Any]:
 
 
 def load_settings(ini: Path) -> Settings:
-    """Return the settings of an ini file and of the environment; raise SettingsError."""
+    """Return the settings of an ini file, overridden by the environment.
+
+    Raises SettingsError.
+    """
     return Settings.load(app_section(ini), os.environ)
 
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """Open the database of the settings, and close it at the end; raise SettingsError."""
+    """Open the database of the settings, and close it after the `with` block.
+
+    Raises SettingsError.
+    """
     database = open_database(settings)
     try:
         yield database

@@ -8,7 +8,7 @@ import click
 
 from livebackend.cli.output import CommandFailed, json_option, print_result
 
-_ENVIRONMENT = """\
+_ENVIRONMENT_TEMPLATE = """\
 # Read by systemd (EnvironmentFile=), by compose (env_file:), and in a shell by
 #   set -a; . ./livebackend.env; set +a
 # These secrets give full control of the server: restrict access to this file, and store no copy of
@@ -57,15 +57,15 @@ def init(folder: Path, url: str, data_dir: str) -> None:
     Example: livebackend init /etc/livebackend --url https://live.example
     """
     ini, environment = folder / "production.ini", folder / "livebackend.env"
-    existing = [str(path) for path in (ini, environment) if path.exists()]
-    if existing:
+    existing_files = [str(path) for path in (ini, environment) if path.exists()]
+    if existing_files:
         raise CommandFailed(
-            f"{', '.join(existing)}: already exists; not overwritten", existing=existing
+            f"{', '.join(existing_files)}: already exists; not overwritten", existing=existing_files
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(ini, _ini_text(url=url, data_dir=data_dir), mode=0o644)
-        _write(environment, _environment_text(), mode=0o600)
+        _create_file(ini, _ini_text(url=url, data_dir=data_dir), mode=0o644)
+        _create_file(environment, _environment_text(), mode=0o600)
     except OSError as error:
         raise CommandFailed(f"{error.filename}: {error.strerror}") from None
     print_result(
@@ -82,10 +82,12 @@ def _ini_text(*, url: str, data_dir: str) -> str:
 
 
 def _environment_text() -> str:
-    return _ENVIRONMENT.format(secret=secrets.token_urlsafe(32), pepper=secrets.token_urlsafe(32))
+    return _ENVIRONMENT_TEMPLATE.format(
+        secret=secrets.token_urlsafe(32), pepper=secrets.token_urlsafe(32)
+    )
 
 
-def _write(path: Path, text: str, *, mode: int) -> None:
+def _create_file(path: Path, text: str, *, mode: int) -> None:
     # The file is created with its final mode, so that no other user can ever read the secrets.
     path.touch(mode=mode, exist_ok=False)
     path.write_text(text, "utf-8")

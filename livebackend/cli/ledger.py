@@ -59,17 +59,17 @@ def audit_command(ini: Path, *, since_checkpoint: bool) -> None:
 
     Example: livebackend ledger audit production.ini --since-checkpoint
     """
-    with _opened_database(ini) as database, _progress() as progress:
-        bar = progress.add_task("", total=len(CHECK_NAMES))
-        started: list[str] = []
+    with _opened_database(ini) as database, _progress_bar() as progress:
+        task_id = progress.add_task("", total=len(CHECK_NAMES))
+        started_checks: list[str] = []
 
         def show_check(name: str) -> None:
-            started.append(name)
-            progress.update(bar, description=name, completed=len(started) - 1)
+            started_checks.append(name)
+            progress.update(task_id, description=name, completed=len(started_checks) - 1)
 
         report = audit(database, since_checkpoint=since_checkpoint, on_check_started=show_check)
-        progress.update(bar, description="done", completed=len(CHECK_NAMES))
-    counts = {
+        progress.update(task_id, description="done", completed=len(CHECK_NAMES))
+    finding_counts = {
         name: sum(finding.check == name for finding in report.findings) for name in CHECK_NAMES
     }
     for finding in report.findings:
@@ -79,12 +79,12 @@ def audit_command(ini: Path, *, since_checkpoint: bool) -> None:
         f" {report.audited_at}"
     )
     print_and_exit(
-        "\n".join([*(f"{count:5}  {name}" for name, count in counts.items()), totals]),
+        "\n".join([*(f"{count:5}  {name}" for name, count in finding_counts.items()), totals]),
         passed=not report.findings,
         at=report.audited_at,
         transfers=report.transfers,
         coins=report.coins,
-        checks=counts,
+        checks=finding_counts,
         findings=[finding._asdict() for finding in report.findings],
     )
 
@@ -107,8 +107,10 @@ def show_command(ini: Path, phone: str) -> None:
         history = CoinHistory()
         coins = history.balance(connection, account_id)
         records, _ = history.records(connection, account_id, before=None, limit=_MAX_RECORDS)
-    lines = [f"{coins} coins", *map(_line, records)]
-    print_result("\n".join(lines), coins=coins, records=[_facts(record) for record in records])
+    lines = [f"{coins} coins", *map(_record_line, records)]
+    print_result(
+        "\n".join(lines), coins=coins, records=[_record_facts(record) for record in records]
+    )
 
 
 @ledger.command("reverse")
@@ -189,7 +191,7 @@ def _opened_database(ini: Path) -> Iterator[Database]:
             yield database
 
 
-def _progress() -> Progress:
+def _progress_bar() -> Progress:
     # The progress bar is on stderr, because programs read stdout. Rich draws nothing if stderr is
     # not a terminal.
     columns = (
@@ -201,7 +203,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _line(record: HistoryRecord) -> str:
+def _record_line(record: HistoryRecord) -> str:
     details = " ".join(filter(None, [record.nickname, record.description]))
     return (
         f"{record.id:>12}  {record.created_at:%Y-%m-%d %H:%M:%S}  {record.kind.name.lower():8}"
@@ -209,7 +211,7 @@ def _line(record: HistoryRecord) -> str:
     ).rstrip()
 
 
-def _facts(record: HistoryRecord) -> dict[str, Any]:
+def _record_facts(record: HistoryRecord) -> dict[str, Any]:
     return {
         **record._asdict(),
         "kind": record.kind.name.lower(),

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from livebackend.cli.ini_file import ini_argument, load_settings, opened_database, setup_logging
-from livebackend.cli.output import columns, json_option, print_result, report_errors
+from livebackend.cli.output import align_columns, json_option, print_result, report_errors
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate as run_migrations
 from livebackend.database.migrations import migration_status, pending_sql
@@ -44,4 +44,4 @@ def _print_status(database: Database) -> None:
         (migration.revision, "applied" if migration.is_applied else "pending", migration.summary)
         for migration in migrations
     ]
-    print_result(columns(rows), migrations=[migration._asdict() for migration in migrations])
+    print_result(align_columns(rows), migrations=[migration._asdict() for migration in migrations])

@@ -19,7 +19,7 @@ from livebackend.cli.ini_file import (
 )
 from livebackend.cli.output import (
     CommandFailed,
-    columns,
+    align_columns,
     json_option,
     print_and_exit,
     print_result,
@@ -72,19 +72,19 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
         )
     rows = [
         (
-            stored.order_id,
-            stored.provider,
-            stored.state,
-            f"{stored.created_at:%Y-%m-%d %H:%M}",
-            stored.fen,
-            stored.coins,
-            mask_phone(stored.phone) if stored.phone else None,
+            order_row.order_id,
+            order_row.provider,
+            order_row.state,
+            f"{order_row.created_at:%Y-%m-%d %H:%M}",
+            order_row.fen,
+            order_row.coins,
+            mask_phone(order_row.phone) if order_row.phone else None,
         )
-        for stored in orders
+        for order_row in orders
     ]
     header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
-    text = columns([header, *rows]) if rows else "there are no matching orders"
-    print_result(text, orders=[_facts(stored) for stored in orders])
+    text = align_columns([header, *rows]) if rows else "there are no matching orders"
+    print_result(text, orders=[_order_facts(order_row) for order_row in orders])
 
 
 @order.command("show")
@@ -157,7 +157,7 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
     """
     date = day.date() if day else (datetime.now(CHINA) - timedelta(days=1)).date()
     reports: list[BillReport] = []
-    unread: dict[str, str] = {}
+    unread_bills: dict[str, str] = {}
     with opened_services(ini) as services:
         for provider in services.payment_orders.providers:
             try:
@@ -165,14 +165,16 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
                     compare_bill(services.database, services.payment_orders, provider, date)
                 )
             except PaymentFailed as error:
-                unread[provider] = str(error)
+                unread_bills[provider] = str(error)
     lines = [line for report in reports for line in _report_lines(report)]
-    lines += [f"{name} {date}: the bill cannot be read: {error}" for name, error in unread.items()]
+    lines += [
+        f"{name} {date}: the bill cannot be read: {error}" for name, error in unread_bills.items()
+    ]
     print_and_exit(
         "\n".join(lines) or "payments.gateway names no payment gateway",
-        passed=not unread and not any(report.differences for report in reports),
+        passed=not unread_bills and not any(report.differences for report in reports),
         reports=[asdict(report) for report in reports],
-        unread=unread,
+        unread=unread_bills,
     )
 
 
@@ -218,14 +220,15 @@ def _reported_errors(order_id: str) -> Iterator[None]:
 
 
 def _print_order(database: Database, order_id: str) -> None:
-    stored = database.run(lambda connection: find_order(connection, order_id))
-    if stored is None:
+    order_row = database.run(lambda connection: find_order(connection, order_id))
+    if order_row is None:
         raise CommandFailed(f"there is no order {order_id}")
-    facts = _facts(stored)
+    facts = _order_facts(order_row)
     print_result(
-        columns([(name, value) for name, value in facts.items() if value is not None]), **facts
+        align_columns([(name, value) for name, value in facts.items() if value is not None]),
+        **facts,
     )
 
 
-def _facts(stored: StoredOrder) -> dict[str, Any]:
-    return stored._asdict() | {"phone": mask_phone(stored.phone) if stored.phone else None}
+def _order_facts(order_row: StoredOrder) -> dict[str, Any]:
+    return order_row._asdict() | {"phone": mask_phone(order_row.phone) if order_row.phone else None}

@@ -16,11 +16,11 @@ from livebackend.api.error_table import error_outcome
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 
-_JSON_KEY = "livebackend.json"
+_JSON_FLAG_KEY = "livebackend.json"
 
 
 def _store_json_flag(context: click.Context, option: click.Parameter, value: object) -> None:
-    context.meta[_JSON_KEY] = value
+    context.meta[_JSON_FLAG_KEY] = value
 
 
 json_option = click.option(
@@ -38,10 +38,10 @@ class CommandFailed(click.ClickException):
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         self._facts = facts
-        self._as_json = _as_json()
+        self._json_requested = _json_requested()
 
     def show(self, file: Any = None) -> None:
-        if self._as_json:
+        if self._json_requested:
             _print_json({"error": self.message, **self._facts})
         else:
             super().show(file)
@@ -49,7 +49,7 @@ class CommandFailed(click.ClickException):
 
 def print_result(text: str, **facts: Any) -> None:
     """Print the facts as one JSON object with `--json`, otherwise the text."""
-    if _as_json():
+    if _json_requested():
         _print_json(facts)
     else:
         click.echo(text)
@@ -78,7 +78,7 @@ def report_errors() -> Iterator[None]:
         raise CommandFailed(f"database error: {_first_line(error)}") from None
 
 
-def columns(rows: list[tuple[Any, ...]]) -> str:
+def align_columns(rows: list[tuple[Any, ...]]) -> str:
     """Return the rows as lines, each column padded to its widest cell."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -88,9 +88,9 @@ def columns(rows: list[tuple[Any, ...]]) -> str:
     )
 
 
-def _as_json() -> bool:
+def _json_requested() -> bool:
     context = click.get_current_context(silent=True)
-    return bool(context and context.meta.get(_JSON_KEY))
+    return bool(context and context.meta.get(_JSON_FLAG_KEY))
 
 
 def _print_json(facts: dict[str, Any]) -> None:

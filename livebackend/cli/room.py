@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from livebackend.cli.ini_file import ini_argument, opened_services
-from livebackend.cli.output import CommandFailed, columns, json_option, print_result
+from livebackend.cli.output import CommandFailed, align_columns, json_option, print_result
 from livebackend.core.masking import mask_phone
 from livebackend.services import operator_rooms as rooms
 
@@ -38,15 +38,17 @@ def list_rooms(ini: Path, limit: int) -> None:
     Example: livebackend room list production.ini
     """
     with opened_services(ini) as services:
-        stored = services.database.run(
+        open_rooms = services.database.run(
             lambda connection: rooms.list_open_rooms(connection, limit=limit)
         )
-    masked_rooms = [room._replace(phone=room.phone and mask_phone(room.phone)) for room in stored]
+    masked_rooms = [
+        room._replace(phone=room.phone and mask_phone(room.phone)) for room in open_rooms
+    ]
     rows = [
         (room.id, room.state, f"{room.started_at:%Y-%m-%d %H:%M}", room.phone, room.title)
         for room in masked_rooms
     ]
-    text = columns([("room", "state", "since (UTC)", "phone", "title"), *rows])
+    text = align_columns([("room", "state", "since (UTC)", "phone", "title"), *rows])
     print_result(
         text if rows else "there are no open rooms", rooms=[room._asdict() for room in masked_rooms]
     )
@@ -64,12 +66,12 @@ def close(ini: Path, room_id: int) -> None:
     Example: livebackend room close production.ini 42
     """
     with opened_services(ini) as services:
-        stored = services.database.run(lambda connection: rooms.find_room(connection, room_id))
-        if stored is None or stored.state != "open":
+        found_room = services.database.run(lambda connection: rooms.find_room(connection, room_id))
+        if found_room is None or found_room.state != "open":
             raise CommandFailed(f"room {room_id} is not open")
-        services.rooms.leave(stored.account_id, reason="operator")
-        closed = services.database.run(lambda connection: rooms.find_room(connection, room_id))
-    is_disconnected = bool(closed and closed.disabled_at)
+        services.rooms.leave(found_room.account_id, reason="operator")
+        closed_room = services.database.run(lambda connection: rooms.find_room(connection, room_id))
+    is_disconnected = bool(closed_room and closed_room.disabled_at)
     text = f"room {room_id} is closed"
     if not is_disconnected:
         text += ", but the provider failed to disable its stream: the servers retry"

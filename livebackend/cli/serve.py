@@ -30,7 +30,7 @@ from livebackend.database.migrations import check_migrated, migrate
 log = logging.getLogger(__name__)
 
 # The log records of Granian propagate to the handlers of the ini file.
-_LOGGING = {
+_GRANIAN_LOGGING = {
     "formatters": {},
     "handlers": {},
     "loggers": {"_granian": {"handlers": [], "propagate": True}},
@@ -69,17 +69,19 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
         log.info("server starts %d workers on http://%s:%d", workers, *address)
-        load = partial(
+        load_worker_app = partial(
             load_app, str(ini), options, shutdown_timeout_s=settings.server_shutdown_timeout_s
         )
-        _server(settings, address, workers).serve(target_loader=load, wrap_loader=False)
+        _granian_server(settings, address, workers).serve(
+            target_loader=load_worker_app, wrap_loader=False
+        )
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     finally:
         database.close()
 
 
-def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
+def _granian_server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
     # With spawn, a worker inherits no thread, lock or database connection of this process.
     multiprocessing.set_start_method("spawn", force=True)
     host, port = address
@@ -101,7 +103,7 @@ def _server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
             max_buffer_size=settings.server_max_header_bytes,
         ),
         log_level=LogLevels.error,
-        log_dictconfig=_LOGGING,
+        log_dictconfig=_GRANIAN_LOGGING,
     )
 
 
@@ -132,7 +134,8 @@ def load_app(
     app = get_app(ini, name="main", options=options)
     services: Services = app.registry.services
     Finalize(services, services.close, exitpriority=0)
-    # The wakeup descriptor works with the signal handlers that Granian installs later.
+    # Granian installs its own signal handlers later. The wakeup descriptor reports signals to the
+    # thread independently of these handlers.
     signal_reader, signal_writer = socket.socketpair()
     signal_writer.setblocking(False)  # required by set_wakeup_fd
     signal.set_wakeup_fd(signal_writer.detach())
@@ -155,7 +158,7 @@ def _enforce_stop(
     if signal_reader not in wait([signal_reader, *parent_sentinels]):
         os.kill(os.getpid(), signal.SIGTERM)
     services.stop_waiting()
-    # The parent process also kills the worker after this time, unless the parent was killed.
+    # Needed if the parent process was killed: otherwise the parent kills the worker at this time.
     time.sleep(shutdown_timeout_s)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -167,7 +170,9 @@ class HideServerHeader:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start_with_empty_server_header(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Any:
             return start_response(status, [*headers, ("Server", "")], exc_info)
 
-        return self._app(environ, start)
+        return self._app(environ, start_with_empty_server_header)

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from livebackend.cli.ini_file import ini_argument, opened_services
-from livebackend.cli.output import CommandFailed, columns, json_option, print_result
+from livebackend.cli.output import CommandFailed, align_columns, json_option, print_result
 from livebackend.container import Services
 from livebackend.services import operator_accounts as accounts
 from livebackend.services.operator_accounts import AccountDetails
 
-# Without 0, o, 1, i and l, which are easily confused when a password is read out.
+# Characters of new passwords. 0, o, 1, i and l are excluded, because they are easily confused when
+# a password is read out.
 _LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
 _GENDERS = {"0": "female", "1": "male"}
 
@@ -24,7 +25,7 @@ def _check_phone(context: click.Context, option: click.Parameter, value: str) ->
     return value
 
 
-_phone = click.argument("phone", callback=_check_phone)
+_phone_argument = click.argument("phone", callback=_check_phone)
 
 
 @click.group()
@@ -39,7 +40,7 @@ def user() -> None:
 
 @user.command()
 @ini_argument
-@_phone
+@_phone_argument
 @json_option
 def show(ini: Path, phone: str) -> None:
     """Show an account.
@@ -49,16 +50,16 @@ def show(ini: Path, phone: str) -> None:
     Example: livebackend user show production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find(services, phone)
+        account = _find_account(services, phone)
     facts = account._asdict() | {"gender": _GENDERS.get(account.gender or "")}
     print_result(
-        columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts
+        align_columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts
     )
 
 
 @user.command()
 @ini_argument
-@_phone
+@_phone_argument
 @json_option
 def disable(ini: Path, phone: str) -> None:
     """Disable an account.
@@ -68,7 +69,7 @@ def disable(ini: Path, phone: str) -> None:
     Example: livebackend user disable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find(services, phone)
+        account = _find_account(services, phone)
         changed = services.database.run(lambda connection: accounts.disable(connection, phone))
         # The room is closed after the tokens are revoked, so that the user cannot go live again.
         if account.room_id:
@@ -78,7 +79,7 @@ def disable(ini: Path, phone: str) -> None:
 
 @user.command()
 @ini_argument
-@_phone
+@_phone_argument
 @json_option
 def enable(ini: Path, phone: str) -> None:
     """Enable a disabled account.
@@ -88,14 +89,14 @@ def enable(ini: Path, phone: str) -> None:
     Example: livebackend user enable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find(services, phone)
+        account = _find_account(services, phone)
         changed = services.database.run(lambda connection: accounts.enable(connection, phone))
     _print_state(account.id, "enabled", changed=changed)
 
 
 @user.command()
 @ini_argument
-@_phone
+@_phone_argument
 @json_option
 def revoke(ini: Path, phone: str) -> None:
     """Revoke all login tokens of an account.
@@ -105,14 +106,14 @@ def revoke(ini: Path, phone: str) -> None:
     Example: livebackend user revoke production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find(services, phone)
+        account = _find_account(services, phone)
         services.database.run(lambda connection: accounts.revoke(connection, phone))
     print_result(f"all login tokens of account {account.id} are revoked", id=account.id)
 
 
 @user.command("reset-password")
 @ini_argument
-@_phone
+@_phone_argument
 @json_option
 def reset_password(ini: Path, phone: str) -> None:
     """Set and print a new password.
@@ -123,7 +124,7 @@ def reset_password(ini: Path, phone: str) -> None:
     """
     password = new_password()
     with opened_services(ini) as services:
-        account = _find(services, phone)
+        account = _find_account(services, phone)
         new_hash = services.password_hashing.hash(password)
         services.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
     print_result(
@@ -136,16 +137,16 @@ def reset_password(ini: Path, phone: str) -> None:
 
 def new_password() -> str:
     """Return a random password of nearly 60 bits that is easy to read out."""
-    groups = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
-    return "-".join([*groups, "".join(secrets.choice(_DIGITS) for _ in range(2))])
+    letter_groups = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
+    return "-".join([*letter_groups, "".join(secrets.choice(_DIGITS) for _ in range(2))])
 
 
-def _print_state(account_id: int, state: str, *, changed: bool, **more: Any) -> None:
+def _print_state(account_id: int, state: str, *, changed: bool, **more_facts: Any) -> None:
     text = f"account {account_id} is {'' if changed else 'already '}{state}"
-    print_result(text, id=account_id, changed=changed, **more)
+    print_result(text, id=account_id, changed=changed, **more_facts)
 
 
-def _find(services: Services, phone: str) -> AccountDetails:
+def _find_account(services: Services, phone: str) -> AccountDetails:
     account = services.database.run(
         lambda connection: accounts.find_account_details(connection, phone)
     )

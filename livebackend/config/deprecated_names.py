@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
-SETTINGS: Mapping[str, str] = {
+RENAMED_SETTINGS: Mapping[str, str] = {
     "codes.plain_is_meant": "codes.allow_plain",
     "coins.direct_refill_is_meant": "coins.allow_free_refill",
     "gateways.embedded_is_meant": "gateways.allow_development",
@@ -45,10 +45,10 @@ SETTINGS: Mapping[str, str] = {
 }
 
 # Deprecated values of the setting `pictures.mode`, with the current values.
-PICTURE_MODES: Mapping[str, str] = {"as_sent": "original", "re_encoded": "reencoded"}
+RENAMED_PICTURE_MODES: Mapping[str, str] = {"as_sent": "original", "re_encoded": "reencoded"}
 
 # Deprecated class names in settings, with the current names.
-CLASSES: Mapping[str, str] = {
+RENAMED_CLASSES: Mapping[str, str] = {
     "livebackend.gateways.payments.EmbeddedPayments": (
         "livebackend.development.payments.DevelopmentPayments"
     ),
@@ -64,11 +64,11 @@ CLASSES: Mapping[str, str] = {
 }
 
 # Deprecated modules of classes that logging sections name, with the current modules.
-MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
+RENAMED_MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
 # Deprecated loggers, with the loggers that replace them. `livebackend.gateways.sms` and
 # `livebackend.gateways.payments` are not deprecated, because packages of these names still log.
-LOGGERS: Mapping[str, Sequence[str]] = {
+RENAMED_LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.calls": ["livebackend.access"],
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
     "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
@@ -94,44 +94,46 @@ LOGGERS: Mapping[str, Sequence[str]] = {
 
 def warn_of_deprecated_settings(names: Iterable[str]) -> None:
     """Log a warning with the new name of each deprecated setting."""
-    for name in sorted(SETTINGS.keys() & set(names)):
-        log.warning("setting %s is deprecated: use %s", name, SETTINGS[name])
+    for name in sorted(RENAMED_SETTINGS.keys() & set(names)):
+        log.warning("setting %s is deprecated: use %s", name, RENAMED_SETTINGS[name])
 
 
 def current_picture_mode(value: str) -> str:
     """Return the current name of a picture mode; log a warning if it was renamed."""
-    current = PICTURE_MODES.get(value, value)
-    if current != value:
-        log.warning("pictures.mode = %s is deprecated: use %s", value, current)
-    return current
+    current_mode = RENAMED_PICTURE_MODES.get(value, value)
+    if current_mode != value:
+        log.warning("pictures.mode = %s is deprecated: use %s", value, current_mode)
+    return current_mode
 
 
 def current_class(dotted_name: str) -> str:
     """Return the current name of a class; log a warning if it was renamed."""
-    current = CLASSES.get(dotted_name, dotted_name)
-    if current != dotted_name:
-        log.warning("class %s is deprecated: use %s", dotted_name, current)
-    return current
+    current_name = RENAMED_CLASSES.get(dotted_name, dotted_name)
+    if current_name != dotted_name:
+        log.warning("class %s is deprecated: use %s", dotted_name, current_name)
+    return current_name
 
 
 def current_module(dotted_name: str) -> str:
     """Return the current name of a renamed module; raise KeyError for other modules."""
-    current = MODULES[dotted_name]
-    warnings.warn(f"module {dotted_name} is deprecated: use {current}", FutureWarning, stacklevel=2)
-    return current
+    current_name = RENAMED_MODULES[dotted_name]
+    warnings.warn(
+        f"module {dotted_name} is deprecated: use {current_name}", FutureWarning, stacklevel=2
+    )
+    return current_name
 
 
 def configure_renamed_loggers() -> None:
     """Copy the configuration of each deprecated logger to the loggers that replace it."""
-    for old, current in LOGGERS.items():
-        configured = logging.root.manager.loggerDict.get(old)
-        if isinstance(configured, logging.Logger) and _is_configured(configured):
-            log.warning("logger %s is deprecated: use %s", old, ", ".join(current))
-            for name in current:
-                _copy_configuration(configured, logging.getLogger(name))
-            # The logger is reset, so that the next call does not copy its configuration again.
-            configured.setLevel(logging.NOTSET)
-            configured.handlers.clear()
+    for old_name, current_names in RENAMED_LOGGERS.items():
+        old_logger = logging.root.manager.loggerDict.get(old_name)
+        if isinstance(old_logger, logging.Logger) and _is_configured(old_logger):
+            log.warning("logger %s is deprecated: use %s", old_name, ", ".join(current_names))
+            for name in current_names:
+                _copy_configuration(old_logger, logging.getLogger(name))
+            # Without the reset, the next call would copy the configuration again.
+            old_logger.setLevel(logging.NOTSET)
+            old_logger.handlers.clear()
 
 
 def _is_configured(logger: logging.Logger) -> bool:

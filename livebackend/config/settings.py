@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from livebackend.config.deprecated_names import (
-    SETTINGS,
+    RENAMED_SETTINGS,
     current_class,
     current_picture_mode,
     warn_of_deprecated_settings,
@@ -38,8 +38,8 @@ _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
 _MIN_CHECK_INTERVAL_S = 10
 # Prefixes of settings that Pyramid reads from the same section.
 _PYRAMID_PREFIXES = ("pyramid.",)
-# Other names of settings. Pyramid's project templates use `sqlalchemy.url`.
-_ALIASES = {"sqlalchemy.url": "database.url", **SETTINGS}
+# Aliases of settings: the deprecated names, and `sqlalchemy.url` of Pyramid's project templates.
+_ALIASES = {"sqlalchemy.url": "database.url", **RENAMED_SETTINGS}
 
 
 def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -57,10 +57,10 @@ def _split_secrets(value: object) -> tuple[str, ...]:
     return secrets
 
 
-def _require_permission(name: str, info: ValidationInfo, problem: str) -> None:
-    """Raise ValueError for an unsafe value unless the setting `name` allows it."""
-    if not info.data.get(name):
-        raise ValueError(f"{problem}; set {_dotted(name)} = true to allow it")
+def _require_permission(permission: str, info: ValidationInfo, problem: str) -> None:
+    """Raise ValueError for an unsafe value unless the setting `permission` allows it."""
+    if not info.data.get(permission):
+        raise ValueError(f"{problem}; set {_setting_name(permission)} = true to allow it")
 
 
 def _check_codes_reply(value: str, info: ValidationInfo) -> str:
@@ -125,7 +125,7 @@ def _check_regular_expression(value: str) -> str:
     return value
 
 
-def _dotted(name: str) -> str:
+def _setting_name(name: str) -> str:
     return name.replace("_", ".", 1)
 
 
@@ -143,7 +143,7 @@ class Settings(BaseModel):
     LIVEBACKEND_CODES_REPLY overrides it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_dotted)
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_setting_name)
 
     database_url: SecretStr = Field(
         description="`postgresql://…`, or `embedded`: a PostgreSQL server of its own in `data.dir`"
@@ -274,7 +274,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
-        # The limit is models.CREDIT_SLOTS - 1, but this package cannot import the models.
+        # 15 is models.CREDIT_SLOTS - 1; this package cannot import the models.
         le=15,
         description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
@@ -434,7 +434,9 @@ class Settings(BaseModel):
     @classmethod
     def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the environment variables that override settings, by setting name."""
-        names = {environment_variable(name): name for name in (*cls.names(), *SETTINGS)}
+        names = {
+            environment_variable(name): name for name in (*cls.fields_by_name(), *RENAMED_SETTINGS)
+        }
         return {
             names.get(key, key): value
             for key, value in environment.items()
@@ -466,9 +468,9 @@ class Settings(BaseModel):
         }
 
     @classmethod
-    def names(cls) -> dict[str, Any]:
-        """Return the field of every setting by its name in ini files."""
-        return {_dotted(name): field for name, field in cls.model_fields.items()}
+    def fields_by_name(cls) -> dict[str, Any]:
+        """Return the pydantic field of every setting, by its name in ini files."""
+        return {_setting_name(name): field for name, field in cls.model_fields.items()}
 
 
 def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -476,8 +478,8 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
 
     The default URL has the host and port of the ini file.
     """
-    is_set = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
-    if is_set or not {"host", "port"} <= defaults.keys():
+    has_public_url = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
+    if has_public_url or not {"host", "port"} <= defaults.keys():
         return dict(ini)
     return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
 

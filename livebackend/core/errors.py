@@ -226,7 +226,7 @@ class ServiceUnavailable(Exception):
     """The request cannot be served now; retry after `retry_after_s` seconds.
 
     If `outcome_unknown` is true, the request may have been executed. A retry with the request id
-    `retry_request_id` is not executed twice.
+    `retry_request_id` does not execute it again.
     """
 
     def __init__(

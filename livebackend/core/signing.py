@@ -10,11 +10,11 @@ import itsdangerous
 import orjson
 from itsdangerous.encoding import base64_decode, base64_encode
 
-_MAX_LENGTH = 1024
+_MAX_SIGNED_LENGTH = 1024
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
-    """Derive a key for one purpose, which reveals neither the secret nor other keys."""
+    """Derive a key for one purpose; the key reveals neither the secret nor other keys."""
     return hmac.digest(secret.encode(), purpose.encode(), "sha256")
 
 
@@ -26,8 +26,8 @@ class Signer:
     """
 
     def __init__(self, secrets: Sequence[str], *, kind: str) -> None:
-        # The keys are derived once here, because itsdangerous's Serializer derives them for each
-        # token.
+        # The keys are derived once here. The Serializer of itsdangerous would derive them again for
+        # each token.
         signers = [
             itsdangerous.Signer(secret, salt=f"livebackend.{kind}", digest_method=sha256)
             for secret in reversed(secrets)  # itsdangerous signs with the last key
@@ -42,7 +42,7 @@ class Signer:
     def read(self, text: object) -> Any:
         """Verify the signature; return the signed value, or None for a wrong signature."""
         # Long texts are rejected before the slow verification, because signed values are short.
-        if not isinstance(text, str) or len(text) > _MAX_LENGTH:
+        if not isinstance(text, str) or len(text) > _MAX_SIGNED_LENGTH:
             return None
         try:
             return orjson.loads(base64_decode(self._signer.unsign(text)))

@@ -46,8 +46,8 @@ class Database:
             pool_use_lifo=True,
             # Parameters contain phone numbers and messages, which must not be logged.
             hide_parameters=True,
-            # With None, the level in `options` below applies, which saves a statement per
-            # connection.
+            # With None, SQLAlchemy sends no SET statement to each connection: `options` below sets
+            # the isolation level.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
                 "connect_timeout": connect_timeout_s,
@@ -71,7 +71,7 @@ class Database:
         runs again, at most `tries` times in all. So `work` must have no effects outside SQL.
         Raises CommitOutcomeUnknown if the connection is lost during COMMIT.
         """
-        for remaining in reversed(range(tries)):
+        for remaining_tries in reversed(range(tries)):
             is_committing = False
             try:
                 with self.engine.begin() as connection:
@@ -80,7 +80,7 @@ class Database:
             except DBAPIError as error:
                 if is_committing and is_connection_lost(error):
                     raise CommitOutcomeUnknown from error
-                if not (remaining and (error.connection_invalidated or _is_conflict(error))):
+                if not (remaining_tries and (error.connection_invalidated or _is_conflict(error))):
                     raise
             else:
                 if isinstance(result, DomainError):
@@ -93,12 +93,12 @@ class Database:
 
         Each statement commits on its own, which saves the round trips for BEGIN and COMMIT.
         """
-        for remaining in reversed(range(tries)):
+        for remaining_tries in reversed(range(tries)):
             try:
                 with self.engine.connect() as connection:
-                    return _autocommitted(connection, work)
+                    return _run_in_autocommit_mode(connection, work)
             except DBAPIError as error:
-                if not (remaining and error.connection_invalidated):
+                if not (remaining_tries and error.connection_invalidated):
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
@@ -112,11 +112,11 @@ class Database:
     def execute_one(self, statement: Executable, **values: Any) -> Any:
         """Execute a statement in a transaction of its own; return its row, or None."""
 
-        def work(connection: Connection) -> Any:
+        def execute(connection: Connection) -> Any:
             result = connection.execute(statement, values)
             return result.one_or_none() if result.returns_rows else None
 
-        return self.run(work)
+        return self.run(execute)
 
     def with_own_pool(self, pool_size: int) -> "Database":
         """Return the same database with a separate connection pool, in autocommit mode."""
@@ -154,8 +154,8 @@ def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -
     if isinstance(error, PoolTimeout | CommitOutcomeUnknown) or error.connection_invalidated:
         return True
     cause: Any = error.orig
-    code = getattr(cause, "pgcode", None)
-    return code is None or code.startswith(("08", "57P"))
+    sqlstate = getattr(cause, "pgcode", None)
+    return sqlstate is None or sqlstate.startswith(("08", "57P"))
 
 
 def _result_or_error(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
@@ -168,26 +168,26 @@ def _result_or_error(work: Callable[[Connection], T], connection: Connection) ->
         return error
 
 
-def _autocommitted(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # Sets the driver's attribute, because setting SQLAlchemy's isolation level AUTOCOMMIT costs a
+def _run_in_autocommit_mode(connection: Connection, work: Callable[[Connection], T]) -> T:
+    # This sets the attribute of psycopg2, because SQLAlchemy's isolation level AUTOCOMMIT costs a
     # round trip.
-    driver: Any = connection.connection.dbapi_connection
-    previous, driver.autocommit = driver.autocommit, True
+    driver_connection: Any = connection.connection.dbapi_connection
+    previous_autocommit, driver_connection.autocommit = driver_connection.autocommit, True
     try:
         return work(connection)
     finally:
-        if not driver.closed:
-            driver.autocommit = previous
+        if not driver_connection.closed:
+            driver_connection.autocommit = previous_autocommit
 
 
 def _psycopg2_url(url: str | URL) -> URL:
     try:
-        parsed = make_url(url)
+        parsed_url = make_url(url)
     except ArgumentError:
         raise SettingsError("database.url: is not a valid URL") from None
-    if parsed.drivername not in ("postgresql", "postgresql+psycopg2"):
+    if parsed_url.drivername not in ("postgresql", "postgresql+psycopg2"):
         raise SettingsError("database.url: must begin with postgresql://")
-    return parsed.set(drivername="postgresql+psycopg2")
+    return parsed_url.set(drivername="postgresql+psycopg2")
 
 
 def _is_conflict(error: DBAPIError) -> bool:

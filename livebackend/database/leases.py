@@ -33,13 +33,13 @@ class Lease:
     def acquire(self, connection: Connection) -> float:
         """Acquire or renew the lease.
 
-        Returns 0, or the seconds until the lease of another holder can expire.
+        Returns 0 on success, otherwise the seconds until the lease of the other holder can expire.
         """
         values = {"name": self.name, "holder": self.holder, "ttl_s": self.ttl_s}
         if connection.execute(_ACQUIRE, values).one_or_none():
             return 0.0
         remaining_s = connection.execute(_REMAINING_S, {"name": self.name}).scalar_one_or_none()
-        # At least 0.1 s, because the other holder can still renew a lease that has just expired.
+        # At least 0.1 s: the lease can have expired since the first statement, but 0 means success.
         return max(0.1, remaining_s or 0.0)
 
     def release(self, connection: Connection) -> None:

@@ -71,18 +71,18 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     """
     with _database_errors_converted(), database.engine.connect() as connection:
         try:
-            _execute(connection, _NO_TIMEOUTS, _LOCK_RUNNER, _TIMEOUTS)
-            _run(connection, report)
+            _execute_and_commit(connection, _NO_TIMEOUTS, _LOCK_RUNNER, _TIMEOUTS)
+            _run_missing_migrations(connection, report)
         finally:
             # Closes the session, which releases the lock and resets the timeouts.
             connection.invalidate()
 
 
-def _run(connection: Connection, report: Callable[[str], None]) -> None:
+def _run_missing_migrations(connection: Connection, report: Callable[[str], None]) -> None:
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = _reporter(report)
-    for remaining in reversed(range(_TRIES)):
+    for remaining_tries in reversed(range(_TRIES)):
         status = _status(connection, config)
         connection.rollback()  # Alembic begins its own transactions
         if all(migration.is_applied for migration in status):
@@ -90,7 +90,7 @@ def _run(connection: Connection, report: Callable[[str], None]) -> None:
         try:
             command.upgrade(config, "head")
         except DBAPIError as error:
-            if not remaining or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            if not remaining_tries or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
             connection.rollback()
             report("another transaction has locked a table: the migration is tried again")
@@ -106,11 +106,13 @@ def migration_status(database: Database) -> list[MigrationStatus]:
 def pending_sql(database: Database) -> str:
     """Return the SQL of the missing migrations. Raises DatabaseNotReady."""
     status = migration_status(database)
-    applied = [migration.revision for migration in status if migration.is_applied]
+    applied_revisions = [migration.revision for migration in status if migration.is_applied]
     sql = StringIO()
     config = _config()
     config.output_buffer = sql
-    command.upgrade(config, f"{applied[-1] if applied else 'base'}:head", sql=True)
+    command.upgrade(
+        config, f"{applied_revisions[-1] if applied_revisions else 'base'}:head", sql=True
+    )
     return sql.getvalue()
 
 
@@ -136,18 +138,18 @@ def _database_errors_converted() -> Iterator[None]:
 def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
     """Return the status of this version's migrations, oldest first.
 
-    If the database has migrations of a later version, all migrations of this version are applied:
-    during an upgrade, workers of this version run and start on the upgraded database.
+    If the database has migrations of a later version, all migrations of this version count as
+    applied: during an upgrade, workers of this version run and start on the upgraded database.
     Raises UnsupportedSchema.
     """
-    current = set(MigrationContext.configure(connection).get_current_heads())
-    for revision in current & _UNRELEASED:
+    current_revisions = set(MigrationContext.configure(connection).get_current_heads())
+    for revision in current_revisions & _UNRELEASED:
         raise UnsupportedSchema(revision)
     scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # newest first
-    is_applied = not current <= {script.revision for script in scripts}
+    is_applied = not current_revisions <= {script.revision for script in scripts}
     status = []
     for script in scripts:
-        is_applied = is_applied or script.revision in current
+        is_applied = is_applied or script.revision in current_revisions
         status.append(MigrationStatus(script.revision, script.doc, is_applied))
     return status[::-1]
 
@@ -171,7 +173,7 @@ def _config() -> Config:
     return config
 
 
-def _execute(connection: Connection, *statements: Any) -> None:
+def _execute_and_commit(connection: Connection, *statements: Any) -> None:
     for statement in statements:
         connection.execute(statement)
     connection.commit()

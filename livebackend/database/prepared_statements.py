@@ -47,20 +47,20 @@ class PreparedStatement:
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
         """Execute the statement; return its rows as named tuples, or () without rows."""
-        pooled: Any = connection.connection
-        if not (pooled.dbapi_connection.autocommit or connection.in_transaction()):
-            connection.begin()  # SQLAlchemy does not see the EXECUTE and would not commit
+        pooled_connection: Any = connection.connection
+        if not (pooled_connection.dbapi_connection.autocommit or connection.in_transaction()):
+            connection.begin()  # otherwise SQLAlchemy would not commit: it does not see the EXECUTE
         try:
-            with pooled.cursor() as cursor:
-                if self._name not in pooled.info:
-                    cursor.execute(f"PREPARE {self._name} AS {self.numbered[0]}")
-                    pooled.info[self._name] = True
+            with pooled_connection.cursor() as cursor:
+                if self._name not in pooled_connection.info:
+                    cursor.execute(f"PREPARE {self._name} AS {self.numbered_text_and_names[0]}")
+                    pooled_connection.info[self._name] = True
                 if not self._execute_sql:
                     self._execute_sql = self._build_execute(cursor)
                 cursor.execute(self._execute_sql, {**self.constant_values, **values})
                 return self._rows(cursor)
         except psycopg2.Error as error:
-            raise self._converted(connection, error) from error
+            raise self._sqlalchemy_error(connection, error) from error
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """Execute the statement; return its first row, or None."""
@@ -68,7 +68,7 @@ class PreparedStatement:
         return rows[0] if rows else None
 
     @property
-    def numbered(self) -> tuple[str, list[str]]:
+    def numbered_text_and_names(self) -> tuple[str, list[str]]:
         """The statement with $1, $2, … for PREPARE, and the parameter names in order."""
         names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
         text = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", self.text)
@@ -77,9 +77,9 @@ class PreparedStatement:
     def _build_execute(self, cursor: Any) -> str:
         """Return the EXECUTE statement, with psycopg2 placeholders."""
         cursor.execute(_PARAMETER_TYPES, [self._name])
-        (types,) = cursor.fetchone()
+        (parameter_types,) = cursor.fetchone()
         # psycopg2 sends every list as an array of text, so each value is cast.
-        parameters = zip(self.numbered[1], types, strict=True)
+        parameters = zip(self.numbered_text_and_names[1], parameter_types, strict=True)
         values = ", ".join(f"CAST(%({name})s AS {type_name})" for name, type_name in parameters)
         return f"EXECUTE {self._name}" + (f" ({values})" if values else "")
 
@@ -91,15 +91,15 @@ class PreparedStatement:
             self._row_type = namedtuple("Row", names, rename=True)  # type: ignore[misc]
         return [self._row_type._make(row) for row in cursor.fetchall()]
 
-    def _converted(self, connection: Connection, error: psycopg2.Error) -> Exception:
+    def _sqlalchemy_error(self, connection: Connection, error: psycopg2.Error) -> Exception:
         """Return the SQLAlchemy error for a psycopg2 error."""
         dialect: Any = connection.dialect
-        driver: Any = connection.connection.dbapi_connection
-        # After a migration has changed the result type, the statement always fails on this
-        # connection.
+        driver_connection: Any = connection.connection.dbapi_connection
+        # After a migration has changed the result type, the prepared statement fails until its
+        # connection is closed.
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
-        if is_stale or dialect.is_disconnect(error, driver, None):
-            driver.close()
-            # The SELECT raises: SQLAlchemy finds the connection closed and invalidates the pool.
+        if is_stale or dialect.is_disconnect(error, driver_connection, None):
+            driver_connection.close()
+            # This SELECT fails: SQLAlchemy detects the closed connection and invalidates the pool.
             connection.exec_driver_sql("SELECT 1")
         return DBAPIError.instance(self.text, None, error, psycopg2.Error)

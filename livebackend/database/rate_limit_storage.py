@@ -12,8 +12,7 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 _DELETE_EXPIRED_EVERY = 16
 
-# clock_timestamp() instead of now(), because a hit counts from the time when its request has locked
-# the row.
+# clock_timestamp() instead of now(): the time of a hit is the time after the wait for the row lock.
 _ACQUIRE = PreparedStatement(
     text(
         """
@@ -32,7 +31,7 @@ _ACQUIRE = PreparedStatement(
     """
     )
 )
-_WINDOW = text(
+_SELECT_WINDOW = text(
     """
     SELECT coalesce(extract(epoch FROM min(hit)), extract(epoch FROM now()))::float8 AS start,
         count(hit) AS hits
@@ -41,7 +40,7 @@ _WINDOW = text(
     """
 )
 _NOW = text("SELECT extract(epoch FROM now())::float8")
-_EXPIRY = text(
+_SELECT_EXPIRY = text(
     "SELECT extract(epoch FROM expires_at)::float8 FROM rate_limit_windows WHERE key = :key"
 )
 _CLEAR = text("DELETE FROM rate_limit_windows WHERE key = :key")
@@ -58,8 +57,8 @@ _DELETE_EXPIRED = text(
 class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     """Stores the moving windows of the `limits` library in a table.
 
-    Fixed windows are not supported. Each method executes one statement that commits on its own,
-    even if the API operation fails later.
+    Fixed windows are not supported. Each method commits its changes at once: a hit counts even if
+    the API operation fails later.
     """
 
     def __init__(self, database: Database) -> None:
@@ -77,9 +76,9 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         # Every 16th call deletes expired windows: the table stays small between housekeeping runs.
         if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
             self.delete_expired()
-        window = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
+        parameters = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
         return (
-            self._database.run_autocommit(lambda connection: _ACQUIRE.first(connection, window))
+            self._database.run_autocommit(lambda connection: _ACQUIRE.first(connection, parameters))
             is not None
         )
 
@@ -88,11 +87,11 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         self._run(_DELETE_EXPIRED)
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        window = self._run(_WINDOW, key=key, expiry=expiry)
+        window = self._run(_SELECT_WINDOW, key=key, expiry=expiry)
         return window.start, window.hits
 
     def now(self) -> float:
-        """Return the time in seconds since 1970, by PostgreSQL's clock as for the windows."""
+        """Return the time in seconds since 1970, by the clock of PostgreSQL, like the windows."""
         return float(self._run(_NOW)[0])
 
     def get(self, key: str) -> int:
@@ -102,7 +101,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         raise NotImplementedError("PostgresRateLimitStorage supports only moving windows")
 
     def get_expiry(self, key: str) -> float:
-        row = self._run(_EXPIRY, key=key)
+        row = self._run(_SELECT_EXPIRY, key=key)
         return float(row[0]) if row else 0.0
 
     def check(self) -> bool:
@@ -116,8 +115,8 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         return None
 
     def _run(self, statement: Any, **values: Any) -> Any:
-        def work(connection: Connection) -> Any:
+        def execute(connection: Connection) -> Any:
             result = connection.execute(statement, values)
             return result.one_or_none() if result.returns_rows else None
 
-        return self._database.run_autocommit(work)
+        return self._database.run_autocommit(execute)

@@ -33,9 +33,9 @@ _MAX_FRIEND_DISTANCE = 200
 # The share of users who are live.
 _LIVE_SHARE = 0.005
 # The provider name of refills without payment, as with `coins.refill = direct`.
-_PROVIDER = "direct"
+_REFILL_PROVIDER = "direct"
 # Namespace of the request ids of demo data, which must not collide with the ids of an app.
-_SOURCE = "demo"
+_REQUEST_ID_NAMESPACE = "demo"
 
 _CHINESE_NICKNAME_PARTS = (
     ("爱笑的", "追风的", "早起的", "安静的", "爱吃的", "夜跑的", "迷路的", "晒太阳的"),
@@ -117,7 +117,7 @@ _INSERT_ROOMS = text(
 )
 
 
-class FillProgress(NamedTuple):
+class StageProgress(NamedTuple):
     """Progress of a stage of demo data: `done` of `total` users are complete."""
 
     stage: str
@@ -149,7 +149,7 @@ class DemoData:
         self._coin_account_ids = array("q")
         self._first_number = 0
 
-    def generate(self) -> Iterator[FillProgress]:
+    def generate(self) -> Iterator[StageProgress]:
         """Write all demo users in batches; yield the progress after each batch."""
         phone_range = {"first": _FIRST_PHONE, "count": MAX_USERS}
         self._first_number = self._database.run(
@@ -157,50 +157,54 @@ class DemoData:
         )
         writers = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
         for stage, write_batch in zip(self.STAGES, writers, strict=True):
-            for start in range(0, self._users, _BATCH_USERS):
-                numbers = range(start, min(start + _BATCH_USERS, self._users))
-                rng = Random(f"{self._seed} {stage} {start}")  # noqa: S311  # not used for secrets
-                self._write(write_batch, numbers, rng)
-                yield FillProgress(stage, numbers.stop, self._users)
+            for batch_start in range(0, self._users, _BATCH_USERS):
+                user_numbers = range(batch_start, min(batch_start + _BATCH_USERS, self._users))
+                rng = Random(f"{self._seed} {stage} {batch_start}")  # noqa: S311  # not used for secrets
+                self._write(write_batch, user_numbers, rng)
+                yield StageProgress(stage, user_numbers.stop, self._users)
 
     def phone(self, number: int) -> str:
         """Return the phone of a user; `number` starts at 0."""
         return str(_FIRST_PHONE + self._first_number + number)
 
-    def _write(self, write_batch: Any, numbers: range, rng: Random) -> None:
+    def _write(self, write_batch: Any, user_numbers: range, rng: Random) -> None:
         # If Database.run retries the transaction, `write` must draw the same random numbers again.
-        state = rng.getstate()
+        rng_state = rng.getstate()
 
         def write(connection: Connection) -> Any:
-            rng.setstate(state)
-            return write_batch(connection, numbers, rng)
+            rng.setstate(rng_state)
+            return write_batch(connection, user_numbers, rng)
 
         rows = self._database.run(write)
         for account_id, coin_account_id in rows or ():
             self._account_ids.append(account_id)
             self._coin_account_ids.append(coin_account_id)
 
-    def _add_accounts(self, connection: Connection, numbers: range, rng: Random) -> Sequence[Any]:
+    def _add_accounts(
+        self, connection: Connection, user_numbers: range, rng: Random
+    ) -> Sequence[Any]:
         return connection.execute(
             _INSERT_ACCOUNTS,
             {
-                "phones": [self.phone(number) for number in numbers],
-                "nicknames": [_nickname(rng) for _ in numbers],
-                "genders": [rng.choice(("0", "1", None)) for _ in numbers],
+                "phones": [self.phone(number) for number in user_numbers],
+                "nicknames": [_nickname(rng) for _ in user_numbers],
+                "genders": [rng.choice(("0", "1", None)) for _ in user_numbers],
                 "password_hash": self._password_hash,
             },
         ).all()
 
-    def _add_friends(self, connection: Connection, numbers: range, rng: Random) -> None:
+    def _add_friends(self, connection: Connection, user_numbers: range, rng: Random) -> None:
         """Create about four friend requests per user, most of them accepted."""
         requests = []
-        for number in numbers:
-            reach = min(_MAX_FRIEND_DISTANCE, self._users - 1 - number)
-            for distance in rng.sample(range(1, reach + 1), min(reach, rng.randint(1, 7))):
-                pair = [self._account_ids[number], self._account_ids[number + distance]]
-                rng.shuffle(pair)
+        for number in user_numbers:
+            max_distance = min(_MAX_FRIEND_DISTANCE, self._users - 1 - number)
+            for distance in rng.sample(
+                range(1, max_distance + 1), min(max_distance, rng.randint(1, 7))
+            ):
+                account_pair = [self._account_ids[number], self._account_ids[number + distance]]
+                rng.shuffle(account_pair)
                 (state,) = rng.choices(("accepted", "open", "declined"), (85, 12, 3))
-                requests.append((*pair, state))
+                requests.append((*account_pair, state))
         if not requests:
             return
         applicants, addressees, states = map(list, zip(*requests, strict=True))
@@ -213,19 +217,23 @@ class DemoData:
                 "back_us": len(requests),
             },
         )
-        friends = [(first, second) for first, second, state in requests if state == "accepted"]
+        friends = [
+            (applicant_id, addressee_id)
+            for applicant_id, addressee_id, state in requests
+            if state == "accepted"
+        ]
         if friends:
             first_ids, second_ids = map(list, zip(*friends, strict=True))
             connection.execute(
                 _INSERT_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids}
             )
 
-    def _add_coins(self, connection: Connection, numbers: range, rng: Random) -> None:
+    def _add_coins(self, connection: Connection, user_numbers: range, rng: Random) -> None:
         """Refill each user's coins, and send gifts from some, through the ledger."""
-        provider = CoinAccount(external_account(connection, _PROVIDER), external=True)
+        provider = CoinAccount(external_account(connection, _REFILL_PROVIDER), external=True)
         transfers = []
-        for number in numbers:
-            refilled = rng.choice((10, 50, 100))
+        for number in user_numbers:
+            refilled_coins = rng.choice((10, 50, 100))
             coin_account_id = self._coin_account_ids[number]
             transfers.append(
                 Transfer(
@@ -233,53 +241,62 @@ class DemoData:
                     actor=coin_account_id,
                     debit=provider,
                     credit=CoinAccount(coin_account_id),
-                    amount=refilled,
-                    request_id=derive_request_id(_SOURCE, coin_account_id, "refill"),
+                    amount=refilled_coins,
+                    request_id=derive_request_id(_REQUEST_ID_NAMESPACE, coin_account_id, "refill"),
                 )
             )
-            host = rng.randrange(self._users)
-            if rng.random() < 0.3 and host != number:
-                transfers.append(self._gift(coin_account_id, host, rng.randint(1, refilled), rng))
+            host_number = rng.randrange(self._users)
+            if rng.random() < 0.3 and host_number != number:
+                transfers.append(
+                    self._gift(coin_account_id, host_number, rng.randint(1, refilled_coins), rng)
+                )
         post(connection, transfers, 0)
 
-    def _gift(self, sender: int, host: int, amount: int, rng: Random) -> Transfer:
+    def _gift(
+        self, sender_coin_account_id: int, host_number: int, amount: int, rng: Random
+    ) -> Transfer:
         return Transfer(
             kind=TransferKind.GIFT,
-            actor=sender,
-            debit=CoinAccount(sender),
-            credit=CoinAccount(self._coin_account_ids[host]),
+            actor=sender_coin_account_id,
+            debit=CoinAccount(sender_coin_account_id),
+            credit=CoinAccount(self._coin_account_ids[host_number]),
             amount=amount,
-            request_id=derive_request_id(_SOURCE, sender, "gift"),
-            gift=Gift(self._account_ids[host], None, rng.choice(_GIFT_DESCRIPTIONS)),
+            request_id=derive_request_id(_REQUEST_ID_NAMESPACE, sender_coin_account_id, "gift"),
+            gift=Gift(self._account_ids[host_number], None, rng.choice(_GIFT_DESCRIPTIONS)),
         )
 
-    def _add_rooms(self, connection: Connection, numbers: range, rng: Random) -> None:
+    def _add_rooms(self, connection: Connection, user_numbers: range, rng: Random) -> None:
         """Create closed rooms for some users and live rooms for a few."""
-        columns: dict[str, list[Any]] = {
+        values_by_column: dict[str, list[Any]] = {
             name: []
             for name in (
                 *("accounts", "titles", "states", "stream_keys", "publish_keys"),
                 *("streams", "urls", "ago_s"),
             )
         }
-        for number in numbers:
+        for number in user_numbers:
             is_live = rng.random() < _LIVE_SHARE or number == 0
             if not is_live and rng.random() > 0.05:
                 continue
             # The key is unique even if a seed is used twice, because the user's number differs.
-            key = f"demo{self._first_number + number:08d}{rng.getrandbits(48):012x}"
+            stream_key = f"demo{self._first_number + number:08d}{rng.getrandbits(48):012x}"
             publish_key = f"{rng.getrandbits(64):016x}"
-            stream = self._streams.create(key, publish_key)
+            stream = self._streams.create(stream_key, publish_key)
             row = (
                 *(self._account_ids[number], rng.choice(_ROOM_TITLES)),
                 "open" if is_live else "closed",
-                *(key, publish_key, json.dumps(stream.document), json.dumps(stream.play_urls)),
+                *(
+                    stream_key,
+                    publish_key,
+                    json.dumps(stream.document),
+                    json.dumps(stream.play_urls),
+                ),
                 rng.randint(60, 7200),
             )
-            for column, value in zip(columns.values(), row, strict=True):
+            for column, value in zip(values_by_column.values(), row, strict=True):
                 column.append(value)
-        if columns["accounts"]:
-            connection.execute(_INSERT_ROOMS, columns)
+        if values_by_column["accounts"]:
+            connection.execute(_INSERT_ROOMS, values_by_column)
 
 
 def _nickname(rng: Random) -> str:

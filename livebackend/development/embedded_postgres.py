@@ -37,18 +37,18 @@ PORT = 5432
 UNPRIVILEGED_USER = "nobody"
 
 # Time limits for the server's start and stop.
-START_S = 60
-STOP_S = 60
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
 # Time limit for initdb, which takes 0.3 s on an idle machine, but much longer on a busy disk.
-INIT_S = 180
+INITDB_TIMEOUT_S = 180
 
 # The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # Stops the server with pid file $1, socket folder $2 and lock file $3, using the command in the
-# other arguments. Waits while the pid file of a starting server is incomplete. A server with
-# another socket folder has replaced this server and has its own guard, so it is not stopped.
-STOP = """
+# other arguments; waits while a starting server writes its pid file. A server with another socket
+# folder in its pid file has its own watching process, so it is not stopped.
+STOP_SCRIPT = """
 pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
     case $(sed -n 5p "$pid_file" 2> /dev/null) in
@@ -75,8 +75,9 @@ class EmbeddedPostgres:
     """A PostgreSQL server for one data folder.
 
     All processes that use the folder share it, including forked child processes. When the last
-    process closes the server or ends, even by SIGKILL, the server stops: a separate guard process
-    waits for the lock on `postgres.users`. Only the owner of the folder and root can connect.
+    process closes the server or ends, even by SIGKILL, the server stops: a separate watching
+    process waits for the lock on `postgres.users`, then stops the server. Only the owner of the
+    folder and root can connect.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
@@ -89,7 +90,7 @@ class EmbeddedPostgres:
         self._users_lock: int | None = None
         self._starting_pid = 0
         self._sockets: Path | None = None
-        self._guard: _Process | None = None
+        self._watching_process: _Process | None = None
         self._server: _Process | None = None
 
     def start(self) -> str:
@@ -117,18 +118,20 @@ class EmbeddedPostgres:
         os.close(self._users_lock)
         self._users_lock = None
         if os.getpid() != self._starting_pid:
-            return  # This process is a fork; its parent or the guard stops the server.
+            return  # a fork: the parent or the watching process stops the server
         if not self._sibling("users").exists():
             return  # The folder was deleted; the server notices this and exits.
-        with _opened(self._sibling("users")) as users:
-            if _lock(users, fcntl.LOCK_EX):
+        with _opened(self._sibling("users")) as users_file:
+            if _lock(users_file, fcntl.LOCK_EX):
                 self._stop()
-            elif _lock(users, fcntl.LOCK_SH):
+            elif _lock(users_file, fcntl.LOCK_SH):
                 return  # Other processes use the server.
-            else:  # The guard is already stopping the server.
-                _wait_for(lambda: _lock(users, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
-        for process in filter(None, [self._guard, self._server]):
-            process.wait(STOP_S)
+            else:  # The watching process is already stopping the server.
+                _wait_for(
+                    lambda: _lock(users_file, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop"
+                )
+        for process in filter(None, [self._watching_process, self._server]):
+            process.wait(STOP_TIMEOUT_S)
 
     def _start(self) -> None:
         self._binaries = find_binaries()
@@ -141,16 +144,18 @@ class EmbeddedPostgres:
         self._starting_pid = os.getpid()
         users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
-        # Waits only while a guard, or the last process that used the server, is stopping it.
-        _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_S, "PostgreSQL to stop")
+        # Waits only while the server is stopped by its watching process or by its last user.
+        _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop")
         try:
             self._connect()
         except psycopg2.OperationalError:
-            # A server that was just killed can accept a connection without responding.
+            # A server that was just killed can accept a connection without responding: try again.
             self._connect()
 
     def _connect(self) -> None:
-        self._sockets = _wait_for(self._join_or_launch, START_S + INIT_S, "PostgreSQL to start")
+        self._sockets = _wait_for(
+            self._join_or_launch, START_TIMEOUT_S + INITDB_TIMEOUT_S, "PostgreSQL to start"
+        )
         self._create_database()
 
     def _join_or_launch(self) -> Path | None:
@@ -165,9 +170,9 @@ class EmbeddedPostgres:
         if len(lines) < 8 or lines[7].strip() != "ready":
             return None
         sockets = Path(lines[4])
-        with socket.socket(socket.AF_UNIX) as attempt:
-            # Connection refused: a killed server has left the socket file.
-            refused = attempt.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
+        with socket.socket(socket.AF_UNIX) as probe_socket:
+            # The connection is refused if a killed server has left the socket file.
+            refused = probe_socket.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
         return None if refused else sockets
 
     def _launch(self, lock: int) -> Path:
@@ -181,46 +186,52 @@ class EmbeddedPostgres:
         self._account.own(self._sockets)
         log = self._sibling("log")
         os.truncate(log, 0)
-        # The guard starts first, in case this process is killed before the server starts.
+        # The watching process starts first: it stops the server even if this process is killed.
         users = str(self._sibling("users"))
-        self._guard = _spawn(["flock", "--exclusive", users, *self._stop_command()], log)
+        self._watching_process = _spawn(["flock", "--exclusive", users, *self._stop_command()], log)
         server = self._server = _spawn(self._server_command(), log, inherited=[lock])
 
         def ready() -> Path | None:
             if server.poll() is not None:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
-                raise EmbeddedPostgresError(f"PostgreSQL did not start. {log} ends with:\n{tail}")
+                log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL did not start. {log} ends with:\n{log_tail}"
+                )
             return self._ready_sockets()
 
-        return _wait_for(ready, START_S, f"PostgreSQL to start; see {log}")
+        return _wait_for(ready, START_TIMEOUT_S, f"PostgreSQL to start; see {log}")
 
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
             raise EmbeddedPostgresError(
                 f"{self._folder} is not empty and not a PostgreSQL data folder"
             )
-        new = self._sibling("new")
-        if new.exists():
-            shutil.rmtree(new)  # An earlier initdb was interrupted.
-        new.mkdir(mode=0o700)
-        self._account.own(new)
+        new_folder = self._sibling("new")
+        if new_folder.exists():
+            shutil.rmtree(new_folder)  # An earlier initdb was interrupted.
+        new_folder.mkdir(mode=0o700)
+        self._account.own(new_folder)
         with _with_safe_path(self._binaries, self._account) as binaries:
             process = subprocess.run(
-                [*self._account.become, str(binaries / "initdb"), *self._initdb_options(new)],
+                [
+                    *self._account.become,
+                    str(binaries / "initdb"),
+                    *self._initdb_options(new_folder),
+                ],
                 cwd="/",
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=INIT_S,
+                timeout=INITDB_TIMEOUT_S,
                 # initdb holds the lock, so that no other process uses the data folder meanwhile.
                 pass_fds=[lock],
                 check=False,
             )
         if process.returncode:
             raise EmbeddedPostgresError(f"PostgreSQL's initdb failed:\n{process.stderr.strip()}")
-        new.rename(self._folder)
+        new_folder.rename(self._folder)
 
     def _initdb_options(self, folder: Path) -> list[str]:
         return [
@@ -240,7 +251,7 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._sockets),
             "port": str(PORT),
-            # Several workers can share the server, and the tests create many applications.
+            # Enough for several workers and for tests, which create many applications.
             "max_connections": "300",
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -254,23 +265,23 @@ class EmbeddedPostgres:
     def _stop_command(self) -> list[str]:
         paths = [self._folder / "postmaster.pid", self._sockets, self._sibling("lock")]
         pg_ctl = [*self._account.become, str(self._binaries / "pg_ctl"), "stop", "--silent"]
-        options = [f"--pgdata={self._folder}", "--mode=fast", f"--timeout={STOP_S}"]
-        return ["sh", "-c", STOP, "sh", *map(str, paths), *pg_ctl, *options]
+        options = [f"--pgdata={self._folder}", "--mode=fast", f"--timeout={STOP_TIMEOUT_S}"]
+        return ["sh", "-c", STOP_SCRIPT, "sh", *map(str, paths), *pg_ctl, *options]
 
     def _stop(self) -> None:
-        """Stop the server and its guard.
+        """Stop the server and its watching process.
 
-        The caller must hold the lock on `postgres.users`, for which the guard waits.
+        The caller must hold the lock on `postgres.users`, for which the watching process waits.
         """
         lines = self._pid_file()
         if len(lines) > 4:
-            # Another process can have restarted the server after a crash.
+            # After a crash, another process can have restarted the server in a new folder.
             self._sockets = Path(lines[4])
         if self._sockets is not None:
-            _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_S)
-        if self._guard is not None:
+            _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
+        if self._watching_process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._guard.pid, signal.SIGKILL)
+                os.killpg(self._watching_process.pid, signal.SIGKILL)
 
     def _remove_stale_pid_file(self) -> None:
         """Remove the pid file of a killed server if another process has its process id.
@@ -346,8 +357,8 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
     if status and status.st_uid != 0:
         uid, gid = status.st_uid, status.st_gid
     else:
-        unprivileged = pwd.getpwnam(UNPRIVILEGED_USER)
-        uid, gid = unprivileged.pw_uid, unprivileged.pw_gid
+        unprivileged_user = pwd.getpwnam(UNPRIVILEGED_USER)
+        uid, gid = unprivileged_user.pw_uid, unprivileged_user.pw_gid
     return ServerAccount(uid, gid, setpriv_command(uid, gid, folder.parent, binaries / "postgres"))
 
 
@@ -364,15 +375,23 @@ def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str
     probe = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
     probe += [str(folder), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
-        # Without the secure bit, access(2) ignores the capability.
+        # Without the secure bit no_setuid_fixup, access(2) ignores the capability.
         options = ["--securebits=+no_setuid_fixup"] if capability else []
-        options += [f"--{kind}-caps=+{capability}" for kind in ("inh", "ambient") if capability]
-        attempt = subprocess.run(
-            [*become, *options, *probe], cwd="/", capture_output=True, timeout=START_S, check=False
+        options += [
+            f"--{capability_set}-caps=+{capability}"
+            for capability_set in ("inh", "ambient")
+            if capability
+        ]
+        probe_result = subprocess.run(
+            [*become, *options, *probe],
+            cwd="/",
+            capture_output=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
         )
-        if attempt.returncode == 0:
+        if probe_result.returncode == 0:
             return [*become, *options]
-    output = os.fsdecode(attempt.stderr).strip()
+    output = os.fsdecode(probe_result.stderr).strip()
     raise EmbeddedPostgresError(
         f"user {_user_name(uid)} cannot run {program} in {folder}: {output}"
     )
@@ -430,7 +449,7 @@ class _Process(subprocess.Popen[bytes]):
 
 
 def _spawn(command: list[str], log: Path, inherited: Collection[int] = ()) -> _Process:
-    """Run a command in its own session, where Ctrl-C does not reach it."""
+    """Start a command in its own session, where Ctrl-C does not reach it."""
     with log.open("ab") as output:
         return _Process(
             command,
@@ -454,23 +473,23 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: int) -> bool:
+def _lock(descriptor: int, lock_type: int) -> bool:
     """Try to lock a file without waiting; return whether the lock was acquired.
 
     A failed attempt also releases the lock that the descriptor had before.
     """
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, lock_type | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _wait_for(poll: Callable[[], Result | None], limit_s: float, event: str) -> Result:
+def _wait_for(poll: Callable[[], Result | None], timeout_s: float, event: str) -> Result:
     """Call `poll` every 20 ms until its result is true; return this result."""
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + timeout_s
     while not (result := poll()):
         if time.monotonic() > deadline:
-            raise EmbeddedPostgresError(f"Timed out after {limit_s} s waiting for {event}.")
+            raise EmbeddedPostgresError(f"Timed out after {timeout_s} s waiting for {event}.")
         time.sleep(0.02)
     return result

@@ -25,8 +25,8 @@ from livebackend.gateways.payments.protocol import (
 )
 
 log = logging.getLogger(__name__)
-_ATTEMPTS, _PAUSE_S = 5, 0.5
-_TIMEOUT_S = 3
+_NOTIFICATION_ATTEMPTS, _NOTIFICATION_PAUSE_S = 5, 0.5
+_NOTIFICATION_TIMEOUT_S = 3
 
 
 class DevelopmentPayments:
@@ -60,7 +60,7 @@ class DevelopmentPayments:
         if not hmac.compare_digest(self._signature(sent_at, body), (signature or "").encode()):
             raise InvalidSignature("invalid signature")
         check_notification_time(sent_at, now=self._clock())
-        return _decoded(body)
+        return _decode_payment(body)
 
     def query(self, order: Order) -> ProviderOrder:
         """Return the order as paid."""
@@ -87,8 +87,8 @@ class DevelopmentPayments:
         return headers, body
 
     def _signature(self, sent_at: str, body: bytes) -> bytes:
-        signed = sent_at.encode("utf-8", "replace") + b"\n" + body
-        return hmac.digest(self._key, signed, "sha256").hex().encode()
+        signed_bytes = sent_at.encode("utf-8", "replace") + b"\n" + body
+        return hmac.digest(self._key, signed_bytes, "sha256").hex().encode()
 
     def _payment(self, order: Order) -> ProviderPayment:
         paid_at = datetime.fromtimestamp(self._clock(), UTC)
@@ -96,11 +96,13 @@ class DevelopmentPayments:
 
     def _notify(self, order: Order) -> None:
         payment = self._payment(order)
-        for _ in range(_ATTEMPTS):
-            time.sleep(_PAUSE_S)
+        for _ in range(_NOTIFICATION_ATTEMPTS):
+            time.sleep(_NOTIFICATION_PAUSE_S)
             headers, body = self.notification(payment)
             try:
-                response = requests.post(self._url, data=body, headers=headers, timeout=_TIMEOUT_S)
+                response = requests.post(
+                    self._url, data=body, headers=headers, timeout=_NOTIFICATION_TIMEOUT_S
+                )
             except requests.RequestException as error:
                 log.warning("payments: notification of order %s failed: %s", order.order_id, error)
                 continue
@@ -113,7 +115,7 @@ class DevelopmentPayments:
             )
 
 
-def _decoded(body: bytes) -> ProviderPayment:
+def _decode_payment(body: bytes) -> ProviderPayment:
     fields = orjson.loads(body)
     if "paid_at" in fields:
         fields["paid_at"] = datetime.fromisoformat(fields["paid_at"])

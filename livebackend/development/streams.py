@@ -21,7 +21,7 @@ from livebackend.gateways.streams.stream_documents import (
     play_urls,
 )
 
-_LIFETIME = timedelta(days=16)
+_STREAM_LIFETIME = timedelta(days=16)
 _MAX_STORED_KEYS = 1000
 
 
@@ -39,7 +39,7 @@ class DevelopmentStreams:
     def __init__(self, *, hub: str, clock: Callable[[], float]) -> None:
         self._hub = hub
         self._clock = clock
-        self._publishing = PublishUrlSigner(clock, lifetime_s=3600)
+        self._url_signer = PublishUrlSigner(clock, lifetime_s=3600)
         # The stream keys of the last 1000 streams in each state; every other stream is live.
         self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
@@ -65,7 +65,7 @@ class DevelopmentStreams:
             publish_key=publish_key,
             security="static",
             hosts=hosts,
-            times=StreamTimes.created_at(self._clock(), lifetime=_LIFETIME),
+            times=StreamTimes.created_at(self._clock(), lifetime=_STREAM_LIFETIME),
         )
         return Stream(document, play_urls(document))
 
@@ -83,7 +83,7 @@ class DevelopmentStreams:
         return {key: None for key in keys if key not in not_live}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        return self._publishing.url(document)
+        return self._url_signer.url(document)
 
     def start_publishing(self, key: str) -> None:
         """Simulate that the host starts publishing, or resumes."""

@@ -111,7 +111,7 @@ def test_every_rate_limit_is_a_setting(declared_operations: dict[str, Operation]
     limits = {
         limit for operation in declared_operations.values() for limit in operation.rate_limits
     }
-    assert {f"limits.{limit}" for limit in limits} <= set(Settings.names())
+    assert {f"limits.{limit}" for limit in limits} <= set(Settings.fields_by_name())
 
 
 def test_result_codes_are_0000_to_0013() -> None:

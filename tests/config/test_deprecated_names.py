@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from livebackend.config.deprecated_names import (
-    CLASSES,
-    LOGGERS,
-    MODULES,
+    RENAMED_CLASSES,
+    RENAMED_LOGGERS,
+    RENAMED_MODULES,
     configure_renamed_loggers,
     current_module,
 )
@@ -22,18 +22,18 @@ from livebackend.container import make_gateways
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
-@pytest.mark.parametrize("dotted", CLASSES.values())
+@pytest.mark.parametrize("dotted", RENAMED_CLASSES.values())
 def test_class_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
     module, _, name = dotted.rpartition(".")
     assert hasattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("dotted", MODULES.values())
+@pytest.mark.parametrize("dotted", RENAMED_MODULES.values())
 def test_module_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
     import_module(dotted)
 
 
-@pytest.mark.parametrize("name", [*chain(*LOGGERS.values())])
+@pytest.mark.parametrize("name", [*chain(*RENAMED_LOGGERS.values())])
 def test_logger_that_replaces_a_deprecated_name_exists(name: str) -> None:
     import_module("livebackend.api.tweens" if name == "livebackend.access" else name)
     assert isinstance(logging.root.manager.loggerDict.get(name), logging.Logger)
@@ -55,7 +55,7 @@ def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixtu
         "DevelopmentPayments",
     ]
     for dotted in deprecated.values():
-        assert f"class {dotted} is deprecated: use {CLASSES[dotted]}" in caplog.text
+        assert f"class {dotted} is deprecated: use {RENAMED_CLASSES[dotted]}" in caplog.text
 
 
 def test_development_gateway_with_a_deprecated_name_needs_allow_development() -> None:
@@ -94,7 +94,7 @@ def test_unknown_attribute_of_the_package_raises_attribute_error() -> None:
 def renamed_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
     """A logger with a deprecated name and a level, and the logger that replaces it."""
     deprecated = "livebackend.ledger_writer"
-    loggers = logging.getLogger(deprecated), logging.getLogger(*LOGGERS[deprecated])
+    loggers = logging.getLogger(deprecated), logging.getLogger(*RENAMED_LOGGERS[deprecated])
     loggers[0].setLevel(logging.ERROR)
     yield loggers
     for logger in loggers:

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 from pyramid.paster import get_appsettings
 
-from livebackend.config.deprecated_names import PICTURE_MODES, SETTINGS
+from livebackend.config.deprecated_names import RENAMED_PICTURE_MODES, RENAMED_SETTINGS
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, environment_variable, with_default_public_url
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import run_command
 from tests.support.settings import REQUIRED_SETTINGS
 
-DEPRECATED_NAMES = {name: old for old, name in SETTINGS.items()}
+DEPRECATED_NAMES = {name: old for old, name in RENAMED_SETTINGS.items()}
 
 
 def test_every_deprecated_name_maps_to_an_existing_setting() -> None:
-    assert set(SETTINGS.values()) <= Settings.names().keys()
-    assert not SETTINGS.keys() & Settings.names().keys()
+    assert set(RENAMED_SETTINGS.values()) <= Settings.fields_by_name().keys()
+    assert not RENAMED_SETTINGS.keys() & Settings.fields_by_name().keys()
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def test_ini_file_with_deprecated_names_has_the_same_settings(
     new_section = get_appsettings(str(DEVELOPMENT_INI), name="main")
     expected = {**new_section, "data.dir": f"{deprecated_ini.parent}/var"}
     assert Settings.load(section, {}) == Settings.load(expected, {})
-    deprecated_names = SETTINGS.keys() & section.keys()
+    deprecated_names = RENAMED_SETTINGS.keys() & section.keys()
     assert len(deprecated_names) > 10
     for name in deprecated_names:
-        assert f"setting {name} is deprecated: use {SETTINGS[name]}" in caplog.text
+        assert f"setting {name} is deprecated: use {RENAMED_SETTINGS[name]}" in caplog.text
     assert "pictures.mode = as_sent is deprecated: use original" in caplog.text
 
 
@@ -54,7 +54,7 @@ def test_check_config_accepts_an_ini_file_with_deprecated_names(deprecated_ini: 
     assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
 
-@pytest.mark.parametrize(("old", "name"), SETTINGS.items())
+@pytest.mark.parametrize(("old", "name"), RENAMED_SETTINGS.items())
 def test_environment_variable_with_a_deprecated_name_overrides_the_ini_file(
     old: str, name: str
 ) -> None:
@@ -62,7 +62,7 @@ def test_environment_variable_with_a_deprecated_name_overrides_the_ini_file(
     assert values == {name: "new"}
 
 
-@pytest.mark.parametrize(("old", "name"), SETTINGS.items())
+@pytest.mark.parametrize(("old", "name"), RENAMED_SETTINGS.items())
 def test_setting_under_its_deprecated_and_its_new_name_is_an_error(old: str, name: str) -> None:
     message = f"{old}: {name} is set too; remove {old}"
     with pytest.raises(SettingsError) as in_file:
@@ -74,7 +74,7 @@ def test_setting_under_its_deprecated_and_its_new_name_is_an_error(old: str, nam
     assert in_environment.value.errors == (message,)
 
 
-@pytest.mark.parametrize(("old", "mode"), PICTURE_MODES.items())
+@pytest.mark.parametrize(("old", "mode"), RENAMED_PICTURE_MODES.items())
 def test_deprecated_picture_mode_works(old: str, mode: str) -> None:
     assert Settings.load({**REQUIRED_SETTINGS, "pictures.mode": old}, {}).pictures_mode == mode
 

@@ -76,7 +76,7 @@ def test_error_message_does_not_contain_the_secret() -> None:
     assert "hunter" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", list(Settings.names()))
+@pytest.mark.parametrize("name", list(Settings.fields_by_name()))
 def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
     changed_values: dict[str, str] = {
         "database.url": "embedded",
@@ -93,7 +93,7 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
         "streams.publish_security": "expiry_sk",
         "passwords.queue_timeout_s": "3",
     }
-    default = Settings.names()[name].default
+    default = Settings.fields_by_name()[name].default
     value = changed_values.get(name) or (
         "true" if default is False else "false" if default is True else
         str(default + 1) if isinstance(default, int) else "o" * 40
@@ -114,7 +114,7 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
 
 
 def test_environment_variables_of_settings_have_distinct_names() -> None:
-    names = list(Settings.names())
+    names = list(Settings.fields_by_name())
     assert len({environment_variable(name) for name in names}) == len(names)
 
 

@@ -167,4 +167,4 @@ def test_first_returns_none_without_rows(single_connection: Database) -> None:
 
 def test_parameters_are_numbered_by_their_first_use() -> None:
     statement = PreparedStatement(text("SELECT :b, :a, :b, 'x % 2'"))
-    assert statement.numbered == ("SELECT $1, $2, $1, 'x % 2'", ["b", "a"])
+    assert statement.numbered_text_and_names == ("SELECT $1, $2, $1, 'x % 2'", ["b", "a"])

@@ -141,7 +141,7 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database
         for statement, parameters in statements.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
             if statement in prepared:  # PostgreSQL can use a generic plan
-                numbered, _ = prepared[statement].numbered
+                numbered, _ = prepared[statement].numbered_text_and_names
                 plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered}"))
             for plan in plans:
                 steps = "\n".join(row[0] for row in plan)
