@@ -1,4 +1,4 @@
-"""Tests of the Python client with a real server and with scripted responses."""
+"""Tests of the Python client with a real server and with prepared responses."""
 
 import os
 import re
@@ -34,14 +34,14 @@ ANN, BEN = "13800000001", "13800000002"
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
 
 
-PACKAGE = Path(livebackend_client.__file__).parent
+CLIENT_PACKAGE = Path(livebackend_client.__file__).parent
 
 
 def run_python(script: str) -> str:
     """Run a script with the client package on PYTHONPATH; return its output."""
     completed = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        env={**os.environ, "PYTHONPATH": str(CLIENT_PACKAGE.parent)},
         capture_output=True,
         text=True,
         check=True,
@@ -51,7 +51,7 @@ def run_python(script: str) -> str:
 
 def test_generated_modules_match_the_output_of_make_client() -> None:
     for name, text in generate_modules(declared_operations()).items():
-        assert (PACKAGE / name).read_text("utf-8") == text, "run `make client`"
+        assert (CLIENT_PACKAGE / name).read_text("utf-8") == text, "run `make client`"
 
 
 @pytest.mark.processes
@@ -133,7 +133,7 @@ class ScriptedServer(HTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        # None closes the connection without a response.
+        # For None, the server closes the connection without a response.
         self.responses: list[tuple[int, bytes, dict[str, str]] | None] = []
         self.received: list[dict[str, list[str]]] = []
 
@@ -147,19 +147,19 @@ class _Handler(BaseHTTPRequestHandler):
         response = self.server.responses.pop(0)
         if response is None:
             return
-        status, text, headers = response
+        status, content, headers = response
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(text))}.items():
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def scripted() -> Iterator[ScriptedServer]:
+def scripted_server() -> Iterator[ScriptedServer]:
     server = ScriptedServer()
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
@@ -171,31 +171,35 @@ def scripted() -> Iterator[ScriptedServer]:
 
 PreparedResponse = tuple[int, bytes, dict[str, str]]
 OK: PreparedResponse = (200, b'{"result":"0000","message":null}', {})
-BUSY: PreparedResponse = (503, b'{"result":"0013","message":"update failed"}', {"Retry-After": "0"})
+UNAVAILABLE: PreparedResponse = (
+    503,
+    b'{"result":"0013","message":"update failed"}',
+    {"Retry-After": "0"},
+)
 
 
-def new_client(scripted: ScriptedServer) -> Client:
-    return Client(f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5)
+def new_client(scripted_server: ScriptedServer) -> Client:
+    return Client(f"http://127.0.0.1:{scripted_server.server_port}", token="t", timeout_s=5)
 
 
-def test_gift_is_retried_with_the_same_request_id(scripted: ScriptedServer) -> None:
-    scripted.responses = [BUSY, BUSY, OK]
-    new_client(scripted).send_gift(value=1, object=ANN, description="rose")
-    ids = [request["requestId"] for request in scripted.received]
-    assert len(ids) == 3
-    assert ids[0] == ids[1] == ids[2]
+def test_gift_is_retried_with_the_same_request_id(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [UNAVAILABLE, UNAVAILABLE, OK]
+    new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+    request_ids = [request["requestId"] for request in scripted_server.received]
+    assert len(request_ids) == 3
+    assert request_ids[0] == request_ids[1] == request_ids[2]
 
 
-def test_client_raises_after_three_unavailable_responses(scripted: ScriptedServer) -> None:
-    scripted.responses = [
-        BUSY,
-        BUSY,
-        (*BUSY[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
+def test_client_raises_after_three_unavailable_responses(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [
+        UNAVAILABLE,
+        UNAVAILABLE,
+        (*UNAVAILABLE[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
     ]
-    with pytest.raises(ServerUnavailable) as error:
-        new_client(scripted).refill(money=10)
-    assert error.value.outcome_unknown
-    assert error.value.retry_after_s == 1
+    with pytest.raises(ServerUnavailable) as raised:
+        new_client(scripted_server).refill(money=10)
+    assert raised.value.outcome_unknown
+    assert raised.value.retry_after_s == 1
 
 
 UNKNOWN_OUTCOME: PreparedResponse = (
@@ -205,30 +209,32 @@ UNKNOWN_OUTCOME: PreparedResponse = (
 )
 
 
-def test_exception_with_unknown_outcome_has_the_request_id(scripted: ScriptedServer) -> None:
-    scripted.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
-    api_client = new_client(scripted)
+def test_exception_with_unknown_outcome_has_the_request_id(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
+    api_client = new_client(scripted_server)
     with pytest.raises(ServerUnavailable) as raised:
         api_client.send_gift(value=1, object=ANN, description="rose")
     error = raised.value
     assert error.outcome_unknown
     assert error.retry_request_id == "from-the-server"
     api_client.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
-    assert {request["requestId"][0] for request in scripted.received} == {error.request_id}
-    assert len(scripted.received) == 4
+    assert {request["requestId"][0] for request in scripted_server.received} == {error.request_id}
+    assert len(scripted_server.received) == 4
 
 
 @pytest.mark.parametrize("method", ["send_gift", "refill"])
 @pytest.mark.parametrize("response", [None, (502, b"<html>", {}), (200, b"", {})])
 def test_exception_for_an_invalid_response_has_the_request_id(
-    method: str, response: PreparedResponse | None, scripted: ScriptedServer
+    method: str, response: PreparedResponse | None, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [response] * 3
+    scripted_server.responses = [response] * 3
     gift = {"value": 1, "object": ANN, "description": "rose"}
     with pytest.raises(InvalidResponse) as raised:
-        getattr(new_client(scripted), method)(**(gift if method == "send_gift" else {"money": 10}))
+        getattr(new_client(scripted_server), method)(
+            **(gift if method == "send_gift" else {"money": 10})
+        )
     assert raised.value.request_id
-    assert [request["requestId"] for request in scripted.received] == [
+    assert [request["requestId"] for request in scripted_server.received] == [
         [raised.value.request_id]
     ] * 3
 
@@ -248,7 +254,7 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
     "responses",
     [
         [UNKNOWN_OUTCOME, LEDGER_BUSY, LEDGER_BUSY],
-        [UNKNOWN_OUTCOME, BUSY, BUSY],
+        [UNKNOWN_OUTCOME, UNAVAILABLE, UNAVAILABLE],
         [UNKNOWN_OUTCOME, INTERNAL_ERROR, INTERNAL_ERROR],
         [UNKNOWN_OUTCOME, TOKEN_EXPIRED],
         [UNKNOWN_OUTCOME, RATE_LIMITED],
@@ -257,18 +263,18 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
     ],
 )
 def test_outcome_stays_unknown_until_the_ledger_responds(
-    responses: list[PreparedResponse | None], scripted: ScriptedServer
+    responses: list[PreparedResponse | None], scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = responses[:]
+    scripted_server.responses = responses[:]
     with pytest.raises(ApiError) as raised:
-        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
     assert raised.value.outcome_unknown
     assert raised.value.request_id
-    assert len(scripted.received) == len(responses)
+    assert len(scripted_server.received) == len(responses)
 
 
 @pytest.mark.parametrize(
-    "reason",
+    "x_error",
     [
         "value; reason=insufficient_coins",
         "requestId; reason=request_id_reused",
@@ -276,43 +282,47 @@ def test_outcome_stays_unknown_until_the_ledger_responds(
     ],
 )
 def test_outcome_is_known_after_an_error_of_the_ledger(
-    reason: str, scripted: ScriptedServer
+    x_error: str, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": reason})]
+    scripted_server.responses = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": x_error})]
     with pytest.raises(OperationRefused) as raised:
-        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
-@pytest.mark.parametrize("response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, BUSY])
+@pytest.mark.parametrize("response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, UNAVAILABLE])
 def test_outcome_is_known_if_the_outcome_of_each_attempt_is_known(
-    response: PreparedResponse, scripted: ScriptedServer
+    response: PreparedResponse, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [response] * 3
+    scripted_server.responses = [response] * 3
     with pytest.raises(ApiError) as raised:
-        new_client(scripted).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
     assert not raised.value.outcome_unknown
 
 
-def test_gift_that_timed_out_in_the_queue_is_retried(scripted: ScriptedServer) -> None:
-    scripted.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
-    new_client(scripted).send_gift(value=1, object=ANN, description="rose")
-    assert len(scripted.received) == 3
+def test_gift_that_timed_out_in_the_queue_is_retried(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
+    new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+    assert len(scripted_server.received) == 3
 
 
-def test_exception_of_a_rejected_gift_has_its_request_id(scripted: ScriptedServer) -> None:
-    scripted.responses = [(200, BUSY[1], {"X-Error": "value; reason=insufficient_coins"})]
+def test_exception_of_a_rejected_gift_has_its_request_id(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [
+        (200, UNAVAILABLE[1], {"X-Error": "value; reason=insufficient_coins"})
+    ]
     with pytest.raises(OperationRefused) as raised:
-        new_client(scripted).send_gift(value=1, object=ANN, description="rose", requestId="mine")
+        new_client(scripted_server).send_gift(
+            value=1, object=ANN, description="rose", requestId="mine"
+        )
     assert raised.value.request_id == "mine"
 
 
 def test_exception_of_an_operation_without_request_id_has_no_request_id(
-    scripted: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    scripted.responses = [BUSY] * 3
+    scripted_server.responses = [UNAVAILABLE] * 3
     with pytest.raises(ServerUnavailable) as raised:
-        new_client(scripted).friendlist()
+        new_client(scripted_server).friendlist()
     assert raised.value.request_id is None
 
 
@@ -325,34 +335,34 @@ NOT_FRIENDS: PreparedResponse = (
 
 @pytest.mark.parametrize("first_response", [None, UNKNOWN_OUTCOME])
 def test_not_friends_error_after_an_unknown_outcome_is_success(
-    first_response: PreparedResponse | None, scripted: ScriptedServer
+    first_response: PreparedResponse | None, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [first_response, NOT_FRIENDS]
-    new_client(scripted).unfriend(userId=BEN)
-    assert len(scripted.received) == 2
+    scripted_server.responses = [first_response, NOT_FRIENDS]
+    new_client(scripted_server).unfriend(userId=BEN)
+    assert len(scripted_server.received) == 2
 
 
-@pytest.mark.parametrize("earlier_responses", [[], [BUSY]])
+@pytest.mark.parametrize("earlier_responses", [[], [UNAVAILABLE]])
 def test_not_friends_error_after_known_outcomes_is_raised(
-    earlier_responses: list[PreparedResponse], scripted: ScriptedServer
+    earlier_responses: list[PreparedResponse], scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [*earlier_responses, NOT_FRIENDS]
+    scripted_server.responses = [*earlier_responses, NOT_FRIENDS]
     with pytest.raises(OperationRefused, match="is not a friend"):
-        new_client(scripted).unfriend(userId=BEN)
+        new_client(scripted_server).unfriend(userId=BEN)
 
 
-def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted: ScriptedServer) -> None:
+def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted_server: ScriptedServer) -> None:
     unknown_user = (*NOT_FRIENDS[:2], {"X-Error": "userId; reason=unknown_user"})
-    scripted.responses = [UNKNOWN_OUTCOME, unknown_user]
+    scripted_server.responses = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(OperationRefused, match="is not registered"):
-        new_client(scripted).unfriend(userId=BEN)
+        new_client(scripted_server).unfriend(userId=BEN)
 
 
-def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer) -> None:
-    scripted.responses = [BUSY]
+def test_operation_that_is_not_idempotent_is_sent_once(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [UNAVAILABLE]
     with pytest.raises(ServerUnavailable):
-        new_client(scripted).log_out()
-    assert len(scripted.received) == 1
+        new_client(scripted_server).log_out()
+    assert len(scripted_server.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -370,39 +380,44 @@ def test_operation_that_is_not_idempotent_is_sent_once(scripted: ScriptedServer)
     ],
 )
 def test_response_without_a_valid_envelope_raises_invalid_response(
-    body: bytes, scripted: ScriptedServer
+    body: bytes, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [(200, body, {})] * 3
+    scripted_server.responses = [(200, body, {})] * 3
     with pytest.raises(InvalidResponse):
-        new_client(scripted).friendlist()
+        new_client(scripted_server).friendlist()
 
 
 @pytest.mark.parametrize("message", [b"null", b"{}", b'"{"', b'"[]"', b'"{}"'])
 def test_stream_that_is_not_a_json_string_raises_invalid_response(
-    message: bytes, scripted: ScriptedServer
+    message: bytes, scripted_server: ScriptedServer
 ) -> None:
-    scripted.responses = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
+    scripted_server.responses = [(200, b'{"result":"0000","message":%s}' % message, {})] * 3
     with pytest.raises(InvalidResponse):
-        new_client(scripted).live()
+        new_client(scripted_server).live()
 
 
 @pytest.mark.parametrize("flag", [b"", b',"flag":1', b',"flag":null'])
 def test_search_result_without_a_valid_flag_raises_invalid_response(
-    flag: bytes, scripted: ScriptedServer
+    flag: bytes, scripted_server: ScriptedServer
 ) -> None:
     profile = b'{"userId":"13800000001","nickname":null,"gender":null,"headImage":null}'
-    scripted.responses = [(200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})] * 3
+    scripted_server.responses = [
+        (200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})
+    ] * 3
     with pytest.raises(InvalidResponse):
-        new_client(scripted).search(userId=ANN)
+        new_client(scripted_server).search(userId=ANN)
 
 
-def test_delay_before_a_retry_is_limited(scripted: ScriptedServer) -> None:
-    scripted.responses = [(*BUSY[:2], {"Retry-After": "60"}), OK]
+def test_delay_before_a_retry_is_limited(scripted_server: ScriptedServer) -> None:
+    scripted_server.responses = [(*UNAVAILABLE[:2], {"Retry-After": "60"}), OK]
     api_client = Client(
-        f"http://127.0.0.1:{scripted.server_port}", token="t", timeout_s=5, max_retry_wait_s=0.01
+        f"http://127.0.0.1:{scripted_server.server_port}",
+        token="t",
+        timeout_s=5,
+        max_retry_wait_s=0.01,
     )
     api_client.leave()
-    assert len(scripted.received) == 2
+    assert len(scripted_server.received) == 2
 
 
 def test_refused_connection_raises_an_exception_of_the_client() -> None:

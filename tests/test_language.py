@@ -24,33 +24,36 @@ EXEMPT_FILES = {
 }
 
 
-def pattern(words: tuple[str, ...], flags: int = 0) -> re.Pattern[str]:
-    """Return a pattern of whole words; an underscore also separates words."""
-    joined = "|".join(word.replace(" ", r"\s+") for word in words)
-    return re.compile(rf"(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])", flags)
+def word_pattern(words: tuple[str, ...], flags: int = 0) -> re.Pattern[str]:
+    """Return a pattern that matches the words only as whole words.
+
+    An underscore also separates words.
+    """
+    alternatives = "|".join(word.replace(" ", r"\s+") for word in words)
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{alternatives})(?![A-Za-z0-9])", flags)
 
 
-PATTERNS = (pattern(UNCLEAR_WORDS, re.IGNORECASE), pattern(FORMER_CLASS_NAMES))
+PATTERNS = (word_pattern(UNCLEAR_WORDS, re.IGNORECASE), word_pattern(FORMER_CLASS_NAMES))
 
 
 def unclear_words(text: str) -> list[str]:
-    return [word for words in PATTERNS for word in words.findall(text)]
+    return [word for pattern in PATTERNS for word in pattern.findall(text)]
 
 
 @pytest.mark.processes
 def test_tracked_text_files_contain_no_unclear_word() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    names = [name for name in listed.stdout.decode().split("\0") if name]
-    assert "README.md" in names
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    file_names = [name for name in listing.stdout.decode().split("\0") if name]
+    assert "README.md" in file_names
     found_by_file = {}
-    for name in names:
+    for name in file_names:
         path = ROOT / name
         if name.startswith(tuple(EXEMPT_FILES)) or not path.is_file():
             continue
         try:
             words = unclear_words(path.read_text("utf-8"))
         except UnicodeDecodeError:
-            continue  # a binary file
+            continue  # binary files are not checked
         if words:
             found_by_file[name] = words
     assert found_by_file == {}

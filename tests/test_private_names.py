@@ -1,4 +1,4 @@
-"""Checks that no test uses a private name of the application.
+"""Tests that no test uses a private name of the application.
 
 Ruff (SLF001) checks attributes. This module checks imports, and names in strings such as
 `monkeypatch.setattr(module, "_name", value)`.
@@ -8,13 +8,13 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-PACKAGES = {"livebackend", "livebackend_client", "tests"}
+TEST_FOLDER = Path(__file__).parent
+CHECKED_PACKAGES = {"livebackend", "livebackend_client", "tests"}
 FUNCTIONS_THAT_TAKE_NAMES = {"getattr", "setattr", "delattr", "hasattr", "patch", "object"}
 
 
 def is_private(name: str) -> bool:
-    """Return whether a part of a dotted name is private."""
+    """Return whether any part of a dotted name is private, such as `_b` in `a._b.c`."""
     parts = name.split(".")
     return all(map(str.isidentifier, parts)) and any(
         part.startswith("_") and not part.startswith("__") for part in parts
@@ -30,23 +30,29 @@ def imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 def private_names(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [name for name in imported_names(node) if name.partition(".")[0] in PACKAGES]
+            names = [
+                name for name in imported_names(node) if name.partition(".")[0] in CHECKED_PACKAGES
+            ]
             yield from filter(is_private, names)
         elif isinstance(node, ast.Call):
             function = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
             name = function.id if isinstance(function, ast.Name) else function
             if name in FUNCTIONS_THAT_TAKE_NAMES:
-                texts = [item.value for item in node.args if isinstance(item, ast.Constant)]
-                yield from (text for text in texts if isinstance(text, str) and is_private(text))
+                constants = [
+                    argument.value for argument in node.args if isinstance(argument, ast.Constant)
+                ]
+                yield from (
+                    text for text in constants if isinstance(text, str) and is_private(text)
+                )
 
 
 def test_tests_use_no_private_name() -> None:
-    private = {
-        str(path.relative_to(TESTS)): names
-        for path in TESTS.rglob("*.py")
+    private_names_by_file = {
+        str(path.relative_to(TEST_FOLDER)): names
+        for path in TEST_FOLDER.rglob("*.py")
         if (names := list(private_names(path.read_text("utf-8"))))
     }
-    assert private == {}
+    assert private_names_by_file == {}
 
 
 def test_private_names_in_imports_and_strings_are_detected() -> None:

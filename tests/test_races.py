@@ -1,4 +1,4 @@
-"""Concurrent requests, each in its own thread and transaction."""
+"""Tests of concurrent requests, each in its own thread and transaction."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,8 +33,10 @@ def test_verified_phone_can_be_registered_only_once(
 
 
 def test_concurrent_wrong_codes_are_all_counted(api: ApiClient) -> None:
-    guess = partial(api.post, "/register", code_v="1234", code="0000")
-    assert sorted_results(run_concurrently(*[guess] * 20)) == ["0004"] * 4 + ["0005"] * 16
+    submit_wrong_code = partial(api.post, "/register", code_v="1234", code="0000")
+    assert (
+        sorted_results(run_concurrently(*[submit_wrong_code] * 20)) == ["0004"] * 4 + ["0005"] * 16
+    )
 
 
 @pytest.mark.parametrize("repetition", range(10))
@@ -79,8 +81,8 @@ def test_concurrent_accept_and_decline_have_one_consistent_result(
         lambda: ben.deal_message(message, "accept"), lambda: ben.deal_message(message, "delete")
     )
     (request,) = database_state.rows("friend_requests")
-    friends = len(database_state.rows("friendships"))
-    assert (request["state"], friends) in [("accepted", 2), ("declined", 0)]
+    friendship_rows = len(database_state.rows("friendships"))
+    assert (request["state"], friendship_rows) in [("accepted", 2), ("declined", 0)]
 
 
 @pytest.mark.parametrize("repetition", range(10))
@@ -109,15 +111,15 @@ def test_concurrent_go_live_requests_create_one_room(
 ) -> None:
     app = new_app(streams__gateway="tests.support.fake_gateways.RecordingStreams")
     services: Services = app.registry.services
-    streams = services.gateways.streams
-    assert isinstance(streams, RecordingStreams)
-    created_before = len(streams.created)
+    stream_gateway = services.gateways.streams
+    assert isinstance(stream_gateway, RecordingStreams)
+    created_count_before = len(stream_gateway.created)
     host = UserClient(app, ann.default_parameters, ann.phone)
     responses = run_concurrently(*[host.go_live] * 20)
     assert sorted_results(responses) == ["0000"] * 20
     assert len({response.message for response in responses}) == 1
     assert len(database_state.rows("rooms")) == 1
-    assert len(streams.created) - created_before == 1
+    assert len(stream_gateway.created) - created_count_before == 1
 
 
 def test_concurrent_leave_requests_close_the_room_once(ann: UserClient) -> None:

@@ -20,85 +20,89 @@ from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
 from tests.support.servers import Server, production_overrides, running_server
 
 README = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
-ADDRESS = "http://127.0.0.1:6543"
+DOCUMENTED_ADDRESS = "http://127.0.0.1:6543"
 
 
-def rows(first_header: str) -> list[str]:
+def table_rows(first_header: str) -> list[str]:
     """Return the rows of the table whose first column has this header."""
-    head, _, rest = README.partition(f"| {first_header} |")
-    assert head, f"README.md has no table whose first column is {first_header}"
-    table = rest.partition("\n\n")[0]
+    text_before, _, text_after = README.partition(f"| {first_header} |")
+    assert text_before, f"README.md has no table whose first column is {first_header}"
+    table = text_after.partition("\n\n")[0]
     return table.splitlines()[2:]
 
 
 def test_operation_tables_in_readme_match_the_declarations(app: App) -> None:
-    def row(operation: Operation) -> str:
+    def table_row(operation: Operation) -> str:
         paths = " ".join(f"/{route}" for route in operation.routes)
-        params = " ".join(
+        parameters = " ".join(
             name if field.is_required() else f"[{name}]"
             for name, field in operation.parameters.model_fields.items()
         )
         codes = " ".join(sorted(result.code for result in operation.result_codes - {ResultCode.OK}))
-        cells = (operation.summary, paths, operation.selector or "", params, codes)
+        cells = (operation.summary, paths, operation.selector or "", parameters, codes)
         return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
-    for title, extension in (("operation", False), ("extension", True)):
-        declared = [item for item in operations(app.registry) if item.documented is not extension]
-        assert sorted(rows(title)) == sorted(map(row, declared))
+    for first_header, is_extension in (("operation", False), ("extension", True)):
+        declared_operations = [
+            operation
+            for operation in operations(app.registry)
+            if operation.documented is not is_extension
+        ]
+        assert sorted(table_rows(first_header)) == sorted(map(table_row, declared_operations))
 
 
 def test_result_table_in_readme_matches_the_result_codes() -> None:
-    assert rows("result") == [
+    assert table_rows("result") == [
         f"| {result.code} | {result.chinese} | {result.english} |" for result in ResultCode
     ]
 
 
 def test_setting_table_in_readme_matches_the_settings() -> None:
-    def default(value: object) -> str:
+    def default_cell(value: object) -> str:
         if value is PydanticUndefined:
             return "(must be set)"
         return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
-    assert rows("setting") == [
-        f"| `{name}` | {default(field.default)} | {field.description} |"
+    assert table_rows("setting") == [
+        f"| `{name}` | {default_cell(field.default)} | {field.description} |"
         for name, field in Settings.fields_by_name().items()
     ]
 
 
 def test_readme_lists_every_command() -> None:
-    named = set(re.findall(r"^\| `livebackend ([a-z-]+)` \|", README, re.MULTILINE))
-    assert named == main.commands.keys()
+    documented_commands = set(re.findall(r"^\| `livebackend ([a-z-]+)` \|", README, re.MULTILINE))
+    assert documented_commands == main.commands.keys()
 
 
 def test_code_layout_in_readme_lists_every_module_and_only_existing_files() -> None:
     code_layout = README.partition("## Code layout")[2].partition("## Design decisions")[0]
-    named = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout)
-    files = {path if "/" in path else f"livebackend/{path}" for path in named}
-    assert [path for path in files if not (DEVELOPMENT_INI.parent / path).exists()] == []
-    layers = {
+    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout)
+    documented_files = {path if "/" in path else f"livebackend/{path}" for path in paths}
+    assert [path for path in documented_files if not (DEVELOPMENT_INI.parent / path).exists()] == []
+    folders = {
         f"livebackend/{path.name}/" for path in (DEVELOPMENT_INI.parent / "livebackend").iterdir()
     }
     modules = {
         f"livebackend/{path.name}" for path in (DEVELOPMENT_INI.parent / "livebackend").glob("*.py")
     }
     packages = {
-        layer for layer in layers if (DEVELOPMENT_INI.parent / layer / "__init__.py").exists()
+        folder for folder in folders if (DEVELOPMENT_INI.parent / folder / "__init__.py").exists()
     }
-    assert packages | modules <= files
+    assert packages | modules <= documented_files
 
 
 def test_stream_gateways_in_readme_exist() -> None:
     streams = README.partition("## Streams")[2].partition("\n## ")[0]
-    dotted = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
-    assert len(dotted) == 4
-    for name in dotted:
+    gateway_names = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
+    assert len(gateway_names) == 4
+    for name in gateway_names:
         assert resolve_name(name).from_settings
 
 
 def test_tests_of_ledger_guarantees_in_readme_exist() -> None:
-    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
+    test_sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
     makefile = DEVELOPMENT_INI.with_name("Makefile").read_text("utf-8")
-    names_by_row = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in rows("promise")]
+    names_by_row = [re.findall("`([^`]+)`", row.split(" | ")[-1]) for row in table_rows("promise")]
     assert len(names_by_row) > 5
     for names in names_by_row:
         assert names
@@ -106,7 +110,7 @@ def test_tests_of_ledger_guarantees_in_readme_exist() -> None:
             if name.startswith("make "):
                 assert f"\n{name.removeprefix('make ')}:" in makefile
             else:
-                assert f"def {name}(" in tests, name
+                assert f"def {name}(" in test_sources, name
 
 
 @pytest.fixture
@@ -122,18 +126,18 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 def walkthrough_steps() -> list[tuple[str, str]]:
     """Return each command of the walkthrough and its documented output."""
     walkthrough = README.partition("## Walkthrough")[2].partition("\n## ")[0]
-    pairs = []
+    steps = []
     for block in re.findall(r"```console\n(.*?)```", walkthrough, re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, response = step.partition("\n")
-            pairs.append((command, response.strip()))
-    return pairs
+            steps.append((command, response.strip()))
+    return steps
 
 
 def run_walkthrough(server: Server, **replacements: str) -> None:
     """Run the walkthrough and compare its output.
 
-    `replacements` maps a shell variable to another value for its assignment.
+    `replacements` maps shell variables to the values that replace the documented values.
     """
     commands = []
     for command, _ in walkthrough_steps():
@@ -142,7 +146,7 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         commands.append(f"{variable}={replacement}" if replacement else command)
     script = "".join(f"{command}; echo; echo ---\n" for command in commands)
     completed = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, server.address)],
+        ["bash", "-euo", "pipefail", "-c", script.replace(DOCUMENTED_ADDRESS, server.address)],
         cwd=server.log.parent,
         capture_output=True,
         text=True,
@@ -150,8 +154,8 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         check=True,
     )
     responses = [response.strip() for response in completed.stdout.split("---\n")[:-1]]
-    for (command, documented), response in zip(walkthrough_steps(), responses, strict=True):
-        pattern = ".*".join(map(re.escape, documented.split("…")))
+    for (command, documented_output), response in zip(walkthrough_steps(), responses, strict=True):
+        pattern = ".*".join(map(re.escape, documented_output.split("…")))
         assert re.fullmatch(pattern, response), f"{command}\n{response}"
 
 
@@ -165,7 +169,7 @@ def test_walkthrough_works_in_development(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
-    # Production uses this bcrypt cost; `running_server` would set a lower cost.
+    # The bcrypt cost of production; without this setting, `running_server` sets a lower cost.
     settings = production_overrides(url) | {"passwords.cost": "12"}
     with running_server(PRODUCTION_INI, tmp_path, settings) as server:
         # production.ini returns no code to the client, but the development SMS gateway logs it.
@@ -177,10 +181,10 @@ def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
 
 def test_walkthrough_uses_every_documented_operation(app: App) -> None:
     commands = [command for command, _ in walkthrough_steps()]
-    documented = [item for item in operations(app.registry) if item.documented]
-    for operation in documented:
-        required = [name for name, field in operation.parameters.model_fields.items()]
-        selects = f"-d {operation.selector}=1" if operation.selector else required[0]
+    documented_operations = [item for item in operations(app.registry) if item.documented]
+    for operation in documented_operations:
+        first_parameter = next(iter(operation.parameters.model_fields))
+        argument = f"-d {operation.selector}=1" if operation.selector else first_parameter
         assert any(
-            f"/{operation.routes[0]} " in command and selects in command for command in commands
+            f"/{operation.routes[0]} " in command and argument in command for command in commands
         ), operation.name

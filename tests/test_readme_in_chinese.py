@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.application import DEVELOPMENT_INI
 
-ENGLISH = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
-CHINESE = DEVELOPMENT_INI.with_name("README.zh-CN.md").read_text("utf-8")
+ENGLISH_README = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
+CHINESE_README = DEVELOPMENT_INI.with_name("README.zh-CN.md").read_text("utf-8")
 
 # Indexes of the columns that are not translated, by the first cell of the English table header.
 UNTRANSLATED_COLUMNS = {
@@ -38,45 +38,55 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def block_kinds(text: str) -> list[str]:
-    """Return the kind of each block of a document, in order."""
-    kinds = {"#": "heading", "|": "table", "`": "code", "!": "picture"}
-    plain = re.sub(r"^```.*?^```$", "```", text, flags=re.DOTALL | re.MULTILINE)
-    return [kinds.get(block[0], "text") for block in re.split(r"\n\n+", plain.strip())]
+    """Return the kind of each block, such as heading or table, in document order."""
+    kinds_by_first_character = {"#": "heading", "|": "table", "`": "code", "!": "picture"}
+    text_without_code = re.sub(r"^```.*?^```$", "```", text, flags=re.DOTALL | re.MULTILINE)
+    return [
+        kinds_by_first_character.get(block[0], "text")
+        for block in re.split(r"\n\n+", text_without_code.strip())
+    ]
 
 
 def test_code_blocks_are_the_same_in_both_readmes() -> None:
-    assert code_blocks(CHINESE) == code_blocks(ENGLISH)
+    assert code_blocks(CHINESE_README) == code_blocks(ENGLISH_README)
 
 
 def test_blocks_have_the_same_order_in_both_readmes() -> None:
-    assert block_kinds(CHINESE) == block_kinds(ENGLISH)
+    assert block_kinds(CHINESE_README) == block_kinds(ENGLISH_README)
 
 
-@pytest.mark.parametrize("number", range(len(tables(ENGLISH))))
-def test_table_has_the_same_rows_in_both_readmes(number: int) -> None:
-    english, chinese = tables(ENGLISH)[number], tables(CHINESE)[number]
-    untranslated = UNTRANSLATED_COLUMNS.get(english[0][0].strip(), DEFAULT_UNTRANSLATED_COLUMNS)
+@pytest.mark.parametrize("table_index", range(len(tables(ENGLISH_README))))
+def test_table_has_the_same_rows_in_both_readmes(table_index: int) -> None:
+    english_table, chinese_table = (
+        tables(ENGLISH_README)[table_index],
+        tables(CHINESE_README)[table_index],
+    )
+    untranslated_columns = UNTRANSLATED_COLUMNS.get(
+        english_table[0][0].strip(), DEFAULT_UNTRANSLATED_COLUMNS
+    )
 
     def untranslated_cells(rows: list[list[str]]) -> list[list[str]]:
-        return [[row[column].strip() for column in sorted(untranslated)] for row in rows[2:]]
+        return [
+            [row[column].strip() for column in sorted(untranslated_columns)] for row in rows[2:]
+        ]
 
-    assert untranslated_cells(chinese) == untranslated_cells(english)
-    for row in chinese[2:]:
-        assert len(row) == len(english[0])
+    assert untranslated_cells(chinese_table) == untranslated_cells(english_table)
+    for row in chinese_table[2:]:
+        assert len(row) == len(english_table[0])
         for column, cell in enumerate(row):
-            if column not in untranslated:
+            if column not in untranslated_columns:
                 assert not cell.isascii(), (
                     f"README.zh-CN.md: untranslated cell in the row {' | '.join(row)}"
                 )
 
 
 def test_readmes_link_to_each_other() -> None:
-    assert "(README.zh-CN.md)" in ENGLISH
-    assert "(README.md)" in CHINESE
+    assert "(README.zh-CN.md)" in ENGLISH_README
+    assert "(README.md)" in CHINESE_README
 
 
 def test_pictures_of_both_readmes_exist() -> None:
-    for text, language in ((ENGLISH, "en"), (CHINESE, "zh")):
+    for text, language in ((ENGLISH_README, "en"), (CHINESE_README, "zh")):
         pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
         assert pictures
         for picture in pictures:

@@ -1,4 +1,4 @@
-"""Sends random sequences of requests, and compares the responses with a model."""
+"""Tests that send random sequences of requests and compare the responses with a model."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Model:
 
     coins: dict[str, int] = field(default_factory=dict)
     friends: set[frozenset[str]] = field(default_factory=set)
-    # Pending friend requests: (sender, recipient).
-    pending: set[tuple[str, str]] = field(default_factory=set)
+    # The sender and the recipient of each pending friend request.
+    pending_requests: set[tuple[str, str]] = field(default_factory=set)
     titles: dict[str, str | None] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
-    refilled: int = 0
-    # Content of each executed request, by (sender, request id).
-    requests: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
+    refilled_coins: int = 0
+    # The content of each executed request, by sender and request id.
+    executed_requests: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
 
 class RequestSequence(RuleBasedStateMachine):
@@ -68,21 +68,21 @@ class RequestSequence(RuleBasedStateMachine):
     def log_in(self, phone: str) -> None:
         self.logged_in[phone] = self.api.log_in(phone)
 
-    @rule(me=users, other=phones)
-    def add(self, me: str, other: str) -> None:
-        response = self.logged_in[me].post("/friend", add="1", userId=other)
-        if other not in self.model.coins:
+    @rule(me=users, other_phone=phones)
+    def send_friend_request(self, me: str, other_phone: str) -> None:
+        response = self.logged_in[me].post("/friend", add="1", userId=other_phone)
+        if other_phone not in self.model.coins:
             self.check_result(response, "0007")
-        elif other == me:
+        elif other_phone == me:
             self.check_result(response, "0006")
-        elif frozenset((me, other)) in self.model.friends:
+        elif frozenset((me, other_phone)) in self.model.friends:
             self.check_result(response, "0010")
         else:
             self.check_result(response, "0000")
-            if (other, me) in self.model.pending:
-                self.befriend(other, me)
+            if (other_phone, me) in self.model.pending_requests:
+                self.befriend(other_phone, me)
             else:
-                self.model.pending.add((me, other))
+                self.model.pending_requests.add((me, other_phone))
 
     @rule(me=users, index=st.integers(0, 20), behaviour=st.sampled_from(["accept", "delete"]))
     def deal_with_message(self, me: str, index: int, behaviour: str) -> None:
@@ -90,25 +90,25 @@ class RequestSequence(RuleBasedStateMachine):
         if not messages:
             return
         message = messages[index % len(messages)]
-        other = message["userId"]
+        other_phone = message["userId"]
         response = self.logged_in[me].deal_message(message, behaviour)
-        is_open = message["flag"] == 0 and (other, me) in self.model.pending
+        is_open = message["flag"] == 0 and (other_phone, me) in self.model.pending_requests
         if behaviour == "delete":
             self.check_result(response, "0000")
             if is_open:
-                self.model.pending.discard((other, me))
+                self.model.pending_requests.discard((other_phone, me))
         elif is_open:
             self.check_result(response, "0000")
-            self.befriend(other, me)
-        elif message["flag"] == 1 and frozenset((me, other)) in self.model.friends:
+            self.befriend(other_phone, me)
+        elif message["flag"] == 1 and frozenset((me, other_phone)) in self.model.friends:
             self.check_result(response, "0000")
         else:
             self.check_result(response, "0006")
 
-    @rule(me=users, other=phones)
-    def unfriend(self, me: str, other: str) -> None:
-        response = self.logged_in[me].post("/friend", delete="1", userId=other)
-        pair = frozenset((me, other))
+    @rule(me=users, other_phone=phones)
+    def unfriend(self, me: str, other_phone: str) -> None:
+        response = self.logged_in[me].post("/friend", delete="1", userId=other_phone)
+        pair = frozenset((me, other_phone))
         self.check_result(response, "0000" if pair in self.model.friends else "0006")
         self.model.friends.discard(pair)
 
@@ -120,7 +120,7 @@ class RequestSequence(RuleBasedStateMachine):
         elif self.is_new_request(me, request_id, ("refill", money), response):
             self.check_result(response, "0000")
             self.model.coins[me] += int(money)
-            self.model.refilled += int(money)
+            self.model.refilled_coins += int(money)
             self.record_request(me, request_id, ("refill", money))
 
     @rule(me=users, host=phones, value=st.integers(0, 60), request_id=request_ids)
@@ -139,7 +139,7 @@ class RequestSequence(RuleBasedStateMachine):
             self.record_request(me, request_id, ("gift", host, value))
 
     @rule(me=users, title=st.sampled_from(["", "one", "two"]))
-    def live(self, me: str, title: str) -> None:
+    def go_live(self, me: str, title: str) -> None:
         response = self.logged_in[me].go_live(title=title)
         self.check_result(response, "0000")
         if me in self.model.streams:
@@ -159,7 +159,7 @@ class RequestSequence(RuleBasedStateMachine):
     def coins_are_conserved(self) -> None:
         balances = self.database_state.balances()
         assert balances == self.model.coins
-        assert sum(balances.values()) == self.model.refilled
+        assert sum(balances.values()) == self.model.refilled_coins
 
     @invariant()
     def user_has_at_most_one_open_room(self) -> None:
@@ -174,9 +174,9 @@ class RequestSequence(RuleBasedStateMachine):
         for me, user in self.logged_in.items():
             friends = user.friends()
             pairs |= {frozenset((me, friend["userId"])) for friend in friends}
-            live = [friend["userId"] in self.model.streams for friend in friends]
-            assert live == sorted(live, reverse=True)
-            for friend, is_live in zip(friends, live, strict=True):
+            live_flags = [friend["userId"] in self.model.streams for friend in friends]
+            assert live_flags == sorted(live_flags, reverse=True)
+            for friend, is_live in zip(friends, live_flags, strict=True):
                 assert friend["liveStatus"] == ("on" if is_live else "off")
                 title = self.model.titles[friend["userId"]] if is_live else None
                 assert friend["title"] == title
@@ -188,13 +188,13 @@ class RequestSequence(RuleBasedStateMachine):
 
     def befriend(self, phone: str, other_phone: str) -> None:
         self.model.friends.add(frozenset((phone, other_phone)))
-        self.model.pending -= {(phone, other_phone), (other_phone, phone)}
+        self.model.pending_requests -= {(phone, other_phone), (other_phone, phone)}
 
     def is_new_request(
         self, me: str, request_id: str, content: tuple[object, ...], response: ApiResponse
     ) -> bool:
         """Return whether a request id is new; check the response to a reused id."""
-        earlier_content = self.model.requests.get((me, request_id))
+        earlier_content = self.model.executed_requests.get((me, request_id))
         if earlier_content is None:
             return True
         self.check_result(response, "0000" if earlier_content == content else "0013")
@@ -202,7 +202,7 @@ class RequestSequence(RuleBasedStateMachine):
 
     def record_request(self, me: str, request_id: str, content: tuple[object, ...]) -> None:
         if request_id:
-            self.model.requests[me, request_id] = content
+            self.model.executed_requests[me, request_id] = content
 
 
 @pytest.mark.processes

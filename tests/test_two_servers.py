@@ -75,12 +75,12 @@ def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) 
     first_server = servers[0]
     ticket = post(first_server, "/register", token=ANN)["message"]
     code = last_code(first_server)
-    wrong = f"{(int(code) + 1) % 10_000:04}"
-    attempts = [
-        result(server, "/register", code_v=ticket, code=wrong)
+    wrong_code = f"{(int(code) + 1) % 10_000:04}"
+    results = [
+        result(server, "/register", code_v=ticket, code=wrong_code)
         for server in (*servers, *servers, first_server)
     ]
-    assert attempts == ["0004"] * 4 + ["0005"]
+    assert results == ["0004"] * 4 + ["0005"]
     for server in servers:
         assert result(server, "/register", code_v=ticket, code=code) == "0005"
 
@@ -88,10 +88,10 @@ def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) 
 def test_sent_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
     first_server, other_server = servers
     assert result(first_server, "/register", token=ANN) == "0000"
-    # A phone receives at most one code per minute; an address can request 20 codes per hour.
+    # A phone receives at most one code per minute; a client address can request 20 codes per hour.
     assert result(other_server, "/register", token=ANN) == "0002"
-    codes = [result(servers[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
-    assert codes == ["0000"] * 18 + ["0002"] * 2
+    results = [result(servers[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
+    assert results == ["0000"] * 18 + ["0002"] * 2
 
 
 def test_wrong_passwords_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
@@ -120,8 +120,8 @@ def test_token_revoked_on_one_server_is_revoked_on_the_other(
 def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    changed = {**hardened_settings(database_url), "http.trusted_proxies": "127.0.0.1"}
-    with running_server(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), changed) as server:
+    settings = {**hardened_settings(database_url), "http.trusted_proxies": "127.0.0.1"}
+    with running_server(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), settings) as server:
 
         def log_in(forwarded_for: str, scheme: str) -> RawResponse:
             headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
@@ -131,6 +131,8 @@ def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
         assert log_in("198.51.100.1", "https").json["result"] == "0007"
         assert log_in("198.51.100.1", "http").status == 400
         with create_engine(database_url).connect() as connection:
-            keys = connection.exec_driver_sql("SELECT key FROM rate_limit_windows").scalars().all()
-        assert keys
-        assert all("198.51.100.1" in key for key in keys)
+            limit_keys = (
+                connection.exec_driver_sql("SELECT key FROM rate_limit_windows").scalars().all()
+            )
+        assert limit_keys
+        assert all("198.51.100.1" in key for key in limit_keys)

@@ -1,4 +1,4 @@
-"""Fake systemctl: runs the commands of the unit files below the directory ROOT.
+"""Fake systemctl: starts and stops the services of the unit files below ROOT.
 
 Usage: systemctl.py ROOT ACTION UNIT…
 """
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 root = Path(sys.argv[1])
-action, *names = sys.argv[2:]
+action, *arguments = sys.argv[2:]
 STOP_TIMEOUT_S = 20
 
 
@@ -27,8 +27,8 @@ def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
         if key == "Environment":
             environment.update(dict([value.split("=", 1)]))
         if key == "EnvironmentFile":
-            words = shlex.split(Path(value).read_text(), comments=True)
-            environment.update(dict(word.split("=", 1) for word in words))
+            assignments = shlex.split(Path(value).read_text(), comments=True)
+            environment.update(dict(item.split("=", 1) for item in assignments))
     command = shlex.split(dict(settings)["ExecStart"])
     return command, environment
 
@@ -40,19 +40,19 @@ def pid_file(name: str) -> Path:
 def stop(name: str) -> None:
     if not pid_file(name).exists():
         return
-    process = int(pid_file(name).read_text())
-    os.kill(process, signal.SIGTERM)
+    pid = int(pid_file(name).read_text())
+    os.kill(pid, signal.SIGTERM)
     for _ in range(STOP_TIMEOUT_S * 50):
-        if has_exited(process):
+        if has_exited(pid):
             pid_file(name).unlink()
             return
         time.sleep(0.02)
     sys.exit(f"{name} did not stop within {STOP_TIMEOUT_S} s")
 
 
-def has_exited(process: int) -> bool:
+def has_exited(pid: int) -> bool:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
 
@@ -72,14 +72,14 @@ def start(name: str) -> None:
     pid_file(name).write_text(str(process.pid))
 
 
-for name in [name for name in names if not name.startswith("--")]:
+for name in [argument for argument in arguments if not argument.startswith("--")]:
     if name.startswith("livebackend@"):
         if action in ("stop", "restart"):
             stop(name)
         if action in ("start", "restart", "enable"):
             start(name)
     elif name == "nginx":
-        file = root / "nginx/nginx.pid"
-        running = file.exists() and file.read_text()
-        nginx = [str(root / "programs/nginx"), *(["-s", "reload"] if running else [])]
-        subprocess.run(nginx, check=True)
+        nginx_pid_file = root / "nginx/nginx.pid"
+        is_running = nginx_pid_file.exists() and nginx_pid_file.read_text()
+        command = [str(root / "programs/nginx"), *(["-s", "reload"] if is_running else [])]
+        subprocess.run(command, check=True)

@@ -20,10 +20,10 @@ class Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
+        body_length = int(self.headers["Content-Length"])
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.upstream.received.append(
-            ReceivedRequest(self.path, headers, self.rfile.read(length))
+            ReceivedRequest(self.path, headers, self.rfile.read(body_length))
         )
         self.server.upstream.behavior(self)
 
@@ -45,7 +45,7 @@ class ReceivedRequest:
 
 
 def close(handler: Handler) -> None:
-    """Close the connection without a response."""
+    """Send no response; the server then closes the connection."""
 
 
 def stay_silent(handler: Handler) -> None:

@@ -35,7 +35,7 @@ NewGateway = Callable[..., WechatPayments]
 
 
 @cache
-def key_number(number: int) -> rsa.RSAPrivateKey:
+def rsa_key(number: int) -> rsa.RSAPrivateKey:
     """Return an RSA key; calls with the same number return the same key.
 
     The key has 1,024 bits instead of 2,048, because a gateway loads it seven times as fast.
@@ -83,7 +83,7 @@ class Signer:
         valid_until: timedelta = timedelta(days=1),
     ) -> "Signer":
         """Create a signer; its certificate's validity is relative to the current time."""
-        key, now = key_number(number), datetime.now(UTC)
+        key, now = rsa_key(number), datetime.now(UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tenpay.com")])
         certificate = (
             x509.CertificateBuilder()
@@ -101,7 +101,7 @@ class Signer:
     def serial(self) -> str:
         return f"{self.certificate.serial_number:X}"
 
-    def listed(self) -> dict[str, Any]:
+    def list_entry(self) -> dict[str, Any]:
         """Return the signer's entry in the list of certificates."""
         pem = self.certificate.public_bytes(Encoding.PEM).decode()
         return {
@@ -126,9 +126,9 @@ class Request:
 
 @dataclass(frozen=True)
 class FakeResponse:
-    """A response with bytes or JSON; `signed_as` replaces the signer's serial number.
+    """A response whose content is bytes or JSON.
 
-    `signed_as="none"` omits the signature.
+    `signed_as` replaces the key id in the signature headers; "none" omits these headers.
     """
 
     status: int
@@ -138,22 +138,22 @@ class FakeResponse:
 
     @property
     def body(self) -> bytes:
-        is_bytes = isinstance(self.content, bytes)
-        return self.content if is_bytes else json.dumps(self.content).encode()
+        has_bytes = isinstance(self.content, bytes)
+        return self.content if has_bytes else json.dumps(self.content).encode()
 
 
 class FakeWechatPay:
     """State of the fake server: keys, prepared responses and received requests."""
 
     def __init__(self) -> None:
-        self.merchant_key = key_number(0)
+        self.merchant_key = rsa_key(0)
         self.signer = Signer.new(1)
         # If set, the server sends this response to each request for the list of certificates.
         self.certificates_response: FakeResponse | None = None
         self.listed_signers: list[Signer] = [self.signer]
         self.responses: dict[str, FakeResponse] = {}
         self.requests: list[Request] = []
-        # Seconds before the response to a path.
+        # Seconds that the server waits before it responds, by request path.
         self.delay_s: dict[str, float] = {}
         # Set at the end of the test, to end the delays of pending responses.
         self.closing = threading.Event()
@@ -167,51 +167,57 @@ class FakeWechatPay:
 
     def response_to(self, path: str) -> FakeResponse:
         if path == "/v3/certificates":
-            listed = FakeResponse(
-                200, {"data": [signer.listed() for signer in self.listed_signers]}
+            certificate_list = FakeResponse(
+                200, {"data": [signer.list_entry() for signer in self.listed_signers]}
             )
-            return self.certificates_response or listed
+            return self.certificates_response or certificate_list
         return self.responses.get(
             path, FakeResponse(404, {"code": "NOT_FOUND", "message": "no such path"})
         )
 
-    def serve_bill(self, content: bytes, **changed: Any) -> None:
-        """Prepare the responses to the request and the download of a bill."""
-        bill = {
+    def serve_bill(self, content: bytes, **changed_fields: Any) -> None:
+        """Prepare the responses to the request for a bill and to its download."""
+        bill_response = {
             "hash_type": "SHA1",
             "hash_value": hashlib.sha1(content).hexdigest(),
             "download_url": f"{API_URL}/v3/billdownload/file?token=abc%2Fd",
         }
-        self.responses["/v3/bill/tradebill"] = FakeResponse(200, bill | changed)
+        self.responses["/v3/bill/tradebill"] = FakeResponse(200, bill_response | changed_fields)
         self.responses["/v3/billdownload/file"] = FakeResponse(200, content, signed_as="none")
 
     def signed_headers(
         self,
         body: bytes,
         *,
-        by: str = "",
+        signing_key_id: str = "",
         key: rsa.RSAPrivateKey | None = None,
-        at: float | None = None,
+        signed_at: float | None = None,
     ) -> dict[str, str]:
-        timestamp, nonce = str(int(at or time.time())), uuid.uuid4().hex
+        timestamp, nonce = str(int(signed_at or time.time())), uuid.uuid4().hex
         return {
             "Content-Type": "application/json",
-            "Wechatpay-Serial": by or self.signer.serial,
+            "Wechatpay-Serial": signing_key_id or self.signer.serial,
             "Wechatpay-Timestamp": timestamp,
             "Wechatpay-Nonce": nonce,
             "Wechatpay-Signature": sign(key or self.signer.key, timestamp, nonce, body.decode()),
             "Wechatpay-Signature-Type": "WECHATPAY2-SHA256-RSA2048",
         }
 
-    def notification(self, *, by: str = "", **changed: Any) -> tuple[dict[str, str], bytes]:
-        """Return headers and body of a payment notification.
+    def notification(
+        self, *, signing_key_id: str = "", **changed_fields: Any
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body of a payment notification with changed fields.
 
-        `by` is the id of the signing key, `key` the key, and `at` the time of the signature.
+        `key` and `signed_at` are arguments of signed_headers(); `event` is the event type.
         """
-        signing = {name: changed.pop(name) for name in ("key", "at") if name in changed}
-        event = changed.pop("event", "TRANSACTION.SUCCESS")
+        options = {
+            name: changed_fields.pop(name)
+            for name in ("key", "signed_at")
+            if name in changed_fields
+        }
+        event = changed_fields.pop("event", "TRANSACTION.SUCCESS")
         resource = encrypt_resource(
-            json.dumps(transaction(**changed)), associated_data="transaction"
+            json.dumps(transaction(**changed_fields)), associated_data="transaction"
         )
         body = json.dumps(
             {
@@ -221,12 +227,12 @@ class FakeWechatPay:
                 "resource": {**resource, "original_type": "transaction"},
             }
         ).encode()
-        headers = self.signed_headers(body, by=by, **signing)
+        headers = self.signed_headers(body, signing_key_id=signing_key_id, **options)
         return {name.lower(): value for name, value in headers.items()}, body
 
 
-def transaction(**changed: Any) -> dict[str, Any]:
-    """Return a payment of ORDER, with changed fields; None omits a field."""
+def transaction(**changed_fields: Any) -> dict[str, Any]:
+    """Return the record of a payment of ORDER with changed fields; None omits a field."""
     fields = {
         "mchid": MERCHANT,
         "appid": APP_ID,
@@ -235,7 +241,7 @@ def transaction(**changed: Any) -> dict[str, Any]:
         "trade_state": "SUCCESS",
         "success_time": "2026-10-03T10:34:56+08:00",
         "amount": {"total": 5000, "payer_total": 5000, "currency": "CNY"},
-        **changed,
+        **changed_fields,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -257,15 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
         wechat.requests.append(request)
         self._check_signature(body)
         wechat.closing.wait(wechat.delay_s.get(request.path, 0))
-        with suppress(OSError):  # the client closed the connection
+        with suppress(OSError):  # the client can close the connection first
             self._respond(wechat.response_to(request.path))
 
     def _check_signature(self, body: bytes) -> None:
-        kind, _, parts = self.headers["Authorization"].partition(" ")
-        assert kind == "WECHATPAY2-SHA256-RSA2048"
+        scheme, _, fields_text = self.headers["Authorization"].partition(" ")
+        assert scheme == "WECHATPAY2-SHA256-RSA2048"
         fields = {
             name: value.strip('"')
-            for name, _, value in (part.partition("=") for part in parts.split(","))
+            for name, _, value in (text.partition("=") for text in fields_text.split(","))
         }
         assert (fields["mchid"], fields["serial_no"]) == (MERCHANT, SERIAL)
         check_signature(
@@ -277,8 +283,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self, response: FakeResponse) -> None:
         headers: dict[str, str] = {}
         if response.signed_as != "none":
-            requested = self.headers.get("Wechatpay-Serial", "")
-            headers = self.wechat.signed_headers(response.body, by=response.signed_as or requested)
+            requested_key_id = self.headers.get("Wechatpay-Serial", "")
+            headers = self.wechat.signed_headers(
+                response.body, signing_key_id=response.signed_as or requested_key_id
+            )
         self.send_response(response.status)
         for name, value in (headers | response.headers).items():
             self.send_header(name, value)

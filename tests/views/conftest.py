@@ -23,30 +23,34 @@ def new_provider_app(
 ) -> Iterator[Callable[..., App]]:
     """A function that creates an application for a stream gateway class and a provider URL.
 
-    Each test gets new services. Tests share the rest, which takes 0.1 s to create.
+    Each test gets new services. The tests share the rest of the application, because creating it
+    takes 0.1 s.
     """
 
-    def stream_settings(gateway: type, url: str) -> dict[str, str]:
+    def stream_settings(gateway_class: type, url: str) -> dict[str, str]:
         settings = {name.replace(".", "__"): text for name, text in provider_settings(url).items()}
-        return settings | {"streams__gateway": f"livebackend.gateways.streams.{gateway.__name__}"}
+        return settings | {
+            "streams__gateway": f"livebackend.gateways.streams.{gateway_class.__name__}"
+        }
 
     with ExitStack() as cleanup:
 
-        def create(gateway: type, url: str, **other_settings: str) -> App:
-            app = new_app(**stream_settings(gateway, "http://127.0.0.1:1"), **other_settings)
-            ini = app_settings(
+        def create_provider_app(gateway_class: type, url: str, **other_settings: str) -> App:
+            app = new_app(**stream_settings(gateway_class, "http://127.0.0.1:1"), **other_settings)
+            ini_settings = app_settings(
                 database_url,
                 data_dir,
                 DEVELOPMENT_INI,
-                **stream_settings(gateway, url),
+                **stream_settings(gateway_class, url),
                 **other_settings,
             )
-            settings = Settings.load(ini, {})
-            # A shared database would add its connections to the metrics of every application.
+            settings = Settings.load(ini_settings, {})
+            # A Database object that several applications share would add its connections to the
+            # metrics of each of them.
             database = Database(database_url, pool_size=30)
             services = build_services(settings, database, make_gateways(settings))
             cleanup.callback(services.close)
             monkeypatch.setattr(app.registry, "services", services)
             return app
 
-        yield create
+        yield create_provider_app

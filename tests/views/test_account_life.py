@@ -29,10 +29,10 @@ NEW_PASSWORD = "another-harbour-7"
 
 def wait_for_a_blocked_connection(database: Database) -> None:
     """Wait until a database connection waits for a lock."""
-    lock_waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    count_lock_waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     for _ in range(200):
         with database.engine.connect() as connection:
-            if connection.execute(lock_waits).scalar_one():
+            if connection.execute(count_lock_waits).scalar_one():
                 return
         time.sleep(0.01)
     raise AssertionError("no database connection waits for a lock")
@@ -59,7 +59,7 @@ class TestLogOut:
 
 
 class TestChangePassword:
-    def change(
+    def change_password(
         self,
         user: UserClient,
         old_password: str = PASSWORD,
@@ -76,7 +76,7 @@ class TestChangePassword:
         self, ann: UserClient, api: ApiClient
     ) -> None:
         other_client = api.log_in(ann.phone)
-        new_client = self.change(ann)
+        new_client = self.change_password(ann)
         for client in (ann, other_client):
             assert client.post("/list", friendlist="1").result == "0012"
         assert new_client.friends() == []
@@ -86,7 +86,9 @@ class TestChangePassword:
     def test_password_change_returns_a_token_with_the_requested_lifetime(
         self, ann: UserClient
     ) -> None:
-        assert self.change(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
+        assert (
+            self.change_password(ann, expire_in="0").post("/list", friendlist="1").result == "0011"
+        )
 
     @pytest.mark.parametrize("old_password", ["wrong-1", "", PASSWORD + " ", "x" * 200])
     def test_password_change_with_a_wrong_old_password_returns_0008(
@@ -118,18 +120,18 @@ class TestChangePassword:
     def test_only_one_of_two_concurrent_password_changes_succeeds(
         self, ann: UserClient, api: ApiClient
     ) -> None:
-        changes = [
+        password_changes = [
             partial(
                 ann.post, "/log", change="1", oldPassword=PASSWORD, password=f"{NEW_PASSWORD}{n}"
             )
             for n in range(2)
         ]
-        responses = run_concurrently(*changes)
+        responses = run_concurrently(*password_changes)
         successful_changes = [
             n for n, response in enumerate(responses) if response.result == "0000"
         ]
-        # The slower request fails: the token is revoked, the old password is wrong, or the account
-        # has changed.
+        # The other request fails, because its token is revoked, its old password is wrong, or the
+        # account has changed.
         assert len(successful_changes) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
@@ -157,7 +159,7 @@ class TestResetPassword:
         assert ann.post("/log", **reset_form, code_v=ticket, code=code).result == "0004"
 
     def request_reset_code(self, phone: PhoneClient) -> str:
-        # Lift the rate limit of one code per minute.
+        # Reset the rate limit, which allows one code per minute.
         with phone.app.registry.services.database.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM rate_limit_windows")
         response = phone.post("/log", forgot="1", userId=phone.number)
@@ -173,7 +175,7 @@ class TestResetPassword:
         assert len(phone_of_ann.received_codes) == message_count + 1
         assert phone_of_ben.received_codes == []
         for phone, ticket in zip((phone_of_ann, phone_of_ben), tickets, strict=True):
-            attempts = [
+            results = [
                 phone.post(
                     "/log",
                     reset="1",
@@ -184,7 +186,7 @@ class TestResetPassword:
                 ).result
                 for _ in range(6)
             ]
-            assert attempts == ["0004"] * 4 + ["0005"] * 2
+            assert results == ["0004"] * 4 + ["0005"] * 2
 
     def test_reset_code_and_registration_code_are_not_interchangeable(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient
@@ -222,8 +224,8 @@ class TestResetPassword:
         accounts_before = database_state.rows("accounts")
         reset_form = {"reset": "1", "userId": ann.phone, "password": NEW_PASSWORD, "code_v": ticket}
         wrong_code = f"{(int(phone_of_ann.received_codes[-1]) + 1) % 10**6:06}"
-        attempts = [ann.post("/log", **reset_form, code=wrong_code).result for _ in range(5)]
-        assert attempts == ["0004"] * 4 + ["0005"]
+        results = [ann.post("/log", **reset_form, code=wrong_code).result for _ in range(5)]
+        assert results == ["0004"] * 4 + ["0005"]
         assert ann.post("/log", **reset_form, code=phone_of_ann.received_codes[-1]).result == "0005"
         assert database_state.rows("accounts") == accounts_before
 
@@ -310,7 +312,7 @@ class TestChangeProfile:
     def picture_files(self, database_state: DatabaseState) -> list[str]:
         return [file for file in database_state.state()["files"] if file.endswith("picture.jpg")]
 
-    def test_hardened_profile_change_to_a_picture_that_is_not_an_own_upload_returns_0006(
+    def test_hardened_profile_change_to_a_picture_that_the_user_did_not_upload_returns_0006(
         self, phone_of_ann: PhoneClient, phone_of_ben: PhoneClient, database_state: DatabaseState
     ) -> None:
         ann, ben = phone_of_ann.register(), phone_of_ben.register()
@@ -403,9 +405,9 @@ class TestRemove:
     ) -> None:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
-        remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
+        remove_account = partial(ann.post, "/register", remove="1", password=PASSWORD)
         responses = run_concurrently(
-            remove,
+            remove_account,
             lambda: ben.deal_message(message, "accept"),
             lambda: ben.send_friend_request(ann),
         )
@@ -418,24 +420,24 @@ class TestRemove:
     ) -> None:
         with database.engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM accounts FOR UPDATE")
-            change = Thread(
+            change_thread = Thread(
                 target=lambda: responses.append(ann.post("/register", profile="1", nickname="N"))
             )
             responses: list[ApiResponse] = []
-            change.start()
+            change_thread.start()
             wait_for_a_blocked_connection(database)
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
-        change.join(timeout=10)
+        change_thread.join(timeout=10)
         assert [response.result for response in responses] == ["0006"]
         assert [row["nickname"] for row in database_state.rows("accounts")] == [None]
 
     def test_twenty_concurrent_account_removals_return_only_declared_results(
         self, ann: UserClient
     ) -> None:
-        remove = partial(ann.post, "/register", remove="1", password=PASSWORD)
-        assert set(sorted_results(run_concurrently(*[remove] * 20))) <= {
+        remove_account = partial(ann.post, "/register", remove="1", password=PASSWORD)
+        assert set(sorted_results(run_concurrently(*[remove_account] * 20))) <= {
             "0000",
             "0006",
             "0008",

@@ -9,13 +9,13 @@ from tests.support.api import ApiClient, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
 
-def block(user: UserClient, other: UserClient) -> None:
-    response = user.post("/friend", block="1", userId=other.phone)
+def block(user: UserClient, other_user: UserClient) -> None:
+    response = user.post("/friend", block="1", userId=other_user.phone)
     assert response.body == {"result": "0000", "message": None}
 
 
-def unblock(user: UserClient, other: UserClient) -> None:
-    response = user.post("/friend", unblock="1", userId=other.phone)
+def unblock(user: UserClient, other_user: UserClient) -> None:
+    response = user.post("/friend", unblock="1", userId=other_user.phone)
     assert response.body == {"result": "0000", "message": None}
 
 

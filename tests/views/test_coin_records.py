@@ -103,8 +103,8 @@ class TestRecords:
             users[n % 3].send_gift(users[(n + 1 + n % 2) % 3], str(1 + n % 5))
         for user in users:
             records = all_records(user, limit)
-            ids = [record["id"] for record in records]
-            assert ids == sorted(set(ids), reverse=True)
+            record_ids = [record["id"] for record in records]
+            assert record_ids == sorted(set(record_ids), reverse=True)
             assert records[0]["left"] == balance(user)
             running_balance = 0
             for record in reversed(records):
@@ -117,12 +117,12 @@ class TestRecords:
         ann.refill("50")
         for n in range(1, 6):
             ann.send_gift(ben, str(n))
-        first_records, before = record_page(ann, limit="3")
+        first_page, before = record_page(ann, limit="3")
         ann.send_gift(ben, "7")
         ann.refill("10")
-        second_records, end = record_page(ann, limit="3", before=str(before))
-        assert end is None
-        records = first_records + second_records
+        second_page, next_cursor = record_page(ann, limit="3", before=str(before))
+        assert next_cursor is None
+        records = first_page + second_page
         assert [record["coins"] for record in records] == [-5, -4, -3, -2, -1, 50]
         assert [record["left"] for record in records] == [35, 40, 44, 47, 49, 50]
 

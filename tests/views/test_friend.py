@@ -203,14 +203,20 @@ class TestAccept:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        from_cat, from_ann = ben.messages()
+        message_from_cat, message_from_ann = ben.messages()
         with database_state.assert_unchanged():
-            for message, other in [(from_ann, from_cat), (from_cat, from_ann)]:
-                mixed_ids = {"objectId": other["objectId"]}
+            for message, other_message in [
+                (message_from_ann, message_from_cat),
+                (message_from_cat, message_from_ann),
+            ]:
+                mixed_ids = {"objectId": other_message["objectId"]}
                 assert ben.deal_message(message, "accept", **mixed_ids).result == "0006"
                 swapped_ids = {"verifyId": message["objectId"], "objectId": message["verifyId"]}
                 assert ben.deal_message(message, "accept", **swapped_ids).result == "0006"
-                assert ben.deal_message(message, "accept", userId=other["userId"]).result == "0006"
+                assert (
+                    ben.deal_message(message, "accept", userId=other_message["userId"]).result
+                    == "0006"
+                )
 
     def test_accept_with_only_one_valid_id_returns_0006(
         self, ann: UserClient, ben: UserClient, database_state: DatabaseState
@@ -330,16 +336,19 @@ class TestDeleteMessage:
     ) -> None:
         ann.send_friend_request(ben)
         cat.send_friend_request(ben)
-        from_cat, from_ann = ben.messages()
+        message_from_cat, message_from_ann = ben.messages()
         with database_state.assert_unchanged():
             for changed_parameters in (
-                {"objectId": from_ann["objectId"]},
-                {"verifyId": from_ann["verifyId"]},
+                {"objectId": message_from_ann["objectId"]},
+                {"verifyId": message_from_ann["verifyId"]},
                 {"verifyId": f"{ben.phone},1", "objectId": f"{cat.phone},1"},
                 {"userId": ann.phone},
                 {"userId": UNKNOWN_PHONE},
             ):
-                assert ben.deal_message(from_cat, "delete", **changed_parameters).result == "0006"
+                assert (
+                    ben.deal_message(message_from_cat, "delete", **changed_parameters).result
+                    == "0006"
+                )
 
 
 class TestDealMessage:
@@ -376,9 +385,9 @@ class TestDealMessage:
     ) -> None:
         ann.send_friend_request(ben)
         (message,) = ben.messages()
-        form: dict[str, Any] = {"behaviour": behaviour, **changed_parameters}
+        parameters: dict[str, Any] = {"behaviour": behaviour, **changed_parameters}
         with database_state.assert_unchanged():
-            response = ben.deal_message(message, **form)
+            response = ben.deal_message(message, **parameters)
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
 
 

@@ -113,7 +113,7 @@ class TestRefill:
 
 @pytest.fixture
 def sender(ann: UserClient) -> UserClient:
-    """Ann with 100 coins."""
+    """Ann, who has 100 coins."""
     assert ann.refill("100").result == "0000"
     return ann
 
@@ -194,9 +194,9 @@ class TestSendGift:
         database_state: DatabaseState,
     ) -> None:
         sender.send_gift(ben, "1", requestId="g")
-        form = {"value": "1", "requestId": "g", **changed_parameters}
+        parameters = {"value": "1", "requestId": "g", **changed_parameters}
         with database_state.assert_unchanged():
-            response = sender.send_gift(ben, **form)
+            response = sender.send_gift(ben, **parameters)
         assert response.body == COINS_NOT_UPDATED
         assert response.error == "requestId; reason=request_id_reused"
 
@@ -317,17 +317,18 @@ class TestSendGift:
     ) -> None:
         gifts_with_short_timeout = Gifts(services.database, services.ledger_writer, timeout_s=0.3)
         replace_services(app, monkeypatch, gifts=gifts_with_short_timeout)
-        lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
+        lock_statement = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
-        def give_100_ms_later() -> ApiResponse:
+        def send_gift_after_100_ms() -> ApiResponse:
             time.sleep(0.1)
             return sender.send_gift(ben, "20")
 
         with database.engine.begin() as connection:
-            connection.execute(lock)
-            # The ledger writer waits for the lock with the first gift; the second stays queued.
+            connection.execute(lock_statement)
+            # The ledger writer has taken the first gift and waits for the lock; the second gift
+            # stays in the queue.
             first_response, second_response = run_concurrently(
-                lambda: sender.send_gift(ben, "1"), give_100_ms_later
+                lambda: sender.send_gift(ben, "1"), send_gift_after_100_ms
             )
         assert (first_response.status, first_response.headers["X-Request-Outcome"]) == (
             503,
@@ -440,7 +441,7 @@ class TestBalanceLimit:
     def test_gift_to_a_host_with_a_full_balance_returns_0013_and_moves_no_coins(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        fill_slots(database_state, ben)
+        fill_balance(database_state, ben)
         with database_state.assert_unchanged():
             response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
@@ -449,7 +450,7 @@ class TestBalanceLimit:
     def test_refill_of_a_full_balance_returns_0013_and_moves_no_coins(
         self, sender: UserClient, database_state: DatabaseState
     ) -> None:
-        fill_slots(database_state, sender)
+        fill_balance(database_state, sender)
         with database_state.assert_unchanged():
             response = sender.refill("10")
         assert (response.status, response.body) == (200, COINS_NOT_UPDATED)
@@ -458,7 +459,7 @@ class TestBalanceLimit:
     def test_full_balance_can_be_read_and_spent(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        fill_slots(database_state, sender)
+        fill_balance(database_state, sender)
         full_balance = 17 * MAX_SLOT_COINS
         assert 2**63 - 18 < full_balance < 2**63
         assert sender.post("/golden", balance="1").message == {"coins": full_balance}
@@ -472,13 +473,13 @@ class TestBalanceLimit:
     def test_consolidation_leaves_coins_over_the_slot_limit_in_other_slots(
         self, sender: UserClient, ben: UserClient, database_state: DatabaseState
     ) -> None:
-        fill_slots(database_state, sender)
+        fill_balance(database_state, sender)
         database_state.execute("UPDATE coin_slots SET amount = 0 WHERE slot = 0")
         assert sender.send_gift(ben, "1").result == "0000"
         assert database_state.coins(sender) == 16 * MAX_SLOT_COINS - 1
 
 
-def fill_slots(database_state: DatabaseState, user: UserClient) -> None:
+def fill_balance(database_state: DatabaseState, user: UserClient) -> None:
     """Give a user the largest possible balance."""
     database_state.execute(
         "INSERT INTO coin_slots (coin_account_id, slot, amount)"

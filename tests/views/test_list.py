@@ -86,7 +86,8 @@ class TestFriendList:
         users[9].go_live()
         assert [friend["nickname"] for friend in ann.friends()] == [
             *["later", "live"],
-            # Offline friends by code point of the nickname, then those without nickname by phone.
+            # Offline friends are ordered by the code points of the nickname. Friends without a
+            # nickname come last, ordered by phone.
             *["B", "a", "b", "z", "é", "安"],
             *[None, None],
         ]
@@ -116,15 +117,20 @@ class TestMessageList:
         assert message_of_ann.keys() == message_of_ben.keys()
         profile = {"nickname": "Ben", "gender": None, "headImage": None}
         ids = {"verifyId": message_of_ben["verifyId"], "objectId": message_of_ben["objectId"]}
-        expected = {
+        expected_message = {
             **ids,
             "userId": ben.phone,
             **profile,
             "flag": 2,
             "time": message_of_ann["time"],
         }
-        assert message_of_ann == expected
-        assert message_of_ben == {**expected, "userId": ann.phone, "nickname": "Ann", "flag": 0}
+        assert message_of_ann == expected_message
+        assert message_of_ben == {
+            **expected_message,
+            "userId": ann.phone,
+            "nickname": "Ann",
+            "flag": 0,
+        }
 
     def test_message_ids_begin_with_the_phones_of_addressee_and_applicant(
         self, ann: UserClient, ben: UserClient
@@ -211,12 +217,12 @@ class TestLiveList:
             connection.exec_driver_sql("UPDATE rooms SET state = 'opening'")
         assert self.live_list(ann)["rooms"] == []
 
-    def add_live_hosts(self, services: Services, *, size: int) -> None:
-        """Insert live hosts; groups of seven have the same start time."""
+    def add_live_hosts(self, services: Services, *, count: int) -> None:
+        """Insert live hosts with different phones; every seven of them start at the same time."""
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "WITH created AS (INSERT INTO accounts (phone, password_hash)"
-                f" SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, {size}) AS n"
+                f" SELECT '2' || lpad(n::text, 10, '0'), 'x' FROM generate_series(1, {count}) AS n"
                 " RETURNING id, phone)"
                 " INSERT INTO rooms (account_id, state, stream_key, publish_key, stream, play_urls,"
                 " started_at) SELECT id, 'open', phone, 'p', '{}',"
@@ -228,7 +234,7 @@ class TestLiveList:
     def test_live_list_pages_contain_every_room_once(
         self, ann: UserClient, services: Services
     ) -> None:
-        self.add_live_hosts(services, size=120)
+        self.add_live_hosts(services, count=120)
         pages: list[Any] = []
         cursor: dict[str, str] = {}
         while not pages or cursor["after"]:
@@ -242,30 +248,30 @@ class TestLiveList:
             (room["time"] for room in rooms), reverse=True
         )
 
-    @pytest.mark.parametrize("size", [50, 100])
+    @pytest.mark.parametrize("host_count", [50, 100])
     def test_full_last_page_of_the_live_list_has_no_cursor(
-        self, size: int, ann: UserClient, services: Services
+        self, host_count: int, ann: UserClient, services: Services
     ) -> None:
-        self.add_live_hosts(services, size=size)
+        self.add_live_hosts(services, count=host_count)
         page = self.live_list(ann)
-        if size > 50:
+        if host_count > 50:
             page = self.live_list(ann, after=page["next"])
         assert (len(page["rooms"]), page["next"]) == (50, None)
 
     def test_live_list_page_does_not_shift_when_rooms_open_and_close(
         self, ann: UserClient, ben: UserClient, services: Services
     ) -> None:
-        self.add_live_hosts(services, size=60)
+        self.add_live_hosts(services, count=60)
         first_page = self.live_list(ann)
-        expected = self.live_list(ann, after=first_page["next"])["rooms"]
+        expected_rooms = self.live_list(ann, after=first_page["next"])["rooms"]
         ben.go_live()
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
                 f" WHERE stream_key = '{first_page['rooms'][-1]['userId']}'"
             )
-        assert self.live_list(ann, after=first_page["next"])["rooms"] == expected
-        assert len(expected) == 10
+        assert self.live_list(ann, after=first_page["next"])["rooms"] == expected_rooms
+        assert len(expected_rooms) == 10
 
     @pytest.mark.parametrize("after", ["x", "1", "1,", ",1", "1,1,1", "-1,1", "9" * 17 + ",1"])
     def test_live_list_with_an_invalid_cursor_returns_0006(

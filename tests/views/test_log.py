@@ -16,7 +16,7 @@ from tests.support.application import DEVELOPMENT_SECRET, replace_services
 from tests.support.authenticated_calls import AUTHENTICATED_CALLS
 from tests.support.database_state import DatabaseState
 
-DAY = 24 * 3600
+DAY_S = 24 * 3600
 
 
 class TestLogIn:
@@ -81,50 +81,50 @@ class TestLogIn:
     def test_login_computes_one_hash_for_registered_and_unregistered_phones(
         self, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hashes = []
-        verify = PasswordHasher.verify
+        checked_hashes = []
+        original_verify = PasswordHasher.verify
 
         def record_and_verify(
             self: PasswordHasher, password: str, password_hash: str | None
         ) -> bool:
-            hashes.append(password_hash)
-            return verify(self, password, password_hash)
+            checked_hashes.append(password_hash)
+            return original_verify(self, password, password_hash)
 
         monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
         api.post("/log", userId=ann.phone, password="wrong1234")
         api.post("/log", userId="13800000077", password="wrong1234")
-        assert len(hashes) == 2
+        assert len(checked_hashes) == 2
 
 
-class TestLifetime:
+class TestTokenLifetime:
     @pytest.mark.parametrize(
-        ("expire_in", "seconds"),
+        ("expire_in", "lifetime_s"),
         [
             ("3600", 3600),
             ("+3600", 3600),
             ("0003600", 3600),
-            (str(30 * DAY), 30 * DAY),
-            (str(30 * DAY + 1), 30 * DAY),
-            ("9" * 5000, 30 * DAY),
+            (str(30 * DAY_S), 30 * DAY_S),
+            (str(30 * DAY_S + 1), 30 * DAY_S),
+            ("9" * 5000, 30 * DAY_S),
             ("0", 0),
             ("-0", 0),
             ("-1", 0),
             ("-" + "9" * 5000, 0),
-            (None, 7 * DAY),
-            ("", 7 * DAY),
-            ("+", 7 * DAY),
-            ("7天", 7 * DAY),
-            ("3600.0", 7 * DAY),
-            ("1e3", 7 * DAY),
-            (" 3600", 7 * DAY),
-            ("3_600", 7 * DAY),
-            ("３６００", 7 * DAY),
-            ("++1", 7 * DAY),
-            ("3600\n", 7 * DAY),
+            (None, 7 * DAY_S),
+            ("", 7 * DAY_S),
+            ("+", 7 * DAY_S),
+            ("7天", 7 * DAY_S),
+            ("3600.0", 7 * DAY_S),
+            ("1e3", 7 * DAY_S),
+            (" 3600", 7 * DAY_S),
+            ("3_600", 7 * DAY_S),
+            ("３６００", 7 * DAY_S),
+            ("++1", 7 * DAY_S),
+            ("3600\n", 7 * DAY_S),
         ],
     )
     def test_token_lifetime_is_the_requested_number_of_seconds_or_the_default(
-        self, expire_in: str | None, seconds: int
+        self, expire_in: str | None, lifetime_s: int
     ) -> None:
         form: Form = {"userId": "13800000001", "password": PASSWORD}
         if expire_in is not None:
@@ -133,7 +133,7 @@ class TestLifetime:
         tokens = LoginTokens(["k" * 32], clock=lambda: 1_000_000.0)
         token = tokens.issue(CurrentUser(7, "13800000001", 3), lifetime_s=parameters.expire_in)
         claims = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)
-        assert claims.expires_at == 1_000_000 + seconds
+        assert claims.expires_at == 1_000_000 + lifetime_s
 
     def test_token_expires_after_the_requested_lifetime(
         self, app: App, ann: UserClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
@@ -198,12 +198,12 @@ class TestTokens:
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            without_token, with_empty_token = (
+            response_without_token, response_with_empty_token = (
                 api.post(path, **form),
                 api.post(path, **form, token=""),
             )
-        assert without_token.result == with_empty_token.result == "0012"
-        assert without_token.error == "token; reason=missing"
+        assert response_without_token.result == response_with_empty_token.result == "0012"
+        assert response_without_token.error == "token; reason=missing"
 
     def test_operation_with_a_forged_token_returns_0012(
         self,

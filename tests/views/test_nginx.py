@@ -16,7 +16,7 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import HUB, FakeNginxRtmp
 from tests.support.fake_server import running_server
 
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
+HOOK_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 LOOPBACK = {"REMOTE_ADDR": "127.0.0.1"}
 
 
@@ -33,7 +33,7 @@ def app(nginx: FakeNginxRtmp, new_provider_app: Callable[..., App]) -> App:
 
 
 def post_hook(
-    app: App, *, secret: str = SECRET, client_address: str = "127.0.0.1", **fields: Any
+    app: App, *, secret: str = HOOK_SECRET, client_address: str = "127.0.0.1", **fields: Any
 ) -> int:
     headers = fields.pop("headers", {})
     hub = fields.pop("hub", HUB)
@@ -60,8 +60,8 @@ def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
     return lambda **changed_fields: post_hook(app, **{**fields, "clientid": "1", **changed_fields})
 
 
-def report_publish_done(app: App, stream: dict[str, Any], client: str) -> int:
-    return post_hook(app, call="publish_done", name=stream["title"], clientid=client)
+def report_publish_done(app: App, stream: dict[str, Any], client_id: str) -> int:
+    return post_hook(app, call="publish_done", name=stream["title"], clientid=client_id)
 
 
 def end_grace_period(services: Services) -> None:
@@ -131,7 +131,7 @@ class TestPublish:
                 end_grace_period(services)
             with database_state.assert_unchanged():
                 assert publish(clientid="2") == 403
-                # nginx also reports the end of a rejected publisher.
+                # nginx sends `publish_done` for a rejected publisher, too.
                 assert report_publish_done(app, stream, "2") == 204
         services.stream_monitor.check_rooms()
         assert database_state.rows("rooms")[0]["publisher"] == "7"
@@ -139,8 +139,8 @@ class TestPublish:
     def test_only_one_of_eight_concurrent_publishers_is_allowed(
         self, publish: Callable[..., int]
     ) -> None:
-        responses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
-        assert sorted(responses) == [204] + [403] * 7
+        statuses = run_concurrently(*[partial(publish, clientid=str(n)) for n in range(8)])
+        assert sorted(statuses) == [204] + [403] * 7
 
     def test_new_publisher_is_allowed_when_the_first_ended_without_publish_done(
         self, publish: Callable[..., int], services: Services, database_state: DatabaseState
@@ -170,11 +170,16 @@ class TestPublish:
         body = (
             f"call=publish&app={HUB}&name={stream['title']}&key={stream['publishKey']}&clientid=1"
         )
-        for duplicate in ("&key=x", "&name=x", "&call=publish_done", f"&secret={SECRET}"):
+        for duplicate_field in (
+            "&key=x",
+            "&name=x",
+            "&call=publish_done",
+            f"&secret={HOOK_SECRET}",
+        ):
             with database_state.assert_unchanged():
                 response = TestApp(app).post(
-                    f"/nginx/hook?secret={SECRET}",
-                    body + duplicate,
+                    f"/nginx/hook?secret={HOOK_SECRET}",
+                    body + duplicate_field,
                     extra_environ=LOOPBACK,
                     status="*",
                 )
@@ -240,7 +245,7 @@ class TestPublishDone:
 class TestWatch:
     def watch(self, app: App, name: str) -> int:
         response = TestApp(app).get(
-            f"/nginx/hook?secret={SECRET}&call=watch&name={name}",
+            f"/nginx/hook?secret={HOOK_SECRET}&call=watch&name={name}",
             extra_environ=LOOPBACK,
             status="*",
         )
@@ -256,7 +261,7 @@ class TestWatch:
 
 
 class TestHookAccess:
-    @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], SECRET + "x"])
+    @pytest.mark.parametrize("secret", ["", "wrong", HOOK_SECRET[:-1], HOOK_SECRET + "x"])
     def test_hook_with_a_wrong_secret_returns_403(
         self, secret: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
@@ -302,5 +307,5 @@ class TestHookAccess:
             NginxRtmpStreams, nginx.server.url, http__trusted_proxies="127.0.0.1"
         )
         assert post_hook(app, call="publish", name="x") == 403
-        # Other paths still need HTTPS.
+        # Other paths still require HTTPS.
         assert TestApp(app, LOOPBACK).post("/log", status="*").status_int == 400

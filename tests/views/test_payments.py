@@ -101,7 +101,7 @@ class TestOrders:
         self, buyer: UserClient, database_state: DatabaseState
     ) -> None:
         orders = run_concurrently(*[lambda: create_order(buyer, requestId="r")] * 20)
-        assert len({result["orderId"] for result in orders}) == 1
+        assert len({order["orderId"] for order in orders}) == 1
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_refill_order_with_a_used_request_id_and_another_amount_returns_0013(
@@ -223,13 +223,13 @@ class TestNotifications:
         assert sorted(run_concurrently(*notifications)) == [204] + [400] * 7
         assert database_state.coins(buyer) == 10
 
-    @pytest.mark.parametrize("state", ["pending", "paid"])
+    @pytest.mark.parametrize("order_state", ["pending", "paid"])
     @pytest.mark.parametrize(
         "changed_fields", [{"fen": 999}, {"fen": 10_000}, {"fen": 0}, {"order_id": "0" * 32}]
     )
     def test_payment_notification_that_differs_from_the_order_returns_400(
         self,
-        state: str,
+        order_state: str,
         changed_fields: dict[str, Any],
         buyer: UserClient,
         order_app: App,
@@ -237,7 +237,7 @@ class TestNotifications:
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        if state == "paid":
+        if order_state == "paid":
             notify_payment(order_app, payments, payment)
         with database_state.assert_unchanged():
             assert notify_payment(order_app, payments, payment._replace(**changed_fields)) == 400
@@ -311,7 +311,7 @@ class TestNotifications:
                 assert post_notification(order_app, headers, changed_body).status_int == 400
 
     @pytest.mark.usefixtures("payments")
-    def test_payment_notification_with_a_time_that_differs_by_301_s_returns_400(
+    def test_payment_notification_with_a_time_301_s_in_the_past_or_future_returns_400(
         self, buyer: UserClient, order_app: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
@@ -355,12 +355,12 @@ class TestNotifications:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def fail(*_: object, **__: object) -> None:
+        def raise_error(*_: object, **__: object) -> None:
             raise error
 
         payment = payment_of(create_order(buyer))
         with monkeypatch.context() as patch:
-            patch.setattr(order_app.registry.services.ledger_writer, "submit", fail)
+            patch.setattr(order_app.registry.services.ledger_writer, "submit", raise_error)
             assert notify_payment(order_app, payments, payment) == 503
         assert notify_payment(order_app, payments, payment) == 204
         assert database_state.coins(buyer) == 10
@@ -382,18 +382,18 @@ class TestNotifications:
 class TestSettings:
     """The server credits payments of existing orders after a change of the settings."""
 
-    @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
+    @pytest.mark.parametrize("refill_mode", ["order", "direct", "disabled"])
     def test_payment_of_a_pending_order_is_credited_in_every_refill_mode(
         self,
-        mode: str,
+        refill_mode: str,
         new_app: Callable[..., App],
         buyer: UserClient,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
+        app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         assert (
-            notify_by_gateway(
+            notify_payment_by_gateway(
                 app, app.registry.services.payment_orders.gateway("embedded"), payment
             )
             == 204
@@ -401,25 +401,27 @@ class TestSettings:
         assert database_state.coins(buyer) == 10
 
     @pytest.mark.parametrize(
-        "names",
+        "gateway_names",
         [f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}", f"{FAKE_PAYMENTS} {SECOND_FAKE_PAYMENTS}"],
     )
     def test_payments_of_every_gateway_are_credited(
         self,
-        names: str,
+        gateway_names: str,
         new_app: Callable[..., App],
         buyer: UserClient,
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        app = new_app(coins__refill="order", payments__gateway=names)
-        first_provider = "other" if names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
+        app = new_app(coins__refill="order", payments__gateway=gateway_names)
+        first_provider = "other" if gateway_names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
         order = create_order(UserClient(app, ann.default_parameters, ann.phone))
         assert order["provider"] == first_provider
         find_gateway = app.registry.services.payment_orders.gateway
-        assert notify_by_gateway(app, find_gateway("embedded"), payment) == 204
-        assert notify_by_gateway(app, find_gateway(first_provider), payment_of(order)) == 204
+        assert notify_payment_by_gateway(app, find_gateway("embedded"), payment) == 204
+        assert (
+            notify_payment_by_gateway(app, find_gateway(first_provider), payment_of(order)) == 204
+        )
         assert database_state.coins(ann) == 20
 
     def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
@@ -428,12 +430,12 @@ class TestSettings:
         payment = payment_of(create_order(buyer))
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
-        assert notify_by_gateway(app, other_provider, payment) == 400
+        assert notify_payment_by_gateway(app, other_provider, payment) == 400
         app = new_app(
             coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
         )
         assert (
-            notify_by_gateway(
+            notify_payment_by_gateway(
                 app, app.registry.services.payment_orders.gateway("embedded"), payment
             )
             == 204
@@ -452,10 +454,10 @@ class TestSettings:
         )
         assert returned_order == order
 
-    @pytest.mark.parametrize("mode", ["order", "direct", "disabled"])
+    @pytest.mark.parametrize("refill_mode", ["order", "direct", "disabled"])
     def test_retry_of_a_paid_order_succeeds_in_every_refill_mode(
         self,
-        mode: str,
+        refill_mode: str,
         new_app: Callable[..., App],
         order_app: App,
         payments: FakePayments,
@@ -465,26 +467,30 @@ class TestSettings:
     ) -> None:
         order = create_order(buyer, requestId="r")
         notify_payment(order_app, payments, payment_of(order))
-        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
+        app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
             returned_order = create_order(
                 UserClient(app, ann.default_parameters, ann.phone), requestId="r"
             )
         assert returned_order == {**order, "state": "paid", "pay": None}
 
-    @pytest.mark.parametrize("mode", ["order", "disabled"])
+    @pytest.mark.parametrize("refill_mode", ["order", "disabled"])
     def test_retry_of_a_direct_refill_succeeds_in_every_refill_mode(
-        self, mode: str, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
+        self,
+        refill_mode: str,
+        new_app: Callable[..., App],
+        ann: UserClient,
+        database_state: DatabaseState,
     ) -> None:
         ann.refill("10", requestId="r")
-        app = new_app(coins__refill=mode, payments__gateway=FAKE_PAYMENTS)
+        app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
             response = UserClient(app, ann.default_parameters, ann.phone).refill(
                 "10", requestId="r"
             )
         assert response.body == {"result": "0000", "message": None}
 
-    def test_order_closed_while_it_is_placed_stays_pending_and_is_closed_later(
+    def test_order_closed_while_it_is_placed_is_reopened_and_closed_again_later(
         self,
         order_app: App,
         payments: FakePayments,
@@ -492,11 +498,11 @@ class TestSettings:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        place = payments.place
+        original_place = payments.place
 
         def close_and_place(order: Order) -> dict[str, Any]:
             database_state.execute("UPDATE payment_orders SET state = 'closed'")
-            return place(order)
+            return original_place(order)
 
         monkeypatch.setattr(payments, "place", close_and_place)
         order = create_order(buyer)
@@ -534,8 +540,10 @@ class TestBalanceLimit:
         assert database_state.coins(buyer) == 10
 
 
-def notify_by_gateway(app: App, gateway: DevelopmentPayments, payment: ProviderPayment) -> int:
-    """Send the notification that a gateway signs; return the status of the response."""
+def notify_payment_by_gateway(
+    app: App, gateway: DevelopmentPayments, payment: ProviderPayment
+) -> int:
+    """Send a notification signed by this gateway; return the status of the response."""
     headers, body = gateway.notification(payment)
     return int(post_notification(app, headers, body).status_int)
 

@@ -16,7 +16,7 @@ from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
 from tests.support.fake_server import running_server
 from tests.support.streams import go_live
 
-FORM = "application/x-www-form-urlencoded"
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 INVALID_SIGNATURE = (403, "signature; reason=invalid_signature")
 
 
@@ -36,7 +36,7 @@ def app(provider: FakePiliV2, new_provider_app: Callable[..., App]) -> App:
 
 def post_callback(app: App, body: str, **headers: str) -> Any:
     header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    all_headers = {"Content-Type": FORM, **header_fields}
+    all_headers = {"Content-Type": FORM_MEDIA_TYPE, **header_fields}
     return TestApp(app).post("/pili/callback", body, headers=all_headers, status="*")
 
 
@@ -46,7 +46,7 @@ def authorization(body: str, *, secret_key: str = SECRET_KEY, host: str = "live.
         "POST",
         "/api/pili/callback",
         host=host,
-        headers={"Content-Type": FORM},
+        headers={"Content-Type": FORM_MEDIA_TYPE},
         body=body.encode(),
     )
 
@@ -57,7 +57,7 @@ def post_signed_callback(app: App, **fields: str) -> Any:
 
 
 def allow_status_query(services: Services) -> None:
-    """Date the last status query back, so that the server queries the provider again."""
+    """Move the last status query into the past, so that the server sends another one."""
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
@@ -173,7 +173,7 @@ def test_callback_without_configured_keys_returns_403(
         "POST",
         "/pili/callback",
         host="127.0.0.1:6543",
-        headers={"Content-Type": FORM},
+        headers={"Content-Type": FORM_MEDIA_TYPE},
         body=body.encode(),
     )
     assert post_callback(new_app(), body, Authorization=empty_key_authorization).status_int == 403

@@ -170,8 +170,8 @@ class TestVerifyCode:
         assert not sms.sent
 
     def test_fifth_and_later_wrong_codes_return_0005(self, api: ApiClient) -> None:
-        attempts = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]
-        assert attempts == ["0004"] * 4 + ["0005"] * 3
+        results = [api.post("/register", code_v="1234", code=f"000{n}").result for n in range(7)]
+        assert results == ["0004"] * 4 + ["0005"] * 3
 
     def test_malformed_codes_count_as_wrong_attempts(self, api: ApiClient) -> None:
         for code in ("", "12345", "abcd", "１２３４"):
@@ -184,8 +184,8 @@ class TestVerifyCode:
         assert api.post("/register", code_v="1235", code="0000").result == "0004"
 
     def test_codes_without_code_v_are_not_counted_as_attempts(self, api: ApiClient) -> None:
-        attempts = [api.post("/register", code="0000").result for n in range(6)]
-        assert attempts == ["0004"] * 6
+        results = [api.post("/register", code="0000").result for n in range(6)]
+        assert results == ["0004"] * 6
 
     def test_correct_code_resets_the_count_of_wrong_attempts(
         self, api: ApiClient, database_state: DatabaseState
@@ -207,8 +207,8 @@ class TestVerifyCode:
                 " attempted_at[1] = attempted_at[1] - interval '301 seconds',"
                 " attempted_at[2] = attempted_at[2] - interval '301 seconds'"
             )
-        attempts = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
-        assert attempts == ["0004", "0005"]
+        results = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
+        assert results == ["0004", "0005"]
 
     def test_wrong_attempt_deletes_attempts_older_than_five_minutes(
         self, api: ApiClient, database_state: DatabaseState, services: Services
@@ -342,7 +342,7 @@ class TestRequiredVerification:
     def app(self, new_app: Callable[..., App]) -> App:
         return new_app(register__verified_phone="required")
 
-    def verify(self, api: ApiClient) -> None:
+    def verify_phone(self, api: ApiClient) -> None:
         code = api.post("/register", token=PHONE).message
         assert api.post("/register", code_v=code, code=code).result == "0000"
 
@@ -353,21 +353,21 @@ class TestRequiredVerification:
             response = api.post("/register", **REGISTRATION)
         assert response.body == {"result": "0006", "message": None}
         assert response.error == "userId; reason=phone_not_verified"
-        self.verify(api)
+        self.verify_phone(api)
         assert api.post("/register", **REGISTRATION).result == "0000"
 
     def test_registration_marks_all_codes_of_the_phone_used(
         self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        self.verify(api)
-        self.verify(api)
+        self.verify_phone(api)
+        self.verify_phone(api)
         assert api.post("/register", **REGISTRATION).result == "0000"
         assert {row["state"] for row in database_state.rows("verification_codes")} == {"used"}
 
     def test_registration_15_minutes_after_the_verification_returns_0006(
         self, api: ApiClient, services: Services, database_state: DatabaseState
     ) -> None:
-        self.verify(api)
+        self.verify_phone(api)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE verification_codes SET verified_at = now() - interval '15 minutes'"
@@ -376,7 +376,7 @@ class TestRequiredVerification:
             assert api.post("/register", **REGISTRATION).result == "0006"
 
     def test_failed_registration_keeps_the_verification(self, api: ApiClient) -> None:
-        self.verify(api)
+        self.verify_phone(api)
         assert api.post("/register", **{**REGISTRATION, "gender": "2"}).result == "0006"
         assert api.post("/register", **REGISTRATION).result == "0000"
 

@@ -137,11 +137,11 @@ class TestGoLive:
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        timer, create = threading.Event(), RecordingStreams.create
+        never_set, original_create = threading.Event(), RecordingStreams.create
 
         def create_after_1_s(self: RecordingStreams, key: str, publish_key: str) -> object:
-            timer.wait(1)
-            return create(self, key, publish_key)
+            never_set.wait(1)
+            return original_create(self, key, publish_key)
 
         monkeypatch.setattr(RecordingStreams, "create", create_after_1_s)
         streams.fails = True
@@ -152,13 +152,13 @@ class TestGoLive:
     def test_go_live_of_a_removed_account_opens_no_room(
         self, ann: UserClient, services: Services, database_state: DatabaseState
     ) -> None:
-        token = services.login_tokens.read(ann.token)
+        claims = services.login_tokens.read(ann.token)
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE accounts SET phone = NULL, nickname = NULL, removed_at = now()"
             )
         with database_state.assert_unchanged(), pytest.raises(TokenInvalid):
-            services.rooms.go_live(token.account_id, title=None)
+            services.rooms.go_live(claims.account_id, title=None)
 
 
 class TestLeave:
@@ -259,9 +259,9 @@ class TestPublishKeySecrecy:
     ) -> None:
         key = json.loads(ann.go_live().message)["publishKey"]
         columns_with_key = {
-            (name, column)
-            for name in Base.metadata.tables
-            for row in database_state.rows(name)
+            (table, column)
+            for table in Base.metadata.tables
+            for row in database_state.rows(table)
             for column, value in row.items()
             if key in str(value)
         }

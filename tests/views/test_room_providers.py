@@ -163,11 +163,11 @@ def test_hanging_provider_does_not_occupy_all_threads(
     try:
         post = partial(requests.post, timeout=30)
 
-        def live(user: UserClient) -> str:
+        def go_live(user: UserClient) -> str:
             form = {"live": "1", "token": user.token}
             return str(post(f"{server.application_url}room", data=form).json()["result"])
 
-        def list_friends() -> float:
+        def measure_friend_list_s() -> float:
             time.sleep(0.3)
             start = time.monotonic()
             form = {"friendlist": "1", "token": ben.token}
@@ -176,15 +176,15 @@ def test_hanging_provider_does_not_occupy_all_threads(
             return time.monotonic() - start
 
         start = time.monotonic()
-        *results, waited_s = run_concurrently(
-            *[partial(live, host) for host in hosts], list_friends
+        *results, list_duration_s = run_concurrently(
+            *[partial(go_live, host) for host in hosts], measure_friend_list_s
         )
         assert results == ["0009"] * 16
-        assert waited_s < 2
+        assert list_duration_s < 2
         assert time.monotonic() - start < 9
         # The circuit breaker is open: further requests fail without waiting.
         start = time.monotonic()
-        assert live(ann) == "0009"
+        assert go_live(ann) == "0009"
         assert time.monotonic() - start < 1
     finally:
         server.shutdown()
@@ -317,17 +317,19 @@ class TestHeartbeat:
         }
 
 
-@pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
+@pytest.mark.parametrize("publish_security", ["none", "expiry", "expiry_sk", "dynamic"])
 def test_heartbeat_publish_url_depends_on_the_publish_security_setting(
-    security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
+    publish_security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()
     with running_server(provider.server):
-        app = new_provider_app(PiliV2, provider.server.url, streams__publish_security=security)
+        app = new_provider_app(
+            PiliV2, provider.server.url, streams__publish_security=publish_security
+        )
         ann = ApiClient(app).register_user("13800000001")
         stream = json.loads(ann.go_live().message)
         url = ann.post("/room", heartbeat="1").message["publishUrl"]
-    assert stream["publishSecurity"] == security
+    assert stream["publishSecurity"] == publish_security
     assert url.startswith(f"rtmp://publish.example:1935/mrpyq/{stream['title']}")
-    assert ("token=" in url) is (security != "none")
+    assert ("token=" in url) is (publish_security != "none")
     assert stream["publishKey"] not in url

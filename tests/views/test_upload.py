@@ -15,7 +15,7 @@ from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, RED, encode_image, upload
 
 
-def url(location: str) -> str:
+def picture_url(location: str) -> str:
     folder, name = Path(location).parts[-2:]
     return f"/pictures/{folder}/{quote(name)}"
 
@@ -136,8 +136,8 @@ class TestPictures:
         self, image_format: str, media_type: str, api: ApiClient
     ) -> None:
         content = encode_image(RED, image_format)
-        # The media type does not depend on the file name.
-        response = self.get(api.app, url(upload(api, content, "头像.txt").message))
+        # The media type depends on the content, not on the file name.
+        response = self.get(api.app, picture_url(upload(api, content, "头像.txt").message))
         assert (response.status_int, response.body) == (200, content)
         assert response.content_type == media_type
         assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -146,14 +146,14 @@ class TestPictures:
 
     def test_file_that_is_not_a_picture_is_served_as_an_attachment(self, api: ApiClient) -> None:
         response = self.get(
-            api.app, url(upload(api, b"<script>alert(1)</script>", "a.png").message)
+            api.app, picture_url(upload(api, b"<script>alert(1)</script>", "a.png").message)
         )
         assert response.content_type == "application/octet-stream"
         assert response.headers["Content-Disposition"] == "attachment"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     def test_head_request_for_a_picture_returns_no_body(self, api: ApiClient) -> None:
-        response = TestApp(api.app).head(url(upload(api, PNG).message))
+        response = TestApp(api.app).head(picture_url(upload(api, PNG).message))
         assert (response.body, response.content_length) == (b"", len(PNG))
 
     @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ class TestPictures:
     def test_partially_written_picture_returns_404(self, api: ApiClient) -> None:
         path = Path(upload(api, PNG).message)
         path.rename(path.with_name(".part"))
-        assert self.get(api.app, url(str(path))).status_int == 404
-        assert self.get(api.app, url(str(path.with_name(".part")))).status_int == 404
+        assert self.get(api.app, picture_url(str(path))).status_int == 404
+        assert self.get(api.app, picture_url(str(path.with_name(".part")))).status_int == 404
 
     def test_post_to_a_picture_returns_405(self, api: ApiClient) -> None:
-        response = TestApp(api.app).post(url(upload(api, PNG).message), status="*")
+        response = TestApp(api.app).post(picture_url(upload(api, PNG).message), status="*")
         assert (response.status_int, response.json["result"]) == (405, "0003")
         assert response.headers["Allow"] == "GET, HEAD"

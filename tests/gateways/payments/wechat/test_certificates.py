@@ -18,7 +18,7 @@ from tests.support.wechat_server import (
     FakeWechatPay,
     NewGateway,
     Signer,
-    key_number,
+    rsa_key,
 )
 
 PLACE = "/v3/pay/transactions/app"
@@ -70,14 +70,14 @@ def list_with(entry: object) -> Failure:
     """Make look-ups return a valid certificate and `entry`."""
 
     def fail(wechat: FakeWechatPay) -> None:
-        respond_with(FakeResponse(200, {"data": [Signer.new(3).listed(), entry]}))(wechat)
+        respond_with(FakeResponse(200, {"data": [Signer.new(3).list_entry(), entry]}))(wechat)
 
     return fail
 
 
 def list_expired(wechat: FakeWechatPay) -> None:
     expired = Signer.new(3, valid_until=timedelta(hours=-1))
-    respond_with(FakeResponse(200, {"data": [expired.listed()]}))(wechat)
+    respond_with(FakeResponse(200, {"data": [expired.list_entry()]}))(wechat)
 
 
 FAILURES: dict[str, Failure] = {
@@ -111,7 +111,7 @@ def fail(
 def verify_notification(
     payments: WechatPayments, wechat: FakeWechatPay, clock: Clock, *, signing_key_id: str = ""
 ) -> ProviderPayment | None:
-    headers, body = wechat.notification(by=signing_key_id, at=clock.now_s)
+    headers, body = wechat.notification(signing_key_id=signing_key_id, signed_at=clock.now_s)
     return payments.verify_notification(headers, body)
 
 
@@ -258,7 +258,9 @@ class TestRateLimit:
     def test_notification_that_is_too_old_causes_no_lookup(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=UNKNOWN_SERIAL, at=time.time() - 1000)
+        headers, body = wechat.notification(
+            signing_key_id=UNKNOWN_SERIAL, signed_at=time.time() - 1000
+        )
         with pytest.raises(InvalidSignature, match="time"):
             payments.verify_notification(headers, body)
         assert wechat.certificate_lookups == 0
@@ -336,7 +338,9 @@ class TestPublicKey:
         clock: Clock,
     ) -> None:
         headers, body = wechat.notification(
-            by=public_key_settings["wechat.public_key_id"], key=key_number(9), at=clock.now_s
+            signing_key_id=public_key_settings["wechat.public_key_id"],
+            key=rsa_key(9),
+            signed_at=clock.now_s,
         )
         with pytest.raises(InvalidSignature, match="signature"):
             payments.verify_notification(headers, body)

@@ -31,7 +31,7 @@ from tests.support.wechat_server import (
     FakeWechatPay,
     NewGateway,
     check_signature,
-    key_number,
+    rsa_key,
     transaction,
 )
 
@@ -45,7 +45,7 @@ PAID = ProviderPayment(
     5000,
     datetime(2026, 10, 3, 2, 34, 56, tzinfo=UTC),
 )
-OTHER_KEY = key_number(9)
+OTHER_KEY = rsa_key(9)
 
 # Unsuccessful responses to any request.
 FAILURES = [
@@ -343,19 +343,19 @@ class TestVerifyNotification:
     def test_valid_notification_returns_the_payment(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id)
+        headers, body = wechat.notification(signing_key_id=signing_key_id)
         assert payments.verify_notification(headers, body) == PAID
 
     def test_payment_with_a_malformed_time_has_no_time(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, success_time="yesterday")
+        headers, body = wechat.notification(signing_key_id=signing_key_id, success_time="yesterday")
         assert payments.verify_notification(headers, body) == PAID._replace(paid_at=None)
 
     def test_notification_signed_by_another_key_is_rejected(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, key=OTHER_KEY)
+        headers, body = wechat.notification(signing_key_id=signing_key_id, key=OTHER_KEY)
         with pytest.raises(InvalidSignature, match="signature"):
             payments.verify_notification(headers, body)
 
@@ -367,7 +367,7 @@ class TestVerifyNotification:
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, _ = wechat.notification(by=signing_key_id)
+        headers, _ = wechat.notification(signing_key_id=signing_key_id)
         with pytest.raises(InvalidSignature):
             payments.verify_notification(headers, other_body)
 
@@ -379,7 +379,7 @@ class TestVerifyNotification:
     ) -> None:
         headers = {
             name.lower(): value
-            for name, value in wechat.signed_headers(body, by=signing_key_id).items()
+            for name, value in wechat.signed_headers(body, signing_key_id=signing_key_id).items()
         }
         with pytest.raises(InvalidSignature, match="malformed body"):
             payments.verify_notification(headers, body)
@@ -406,7 +406,7 @@ class TestVerifyNotification:
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id)
+        headers, body = wechat.notification(signing_key_id=signing_key_id)
         with pytest.raises(InvalidSignature):
             payments.verify_notification(headers | {name: value}, body)
         del headers[name]
@@ -417,7 +417,9 @@ class TestVerifyNotification:
     def test_notification_that_is_too_old_or_in_the_future_is_rejected(
         self, offset_s: float, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, at=time.time() + offset_s)
+        headers, body = wechat.notification(
+            signing_key_id=signing_key_id, signed_at=time.time() + offset_s
+        )
         with pytest.raises(InvalidSignature, match="time"):
             payments.verify_notification(headers, body)
 
@@ -436,20 +438,22 @@ class TestVerifyNotification:
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, **changed)
+        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed)
         with pytest.raises(InvalidSignature, match=r"merchant|state or currency"):
             payments.verify_notification(headers, body)
 
     def test_payment_with_another_app_id_is_accepted(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, appid="wx0000000000000002")
+        headers, body = wechat.notification(
+            signing_key_id=signing_key_id, appid="wx0000000000000002"
+        )
         assert payments.verify_notification(headers, body)
 
     def test_notification_of_another_event_returns_no_payment(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, event="REFUND.SUCCESS")
+        headers, body = wechat.notification(signing_key_id=signing_key_id, event="REFUND.SUCCESS")
         assert payments.verify_notification(headers, body) is None
 
     @pytest.mark.parametrize(
@@ -462,7 +466,7 @@ class TestVerifyNotification:
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(by=signing_key_id, **changed)
+        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed)
         with pytest.raises(InvalidSignature, match="malformed body"):
             payments.verify_notification(headers, body)
 
@@ -522,7 +526,7 @@ def test_refill_is_ordered_paid_and_booked(
     )
     ordered = UserClient(app, ann.default_parameters, ann.phone).refill("50").message
     assert ordered["pay"]["prepayid"] == "wx-prepaid-1"
-    paid = {"by": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
+    paid = {"signing_key_id": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
     for headers, body, status in [
         (*wechat.notification(**paid, amount={"total": 1000, "currency": "CNY"}), 400),
         (*wechat.notification(**paid, key=OTHER_KEY), 400),
