@@ -39,7 +39,7 @@ def list_rooms(ini: Path, limit: int) -> None:
     """
     with opened_services(ini) as services:
         stored = services.database.run(
-            lambda connection: rooms.list_open_rooms(connection, limit=limit)
+            lambda connection: rooms.list_rooms_not_closed(connection, limit=limit)
         )
     masked_rooms = [room._replace(phone=room.phone and mask_phone(room.phone)) for room in stored]
     rows = [
