@@ -253,8 +253,8 @@ MUTANTS = [
         (
             NO_ACTOR_LOCK,
             (
-                "            require_replication(connection)\n            return existing\n",
-                "            return existing\n",
+                "            require_replication(connection)\n            return existing_order\n",
+                "            return existing_order\n",
             ),
         ),
         f"{STANDBY_TEST}[retry_of_ordered_refill]",

@@ -38,11 +38,11 @@ def list_rooms(ini: Path, limit: int) -> None:
     Example: livebackend room list production.ini
     """
     with opened_services(ini) as services:
-        open_rooms = services.database.run(
-            lambda connection: rooms.list_open_rooms(connection, limit=limit)
+        active_rooms = services.database.run(
+            lambda connection: rooms.list_active_rooms(connection, limit=limit)
         )
     masked_rooms = [
-        room._replace(phone=room.phone and mask_phone(room.phone)) for room in open_rooms
+        room._replace(phone=room.phone and mask_phone(room.phone)) for room in active_rooms
     ]
     rows = [
         (room.id, room.state, f"{room.started_at:%Y-%m-%d %H:%M}", room.phone, room.title)

@@ -23,7 +23,7 @@ class PaymentOrder(Base):
 
     __tablename__ = "payment_orders"
     __table_args__ = (
-        # The request id is the first column, so that the ledger can look up an order by request id.
+        # The request id is the first column, because the ledger searches by request id alone.
         UniqueConstraint("request_id", "account_id"),
         # A payment settles at most one order.
         UniqueConstraint("provider", "payment_id"),
@@ -64,7 +64,7 @@ class PaymentOrder(Base):
     payment_id: Mapped[str | None] = mapped_column(String(64))
     paid_at: Mapped[datetime | None]
     refund_reason: Mapped[str | None] = mapped_column(String(200))
-    # How often the provider was queried about the order, and when the next query is due.
+    # Number of queries to the provider about the order, and the time of the next query.
     query_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     next_query_at: Mapped[datetime | None] = mapped_column(
         server_default=text("now() + interval '30 seconds'")

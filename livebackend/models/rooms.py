@@ -35,7 +35,8 @@ class Room(Base):
         CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
         CheckConstraint("(closed_at IS NULL) = (close_reason IS NULL)", name="close_reason"),
         CheckConstraint("(publisher IS NULL) = (published_at IS NULL)", name="published_at"),
-        # A host has one room at a time. Concurrent requests to go live violate this index.
+        # A host has one room at a time: of two concurrent requests to go live, the second INSERT
+        # conflicts with this index.
         Index(
             "uq_rooms_not_closed",
             "account_id",
@@ -60,7 +61,7 @@ class Room(Base):
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the stream, as in the response. Only the host can see it, because it contains
+    # The JSON of the stream, as in the response to going live. Only the host can see it, because it
     # the publish key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
@@ -80,10 +81,10 @@ class Room(Base):
     close_reason: Mapped[str | None] = mapped_column(String(20))
     # When the provider confirmed that the stream accepts no publisher.
     disabled_at: Mapped[datetime | None]
-    # Failed attempts to disable the stream, and the time of the next attempt.
+    # Number of failed attempts to disable the stream, and the time of the next attempt.
     disable_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     disable_retry_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-# The state is a literal, because a generic plan cannot use a partial index with a parameter.
+# The state is a literal: with a parameter instead, generic plans cannot use the partial index.
 room_is_open = Room.state == literal_column("'open'")

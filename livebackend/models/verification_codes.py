@@ -56,7 +56,7 @@ class CodeAttempts(Base):
         Index("ix_code_attempts_last_attempted_at", "last_attempted_at"),
     )
 
-    # SHA-256 of the ticket that the client sent, which can be any text.
+    # The SHA-256 digest of a client's ticket: a client can send a ticket of any length.
     ticket_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     attempted_at: Mapped[list[datetime]]
     last_attempted_at: Mapped[datetime]

@@ -56,14 +56,14 @@ class Diagnostics:
     # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
-    # Returns the number of open orders by provider, without the providers in its second argument.
+    # Returns the number of open orders of each provider that its second argument does not contain.
     count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
     clock: Callable[[], float] = time.time
 
     def run_checks(self) -> list[CheckResult]:
-        """Run all checks. Fix failures in the order of the results."""
+        """Run all checks. The operator must fix failures in the order of the results."""
         return [
             _run_check(name, check)
             for name, check in (
@@ -104,7 +104,8 @@ class Diagnostics:
 
     def _streams(self) -> str:
         try:
-            self.streams.live_publishers(["livebackend-doctor"])  # a stream that does not exist
+            # This stream does not exist: the call only tests whether the provider accepts it.
+            self.streams.live_publishers(["livebackend-doctor"])
         except StreamFailed as error:
             raise CheckFailed(
                 f"the call to the stream provider failed: {error}",
@@ -116,11 +117,11 @@ class Diagnostics:
     def _payments(self) -> str:
         try:
             with self.database.engine.connect() as connection:
-                orders = self.count_orders_without_gateway(connection, self.payment_providers)
+                order_counts = self.count_orders_without_gateway(connection, self.payment_providers)
         except (DBAPIError, PoolTimeout):
-            return "not checked: the database is unavailable"  # the database check has the reason
-        if orders:
-            counts = ", ".join(f"{count} at {provider}" for provider, count in orders.items())
+            return "not checked: the database is unavailable"  # the database check reports why
+        if order_counts:
+            counts = ", ".join(f"{count} at {provider}" for provider, count in order_counts.items())
             raise CheckFailed(
                 f"payments.gateway does not name the providers of all open orders: {counts}",
                 remedy="Append the gateways of these providers to payments.gateway, so that their"
@@ -131,12 +132,16 @@ class Diagnostics:
 
     def _clock(self) -> str:
         """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""
-        readers = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
-        clocks = {
-            name: ahead_s for name, read in readers.items() if (ahead_s := read()) is not None
+        measurements = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
+        seconds_ahead = {
+            clock: ahead_s
+            for clock, measure in measurements.items()
+            if (ahead_s := measure()) is not None
         }
         skews = [
-            f"{name} is {skew}" for name, ahead_s in clocks.items() if (skew := _skew(ahead_s))
+            f"{clock} is {skew}"
+            for clock, ahead_s in seconds_ahead.items()
+            if (skew := _describe_skew(ahead_s))
         ]
         if skews:
             raise CheckFailed(
@@ -144,18 +149,18 @@ class Diagnostics:
                 remedy="Run a time service on this machine and on the database's"
                 " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
             )
-        if not clocks:
+        if not seconds_ahead:
             return "not checked: no other clock is available"
-        return f"this machine's clock agrees with {' and '.join(clocks)}"
+        return f"this machine's clock agrees with {' and '.join(seconds_ahead)}"
 
     def _database_ahead_s(self) -> float | None:
         """Return the seconds that PostgreSQL's clock is ahead of this machine's."""
         statement = text("SELECT extract(epoch FROM clock_timestamp())::float8")
         try:
             with self.database.engine.connect() as connection:
-                before = self.clock()
+                query_start_s = self.clock()
                 database_s: float = connection.execute(statement).scalar_one()
-                return database_s - (before + self.clock()) / 2
+                return database_s - (query_start_s + self.clock()) / 2
         except (DBAPIError, PoolTimeout):
             return None  # the database check reports the failure
 
@@ -177,7 +182,7 @@ def _run_check(name: str, check: Callable[[], str]) -> CheckResult:
         return CheckResult(name, str(error), error.remedy)
 
 
-def _skew(ahead_s: float) -> str | None:
+def _describe_skew(ahead_s: float) -> str | None:
     if abs(ahead_s) <= _MAX_SKEW_S:
         return None
     return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"

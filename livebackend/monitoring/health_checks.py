@@ -108,17 +108,17 @@ def check_disk(folder: Path, *, min_free_bytes: int) -> None:
         "Free disk space, or set data.dir (LIVEBACKEND_DATA_DIR) to a folder with enough space."
     )
     try:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(existing).free
-        with tempfile.TemporaryFile(dir=existing) as file:
+        existing_folder = next(path for path in (folder, *folder.parents) if path.exists())
+        free_bytes = shutil.disk_usage(existing_folder).free
+        with tempfile.TemporaryFile(dir=existing_folder) as file:
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise CheckFailed(f"{folder} cannot be written: {error.strerror}", remedy=remedy) from None
-    if free < min_free_bytes:
+    if free_bytes < min_free_bytes:
         raise CheckFailed(
-            f"{folder} has {free:,} bytes free, less than pictures.min_free_disk_bytes"
+            f"{folder} has {free_bytes:,} bytes free, less than pictures.min_free_disk_bytes"
             f" ({min_free_bytes:,}): uploads are rejected",
             remedy=remedy,
         )

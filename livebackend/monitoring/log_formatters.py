@@ -12,10 +12,10 @@ import orjson
 
 from livebackend.core.request_context import request_id
 
-# PostgreSQL's error messages contain the value of a duplicate key, such as a phone, and the
-# complete row that violates a constraint.
+# Personal data in log messages. PostgreSQL's error messages contain the value of a duplicate key,
+# such as a phone, and the complete row that violates a constraint.
 _PHONE = re.compile("(?<![0-9])([0-9]{3})[0-9]{4}([0-9]{4})(?![0-9])")
-_ROW = re.compile(r"Failing row contains \(.*\)")
+_FAILING_ROW = re.compile(r"Failing row contains \(.*\)")
 
 
 class LineFormatter(logging.Formatter):
@@ -47,4 +47,4 @@ class JsonFormatter(logging.Formatter):
 
 def _mask(text: str) -> str:
     """Mask phones and remove rows from PostgreSQL's messages."""
-    return _PHONE.sub(r"\1****\2", _ROW.sub("Failing row removed", text))
+    return _PHONE.sub(r"\1****\2", _FAILING_ROW.sub("Failing row removed", text))

@@ -84,20 +84,20 @@ class Metrics:
         self._batch_sizes.observe(transfers)
 
     def observe_pool(self, engine: Engine, *, size: int) -> None:
-        """Track the connections in use of an engine's pool."""
+        """Report the maximum size of an engine's pool, and its connections in use."""
         self._pool_size.set(size)
 
-        # Reads the pool's own count: a connection that fails to open causes "checkin" without
-        # "checkout". The pool sends "checkin" before it decreases its count.
-        def update(returning: int) -> None:
+        # The pool's own count is used, because a connection that fails to open causes "checkin"
+        # without "checkout". During "checkin", the count still includes the returned connection.
+        def update_gauge(returned: int) -> None:
             pool: Any = engine.pool  # dispose() replaces the pool
-            self._in_use.set(max(0, pool.checkedout() - returning))
+            self._in_use.set(max(0, pool.checkedout() - returned))
 
-        event.listen(engine, "checkout", lambda *_: update(0))
-        event.listen(engine, "checkin", lambda *_: update(1))
+        event.listen(engine, "checkout", lambda *_: update_gauge(0))
+        event.listen(engine, "checkin", lambda *_: update_gauge(1))
 
     def instrument(self, name: str, gateway: GatewayT) -> GatewayT:
-        """Return the gateway with counted and timed calls to the provider."""
+        """Wrap a gateway: its calls to the provider are counted and timed."""
 
         def observe(method: str, outcome: str, seconds: float) -> None:
             self._gateway_requests.labels(name, method, outcome).observe(seconds)
@@ -112,7 +112,7 @@ class Metrics:
         )
 
     def _gauge(self, name: str, description: str) -> Gauge:
-        # With `livesum`, a gauge sums over live processes only: a dead process uses no resources.
+        # `livesum` adds the values of running processes only: an ended process has no connections.
         return Gauge(
             f"livebackend_{name}", description, registry=self.registry, multiprocess_mode="livesum"
         )
@@ -134,7 +134,7 @@ class TimedGateway:
             return attribute
 
         @wraps(attribute)
-        def timed(*args: Any, **options: Any) -> Any:
+        def call_and_observe(*args: Any, **options: Any) -> Any:
             start, outcome = time.perf_counter(), "failed"
             try:
                 response = attribute(*args, **options)
@@ -143,24 +143,24 @@ class TimedGateway:
                 self._observe(name, outcome, time.perf_counter() - start)
             return response
 
-        return timed
+        return call_and_observe
 
 
 class LiveRoomsCollector(Collector):
     """Collects the number of live rooms; no value while the database is unavailable."""
 
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
+    def __init__(self, count_rooms: Callable[[], int]) -> None:
+        self._count_rooms = count_rooms
 
     def describe(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.")
 
     def collect(self) -> Iterator[Metric]:
         try:
-            live = self._count()
+            room_count = self._count_rooms()
         except (DBAPIError, PoolTimeout) as error:
             log.warning(
                 "metrics: live rooms not counted, database unavailable: %s", type(error).__name__
             )
             return
-        yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=live)
+        yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=room_count)

@@ -39,12 +39,12 @@ class MetricsServer:
         self._host, self._port = host.strip("[]"), int(port)
         if self._port > _MAX_PORT:
             raise SettingsError(f"metrics.address: port {self._port} is greater than {_MAX_PORT}")
-        # The folder is not in data.dir, because several machines can share data.dir, and Prometheus
-        # reads the metrics of each machine.
+        # The folder is not in data.dir: several machines can share data.dir, but each machine must
+        # serve only its own metrics.
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"
         self._folder = Path(tempfile.gettempdir()) / name
-        self._lock_file = _join_folder(self._folder)
-        # prometheus_client reads this variable only on import, so the class is set as well.
+        self._lock_file = _lock_folder(self._folder)
+        # prometheus_client reads this variable only on import, so its class is replaced as well.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
         values.ValueClass = values.MultiProcessValue()
 
@@ -57,16 +57,16 @@ class MetricsServer:
         threading.Thread(target=self._listen, args=(registry,), name="metrics", daemon=True).start()
 
     def _listen(self, registry: CollectorRegistry) -> None:
-        is_logged = False
+        error_is_logged = False
         while True:
             try:
                 start_http_server(self._port, self._host, registry)
             except OSError as error:
-                if not is_logged:
+                if not error_is_logged:
                     log.info(
                         "metrics: cannot listen on port %s yet: %s", self._port, error.strerror
                     )
-                is_logged = True
+                error_is_logged = True
                 time.sleep(_RETRY_S)
             else:
                 log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
@@ -74,7 +74,7 @@ class MetricsServer:
 
 
 class _LiveProcessCollector(Collector):
-    """Sums the metrics of all processes, without the live gauges of killed processes."""
+    """Sums the metrics of all processes, without the gauges of killed processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,24 +91,27 @@ class _LiveProcessCollector(Collector):
         yield from self._collector.collect()
 
 
-def _join_folder(folder: Path) -> int:
-    """Create or join the folder of the metrics; return the descriptor of its lock file.
+def _lock_folder(folder: Path) -> int:
+    """Create and lock the folder of the metrics; return the descriptor of its lock file.
 
-    The first process that joins deletes the files of earlier processes.
+    Processes share the lock. The first process deletes the files of earlier processes.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
-            raise PermissionError(0, "is not a folder of this user")
+            raise PermissionError(0, "it is not a folder of this user")
         lock_file = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise SettingsError(f"metrics.address: {folder}: {error.strerror}") from None
+        raise SettingsError(
+            f"metrics.address: cannot use the folder {folder} for the metrics of the workers:"
+            f" {error.strerror}"
+        ) from None
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for file in folder.glob("*.db"):
             file.unlink()
     except BlockingIOError:
-        pass  # other processes use the folder
+        pass  # another process uses these files
     # The lock is held until this process ends. A process writes metrics only while it has the lock.
     fcntl.flock(lock_file, fcntl.LOCK_SH)
     return lock_file

@@ -10,8 +10,8 @@ from livebackend.database.migrations import check_migrated
 
 def folder_errors(folder: Path) -> tuple[str, ...]:
     """Return the errors that prevent writing files to the folder."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+    existing_folder = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if existing_folder.is_dir() and os.access(existing_folder, os.W_OK | os.X_OK):
         return ()
     return (f"data.dir: {folder} is not writable",)
 

@@ -31,7 +31,7 @@ from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import Purpose
-from livebackend.services.login_tokens import IDENTITY, CurrentUser
+from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
 from livebackend.services.verification_codes import VerificationCodes
 from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
@@ -48,15 +48,15 @@ class Profile(NamedTuple):
     head_image: str | None
 
 
-PROFILE = (
+PROFILE_COLUMNS = (
     models.Account.phone,
     models.Account.nickname,
     models.Account.gender,
     models.Account.head_image,
 )
 
-_FIND_ID = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
-_INSERT = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
+_FIND_ACCOUNT_ID = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
+_INSERT_ACCOUNT = insert(models.Account).on_conflict_do_nothing().returning(models.Account.id)
 _SET_PASSWORD = (
     update(models.Account)
     .where(models.Account.disabled_at.is_(None))
@@ -65,7 +65,7 @@ _SET_PASSWORD = (
         # A new token version revokes all login tokens of the account.
         token_version=models.Account.token_version + 1,
     )
-    .returning(*IDENTITY)
+    .returning(*CURRENT_USER_COLUMNS)
 )
 _CHANGE_PASSWORD = _SET_PASSWORD.where(
     models.Account.id == bindparam("account_id"),
@@ -73,18 +73,18 @@ _CHANGE_PASSWORD = _SET_PASSWORD.where(
 )
 _RESET_PASSWORD = _SET_PASSWORD.where(models.Account.phone == bindparam("of_phone"))
 _LOCK_PROFILE = (
-    select(*PROFILE)
+    select(*PROFILE_COLUMNS)
     .where(models.Account.id == bindparam("id"), models.Account.phone.is_not(None))
     .with_for_update()
 )
 _account_id: BindParameter[int] = bindparam("of_account")
-_IS_LIVE = select(models.Room.id).where(
+_ROOM_NOT_CLOSED = select(models.Room.id).where(
     models.Room.account_id == _account_id, models.Room.state != "closed"
 )
 _own_friendships = aliased(models.Friendship, name="own_friendships")
 _DELETE_RELATIONS = [
-    # Deletes both rows of each friendship of the account. The self-join finds the second row of a
-    # friendship by its primary key.
+    # A friendship has two rows, and both are deleted. With the self-join, PostgreSQL finds the row
+    # of the other user by its primary key.
     delete(models.Friendship).where(
         _own_friendships.account_id == _account_id,
         or_(
@@ -131,7 +131,7 @@ _MARK_REMOVED = (
 
 def find_account_id(connection: Connection, phone: str) -> int | None:
     """Return the id of the account with this phone number, or None."""
-    return connection.execute(_FIND_ID, {"phone": phone}).scalar_one_or_none()
+    return connection.execute(_FIND_ACCOUNT_ID, {"phone": phone}).scalar_one_or_none()
 
 
 class Accounts:
@@ -208,14 +208,14 @@ class Accounts:
         self._password_hashing.reject_common(new_password, phone=phone)
         values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new_password)}
 
-        def work(connection: Connection) -> None:
+        def verify_and_set_password(connection: Connection) -> None:
             self._verification_codes.verify(
                 connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
             if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
                 raise WrongCode  # the account was removed or disabled after the code was sent
 
-        self._database.run(work)
+        self._database.run(verify_and_set_password)
 
     def change_profile(
         self,
@@ -229,43 +229,45 @@ class Accounts:
 
         Raises AccountRemoved, and UnknownPicture if the settings require an uploaded picture.
         """
-        arguments = {"nickname": nickname, "gender": gender, "head_image": head_image}
-        changed = {name: value for name, value in arguments.items() if value is not None}
+        fields = {"nickname": nickname, "gender": gender, "head_image": head_image}
+        changed_fields = {name: value for name, value in fields.items() if value is not None}
 
-        def work(connection: Connection) -> tuple[Profile, list[str]]:
-            stored = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
-            if stored is None:
+        def store_changes(connection: Connection) -> tuple[Profile, list[str]]:
+            stored_profile = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
+            if stored_profile is None:
                 raise AccountRemoved
             unused_pictures: list[str] = []
-            new_picture = changed.get("head_image", stored.head_image)
-            if new_picture != stored.head_image:
+            new_picture = changed_fields.get("head_image", stored_profile.head_image)
+            if new_picture != stored_profile.head_image:
                 self._claim_picture(connection, new_picture, account.id)
                 unused_pictures = self._avatars.release(
-                    connection, account.id, excluded=new_picture
+                    connection, account.id, excluded_location=new_picture
                 )
-            if changed:
+            if changed_fields:
                 connection.execute(
-                    update(models.Account).where(models.Account.id == account.id).values(changed)
+                    update(models.Account)
+                    .where(models.Account.id == account.id)
+                    .values(changed_fields)
                 )
             return Profile._make(
                 connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
             ), unused_pictures
 
-        profile, unused_pictures = self._database.run(work)
+        profile, unused_pictures = self._database.run(store_changes)
         self._avatars.remove(unused_pictures)
         return profile
 
     def remove(self, account: CurrentUser) -> None:
-        """Remove an account with its phone number, profile, friends, messages, pictures.
+        """Remove an account with its phone number, profile, friends, messages and pictures.
 
         The account's transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """
 
-        def work(connection: Connection) -> list[str]:
+        def remove_account(connection: Connection) -> list[str]:
             values = {"of_account": account.id}
             if connection.execute(_LOCK_ACCOUNT, values).one_or_none() is None:
                 raise AccountRemoved
-            if connection.execute(_IS_LIVE, values).first():
+            if connection.execute(_ROOM_NOT_CLOSED, values).first():
                 raise AccountIsLive
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
@@ -274,7 +276,7 @@ class Accounts:
             connection.execute(_MARK_REMOVED, values)
             return unused_pictures
 
-        self._avatars.remove(self._database.run(work))
+        self._avatars.remove(self._database.run(remove_account))
 
     def _check_phone(self, connection: Connection, *, phone: str) -> None:
         if find_account_id(connection, phone) is not None:
@@ -283,10 +285,10 @@ class Accounts:
             raise PhoneNotVerified
 
     def _insert_account(self, connection: Connection, *, account: dict[str, Any]) -> None:
-        verified = use_verification(connection, account["phone"])
-        if self._require_verified_phone and not verified:
+        phone_is_verified = use_verification(connection, account["phone"])
+        if self._require_verified_phone and not phone_is_verified:
             raise PhoneNotVerified
-        account_id = connection.execute(_INSERT, account).scalar_one_or_none()
+        account_id = connection.execute(_INSERT_ACCOUNT, account).scalar_one_or_none()
         if account_id is None:
             raise PhoneTaken
         open_account(connection, account_id)
@@ -294,6 +296,6 @@ class Accounts:
             self._claim_picture(connection, account["head_image"], account_id)
 
     def _claim_picture(self, connection: Connection, location: str, account_id: int) -> None:
-        claimed = self._avatars.claim(connection, location=location, account_id=account_id)
-        if self._require_uploaded_pictures and not claimed:
+        is_claimed = self._avatars.claim(connection, location=location, account_id=account_id)
+        if self._require_uploaded_pictures and not is_claimed:
             raise UnknownPicture

@@ -9,12 +9,12 @@ from livebackend import models
 from livebackend.core.errors import UnknownUser, WrongPassword
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
-from livebackend.services.login_tokens import IDENTITY, CurrentUser
+from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
 from livebackend.services.rate_limits import RateLimiter
 
 _ACCOUNT_BY_PHONE = PreparedStatement(
-    select(*IDENTITY, models.Account.password_hash, models.Account.disabled_at).where(
+    select(*CURRENT_USER_COLUMNS, models.Account.password_hash, models.Account.disabled_at).where(
         models.Account.phone == bindparam("phone")
     )
 )
@@ -76,15 +76,15 @@ class Authentication:
         with self._password_hashing.acquire() as hasher:
             # The rate limits are checked again, because concurrent attempts were counted meanwhile.
             self._raise_if_limited(keys_by_limit)
-            matches = hasher.verify(password, row.password_hash if row else None)
-            if not matches:
+            password_matches = hasher.verify(password, row.password_hash if row else None)
+            if not password_matches:
                 for limit, key in keys_by_limit.items():
                     self._rate_limits.try_consume(limit, key)
             elif hasher.needs_rehash(row.password_hash):
                 new_hash = hasher.hash(password)
         if row is None:
             return None
-        if not matches or row.disabled_at:
+        if not password_matches or row.disabled_at:
             raise WrongPassword
         if new_hash:
             self._replace_hash(row, new_hash)

@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 100
 
-_INSERT = insert(models.Picture).values(location=bindparam("location"))
-_DELETE = delete(models.Picture).where(models.Picture.location == bindparam("location"))
-_CLAIM = (
+_INSERT_PICTURE = insert(models.Picture).values(location=bindparam("location"))
+_DELETE_PICTURE = delete(models.Picture).where(models.Picture.location == bindparam("location"))
+_CLAIM_PICTURE = (
     update(models.Picture)
     .where(models.Picture.location == bindparam("of_location"), models.Picture.account_id.is_(None))
     .values(account_id=bindparam("owner"))
 )
-_DELETE_OF_ACCOUNT = (
+_DELETE_PICTURES_OF_ACCOUNT = (
     delete(models.Picture)
     .where(
         models.Picture.account_id == bindparam("owner"),
@@ -40,7 +40,7 @@ _DELETE_OF_ACCOUNT = (
     )
     .returning(models.Picture.location)
 )
-_DELETE_UNUSED = (
+_DELETE_UNUSED_PICTURES = (
     delete(models.Picture)
     .where(
         models.Picture.id.in_(
@@ -91,7 +91,7 @@ class Avatars:
         inserted_locations: list[str] = []
 
         def insert_row(location: str) -> None:
-            self._database.execute_one(_INSERT, location=location)
+            self._database.execute_one(_INSERT_PICTURE, location=location)
             inserted_locations.append(location)
 
         try:
@@ -101,7 +101,7 @@ class Avatars:
         except StorageFailed as error:
             log.error("upload: picture not stored: %s", error)
             for location in inserted_locations:
-                self._database.execute_one(_DELETE, location=location)
+                self._database.execute_one(_DELETE_PICTURE, location=location)
             raise PictureNotStored from error
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
@@ -113,18 +113,20 @@ class Avatars:
 
         Returns False if there is no unused picture at `location`.
         """
-        claimed = connection.execute(_CLAIM, {"of_location": location, "owner": account_id})
-        return claimed.rowcount == 1
+        result = connection.execute(_CLAIM_PICTURE, {"of_location": location, "owner": account_id})
+        return result.rowcount == 1
 
-    def release(self, connection: Connection, account_id: int, *, excluded: str = "") -> list[str]:
-        """Delete the rows of an account's pictures, except the location `excluded`.
+    def release(
+        self, connection: Connection, account_id: int, *, excluded_location: str = ""
+    ) -> list[str]:
+        """Delete the rows of an account's pictures, except the one at `excluded_location`.
 
         Returns the locations of the deleted rows: pass them to `remove` after the commit.
         """
-        deleted = connection.execute(
-            _DELETE_OF_ACCOUNT, {"owner": account_id, "excluded": excluded}
+        result = connection.execute(
+            _DELETE_PICTURES_OF_ACCOUNT, {"owner": account_id, "excluded": excluded_location}
         )
-        return list(deleted.scalars())
+        return list(result.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
         """Delete the files of pictures; call this after the rows are deleted and committed."""
@@ -134,11 +136,13 @@ class Avatars:
     def delete_unused(self) -> int:
         """Delete the pictures that were unused for `unused_ttl`; return their number."""
 
-        def work(connection: Connection) -> list[str]:
-            return list(connection.execute(_DELETE_UNUSED, {"age": self._unused_ttl}).scalars())
+        def delete_batch(connection: Connection) -> list[str]:
+            return list(
+                connection.execute(_DELETE_UNUSED_PICTURES, {"age": self._unused_ttl}).scalars()
+            )
 
         deleted_count = 0
-        while locations := self._database.run(work):
+        while locations := self._database.run(delete_batch):
             self.remove(locations)
             deleted_count += len(locations)
         return deleted_count

@@ -19,7 +19,7 @@ from livebackend.core.errors import TooManyAttempts, WrongCode
 from livebackend.core.signing import Signer
 
 MAX_WRONG_ATTEMPTS = 5
-_FIND_AND_LOCK = (
+_LOCK_CODE = (
     select(
         models.VerificationCode.phone,
         models.VerificationCode.digest,
@@ -33,7 +33,7 @@ _FIND_AND_LOCK = (
     )
     .with_for_update()
 )
-_COUNT_ATTEMPT = (
+_COUNT_WRONG_ATTEMPT = (
     update(models.VerificationCode)
     .where(models.VerificationCode.id == bindparam("code_id"))
     .values(attempts=models.VerificationCode.attempts + 1)
@@ -56,7 +56,7 @@ class Purpose(StrEnum):
 
     @property
     def state_after_verification(self) -> str:
-        # A registration uses the verified code in a later request, a password reset immediately.
+        # A registration uses the verification in a later request, a password reset uses it at once.
         return "verified" if self is Purpose.REGISTER else "used"
 
     @property
@@ -70,9 +70,11 @@ class Purpose(StrEnum):
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
-def mark_verified(connection: Connection, ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Set the state of successfully verified codes."""
-    connection.execute(_MARK_VERIFIED, {"ids": ids, "new_state": purpose.state_after_verification})
+def mark_verified(connection: Connection, code_ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
+    """Set the state of codes that were verified successfully."""
+    connection.execute(
+        _MARK_VERIFIED, {"ids": code_ids, "new_state": purpose.state_after_verification}
+    )
 
 
 class CodeHasher:
@@ -149,7 +151,7 @@ class SignedTicketVerifier:
         # The statement locks the row of the code, so that concurrent attempts cannot exceed the
         # limit.
         row: Any = connection.execute(
-            _FIND_AND_LOCK, {"code_id": code_id, "for_purpose": purpose}
+            _LOCK_CODE, {"code_id": code_id, "for_purpose": purpose}
         ).one_or_none()
         if row is None or (phone is not None and row.phone != phone):
             raise WrongCode
@@ -160,6 +162,6 @@ class SignedTicketVerifier:
         if purpose.is_code(code) and self._hasher.matches(row.digest, code_id, code):
             mark_verified(connection, [code_id], purpose)
             return
-        connection.execute(_COUNT_ATTEMPT, {"code_id": code_id})
+        connection.execute(_COUNT_WRONG_ATTEMPT, {"code_id": code_id})
         is_last_attempt = row.attempts + 1 == MAX_WRONG_ATTEMPTS
         raise TooManyAttempts if is_last_attempt else WrongCode

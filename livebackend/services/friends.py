@@ -36,7 +36,7 @@ from livebackend.core.errors import (
     UserBlocked,
 )
 from livebackend.database.prepared_statements import PreparedStatement
-from livebackend.services.accounts import PROFILE, Profile
+from livebackend.services.accounts import PROFILE_COLUMNS, Profile
 from livebackend.services.login_tokens import CurrentUser
 
 
@@ -62,7 +62,7 @@ _is_own_friendship = models.Friendship.account_id == bindparam("me")
 _SEARCH = PreparedStatement(
     select(
         models.Account.id,
-        *PROFILE,
+        *PROFILE_COLUMNS,
         exists()
         .where(_is_own_friendship, models.Friendship.friend_id == models.Account.id)
         .label("is_friend"),
@@ -80,22 +80,23 @@ _LOCK_ACCOUNTS = PreparedStatement(
 )
 
 
-def _open_request_id(applicant: str, addressee: str) -> Select[Any]:
+def _open_request_id(applicant_parameter: str, addressee_parameter: str) -> Select[Any]:
     return select(models.FriendRequest.id).where(
-        models.FriendRequest.applicant_id == bindparam(applicant),
-        models.FriendRequest.addressee_id == bindparam(addressee),
+        models.FriendRequest.applicant_id == bindparam(applicant_parameter),
+        models.FriendRequest.addressee_id == bindparam(addressee_parameter),
         models.request_is_open,
     )
 
 
-def _friend_count(account: str) -> ColumnElement[int]:
-    count = select(func.count()).where(models.Friendship.account_id == bindparam(account))
+def _friend_count(account_parameter: str) -> ColumnElement[int]:
+    count = select(func.count()).where(models.Friendship.account_id == bindparam(account_parameter))
     return count.scalar_subquery()
 
 
-def _is_blocked(blocker: str, blocked: str) -> ColumnElement[bool]:
+def _is_blocked(blocker_parameter: str, blocked_parameter: str) -> ColumnElement[bool]:
     return exists().where(
-        models.Block.account_id == bindparam(blocker), models.Block.blocked_id == bindparam(blocked)
+        models.Block.account_id == bindparam(blocker_parameter),
+        models.Block.blocked_id == bindparam(blocked_parameter),
     )
 
 
@@ -119,7 +120,7 @@ _INSERT_REQUEST = PreparedStatement(
         addressee_visible=bindparam("visible"),
     )
 )
-_ACCEPT = PreparedStatement(
+_ACCEPT_REQUEST = PreparedStatement(
     update(models.FriendRequest)
     .where(models.FriendRequest.id == bindparam("request_id"), models.request_is_open)
     .values(state="accepted")
@@ -207,8 +208,8 @@ _WITHDRAW_SENT_REQUEST = (
 class Friends:
     """Friendships, friend requests and blocks, in the caller's transaction.
 
-    A method that changes the relation of two accounts locks both first, in the order of their ids,
-    so that requests about the same two accounts run one after the other. An account can have
+    A method that changes the relationship of two accounts locks both first, in the order of their
+    ids, so that requests about the same two accounts run one after the other. An account can have
     `friends_max` friends, and block the same number of users.
     """
 
@@ -229,20 +230,22 @@ class Friends:
         Raises UnknownUser, OwnAccount, AlreadyFriends, UserBlocked, OwnFriendLimitReached,
         FriendLimitReached and AccountRemoved.
         """
-        pair = _lock_other(connection, me, phone)
-        relation = _RELATIONSHIP.first(connection, pair)
-        if relation.are_friends:
+        account_ids = _lock_different_accounts(connection, me, phone)
+        relationship = _RELATIONSHIP.first(connection, account_ids)
+        if relationship.are_friends:
             raise AlreadyFriends
-        if relation.has_blocked_other:
+        if relationship.has_blocked_other:
             raise UserBlocked
-        if relation.sent_request_id is not None:
+        if relationship.sent_request_id is not None:
             return
-        if relation.own_friend_count >= self._friends_max:
+        if relationship.own_friend_count >= self._friends_max:
             raise OwnFriendLimitReached(maximum=self._friends_max)
-        if relation.received_request_id is None:
-            _INSERT_REQUEST.run(connection, {**pair, "visible": not relation.is_blocked_by_other})
+        if relationship.received_request_id is None:
+            _INSERT_REQUEST.run(
+                connection, {**account_ids, "visible": not relationship.is_blocked_by_other}
+            )
         else:
-            self._befriend(connection, pair, relation, relation.received_request_id)
+            self._befriend(connection, account_ids, relationship, relationship.received_request_id)
 
     def accept(
         self,
@@ -259,23 +262,23 @@ class Friends:
         Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
         FriendLimitReached and AccountRemoved.
         """
-        pair = _lock_pair(connection, me, applicant)
+        account_ids = _lock_accounts(connection, me, applicant)
         request = _find_request(connection, verify_id, object_id)
-        relation = _RELATIONSHIP.first(connection, pair)
+        relationship = _RELATIONSHIP.first(connection, account_ids)
         if request is None:
-            request_id = relation.received_request_id
-            # If no request is open and the two users are friends, the call is a retry.
+            request_id = relationship.received_request_id
+            # If no request is open and the two users are friends, this call is a retry.
             state = "open" if request_id is not None else "accepted"
-        elif (request.applicant_id, request.addressee_id) != (pair["other"], pair["me"]):
+        elif request.applicant_id != account_ids["other"] or request.addressee_id != me.id:
             raise MessageOfAnotherUser
         else:
             request_id, state = request.id, request.state
-        if state == "accepted" and relation.are_friends:
+        if state == "accepted" and relationship.are_friends:
             return
         # `me` cannot accept the request of a user that `me` blocked, even with the message ids.
-        if state != "open" or request_id is None or relation.has_blocked_other:
+        if state != "open" or request_id is None or relationship.has_blocked_other:
             raise RequestNotOpen
-        self._befriend(connection, pair, relation, request_id)
+        self._befriend(connection, account_ids, relationship, request_id)
 
     def delete_message(
         self,
@@ -304,7 +307,8 @@ class Friends:
 
     def unfriend(self, connection: Connection, me: CurrentUser, phone: str) -> None:
         """Delete a friendship. Raises UnknownUser, NotFriends and AccountRemoved."""
-        if connection.execute(_DELETE_FRIENDSHIP, _lock_pair(connection, me, phone)).rowcount == 0:
+        account_ids = _lock_accounts(connection, me, phone)
+        if connection.execute(_DELETE_FRIENDSHIP, account_ids).rowcount == 0:
             raise NotFriends
 
     def block(self, connection: Connection, me: CurrentUser, phone: str) -> None:
@@ -314,15 +318,15 @@ class Friends:
         Blocking a blocked user changes nothing.
         Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
         """
-        pair = _lock_other(connection, me, phone)
+        account_ids = _lock_different_accounts(connection, me, phone)
         for statement in (
             _BLOCK,
             _DELETE_FRIENDSHIP,
             _HIDE_RECEIVED_REQUEST,
             _WITHDRAW_SENT_REQUEST,
         ):
-            connection.execute(statement, pair)
-        if connection.execute(_COUNT_BLOCKED, pair).scalar_one() > self._friends_max:
+            connection.execute(statement, account_ids)
+        if connection.execute(_COUNT_BLOCKED, account_ids).scalar_one() > self._friends_max:
             raise BlockLimitReached(maximum=self._friends_max)
 
     def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
@@ -330,30 +334,35 @@ class Friends:
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
         """
-        pair = _lock_other(connection, me, phone)
-        if connection.execute(_UNBLOCK, pair).rowcount:
-            connection.execute(_DECLINE_RECEIVED_REQUEST, pair)
+        account_ids = _lock_different_accounts(connection, me, phone)
+        if connection.execute(_UNBLOCK, account_ids).rowcount:
+            connection.execute(_DECLINE_RECEIVED_REQUEST, account_ids)
 
     def _befriend(
-        self, connection: Connection, pair: dict[str, int], relation: Any, request_id: int
+        self,
+        connection: Connection,
+        account_ids: dict[str, int],
+        relationship: Any,
+        request_id: int,
     ) -> None:
-        if max(relation.own_friend_count, relation.other_friend_count) >= self._friends_max:
+        if max(relationship.own_friend_count, relationship.other_friend_count) >= self._friends_max:
             raise FriendLimitReached(maximum=self._friends_max)
-        accepted = _ACCEPT.first(connection, {"request_id": request_id})
-        if accepted is None:  # `me` declined the friend request concurrently
+        accepted_request = _ACCEPT_REQUEST.first(connection, {"request_id": request_id})
+        # A concurrent request of `me` can have declined the friend request.
+        if accepted_request is None:
             raise RequestNotOpen
-        _INSERT_FRIENDSHIP.run(connection, pair)
+        _INSERT_FRIENDSHIP.run(connection, account_ids)
 
 
-def _lock_other(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock two accounts as `_lock_pair` does; raise OwnAccount if both are the same."""
-    pair = _lock_pair(connection, me, phone)
-    if pair["other"] == pair["me"]:
+def _lock_different_accounts(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
+    """Lock two accounts like `_lock_accounts`; raise OwnAccount if both are the same."""
+    account_ids = _lock_accounts(connection, me, phone)
+    if account_ids["other"] == account_ids["me"]:
         raise OwnAccount
-    return pair
+    return account_ids
 
 
-def _lock_pair(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
+def _lock_accounts(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
     """Lock the account of `me` and the account with that phone number.
 
     Returns the two account ids by their SQL parameter names, `me` and `other`.
@@ -361,12 +370,12 @@ def _lock_pair(connection: Connection, me: CurrentUser, phone: str) -> dict[str,
     Raises UnknownUser, and AccountRemoved if `me` was removed by a concurrent request.
     """
     rows = _LOCK_ACCOUNTS.run(connection, {"me": me.id, "phone": phone})
-    ids = {row.phone: row.id for row in rows}
-    if phone not in ids:
+    ids_by_phone = {row.phone: row.id for row in rows}
+    if phone not in ids_by_phone:
         raise UnknownUser
-    if me.id not in ids.values():
+    if me.id not in ids_by_phone.values():
         raise AccountRemoved
-    return {"me": me.id, "other": ids[phone]}
+    return {"me": me.id, "other": ids_by_phone[phone]}
 
 
 def _find_request(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:
@@ -375,16 +384,16 @@ def _find_request(connection: Connection, verify_id: MessageId, object_id: Messa
     Returns None if neither id exists. Raises MessageIdsMismatch if one of the ids exists, but the
     two ids do not belong to the same request.
     """
-    numbers = {"verify": verify_id.number, "object": object_id.number}
+    message_numbers = {"verify": verify_id.number, "object": object_id.number}
     any_id_exists = False
-    for row in _REQUESTS_BY_NUMBER.run(connection, numbers):
-        copies = (
+    for row in _REQUESTS_BY_NUMBER.run(connection, message_numbers):
+        copy_ids = (
             MessageId(row.addressee_phone, row.sent_at_us),
             MessageId(row.applicant_phone, row.sent_at_us),
         )
-        if copies == (verify_id, object_id):
+        if copy_ids == (verify_id, object_id):
             return row
-        any_id_exists |= verify_id in copies or object_id in copies
+        any_id_exists |= verify_id in copy_ids or object_id in copy_ids
     if any_id_exists:
         raise MessageIdsMismatch
     return None

@@ -33,23 +33,23 @@ from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 # Timeout of `Gifts.send` in seconds, including its database queries.
 _TIMEOUT_S = 4
 
-_me = TOKEN_OWNER.cte("me")
-_debit = aliased(models.CoinAccount, name="debit")
-_credit = aliased(models.CoinAccount, name="credit")
-_host = join(models.Account, _credit, _credit.owner_id == models.Account.id).outerjoin(
-    models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open)
-)
+_giver = TOKEN_OWNER.cte("me")
+_debit_account = aliased(models.CoinAccount, name="debit")
+_credit_account = aliased(models.CoinAccount, name="credit")
+_host_and_room = join(
+    models.Account, _credit_account, _credit_account.owner_id == models.Account.id
+).outerjoin(models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open))
 # Authenticates the login token and finds both coin accounts in one statement. The statement returns
 # no row if the token is invalid, and NULL as `credit_id` if no account has the host's phone.
 _COIN_ACCOUNTS = PreparedStatement(
     select(
-        _debit.id.label("debit_id"),
-        _credit.id.label("credit_id"),
+        _debit_account.id.label("debit_id"),
+        _credit_account.id.label("credit_id"),
         models.Account.id.label("host_id"),
         models.Room.id.label("room_id"),
     ).select_from(
-        _me.join(_debit, _debit.owner_id == _me.c.id).outerjoin(
-            _host, models.Account.phone == bindparam("phone")
+        _giver.join(_debit_account, _debit_account.owner_id == _giver.c.id).outerjoin(
+            _host_and_room, models.Account.phone == bindparam("phone")
         )
     )
 )
@@ -102,26 +102,28 @@ class Gifts:
     ) -> None:
         deadline = time.monotonic() + self._timeout_s
         values = claims.values | {"phone": host}
-        accounts = self._database.run_autocommit(
+        coin_accounts = self._database.run_autocommit(
             lambda connection: _COIN_ACCOUNTS.first(connection, values)
         )
-        if accounts is None:
+        if coin_accounts is None:
             raise TokenInvalid
-        key = client_request_id(accounts.debit_id, request_id)
-        if accounts.credit_id is None:
-            if self._was_given_to_removed_host(accounts.debit_id, key, host, coins, description):
+        key = client_request_id(coin_accounts.debit_id, request_id)
+        if coin_accounts.credit_id is None:
+            if self._was_given_to_removed_host(
+                coin_accounts.debit_id, key, host, coins, description
+            ):
                 return
             raise UnknownUser
-        if accounts.debit_id == accounts.credit_id:
+        if coin_accounts.debit_id == coin_accounts.credit_id:
             raise OwnAccount
         transfer = Transfer(
             kind=TransferKind.GIFT,
-            actor=accounts.debit_id,
-            debit=CoinAccount(accounts.debit_id),
-            credit=CoinAccount(accounts.credit_id),
+            actor=coin_accounts.debit_id,
+            debit=CoinAccount(coin_accounts.debit_id),
+            credit=CoinAccount(coin_accounts.credit_id),
             amount=coins,
             request_id=key,
-            gift=Gift(accounts.host_id, accounts.room_id, description),
+            gift=Gift(coin_accounts.host_id, coin_accounts.room_id, description),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
         if status is TransferStatus.INSUFFICIENT_COINS:
@@ -130,7 +132,7 @@ class Gifts:
             raise BalanceLimitReached
         # A retry has the status CONFLICT if another account registered the host's phone meanwhile.
         if status is TransferStatus.CONFLICT and not self._was_given_to_removed_host(
-            accounts.debit_id, key, host, coins, description
+            coin_accounts.debit_id, key, host, coins, description
         ):
             raise RequestIdReused
 
@@ -150,10 +152,10 @@ class Gifts:
             "description": description,
         }
 
-        def work(connection: Connection) -> bool:
+        def gift_exists(connection: Connection) -> bool:
             if connection.execute(_GIFT_TO_REMOVED_HOST, values).first() is None:
                 return False
             require_replication(connection)
             return True
 
-        return self._database.run(work)
+        return self._database.run(gift_exists)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from livebackend import models
 from livebackend.core.errors import TokenInvalid
 from livebackend.database.prepared_statements import PreparedStatement
-from livebackend.services.accounts import PROFILE, Gender
+from livebackend.services.accounts import PROFILE_COLUMNS, Gender
 from livebackend.services.live_room_list import PlayUrls
 from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
 
@@ -54,14 +54,14 @@ class Message(NamedTuple):
 
 
 _me = TOKEN_OWNER.cte("me")
-_friends = join(
+_friends_and_rooms = join(
     models.Friendship, models.Account, models.Account.id == models.Friendship.friend_id
 ).outerjoin(
     models.Room, and_(models.Room.account_id == models.Friendship.friend_id, models.room_is_open)
 )
 _FRIENDS = PreparedStatement(
-    select(*PROFILE, models.Room.title, models.Room.play_urls)
-    .select_from(_me.outerjoin(_friends, models.Friendship.account_id == _me.c.id))
+    select(*PROFILE_COLUMNS, models.Room.title, models.Room.play_urls)
+    .select_from(_me.outerjoin(_friends_and_rooms, models.Friendship.account_id == _me.c.id))
     .order_by(
         models.Room.started_at.desc().nulls_last(),
         models.Account.nickname.collate("C").nulls_last(),
@@ -71,12 +71,12 @@ _FRIENDS = PreparedStatement(
 )
 
 
-def _requests(*, applicant: bool) -> FromClause:
-    """Select the newest friend requests, sent (`applicant`) or received by the user."""
+def _select_requests(*, sent: bool) -> FromClause:
+    """Select the newest friend requests that the user sent (or received, if not `sent`)."""
     friend_request = models.FriendRequest
-    own_id, other_id, visible = (
+    own_id, other_id, is_visible = (
         (friend_request.applicant_id, friend_request.addressee_id, friend_request.applicant_visible)
-        if applicant
+        if sent
         else (
             friend_request.addressee_id,
             friend_request.applicant_id,
@@ -87,10 +87,10 @@ def _requests(*, applicant: bool) -> FromClause:
         select(
             friend_request.sent_at_us,
             (friend_request.state == "accepted").label("accepted"),
-            (true() if applicant else false()).label("is_applicant"),
+            (true() if sent else false()).label("is_applicant"),
             other_id.label("other_account_id"),
         )
-        .where(own_id == bindparam("account_id"), visible)
+        .where(own_id == bindparam("account_id"), is_visible)
         .order_by(friend_request.sent_at_us.desc())
         .limit(bindparam("limit"))
         .subquery()
@@ -98,7 +98,7 @@ def _requests(*, applicant: bool) -> FromClause:
 
 
 _all_requests = union_all(
-    select(_requests(applicant=True)), select(_requests(applicant=False))
+    select(_select_requests(sent=True)), select(_select_requests(sent=False))
 ).subquery("copies")
 _MESSAGES = PreparedStatement(
     select(
@@ -106,7 +106,7 @@ _MESSAGES = PreparedStatement(
         _all_requests.c.sent_at_us,
         _all_requests.c.is_applicant,
         _all_requests.c.accepted,
-        *PROFILE,
+        *PROFILE_COLUMNS,
     )
     .select_from(
         _me.outerjoin(
@@ -133,16 +133,16 @@ class Lists:
 
         Raises TokenInvalid for a revoked token.
         """
-        rows = _rows(connection, _FRIENDS, claims, limit=self._friends_max)
+        rows = _fetch_rows(connection, _FRIENDS, claims, limit=self._friends_max)
         return list(map(Friend._make, rows))
 
     def messages(self, connection: Connection, claims: TokenClaims) -> list[Message]:
         """Return the messages, newest first. Raises TokenInvalid for a revoked token."""
-        rows = _rows(connection, _MESSAGES, claims, limit=self._messages_max)
+        rows = _fetch_rows(connection, _MESSAGES, claims, limit=self._messages_max)
         return list(map(Message._make, rows))
 
 
-def _rows(
+def _fetch_rows(
     connection: Connection, statement: PreparedStatement, claims: TokenClaims, *, limit: int
 ) -> Sequence[Any]:
     rows = statement.run(connection, claims.values | {"limit": limit})

@@ -6,20 +6,24 @@ from typing import Any, NamedTuple, TypedDict
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from livebackend import models
-from livebackend.services.accounts import PROFILE, Profile
+from livebackend.services.accounts import PROFILE_COLUMNS, Profile
 
 _PAGE_ROWS = 50
 
-_LIVE = (
+_LIVE_ROOMS = (
     select(
-        *PROFILE, models.Room.title, models.Room.play_urls, models.Room.started_at, models.Room.id
+        *PROFILE_COLUMNS,
+        models.Room.title,
+        models.Room.play_urls,
+        models.Room.started_at,
+        models.Room.id,
     )
     .join(models.Account, models.Account.id == models.Room.account_id)
     .where(models.room_is_open)
     .order_by(models.Room.started_at.desc(), models.Room.id.desc())
     .limit(bindparam("limit"))
 )
-_LIVE_AFTER = _LIVE.where(
+_LIVE_ROOMS_AFTER_CURSOR = _LIVE_ROOMS.where(
     tuple_(models.Room.started_at, models.Room.id)
     < tuple_(bindparam("started_at"), bindparam("room_id"))
 )
@@ -63,7 +67,7 @@ class LiveRooms:
         values: dict[str, Any] = {"limit": _PAGE_ROWS + 1}
         if after:
             values |= {"started_at": after.started_at, "room_id": after.room_id}
-        rows = connection.execute(_LIVE_AFTER if after else _LIVE, values).all()
+        rows = connection.execute(_LIVE_ROOMS_AFTER_CURSOR if after else _LIVE_ROOMS, values).all()
         rooms = [
             LiveRoom(
                 Profile(*row[:4]), row.title, row.play_urls, RoomCursor(row.started_at, row.id)

@@ -40,18 +40,18 @@ class TokenClaims:
 
 
 class CurrentUser(NamedTuple):
-    """The account that a login token is issued for, and that the token resolves to."""
+    """The account that a login token identifies."""
 
     id: int
     phone: str
     token_version: int
 
 
-IDENTITY = (models.Account.id, models.Account.phone, models.Account.token_version)
+CURRENT_USER_COLUMNS = (models.Account.id, models.Account.phone, models.Account.token_version)
 
 # The statement selects the account of a login token. It returns no row if a logout or a new
 # password revoked the token, or if the account is removed or disabled.
-TOKEN_OWNER = select(*IDENTITY).where(
+TOKEN_OWNER = select(*CURRENT_USER_COLUMNS).where(
     models.Account.id == bindparam("account_id"),
     models.Account.token_version == bindparam("version"),
     models.Account.phone.is_not(None),

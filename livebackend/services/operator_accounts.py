@@ -10,7 +10,7 @@ from livebackend import models
 
 log = logging.getLogger(__name__)
 
-_FIND = text(
+_FIND_DETAILS = text(
     """
     SELECT a.id, a.phone, a.nickname, a.gender, a.head_image, a.created_at, a.disabled_at,
         (SELECT count(*) FROM friendships WHERE account_id = a.id) AS friends,
@@ -25,24 +25,24 @@ _FIND = text(
 )
 _has_phone = models.Account.phone == bindparam("of_phone")
 # A new token version revokes all login tokens of the account.
-_NEW_VERSION = {"token_version": models.Account.token_version + 1}
+_NEW_TOKEN_VERSION = {"token_version": models.Account.token_version + 1}
 _DISABLE = (
     update(models.Account)
     .where(_has_phone, models.Account.disabled_at.is_(None))
-    .values(disabled_at=func.now(), **_NEW_VERSION)
+    .values(disabled_at=func.now(), **_NEW_TOKEN_VERSION)
 )
 _ENABLE = (
     update(models.Account)
     .where(_has_phone, models.Account.disabled_at.is_not(None))
     .values(disabled_at=None)
 )
-_REVOKE_TOKENS = update(models.Account).where(_has_phone).values(**_NEW_VERSION)
+_REVOKE_TOKENS = update(models.Account).where(_has_phone).values(**_NEW_TOKEN_VERSION)
 _SET_PASSWORD = (
     update(models.Account)
     .where(_has_phone)
-    .values(password_hash=bindparam("new_hash"), **_NEW_VERSION)
+    .values(password_hash=bindparam("new_hash"), **_NEW_TOKEN_VERSION)
 )
-_ANY_EXISTS = select(select(models.Account.id).exists())
+_ANY_ACCOUNT_EXISTS = select(select(models.Account.id).exists())
 
 
 class AccountDetails(NamedTuple):
@@ -65,7 +65,7 @@ class AccountDetails(NamedTuple):
 
 def find_account_details(connection: Connection, phone: str) -> AccountDetails | None:
     """Return the details of the account with this phone, or None if no account has it."""
-    row = connection.execute(_FIND, {"phone": phone}).one_or_none()
+    row = connection.execute(_FIND_DETAILS, {"phone": phone}).one_or_none()
     return AccountDetails(*row) if row else None
 
 
@@ -98,14 +98,14 @@ def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
 
 def any_account_exists(connection: Connection) -> bool:
     """Return whether the database has any account."""
-    exists: bool = connection.execute(_ANY_EXISTS).scalar_one()
-    return exists
+    any_exists: bool = connection.execute(_ANY_ACCOUNT_EXISTS).scalar_one()
+    return any_exists
 
 
-def _change(connection: Connection, statement: Any, change: str, **values: Any) -> bool:
+def _change(connection: Connection, statement: Any, log_text: str, **values: Any) -> bool:
     account_id = connection.execute(
         statement.returning(models.Account.id), values
     ).scalar_one_or_none()
     if account_id is not None:
-        log.info("account %s: %s by an operator", account_id, change)
+        log.info("account %s: %s by an operator", account_id, log_text)
     return account_id is not None

@@ -6,22 +6,22 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-_COLUMNS = """
+_ORDERS_AND_PHONES = """
     payment_orders.provider, order_id, phone, fen, coins, state, payment_orders.created_at,
     paid_at, payment_id, transfer_id, refund_reason, query_attempts, next_query_at
     FROM payment_orders JOIN accounts ON accounts.id = account_id
 """
-_LIST = text(
+_LIST_ORDERS = text(
     f"""
-    SELECT {_COLUMNS}
+    SELECT {_ORDERS_AND_PHONES}
     WHERE (CAST(:state AS text) IS NULL OR state = :state)
         AND (CAST(:phone AS text) IS NULL OR phone = :phone)
     ORDER BY payment_orders.created_at DESC LIMIT :limit
     """
 )
-_FIND = text(f"SELECT {_COLUMNS} WHERE order_id = :order_id")
+_FIND_ORDER = text(f"SELECT {_ORDERS_AND_PHONES} WHERE order_id = :order_id")
 
-_COUNT_WITHOUT_GATEWAY = text(
+_COUNT_ORDERS_WITHOUT_GATEWAY = text(
     """
     SELECT provider, count(*) AS orders FROM payment_orders
     WHERE state IN ('pending', 'refunding') AND provider <> ALL(:providers)
@@ -56,12 +56,12 @@ def list_orders(
     `state` and `phone` restrict the orders, unless they are None.
     """
     values = {"state": state, "phone": phone, "limit": limit}
-    return [StoredOrder(*row) for row in connection.execute(_LIST, values)]
+    return [StoredOrder(*row) for row in connection.execute(_LIST_ORDERS, values)]
 
 
 def find_order(connection: Connection, order_id: str) -> StoredOrder | None:
     """Return the order with this id, or None."""
-    row = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
+    row = connection.execute(_FIND_ORDER, {"order_id": order_id}).one_or_none()
     return StoredOrder(*row) if row else None
 
 
@@ -69,5 +69,5 @@ def count_orders_without_gateway(
     connection: Connection, providers: Sequence[str]
 ) -> dict[str, int]:
     """Return the number of open orders of each provider that is not in `providers`."""
-    rows = connection.execute(_COUNT_WITHOUT_GATEWAY, {"providers": list(providers)})
+    rows = connection.execute(_COUNT_ORDERS_WITHOUT_GATEWAY, {"providers": list(providers)})
     return {row.provider: row.orders for row in rows}

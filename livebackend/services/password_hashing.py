@@ -24,7 +24,7 @@ _COMMON_PASSWORDS = frozenset(
 
 
 class PasswordHasher:
-    """Hashes and verifies passwords with bcrypt; each step of `cost` doubles the time."""
+    """Hashes and verifies passwords with bcrypt; each increment of `cost` doubles the time."""
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
@@ -38,7 +38,7 @@ class PasswordHasher:
     def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password has this hash.
 
-        If `password_hash` is None, the result is False after the same time.
+        If `password_hash` is None, the result is False, and the check takes the same time.
         """
         stored_hash = password_hash or self._unmatchable_hash
         try:
@@ -52,7 +52,8 @@ class PasswordHasher:
         return int(password_hash.split("$")[2]) < self._cost
 
     def _digest(self, password: str) -> bytes:
-        # bcrypt ignores bytes after the 72nd or a NUL. A base64 digest has 64 bytes and no NUL.
+        # bcrypt ignores all bytes after the 72nd and after a NUL; a base64 digest has 64 bytes and
+        # no NUL.
         return base64.b64encode(hmac.digest(self._pepper, password.encode(), "sha384"))
 
 
@@ -76,13 +77,13 @@ class MachineSemaphore:
     def acquire(self, permit: int) -> Iterator[None]:
         """Acquire any free permit; if none is free, wait for `permit` without a timeout."""
         with ExitStack() as stack:
-            opened: list[BinaryIO] = []
+            opened_files: list[BinaryIO] = []
             for path in self._paths[permit:] + self._paths[:permit]:
-                opened.append(stack.enter_context(path.open("rb")))
-                if _try_lock(opened[-1]):
+                opened_files.append(stack.enter_context(path.open("rb")))
+                if _try_lock(opened_files[-1]):
                     break
             else:
-                fcntl.flock(opened[0], fcntl.LOCK_EX)
+                fcntl.flock(opened_files[0], fcntl.LOCK_EX)
             yield
 
 
@@ -149,7 +150,7 @@ class PasswordHashing:
             return hasher.hash(password)
 
     def reject_common(self, password: str, *, phone: str) -> None:
-        """Raise PasswordTooCommon if the password is common or contains the phone.
+        """Raise PasswordTooCommon if the password is common or contains the phone number.
 
         Does nothing if the settings disable the check.
         """

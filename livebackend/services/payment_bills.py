@@ -47,14 +47,23 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
     Raises PaymentFailed if the provider fails or the bill is not available yet.
     """
     entries = orders.gateway(provider).bill(day)
-    since = datetime.combine(day, time(), CHINA).astimezone(UTC)
-    billed = {"provider": provider, "order_ids": list({entry.order_id for entry in entries})}
-    paid = {"provider": provider, "since": since, "until": since + timedelta(days=1)}
+    day_start = datetime.combine(day, time(), CHINA).astimezone(UTC)
+    bill_parameters = {
+        "provider": provider,
+        "order_ids": list({entry.order_id for entry in entries}),
+    }
+    day_parameters = {
+        "provider": provider,
+        "since": day_start,
+        "until": day_start + timedelta(days=1),
+    }
 
-    def work(connection: Connection) -> list[str]:
-        orders_by_id = {row.order_id: row for row in connection.execute(_ORDERS_IN_BILL, billed)}
-        credited = connection.execute(_ORDERS_PAID_ON_DAY, paid).all()
-        return _differences(entries, orders_by_id, credited)
+    def find_differences(connection: Connection) -> list[str]:
+        orders_by_id = {
+            row.order_id: row for row in connection.execute(_ORDERS_IN_BILL, bill_parameters)
+        }
+        credited_orders = connection.execute(_ORDERS_PAID_ON_DAY, day_parameters).all()
+        return _differences(entries, orders_by_id, credited_orders)
 
     payments = [entry for entry in entries if not entry.refunded_fen]
     refunds = [entry for entry in entries if entry.refunded_fen]
@@ -65,23 +74,25 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
         paid_fen=sum(entry.fen for entry in payments),
         refunds=len(refunds),
         refunded_fen=sum(entry.refunded_fen for entry in refunds),
-        differences=database.run(work),
+        differences=database.run(find_differences),
     )
 
 
 def _differences(
-    entries: Sequence[BillEntry], orders: dict[str, Row[Any]], credited: Sequence[Row[Any]]
+    entries: Sequence[BillEntry],
+    orders_by_id: dict[str, Row[Any]],
+    credited_orders: Sequence[Row[Any]],
 ) -> list[str]:
     differences = []
     for entry in entries:
-        difference = _difference(entry, orders.get(entry.order_id))
+        difference = _difference(entry, orders_by_id.get(entry.order_id))
         if difference:
             differences.append(f"order {entry.order_id}: {difference}")
-    billed = {entry.order_id for entry in entries}
+    billed_order_ids = {entry.order_id for entry in entries}
     differences.extend(
         f"order {row.order_id}: credited ({row.fen} fen), but not in the bill"
-        for row in credited
-        if row.order_id not in billed
+        for row in credited_orders
+        if row.order_id not in billed_order_ids
     )
     return differences
 

@@ -81,7 +81,7 @@ _ORDER_BY_ID = text(
     WHERE payment_orders.provider = :provider AND order_id = :order_id
     """
 )
-_REOPEN = text(
+_REOPEN_ORDER = text(
     """
     UPDATE payment_orders
     SET state = 'pending', query_attempts = 0, next_query_at = clock_timestamp()
@@ -111,7 +111,7 @@ class _OrderToCredit(NamedTuple):
     """The row of an order, and the id of the provider's coin account that is debited."""
 
     row: Row[Any]
-    source_id: int
+    debit_id: int
 
 
 class PaymentOrders:
@@ -152,10 +152,10 @@ class PaymentOrders:
         """
         fen = yuan * _FEN_PER_YUAN
 
-        def work(connection: Connection) -> Row[Any] | None:
-            return self._open(connection, account_id, fen, coins, request_id)
+        def find_or_insert_order(connection: Connection) -> Row[Any] | None:
+            return self._find_or_insert_order(connection, account_id, fen, coins, request_id)
 
-        order = self._database.run(work)
+        order = self._database.run(find_or_insert_order)
         if order is None:
             return None
         pay = self._place(order) if order.state == "pending" else None
@@ -167,7 +167,7 @@ class PaymentOrders:
         Header names must be in lower case. Raises InvalidNotification if no gateway accepts the
         signature, and the errors of `settle`.
         """
-        notification = self._read(headers, body)
+        notification = self._verify_notification(headers, body)
         if notification:
             self.settle(*notification)
 
@@ -179,16 +179,22 @@ class PaymentOrders:
         cannot be credited now.
         """
         deadline = time.monotonic() + _LEDGER_TIMEOUT_S
-        order = self._database.run(lambda connection: self._find(connection, provider, payment))
+        order = self._database.run(
+            lambda connection: self._find_order(connection, provider, payment)
+        )
         if order.row.payment_id is None:
-            self._credit(_transfer(order, provider, payment), deadline)
-            # A concurrent payment can have settled the order instead of this payment.
-            order = self._database.run(lambda connection: self._find(connection, provider, payment))
+            self._credit(_build_refill(order, provider, payment), deadline)
+            # The order is read again, because a concurrent payment can have settled it first.
+            order = self._database.run(
+                lambda connection: self._find_order(connection, provider, payment)
+            )
         if order.row.payment_id != payment.payment_id:
             raise _log_rejection(payment, OrderPaidTwice())
 
-    def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ProviderPayment] | None:
-        """Verify a notification; return provider and payment, or None if it has none.
+    def _verify_notification(
+        self, headers: Mapping[str, str], body: bytes
+    ) -> tuple[str, ProviderPayment] | None:
+        """Verify a notification; return provider and payment, or None without a payment.
 
         Raises InvalidNotification if no gateway accepts the signature.
         """
@@ -203,27 +209,32 @@ class PaymentOrders:
         log.warning("payment notification rejected: %s", ", ".join(errors))
         raise InvalidNotification
 
-    def _open(
+    def _find_or_insert_order(
         self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
-        request = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
-        # The queries are separate statements, so that their snapshots follow the acquired lock.
-        transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request).one_or_none()
+        request_values = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
+        # These queries are no part of the statement that locks: they must see what other
+        # transactions committed while this one waited for the lock.
+        transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request_values).one_or_none()
         if transfer:
             if tuple(transfer) != (TransferKind.REFILL, coins):
                 raise RequestIdReused
             require_replication(connection)
             return None
-        order = {**request, "account_id": account_id, "fen": fen}
-        existing = connection.execute(_ORDER_BY_REQUEST_ID, order).one_or_none()
-        if existing:
-            if existing.fen != fen:
+        order_values = {**request_values, "account_id": account_id, "fen": fen}
+        existing_order = connection.execute(_ORDER_BY_REQUEST_ID, order_values).one_or_none()
+        if existing_order:
+            if existing_order.fen != fen:
                 raise RequestIdReused
             require_replication(connection)
-            return existing
-        order |= {"provider": self.providers[0], "order_id": uuid.uuid4().hex, "coins": coins}
-        return connection.execute(_INSERT_ORDER, order).one()
+            return existing_order
+        order_values |= {
+            "provider": self.providers[0],
+            "order_id": uuid.uuid4().hex,
+            "coins": coins,
+        }
+        return connection.execute(_INSERT_ORDER, order_values).one()
 
     def _place(self, order: Row[Any]) -> dict[str, Any]:
         """Place a pending order at its provider; return the payment parameters."""
@@ -233,8 +244,8 @@ class PaymentOrders:
             log.error("payment order %s: not accepted by the provider: %s", order.order_id, error)
             raise PaymentNotPlaced from error
         # An order that was closed meanwhile is reopened, because the user can now pay it.
-        # Reconciliation closes the order later.
-        self._database.execute_one(_REOPEN, **order._asdict())
+        # Reconciliation closes it later if the user does not pay.
+        self._database.execute_one(_REOPEN_ORDER, **order._asdict())
         return pay
 
     def _credit(self, transfer: Transfer, deadline: float) -> None:
@@ -247,7 +258,7 @@ class PaymentOrders:
             log.error("payment order %s: not credited, the balance limit is reached", order_id)
             raise ServiceUnavailable(f"payment order {order_id}: the balance limit is reached")
 
-    def _find(
+    def _find_order(
         self, connection: Connection, provider: str, payment: ProviderPayment
     ) -> _OrderToCredit:
         values = {
@@ -274,12 +285,12 @@ def provider_order(order: Row[Any]) -> Order:
     return Order(order.order_id, order.fen, f"{order.coins} coins")
 
 
-def _transfer(order: _OrderToCredit, provider: str, payment: ProviderPayment) -> Transfer:
+def _build_refill(order: _OrderToCredit, provider: str, payment: ProviderPayment) -> Transfer:
     account = order.row.coin_account_id
     return Transfer(
         kind=TransferKind.REFILL,
         actor=account,
-        debit=CoinAccount(order.source_id, external=True),
+        debit=CoinAccount(order.debit_id, external=True),
         credit=CoinAccount(account),
         amount=order.row.coins,
         request_id=derive_request_id(f"order at {provider}", account, payment.order_id),

@@ -18,17 +18,16 @@ log = logging.getLogger(__name__)
 
 # The limits of one reconciliation round: number of orders, and seconds.
 _MAX_ORDERS = 100
-_ROUND_S = 2
+_MAX_ROUND_S = 2
 # After this many consecutive failures, a provider is not queried again in the same round.
 _MAX_FAILURES = 3
 # An unpaid order is closed after this number of queries. With delays of 30 s, 1 min, 2 min, … 1 h,
 # the queries take about a week. Queries about refunds have no limit.
 _MAX_ATTEMPTS = 175
 
-# The statement sets the time of the next query before the provider is queried, so that the order is
-# queried again after a crash. Use =, not IN: with IN, some plans run the subquery for each row, and
-# each run claims an order.
-_CLAIM = text(
+# The time of the next query is set before the query, so that the order is queried again after a
+# crash. Use =, not IN: with IN, some plans run the subquery repeatedly, and claim several orders.
+_CLAIM_ORDER = text(
     """
     UPDATE payment_orders
     SET query_attempts = query_attempts + 1, next_query_at = clock_timestamp()
@@ -42,14 +41,14 @@ _CLAIM = text(
         created_at + :ttl <= clock_timestamp() AS has_expired
     """
 )
-_FIND = text(
+_FIND_ORDER = text(
     """
     SELECT provider, order_id, fen, coins, state, query_attempts,
         created_at + :ttl <= clock_timestamp() AS has_expired
     FROM payment_orders WHERE order_id = :order_id
     """
 )
-_CLOSE = text(
+_CLOSE_ORDER = text(
     """
     UPDATE payment_orders SET state = 'closed', next_query_at = NULL
     WHERE provider = :provider AND order_id = :order_id AND state = 'pending'
@@ -85,18 +84,20 @@ class PaymentReconciliation:
 
         A provider that fails three times in a row is not queried again in this round.
         """
-        deadline = time.monotonic() + _ROUND_S
-        failures = dict.fromkeys(self._orders.providers, 0)
+        deadline = time.monotonic() + _MAX_ROUND_S
+        failures_by_provider = dict.fromkeys(self._orders.providers, 0)
         queried = failed = 0
         while queried < _MAX_ORDERS and time.monotonic() < deadline:
-            order = self._claim([name for name, n in failures.items() if n < _MAX_FAILURES])
+            order = self._claim(
+                [name for name, n in failures_by_provider.items() if n < _MAX_FAILURES]
+            )
             if order is None:
                 break
             queried += 1
             if self._reconcile(order):
-                failures[order.provider] = 0
+                failures_by_provider[order.provider] = 0
             else:
-                failures[order.provider] += 1
+                failures_by_provider[order.provider] += 1
                 failed += 1
         return ReconciliationResult(queried, failed)
 
@@ -106,17 +107,17 @@ class PaymentReconciliation:
         Raises LookupError for an unknown order, PaymentFailed, PaymentRejected, RefundRefused and
         ServiceUnavailable.
         """
-        order = self._database.execute_one(_FIND, order_id=order_id, ttl=self._order_ttl)
+        order = self._database.execute_one(_FIND_ORDER, order_id=order_id, ttl=self._order_ttl)
         if order is None:
             raise LookupError(f"there is no order {order_id}")
         if order.state == "refunding":
             self._refunds.resume(order_id)
         elif order.state in ("pending", "closed"):
-            self._query(order)
+            self._query_provider(order)
 
     def _claim(self, providers: list[str]) -> Row[Any] | None:
         order: Row[Any] | None = self._database.execute_one(
-            _CLAIM, providers=providers, ttl=self._order_ttl
+            _CLAIM_ORDER, providers=providers, ttl=self._order_ttl
         )
         return order
 
@@ -127,9 +128,9 @@ class PaymentReconciliation:
             if order.state == "refunding":
                 self._refunds.resume(order.order_id)
             else:
-                self._query(order)
+                self._query_provider(order)
         except (PaymentRejected, RefundRefused) as error:
-            # The provider has not failed. A retry can succeed after an operator acts.
+            # This is no failure of the provider: an operator must act before a retry can succeed.
             log.error("payment order %s: %s", order.order_id, error)
         except (PaymentFailed, ServiceUnavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)
@@ -140,10 +141,10 @@ class PaymentReconciliation:
             log.error("payment order %s: not reconciled", order.order_id, exc_info=error)
             succeeded = False
         if order.query_attempts >= _MAX_ATTEMPTS:
-            self._close(order, f"not settled after {_MAX_ATTEMPTS} attempts")
+            self._close_order(order, f"not settled after {_MAX_ATTEMPTS} attempts")
         return succeeded
 
-    def _query(self, order: Row[Any]) -> None:
+    def _query_provider(self, order: Row[Any]) -> None:
         gateway = self._orders.gateway(order.provider)
         provider_status = gateway.query(provider_order(order))
         if provider_status.state is OrderState.PAID and provider_status.payment:
@@ -151,18 +152,18 @@ class PaymentReconciliation:
         elif provider_status.state is OrderState.UNPAID:
             if order.has_expired:
                 gateway.close(provider_order(order))
-                self._close(order, "expired unpaid")
+                self._close_order(order, "expired unpaid")
         else:
             if provider_status.state is OrderState.REFUNDED:
                 log.error(
                     "payment order %s: refunded by the provider before it was credited",
                     order.order_id,
                 )
-            self._close(order, f"{provider_status.state.value} at the provider")
+            self._close_order(order, f"{provider_status.state.value} at the provider")
 
-    def _close(self, order: Row[Any], reason: str) -> None:
-        def work(connection: Connection) -> int:
-            return connection.execute(_CLOSE, order._asdict()).rowcount
+    def _close_order(self, order: Row[Any], reason: str) -> None:
+        def set_closed(connection: Connection) -> int:
+            return connection.execute(_CLOSE_ORDER, order._asdict()).rowcount
 
-        if self._database.run(work):
+        if self._database.run(set_closed):
             log.info("payment order %s: closed: %s", order.order_id, reason)

@@ -18,7 +18,7 @@ _LEDGER_TIMEOUT_S = 4
 
 # The next query is due after all deadlines of the refund call, so that housekeeping does not resume
 # the refund concurrently.
-_BEGIN = text(
+_BEGIN_REFUND = text(
     """
     UPDATE payment_orders
     SET state = 'refunding', refund_reason = coalesce(refund_reason, :reason), query_attempts = 0,
@@ -26,13 +26,13 @@ _BEGIN = text(
     WHERE order_id = :order_id AND state IN ('paid', 'refunding')
     """
 )
-_FIND = text(
+_FIND_ORDER = text(
     """
     SELECT provider, order_id, fen, coins, state, transfer_id, refund_reason FROM payment_orders
     WHERE order_id = :order_id
     """
 )
-_CANCEL = text(
+_CANCEL_REFUND = text(
     """
     UPDATE payment_orders SET state = 'paid', refund_reason = NULL, next_query_at = NULL
     WHERE order_id = :order_id AND state = 'refunding'
@@ -41,7 +41,7 @@ _CANCEL = text(
 )
 # The statement sets the state `refunding` again, because a concurrent call can cancel the refund
 # (insufficient coins) before this call reverses the coins.
-_CONFIRM = text(
+_CONFIRM_REFUND = text(
     """
     UPDATE payment_orders
     SET state = 'refunding', refund_reason = :refund_reason,
@@ -49,7 +49,7 @@ _CONFIRM = text(
     WHERE order_id = :order_id AND state IN ('paid', 'refunding')
     """
 )
-_FINISH = text(
+_FINISH_REFUND = text(
     """
     UPDATE payment_orders
     SET state = 'refunded', refund_reason = :refund_reason, next_query_at = NULL
@@ -84,13 +84,13 @@ class PaymentRefunds:
         PaymentFailed if the provider fails, and ServiceUnavailable if the ledger fails;
         housekeeping then resumes the refund.
         """
-        begin = {"order_id": order_id, "reason": reason}
+        values = {"order_id": order_id, "reason": reason}
 
-        def work(connection: Connection) -> Row[Any]:
-            connection.execute(_BEGIN, begin)
+        def begin_refund(connection: Connection) -> Row[Any]:
+            connection.execute(_BEGIN_REFUND, values)
             return _find_order(connection, order_id)
 
-        return self._resume(self._database.run(work))
+        return self._resume(self._database.run(begin_refund))
 
     def resume(self, order_id: str) -> bool:
         """Resume a refund. Returns and raises the same as `refund`."""
@@ -113,14 +113,14 @@ class PaymentRefunds:
         except LedgerBusy as error:
             raise ServiceUnavailable("the ledger did not accept the transfer in time") from error
         if outcome.status is TransferStatus.INSUFFICIENT_COINS:
-            self._update_order(_CANCEL, order)
+            self._update_order(_CANCEL_REFUND, order)
             raise RefundRefused(f"the balance is lower than the {order.coins} coins of the order")
         if outcome.status not in (TransferStatus.DONE, TransferStatus.REPLAYED):
             raise RefundRefused(f"the coins were not reversed: {outcome.status.value}")
-        self._update_order(_CONFIRM, order)
+        self._update_order(_CONFIRM_REFUND, order)
         is_returned = gateway.refund(provider_order(order), reason=order.refund_reason)
         if is_returned:
-            self._update_order(_FINISH, order)
+            self._update_order(_FINISH_REFUND, order)
             log.info("payment order %s: refunded", order.order_id)
         return is_returned
 
@@ -129,7 +129,7 @@ class PaymentRefunds:
 
 
 def _find_order(connection: Connection, order_id: str) -> Row[Any]:
-    order = connection.execute(_FIND, {"order_id": order_id}).one_or_none()
+    order = connection.execute(_FIND_ORDER, {"order_id": order_id}).one_or_none()
     if order is None:
         raise LookupError(f"there is no order {order_id}")
     return order

@@ -26,7 +26,7 @@ _OPEN_CODES = text(
     """
 )
 # Each ticket has one row, whose lock makes the count exact for concurrent attempts.
-_COUNT_ATTEMPT = text(
+_COUNT_WRONG_ATTEMPT = text(
     """
     INSERT INTO code_attempts (ticket_digest, attempted_at, last_attempted_at)
     VALUES (:ticket_digest, ARRAY[now()], now())
@@ -85,7 +85,7 @@ class PlainCodeVerifier:
             raise WrongCode  # without a ticket, attempts cannot be counted
         connection.execute(_DELETE_OLD_ATTEMPTS)
         attempts = connection.execute(
-            _COUNT_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
+            _COUNT_WRONG_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
         ).scalar_one()
         raise TooManyAttempts if attempts >= MAX_WRONG_ATTEMPTS else WrongCode
 

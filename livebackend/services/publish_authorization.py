@@ -12,7 +12,7 @@ from livebackend.services.stream_monitor import PUBLISHER_GRACE_PERIOD
 
 log = logging.getLogger(__name__)
 
-_OPEN_ROOM = select(
+_FIND_OPEN_ROOM = select(
     models.Room.id,
     models.Room.publish_key,
     models.Room.publisher,
@@ -78,11 +78,11 @@ class PublishAuthorization:
         """
         if hub != self._hub:
             return False
-        room = self._database.execute_one(_OPEN_ROOM, key=stream_key)
+        room = self._database.execute_one(_FIND_OPEN_ROOM, key=stream_key)
         if room is None or not hmac.compare_digest(room.publish_key.encode(), publish_key.encode()):
             return False
         if room.publisher is not None and not (
-            room.grace_period_over and self._has_no_publisher(stream_key)
+            room.grace_period_over and self._disconnect_silent_publisher(stream_key)
         ):
             return False
         values = {"room_id": room.id, "old": room.publisher, "new": publisher}
@@ -94,10 +94,13 @@ class PublishAuthorization:
 
     def may_watch(self, stream_key: str) -> bool:
         """Return whether viewers can watch the stream: it must have an open room."""
-        return self._database.execute_one(_OPEN_ROOM, key=stream_key) is not None
+        return self._database.execute_one(_FIND_OPEN_ROOM, key=stream_key) is not None
 
-    def _has_no_publisher(self, stream_key: str) -> bool:
-        """Return whether no publisher is live; disconnect a publisher that sends no data."""
+    def _disconnect_silent_publisher(self, stream_key: str) -> bool:
+        """Disconnect a publisher that sends no data.
+
+        Returns False if a publisher is live, or if the media server fails.
+        """
         try:
             if self._gateway.live_publishers([stream_key]):
                 return False

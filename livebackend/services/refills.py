@@ -32,7 +32,7 @@ RefillMode = Literal["direct", "order", "disabled"]
 # Timeout of a direct refill in seconds, including its database queries.
 _TIMEOUT_S = 4
 
-_COIN_ACCOUNT = select(models.CoinAccount.id).where(
+_FIND_COIN_ACCOUNT = select(models.CoinAccount.id).where(
     models.CoinAccount.owner_id == bindparam("account_id")
 )
 _REQUEST_EXISTS = text(
@@ -94,18 +94,20 @@ class Refills:
     def _request_exists(self, account_id: int, request_id: str) -> bool:
         """Return whether this request id has a transfer or an order."""
 
-        def work(connection: Connection) -> bool:
-            actor = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
+        def find_request(connection: Connection) -> bool:
+            actor = connection.execute(_FIND_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
             values = {"actor": actor, "request_id": client_request_id(actor, request_id)}
             return bool(connection.execute(_REQUEST_EXISTS, values).scalar_one())
 
-        return self._database.run_autocommit(work)
+        return self._database.run_autocommit(find_request)
 
     def _credit(self, account_id: int, coins: int, request_id: str) -> None:
         deadline = time.monotonic() + _TIMEOUT_S
 
         def find_accounts(connection: Connection) -> tuple[int, int]:
-            account = connection.execute(_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
+            account = connection.execute(
+                _FIND_COIN_ACCOUNT, {"account_id": account_id}
+            ).scalar_one()
             return account, external_account(connection, "direct")
 
         account, provider_account = self._database.run(find_accounts)

@@ -34,36 +34,37 @@ log = logging.getLogger(__name__)
 
 # While another request opens the room, a request polls the room 60 times, for 3 s in total.
 _MAX_POLLS, _POLL_INTERVAL_S = 60, 0.05
-# A repeated request to go live checks the stream if the last confirmation by the provider is older
-# than this.
+# A repeated request to go live checks whether the stream still exists, if the last confirmation by
+# the provider is older than this.
 _RECHECK_AFTER = timedelta(seconds=10)
 
-_NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-# The lock waits for a concurrent removal of the account. A removed account has no row.
-_ACCOUNT = (
+_NEXT_ROOM_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
+# The lock waits for a concurrent removal of the account. The statement returns no row for a removed
+# account.
+_LOCK_ACCOUNT = (
     select(models.Account.id)
     .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
     .with_for_update(read=True, key_share=True)
 )
-_confirmed_at = func.greatest(
+_stream_confirmed_at = func.greatest(
     models.Room.stream_seen_at,
     func.coalesce(models.Room.provider_checked_at, models.Room.stream_seen_at),
 )
-_NOT_CLOSED = select(
+_FIND_ROOM_NOT_CLOSED = select(
     models.Room.id,
     models.Room.state,
     models.Room.stream,
-    (_confirmed_at < func.now() - _RECHECK_AFTER).label("needs_check"),
+    (_stream_confirmed_at < func.now() - _RECHECK_AFTER).label("needs_check"),
 ).where(models.Room.account_id == bindparam("account_id"), models.Room.state != "closed")
-_HAS_FAILED = select(models.Room.id).where(
+_FIND_FAILED_ROOM = select(models.Room.id).where(
     models.Room.id == bindparam("room_id"), models.Room.close_reason == "failed"
 )
-_INSERT = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
-_of_account = models.Room.account_id == bindparam("of_account")
-_has_id = models.Room.id == bindparam("room_id")
-_CLOSE_STALE = CLOSE_ABANDONED_ROOMS.where(_of_account)
-_CLOSE_OPENING = CLOSE_ROOMS.where(_has_id, models.Room.state == "opening")
-_CLOSE_OPEN = CLOSE_ROOMS.where(_of_account, models.room_is_open)
+_INSERT_ROOM = insert(models.Room).on_conflict_do_nothing().returning(models.Room.id)
+_is_room_of_account = models.Room.account_id == bindparam("of_account")
+_is_this_room = models.Room.id == bindparam("room_id")
+_CLOSE_ABANDONED_ROOM = CLOSE_ABANDONED_ROOMS.where(_is_room_of_account)
+_CLOSE_OPENING_ROOM = CLOSE_ROOMS.where(_is_this_room, models.Room.state == "opening")
+_CLOSE_OPEN_ROOM = CLOSE_ROOMS.where(_is_room_of_account, models.room_is_open)
 _STORE_STREAM = (
     update(models.Room)
     .values(
@@ -75,26 +76,26 @@ _STORE_STREAM = (
     )
     .returning(models.Room.id)
 )
-_OPEN_ROOM = _STORE_STREAM.where(_has_id, models.Room.state == "opening").values(
+_SET_OPEN = _STORE_STREAM.where(_is_this_room, models.Room.state == "opening").values(
     state="open", started_at=func.now()
 )
-_REPLACE_STREAM = _STORE_STREAM.where(_has_id, models.room_is_open)
-_BEGIN_CHECK = (
+_REPLACE_STREAM = _STORE_STREAM.where(_is_this_room, models.room_is_open)
+_BEGIN_STREAM_CHECK = (
     update(models.Room)
-    .where(_has_id, models.room_is_open, _confirmed_at < func.now() - _RECHECK_AFTER)
+    .where(_is_this_room, models.room_is_open, _stream_confirmed_at < func.now() - _RECHECK_AFTER)
     .values(provider_checked_at=func.now())
     .returning(models.Room.id, models.Room.stream_key, models.Room.publish_key)
 )
-_FIND_OPEN = select(models.Room.stream_key, models.Room.stream, models.Room.offline_since).where(
-    _of_account, models.room_is_open
-)
+_FIND_OPEN_ROOM = select(
+    models.Room.stream_key, models.Room.stream, models.Room.offline_since
+).where(_is_room_of_account, models.room_is_open)
 
 
 class _RoomReservation(NamedTuple):
     """A room for which only this request may create the stream."""
 
     room_id: int
-    key: str
+    stream_key: str
     publish_key: str
 
 
@@ -159,18 +160,18 @@ class Rooms:
 
         Raises RoomNotOpen. If the provider fails, housekeeping disables the stream later.
         """
-        closed = self._close(_CLOSE_OPEN, of_account=account_id, reason=reason)
-        if closed is None:
+        closed_room = self._close(_CLOSE_OPEN_ROOM, of_account=account_id, reason=reason)
+        if closed_room is None:
             raise RoomNotOpen
-        self._stream_monitor.disable(closed)
+        self._stream_monitor.disable(closed_room)
 
     def heartbeat(self, account_id: int) -> Heartbeat:
         """Return whether the account's stream is live, and a current URL to publish it.
 
         Raises RoomNotOpen.
         """
-        self._stream_monitor.refresh_status(self._open_room(account_id).stream_key)
-        room = self._open_room(account_id)
+        self._stream_monitor.refresh_status(self._find_open_room(account_id).stream_key)
+        room = self._find_open_room(account_id)
         url = self._gateway.publish_url(parse_document(room.stream))
         return Heartbeat(is_live=room.offline_since is None, publish_url=url)
 
@@ -182,85 +183,91 @@ class Rooms:
         Raises StreamNotCreated if another request failed to open the room `opening_room_id`.
         """
 
-        def work(connection: Connection) -> _RoomReservation | _ExistingRoom | None:
-            of_account = {"account_id": account_id}
-            connection.execute(_CLOSE_STALE, {"of_account": account_id, "reason": "abandoned"})
-            room = connection.execute(_NOT_CLOSED, of_account).one_or_none()
+        def reserve_or_find(connection: Connection) -> _RoomReservation | _ExistingRoom | None:
+            account_values = {"account_id": account_id}
+            connection.execute(
+                _CLOSE_ABANDONED_ROOM, {"of_account": account_id, "reason": "abandoned"}
+            )
+            room = connection.execute(_FIND_ROOM_NOT_CLOSED, account_values).one_or_none()
             if room is not None:
                 stream = room.stream if room.state == "open" else None
                 return _ExistingRoom(room.id, stream, room.needs_check)
             if (
                 opening_room_id
-                and connection.execute(_HAS_FAILED, {"room_id": opening_room_id}).first()
+                and connection.execute(_FIND_FAILED_ROOM, {"room_id": opening_room_id}).first()
             ):
                 raise StreamNotCreated
-            if connection.execute(_ACCOUNT, of_account).first() is None:
+            if connection.execute(_LOCK_ACCOUNT, account_values).first() is None:
                 raise TokenInvalid
-            return self._insert(connection, {**of_account, "title": title})
+            return self._insert_room(connection, {**account_values, "title": title})
 
-        return self._database.run(work)
+        return self._database.run(reserve_or_find)
 
-    def _insert(self, connection: Connection, room: dict[str, Any]) -> _RoomReservation | None:
-        room_id = connection.execute(_NEXT_ID).scalar_one()
+    def _insert_room(self, connection: Connection, room: dict[str, Any]) -> _RoomReservation | None:
+        room_id = connection.execute(_NEXT_ROOM_ID).scalar_one()
         reservation = _RoomReservation(
             room_id, self._stream_key(room_id), f"{self._rng.getrandbits(64):016x}"
         )
-        keys = {
+        generated_values = {
             "id": room_id,
-            "stream_key": reservation.key,
+            "stream_key": reservation.stream_key,
             "publish_key": reservation.publish_key,
         }
-        return reservation if connection.execute(_INSERT, {**room, **keys}).first() else None
+        return (
+            reservation
+            if connection.execute(_INSERT_ROOM, {**room, **generated_values}).first()
+            else None
+        )
 
     def _open(self, reservation: _RoomReservation) -> str:
         try:
-            stream = self._gateway.create(reservation.key, reservation.publish_key)
+            stream = self._gateway.create(reservation.stream_key, reservation.publish_key)
         except StreamFailed as error:
-            log.error("stream %s: not created: %s", reservation.key, error)
-            # The provider may have created the stream nevertheless: housekeeping disables it.
-            self._close(_CLOSE_OPENING, room_id=reservation.room_id, reason="failed")
+            log.error("stream %s: not created: %s", reservation.stream_key, error)
+            # The provider may have created the stream despite the error: housekeeping disables it.
+            self._close(_CLOSE_OPENING_ROOM, room_id=reservation.room_id, reason="failed")
             raise StreamNotCreated from error
-        return self._store_stream(_OPEN_ROOM, reservation, stream)
+        return self._store_stream(_SET_OPEN, reservation, stream)
 
-    def _ensure_stream(self, existing: _ExistingRoom) -> str:
+    def _ensure_stream(self, existing_room: _ExistingRoom) -> str:
         """Return the stream of an open room; recreate it if the provider deleted it."""
-        room = self._database.execute_one(_BEGIN_CHECK, room_id=existing.room_id)
-        stored_stream = existing.stream or ""
+        room = self._database.execute_one(_BEGIN_STREAM_CHECK, room_id=existing_room.room_id)
+        stored_stream = existing_room.stream or ""
         if room is None:
             return stored_stream  # another request checks the stream
         reservation = _RoomReservation(*room)
         try:
-            if self._gateway.exists(reservation.key):
+            if self._gateway.exists(reservation.stream_key):
                 return stored_stream
         except StreamFailed as error:
-            log.warning("stream %s: existence check failed: %s", reservation.key, error)
+            log.warning("stream %s: existence check failed: %s", reservation.stream_key, error)
             return stored_stream
         try:
-            stream = self._gateway.create(reservation.key, reservation.publish_key)
+            stream = self._gateway.create(reservation.stream_key, reservation.publish_key)
         except StreamExists:
             return stored_stream
         except StreamFailed as error:
-            log.error("stream %s: not created again: %s", reservation.key, error)
+            log.error("stream %s: not created again: %s", reservation.stream_key, error)
             raise StreamNotCreated from error
         return self._store_stream(_REPLACE_STREAM, reservation, stream)
 
     def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
         """Store a new stream in its room; return the JSON of the stream."""
-        document = stream.document_json
+        stream_json = stream.document_json
         row = self._database.execute_one(
-            statement, room_id=reservation.room_id, document=document, urls=stream.play_urls
+            statement, room_id=reservation.room_id, document=stream_json, urls=stream.play_urls
         )
         if row is None:  # the room was closed meanwhile
-            self._stream_monitor.disable(RoomStream(reservation.room_id, reservation.key))
+            self._stream_monitor.disable(RoomStream(reservation.room_id, reservation.stream_key))
             raise StreamNotCreated
-        return document
+        return stream_json
 
     def _close(self, statement: Any, **values: Any) -> RoomStream | None:
         row = self._database.execute_one(statement, **values)
         return RoomStream(row.id, row.stream_key) if row else None
 
-    def _open_room(self, account_id: int) -> Any:
-        row = self._database.execute_one(_FIND_OPEN, of_account=account_id)
+    def _find_open_room(self, account_id: int) -> Any:
+        row = self._database.execute_one(_FIND_OPEN_ROOM, of_account=account_id)
         if row is None:
             raise RoomNotOpen
         return row

@@ -37,7 +37,7 @@ CLOSE_ABANDONED_ROOMS = CLOSE_ROOMS.where(
     models.Room.state == "opening",
     models.Room.started_at < func.now() - timedelta(seconds=OPENING_TIMEOUT_S),
 )
-_NEXT_ROOMS = (
+_NEXT_OPEN_ROOMS = (
     select(models.Room.id, models.Room.stream_key)
     .where(models.room_is_open, models.Room.id > bindparam("after"))
     .order_by(models.Room.id)
@@ -53,11 +53,11 @@ _SET_LIVE = text(
     WHERE rooms.id = live.id AND state = 'open'
     """
 )
-_has_any_id = models.Room.id.in_(bindparam("ids", expanding=True))
+_is_in_batch = models.Room.id.in_(bindparam("ids", expanding=True))
 _SET_OFFLINE = (
     update(models.Room)
     .where(
-        _has_any_id,
+        _is_in_batch,
         models.room_is_open,
         func.coalesce(models.Room.published_at < func.now() - PUBLISHER_GRACE_PERIOD, True),
     )
@@ -67,8 +67,10 @@ _SET_OFFLINE = (
         published_at=None,
     )
 )
-_CLOSE_OFFLINE = CLOSE_ROOMS.where(
-    _has_any_id, models.room_is_open, models.Room.offline_since <= func.now() - bindparam("timeout")
+_CLOSE_OFFLINE_ROOMS = CLOSE_ROOMS.where(
+    _is_in_batch,
+    models.room_is_open,
+    models.Room.offline_since <= func.now() - bindparam("timeout"),
 )
 _BEGIN_CHECK = (
     update(models.Room)
@@ -80,7 +82,7 @@ _BEGIN_CHECK = (
     .values(provider_checked_at=func.now())
     .returning(models.Room.id, models.Room.stream_key)
 )
-_DUE_TO_DISABLE = (
+_STREAMS_TO_DISABLE = (
     select(models.Room.id, models.Room.stream_key)
     .where(
         models.Room.state == "closed",
@@ -90,8 +92,8 @@ _DUE_TO_DISABLE = (
     .order_by(models.Room.disable_retry_at)
     .limit(_BATCH_SIZE)
 )
-_has_id = models.Room.id == bindparam("room_id")
-_SET_DISABLED = update(models.Room).where(_has_id).values(disabled_at=func.now())
+_is_this_room = models.Room.id == bindparam("room_id")
+_SET_DISABLED = update(models.Room).where(_is_this_room).values(disabled_at=func.now())
 # The next attempt to disable a stream is after 10 s, 20 s, 40 s, … up to 640 s.
 _POSTPONE_DISABLE = text(
     """
@@ -152,11 +154,11 @@ class StreamMonitor:
         if room is None:
             return
         try:
-            closed = self._check([RoomStream(*room)])
+            closed_rooms = self._check_batch([RoomStream(*room)])
         except StreamFailed as error:
             log.warning("stream %s: publisher status unknown: %s", stream_key, error)
             return
-        for closed_room in closed:
+        for closed_room in closed_rooms:
             self.disable(closed_room)
 
     def check_rooms(self, should_continue: Callable[[], bool] = lambda: True) -> StreamCheckResult:
@@ -165,34 +167,37 @@ class StreamMonitor:
         `should_continue` is called before each call to the provider: the check stops if the
         function returns False. Also closes rooms that a crash left in the state `opening`.
         """
-        abandoned = self._database.run(
-            lambda connection: _close(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
+        abandoned_rooms = self._database.run(
+            lambda connection: _close_rooms(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
         )
-        checked, offline, query_failed = self._check_all(should_continue)
-        disabled, disable_failed = self._disable_due(should_continue)
-        closed = len(abandoned) + offline
+        checked, offline_count, query_failed = self._check_open_rooms(should_continue)
+        disabled, disable_failed = self._disable_due_streams(should_continue)
+        closed = len(abandoned_rooms) + offline_count
         return StreamCheckResult(checked, closed, disabled, failed=query_failed or disable_failed)
 
-    def _check_all(self, should_continue: Callable[[], bool]) -> tuple[int, int, bool]:
-        """Return the numbers of checked and closed rooms, and whether the provider failed."""
-        checked = closed = after = 0
-        while batch := self._database.run(partial(_next_batch, after=after)):
+    def _check_open_rooms(self, should_continue: Callable[[], bool]) -> tuple[int, int, bool]:
+        """Check all open rooms.
+
+        Returns the numbers of checked and closed rooms, and whether the provider failed.
+        """
+        checked = closed = after_id = 0
+        while batch := self._database.run(partial(_next_batch, after_id=after_id)):
             if not should_continue():
                 break
             try:
-                closed += len(self._check(batch))
+                closed += len(self._check_batch(batch))
             except StreamFailed as error:
                 log.error("stream monitor: query of live publishers failed: %s", error)
                 return checked, closed, True
             checked += len(batch)
-            after = batch[-1].id
+            after_id = batch[-1].id
         return checked, closed, False
 
-    def _check(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
+    def _check_batch(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
         """Query the provider about rooms, update the rooms, and return the closed rooms."""
-        publishers = self._gateway.live_publishers([room.stream_key for room in batch])
+        live_publishers = self._gateway.live_publishers([room.stream_key for room in batch])
         return self._database.run(
-            partial(self._update_rooms, batch=batch, live_publishers=publishers)
+            partial(self._update_rooms, batch=batch, live_publishers=live_publishers)
         )
 
     def _update_rooms(
@@ -202,41 +207,45 @@ class StreamMonitor:
         batch: Sequence[RoomStream],
         live_publishers: Mapping[str, str | None],
     ) -> list[RoomStream]:
-        online = [room for room in batch if room.stream_key in live_publishers]
-        offline = [room.id for room in batch if room.stream_key not in live_publishers]
-        if online:
-            publishers = [live_publishers[room.stream_key] for room in online]
+        online_rooms = [room for room in batch if room.stream_key in live_publishers]
+        offline_ids = [room.id for room in batch if room.stream_key not in live_publishers]
+        if online_rooms:
+            publishers = [live_publishers[room.stream_key] for room in online_rooms]
             connection.execute(
-                _SET_LIVE, {"ids": [room.id for room in online], "publishers": publishers}
+                _SET_LIVE, {"ids": [room.id for room in online_rooms], "publishers": publishers}
             )
-        if not offline:
+        if not offline_ids:
             return []
-        connection.execute(_SET_OFFLINE, {"ids": offline})
-        return _close(
-            connection, _CLOSE_OFFLINE, reason="offline", ids=offline, timeout=self._offline_timeout
+        connection.execute(_SET_OFFLINE, {"ids": offline_ids})
+        return _close_rooms(
+            connection,
+            _CLOSE_OFFLINE_ROOMS,
+            reason="offline",
+            ids=offline_ids,
+            timeout=self._offline_timeout,
         )
 
-    def _disable_due(self, should_continue: Callable[[], bool]) -> tuple[int, bool]:
-        due = self._database.run(
-            lambda connection: [RoomStream(*row) for row in connection.execute(_DUE_TO_DISABLE)]
+    def _disable_due_streams(self, should_continue: Callable[[], bool]) -> tuple[int, bool]:
+        due_rooms = self._database.run(
+            lambda connection: [RoomStream(*row) for row in connection.execute(_STREAMS_TO_DISABLE)]
         )
-        disabled, failed = 0, False
-        for room in due:
+        disabled_count, failed = 0, False
+        for room in due_rooms:
             if not should_continue():
                 break
             error = self.disable(room)
-            disabled += error is None
+            disabled_count += error is None
             failed |= error is not None
             if isinstance(error, ProviderUnavailable):
                 break  # the next call to the provider would fail too
-        return disabled, failed
+        return disabled_count, failed
 
 
-def _next_batch(connection: Connection, *, after: int) -> list[RoomStream]:
-    return [RoomStream(*row) for row in connection.execute(_NEXT_ROOMS, {"after": after})]
+def _next_batch(connection: Connection, *, after_id: int) -> list[RoomStream]:
+    return [RoomStream(*row) for row in connection.execute(_NEXT_OPEN_ROOMS, {"after": after_id})]
 
 
-def _close(connection: Connection, statement: Any, **values: Any) -> list[RoomStream]:
+def _close_rooms(connection: Connection, statement: Any, **values: Any) -> list[RoomStream]:
     """Close rooms and log them; return the rooms that were closed."""
     rows = connection.execute(statement, values).all()
     for row in rows:
