@@ -103,7 +103,7 @@ def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, li
 
     def ranking() -> object:
         phone = f"{13800000000 + popular_host}"
-        return database.run(lambda connection: history.top_givers(connection, host=phone))
+        return database.run(lambda connection: history.top_givers(connection, host_phone=phone))
 
     return {
         "page": pages(users),

@@ -65,10 +65,10 @@ MUTANTS = [
         LEDGER,
         (
             (
-                "    locked = LOCK_ACTORS.run(connection",
+                "    locked_rows = LOCK_ACTORS.run(connection",
                 (
                     "    posted = find_posted(connection, transfers)\n"
-                    "    locked = LOCK_ACTORS.run(connection"
+                    "    locked_rows = LOCK_ACTORS.run(connection"
                 ),
             ),
             (
@@ -98,7 +98,7 @@ MUTANTS = [
                 "    ids = {(row.actor_id, row.request_id): row.id for row in rows}\n",
                 (
                     "    ids = {(row.actor_id, row.request_id): row.id for row in rows}\n"
-                    "    done = [transfer for transfer in done if transfer.key in ids]\n"
+                    "    accepted = [transfer for transfer in accepted if transfer.key in ids]\n"
                 ),
             ),
             ("posted[transfer.key].id)", "getattr(posted.get(transfer.key), 'id', None))"),
@@ -128,29 +128,31 @@ MUTANTS = [
         (
             (
                 (
-                    "    targets = {(account, credit_slot) for account in credited}\n"
-                    "    targets |= {(account, slot)"
-                    " for account in insufficient for slot in SLOTS}\n"
+                    "    slots_to_lock = {(account, credit_slot)"
+                    " for account in credited_accounts}\n"
+                    "    slots_to_lock |= {(account, slot)"
+                    " for account in insufficient_accounts for slot in SLOTS}\n"
                 ),
                 (
-                    "    consolidated = {}\n"
-                    "    targets = {(account, slot)"
-                    " for account in insufficient for slot in SLOTS}\n"
-                    "    if targets:\n"
-                    "        accounts, slots = zip(*targets, strict=True)\n"
+                    "    first_amounts = {}\n"
+                    "    slots_to_lock = {(account, slot)"
+                    " for account in insufficient_accounts for slot in SLOTS}\n"
+                    "    if slots_to_lock:\n"
+                    "        accounts, slots = zip(*slots_to_lock, strict=True)\n"
                     "        rows = _LOCK_SLOTS.run(\n"
                     "            connection, {'accounts': list(accounts), 'slots': list(slots)})\n"
-                    "        consolidated = {tuple(row[:2]): row.amount for row in rows}\n"
-                    "    targets = {(account, credit_slot) for account in credited}\n"
+                    "        first_amounts = {tuple(row[:2]): row.amount for row in rows}\n"
+                    "    slots_to_lock = {(account, credit_slot)"
+                    " for account in credited_accounts}\n"
                 ),
             ),
             (
                 "        return {}\n    accounts, slots",
-                "        return consolidated\n    accounts, slots",
+                "        return first_amounts\n    accounts, slots",
             ),
             (
                 "    return {(row.coin_account_id, row.slot): row.amount for row in rows}\n",
-                "    return consolidated | {tuple(row[:2]): row.amount for row in rows}\n",
+                "    return first_amounts | {tuple(row[:2]): row.amount for row in rows}\n",
             ),
         ),
         CROSSED_TRANSFERS_TEST,

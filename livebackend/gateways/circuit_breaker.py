@@ -6,7 +6,7 @@ from threading import BoundedSemaphore, Lock
 
 # Time limit of one call to a provider, including the connection setup.
 CALL_TIMEOUT_S = 4.0
-# Limit per provider: each call occupies a thread of the worker, and an unresponsive provider must
+# Maximum per provider: each call occupies a thread of the worker, and an unresponsive provider must
 # not occupy all threads.
 MAX_CONCURRENT_CALLS = 4
 # A waiting call fails when no call to the provider has started or ended for this long.
@@ -16,10 +16,10 @@ _MAX_FAILURES, _OPEN_S = 3, 10.0
 
 
 class Deadline:
-    """A deadline that several calls share, `total_s` from now."""
+    """A deadline that several calls share, `timeout_s` from now."""
 
-    def __init__(self, total_s: float = CALL_TIMEOUT_S) -> None:
-        self._expires_at = time.monotonic() + total_s
+    def __init__(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._expires_at = time.monotonic() + timeout_s
 
     @property
     def remaining_s(self) -> float:

@@ -83,7 +83,7 @@ class ProviderClient:
         headers: Mapping[str, str] | None = None,
         deadline: Deadline | None = None,
     ) -> ProviderResponse:
-        """Return the response, of any HTTP status. Raises ProviderCallFailed."""
+        """Send a request; return the response, of any HTTP status. Raises ProviderCallFailed."""
         deadline = deadline or Deadline()
         if not self._breaker.allows_call():
             raise ProviderCallFailed(
@@ -160,15 +160,15 @@ def _wait_for(future: Future[ProviderResponse], wait_s: float) -> ProviderRespon
         return future.result(wait_s)
     except FutureTimeout as error:
         future.cancel()
-        raise _timeout("no response before the deadline") from error
+        raise _timeout_error("no response before the deadline") from error
     except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
         raise ProviderCallFailed("unreachable", str(error)) from error
     except requests.Timeout as error:
-        raise _timeout(str(error)) from error
+        raise _timeout_error(str(error)) from error
     except requests.RequestException as error:
         # The connection closed early: the server may have processed the request.
         raise ProviderCallFailed("unreachable", str(error), outcome_unknown=True) from error
 
 
-def _timeout(message: str) -> ProviderCallFailed:
+def _timeout_error(message: str) -> ProviderCallFailed:
     return ProviderCallFailed("timeout", message, outcome_unknown=True)

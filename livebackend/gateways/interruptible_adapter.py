@@ -11,8 +11,8 @@ from requests.adapters import HTTPAdapter
 class InterruptibleAdapter(HTTPAdapter):
     """A `requests` adapter for one call, whose connection another thread can close.
 
-    A socket timeout limits only single reads: a response that arrives byte by byte never times
-    out.
+    Needed because a socket timeout limits only single reads: a response that arrives byte by byte
+    would never time out.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class InterruptibleAdapter(HTTPAdapter):
     def _close_socket(self) -> None:
         if self._socket is None:
             return
-        with suppress(OSError):  # the server has already closed the connection
+        with suppress(OSError):  # raised if the server has already closed the connection
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None

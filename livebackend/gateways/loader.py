@@ -27,33 +27,34 @@ def load_gateways(
 
     Raises SettingsError, which names every gateway that cannot be loaded.
     """
-    loaded: list[Any] = []
+    loaded_gateways: list[Any] = []
     errors: list[str] = []
-    requested: list[tuple[str, str, type]] = [
+    requested_gateways: list[tuple[str, str, type]] = [
         ("sms", sms, SmsGateway),
         ("streams", streams, StreamGateway),
         *(("payments", class_name, PaymentGateway) for class_name in payments),
     ]
-    for name, class_name, protocol in requested:
+    for name, class_name, protocol in requested_gateways:
         try:
-            loaded.append(_load(name, class_name, settings, protocol))
+            loaded_gateways.append(_load(name, class_name, settings, protocol))
         except SettingsError as error:
             errors.extend(error.errors)
     if errors:
         raise SettingsError(*errors)
-    gateways = Gateways(loaded[0], loaded[1], loaded[2:])
-    providers = Counter(gateway.provider for gateway in gateways.payments)
-    duplicates = [name for name, count in providers.items() if count > 1]
-    if duplicates:
+    gateways = Gateways(loaded_gateways[0], loaded_gateways[1], loaded_gateways[2:])
+    provider_counts = Counter(gateway.provider for gateway in gateways.payments)
+    duplicate_providers = [name for name, count in provider_counts.items() if count > 1]
+    if duplicate_providers:
         raise SettingsError(
-            f"payments.gateway: names two gateways of provider {', '.join(duplicates)}"
+            f"payments.gateway: names two gateways of provider {', '.join(duplicate_providers)}"
         )
     return gateways
 
 
 def _load(name: str, class_name: str, settings: Settings, protocol: type) -> Any:
     try:
-        # With `module:class`, resolve_name does not hide an ImportError inside the module.
+        # The colon is needed: for `module.class`, resolve_name hides an ImportError inside the
+        # module.
         gateway = resolve_name(":".join(class_name.rsplit(".", 1))).from_settings(settings)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"{name}.gateway: {class_name} cannot be loaded: {error}") from None

@@ -55,11 +55,11 @@ class QiniuAuth(AuthBase):
         self._secret_key = secret_key.encode()
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        address, body = urlsplit(request.url or ""), request.body or b""
+        url_parts, body = urlsplit(request.url or ""), request.body or b""
         request.headers["Authorization"] = self.authorization(
             request.method or "",
             request.path_url,
-            host=request.headers.get("Host") or address.netloc,
+            host=request.headers.get("Host") or url_parts.netloc,
             headers=request.headers,
             body=body if isinstance(body, bytes) else str(body).encode(),
         )
@@ -77,8 +77,10 @@ class QiniuAuth(AuthBase):
     ) -> bool:
         """Return whether a request has a valid signature; `host` is the public host."""
         expected = self.authorization(method, target, host=host, headers=headers, body=body)
-        actual = {name.title(): value for name, value in headers.items()}.get("Authorization", "")
-        return hmac.compare_digest(actual.encode("utf-8", "replace"), expected.encode())
+        actual_header = {name.title(): value for name, value in headers.items()}.get(
+            "Authorization", ""
+        )
+        return hmac.compare_digest(actual_header.encode("utf-8", "replace"), expected.encode())
 
     def token(self, data: bytes) -> str:
         """Return Qiniu's token for the data: the access key and the data's signature."""
@@ -92,14 +94,17 @@ class QiniuCallbackVerifier:
     """
 
     def __init__(self, url: str, *, access_key: str, secret_key: str) -> None:
-        address = urlsplit(url)
-        self._host, self._prefix = address.netloc, address.path.rstrip("/")
+        url_parts = urlsplit(url)
+        self._host, self._prefix = url_parts.netloc, url_parts.path.rstrip("/")
         self._auth = QiniuAuth(access_key, secret_key) if access_key and secret_key else None
 
     def has_valid_signature(
         self, method: str, target: str, *, headers: Mapping[str, str], body: bytes
     ) -> bool:
-        """Return whether Qiniu signed a request; `target` is the local path and query."""
+        """Return whether Qiniu signed a request.
+
+        `target` is the path and query without the path of the public URL.
+        """
         return self._auth is not None and self._auth.has_valid_signature(
             method, self._prefix + target, host=self._host, headers=headers, body=body
         )
@@ -114,15 +119,15 @@ def _signed_data(
     method: str, target: str, *, host: str, headers: Mapping[str, str], body: bytes
 ) -> bytes:
     """Return the part of a request that the signature covers."""
-    by_name = {name.title(): value for name, value in headers.items()}
-    content_type = by_name.get("Content-Type")
+    headers_by_name = {name.title(): value for name, value in headers.items()}
+    content_type = headers_by_name.get("Content-Type")
     lines = [f"{method} {target}", f"Host: {host}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
     qiniu_headers = sorted(
-        name for name in by_name if name.startswith("X-Qiniu-") and name != "X-Qiniu-"
+        name for name in headers_by_name if name.startswith("X-Qiniu-") and name != "X-Qiniu-"
     )
-    lines += [f"{name}: {by_name[name]}" for name in qiniu_headers]
+    lines += [f"{name}: {headers_by_name[name]}" for name in qiniu_headers]
     data = "\n".join(lines).encode() + b"\n\n"
     return data if content_type in (None, "application/octet-stream") else data + body
 

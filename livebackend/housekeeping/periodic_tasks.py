@@ -16,8 +16,8 @@ from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamCheckRe
 
 log = logging.getLogger(__name__)
 
-# The seconds that the period reserves for the tasks of one housekeeping round.
-_ROUND_S = 1
+# Seconds of each period that are reserved for running the tasks.
+_ROUND_DURATION_S = 1
 # Seconds that `close` waits for the housekeeping thread to release the lease.
 _CLOSE_TIMEOUT_S = 6
 
@@ -26,7 +26,7 @@ class HousekeepingTasks(NamedTuple):
     """Housekeeping tasks that run after the check of the rooms, in field order."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
-    # This function returns the number of deleted pictures.
+    # Returns the number of deleted pictures.
     delete_unused_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], None]
 
@@ -36,7 +36,7 @@ class HousekeepingResult(NamedTuple):
 
     rooms: StreamCheckResult
     orders: ReconciliationResult
-    pictures: int
+    deleted_pictures: int
 
 
 class PeriodicTasks:
@@ -58,10 +58,10 @@ class PeriodicTasks:
         self._database = database
         self._stream_monitor = stream_monitor
         self._tasks = tasks
-        # The pause between two rounds. It is shorter than the period, because a room can become
-        # stale just after a round. The lease has the duration of the pause: if a worker misses a
-        # round, another worker acquires the lease.
-        self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_S
+        # Seconds between two rounds: less than the period, because a room can become stale just
+        # after a round. The lease expires after the same time: if its holder misses a round,
+        # another worker acquires the lease.
+        self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_DURATION_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -86,9 +86,9 @@ class PeriodicTasks:
         """Run all tasks once, without the lease. The first exception ends the round."""
         rooms = self._stream_monitor.check_rooms()
         orders = self._tasks.reconcile_orders()
-        pictures = self._tasks.delete_unused_pictures()
+        deleted_pictures = self._tasks.delete_unused_pictures()
         self._tasks.delete_expired_rate_limits()
-        return HousekeepingResult(rooms, orders, pictures)
+        return HousekeepingResult(rooms, orders, deleted_pictures)
 
     def _run(self) -> None:
         wait_s = 0.0

@@ -46,7 +46,7 @@ _CHECKS = [
     ),
     _check(
         "balances that differ from the transfers",
-        # The checkpoints contain the sums of the transfers up to :since, which are not read again.
+        # The transfers up to :since are not read again: the checkpoints contain their sums.
         """
         WITH moved AS (
             SELECT debit_id AS id, -amount AS coins FROM transfers WHERE id > :since
@@ -140,7 +140,8 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # A reversal by an operator has a row in reversal_requests, and its order stays paid.
+        # A reversal by an operator is no refund: it has a row in reversal_requests, and the order
+        # stays paid.
         """
         SELECT format('order %s at %s is paid, but transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)
@@ -152,7 +153,8 @@ _CHECKS = [
     ),
     _check(
         "refunds that the provider has not completed",
-        # The server sends the 30th refund request about a day after it has reversed the coins.
+        # The server sends the 30th request about a day after it has reversed the coins. A refund
+        # that takes longer is an error.
         """
         SELECT format('order %s at %s: the provider has not completed the refund after %s requests',
             order_id, provider, query_attempts)
@@ -243,15 +245,16 @@ def run_checks(
     connection: Connection, *, since_checkpoint: bool, on_check_started: Callable[[str], None]
 ) -> AuditReport:
     """Run all checks of the audit in the caller's REPEATABLE READ transaction."""
-    chain = checkpoints.list_checkpoints(connection)
-    since = {"since": chain[-1].through_id if since_checkpoint and chain else 0}
-    totals = connection.execute(_TOTALS, since).one()
+    all_checkpoints = checkpoints.list_checkpoints(connection)
+    checkpointed_id = all_checkpoints[-1].through_id if all_checkpoints else 0
+    parameters = {"since": checkpointed_id if since_checkpoint else 0}
+    totals = connection.execute(_TOTALS, parameters).one()
     findings: list[AuditFinding] = []
     for check in _CHECKS:
         on_check_started(check.name)
-        details = connection.execute(check.statement, since).scalars()
+        details = connection.execute(check.statement, parameters).scalars()
         findings.extend(AuditFinding(check.name, detail) for detail in details)
     on_check_started(CHECK_NAMES[-1])
-    errors = checkpoints.checkpoint_errors(connection, chain, chain_only=since_checkpoint)
+    errors = checkpoints.checkpoint_errors(connection, all_checkpoints, chain_only=since_checkpoint)
     findings.extend(AuditFinding(CHECK_NAMES[-1], error) for error in errors)
     return AuditReport(totals.audited_at.isoformat(), totals.transfers, totals.coins, findings)

@@ -26,7 +26,8 @@ _MAX_BATCH_SIZE = 512
 _MAX_QUEUE_LENGTH = 2048
 # Pause between two attempts to post a batch while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
-# `close` waits this long: then the current batch is committed, or its deadline is over.
+# Seconds that `close` waits for the thread. By then, the current batch is committed, or its
+# deadline is over.
 _CLOSE_TIMEOUT_S = 10
 
 
@@ -197,7 +198,7 @@ class LedgerBatchWriter:
     def _post_alone(self, database: Database, pending: _PendingTransfer) -> None:
         if time.monotonic() < pending.deadline:
             self._post_and_resolve(database, [pending])
-        else:  # not posted, because that would delay transfers whose callers still wait
+        else:  # its caller no longer waits; posting it would delay transfers whose callers wait
             pending.fail(ServiceUnavailable("ledger: transfer not posted before its deadline"))
 
     def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
@@ -210,7 +211,7 @@ class LedgerBatchWriter:
         deadline = max(pending.deadline for pending in batch)
         while True:
             try:
-                outcomes, warnings = database.run(partial(self._attempt, batch=batch))
+                outcomes, warnings = database.run(partial(self._post_once, batch=batch))
             except (CommitOutcomeUnknown, DBAPIError, PoolTimeout) as error:
                 if not is_connection_lost(error):
                     raise
@@ -228,16 +229,16 @@ class LedgerBatchWriter:
                 raise ServiceUnavailable("ledger: batch not committed before its deadline")
             time.sleep(_RETRY_PAUSE_S)
 
-    def _attempt(
+    def _post_once(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
     ) -> tuple[list[TransferOutcome], list[str]]:
-        """Post a batch; return its outcomes, and the list that gets COMMIT warnings."""
+        """Post a batch; return its outcomes, and the driver's list of warnings."""
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            if TransferStatus.REPLAYED not in statuses:  # no outcome depends on an earlier commit
+            if TransferStatus.REPLAYED not in statuses:  # no outcome reports a posted transfer
                 connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
             # Discards the inserted slots and releases the locks before the COMMIT waits for the

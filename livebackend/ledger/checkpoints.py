@@ -113,8 +113,8 @@ def create_checkpoint(database: Database) -> Checkpoint | None:
         newest_id: int | None = connection.execute(_NEWEST_ID).scalar_one()
         return newest_id
 
-    through = database.run(find_newest_id)
-    return database.run(lambda connection: _create(connection, through or 0))
+    through_id = database.run(find_newest_id)
+    return database.run(lambda connection: _create(connection, through_id or 0))
 
 
 def list_checkpoints(connection: Connection) -> list[Checkpoint]:
@@ -129,68 +129,71 @@ def checkpoint_errors(
 
     With `chain_only`, only the chain of hashes is checked, not the transfers.
     """
-    after, previous = 0, None
+    after_id, previous_sha256 = 0, None
     for checkpoint in checkpoints:
-        if checkpoint.previous_sha256 != previous or checkpoint.through_id <= after:
+        if checkpoint.previous_sha256 != previous_sha256 or checkpoint.through_id <= after_id:
             yield f"checkpoint {checkpoint.id} does not continue the previous checkpoint"
         if not chain_only:
-            yield from _content_errors(connection, checkpoint, after)
-        after, previous = checkpoint.through_id, checkpoint.sha256
+            yield from _content_errors(connection, checkpoint, after_id)
+        after_id, previous_sha256 = checkpoint.through_id, checkpoint.sha256
 
 
-def _content_errors(connection: Connection, checkpoint: Checkpoint, after: int) -> Iterator[str]:
-    through = checkpoint.through_id
-    content = _content(connection, checkpoint.previous_sha256, after, through)
+def _content_errors(connection: Connection, checkpoint: Checkpoint, after_id: int) -> Iterator[str]:
+    through_id = checkpoint.through_id
+    content = _content(connection, checkpoint.previous_sha256, after_id, through_id)
     if content != (checkpoint.transfers, checkpoint.amount_sum, checkpoint.sha256):
-        yield f"checkpoint {checkpoint.id} does not match the transfers {after + 1} to {through}"
-    values = {"after": after, "through": through, "checkpoint_id": checkpoint.id}
+        yield (
+            f"checkpoint {checkpoint.id} does not match"
+            f" the transfers {after_id + 1} to {through_id}"
+        )
+    values = {"after": after_id, "through": through_id, "checkpoint_id": checkpoint.id}
     count = connection.execute(_COUNT_WRONG_BALANCES, values).scalar_one()
     if count:
         yield f"checkpoint {checkpoint.id} has a wrong sum for {count} accounts"
 
 
-def _create(connection: Connection, through: int) -> Checkpoint | None:
+def _create(connection: Connection, through_id: int) -> Checkpoint | None:
     connection.execute(_LOCK_CREATION)
     connection.execute(_NO_TIMEOUT)
     checkpoints = list_checkpoints(connection)
     newest = checkpoints[-1] if checkpoints else None
-    after, previous = (newest.through_id, newest.sha256) if newest else (0, None)
-    if through <= after:
+    after_id, previous_sha256 = (newest.through_id, newest.sha256) if newest else (0, None)
+    if through_id <= after_id:
         return None
-    transfers, amount_sum, sha256 = _content(connection, previous, after, through)
+    transfers, amount_sum, sha256 = _content(connection, previous_sha256, after_id, through_id)
     row: dict[str, Any] = {
-        "through_id": through,
+        "through_id": through_id,
         "transfers": transfers,
         "amount_sum": amount_sum,
         "sha256": sha256,
-        "previous_sha256": previous,
+        "previous_sha256": previous_sha256,
     }
     checkpoint_id = connection.execute(_INSERT_CHECKPOINT, row).scalar_one()
-    values = {"checkpoint_id": checkpoint_id, "after": after, "through": through}
+    values = {"checkpoint_id": checkpoint_id, "after": after_id, "through": through_id}
     connection.execute(_INSERT_BALANCES, values)
     return Checkpoint(id=checkpoint_id, **row)
 
 
 def _content(
-    connection: Connection, previous: bytes | None, after: int, through: int
+    connection: Connection, previous_sha256: bytes | None, after_id: int, through_id: int
 ) -> tuple[int, int, bytes]:
     """Return the number of transfers, their sum in coins, and the checkpoint's hash."""
-    sums = connection.execute(_SUMS, {"after": after, "through": through}).one()
-    digest = hashlib.sha256(previous or b"")
-    digest.update(f"{after} {through} {sums.transfers} {sums.amount_sum}".encode())
-    for start in range(after, through, _IDS_PER_HASH):
-        ids = {"after": start, "through": min(start + _IDS_PER_HASH, through)}
-        digest.update(connection.execute(_HASH, ids).scalar_one() or b"")
+    sums = connection.execute(_SUMS, {"after": after_id, "through": through_id}).one()
+    digest = hashlib.sha256(previous_sha256 or b"")
+    digest.update(f"{after_id} {through_id} {sums.transfers} {sums.amount_sum}".encode())
+    for start_id in range(after_id, through_id, _IDS_PER_HASH):
+        id_range = {"after": start_id, "through": min(start_id + _IDS_PER_HASH, through_id)}
+        digest.update(connection.execute(_HASH, id_range).scalar_one() or b"")
     return sums.transfers, sums.amount_sum, digest.digest()
 
 
 def _from_row(row: Row[Any]) -> Checkpoint:
     values = row._asdict()
-    previous = values["previous_sha256"]
+    previous_sha256 = values["previous_sha256"]
     return Checkpoint(
         **{
             **values,
             "sha256": bytes(values["sha256"]),
-            "previous_sha256": None if previous is None else bytes(previous),
+            "previous_sha256": None if previous_sha256 is None else bytes(previous_sha256),
         }
     )

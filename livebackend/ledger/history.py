@@ -137,13 +137,13 @@ class CoinHistory:
             balance -= row.coins
         return records, HistoryCursor(records[-1].id, balance) if len(rows) > limit else None
 
-    def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
+    def top_givers(self, connection: Connection, *, host_phone: str) -> list[Giver]:
         """Return the up to 20 users who gave a host the most coins.
 
-        Only the newest 10,000 gifts of the host count. `host` is the phone number of the host.
-        Raises UnknownUser if no account has this phone number.
+        Only the newest 10,000 gifts of the host count. Raises UnknownUser if no account has
+        this phone number.
         """
-        host_id = connection.execute(_FIND_HOST, {"phone": host}).scalar_one_or_none()
+        host_id = connection.execute(_FIND_HOST, {"phone": host_phone}).scalar_one_or_none()
         if host_id is None:
             raise UnknownUser
         values = {"host": host_id, "gift": int(TransferKind.GIFT), "limit": _MAX_GIVERS}

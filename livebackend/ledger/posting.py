@@ -130,8 +130,8 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     actors = sorted({transfer.actor for transfer in transfers})
     if not actors:
         return []
-    locked = LOCK_ACTORS.run(connection, {"actors": actors})
-    spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked}
+    locked_rows = LOCK_ACTORS.run(connection, {"actors": actors})
+    spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked_rows}
     if len(spendable) < len(actors):
         raise LookupError(
             "coin accounts do not exist or have no slot 0:"
@@ -141,18 +141,18 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     posted = find_posted(connection, transfers)
     new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
     credit_slot = 1 + slot % CREDIT_SLOTS
-    insufficient = _insufficient(new_transfers, spendable)
-    amounts = lock_slots(connection, new_transfers, insufficient, credit_slot)
-    for account in insufficient:
+    insufficient_accounts = _insufficient_accounts(new_transfers, spendable)
+    amounts = lock_slots(connection, new_transfers, insufficient_accounts, credit_slot)
+    for account in insufficient_accounts:
         spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
 
     credited_amounts = {
         account: amount for (account, slot), amount in amounts.items() if slot == credit_slot
     }
-    statuses, done = _decide(transfers, posted, spendable, credited_amounts)
-    if done:
-        _update_slots(connection, done, insufficient, amounts, credit_slot)
-        posted |= insert_transfers(connection, done)
+    statuses, accepted = _decide_statuses(transfers, posted, spendable, credited_amounts)
+    if accepted:
+        _update_slots(connection, accepted, insufficient_accounts, amounts, credit_slot)
+        posted |= insert_transfers(connection, accepted)
     # A rejected transfer has no id, even if a later transfer of the batch has its request id.
     return [
         TransferOutcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
@@ -186,7 +186,7 @@ def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> Posted
     }
 
 
-def _insufficient(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
+def _insufficient_accounts(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
     """Return the accounts whose slot 0 has fewer coins than the transfers debit."""
     debits: Counter[int] = Counter()
     for transfer in transfers:
@@ -196,27 +196,33 @@ def _insufficient(transfers: Sequence[Transfer], spendable: dict[int, int]) -> s
 
 
 def lock_slots(
-    connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], credit_slot: int
+    connection: Connection,
+    transfers: Sequence[Transfer],
+    insufficient_accounts: set[int],
+    credit_slot: int,
 ) -> dict[tuple[int, int], int]:
-    """Lock all slots of the `insufficient` accounts, and the credited slots.
+    """Lock all slots of the `insufficient_accounts`, and the credited slots.
 
     Returns the amounts of the locked slots by (account, slot).
     """
-    credited = sorted(
+    credited_accounts = sorted(
         {transfer.credit.id for transfer in transfers if not transfer.credit.external}
     )
-    if credited:
-        INSERT_SLOTS.run(connection, {"accounts": credited, "slots": [credit_slot] * len(credited)})
-    targets = {(account, credit_slot) for account in credited}
-    targets |= {(account, slot) for account in insufficient for slot in SLOTS}
-    if not targets:
+    if credited_accounts:
+        INSERT_SLOTS.run(
+            connection,
+            {"accounts": credited_accounts, "slots": [credit_slot] * len(credited_accounts)},
+        )
+    slots_to_lock = {(account, credit_slot) for account in credited_accounts}
+    slots_to_lock |= {(account, slot) for account in insufficient_accounts for slot in SLOTS}
+    if not slots_to_lock:
         return {}
-    accounts, slots = zip(*targets, strict=True)
+    accounts, slots = zip(*slots_to_lock, strict=True)
     rows = _LOCK_SLOTS.run(connection, {"accounts": list(accounts), "slots": list(slots)})
     return {(row.coin_account_id, row.slot): row.amount for row in rows}
 
 
-def _decide(
+def _decide_statuses(
     transfers: Sequence[Transfer],
     posted: PostedTransfers,
     spendable: dict[int, int],
@@ -230,7 +236,7 @@ def _decide(
     """
     statuses = []
     contents = {key: transfer.content for key, transfer in posted.items()}
-    done = []
+    accepted = []
     for transfer in transfers:
         if transfer.key in contents:
             is_retry = contents[transfer.key] == transfer.compared_fields
@@ -248,8 +254,8 @@ def _decide(
                 spendable[transfer.credit.id] += transfer.amount
             contents[transfer.key] = transfer.compared_fields
             statuses.append(TransferStatus.DONE)
-            done.append(transfer)
-    return statuses, done
+            accepted.append(transfer)
+    return statuses, accepted
 
 
 def _is_over_limit(
@@ -259,7 +265,7 @@ def _is_over_limit(
     if transfer.credit.external:
         return False
     account = transfer.credit.id
-    # Credits to a consolidated account go to its slot 0.
+    # The credit goes to the credit slot, or to slot 0 if all coins of the account move there.
     return (
         max(credited_amounts[account], spendable.get(account, 0)) + transfer.amount > MAX_SLOT_COINS
     )
@@ -267,27 +273,29 @@ def _is_over_limit(
 
 def _update_slots(
     connection: Connection,
-    done: Sequence[Transfer],
-    insufficient: set[int],
+    accepted: Sequence[Transfer],
+    insufficient_accounts: set[int],
     amounts: dict[tuple[int, int], int],
     credit_slot: int,
 ) -> None:
     """Update the amounts of all changed slots in one statement."""
     deltas: Counter[tuple[int, int]] = Counter()
     # If an account spends more than the amount of its slot 0, all its coins move to slot 0.
-    consolidated = insufficient & {transfer.debit.id for transfer in done}
+    consolidated_accounts = insufficient_accounts & {transfer.debit.id for transfer in accepted}
     for (account, slot), amount in amounts.items():
-        if account in consolidated and slot > 0:
+        if account in consolidated_accounts and slot > 0:
             capacity = MAX_SLOT_COINS - amounts[account, 0] - deltas[account, 0]
-            moved = min(amount, capacity)
-            deltas[account, slot] -= moved
-            deltas[account, 0] += moved
-    for transfer in done:
+            moved_coins = min(amount, capacity)
+            deltas[account, slot] -= moved_coins
+            deltas[account, 0] += moved_coins
+    for transfer in accepted:
         debit, credit = transfer.debit, transfer.credit
         if not debit.external:
             deltas[debit.id, 0] -= transfer.amount
         if not credit.external:
-            deltas[credit.id, 0 if credit.id in consolidated else credit_slot] += transfer.amount
+            deltas[credit.id, 0 if credit.id in consolidated_accounts else credit_slot] += (
+                transfer.amount
+            )
     changes = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
     if changes:  # empty if the transfers of a batch cancel each other out
         accounts, slots, amount_deltas = map(list, zip(*changes, strict=True))
@@ -296,7 +304,7 @@ def _update_slots(
         )
 
 
-def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> PostedTransfers:
+def insert_transfers(connection: Connection, accepted: Sequence[Transfer]) -> PostedTransfers:
     """Insert the transfers and their gifts, and settle their payment orders.
 
     Raises LookupError if a payment order does not exist or is paid by another transfer.
@@ -304,17 +312,17 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
     rows = INSERT_TRANSFERS.run(
         connection,
         {
-            "kinds": [int(transfer.kind) for transfer in done],
-            "debits": [transfer.debit.id for transfer in done],
-            "credits": [transfer.credit.id for transfer in done],
-            "amounts": [transfer.amount for transfer in done],
-            "actors": [transfer.actor for transfer in done],
-            "request_ids": [str(transfer.request_id) for transfer in done],
-            "reverses": [transfer.reverses_id for transfer in done],
+            "kinds": [int(transfer.kind) for transfer in accepted],
+            "debits": [transfer.debit.id for transfer in accepted],
+            "credits": [transfer.credit.id for transfer in accepted],
+            "amounts": [transfer.amount for transfer in accepted],
+            "actors": [transfer.actor for transfer in accepted],
+            "request_ids": [str(transfer.request_id) for transfer in accepted],
+            "reverses": [transfer.reverses_id for transfer in accepted],
         },
     )
     ids = {(row.actor_id, row.request_id): row.id for row in rows}
-    gifts = [(ids[transfer.key], transfer.gift) for transfer in done if transfer.gift]
+    gifts = [(ids[transfer.key], transfer.gift) for transfer in accepted if transfer.gift]
     if gifts:
         _INSERT_GIFTS.run(
             connection,
@@ -325,16 +333,18 @@ def insert_transfers(connection: Connection, done: Sequence[Transfer]) -> Posted
                 "descriptions": [gift.description for _, gift in gifts],
             },
         )
-    paid = [(*transfer.payment, ids[transfer.key]) for transfer in done if transfer.payment]
-    if paid:
+    paid_orders = [
+        (*transfer.payment, ids[transfer.key]) for transfer in accepted if transfer.payment
+    ]
+    if paid_orders:
         columns = ("providers", "order_ids", "payment_ids", "paid_at", "transfer_ids")
-        values = map(list, zip(*paid, strict=True))
+        values = map(list, zip(*paid_orders, strict=True))
         settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
-        if settled.rowcount != len(paid):
+        if settled.rowcount != len(paid_orders):
             raise LookupError(
-                f"{len(paid) - settled.rowcount} payment orders are unknown or already paid"
+                f"{len(paid_orders) - settled.rowcount} payment orders are unknown or already paid"
             )
     return {
         transfer.key: PostedTransfer(ids[transfer.key], transfer.compared_fields)
-        for transfer in done
+        for transfer in accepted
     }

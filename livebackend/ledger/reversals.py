@@ -67,7 +67,8 @@ def build_reversal(connection: Connection, transfer_id: int) -> Transfer:
         raise LookupError(f"there is no transfer {transfer_id}")
     if row.kind == TransferKind.REVERSAL:
         raise LookupError(f"transfer {transfer_id} is a reversal and cannot be reversed")
-    # The recipient is the actor, so that posting locks the recipient's account, which is debited.
+    # The actor is the recipient: the reversal debits this account, and posting locks the actor's
+    # account.
     return Transfer(
         kind=TransferKind.REVERSAL,
         actor=row.credit_id,

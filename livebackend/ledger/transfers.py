@@ -108,13 +108,13 @@ class TransferSubmitter(Protocol):
     def submit(self, transfer: Transfer, *, deadline: float) -> TransferOutcome: ...
 
 
-def derive_request_id(source: str, actor: int, string: str) -> uuid.UUID:
+def derive_request_id(source: str, actor: int, retry_key: str) -> uuid.UUID:
     """Return the ledger's request id, derived from the three arguments.
 
-    `source` is the namespace of `string`: equal strings of a client and of a payment provider give
+    `source` is the namespace of `retry_key`: equal keys of a client and of a payment provider give
     different request ids.
     """
-    return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{string}")
+    return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{retry_key}")
 
 
 def client_request_id(actor: int, request_id: str) -> uuid.UUID:

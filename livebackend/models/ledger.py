@@ -26,7 +26,8 @@ from livebackend.models.base import Base
 
 # The number of slots of an account that receive credits: one for each ledger writer number.
 CREDIT_SLOTS = 16
-# The limit of a slot. The sum of all slots of an account fits into a bigint.
+# The largest amount of a slot: with this limit, the sum of all slots of an account fits into a
+# bigint.
 MAX_SLOT_COINS = (2**63 - 1) // (1 + CREDIT_SLOTS)
 
 

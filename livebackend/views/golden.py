@@ -127,5 +127,5 @@ class GoldenViews(View):
     def ranking(self, params: Ranking) -> OperationResponse:
         """List the top gift senders of a host · 送礼排行"""
         request = self.request
-        givers = request.services.coin_history.top_givers(request.db, host=params.object)
+        givers = request.services.coin_history.top_givers(request.db, host_phone=params.object)
         return success([serialize_giver(giver) for giver in givers])

@@ -156,7 +156,7 @@ class TestPeriodicTasks:
         )
         results = PeriodicTasks(database, streams, tasks, holder="worker", period_s=0).run_once()
         assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
-        assert (results.orders, results.pictures) == (ReconciliationResult(3, 1), 4)
+        assert (results.orders, results.deleted_pictures) == (ReconciliationResult(3, 1), 4)
         assert sorted(done) == ["orders", "pictures", "rate limits"]
         assert len(done) == len(HousekeepingTasks._fields)
         assert database_state.rows("process_leases") == []

@@ -732,11 +732,13 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     )
     insert_transfers = posting.insert_transfers
 
-    def insert_without_check(connection: Connection, done: Sequence[Transfer]) -> dict[Any, Any]:
+    def insert_without_check(
+        connection: Connection, accepted: Sequence[Transfer]
+    ) -> dict[Any, Any]:
         try:
-            return insert_transfers(connection, done)
+            return insert_transfers(connection, accepted)
         except KeyError:
-            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in done}
+            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in accepted}
 
     monkeypatch.setattr(posting, "find_posted", _find_nothing)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
@@ -769,8 +771,8 @@ def test_slots_that_are_locked_in_two_statements_cause_a_deadlock(
     def lock_in_two_statements(
         connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], slot: int
     ) -> dict[tuple[int, int], int]:
-        consolidated = lock_slots(connection, [], insufficient, slot)
-        return consolidated | lock_slots(connection, transfers, set(), slot)
+        amounts = lock_slots(connection, [], insufficient, slot)
+        return amounts | lock_slots(connection, transfers, set(), slot)
 
     monkeypatch.setattr(posting, "lock_slots", lock_in_two_statements)
     ann, ben = ledger.open({1: 50, 2: 50}), ledger.open({1: 50, 2: 50})

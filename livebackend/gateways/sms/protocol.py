@@ -20,4 +20,4 @@ class CheckableSms(SmsGateway, Protocol):
     """An SMS gateway with a check that sends no message."""
 
     def check(self) -> None:
-        """Check keys and template within 4 s. Raises SmsFailed with the reason."""
+        """Check the access keys and the template within 4 s. Raises SmsFailed with the reason."""

@@ -26,8 +26,9 @@ from livebackend.gateways.streams.stream_documents import (
 
 log = logging.getLogger(__name__)
 
-# A stream expires later than any room closes; the media server itself stores no expiry.
-_LIFETIME = timedelta(days=16)
+# The stream's JSON needs an expiry time, which nginx-rtmp does not have. 16 days is longer
+# than any room stays open.
+_STREAM_LIFETIME = timedelta(days=16)
 # Maximum size of the statistics, which list every viewer.
 _MAX_STAT_BYTES = 8_388_608
 
@@ -64,10 +65,11 @@ class NginxRtmpStreams:
         self._hub = hub
         self._hosts = hosts
         self._clock = clock
-        self._publishing = PublishUrlSigner(clock, lifetime_s=0)
+        self._url_signer = PublishUrlSigner(clock, lifetime_s=0)
 
     def create(self, key: str, publish_key: str) -> Stream:
-        # nginx-rtmp creates no stream in advance. The query checks that the server is reachable.
+        # nginx-rtmp needs no request to create a stream. This request checks that the server is
+        # reachable.
         self._publishers(Deadline())
         document = new_document(
             hub=self._hub,
@@ -75,7 +77,7 @@ class NginxRtmpStreams:
             publish_key=publish_key,
             security="static",
             hosts=self._hosts,
-            times=StreamTimes.created_at(self._clock(), lifetime=_LIFETIME),
+            times=StreamTimes.created_at(self._clock(), lifetime=_STREAM_LIFETIME),
         )
         return Stream(document, play_urls(document))
 
@@ -83,11 +85,12 @@ class NginxRtmpStreams:
         return True
 
     def disable(self, key: str) -> None:
-        # If the host publishes again, the API's hook rejects the publisher: the room is closed.
+        # The room is already closed: if the host publishes again, the API's hook rejects the
+        # publisher.
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
-        dropped = self._get(f"/control/drop/publisher?{query}", deadline)
-        if dropped.strip() == b"0" and any(p.key == key for p in self._publishers(deadline)):
+        dropped_count = self._get(f"/control/drop/publisher?{query}", deadline)
+        if dropped_count.strip() == b"0" and any(p.key == key for p in self._publishers(deadline)):
             # After a reload, the new nginx worker cannot drop publishers of the old worker.
             raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {key}")
 
@@ -98,7 +101,7 @@ class NginxRtmpStreams:
         return {key: publishers[key].connection_id for key in keys if key in publishers}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        return self._publishing.url(document)
+        return self._url_signer.url(document)
 
     def _publishers(self, deadline: Deadline) -> list[_Publisher]:
         """Return all connected publishers of the hub."""

@@ -25,23 +25,23 @@ _ERRORS_BY_STATUS: dict[int, type[StreamFailed]] = {
     614: StreamExists,
     619: NoPublisher,
 }
-# Pili v1 reports an existing stream with this text in the error, and varying HTTP statuses.
+# Pili v1 reports an existing stream with this text in the error; the HTTP status varies.
 _STREAM_EXISTS_TEXT = "duplicated content"
 
 
 class PiliClient:
     """Client of Pili that maps errors to subclasses of StreamFailed."""
 
-    def __init__(self, qiniu: QiniuClient, base: str) -> None:
+    def __init__(self, qiniu: QiniuClient, path_prefix: str) -> None:
         self._qiniu = qiniu
-        self._base = base
+        self._path_prefix = path_prefix
 
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
         """Return the JSON of the response, None for an empty body. Raises StreamFailed."""
         try:
-            return self._qiniu.call(method, self._base + path, body, deadline=deadline)
+            return self._qiniu.call(method, self._path_prefix + path, body, deadline=deadline)
         except QiniuFailed as error:
             error_class = _error_class(error)
             if error_class is NotAuthorized:

@@ -70,7 +70,7 @@ class _StreamObject(BaseModel):
 
 
 class PiliV1:
-    """Stream gateway for Pili v1. Pili's JSON has the publish host and `publishSecurity`."""
+    """Stream gateway for Pili v1, whose JSON has the publish host and `publishSecurity`."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -80,22 +80,22 @@ class PiliV1:
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        publishing = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        url_signer = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(
             PiliClient(QiniuClient(settings.streams_api_url, **keys), "/v1"),
             hub=settings.streams_hub,
             security=settings.streams_publish_security,
-            publishing=publishing,
+            url_signer=url_signer,
         )
 
     def __init__(
-        self, pili: PiliClient, *, hub: str, security: str, publishing: PublishUrlSigner
+        self, pili: PiliClient, *, hub: str, security: str, url_signer: PublishUrlSigner
     ) -> None:
         self._pili = pili
         self._hub = hub
         # Pili v1 accepts only "dynamic" and "static"; the hub's own setting can override them.
         self._security = security if security == "dynamic" else "static"
-        self._publishing = publishing
+        self._url_signer = url_signer
 
     def create(self, key: str, publish_key: str) -> Stream:
         body = {
@@ -125,15 +125,17 @@ class PiliV1:
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         keys_by_id = {stream_id(self._hub, key): key for key in keys}
         response = self._pili.call("POST", "/statuses", {"streamIds": list(keys_by_id)})
-        live = [entry for entry in listed_items(response) if entry.get("status") == "connected"]
+        live_entries = [
+            entry for entry in listed_items(response) if entry.get("status") == "connected"
+        ]
         return {
             keys_by_id[entry["streamId"]]: None
-            for entry in live
+            for entry in live_entries
             if entry.get("streamId") in keys_by_id
         }
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        return self._publishing.url(document)
+        return self._url_signer.url(document)
 
     def _path(self, key: str) -> str:
         return f"/streams/{quote_path_segment(stream_id(self._hub, key))}"
@@ -142,7 +144,8 @@ class PiliV1:
         try:
             document = _StreamObject.model_validate(response, strict=True).model_dump()
         except ValidationError as error:
-            # Omits pydantic's message, which quotes the response and so the secret publish key.
+            # The error omits pydantic's message, which quotes the response and so the secret
+            # publish key.
             count = error.error_count()
             raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
         if (document["hub"], document["title"]) != (self._hub, key):

@@ -27,7 +27,7 @@ from livebackend.gateways.streams.stream_documents import (
     play_urls,
 )
 
-_FOREVER = -1
+_DISABLED_FOREVER = -1
 _MAX_TIMESTAMP = 253_402_300_799  # the last second of the year 9999
 
 
@@ -58,7 +58,7 @@ class PiliV2:
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        publishing = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        url_signer = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
         return cls(
             PiliClient(
                 QiniuClient(settings.streams_api_url, **keys),
@@ -67,7 +67,7 @@ class PiliV2:
             hub=settings.streams_hub,
             security=settings.streams_publish_security,
             hosts=StreamHosts.from_settings(settings),
-            publishing=publishing,
+            url_signer=url_signer,
         )
 
     def __init__(
@@ -77,13 +77,13 @@ class PiliV2:
         hub: str,
         security: str,
         hosts: StreamHosts,
-        publishing: PublishUrlSigner,
+        url_signer: PublishUrlSigner,
     ) -> None:
         self._pili = pili
         self._hub = hub
         self._security = security
         self._hosts = hosts
-        self._publishing = publishing
+        self._url_signer = url_signer
 
     def create(self, key: str, publish_key: str) -> Stream:
         deadline = Deadline()
@@ -112,19 +112,19 @@ class PiliV2:
         try:
             self._disable(key, deadline)
         except NoSuchStream:
-            # A publish URL that is still valid would create the stream again, so the stream is
-            # created in order to be disabled.
+            # Create the stream and disable it: otherwise a publish URL that is still valid would
+            # create an enabled stream.
             with suppress(StreamExists):
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         response = self._pili.call("POST", "/livestreams", {"items": list(keys)})
-        live = {entry.get("key") for entry in listed_items(response)}
-        return {key: None for key in keys if key in live}
+        live_keys = {entry.get("key") for entry in listed_items(response)}
+        return {key: None for key in keys if key in live_keys}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
-        return self._publishing.url(document)
+        return self._url_signer.url(document)
 
     def _info(self, key: str, deadline: Deadline) -> _StreamInfo:
         response = self._pili.call("GET", _path(key), deadline=deadline)
@@ -135,7 +135,7 @@ class PiliV2:
             raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
 
     def _disable(self, key: str, deadline: Deadline) -> None:
-        body = {"disabledTill": _FOREVER}
+        body = {"disabledTill": _DISABLED_FOREVER}
         self._pili.call("POST", f"{_path(key)}/disabled", body, deadline=deadline)
 
 

@@ -71,7 +71,7 @@ class StreamGateway(Protocol):
         """Disconnect the publisher permanently. Succeeds if the stream no longer exists."""
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """Return which of up to 100 streams are live, with the publisher's id or None."""
+        """Return the live ones of up to 100 streams, each with the publisher's id or None."""
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         """Return the URL at which the host publishes; the URL can expire."""

@@ -26,7 +26,7 @@ class UrlValidity:
 
 @dataclass(frozen=True)
 class PublishUrlSigner:
-    """Creates publish URLs that are valid for `lifetime_s` from `clock`, in seconds."""
+    """Creates publish URLs that expire `lifetime_s` after the current time of `clock`."""
 
     clock: Callable[[], float]
     lifetime_s: int
@@ -35,7 +35,7 @@ class PublishUrlSigner:
     def url(self, document: Mapping[str, Any]) -> str:
         """Return the publish URL of the stream with this JSON."""
         now = self.clock()
-        # The nonce is in milliseconds: it increases between two URLs of the same second.
+        # In milliseconds, so that the nonce also increases between two URLs of the same second.
         validity = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
         target = publish_path(
             document["publishSecurity"],
@@ -48,32 +48,37 @@ class PublishUrlSigner:
 
 
 def publish_path(
-    kind: str, target: str, *, key: str, validity: UrlValidity, auth: QiniuAuth | None = None
+    security_kind: str,
+    target: str,
+    *,
+    key: str,
+    validity: UrlValidity,
+    auth: QiniuAuth | None = None,
 ) -> str:
     """Return the path and query of a publish URL; `target` can have a query.
 
     Raises ValueError for an unknown kind, and for "expiry_sk" without `auth`.
     """
-    address = urlsplit(target)
-    parameters = dict(parse_qsl(address.query, keep_blank_values=True))
+    target_parts = urlsplit(target)
+    parameters = dict(parse_qsl(target_parts.query, keep_blank_values=True))
 
-    def with_query(**added: object) -> str:
-        query = urlencode(sorted({**parameters, **added}.items()))
-        return f"{address.path}?{query}" if query else address.path
+    def with_query(**added_parameters: object) -> str:
+        query = urlencode(sorted({**parameters, **added_parameters}.items()))
+        return f"{target_parts.path}?{query}" if query else target_parts.path
 
-    if kind == "none":
+    if security_kind == "none":
         return with_query()
-    if kind == "static":
+    if security_kind == "static":
         return with_query(key=key)
-    if kind == "expiry":
+    if security_kind == "expiry":
         return _signed(with_query(expire=validity.expires_at), key)
-    if kind == "dynamic":
+    if security_kind == "dynamic":
         return _signed(with_query(nonce=validity.nonce), key)
-    if kind == "expiry_sk" and auth:
-        unsigned = with_query(e=validity.expires_at)
-        return f"{unsigned}&token={auth.token(unsigned.encode())}"
-    raise ValueError(f"publishSecurity {kind!r} is unknown or needs the account's keys")
+    if security_kind == "expiry_sk" and auth:
+        unsigned_path = with_query(e=validity.expires_at)
+        return f"{unsigned_path}&token={auth.token(unsigned_path.encode())}"
+    raise ValueError(f"publishSecurity {security_kind!r} is unknown or needs the account's keys")
 
 
-def _signed(unsigned: str, key: str) -> str:
-    return f"{unsigned}&token={signature(key.encode(), unsigned.encode())}"
+def _signed(unsigned_path: str, key: str) -> str:
+    return f"{unsigned_path}&token={signature(key.encode(), unsigned_path.encode())}"

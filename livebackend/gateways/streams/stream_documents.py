@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from livebackend.config.settings import Settings
 
-ZONE = "z1"
-_CHINA = timezone(timedelta(hours=8))
+_PILI_ZONE = "z1"
+_CHINA_TIME = timezone(timedelta(hours=8))
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def new_document(
         "disabled": False,
         "disabledTill": 0,
         "nropEnable": None,
-        "createdAt": times.created.astimezone(_CHINA).isoformat(timespec="milliseconds"),
-        "updatedAt": times.updated.astimezone(_CHINA).isoformat(timespec="milliseconds"),
-        "expireAt": times.expire.astimezone(_CHINA).isoformat(timespec="microseconds"),
+        "createdAt": times.created.astimezone(_CHINA_TIME).isoformat(timespec="milliseconds"),
+        "updatedAt": times.updated.astimezone(_CHINA_TIME).isoformat(timespec="milliseconds"),
+        "expireAt": times.expire.astimezone(_CHINA_TIME).isoformat(timespec="microseconds"),
         "hosts": hosts.document(),
     }
 
 
 def stream_id(hub: str, key: str) -> str:
-    return f"{ZONE}.{hub}.{key}"
+    return f"{_PILI_ZONE}.{hub}.{key}"
 
 
 def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
@@ -93,10 +93,11 @@ def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
 
     Source: Pili API v1, the stream's `hosts`; the app derives the same URLs from them.
     """
-    live, path = document["hosts"]["live"], f"/{document['hub']}/{document['title']}"
+    live_hosts, path = document["hosts"]["live"], f"/{document['hub']}/{document['title']}"
 
-    def url(scheme: str, host: str, ending: str) -> str | None:
-        return f"{scheme}://{live[host]}{path}{ending}" if live.get(host) else None
+    def url(scheme: str, host_key: str, suffix: str) -> str | None:
+        host = live_hosts.get(host_key)
+        return f"{scheme}://{host}{path}{suffix}" if host else None
 
     return {
         "rtmp": url("rtmp", "rtmp", ""),

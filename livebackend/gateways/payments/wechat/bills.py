@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _FEN_PER_YUAN = 100
 # The summary at the end of a bill begins with this column name.
 _SUMMARY = "总交易单数"
-# Columns of an amount, preferred column first: before discounts, then after discounts.
+# Each amount has two columns: before and after discounts. The first column in the bill is used.
 _PAID_YUAN = ("订单金额", "应结订单金额")
 _REFUNDED_YUAN = ("申请退款金额", "退款金额")
 _REFUND_STATES = {"SUCCESS", "PROCESSING"}
@@ -27,8 +27,8 @@ Row = Mapping[str, str]
 def bill_entries(content: bytes, *, merchant: str, app_id: str) -> list[BillEntry]:
     """Return the payments and refunds of a merchant's app.
 
-    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. The `fen` of
-    a refund is the order amount of its row, which WeChat Pay sets to 0.
+    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. In a
+    refund, `fen` is the order amount of the row, which WeChat Pay sets to 0.
     Raises ValueError for a malformed or truncated file.
     """
     rows = _rows(TextIOWrapper(BytesIO(content), "utf-8-sig", newline="\n"))
@@ -41,27 +41,29 @@ def bill_entries(content: bytes, *, merchant: str, app_id: str) -> list[BillEntr
 
 
 def _rows(lines: Iterator[str]) -> Iterator[Row]:
-    names = [name.strip().lstrip("`") for name in next(lines, "").split(",")]
-    _check_names(names)
-    for number, line in enumerate(lines, 2):
+    column_names = [name.strip().lstrip("`") for name in next(lines, "").split(",")]
+    _check_column_names(column_names)
+    for line_number, line in enumerate(lines, 2):
         if line.startswith(_SUMMARY):
             return
         # Each field starts with a backtick; a product name can contain commas.
         fields = [field.strip() for field in line.strip().removeprefix("`").split(",`")]
-        if len(fields) != len(names):
-            raise ValueError(f"line {number} has {len(fields)} fields instead of {len(names)}")
-        yield dict(zip(names, fields, strict=True))
+        if len(fields) != len(column_names):
+            raise ValueError(
+                f"line {line_number} has {len(fields)} fields instead of {len(column_names)}"
+            )
+        yield dict(zip(column_names, fields, strict=True))
     raise ValueError("the summary is missing: the file is truncated")
 
 
-def _check_names(names: list[str]) -> None:
-    needed = {"商户号", "公众账号ID", "商户订单号", "微信订单号", "交易状态", "退款状态"}
-    missing = sorted(needed - set(names))
-    for group in (_PAID_YUAN, _REFUNDED_YUAN):
-        if not set(group) & set(names):
-            missing.append("/".join(group))
-    if missing:
-        raise ValueError(f"the file lacks the columns {', '.join(missing)}")
+def _check_column_names(column_names: list[str]) -> None:
+    required_names = {"商户号", "公众账号ID", "商户订单号", "微信订单号", "交易状态", "退款状态"}
+    missing_names = sorted(required_names - set(column_names))
+    for alternative_names in (_PAID_YUAN, _REFUNDED_YUAN):
+        if not set(alternative_names) & set(column_names):
+            missing_names.append("/".join(alternative_names))
+    if missing_names:
+        raise ValueError(f"the file lacks the columns {', '.join(missing_names)}")
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
@@ -81,8 +83,8 @@ def _entries(row: Row) -> Iterator[BillEntry]:
         raise ValueError(f"order {order_id} has the unknown state {state}")
 
 
-def _fen(row: Row, names: tuple[str, ...]) -> int:
-    yuan = next(row[name] for name in names if name in row)
+def _fen(row: Row, column_names: tuple[str, ...]) -> int:
+    yuan = next(row[name] for name in column_names if name in row)
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan):
         raise ValueError(f"order {row['商户订单号']} has the invalid amount {yuan[:20]!r}")
     return int(Decimal(yuan) * _FEN_PER_YUAN)

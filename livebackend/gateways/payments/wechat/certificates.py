@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 # Minimum time between two look-ups. Without the minimum, any client could cause look-ups, by
 # notifications with unknown serial numbers.
 LOOKUP_PERIOD_S = 60.0
-LOOKUP_TOTAL_S = 3.0
+LOOKUP_TIMEOUT_S = 3.0
 
-LookUp = Callable[[Deadline], Sequence[PlatformCertificate]]
+CertificateLookUp = Callable[[Deadline], Sequence[PlatformCertificate]]
 
 
 class CertificateLookupFailed(Exception):
@@ -28,15 +28,15 @@ class PlatformCertificates:
     """The certificates that verify WeChat Pay's signatures. Safe for concurrent use.
 
     An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. A caller
-    never waits for the look-up of another thread, because WeChat Pay sends a rejected notification
-    again. After a failed look-up, the known certificates stay in use.
+    never waits for the look-up of another thread: it rejects the notification, and WeChat Pay sends
+    the notification again. After a failed look-up, the known certificates stay in use.
 
     Source: WeChat Pay API v3, "平台证书更新指引".
     """
 
     def __init__(
         self,
-        look_up: LookUp,
+        look_up: CertificateLookUp,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -52,28 +52,30 @@ class PlatformCertificates:
     def load(self) -> None:
         """Download the certificates. Raises CertificateLookupFailed."""
         self._claim_lookup()
-        self._replace(Deadline(LOOKUP_TOTAL_S))
+        self._replace_certificates(Deadline(LOOKUP_TIMEOUT_S))
 
     def find(self, serial: int, deadline: Deadline | None = None) -> PlatformCertificate | None:
         """Return the valid certificate with this serial number, or None.
 
         Takes at most 3 s, and ends before `deadline`.
         """
-        certificate = self._valid(serial)
+        certificate = self._find_valid(serial)
         if certificate is None and self._claim_lookup():
-            total_s = min(LOOKUP_TOTAL_S, deadline.remaining_s) if deadline else LOOKUP_TOTAL_S
+            timeout_s = (
+                min(LOOKUP_TIMEOUT_S, deadline.remaining_s) if deadline else LOOKUP_TIMEOUT_S
+            )
             try:
-                self._replace(Deadline(total_s))
+                self._replace_certificates(Deadline(timeout_s))
             except CertificateLookupFailed as error:
                 log.error(
                     "WeChat Pay: certificate look-up failed, %d known certificates stay in use: %s",
                     len(self._certificates),
                     error,
                 )
-            certificate = self._valid(serial)
+            certificate = self._find_valid(serial)
         return certificate
 
-    def _valid(self, serial: int) -> PlatformCertificate | None:
+    def _find_valid(self, serial: int) -> PlatformCertificate | None:
         certificate = self._certificates.get(serial)
         return certificate if certificate and certificate.is_valid_at(self._now()) else None
 
@@ -86,7 +88,7 @@ class PlatformCertificates:
             self._next_lookup_at = now_s + LOOKUP_PERIOD_S
             return True
 
-    def _replace(self, deadline: Deadline) -> None:
+    def _replace_certificates(self, deadline: Deadline) -> None:
         certificates = self._look_up(deadline)
         if not any(certificate.is_valid_at(self._now()) for certificate in certificates):
             raise CertificateLookupFailed(f"none of {len(certificates)} certificates is valid")

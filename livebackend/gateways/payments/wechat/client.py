@@ -27,7 +27,7 @@ from livebackend.gateways.payments.wechat.crypto import (
 API_URL = "https://api.mch.weixin.qq.com"
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
-REQUEST_TOTAL_S = 3.0
+REQUEST_TIMEOUT_S = 3.0
 _ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
 _MAX_MESSAGE_CHARACTERS = 200
 
@@ -129,25 +129,25 @@ class WechatClient:
         Takes at most 3 s unless `deadline` is given. Verifies the signature of successful
         responses only, because WeChat Pay does not sign all others. Raises PaymentFailed.
         """
-        deadline = deadline or Deadline(REQUEST_TOTAL_S)
+        deadline = deadline or Deadline(REQUEST_TIMEOUT_S)
         body = json.dumps(fields).encode() if fields is not None else None
-        raw = self._send(self._api, method, path, body, deadline)
-        if 200 <= raw.status < 300:
+        http_response = self._send(self._api, method, path, body, deadline)
+        if 200 <= http_response.status < 300:
             try:
-                self._verify(raw.headers, raw.content, deadline)
+                self._verify(http_response.headers, http_response.content, deadline)
             except InvalidSignature as error:
                 raise payment_failure(f"the response cannot be verified: {error}") from error
-        return Response(raw.status, _fields(raw))
+        return Response(http_response.status, _fields(http_response))
 
     def download(self, path: str, *, deadline: Deadline) -> bytes:
         """Download a file of at most 64 MiB. Raises PaymentFailed.
 
         WeChat Pay does not sign these responses: the caller must check the digest.
         """
-        raw = self._send(self._download_api, "GET", path, None, deadline)
-        if raw.status != 200:
-            raise Response(raw.status, _fields(raw)).failure()
-        return raw.content
+        http_response = self._send(self._download_api, "GET", path, None, deadline)
+        if http_response.status != 200:
+            raise Response(http_response.status, _fields(http_response)).failure()
+        return http_response.content
 
     def notification(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Verify and decrypt a notification. The names of `headers` are in lower case.
@@ -179,7 +179,7 @@ class WechatClient:
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except ProviderCallFailed as error:
-            # Omits the error's message, which can contain the URL with its token.
+            # The error's message is left out, because it can contain the URL with its token.
             raise payment_failure(error.kind) from error
 
     def _verify(
@@ -221,8 +221,10 @@ class WechatClient:
         The response needs no signature: AES-GCM with the APIv3 key authenticates each certificate.
         """
         try:
-            raw = self._send(self._certificate_api, "GET", "/v3/certificates", None, deadline)
-            response = Response(raw.status, _fields(raw))
+            http_response = self._send(
+                self._certificate_api, "GET", "/v3/certificates", None, deadline
+            )
+            response = Response(http_response.status, _fields(http_response))
             if response.status != 200:
                 raise response.failure()
             encrypted = [entry["encrypt_certificate"] for entry in response.fields["data"]]
@@ -249,17 +251,19 @@ class _RequestSigner(AuthBase):
         return request
 
 
-def _fields(raw: ProviderResponse) -> Mapping[str, Any]:
+def _fields(http_response: ProviderResponse) -> Mapping[str, Any]:
     """Return the JSON object of a body; empty for an empty body or an error page.
 
     Raises PaymentFailed for a successful response with any other body.
     """
     try:
-        fields = json.loads(raw.content) if raw.content else {}
+        fields = json.loads(http_response.content) if http_response.content else {}
     except (ValueError, RecursionError):
         fields = None
     if isinstance(fields, dict):
         return fields
-    if 200 <= raw.status < 300:
-        raise payment_failure(f"HTTP status {raw.status}, and the body is not a JSON object")
+    if 200 <= http_response.status < 300:
+        raise payment_failure(
+            f"HTTP status {http_response.status}, and the body is not a JSON object"
+        )
     return {}

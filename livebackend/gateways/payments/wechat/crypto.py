@@ -35,7 +35,7 @@ class MerchantKey:
         """Load a PKCS#8 RSA key in PEM. Raises ValueError for any other text."""
         key = _load_key(utils.load_private_key, pem)
         if not isinstance(key, RSAPrivateKey):
-            raise _not_rsa(key)
+            raise _not_rsa_error(key)
         return cls(merchant, serial, key)
 
     def authorization(self, method: str, path: str, body: str) -> str:
@@ -62,7 +62,7 @@ class PlatformKey:
         """Load an RSA public key in PEM. Raises ValueError for any other text."""
         key = _load_key(utils.load_public_key, pem)
         if not isinstance(key, RSAPublicKey):
-            raise _not_rsa(key)
+            raise _not_rsa_error(key)
         return cls(key)
 
     def has_signed(self, *, timestamp: str, nonce: str, body: str, signature: str) -> bool:
@@ -87,7 +87,7 @@ class PlatformCertificate:
             raise ValueError("the text is not a PEM certificate")
         key = certificate.public_key()
         if not isinstance(key, RSAPublicKey):
-            raise _not_rsa(key)
+            raise _not_rsa_error(key)
         return cls(
             certificate.serial_number,
             PlatformKey(key),
@@ -135,5 +135,5 @@ def _load_key(load: Callable[[str], object], pem: str) -> object:
         raise ValueError(str(error)) from error
 
 
-def _not_rsa(key: object) -> ValueError:
+def _not_rsa_error(key: object) -> ValueError:
     return ValueError(f"{type(key).__name__} is not an RSA key")

@@ -35,7 +35,7 @@ from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, Pla
 
 log = logging.getLogger(__name__)
 
-BILL_TOTAL_S = 30.0
+BILL_TIMEOUT_S = 30.0
 # The bill of a day exists from this time of the next day, in China Standard Time.
 _BILL_DUE = time_of_day(10)
 _MAX_REASON_BYTES = 80
@@ -220,7 +220,7 @@ class WechatPayments:
 
         Source: WeChat Pay API v3, "申请交易账单", "下载账单", "交易账单文件格式说明".
         """
-        deadline = Deadline(BILL_TOTAL_S)
+        deadline = Deadline(BILL_TIMEOUT_S)
         path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
         response = self._client.call("GET", path, deadline=deadline)
         if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
@@ -241,8 +241,8 @@ class WechatPayments:
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
 
-        Raises PaymentFailed, or for a malformed transaction ValueError, KeyError, TypeError or
-        AttributeError.
+        Raises PaymentFailed for another order, state or currency than expected. Raises ValueError,
+        KeyError, TypeError or AttributeError for a malformed transaction.
         """
         if transaction.get("out_trade_no") != order.order_id or not self._names_this_merchant(
             transaction

@@ -263,7 +263,7 @@ class TestDownload:
     def test_hanging_download_fails_at_the_deadline(
         self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TOTAL_S", 0.3)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TIMEOUT_S", 0.3)
         wechat.serve_bill(csv(PAYMENT))
         wechat.delay_s[DOWNLOAD] = 10
         with pytest.raises(PaymentFailed, match="timeout"):

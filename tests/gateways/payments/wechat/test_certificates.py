@@ -103,7 +103,9 @@ def fail(
 ) -> Callable[[], None]:
     """A function that makes all certificate look-ups fail."""
     if request.param == "timeout":
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.certificates.LOOKUP_TOTAL_S", 0.3)
+        monkeypatch.setattr(
+            "livebackend.gateways.payments.wechat.certificates.LOOKUP_TIMEOUT_S", 0.3
+        )
     failure = FAILURES[request.param]
     return lambda: failure(wechat)
 
@@ -247,7 +249,7 @@ class TestRateLimit:
     def test_lookup_for_a_response_ends_at_the_deadline_of_the_request(
         self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.5)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TIMEOUT_S", 0.5)
         wechat.delay_s[CERTIFICATES] = 10
         wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL)
         started = time.monotonic()

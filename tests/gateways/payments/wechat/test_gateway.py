@@ -161,7 +161,7 @@ class TestFailures:
     def test_hanging_server_fails_at_the_deadline(
         self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TOTAL_S", 0.2)
+        monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TIMEOUT_S", 0.2)
         wechat.delay_s = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), 10)
         started = time.monotonic()
         with pytest.raises(PaymentFailed, match="timeout"):
