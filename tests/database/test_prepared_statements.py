@@ -12,26 +12,30 @@ from livebackend.database.prepared_statements import PreparedStatement
 from tests.support.database_state import DatabaseState
 from tests.support.postgres_backends import backend_pid, terminate_backend
 
-_SUM = PreparedStatement(
-    text("SELECT CAST(:one AS int) + CAST(:other AS int) AS sum, '100%' AS share")
+_SUM = PreparedStatement(text("SELECT CAST(:a AS int) + CAST(:b AS int) AS sum, '100%' AS share"))
+_COUNT_PREPARED_STATEMENTS = text(
+    "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'"
 )
-_COUNT_PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'")
 
 
 @pytest.fixture
 def single_connection(database_url: str) -> Iterator[Database]:
-    """A database with one new connection."""
+    """A database whose pool has only one connection, which is new."""
     single_connection = Database(database_url, pool_size=1)
     yield single_connection
     single_connection.close()
 
 
-def add(database: Database, one: int, other: int) -> Any:
-    return database.run(lambda connection: _SUM.first(connection, {"one": one, "other": other}))
+def add(database: Database, first_summand: int, second_summand: int) -> Any:
+    return database.run(
+        lambda connection: _SUM.first(connection, {"a": first_summand, "b": second_summand})
+    )
 
 
-def prepared_count(database: Database) -> int:
-    return int(database.run(lambda connection: connection.execute(_COUNT_PREPARED).scalar_one()))
+def prepared_statement_count(database: Database) -> int:
+    return int(
+        database.run(lambda connection: connection.execute(_COUNT_PREPARED_STATEMENTS).scalar_one())
+    )
 
 
 def first_value(database: Database, statement: str, **values: Any) -> Any:
@@ -46,7 +50,7 @@ def test_statement_is_prepared_once_and_executed_with_new_values(
 ) -> None:
     assert [add(single_connection, 1, n).sum for n in range(20)] == list(range(1, 21))
     assert add(single_connection, 2, 2) == (4, "100%")
-    assert prepared_count(single_connection) == 1
+    assert prepared_statement_count(single_connection) == 1
 
 
 @pytest.mark.parametrize("method", ["run", "run_autocommit"])
@@ -64,9 +68,9 @@ def test_prepared_statement_runs_in_the_current_transaction(
     run: Callable[..., None] = getattr(single_connection, method)
     with pytest.raises(LookupError):
         run(insert_and_fail)
-    # PREPARE is not transactional: a rollback does not undo it.
     assert len(database_state.rows("code_attempts")) == (0 if method == "run" else 1)
-    assert prepared_count(single_connection) == 1
+    # PREPARE is not transactional: a rollback does not undo it.
+    assert prepared_statement_count(single_connection) == 1
 
 
 def test_prepared_statement_is_committed(
@@ -87,19 +91,19 @@ def test_statement_is_prepared_again_on_a_new_connection(
     add(single_connection, 1, 1)
     terminate_backend(single_connection.run_autocommit(backend_pid), database)
     assert add(single_connection, 1, 2).sum == 3
-    assert prepared_count(single_connection) == 1
+    assert prepared_statement_count(single_connection) == 1
 
 
 def test_lost_connection_is_replaced(single_connection: Database, database: Database) -> None:
     attempts = []
 
-    def work(connection: Connection) -> Any:
+    def terminate_once_and_add(connection: Connection) -> Any:
         attempts.append(1)
         if len(attempts) == 1:
             terminate_backend(backend_pid(connection), database)
-        return _SUM.first(connection, {"one": 1, "other": 1})
+        return _SUM.first(connection, {"a": 1, "b": 1})
 
-    assert single_connection.run(work).sum == 2
+    assert single_connection.run(terminate_once_and_add).sum == 2
     assert len(attempts) == 2
 
 
@@ -108,7 +112,7 @@ def test_error_of_a_closed_connection_invalidates_it(single_connection: Database
         driver_connection: Any = connection.connection.dbapi_connection
         driver_connection.close()
         with pytest.raises(DBAPIError) as raised:
-            _SUM.first(connection, {"one": 1, "other": 1})
+            _SUM.first(connection, {"a": 1, "b": 1})
     assert raised.value.connection_invalidated
 
 
@@ -118,16 +122,16 @@ def test_statement_is_prepared_again_after_a_change_of_its_table(
     database = Database(new_database(f"prepared_{worker_id}"))
     select_names = PreparedStatement(text("SELECT name FROM people"))
 
-    def names(connection: Connection) -> list[Any]:
+    def read_names(connection: Connection) -> list[Any]:
         return [row.name for row in select_names.run(connection, {})]
 
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE people (name varchar(32))"))
         connection.execute(text("INSERT INTO people VALUES ('Ann')"))
-    assert database.run(names) == database.run_autocommit(names) == ["Ann"]
+    assert database.run(read_names) == database.run_autocommit(read_names) == ["Ann"]
     with database.engine.begin() as connection:
         connection.execute(text("ALTER TABLE people ALTER COLUMN name TYPE varchar(64)"))
-    assert database.run(names) == database.run_autocommit(names) == ["Ann"]
+    assert database.run(read_names) == database.run_autocommit(read_names) == ["Ann"]
     database.close()
 
 

@@ -72,10 +72,10 @@ def app(new_app: Callable[..., App], filled_database: Database) -> App:
 
 def request_every_operation(api: ApiClient) -> set[str]:
     """Request every operation; return the names of all requested operations."""
-    requested = []
+    requested_operations = []
 
     def record(handler_event: Any) -> None:
-        requested.append(handler_event.request.operation.name)
+        requested_operations.append(handler_event.request.operation.name)
 
     api.app.registry.registerHandler(record, (NewResponse,))
     ann, ben = (api.register_user(f"1390000000{n}", nickname="Ann") for n in (1, 2))
@@ -102,14 +102,14 @@ def request_every_operation(api: ApiClient) -> set[str]:
     for selector in ("block", "unblock"):
         ann.post("/friend", **{selector: "1", "userId": ben.phone})
     code = api.post("/log", forgot="1", userId=ben.phone).message
-    form = {"userId": ben.phone, "code_v": code, "code": code, "password": PASSWORD}
-    api.post("/log", reset="1", **form)
+    reset_form = {"userId": ben.phone, "code_v": code, "code": code, "password": PASSWORD}
+    api.post("/log", reset="1", **reset_form)
     ben = api.log_in(ben.phone)
-    changed = ben.post("/log", change="1", oldPassword=PASSWORD, password=f"{PASSWORD}-2")
-    api.post("/log", logout="1", token=changed.message)
+    change_response = ben.post("/log", change="1", oldPassword=PASSWORD, password=f"{PASSWORD}-2")
+    api.post("/log", logout="1", token=change_response.message)
     api.post("/log", userId=ben.phone, password="wrong")
     ann.post("/register", remove="1", password=PASSWORD)
-    return set(requested)
+    return set(requested_operations)
 
 
 def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database: Database) -> None:
@@ -119,16 +119,18 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database
         statements.setdefault(statement, parameters)
 
     with before_each_statement(record):
-        requested = request_every_operation(ApiClient(app))
-    prepared = {
+        requested_operations = request_every_operation(ApiClient(app))
+    prepared_statements = {
         statement.text: statement
         for statement in gc.get_objects()
         if isinstance(statement, PreparedStatement)
     }
-    documented = {operation.name for operation in operations(app.registry) if operation.documented}
-    assert documented <= requested
+    documented_operations = {
+        operation.name for operation in operations(app.registry) if operation.documented
+    }
+    assert documented_operations <= requested_operations
 
-    scans = {}
+    sequential_scans = {}
     with filled_database.engine.connect() as connection:
         large_tables = {
             row.relname
@@ -140,13 +142,13 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database
         del statements["ROLLBACK AND CHAIN"]  # EXPLAIN does not support this statement
         for statement, parameters in statements.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-            if statement in prepared:  # PostgreSQL can use a generic plan
-                numbered, _ = prepared[statement].numbered_text_and_names
-                plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered}"))
+            if statement in prepared_statements:  # PostgreSQL can also use a generic plan
+                numbered_sql, _ = prepared_statements[statement].numbered_text_and_names
+                plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered_sql}"))
             for plan in plans:
-                steps = "\n".join(row[0] for row in plan)
-                if large_tables & set(re.findall(r"Seq Scan on (\w+)", steps)):
-                    scans[statement] = steps
+                plan_text = "\n".join(row[0] for row in plan)
+                if large_tables & set(re.findall(r"Seq Scan on (\w+)", plan_text)):
+                    sequential_scans[statement] = plan_text
     assert len(statements) > 65
-    assert len(prepared.keys() & statements.keys()) >= 20
-    assert scans == {}
+    assert len(prepared_statements.keys() & statements.keys()) >= 20
+    assert sequential_scans == {}

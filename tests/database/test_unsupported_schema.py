@@ -21,7 +21,7 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import Operator
 
 DEVELOPMENT_REVISIONS = [f"{number:04}" for number in range(1, 16)]
-ERROR = (
+EXPECTED_ERROR = (
     "database.url: the database has the tables of a development version before the first release"
     " (migration 0015), which cannot be upgraded: create a new, empty database"
 )
@@ -50,27 +50,29 @@ def old_database(new_database: Callable[[str], str], worker_id: str) -> Iterator
             )
         )
     yield database
-    assert contents(database) == (
+    assert tables_and_rows(database) == (
         [("alembic_version", "version_num"), ("leases", "name")],
         ["0015", "sweeper"],
     )
     database.close()
 
 
-def contents(database: Database) -> tuple[list[tuple[str, str]], list[str]]:
+def tables_and_rows(database: Database) -> tuple[list[tuple[str, str]], list[str]]:
     with database.engine.connect() as connection:
         tables = [(row[0], row[1]) for row in connection.execute(_TABLES)]
         return tables, list(connection.execute(_ROWS).scalars())
 
 
-@pytest.mark.parametrize("function", [check_migrated, migrate, migration_status, pending_sql])
+@pytest.mark.parametrize(
+    "migration_function", [check_migrated, migrate, migration_status, pending_sql]
+)
 def test_migration_functions_reject_a_development_version(
-    function: Callable[..., Any], old_database: Database
+    migration_function: Callable[..., Any], old_database: Database
 ) -> None:
     with pytest.raises(UnsupportedSchema) as raised:
-        function(old_database)
+        migration_function(old_database)
     (error,) = raised.value.errors
-    assert error.startswith(ERROR)
+    assert error.startswith(EXPECTED_ERROR)
 
 
 def test_check_before_automatic_migrations_rejects_a_development_version(
@@ -91,20 +93,20 @@ def test_every_development_version_is_rejected(revision: str, old_database: Data
 
 
 def test_no_migration_has_the_id_of_a_development_version() -> None:
-    scripts = ScriptDirectory(str(DEVELOPMENT_INI.parent / "migrations"))
-    revisions = {script.revision for script in scripts.walk_revisions()}
+    script_directory = ScriptDirectory(str(DEVELOPMENT_INI.parent / "migrations"))
+    revisions = {script.revision for script in script_directory.walk_revisions()}
     assert revisions
     assert revisions.isdisjoint(DEVELOPMENT_REVISIONS)
 
 
-@pytest.mark.parametrize("migrates", ["true", "false"])
+@pytest.mark.parametrize("migrate_setting", ["true", "false"])
 def test_application_does_not_start_with_a_development_version(
-    migrates: str, old_database: Database, new_app: Any
+    migrate_setting: str, old_database: Database, new_app: Any
 ) -> None:
     url = old_database.engine.url.render_as_string(hide_password=False)
     with pytest.raises(SystemExit) as raised:
-        new_app(database__url=url, database__migrate=migrates)
-    assert f"\n  {ERROR}" in str(raised.value)
+        new_app(database__url=url, database__migrate=migrate_setting)
+    assert f"\n  {EXPECTED_ERROR}" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_commands_reject_a_development_version_with_an_error_message(
     name, *options = command.split(" --")
     arguments = [f"--{option}" for option in options]
     result = operator(old_database, tmp_path).run(name, *arguments, code=1)
-    assert f"\n  {ERROR}" in result.stderr
+    assert f"\n  {EXPECTED_ERROR}" in result.stderr
     assert result.stdout == ""
 
 

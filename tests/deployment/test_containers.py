@@ -45,22 +45,22 @@ def start_command() -> list[str]:
 
 
 def test_dockerfiles_contain_only_known_instructions() -> None:
-    allowed = {
+    known_instructions = {
         *("FROM", "RUN", "COPY", "ENV", "USER", "VOLUME", "EXPOSE"),
         *("STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
     }
     for file in (DEPLOY / "Dockerfile", DEPLOY / "nginx.Dockerfile"):
         names = [name for name, _ in instructions(file)]
-        assert set(names) <= allowed
+        assert set(names) <= known_instructions
         assert names[0] == "FROM"
 
 
 def test_final_image_has_no_build_step_and_does_not_run_as_root() -> None:
-    stages = [number for number, (name, _) in enumerate(DOCKERFILE) if name == "FROM"]
+    stages = [index for index, (name, _) in enumerate(DOCKERFILE) if name == "FROM"]
     assert len(stages) == 2
-    final = DOCKERFILE[stages[-1] :]
-    assert not any("pip" in arguments for _, arguments in final)
-    names = [name for name, _ in final]
+    final_stage = DOCKERFILE[stages[-1] :]
+    assert not any("pip" in arguments for _, arguments in final_stage)
+    names = [name for name, _ in final_stage]
     assert names.index("USER") < names.index("ENTRYPOINT")
     assert last_arguments("USER").isdecimal()
     assert last_arguments("USER") != "0"
@@ -69,47 +69,53 @@ def test_final_image_has_no_build_step_and_does_not_run_as_root() -> None:
 
 
 def test_image_has_only_locked_packages() -> None:
-    runs = [command for name, command in DOCKERFILE if name == "RUN" and "pip install" in command]
-    packages, project = map(shlex.split, runs)
-    assert "--no-deps" in packages
-    assert "--require-hashes" in packages
-    assert packages[-2:] == ["--requirement", "/src/requirements/production.txt"]
-    assert project[-3:] == ["--no-deps", "--no-build-isolation", "/src"]
+    install_commands = [
+        command for name, command in DOCKERFILE if name == "RUN" and "pip install" in command
+    ]
+    package_arguments, project_arguments = map(shlex.split, install_commands)
+    assert "--no-deps" in package_arguments
+    assert "--require-hashes" in package_arguments
+    assert package_arguments[-2:] == ["--requirement", "/src/requirements/production.txt"]
+    assert project_arguments[-3:] == ["--no-deps", "--no-build-isolation", "/src"]
 
 
 def test_files_copied_into_the_image_exist_and_are_in_the_build_context() -> None:
-    context = (ROOT / ".dockerignore").read_text().splitlines()
+    context_patterns = (ROOT / ".dockerignore").read_text().splitlines()
     for name, arguments in DOCKERFILE:
         source = arguments.split()[0]
         if name == "COPY" and not source.startswith("--") and source != ".":
             assert (ROOT / source).exists()
-            assert f"!{source}" in context
+            assert f"!{source}" in context_patterns
     # setup.py reads these files, so the build context must contain them.
-    needed = {"setup.py", "README.md", "pyproject.toml", "livebackend", "migrations"}
-    assert {f"!{name}" for name in needed} <= set(context)
+    needed_files = {"setup.py", "README.md", "pyproject.toml", "livebackend", "migrations"}
+    assert {f"!{name}" for name in needed_files} <= set(context_patterns)
 
 
 def test_dockerfile_commands_build_a_server_that_starts_and_stops(
     tmp_path: Path, database_url: str
 ) -> None:
-    source, built = tmp_path / "src", tmp_path / "opt"
-    context = (ROOT / ".dockerignore").read_text().splitlines()
-    names = [line[1:] for line in context if line.startswith("!")]
-    source.mkdir()
+    source_folder, install_folder = tmp_path / "src", tmp_path / "opt"
+    context_patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    names = [line[1:] for line in context_patterns if line.startswith("!")]
+    source_folder.mkdir()
     for name in [name for name in names if (ROOT / name).exists() and "/" not in name]:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
+        copy(ROOT / name, source_folder / name)
     for instruction, arguments in DOCKERFILE:
         if instruction == "RUN" and "/opt/livebackend" in arguments:
-            step = arguments.replace("/opt/livebackend", str(built)).replace("/src", str(source))
-            subprocess.run(["sh", "-c", step.replace("python -m", "python3 -m", 1)], check=True)
+            build_command = arguments.replace("/opt/livebackend", str(install_folder)).replace(
+                "/src", str(source_folder)
+            )
+            subprocess.run(
+                ["sh", "-c", build_command.replace("python -m", "python3 -m", 1)], check=True
+            )
 
-    python = str(built / "bin" / "python")
+    python = str(install_folder / "bin" / "python")
     subprocess.run([python, "-c", "import livebackend.gateways.payments.wechat"], check=True)
 
     (port,) = free_ports(1)
     environment = {
-        "PATH": f"{built}/bin:{os.defpath}",
+        "PATH": f"{install_folder}/bin:{os.defpath}",
         "LIVEBACKEND_DATA_DIR": str(tmp_path / "var"),
         "LIVEBACKEND_METRICS_ADDRESS": "",
         **{
@@ -124,11 +130,15 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
     command = [*command, "--port", str(port)]
     program = shutil.which(command[0], path=environment["PATH"])
     assert program
-    check = shlex.join(health_check()).replace("6543", str(port))
+    health_command = shlex.join(health_check()).replace("6543", str(port))
 
     def is_healthy() -> bool:
         completed = subprocess.run(
-            ["sh", "-c", check], env=environment, cwd=tmp_path, capture_output=True, check=False
+            ["sh", "-c", health_command],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
         )
         return completed.returncode == 0
 
@@ -166,10 +176,10 @@ class TestCompose:
 
     def test_application_trusts_only_proxies_in_the_compose_network(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
-        (trusted,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (\S+)", text)
-        assert f"subnet: {trusted}" in text
+        (trusted_network,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (\S+)", text)
+        assert f"subnet: {trusted_network}" in text
 
     def test_stop_grace_period_is_longer_than_any_request(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
-        (seconds,) = re.findall(r"stop_grace_period: (\d+)s", text)
-        assert int(seconds) >= 20
+        (grace_period_s,) = re.findall(r"stop_grace_period: (\d+)s", text)
+        assert int(grace_period_s) >= 20

@@ -85,14 +85,14 @@ def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk
     assert "uploads are rejected" in failed["disk"]
 
 
-@pytest.mark.parametrize(("shift", "direction"), [("+1d", "behind"), ("-1d", "ahead")])
+@pytest.mark.parametrize(("clock_shift", "direction"), [("+1d", "behind"), ("-1d", "ahead")])
 def test_doctor_reports_a_wrong_clock(
-    shift: str, direction: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
+    clock_shift: str, direction: str, database_url: str, tmp_path: Path, qiniu: QiniuServer
 ) -> None:
     settings = {"database_url": database_url, "data_dir": str(tmp_path), **sms_settings(qiniu)}
     assert failed_checks(run_doctor(**settings)) == {}
-    failed = failed_checks(run_doctor("faketime", "-f", shift, **settings))
+    failed = failed_checks(run_doctor("faketime", "-f", clock_shift, **settings))
     assert list(failed) == ["clock"]
-    # The clock of this machine is wrong, because the database and the provider agree.
+    # The clocks of the database and of the provider both differ by one day from this machine.
     for clock in ("the database", qiniu.url):
         assert re.search(rf"{clock} is 86,(399|400|401) s {direction}", failed["clock"])

@@ -33,9 +33,9 @@ from tests.support.upstreams import (
     stay_silent,
 )
 
-CONNECTION_LIMIT = 50  # limit_conn in nginx-site.conf
-HEADER_TIMEOUT_S = 10  # client_header_timeout in nginx-site.conf
-BODY_TIMEOUT_S = 10  # client_body_timeout in nginx-site.conf
+CONNECTION_LIMIT = 50  # the value of limit_conn in nginx-site.conf
+HEADER_TIMEOUT_S = 10  # the value of client_header_timeout in nginx-site.conf
+BODY_TIMEOUT_S = 10  # the value of client_body_timeout in nginx-site.conf
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -149,13 +149,13 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
 
 @contextmanager
 def open_connections(
-    nginx: Nginx, number: int, start: bytes, address: str
+    nginx: Nginx, count: int, request_start: bytes, address: str
 ) -> Iterator[list[socket.socket]]:
-    """Open connections, and send `start`, the first bytes of a request, on each."""
+    """Open connections, and send the first bytes of a request on each."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(nginx.connect(address)) for _ in range(number)]
+        connections = [stack.enter_context(nginx.connect(address)) for _ in range(count)]
         for connection in connections:
-            connection.sendall(start)
+            connection.sendall(request_start)
         yield connections
 
 
@@ -174,22 +174,26 @@ def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
 
 
 def test_plain_http_request_is_redirected_and_not_forwarded(nginx: NginxWithServer) -> None:
-    before = nginx.logged_requests()
+    requests_before = nginx.logged_requests()
     with nginx.connect_without_tls() as connection:
         body = b"userId=13800000001&password=x"
         connection.sendall(post_head("/log", len(body), "Connection: close") + body)
         response = read_all(connection)
     assert response.startswith(b"HTTP/1.1 301 ")
     assert f"Location: https://{HOST}/log".encode() in response
-    assert nginx.logged_requests() == before
+    assert nginx.logged_requests() == requests_before
 
 
 def test_application_rejects_a_request_that_its_proxy_received_over_http(
     nginx: NginxWithServer,
 ) -> None:
     with nginx.server.connect() as connection:
-        forwarded = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: http", "Connection: close")
-        connection.sendall(post_head("/log", 0, *forwarded))
+        forwarded_headers = (
+            "X-Forwarded-For: 1.2.3.4",
+            "X-Forwarded-Proto: http",
+            "Connection: close",
+        )
+        connection.sendall(post_head("/log", 0, *forwarded_headers))
         assert b"scheme; reason=https_required" in read_all(connection)
 
 
@@ -207,10 +211,10 @@ def test_tls_1_1_is_rejected_and_tls_1_2_is_accepted(nginx: NginxWithServer) -> 
 
 
 def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWithServer) -> None:
-    def request_code(forged: str) -> bytes:
-        body = f"token=1380000{forged[-4:]}".encode()
+    def request_code(last_digits: str) -> bytes:
+        body = f"token=1380000{last_digits[-4:]}".encode()
         with nginx.connect("127.0.0.9") as connection:
-            headers = (f"X-Forwarded-For: 9.9.9.{forged[-1]}", "Connection: close")
+            headers = (f"X-Forwarded-For: 9.9.9.{last_digits[-1]}", "Connection: close")
             connection.sendall(post_head("/register", len(body), *headers) + body)
             return read_all(connection)
 
@@ -220,23 +224,29 @@ def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWith
 
 def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> None:
     """The body contains a second request, as in an attack by HTTP request smuggling."""
-    before = nginx.logged_requests()
-    hidden = post_head("/friend", 5) + b"add=1"
-    for order in (("Content-Length", "Transfer-Encoding"), ("Transfer-Encoding", "Content-Length")):
-        lengths = {"Content-Length": str(5 + len(hidden)), "Transfer-Encoding": "chunked"}
-        lines = [f"{name}: {lengths[name]}" for name in order]
+    requests_before = nginx.logged_requests()
+    hidden_request = post_head("/friend", 5) + b"add=1"
+    for header_order in (
+        ("Content-Length", "Transfer-Encoding"),
+        ("Transfer-Encoding", "Content-Length"),
+    ):
+        length_headers = {
+            "Content-Length": str(5 + len(hidden_request)),
+            "Transfer-Encoding": "chunked",
+        }
+        lines = [f"{name}: {length_headers[name]}" for name in header_order]
         head = "\r\n".join(["POST /log HTTP/1.1", f"Host: {HOST}", *lines, "", ""]).encode()
         with nginx.connect() as connection:
-            connection.sendall(head + b"0\r\n\r\n" + hidden)
+            connection.sendall(head + b"0\r\n\r\n" + hidden_request)
             response = read_all(connection)
         assert response.startswith(b"HTTP/1.1 400 ")
         assert response.count(b"HTTP/1.1") == 1
-    assert nginx.logged_requests() == before
+    assert nginx.logged_requests() == requests_before
 
 
 def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer) -> None:
     """The test sends more slow requests than the server has threads."""
-    before = nginx.logged_requests()
+    requests_before = nginx.logged_requests()
     with open_connections(
         nginx, CONNECTION_LIMIT - 5, post_head("/log", 1000) + b"u", "127.0.0.2"
     ) as slow:
@@ -247,14 +257,14 @@ def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer)
             # The client address of the slow requests can open more connections.
             assert_served(nginx, "127.0.0.2")
             time.sleep(0.5)
-        assert nginx.logged_requests() == before + 16
+        assert nginx.logged_requests() == requests_before + 16
     assert_served(nginx)
 
 
 def test_connection_with_a_stalled_body_is_closed(nginx: NginxWithServer) -> None:
-    with open_connections(nginx, 3, post_head("/log", 1000) + b"u", "127.0.0.4") as silent:
+    with open_connections(nginx, 3, post_head("/log", 1000) + b"u", "127.0.0.4") as stalled:
         start = time.monotonic()
-        while not all(map(is_closed, silent)):
+        while not all(map(is_closed, stalled)):
             assert time.monotonic() - start < BODY_TIMEOUT_S + 5
             time.sleep(0.1)
         assert time.monotonic() - start > BODY_TIMEOUT_S - 2
@@ -330,14 +340,16 @@ def test_request_id_in_the_response_is_in_the_server_log(nginx: NginxWithServer)
 def test_static_script_is_compressed(nginx: NginxWithServer) -> None:
     docs = nginx.get("/docs").body.decode()
     script = re.sub("docs/docs.js$", "vendor/hls.js", re.findall('src="(.*?docs.js)"', docs)[0])
-    plain = nginx.get(f"/{script}")
-    assert "content-encoding" not in plain.headers
-    compressed = nginx.get(f"/{script}", "Accept-Encoding: gzip")
-    assert compressed.headers["content-encoding"] == "gzip"
-    assert compressed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
-    assert compressed.headers["cache-control"] == "public, max-age=31536000, immutable"
-    assert len(compressed.body) < len(plain.body) / 2
-    assert gzip.decompress(decode_chunked(compressed.body)) == plain.body
+    plain_response = nginx.get(f"/{script}")
+    assert "content-encoding" not in plain_response.headers
+    compressed_response = nginx.get(f"/{script}", "Accept-Encoding: gzip")
+    assert compressed_response.headers["content-encoding"] == "gzip"
+    assert (
+        compressed_response.headers["vary"] == plain_response.headers["vary"] == "Accept-Encoding"
+    )
+    assert compressed_response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert len(compressed_response.body) < len(plain_response.body) / 2
+    assert gzip.decompress(decode_chunked(compressed_response.body)) == plain_response.body
 
 
 def test_api_response_is_never_compressed(nginx: NginxWithServer) -> None:
@@ -347,7 +359,7 @@ def test_api_response_is_never_compressed(nginx: NginxWithServer) -> None:
 
 
 # Result code and message in the envelope of a 503 response, for each path of the API.
-ENVELOPES = {
+UNAVAILABLE_ENVELOPES = {
     "/register": ("0006", None),
     "/upload": ("0006", None),
     "/log": ("0008", None),
@@ -380,9 +392,9 @@ class Response:
     def parse(cls, received: bytes) -> Self:
         head, _, body = received.partition(b"\r\n\r\n")
         status, *lines = head.decode().splitlines()
-        pairs = [line.split(": ", 1) for line in lines]
-        headers = {name.lower(): value for name, value in pairs}
-        assert len(headers) == len(pairs), f"the response repeats a header: {pairs}"
+        header_pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in header_pairs}
+        assert len(headers) == len(header_pairs), f"the response repeats a header: {header_pairs}"
         return cls(int(status.split(" ")[1]), headers, body)
 
 
@@ -402,7 +414,7 @@ class NginxWithUpstreams(Nginx):
             upstream.received.clear()
             upstream.listen()
 
-    def set_both(self, behavior: Behavior) -> None:
+    def set_behavior_of_both(self, behavior: Behavior) -> None:
         self.first.behavior = self.second.behavior = behavior
 
     def stop_listening(self) -> None:
@@ -445,19 +457,19 @@ def assert_unavailable(response: Response, path: str, outcome: str | None) -> No
     assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
     assert headers.pop("x-request-outcome", None) == outcome
     assert {name: headers.get(name) for name in UNAVAILABLE_HEADERS} == UNAVAILABLE_HEADERS
-    code, message = ENVELOPES.get(path, ("0003", None))
+    code, message = UNAVAILABLE_ENVELOPES.get(path, ("0003", None))
     assert json.loads(response.body) == {"result": code, "message": message}
 
 
 def test_every_api_path_has_an_envelope_for_503() -> None:
-    assert set(ENVELOPES) == {f"/{path}" for path in PATHS}
+    assert set(UNAVAILABLE_ENVELOPES) == {f"/{path}" for path in PATHS}
 
 
-@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+@pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
 def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
     path: str, upstreams: NginxWithUpstreams
 ) -> None:
-    upstreams.set_both(close)
+    upstreams.set_behavior_of_both(close)
     response = upstreams.post(path)
     assert_unavailable(response, path, "unknown")
     (received,) = upstreams.received
@@ -465,7 +477,7 @@ def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
     assert response.headers["x-request-id"] == received.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+@pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
 def test_request_while_no_server_listens_is_unavailable(
     path: str, upstreams: NginxWithUpstreams
 ) -> None:
@@ -473,11 +485,11 @@ def test_request_while_no_server_listens_is_unavailable(
     assert_unavailable(upstreams.post(path), path, "unknown")
 
 
-@pytest.mark.parametrize("path", [*ENVELOPES, "/payments"])
+@pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
 def test_request_to_a_silent_server_has_unknown_outcome(
     path: str, upstreams: NginxWithUpstreams
 ) -> None:
-    upstreams.set_both(stay_silent)
+    upstreams.set_behavior_of_both(stay_silent)
     assert_unavailable(upstreams.post(path), path, "unknown")
     assert len(upstreams.received) == 1
 
@@ -485,24 +497,24 @@ def test_request_to_a_silent_server_has_unknown_outcome(
 def test_response_that_ends_in_its_headers_has_unknown_outcome(
     upstreams: NginxWithUpstreams,
 ) -> None:
-    upstreams.set_both(respond(b"HTTP/1.1 200 OK\r\nContent-Le"))
+    upstreams.set_behavior_of_both(respond(b"HTTP/1.1 200 OK\r\nContent-Le"))
     assert_unavailable(upstreams.post("/golden"), "/golden", "unknown")
 
 
 def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(
     upstreams: NginxWithUpstreams,
 ) -> None:
-    upstreams.set_both(close)
+    upstreams.set_behavior_of_both(close)
     assert_unavailable(upstreams.post("/%67olden?a=b"), "/golden", "unknown")
 
 
 def test_error_response_for_a_file_path_is_json(upstreams: NginxWithUpstreams) -> None:
-    upstreams.set_both(close)
+    upstreams.set_behavior_of_both(close)
     assert_unavailable(upstreams.post("/pictures/a.jpg"), "/pictures/a.jpg", "unknown")
 
 
 def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstreams) -> None:
-    upstreams.set_both(close)
+    upstreams.set_behavior_of_both(close)
     completed = subprocess.run(
         ["curl", "--http2", "--silent", "--include", f"https://{HOST}/golden", "--data", "a=b"],
         env={"CURL_HOME": str(upstreams.curlrc_folder), "PATH": "/usr/bin:/bin"},
@@ -517,12 +529,12 @@ def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstr
 def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome_header(
     upstreams: NginxWithUpstreams,
 ) -> None:
-    """nginx fails before it contacts a server, as it does when its disk is full."""
-    moved = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
+    """Without its body folder, nginx fails before it contacts a server, as with a full disk."""
+    moved_folder = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:
         response = upstreams.post("/upload", b"x" * 100_000)
     finally:
-        moved.rename(upstreams.body_folder)
+        moved_folder.rename(upstreams.body_folder)
     assert_unavailable(response, "/upload", None)
     assert upstreams.received == []
 
@@ -537,7 +549,7 @@ def test_request_over_the_connection_limit_is_rejected_without_an_outcome_header
         while upstreams.post("/log", address="127.0.0.10").status != HTTPStatus.SERVICE_UNAVAILABLE:
             assert time.monotonic() < deadline
         upstreams.reset()
-        for path in [*ENVELOPES, "/payments"]:
+        for path in [*UNAVAILABLE_ENVELOPES, "/payments"]:
             assert_unavailable(upstreams.post(path, address="127.0.0.10"), path, None)
     assert upstreams.received == []
 
@@ -572,7 +584,7 @@ def test_error_response_of_the_application_passes_unchanged(
         "x-retry-request-id": "r1",
     }
     lines = [f"HTTP/1.1 {status} Error", *(f"{name}: {headers[name]}" for name in headers)]
-    upstreams.set_both(respond("\r\n".join([*lines, "", ""]).encode() + body))
+    upstreams.set_behavior_of_both(respond("\r\n".join([*lines, "", ""]).encode() + body))
     response = upstreams.post("/golden")
     assert response.status == status
     assert response.body == body
@@ -584,20 +596,20 @@ def test_error_response_of_the_application_passes_unchanged(
     assert len(upstreams.received) == 1
 
 
-@pytest.mark.parametrize("failure", [close, stay_silent])
+@pytest.mark.parametrize("failing_behavior", [close, stay_silent])
 def test_post_request_that_reached_one_server_is_not_sent_to_the_other(
-    failure: Behavior, upstreams: NginxWithUpstreams
+    failing_behavior: Behavior, upstreams: NginxWithUpstreams
 ) -> None:
-    upstreams.first.behavior = failure
+    upstreams.first.behavior = failing_behavior
     bodies = [f"requestId={number}".encode() for number in range(6)]
     statuses = {body: upstreams.post("/golden", body).status for body in bodies}
-    failed = [received.body for received in upstreams.first.received]
-    served = [received.body for received in upstreams.second.received]
+    failed_bodies = [received.body for received in upstreams.first.received]
+    served_bodies = [received.body for received in upstreams.second.received]
     # nginx alternates between the two servers.
-    assert len(failed) == len(served) == 3
-    assert sorted(failed + served) == bodies
-    expected = dict.fromkeys(failed, HTTPStatus.SERVICE_UNAVAILABLE)
-    assert statuses == expected | dict.fromkeys(served, HTTPStatus.OK)
+    assert len(failed_bodies) == len(served_bodies) == 3
+    assert sorted(failed_bodies + served_bodies) == bodies
+    expected_statuses = dict.fromkeys(failed_bodies, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert statuses == expected_statuses | dict.fromkeys(served_bodies, HTTPStatus.OK)
 
 
 def test_server_that_refuses_the_connection_is_skipped(upstreams: NginxWithUpstreams) -> None:
@@ -619,7 +631,7 @@ def test_server_receives_requests_as_soon_as_it_listens_again(
 
 
 def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams) -> None:
-    upstreams.set_both(close)
+    upstreams.set_behavior_of_both(close)
     with requests.Session() as session:
         session.trust_env = False
         session.verify = str(upstreams.certificate)
@@ -632,9 +644,9 @@ def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams)
     assert error.value.code == "0013"
     assert error.value.retry_after_s == 1
     # The client sent the request twice; nginx must not retry a request itself.
-    first, second = upstreams.received
-    assert first.body == second.body
-    assert b"requestId=" in first.body
+    first_request, second_request = upstreams.received
+    assert first_request.body == second_request.body
+    assert b"requestId=" in first_request.body
 
 
 def test_operations_document_mentions_both_nginx_files() -> None:

@@ -46,13 +46,13 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 def commands() -> list[tuple[str, str]]:
     """Return (heading, command) for each command in docs/operations.md."""
-    pairs = []
+    headed_commands = []
     for section in DOCUMENT.read_text("utf-8").split("\n## ")[1:]:
         heading = section.partition("\n")[0]
         for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
             assert all(line.startswith("$ ") for line in block.splitlines()), block
-            pairs += [(heading, line.removeprefix("$ ")) for line in block.splitlines()]
-    return pairs
+            headed_commands += [(heading, line.removeprefix("$ ")) for line in block.splitlines()]
+    return headed_commands
 
 
 def is_executed(command: str) -> bool:
@@ -90,10 +90,10 @@ class Scenario:
     @contextmanager
     def continuous_requests(self) -> Iterator[None]:
         """Send requests during the `with` block; record each error response."""
-        stopping = threading.Event()
+        stop = threading.Event()
 
         def send_requests() -> None:
-            while not stopping.is_set():
+            while not stop.is_set():
                 response = self.post("/friend", search="1", token=self.token, userId=PHONE)
                 self.request_count += 1
                 if response["result"] != "0000":
@@ -105,7 +105,7 @@ class Scenario:
         try:
             yield
         finally:
-            stopping.set()
+            stop.set()
             thread.join()
 
     def after_init(self) -> None:
@@ -146,29 +146,29 @@ class Scenario:
         response = self.post("/log", userId=PHONE, password=self.password)
         self.token = str(response["message"])
 
-    def entries(self, name: str) -> list[tuple[object, ...]]:
-        database = Database(self.postgres.url(name))
+    def ledger_entries(self, database_name: str) -> list[tuple[object, ...]]:
+        database = Database(self.postgres.url(database_name))
         with database.engine.connect() as connection:
             rows = connection.execute(
                 text("SELECT transfer_id, coin_account_id, amount FROM entries ORDER BY 1, 2")
             )
-            entries = [tuple(row) for row in rows]
+            ledger_entries = [tuple(row) for row in rows]
         database.close()
-        return entries
+        return ledger_entries
 
     def before_restore(self) -> None:
-        self.entries_before_restore = self.entries("livebackend")
+        self.entries_before_restore = self.ledger_entries("livebackend")
         (self.machine.root / "var/lib/livebackend/pictures/x/y.png").unlink()
 
     def after_restore(self) -> None:
         assert self.entries_before_restore
-        assert self.entries("livebackend_restored") == self.entries_before_restore
+        assert self.ledger_entries("livebackend_restored") == self.entries_before_restore
         database = Database(self.postgres.url("livebackend_restored"))
         with database.engine.connect() as connection:
-            total = text("SELECT sum(amount) FROM entries")
-            assert connection.execute(total).scalar_one() == 0
-            slots = text("SELECT sum(amount)::bigint FROM coin_slots")
-            assert connection.execute(slots).scalar_one() == 50
+            entry_sum = text("SELECT sum(amount) FROM entries")
+            assert connection.execute(entry_sum).scalar_one() == 0
+            slot_sum = text("SELECT sum(amount)::bigint FROM coin_slots")
+            assert connection.execute(slot_sum).scalar_one() == 50
         database.close()
         assert (self.machine.root / "var/lib/livebackend/pictures/x/y.png").read_bytes() == b"y"
         assert self.post("/log", userId=PHONE, password=self.password)["result"] == "0000"
@@ -178,12 +178,12 @@ class Scenario:
         settings = (self.machine.root / "etc/livebackend/livebackend.env").read_text()
         (secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', settings, re.MULTILINE)
         assert len(secrets.split()) == 1
-        old = self.post("/friend", search="1", token=self.token, userId=PHONE)
-        assert old["result"] == "0012"
+        old_token_response = self.post("/friend", search="1", token=self.token, userId=PHONE)
+        assert old_token_response["result"] == "0012"
         response = self.post("/log", userId=PHONE, password=self.password)
         self.token = str(response["message"])
-        new = self.post("/friend", search="1", token=self.token, userId=PHONE)
-        assert new["result"] == "0000"
+        new_token_response = self.post("/friend", search="1", token=self.token, userId=PHONE)
+        assert new_token_response["result"] == "0000"
 
 
 def test_commands_of_the_operations_document_succeed(tmp_path: Path) -> None:
@@ -198,28 +198,28 @@ def test_commands_of_the_operations_document_succeed(tmp_path: Path) -> None:
         finally:
             shell.close()
     postgres.close()
-    failed, count = len(scenario.failed_responses), scenario.request_count
-    assert scenario.failed_responses == [], f"{failed} of {count} requests failed"
-    assert count > 100
+    failed_count, request_count = len(scenario.failed_responses), scenario.request_count
+    assert scenario.failed_responses == [], f"{failed_count} of {request_count} requests failed"
+    assert request_count > 100
 
 
 def run_document(scenario: Scenario) -> None:
-    create_database = "sudo -u postgres createdb --owner livebackend livebackend_restored"
+    create_restored_database = "sudo -u postgres createdb --owner livebackend livebackend_restored"
     hooks: dict[str, Callable[[], None]] = {
         "/opt/livebackend/bin/livebackend init": scenario.after_init,
-        create_database: scenario.before_restore,
+        create_restored_database: scenario.before_restore,
         "curl --fail --silent https://live.example/log": scenario.after_install,
         "livebackend user reset-password": scenario.after_password_reset,
     }
     # The test sends requests during each restart of the servers, except in these sections: their
     # commands stop the servers or invalidate the login token.
-    sections_without_load = {"Back up and restore"}
+    sections_without_requests = {"Back up and restore"}
     for heading, command in commands():
         if not is_executed(command):
             continue
         if 'LIVEBACKEND_SECRETS="\\1"' in command:
-            sections_without_load.add(heading)
-        if command == "livebackend-restart" and heading not in sections_without_load:
+            sections_without_requests.add(heading)
+        if command == "livebackend-restart" and heading not in sections_without_requests:
             with scenario.continuous_requests():
                 run_command(scenario, heading, command)
         else:
@@ -246,7 +246,7 @@ def drop_database(postgres: EmbeddedPostgres) -> None:
 
 
 def test_skipped_commands_are_in_the_document() -> None:
-    documented = [command for _, command in commands()]
+    documented_commands = [command for _, command in commands()]
     for prefix in SKIPPED_COMMANDS:
-        assert any(command.startswith(prefix) for command in documented), prefix
-    assert sum(map(is_executed, documented)) >= 40
+        assert any(command.startswith(prefix) for command in documented_commands), prefix
+    assert sum(map(is_executed, documented_commands)) >= 40

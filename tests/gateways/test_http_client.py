@@ -47,18 +47,18 @@ def test_call_returns_the_complete_response_of_any_status(server: FakeServer) ->
 
 
 def test_failed_call_reports_whether_its_outcome_is_unknown(server: FakeServer) -> None:
-    refused = failure_of(
+    refused_call = failure_of(
         lambda: ProviderClient(f"http://127.0.0.1:{unused_port()}").call("GET", "/")
     )
-    assert refused.kind == "unreachable"
+    assert refused_call.kind == "unreachable"
     server.failure_mode = "cut off"
-    cut_off = failure_of(lambda: ProviderClient(server.url).call("GET", "/"))
-    assert (cut_off.kind, cut_off.outcome_unknown) == ("unreachable", True)
+    cut_off_call = failure_of(lambda: ProviderClient(server.url).call("GET", "/"))
+    assert (cut_off_call.kind, cut_off_call.outcome_unknown) == ("unreachable", True)
     server.failure_mode = "read timeout"
-    timed_out = failure_of(
+    timed_out_call = failure_of(
         lambda: ProviderClient(server.url).call("GET", "/", deadline=Deadline(0.3))
     )
-    assert (timed_out.kind, timed_out.outcome_unknown) == ("timeout", True)
+    assert (timed_out_call.kind, timed_out_call.outcome_unknown) == ("timeout", True)
 
 
 def test_timed_out_calls_release_their_threads(server: FakeServer) -> None:
@@ -74,16 +74,16 @@ def test_timed_out_calls_release_their_threads(server: FakeServer) -> None:
 
 
 def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
-    finished = threading.Event()
+    stop_sending = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def send_slowly() -> None:
             connection, _ = listener.accept()
             with connection, suppress(OSError):
-                # Sends the header of a TLS record of 16 kB and its content, one byte per 0.1 s.
+                # Starts to send a TLS record of 16 kB, one byte every 0.1 s.
                 for byte in b"\x16\x03\x03\x40\x00" + b"\x02" * 100:
                     connection.sendall(bytes([byte]))
-                    if finished.wait(0.1):
+                    if stop_sending.wait(0.1):
                         return
 
         thread = threading.Thread(target=send_slowly)
@@ -95,7 +95,7 @@ def test_slow_tls_handshake_times_out_and_closes_the_connection() -> None:
         # The server thread ends, because the client has closed the connection.
         thread.join(timeout=5)
         assert not thread.is_alive()
-        finished.set()
+        stop_sending.set()
 
 
 @pytest.mark.processes
@@ -138,19 +138,19 @@ def test_16_concurrent_calls_succeed_with_at_most_four_in_progress(server: FakeS
 def test_fifth_call_fails_immediately_while_four_calls_hang(server: FakeServer) -> None:
     client = ProviderClient(server.url)
     server.failure_mode = "read timeout"
-    failures: list[str] = []
+    failure_kinds: list[str] = []
 
-    def call() -> None:
-        failures.append(failure_of(lambda: client.call("GET", "/", deadline=Deadline(3))).kind)
+    def record_failure_kind() -> None:
+        failure_kinds.append(failure_of(lambda: client.call("GET", "/", deadline=Deadline(3))).kind)
 
-    def call_later() -> float:
+    def duration_of_later_call() -> float:
         time.sleep(1.5)
         start = time.monotonic()
-        call()
+        record_failure_kind()
         return time.monotonic() - start
 
-    *_, duration_s = run_concurrently(*[call] * 4, call_later)
-    assert sorted(failures) == ["timeout"] * 4 + ["unreachable"]
+    *_, duration_s = run_concurrently(*[record_failure_kind] * 4, duration_of_later_call)
+    assert sorted(failure_kinds) == ["timeout"] * 4 + ["unreachable"]
     assert duration_s < 0.2
 
 

@@ -44,9 +44,9 @@ def assert_no_side_effects(
 
     @contextmanager
     def assert_no_side_effects() -> Iterator[None]:
-        before = call_counts()
+        counts_before = call_counts()
         with database_state.assert_unchanged():
             yield
-        assert call_counts() == before
+        assert call_counts() == counts_before
 
     return assert_no_side_effects

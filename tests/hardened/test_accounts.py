@@ -22,15 +22,15 @@ from tests.support.pictures import PNG, upload
 @pytest.fixture
 def hashed_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The passwords that the application has hashed."""
-    passwords: list[str] = []
+    recorded_passwords: list[str] = []
     compute_hash = PasswordHasher.hash
 
     def record_and_hash(self: PasswordHasher, password: str) -> str:
-        passwords.append(password)
+        recorded_passwords.append(password)
         return compute_hash(self, password)
 
     monkeypatch.setattr(PasswordHasher, "hash", record_and_hash)
-    return passwords
+    return recorded_passwords
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
 
 @pytest.fixture
 def limited_app(new_hardened_app: Callable[..., App]) -> App:
-    """An application with one database connection that hashes one password at a time."""
+    """An application that has one database connection and hashes one password at a time."""
     return new_hardened_app(
         passwords__max_concurrent="1", passwords__queue_timeout_s="0.5", database__connections="1"
     )
@@ -151,9 +151,11 @@ def test_logins_that_wait_for_password_hashing_hold_no_database_connection(
     limited_app: App, ann: UserClient
 ) -> None:
     log_in = partial(ApiClient(limited_app).post, "/log", userId=ann.phone, password=PASSWORD)
-    friendlist = partial(ApiClient(limited_app).post, "/list", friendlist="1", token=ann.token)
+    request_friend_list = partial(
+        ApiClient(limited_app).post, "/list", friendlist="1", token=ann.token
+    )
     with limited_app.registry.services.password_hashing.acquire():
-        responses = run_concurrently(*[log_in] * 10, *[friendlist] * 2)
+        responses = run_concurrently(*[log_in] * 10, *[request_friend_list] * 2)
     assert [(response.status, response.result) for response in responses] == [
         *[(503, "0008")] * 10,
         *[(200, "0000")] * 2,

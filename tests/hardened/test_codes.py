@@ -9,7 +9,7 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change_code",
     [
         pytest.param(lambda code: "", id="empty"),
         pytest.param(lambda code: "None", id="None"),
@@ -29,12 +29,12 @@ from tests.support.database_state import AssertNoSideEffects, DatabaseState
     ],
 )  # fmt: skip
 def test_code_that_is_not_exactly_the_four_digits_returns_0004(
-    change: Callable[[str], str], phone_of_ann: PhoneClient, monkeypatch: pytest.MonkeyPatch
+    change_code: Callable[[str], str], phone_of_ann: PhoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: "0042")
     ticket = phone_of_ann.request_code()
-    response = phone_of_ann.post("/register", code_v=ticket, code=change("0042"))
+    response = phone_of_ann.post("/register", code_v=ticket, code=change_code("0042"))
     assert (response.status, response.body) == (200, {"result": "0004", "message": None})
     assert phone_of_ann.post("/register", code_v=ticket, code="0042").result == "0000"
 
@@ -45,7 +45,7 @@ def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_me
 ) -> None:
     ticket, sent_count = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
     filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}
-    # The parameter `token` would request another code.
+    # Alone, the parameter `token` would request another code.
     response = phone_of_ann.post("/register", **filled_form, token="13800000007")
     assert response.result == "0004"
     assert len(phone_of_ann.received_codes) == sent_count
@@ -60,7 +60,7 @@ def test_ticket_does_not_verify_another_code_of_the_same_phone(
     codes = phone_of_ann.app.registry.services.verification_codes
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
     first_ticket = phone_of_ann.request_code()
-    # Lift the rate limit of one code per minute.
+    # Resets the rate limit of one code per minute, so that a second code can be requested.
     database_state.execute("DELETE FROM rate_limit_windows")
     second_ticket = phone_of_ann.request_code()
     assert phone_of_ann.post("/register", code_v=first_ticket, code="2222").result == "0004"

@@ -5,7 +5,7 @@ import pytest
 from tests.support.api import PASSWORD, ApiClient, PhoneClient, UserClient
 from tests.support.database_state import AssertNoSideEffects
 
-GIFT = {"send_gift": "1", "value": "1", "description": "a rose"}
+GIFT_FORM = {"send_gift": "1", "value": "1", "description": "a rose"}
 # Path, name of the phone parameter, other parameters, and the result for an invalid phone.
 CALLS_WITH_PHONE = [
     ("/register", "token", {}, "0002"),
@@ -16,7 +16,7 @@ CALLS_WITH_PHONE = [
     ("/friend", "userId", {"search": "1", "token": "TOKEN"}, "0007"),
     ("/friend", "userId", {"add": "1", "token": "TOKEN"}, "0007"),
     ("/friend", "userId", {"delete": "1", "token": "TOKEN"}, "0006"),
-    ("/golden", "object", {**GIFT, "token": "TOKEN"}, "0013"),
+    ("/golden", "object", {**GIFT_FORM, "token": "TOKEN"}, "0013"),
 ]
 
 

@@ -10,7 +10,7 @@ from tests.support.pictures import PNG, upload
 
 
 @pytest.mark.parametrize(
-    ("call", "limit", "expected_result"),
+    ("send_request", "limit", "expected_result"),
     [
         pytest.param(
             lambda ann: ann.post("/friend", search="1", userId=ann.phone), 100, "0006", id="search"
@@ -26,7 +26,7 @@ from tests.support.pictures import PNG, upload
     ],
 )
 def test_request_over_the_hourly_limit_fails_without_side_effects(
-    call: Callable[[UserClient], ApiResponse],
+    send_request: Callable[[UserClient], ApiResponse],
     limit: int,
     expected_result: str,
     ann: UserClient,
@@ -34,15 +34,15 @@ def test_request_over_the_hourly_limit_fails_without_side_effects(
     database_state: DatabaseState,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    assert [call(ann).result for _ in range(limit)] == ["0000"] * limit
+    assert [send_request(ann).result for _ in range(limit)] == ["0000"] * limit
     with assert_no_side_effects():
-        response = call(ann)
+        response = send_request(ann)
     assert (response.status, response.result) == (200, expected_result)
     assert response.error == "request; reason=rate_limited"
     assert 0 < int(response.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
     database_state.execute("DELETE FROM rate_limit_windows")  # as if an hour had passed
-    assert call(ann).result == "0000"
+    assert send_request(ann).result == "0000"
 
 
 def test_refill_retries_have_a_separate_rate_limit(

@@ -36,7 +36,7 @@ def wrong_code(code: str, nth: int = 1) -> str:
     return f"{(int(code) + nth) % 10_000:04}"
 
 
-def age_codes(database: Database, seconds: int) -> None:
+def shift_codes_into_the_past(database: Database, shift_s: int) -> None:
     with database.engine.begin() as connection:
         connection.execute(
             text(
@@ -44,7 +44,7 @@ def age_codes(database: Database, seconds: int) -> None:
                 " expires_at = expires_at - make_interval(secs => :age),"
                 " verified_at = verified_at - make_interval(secs => :age)"
             ),
-            {"age": seconds},
+            {"age": shift_s},
         )
 
 
@@ -89,11 +89,11 @@ class TestTicket:
 
     def test_fifth_wrong_code_invalidates_the_ticket(self, phone: PhoneClient) -> None:
         ticket, code = phone.request_code(), phone.received_codes[0]
-        attempts = [
-            phone.post("/register", code_v=ticket, code=wrong).result
-            for wrong in ("１２３４", f" {code}", "", f"0{code}", wrong_code(code))
+        result_codes = [
+            phone.post("/register", code_v=ticket, code=attempted_code).result
+            for attempted_code in ("１２３４", f" {code}", "", f"0{code}", wrong_code(code))
         ]
-        assert attempts == ["0004"] * 4 + ["0005"]
+        assert result_codes == ["0004"] * 4 + ["0005"]
         assert phone.post("/register", code_v=ticket, code=code).result == "0005"
 
     def test_server_compares_only_five_of_fifty_concurrent_wrong_codes(
@@ -119,7 +119,7 @@ class TestTicket:
         self, phone: PhoneClient, database: Database
     ) -> None:
         ticket = phone.request_code()
-        age_codes(database, 301)
+        shift_codes_into_the_past(database, 301)
         assert phone.post("/register", code_v=ticket, code=phone.received_codes[0]).result == "0004"
 
     def test_ticket_with_the_code_of_another_phone_returns_0004(
@@ -219,7 +219,7 @@ class TestRegister:
         self, phone: PhoneClient, account: dict[str, str], database: Database
     ) -> None:
         phone.verify()
-        age_codes(database, 15 * 60 + 1)
+        shift_codes_into_the_past(database, 15 * 60 + 1)
         assert phone.post("/register", **account).result == "0006"
 
     def test_registration_marks_the_code_used(

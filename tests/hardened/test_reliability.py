@@ -114,13 +114,13 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
     database_state: DatabaseState,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    def kill() -> None:
+    def kill_blocked_backends() -> None:
         with database.engine.begin() as connection:
             for pid in wait_for_blocked_backends(database):
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
 
     with assert_no_side_effects(), locked(database, table):
-        response, _ = run_concurrently(partial(ann.post, path, **form), kill)
+        response, _ = run_concurrently(partial(ann.post, path, **form), kill_blocked_backends)
     assert (response.status, response.result) == (503, expected_result)
     # The failed request counted towards its rate limit, so the test resets the limit.
     database_state.execute("DELETE FROM rate_limit_windows")
@@ -133,19 +133,19 @@ def test_operation_without_a_free_database_connection_returns_503(
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     app = new_hardened_app(database__connections="1")
-    limited_ann = UserClient(app, ann.default_parameters, ann.phone)
+    client = UserClient(app, ann.default_parameters, ann.phone)
     with app.registry.services.database.engine.connect(), assert_no_side_effects():
         responses = run_concurrently(
-            partial(limited_ann.post, "/list", friendlist="1"),
-            partial(limited_ann.post, "/room", live="1"),
-            partial(limited_ann.post, "/log", userId=ann.phone, password=PASSWORD),
+            partial(client.post, "/list", friendlist="1"),
+            partial(client.post, "/room", live="1"),
+            partial(client.post, "/log", userId=ann.phone, password=PASSWORD),
         )
     assert [(response.status, response.result) for response in responses] == [
         (503, "0006"),
         (503, "0009"),
         (503, "0008"),
     ]
-    assert limited_ann.friends() == []
+    assert client.friends() == []
 
 
 class FullDisk(io.StringIO):
@@ -159,14 +159,14 @@ def test_requests_succeed_when_the_log_cannot_be_written(
     phone_of_ann: PhoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = logging.StreamHandler(FullDisk())
-    log = logging.getLogger("livebackend")
+    logger = logging.getLogger("livebackend")
     # Python reports the failure on standard error, which can be on the same full disk.
     monkeypatch.setattr("sys.stderr", FullDisk())
-    log.addHandler(handler)
+    logger.addHandler(handler)
     try:
         assert phone_of_ann.register().friends() == []
     finally:
-        log.removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_operations_return_status_200_when_the_server_clock_is_wrong(
         return real_time() + shift_s
 
     monkeypatch.setattr("time.time", wrong_time)
-    tokens = LoginTokens([HARDENED_SECRET], clock=wrong_time)
-    replace_services(app, monkeypatch, login_tokens=tokens)
+    login_tokens = LoginTokens([HARDENED_SECRET], clock=wrong_time)
+    replace_services(app, monkeypatch, login_tokens=login_tokens)
     assert ann.post("/list", friendlist="1").result == expected_result
     for path, form in AUTHENTICATED_CALLS:
         assert ann.post(path, **form).status == 200
-    # Verification codes and rate limits use the clock of the database.
+    # Verification codes and rate limits use the clock of the database, so they still work.
     ben = phone_of_ben.register()
     response = ben.post("/log", forgot="1", userId=ben.phone)
     assert (response.result, response.error) == ("0002", "request; reason=rate_limited")
@@ -215,8 +215,10 @@ def test_server_killed_during_a_request_restarts_with_the_committed_data(
     database_url: str,
     tmp_path: Path,
 ) -> None:
-    def send(server: Server, path: str, form: str) -> RawResponse:
-        return RawResponse.exchange(server, RawRequest(path, f"token={ann.token}&{form}").encode())
+    def send(server: Server, path: str, other_parameters: str) -> RawResponse:
+        return RawResponse.exchange(
+            server, RawRequest(path, f"token={ann.token}&{other_parameters}").encode()
+        )
 
     with running_server(PRODUCTION_INI, tmp_path, hardened_settings(database_url)) as server:
         first_response = send(server, "/room", "live=1")

@@ -31,24 +31,24 @@ def base64url(content: bytes) -> str:
 def jwt(token: str, algorithm: str) -> str:
     """Return a JWT with the payload of a login token."""
     header = base64url(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
-    signed = f"{header}.{token.partition('.')[0]}"
-    digest = hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256)
-    return f"{signed}.{base64url(digest) if algorithm == 'HS256' else ''}"
+    signing_input = f"{header}.{token.partition('.')[0]}"
+    digest = hmac.digest(SECRET.encode(), signing_input.encode(), hashlib.sha256)
+    return f"{signing_input}.{base64url(digest) if algorithm == 'HS256' else ''}"
 
 
-def full_width(token: str) -> str:
+def with_full_width_digits(token: str) -> str:
     return token.translate({ord(digit): ord(digit) + 0xFEE0 for digit in string.digits})
 
 
 @pytest.mark.parametrize(
-    "forge",
+    "forge_token",
     [
         pytest.param(lambda token: "", id="empty"),
         pytest.param(lambda token: with_changed_character(token, 5), id="changed payload"),
         pytest.param(lambda token: with_changed_character(token, -5), id="changed signature"),
         pytest.param(lambda token: token.partition(".")[0], id="no signature"),
         pytest.param(lambda token: token.partition(".")[0] + ".", id="empty signature"),
-        pytest.param(full_width, id="full-width digits"),
+        pytest.param(with_full_width_digits, id="full-width digits"),
         pytest.param(lambda token: f"Bearer {token}", id="with Bearer prefix"),
         pytest.param(lambda token: jwt(token, "none"), id="unsigned JWT"),
         pytest.param(lambda token: jwt(token, "HS256"), id="JWT signed with the secret"),
@@ -57,16 +57,16 @@ def full_width(token: str) -> str:
     ],
 )  # fmt: skip
 def test_forged_token_returns_0012_from_every_operation(
-    forge: Callable[[str], str],
+    forge_token: Callable[[str], str],
     ann: UserClient,
     ben: UserClient,
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
-    assert_0012_from_every_operation(ann, forge(ann.token), assert_no_side_effects)
+    assert_0012_from_every_operation(ann, forge_token(ann.token), assert_no_side_effects)
 
 
 @pytest.mark.parametrize(
-    "claims",
+    "invalid_claims",
     [
         pytest.param({"sub": [1]}, id="account id is a list"),
         pytest.param({"sub": "1"}, id="account id is a string"),
@@ -81,7 +81,7 @@ def test_forged_token_returns_0012_from_every_operation(
     ],
 )
 def test_correctly_signed_token_with_invalid_claims_returns_0012(
-    claims: dict[str, Any],
+    invalid_claims: dict[str, Any],
     ann: UserClient,
     ben: UserClient,
     assert_no_side_effects: AssertNoSideEffects,
@@ -89,7 +89,7 @@ def test_correctly_signed_token_with_invalid_claims_returns_0012(
     signer = Signer([HARDENED_SECRET], kind="login")
     valid_claims = signer.read(ann.token)
     assert_0012_from_every_operation(
-        ann, signer.sign({**valid_claims, **claims}), assert_no_side_effects
+        ann, signer.sign({**valid_claims, **invalid_claims}), assert_no_side_effects
     )
 
 

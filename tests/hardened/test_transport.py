@@ -15,7 +15,7 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-# The form of a friend request to Ben; send() replaces TOKEN by the token of a user.
+# The form of a friend request to Ben; send() replaces TOKEN by the login token of a user.
 ADD_FORM = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
 TEXT_OF_20_KB = "y" * 20_000
@@ -33,8 +33,8 @@ def part(name: str, value: str, *headers: str) -> str:
 ADD_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
 
 
-def case(name: str, status: int, call: RawRequest) -> object:
-    return pytest.param(call, status, id=name)
+def case(name: str, status: int, request: RawRequest) -> object:
+    return pytest.param(request, status, id=name)
 
 
 def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
@@ -62,7 +62,7 @@ def assert_no_side_effects(
 
 
 @pytest.mark.parametrize(
-    ("call", "status"),
+    ("raw_request", "status"),
     [
         *[
             case(f"method {method}", 405, RawRequest(f"/friend?{ADD_FORM}", method=method))
@@ -168,7 +168,7 @@ def assert_no_side_effects(
     ],
 )  # fmt: skip
 def test_invalid_request_returns_0003_without_side_effects(
-    call: RawRequest,
+    raw_request: RawRequest,
     status: int,
     hardened_server: Server,
     database_state: DatabaseState,
@@ -176,7 +176,7 @@ def test_invalid_request_returns_0003_without_side_effects(
     ben: UserClient,
 ) -> None:
     with assert_no_side_effects(hardened_server, database_state, ann):
-        response = send(hardened_server, call, ann)
+        response = send(hardened_server, raw_request, ann)
     assert (response.status, response.json) == (status, {"result": "0003", "message": None})
     assert response.headers["cache-control"] == "no-store"
     assert response.headers.get("allow") == ("POST" if status == 405 else None)
@@ -222,17 +222,19 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
 
 
 @pytest.mark.parametrize(
-    "call",
+    "raw_request",
     [
         pytest.param(
             RawRequest(body=multipart_body(*ADD_PARTS), content_type=MULTIPART),
             id="multipart form",
         ),
         pytest.param(
-            RawRequest(body=ADD_FORM + "&coins=999&is_admin=1&id=1"), id="unknown parameters"
+            RawRequest(body=ADD_FORM + "&coins=999&is_admin=1&id=1"),
+            id="unknown parameters",
         ),
         pytest.param(
-            RawRequest(body=ADD_FORM, headers=("Expect: 100-continue",)), id="Expect: 100-continue"
+            RawRequest(body=ADD_FORM, headers=("Expect: 100-continue",)),
+            id="Expect: 100-continue",
         ),
         pytest.param(
             RawRequest(body=ADD_FORM + "&token[]=x&token.a=x"),
@@ -241,14 +243,14 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     ],
 )
 def test_unusual_but_valid_request_sends_a_friend_request(
-    call: RawRequest,
+    raw_request: RawRequest,
     hardened_server: Server,
     database_state: DatabaseState,
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    response = send(hardened_server, call, ann)
-    if "Expect: 100-continue" in call.headers:
+    response = send(hardened_server, raw_request, ann)
+    if "Expect: 100-continue" in raw_request.headers:
         assert response.status == 100
         response = RawResponse.parse(response.rest)
     assert (response.status, response.json) == (200, {"result": "0000", "message": None})
@@ -274,9 +276,9 @@ def test_field_name_similar_to_token_returns_0012(
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    call = RawRequest(body=ADD_FORM.replace("token", name))
+    raw_request = RawRequest(body=ADD_FORM.replace("token", name))
     with assert_no_side_effects(hardened_server, database_state, ann):
-        response = send(hardened_server, call, ann)
+        response = send(hardened_server, raw_request, ann)
     assert (response.status, response.json["result"]) == (200, "0012")
 
 
@@ -339,9 +341,11 @@ def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
                 hardened_server, RawRequest("/upload", "img=x", headers=forged_headers), ann
             )
             assert response.json["result"] == "0006"
-    (window,) = [row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]]
-    assert "127.0.0.1" in window["key"]
-    assert len(window["hits"]) == 2
+    (rate_limit_window,) = [
+        row for row in database_state.rows("rate_limit_windows") if "upload" in row["key"]
+    ]
+    assert "127.0.0.1" in rate_limit_window["key"]
+    assert len(rate_limit_window["hits"]) == 2
 
 
 def test_aborted_uploads_leave_no_file_and_occupy_no_thread(

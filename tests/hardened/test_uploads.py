@@ -24,10 +24,13 @@ def unlimited_api(new_hardened_app: Callable[..., App]) -> ApiClient:
     return ApiClient(new_hardened_app(limits__upload=""))
 
 
-def img(header: bytes, content: bytes = PNG) -> bytes:
-    """Return a multipart form with the field `img`; `header` follows the field name."""
+def img_form(header_end: bytes, content: bytes = PNG) -> bytes:
+    """Return a multipart form; `header_end` follows `name="img"` in the headers of its part."""
     return (
-        b'--x\r\nContent-Disposition: form-data; name="img"' + header + content + b"\r\n--x--\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="img"'
+        + header_end
+        + content
+        + b"\r\n--x--\r\n"
     )
 
 
@@ -36,23 +39,25 @@ def img(header: bytes, content: bytes = PNG) -> bytes:
     [
         pytest.param(b"img=me.png", FORM, id="file name as a field"),
         pytest.param(b"img=%89PNG%0d%0a", FORM + "; charset=utf-8", id="file content as a field"),
-        pytest.param(img(b"\r\n\r\n", b"me.png"), MULTIPART, id="field without a filename"),
-        pytest.param(img(b'; filename=""\r\n\r\n', b""), MULTIPART, id="empty name and content"),
-        pytest.param(img(b'; filename=""\r\n\r\n'), MULTIPART, id="empty filename"),
-        pytest.param(img(b'; filename="a.png"\r\n\r\n', b""), MULTIPART, id="no content"),
-        pytest.param(img(b'; filename="a.png"\r\n\r\n', b"x"), MULTIPART, id="one byte"),
+        pytest.param(img_form(b"\r\n\r\n", b"me.png"), MULTIPART, id="field without a filename"),
         pytest.param(
-            img(
+            img_form(b'; filename=""\r\n\r\n', b""), MULTIPART, id="empty name and content"
+        ),
+        pytest.param(img_form(b'; filename=""\r\n\r\n'), MULTIPART, id="empty filename"),
+        pytest.param(img_form(b'; filename="a.png"\r\n\r\n', b""), MULTIPART, id="no content"),
+        pytest.param(img_form(b'; filename="a.png"\r\n\r\n', b"x"), MULTIPART, id="one byte"),
+        pytest.param(
+            img_form(
                 b"\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n",
                 b'--y\r\nContent-Disposition: file; filename="a.png"\r\n\r\nx\r\n--y--',
             ),
             MULTIPART,
             id="nested multipart form",
         ),
-        pytest.param(img(b'; filename="a.png"\r\n\r\n')[:-40], MULTIPART, id="truncated body"),
+        pytest.param(img_form(b'; filename="a.png"\r\n\r\n')[:-40], MULTIPART, id="truncated body"),
         pytest.param(
-            img(b'; filename="a.png"\r\n\r\n').replace(b"x--\r\n", b"x\r\n")
-            + img(b'; filename="b.png"\r\n\r\n')[3:],
+            img_form(b'; filename="a.png"\r\n\r\n').replace(b"x--\r\n", b"x\r\n")
+            + img_form(b'; filename="b.png"\r\n\r\n')[3:],
             MULTIPART,
             id="two files",
         ),
@@ -68,23 +73,23 @@ def test_upload_without_a_valid_file_stores_nothing(
     assert upload(api, PNG).result == "0000"
 
 
-@pytest.mark.parametrize("side", [4097, 10_000, 20_000])
+@pytest.mark.parametrize("side_px", [4097, 10_000, 20_000])
 def test_upload_of_a_picture_with_too_many_pixels_returns_0006_before_decoding(
-    side: int,
+    side_px: int,
     api: ApiClient,
     assert_no_side_effects: AssertNoSideEffects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded_sizes: list[object] = []
-    load = ImageFile.ImageFile.load
+    original_load = ImageFile.ImageFile.load
 
     def record_and_load(self: ImageFile.ImageFile) -> object:
         decoded_sizes.append(self.size)
-        return load(self)
+        return original_load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", record_and_load)
     with assert_no_side_effects():
-        response = upload(api, one_bit_png(side, side))
+        response = upload(api, one_bit_png(side_px, side_px))
     assert response.body == {"result": "0006", "message": None}
     assert decoded_sizes == []
     assert upload(api, PNG).result == "0000"

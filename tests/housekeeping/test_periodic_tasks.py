@@ -32,8 +32,8 @@ def streams(services: Services) -> StreamMonitor:
 
 class TestPeriodicTasks:
     @pytest.fixture
-    def runners(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
-        created = [
+    def workers(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
+        workers = [
             PeriodicTasks(
                 database,
                 streams,
@@ -43,54 +43,54 @@ class TestPeriodicTasks:
             )
             for n in range(3)
         ]
-        yield created
-        for runner in created:
-            runner.close()
+        yield workers
+        for worker in workers:
+            worker.close()
 
     @pytest.mark.processes
     def test_only_one_of_three_workers_runs_tasks_at_a_time(
         self,
-        runners: list[PeriodicTasks],
+        workers: list[PeriodicTasks],
         streams: StreamMonitor,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        running, max_running, rounds = [0], [0], [0]
+        running_count, max_running_count, round_count = [0], [0], [0]
 
         def check_rooms(should_continue: object) -> None:
-            running[0] += 1
-            max_running[0] = max(max_running[0], running[0])
+            running_count[0] += 1
+            max_running_count[0] = max(max_running_count[0], running_count[0])
             time.sleep(0.1)
-            rounds[0] += 1
-            running[0] -= 1
+            round_count[0] += 1
+            running_count[0] -= 1
 
         monkeypatch.setattr(streams, "check_rooms", check_rooms)
-        run_concurrently(*[runner.start for runner in runners])
+        run_concurrently(*[worker.start for worker in workers])
         start = time.monotonic()
-        while rounds[0] < 8:
+        while round_count[0] < 8:
             assert time.monotonic() - start < 30
             time.sleep(0.01)
-        assert max_running == [1]
-        # Eight rounds of one worker take this long; more workers must not run more rounds.
+        assert max_running_count == [1]
+        # Eight rounds of one worker take at least this long; three workers must not be faster.
         assert time.monotonic() - start > 7 * 0.35
         assert len(database_state.rows("process_leases")) == 1
 
     def test_worker_acquires_the_expired_lease_of_a_killed_worker(
-        self, runners: list[PeriodicTasks], database: Database, database_state: DatabaseState
+        self, workers: list[PeriodicTasks], database: Database, database_state: DatabaseState
     ) -> None:
         database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).acquire)
-        runners[1].start()
+        workers[1].start()
         wait_until(lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1")
 
     def test_close_releases_the_lease(
-        self, runners: list[PeriodicTasks], database_state: DatabaseState
+        self, workers: list[PeriodicTasks], database_state: DatabaseState
     ) -> None:
-        runners[0].start()
+        workers[0].start()
         wait_until(lambda: database_state.rows("process_leases"))
-        runners[0].close()
+        workers[0].close()
         assert database_state.rows("process_leases") == []
-        assert not runners[0].is_running
+        assert not workers[0].is_running
 
     @pytest.mark.parametrize(
         "error",
@@ -104,20 +104,20 @@ class TestPeriodicTasks:
         streams: StreamMonitor,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        done: list[str] = []
+        finished_tasks: list[str] = []
         second_round_done = threading.Event()
 
         def reconcile_orders() -> ReconciliationResult:
-            done.append("orders")
+            finished_tasks.append("orders")
             raise error
 
         def delete_pictures() -> int:
-            done.append("pictures")
+            finished_tasks.append("pictures")
             raise error
 
         def delete_rate_limits() -> None:
-            done.append("rate limits")
-            if done.count("rate limits") == 2:
+            finished_tasks.append("rate limits")
+            if finished_tasks.count("rate limits") == 2:
                 second_round_done.set()
 
         tasks = HousekeepingTasks(reconcile_orders, delete_pictures, delete_rate_limits)
@@ -127,7 +127,7 @@ class TestPeriodicTasks:
         runner.start()
         assert second_round_done.wait(10)
         runner.close()
-        assert done[:6] == ["orders", "pictures", "rate limits"] * 2
+        assert finished_tasks[:6] == ["orders", "pictures", "rate limits"] * 2
         assert f"task reconcile_orders failed: {type(error).__name__}" in caplog.text
 
     def test_period_of_zero_starts_no_thread(
@@ -141,24 +141,24 @@ class TestPeriodicTasks:
     def test_run_once_runs_every_task_and_returns_the_results(
         self, database: Database, streams: StreamMonitor, database_state: DatabaseState
     ) -> None:
-        done: list[str] = []
+        finished_tasks: list[str] = []
 
         def reconcile_orders() -> ReconciliationResult:
-            done.append("orders")
+            finished_tasks.append("orders")
             return ReconciliationResult(queried=3, failed=1)
 
         def delete_pictures() -> int:
-            done.append("pictures")
+            finished_tasks.append("pictures")
             return 4
 
         tasks = HousekeepingTasks(
-            reconcile_orders, delete_pictures, lambda: done.append("rate limits")
+            reconcile_orders, delete_pictures, lambda: finished_tasks.append("rate limits")
         )
         results = PeriodicTasks(database, streams, tasks, holder="worker", period_s=0).run_once()
         assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.deleted_pictures) == (ReconciliationResult(3, 1), 4)
-        assert sorted(done) == ["orders", "pictures", "rate limits"]
-        assert len(done) == len(HousekeepingTasks._fields)
+        assert sorted(finished_tasks) == ["orders", "pictures", "rate limits"]
+        assert len(finished_tasks) == len(HousekeepingTasks._fields)
         assert database_state.rows("process_leases") == []
 
     def test_thread_starts_and_stops_with_the_services(
@@ -169,7 +169,7 @@ class TestPeriodicTasks:
             " VALUES ('expired', ARRAY[now()], now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
-        before = threading.active_count()
+        threads_before = threading.active_count()
         app = create_app(database_url, data_dir, streams__check_interval_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
@@ -179,11 +179,11 @@ class TestPeriodicTasks:
         )
         services.close()
         assert not services.periodic_tasks.is_running
-        assert threading.active_count() <= before
+        assert threading.active_count() <= threads_before
         assert database_state.rows("process_leases") == []
 
     def test_failed_round_is_followed_by_another_round(
-        self, runners: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
+        self, workers: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rounds: list[int] = []
 
@@ -192,7 +192,7 @@ class TestPeriodicTasks:
             raise OperationalError("x", {}, Exception("connection refused"))
 
         monkeypatch.setattr(streams, "check_rooms", check_rooms)
-        runners[0].start()
+        workers[0].start()
         wait_until(lambda: len(rounds) >= 2)
 
 

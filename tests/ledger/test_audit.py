@@ -98,9 +98,9 @@ class TestConsistentLedger:
 def test_audit_reports_the_start_of_every_check(
     database: Database, database_state: DatabaseState
 ) -> None:
-    names: list[str] = []
-    audit(database, since_checkpoint=False, on_check_started=names.append)
-    assert names == CHECK_NAMES
+    started_checks: list[str] = []
+    audit(database, since_checkpoint=False, on_check_started=started_checks.append)
+    assert started_checks == CHECK_NAMES
 
 
 def test_audit_during_transfers_reads_one_snapshot(
@@ -248,14 +248,14 @@ class TestCheckpoints:
     def test_checkpoint_contains_the_hash_of_the_previous_checkpoint(
         self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
-        first = new_checkpoint(database)
+        first_checkpoint = new_checkpoint(database)
         ledger.post(
             ledger.gift(accounts[1], accounts[2], 20), ledger.gift(accounts[1], accounts[2], 1)
         )
-        second = new_checkpoint(database)
-        assert first.previous_sha256 is None
-        assert second.previous_sha256 == first.sha256
-        assert (second.transfers, second.amount_sum) == (2, 21)
+        second_checkpoint = new_checkpoint(database)
+        assert first_checkpoint.previous_sha256 is None
+        assert second_checkpoint.previous_sha256 == first_checkpoint.sha256
+        assert (second_checkpoint.transfers, second_checkpoint.amount_sum) == (2, 21)
 
     def test_checkpoint_balances_add_up_to_the_balance_of_each_account(
         self,
@@ -270,11 +270,11 @@ class TestCheckpoints:
         balances = dict(
             zip([account.id for account in accounts], ledger.coins(*accounts), strict=True)
         )
-        checkpointed: Counter[int] = Counter()
+        checkpointed_balances: Counter[int] = Counter()
         for row in database_state.rows("checkpoint_balances"):
-            checkpointed[row["coin_account_id"]] += row["delta"]
-        assert {account: checkpointed[account] for account in balances} == balances
-        assert sum(checkpointed.values()) == 0
+            checkpointed_balances[row["coin_account_id"]] += row["delta"]
+        assert {account: checkpointed_balances[account] for account in balances} == balances
+        assert sum(checkpointed_balances.values()) == 0
 
     @pytest.mark.parametrize(
         "statement",
@@ -321,23 +321,25 @@ class TestCheckpoints:
     def test_checkpoint_waits_for_uncommitted_transfers(
         self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
     ) -> None:
-        # The first transfer has a smaller id than the second, and commits later.
-        first, second = (
+        # The early transfer has the smaller id, but commits after the late transfer.
+        early_transfer, late_transfer = (
             ledger.gift(accounts[1], accounts[2], 1),
             ledger.gift(accounts[2], accounts[0], 1),
         )
         with database.engine.connect() as slow_connection:
-            post(slow_connection, [first], 0)
-            ledger.post(second, slot=1)
-            created: list[Checkpoint | None] = []
-            thread = threading.Thread(target=lambda: created.append(create_checkpoint(database)))
+            post(slow_connection, [early_transfer], 0)
+            ledger.post(late_transfer, slot=1)
+            checkpoints: list[Checkpoint | None] = []
+            thread = threading.Thread(
+                target=lambda: checkpoints.append(create_checkpoint(database))
+            )
             thread.start()
             thread.join(0.3)
             assert thread.is_alive()
             slow_connection.commit()
             thread.join(20)
-        assert created[0]
-        assert created[0].transfers == 13
+        assert checkpoints[0]
+        assert checkpoints[0].transfers == 13
         assert findings_of(database) == []
 
     def test_transfers_and_checkpoints_can_run_concurrently(
@@ -345,10 +347,10 @@ class TestCheckpoints:
     ) -> None:
         accounts = [ledger.open({0: 1000}) for _ in range(4)]
 
-        def spend(first: int) -> None:
+        def spend(slot: int) -> None:
             for n in range(40):
-                giver, host = accounts[(first + n) % 4], accounts[(first + n + 1) % 4]
-                ledger.post(ledger.gift(giver, host, 1), slot=first)
+                giver, host = accounts[(slot + n) % 4], accounts[(slot + n + 1) % 4]
+                ledger.post(ledger.gift(giver, host, 1), slot=slot)
 
         def create_checkpoints() -> None:
             for _ in range(10):

@@ -109,7 +109,7 @@ def paused_posting(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedPosting]:
 
 
 @contextmanager
-def background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
+def run_in_background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
     """Run calls in threads during the `with` block; yield the list of their results or errors."""
     results: list[Any] = [None] * len(calls)
 
@@ -119,7 +119,9 @@ def background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
         except (LedgerBusy, ServiceUnavailable, DBAPIError, LookupError) as error:
             results[index] = error
 
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
+    threads = [
+        threading.Thread(target=run, args=index_and_call) for index_and_call in enumerate(calls)
+    ]
     for thread in threads:
         thread.start()
     yield results
@@ -146,10 +148,12 @@ def test_transfers_submitted_during_a_batch_form_the_next_batch(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     givers, host = [ledger.open({0: 10}) for _ in range(20)], ledger.open()
-    first, *others = [partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers]
-    with background(first):
+    first_call, *other_calls = [
+        partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers
+    ]
+    with run_in_background(first_call):
         assert paused_posting.reached.wait(20)
-        with background(*others):
+        with run_in_background(*other_calls):
             wait_until(lambda: writer.queue_length == 19)
             paused_posting.resume.set()
     assert paused_posting.batch_sizes == [1, 19]
@@ -163,7 +167,9 @@ def test_batch_size_is_limited(
 ) -> None:
     writer = new_writer(max_batch_size=4)
     givers, host = [ledger.open({0: 10}) for _ in range(11)], ledger.open()
-    with background(*[partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers]):
+    with run_in_background(
+        *[partial(submit, writer, ledger.gift(giver, host, 1)) for giver in givers]
+    ):
         wait_until(
             lambda: (
                 paused_posting.batch_sizes != []
@@ -244,8 +250,8 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
         ledger = LedgerFixture(database)
         accounts = [ledger.open({0: 20, 3: 30}) for _ in range(3)]
         transfers = [
-            ledger.gift(accounts[giver], accounts[(giver + step) % 3], coins, key)
-            for giver, step, coins, key in gifts
+            ledger.gift(accounts[giver], accounts[(giver + distance) % 3], coins, key)
+            for giver, distance, coins, key in gifts
         ]
         writer = LedgerBatchWriter(database, writer_number=0)
         if in_one_batch:
@@ -264,9 +270,9 @@ def _post_as_one_batch(
     """Submit transfers in order while a lock blocks the writer, so that they form one batch."""
     blocked_account = ledger.open()
     with ledger.database.engine.begin() as connection:
-        lock = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
-        connection.execute(text(lock), {"id": blocked_account.id})
-        with background(partial(submit, writer, ledger.refill(blocked_account, 1))):
+        lock_statement = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
+        connection.execute(text(lock_statement), {"id": blocked_account.id})
+        with run_in_background(partial(submit, writer, ledger.refill(blocked_account, 1))):
             wait_until(lambda: writer.is_running and writer.queue_length == 0)
             results = [_submit_in_thread(writer, transfer) for transfer in transfers]
             connection.rollback()
@@ -282,11 +288,11 @@ def _submit_in_thread(
     thread.start()
     wait_until(lambda: writer.queue_length == length_before + 1)
 
-    def result() -> TransferStatus:
+    def status() -> TransferStatus:
         thread.join(20)
         return outcomes[0].status
 
-    return result
+    return status
 
 
 def test_transfer_that_times_out_in_the_queue_moves_no_coins(
@@ -294,7 +300,7 @@ def test_transfer_that_times_out_in_the_queue_moves_no_coins(
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     late_gift = ledger.gift(ann, ben, 30)
-    with background(partial(submit, writer, ledger.gift(ann, ben, 1))) as first:
+    with run_in_background(partial(submit, writer, ledger.gift(ann, ben, 1))) as first_outcomes:
         assert paused_posting.reached.wait(20)
         started = time.monotonic()
         with pytest.raises(LedgerBusy):
@@ -302,7 +308,7 @@ def test_transfer_that_times_out_in_the_queue_moves_no_coins(
         assert 0.2 <= time.monotonic() - started < 2
         assert writer.queue_length == 0
         paused_posting.resume.set()
-    assert first[0].status is DONE
+    assert first_outcomes[0].status is DONE
     writer.close()
     assert ledger.coins(ann, ben) == [99, 1]
     assert paused_posting.batch_sizes == [1]
@@ -330,9 +336,11 @@ def test_full_queue_rejects_transfers(
 ) -> None:
     writer = new_writer(max_queue_length=2)
     ann, ben = ledger.open({0: 100}), ledger.open()
-    with background(partial(submit, writer, ledger.gift(ann, ben, 1))):
+    with run_in_background(partial(submit, writer, ledger.gift(ann, ben, 1))):
         assert paused_posting.reached.wait(20)
-        with background(*[partial(submit, writer, ledger.gift(ann, ben, 1)) for _ in range(2)]):
+        with run_in_background(
+            *[partial(submit, writer, ledger.gift(ann, ben, 1)) for _ in range(2)]
+        ):
             wait_until(lambda: writer.queue_length == 2)
             with pytest.raises(ServiceUnavailable) as caught:
                 submit(writer, ledger.gift(ann, ben, 50))
@@ -346,14 +354,14 @@ def test_closing_a_writer_posts_queued_transfers_and_rejects_new_transfers(
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     gifts = [ledger.gift(ann, ben, 1) for _ in range(6)]
-    with background(*[partial(submit, writer, gift) for gift in gifts]) as outcomes:
+    with run_in_background(*[partial(submit, writer, gift) for gift in gifts]) as outcomes:
         wait_until(
             lambda: (
                 paused_posting.batch_sizes != []
                 and writer.queue_length + paused_posting.batch_sizes[0] == 6
             )
         )
-        with background(writer.close):
+        with run_in_background(writer.close):
             wait_until(lambda: writer.is_closed)
             with pytest.raises(ServiceUnavailable):
                 submit(writer, ledger.gift(ann, ben, 50))
@@ -369,10 +377,10 @@ def test_unused_writer_can_be_closed(writer: LedgerBatchWriter, ledger: LedgerFi
         submit(writer, ledger.refill(ledger.open(), 1))
 
 
-# Failures that the tests inject before each statement of a batch.
+# Failures that the tests inject before a statement of a batch.
 FAILURES = ["error", "connection lost", "delay"]
 # Number of statements that post the transfers of _complete_batch().
-STATEMENTS = 8
+BATCH_STATEMENT_COUNT = 8
 
 
 class FailureInjector:
@@ -401,9 +409,11 @@ class FailureInjector:
 
 def terminate_connection(engine: Engine, connection: Any) -> None:
     """Terminate a connection's PostgreSQL process and wait for its end."""
-    process = connection.info.backend_pid
-    with engine.connect() as other:
-        other.execute(text("SELECT pg_terminate_backend(:process, 5000)"), {"process": process})
+    backend_pid = connection.info.backend_pid
+    with engine.connect() as admin_connection:
+        admin_connection.execute(
+            text("SELECT pg_terminate_backend(:process, 5000)"), {"process": backend_pid}
+        )
 
 
 @contextmanager
@@ -414,7 +424,7 @@ def injected_failure(failure: str, index: int, test_engine: Engine) -> Iterator[
 
 
 def _complete_batch(ledger: LedgerFixture) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
-    """Return a batch that needs every statement, its accounts, and their balances after it."""
+    """Return a batch that executes every posting statement, its accounts and final balances."""
     ann, ben, cat = ledger.open({0: 5, 2: 95}), ledger.open({0: 100}), ledger.open()
     order = ledger.order_refill(cat, 10)
     transfers = [ledger.gift(ann, ben, 60), ledger.gift(ben, cat, 20), ledger.refill(ann, 7), order]
@@ -425,11 +435,11 @@ def test_complete_batch_has_the_expected_number_of_statements(ledger: LedgerFixt
     transfers, accounts, coins = _complete_batch(ledger)
     with ledger.database.engine.begin() as connection, record_statements() as statements:
         posting.post(connection, transfers, 0)
-    assert len(statements) == STATEMENTS
+    assert len(statements) == BATCH_STATEMENT_COUNT
     assert ledger.coins(*accounts) == coins
 
 
-@pytest.mark.parametrize("index", range(STATEMENTS))
+@pytest.mark.parametrize("index", range(BATCH_STATEMENT_COUNT))
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failure_at_any_statement_posts_each_transfer_once(
     failure: str,
@@ -439,12 +449,14 @@ def test_failure_at_any_statement_posts_each_transfer_once(
     paused_posting: PausedPosting,
 ) -> None:
     transfers, accounts, coins = _complete_batch(ledger)
-    other = ledger.open({0: 1})
-    with background(partial(submit, writer, ledger.refill(other, 1))):
+    other_account = ledger.open({0: 1})
+    with run_in_background(partial(submit, writer, ledger.refill(other_account, 1))):
         assert paused_posting.reached.wait(20)
-        with background(*[partial(submit, writer, transfer) for transfer in transfers]) as outcomes:
+        with run_in_background(
+            *[partial(submit, writer, transfer) for transfer in transfers]
+        ) as outcomes:
             wait_until(lambda: writer.queue_length == len(transfers))
-            statement = STATEMENTS_OF_A_REFILL + index
+            statement = REFILL_STATEMENT_COUNT + index
             with injected_failure(failure, statement, ledger.database.engine) as injector:
                 paused_posting.resume.set()
                 wait_until(lambda: all(outcomes))
@@ -456,25 +468,25 @@ def test_failure_at_any_statement_posts_each_transfer_once(
     assert ledger.coins(*accounts) == coins
 
 
-STATEMENTS_OF_A_REFILL = 6
+REFILL_STATEMENT_COUNT = 6
 
 
 @contextmanager
 def first_commit_fails(
     monkeypatch: pytest.MonkeyPatch, replacement: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """Replace the writer's first COMMIT by `replacement` and a lost connection."""
-    failed_commits: list[Any] = []
+    """Replace the writer's first COMMIT: call `replacement`, then report a lost connection."""
+    replaced_commits: list[Any] = []
 
     def new_database(*arguments: Any, **options: Any) -> Database:
         database = Database(*arguments, **options)
         commit = database.engine.dialect.do_commit
 
         def do_commit(connection: Any) -> None:
-            if failed_commits:
+            if replaced_commits:
                 commit(connection)
                 return
-            failed_commits.append(connection)
+            replaced_commits.append(connection)
             replacement(connection)
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
@@ -482,7 +494,7 @@ def first_commit_fails(
         return database
 
     monkeypatch.setattr(batch_writer, "Database", new_database)
-    yield failed_commits
+    yield replaced_commits
 
 
 def test_connection_lost_after_the_commit_posts_the_transfer_once(
@@ -494,11 +506,11 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
         connection.commit()
         connection.driver_connection.close()
 
-    with first_commit_fails(monkeypatch, commit_and_disconnect) as failed_commits:
-        first = submit(writer, transfers[0])
-        assert failed_commits
-    # The retry finds the committed transfer.
-    assert first.status is REPLAYED
+    with first_commit_fails(monkeypatch, commit_and_disconnect) as replaced_commits:
+        first_outcome = submit(writer, transfers[0])
+        assert replaced_commits
+    # The writer retries the batch and finds the committed transfer.
+    assert first_outcome.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
     assert ledger.coins(*accounts) == coins
     assert submit_all(writer, transfers) == [REPLAYED] * 4
@@ -517,7 +529,7 @@ def test_connection_lost_before_the_commit_posts_the_transfer_once(
     assert ledger.coins(ann, ben) == [70, 30]
 
 
-def commit_after(connection: Any, *, wait_s: float) -> None:
+def commit_later(connection: Any, *, wait_s: float) -> None:
     """Make PostgreSQL commit later, after the client has closed the connection.
 
     The function sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and
@@ -533,7 +545,7 @@ def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
     writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
-    with first_commit_fails(monkeypatch, partial(commit_after, wait_s=0.4)):
+    with first_commit_fails(monkeypatch, partial(commit_later, wait_s=0.4)):
         assert submit(writer, ledger.gift(ann, ben, 30)).status is REPLAYED
     assert ledger.coins(ann, ben) == [70, 30]
 
@@ -542,11 +554,11 @@ def test_writer_waits_for_a_commit_in_progress_after_losing_its_connection(
 def test_commit_of_unknown_outcome_is_never_reported_as_failed(
     writer: LedgerBatchWriter, ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first COMMIT takes longer than the lock timeout of the retry.
     ann, ben = ledger.open({0: 100}), ledger.open()
     gift = ledger.gift(ann, ben, 30)
+    # The first COMMIT takes longer than the lock timeout of the retry.
     with (
-        first_commit_fails(monkeypatch, partial(commit_after, wait_s=1.6)),
+        first_commit_fails(monkeypatch, partial(commit_later, wait_s=1.6)),
         pytest.raises(ServiceUnavailable) as caught,
     ):
         submit(writer, gift)
@@ -561,7 +573,7 @@ def test_transfer_fails_when_the_database_stays_unavailable(
     unavailable = Database(database.engine.url.set(database=f"missing_{worker_id}"))
     writer = LedgerBatchWriter(unavailable, writer_number=0)
     ann = ledger.open()
-    with background(partial(submit, writer, ledger.refill(ann, 1), wait_s=0.5)) as results:
+    with run_in_background(partial(submit, writer, ledger.refill(ann, 1), wait_s=0.5)) as results:
         pass
     assert isinstance(results[0], ServiceUnavailable)
     writer.close()
@@ -573,27 +585,35 @@ def test_invalid_transfer_does_not_fail_the_other_transfers_of_its_batch(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
-    unknown = CoinAccount(ben.id + 1_000_000)
-    invalid = [
+    unknown_account = CoinAccount(ben.id + 1_000_000)
+    invalid_transfers = [
         # The credit account does not exist.
-        ledger.gift(ann, unknown, 1),
+        ledger.gift(ann, unknown_account, 1),
         # The payment order does not exist.
         replace(ledger.refill(ben, 1), payment=Payment("direct", "unknown", "x")),
         # The actor has no coin account.
-        replace(ledger.gift(ann, ben, 1), actor=unknown.id, debit=unknown),
-        # A balance cannot hold as many coins.
+        replace(ledger.gift(ann, ben, 1), actor=unknown_account.id, debit=unknown_account),
+        # The refill would exceed the largest balance.
         ledger.refill(ben, 2**63 - 1),
     ]
-    valid = [ledger.gift(ann, ben, 10), ledger.refill(ann, 5), ledger.gift(ann, ben, 20)]
-    batch = [valid[0], *invalid[:2], valid[1], *invalid[2:], valid[2]]
-    with background(partial(submit, writer, ledger.refill(ben, 1))):
+    valid_transfers = [ledger.gift(ann, ben, 10), ledger.refill(ann, 5), ledger.gift(ann, ben, 20)]
+    batch = [
+        valid_transfers[0],
+        *invalid_transfers[:2],
+        valid_transfers[1],
+        *invalid_transfers[2:],
+        valid_transfers[2],
+    ]
+    with run_in_background(partial(submit, writer, ledger.refill(ben, 1))):
         assert paused_posting.reached.wait(20)
-        with background(*[partial(submit, writer, transfer) for transfer in batch]) as results:
+        with run_in_background(
+            *[partial(submit, writer, transfer) for transfer in batch]
+        ) as results:
             wait_until(lambda: writer.queue_length == len(batch))
             paused_posting.resume.set()
     outcomes = dict(zip([transfer.request_id for transfer in batch], results, strict=True))
-    assert [outcomes[transfer.request_id].status for transfer in valid] == [DONE] * 3
-    errors = [outcomes[transfer.request_id] for transfer in invalid]
+    assert [outcomes[transfer.request_id].status for transfer in valid_transfers] == [DONE] * 3
+    errors = [outcomes[transfer.request_id] for transfer in invalid_transfers]
     assert isinstance(errors[0], IntegrityError)
     assert isinstance(errors[1], LookupError)
     assert isinstance(errors[2], LookupError)
@@ -606,13 +626,13 @@ def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
     writer: LedgerBatchWriter, ledger: LedgerFixture, paused_posting: PausedPosting
 ) -> None:
     ann, ben, cat = ledger.open({0: 100}), ledger.open({0: 100}), ledger.open()
-    lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
+    lock_statement = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     gifts = [ledger.gift(ann, cat, 1), ledger.gift(ben, cat, 1)]
     with ledger.database.engine.connect() as connection:
-        connection.execute(lock, {"id": ann.id})
-        with background(partial(submit, writer, ledger.refill(cat, 1))):
+        connection.execute(lock_statement, {"id": ann.id})
+        with run_in_background(partial(submit, writer, ledger.refill(cat, 1))):
             assert paused_posting.reached.wait(20)
-            with background(
+            with run_in_background(
                 *[partial(submit, writer, gift, wait_s=4) for gift in gifts]
             ) as results:
                 wait_until(lambda: writer.queue_length == 2)
@@ -687,13 +707,15 @@ def test_stopping_server_responds_to_requests_in_progress(
     database_state: DatabaseState,
 ) -> None:
     ann.refill("100")
-    lock = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
-    form = {"object": ben.phone, "value": "30", "description": "a rose", "send_gift": "1"}
+    lock_statement = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
+    gift_form = {"object": ben.phone, "value": "30", "description": "a rose", "send_gift": "1"}
     with running_server(DEVELOPMENT_INI, tmp_path, {"database.url": database_url}) as server:
         send = partial(requests.post, f"{server.address}/golden", timeout=10)
         with database.engine.begin() as connection:
-            connection.execute(lock)
-            with background(partial(send, data={**form, "token": ann.token})) as responses:
+            connection.execute(lock_statement)
+            with run_in_background(
+                partial(send, data={**gift_form, "token": ann.token})
+            ) as responses:
                 wait_until(lambda: is_blocking(database, connection))
                 os.kill(server.pid, signal.SIGINT)
                 time.sleep(0.2)
@@ -704,7 +726,9 @@ def test_stopping_server_responds_to_requests_in_progress(
 
 def is_blocking(database: Database, connection: Connection) -> bool:
     """Return whether another connection waits for a lock of `connection`."""
-    process = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-    count = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+    backend_pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+    count_blocked = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))"
+    )
     with database.engine.connect() as observer:
-        return bool(observer.execute(count, {"pid": process}).scalar_one())
+        return bool(observer.execute(count_blocked, {"pid": backend_pid}).scalar_one())

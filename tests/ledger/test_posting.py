@@ -179,14 +179,14 @@ def test_duplicate_requests_in_a_batch_move_coins_once(ledger: LedgerFixture) ->
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
 @pytest.mark.parametrize(
-    "changed", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
+    "changed_field", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
 )
 def test_used_request_id_with_other_content_moves_no_coins(
-    changed: str, ledger: LedgerFixture, database_state: DatabaseState, *, in_one_batch: bool
+    changed_field: str, ledger: LedgerFixture, database_state: DatabaseState, *, in_one_batch: bool
 ) -> None:
     ann, ben, cat = ledger.open({0: 100}), ledger.open(), ledger.open()
     gift = ledger.gift(ann, ben, 30)
-    other = {
+    changed_gift = {
         "amount": replace(gift, amount=31),
         "credit": replace(gift, credit=cat),
         "debit": replace(gift, debit=ledger.provider_account),
@@ -194,13 +194,13 @@ def test_used_request_id_with_other_content_moves_no_coins(
         "description": replace(gift, gift=Gift(ben.id + 1000, None, "a Rose")),
         "no gift": replace(gift, gift=None),
         "reverses": replace(gift, reverses_id=1),
-    }[changed]
+    }[changed_field]
     if in_one_batch:
-        first, second = ledger.post(gift, other)
+        first, second = ledger.post(gift, changed_gift)
     else:
         (first,) = ledger.post(gift)
         with database_state.assert_unchanged():
-            (second,) = ledger.post(other)
+            (second,) = ledger.post(changed_gift)
     assert (first.status, second) == (DONE, TransferOutcome(CONFLICT, first.transfer_id))
     assert ledger.coins(ann, ben, cat) == [70, 30, 0]
 
@@ -216,8 +216,8 @@ def test_retry_with_another_room_id_is_the_same_request(ledger: LedgerFixture) -
 def test_two_actors_can_use_the_same_request_id(ledger: LedgerFixture) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open({0: 100})
     gift = ledger.gift(ann, ben, 30)
-    other = replace(ledger.gift(ben, ann, 20), request_id=gift.request_id)
-    assert ledger.statuses(gift, other) == [DONE, DONE]
+    other_gift = replace(ledger.gift(ben, ann, 20), request_id=gift.request_id)
+    assert ledger.statuses(gift, other_gift) == [DONE, DONE]
     assert ledger.coins(ann, ben) == [90, 110]
 
 
@@ -244,9 +244,9 @@ def test_request_id_can_be_used_again_in_the_same_batch_after_insufficient_balan
 ) -> None:
     ann, ben = ledger.open({0: 20}), ledger.open()
     gift = ledger.gift(ann, ben, 21, "g")
-    rejected, done = ledger.post(gift, replace(gift, amount=20))
-    assert rejected == TransferOutcome(INSUFFICIENT_COINS)
-    assert done.status is DONE
+    rejected_outcome, done_outcome = ledger.post(gift, replace(gift, amount=20))
+    assert rejected_outcome == TransferOutcome(INSUFFICIENT_COINS)
+    assert done_outcome.status is DONE
 
 
 def test_refill_settles_its_payment_order(
@@ -301,16 +301,16 @@ def test_debit_and_credit_of_a_transfer_must_differ(ledger: LedgerFixture) -> No
 def test_actor_without_slot_0_is_rejected(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    # The lock on slot 0 protects the lookup of the actor's request ids.
+    # Posting locks slot 0 before it looks up the actor's request ids, so slot 0 must exist.
     ann = ledger.open()
     refill = ledger.refill(ann, 10)
     with database_state.assert_unchanged():
         for actor in (ledger.provider_account.id, 2**40):
             with pytest.raises(LookupError):
                 ledger.post(ledger.refill(ann, 5), replace(refill, actor=actor))
-        unknown = CoinAccount(2**40)
+        unknown_account = CoinAccount(2**40)
         with pytest.raises(LookupError):
-            ledger.post(ledger.gift(unknown, ann, 5))
+            ledger.post(ledger.gift(unknown_account, ann, 5))
 
 
 def test_gift_to_an_unknown_account_is_rejected(
@@ -358,8 +358,8 @@ def test_constraints_reject_invalid_rows(
     database_state: DatabaseState,
 ) -> None:
     ann = ledger.open({0: 10})
-    (existing,) = database_state.rows("transfers")
-    valid = {
+    (existing_transfer,) = database_state.rows("transfers")
+    valid_row = {
         "transfers": {
             "kind": "2",
             "debit_id": ":provider",
@@ -370,16 +370,20 @@ def test_constraints_reject_invalid_rows(
         },
         "coin_slots": {"coin_account_id": ":ann", "slot": "1", "amount": "0"},
     }[table]
-    ids = {"provider": ledger.provider_account.id, "ann": ann.id, "existing": existing["id"]}
+    ids = {
+        "provider": ledger.provider_account.id,
+        "ann": ann.id,
+        "existing": existing_transfer["id"],
+    }
     with ledger.database.engine.connect() as connection:
-        # Without the changed columns, the row is valid; closing the connection removes the row.
-        connection.execute(_insert(table, valid), ids)
+        # The row is valid before `columns` change it. Closing the connection rolls back the insert.
+        connection.execute(_insert(table, valid_row), ids)
     with (
         database_state.assert_unchanged(),
         pytest.raises(DBAPIError, match=constraint),
         ledger.database.engine.begin() as connection,
     ):
-        connection.execute(_insert(table, valid | columns), ids)
+        connection.execute(_insert(table, valid_row | columns), ids)
 
 
 def _insert(table: str, columns: dict[str, str]) -> TextClause:
@@ -389,15 +393,15 @@ def _insert(table: str, columns: dict[str, str]) -> TextClause:
 
 
 _account_indexes = st.integers(0, 2)
-_transfers = st.tuples(
+_transfer_arguments = st.tuples(
     st.sampled_from(["gift", "gift", "gift", "refill"]),
     _account_indexes,
     _account_indexes,
     st.integers(1, 30),
-    # A request id; few values, so that retries and conflicts are frequent.
+    # A request id; only a few values, so that retries and conflicts are frequent.
     st.sampled_from([None, None, None, "a", "b"]),
 ).filter(lambda transfer: transfer[1] != transfer[2])
-_slots = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
+_coins_by_slot = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
 
 
 class Model:
@@ -408,9 +412,13 @@ class Model:
         self.done: dict[tuple[int, uuid.UUID], Transfer] = {}
 
     def post(self, transfer: Transfer) -> TransferStatus:
-        earlier = self.done.get(transfer.key)
-        if earlier:
-            return REPLAYED if earlier.compared_fields == transfer.compared_fields else CONFLICT
+        earlier_transfer = self.done.get(transfer.key)
+        if earlier_transfer:
+            return (
+                REPLAYED
+                if earlier_transfer.compared_fields == transfer.compared_fields
+                else CONFLICT
+            )
         if not transfer.debit.external:
             if self.coins[transfer.debit.id] < transfer.amount:
                 return INSUFFICIENT_COINS
@@ -435,36 +443,39 @@ def _ledger_state(
 
 @pytest.mark.processes
 @given(
-    initial=st.tuples(_slots, _slots, _slots),
+    initial_slots=st.tuples(_coins_by_slot, _coins_by_slot, _coins_by_slot),
     batches=st.lists(
-        st.tuples(st.lists(_transfers, min_size=1, max_size=8), st.integers(0, 20)),
+        st.tuples(st.lists(_transfer_arguments, min_size=1, max_size=8), st.integers(0, 20)),
         min_size=1,
         max_size=2,
     ),
 )
 # In this example, each account consolidates its slots and spends the coins that it receives.
 @example(
-    initial=({0: 1, 2: 9}, {0: 1, 1: 9}, {9: 10}),
+    initial_slots=({0: 1, 2: 9}, {0: 1, 1: 9}, {9: 10}),
     batches=[([("gift", n, (n + 1) % 3, 10, None) for n in (0, 1, 2)], 0)],
 )
 @settings(max_examples=300)
 def test_batch_has_the_same_result_as_single_transfers_and_the_model(
     database: Database,
     empty_accounts: tuple[LedgerFixture, list[CoinAccount]],
-    initial: Any,
+    initial_slots: Any,
     batches: Any,
 ) -> None:
     ledger, accounts = empty_accounts
     transfer_batches = [
-        ([_transfer(ledger, accounts, *arguments) for arguments in batch], slot)
+        ([_new_transfer(ledger, accounts, *arguments) for arguments in batch], slot)
         for batch, slot in batches
     ]
     transfers = [transfer for batch, _ in transfer_batches for transfer in batch]
     model = Model(
-        {account.id: sum(coins.values()) for account, coins in zip(accounts, initial, strict=True)}
+        {
+            account.id: sum(coins.values())
+            for account, coins in zip(accounts, initial_slots, strict=True)
+        }
     )
     with database.engine.connect() as connection:
-        ledger.set_up_balances(connection, dict(zip(accounts, initial, strict=True)))
+        ledger.set_up_balances(connection, dict(zip(accounts, initial_slots, strict=True)))
         savepoint = connection.begin_nested()
         single_outcomes = [
             post(connection, [transfer], slot)[0]
@@ -483,13 +494,13 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
     model_statuses = [model.post(transfer) for transfer in transfers]
     assert statuses_of(outcomes) == statuses_of(single_outcomes) == model_statuses
     assert expected[0] == list(model.coins.values())
-    # Each outcome has the id of the transfer with its request id.
+    # Except for insufficient coins, each outcome has the id of the transfer with its request id.
     for transfer, outcome in zip(transfers, outcomes, strict=True):
         has_id = outcome.status is not INSUFFICIENT_COINS
         assert outcome.transfer_id == (ids[transfer.key] if has_id else None)
 
 
-def _transfer(
+def _new_transfer(
     ledger: LedgerFixture,
     accounts: Sequence[CoinAccount],
     kind: str,
@@ -525,7 +536,7 @@ def _post_in_lockstep(
     """
     barrier = threading.Barrier(len(batches))
 
-    def wait(*_: object) -> None:
+    def wait_for_other_writers(*_: object) -> None:
         with suppress(threading.BrokenBarrierError):
             barrier.wait(0.1)
 
@@ -533,7 +544,7 @@ def _post_in_lockstep(
         with ledger.database.engine.begin() as connection:
             return statuses_of(post(connection, batch, slot))
 
-    with before_each_statement(wait):
+    with before_each_statement(wait_for_other_writers):
         return run_concurrently(*[partial(run, *batch) for batch in batches])
 
 
@@ -567,37 +578,48 @@ _COUNT_WAITING = text(
 )
 
 
-@pytest.mark.parametrize("position", range(5))
-def test_locks_are_acquired_in_order(position: int, ledger: LedgerFixture) -> None:
+@pytest.mark.parametrize("lock_position", range(5))
+def test_locks_are_acquired_in_order(lock_position: int, ledger: LedgerFixture) -> None:
     """A writer that waits for a lock holds all earlier locks and no later ones."""
     ann, ben, cat = ledger.open({0: 1, 3: 49}), ledger.open({0: 50, 2: 1}), ledger.open({2: 1})
     batch = [ledger.gift(ben, cat, 10), ledger.gift(ann, ben, 40), ledger.gift(ann, cat, 1)]
-    order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
-    account, slot = order[position]
+    lock_order = [(ann.id, 0), (ben.id, 0), (ann.id, 3), (ben.id, 2), (cat.id, 2)]
+    account, slot = lock_order[lock_position]
     with ledger.database.engine.connect() as blocker, ledger.database.engine.connect() as observer:
         blocker.execute(_LOCK_SLOT, {"account": account, "slot": slot})
-        process = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        posting = threading.Thread(target=partial(ledger.post, *batch, slot=1))
-        posting.start()
+        backend_pid = blocker.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        posting_thread = threading.Thread(target=partial(ledger.post, *batch, slot=1))
+        posting_thread.start()
         for _ in range(1000):
-            waiting = observer.execute(_COUNT_WAITING, {"blocker": process}).scalar_one()
+            is_waiting = observer.execute(_COUNT_WAITING, {"blocker": backend_pid}).scalar_one()
             observer.rollback()  # pg_stat_activity is constant within a transaction
-            if waiting:
+            if is_waiting:
                 break
             time.sleep(0.005)
-        unlocked = {(row.coin_account_id, row.slot) for row in observer.execute(_LOCK_UNLOCKED)}
+        unlocked_slots = {
+            (row.coin_account_id, row.slot) for row in observer.execute(_LOCK_UNLOCKED)
+        }
         observer.rollback()
         blocker.rollback()
-        posting.join(10)
-    assert [slot for slot in order if slot not in unlocked] == order[: position + 1]
+        posting_thread.join(10)
+    assert [slot for slot in lock_order if slot not in unlocked_slots] == lock_order[
+        : lock_position + 1
+    ]
     assert ledger.coins(ann, ben, cat) == [9, 81, 12]
 
 
 def test_three_writers_with_circular_gifts_do_not_deadlock(ledger: LedgerFixture) -> None:
     accounts = [ledger.open({1: 50, 2: 50, 3: 50}) for _ in range(3)]
     batches = [
-        ([ledger.gift(accounts[n], accounts[m], 40) for m in range(3) if m != n], n)
-        for n in range(3)
+        (
+            [
+                ledger.gift(accounts[giver], accounts[recipient], 40)
+                for recipient in range(3)
+                if recipient != giver
+            ],
+            giver,
+        )
+        for giver in range(3)
     ]
     assert _post_in_lockstep(ledger, *batches) == [[DONE] * 2] * 3
     assert ledger.coins(*accounts) == [150] * 3
@@ -606,16 +628,18 @@ def test_three_writers_with_circular_gifts_do_not_deadlock(ledger: LedgerFixture
 def _random_batch(
     ledger: LedgerFixture, accounts: Sequence[CoinAccount], rng: random.Random
 ) -> list[Transfer]:
-    """Return gifts, many of which need more than slot 0, some refills, and some retries."""
+    """Return a batch of gifts, refills and retries; many gifts need coins of several slots."""
     batch = []
-    # Only two actors per batch, because batches with common actors run one after the other.
+    # Batches that share an actor run one after the other; few actors per batch make this rare.
     actors = rng.sample(range(len(accounts)), 2)
     for _ in range(rng.randint(1, 8)):
         actor = rng.choice(actors)
         recipient = rng.choice([n for n in range(len(accounts)) if n != actor])
         kind = rng.choice(["gift"] * 5 + ["refill"])
         key = str(rng.randrange(200)) if rng.random() < 0.3 else None
-        batch.append(_transfer(ledger, accounts, kind, actor, recipient, rng.randint(1, 60), key))
+        batch.append(
+            _new_transfer(ledger, accounts, kind, actor, recipient, rng.randint(1, 60), key)
+        )
     return batch
 
 
@@ -627,13 +651,13 @@ def test_two_random_batches_in_lockstep_do_not_deadlock(seed: int, ledger: Ledge
     _post_in_lockstep(ledger, *batches)
 
 
-def _post_random_batches(ledger: LedgerFixture, slots: Sequence[int], *, batches: int) -> None:
+def _post_random_batches(ledger: LedgerFixture, slots: Sequence[int], *, batch_count: int) -> None:
     """Post random batches among ten accounts, with one concurrent writer per slot number."""
     accounts = [ledger.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
 
     def run(seed: int, slot: int) -> None:
         rng = random.Random(seed)
-        for _ in range(batches):
+        for _ in range(batch_count):
             ledger.post(*_random_batch(ledger, accounts, rng), slot=slot)
 
     run_concurrently(*[partial(run, seed, slot) for seed, slot in enumerate(slots)])
@@ -643,14 +667,14 @@ def _post_random_batches(ledger: LedgerFixture, slots: Sequence[int], *, batches
 def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
     slots: Sequence[int], ledger: LedgerFixture
 ) -> None:
-    _post_random_batches(ledger, slots, batches=60)
+    _post_random_batches(ledger, slots, batch_count=60)
 
 
-def _post_same_request_ids(ledger: LedgerFixture, *, keys: int) -> list[list[TransferOutcome]]:
+def _post_same_request_ids(ledger: LedgerFixture, *, key_count: int) -> list[list[TransferOutcome]]:
     """For each key, post eight gifts concurrently, the last one with another amount."""
     ann, ben = ledger.open({0: 10, 3: 1000}), ledger.open()
     outcomes = []
-    for key in range(keys):
+    for key in range(key_count):
         gifts = [ledger.gift(ann, ben, 10, str(key)) for _ in range(7)]
         gifts.append(ledger.gift(ann, ben, 11, str(key)))
         calls = [partial(ledger.post, gift, slot=slot) for slot, gift in enumerate(gifts)]
@@ -661,14 +685,14 @@ def _post_same_request_ids(ledger: LedgerFixture, *, keys: int) -> list[list[Tra
 def test_request_id_sent_on_eight_connections_moves_coins_once(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    for outcomes in _post_same_request_ids(ledger, keys=20):
+    for outcomes in _post_same_request_ids(ledger, key_count=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
-        *same, other = statuses_of(outcomes)
-        if other is DONE:
-            assert same == [CONFLICT] * 7
+        *same_statuses, other_status = statuses_of(outcomes)
+        if other_status is DONE:
+            assert same_statuses == [CONFLICT] * 7
         else:
-            assert other is CONFLICT
-            assert sorted(same, key=str) == [DONE] + [REPLAYED] * 6
+            assert other_status is CONFLICT
+            assert sorted(same_statuses, key=str) == [DONE] + [REPLAYED] * 6
     assert len(database_state.rows("gifts")) == 20
 
 
@@ -689,10 +713,13 @@ def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFix
     ann, ben = ledger.open({0: 10}), ledger.open({1: 1})
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     insert_parameters = {"accounts": [ben.id], "slots": [1]}
-    with ledger.database.engine.begin() as locker, ledger.database.engine.begin() as inserter:
-        locker.execute(lock, {"id": ben.id})
-        inserter.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        posting.INSERT_SLOTS.run(inserter, insert_parameters)
+    with (
+        ledger.database.engine.begin() as locking_connection,
+        ledger.database.engine.begin() as inserting_connection,
+    ):
+        locking_connection.execute(lock, {"id": ben.id})
+        inserting_connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        posting.INSERT_SLOTS.run(inserting_connection, insert_parameters)
     assert ledger.slots(ann) == {0: 10}
 
 
@@ -705,22 +732,26 @@ def unchecked_ledger(database: Database) -> LedgerFixture:
     return LedgerFixture(database)
 
 
-def _with_replaced_text(statement: PreparedStatement, old: str, new: str) -> PreparedStatement:
-    assert old in statement.text
+def _with_replaced_text(
+    statement: PreparedStatement, old_text: str, new_text: str
+) -> PreparedStatement:
+    assert old_text in statement.text
     with_named_parameters = re.sub(r"%\((\w+)\)s", r":\1", statement.text)
-    return PreparedStatement(text(with_named_parameters.replace(old, new)))
+    return PreparedStatement(text(with_named_parameters.replace(old_text, new_text)))
 
 
-def _find_nothing(connection: Connection, transfers: Sequence[Transfer]) -> dict[Any, Any]:
+def _find_no_posted_transfers(
+    connection: Connection, transfers: Sequence[Transfer]
+) -> dict[Any, Any]:
     return {}
 
 
 def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate(
     unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "find_posted", _find_nothing)
+    monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
-        _post_same_request_ids(unchecked_ledger, keys=1)
+        _post_same_request_ids(unchecked_ledger, key_count=1)
     assert unchecked_ledger.audit_errors() == []
 
 
@@ -740,10 +771,10 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
         except KeyError:
             return {transfer.key: posting.PostedTransfer(0, ()) for transfer in accepted}
 
-    monkeypatch.setattr(posting, "find_posted", _find_nothing)
+    monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
     monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
-    _post_same_request_ids(unchecked_ledger, keys=1)
+    _post_same_request_ids(unchecked_ledger, key_count=1)
     assert "booked" in unchecked_ledger.audit_errors()[0]
 
 
@@ -771,8 +802,8 @@ def test_slots_that_are_locked_in_two_statements_cause_a_deadlock(
     def lock_in_two_statements(
         connection: Connection, transfers: Sequence[Transfer], insufficient: set[int], slot: int
     ) -> dict[tuple[int, int], int]:
-        amounts = lock_slots(connection, [], insufficient, slot)
-        return amounts | lock_slots(connection, transfers, set(), slot)
+        consolidated_slots = lock_slots(connection, [], insufficient, slot)
+        return consolidated_slots | lock_slots(connection, transfers, set(), slot)
 
     monkeypatch.setattr(posting, "lock_slots", lock_in_two_statements)
     ann, ben = ledger.open({1: 50, 2: 50}), ledger.open({1: 50, 2: 50})
@@ -796,6 +827,6 @@ def test_balance_query_of_only_slot_0_returns_a_wrong_balance(
     ann = ledger.open({0: 5, 1: 10})
     assert ledger.coins(ann) == [15]
     assert "WHERE coin_account_id" in history.BALANCE.text
-    first_slot = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
-    monkeypatch.setattr(history, "BALANCE", text(first_slot))
+    slot_0_query = history.BALANCE.text.replace("WHERE coin", "WHERE slot = 0 AND coin", 1)
+    monkeypatch.setattr(history, "BALANCE", text(slot_0_query))
     assert ledger.coins(ann) == [5]

@@ -24,7 +24,7 @@ from tests.support.qiniu_server import (
 from tests.support.settings import REQUIRED_SETTINGS
 
 PHONE, CODE = "13812345678", "0042"
-SENT = response_writer(200, {"message_id": "17-abc"})
+SENT_RESPONSE = response_writer(200, {"message_id": "17-abc"})
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def server() -> Iterator[QiniuServer]:
         yield server
 
 
-def sms(server: QiniuServer, secret_key: str = SECRET_KEY) -> QiniuSms:
+def sms_gateway(server: QiniuServer, secret_key: str = SECRET_KEY) -> QiniuSms:
     qiniu = QiniuClient(server.url, access_key=ACCESS_KEY, secret_key=secret_key)
     return QiniuSms(qiniu, template="1234567890")
 
@@ -41,9 +41,9 @@ def sms(server: QiniuServer, secret_key: str = SECRET_KEY) -> QiniuSms:
 def test_code_is_sent_with_the_template(
     server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.responses = [SENT]
-    assert isinstance(sms(server), SmsGateway)
-    sms(server).send(PHONE, CODE)
+    server.responses = [SENT_RESPONSE]
+    assert isinstance(sms_gateway(server), SmsGateway)
+    sms_gateway(server).send(PHONE, CODE)
     message = {"template_id": "1234567890", "mobile": PHONE, "parameters": {"code": CODE}}
     assert server.received == [("POST", "/v1/message/single", message)]
     assert "message 17-abc sent to 138****5678" in caplog.text
@@ -88,7 +88,7 @@ def test_unsuccessful_response_fails_and_is_logged(
 ) -> None:
     server.responses = [response]
     with pytest.raises(SmsFailed):
-        sms(server).send(PHONE, CODE)
+        sms_gateway(server).send(PHONE, CODE)
     (record,) = [entry for entry in caplog.records if entry.name.endswith("sms.qiniu")]
     assert message in record.getMessage()
     assert record.levelname == level
@@ -101,10 +101,10 @@ def test_hanging_server_times_out_and_gets_no_second_request(
     response: ResponseWriter, server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.responses = [response]
-    before = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(SmsFailed, match="timeout"):
-        sms(server).send(PHONE, CODE)
-    assert time.monotonic() - before < 5
+        sms_gateway(server).send(PHONE, CODE)
+    assert time.monotonic() - start < 5
     assert "outcome unknown: timeout" in caplog.text
     assert len(server.received) == 1
 
@@ -120,19 +120,23 @@ def test_wrong_key_is_logged_as_critical(
     server: QiniuServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SmsFailed, match="BadToken"):
-        sms(server, "another key").send(PHONE, CODE)
+        sms_gateway(server, "another key").send(PHONE, CODE)
     assert server.received == []
     assert caplog.records[-1].levelname == "CRITICAL"
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed_settings: Any) -> Settings:
     return Settings.load(
-        {**REQUIRED_SETTINGS, **{name.replace("__", "."): changed[name] for name in changed}}, {}
+        {
+            **REQUIRED_SETTINGS,
+            **{name.replace("__", "."): changed_settings[name] for name in changed_settings},
+        },
+        {},
     )
 
 
 def test_gateway_is_created_from_settings(server: QiniuServer) -> None:
-    server.responses = [SENT]
+    server.responses = [SENT_RESPONSE]
     keys = {"qiniu__access_key": ACCESS_KEY, "qiniu__secret_key": SECRET_KEY}
     QiniuSms.from_settings(settings(sms__template="7", sms__api_url=server.url, **keys)).send(
         PHONE, CODE

@@ -36,7 +36,7 @@ from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
-FAKES = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginxRtmp}
+FAKE_PROVIDERS = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginxRtmp}
 
 
 @dataclass
@@ -47,29 +47,31 @@ class Case:
     provider: Any
 
 
-def gateway(kind: Any, url: str) -> Any:
-    return kind.from_settings(
+def new_gateway(gateway_class: Any, url: str) -> Any:
+    return gateway_class.from_settings(
         Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **provider_settings(url)}, {})
     )
 
 
-@pytest.fixture(params=[DevelopmentStreams, *FAKES], ids=lambda kind: kind.__name__)
+@pytest.fixture(
+    params=[DevelopmentStreams, *FAKE_PROVIDERS], ids=lambda gateway_class: gateway_class.__name__
+)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     if request.param is DevelopmentStreams:
-        development = gateway(DevelopmentStreams, "")
-        yield Case(development, development)
+        development_gateway = new_gateway(DevelopmentStreams, "")
+        yield Case(development_gateway, development_gateway)
         return
-    provider = FAKES[request.param]()
+    provider = FAKE_PROVIDERS[request.param]()
     with running_server(provider.server) as server:
-        yield Case(gateway(request.param, server.url), provider)
+        yield Case(new_gateway(request.param, server.url), provider)
 
 
-@pytest.fixture(params=FAKES, ids=lambda kind: kind.__name__)
-def remote(request: pytest.FixtureRequest) -> Iterator[Case]:
+@pytest.fixture(params=FAKE_PROVIDERS, ids=lambda gateway_class: gateway_class.__name__)
+def remote_case(request: pytest.FixtureRequest) -> Iterator[Case]:
     """A gateway that calls its provider over HTTP."""
-    provider = FAKES[request.param]()
+    provider = FAKE_PROVIDERS[request.param]()
     with running_server(provider.server) as server:
-        yield Case(gateway(request.param, server.url), provider)
+        yield Case(new_gateway(request.param, server.url), provider)
 
 
 def create_stream(case: Case, key: str = KEY) -> Stream:
@@ -129,17 +131,17 @@ def test_only_the_published_streams_are_live(case: Case) -> None:
         create_stream(case, key)
         case.provider.start_publishing(key)
     case.provider.stop_publishing(keys[1])
-    live = case.gateway.live_publishers([keys[2], keys[1], keys[0]])
-    assert set(live) == {keys[0], keys[2]}
+    live_publishers = case.gateway.live_publishers([keys[2], keys[1], keys[0]])
+    assert set(live_publishers) == {keys[0], keys[2]}
 
 
-def test_100_streams_are_queried_in_one_request(remote: Case) -> None:
+def test_100_streams_are_queried_in_one_request(remote_case: Case) -> None:
     keys = [f"{KEY}{n}" for n in range(100)]
-    create_stream(remote, keys[7])
-    remote.provider.start_publishing(keys[7])
-    before = len(remote.provider.server.received_requests)
-    assert list(remote.gateway.live_publishers(keys)) == [keys[7]]
-    assert len(remote.provider.server.received_requests) == before + 1
+    create_stream(remote_case, keys[7])
+    remote_case.provider.start_publishing(keys[7])
+    requests_before = len(remote_case.provider.server.received_requests)
+    assert list(remote_case.gateway.live_publishers(keys)) == [keys[7]]
+    assert len(remote_case.provider.server.received_requests) == requests_before + 1
 
 
 def test_disabled_stream_is_no_longer_live(case: Case) -> None:
@@ -163,28 +165,28 @@ def test_created_stream_exists(case: Case) -> None:
 def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None:
     if isinstance(case.gateway, NginxRtmpStreams):
         pytest.skip("nginx stores no streams that it could delete")
-    first = create_stream(case)
+    first_stream = create_stream(case)
     case.provider.drop_stream(KEY)
     assert not case.gateway.exists(KEY)
     recreated = create_stream(case)
     assert (recreated.document["title"], recreated.document["publishKey"]) == (KEY, PUBLISH_KEY)
-    assert recreated.play_urls == first.play_urls
+    assert recreated.play_urls == first_stream.play_urls
     assert case.gateway.exists(KEY)
 
 
-def failure_within_4_s(call: Callable[[], object]) -> StreamFailed:
-    """Return the failure of a call, which must take at most 4.5 s."""
+def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
+    """Return the failure of a call that ends within 4 s, with a tolerance of 0.5 s."""
     start = time.monotonic()
     with pytest.raises(StreamFailed) as caught:
-        call()
+        provider_call()
     assert time.monotonic() - start < 4.5
     return caught.value
 
 
-@pytest.mark.parametrize("failure", ["reject_calls", "time_out"])
-def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
-    streams = gateway(DevelopmentStreams, "")
-    getattr(streams, failure)()
+@pytest.mark.parametrize("failing_method", ["reject_calls", "time_out"])
+def test_development_gateway_fails_until_it_recovers(failing_method: str) -> None:
+    streams = new_gateway(DevelopmentStreams, "")
+    getattr(streams, failing_method)()
     for call in (streams.exists, streams.disable, lambda key: streams.live_publishers([key])):
         failure_within_4_s(lambda call=call: call(KEY))  # type: ignore[misc]
     failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
@@ -192,16 +194,18 @@ def test_development_gateway_fails_until_it_recovers(failure: str) -> None:
     assert streams.create(KEY, PUBLISH_KEY).document["title"] == KEY
 
 
-@pytest.mark.parametrize("kind", FAKES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "gateway_class", FAKE_PROVIDERS, ids=lambda gateway_class: gateway_class.__name__
+)
 @pytest.mark.parametrize("failure_mode", FAILURE_MODES)
 def test_every_provider_failure_raises_stream_failed_within_4_s(
-    failure_mode: str, kind: Any, caplog: pytest.LogCaptureFixture
+    failure_mode: str, gateway_class: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    provider = FAKES[kind]()
+    provider = FAKE_PROVIDERS[gateway_class]()
     with running_server(provider.server) as server:
         server.failure_mode = failure_mode
         url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else server.url
-        streams = gateway(kind, url)
+        streams = new_gateway(gateway_class, url)
         # `live_publishers` must fail as well, and not report the stream as offline.
         (error,), _ = run_concurrently(
             lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
@@ -211,96 +215,104 @@ def test_every_provider_failure_raises_stream_failed_within_4_s(
             request for request in server.received_requests if request.path.endswith("/streams")
         ]
     assert len(create_requests) == (
-        0 if failure_mode == "refused" or kind is NginxRtmpStreams else 1
+        0 if failure_mode == "refused" or gateway_class is NginxRtmpStreams else 1
     )
     if failure_mode in ("refused", "read timeout", "1 byte/s", "500", "503", "truncated", "100 MB"):
         assert isinstance(error, ProviderUnavailable)
-    if failure_mode == "401" and kind is not NginxRtmpStreams:
+    if failure_mode == "401" and gateway_class is not NginxRtmpStreams:
         assert isinstance(error, NotAuthorized)
         assert "CRITICAL" in caplog.text
     assert PUBLISH_KEY not in caplog.text + str(error)
 
 
-@pytest.mark.parametrize("kind", [PiliV1, PiliV2], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "gateway_class", [PiliV1, PiliV2], ids=lambda gateway_class: gateway_class.__name__
+)
 class TestPili:
-    def provider(self, kind: Any) -> FakeStreamProvider:
-        return FAKES[kind]()
+    def provider(self, gateway_class: Any) -> FakeStreamProvider:
+        return FAKE_PROVIDERS[gateway_class]()
 
-    def test_unknown_hub_raises_stream_failed(self, kind: Any) -> None:
-        provider = self.provider(kind)
+    def test_unknown_hub_raises_stream_failed(self, gateway_class: Any) -> None:
+        provider = self.provider(gateway_class)
         provider.reported_hub = "another"
         with running_server(provider.server) as server:
-            failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(
+                lambda: new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
+            )
 
-    def test_existing_stream_name_raises_stream_exists(self, kind: Any) -> None:
-        provider = self.provider(kind)
+    def test_existing_stream_name_raises_stream_exists(self, gateway_class: Any) -> None:
+        provider = self.provider(gateway_class)
         with running_server(provider.server) as server:
-            streams = gateway(kind, server.url)
+            streams = new_gateway(gateway_class, server.url)
             streams.create(KEY, PUBLISH_KEY)
             assert (
                 type(failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))) is StreamExists
             )
 
-    def test_wrong_secret_key_raises_not_authorized(self, kind: Any) -> None:
-        provider = self.provider(kind)
+    def test_wrong_secret_key_raises_not_authorized(self, gateway_class: Any) -> None:
+        provider = self.provider(gateway_class)
         with running_server(provider.server) as server:
-            changed = {
+            settings = {
                 **REQUIRED_SETTINGS,
                 **provider_settings(server.url),
                 "qiniu.secret_key": "other",
             }
-            streams = kind.from_settings(Settings.load(changed, {}))
+            streams = gateway_class.from_settings(Settings.load(settings, {}))
             assert (
                 type(failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))) is NotAuthorized
             )
         assert provider.changes == []
 
-    def test_failed_create_is_not_retried(self, kind: Any) -> None:
-        provider = self.provider(kind)
+    def test_failed_create_is_not_retried(self, gateway_class: Any) -> None:
+        provider = self.provider(gateway_class)
         with running_server(provider.server) as server:
             server.failure_mode = "cut off"
-            failure_within_4_s(lambda: gateway(kind, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(
+                lambda: new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
+            )
             assert len(server.received_requests) == 1
 
     def test_request_id_of_the_provider_is_logged(
-        self, kind: Any, caplog: pytest.LogCaptureFixture
+        self, gateway_class: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with running_server(self.provider(kind).server) as server:
-            gateway(kind, server.url).create(KEY, PUBLISH_KEY)
+        with running_server(self.provider(gateway_class).server) as server:
+            new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
         assert "X-Reqid fake-1" in caplog.text
 
     @pytest.mark.parametrize("name", ["qiniu.access_key", "qiniu.secret_key"])
-    def test_missing_key_is_a_settings_error(self, name: str, kind: Any) -> None:
+    def test_missing_key_is_a_settings_error(self, name: str, gateway_class: Any) -> None:
         with pytest.raises(ValueError, match=rf"required settings are empty: {name}"):
-            kind.from_settings(
+            gateway_class.from_settings(
                 Settings.load({**REQUIRED_SETTINGS, **provider_settings("u"), name: ""}, {})
             )
 
-    def test_provider_gets_no_request_after_three_consecutive_failures(self, kind: Any) -> None:
-        with running_server(self.provider(kind).server) as server:
+    def test_provider_gets_no_request_after_three_consecutive_failures(
+        self, gateway_class: Any
+    ) -> None:
+        with running_server(self.provider(gateway_class).server) as server:
             server.failure_mode = "cut off"
-            streams = gateway(kind, server.url)
+            streams = new_gateway(gateway_class, server.url)
             for _ in range(6):
                 failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
             assert len(server.received_requests) == 3
 
 
 class TestPiliV1:
-    @pytest.mark.parametrize("kind", ["none", "expiry", "expiry_sk", "dynamic"])
-    def test_publish_url_follows_the_security_of_the_hub(self, kind: str) -> None:
-        provider = FakePiliV1(reported_security=kind)
+    @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
+    def test_publish_url_follows_the_security_of_the_hub(self, security: str) -> None:
+        provider = FakePiliV1(reported_security=security)
         with running_server(provider.server) as server:
-            streams = gateway(PiliV1, server.url)
+            streams = new_gateway(PiliV1, server.url)
             document = streams.create(KEY, PUBLISH_KEY).document
-            assert document["publishSecurity"] == kind
+            assert document["publishSecurity"] == security
             url = streams.publish_url(document)
         assert url.startswith(f"rtmp://pili-publish.mrpyq.com/{HUB}/{KEY}")
-        assert ("token=" in url) is (kind != "none")
+        assert ("token=" in url) is (security != "none")
 
     def test_unknown_publish_security_raises_stream_failed(self) -> None:
         provider = FakePiliV1(reported_security="magic")
         with running_server(provider.server) as server:
-            failure_within_4_s(lambda: gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
+            failure_within_4_s(lambda: new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
 
     def test_response_of_2015_without_some_hosts_is_accepted(self) -> None:
         provider = FakePiliV1()
@@ -314,7 +326,7 @@ class TestPiliV1:
 
         provider.document = old_document  # type: ignore[method-assign]
         with running_server(provider.server) as server:
-            stream = gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
+            stream = new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
         assert {key: type(value) for key, value in stream.document.items()} == STREAM_FIELDS
         assert {
             name: set(hosts) for name, hosts in stream.document["hosts"].items()
@@ -331,7 +343,7 @@ class TestPiliV2:
         """If the stream did not exist, a publish URL that is still valid would create it."""
         provider = FakePiliV2()
         with running_server(provider.server) as server:
-            streams = gateway(PiliV2, server.url)
+            streams = new_gateway(PiliV2, server.url)
             streams.create(KEY, PUBLISH_KEY)
             provider.drop_stream(KEY)
             streams.disable(KEY)
@@ -340,12 +352,12 @@ class TestPiliV2:
 
     def test_creation_time_has_the_format_of_the_api_document(self) -> None:
         with running_server(FakePiliV2().server) as server:
-            document = gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
+            document = new_gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
         assert document["createdAt"] == "2017-01-06T10:28:45.000+08:00"
         assert document["expireAt"] == "2017-01-21T10:28:45.000000+08:00"
 
     def test_missing_domains_are_a_settings_error(self) -> None:
-        changed = {
+        settings = {
             **REQUIRED_SETTINGS,
             **provider_settings("u"),
             "streams.hls_host": "",
@@ -354,7 +366,7 @@ class TestPiliV2:
         with pytest.raises(
             ValueError, match=r"required settings are empty: streams.rtmp_host, streams.hls_host"
         ):
-            PiliV2.from_settings(Settings.load(changed, {}))
+            PiliV2.from_settings(Settings.load(settings, {}))
 
 
 class TestNginxRtmpStreams:
@@ -362,7 +374,9 @@ class TestNginxRtmpStreams:
         nginx = FakeNginxRtmp()
         with running_server(nginx.server) as server:
             nginx.start_publishing(KEY)
-            assert gateway(NginxRtmpStreams, server.url).live_publishers([KEY, "abc"]) == {KEY: "7"}
+            assert new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY, "abc"]) == {
+                KEY: "7"
+            }
 
     def test_disable_fails_if_the_server_does_not_drop_the_publisher(self) -> None:
         """After a reload, the new nginx worker cannot drop publishers of the old worker."""
@@ -371,13 +385,13 @@ class TestNginxRtmpStreams:
             nginx.start_publishing(KEY)
             nginx.streams = _UndroppableStreams(nginx.streams)
             with pytest.raises(StreamFailed, match="did not disconnect the publisher"):
-                gateway(NginxRtmpStreams, server.url).disable(KEY)
+                new_gateway(NginxRtmpStreams, server.url).disable(KEY)
 
     def test_publisher_that_sends_no_data_is_not_live(self) -> None:
         nginx = FakeNginxRtmp()
         with running_server(nginx.server) as server:
             nginx.streams[KEY] = FakeStream(is_publishing=False)
-            streams = gateway(NginxRtmpStreams, server.url)
+            streams = new_gateway(NginxRtmpStreams, server.url)
             assert streams.live_publishers([KEY]) == {}
             streams.disable(KEY)
         assert nginx.streams == {}
@@ -386,7 +400,9 @@ class TestNginxRtmpStreams:
         nginx = FakeNginxRtmp()
         nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
         with running_server(nginx.server) as server:
-            failure_within_4_s(lambda: gateway(NginxRtmpStreams, server.url).live_publishers([KEY]))
+            failure_within_4_s(
+                lambda: new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY])
+            )
 
 
 class _UndroppableStreams(dict[str, Any]):
@@ -395,7 +411,7 @@ class _UndroppableStreams(dict[str, Any]):
 
 
 def test_disabled_development_stream_rejects_a_publisher() -> None:
-    streams = gateway(DevelopmentStreams, "")
+    streams = new_gateway(DevelopmentStreams, "")
     streams.disable(KEY)
     with pytest.raises(NoSuchStream):
         streams.start_publishing(KEY)

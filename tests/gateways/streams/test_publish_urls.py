@@ -25,14 +25,18 @@ ACCESS_KEY = "7O7hf7Ld1RrC_fpZdFvU8aCgOPuhw2K4eapYOdII"
 SECRET_KEY = "312ae9gd2BrCfpTdF4U8aIg9Puh62K4eEGY72Ea_"
 
 
-def signed_target(kind: str, path: str, key: str, *, at: int = 0, nonce: int = 0) -> str:
+def signed_target(kind: str, path: str, key: str, *, expires_at: int = 0, nonce: int = 0) -> str:
     auth = QiniuAuth("test-ak", "test-sk")
     return publish_path(
-        kind, path, key=key, validity=UrlValidity(expires_at=at, nonce=nonce), auth=auth
+        kind,
+        path,
+        key=key,
+        validity=UrlValidity(expires_at=expires_at, nonce=nonce),
+        auth=auth,
     )
 
 
-# The vectors of the following four tests are from Pili's Go SDK.
+# The test vectors of the following four tests are from Pili's Go SDK.
 
 
 def test_static_url_keeps_other_parameters_and_replaces_the_key() -> None:
@@ -41,7 +45,7 @@ def test_static_url_keeps_other_parameters_and_replaces_the_key() -> None:
 
 
 def test_expiry_url_keeps_other_parameters() -> None:
-    url = signed_target("expiry", "/hub/streamTitle?xyz=custom", "test123", at=1634745600)
+    url = signed_target("expiry", "/hub/streamTitle?xyz=custom", "test123", expires_at=1634745600)
     token = "fH7U5UgXdClDfeGmUKc6wrNzlho="
     assert url == f"/hub/streamTitle?expire=1634745600&xyz=custom&token={token}"
 
@@ -64,12 +68,12 @@ def test_dynamic_url_matches_the_vector_of_the_sdk() -> None:
 
 
 def test_expiry_url_matches_the_vector_of_pilis_manual() -> None:
-    url = signed_target("expiry", "/testhub/teststreamtitle", "12345678", at=1584522520)
+    url = signed_target("expiry", "/testhub/teststreamtitle", "12345678", expires_at=1584522520)
     token = "zYvN7rHgJiw2QUSo_xRoBZIf1kM="
     assert url == f"/testhub/teststreamtitle?expire=1584522520&token={token}"
 
 
-# The vectors of this test come from Qiniu's SDK.
+# The test vectors of this test are from Qiniu's SDK.
 @pytest.mark.parametrize(
     ("kind", "query"),
     [
@@ -82,7 +86,10 @@ def test_expiry_url_matches_the_vector_of_pilis_manual() -> None:
 )
 def test_url_of_the_example_stream_matches_its_vector(kind: str, query: str) -> None:
     key = DOCUMENT["publishKey"]
-    assert signed_target(kind, PATH, key, at=1_700_000_000, nonce=1_483_669_725) == PATH + query
+    assert (
+        signed_target(kind, PATH, key, expires_at=1_700_000_000, nonce=1_483_669_725)
+        == PATH + query
+    )
 
 
 def signer(now: float) -> PublishUrlSigner:
@@ -93,8 +100,8 @@ def signer(now: float) -> PublishUrlSigner:
 def test_publish_url_contains_no_secret_key(kind: str) -> None:
     url = signer(1_700_000_000).url({**DOCUMENT, "publishSecurity": kind})
     assert url.startswith(f"rtmp://pili-publish.mrpyq.com{PATH}")
-    # Only a static URL contains the publish key.
     assert "test-sk" not in url
+    # Only a static URL contains the publish key.
     assert (DOCUMENT["publishKey"] in url) is (kind == "static")
 
 

@@ -31,12 +31,12 @@ from tests.support.wechat_server import (
 @pytest.fixture
 def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWechatPay]:
     wechat = FakeWechatPay()
-    request = requests.Session.request
+    send_request = requests.Session.request
     with serving(wechat) as server_url:
 
         def request_fake(self: requests.Session, method: str, url: str, **options: Any) -> Any:
             assert url.startswith(f"{API_URL}/"), url
-            return request(self, method, url.replace(API_URL, server_url), **options)
+            return send_request(self, method, url.replace(API_URL, server_url), **options)
 
         monkeypatch.setattr(requests.Session, "request", request_fake)
         yield wechat
@@ -74,8 +74,8 @@ def public_key_settings(
 def new_gateway() -> NewGateway:
     """A function that creates a gateway from settings, optionally with fake clocks."""
 
-    def create(ini: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
-        required = {
+    def create(settings: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
+        required_settings = {
             "database.url": "embedded",
             "data.dir": "/tmp/x",
             "secrets": "s" * 32,
@@ -83,7 +83,9 @@ def new_gateway() -> NewGateway:
             "http.public_url": "https://live.example",
             "streams.gateway": "tests.support.fake_gateways.RecordingStreams",
         }
-        return WechatPayments.from_settings(Settings.load({**required, **ini}, {}), **clocks)
+        return WechatPayments.from_settings(
+            Settings.load({**required_settings, **settings}, {}), **clocks
+        )
 
     return create
 

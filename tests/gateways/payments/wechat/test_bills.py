@@ -19,13 +19,13 @@ from tests.support.wechat_server import (
 )
 
 DAY = date(2026, 10, 3)
-BILL, DOWNLOAD = "/v3/bill/tradebill", "/v3/billdownload/file"
+BILL_PATH, DOWNLOAD_PATH = "/v3/bill/tradebill", "/v3/billdownload/file"
 HEADER = (
     "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,"
     "交易状态,付款银行,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,"
     "充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额,费率备注"
 )
-NAMES = HEADER.split(",")
+COLUMNS = HEADER.split(",")
 SUMMARY = (
     "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\r\n"
     "`2,`99.00,`50.00,`0.00,`0.60,`100.00,`50.00\r\n"
@@ -58,36 +58,44 @@ REFUND = PAYMENT | {
     "申请退款金额": "50.00",
     "退款状态": "SUCCESS",
 }
-PAID = BillEntry(ORDER.order_id, PAYMENT_ID, 5000)
-REFUNDED = BillEntry(ORDER.order_id, PAYMENT_ID, 0, 5000)
+PAID_ENTRY = BillEntry(ORDER.order_id, PAYMENT_ID, 5000)
+REFUNDED_ENTRY = BillEntry(ORDER.order_id, PAYMENT_ID, 0, 5000)
 
 
-def csv(
-    *rows: dict[str, str], names: list[str] = NAMES, summary: str = SUMMARY, start: str = "\ufeff"
+def bill_csv(
+    *rows: dict[str, str],
+    columns: list[str] = COLUMNS,
+    summary: str = SUMMARY,
+    byte_order_mark: str = "\ufeff",
 ) -> bytes:
-    lines = [",".join("`" + row.get(name, "") for name in names) for row in rows]
-    return (start + "".join(f"{line}\r\n" for line in [",".join(names), *lines]) + summary).encode()
+    lines = [",".join("`" + row.get(column, "") for column in columns) for row in rows]
+    return (
+        byte_order_mark + "".join(f"{line}\r\n" for line in [",".join(columns), *lines]) + summary
+    ).encode()
 
 
-def entries(content: bytes) -> list[BillEntry]:
+def parse(content: bytes) -> list[BillEntry]:
     return bill_entries(content, merchant=MERCHANT, app_id=APP_ID)
 
 
 class TestFormat:
     def test_payments_and_refunds_are_entries_in_fen(self) -> None:
-        assert entries(csv(PAYMENT, REFUND)) == [PAID, REFUNDED]
+        assert parse(bill_csv(PAYMENT, REFUND)) == [PAID_ENTRY, REFUNDED_ENTRY]
 
     def test_bill_without_a_byte_order_mark_is_parsed(self) -> None:
-        assert entries(csv(PAYMENT, start="")) == [PAID]
+        assert parse(bill_csv(PAYMENT, byte_order_mark="")) == [PAID_ENTRY]
 
     def test_columns_can_be_in_any_order(self) -> None:
-        assert entries(csv(PAYMENT, REFUND, names=NAMES[::-1])) == [PAID, REFUNDED]
+        assert parse(bill_csv(PAYMENT, REFUND, columns=COLUMNS[::-1])) == [
+            PAID_ENTRY,
+            REFUNDED_ENTRY,
+        ]
 
     def test_settled_amounts_are_used_where_the_order_amounts_are_missing(self) -> None:
-        names = [name for name in NAMES if name not in ("订单金额", "申请退款金额")]
-        assert entries(csv(PAYMENT, REFUND, names=names)) == [
-            PAID._replace(fen=4900),
-            REFUNDED._replace(refunded_fen=4900),
+        columns = [column for column in COLUMNS if column not in ("订单金额", "申请退款金额")]
+        assert parse(bill_csv(PAYMENT, REFUND, columns=columns)) == [
+            PAID_ENTRY._replace(fen=4900),
+            REFUNDED_ENTRY._replace(refunded_fen=4900),
         ]
 
     @pytest.mark.parametrize(
@@ -102,50 +110,54 @@ class TestFormat:
         ],
     )
     def test_amounts_are_converted_exactly_to_fen(self, yuan: str, fen: int | None) -> None:
-        content = csv(PAYMENT | {"订单金额": yuan})
+        content = bill_csv(PAYMENT | {"订单金额": yuan})
         if fen is None:
             with pytest.raises(ValueError, match="has the invalid amount"):
-                entries(content)
+                parse(content)
         else:
-            assert entries(content) == [PAID._replace(fen=fen)]
+            assert parse(content) == [PAID_ENTRY._replace(fen=fen)]
 
     @pytest.mark.parametrize("yuan", ["", "-1.00", "1e3", "NaN", "1.234", "1,5", "٣", "1.00 元"])
     def test_malformed_amount_is_rejected(self, yuan: str) -> None:
         with pytest.raises(ValueError, match="has the invalid amount"):
-            entries(csv(PAYMENT | {"订单金额": yuan}))
+            parse(bill_csv(PAYMENT | {"订单金额": yuan}))
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [{"公众账号ID": "wx0000000000000002"}, {"商户号": "1900000002"}, {"交易状态": "REVOKED"}],
     )
     def test_revoked_payment_and_row_of_another_merchant_or_app_are_left_out(
-        self, changed: dict[str, str]
+        self, changed_fields: dict[str, str]
     ) -> None:
-        assert entries(csv(PAYMENT | changed, REFUND)) == [REFUNDED]
+        assert parse(bill_csv(PAYMENT | changed_fields, REFUND)) == [REFUNDED_ENTRY]
 
     def test_refund_in_progress_is_an_entry(self) -> None:
-        assert entries(csv(REFUND | {"退款状态": "PROCESSING"})) == [REFUNDED]
+        assert parse(bill_csv(REFUND | {"退款状态": "PROCESSING"})) == [REFUNDED_ENTRY]
 
     @pytest.mark.parametrize("status", ["FAIL", "CHANGE", ""])
     def test_failed_refund_is_left_out(self, status: str) -> None:
-        assert entries(csv(REFUND | {"退款状态": status}, PAYMENT)) == [PAID]
+        assert parse(bill_csv(REFUND | {"退款状态": status}, PAYMENT)) == [PAID_ENTRY]
 
     def test_product_name_can_contain_commas(self) -> None:
-        assert entries(csv(PAYMENT | {"商品名称": "50, 60, or 70 coins"})) == [PAID]
+        assert parse(bill_csv(PAYMENT | {"商品名称": "50, 60, or 70 coins"})) == [PAID_ENTRY]
 
     def test_unknown_trade_state_is_rejected(self) -> None:
         with pytest.raises(ValueError, match="unknown state OTHER"):
-            entries(csv(PAYMENT | {"交易状态": "OTHER"}))
+            parse(bill_csv(PAYMENT | {"交易状态": "OTHER"}))
 
-    @pytest.mark.parametrize("missing", ["商户订单号", "微信订单号", "交易状态", "退款状态"])
-    def test_error_names_a_missing_column(self, missing: str) -> None:
-        with pytest.raises(ValueError, match=missing):
-            entries(csv(PAYMENT, names=[name for name in NAMES if name != missing]))
+    @pytest.mark.parametrize("missing_column", ["商户订单号", "微信订单号", "交易状态", "退款状态"])
+    def test_error_names_a_missing_column(self, missing_column: str) -> None:
+        with pytest.raises(ValueError, match=missing_column):
+            parse(
+                bill_csv(
+                    PAYMENT, columns=[column for column in COLUMNS if column != missing_column]
+                )
+            )
 
     def test_error_names_a_missing_amount_column(self) -> None:
-        names = [name for name in NAMES if name not in ("订单金额", "应结订单金额")]
+        columns = [column for column in COLUMNS if column not in ("订单金额", "应结订单金额")]
         with pytest.raises(ValueError, match="订单金额/应结订单金额"):
-            entries(csv(PAYMENT, names=names))
+            parse(bill_csv(PAYMENT, columns=columns))
 
     @pytest.mark.parametrize(
         "content",
@@ -153,27 +165,27 @@ class TestFormat:
             b"",
             b"\xff\xfe",
             "无账单".encode(),
-            csv(PAYMENT, summary=""),
-            csv(PAYMENT, summary="`2026-10-03,`wx\r\n"),
-            csv(PAYMENT)[:600],
+            bill_csv(PAYMENT, summary=""),
+            bill_csv(PAYMENT, summary="`2026-10-03,`wx\r\n"),
+            bill_csv(PAYMENT)[:600],
         ],
         ids=["empty", "not UTF-8", "text", "no summary", "short row", "truncated"],
     )
     def test_malformed_file_is_rejected(self, content: bytes) -> None:
         with pytest.raises(ValueError, match=r"column|summary|fields|decode"):
-            entries(content)
+            parse(content)
 
 
 class TestDownload:
     def test_bill_of_a_day_is_downloaded_and_parsed(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT, REFUND))
-        assert payments.bill(DAY) == [PAID, REFUNDED]
-        (request,) = wechat.received(BILL)
-        assert request.target == f"{BILL}?bill_date=2026-10-03&bill_type=ALL"
-        (request,) = wechat.received(DOWNLOAD)
-        assert request.target == f"{DOWNLOAD}?token=abc%2Fd"
+        wechat.serve_bill(bill_csv(PAYMENT, REFUND))
+        assert payments.bill(DAY) == [PAID_ENTRY, REFUNDED_ENTRY]
+        (request,) = wechat.received(BILL_PATH)
+        assert request.target == f"{BILL_PATH}?bill_date=2026-10-03&bill_type=ALL"
+        (request,) = wechat.received(DOWNLOAD_PATH)
+        assert request.target == f"{DOWNLOAD_PATH}?token=abc%2Fd"
 
     @pytest.mark.parametrize(
         ("code", "day"),
@@ -182,7 +194,7 @@ class TestDownload:
     def test_bill_that_is_not_available_yet_fails(
         self, code: str, day: date, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[BILL] = FakeResponse(400, {"code": code, "message": "账单文件不存在"})
+        wechat.responses[BILL_PATH] = FakeResponse(400, {"code": code, "message": "账单文件不存在"})
         with pytest.raises(PaymentFailed, match=f"the bill of {day} is not available yet"):
             payments.bill(day)
 
@@ -190,11 +202,11 @@ class TestDownload:
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         response = FakeResponse(400, {"code": "NO_STATEMENT_EXIST", "message": "账单文件不存在"})
-        wechat.responses[BILL] = response
+        wechat.responses[BILL_PATH] = response
         assert payments.bill(DAY) == []
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [
             {"hash_value": "0" * 40},
             {"hash_value": None},
@@ -210,23 +222,25 @@ class TestDownload:
         ids=str,
     )
     def test_wrong_digest_or_url_fails(
-        self, changed: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
+        self, changed_fields: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT), **changed)
+        wechat.serve_bill(bill_csv(PAYMENT), **changed_fields)
         with pytest.raises(PaymentFailed, match=r"SHA1|host"):
             payments.bill(DAY)
-        assert len(wechat.received(DOWNLOAD)) == ("hash_value" in changed or "hash_type" in changed)
+        assert len(wechat.received(DOWNLOAD_PATH)) == (
+            "hash_value" in changed_fields or "hash_type" in changed_fields
+        )
 
     def test_digest_in_upper_case_is_accepted(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT))
-        content = wechat.responses[BILL].content
+        wechat.serve_bill(bill_csv(PAYMENT))
+        content = wechat.responses[BILL_PATH].content
         upper_case = {"hash_value": content["hash_value"].upper()}
-        wechat.responses[BILL] = FakeResponse(200, content | upper_case)
-        assert payments.bill(DAY) == [PAID]
+        wechat.responses[BILL_PATH] = FakeResponse(200, content | upper_case)
+        assert payments.bill(DAY) == [PAID_ENTRY]
 
-    @pytest.mark.parametrize("path", [BILL, DOWNLOAD])
+    @pytest.mark.parametrize("path", [BILL_PATH, DOWNLOAD_PATH])
     @pytest.mark.parametrize(
         "response",
         [
@@ -241,7 +255,7 @@ class TestDownload:
     def test_unsuccessful_response_fails_without_the_token(
         self, path: str, response: FakeResponse, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT))
+        wechat.serve_bill(bill_csv(PAYMENT))
         wechat.responses[path] = response
         with pytest.raises(PaymentFailed) as failed:
             payments.bill(DAY)
@@ -249,7 +263,7 @@ class TestDownload:
         assert "token" not in str(failed.value)
 
     def test_malformed_bill_fails(self, payments: WechatPayments, wechat: FakeWechatPay) -> None:
-        wechat.serve_bill(csv(PAYMENT, summary=""))
+        wechat.serve_bill(bill_csv(PAYMENT, summary=""))
         with pytest.raises(PaymentFailed, match="the summary is missing"):
             payments.bill(DAY)
 
@@ -264,14 +278,14 @@ class TestDownload:
         self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.gateway.BILL_TIMEOUT_S", 0.3)
-        wechat.serve_bill(csv(PAYMENT))
-        wechat.delay_s[DOWNLOAD] = 10
+        wechat.serve_bill(bill_csv(PAYMENT))
+        wechat.delay_s[DOWNLOAD_PATH] = 10
         with pytest.raises(PaymentFailed, match="timeout"):
             payments.bill(DAY)
 
     def test_download_goes_to_the_api_host(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.serve_bill(csv(PAYMENT), download_url=f"{API_URL}/other/path?token=x")
-        wechat.responses["/other/path"] = wechat.responses[DOWNLOAD]
-        assert payments.bill(DAY) == [PAID]
+        wechat.serve_bill(bill_csv(PAYMENT), download_url=f"{API_URL}/other/path?token=x")
+        wechat.responses["/other/path"] = wechat.responses[DOWNLOAD_PATH]
+        assert payments.bill(DAY) == [PAID_ENTRY]

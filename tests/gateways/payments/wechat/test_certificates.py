@@ -21,12 +21,12 @@ from tests.support.wechat_server import (
     rsa_key,
 )
 
-PLACE = "/v3/pay/transactions/app"
+PLACE_PATH = "/v3/pay/transactions/app"
 UNKNOWN_SERIAL = "ABCDEF"
-CERTIFICATES = "/v3/certificates"
+CERTIFICATES_PATH = "/v3/certificates"
 
-# Makes the fake server's list of certificates unusable.
-Failure = Callable[[FakeWechatPay], None]
+# A function that makes the fake server fail each look-up of certificates.
+LookupFailure = Callable[[FakeWechatPay], None]
 
 
 @dataclass
@@ -58,29 +58,31 @@ def payments(
     return payments
 
 
-def respond_with(response: FakeResponse) -> Failure:
+def respond_with(response: FakeResponse) -> LookupFailure:
     return lambda wechat: setattr(wechat, "certificates_response", response)
 
 
 def time_out(wechat: FakeWechatPay) -> None:
-    wechat.delay_s[CERTIFICATES] = 10
+    wechat.delay_s[CERTIFICATES_PATH] = 10
 
 
-def list_with(entry: object) -> Failure:
-    """Make look-ups return a valid certificate and `entry`."""
+def list_malformed_entry(malformed_entry: object) -> LookupFailure:
+    """Return a failure: the list has a valid certificate and a malformed entry."""
 
     def fail(wechat: FakeWechatPay) -> None:
-        respond_with(FakeResponse(200, {"data": [Signer.new(3).list_entry(), entry]}))(wechat)
+        respond_with(FakeResponse(200, {"data": [Signer.new(3).list_entry(), malformed_entry]}))(
+            wechat
+        )
 
     return fail
 
 
 def list_expired(wechat: FakeWechatPay) -> None:
-    expired = Signer.new(3, valid_until=timedelta(hours=-1))
-    respond_with(FakeResponse(200, {"data": [expired.list_entry()]}))(wechat)
+    expired_signer = Signer.new(3, valid_until=timedelta(hours=-1))
+    respond_with(FakeResponse(200, {"data": [expired_signer.list_entry()]}))(wechat)
 
 
-FAILURES: dict[str, Failure] = {
+FAILURES: dict[str, LookupFailure] = {
     "500": respond_with(FakeResponse(500, {"code": "SYSTEM_ERROR"})),
     "timeout": time_out,
     "invalid JSON": respond_with(FakeResponse(200, b"<html>")),
@@ -90,15 +92,17 @@ FAILURES: dict[str, Failure] = {
     "null": respond_with(FakeResponse(200, {"data": None})),
     "redirect": respond_with(FakeResponse(302, headers={"Location": "https://example.com/"})),
     "2 MB": respond_with(FakeResponse(200, b" " * 2_000_000)),
-    "malformed entry": list_with({}),
-    "malformed encryption": list_with({"encrypt_certificate": {"algorithm": "AEAD_AES_256_GCM"}}),
-    "other encryption": list_with({"encrypt_certificate": {"algorithm": "none"}}),
+    "malformed entry": list_malformed_entry({}),
+    "malformed encryption": list_malformed_entry(
+        {"encrypt_certificate": {"algorithm": "AEAD_AES_256_GCM"}}
+    ),
+    "other encryption": list_malformed_entry({"encrypt_certificate": {"algorithm": "none"}}),
     "only an expired certificate": list_expired,
 }
 
 
 @pytest.fixture(params=list(FAILURES))
-def fail(
+def fail_lookups(
     request: pytest.FixtureRequest, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
     """A function that makes all certificate look-ups fail."""
@@ -127,12 +131,12 @@ def assert_unknown_serial(
 class TestFailedLookup:
     def test_notification_signed_by_a_known_certificate_is_still_accepted(
         self,
-        fail: Callable[[], None],
+        fail_lookups: Callable[[], None],
         payments: WechatPayments,
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
-        fail()
+        fail_lookups()
         for _ in range(3):
             assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
             assert verify_notification(payments, wechat, clock)
@@ -143,47 +147,49 @@ class TestFailedLookup:
 
     def test_response_with_an_unknown_serial_number_keeps_known_certificates(
         self,
-        fail: Callable[[], None],
+        fail_lookups: Callable[[], None],
         payments: WechatPayments,
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
-        fail()
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL)
+        fail_lookups()
+        wechat.responses[PLACE_PATH] = FakeResponse(
+            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL
+        )
         with pytest.raises(PaymentFailed, match="serial"):
             payments.place(ORDER)
         assert wechat.certificate_lookups == 1
         assert verify_notification(payments, wechat, clock)
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
+        wechat.responses[PLACE_PATH] = FakeResponse(200, {"prepay_id": "1"})
         assert payments.place(ORDER)
 
     def test_new_certificate_is_accepted_after_the_next_lookup(
         self,
-        fail: Callable[[], None],
+        fail_lookups: Callable[[], None],
         payments: WechatPayments,
         wechat: FakeWechatPay,
         clock: Clock,
     ) -> None:
-        fail()
-        old, wechat.signer = wechat.signer, Signer.new(2)
+        fail_lookups()
+        old_signer, wechat.signer = wechat.signer, Signer.new(2)
         assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
-        wechat.certificates_response, wechat.listed_signers = None, [old, wechat.signer]
+        wechat.certificates_response, wechat.listed_signers = None, [old_signer, wechat.signer]
         wechat.delay_s.clear()
         clock.now_s += LOOKUP_PERIOD_S - 1
         assert_unknown_serial(payments, wechat, clock, signing_key_id=wechat.signer.serial)
         clock.now_s += 1
         assert verify_notification(payments, wechat, clock)
         assert wechat.certificate_lookups == 2
-        wechat.signer = old
+        wechat.signer = old_signer
         assert verify_notification(payments, wechat, clock)
 
     def test_gateway_cannot_be_created_without_certificates(
         self,
-        fail: Callable[[], None],
+        fail_lookups: Callable[[], None],
         certificate_settings: dict[str, str],
         new_gateway: NewGateway,
     ) -> None:
-        fail()
+        fail_lookups()
         with pytest.raises(ValueError, match="certificates cannot be loaded"):
             new_gateway(certificate_settings)
 
@@ -212,36 +218,36 @@ class TestRateLimit:
                     )
                     for number in range(160)
                 ]
-                for future in verifications:
-                    future.result()
+                for verification in verifications:
+                    verification.result()
             assert wechat.certificate_lookups == minute
             clock.now_s += LOOKUP_PERIOD_S
 
     def test_known_serial_number_does_not_wait_for_a_lookup_in_progress(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        wechat.delay_s[CERTIFICATES] = 10
-        waiting = threading.Thread(
+        wechat.delay_s[CERTIFICATES_PATH] = 10
+        waiting_thread = threading.Thread(
             target=assert_unknown_serial,
             args=[payments, wechat, clock],
             kwargs={"signing_key_id": UNKNOWN_SERIAL},
         )
-        waiting.start()
+        waiting_thread.start()
         while not wechat.certificate_lookups:
-            assert waiting.is_alive()
+            assert waiting_thread.is_alive()
         assert verify_notification(payments, wechat, clock)
         # An unknown serial number does not wait either.
         assert_unknown_serial(payments, wechat, clock, signing_key_id="123456")
-        assert waiting.is_alive()
+        assert waiting_thread.is_alive()
         wechat.closing.set()
-        waiting.join()
+        waiting_thread.join()
         assert wechat.certificate_lookups == 1
 
     @pytest.mark.processes
     def test_lookup_ends_after_3_seconds(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        wechat.delay_s[CERTIFICATES] = 10
+        wechat.delay_s[CERTIFICATES_PATH] = 10
         started = time.monotonic()
         assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
         assert 2.5 < time.monotonic() - started < 3.8
@@ -250,8 +256,10 @@ class TestRateLimit:
         self, payments: WechatPayments, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TIMEOUT_S", 0.5)
-        wechat.delay_s[CERTIFICATES] = 10
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL)
+        wechat.delay_s[CERTIFICATES_PATH] = 10
+        wechat.responses[PLACE_PATH] = FakeResponse(
+            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL
+        )
         started = time.monotonic()
         with pytest.raises(PaymentFailed):
             payments.place(ORDER)
@@ -289,11 +297,11 @@ class TestExpiry:
     def test_certificate_that_is_no_longer_listed_does_not_verify(
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
-        old, wechat.signer = wechat.signer, Signer.new(2)
+        old_signer, wechat.signer = wechat.signer, Signer.new(2)
         wechat.listed_signers = [wechat.signer]
         assert verify_notification(payments, wechat, clock)
-        wechat.signer = old
-        assert_unknown_serial(payments, wechat, clock, signing_key_id=old.serial)
+        wechat.signer = old_signer
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=old_signer.serial)
 
 
 class TestPublicKey:
@@ -315,7 +323,7 @@ class TestPublicKey:
         clock: Clock,
     ) -> None:
         wechat.certificates_response = FakeResponse(500)
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "1"})
+        wechat.responses[PLACE_PATH] = FakeResponse(200, {"prepay_id": "1"})
         public_key_id = public_key_settings["wechat.public_key_id"]
         assert payments.place(ORDER)
         assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)

@@ -35,11 +35,11 @@ from tests.support.wechat_server import (
     transaction,
 )
 
-PLACE = "/v3/pay/transactions/app"
-QUERY = f"/v3/pay/transactions/out-trade-no/{ORDER.order_id}"
-CLOSE = f"{QUERY}/close"
-REFUND = "/v3/refund/domestic/refunds"
-PAID = ProviderPayment(
+PLACE_PATH = "/v3/pay/transactions/app"
+QUERY_PATH = f"/v3/pay/transactions/out-trade-no/{ORDER.order_id}"
+CLOSE_PATH = f"{QUERY_PATH}/close"
+REFUND_PATH = "/v3/refund/domestic/refunds"
+PAYMENT = ProviderPayment(
     ORDER.order_id,
     PAYMENT_ID,
     5000,
@@ -47,8 +47,8 @@ PAID = ProviderPayment(
 )
 OTHER_KEY = rsa_key(9)
 
-# Unsuccessful responses to any request.
-FAILURES = [
+# Unsuccessful responses, whatever the operation of the request.
+FAILURE_RESPONSES = [
     FakeResponse(403, {"code": "NO_AUTH", "message": "no permission"}),
     FakeResponse(429, {"code": "FREQUENCY_LIMITED"}),
     FakeResponse(500, {"code": "SYSTEM_ERROR", "message": "x" * 1000}),
@@ -90,9 +90,9 @@ class TestPlace:
     def test_order_is_placed_and_the_app_gets_a_signed_payment_request(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
-        pay = payments.place(ORDER)
-        (request,) = wechat.received(PLACE)
+        wechat.responses[PLACE_PATH] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
+        payment_request = payments.place(ORDER)
+        (request,) = wechat.received(PLACE_PATH)
         assert request.body == {
             "appid": APP_ID,
             "mchid": MERCHANT,
@@ -101,24 +101,32 @@ class TestPlace:
             "notify_url": "https://live.example/payments",
             "amount": {"total": 5000, "currency": "CNY"},
         }
-        signature = pay.pop("sign")
-        signed = (APP_ID, pay["timestamp"], pay["noncestr"], "wx-prepaid-1")
-        check_signature(wechat.merchant_key.public_key(), signature, *signed)
-        assert pay.keys() == {
+        signature = payment_request.pop("sign")
+        signed_fields = (
+            APP_ID,
+            payment_request["timestamp"],
+            payment_request["noncestr"],
+            "wx-prepaid-1",
+        )
+        check_signature(wechat.merchant_key.public_key(), signature, *signed_fields)
+        assert payment_request.keys() == {
             *("appid", "partnerid", "prepayid", "package", "noncestr", "timestamp")
         }
-        assert (pay["partnerid"], pay["package"]) == (MERCHANT, "Sign=WXPay")
+        assert (payment_request["partnerid"], payment_request["package"]) == (
+            MERCHANT,
+            "Sign=WXPay",
+        )
 
     def test_response_without_a_prepay_id_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": ""})
+        wechat.responses[PLACE_PATH] = FakeResponse(200, {"prepay_id": ""})
         with pytest.raises(PaymentFailed):
             payments.place(ORDER)
 
 
 class TestFailures:
-    """Failures of any request."""
+    """Failures that every operation of the gateway reports."""
 
     @pytest.fixture(params=["place", "query", "close", "refund"])
     def send(
@@ -132,29 +140,35 @@ class TestFailures:
         }[request.param]
 
     @pytest.mark.parametrize(
-        "response", FAILURES, ids=lambda response: f"{response.status} {response.content}"[:30]
+        "response",
+        FAILURE_RESPONSES,
+        ids=lambda response: f"{response.status} {response.content}"[:30],
     )
     def test_unsuccessful_response_fails(
         self, response: FakeResponse, send: Callable[[], object], wechat: FakeWechatPay
     ) -> None:
-        wechat.responses = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), response)
+        wechat.responses = dict.fromkeys(
+            (PLACE_PATH, QUERY_PATH, CLOSE_PATH, REFUND_PATH), response
+        )
         with pytest.raises(PaymentFailed) as failed:
             send()
         assert len(str(failed.value)) <= 200
-        assert str(wechat.requests[-1].path) in (PLACE, QUERY, CLOSE, REFUND)
+        assert str(wechat.requests[-1].path) in (PLACE_PATH, QUERY_PATH, CLOSE_PATH, REFUND_PATH)
 
     def test_response_signed_by_another_key_fails(
         self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        sign = wechat.signed_headers
+        signed_headers = wechat.signed_headers
         monkeypatch.setattr(
             wechat,
             "signed_headers",
-            lambda body, **options: sign(body, **options, key=OTHER_KEY),
+            lambda body, **options: signed_headers(body, **options, key=OTHER_KEY),
         )
-        ok = {"prepay_id": "1", **transaction(), "status": "SUCCESS"}
-        wechat.responses = dict.fromkeys((PLACE, QUERY, REFUND), FakeResponse(200, ok))
-        wechat.responses[CLOSE] = FakeResponse(204)
+        successful_content = {"prepay_id": "1", **transaction(), "status": "SUCCESS"}
+        wechat.responses = dict.fromkeys(
+            (PLACE_PATH, QUERY_PATH, REFUND_PATH), FakeResponse(200, successful_content)
+        )
+        wechat.responses[CLOSE_PATH] = FakeResponse(204)
         with pytest.raises(PaymentFailed, match="invalid signature"):
             send()
 
@@ -162,7 +176,7 @@ class TestFailures:
         self, send: Callable[[], object], wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TIMEOUT_S", 0.2)
-        wechat.delay_s = dict.fromkeys((PLACE, QUERY, CLOSE, REFUND), 10)
+        wechat.delay_s = dict.fromkeys((PLACE_PATH, QUERY_PATH, CLOSE_PATH, REFUND_PATH), 10)
         started = time.monotonic()
         with pytest.raises(PaymentFailed, match="timeout"):
             send()
@@ -171,23 +185,23 @@ class TestFailures:
 
 class TestQuery:
     def query(
-        self, payments: WechatPayments, wechat: FakeWechatPay, **changed: Any
+        self, payments: WechatPayments, wechat: FakeWechatPay, **changed_fields: Any
     ) -> ProviderOrder:
-        wechat.responses[QUERY] = FakeResponse(200, transaction(**changed))
+        wechat.responses[QUERY_PATH] = FakeResponse(200, transaction(**changed_fields))
         return payments.query(ORDER)
 
     def test_request_names_the_order_and_the_merchant(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         self.query(payments, wechat)
-        (request,) = wechat.received(QUERY)
-        assert (request.method, request.target) == ("GET", f"{QUERY}?mchid={MERCHANT}")
+        (request,) = wechat.received(QUERY_PATH)
+        assert (request.method, request.target) == ("GET", f"{QUERY_PATH}?mchid={MERCHANT}")
 
     @pytest.mark.parametrize(
-        ("trade_state", "state", "payment"),
+        ("trade_state", "order_state", "payment"),
         [
-            ("SUCCESS", OrderState.PAID, PAID),
-            ("REFUND", OrderState.REFUNDED, PAID),
+            ("SUCCESS", OrderState.PAID, PAYMENT),
+            ("REFUND", OrderState.REFUNDED, PAYMENT),
             ("NOTPAY", OrderState.UNPAID, None),
             ("USERPAYING", OrderState.UNPAID, None),
             ("PAYERROR", OrderState.UNPAID, None),
@@ -198,28 +212,28 @@ class TestQuery:
     def test_order_state_follows_the_trade_state(
         self,
         trade_state: str,
-        state: OrderState,
+        order_state: OrderState,
         payment: ProviderPayment | None,
         payments: WechatPayments,
         wechat: FakeWechatPay,
     ) -> None:
-        unpaid: dict[str, None] = {}
+        missing_fields: dict[str, None] = {}
         if payment is None:
-            unpaid = dict.fromkeys(("transaction_id", "success_time", "amount"))
-        order = self.query(payments, wechat, trade_state=trade_state, **unpaid)
-        assert order == ProviderOrder(state, payment)
+            missing_fields = dict.fromkeys(("transaction_id", "success_time", "amount"))
+        order = self.query(payments, wechat, trade_state=trade_state, **missing_fields)
+        assert order == ProviderOrder(order_state, payment)
 
     @pytest.mark.parametrize("code", ["ORDER_NOT_EXIST", "ORDERNOTEXIST"])
     def test_unknown_order_is_unpaid(
         self, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[QUERY] = FakeResponse(404, {"code": code, "message": "订单不存在"})
+        wechat.responses[QUERY_PATH] = FakeResponse(404, {"code": code, "message": "订单不存在"})
         assert payments.query(ORDER) == ProviderOrder(OrderState.UNPAID)
 
     def test_status_404_with_another_code_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[QUERY] = FakeResponse(404, {"code": "RESOURCE_NOT_EXISTS"})
+        wechat.responses[QUERY_PATH] = FakeResponse(404, {"code": "RESOURCE_NOT_EXISTS"})
         with pytest.raises(PaymentFailed, match="RESOURCE_NOT_EXISTS"):
             payments.query(ORDER)
 
@@ -227,10 +241,10 @@ class TestQuery:
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         order = self.query(payments, wechat, amount={"total": 1, "currency": "CNY"})
-        assert order.payment == PAID._replace(fen=1)
+        assert order.payment == PAYMENT._replace(fen=1)
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [
             {"mchid": "1900000002"},
             {"out_trade_no": "b" * 32},
@@ -247,24 +261,24 @@ class TestQuery:
         ],
     )
     def test_wrong_transaction_fails(
-        self, changed: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
+        self, changed_fields: dict[str, Any], payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         with pytest.raises(PaymentFailed):
-            self.query(payments, wechat, **changed)
+            self.query(payments, wechat, **changed_fields)
 
-    @pytest.mark.parametrize("time", [None, "yesterday", "2026-10-03T10:34:56", 5])
+    @pytest.mark.parametrize("success_time", [None, "yesterday", "2026-10-03T10:34:56", 5])
     def test_payment_with_a_malformed_time_has_no_time(
-        self, time: Any, payments: WechatPayments, wechat: FakeWechatPay
+        self, success_time: Any, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        order = self.query(payments, wechat, success_time=time)
-        assert order.payment == PAID._replace(paid_at=None)
+        order = self.query(payments, wechat, success_time=success_time)
+        assert order.payment == PAYMENT._replace(paid_at=None)
 
 
 class TestClose:
     def test_unpaid_order_is_closed(self, payments: WechatPayments, wechat: FakeWechatPay) -> None:
-        wechat.responses[CLOSE] = FakeResponse(204)
+        wechat.responses[CLOSE_PATH] = FakeResponse(204)
         payments.close(ORDER)
-        (request,) = wechat.received(CLOSE)
+        (request,) = wechat.received(CLOSE_PATH)
         assert (request.method, request.body) == ("POST", {"mchid": MERCHANT})
 
     @pytest.mark.parametrize(
@@ -279,13 +293,13 @@ class TestClose:
     def test_closing_an_unknown_or_closed_order_succeeds(
         self, status: int, code: str, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[CLOSE] = FakeResponse(status, {"code": code})
+        wechat.responses[CLOSE_PATH] = FakeResponse(status, {"code": code})
         payments.close(ORDER)
 
     def test_closing_a_paid_order_fails(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[CLOSE] = FakeResponse(
+        wechat.responses[CLOSE_PATH] = FakeResponse(
             400, {"code": "ORDERPAID", "message": "该订单已支付"}
         )
         with pytest.raises(PaymentFailed, match="ORDERPAID: 该订单已支付"):
@@ -296,9 +310,9 @@ class TestRefund:
     def test_refund_request_has_the_full_amount_and_the_order_id(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[REFUND] = FakeResponse(200, {"status": "SUCCESS"})
+        wechat.responses[REFUND_PATH] = FakeResponse(200, {"status": "SUCCESS"})
         assert payments.refund(ORDER, reason="closed account") is True
-        (request,) = wechat.received(REFUND)
+        (request,) = wechat.received(REFUND_PATH)
         assert (request.method, request.body) == (
             "POST",
             {
@@ -312,29 +326,31 @@ class TestRefund:
     def test_reason_is_cut_to_80_bytes_of_complete_characters(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[REFUND] = FakeResponse(200, {"status": "SUCCESS"})
+        wechat.responses[REFUND_PATH] = FakeResponse(200, {"status": "SUCCESS"})
         payments.refund(ORDER, reason="退" * 30)
-        (request,) = wechat.received(REFUND)
+        (request,) = wechat.received(REFUND_PATH)
         assert request.body["reason"] == "退" * 26
 
     def test_refund_in_progress_returns_false(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[REFUND] = FakeResponse(200, {"status": "PROCESSING"})
+        wechat.responses[REFUND_PATH] = FakeResponse(200, {"status": "PROCESSING"})
         assert payments.refund(ORDER, reason="x") is False
 
     @pytest.mark.parametrize("status", ["CLOSED", "ABNORMAL", "OTHER", None])
     def test_unsuccessful_refund_fails_with_its_status(
         self, status: str | None, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[REFUND] = FakeResponse(200, {"status": status})
+        wechat.responses[REFUND_PATH] = FakeResponse(200, {"status": status})
         with pytest.raises(PaymentFailed, match=str(status)):
             payments.refund(ORDER, reason="x")
 
     def test_rejected_refund_fails_with_the_error_code(
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
-        wechat.responses[REFUND] = FakeResponse(403, {"code": "NOT_ENOUGH", "message": "余额不足"})
+        wechat.responses[REFUND_PATH] = FakeResponse(
+            403, {"code": "NOT_ENOUGH", "message": "余额不足"}
+        )
         with pytest.raises(PaymentFailed, match="NOT_ENOUGH: 余额不足"):
             payments.refund(ORDER, reason="x")
 
@@ -344,13 +360,13 @@ class TestVerifyNotification:
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(signing_key_id=signing_key_id)
-        assert payments.verify_notification(headers, body) == PAID
+        assert payments.verify_notification(headers, body) == PAYMENT
 
     def test_payment_with_a_malformed_time_has_no_time(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(signing_key_id=signing_key_id, success_time="yesterday")
-        assert payments.verify_notification(headers, body) == PAID._replace(paid_at=None)
+        assert payments.verify_notification(headers, body) == PAYMENT._replace(paid_at=None)
 
     def test_notification_signed_by_another_key_is_rejected(
         self, payments: WechatPayments, signing_key_id: str, wechat: FakeWechatPay
@@ -385,7 +401,7 @@ class TestVerifyNotification:
             payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize(
-        ("name", "value"),
+        ("header", "value"),
         [
             ("wechatpay-signature", ""),
             ("wechatpay-signature", "é"),
@@ -400,7 +416,7 @@ class TestVerifyNotification:
     )
     def test_notification_with_a_wrong_header_is_rejected(
         self,
-        name: str,
+        header: str,
         value: str,
         payments: WechatPayments,
         signing_key_id: str,
@@ -408,8 +424,8 @@ class TestVerifyNotification:
     ) -> None:
         headers, body = wechat.notification(signing_key_id=signing_key_id)
         with pytest.raises(InvalidSignature):
-            payments.verify_notification(headers | {name: value}, body)
-        del headers[name]
+            payments.verify_notification(headers | {header: value}, body)
+        del headers[header]
         with pytest.raises(InvalidSignature):
             payments.verify_notification(headers, body)
 
@@ -424,7 +440,7 @@ class TestVerifyNotification:
             payments.verify_notification(headers, body)
 
     @pytest.mark.parametrize(
-        "changed",
+        "changed_fields",
         [
             {"mchid": "1900000002"},
             {"trade_state": "USERPAYING"},
@@ -433,12 +449,12 @@ class TestVerifyNotification:
     )
     def test_payment_that_cannot_be_credited_is_rejected(
         self,
-        changed: dict[str, Any],
+        changed_fields: dict[str, Any],
         payments: WechatPayments,
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed)
+        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed_fields)
         with pytest.raises(InvalidSignature, match=r"merchant|state or currency"):
             payments.verify_notification(headers, body)
 
@@ -457,16 +473,16 @@ class TestVerifyNotification:
         assert payments.verify_notification(headers, body) is None
 
     @pytest.mark.parametrize(
-        "changed", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
+        "changed_fields", [{"amount": None}, {"amount": {"total": "x"}}, {"out_trade_no": None}]
     )
     def test_malformed_payment_is_rejected(
         self,
-        changed: dict[str, Any],
+        changed_fields: dict[str, Any],
         payments: WechatPayments,
         signing_key_id: str,
         wechat: FakeWechatPay,
     ) -> None:
-        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed)
+        headers, body = wechat.notification(signing_key_id=signing_key_id, **changed_fields)
         with pytest.raises(InvalidSignature, match="malformed body"):
             payments.verify_notification(headers, body)
 
@@ -487,12 +503,12 @@ class TestSettings:
             new_gateway(public_key_settings | {f"wechat.{name}": ""})
 
     @pytest.mark.parametrize(
-        ("name", "kind"), [("key_file", "private"), ("public_key_file", "public")]
+        ("name", "key_kind"), [("key_file", "private"), ("public_key_file", "public")]
     )
     def test_file_without_a_key_is_a_settings_error(
         self,
         name: str,
-        kind: str,
+        key_kind: str,
         public_key_settings: dict[str, str],
         new_gateway: NewGateway,
         tmp_path: Path,
@@ -500,7 +516,7 @@ class TestSettings:
         with pytest.raises(ValueError, match="No such file"):
             new_gateway(public_key_settings | {f"wechat.{name}": str(tmp_path / "none.pem")})
         (tmp_path / "wrong.pem").write_text("x")
-        with pytest.raises(ValueError, match=f"{kind} key"):
+        with pytest.raises(ValueError, match=f"{key_kind} key"):
             new_gateway(public_key_settings | {f"wechat.{name}": str(tmp_path / "wrong.pem")})
 
     def test_api_key_of_another_length_is_a_settings_error(
@@ -518,21 +534,29 @@ def test_refill_is_ordered_paid_and_booked(
     ann: UserClient,
     database_state: DatabaseState,
 ) -> None:
-    wechat.responses[PLACE] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
-    changed = {name.replace(".", "__"): value for name, value in public_key_settings.items()}
+    wechat.responses[PLACE_PATH] = FakeResponse(200, {"prepay_id": "wx-prepaid-1"})
+    gateway_settings = {
+        name.replace(".", "__"): value for name, value in public_key_settings.items()
+    }
     wechat_payments = "livebackend.gateways.payments.wechat.WechatPayments"
     app = new_app(
-        DEVELOPMENT_INI, coins__refill="order", payments__gateway=wechat_payments, **changed
+        DEVELOPMENT_INI,
+        coins__refill="order",
+        payments__gateway=wechat_payments,
+        **gateway_settings,
     )
-    ordered = UserClient(app, ann.default_parameters, ann.phone).refill("50").message
-    assert ordered["pay"]["prepayid"] == "wx-prepaid-1"
-    paid = {"signing_key_id": PUBLIC_KEY_ID, "out_trade_no": ordered["orderId"]}
+    order = UserClient(app, ann.default_parameters, ann.phone).refill("50").message
+    assert order["pay"]["prepayid"] == "wx-prepaid-1"
+    notification_fields = {"signing_key_id": PUBLIC_KEY_ID, "out_trade_no": order["orderId"]}
     for headers, body, status in [
-        (*wechat.notification(**paid, amount={"total": 1000, "currency": "CNY"}), 400),
-        (*wechat.notification(**paid, key=OTHER_KEY), 400),
-        (*wechat.notification(**paid), 204),
-        (*wechat.notification(**paid), 204),
-        (*wechat.notification(**paid, transaction_id="4200000000000000002"), 400),
+        (
+            *wechat.notification(**notification_fields, amount={"total": 1000, "currency": "CNY"}),
+            400,
+        ),
+        (*wechat.notification(**notification_fields, key=OTHER_KEY), 400),
+        (*wechat.notification(**notification_fields), 204),
+        (*wechat.notification(**notification_fields), 204),
+        (*wechat.notification(**notification_fields, transaction_id="4200000000000000002"), 400),
     ]:
         response = TestApp(app).post("/payments", body, headers=headers, status="*")
         assert response.status_int == status
