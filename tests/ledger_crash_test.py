@@ -41,7 +41,7 @@ USERS = 40
 RESPONSE_TIMEOUT_S = 15
 RETRY_FOR_S = 60
 
-_SUM = text(
+_COIN_SUMS = text(
     """
     SELECT (SELECT coalesce(sum(amount), 0) FROM coin_slots)
         - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE kind = 2) AS surplus,
@@ -77,14 +77,16 @@ class Run:
     tokens: dict[int, str]
     requests: list[Request] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    killed: Counter[str] = field(default_factory=Counter)
+    kill_counts: Counter[str] = field(default_factory=Counter)
     sum_checks: int = 0
 
-    def client(self, number: int) -> None:
+    def run_client(self, client_number: int) -> None:
         """Send random requests one after the other, and retry each until it has a response."""
-        rng = random.Random(self.seed * 1000 + number)
+        rng = random.Random(self.seed * 1000 + client_number)
         while time.monotonic() < self.deadline:
-            request = self.random_request(rng, f"{number}-{len(self.requests)}-{rng.random()}")
+            request = self.random_request(
+                rng, f"{client_number}-{len(self.requests)}-{rng.random()}"
+            )
             self.requests.append(request)
             retry_until = time.monotonic() + RETRY_FOR_S
             while request.result is None and time.monotonic() < retry_until:
@@ -132,12 +134,12 @@ class Run:
                 return error.code
         return "0000"
 
-    def reader(self, url: str) -> None:
-        """Check the sum and the minimum of all coins repeatedly, each time in one statement."""
+    def check_sums(self, url: str) -> None:
+        """Check the sum of all coins and the smallest balance shard until the deadline."""
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 2})
         while time.monotonic() < self.deadline:
             with suppress(DBAPIError), engine.connect() as connection:
-                row = connection.execute(_SUM).one()
+                row = connection.execute(_COIN_SUMS).one()
                 self.sum_checks += 1
                 if row.surplus or row.minimum < 0:
                     self.errors.append(
@@ -151,9 +153,9 @@ class Run:
 class Postgres:
     """A durable PostgreSQL server that is started again after it is killed."""
 
-    def __init__(self, folder: Path, sockets: Path) -> None:
+    def __init__(self, folder: Path, socket_root: Path) -> None:
         account = create_data_directory(folder / "postgres")
-        self._node = Node("postgres", folder, sockets, account, durable=True)
+        self._node = Node("postgres", folder, socket_root, account, durable=True)
         self.url = self._node.url
         self._node.start()
 
@@ -169,14 +171,14 @@ class Postgres:
 class Worker:
     """A worker that is started again on the same port after it is killed."""
 
-    def __init__(self, folder: Path, url: str, number: int) -> None:
+    def __init__(self, folder: Path, url: str, writer_number: int) -> None:
         self.port = free_port()
         self._folder = folder
-        self._settings = {"database.url": url, "ledger.writer": str(number)}
+        self._settings = {"database.url": url, "ledger.writer": str(writer_number)}
         self._launch()
 
-    def await_up(self) -> None:
-        # A start fails while PostgreSQL is down.
+    def ensure_running(self) -> None:
+        # A worker exits if PostgreSQL is down during its start: start it again.
         for _ in range(20):
             if wait_until_up(self._server, self._process):
                 return
@@ -187,7 +189,7 @@ class Worker:
         self._server.kill()
         self._process.wait()
         self._launch()
-        self.await_up()
+        self.ensure_running()
 
     def close(self) -> None:
         self._process.terminate()
@@ -200,26 +202,26 @@ class Worker:
 
 
 def kill_at_random(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
-    """Kill workers and PostgreSQL at random until the deadline, each kind at least once."""
+    """Kill random processes until the deadline: each process type at least once."""
     rng = random.Random(run.seed)
-    remaining_kinds = ["worker", "postgres"]
-    while time.monotonic() < run.deadline or remaining_kinds:
+    types_not_killed = ["worker", "postgres"]
+    while time.monotonic() < run.deadline or types_not_killed:
         time.sleep(rng.uniform(0.6, 1.6))
-        if remaining_kinds:
-            kind = remaining_kinds.pop(0)
+        if types_not_killed:
+            process_type = types_not_killed.pop(0)
         else:
-            kind = rng.choice(["worker"] * 3 + ["postgres"])
-        if kind == "worker":
+            process_type = rng.choice(["worker"] * 3 + ["postgres"])
+        if process_type == "worker":
             rng.choice(workers).kill()
         else:
             postgres.kill()
-        run.killed[kind] += 1
+        run.kill_counts[process_type] += 1
 
 
 def create_users(database: Database) -> dict[int, str]:
     """Create users with coin accounts; return their phone numbers by account id."""
 
-    def work(connection: Connection) -> dict[int, str]:
+    def insert_users(connection: Connection) -> dict[int, str]:
         phones = {}
         for n in range(USERS):
             phone = f"{13800000001 + n}"
@@ -228,32 +230,34 @@ def create_users(database: Database) -> dict[int, str]:
             phones[account] = phone
         return phones
 
-    return database.run(work)
+    return database.run(insert_users)
 
 
 def compare_with_ledger(run: Run, database: Database) -> list[str]:
-    """Return the errors of the run, the audit findings, and wrong responses."""
+    """Return the run's errors, audit findings, and responses that contradict the ledger."""
     errors = list(run.errors)
     with database.engine.connect() as connection:
         actors = {row.owner_id: row.id for row in connection.execute(_ACTORS)}
-        posted = Counter[tuple[int, UUID]]()
-        coins = {}
+        transfer_counts = Counter[tuple[int, UUID]]()
+        amounts = {}
         for row in connection.execute(_TRANSFERS):
-            posted[row.actor_id, row.request_id] += 1
-            coins[row.actor_id, row.request_id] = row.amount
+            transfer_counts[row.actor_id, row.request_id] += 1
+            amounts[row.actor_id, row.request_id] = row.amount
     for request in run.requests:
         actor = actors[request.account]
         key = actor, client_request_id(actor, request.request_id)
-        count = posted.pop(key, 0)
-        if count != (1 if request.result == "0000" else 0):
+        transfer_count = transfer_counts.pop(key, 0)
+        if transfer_count != (1 if request.result == "0000" else 0):
             errors.append(
-                f"request {request.request_id}: result {request.result}, but {count} transfers"
+                f"request {request.request_id}: result {request.result},"
+                f" but {transfer_count} transfers"
             )
-        elif count and coins[key] != request.coins:
+        elif transfer_count and amounts[key] != request.coins:
             errors.append(
-                f"request {request.request_id}: {coins[key]} coins moved instead of {request.coins}"
+                f"request {request.request_id}: {amounts[key]} coins moved"
+                f" instead of {request.coins}"
             )
-    errors += [f"transfer without a request: {key}" for key in posted]
+    errors += [f"transfer without a request: {key}" for key in transfer_counts]
     findings = audit(database, since_checkpoint=False).findings
     errors += [f"{finding.check}: {finding.detail}" for finding in findings]
     return errors
@@ -287,20 +291,20 @@ def main(seconds: int, seed: int | None) -> None:
     click.echo(f"seed {seed}")
     with (
         tempfile.TemporaryDirectory(prefix="livebackend crash test ") as name,
-        socket_directory() as sockets,
+        socket_directory() as socket_root,
     ):
         folder = Path(name)
-        postgres = Postgres(folder, sockets)
+        postgres = Postgres(folder, socket_root)
         database = Database(postgres.url)
         phones = create_users(database)
         workers = [Worker(folder, postgres.url, number) for number in range(2)]
         try:
             for worker in workers:
-                worker.await_up()
+                worker.ensure_running()
             run = new_run(seed, seconds, phones, [worker.port for worker in workers])
             send_requests(run, postgres, workers)
             for worker in workers:
-                worker.await_up()
+                worker.ensure_running()
             database.engine.dispose()  # PostgreSQL was killed, so the connections are lost
             errors = compare_with_ledger(run, database) + retry_confirmed(run, database)
         finally:
@@ -322,8 +326,8 @@ def new_run(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int
 
 def send_requests(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
     """Run the clients and the reader while workers and PostgreSQL are killed."""
-    threads = [threading.Thread(target=run.client, args=[number]) for number in range(CLIENTS)]
-    threads.append(threading.Thread(target=run.reader, args=[postgres.url]))
+    threads = [threading.Thread(target=run.run_client, args=[number]) for number in range(CLIENTS)]
+    threads.append(threading.Thread(target=run.check_sums, args=[postgres.url]))
     for thread in threads:
         thread.start()
     kill_at_random(run, postgres, workers)
@@ -342,7 +346,8 @@ def report(run: Run, errors: Sequence[str]) -> None:
         f" {retried} were retried"
     )
     click.echo(
-        f"killed: workers {run.killed['worker']} times, PostgreSQL {run.killed['postgres']} times"
+        f"killed: workers {run.kill_counts['worker']} times,"
+        f" PostgreSQL {run.kill_counts['postgres']} times"
     )
     click.echo(f"the sum of all coins was checked {run.sum_checks} times")
     for error in list(errors)[:20]:

@@ -43,8 +43,8 @@ SAME_ID_TEST = f"{POST_TESTS}::test_request_id_sent_on_eight_connections_moves_c
 LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_acquired_in_order"
 CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_opposite_gifts_that_consolidate_slots_do_not_deadlock"
 
-# Removes the lock on the actor's row. The lock writes WAL, so that the COMMIT of a retry would wait
-# for the standby even without require_replication().
+# Removes the lock on the actor's row. Needed because the lock writes WAL: otherwise the COMMIT of a
+# retry waits for the standby even if require_replication() is removed, and the mutant survives.
 NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
 
 
@@ -247,7 +247,7 @@ MUTANTS = [
                 "            pass\n        return _OrderToCredit",
             ),
         ),
-        f"{STANDBY_TEST}[notification_of_credited_payment]",
+        f"{STANDBY_TEST}[retry_of_payment_notification]",
     ),
     Mutant(
         "a retry of an ordered refill locks no row, and gets its response without the standby",
@@ -283,7 +283,7 @@ MUTANTS = [
         "an error that depends on an earlier request gets its response without the standby",
         "livebackend/api/view_deriver.py",
         (("            request.services.database.await_replication()\n", "            pass\n"),),
-        f"{STANDBY_TEST}[delete_of_former_friend]",
+        f"{STANDBY_TEST}[retry_of_friend_removal]",
     ),
     Mutant(
         "leave is declared idempotent, so its error response does not wait for the standby",
@@ -294,7 +294,7 @@ MUTANTS = [
                 "        idempotent=True,\n",
             ),
         ),
-        f"{STANDBY_TEST}[leave_of_closed_room]",
+        f"{STANDBY_TEST}[retry_of_leave]",
     ),
     Mutant(
         "a COMMIT whose wait for the standby was cancelled is acknowledged",
@@ -380,13 +380,13 @@ def copy_sources(folder: Path) -> None:
 def apply_mutant(folder: Path, mutant: Mutant) -> None:
     file = folder / mutant.file
     text = file.read_text("utf-8")
-    for old, new in mutant.changes:
-        if text.count(old) != 1:
+    for original, replacement in mutant.changes:
+        if text.count(original) != 1:
             raise click.ClickException(
-                f"mutant {mutant.name!r}: {mutant.file} must contain {old!r} once,"
-                f" but contains it {text.count(old)} times: update tests/mutants.py"
+                f"mutant {mutant.name!r}: {mutant.file} must contain {original!r} once,"
+                f" but contains it {text.count(original)} times: update tests/mutants.py"
             )
-        text = text.replace(old, new)
+        text = text.replace(original, replacement)
     file.write_text(text, "utf-8")
 
 
@@ -397,7 +397,7 @@ def run_tests(folder: Path, *tests: str, timeout_s: float) -> tuple[int | None, 
     try:
         completed = subprocess.run(
             command,
-            # The packages in the current directory take precedence over the installed ones.
+            # Python imports the packages in the working directory before the installed packages.
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -412,15 +412,13 @@ def run_tests(folder: Path, *tests: str, timeout_s: float) -> tuple[int | None, 
 
 def run_mutant(mutant: Mutant) -> tuple[bool, str]:
     """Run a mutant's test; return whether it is killed, and a line to report."""
-    started = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
         copy_sources(Path(name))
         apply_mutant(Path(name), mutant)
         code, output = run_tests(Path(name), mutant.killer, timeout_s=MUTANT_TIMEOUT_S)
     killed = code == 1 and f"FAILED {mutant.killer}" in output
-    line = (
-        f"{'killed ' if killed else 'SURVIVED'} {time.monotonic() - started:5.1f} s  {mutant.name}"
-    )
+    line = f"{'killed ' if killed else 'SURVIVED'} {time.monotonic() - start:5.1f} s  {mutant.name}"
     return killed, line if killed else f"{line}\n{output[-2000:]}"
 
 
@@ -436,19 +434,19 @@ def main(only: str) -> None:
     if code != 0:
         raise click.ClickException(f"the tests fail on the unchanged sources:\n{output[-3000:]}")
     click.echo(output.strip().splitlines()[-1])
-    surviving = []
+    mutants_to_repeat = []
     with ThreadPoolExecutor(MAX_CONCURRENT) as pool:
         for mutant, (killed, line) in zip(mutants, pool.map(run_mutant, mutants), strict=True):
             click.echo(line)
-            surviving += [] if killed else [mutant]
-    survived = 0
-    for mutant in surviving:  # run again alone, because concurrent tests can cause timeouts
+            mutants_to_repeat += [] if killed else [mutant]
+    survivors = 0
+    for mutant in mutants_to_repeat:  # run again alone, because concurrent tests can cause timeouts
         killed, line = run_mutant(mutant)
         click.echo(line)
-        survived += not killed
-    if survived:
+        survivors += not killed
+    if survivors:
         raise click.ClickException(
-            f"{survived} of {len(mutants)} mutants survived: no test detects them"
+            f"{survivors} of {len(mutants)} mutants survived: no test detects them"
         )
     click.echo(f"all {len(mutants)} mutants are killed")
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.processes
 
 CLIENTS = 6
 # How long the clients send gifts before and after the failover.
-GIVING_S = 1.5
+GIFT_SENDING_S = 1.5
 # How long a test checks that there is no response while a COMMIT waits for the standby.
 NO_RESPONSE_S = 0.2
 
@@ -59,7 +59,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(two_nodes: Cluster) -> Cluster:
     """A primary with a connected standby."""
-    two_nodes.restore()
+    two_nodes.restore_standby()
     return two_nodes
 
 
@@ -104,20 +104,20 @@ def commit_wait(
 ) -> CommitWait:
     """Wait until a COMMIT waits for the standby; fail if the response arrives earlier."""
 
-    def find() -> CommitWait | None:
+    def find_new_wait() -> CommitWait | None:
         assert not response.done(), (
             f"the server responded without waiting for the standby: {response.result()}"
         )
         return cluster.primary.commit_wait(after=after)
 
-    return wait_for(find, "COMMIT that waits for the standby")
+    return wait_for(find_new_wait, "COMMIT that waits for the standby")
 
 
 def times_posted(database: Database, transfer: Transfer) -> int:
-    return requests_of(database, transfer.actor)[transfer.request_id]
+    return count_transfers_by_request_id(database, transfer.actor)[transfer.request_id]
 
 
-def requests_of(database: Database, actor: int) -> Counter[UUID]:
+def count_transfers_by_request_id(database: Database, actor: int) -> Counter[UUID]:
     with database.engine.connect() as connection:
         return Counter(connection.execute(_REQUEST_IDS, {"actor": actor}).scalars())
 
@@ -131,10 +131,10 @@ def test_retried_gift_waits_for_the_standby(
     gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
-    first = commit_wait(cluster, response)
-    cluster.primary.terminate(first)
-    commit_wait(cluster, response, after=first)
-    # A retry with another writer also waits.
+    first_wait = commit_wait(cluster, response)
+    cluster.primary.terminate(first_wait)
+    commit_wait(cluster, response, after=first_wait)
+    # A retry through another ledger writer also waits for the standby.
     with pytest.raises(ServiceUnavailable) as caught:
         submit(writers[1], gift, wait_s=0.5)
     assert caught.value.outcome_unknown
@@ -155,7 +155,7 @@ def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
     gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
-    # Cancels the wait of the gift's COMMIT, then the wait of the retry's COMMIT.
+    # Cancel the wait of the gift's COMMIT first, and then the wait of the retry's COMMIT.
     wait = commit_wait(cluster, response)
     for _ in range(2):
         cluster.primary.cancel(wait)
@@ -188,7 +188,7 @@ class Retry(NamedTuple):
 
 @pytest.fixture
 def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], ApiClient]]:
-    """A function that creates an application with a `coins.refill` setting."""
+    """Function that returns a client of a new application with this `coins.refill`."""
     apps = []
 
     def create(refill: str) -> ApiClient:
@@ -202,7 +202,7 @@ def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], ApiCli
         app.registry.services.close()
 
 
-def notification_of_credited_payment(new_api: Callable[[str], ApiClient]) -> Retry:
+def retry_of_payment_notification(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("order")
     order = new_user(api).refill("10").message
     provider = api.app.registry.services.payment_orders.gateway(order["provider"])
@@ -230,7 +230,7 @@ def retry_of_gift_to_removed_host(new_api: Callable[[str], ApiClient]) -> Retry:
     return retry
 
 
-def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
+def retry_of_friend_removal(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
     ann, ben = new_user(api), new_user(api)
     ann.befriend(ben)
@@ -238,7 +238,7 @@ def delete_of_former_friend(new_api: Callable[[str], ApiClient]) -> Retry:
     return retry_after(delete, error="userId; reason=not_friends")
 
 
-def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
+def retry_of_leave(new_api: Callable[[str], ApiClient]) -> Retry:
     host = new_user(new_api("direct"))
     assert host.go_live().result == "0000"
     leave = partial(host.post, "/room", leave="1")
@@ -246,15 +246,15 @@ def leave_of_closed_room(new_api: Callable[[str], ApiClient]) -> Retry:
 
 
 def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) -> Retry:
-    """Send a request; return its retry, which expects the same message, or `error`."""
-    first = send()
-    assert first.result == "0000", first
+    """Send a request; return its retry, which expects the same message and this error."""
+    first_response = send()
+    assert first_response.result == "0000", first_response
 
     def send_again() -> tuple[Any, str | None]:
         response = send()
         return response.message, response.error
 
-    return Retry(send_again, (first.message, error))
+    return Retry(send_again, (first_response.message, error))
 
 
 def new_user(api: ApiClient) -> UserClient:
@@ -268,12 +268,12 @@ def new_phone() -> str:
 @pytest.mark.parametrize(
     "prepare",
     [
-        notification_of_credited_payment,
+        retry_of_payment_notification,
         retry_of_ordered_refill,
         retry_of_direct_refill,
         retry_of_gift_to_removed_host,
-        delete_of_former_friend,
-        leave_of_closed_room,
+        retry_of_friend_removal,
+        retry_of_leave,
     ],
 )
 def test_response_to_a_retry_waits_for_the_standby(
@@ -339,17 +339,17 @@ class Giver:
         while not stop.is_set():
             self.retry(uuid4().hex)
 
-    def posted(self, database: Database) -> Counter[UUID]:
-        """Count the transfers by request id, including the refill of the giver."""
-        return requests_of(database, self._actor)
+    def count_transfers(self, database: Database) -> Counter[UUID]:
+        """Count the giver's transfers by request id, including their refill."""
+        return count_transfers_by_request_id(database, self._actor)
 
-    def missing(self, database: Database) -> list[str]:
+    def not_posted_once(self, database: Database) -> list[str]:
         """Return the acknowledged request ids without exactly one transfer."""
-        posted = self.posted(database)
+        transfer_counts = self.count_transfers(database)
         return [
             request_id
             for request_id in self.acknowledged
-            if posted[client_request_id(self._actor, request_id)] != 1
+            if transfer_counts[client_request_id(self._actor, request_id)] != 1
         ]
 
 
@@ -370,18 +370,18 @@ def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     response = pool.submit(giver.give, request_id)
     cluster.primary.terminate(commit_wait(cluster, response))
     responses = [response.result(WAIT_S), giver.give(request_id)]
-    # The gift is committed on the primary only.
-    before = giver.posted(ledger.database)
+    # The gift is committed on the primary, but not on the standby.
+    before_failover = giver.count_transfers(ledger.database)
     cluster.fail_over()
     ledger.database.engine.dispose()
-    after = giver.posted(ledger.database)
-    assert giver.missing(ledger.database) == []
+    after_failover = giver.count_transfers(ledger.database)
+    assert giver.not_posted_once(ledger.database) == []
     assert responses == [False, False]
-    assert (before.total(), after.total()) == (2, 1)
-    # A retry posts the gift on the new primary, once.
+    assert (before_failover.total(), after_failover.total()) == (2, 1)
+    # A retry posts the gift once on the new primary.
     giver.retry(request_id)
-    assert giver.missing(ledger.database) == []
-    assert giver.posted(ledger.database).total() == 2
+    assert giver.not_posted_once(ledger.database) == []
+    assert giver.count_transfers(ledger.database).total() == 2
     assert ledger.audit_errors() == []
 
 
@@ -393,25 +393,28 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
 ) -> None:
     givers = [new_giver() for _ in range(CLIENTS)]
     stop = threading.Event()
-    running = [pool.submit(giver.give_until, stop) for giver in givers]
+    futures = [pool.submit(giver.give_until, stop) for giver in givers]
     try:
-        time.sleep(GIVING_S)
-        before = sum(len(giver.acknowledged) for giver in givers)
+        time.sleep(GIFT_SENDING_S)
+        acknowledged_before = sum(len(giver.acknowledged) for giver in givers)
         cluster.fail_over()
-        wait_for(partial(acknowledged_more_than, givers, before), "gift after the failover")
-        time.sleep(GIVING_S)
+        wait_for(
+            partial(has_new_acknowledgement, givers, acknowledged_before), "gift after the failover"
+        )
+        time.sleep(GIFT_SENDING_S)
     finally:
         stop.set()
-    for future in running:
+    for future in futures:
         future.result(WAIT_S)
     ledger.database.engine.dispose()
-    assert [giver.missing(ledger.database) for giver in givers] == [[]] * CLIENTS
-    posted = [giver.posted(ledger.database).total() for giver in givers]
-    assert posted == [len(giver.acknowledged) + 1 for giver in givers]
-    assert before > CLIENTS
+    assert [giver.not_posted_once(ledger.database) for giver in givers] == [[]] * CLIENTS
+    transfer_counts = [giver.count_transfers(ledger.database).total() for giver in givers]
+    assert transfer_counts == [len(giver.acknowledged) + 1 for giver in givers]
+    assert acknowledged_before > CLIENTS
     assert ledger.audit_errors() == []
     assert audit(ledger.database, since_checkpoint=False).findings == []
 
 
-def acknowledged_more_than(givers: Sequence[Giver], number: int) -> bool:
-    return sum(len(giver.acknowledged) for giver in givers) > number + CLIENTS
+def has_new_acknowledgement(givers: Sequence[Giver], acknowledged_before: int) -> bool:
+    # Each client can have one gift in progress at the failover. Its response does not count.
+    return sum(len(giver.acknowledged) for giver in givers) > acknowledged_before + CLIENTS

@@ -26,36 +26,36 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.fake_server import unused_port
 from tests.support.servers import Server, running_server
 
-CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
-MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+NGINX_CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
+RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "livebackend" / "static" / "vendor"
 # Directory for the results of the last run: screenshot, server logs and measured times.
 RESULTS = DEVELOPMENT_INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
-# The timeout is short, because tests wait for it.
+# Shorter than the default, because the tests wait until this timeout has passed.
 OFFLINE_TIMEOUT_S = 6
 
-# Numeric id of Debian's Unix account without privileges.
+# User id of Debian's account without privileges.
 UNPRIVILEGED_UID = 65534
 
-TIMES: list[str] = []
+MEASURED_TIMES: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if TIMES:
+    if MEASURED_TIMES:
         terminalreporter.section("measured times")
-        terminalreporter.write_line("\n".join(TIMES))
+        terminalreporter.write_line("\n".join(MEASURED_TIMES))
         terminalreporter.write_line(f"stored in {RESULTS}")
-        (RESULTS / "times.txt").write_text("\n".join(TIMES) + "\n")
+        (RESULTS / "times.txt").write_text("\n".join(MEASURED_TIMES) + "\n")
 
 
 def record_time(description: str, seconds: float) -> None:
-    TIMES.append(f"{seconds:6.2f} s  {description}")
+    MEASURED_TIMES.append(f"{seconds:6.2f} s  {description}")
 
 
 def wait_until(condition: Callable[[], Any], limit_s: float, description: str) -> float:
-    """Wait until `condition` is true; return the duration in seconds."""
+    """Wait until `condition` is true; return the waiting time in seconds."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < limit_s, f"waited {limit_s} s for {description}"
@@ -68,7 +68,7 @@ def _check_tools() -> None:
     """Exit with a list of the missing programs, if any."""
     tools = {
         "nginx": shutil.which("nginx"),
-        "libnginx-mod-rtmp": MODULE.exists(),
+        "libnginx-mod-rtmp": RTMP_MODULE.exists(),
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
         "chromium": shutil.which("chromium"),
     }
@@ -85,9 +85,9 @@ class Nginx:
 
     process: subprocess.Popen[bytes]
     folder: Path
-    rtmp: int
-    http: int
-    control: int
+    rtmp_port: int
+    http_port: int
+    control_port: int
 
     @property
     def log(self) -> str:
@@ -115,7 +115,7 @@ def backend(
     database = Database(url)
     migrate(database)
     database.close()
-    changed = {
+    settings = {
         "database.url": url,
         "streams.gateway": "livebackend.gateways.streams.NginxRtmpStreams",
         "streams.hub": HUB,
@@ -128,14 +128,14 @@ def backend(
         "streams.check_interval_s": "10",
     }
     with tempfile.TemporaryDirectory(prefix="media ") as folder:
-        with running_server(DEVELOPMENT_INI, Path(folder), changed) as server:
+        with running_server(DEVELOPMENT_INI, Path(folder), settings) as server:
             yield server
         shutil.copy(server.log, RESULTS / "livebackend.log")
 
 
 def configuration(folder: Path, backend_port: int, ports: dict[str, int]) -> str:
     """Return deploy/nginx-rtmp.conf with the ports, paths and secret of the test."""
-    text = CONF.read_text()
+    text = NGINX_CONF.read_text()
     for old, new in {
         "listen 1935;": f"listen 127.0.0.1:{ports['rtmp']};",
         "listen 8080;": f"listen 127.0.0.1:{ports['http']};",
@@ -144,7 +144,7 @@ def configuration(folder: Path, backend_port: int, ports: dict[str, int]) -> str
         "CHANGE-ME": SECRET,
         "/var/lib/livebackend/media": str(folder),
     }.items():
-        assert old in text, f"{CONF} does not contain {old}"
+        assert old in text, f"{NGINX_CONF} does not contain {old}"
         text = text.replace(old, new)
     return text
 
@@ -159,22 +159,22 @@ def nginx(_check_tools: None, backend: Server, ports: dict[str, int]) -> Iterato
 @contextmanager
 def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
     """Run an nginx that sends its callbacks to the port of the backend."""
-    # The directory is in /tmp, where nginx can read it without privileges. If the tests run as
-    # root, nginx runs as another user.
+    # If the tests run as root, nginx runs as an unprivileged user, which cannot enter the temporary
+    # directory of pytest.
     folder = Path(tempfile.mkdtemp(prefix="livebackend-media-", dir="/tmp"))
     for name in ("logs", "temp", "hls"):
         (folder / name).mkdir()
     (folder / "nginx.conf").write_text(configuration(folder, backend_port, ports))
-    become: list[str] = []
+    setpriv: list[str] = []
     if os.geteuid() == 0:
         user = pwd.getpwuid(UNPRIVILEGED_UID)
         for path in (folder, *folder.iterdir()):
             os.chown(path, user.pw_uid, user.pw_gid)
-        become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
-        become += ["--clear-groups"]
+        setpriv = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+        setpriv += ["--clear-groups"]
     command = ["nginx", "-p", f"{folder}/", "-c", "nginx.conf", "-e", "logs/error.log"]
-    process = subprocess.Popen([*become, *command], cwd=folder)
-    server = Nginx(process, folder, **ports)
+    process = subprocess.Popen([*setpriv, *command], cwd=folder)
+    server = Nginx(process, folder, ports["rtmp"], ports["http"], ports["control"])
     try:
         took_s = wait_until(partial(_responds, server), 10, "nginx to respond")
         record_time("nginx starts without privileges", took_s)
@@ -188,7 +188,7 @@ def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
 def _responds(nginx: Nginx) -> bool:
     assert nginx.process.poll() is None, nginx.log
     try:
-        return requests.get(f"http://127.0.0.1:{nginx.control}/stat", timeout=2).ok
+        return requests.get(f"http://127.0.0.1:{nginx.control_port}/stat", timeout=2).ok
     except requests.ConnectionError:
         return False
 
@@ -205,13 +205,13 @@ class Host:
         form = {"token": self.token, **form}
         return requests.post(f"{self.backend.address}{path}", data=form, timeout=10).json()
 
-    def live(self) -> dict[str, Any]:
+    def go_live(self) -> dict[str, Any]:
         response = self.post("/room", live="1", title="hello")
         assert response["result"] == "0000", response
         stream: dict[str, Any] = json.loads(response["message"])
         return stream
 
-    def friend(self) -> dict[str, Any]:
+    def only_friend(self) -> dict[str, Any]:
         (friend,) = self.post("/list", friendlist="1")["message"]["friends"]
         return dict(friend)
 
@@ -245,11 +245,11 @@ def ann(new_host: Callable[[], Host]) -> Host:
 
 @pytest.fixture
 def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Function that starts an ffmpeg, which publishes for at most two minutes.
+    """Function that starts ffmpeg, which publishes a stream for at most two minutes.
 
     ffmpeg sends no audio or video during the first `silent_s` seconds.
     """
-    started: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(url: str, *, silent_s: int = 0) -> subprocess.Popen[bytes]:
         video_input = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10"]
@@ -261,20 +261,20 @@ def publish() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-re"]
         command += [*video_input, *audio_input, *video]
         command += ["-c:a", "aac", "-t", "120", "-f", "flv", url]
-        started.append(
+        processes.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
-        return started[-1]
+        return processes[-1]
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()
         process.wait(timeout=10)
 
 
 @pytest.fixture
 def page() -> Iterator[str]:
-    """URL of a page that plays a stream of another origin with hls.js."""
+    """URL of a page that plays HLS streams of other origins with hls.js."""
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
@@ -296,15 +296,16 @@ def page() -> Iterator[str]:
 
 def listening_addresses(pid: int) -> set[str]:
     """Return the listening addresses of a process, in the format of /proc/net/tcp."""
-    links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
-    sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+    open_files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    socket_inodes = {link[8:-1] for link in open_files if link.startswith("socket:[")}
     addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A" and fields[9] in sockets:
+            if fields[3] == "0A" and fields[9] in socket_inodes:
                 addresses.add(fields[1].partition(":")[0])
     return addresses
 
 
+# 127.0.0.1 in the format of /proc/net/tcp.
 LOOPBACK = socket.inet_aton("127.0.0.1")[::-1].hex().upper()

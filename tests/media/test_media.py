@@ -31,7 +31,7 @@ from tests.support.servers import Server
 pytestmark = pytest.mark.media
 
 Publish = Callable[..., "subprocess.Popen[bytes]"]
-FLAGS = [
+CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--autoplay-policy=no-user-gesture-required",
@@ -50,8 +50,8 @@ def stream_port(stream: dict[str, Any]) -> int:
 
 
 def is_live(nginx: Nginx, stream: dict[str, Any]) -> bool:
-    stat = requests.get(f"http://127.0.0.1:{nginx.control}/stat", timeout=5).text
-    _, name, rest = stat.partition(f"<name>{stream['title']}</name>")
+    statistics = requests.get(f"http://127.0.0.1:{nginx.control_port}/stat", timeout=5).text
+    _, name, rest = statistics.partition(f"<name>{stream['title']}</name>")
     return bool(name) and "<active/>" in rest.partition("</stream>")[0]
 
 
@@ -61,7 +61,7 @@ def has_exited(process: "subprocess.Popen[bytes]") -> bool:
 
 @pytest.fixture
 def stream(nginx: Nginx, ann: Host) -> dict[str, Any]:
-    return ann.live()
+    return ann.go_live()
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_publisher_without_a_valid_url_is_rejected(
         "unknown title": publish_url({**stream, "title": "0" * 24}),
         "unknown app": publish_url({**stream, "hub": "other"}),
     }[mistake]
-    rejected = publish(url)
+    rejected_publisher = publish(url)
     record_time(
         f"publisher with {mistake} → rejected",
-        wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit"),
+        wait_until(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit"),
     )
-    assert rejected.returncode != 0
+    assert rejected_publisher.returncode != 0
     assert not is_live(nginx, stream)
 
 
@@ -112,7 +112,7 @@ def test_published_stream_is_listed_and_playable(
     ben = new_host()
     ben.post("/friend", add="1", userId=ann.phone)
     ann.post("/friend", add="1", userId=ben.phone)
-    friend = ben.friend()
+    friend = ben.only_friend()
     assert (friend["userId"], friend["liveStatus"], friend["title"]) == (ann.phone, "on", "hello")
     url = friend["playUrl"]["hls"]
     assert friend["playUrl"]["hdl"] is None
@@ -122,9 +122,9 @@ def test_published_stream_is_listed_and_playable(
 
     record_time("live → first playlist", wait_until(has_playlist, 15, "the playlist"))
     probe = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width,height"]
-    for play_url in (url, friend["playUrl"]["rtmp"]):
+    for playback_url in (url, friend["playUrl"]["rtmp"]):
         probed = subprocess.run(
-            [*probe, "-of", "csv=p=0", play_url],
+            [*probe, "-of", "csv=p=0", playback_url],
             capture_output=True,
             text=True,
             timeout=30,
@@ -150,7 +150,7 @@ def test_chromium_shows_moving_frames(
             str(tmp_path / "profile"),
             executable_path="/usr/bin/chromium",
             headless=True,
-            args=FLAGS,
+            args=CHROMIUM_FLAGS,
             viewport={"width": 360, "height": 220},
         )
         try:
@@ -161,23 +161,24 @@ def test_chromium_shows_moving_frames(
                 "video.readyState >= 3 && video.currentTime > 0.5", timeout=30_000
             )
             record_time("Chromium opens the page → moving picture", time.monotonic() - start)
-            before = tab.evaluate("currentFrame()")
-            tab.wait_for_function(f"video.currentTime > {before['time']} + 2", timeout=20_000)
-            after = tab.evaluate("currentFrame()")
+            first_frame = tab.evaluate("currentFrame()")
+            tab.wait_for_function(f"video.currentTime > {first_frame['time']} + 2", timeout=20_000)
+            later_frame = tab.evaluate("currentFrame()")
             tab.screenshot(path=str(RESULTS / "chromium.png"))
-            fatal = tab.evaluate("fatal")
-            size = tab.evaluate("[video.videoWidth, video.videoHeight, !!video.error]")
+            fatal_errors = tab.evaluate("fatal")
+            size_and_error = tab.evaluate("[video.videoWidth, video.videoHeight, !!video.error]")
         finally:
             context.close()
-    assert fatal == []
-    assert size == [320, 180, False]
-    assert after["time"] - before["time"] >= 2
+    assert fatal_errors == []
+    assert size_and_error == [320, 180, False]
+    assert later_frame["time"] - first_frame["time"] >= 2
     changed_values = sum(
-        abs(old - new) > 16 for old, new in zip(before["pixels"], after["pixels"], strict=True)
+        abs(old - new) > 16
+        for old, new in zip(first_frame["pixels"], later_frame["pixels"], strict=True)
     )
     # The test video shows a clock and moving bars. A frozen or black video does not change.
     assert changed_values > 200
-    assert len(set(after["pixels"])) > 50
+    assert len(set(later_frame["pixels"])) > 50
     assert (RESULTS / "chromium.png").stat().st_size > 2000
 
 
@@ -196,11 +197,12 @@ def test_closing_the_room_disconnects_and_blocks_the_publisher(
     record_time(
         "room closed → ffmpeg exits", wait_until(lambda: has_exited(publisher), 5, "ffmpeg to exit")
     )
-    second = publish(publish_url(stream))
+    second_publisher = publish(publish_url(stream))
     record_time(
-        "reconnection → rejected", wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")
+        "reconnection → rejected",
+        wait_until(lambda: has_exited(second_publisher), 10, "ffmpeg to exit"),
     )
-    assert second.returncode != 0
+    assert second_publisher.returncode != 0
     assert not is_live(nginx, stream)
     # The playlist still exists on the disk of nginx, so the backend must deny access to the URL.
     assert requests.get(hls, timeout=5).status_code == 403
@@ -215,14 +217,16 @@ def test_room_closes_after_the_publisher_goes_offline(
     stream: dict[str, Any],
     publisher: "subprocess.Popen[bytes]",
 ) -> None:
-    state = {signal.SIGKILL: "killed", signal.SIGSTOP: "frozen"}[failure]
+    failure_name = {signal.SIGKILL: "killed", signal.SIGSTOP: "frozen"}[failure]
     publisher.send_signal(failure)
     took_s = wait_until(lambda: not is_live(nginx, stream), 25, "the stream to end")
-    record_time(f"ffmpeg {state} → stream ends", took_s)
+    record_time(f"ffmpeg {failure_name} → stream ends", took_s)
     assert ann.is_listed
     took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
     assert took_s > OFFLINE_TIMEOUT_S - 5
-    record_time(f"ffmpeg {state}: stream ends → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
+    record_time(
+        f"ffmpeg {failure_name}: stream ends → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s
+    )
     assert ann.post("/room", leave="1")["result"] == "0009"
     assert "offline, last seen" in ann.backend.log.read_text()
 
@@ -230,10 +234,10 @@ def test_room_closes_after_the_publisher_goes_offline(
 def test_room_closes_if_the_publisher_sends_no_video(
     nginx: Nginx, ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
-    silent = publish(publish_url(stream), silent_s=100)
-    stat = f"http://127.0.0.1:{nginx.control}/stat"
+    silent_publisher = publish(publish_url(stream), silent_s=100)
+    statistics_url = f"http://127.0.0.1:{nginx.control_port}/stat"
     wait_until(
-        lambda: stream["title"] in requests.get(stat, timeout=5).text,
+        lambda: stream["title"] in requests.get(statistics_url, timeout=5).text,
         10,
         "the publisher to connect",
     )
@@ -241,12 +245,12 @@ def test_room_closes_if_the_publisher_sends_no_video(
     took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 20, "the room to close")
     record_time(f"no video → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
     wait_until(
-        lambda: stream["title"] not in requests.get(stat, timeout=5).text,
+        lambda: stream["title"] not in requests.get(statistics_url, timeout=5).text,
         5,
         "nginx to drop the publisher",
     )
     # ffmpeg does not detect the closed connection, because it sends nothing.
-    assert not has_exited(silent)
+    assert not has_exited(silent_publisher)
 
 
 def test_second_publisher_is_rejected_and_the_first_stays_live(
@@ -258,13 +262,13 @@ def test_second_publisher_is_rejected_and_the_first_stays_live(
 ) -> None:
     for wait_s in (0, 6):  # at once, and after the backend has registered the first publisher
         time.sleep(wait_s)
-        second = publish(publish_url(stream))
-        took_s = wait_until(partial(has_exited, second), 10, "ffmpeg to exit")
+        second_publisher = publish(publish_url(stream))
+        took_s = wait_until(partial(has_exited, second_publisher), 10, "ffmpeg to exit")
         record_time("second publisher → rejected", took_s)
-        assert second.returncode != 0
+        assert second_publisher.returncode != 0
     # Wait longer than the offline timeout: the room of the first publisher must stay open.
-    end = time.monotonic() + OFFLINE_TIMEOUT_S + 6
-    while time.monotonic() < end:
+    deadline = time.monotonic() + OFFLINE_TIMEOUT_S + 6
+    while time.monotonic() < deadline:
         assert is_live(nginx, stream)
         assert ann.is_listed
         assert not has_exited(publisher)
@@ -283,19 +287,20 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: nginx.worker_pid() not in (0, worker_pid), 10, "a new nginx worker")
     wait_until(lambda: has_exited(publisher), 10, "ffmpeg to exit")
-    # The killed worker sent no callback that the publisher left, so a publisher can reconnect.
-    second = publish(publish_url(stream))
+    # The killed worker did not report that the publisher left: the backend asks nginx for the live
+    # publishers before it accepts the second one.
+    second_publisher = publish(publish_url(stream))
     took_s = wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live")
     record_time("nginx worker killed → live again", took_s)
-    end = time.monotonic() + OFFLINE_TIMEOUT_S + 6
-    while time.monotonic() < end:
+    deadline = time.monotonic() + OFFLINE_TIMEOUT_S + 6
+    while time.monotonic() < deadline:
         assert ann.is_listed
-        assert not has_exited(second)
+        assert not has_exited(second_publisher)
         time.sleep(0.5)
     # The second publisher does not reconnect, so the room must close.
     worker_pid = nginx.worker_pid()
     os.kill(worker_pid, signal.SIGKILL)
-    wait_until(lambda: has_exited(second), 10, "ffmpeg to exit")
+    wait_until(lambda: has_exited(second_publisher), 10, "ffmpeg to exit")
     took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
     record_time(f"nginx worker killed → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
 
@@ -305,14 +310,16 @@ def test_publishers_and_viewers_are_rejected_while_livebackend_is_down(
 ) -> None:
     ports = {name: unused_port() for name in ("rtmp", "http", "control")}
     with media_server(unused_port(), ports) as server_without_backend:
-        rejected = publish(
-            publish_url(stream).replace(str(stream_port(stream)), str(server_without_backend.rtmp))
+        rejected_publisher = publish(
+            publish_url(stream).replace(
+                str(stream_port(stream)), str(server_without_backend.rtmp_port)
+            )
         )
-        took_s = wait_until(lambda: has_exited(rejected), 10, "ffmpeg to exit")
+        took_s = wait_until(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit")
         record_time("livebackend down → publisher rejected", took_s)
-        assert rejected.returncode != 0
+        assert rejected_publisher.returncode != 0
         assert not is_live(server_without_backend, stream)
-        hls = f"http://127.0.0.1:{server_without_backend.http}/{HUB}/{stream['title']}.m3u8"
+        hls = f"http://127.0.0.1:{server_without_backend.http_port}/{HUB}/{stream['title']}.m3u8"
         assert requests.get(hls, timeout=5).status_code == 500
 
 

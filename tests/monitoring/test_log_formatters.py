@@ -15,7 +15,7 @@ from tests.support.secret_scanner import find_leaks
 FORMATTER = LineFormatter("%(levelname)s %(request_id)s %(name)s: %(message)s")
 
 
-def formatted(message: str, *values: object) -> str:
+def format_line(message: str, *values: object) -> str:
     record = logging.LogRecord("livebackend.x", logging.INFO, "", 0, message, values, None)
     return FORMATTER.format(record)
 
@@ -60,21 +60,21 @@ def test_secret_scanner_collects_the_codes_tokens_and_keys_of_users(
 
 
 def test_phone_number_in_a_log_message_is_masked() -> None:
-    assert formatted("Key (phone)=(13812345678) exists").endswith(
+    assert format_line("Key (phone)=(13812345678) exists").endswith(
         "Key (phone)=(138****5678) exists"
     )
-    assert formatted("%s", 123456789012).endswith("123456789012")
+    assert format_line("%s", 123456789012).endswith("123456789012")
 
 
 def test_values_of_a_row_that_violates_a_constraint_are_removed() -> None:
-    text = formatted("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
+    text = format_line("DETAIL:  Failing row contains (12, null, $2b$12$x (y), 2026).\nCONTEXT: x")
     assert text.endswith("DETAIL:  Failing row removed.\nCONTEXT: x")
 
 
 def test_log_line_contains_the_request_id() -> None:
-    assert formatted("x") == "INFO - livebackend.x: x"
+    assert format_line("x") == "INFO - livebackend.x: x"
     token = request_id.set("abc")
-    assert formatted("x") == "INFO abc livebackend.x: x"
+    assert format_line("x") == "INFO abc livebackend.x: x"
     request_id.reset(token)
 
 

@@ -34,7 +34,7 @@ from tests.support.servers import hardened_settings, running_server
 PHONE = "13800000001"
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def metric_value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"livebackend_{name}", labels)
 
 
@@ -49,7 +49,7 @@ class TestOneProcess:
         assert sms.sent[0].code == "0042"
         for outcome in ("done", "failed"):
             labels = {"gateway": "sms", "method": "send", "outcome": outcome}
-            assert value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
+            assert metric_value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
 
     def test_payment_gateway_is_timed_by_method(self) -> None:
         metrics = Metrics()
@@ -70,7 +70,7 @@ class TestOneProcess:
         }
         for method, outcome in outcomes.items():
             labels = {"gateway": "payments", "method": method, "outcome": outcome}
-            assert value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
+            assert metric_value(metrics, "gateway_request_duration_seconds_count", **labels) == 1
 
     def test_payment_gateway_of_the_server_is_timed(
         self, new_app: Callable[..., App], ann: UserClient
@@ -79,17 +79,22 @@ class TestOneProcess:
         app = new_app(DEVELOPMENT_INI, coins__refill="order", payments__gateway=gateway)
         labels = {"gateway": "payments", "method": "place", "outcome": "done"}
         metrics: Metrics = app.registry.services.metrics
-        before = value(metrics, "gateway_request_duration_seconds_count", **labels) or 0
+        count_before = (
+            metric_value(metrics, "gateway_request_duration_seconds_count", **labels) or 0
+        )
         assert UserClient(app, ann.default_parameters, ann.phone).refill("10").result == "0000"
-        assert value(metrics, "gateway_request_duration_seconds_count", **labels) == before + 1
+        assert (
+            metric_value(metrics, "gateway_request_duration_seconds_count", **labels)
+            == count_before + 1
+        )
 
     def test_database_connections_in_use_are_counted(self, database_url: str) -> None:
         metrics, database = Metrics(), Database(database_url, pool_size=3)
         metrics.observe_pool(database.engine, size=3)
-        assert value(metrics, "database_connections") == 3
+        assert metric_value(metrics, "database_connections") == 3
         with database.engine.connect(), database.engine.connect():
-            assert value(metrics, "database_connections_in_use") == 2
-        assert value(metrics, "database_connections_in_use") == 0
+            assert metric_value(metrics, "database_connections_in_use") == 2
+        assert metric_value(metrics, "database_connections_in_use") == 0
         database.close()
 
     def test_failed_connections_are_not_counted_as_in_use(self) -> None:
@@ -98,14 +103,14 @@ class TestOneProcess:
         for _ in range(3):
             with pytest.raises(OperationalError):
                 unreachable.engine.connect()
-        assert value(metrics, "database_connections_in_use") == 0
+        assert metric_value(metrics, "database_connections_in_use") == 0
 
     def test_ledger_batches_and_queue_length_are_counted(self, app: App, ann: UserClient) -> None:
         metrics: Metrics = app.registry.services.metrics
-        before = value(metrics, "ledger_batch_transfers_sum") or 0
+        count_before = metric_value(metrics, "ledger_batch_transfers_sum") or 0
         assert [ann.refill("10").result for _ in range(3)] == ["0000"] * 3
-        assert value(metrics, "ledger_batch_transfers_sum") == before + 3
-        assert value(metrics, "ledger_queue_length") == 0
+        assert metric_value(metrics, "ledger_batch_transfers_sum") == count_before + 3
+        assert metric_value(metrics, "ledger_queue_length") == 0
 
     def test_live_rooms_are_not_exported_while_the_database_is_unreachable(self) -> None:
         unreachable = Database("postgresql+psycopg2://x@127.0.0.1:1/x")
@@ -122,7 +127,7 @@ def free_port() -> int:
 
 
 def scrape(port: int) -> dict[tuple[str, ...], float]:
-    """Return all metric values by name and labels; no values if no process listens."""
+    """Return all metric values by name and labels; empty if no process listens."""
     try:
         text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     except OSError:
@@ -146,7 +151,7 @@ def wait_for_value(
 
 
 CODES_SENT = ("livebackend_request_duration_seconds_count", "send_code", "0000")
-WORKERS = ("livebackend_worker_processes",)
+WORKER_PROCESSES = ("livebackend_worker_processes",)
 
 
 @pytest.mark.processes
@@ -160,20 +165,20 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_process(
             stack.enter_context(running_server(PRODUCTION_INI, tmp_path, settings, pserve=True))
             for _ in range(2)
         ]
-        for number, server in enumerate(servers):
-            data = f"token=1380000000{number + 1}".encode()
+        for number, server in enumerate(servers, start=1):
+            data = f"token=1380000000{number}".encode()
             urlopen(f"{server.address}/register", data=data, timeout=10).read()
         values = wait_for_value(port, CODES_SENT, 2)
-        assert values[WORKERS] == 2
+        assert values[WORKER_PROCESSES] == 2
         assert values["livebackend_live_rooms",] == 0
         assert (
             values["livebackend_gateway_request_duration_seconds_count", "sms", "send", "done"] == 2
         )
-        # The first server listens on the metrics address. After its end, the second server listens
-        # there and reports the counts of both servers.
+        # The first server listens on the metrics address. After it is killed, the second server
+        # listens on this address and reports the counts of both servers.
         os.kill(servers[0].pid, signal.SIGKILL)
         os.waitpid(servers[0].pid, 0)
-        values = wait_for_value(port, WORKERS, 1)
+        values = wait_for_value(port, WORKER_PROCESSES, 1)
         assert values[CODES_SENT] == 2
 
 
@@ -183,12 +188,14 @@ def test_server_without_a_metrics_address_opens_no_metrics_port(
 ) -> None:
     settings = {"database.url": database_url, "metrics.address": ""}
     with running_server(DEVELOPMENT_INI, tmp_path, settings, pserve=True) as server:
-        table = Path(f"/proc/{server.pid}/net/tcp").read_text()
-        files = list(Path(f"/proc/{server.pid}/fd").iterdir())
-        inodes = {str(file.readlink()) for file in files if file.is_symlink()}
-        rows = [line.split() for line in table.splitlines()[1:]]
-        listeners = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
-        assert len(listeners) == 1
+        tcp_table = Path(f"/proc/{server.pid}/net/tcp").read_text()
+        descriptors = list(Path(f"/proc/{server.pid}/fd").iterdir())
+        open_files = {str(file.readlink()) for file in descriptors if file.is_symlink()}
+        rows = [line.split() for line in tcp_table.splitlines()[1:]]
+        listening_sockets = [
+            row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in open_files
+        ]
+        assert len(listening_sockets) == 1
 
 
 def test_metrics_folder_of_another_user_is_a_settings_error(
@@ -221,14 +228,17 @@ class TestDashboard:
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
-        exported = {sample.name: sample.labels.keys() for sample in samples}
+        labels_by_metric = {sample.name: sample.labels.keys() for sample in samples}
         for query in self.queries():
             names = re.findall(r"\blivebackend_\w+", query)
             assert names, query
-            assert set(names) <= exported.keys(), query
-            labels = {label for name in names for label in exported[name]} | {"instance", "le"}
-            by = re.search(r"by \(([\w, ]+)\)", query)
-            assert not by or set(by[1].split(", ")) <= labels, query
+            assert set(names) <= labels_by_metric.keys(), query
+            labels = {label for name in names for label in labels_by_metric[name]} | {
+                "instance",
+                "le",
+            }
+            grouping = re.search(r"by \(([\w, ]+)\)", query)
+            assert not grouping or set(grouping[1].split(", ")) <= labels, query
 
     def test_every_metric_is_on_the_dashboard(self) -> None:
         queries = " ".join(self.queries())
@@ -236,25 +246,25 @@ class TestDashboard:
         assert [name for name in names if name not in queries] == []
 
     def test_panels_do_not_overlap(self) -> None:
-        occupied: set[tuple[int, int]] = set()
+        occupied_cells: set[tuple[int, int]] = set()
         for panel in self.dashboard["panels"]:
             grid = panel["gridPos"]
-            covered = {
+            panel_cells = {
                 (x, y)
                 for x in range(grid["x"], grid["x"] + grid["w"])
                 for y in range(grid["y"], grid["y"] + grid["h"])
             }
-            assert not covered & occupied, panel["title"]
-            assert max(x for x, _ in covered) < 24
-            occupied |= covered
+            assert not panel_cells & occupied_cells, panel["title"]
+            assert max(x for x, _ in panel_cells) < 24
+            occupied_cells |= panel_cells
 
 
 def test_every_gateway_call_to_a_provider_is_timed() -> None:
-    methods_without_a_call = {"verify_notification", "publish_url"}
+    methods_without_provider_call = {"verify_notification", "publish_url"}
     methods = {
         name
         for protocol in (SmsGateway, StreamGateway, PaymentGateway)
         for name, member in vars(protocol).items()
         if callable(member) and not name.startswith("_")
     }
-    assert methods - methods_without_a_call == GATEWAY_CALLS
+    assert methods - methods_without_provider_call == GATEWAY_CALLS

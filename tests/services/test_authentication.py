@@ -34,15 +34,15 @@ def app(new_app: Callable[..., App]) -> App:
 @pytest.fixture
 def compared_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Passwords that the application has compared with a hash."""
-    compared = []
+    passwords = []
     verify = PasswordHasher.verify
 
     def record_and_verify(self: PasswordHasher, password: str, password_hash: str | None) -> bool:
-        compared.append(password)
+        passwords.append(password)
         return verify(self, password, password_hash)
 
     monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
-    return compared
+    return passwords
 
 
 def log_in(
@@ -55,13 +55,13 @@ def log_in(
 def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
-    failures = [log_in(api, ann.phone, f"wrong-{n}") for n in range(10)]
+    failed_responses = [log_in(api, ann.phone, f"wrong-{n}") for n in range(10)]
     compared_passwords.clear()
-    limited = log_in(api, ann.phone)
-    assert limited.body == WRONG_PASSWORD
+    limited_response = log_in(api, ann.phone)
+    assert limited_response.body == WRONG_PASSWORD
     # The client cannot detect the rate limit, and the server computes no hash.
-    assert limited.headers.keys() == failures[0].headers.keys()
-    assert limited.error == failures[0].error == "password; reason=wrong_password"
+    assert limited_response.headers.keys() == failed_responses[0].headers.keys()
+    assert limited_response.error == failed_responses[0].error == "password; reason=wrong_password"
     assert compared_passwords == []
 
 
@@ -113,8 +113,8 @@ def test_concurrent_wrong_passwords_are_compared_at_most_ten_times(
     ann: UserClient, api: ApiClient, compared_passwords: list[str]
 ) -> None:
     compared_passwords.clear()
-    guesses = [partial(log_in, api, ann.phone, f"wrong-{n}") for n in range(30)]
-    assert sorted_results(run_concurrently(*guesses)) == ["0008"] * 30
+    wrong_logins = [partial(log_in, api, ann.phone, f"wrong-{n}") for n in range(30)]
+    assert sorted_results(run_concurrently(*wrong_logins)) == ["0008"] * 30
     assert len(compared_passwords) == 10
 
 
@@ -135,15 +135,15 @@ def test_wrong_password_at_account_removal_counts_as_a_failure(
 def test_hash_with_a_lower_cost_is_replaced_at_the_next_login(
     new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
-    (before,) = database_state.rows("accounts")
+    (account_before,) = database_state.rows("accounts")
     api_with_higher_cost = ApiClient(new_app(passwords__cost="5"))
     assert log_in(api_with_higher_cost, ann.phone, "wrong-1").result == "0008"
-    assert database_state.rows("accounts") == [before]
+    assert database_state.rows("accounts") == [account_before]
     assert log_in(api_with_higher_cost, ann.phone).result == "0000"
-    (after,) = database_state.rows("accounts")
-    assert before["password_hash"].startswith("$2b$04$")
-    assert after["password_hash"].startswith("$2b$05$")
-    # Only the hash changes; the token version stays, so earlier login tokens stay valid.
-    assert {**after, "password_hash": ""} == {**before, "password_hash": ""}
+    (account_after,) = database_state.rows("accounts")
+    assert account_before["password_hash"].startswith("$2b$04$")
+    assert account_after["password_hash"].startswith("$2b$05$")
+    # Only the hash changes. The token version is the same, so earlier login tokens remain valid.
+    assert {**account_after, "password_hash": ""} == {**account_before, "password_hash": ""}
     assert log_in(api_with_higher_cost, ann.phone).result == "0000"
-    assert database_state.rows("accounts") == [after]
+    assert database_state.rows("accounts") == [account_after]

@@ -46,13 +46,13 @@ def test_two_tokens_of_an_account_differ(tokens: LoginTokens) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifetime_s", "days"), [(None, 7), (30 * 86_400, 30), (30 * 86_400 + 1, 30)]
+    ("lifetime_s", "valid_days"), [(None, 7), (30 * 86_400, 30), (30 * 86_400 + 1, 30)]
 )
 def test_token_is_valid_for_7_days_by_default_and_for_at_most_30_days(
-    tokens: LoginTokens, lifetime_s: int | None, days: int
+    tokens: LoginTokens, lifetime_s: int | None, valid_days: int
 ) -> None:
     token = tokens.issue(ANN, lifetime_s=lifetime_s)
-    assert tokens.read(token).expires_at == 1_000_000 + days * 86_400
+    assert tokens.read(token).expires_at == 1_000_000 + valid_days * 86_400
 
 
 def test_token_expires_exactly_after_its_lifetime(tokens: LoginTokens, clock: Clock) -> None:
@@ -89,8 +89,8 @@ def test_newest_key_signs_tokens_and_older_key_still_verifies_them(
 
 
 def test_token_signed_with_an_unknown_key_is_invalid(tokens: LoginTokens, clock: Clock) -> None:
-    other = LoginTokens(["x" * 32], clock=clock)
-    assert read_error(tokens, other.issue(ANN, lifetime_s=60)) is TokenInvalid
+    tokens_with_unknown_key = LoginTokens(["x" * 32], clock=clock)
+    assert read_error(tokens, tokens_with_unknown_key.issue(ANN, lifetime_s=60)) is TokenInvalid
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,10 @@ def test_signed_value_without_the_claims_of_a_login_token_is_invalid(
 
 
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
-    """This test proves that SIGNER uses the same key and salt as LoginTokens."""
+    """Check that SIGNER has the key and the salt of LoginTokens.
+
+    Otherwise the previous test would pass only because of an invalid signature.
+    """
     claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
     assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)
 

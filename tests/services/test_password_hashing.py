@@ -15,15 +15,15 @@ from livebackend.services.password_hashing import MachineSemaphore, PasswordHash
 from tests.support.api import run_concurrently
 
 
-def hasher(pepper: str = "p" * 32) -> PasswordHasher:
+def new_hasher(pepper: str = "p" * 32) -> PasswordHasher:
     return PasswordHasher(pepper, cost=4)
 
 
 @pytest.fixture
-def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
+def new_password_hashing(tmp_path: Path) -> Callable[..., PasswordHashing]:
     def create(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
         return PasswordHashing(
-            hasher(),
+            new_hasher(),
             MachineSemaphore(tmp_path, slots),
             max_callers=max_callers,
             queue_timeout_s=wait_s,
@@ -34,17 +34,17 @@ def new_passwords(tmp_path: Path) -> Callable[..., PasswordHashing]:
 
 
 def test_hash_matches_only_its_password() -> None:
-    password_hash = hasher().hash("abcd1234")
-    assert hasher().verify("abcd1234", password_hash)
-    assert not hasher().verify("abcd1235", password_hash)
+    password_hash = new_hasher().hash("abcd1234")
+    assert new_hasher().verify("abcd1234", password_hash)
+    assert not new_hasher().verify("abcd1235", password_hash)
 
 
 def test_hash_does_not_match_with_another_pepper() -> None:
-    assert not hasher("q" * 32).verify("abcd1234", hasher().hash("abcd1234"))
+    assert not new_hasher("q" * 32).verify("abcd1234", new_hasher().hash("abcd1234"))
 
 
 def test_equal_passwords_have_different_hashes() -> None:
-    assert hasher().hash("abcd1234") != hasher().hash("abcd1234")
+    assert new_hasher().hash("abcd1234") != new_hasher().hash("abcd1234")
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_equal_passwords_have_different_hashes() -> None:
 )
 def test_every_character_of_a_password_is_hashed(password: str) -> None:
     # bcrypt ignores bytes after the 72nd and after a NUL; PasswordHasher must not.
-    password_hash = hasher().hash(password)
-    assert hasher().verify(password, password_hash)
-    assert not hasher().verify(password + "x", password_hash)
+    password_hash = new_hasher().hash(password)
+    assert new_hasher().verify(password, password_hash)
+    assert not new_hasher().verify(password + "x", password_hash)
     assert len(password_hash) == 60
 
 
@@ -71,29 +71,29 @@ def test_verification_without_a_hash_computes_bcrypt_at_the_same_cost(
         return checkpw(password, password_hash)
 
     monkeypatch.setattr(bcrypt, "checkpw", record_and_check)
-    assert not hasher().verify("abcd1234", None)
-    assert not hasher().verify("abcd1234", hasher().hash("other1234"))
+    assert not new_hasher().verify("abcd1234", None)
+    assert not new_hasher().verify("abcd1234", new_hasher().hash("other1234"))
     assert costs[0] == costs[1] == b"$2b$04$"
 
 
 def test_hash_with_an_invalid_format_matches_no_password_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert not hasher().verify("abcd1234", "nonsense")
+    assert not new_hasher().verify("abcd1234", "nonsense")
     assert "a stored password hash has an invalid format" in caplog.text
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
-    processes: int, new_passwords: Callable[..., PasswordHashing]
+    processes: int, new_password_hashing: Callable[..., PasswordHashing]
 ) -> None:
     # The instances share only the directory of the semaphore, as separate processes do.
-    instances = [new_passwords(slots=2, wait_s=5) for _ in range(processes)]
+    instances = [new_password_hashing(slots=2, wait_s=5) for _ in range(processes)]
     running, max_running, lock = 0, 0, threading.Lock()
 
-    def hold_semaphore_briefly(passwords: PasswordHashing) -> None:
+    def hold_semaphore_briefly(password_hashing: PasswordHashing) -> None:
         nonlocal running, max_running
-        with passwords.acquire():
+        with password_hashing.acquire():
             with lock:
                 running += 1
                 max_running = max(max_running, running)
@@ -102,8 +102,8 @@ def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
                 running -= 1
 
     threads = [
-        threading.Thread(target=hold_semaphore_briefly, args=(passwords,))
-        for passwords in instances * 8
+        threading.Thread(target=hold_semaphore_briefly, args=(password_hashing,))
+        for password_hashing in instances * 8
     ]
     for thread in threads:
         thread.start()
@@ -113,27 +113,27 @@ def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
 
 
 def test_call_that_times_out_in_the_queue_fails_and_does_not_block_later_calls(
-    new_passwords: Callable[..., PasswordHashing],
+    new_password_hashing: Callable[..., PasswordHashing],
 ) -> None:
-    passwords = new_passwords()
-    with passwords.acquire(), pytest.raises(ServiceUnavailable):
-        passwords.hash("abcd1234")
-    assert passwords.hash("abcd1234")
+    password_hashing = new_password_hashing()
+    with password_hashing.acquire(), pytest.raises(ServiceUnavailable):
+        password_hashing.hash("abcd1234")
+    assert password_hashing.hash("abcd1234")
 
 
 def test_calls_over_max_callers_fail_at_once(
-    new_passwords: Callable[..., PasswordHashing],
+    new_password_hashing: Callable[..., PasswordHashing],
 ) -> None:
-    passwords = new_passwords(wait_s=5, max_callers=3)
+    password_hashing = new_password_hashing(wait_s=5, max_callers=3)
     hashed, rejected = [], []
 
     def hash_password() -> None:
         try:
-            hashed.append(passwords.hash("abcd1234"))
+            hashed.append(password_hashing.hash("abcd1234"))
         except ServiceUnavailable:
             rejected.append(True)
 
-    with passwords.acquire():
+    with password_hashing.acquire():
         threads = [threading.Thread(target=hash_password) for _ in range(5)]
         for thread in threads:
             thread.start()
@@ -142,21 +142,21 @@ def test_calls_over_max_callers_fail_at_once(
     for thread in threads:
         thread.join()
     assert (len(hashed), len(rejected)) == (2, 3)
-    assert passwords.hash("abcd1234")
+    assert password_hashing.hash("abcd1234")
 
 
 def test_stop_makes_waiting_and_later_calls_fail(
-    new_passwords: Callable[..., PasswordHashing],
+    new_password_hashing: Callable[..., PasswordHashing],
 ) -> None:
-    passwords = new_passwords(wait_s=30)
+    password_hashing = new_password_hashing(wait_s=30)
 
     def fail_to_hash() -> None:
         with pytest.raises(ServiceUnavailable):
-            passwords.hash("abcd1234")
+            password_hashing.hash("abcd1234")
 
-    with passwords.acquire():
-        run_concurrently(*[fail_to_hash] * 5, passwords.stop)
-        fail_to_hash()  # calls after stop() fail, too
+    with password_hashing.acquire():
+        run_concurrently(*[fail_to_hash] * 5, password_hashing.stop)
+        fail_to_hash()  # calls after stop() fail as well
 
 
 def hold_semaphore(folder: Path, is_held: Any) -> None:

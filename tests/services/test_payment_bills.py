@@ -25,10 +25,12 @@ def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentS
     return new_payment_scenario(new_app, database_state)
 
 
-def pay_order(shop: PaymentScenario, user: UserClient, at: datetime = FIRST_SECOND) -> BillEntry:
+def pay_order(
+    shop: PaymentScenario, user: UserClient, paid_at: datetime = FIRST_SECOND
+) -> BillEntry:
     """Order and pay coins for 10 yuan; return the bill entry of the payment."""
     order_id = shop.order(user)
-    payment = shop.payment(order_id, paid_at=at)
+    payment = shop.payment(order_id, paid_at=paid_at)
     assert shop.notify(payment) == 204
     return BillEntry(order_id, payment.payment_id, payment.fen)
 
@@ -75,7 +77,7 @@ def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentSc
 
 
 @pytest.mark.parametrize(
-    ("changed", "expected"),
+    ("changed_fields", "expected"),
     [
         ({"fen": 999}, "999 fen were paid, 1000 were ordered"),
         ({"payment_id": "another"}, "paid twice"),
@@ -84,10 +86,10 @@ def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentSc
     ids=["other amount", "other payment", "refund without reversal"],
 )
 def test_entry_that_differs_from_its_order_is_reported_as_a_difference(
-    changed: dict[str, Any], expected: str, shop: PaymentScenario, ann: UserClient
+    changed_fields: dict[str, Any], expected: str, shop: PaymentScenario, ann: UserClient
 ) -> None:
     entry = pay_order(shop, ann)
-    (difference,) = compare_with_bill(shop, entry._replace(**changed)).differences
+    (difference,) = compare_with_bill(shop, entry._replace(**changed_fields)).differences
     assert expected in difference
 
 

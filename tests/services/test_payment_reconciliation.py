@@ -80,12 +80,15 @@ def test_retry_returns_a_closed_order_and_does_not_place_it_again(
     assert len(shop.provider.placed) == 1
 
 
-@pytest.mark.parametrize("state", [OrderState.CLOSED, OrderState.REFUNDED])
+@pytest.mark.parametrize("provider_state", [OrderState.CLOSED, OrderState.REFUNDED])
 def test_order_that_is_closed_or_refunded_at_the_provider_is_closed(
-    state: OrderState, shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
+    provider_state: OrderState,
+    shop: PaymentScenario,
+    ann: UserClient,
+    database_state: DatabaseState,
 ) -> None:
     order_id = shop.order(ann)
-    shop.provider.orders[order_id] = ProviderOrder(state)
+    shop.provider.orders[order_id] = ProviderOrder(provider_state)
     shop.age_orders("1 minute")
     shop.services.payment_reconciliation.run()
     assert (shop.state(order_id), database_state.coins(ann)) == ("closed", 0)
@@ -94,8 +97,8 @@ def test_order_that_is_closed_or_refunded_at_the_provider_is_closed(
 def test_failing_provider_is_queried_three_times_per_round_and_again_in_the_next_round(
     shop: PaymentScenario, ann: UserClient, database_state: DatabaseState
 ) -> None:
-    orders = [shop.order(ann) for _ in range(5)]
-    for order_id in orders:
+    order_ids = [shop.order(ann) for _ in range(5)]
+    for order_id in order_ids:
         shop.pay(order_id)
     shop.age_orders("1 minute")
     shop.provider.fails = True
@@ -115,20 +118,20 @@ def test_failed_queries_do_not_prevent_the_query_of_other_orders(
     database_state: DatabaseState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failing_orders = [shop.order(ann) for _ in range(2)]
-    paid_order = shop.order(ann)
-    shop.pay(paid_order)
+    failing_order_ids = [shop.order(ann) for _ in range(2)]
+    paid_order_id = shop.order(ann)
+    shop.pay(paid_order_id)
     shop.age_orders("1 minute")
     query = shop.provider.query
 
     def query_or_fail(order: Order) -> ProviderOrder:
-        if order.order_id in failing_orders:
+        if order.order_id in failing_order_ids:
             raise error
         return query(order)
 
     monkeypatch.setattr(shop.provider, "query", query_or_fail)
     assert shop.services.payment_reconciliation.run() == (3, 2)
-    assert (shop.state(paid_order), database_state.coins(ann)) == ("paid", 10)
+    assert (shop.state(paid_order_id), database_state.coins(ann)) == ("paid", 10)
 
 
 @pytest.mark.parametrize("analyzed_orders", [0, 1, 2, 20])
@@ -138,8 +141,8 @@ def test_each_order_is_claimed_once_with_any_table_statistics(
     for _ in range(analyzed_orders):
         shop.order(ann)
     database_state.execute("ANALYZE payment_orders")
-    orders = [shop.order(ann) for _ in range(6)]
-    for order_id in orders:
+    order_ids = [shop.order(ann) for _ in range(6)]
+    for order_id in order_ids:
         shop.pay(order_id)
     shop.age_orders("1 minute")
     assert shop.services.payment_reconciliation.run() == (analyzed_orders + 6, 0)
@@ -186,8 +189,8 @@ def test_concurrent_rounds_credit_each_order_once(
     for _ in range(20):
         shop.pay(shop.order(ann))
     shop.age_orders("1 minute")
-    rounds = run_concurrently(*[shop.services.payment_reconciliation.run] * 4)
-    assert sum(result.queried for result in rounds) == 20
+    results = run_concurrently(*[shop.services.payment_reconciliation.run] * 4)
+    assert sum(result.queried for result in results) == 20
     assert database_state.coins(ann) == 200
 
 
@@ -210,16 +213,16 @@ def test_orders_of_a_provider_without_a_gateway_stay_pending(
 ) -> None:
     order_id = shop.order(ann)
     shop.age_orders("1 minute")
-    other_shop = PaymentScenario(
+    shop_of_other_provider = PaymentScenario(
         new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS),
         database_state,
         "other",
     )
-    assert other_shop.services.payment_reconciliation.run() == (0, 0)
-    shop_with_both = PaymentScenario(
+    assert shop_of_other_provider.services.payment_reconciliation.run() == (0, 0)
+    shop_of_both_providers = PaymentScenario(
         new_app(coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"),
         database_state,
     )
-    shop_with_both.pay(order_id)
-    assert shop_with_both.services.payment_reconciliation.run() == (1, 0)
+    shop_of_both_providers.pay(order_id)
+    assert shop_of_both_providers.services.payment_reconciliation.run() == (1, 0)
     assert database_state.coins(ann) == 10

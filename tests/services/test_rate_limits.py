@@ -24,8 +24,8 @@ RULES = {
 
 
 @pytest.fixture
-def rate_limiter(database_url: str, database: Database) -> Iterator[RateLimiter]:
-    # The `database` fixture empties the tables; the rate limiter has its own pool.
+def rate_limiter(database: Database) -> Iterator[RateLimiter]:
+    # As in the application, the rate limiter has its own connection pool.
     rate_limiter = RateLimiter(database.with_own_pool(8), RULES)
     yield rate_limiter
     rate_limiter.close()

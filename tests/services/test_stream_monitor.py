@@ -41,7 +41,7 @@ def provider(services: Services) -> Iterator[RecordingStreams]:
 
 
 @pytest.fixture
-def streams(services: Services) -> StreamMonitor:
+def monitor(services: Services) -> StreamMonitor:
     return services.stream_monitor
 
 
@@ -67,24 +67,24 @@ class TestOfflineStreams:
     def test_housekeeping_records_that_a_publisher_is_online(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
         go_live(ann)
         age_rooms(database, 300)
-        before = only_room(database_state)
-        assert streams.check_rooms() == (1, 0, 0, False)
-        after = only_room(database_state)
-        assert after["state"] == "open"
-        assert after["offline_since"] is None
-        assert after["stream_seen_at"] - before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
+        room_before = only_room(database_state)
+        assert monitor.check_rooms() == (1, 0, 0, False)
+        room_after = only_room(database_state)
+        assert room_after["state"] == "open"
+        assert room_after["offline_since"] is None
+        assert room_after["stream_seen_at"] - room_before["stream_seen_at"] > timedelta(seconds=299)  # type: ignore[operator]
 
     def test_room_is_closed_60_s_after_its_publisher_left(
         self,
         ann: UserClient,
         ben: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
@@ -92,79 +92,79 @@ class TestOfflineStreams:
     ) -> None:
         ann.befriend(ben)
         key = go_live(ann)
-        streams.check_rooms()
+        monitor.check_rooms()
         provider.stop_publishing(key)
-        streams.check_rooms()
+        monitor.check_rooms()
         last_seen = only_room(database_state)["stream_seen_at"]
         age_rooms(database, 59)
-        assert streams.check_rooms().closed == 0
+        assert monitor.check_rooms().closed == 0
         assert ben.friends()[0]["liveStatus"] == "on"
         age_rooms(database, 1)
-        assert streams.check_rooms() == (1, 1, 1, False)
-        closed = only_room(database_state)
-        assert (closed["state"], closed["close_reason"]) == ("closed", "offline")
-        assert closed["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
+        assert monitor.check_rooms() == (1, 1, 1, False)
+        closed_room = only_room(database_state)
+        assert (closed_room["state"], closed_room["close_reason"]) == ("closed", "offline")
+        assert closed_room["stream_seen_at"] == last_seen - timedelta(seconds=60)  # type: ignore[operator]
         assert provider.disabled == [key]
-        assert closed["disabled_at"] is not None
+        assert closed_room["disabled_at"] is not None
         assert ben.friends()[0]["liveStatus"] == "off"
-        assert f"room {closed['id']}: closed (offline), stream last seen" in caplog.text
+        assert f"room {closed_room['id']}: closed (offline), stream last seen" in caplog.text
 
     def test_room_stays_open_if_the_publisher_reconnects_in_time(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
     ) -> None:
         key = go_live(ann)
         for _ in range(3):
             provider.stop_publishing(key)
-            streams.check_rooms()
+            monitor.check_rooms()
             age_rooms(database, 50)
             provider.start_publishing(key)
-            assert streams.check_rooms().closed == 0
+            assert monitor.check_rooms().closed == 0
             age_rooms(database, 50)
 
     def test_room_that_never_had_a_publisher_is_closed_after_60_s(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
     ) -> None:
         provider.stop_publishing(go_live(ann))
         age_rooms(database, 59)
-        assert streams.check_rooms().closed == 0
+        assert monitor.check_rooms().closed == 0
         age_rooms(database, 1)
-        assert streams.check_rooms().closed == 1
+        assert monitor.check_rooms().closed == 1
 
     @pytest.mark.parametrize("failure", ["reject_calls", "time_out"])
     def test_failing_provider_closes_no_room(
         self,
         failure: str,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
         provider.stop_publishing(key)
-        streams.check_rooms()
+        monitor.check_rooms()
         age_rooms(database, 59)
         getattr(provider, failure)()
         age_rooms(database, 3600)
         with database_state.assert_unchanged():
-            assert streams.check_rooms() == (0, 0, 0, True)
+            assert monitor.check_rooms() == (0, 0, 0, True)
         provider.recover()
         provider.start_publishing(key)
-        assert streams.check_rooms() == (1, 0, 0, False)
+        assert monitor.check_rooms() == (1, 0, 0, False)
         assert only_room(database_state)["state"] == "open"
 
     def test_housekeeping_queries_up_to_100_streams_in_one_call(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
@@ -193,13 +193,13 @@ class TestOfflineStreams:
 
         monkeypatch.setattr(DevelopmentStreams, "live_publishers", record_and_query)
         with record_statements() as statements:
-            assert streams.check_rooms().checked == 250
+            assert monitor.check_rooms().checked == 250
         assert batch_sizes == [100, 100, 50]
         assert len(statements) < 15
 
 
 class TestAbandonedRooms:
-    def crash(
+    def crash_during_go_live(
         self, monkeypatch: pytest.MonkeyPatch, provider: RecordingStreams, user: UserClient
     ) -> None:
         """Simulate a crash of the server between creation of the stream and COMMIT."""
@@ -224,52 +224,54 @@ class TestAbandonedRooms:
     def test_room_left_by_a_crash_is_closed_and_its_stream_disabled(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        self.crash(monkeypatch, provider, ann)
+        self.crash_during_go_live(monkeypatch, provider, ann)
         assert only_room(database_state)["state"] == "opening"
-        assert streams.check_rooms().closed == 0  # a request may still be opening the room
+        assert monitor.check_rooms().closed == 0  # a request may still be opening the room
         age_rooms(database, OPENING_TIMEOUT_S)
-        assert streams.check_rooms() == (0, 1, 1, False)
-        closed = only_room(database_state)
-        assert (closed["state"], closed["close_reason"]) == ("closed", "abandoned")
-        assert provider.live_publishers([str(closed["stream_key"])]) == {}
+        assert monitor.check_rooms() == (0, 1, 1, False)
+        closed_room = only_room(database_state)
+        assert (closed_room["state"], closed_room["close_reason"]) == ("closed", "abandoned")
+        assert provider.live_publishers([str(closed_room["stream_key"])]) == {}
 
     @pytest.mark.processes
     def test_room_left_by_a_crash_is_closed_within_the_housekeeping_period(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The period is 10 s, and the lease of a killed worker must expire first."""
-        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, **TASK_OPTIONS)
-        database.run(Lease("housekeeping", "killed worker", ttl_s=runner.interval_s).acquire)
+        """The period is 10 s; the tasks wait until the lease of a killed worker expires."""
+        periodic_tasks = PeriodicTasks(database, monitor, NO_OTHER_TASKS, **TASK_OPTIONS)
+        database.run(
+            Lease("housekeeping", "killed worker", ttl_s=periodic_tasks.interval_s).acquire
+        )
         start = time.monotonic()
-        self.crash(monkeypatch, provider, ann)
-        runner.start()
+        self.crash_during_go_live(monkeypatch, provider, ann)
+        periodic_tasks.start()
         try:
             while not provider.disabled:
                 assert time.monotonic() - start < 10
                 time.sleep(0.05)
         finally:
-            runner.close()
+            periodic_tasks.close()
         assert only_room(database_state)["close_reason"] == "abandoned"
 
 
-class TestDisabling:
+class TestDisabledStreams:
     def test_stream_that_leave_failed_to_disable_is_disabled_by_a_later_round(
         self,
         ann: UserClient,
         ben: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
@@ -281,17 +283,17 @@ class TestDisabling:
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
         assert list(provider.live_publishers([key])) == [key]
-        assert streams.check_rooms().disabled == 0  # the delay before the retry has not passed
+        assert monitor.check_rooms().disabled == 0  # the delay before the retry has not passed
         age_rooms(database, 10)
-        assert streams.check_rooms().disabled == 1
+        assert monitor.check_rooms().disabled == 1
         assert provider.live_publishers([key]) == {}
         assert only_room(database_state)["disabled_at"] is not None
-        assert streams.check_rooms().disabled == 0
+        assert monitor.check_rooms().disabled == 0
 
     def test_delay_between_attempts_to_disable_doubles_up_to_640_s(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
     ) -> None:
@@ -300,14 +302,14 @@ class TestDisabling:
         ann.post("/room", leave="1")
         for delay_s in (10, 20, 40, 80, 160, 320, 640, 640):
             age_rooms(database, delay_s - 1)
-            assert not streams.check_rooms().failed
+            assert not monitor.check_rooms().failed
             age_rooms(database, 1)
-            assert streams.check_rooms().failed
+            assert monitor.check_rooms().failed
 
     def test_unavailable_provider_is_called_once_per_round(
         self,
         hosts: list[UserClient],
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
     ) -> None:
@@ -318,19 +320,19 @@ class TestDisabling:
             host.post("/room", leave="1")
         provider.disabled.clear()
         age_rooms(database, 3600)
-        assert streams.check_rooms().failed
+        assert monitor.check_rooms().failed
         assert len(provider.disabled) == 1
         provider.recover()
-        assert streams.check_rooms().disabled == len(hosts) - 1
+        assert monitor.check_rooms().disabled == len(hosts) - 1
 
     def test_stream_whose_creation_failed_is_disabled(
-        self, ann: UserClient, streams: StreamMonitor, provider: RecordingStreams
+        self, ann: UserClient, monitor: StreamMonitor, provider: RecordingStreams
     ) -> None:
         """The provider can report an error although it has created the stream."""
         provider.fails = True
         ann.go_live()
         provider.fails = False
-        assert streams.check_rooms().disabled == 1
+        assert monitor.check_rooms().disabled == 1
         assert provider.disabled == provider.created
 
     @pytest.fixture
@@ -342,21 +344,21 @@ class TestRefreshStatus:
     def test_refresh_status_ignores_a_change_within_2_s_of_the_previous_query(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database_state: DatabaseState,
     ) -> None:
         key = go_live(ann)
-        streams.refresh_status(key)
+        monitor.refresh_status(key)
         assert only_room(database_state)["offline_since"] is None
         provider.stop_publishing(key)
         with database_state.assert_unchanged():
-            streams.refresh_status(key)  # less than 2 s after the previous query
+            monitor.refresh_status(key)  # less than 2 s after the previous query
 
     def test_refresh_status_closes_a_room_that_was_offline_for_60_s(
         self,
         ann: UserClient,
-        streams: StreamMonitor,
+        monitor: StreamMonitor,
         provider: RecordingStreams,
         database: Database,
         database_state: DatabaseState,
@@ -364,12 +366,12 @@ class TestRefreshStatus:
         key = go_live(ann)
         provider.stop_publishing(key)
         age_rooms(database, 60)
-        streams.refresh_status(key)
+        monitor.refresh_status(key)
         assert only_room(database_state)["close_reason"] == "offline"
         assert provider.disabled == [key]
 
     def test_twenty_concurrent_status_refreshes_cause_one_query(
-        self, ann: UserClient, streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
+        self, ann: UserClient, monitor: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = go_live(ann)
         queried_keys: list[object] = []
@@ -379,11 +381,11 @@ class TestRefreshStatus:
             "live_publishers",
             lambda self, keys: queried_keys.append(keys) or live_publishers(self, keys),  # type: ignore[func-returns-value]
         )
-        run_concurrently(*[partial(streams.refresh_status, key)] * 20)
+        run_concurrently(*[partial(monitor.refresh_status, key)] * 20)
         assert queried_keys == [[key]]
 
     def test_refresh_status_of_an_unknown_stream_changes_nothing(
-        self, streams: StreamMonitor, database_state: DatabaseState
+        self, monitor: StreamMonitor, database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
-            streams.refresh_status("unknown")
+            monitor.refresh_status("unknown")

@@ -104,9 +104,9 @@ def test_large_picture_is_scaled_to_1024_pixels() -> None:
 
 def test_reencoded_picture_is_upright_and_has_no_metadata() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotated by 90°
+    exif[0x0112] = 6  # orientation: rotated by 90°
     exif[0x010E] = "a description"
-    exif.get_ifd(0x8825)[1] = "N"  # GPS
+    exif.get_ifd(0x8825)[1] = "N"  # GPS position: northern latitude
     uploaded = encode_image(RED, "JPEG", exif=exif, comment=b"secret", xmp=b"<x:xmpmeta/>")
     _, picture = reencode_and_open(uploaded)
     assert picture.size == (40, 60)
@@ -115,9 +115,10 @@ def test_reencoded_picture_is_upright_and_has_no_metadata() -> None:
 
 
 def test_picture_with_a_color_profile_keeps_its_colors() -> None:
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, lab, b"nonsense"):  # `lab` and `nonsense` are not RGB profiles
+    lab_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    srgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # A profile of another color space and an invalid profile are ignored.
+    for profile in (srgb_profile, lab_profile, b"nonsense"):
         _, picture = reencode_and_open(encode_image(RED, "PNG", icc_profile=profile))
         assert picture.getpixel((5, 5)) == pytest.approx((200, 10, 10), abs=3)
         assert "icc_profile" not in picture.info
@@ -172,12 +173,12 @@ def test_second_concurrent_picture_is_rejected_after_the_timeout(tmp_path: Path)
         tmp_path, public_url="https://x", min_free_bytes=0, queue_timeout_s=0.01
     )
     picture = encode_image(RED, "PNG")
-    slow = SlowFile(picture)
-    first = threading.Thread(target=store.save, args=["x.png", slow, print])
-    first.start()
-    assert slow.read_started.wait(10)
+    slow_file = SlowFile(picture)
+    first_upload = threading.Thread(target=store.save, args=["x.png", slow_file, print])
+    first_upload.start()
+    assert slow_file.read_started.wait(10)
     with pytest.raises(StorageFailed, match="too many"):
         store.save("x.png", io.BytesIO(picture), print)
-    slow.proceed.set()
-    first.join()
+    slow_file.proceed.set()
+    first_upload.join()
     assert store.save("x.png", io.BytesIO(picture), print)

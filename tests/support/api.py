@@ -100,10 +100,8 @@ class ApiClient:
 
         Without the login request, the password is hashed only once, which saves half of the time.
         """
-        registered = self.post(
-            "/register", register="1", userId=phone, password=PASSWORD, **profile
-        )
-        assert registered.result == "0000", registered
+        response = self.post("/register", register="1", userId=phone, password=PASSWORD, **profile)
+        assert response.result == "0000", response
         services = self.app.registry.services
         with services.database.engine.connect() as connection:
             account = CurrentUser(*connection.execute(_ACCOUNT, {"phone": phone}).one())
@@ -159,8 +157,8 @@ class UserClient(ApiClient):
     def token(self) -> str:
         return self.default_parameters["token"]
 
-    def send_friend_request(self, other: UserClient) -> ApiResponse:
-        return self.post("/friend", add="1", userId=other.phone)
+    def send_friend_request(self, addressee: UserClient) -> ApiResponse:
+        return self.post("/friend", add="1", userId=addressee.phone)
 
     def messages(self) -> list[dict[str, Any]]:
         response = self.post("/list", messagelist="1")
@@ -173,14 +171,18 @@ class UserClient(ApiClient):
         assert response.message["count"] == len(response.message["friends"])
         return list(response.message["friends"])
 
-    def deal_message(self, message: dict[str, Any], behaviour: str, **changed: str) -> ApiResponse:
+    def deal_message(
+        self, message: dict[str, Any], behaviour: str, **changed_params: str
+    ) -> ApiResponse:
         """Accept or delete a friend request message that `messages` returned."""
         ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
-        return self.post("/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed})
+        return self.post(
+            "/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed_params}
+        )
 
-    def befriend(self, other: UserClient) -> None:
-        assert self.send_friend_request(other).result == "0000"
-        assert other.deal_message(other.messages()[0], "accept").result == "0000"
+    def befriend(self, friend: UserClient) -> None:
+        assert self.send_friend_request(friend).result == "0000"
+        assert friend.deal_message(friend.messages()[0], "accept").result == "0000"
 
     def refill(self, money: str, **params: str) -> ApiResponse:
         return self.post("/golden", refill="1", money=money, **params)
@@ -227,12 +229,12 @@ def check_response(event: Any) -> None:
         name = f"{request.operation.name}.reply" if is_operation_response else "invalid_request"
         _check_schema(document.body, name, response.body)
     result = _RESULTS_BY_CODE[body["result"]]
-    extra = {"flag"} if body.get("flag") else set()
-    assert body.keys() == {"result", "message"} | extra, body
+    optional_keys = {"flag"} if body.get("flag") else set()
+    assert body.keys() == {"result", "message"} | optional_keys, body
     assert response.headers["Cache-Control"] == "no-store"
     assert (result is ResultCode.OK) != ("X-Error" in response.headers), response
     assert response.headers.get("X-Error", "").isascii()
-    assert result is ResultCode.OK or not extra
+    assert result is ResultCode.OK or not optional_keys
     if request.operation is None:
         assert result is ResultCode.INVALID_REQUEST
     else:
@@ -255,7 +257,7 @@ def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
         except BaseException as error:  # noqa: BLE001  # the main thread raises the exception again
             results[index] = error
 
-    threads = [threading.Thread(target=run, args=numbered) for numbered in enumerate(calls)]
+    threads = [threading.Thread(target=run, args=indexed_call) for indexed_call in enumerate(calls)]
     for thread in threads:
         thread.start()
     for thread in threads:

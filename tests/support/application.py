@@ -17,19 +17,19 @@ PRODUCTION_INI = DEVELOPMENT_INI.with_name("production.ini")
 # Signing secret in development.ini.
 DEVELOPMENT_SECRET = "for-development-only-not-a-secret-0000"
 
-# A cache saves time: `get_appsettings` searches all installed packages for ini file loaders.
-appsettings = cache(get_appsettings)
+# Cached, because each call of `get_appsettings` searches all installed packages for file loaders.
+read_ini = cache(get_appsettings)
 
 
 def app_settings(
-    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed: str
+    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed_settings: str
 ) -> dict[str, str]:
     """Return the settings of an ini file, with changes for tests.
 
-    A double underscore in a name of `changed` means a dot: `codes__reply="ticket"` sets
+    A double underscore in a name of `changed_settings` means a dot: `codes__reply="ticket"` sets
     `codes.reply`.
     """
-    ini = dict(appsettings(str(file))) | {
+    settings = dict(read_ini(str(file))) | {
         "database.url": database_url,
         "database.migrate": "false",
         "database.connections": "30",
@@ -38,22 +38,22 @@ def app_settings(
         "passwords.cost": "4",
         "passwords.max_concurrent": "40",
         "metrics.address": "",
-        # No housekeeping task changes rows during a test.
+        # Without housekeeping: its tasks could change rows during a test.
         "streams.check_interval_s": "0",
     }
-    return ini | {name.replace("__", "."): value for name, value in changed.items()}
+    return settings | {name.replace("__", "."): value for name, value in changed_settings.items()}
 
 
 def create_app(
-    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed: str
+    database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed_settings: str
 ) -> App:
     """Create an application; the caller must close its `registry.services`."""
-    ini = app_settings(database_url, data_dir, file, **changed)
-    app: App = livebackend.main(appsettings(str(file)).global_conf, **ini)
+    settings = app_settings(database_url, data_dir, file, **changed_settings)
+    app: App = livebackend.main(read_ini(str(file)).global_conf, **settings)
     app.registry.registerHandler(check_response, (NewResponse,))
     return app
 
 
-def replace_services(app: App, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
-    """Replace the services in `changed` until the test ends."""
-    monkeypatch.setattr(app.registry, "services", replace(app.registry.services, **changed))
+def replace_services(app: App, monkeypatch: pytest.MonkeyPatch, **replacements: Any) -> None:
+    """Replace services by attribute name until the test ends."""
+    monkeypatch.setattr(app.registry, "services", replace(app.registry.services, **replacements))

@@ -17,25 +17,25 @@ from tests.support.application import DEVELOPMENT_INI
 
 
 @cache
-def _loaders(scheme: str, protocols: tuple[str, ...]) -> Any:
+def _cached_find_loaders(scheme: str, protocols: tuple[str, ...]) -> Any:
     return find_loaders(scheme, protocols)
 
 
 def _find_loaders(scheme: str, protocols: Sequence[str] | None = None) -> Any:
-    """Cache `find_loaders`, because it searches all installed packages."""
-    return _loaders(scheme, tuple(protocols or ()))
+    """Cache the result of `find_loaders`, which searches all installed packages."""
+    return _cached_find_loaders(scheme, tuple(protocols or ()))
 
 
 def run_command(*arguments: str | Path, **environment: str) -> Result:
     """Run a command, then restore the root logger's handlers and level."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root_logger = logging.getLogger()
+    handlers, level = root_logger.handlers[:], root_logger.level
     try:
-        # Cached, because a command calls `find_loaders` twice, and each call takes 34 ms.
+        # The cache saves time: a command calls `find_loaders` twice, and each call takes 34 ms.
         with mock.patch("plaster.loaders.find_loaders", _find_loaders):
             return CliRunner(env=environment).invoke(main, list(map(str, arguments)))
     finally:
-        root.handlers[:], root.level = handlers, level
+        root_logger.handlers[:], root_logger.level = handlers, level
 
 
 class Operator:
@@ -53,9 +53,9 @@ class Operator:
         environment = self._environment | {
             f"LIVEBACKEND_{name.upper()}": value for name, value in settings.items()
         }
-        done = run_command(*command.split(), DEVELOPMENT_INI, *arguments, **environment)
-        assert done.exit_code == code, (done.output, done.exception)
-        return done
+        result = run_command(*command.split(), DEVELOPMENT_INI, *arguments, **environment)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
 
     def run_json(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Any:
         """Run `command` with `--json`; return the JSON object that it prints."""

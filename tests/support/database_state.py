@@ -12,7 +12,8 @@ from livebackend.database.engine import Database
 from livebackend.models import Base
 from tests.support.api import UserClient
 
-# Returns a context manager: its `with` block must change no row or file and call no gateway.
+# Function that returns a context manager, whose `with` block must change no row or file and call
+# no gateway.
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 
 # All rows except the rate limit counters, which every request may change.
@@ -49,10 +50,10 @@ class DatabaseState:
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, table_name: str) -> list[dict[str, Any]]:
         """Return all rows of a table."""
         with self._database.engine.connect() as connection:
-            rows = connection.execute(Base.metadata.tables[name].select()).mappings()
+            rows = connection.execute(Base.metadata.tables[table_name].select()).mappings()
             return [dict(row) for row in rows]
 
     def execute(self, statement: str) -> None:
@@ -71,9 +72,9 @@ class DatabaseState:
     @contextmanager
     def assert_unchanged(self) -> Iterator[None]:
         """Assert that the `with` block changes no row and no file name."""
-        before = self.state()
+        state_before = self.state()
         yield
-        assert self.state() == before
+        assert self.state() == state_before
 
     def coins(self, user: UserClient) -> int:
         """Return the coin balance of a user."""

@@ -35,7 +35,7 @@ def json_response(value: Any, status: str = "200 OK") -> FakeResponse:
     return FakeResponse(status, json.dumps(value).encode())
 
 
-NO_STREAM = json_response({"error": "stream not found"}, "612 stream not found")
+STREAM_NOT_FOUND = json_response({"error": "stream not found"}, "612 stream not found")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class FakeStreamProvider:
     streams: dict[str, FakeStream] = field(default_factory=dict)
     # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
-    # If set, API responses contain these values instead of the stream's security and hub.
+    # If set, API responses contain these values as `publishSecurity` and `hub`.
     reported_security: str = ""
     reported_hub: str = ""
     server: FakeServer = field(init=False)
@@ -112,8 +112,8 @@ class FakePiliV1(FakeStreamProvider):
         self.streams[body["title"]] = FakeStream(body["publishKey"])
         return json_response(self.document(body["title"]))
 
-    def _statuses(self, ids: list[str]) -> FakeResponse:
-        keys = [stream_id.rpartition(".")[2] for stream_id in ids]
+    def _statuses(self, stream_ids: list[str]) -> FakeResponse:
+        keys = [stream_id.rpartition(".")[2] for stream_id in stream_ids]
         items = [
             {
                 "streamId": f"z1.{HUB}.{key}",
@@ -127,7 +127,7 @@ class FakePiliV1(FakeStreamProvider):
 
     def document(self, key: str) -> dict[str, Any]:
         stream = self.streams[key]
-        hls = "pili-live-hls.mrpyq.com"
+        hls_host = "pili-live-hls.mrpyq.com"
         return {
             "id": f"z1.{HUB}.{key}",
             "createdAt": "2017-01-06T10:28:45.799+08:00",
@@ -145,12 +145,12 @@ class FakePiliV1(FakeStreamProvider):
                 "publish": {"rtmp": "pili-publish.mrpyq.com"},
                 "live": {
                     "rtmp": "pili-live-rtmp.mrpyq.com",
-                    "hls": hls,
-                    "http": hls,
+                    "hls": hls_host,
+                    "http": hls_host,
                     "hdl": "pili-live-hdl.mrpyq.com",
                     "snapshot": "pili-live-snapshot.mrpyq.com",
                 },
-                "play": {"rtmp": "pili-live-rtmp.mrpyq.com", "http": hls},
+                "play": {"rtmp": "pili-live-rtmp.mrpyq.com", "http": hls_host},
                 "playback": {"hls": "10004p0.playback1.z1.x", "http": "10004p0.playback1.z1.x"},
             },
             "profiles": None,
@@ -173,26 +173,26 @@ class FakePiliV2(FakeStreamProvider):
             return json_response({})
         if (request.method, path) == ("POST", "/livestreams"):
             assert len(body["items"]) <= 100
-            return json_response({"items": self._live(body["items"])})
+            return json_response({"items": self._live_streams(body["items"])})
         match = re.fullmatch(r"/streams/([\w=-]+)(/disabled)?", path)
         key = base64.urlsafe_b64decode(match[1]).decode() if match else ""
         if key not in self.streams:
-            return NO_STREAM
+            return STREAM_NOT_FOUND
         if request.method == "POST":
             self.changes.append(f"disable {key}")
             assert body == {"disabledTill": -1}
             self.disable(key)
             return FakeResponse()
-        return json_response(self._info(key))
+        return json_response(self._stream_info(key))
 
-    def _live(self, keys: list[str]) -> list[dict[str, Any]]:
+    def _live_streams(self, keys: list[str]) -> list[dict[str, Any]]:
         return [
             {"key": key, "startAt": 1483669725, "clientIP": "1.2.3.4:5", "bps": 1, "fps": {}}
             for key in keys
             if self.is_publishing(key)
         ]
 
-    def _info(self, key: str) -> dict[str, Any]:
+    def _stream_info(self, key: str) -> dict[str, Any]:
         return {
             "createdAt": 1483669725,
             "updatedAt": 1483669725,
@@ -238,9 +238,11 @@ class FakeNginxRtmp(FakeStreamProvider):
             "<publishing/></stream>"
             for key, stream in self.streams.items()
         )
-        other = "<application><name>other</name><live><stream><name>abc</name></stream></live>"
+        other_application = (
+            "<application><name>other</name><live><stream><name>abc</name></stream></live>"
+        )
         return (
             '<?xml version="1.0" encoding="utf-8" ?><rtmp><server>'
-            f"{other}</application><application><name>{HUB}</name><live>{streams}"
+            f"{other_application}</application><application><name>{HUB}</name><live>{streams}"
             "<nclients>0</nclients></live></application></server></rtmp>"
         )

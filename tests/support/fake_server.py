@@ -45,7 +45,7 @@ class FakeServer:
         self.failure_mode = ""
         self.received_requests: list[ReceivedRequest] = []
         self._closing = threading.Event()
-        fake = self
+        fake_server = self
 
         class Handler(BaseHTTPRequestHandler):
             def handle_any(self) -> None:
@@ -53,9 +53,9 @@ class FakeServer:
                 request = ReceivedRequest(
                     self.command, self.path, dict(self.headers.items()), self.rfile.read(size)
                 )
-                fake.received_requests.append(request)
-                with suppress(OSError):  # the client closed the connection
-                    fake.send_response(self.connection, request)
+                fake_server.received_requests.append(request)
+                with suppress(OSError):  # the client can close the connection early
+                    fake_server.send_response(self.connection, request)
                 self.close_connection = True
 
             do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
@@ -68,7 +68,7 @@ class FakeServer:
             block_on_close = False
 
             def handle_error(self, *_: object) -> None:
-                pass  # the client closed the connection
+                pass  # the client can close the connection early
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
@@ -79,44 +79,46 @@ class FakeServer:
         return f"http://127.0.0.1:{self.port}"
 
     def send_response(self, connection: socket.socket, request: ReceivedRequest) -> None:
-        senders: dict[str, Callable[[], object]] = {
+        send_by_mode: dict[str, Callable[[], object]] = {
             "read timeout": lambda: self._closing.wait(_MAX_RESPONSE_S),
-            "1 byte/s": lambda: self._drip(connection, self._success(request)),
-            "1 byte/s in the body": lambda: self._drip_body(connection, self._success(request)),
-            "truncated": lambda: connection.sendall(self._success(request)[:-10]),
+            "1 byte/s": lambda: self._send_slowly(connection, self._successful_response(request)),
+            "1 byte/s in the body": lambda: self._send_body_slowly(
+                connection, self._successful_response(request)
+            ),
+            "truncated": lambda: connection.sendall(self._successful_response(request)[:-10]),
             "cut off": lambda: None,
-            "100 MB": lambda: self._flood(connection),
+            "100 MB": lambda: self._send_100_mb(connection),
             "500 after a second": lambda: (
                 self._closing.wait(1) or self._send_error(connection, "500")
             ),
-            "": lambda: connection.sendall(self._success(request)),
+            "": lambda: connection.sendall(self._successful_response(request)),
         }
-        send = senders.get(self.failure_mode)
+        send = send_by_mode.get(self.failure_mode)
         if send:
             send()
         else:
             self._send_error(connection, self.failure_mode)
 
-    def _success(self, request: ReceivedRequest) -> bytes:
+    def _successful_response(self, request: ReceivedRequest) -> bytes:
         return encode_response(self.respond(request))
 
     def _send_error(self, connection: socket.socket, failure_mode: str) -> bool:
         connection.sendall(encode_response(ERROR_RESPONSES[failure_mode]))
         return True
 
-    def _drip_body(self, connection: socket.socket, response: bytes) -> None:
-        head, end, body = response.partition(b"\r\n\r\n")
-        connection.sendall(head + end)
-        self._drip(connection, body)
+    def _send_body_slowly(self, connection: socket.socket, response: bytes) -> None:
+        headers, separator, body = response.partition(b"\r\n\r\n")
+        connection.sendall(headers + separator)
+        self._send_slowly(connection, body)
 
-    def _drip(self, connection: socket.socket, response: bytes) -> None:
-        end = time.monotonic() + _MAX_RESPONSE_S
+    def _send_slowly(self, connection: socket.socket, response: bytes) -> None:
+        deadline = time.monotonic() + _MAX_RESPONSE_S
         for byte in response:
             connection.sendall(bytes([byte]))
-            if self._closing.wait(1) or time.monotonic() > end:
+            if self._closing.wait(1) or time.monotonic() > deadline:
                 return
 
-    def _flood(self, connection: socket.socket) -> None:
+    def _send_100_mb(self, connection: socket.socket) -> None:
         connection.sendall(
             f"HTTP/1.1 200 OK\r\nContent-Length: {HUNDRED_MB}\r\n"
             "Content-Type: application/json\r\n\r\n".encode()
@@ -156,7 +158,7 @@ ERROR_RESPONSES = {
 FAILURE_MODES = [
     *ERROR_RESPONSES,
     *("refused", "truncated", "cut off", "100 MB"),
-    # A request with one of these failures takes as long as the client's timeout.
+    # Slow tests: a request with one of these failures ends only at the client's timeout.
     *(
         pytest.param(mode, marks=pytest.mark.processes)
         for mode in ("read timeout", "1 byte/s", "1 byte/s in the body")

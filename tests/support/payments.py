@@ -36,12 +36,12 @@ class PaymentScenario:
         assert response.result == "0000", response
         return str(response.message["orderId"])
 
-    def payment(self, order_id: str, fen: int = 1000, **changed: Any) -> ProviderPayment:
-        return ProviderPayment(order_id, f"paid-{order_id[:8]}", fen)._replace(**changed)
+    def payment(self, order_id: str, fen: int = 1000, **changed_fields: Any) -> ProviderPayment:
+        return ProviderPayment(order_id, f"paid-{order_id[:8]}", fen)._replace(**changed_fields)
 
-    def pay(self, order_id: str, fen: int = 1000, **changed: Any) -> ProviderPayment:
+    def pay(self, order_id: str, fen: int = 1000, **changed_fields: Any) -> ProviderPayment:
         """Mark an order as paid at the provider, without a notification."""
-        payment = self.payment(order_id, fen, **changed)
+        payment = self.payment(order_id, fen, **changed_fields)
         self.provider.orders[order_id] = ProviderOrder(OrderState.PAID, payment)
         return payment
 

@@ -19,16 +19,21 @@ def encode_image(picture: Image.Image, file_format: str, **options: Any) -> byte
     return buffer.getvalue()
 
 
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def png_chunk(chunk_type: bytes, data: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(data))
+        + chunk_type
+        + data
+        + struct.pack(">I", zlib.crc32(chunk_type + data))
+    )
 
 
 def one_bit_png(width: int, height: int, *extra_chunks: bytes) -> bytes:
-    """Return a blank PNG with one bit per pixel, a small file for huge dimensions."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    """Return a blank PNG with one bit per pixel, a small file even for huge dimensions."""
+    header_chunk = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
-    end = png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra_chunks) + end
+    final_chunks = png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header_chunk + b"".join(extra_chunks) + final_chunks
 
 
 PNG = encode_image(RED, "PNG")

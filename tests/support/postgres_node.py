@@ -40,7 +40,7 @@ class CommitWait(NamedTuple):
     """A backend whose COMMIT waits for the standby, and the start time of the COMMIT."""
 
     pid: int
-    since: Any
+    started_at: Any
 
 
 class Node:
@@ -50,7 +50,7 @@ class Node:
         self,
         name: str,
         folder: Path,
-        sockets: Path,
+        socket_root: Path,
         account: ServerAccount,
         *,
         durable: bool = False,
@@ -58,12 +58,12 @@ class Node:
         """Prepare a node without starting it; `durable` sets fsync to on."""
         self.name = name
         self.data = folder / name
-        self.socket_folder = sockets / name
+        self.socket_folder = socket_root / name
         self.socket_folder.mkdir(mode=0o700)
         account.own(self.socket_folder)
         self._account = account
         self._log = folder / f"{name}.log"
-        # Every process of the PostgreSQL server holds a lock on this file.
+        # All processes of the server share a lock on this file: it is free when all have exited.
         self._lock = folder / f"{name}.node_lock"
         self._lock.touch()
         self._durable = durable
@@ -126,17 +126,19 @@ class Node:
         self.query(f"ALTER SYSTEM SET {name} = %s", value)
         self.query("SELECT pg_reload_conf()")
 
-    def copy(self, primary: "Node") -> None:
-        """Replace the data directory by a base backup, as a new standby of `primary`."""
+    def copy_from(self, primary: "Node") -> None:
+        """Make this node a new standby of `primary`, with a base backup of its data."""
         if self.data.exists():
             shutil.rmtree(self.data)
         self.data.mkdir(mode=0o700)
         self._account.own(self.data)
-        source = [f"--host={primary.socket_folder}", f"--port={PORT}", f"--username={USER}"]
-        target = [f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast"]
-        slot = ["--create-slot", f"--slot={self.name}"]
-        backup = self._launch("pg_basebackup", *source, *target, *slot, "--no-sync")
-        assert backup.wait(60) == 0, self._log.read_text()
+        source_options = [f"--host={primary.socket_folder}", f"--port={PORT}", f"--username={USER}"]
+        target_options = [f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast"]
+        slot_options = ["--create-slot", f"--slot={self.name}"]
+        backup_process = self._launch(
+            "pg_basebackup", *source_options, *target_options, *slot_options, "--no-sync"
+        )
+        assert backup_process.wait(60) == 0, self._log.read_text()
 
     def disconnect(self) -> None:
         """Stop replication to this standby, as a network failure does."""
@@ -153,11 +155,11 @@ class Node:
 
     def commit_wait(self, *, after: CommitWait | None = None) -> CommitWait | None:
         """Return the oldest COMMIT that waits for the standby and started after `after`."""
-        rows = self.query(_WAITING_COMMITS, after.since if after else "-infinity")
+        rows = self.query(_WAITING_COMMITS, after.started_at if after else "-infinity")
         return CommitWait(*rows[0]) if rows else None
 
     def terminate(self, wait: CommitWait) -> None:
-        """Terminate the backend of a waiting COMMIT; the commit is durable on this node."""
+        """Terminate the backend of a waiting COMMIT; this node keeps the committed data."""
         assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
 
     def cancel(self, wait: CommitWait) -> None:

@@ -17,7 +17,7 @@ ResponseWriter = Callable[["_Handler"], None]
 
 
 def response_writer(status: int, body: Any = None, **headers: str) -> ResponseWriter:
-    """Return a function that writes this response; it sends a body of bytes unchanged."""
+    """Return a function that writes a response; a body other than bytes becomes JSON."""
     content = (
         body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     )
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.qiniu.received.append((self.command, self.path, json.loads(body) if body else None))
         writers = self.qiniu.responses
-        with suppress(OSError):  # the client closed the connection
+        with suppress(OSError):  # the client can close the connection early
             (writers.pop(0) if len(writers) > 1 else writers[0])(self)
 
     def _expected_authorization(self, body: bytes) -> str:
@@ -103,10 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
         content_type = self.headers.get("Content-Type")
         if content_type:
             text += f"\nContent-Type: {content_type}"
-        signed = text.encode() + b"\n\n"
+        signed_data = text.encode() + b"\n\n"
         if content_type and content_type != "application/octet-stream":
-            signed += body
-        digest = hmac.new(SECRET_KEY.encode(), signed, "sha1").digest()
+            signed_data += body
+        digest = hmac.new(SECRET_KEY.encode(), signed_data, "sha1").digest()
         return f"Qiniu {ACCESS_KEY}:{base64.urlsafe_b64encode(digest).decode()}"
 
 

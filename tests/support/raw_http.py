@@ -24,7 +24,7 @@ class RawRequest:
     def encode(self) -> bytes:
         body = self.body if isinstance(self.body, bytes) else self.body.encode()
         length = str(len(body)) if self.length is None else self.length
-        head = [
+        header_lines = [
             f"{self.method} {self.path} HTTP/1.1",
             "Host: x",
             "Connection: close",
@@ -32,7 +32,7 @@ class RawRequest:
             *([f"Content-Length: {length}"] if length else []),
             *self.headers,
         ]
-        return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+        return "\r\n".join([*header_lines, "", ""]).encode("latin-1") + body
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class RawResponse:
     def parse(cls, received: bytes) -> Self:
         head_bytes, _, rest = received.partition(b"\r\n\r\n")
         status_line, *lines = head_bytes.decode("latin-1").split("\r\n")
-        pairs = [line.partition(": ") for line in lines]
-        headers = {name.lower(): value for name, _, value in pairs}
-        size = int(headers.get("content-length", 0))
-        return cls(int(status_line.split()[1]), headers, rest[:size], rest[size:])
+        header_fields = [line.partition(": ") for line in lines]
+        headers = {name.lower(): value for name, _, value in header_fields}
+        body_size = int(headers.get("content-length", 0))
+        return cls(int(status_line.split()[1]), headers, rest[:body_size], rest[body_size:])
 
     @property
     def json(self) -> Any:

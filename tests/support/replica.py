@@ -28,16 +28,16 @@ class Cluster:
         hosts = "&".join(f"host={quote(str(node.socket_folder))}" for node in self.nodes)
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?{hosts}&target_session_attrs=read-write"
 
-    def restore(self) -> None:
+    def restore_standby(self) -> None:
         """Create a new synchronous standby, unless a standby is connected."""
         if self._standby_is_synchronous:
             return
         self.primary.configure("synchronous_standby_names", "")
         self.standby.kill()
         self.primary.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-        # The standby is copied before `synchronous_standby_names` is set. A promoted standby with
-        # this setting would wait at each commit for a standby that does not exist.
-        self.standby.copy(self.primary)
+        # The copy must not contain `synchronous_standby_names`: otherwise each COMMIT after a
+        # promotion would wait for a standby that does not exist.
+        self.standby.copy_from(self.primary)
         self.standby.start()
         self.primary.configure("synchronous_standby_names", self.standby.name)
         wait_for(self._is_synchronous, "the standby to be synchronous")
@@ -47,8 +47,10 @@ class Cluster:
         """Stop replication; each following COMMIT waits for the standby."""
         self._standby_is_synchronous = False
         self.standby.disconnect()
-        count = "SELECT count(*) FROM pg_stat_replication"
-        wait_for(lambda: self.primary.query(count) == [(0,)], "the primary to lose its standby")
+        count_query = "SELECT count(*) FROM pg_stat_replication"
+        wait_for(
+            lambda: self.primary.query(count_query) == [(0,)], "the primary to lose its standby"
+        )
 
     def reconnect_standby(self) -> None:
         self.standby.reconnect()
@@ -72,16 +74,16 @@ class Cluster:
         self.primary, self.standby = self.standby, self.primary
 
     def _is_synchronous(self) -> bool:
-        state = "SELECT state, sync_state FROM pg_stat_replication"
-        return self.primary.query(state) == [("streaming", "sync")]
+        state_query = "SELECT state, sync_state FROM pg_stat_replication"
+        return self.primary.query(state_query) == [("streaming", "sync")]
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a primary with migrated tables; `restore` starts the standby."""
+    """Start a primary with migrated tables; `restore_standby` starts the standby."""
     account = create_data_directory(folder / "a")
-    with socket_directory() as sockets:
-        nodes = Node("a", folder, sockets, account), Node("b", folder, sockets, account)
+    with socket_directory() as socket_root:
+        nodes = Node("a", folder, socket_root, account), Node("b", folder, socket_root, account)
         try:
             nodes[0].start()
             yield Cluster(nodes)

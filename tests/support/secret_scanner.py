@@ -19,10 +19,10 @@ def find_leaks(log: str, secrets: Collection[str]) -> list[str]:
     # Request ids are removed, because 11 of their digits can look like a phone number.
     log = _REQUEST_ID.sub("", log)
     # Only secrets in the log become a pattern: compiling a pattern of all secrets takes 5 ms.
-    present = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
-    words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in present)
+    secrets_in_log = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
+    secret_words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in secrets_in_log)
     forbidden = re.compile(
-        f"{_SECRET_PATTERNS.pattern}|{words}" if words else _SECRET_PATTERNS.pattern
+        f"{_SECRET_PATTERNS.pattern}|{secret_words}" if secret_words else _SECRET_PATTERNS.pattern
     )
     return [
         line

@@ -59,13 +59,13 @@ def _is_worker(pid: int) -> bool:
 
 @contextmanager
 def running_server(
-    ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
+    ini: Path, folder: Path, changed_settings: Mapping[str, str], *, pserve: bool = False
 ) -> Iterator[Server]:
     """Run `livebackend serve`, or `pserve`, with `folder` as its data directory.
 
-    The server receives the settings in `changed` as environment variables.
+    The server receives the settings in `changed_settings` as environment variables.
     """
-    server, process = start_server(free_port(), ini, folder, changed, pserve=pserve)
+    server, process = start_server(free_port(), ini, folder, changed_settings, pserve=pserve)
     try:
         assert wait_until_up(server, process), server.log.read_text()
         yield server
@@ -87,26 +87,31 @@ def free_port() -> int:
 
 
 def start_server(
-    port: int, ini: Path, folder: Path, changed: Mapping[str, str], *, pserve: bool = False
+    port: int, ini: Path, folder: Path, changed_settings: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
     """Start a server without waiting until it accepts connections."""
     # bcrypt's lowest cost saves time. Without a metrics port, parallel servers do not conflict.
-    settings = {"passwords.cost": "4", "metrics.address": "", "data.dir": str(folder), **changed}
+    settings = {
+        "passwords.cost": "4",
+        "metrics.address": "",
+        "data.dir": str(folder),
+        **changed_settings,
+    }
     environment = os.environ | {
         f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
     }
-    serve = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
-    command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve
-    path = folder / f"server-{port}.log"
-    with path.open("ab") as log:
+    serve_command = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
+    command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve_command
+    log_path = folder / f"server-{port}.log"
+    with log_path.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], env=environment, cwd=folder, stdout=log, stderr=log
         )
-    return Server(port, path, process), process
+    return Server(port, log_path, process), process
 
 
 def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server accepts connections; return False after exit or 30 s."""
+    """Wait until the server accepts connections; False if it exits or after 30 s."""
     for _ in range(600):
         try:
             server.connect().close()

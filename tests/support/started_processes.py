@@ -14,5 +14,5 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def record() -> None:
-    """Record until the process exits, because Python cannot remove an audit hook."""
+    """Record process starts until exit, because Python cannot remove an audit hook."""
     sys.addaudithook(_record)

@@ -16,7 +16,7 @@ Hook = Callable[[Connection, str, Any], str | None]
 
 @contextmanager
 def before_each_statement(hook: Hook) -> Iterator[None]:
-    """Call `hook` before each prepared or ordinary statement on every engine."""
+    """Call `hook` before each SQL statement of every engine, prepared or not."""
     run = PreparedStatement.run
 
     def run_prepared(
