@@ -8,7 +8,7 @@ from pyramid.config import Configurator
 from sqlalchemy import Connection
 
 from livebackend.api.error_table import reason_of
-from livebackend.api.errors import OperationFailed
+from livebackend.api.errors import InvalidParameter
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
@@ -77,8 +77,10 @@ def _parse_parameters(
     request: Request, declared: Operation, connection: Connection | None
 ) -> Parameters:
     try:
-        return declared.parameters.parse(request.params, phones=request.registry.phone_pattern)
-    except OperationFailed:
+        return declared.parameters.parse(
+            request.params, phone_pattern=request.registry.phone_pattern
+        )
+    except InvalidParameter:
         # The token is checked here, because the operation's own statement does not run. A revoked
         # token takes precedence over an invalid parameter.
         if declared.authenticates_in_query:
