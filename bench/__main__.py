@@ -56,7 +56,7 @@ class Bench:
     def measure_repeated(
         self,
         name: str,
-        path: dict[str, str],
+        paths: dict[str, str],
         forms: dict[str, list[str]],
         *,
         connections: int = CONNECTIONS,
@@ -68,7 +68,7 @@ class Bench:
         def action(server: Server) -> LoadResult:
             return run_wrk(
                 server.port,
-                path[server.name],
+                paths[server.name],
                 forms[server.name],
                 folder=self.folder,
                 seconds=seconds,
@@ -79,18 +79,21 @@ class Bench:
         for server in actions:  # warm up each server before the measurement
             run_wrk(
                 server.port,
-                path[server.name],
+                paths[server.name],
                 forms[server.name],
                 folder=self.folder,
                 seconds=1,
                 connections=connections,
             )
-        counted = {
-            self.servers[server]: [(path[server], form) for form in forms[server]]
+        counted_posts = {
+            self.servers[server]: [(paths[server], form) for form in forms[server]]
             for server in forms
         }
         return self.meter.measure(
-            name, actions, rounds=ROUNDS, counted=counted if are_statements_counted else None
+            name,
+            actions,
+            rounds=ROUNDS,
+            counted_posts=counted_posts if are_statements_counted else None,
         )
 
     def measure_ordered(
@@ -126,7 +129,7 @@ def list_forms(bench: Bench, selector: str, accounts: list[int]) -> dict[str, li
     }
 
 
-def lists(bench: Bench) -> None:
+def measure_lists(bench: Bench) -> None:
     accounts = list(range(1, fill_database.LISTED_ACCOUNTS + 1))
     for title, selector in (
         ("friend list of 100", "friendlist"),
@@ -136,45 +139,52 @@ def lists(bench: Bench) -> None:
         bench.measure_repeated(title, paths, list_forms(bench, selector, accounts))
 
 
-def searches(bench: Bench) -> None:
+def measure_searches(bench: Bench) -> None:
     paths = {"livebackend": "/friend", "baseline": "/friend", "FastAPI": "/search"}
-    pairs = [(_rng.randint(2000, 99_000), _rng.randint(2000, 99_000)) for _ in range(20_000)]
+    account_pairs = [
+        (_rng.randint(2000, 99_000), _rng.randint(2000, 99_000)) for _ in range(20_000)
+    ]
     forms = {
         server: [
             f"search=1&token={bench.token(server, me)}&userId={fill_database.phone_number(other)}"
-            for me, other in pairs
+            for me, other in account_pairs
         ]
         for server in bench.servers
     }
     bench.measure_repeated("search", paths, forms)
 
 
-def friend_requests(bench: Bench) -> None:
+def measure_friend_requests(bench: Bench) -> None:
     """Measure friend requests: one user sends a request, another user accepts it.
 
-    The servers also accept invalid message ids, so the benchmark does not request message lists.
+    The servers do not need valid message ids to accept a friend request. So the benchmark sends
+    invented ids, and does not request the message lists first.
     """
-    first_accounts = {"livebackend": 2000, "baseline": 12_000}
+    first_account_by_server = {"livebackend": 2000, "baseline": 12_000}
     sequences: dict[str, list[list[Call]]] = {}
-    for server, start in first_accounts.items():
+    for server, first_account in first_account_by_server.items():
         sequences[server] = []
-        for me in range(start, start + 3000, 2):
-            other = me + 1
+        for me in range(first_account, first_account + 3000, 2):
+            addressee = me + 1
             request = Call(
-                Client.add, bench.token(server, me), {"userId": fill_database.phone_number(other)}
+                Client.add,
+                bench.token(server, me),
+                {"userId": fill_database.phone_number(addressee)},
             )
-            decision = {
+            acceptance_parameters = {
                 "userId": fill_database.phone_number(me),
-                "verifyId": f"{fill_database.phone_number(other)},1",
+                "verifyId": f"{fill_database.phone_number(addressee)},1",
                 "objectId": f"{fill_database.phone_number(me)},1",
                 "behaviour": "accept",
             }
-            accept = Call(Client.deal_message, bench.token(server, other), decision)
-            sequences[server].append([request, accept])
+            acceptance = Call(
+                Client.deal_message, bench.token(server, addressee), acceptance_parameters
+            )
+            sequences[server].append([request, acceptance])
     bench.measure_ordered("add + accept", sequences)
 
 
-def gifts(bench: Bench) -> None:
+def measure_gifts(bench: Bench) -> None:
     servers = ("livebackend", "baseline")
     for title, to_one_host in (("gift, many hosts", False), ("gift, one host", True)):
         forms = {}
@@ -190,13 +200,14 @@ def gifts(bench: Bench) -> None:
         bench.measure_repeated(title, same_path("/golden", *servers), forms, connections=64)
 
 
-def logins(bench: Bench) -> None:
-    # Measures the baseline server a second time: with hash=1, it only hashes the password.
+def measure_logins(bench: Bench) -> None:
+    # This name measures the baseline server again: with hash=1, it only hashes the password.
     bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
-    form = f"userId={{}}&password={fill_database.PASSWORD}&expire_in=3600"
+    form_template = f"userId={{}}&password={fill_database.PASSWORD}&expire_in=3600"
     forms = {
         server: [
-            form.format(fill_database.phone_number(_rng.randint(2000, 99_000))) for _ in range(1000)
+            form_template.format(fill_database.phone_number(_rng.randint(2000, 99_000)))
+            for _ in range(1000)
         ]
         for server in ("livebackend", "baseline")
     }
@@ -238,16 +249,21 @@ def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
     ]
 
 
-def lists_during_logins(bench: Bench) -> None:
+def measure_lists_during_logins(bench: Bench) -> None:
     """Measure the friend list during concurrent logins, and with idle connections."""
     forms = list_forms(bench, "friendlist", list(range(1, fill_database.LISTED_ACCOUNTS + 1)))
     forms = {"livebackend": forms["livebackend"]}
     port = bench.servers["livebackend"].port
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)]
-    with_idle = bench.measure_repeated(
-        "friend list, 64 idle connections", same_path("/list", "livebackend"), forms, connections=4
+    idle_connections = [
+        socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)
+    ]
+    rows_with_idle = bench.measure_repeated(
+        "friend list, 64 idle connections",
+        same_path("/list", "livebackend"),
+        forms,
+        connections=4,
     )
-    for connection in idle:
+    for connection in idle_connections:
         connection.close()
     sequences = login_sequences(range(2000, 4000))
     seconds = ROUNDS * SECONDS + 3
@@ -258,41 +274,41 @@ def lists_during_logins(bench: Bench) -> None:
     )
     login_load.start()
     time.sleep(1)
-    during_logins = bench.measure_repeated(
+    rows_during_logins = bench.measure_repeated(
         "friend list during 64 logins", same_path("/list", "livebackend"), forms, connections=4
     )
     login_load.join()
-    login_row, idle_row = during_logins["livebackend"], with_idle["livebackend"]
+    login_row, idle_row = rows_during_logins["livebackend"], rows_with_idle["livebackend"]
     bench.meter.notes["friend list during logins"] = (
         f"p99 {login_row.p99_ms:.1f} ms during logins, {idle_row.p99_ms:.1f} ms with idle"
         f" connections: {login_row.p99_ms / idle_row.p99_ms:.1f} ×; {login_row.failed} failed"
     )
 
 
-def list_sizes(bench: Bench) -> None:
-    results = {}
+def measure_list_sizes(bench: Bench) -> None:
+    cpu_and_bytes = {}
     server = bench.servers["livebackend"]
     for size, account in sorted(
-        {**fill_database.ACCOUNT_BY_LIST_SIZE, fill_database.FRIENDS: 1}.items()
+        {**fill_database.ACCOUNT_BY_LIST_SIZE, fill_database.FRIENDS_PER_ACCOUNT: 1}.items()
     ):
         forms = {"livebackend": [f"friendlist=1&token={bench.token('livebackend', account)}"]}
         rows = bench.measure_repeated(
             f"list of {size} friends", same_path("/list", "livebackend"), forms, connections=4
         )
         response = post_form(server, "/list", forms["livebackend"][0])
-        results[size] = rows["livebackend"].cpu, len(response.content)
-    base_cpu, base_bytes = results[fill_database.FRIENDS]
+        cpu_and_bytes[size] = rows["livebackend"].cpu, len(response.content)
+    base_cpu, base_bytes = cpu_and_bytes[fill_database.FRIENDS_PER_ACCOUNT]
     bench.meter.notes["friend list, relative to 100 friends"] = "; ".join(
-        f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {length / base_bytes:.2f} × the bytes"
-        for size, (cpu, length) in results.items()
+        f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {byte_count / base_bytes:.2f} × the bytes"
+        for size, (cpu, byte_count) in cpu_and_bytes.items()
     )
 
 
-def other_operations(bench: Bench) -> None:
+def measure_other_operations(bench: Bench) -> None:
     """Measure the operations that only livebackend implements."""
 
-    def measure(name: str, calls: list[list[Call]], *, clients: int = 4) -> list[Any]:
-        return bench.measure_ordered(name, {"livebackend": calls}, clients=clients)[1]
+    def measure(name: str, sequences: list[list[Call]], *, clients: int = 4) -> list[Any]:
+        return bench.measure_ordered(name, {"livebackend": sequences}, clients=clients)[1]
 
     def call(account: int, method: Callable[..., object], **params: Any) -> Call:
         return Call(method, bench.token("livebackend", account), params)
@@ -314,8 +330,8 @@ def other_operations(bench: Bench) -> None:
     measure(
         "delete a message",
         [
-            [call(owner, Client.deal_message, **message(owner), behaviour="delete")]
-            for owner in range(1, 800)
+            [call(account, Client.deal_message, **message_parameters(account), behaviour="delete")]
+            for account in range(1, 800)
         ],
     )
     picture = BytesIO()
@@ -325,18 +341,22 @@ def other_operations(bench: Bench) -> None:
         "upload of 640 × 480",
         [[Call(Client.upload, None, {"img": picture_file})] for picture_file in pictures],
     )
-    registrations(bench, measure)
+    measure_registrations(bench, measure)
 
 
-def message(owner: int) -> dict[str, str]:
+def message_parameters(recipient: int) -> dict[str, str]:
     """Return the API parameters of a message that fill_database() inserted."""
-    number = 1_700_000_000_000_000 + owner * 1000 + 7
-    applicant = fill_database.phone_number(2000 + (owner * 50 + 7) % 98_000)
-    phone = fill_database.phone_number(owner)
-    return {"userId": phone, "verifyId": f"{phone},{number}", "objectId": f"{applicant},{number}"}
+    sent_at_us = 1_700_000_000_000_000 + recipient * 1000 + 7
+    applicant = fill_database.phone_number(2000 + (recipient * 50 + 7) % 98_000)
+    phone = fill_database.phone_number(recipient)
+    return {
+        "userId": phone,
+        "verifyId": f"{phone},{sent_at_us}",
+        "objectId": f"{applicant},{sent_at_us}",
+    }
 
 
-def registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
+def measure_registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
     """Measure registrations; the codes are read from the log of the development SMS gateway."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
@@ -357,61 +377,65 @@ def registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
         [[Call(Client.verify_code, None, attempt)] for attempt in attempts],
         clients=1,
     )
-    account = {"password": "harbour-42", "nickname": "Ann"}
+    other_parameters = {"password": "harbour-42", "nickname": "Ann"}
     measure(
         "register",
-        [[Call(Client.register, None, {"userId": phone, **account})] for phone in phones],
+        [[Call(Client.register, None, {"userId": phone, **other_parameters})] for phone in phones],
         clients=2,
     )
 
 
-def user_counts(
-    meter: Meter, folder: Path, small_url: str, database: Database, password_hash: str
+def measure_user_counts(
+    meter: Meter, folder: Path, small_database_url: str, database: Database, password_hash: str
 ) -> None:
     """Measure the friend list and the search with 10 k, 100 k and 1 M users."""
-    results: dict[str, tuple[float, float]] = {}
+    cpu_ms: dict[str, tuple[float, float]] = {}
 
-    def run(title: str, url: str) -> None:
+    def measure_database(title: str, url: str) -> None:
         variables = environment(url, folder)
         with running_servers(["livebackend"], variables, folder, workers=WORKERS) as servers:
-            bench = Bench(meter, servers, folder, new_tokens())
-            friends = bench.measure_repeated(
+            bench = Bench(meter, servers, folder, new_token_issuer())
+            list_rows = bench.measure_repeated(
                 f"friend list, {title}",
                 same_path("/list", "livebackend"),
                 list_forms(bench, "friendlist", list(range(1, 501))),
             )
-            pairs = [(_rng.randint(2000, 9000), _rng.randint(2000, 9000)) for _ in range(20_000)]
+            account_pairs = [
+                (_rng.randint(2000, 9000), _rng.randint(2000, 9000)) for _ in range(20_000)
+            ]
             forms = {
                 "livebackend": [
                     f"search=1&token={bench.token('livebackend', me)}"
                     f"&userId={fill_database.phone_number(other)}"
-                    for me, other in pairs
+                    for me, other in account_pairs
                 ]
             }
-            search = bench.measure_repeated(
+            search_rows = bench.measure_repeated(
                 f"search, {title}", same_path("/friend", "livebackend"), forms
             )
-            results[title] = friends["livebackend"].cpu, search["livebackend"].cpu
+            cpu_ms[title] = list_rows["livebackend"].cpu, search_rows["livebackend"].cpu
 
-    run("10 k users", small_url)
-    run("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
-    # Registrations of the other benchmarks use ids above 100,000.
-    fill_database.add_users(database, first=110_001, last=1_000_000, password_hash=password_hash)
+    measure_database("10 k users", small_database_url)
+    measure_database("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
+    # The other benchmarks have registered accounts with ids from 100,001.
+    fill_database.add_users(
+        database, first_id=110_001, last_id=1_000_000, password_hash=password_hash
+    )
     fill_database.vacuum(database)
-    run("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
+    measure_database("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
     meter.notes["CPU by number of users"] = "; ".join(
-        f"{title}: friend list {friends:.3f} ms, search {search:.3f} ms"
-        for title, (friends, search) in results.items()
+        f"{title}: friend list {list_cpu_ms:.3f} ms, search {search_cpu_ms:.3f} ms"
+        for title, (list_cpu_ms, search_cpu_ms) in cpu_ms.items()
     )
 
 
-def memory(bench: Bench) -> None:
+def measure_memory(bench: Bench) -> None:
     """Measure livebackend's memory before the first request and under full load."""
     server = bench.servers["livebackend"]
     accounts = list(range(1, fill_database.LISTED_ACCOUNTS + 1))
     forms = list_forms(bench, "friendlist", accounts)["livebackend"]
     seconds = float(os.environ.get("BENCH_FULL_LOAD_SECONDS", "60"))
-    samples = [memory_mb(server.pids)]
+    memory_samples_mb = [memory_mb(server.pids)]
     for _ in range(2):
         run_wrk(
             server.port,
@@ -421,32 +445,33 @@ def memory(bench: Bench) -> None:
             seconds=seconds / 2,
             connections=CONNECTIONS,
         )
-        samples.append(memory_mb(server.pids))
+        memory_samples_mb.append(memory_mb(server.pids))
     bench.meter.notes["memory"] = (
-        f"{samples[0]:.0f} MB idle; {samples[1]:.0f} MB after {seconds / 2:.0f} s of full load,"
-        f" {samples[2]:.0f} MB after {seconds:.0f} s"
+        f"{memory_samples_mb[0]:.0f} MB idle; {memory_samples_mb[1]:.0f} MB after"
+        f" {seconds / 2:.0f} s of full load,"
+        f" {memory_samples_mb[2]:.0f} MB after {seconds:.0f} s"
         f" (parent process and {WORKERS} workers; shared pages counted once)"
     )
     print(bench.meter.notes["memory"], flush=True)
 
 
-def new_tokens() -> Callable[[str, int], str]:
+def new_token_issuer() -> Callable[[str, int], str]:
     from bench import baseline_fastapi
 
-    tokens = LoginTokens([SECRET], clock=time.time)
+    login_tokens = LoginTokens([SECRET], clock=time.time)
 
-    def token(server: str, account: int) -> str:
+    def issue_token(server: str, account: int) -> str:
         if server == "FastAPI":
             return baseline_fastapi.issue_token(account, 1)
-        return tokens.issue(
+        return login_tokens.issue(
             CurrentUser(account, fill_database.phone_number(account), 1), lifetime_s=86_400
         )
 
-    return token
+    return issue_token
 
 
 def create_database(
-    postgres: EmbeddedPostgres, name: str, *, users: int, password_hash: str
+    postgres: EmbeddedPostgres, name: str, *, user_count: int, password_hash: str
 ) -> Database:
     server = Database(postgres.url("postgres"))
     with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -454,7 +479,7 @@ def create_database(
     server.close()
     database = Database(postgres.url(name))
     migrate(database)
-    fill_database.fill_database(database, users=users, password_hash=password_hash)
+    fill_database.fill_database(database, user_count=user_count, password_hash=password_hash)
     return database
 
 
@@ -473,38 +498,40 @@ def main() -> None:
 
 def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     password_hash = PasswordHasher(PEPPER, cost=12).hash(fill_database.PASSWORD)
-    database = create_database(postgres, "bench", users=100_000, password_hash=password_hash)
-    small = create_database(postgres, "small", users=10_000, password_hash=password_hash)
-    small.close()
+    database = create_database(postgres, "bench", user_count=100_000, password_hash=password_hash)
+    small_database = create_database(
+        postgres, "small", user_count=10_000, password_hash=password_hash
+    )
+    small_database.close()
     meter = Meter(database, folder / "postgres")
     # The tables are vacuumed already; autovacuum would distort the measurements.
     meter.configure("autovacuum", "off")
     variables = environment(postgres.url("bench"), folder)
     os.environ.update(variables)
     benchmarks: dict[str, Callable[[Bench], None]] = {
-        "memory": memory,
-        "lists": lists,
-        "searches": searches,
-        "friend_requests": friend_requests,
-        "gifts": gifts,
-        "logins": logins,
-        "lists_during_logins": lists_during_logins,
-        "list_sizes": list_sizes,
-        "other_operations": other_operations,
+        "memory": measure_memory,
+        "lists": measure_lists,
+        "searches": measure_searches,
+        "friend_requests": measure_friend_requests,
+        "gifts": measure_gifts,
+        "logins": measure_logins,
+        "lists_during_logins": measure_lists_during_logins,
+        "list_sizes": measure_list_sizes,
+        "other_operations": measure_other_operations,
     }
-    selected = os.environ.get("ROWS", "").split() or [*benchmarks, "user_counts"]
+    selected_benchmarks = os.environ.get("ROWS", "").split() or [*benchmarks, "user_counts"]
     with running_servers(
         ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKERS
     ) as servers:
-        bench = Bench(meter, servers, folder, new_tokens())
+        bench = Bench(meter, servers, folder, new_token_issuer())
         for name, benchmark in benchmarks.items():
-            if name in selected:
+            if name in selected_benchmarks:
                 benchmark(bench)
-    if "user_counts" in selected:
-        user_counts(meter, folder, postgres.url("small"), database, password_hash)
-    print(report.table(meter.rows, meter.notes))
+    if "user_counts" in selected_benchmarks:
+        measure_user_counts(meter, folder, postgres.url("small"), database, password_hash)
+    print(report.format_table(meter.rows, meter.notes))
     if not os.environ.get("ROWS"):
-        report.write(meter.rows, meter.notes, database)
+        report.write_results(meter.rows, meter.notes, database)
     database.close()
 
 

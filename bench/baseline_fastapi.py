@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from livebackend.database import rate_limit_storage
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
-URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
+DATABASE_URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
 # asyncpg cannot infer the types of the integer parameters, so the statement casts them.
 ACQUIRE_RATE_LIMIT = text(
@@ -31,7 +31,7 @@ ACQUIRE_RATE_LIMIT = text(
     .replace(":expiry", "CAST(:expiry AS integer)")
 )
 
-engine = create_async_engine(URL, pool_size=10, max_overflow=0, pool_timeout=10)
+engine = create_async_engine(DATABASE_URL, pool_size=10, max_overflow=0, pool_timeout=10)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI(openapi_url=None)
 
@@ -138,8 +138,8 @@ Session = Annotated[AsyncSession, Depends(session)]
 
 
 def issue_token(account_id: int, version: int) -> str:
-    expires = datetime.now(UTC) + timedelta(days=7)
-    claims = {"sub": str(account_id), "v": version, "exp": expires, "jti": f"{time.time_ns()}"}
+    expires_at = datetime.now(UTC) + timedelta(days=7)
+    claims = {"sub": str(account_id), "v": version, "exp": expires_at, "jti": f"{time.time_ns()}"}
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
@@ -201,7 +201,7 @@ async def friendlist(me: CurrentAccount, db: Session) -> FriendListResponse:
 @app.post("/messagelist")
 async def messagelist(me: CurrentAccount, db: Session) -> MessageListResponse:
     # With UNION ALL, PostgreSQL uses two indexes; with an OR condition, it would scan the table.
-    sides = union_all(
+    visible_requests = union_all(
         select(FriendRequest.id, FriendRequest.addressee_id.label("other_id")).where(
             FriendRequest.applicant_id == me.id, FriendRequest.applicant_visible
         ),
@@ -211,19 +211,19 @@ async def messagelist(me: CurrentAccount, db: Session) -> MessageListResponse:
     ).subquery()
     rows = await db.execute(
         select(FriendRequest, Account)
-        .join(sides, sides.c.id == FriendRequest.id)
-        .join(Account, Account.id == sides.c.other_id)
+        .join(visible_requests, visible_requests.c.id == FriendRequest.id)
+        .join(Account, Account.id == visible_requests.c.other_id)
         .order_by(FriendRequest.sent_at_us.desc())
         .limit(500)
     )
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     messages = []
-    for request, other in rows:
+    for request, other_account in rows:
         is_applicant = request.applicant_id == me.id
-        addressee, applicant = (other, me) if is_applicant else (me, other)
+        addressee, applicant = (other_account, me) if is_applicant else (me, other_account)
         messages.append(
             MessageCard(
-                **profile(other),
+                **profile(other_account),
                 verifyId=f"{addressee.phone},{request.sent_at_us}",
                 objectId=f"{applicant.phone},{request.sent_at_us}",
                 flag=2 * is_applicant + (request.state == "accepted"),

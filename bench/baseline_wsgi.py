@@ -32,8 +32,8 @@ from livebackend.services import authentication, friends, gifts, lists, login_to
 from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
-URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
-CONNECTIONS = 10
+DATABASE_URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
+MAX_CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 # Signing key of login tokens; itsdangerous derives it from the secret in the same way.
 SIGNING_KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
@@ -42,7 +42,7 @@ PASSWORD_HASH = PASSWORD_HASHER.hash(fill_database.PASSWORD)
 CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
 
 
-FRIENDS, MESSAGES = lists._FRIENDS, lists._MESSAGES
+FRIEND_LIST, MESSAGE_LIST = lists._FRIENDS, lists._MESSAGES
 FIND_ACCOUNT, RELATIONSHIP = friends._SEARCH, friends._RELATIONSHIP
 LOCK_ACCOUNTS = friends._LOCK_ACCOUNTS.text
 TOKEN_OWNER = login_tokens._IDENTIFY.text
@@ -51,14 +51,14 @@ GIFT_ACCOUNTS = gifts._COIN_ACCOUNTS.text
 ACQUIRE_RATE_LIMIT = rate_limit_storage._ACQUIRE.text
 DELETE_EXPIRED = str(rate_limit_storage._DELETE_EXPIRED)
 INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
-ACCEPT = (
+ACCEPT_REQUEST = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
 )
 REQUESTS_BY_TIME = (
     "SELECT id, applicant_id, addressee_id, state, sent_at_us FROM friend_requests"
     " WHERE sent_at_us IN (%s, %s)"
 )
-BEFRIEND = "INSERT INTO friendships (account_id, friend_id) VALUES (%s, %s), (%s, %s)"
+INSERT_FRIENDSHIPS = "INSERT INTO friendships (account_id, friend_id) VALUES (%s, %s), (%s, %s)"
 LOCK_COINS = (
     "SELECT amount FROM coin_slots WHERE coin_account_id = %s AND slot = 0 FOR NO KEY UPDATE"
 )
@@ -68,11 +68,13 @@ CREDIT = (
     " DO UPDATE SET amount = coin_slots.amount + excluded.amount"
 )
 DEBIT = "UPDATE coin_slots SET amount = amount - %s WHERE coin_account_id = %s AND slot = 0"
-TRANSFER = (
+INSERT_TRANSFER = (
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
     " VALUES (1, %s, %s, %s, %s, %s) RETURNING id"
 )
-GIFT = "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%s, %s, %s, %s)"
+INSERT_GIFT = (
+    "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%s, %s, %s, %s)"
+)
 
 pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
 connection_numbers = count(1)
@@ -86,9 +88,12 @@ class OperationFailed(Exception):
 
 @contextmanager
 def cursor() -> "Iterator[psycopg2.extensions.cursor]":
-    if pool.empty() and next(connection_numbers) <= CONNECTIONS:
+    if pool.empty() and next(connection_numbers) <= MAX_CONNECTIONS:
         connection = psycopg2.connect(
-            host=URL.query["host"], port=URL.query["port"], user=URL.username, dbname=URL.database
+            host=DATABASE_URL.query["host"],
+            port=DATABASE_URL.query["port"],
+            user=DATABASE_URL.username,
+            dbname=DATABASE_URL.database,
         )
         connection.autocommit = True
     else:
@@ -112,11 +117,11 @@ def transaction() -> "Iterator[psycopg2.extensions.cursor]":
         db.execute("COMMIT")
 
 
-def base64url_decode(part: str) -> bytes:
-    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+def base64url_decode(encoded: str) -> bytes:
+    return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
 
 
-def claims(token: str) -> dict[str, object]:
+def verified_claims(token: str) -> dict[str, object]:
     payload, _, signature = token.rpartition(".")
     expected = hmac.digest(SIGNING_KEY, payload.encode(), "sha256")
     if not hmac.compare_digest(base64url_decode(signature), expected):
@@ -132,7 +137,7 @@ def claims(token: str) -> dict[str, object]:
 
 
 def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
-    db.execute(TOKEN_OWNER, claims(token))
+    db.execute(TOKEN_OWNER, verified_claims(token))
     row = db.fetchone()
     if not row:
         raise OperationFailed("0012")
@@ -151,31 +156,33 @@ def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) 
 def friendlist(form: dict[str, str]) -> object:
     with cursor() as db:
         db.execute(
-            FRIENDS.text, {**FRIENDS.constant_values, **claims(form["token"]), "limit": 5000}
+            FRIEND_LIST.text,
+            {**FRIEND_LIST.constant_values, **verified_claims(form["token"]), "limit": 5000},
         )
         rows = db.fetchall()
     if not rows:
         raise OperationFailed("0012")
-    items = [
+    friend_items = [
         {
             "userId": phone,
             "nickname": nickname,
             "gender": gender,
-            "headImage": image,
+            "headImage": head_image,
             "liveStatus": "on" if urls else "off",
             "title": title,
             "playUrl": urls,
         }
-        for phone, nickname, gender, image, title, urls in rows
+        for phone, nickname, gender, head_image, title, urls in rows
         if phone
     ]
-    return {"result": "0000", "message": {"count": len(items), "friends": items}}
+    return {"result": "0000", "message": {"count": len(friend_items), "friends": friend_items}}
 
 
 def messagelist(form: dict[str, str]) -> object:
     with cursor() as db:
         db.execute(
-            MESSAGES.text, {**MESSAGES.constant_values, **claims(form["token"]), "limit": 500}
+            MESSAGE_LIST.text,
+            {**MESSAGE_LIST.constant_values, **verified_claims(form["token"]), "limit": 500},
         )
         rows = db.fetchall()
     if not rows:
@@ -184,17 +191,19 @@ def messagelist(form: dict[str, str]) -> object:
         "result": "0000",
         "message": [
             {
-                "verifyId": f"{phone if applied else own_phone},{number}",
-                "objectId": f"{own_phone if applied else phone},{number}",
+                "verifyId": f"{phone if is_sender else own_phone},{sent_at_us}",
+                "objectId": f"{own_phone if is_sender else phone},{sent_at_us}",
                 "userId": phone,
                 "nickname": nickname,
                 "gender": gender,
                 "headImage": image,
-                "flag": 2 * applied + accepted,
-                "time": (EPOCH + timedelta(microseconds=number)).isoformat(timespec="microseconds")
+                "flag": 2 * is_sender + accepted,
+                "time": (EPOCH + timedelta(microseconds=sent_at_us)).isoformat(
+                    timespec="microseconds"
+                )
                 + "Z",
             }
-            for own_phone, number, applied, accepted, phone, nickname, gender, image in rows
+            for own_phone, sent_at_us, is_sender, accepted, phone, nickname, gender, image in rows
             if phone
         ],
     }
@@ -208,11 +217,16 @@ def search(form: dict[str, str]) -> object:
         row = db.fetchone()
     if not row:
         raise OperationFailed("0007")
-    other, phone, nickname, gender, image, is_friend = row
+    other_id, phone, nickname, gender, head_image, is_friend = row
     return {
         "result": "0000",
-        "message": {"userId": phone, "nickname": nickname, "gender": gender, "headImage": image},
-        "flag": "-1" if other == me else "1" if is_friend else "0",
+        "message": {
+            "userId": phone,
+            "nickname": nickname,
+            "gender": gender,
+            "headImage": head_image,
+        },
+        "flag": "-1" if other_id == me else "1" if is_friend else "0",
     }
 
 
@@ -221,8 +235,8 @@ def lock_accounts(db: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
     return next(account for account, row_phone in db.fetchall() if row_phone == phone)
 
 
-def relation(db: "psycopg2.extensions.cursor", me: int, other: int) -> tuple:
-    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": me, "other": other})
+def find_relationship(db: "psycopg2.extensions.cursor", me: int, other_id: int) -> tuple:
+    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": me, "other": other_id})
     return db.fetchone()
 
 
@@ -231,40 +245,40 @@ def add(form: dict[str, str]) -> object:
         me = identify(db, form["token"])
         with cursor() as limit_db:
             apply_rate_limit(limit_db, "friend_requests", me)
-        other = lock_accounts(db, me, form["userId"])
-        are_friends, own_request, their_request, *_ = relation(db, me, other)
+        other_id = lock_accounts(db, me, form["userId"])
+        are_friends, own_request, their_request, *_ = find_relationship(db, me, other_id)
         if are_friends:
             raise OperationFailed("0010")
         if their_request:
-            db.execute(ACCEPT, (their_request,))
-            db.execute(BEFRIEND, (me, other, other, me))
+            db.execute(ACCEPT_REQUEST, (their_request,))
+            db.execute(INSERT_FRIENDSHIPS, (me, other_id, other_id, me))
         elif not own_request:
-            db.execute(INSERT_REQUEST, (me, other))
+            db.execute(INSERT_REQUEST, (me, other_id))
     return {"result": "0000", "message": None}
 
 
 def deal_message(form: dict[str, str]) -> object:
     with transaction() as db:
         me = identify(db, form["token"])
-        other = lock_accounts(db, me, form["userId"])
+        other_id = lock_accounts(db, me, form["userId"])
         db.execute(
             REQUESTS_BY_TIME,
             [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")],
         )
         db.fetchall()
-        _, _, their_request, *_ = relation(db, me, other)
+        _, _, their_request, *_ = find_relationship(db, me, other_id)
         if not their_request:
             raise OperationFailed("0006")
-        db.execute(ACCEPT, (their_request,))
-        db.execute(BEFRIEND, (me, other, other, me))
+        db.execute(ACCEPT_REQUEST, (their_request,))
+        db.execute(INSERT_FRIENDSHIPS, (me, other_id, other_id, me))
     return {"result": "0000", "message": None}
 
 
 def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
     with cursor() as db:
-        db.execute(GIFT_ACCOUNTS, {**claims(form["token"]), "phone": form["object"]})
-        sender_coin_account, host_coin_account, host, room = db.fetchone()
+        db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "phone": form["object"]})
+        sender_coin_account, host_coin_account, host_id, room_id = db.fetchone()
     with transaction() as db:
         db.execute(LOCK_COINS, (sender_coin_account,))
         if db.fetchone()[0] < coins:
@@ -272,11 +286,11 @@ def send_gift(form: dict[str, str]) -> object:
         db.execute(CREDIT, (host_coin_account, CREDIT_SLOT, coins))
         db.execute(DEBIT, (coins, sender_coin_account))
         db.execute(
-            TRANSFER,
+            INSERT_TRANSFER,
             (sender_coin_account, host_coin_account, coins, sender_coin_account, str(uuid.uuid4())),
         )
-        (transfer,) = db.fetchone()
-        db.execute(GIFT, (transfer, host, room, form["description"]))
+        (transfer_id,) = db.fetchone()
+        db.execute(INSERT_GIFT, (transfer_id, host_id, room_id, form["description"]))
     return {"result": "0000", "message": None}
 
 

@@ -7,20 +7,18 @@ from livebackend.database.engine import Database
 PASSWORD = "harbour-42"
 # Accounts 1 to LISTED_ACCOUNTS have friends and messages; the benchmarks request their lists.
 LISTED_ACCOUNTS = 1000
-# Friends and messages of each listed account.
-FRIENDS = 100
-MESSAGES = 50
-ROOMS = 1000
+FRIENDS_PER_ACCOUNT = 100
+MESSAGES_PER_ACCOUNT = 50
+ROOM_COUNT = 1000
 # Ids of additional accounts with shorter or longer friend lists, by number of friends.
 ACCOUNT_BY_LIST_SIZE = {10: 1001, 1000: 1002, 5000: 1003}
 # Id of the account that gets all gifts of the benchmark with one host.
 POPULAR_HOST = 1004
-# Number of gifts that fill_database() inserts.
-GIFTS = 50_000
+GIFT_COUNT = 50_000
 
-_COINS = 1_000_000_000
+_COINS_PER_ACCOUNT = 1_000_000_000
 
-_ACCOUNTS = text(
+_INSERT_ACCOUNTS = text(
     """
     WITH new_accounts AS (
         INSERT INTO accounts (id, phone, password_hash, gender, nickname, head_image)
@@ -38,7 +36,7 @@ _ACCOUNTS = text(
     FROM new_coin_accounts
     """
 )
-_FRIENDSHIPS = text(
+_INSERT_FRIENDSHIPS = text(
     """
     WITH pairs AS (
         SELECT owner AS a, 2000 + (owner * 100 + n) % (:users - 2000) AS b
@@ -49,7 +47,7 @@ _FRIENDSHIPS = text(
     SELECT a, b FROM pairs UNION ALL SELECT b, a FROM pairs
     """
 )
-_MESSAGES = text(
+_INSERT_MESSAGES = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
     SELECT 2000 + (owner * 50 + n) % (:users - 2000), owner, 'accepted',
@@ -58,7 +56,7 @@ _MESSAGES = text(
         generate_series(1, CAST(:messages AS int)) AS n
     """
 )
-_ROOMS = text(
+_INSERT_ROOMS = text(
     """
     INSERT INTO rooms
         (account_id, title, state, stream_key, publish_key, stream, play_urls, started_at)
@@ -72,7 +70,7 @@ _ROOMS = text(
     FROM generate_series(0, CAST(:rooms AS int) - 1) AS n
     """
 )
-_GIFTS = text(
+_INSERT_GIFTS = text(
     """
     WITH new_transfers AS (
         INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
@@ -87,34 +85,45 @@ _GIFTS = text(
 )
 
 
-def fill_database(database: Database, *, users: int, password_hash: str) -> None:
-    """Insert `users` accounts with friends, messages, rooms and gifts."""
-    add_users(database, first=1, last=users, password_hash=password_hash)
+def fill_database(database: Database, *, user_count: int, password_hash: str) -> None:
+    """Insert `user_count` accounts with friends, messages, rooms and gifts."""
+    add_users(database, first_id=1, last_id=user_count, password_hash=password_hash)
     with database.engine.begin() as connection:
         _disable_checks(connection)
-        lists = {FRIENDS: (1, LISTED_ACCOUNTS)} | {
+        accounts_by_friend_count = {FRIENDS_PER_ACCOUNT: (1, LISTED_ACCOUNTS)} | {
             size: (account, account) for size, account in ACCOUNT_BY_LIST_SIZE.items()
         }
-        for friends, (first, last) in lists.items():
-            pairs = {"first": first, "last": last, "friends": friends, "users": users}
-            connection.execute(_FRIENDSHIPS, pairs)
+        for friend_count, (first_id, last_id) in accounts_by_friend_count.items():
+            values = {
+                "first": first_id,
+                "last": last_id,
+                "friends": friend_count,
+                "users": user_count,
+            }
+            connection.execute(_INSERT_FRIENDSHIPS, values)
         connection.execute(
-            _MESSAGES, {"listed": LISTED_ACCOUNTS, "messages": MESSAGES, "users": users}
+            _INSERT_MESSAGES,
+            {"listed": LISTED_ACCOUNTS, "messages": MESSAGES_PER_ACCOUNT, "users": user_count},
         )
-        connection.execute(_ROOMS, {"rooms": ROOMS, "users": users})
-        connection.execute(_GIFTS, {"gifts": GIFTS, "users": users})
+        connection.execute(_INSERT_ROOMS, {"rooms": ROOM_COUNT, "users": user_count})
+        connection.execute(_INSERT_GIFTS, {"gifts": GIFT_COUNT, "users": user_count})
     vacuum(database)
 
 
-def add_users(database: Database, *, first: int, last: int, password_hash: str) -> None:
-    """Insert accounts with the ids `first` to `last`, with coins for all benchmarks."""
+def add_users(database: Database, *, first_id: int, last_id: int, password_hash: str) -> None:
+    """Insert accounts with the ids from `first_id` to `last_id`, each with many coins."""
     with database.engine.begin() as connection:
         _disable_checks(connection)
-        values = {"first": first, "last": last, "password_hash": password_hash, "coins": _COINS}
-        connection.execute(_ACCOUNTS, values)
+        values = {
+            "first": first_id,
+            "last": last_id,
+            "password_hash": password_hash,
+            "coins": _COINS_PER_ACCOUNT,
+        }
+        connection.execute(_INSERT_ACCOUNTS, values)
         for table in ("accounts", "coin_accounts"):
             connection.execute(
-                text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last})")
+                text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last_id})")
             )
 
 
@@ -132,5 +141,5 @@ def phone_number(account_id: int) -> str:
 
 def _disable_checks(connection: Connection) -> None:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    # Disables the slow foreign key checks; the inserted rows are consistent.
+    # This setting disables foreign key checks, which are slow; the inserted rows are consistent.
     connection.execute(text("SET LOCAL session_replication_role = replica"))

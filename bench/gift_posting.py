@@ -24,7 +24,7 @@ _DEBIT = text(
 _CREDIT = text(
     "UPDATE coin_slots SET amount = amount + 1 WHERE coin_account_id = :host AND slot = 0"
 )
-_INSERT = text(
+_INSERT_TRANSFER = text(
     """
     INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
     VALUES (1, :sender, :host, 1, :sender, CAST(:request_id AS uuid))
@@ -41,52 +41,55 @@ class Task:
     url: str
     # "writer": the batch writer of the ledger. "naive": one transaction per gift.
     design: str
-    # Pool size of the naive design.
+    # Size of the connection pool in the naive design.
     connections: int
-    # Number of this load process, from 0; also the writer number.
-    number: int
+    # Index of this load process, from 0; also the number of its batch writer.
+    process_index: int
     threads: int
-    # Ids of coin accounts.
+    # Ids of the coin accounts.
     senders: list[int]
     hosts: list[int]
     # Whether one thread sends gifts from the first host to the senders.
     host_spends: bool
-    # Unix time at which all load processes begin.
+    # Unix time at which all load processes start to post gifts.
     begin_at: float
     seconds: float
 
 
 def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
-    post_gift, close = _writer(task) if task.design == "writer" else _naive(task)
+    post_gift, close = _open_writer(task) if task.design == "writer" else _open_naive(task)
     latencies: list[list[float]] = [[] for _ in range(task.threads)]
 
-    def run(index: int) -> None:
-        rng = random.Random(task.number * 1000 + index)
+    def post_gifts(thread_index: int) -> None:
+        rng = random.Random(task.process_index * 1000 + thread_index)
         time.sleep(max(0, task.begin_at - time.time()))
         end = time.perf_counter() + task.seconds
         started = time.perf_counter()
         while started < end:
             sender, host = rng.choice(task.senders), rng.choice(task.hosts)
-            if task.host_spends and index == 0:
+            if task.host_spends and thread_index == 0:
                 sender, host = task.hosts[0], rng.choice(task.senders)
             post_gift(sender, host)
             now = time.perf_counter()
-            latencies[index].append(now - started)
+            latencies[thread_index].append(now - started)
             started = now
 
-    threads = [threading.Thread(target=run, args=[index]) for index in range(task.threads)]
+    threads = [threading.Thread(target=post_gifts, args=[index]) for index in range(task.threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     close()
-    json.dump([latency for thread in latencies for latency in thread], sys.stdout)
+    json.dump(
+        [latency for thread_latencies in latencies for latency in thread_latencies], sys.stdout
+    )
 
 
-def _writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
+def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
+    """Return functions of the batch writer: to post a gift, and to close the writer."""
     database = Database(task.url)
-    writer = LedgerBatchWriter(database, writer_number=task.number)
+    writer = LedgerBatchWriter(database, writer_number=task.process_index)
 
     def post_gift(sender: int, host: int) -> None:
         transfer = Transfer(
@@ -108,8 +111,11 @@ def _writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
     return post_gift, close
 
 
-def _naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
-    """Post each gift in its own transaction, with two UPDATEs and an INSERT."""
+def _open_naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
+    """Return functions of the naive design: to post a gift, and to close the pool.
+
+    Each gift has its own transaction, with two UPDATEs and an INSERT.
+    """
     engine = create_engine(
         task.url, pool_size=task.connections, max_overflow=0, pool_timeout=60, pool_use_lifo=True
     )
@@ -119,7 +125,7 @@ def _naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
         with engine.begin() as connection:
             assert connection.execute(_DEBIT, values).rowcount == 1
             connection.execute(_CREDIT, values)
-            connection.execute(_INSERT, values)
+            connection.execute(_INSERT_TRANSFER, values)
 
     return post_gift, engine.dispose
 

@@ -16,14 +16,14 @@ class Task:
 
     # Ports of the servers; each client holds one connection to one port.
     ports: list[int]
-    clients: int
+    client_count: int
     tokens: list[str]
     hosts: list[str]
-    # Login token of the first host if an additional client sends gifts from this host.
+    # Login token of the first host, if an additional client sends gifts with it; otherwise None.
     host_token: str | None
-    # Recipients of the gifts that the first host sends.
+    # Users to whom the first host sends gifts.
     recipients: list[str]
-    # Unix time at which all load processes begin.
+    # Unix time at which the clients start to send gifts.
     begin_at: float
     seconds: float
 
@@ -42,11 +42,11 @@ class Client:
         self._started = 0.0
 
     def send(self) -> None:
-        hosts = self._task.recipients if self._token else self._task.hosts
+        recipients = self._task.recipients if self._token else self._task.hosts
         form = {
             "send_gift": "1",
             "token": self._token or self._rng.choice(self._task.tokens),
-            "object": self._rng.choice(hosts),
+            "object": self._rng.choice(recipients),
             "value": "1",
             "description": "a rose",
         }
@@ -62,8 +62,10 @@ class Client:
     def receive(self) -> bool:
         """Read available data; return whether the response is complete."""
         self._received += self.socket.recv(65536)
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end or len(body) < int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator or len(body) < int(
+            head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
+        ):
             return False
         if b'"0000"' not in body:
             raise AssertionError(self._received.decode())
@@ -76,7 +78,7 @@ def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
     clients = [
         Client(task.ports[index % len(task.ports)], task, None, index)
-        for index in range(task.clients)
+        for index in range(task.client_count)
     ]
     if task.host_token:
         clients.append(Client(task.ports[0], task, task.host_token, -1))
@@ -87,16 +89,16 @@ def main() -> None:
     end = time.perf_counter() + task.seconds
     for client in clients:
         client.send()
-    active = len(clients)
-    while active:
-        ready = selector.select(timeout=10)
-        assert ready, "the server sent no response within 10 s"
-        for key, _ in ready:
+    active_clients = len(clients)
+    while active_clients:
+        ready_keys = selector.select(timeout=10)
+        assert ready_keys, "the server sent no response within 10 s"
+        for key, _ in ready_keys:
             if key.data.receive():
                 if time.perf_counter() < end:
                     key.data.send()
                 else:
-                    active -= 1
+                    active_clients -= 1
     json.dump([latency for client in clients for latency in client.latencies], sys.stdout)
 
 

@@ -16,22 +16,24 @@ from livebackend.development.embedded_postgres import EmbeddedPostgres
 
 _COINS_PER_USER = 1_000_000_000
 
-_ACCOUNTS = text(
+_INSERT_ACCOUNTS = text(
     """
     INSERT INTO accounts (phone, password_hash, nickname)
     SELECT to_char(13800000000 + n, 'FM00000000000'), 'x', 'user ' || n
     FROM generate_series(1, :users) AS n
     """
 )
-_PROVIDER = text("INSERT INTO coin_accounts (provider) VALUES ('direct')")
-_COIN_ACCOUNTS = text("INSERT INTO coin_accounts (owner_id) SELECT id FROM accounts ORDER BY id")
-_SLOTS = text(
+_INSERT_PROVIDER = text("INSERT INTO coin_accounts (provider) VALUES ('direct')")
+_INSERT_COIN_ACCOUNTS = text(
+    "INSERT INTO coin_accounts (owner_id) SELECT id FROM accounts ORDER BY id"
+)
+_INSERT_SLOTS = text(
     """
     INSERT INTO coin_slots (coin_account_id, slot, amount)
     SELECT id, 0, :coins FROM coin_accounts WHERE owner_id IS NOT NULL
     """
 )
-_REFILLS = text(
+_INSERT_REFILLS = text(
     """
     INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)
     SELECT 2, (SELECT id FROM coin_accounts WHERE provider = 'direct'), id, :coins, id,
@@ -39,9 +41,11 @@ _REFILLS = text(
     FROM coin_accounts WHERE owner_id IS NOT NULL
     """
 )
-_PAIRS = text("SELECT id, owner_id FROM coin_accounts WHERE owner_id IS NOT NULL ORDER BY id")
+_SELECT_USERS = text(
+    "SELECT id, owner_id FROM coin_accounts WHERE owner_id IS NOT NULL ORDER BY id"
+)
 # PostgreSQL 18 counts WAL flushes in pg_stat_io; older versions count them in pg_stat_wal.
-_SYNCS = text("SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal'")
+_WAL_SYNCS = text("SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal'")
 
 
 @dataclass(frozen=True)
@@ -53,52 +57,54 @@ class LedgerDatabase:
 
 
 @contextmanager
-def ledger_database(users: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
-    """Start a PostgreSQL with users; add `slow_wal_us` microseconds to each WAL flush."""
+def ledger_database(user_count: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
+    """Start PostgreSQL with users; add `slow_wal_us` microseconds to each WAL flush."""
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
-        folder.chmod(
-            0o755
-        )  # PostgreSQL can run as another system user, which must read slow_wal.so
-        embedded = EmbeddedPostgres(folder / "postgres")
-        preload = {"LD_PRELOAD": _shim(folder), "SLOW_WAL_US": str(slow_wal_us)}
-        embedded_postgres.ENVIRONMENT.update(preload if slow_wal_us else {})
+        # PostgreSQL can run as another system user, which must be able to read slow_wal.so.
+        folder.chmod(0o755)
+        postgres = EmbeddedPostgres(folder / "postgres")
+        preload_variables = {
+            "LD_PRELOAD": _compile_slow_wal(folder),
+            "SLOW_WAL_US": str(slow_wal_us),
+        }
+        embedded_postgres.ENVIRONMENT.update(preload_variables if slow_wal_us else {})
         try:
-            url = embedded.start()
-            yield LedgerDatabase(url, _insert_users(url, users))
+            url = postgres.start()
+            yield LedgerDatabase(url, _insert_users(url, user_count))
         finally:
-            for variable in preload:
+            for variable in preload_variables:
                 embedded_postgres.ENVIRONMENT.pop(variable, None)
-            embedded.close()
+            postgres.close()
 
 
 def wal_syncs(database: Database) -> int:
-    """Return the number of WAL flushes that all processes have reported so far."""
+    """Return the number of WAL flushes that the PostgreSQL processes have reported so far."""
     with database.engine.connect() as connection:
-        syncs: int = connection.execute(_SYNCS).scalar_one()
+        syncs: int = connection.execute(_WAL_SYNCS).scalar_one()
         return syncs
 
 
-def _shim(folder: Path) -> str:
-    shim = folder / "slow_wal.so"
+def _compile_slow_wal(folder: Path) -> str:
+    library = folder / "slow_wal.so"
     source = Path(__file__).with_name("slow_wal.c")
-    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(shim), str(source), "-ldl"]
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
-    return str(shim)
+    return str(library)
 
 
-def _insert_users(url: str, users: int) -> list[tuple[int, int]]:
+def _insert_users(url: str, user_count: int) -> list[tuple[int, int]]:
     database = Database(url, statement_timeout_s=0)
     migrate(database)
     with database.engine.begin() as connection:
-        connection.execute(_ACCOUNTS, {"users": users})
-        for statement in (_PROVIDER, _COIN_ACCOUNTS):
+        connection.execute(_INSERT_ACCOUNTS, {"users": user_count})
+        for statement in (_INSERT_PROVIDER, _INSERT_COIN_ACCOUNTS):
             connection.execute(statement)
-        for statement in (_SLOTS, _REFILLS):
+        for statement in (_INSERT_SLOTS, _INSERT_REFILLS):
             connection.execute(statement, {"coins": _COINS_PER_USER})
-        pairs = [(row.id, row.owner_id) for row in connection.execute(_PAIRS)]
+        users = [(row.id, row.owner_id) for row in connection.execute(_SELECT_USERS)]
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
     database.close()
-    return pairs
+    return users

@@ -14,11 +14,11 @@ from livebackend.ledger.audit import audit
 from livebackend.ledger.checkpoints import create_checkpoint
 from livebackend.ledger.history import CoinHistory, HistoryCursor
 
-USERS, HOSTS = 20_000, 1000
-TRANSFERS = 1_000_000
+USER_COUNT, HOST_COUNT = 20_000, 1000
+TRANSFER_COUNT = 1_000_000
 
 # Every fifth gift goes to the first host.
-_GIFTS = text(
+_INSERT_GIFTS = text(
     """
     WITH gift_values AS (
         SELECT :first + 1000 + n % :senders AS sender,
@@ -33,14 +33,14 @@ _GIFTS = text(
     SELECT id, credit_id, 'a rose' FROM new_transfers
     """
 )
-_DEBIT = text(
+_DEBIT_SENDERS = text(
     """
     UPDATE coin_slots SET amount = coin_slots.amount - spent.coins
     FROM (SELECT debit_id, sum(amount) AS coins FROM transfers WHERE kind = 1 GROUP BY 1) AS spent
     WHERE coin_account_id = debit_id AND slot = 0
     """
 )
-_CREDIT = text(
+_CREDIT_HOSTS = text(
     """
     INSERT INTO coin_slots (coin_account_id, slot, amount)
     SELECT credit_id, 1 + id % 16, sum(amount) FROM transfers WHERE kind = 1 GROUP BY 1, 2
@@ -48,14 +48,18 @@ _CREDIT = text(
 )
 
 
-def fill(ledger: LedgerDatabase) -> None:
-    """Insert a million gifts in one transaction, with the rows that the ledger would write."""
+def insert_gifts(ledger: LedgerDatabase) -> None:
+    """Insert a million gifts in one transaction, and update the balances as the ledger does."""
     database = Database(ledger.url, statement_timeout_s=0)
-    values = {"first": ledger.users[0][0], "senders": USERS - HOSTS, "transfers": TRANSFERS}
+    values = {
+        "first": ledger.users[0][0],
+        "senders": USER_COUNT - HOST_COUNT,
+        "transfers": TRANSFER_COUNT,
+    }
     with database.engine.begin() as connection:
-        connection.execute(_GIFTS, values)
-        connection.execute(_DEBIT)
-        connection.execute(_CREDIT)
+        connection.execute(_INSERT_GIFTS, values)
+        connection.execute(_DEBIT_SENDERS)
+        connection.execute(_CREDIT_HOSTS)
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
@@ -68,49 +72,51 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def p99(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=100)[98]
+def p99(durations: list[float]) -> float:
+    return statistics.quantiles(durations, n=100)[98]
 
 
-def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, list[float]]:
-    """Query records, balances and the ranking; return the durations in seconds by kind."""
-    hosts = [account for _, account in ledger.users[:HOSTS]]
-    users = [account for _, account in ledger.users[HOSTS:]]
+def measure_reads(
+    database: Database, ledger: LedgerDatabase, repetitions: int
+) -> dict[str, list[float]]:
+    """Query records, balances and the ranking; return the durations in seconds by query."""
+    hosts = [account for _, account in ledger.users[:HOST_COUNT]]
+    users = [account for _, account in ledger.users[HOST_COUNT:]]
     popular_host = hosts[0]
 
     history = CoinHistory()
 
-    def page(account: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
+    def read_page(account: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
         _, cursor = database.run(
             lambda connection: history.records(connection, account, before=before, limit=100)
         )
         return cursor
 
-    def pages(accounts: list[int]) -> list[float]:
-        return [timed(partial(page, accounts[n % len(accounts)])) for n in range(times)]
+    def time_pages(accounts: list[int]) -> list[float]:
+        return [timed(partial(read_page, accounts[n % len(accounts)])) for n in range(repetitions)]
 
-    def deep_pages() -> list[float]:
-        """Read consecutive pages of the popular host's records."""
+    def time_deep_pages() -> list[float]:
+        """Read consecutive pages of the popular host's records; return the durations."""
         cursor, seconds = None, []
-        for _ in range(times):
+        for _ in range(repetitions):
             started = time.perf_counter()
-            cursor = page(popular_host, cursor)
+            cursor = read_page(popular_host, cursor)
             seconds.append(time.perf_counter() - started)
         return seconds
 
-    def balance() -> int:
+    def read_balance() -> int:
         return database.run(lambda connection: history.balance(connection, popular_host))
 
-    def ranking() -> object:
+    def read_ranking() -> object:
         phone = f"{13800000000 + popular_host}"
         return database.run(lambda connection: history.top_givers(connection, host_phone=phone))
 
     return {
-        "page": pages(users),
-        "host's page": pages(hosts),
-        "deep page": deep_pages(),
-        "balance": [timed(balance) for _ in range(times)],
-        "ranking": [timed(ranking) for _ in range(50)],
+        "page": time_pages(users),
+        "host's page": time_pages(hosts),
+        "deep page": time_deep_pages(),
+        "balance": [timed(read_balance) for _ in range(repetitions)],
+        "ranking": [timed(read_ranking) for _ in range(50)],
     }
 
 
@@ -118,49 +124,53 @@ def read(database: Database, ledger: LedgerDatabase, times: int) -> dict[str, li
 @click.option("--reads", default=1000, help="Number of queries of each kind, except the ranking.")
 def main(reads: int) -> None:
     """Measure the audit, and the records and balances of users and of one popular host."""
-    with ledger_database(USERS, slow_wal_us=0) as ledger:
-        fill(ledger)
+    with ledger_database(USER_COUNT, slow_wal_us=0) as ledger:
+        insert_gifts(ledger)
         database = Database(ledger.url)
-        audits = [timed(lambda: check_audit(database)) for _ in range(3)]
-        durations = read(database, ledger, reads)
-        checkpoint = timed(lambda: create_checkpoint(database))
-        incremental = [
+        audit_durations = [timed(lambda: check_audit(database)) for _ in range(3)]
+        read_durations = measure_reads(database, ledger, reads)
+        checkpoint_s = timed(lambda: create_checkpoint(database))
+        incremental_durations = [
             timed(lambda: check_audit(database, since_checkpoint=True)) for _ in range(3)
         ]
-        full = timed(lambda: check_audit(database))
+        full_audit_s = timed(lambda: check_audit(database))
         database.close()
     limits = [
-        ("audit", statistics.median(audits), 5.0),
-        ("page of a user's records, p99", p99(durations["page"]), 0.010),
-        ("page of a host's records, p99", p99(durations["host's page"]), 0.010),
+        ("audit", statistics.median(audit_durations), 5.0),
+        ("page of a user's records, p99", p99(read_durations["page"]), 0.010),
+        ("page of a host's records, p99", p99(read_durations["host's page"]), 0.010),
         (
             f"page of the popular host's records, {reads} consecutive pages, p99",
-            p99(durations["deep page"]),
+            p99(read_durations["deep page"]),
             0.010,
         ),
-        ("balance of the popular host, median", statistics.median(durations["balance"]), 0.002),
-        ("balance of the popular host, p99", p99(durations["balance"]), 0.002),
+        (
+            "balance of the popular host, median",
+            statistics.median(read_durations["balance"]),
+            0.002,
+        ),
+        ("balance of the popular host, p99", p99(read_durations["balance"]), 0.002),
     ]
-    missed = False
+    is_limit_missed = False
     for label, seconds, limit_s in limits:
-        missed |= seconds >= limit_s
+        is_limit_missed |= seconds >= limit_s
         line = f"{seconds * 1000:10.2f} ms  (under {limit_s * 1000:.0f})  {label}"
         click.echo(line + "  MISSED" * (seconds >= limit_s))
     for label, seconds in [
-        ("ranking of the popular host, median", statistics.median(durations["ranking"])),
-        ("checkpoint of all transfers", checkpoint),
-        ("audit since the checkpoint", statistics.median(incremental)),
-        ("full audit after the checkpoint", full),
+        ("ranking of the popular host, median", statistics.median(read_durations["ranking"])),
+        ("checkpoint of all transfers", checkpoint_s),
+        ("audit since the checkpoint", statistics.median(incremental_durations)),
+        ("full audit after the checkpoint", full_audit_s),
     ]:
         click.echo(f"{seconds * 1000:10.2f} ms  {label}")
-    if missed:
+    if is_limit_missed:
         raise SystemExit(1)
 
 
 def check_audit(database: Database, *, since_checkpoint: bool = False) -> None:
     result = audit(database, since_checkpoint=since_checkpoint)
     assert not result.findings, result.findings
-    assert since_checkpoint or result.transfers == TRANSFERS + USERS
+    assert since_checkpoint or result.transfers == TRANSFER_COUNT + USER_COUNT
 
 
 if __name__ == "__main__":

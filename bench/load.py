@@ -12,7 +12,7 @@ from typing import Any
 
 from livebackend_client import ApiError, Client
 
-_LUA = Path(__file__).with_name("calls.lua")
+_WRK_SCRIPT = Path(__file__).with_name("calls.lua")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class LoadResult:
     p50_ms: float
     p99_ms: float
     failed: int
-    # Text of the first error; empty for wrk.
+    # Text of the first error; wrk does not report it.
     first_error: str = ""
-    # The `message` of each successful response; empty for wrk.
+    # The `message` of each successful response; wrk does not report it.
     messages: list[object] = field(default_factory=list)
 
     @property
@@ -51,13 +51,13 @@ def run_wrk(
     port: int, path: str, bodies: Sequence[str], *, folder: Path, seconds: float, connections: int
 ) -> LoadResult:
     """Post the bodies in a loop with wrk."""
-    file = folder / "bodies"
-    file.write_text("\n".join(bodies))
+    bodies_file = folder / "bodies"
+    bodies_file.write_text("\n".join(bodies))
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s"]
-    command += ["--timeout=10s", f"--script={_LUA}", f"http://127.0.0.1:{port}{path}"]
+    command += ["--timeout=10s", f"--script={_WRK_SCRIPT}", f"http://127.0.0.1:{port}{path}"]
     completed = subprocess.run(
         command,
-        env={**os.environ, "BODIES": str(file)},
+        env={**os.environ, "BODIES": str(bodies_file)},
         capture_output=True,
         text=True,
         timeout=seconds + 60,
@@ -77,19 +77,19 @@ class _Results:
     """Durations, errors and messages of the calls of several clients."""
 
     def __init__(self) -> None:
-        self.times_ms: list[float] = []
+        self.durations_ms: list[float] = []
         self.failures: list[str] = []
         self.messages: list[object] = []
 
     def call(self, client: Client, call: Call) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             message = call.send(client)
         except ApiError as error:
             self.failures.append(repr(error))
         else:
             self.messages.append(message)
-        self.times_ms.append(1000 * (time.perf_counter() - began))
+        self.durations_ms.append(1000 * (time.perf_counter() - started))
 
 
 def run_in_order(
@@ -100,33 +100,33 @@ def run_in_order(
     clients: int,
 ) -> LoadResult:
     """Send the calls of each sequence in order; each client processes one sequence at a time."""
-    remaining, lock, results = iter(sequences), threading.Lock(), _Results()
+    remaining_sequences, lock, results = iter(sequences), threading.Lock(), _Results()
     started = time.monotonic()
 
-    def work() -> None:
+    def send_sequences() -> None:
         client = Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1)
         # Otherwise the requests library reads proxy settings from the environment for every call.
         client.session.trust_env = False
         while time.monotonic() < started + seconds:
             with lock:
-                sequence = next(remaining, None)
+                sequence = next(remaining_sequences, None)
             if sequence is None:
                 break
             for call in sequence:
                 results.call(client, call)
         client.session.close()
 
-    threads = [threading.Thread(target=work) for _ in range(clients)]
+    threads = [threading.Thread(target=send_sequences) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    times = sorted(results.times_ms) or [0.0]
+    sorted_ms = sorted(results.durations_ms) or [0.0]
     return LoadResult(
-        len(results.times_ms),
+        len(results.durations_ms),
         time.monotonic() - started,
-        times[len(times) // 2],
-        times[len(times) * 99 // 100],
+        sorted_ms[len(sorted_ms) // 2],
+        sorted_ms[len(sorted_ms) * 99 // 100],
         len(results.failures),
         next(iter(results.failures), ""),
         results.messages,

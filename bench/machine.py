@@ -26,12 +26,12 @@ def cpu_ms(pids: list[int]) -> float:
 
 def memory_mb(pids: list[int]) -> float:
     """Return the memory of the processes; shared pages count in proportion (PSS)."""
-    total = 0
+    total_kb = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
+                total_kb += int(line.split()[1])
+    return total_kb / 1024
 
 
 def processor_name() -> str:

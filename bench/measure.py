@@ -27,7 +27,7 @@ _STATEMENT_SAMPLES = 16
 class Row:
     """Measurements of one server; CPU times are in milliseconds per request."""
 
-    name: str
+    measurement: str
     server: str
     rate: float
     p50_ms: float
@@ -44,52 +44,56 @@ class Row:
 
 
 class Meter:
-    """Measures servers that use the PostgreSQL with the data directory `data`."""
+    """Measures servers; `data_folder` is the data directory of their PostgreSQL."""
 
-    def __init__(self, database: Database, data: Path) -> None:
+    def __init__(self, database: Database, data_folder: Path) -> None:
         self._database = database
-        self._log = data.with_name(f"{data.name}.log")
-        self._postgres = int((data / "postmaster.pid").read_text().split()[0])
+        self._log = data_folder.with_name(f"{data_folder.name}.log")
+        self._postgres = int((data_folder / "postmaster.pid").read_text().split()[0])
         self.rows: list[Row] = []
         # Results that are printed below the table, by topic.
         self.notes: dict[str, str] = {}
 
     def measure(
         self,
-        name: str,
+        measurement: str,
         actions: Mapping[Server, Action],
         *,
         rounds: int = 1,
-        counted: Mapping[Server, Sequence[Post]] | None = None,
+        counted_posts: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Run the action of each server `rounds` times, in turn; return a row per server."""
+        """Run each server's action `rounds` times, in turn; return the row of each server."""
         # Otherwise PostgreSQL could write a checkpoint of earlier data during the measurement.
         self._execute("CHECKPOINT")
-        loads: dict[Server, list[LoadResult]] = {server: [] for server in actions}
-        cpu = dict.fromkeys(actions, (0.0, 0.0))
+        results: dict[Server, list[LoadResult]] = {server: [] for server in actions}
+        cpu_by_server = dict.fromkeys(actions, (0.0, 0.0))
         for _ in range(rounds):
             for server, action in actions.items():
-                before = self._cpu(server)
-                loads[server].append(action(server))
-                after = self._cpu(server)
-                cpu[server] = tuple(  # type: ignore[assignment]
-                    total + end - begin
-                    for total, begin, end in zip(cpu[server], before, after, strict=True)
+                cpu_before = self._cpu(server)
+                results[server].append(action(server))
+                cpu_after = self._cpu(server)
+                cpu_by_server[server] = tuple(  # type: ignore[assignment]
+                    total_ms + after_ms - before_ms
+                    for total_ms, before_ms, after_ms in zip(
+                        cpu_by_server[server], cpu_before, cpu_after, strict=True
+                    )
                 )
         rows = {}
-        for server, runs in loads.items():
-            requests = sum(run.requests for run in runs)
+        for server, server_results in results.items():
+            requests = sum(result.requests for result in server_results)
             rows[server.name] = Row(
-                name,
+                measurement,
                 server.name,
-                requests / sum(run.seconds for run in runs),
-                median(run.p50_ms for run in runs),
-                median(run.p99_ms for run in runs),
-                sum(run.failed for run in runs),
-                next((run.first_error for run in runs if run.first_error), ""),
-                cpu[server][0] / requests,
-                cpu[server][1] / requests,
-                self._statements(server, counted[server]) if counted else None,
+                requests / sum(result.seconds for result in server_results),
+                median(result.p50_ms for result in server_results),
+                median(result.p99_ms for result in server_results),
+                sum(result.failed for result in server_results),
+                next((result.first_error for result in server_results if result.first_error), ""),
+                cpu_by_server[server][0] / requests,
+                cpu_by_server[server][1] / requests,
+                self._statements_per_request(server, counted_posts[server])
+                if counted_posts
+                else None,
             )
             self.rows.append(rows[server.name])
             print(_line(rows[server.name]), flush=True)
@@ -98,19 +102,19 @@ class Meter:
     def _cpu(self, server: Server) -> tuple[float, float]:
         return cpu_ms(server.pids), cpu_ms(process_tree(self._postgres))
 
-    def _statements(self, server: Server, calls: Sequence[Post]) -> float:
+    def _statements_per_request(self, server: Server, posts: Sequence[Post]) -> float:
         """Return the number of SQL statements per request, including BEGIN and COMMIT."""
-        calls = calls[:_STATEMENT_SAMPLES]
+        posts = posts[:_STATEMENT_SAMPLES]
         with self._statement_log():
             offset = self._log.stat().st_size
-            for path, form in calls:
+            for path, form in posts:
                 post_form(server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
                 log.seek(offset)
                 content = log.read()
         statements = content.count(b"LOG:  statement: ") + content.count(b"LOG:  execute ")
-        return statements / len(calls)
+        return statements / len(posts)
 
     @contextmanager
     def _statement_log(self) -> Iterator[None]:
@@ -138,8 +142,9 @@ def post_form(server: Server, path: str, form: str) -> requests.Response:
 
 
 def _line(row: Row) -> str:
-    failures = f"  {row.failed} failed: {row.first_error}" if row.failed else ""
+    failure_text = f"  {row.failed} failed: {row.first_error}" if row.failed else ""
     return (
-        f"{row.name:34} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
-        f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms{failures}"
+        f"{row.measurement:34} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
+        f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms"
+        f"{failure_text}"
     )

@@ -45,15 +45,15 @@ OPERATIONS = {
 }
 
 
-def main(name: str) -> None:
-    if name not in OPERATIONS:
-        raise SystemExit(f"unknown operation {name}; set OP to one of: {' '.join(OPERATIONS)}")
+def main(operation: str) -> None:
+    if operation not in OPERATIONS:
+        raise SystemExit(f"unknown operation {operation}; set OP to one of: {' '.join(OPERATIONS)}")
     with tempfile.TemporaryDirectory(prefix="livebackend-profile-") as folder:
         postgres = EmbeddedPostgres(Path(folder) / "postgres", durable=False)
         database = Database(postgres.start())
         migrate(database)
         password_hash = PasswordHasher(PEPPER, cost=12).hash(fill_database.PASSWORD)
-        fill_database.fill_database(database, users=100_000, password_hash=password_hash)
+        fill_database.fill_database(database, user_count=100_000, password_hash=password_hash)
         database.close()
         stacks = Path(folder) / "stacks"
         command = [
@@ -64,7 +64,7 @@ def main(name: str) -> None:
             "--rate=500",
         ]
         command += ["--format=raw", f"--output={stacks}", "--", sys.executable, "-m"]
-        command += ["bench.profile", "--call", name]
+        command += ["bench.profile", "--call", operation]
         variables = environment(postgres.url("livebackend"), Path(folder))
         completed = subprocess.run(
             command, env=variables, cwd=ROOT, capture_output=True, text=True, check=False
@@ -72,56 +72,60 @@ def main(name: str) -> None:
         if completed.returncode or not stacks.exists():
             raise SystemExit(completed.stdout + completed.stderr)
         print(next(line for line in completed.stdout.splitlines() if "per request" in line))
-        show(stacks.read_text())
+        print_profile(stacks.read_text())
         postgres.close()
 
 
-def show(stacks: str) -> None:
+def print_profile(stacks: str) -> None:
     """Print the functions with the most own time, and livebackend's with the most total time."""
     own_time: Counter[str] = Counter()
     total_time: Counter[str] = Counter()
     for line in stacks.splitlines():
         frames, _, samples = line.rpartition(" ")
         names = [name.rpartition(":")[0] or name for name in frames.split(";")]
-        # Skips samples of the application's start.
+        # Count only samples of requests, not of the application's start.
         if any(name.startswith("call_repeatedly ") for name in names):
             own_time[names[-1]] += int(samples)
             total_time.update({name: int(samples) for name in set(names) if "(livebackend" in name})
-    total = own_time.total()
+    total_samples = own_time.total()
     for title, counts in (
         ("own time", own_time),
         ("total time of livebackend functions", total_time),
     ):
         print(f"\n{title}:")
         for name, sample_count in counts.most_common(_FUNCTIONS_SHOWN):
-            print(f"{100 * sample_count / total:5.1f} %  {name}")
+            print(f"{100 * sample_count / total_samples:5.1f} %  {name}")
 
 
-def run_requests(name: str, seconds: float) -> None:
+def run_requests(operation: str, seconds: float) -> None:
     """Call an operation for some seconds, and print the CPU time per request."""
     from pyramid.paster import get_app
 
-    from bench.__main__ import new_tokens
+    from bench.__main__ import new_token_issuer
 
     app = get_app(str(ROOT / "production.ini"))
-    token = new_tokens()
-    path, form = OPERATIONS[name]
+    issue_token = new_token_issuer()
+    path, form_template = OPERATIONS[operation]
     bodies = []
     for n in range(1, 1001):
         values = {
-            "token": token("livebackend", n),
+            "token": issue_token("livebackend", n),
             "me": fill_database.phone_number(n),
             "other": fill_database.phone_number(n + 5000),
         }
-        bodies.append(form.format(**values).encode())
-    cpu = time.process_time()
-    count = call_repeatedly(app, path, bodies, seconds)
-    print(f"{name}: {1000 * (time.process_time() - cpu) / count:.3f} ms of CPU per request")
+        bodies.append(form_template.format(**values).encode())
+    cpu_before = time.process_time()
+    request_count = call_repeatedly(app, path, bodies, seconds)
+    cpu_ms = 1000 * (time.process_time() - cpu_before) / request_count
+    print(f"{operation}: {cpu_ms:.3f} ms of CPU per request")
     app.registry.services.close()
 
 
 def call_repeatedly(app: Any, path: str, bodies: list[bytes], seconds: float) -> int:
-    """Call the application in a loop; only this function is profiled."""
+    """Call the application in a loop; return the number of calls.
+
+    The profile contains only the samples of this function.
+    """
     count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         b"".join(app(environ(path, bodies[count % len(bodies)]), lambda *_: None))

@@ -23,20 +23,30 @@ _HEAD = (
 )
 
 
-def table(rows: list[Row], notes: dict[str, str]) -> str:
+def format_table(rows: list[Row], notes: dict[str, str]) -> str:
     """Return the rows as Markdown; a ratio compares the CPU of server plus PostgreSQL."""
     lines = [_HEAD]
     for row in rows:
-        by_server = {other.server: other for other in rows if other.name == row.name}
+        by_server = {
+            other_row.server: other_row
+            for other_row in rows
+            if other_row.measurement == row.measurement
+        }
         ratios = [
-            f"{row.cpu / by_server[other].cpu:.2f}"
-            if row.server == "livebackend" and other in by_server
+            f"{row.cpu / by_server[reference].cpu:.2f}"
+            if row.server == "livebackend" and reference in by_server
             else ""
-            for other in ("baseline", "FastAPI")
+            for reference in ("baseline", "FastAPI")
         ]
         statements = "" if row.statements is None else f"{row.statements:.1f}"
         cells = [
-            *(row.name, row.server, f"{row.rate:.0f}", f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}"),
+            *(
+                row.measurement,
+                row.server,
+                f"{row.rate:.0f}",
+                f"{row.p50_ms:.1f}",
+                f"{row.p99_ms:.1f}",
+            ),
             *(str(row.failed), f"{row.server_cpu:.3f}", f"{row.postgres_cpu:.3f}"),
             *(statements, *ratios),
         ]
@@ -44,17 +54,19 @@ def table(rows: list[Row], notes: dict[str, str]) -> str:
     return "\n".join([*lines, "", *(f"* {name}: {note}" for name, note in notes.items())])
 
 
-def write(rows: list[Row], notes: dict[str, str], database: Database) -> None:
+def write_results(rows: list[Row], notes: dict[str, str], database: Database) -> None:
     with database.engine.connect() as connection:
-        postgres = connection.execute(text("SHOW server_version")).scalar_one()
-    wrk = run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split(" [")[0]
+        postgres_version = connection.execute(text("SHOW server_version")).scalar_one()
+    wrk_output = run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
+    wrk_version = wrk_output.split(" [")[0]
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     _RESULTS.write_text(
         f"# Benchmark results\n\n"
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {processor_name()},"
         f" {os.cpu_count()} cores shared by server, PostgreSQL and load generator;"
         f" {platform.system()} {platform.release()}."
-        f" Python {platform.python_version()}, PostgreSQL {postgres}, {wrk}; {packages}.\n\n"
+        f" Python {platform.python_version()}, PostgreSQL {postgres_version}, {wrk_version};"
+        f" {packages}.\n\n"
         "CPU times are in milliseconds per request, and SQL statements are per request. If other"
         " programs use the machine, CPU times vary less than request rates. Compare only results of"
         " the same run. The baseline (bench/baseline_wsgi.py) uses no framework; the baseline sends"
@@ -62,6 +74,6 @@ def write(rows: list[Row], notes: dict[str, str], database: Database) -> None:
         " not batch gifts. livebackend and asyncpg (in the FastAPI server) prepare statements. The"
         ' server "password hash" is the baseline server, which for these requests only hashes a'
         " password.\n\n"
-        f"{table(rows, notes)}\n",
+        f"{format_table(rows, notes)}\n",
         "utf-8",
     )

@@ -16,7 +16,7 @@ from bench.machine import process_tree
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
-# Settings of rate limits, which are counted but too high to be reached.
+# Rate limits: the servers count the requests, but the limits are too high to be reached.
 _RATE_LIMITS = [
     *("search", "friend_requests", "refill", "refill_retries", "upload", "reset"),
     *("login_account", "login_address", "sms_phone", "sms_address", "sms_total"),
@@ -35,7 +35,7 @@ class Server:
 
 
 def environment(database_url: str, folder: Path) -> dict[str, str]:
-    """Return the environment of all servers: hardened mode with development gateways."""
+    """Return the environment variables of all servers: hardened mode with development gateways."""
     settings = {
         "DATABASE_URL": database_url,
         "DATA_DIR": str(folder),

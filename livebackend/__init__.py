@@ -11,7 +11,7 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
     This is the factory that `use = egg:livebackend` in an ini file names.
     """
-    # The imports are here, because they are slow and most CLI commands need no application.
+    # These imports are slow, and most CLI commands do not need the application.
     from livebackend.app import create_app  # noqa: PLC0415
     from livebackend.config.settings import with_default_public_url  # noqa: PLC0415
 
@@ -19,11 +19,11 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module by its deprecated name, which a logging section may contain."""
+    """Import a module by its deprecated name, which the logging section of an ini file can have."""
     from livebackend.config.deprecated_names import current_module  # noqa: PLC0415
 
     try:
-        current = current_module(f"{__name__}.{name}")
+        current_name = current_module(f"{__name__}.{name}")
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return import_module(current)
+    return import_module(current_name)

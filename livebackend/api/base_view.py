@@ -25,8 +25,8 @@ class View:
             self.attr = options["attr"]
 
         def __call__(self, view: type["View"]) -> Callable[[Any, Request], OperationResponse]:
-            def mapped(context: Any, request: Request) -> OperationResponse:
+            def call_operation(context: Any, request: Request) -> OperationResponse:
                 response: OperationResponse = getattr(view(request), self.attr)(request.parameters)
                 return response
 
-            return mapped
+            return call_operation

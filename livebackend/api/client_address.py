@@ -18,11 +18,11 @@ _IPV6_PREFIX_BITS = 64
 class ClientAddressResolver:
     """Finds the client's address behind trusted proxies."""
 
-    def __init__(self, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
-        self._trusted = trusted
+    def __init__(self, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._trusted = trusted_networks
 
     def address(self, request: Request) -> str:
-        """Return the nearest address that is not a trusted proxy, as rate limits count it.
+        """Return the address for rate limits: the nearest one that is not of a trusted proxy.
 
         An IPv6 address is shortened to its /64 network.
         """
@@ -45,8 +45,8 @@ class ClientAddressResolver:
     def is_local(self, request: Request) -> bool:
         """Return whether the request came from this machine, without a proxy."""
         address = _parse_address(request.remote_addr or "")
-        forwarded = any(header in request.headers for header in _PROXY_HEADERS)
-        return bool(address and address.is_loopback) and not forwarded
+        is_forwarded = any(header in request.headers for header in _PROXY_HEADERS)
+        return bool(address and address.is_loopback) and not is_forwarded
 
     def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)

@@ -19,14 +19,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def format_message_id(phone: str, number: int) -> str:
+def format_message_id(phone: str, sent_at_us: int) -> str:
     """Return the message id of one user's copy of a friend request."""
-    return f"{phone},{number}"
+    return f"{phone},{sent_at_us}"
 
 
 def parse_message_id(text: str) -> MessageId:
-    phone, number = _parts(text, MESSAGE_ID)
-    return MessageId(phone, int(number))
+    phone, sent_at_us = _split(text, MESSAGE_ID)
+    return MessageId(phone, int(sent_at_us))
 
 
 def format_history_cursor(cursor: history.HistoryCursor) -> str:
@@ -35,7 +35,7 @@ def format_history_cursor(cursor: history.HistoryCursor) -> str:
 
 
 def parse_history_cursor(text: str) -> history.HistoryCursor:
-    transfer_id, balance = _parts(text, HISTORY_CURSOR)
+    transfer_id, balance = _split(text, HISTORY_CURSOR)
     return history.HistoryCursor(int(transfer_id), int(balance))
 
 
@@ -45,7 +45,7 @@ def format_room_cursor(cursor: live_room_list.RoomCursor) -> str:
 
 
 def parse_room_cursor(text: str) -> live_room_list.RoomCursor:
-    microseconds, room_id = _parts(text, ROOM_CURSOR)
+    microseconds, room_id = _split(text, ROOM_CURSOR)
     return live_room_list.RoomCursor(datetime_from_microseconds(int(microseconds)), int(room_id))
 
 
@@ -54,8 +54,8 @@ def datetime_from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _parts(text: str, pattern: str) -> tuple[str, str]:
+def _split(text: str, pattern: str) -> tuple[str, str]:
     if not re.fullmatch(pattern, text):
         raise ValueError(text)
-    first, second = re.split("[,，-]", text)
-    return first, second
+    left_part, right_part = re.split("[,，-]", text)
+    return left_part, right_part

@@ -108,14 +108,15 @@ def error_outcome(error: DomainError, operation: Operation | None = None) -> Err
     Without an operation, the result code is 0003.
     """
     response = _RESPONSES[type(error)]
-    names = operation.parameters.model_fields if operation else {}
+    operation_parameters = operation.parameters.model_fields if operation else {}
     parameter = next(
-        (name for name in response.parameters if name in names), response.parameters[0]
+        (name for name in response.parameters if name in operation_parameters),
+        response.parameters[0],
     )
     detail = ErrorDetail(parameter, response.reason, error.limits)
     if operation is None:
         return ErrorOutcome(ResultCode.INVALID_REQUEST, detail)
-    is_declared = response.code in operation.result_codes
+    is_code_declared = response.code in operation.result_codes
     return ErrorOutcome(
-        response.code if response.code and is_declared else operation.default_error, detail
+        response.code if response.code and is_code_declared else operation.default_error, detail
     )

@@ -6,7 +6,7 @@ from livebackend.api.error_reasons import ErrorDetail, ErrorReason
 from livebackend.api.result_codes import ResultCode
 
 
-class OperationFailed(Exception):
+class InvalidParameter(Exception):
     """A parameter is invalid.
 
     Without `result_code`, the response has the operation's default error code. `limits` has the

@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.api.error_reasons import ErrorDetail, ErrorReason
 from livebackend.api.error_table import error_outcome
-from livebackend.api.errors import InvalidRequest, OperationFailed
+from livebackend.api.errors import InvalidParameter, InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.responses import OperationResponse, error_response
 from livebackend.api.result_codes import ResultCode
@@ -26,8 +26,8 @@ def domain_error(error: DomainError, request: Request) -> OperationResponse:
     return error_response(*error_outcome(error, request.operation))
 
 
-@exception_view_config(OperationFailed, renderer="envelope")
-def operation_failed(error: OperationFailed, request: Request) -> OperationResponse:
+@exception_view_config(InvalidParameter, renderer="envelope")
+def invalid_parameter(error: InvalidParameter, request: Request) -> OperationResponse:
     """Render an invalid parameter as the response of its operation."""
     return error_response(error.result_code or _default_error(request), error.detail)
 
@@ -67,7 +67,8 @@ def undecodable_path(error: URLDecodeError, request: Request) -> OperationRespon
 def service_unavailable(error: Exception, request: Request) -> OperationResponse:
     """Render a temporary failure as 503.
 
-    The result code does not make clients discard the login token.
+    The result code is the operation's default error code, because a token error code would make
+    clients discard the login token.
     """
     log.error(
         "%s failed, service unavailable: %s",

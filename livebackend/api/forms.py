@@ -14,7 +14,7 @@ from livebackend.api.errors import InvalidRequest
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-_MAX_BOUNDARY_LENGTH = 70  # RFC 2046, section 5.1.1
+_MAX_BOUNDARY_LENGTH = 70  # the limit of RFC 2046, section 5.1.1
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
     if request.query_string and not limits.query_allowed:
         raise InvalidRequest(400, "query", ErrorReason.QUERY_NOT_ALLOWED)
     content_type, options = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
-    size = request.content_length or 0
-    if size or content_type:
-        _check_type(content_type, options, request.headers.get("Content-Encoding", ""))
-    body = _body(request, size, limits)
+    content_length = request.content_length or 0
+    if content_length or content_type:
+        _check_content_type(content_type, options, request.headers.get("Content-Encoding", ""))
+    body = _read_body(request, content_length, limits)
     if body and not content_type:
         raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
     try:
@@ -71,18 +71,18 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
     return form
 
 
-def _check_type(content_type: str, options: dict[str, str], encoding: str) -> None:
+def _check_content_type(content_type: str, options: dict[str, str], content_encoding: str) -> None:
     charset = options.get("charset", "utf-8").lower()
     if (
         content_type not in (_URLENCODED, _MULTIPART)
         or charset not in ("utf-8", "utf8")
-        or encoding.lower() not in ("", "identity")
+        or content_encoding.lower() not in ("", "identity")
     ):
         raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
 
 
-def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
-    if size <= limits.max_body_bytes:
+def _read_body(request: Request, content_length: int, limits: RequestLimits) -> bytes:
+    if content_length <= limits.max_body_bytes:
         # One byte more than allowed is read, to detect a chunked body that is too large.
         body: bytes = request.body_file.read(limits.max_body_bytes + 1)
         if len(body) <= limits.max_body_bytes:
@@ -90,10 +90,10 @@ def _body(request: Request, size: int, limits: RequestLimits) -> bytes:
     raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)
 
 
-def _urlencoded(text: bytes, limits: RequestLimits) -> Iterable[tuple[str, str | Upload]]:
-    if text.count(b"&") >= limits.max_fields:
+def _urlencoded(encoded: bytes, limits: RequestLimits) -> Iterable[tuple[str, str | Upload]]:
+    if encoded.count(b"&") >= limits.max_fields:
         raise InvalidRequest(400, "form", ErrorReason.TOO_MANY_FIELDS, max=limits.max_fields)
-    return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict")
+    return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict")
 
 
 def _multipart(
@@ -110,7 +110,7 @@ def _multipart(
         spool_limit=limits.max_body_bytes,
     )
     for part in parser:
-        if not part.name:  # RFC 7578, section 4.2
+        if not part.name:  # RFC 7578, section 4.2, requires a name
             raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
         if part.filename is not None:
             yield part.name, Upload(part.filename, part.file, part.size)

@@ -14,8 +14,8 @@ from livebackend.api.operation_declaration import Operation
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
 
-# The Content-Security-Policy of the pages. Without content of other hosts and inline scripts, HTML
-# in an API response cannot run as code.
+# The Content-Security-Policy of the pages. It forbids inline scripts and content of other hosts, so
+# that a page cannot run scripts from texts of API responses.
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -86,11 +86,11 @@ def build_pages(
     }
     pages = {}
     if docs:
-        openapi = build_document(operations, phones=phone_pattern, url=public_url)
+        openapi = build_document(operations, phone_pattern=phone_pattern, url=public_url)
         pages["openapi.json"] = _page(orjson.dumps(openapi), "application/json")
-        pages["docs"] = _html("docs.html", values, _CONTENT_POLICY)
+        pages["docs"] = _html_page("docs.html", values, _CONTENT_POLICY)
     if demo:
-        pages["demo"] = _html("demo.html", values, _demo_policy(hls_host))
+        pages["demo"] = _html_page("demo.html", values, _demo_policy(hls_host))
     return pages
 
 
@@ -99,11 +99,11 @@ def _demo_policy(hls_host: str) -> str:
 
     Every host is allowed if no HLS host is configured, because the provider then chooses the host.
     """
-    media = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
-    return _DEMO_CONTENT_POLICY.replace("{media}", media)
+    media_sources = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
+    return _DEMO_CONTENT_POLICY.replace("{media}", media_sources)
 
 
-def _html(template: str, values: Mapping[str, str], policy: str) -> Page:
+def _html_page(template: str, values: Mapping[str, str], policy: str) -> Page:
     text = (_TEMPLATES / template).read_text("utf-8")
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)

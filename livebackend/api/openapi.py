@@ -17,7 +17,7 @@ from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
 
-_SCHEMA = "#/components/schemas/"
+_SCHEMA_PREFIX = "#/components/schemas/"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -44,7 +44,7 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
     "X-Request-Id": ("ID of the request in the server's log", {"type": "string"}),
 }
 # HTTP statuses of invalid requests, with descriptions in English and Chinese.
-_INVALID_REQUEST = {
+_INVALID_REQUEST_STATUSES = {
     "400": ("malformed form, or two operations selected", "表单格式错误，或同时选择了两个操作"),
     "404": ("unknown path, or no operation selected", "路径不存在，或未选择操作"),
     "405": ("method other than POST", "请求方法不是 POST"),
@@ -53,14 +53,20 @@ _INVALID_REQUEST = {
 }
 
 
-def build_document(operations: Sequence[Operation], *, phones: str, url: str) -> dict[str, Any]:
-    """Return the OpenAPI document; `phones` is the pattern of a phone number."""
+def build_document(
+    operations: Sequence[Operation], *, phone_pattern: str, url: str
+) -> dict[str, Any]:
+    """Return the OpenAPI document; `phone_pattern` is the pattern of a phone number."""
     ordered = in_document_order(operations)
-    messages, schemas = _message_schemas(ordered)
+    message_schemas, schemas = _message_schemas(ordered)
     for operation in ordered:
-        schemas[f"{operation.name}.request"] = _request(operation, ordered, phones)
-        schemas[f"{operation.name}.reply"] = _reply(operation, messages[operation.name])
-    schemas["invalid_request"] = _body({"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"})
+        schemas[f"{operation.name}.request"] = _request_schema(operation, ordered, phone_pattern)
+        schemas[f"{operation.name}.reply"] = _reply_schema(
+            operation, message_schemas[operation.name]
+        )
+    schemas["invalid_request"] = _envelope_schema(
+        {"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"}
+    )
     chapters = {operation.chapter: None for operation in ordered}
     return {
         "openapi": "3.1.0",
@@ -133,14 +139,20 @@ def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], d
         (operation.name, "validation", TypeAdapter(operation.message_type))
         for operation in operations
     ]
-    messages, shared = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA + "{model}")
-    schemas = dict(shared.get("$defs", {}))
-    return {name: schema for (name, _), schema in messages.items()}, schemas
+    message_schemas, shared_schemas = TypeAdapter.json_schemas(
+        adapters, ref_template=_SCHEMA_PREFIX + "{model}"
+    )
+    schemas = dict(shared_schemas.get("$defs", {}))
+    return {name: schema for (name, _), schema in message_schemas.items()}, schemas
 
 
-def _request(operation: Operation, others: Iterable[Operation], phones: str) -> dict[str, Any]:
+def _request_schema(
+    operation: Operation, all_operations: Iterable[Operation], phone_pattern: str
+) -> dict[str, Any]:
     parameters = operation.parameters.describe()
-    properties = {parameter.name: _parameter(parameter, phones) for parameter in parameters}
+    properties = {
+        parameter.name: _parameter_schema(parameter, phone_pattern) for parameter in parameters
+    }
     required = [parameter.name for parameter in parameters if parameter.required]
     if operation.selector:
         properties = {operation.selector: {"const": "1"}, **properties}
@@ -156,7 +168,7 @@ def _request(operation: Operation, others: Iterable[Operation], phones: str) -> 
     elif not operation.selector:
         other_selections = [
             selection
-            for other in others
+            for other in all_operations
             if set(other.routes) & set(operation.routes)
             for selection in _selections(other)
         ]
@@ -172,31 +184,42 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
     return [{"required": [name]} for name in operation.presence_selectors]
 
 
-def _parameter(parameter: Parameter, phones: str) -> dict[str, Any]:
+def _parameter_schema(parameter: Parameter, phone_pattern: str) -> dict[str, Any]:
     schema = dict(parameter.schema)
     if schema.get("format") == "phone":
-        schema["pattern"] = f"^(?:{phones})$"
+        schema["pattern"] = f"^(?:{phone_pattern})$"
     return schema
 
 
-def _reply(operation: Operation, message: dict[str, Any]) -> dict[str, Any]:
-    extra = {name: TypeAdapter(kind).json_schema() for name, kind in operation.extra_fields.items()}
-    errors = operation.result_codes - {ResultCode.OK, ResultCode.COINS_NOT_UPDATED}
-    replies = [_body({"const": ResultCode.OK.code}, message, **extra)]
-    if errors:
-        codes = sorted(result.code for result in errors)
-        replies.append(_body({"enum": codes}, {"type": "null"}))
+def _reply_schema(operation: Operation, message_schema: dict[str, Any]) -> dict[str, Any]:
+    extra_schemas = {
+        name: TypeAdapter(field_type).json_schema()
+        for name, field_type in operation.extra_fields.items()
+    }
+    error_codes = operation.result_codes - {ResultCode.OK, ResultCode.COINS_NOT_UPDATED}
+    replies = [_envelope_schema({"const": ResultCode.OK.code}, message_schema, **extra_schemas)]
+    if error_codes:
+        codes = sorted(result.code for result in error_codes)
+        replies.append(_envelope_schema({"enum": codes}, {"type": "null"}))
     if ResultCode.COINS_NOT_UPDATED in operation.result_codes:
         # Only errors of coin operations have a message (API document, 金币系统).
         replies.append(
-            _body({"const": ResultCode.COINS_NOT_UPDATED.code}, {"const": "update failed"})
+            _envelope_schema(
+                {"const": ResultCode.COINS_NOT_UPDATED.code}, {"const": "update failed"}
+            )
         )
     title = _english_and_chinese(operation.summary)[0]
     return {"title": f"{title}: response", "oneOf": replies}
 
 
-def _body(result: dict[str, Any], message: dict[str, Any], **extra: Any) -> dict[str, Any]:
-    properties = {"result": {"type": "string", **result}, "message": message, **extra}
+def _envelope_schema(
+    result_schema: dict[str, Any], message_schema: dict[str, Any], **extra_schemas: Any
+) -> dict[str, Any]:
+    properties = {
+        "result": {"type": "string", **result_schema},
+        "message": message_schema,
+        **extra_schemas,
+    }
     return {
         "type": "object",
         "properties": properties,
@@ -207,16 +230,16 @@ def _body(result: dict[str, Any], message: dict[str, Any], **extra: Any) -> dict
 
 def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
     operations = [operation for operation in ordered if route in operation.routes]
-    requests = [{"$ref": f"{_SCHEMA}{operation.name}.request"} for operation in operations]
-    replies = [{"$ref": f"{_SCHEMA}{operation.name}.reply"} for operation in operations]
+    requests = [{"$ref": f"{_SCHEMA_PREFIX}{operation.name}.request"} for operation in operations]
+    replies = [{"$ref": f"{_SCHEMA_PREFIX}{operation.name}.reply"} for operation in operations]
     is_upload = any(
         "contentMediaType" in parameter.schema
         for operation in operations
         for parameter in operation.parameters.describe()
     )
-    request = {"schema": {"oneOf": requests}}
-    reply = {"schema": {"anyOf": replies}}
-    invalid_request = {"schema": {"$ref": f"{_SCHEMA}invalid_request"}}
+    request_content = {"schema": {"oneOf": requests}}
+    reply_content = {"schema": {"anyOf": replies}}
+    invalid_request_content = {"schema": {"$ref": f"{_SCHEMA_PREFIX}invalid_request"}}
     return {
         "operationId": route,
         "summary": " / ".join(
@@ -225,21 +248,21 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
         "tags": sorted({_english_and_chinese(operation.chapter)[0] for operation in operations}),
         "requestBody": {
             "required": True,
-            "content": {_MULTIPART: request}
+            "content": {_MULTIPART: request_content}
             if is_upload
-            else {_FORM: request, _MULTIPART: request},
+            else {_FORM: request_content, _MULTIPART: request_content},
         },
         "responses": {
             "200": _response(
-                "request processed: see the result code", "请求已处理，结果见 result", reply
+                "request processed: see the result code", "请求已处理，结果见 result", reply_content
             ),
             **{
-                status: _response(*description, invalid_request)
-                for status, description in _INVALID_REQUEST.items()
+                status: _response(*description, invalid_request_content)
+                for status, description in _INVALID_REQUEST_STATUSES.items()
             },
-            "500": _response("internal server error", "服务器内部错误", reply),
+            "500": _response("internal server error", "服务器内部错误", reply_content),
             "503": _response(
-                "service temporarily unavailable", "服务暂不可用", reply, *_OUTCOME_HEADERS
+                "service temporarily unavailable", "服务暂不可用", reply_content, *_OUTCOME_HEADERS
             ),
         },
         "x-operations": {operation.name: _operation(operation) for operation in operations},
@@ -247,11 +270,11 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _response(english: str, chinese: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
-    names = ("X-Error", "Retry-After", "X-Request-Id", *headers)
+    header_names = ("X-Error", "Retry-After", "X-Request-Id", *headers)
     return {
         "description": english,
         "x-zh": chinese,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in header_names},
         "content": {_JSON: content},
     }
 
@@ -264,8 +287,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tag": _english_and_chinese(operation.chapter)[0],
         "paths": [f"/{route}" for route in operation.routes],
         "selector": operation.selector,
-        "request": {"$ref": f"{_SCHEMA}{operation.name}.request"},
-        "reply": {"$ref": f"{_SCHEMA}{operation.name}.reply"},
+        "request": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.request"},
+        "reply": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.reply"},
         "results": sorted(result.code for result in operation.result_codes),
         "x-extension": not operation.documented,
         "x-idempotent": operation.idempotent,

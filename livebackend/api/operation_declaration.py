@@ -20,7 +20,7 @@ P = TypeVar("P", bound=Parameters)
 
 @dataclass(frozen=True)
 class Operation:
-    """The declaration of an operation: routes, views, docs and clients derive from it."""
+    """The declaration of an operation; views, /docs and clients are generated from it."""
 
     name: str
     routes: tuple[str, ...]
@@ -36,9 +36,11 @@ class Operation:
     # Whether the operation runs in one transaction. An operation that waits for an outside service
     # opens short transactions itself.
     transaction: bool
-    # Whether the operation only reads, and runs in autocommit mode without a common snapshot.
+    # Whether the operation only reads. It runs in autocommit mode, so its statements do not share a
+    # snapshot.
     read_only: bool
-    # Whether the operation's own SQL statement checks the login token and finds its account.
+    # Whether the operation's SQL statement also checks the login token; otherwise a separate
+    # statement checks it first.
     authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account or, without a login, per client address.
     rate_limits: tuple[str, ...]
@@ -47,7 +49,7 @@ class Operation:
     documented: bool
     # Whether a client can retry the operation after an unknown outcome.
     idempotent: bool
-    # The error reason of a retry whose first request succeeded.
+    # If the first request succeeded, a retry of it fails with this error reason.
     already_done_reason: ErrorReason | None
     # The types of the message and of the extra fields of a successful response.
     message_type: Any
@@ -92,7 +94,7 @@ def operation(
     message_type: Any = None,
     extra_fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
-    """Declare a view method as an operation; its docstring starts with the title."""
+    """Declare a view method as an operation; the first line of its docstring is the title."""
 
     def decorate(
         method: Callable[[V, P], OperationResponse],

@@ -22,15 +22,15 @@ from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
-# Line and paragraph separators, and characters that change the direction of text, which would
-# reorder the text around them on other users' screens.
+# Line and paragraph separators, and characters that change the direction of text. They would break
+# or reorder the text around them on other users' screens.
 _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def _converted(
+def _converting_validator(
     convert: Callable[[str], object], reason: ErrorReason, **limits: int
 ) -> BeforeValidator:
-    """Return a validator; `convert` must raise ValueError for an invalid text."""
+    """Return a validator that converts a text; `convert` must raise ValueError if it is invalid."""
 
     def validate(value: object) -> object:
         try:
@@ -41,40 +41,40 @@ def _converted(
     return BeforeValidator(validate)
 
 
-def _no_control_characters(value: str) -> str:
+def _reject_control_characters(value: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise invalid(ErrorReason.CONTROL_CHARACTER)
     return value
 
 
-def _fit_for_display(value: str) -> str:
+def _reject_unfit_for_display(value: str) -> str:
     if _UNFIT_FOR_DISPLAY.search(value):
         raise invalid(ErrorReason.CONTROL_CHARACTER)
     return value
 
 
-def _not_blank(value: str) -> str:
+def _reject_blank(value: str) -> str:
     if not value.strip():
         raise invalid(ErrorReason.MISSING)
     return value
 
 
-def _letter_and_digit(value: str) -> str:
+def _require_letter_and_digit(value: str) -> str:
     if not (any(map(str.isalpha, value)) and re.search("[0-9]", value)):
         raise invalid(ErrorReason.WEAK_PASSWORD)
     return value
 
 
-def _phone(value: str, info: ValidationInfo) -> str:
-    phones: str = info.context["phones"]  # type: ignore[index]  # set by Parameters.parse()
-    # Eleven digits are required besides the configured pattern, as tables hold 11 digits.
-    if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phones, value)):
+def _require_phone(value: str, info: ValidationInfo) -> str:
+    phone_pattern: str = info.context["phone_pattern"]  # type: ignore[index]  # set by Parameters.parse()
+    # The configured pattern alone is not sufficient: the tables accept only numbers with 11 digits.
+    if not (re.fullmatch("[0-9]{11}", value) and re.fullmatch(phone_pattern, value)):
         raise invalid(ErrorReason.NOT_A_PHONE_NUMBER)
     return value
 
 
-def _require_match(text: str, expression: str) -> str:
-    if not re.fullmatch(expression, text):
+def _require_match(text: str, pattern: str) -> str:
+    if not re.fullmatch(pattern, text):
         raise ValueError(text)
     return text
 
@@ -90,26 +90,26 @@ def whole_number(text: str, *, largest: int) -> int:
     return int(match[1])
 
 
-def _seconds(value: object) -> int | None:
+def _seconds_or_none(value: object) -> int | None:
     match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
     if not match:
         return None
-    # Ten digits exceed any limit on seconds, and int() rejects thousands of digits.
+    # Ten digits already exceed every limit, and int() raises ValueError for thousands of digits.
     return int(match[1] + match[2][:10])
 
 
-def _text(value: object) -> str:
+def _text_or_empty(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _page_length(text: str) -> int:
+def _parse_page_length(text: str) -> int:
     length = int(_require_match(text, "[1-9][0-9]{0,2}"))
     if length > history.MAX_RECORDS:
         raise ValueError(text)
     return length
 
 
-def _money(text: str) -> int:
+def _parse_money(text: str) -> int:
     yuan = whole_number(text, largest=100)
     if yuan not in (10, 50, 100):
         raise ValueError(text)
@@ -119,7 +119,7 @@ def _money(text: str) -> int:
 _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 
 
-def _schema(
+def _parameter_schema(
     english: str, chinese: str, example: str | int | None = None, **schema: Any
 ) -> WithJsonSchema:
     """Return the JSON Schema of a parameter for which pydantic cannot derive a schema."""
@@ -128,13 +128,13 @@ def _schema(
 
 
 # Place these validators after a length constraint, so that they do not search long texts.
-NoControl = AfterValidator(_no_control_characters)
-FitForDisplay = AfterValidator(_fit_for_display)
+NoControl = AfterValidator(_reject_control_characters)
+FitForDisplay = AfterValidator(_reject_unfit_for_display)
 
 Phone = Annotated[
     str,
-    AfterValidator(_phone),
-    _schema(
+    AfterValidator(_require_phone),
+    _parameter_schema(
         "phone number, which identifies the user",
         "手机号，即用户标识",
         "13800000002",
@@ -153,7 +153,7 @@ Password = Annotated[
     str,
     StringConstraints(min_length=8, max_length=128),
     NoControl,
-    AfterValidator(_letter_and_digit),
+    AfterValidator(_require_letter_and_digit),
     documented_field(
         "password with at least one letter and one digit",
         "密码，须同时包含字母和数字",
@@ -166,7 +166,7 @@ Nickname = Annotated[
     StringConstraints(min_length=1, max_length=32),
     NoControl,
     FitForDisplay,
-    AfterValidator(_not_blank),
+    AfterValidator(_reject_blank),
     documented_field("nickname", "昵称", "Ann"),
 ]
 HeadImage = Annotated[
@@ -174,7 +174,8 @@ HeadImage = Annotated[
     StringConstraints(min_length=1, max_length=255),
     NoControl,
     documented_field(
-        "avatar: the message of the upload response", "头像路径，即上传接口返回的 message"
+        "avatar, the value of `message` in the upload response",
+        "头像路径，即上传接口返回的 message",
     ),
 ]
 UploadedFile = Annotated[
@@ -182,14 +183,16 @@ UploadedFile = Annotated[
 ]
 # A text that only the service checks, so that a malformed text counts as a wrong attempt. A file
 # counts as an empty text.
-UncheckedText = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
-# A number of seconds. Any other value counts as absent.
-Seconds = Annotated[int | None, BeforeValidator(_seconds), WithJsonSchema({"type": "integer"})]
+UncheckedText = Annotated[str, BeforeValidator(_text_or_empty), WithJsonSchema({"type": "string"})]
+# A number of seconds; any other value counts as an absent parameter.
+Seconds = Annotated[
+    int | None, BeforeValidator(_seconds_or_none), WithJsonSchema({"type": "integer"})
+]
 MessageIdParameter = Annotated[
     MessageId,
-    _converted(cursors.parse_message_id, ErrorReason.NOT_A_MESSAGE_ID),
-    _schema(
-        "message ID: phone number,timestamp",
+    _converting_validator(cursors.parse_message_id, ErrorReason.NOT_A_MESSAGE_ID),
+    _parameter_schema(
+        "message ID (phone number,timestamp)",
         "消息标识：“手机号,时间戳”",
         "13800000002,1483669725799000",
         type="string",
@@ -212,9 +215,11 @@ Description = Annotated[
 ]
 RequestId = Annotated[
     str,
-    _converted(partial(_require_match, expression=_REQUEST_ID), ErrorReason.NOT_A_REQUEST_ID),
-    _schema(
-        "idempotency key: requests with the same key are executed once",
+    _converting_validator(
+        partial(_require_match, pattern=_REQUEST_ID), ErrorReason.NOT_A_REQUEST_ID
+    ),
+    _parameter_schema(
+        "idempotency key; requests with the same key are executed once",
         "幂等键：相同 requestId 的请求只执行一次，可安全重试",
         "gift-1",
         type="string",
@@ -223,15 +228,19 @@ RequestId = Annotated[
 ]
 Coins = Annotated[
     int,
-    _converted(
+    _converting_validator(
         partial(whole_number, largest=100_000), ErrorReason.NOT_A_NUMBER, min=1, max=100_000
     ),
-    _schema("value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000),
+    _parameter_schema(
+        "value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000
+    ),
 ]
 PageLength = Annotated[
     int,
-    _converted(_page_length, ErrorReason.NOT_A_NUMBER, min=1, max=history.MAX_RECORDS),
-    _schema(
+    _converting_validator(
+        _parse_page_length, ErrorReason.NOT_A_NUMBER, min=1, max=history.MAX_RECORDS
+    ),
+    _parameter_schema(
         "maximum number of records",
         "最多返回的条数",
         20,
@@ -242,8 +251,8 @@ PageLength = Annotated[
 ]
 HistoryCursorParameter = Annotated[
     history.HistoryCursor,
-    _converted(cursors.parse_history_cursor, ErrorReason.NOT_A_CURSOR),
-    _schema(
+    _converting_validator(cursors.parse_history_cursor, ErrorReason.NOT_A_CURSOR),
+    _parameter_schema(
         "`before` from the previous page",
         "上一页响应中的 before",
         "4711-30",
@@ -253,8 +262,8 @@ HistoryCursorParameter = Annotated[
 ]
 RoomCursorParameter = Annotated[
     live_room_list.RoomCursor,
-    _converted(cursors.parse_room_cursor, ErrorReason.NOT_A_CURSOR),
-    _schema(
+    _converting_validator(cursors.parse_room_cursor, ErrorReason.NOT_A_CURSOR),
+    _parameter_schema(
         "`next` from the previous page",
         "上一页响应中的 next",
         "1483669725799000,42",
@@ -264,6 +273,6 @@ RoomCursorParameter = Annotated[
 ]
 Money = Annotated[
     int,
-    _converted(_money, ErrorReason.NOT_AN_AMOUNT),
-    _schema("amount in yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
+    _converting_validator(_parse_money, ErrorReason.NOT_AN_AMOUNT),
+    _parameter_schema("amount in yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
 ]

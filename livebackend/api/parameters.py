@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from livebackend.api.error_reasons import ErrorReason
-from livebackend.api.errors import OperationFailed
+from livebackend.api.errors import InvalidParameter
 from livebackend.api.forms import Form
 from livebackend.api.result_codes import ResultCode
 
@@ -40,21 +40,23 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
-    def parse(cls, form: Form, *, phones: str) -> Self:
-        """Parse a form; `phones` is the pattern of a phone number.
+    def parse(cls, form: Form, *, phone_pattern: str) -> Self:
+        """Parse a form; `phone_pattern` is the pattern of a phone number.
 
-        Raises OperationFailed for the first invalid parameter, with the ErrorCode of the parameter.
+        Raises InvalidParameter for the first invalid parameter, with its ErrorCode.
         """
         values = {name: form[name] for name in cls.model_fields if form.get(name, "") != ""}
         try:
-            return cls.model_validate(values, context={"phones": phones})
+            return cls.model_validate(values, context={"phone_pattern": phone_pattern})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        reason = _REASONS_BY_TYPE.get(first["type"], ErrorReason.INVALID_VALUE)
-        context = {_LIMIT_NAMES.get(key, key): value for key, value in first.get("ctx", {}).items()}
+            first_error = error.errors(include_url=False, include_input=False)[0]
+        name = str(first_error["loc"][0])
+        reason = _REASONS_BY_TYPE.get(first_error["type"], ErrorReason.INVALID_VALUE)
+        context = {
+            _LIMIT_NAMES.get(key, key): value for key, value in first_error.get("ctx", {}).items()
+        }
         limits = {limit: context[limit] for limit in reason.limits}
-        raise OperationFailed(cls._error_code(name), name, reason, **limits)
+        raise InvalidParameter(cls._error_code(name), name, reason, **limits)
 
     @classmethod
     def describe(cls) -> list[Parameter]:
@@ -96,7 +98,7 @@ class AuthenticatedParameters(Parameters):
     token: Annotated[
         str,
         Field(
-            description="login token: the message of the login response",
+            description="login token, the value of `message` in the login response",
             json_schema_extra={
                 "x-zh": "登录凭证，即登录接口返回的 message",
                 "x-login-token": True,

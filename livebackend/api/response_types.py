@@ -155,7 +155,7 @@ class Stream(TypedDict):
     hosts: Hosts
 
 
-# Marks a message that /docs stores as the login token.
+# The page /docs stores a message of this type as the login token.
 LoginToken = Annotated[str, Field(json_schema_extra={"x-login-token": True})]
 # The API document specifies the stream as JSON inside a string.
 StreamText = Json[Stream]

@@ -37,7 +37,7 @@ def error_response(result_code: ResultCode, detail: ErrorDetail) -> OperationRes
 
 
 class EnvelopeRenderer:
-    """Renders a response as JSON, with the error reason in a header; never cached."""
+    """Renders a response as JSON, with the error reason in a header; forbids caching."""
 
     def __init__(self, info: Any) -> None:
         pass

@@ -15,7 +15,7 @@ PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
 HOOK_PATH = "/nginx/hook"
 
 
-class RequestGuard:
+class RequestValidator:
     """Route factory that rejects invalid requests before Pyramid selects a view.
 
     Raises InvalidRequest: 405 for a method other than POST, 400 for two selected operations, and
@@ -25,23 +25,25 @@ class RequestGuard:
     def __init__(self, request: Request) -> None:
         require_method(request, "POST")
         selectors: Selectors = request.registry.selectors[request.matched_route.name]
-        by_selector = sum(request.params.get(name) == "1" for name in selectors.names)
-        by_presence = any(name in request.params for name in selectors.presence_selectors)
-        if by_selector + by_presence > 1:
+        selected_by_value = sum(request.params.get(name) == "1" for name in selectors.names)
+        is_selected_by_presence = any(
+            name in request.params for name in selectors.presence_selectors
+        )
+        if selected_by_value + is_selected_by_presence > 1:
             raise InvalidRequest(400, "form", ErrorReason.SEVERAL_SELECTORS)
 
 
-def request_limits(form: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
-    """Return the request limits of each route; `form` is the default."""
-    upload = replace(form, max_body_bytes=max_upload_bytes)
-    # Callbacks have query strings; the views check the signature or secret of a callback.
-    callback = replace(form, query_allowed=True)
-    return dict.fromkeys(PATHS, form) | {"upload": upload, "pili": callback, "nginx": callback}
+def request_limits(default: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
+    """Return the request limits of each route; `default` is for most API paths."""
+    upload = replace(default, max_body_bytes=max_upload_bytes)
+    # Callbacks have query strings; their views check a signature or secret.
+    callback = replace(default, query_allowed=True)
+    return dict.fromkeys(PATHS, default) | {"upload": upload, "pili": callback, "nginx": callback}
 
 
 def includeme(config: Configurator) -> None:
     for name in PATHS:
-        config.add_route(name, f"/{name}", factory=RequestGuard)
+        config.add_route(name, f"/{name}", factory=RequestValidator)
     config.add_route("payment", "/payments")
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")

@@ -68,7 +68,7 @@ def search_result_flag(result: SearchResult, searcher: CurrentUser) -> response_
 
 
 def serialize_message(message: Message) -> response_types.Message:
-    own_phone, sent_at_us, is_sender, accepted, phone, nickname, gender, head_image = message
+    own_phone, sent_at_us, is_sender, is_accepted, phone, nickname, gender, head_image = message
     own_id = format_message_id(own_phone, sent_at_us)
     other_id = format_message_id(phone, sent_at_us)
     return {
@@ -79,7 +79,7 @@ def serialize_message(message: Message) -> response_types.Message:
         "nickname": nickname,
         "gender": gender,
         "headImage": head_image,
-        "flag": _FLAGS[2 * is_sender + accepted],
+        "flag": _FLAGS[2 * is_sender + is_accepted],
         "time": _iso_time(datetime_from_microseconds(sent_at_us)),
     }
 
@@ -150,5 +150,5 @@ def serialize_giver(giver: Giver) -> response_types.Giver:
     }
 
 
-def _iso_time(at: datetime) -> str:
-    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+def _iso_time(time: datetime) -> str:
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -45,13 +45,13 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
         is_proxied = resolver.is_from_trusted_proxy(request)
         received_id = request.headers.get("X-Request-Id", "")
         is_accepted = is_proxied and _REQUEST_ID.fullmatch(received_id)
-        new_id = received_id if is_accepted else os.urandom(16).hex()
-        token = request_id.set(new_id)
+        response_id = received_id if is_accepted else os.urandom(16).hex()
+        context_token = request_id.set(response_id)
         try:
             response = handler(request)
         finally:
-            request_id.reset(token)
-        response.headers["X-Request-Id"] = new_id
+            request_id.reset(context_token)
+        response.headers["X-Request-Id"] = response_id
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
@@ -157,12 +157,17 @@ def _operation_name(request: Request) -> str:
 def includeme(config: Configurator) -> None:
     """Add the tweens, the outermost first."""
 
-    def name(factory: Callable[[Handler, Any], Handler]) -> str:
+    def tween_name(factory: Callable[[Handler, Any], Handler]) -> str:
         return f"{factory.__module__}.{factory.__name__}"
 
-    outermost, access_log = name(request_id_tween_factory), name(access_log_tween_factory)
-    config.add_tween(outermost, over=EXCVIEW)
-    config.add_tween(name(health_check_tween_factory), under=outermost, over=access_log)
-    config.add_tween(access_log, under=outermost, over=EXCVIEW)
+    request_id_tween, access_log_tween = (
+        tween_name(request_id_tween_factory),
+        tween_name(access_log_tween_factory),
+    )
+    config.add_tween(request_id_tween, over=EXCVIEW)
+    config.add_tween(
+        tween_name(health_check_tween_factory), under=request_id_tween, over=access_log_tween
+    )
+    config.add_tween(access_log_tween, under=request_id_tween, over=EXCVIEW)
     # This tween is under the exception views, which render its error as a response envelope.
-    config.add_tween(name(require_https_tween_factory), under=EXCVIEW)
+    config.add_tween(tween_name(require_https_tween_factory), under=EXCVIEW)

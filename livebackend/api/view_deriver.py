@@ -8,7 +8,7 @@ from pyramid.config import Configurator
 from sqlalchemy import Connection
 
 from livebackend.api.error_table import reason_of
-from livebackend.api.errors import OperationFailed
+from livebackend.api.errors import InvalidParameter
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
@@ -80,10 +80,12 @@ def _parse_parameters(
     request: Request, operation: Operation, connection: Connection | None
 ) -> Parameters:
     try:
-        return operation.parameters.parse(request.params, phones=request.registry.phone_pattern)
-    except OperationFailed:
-        # The SQL statement that checks the token of this operation does not run, so the token is
-        # checked here. A revoked token takes precedence over an invalid parameter.
+        return operation.parameters.parse(
+            request.params, phone_pattern=request.registry.phone_pattern
+        )
+    except InvalidParameter:
+        # The token is checked here, because the operation's own statement does not run. A revoked
+        # token takes precedence over an invalid parameter.
         if operation.authenticates_in_query:
             _authenticate(request, connection)
         raise

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
-from livebackend.api.errors import OperationFailed
+from livebackend.api.errors import InvalidParameter
 from livebackend.api.forms import Form
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import (
@@ -40,25 +40,25 @@ class SendCode(Parameters):
     ] = None
 
     @classmethod
-    def parse(cls, form: Form, *, phones: str) -> Self:
+    def parse(cls, form: Form, *, phone_pattern: str) -> Self:
         # Other parameters of `register` show that the client forgot the selector `register`: the
         # phone in `userId` must not receive a code.
         if any(map(form.get, _REGISTER_PARAMETERS)):
             form = {name: value for name, value in form.items() if name != "userId"}
-        params = super().parse(form, phones=phones)
+        params = super().parse(form, phone_pattern=phone_pattern)
         # A `register` request whose selector is not "1" must not send a code either.
         if "register" in form:
-            raise OperationFailed(None, "register", ErrorReason.INVALID_VALUE)
+            raise InvalidParameter(None, "register", ErrorReason.INVALID_VALUE)
         if params.userId not in (None, params.phone):
-            raise OperationFailed(None, "userId", ErrorReason.CONFLICTING_PARAMETERS)
+            raise InvalidParameter(None, "userId", ErrorReason.CONFLICTING_PARAMETERS)
         return params
 
     @property
     def phone(self) -> str:
-        """The phone number in `token` or `userId`; raises OperationFailed without both."""
+        """The phone number in `token` or `userId`; raises InvalidParameter without both."""
         phone = self.token or self.userId
         if phone is None:
-            raise OperationFailed(None, "token", ErrorReason.MISSING)
+            raise InvalidParameter(None, "token", ErrorReason.MISSING)
         return phone
 
 

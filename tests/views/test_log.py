@@ -129,7 +129,7 @@ class TestTokenLifetime:
         form: Form = {"userId": "13800000001", "password": PASSWORD}
         if expire_in is not None:
             form["expire_in"] = expire_in
-        parameters = LogIn.parse(form, phones="[0-9]{11}")
+        parameters = LogIn.parse(form, phone_pattern="[0-9]{11}")
         tokens = LoginTokens(["k" * 32], clock=lambda: 1_000_000.0)
         token = tokens.issue(CurrentUser(7, "13800000001", 3), lifetime_s=parameters.expire_in)
         claims = LoginTokens(["k" * 32], clock=lambda: 999_999.0).read(token)

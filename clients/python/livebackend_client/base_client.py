@@ -25,7 +25,7 @@ T = TypeVar("T")
 # A path, or a seekable file object that is open for reading bytes.
 File = str | os.PathLike[str] | BinaryIO
 # Accepted types of a JSON value: str, list, NoneType or a TypedDict class.
-Shape = tuple[type[Any], ...]
+JsonTypes = tuple[type[Any], ...]
 
 _RETRY_WAIT_S = 0.2
 
@@ -35,17 +35,18 @@ class OperationSpec(Generic[T]):
     """Description of one operation; T is the type that the client returns."""
 
     path: str
-    message: Shape
+    message_types: JsonTypes
     selector: str | None = None
-    # True if the message is a string that contains JSON; `message` is then the type of that JSON.
+    # True if the message is a string that contains JSON; `message_types` are then the types of
+    # the parsed JSON.
     message_is_json: bool = False
-    # Fields of the response envelope that the client returns after the message.
-    extra_fields: Mapping[str, Shape] = field(default_factory=dict)
+    # Fields of the response envelope that the client returns in a tuple after the message.
+    extra_fields: Mapping[str, JsonTypes] = field(default_factory=dict)
     # Names of parameters that are files.
     file_parameters: tuple[str, ...] = ()
     requires_login: bool = False
     idempotent: bool = False
-    # The error reason of a retry if the first request was executed.
+    # If the first request was executed, the server rejects a retry with this error reason.
     already_done_reason: str | None = None
     # The client creates a `requestId` if the caller passes none.
     has_request_id: bool = False
@@ -90,36 +91,38 @@ class BaseClient:
             parameters["token"] = self.token
         if operation.has_request_id:
             parameters.setdefault("requestId", uuid.uuid4().hex)
-        tries = self.max_attempts if operation.idempotent or operation.has_request_id else 1
+        attempts = self.max_attempts if operation.idempotent or operation.has_request_id else 1
         try:
-            return self._send_with_retries(operation, parameters, tries)
+            return self._send_with_retries(operation, parameters, attempts)
         except ApiError as error:
             if operation.has_request_id:
                 error.request_id = str(parameters["requestId"])
             raise
 
     def _send_with_retries(
-        self, operation: OperationSpec[T], parameters: Mapping[str, Any], tries: int
+        self, operation: OperationSpec[T], parameters: Mapping[str, Any], attempts: int
     ) -> T:
-        """Send a call until the server executes or rejects it, at most `tries` times."""
-        is_unknown = False
-        for remaining in reversed(range(tries)):
+        """Send a call until the server executes or rejects it, at most `attempts` times."""
+        is_outcome_unknown = False
+        for remaining_attempts in reversed(range(attempts)):
             try:
                 return self._send_once(operation, parameters)
             except ApiError as error:
-                if is_unknown and _means_done(operation, error):
-                    return cast(T, _matching(None, operation.message))
-                is_unknown = error.outcome_unknown or (is_unknown and not _is_final(error))
-                error.outcome_unknown = is_unknown
+                if is_outcome_unknown and _shows_executed(operation, error):
+                    return cast(T, _checked_type(None, operation.message_types))
+                is_outcome_unknown = error.outcome_unknown or (
+                    is_outcome_unknown and not _shows_not_executed(error)
+                )
+                error.outcome_unknown = is_outcome_unknown
                 wait_s = _retry_after_s(operation, error)
-                if wait_s is None or not remaining:
+                if wait_s is None or not remaining_attempts:
                     raise
             time.sleep(min(wait_s, self.max_retry_wait_s))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _send_once(self, operation: OperationSpec[T], parameters: Mapping[str, Any]) -> T:
         try:
-            return _read(operation, self._post(operation, parameters))
+            return _read_response(operation, self._post(operation, parameters))
         except (requests.ConnectionError, requests.Timeout) as error:
             raise ConnectionFailed(str(error)) from error
         except requests.RequestException as error:
@@ -146,12 +149,12 @@ class BaseClient:
             )
 
 
-def _is_final(error: ApiError) -> bool:
+def _shows_not_executed(error: ApiError) -> bool:
     """Return whether the error shows that no earlier attempt was executed."""
     return isinstance(error, OperationRefused) and error.reason in FINAL_REASONS
 
 
-def _means_done(operation: OperationSpec[Any], error: ApiError) -> bool:
+def _shows_executed(operation: OperationSpec[Any], error: ApiError) -> bool:
     """Return whether the error of a retry shows that an earlier attempt was executed."""
     return (
         operation.already_done_reason is not None
@@ -167,56 +170,62 @@ def _retry_after_s(operation: OperationSpec[Any], error: ApiError) -> float | No
     if isinstance(error, InvalidResponse):
         return _RETRY_WAIT_S
     if isinstance(error, OperationRefused) and operation.has_request_id:
-        is_failure = error.status >= requests.codes.server_error
-        return _RETRY_WAIT_S if is_failure or error.reason == NOT_PROCESSED else None
+        is_server_error = error.status >= requests.codes.server_error
+        return _RETRY_WAIT_S if is_server_error or error.reason == NOT_PROCESSED else None
     return None
 
 
-def _read(operation: OperationSpec[T], response: requests.Response) -> T:
-    """Return the message of a response. Raises OperationRefused or InvalidResponse."""
+def _read_response(operation: OperationSpec[T], response: requests.Response) -> T:
+    """Return the message of a response; with extra fields, a tuple that starts with the message.
+
+    Raises OperationRefused or InvalidResponse.
+    """
     try:
         body = response.json()
         code = body["result"]
         if code == OK:
             message = json.loads(body["message"]) if operation.message_is_json else body["message"]
-            message = _matching(message, operation.message)
-            extra = (_matching(body[name], shape) for name, shape in operation.extra_fields.items())
-            return cast(T, (message, *extra)) if operation.extra_fields else message
-        _matching(code, (str,))
+            message = _checked_type(message, operation.message_types)
+            extra_values = (
+                _checked_type(body[name], accepted_types)
+                for name, accepted_types in operation.extra_fields.items()
+            )
+            return cast(T, (message, *extra_values)) if operation.extra_fields else message
+        _checked_type(code, (str,))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidResponse(
             f"the response is not from this API (HTTP status {response.status_code}): {error}"
         ) from error
-    raise _error(code, response)
+    raise _refusal(code, response)
 
 
-def _matching(value: Any, shape: Shape) -> Any:
-    """Return the JSON value if it has one of the types of `shape`. Raises TypeError.
+def _checked_type(value: Any, accepted_types: JsonTypes) -> Any:
+    """Return the JSON value if it has one of the types of `accepted_types`. Raises TypeError.
 
     Checks the type of the value and the keys of an object, but not the values of the object.
     """
-    if any(_is_of_type(value, kind) for kind in shape):
+    if any(_is_of_type(value, accepted_type) for accepted_type in accepted_types):
         return value
-    expected = " or ".join(kind.__name__ for kind in shape)
+    expected = " or ".join(accepted_type.__name__ for accepted_type in accepted_types)
     raise TypeError(f"expected {expected}, got {type(value).__name__}")
 
 
-def _is_of_type(value: Any, kind: type[Any]) -> bool:
-    if is_typeddict(kind):
-        return isinstance(value, dict) and kind.__required_keys__ <= value.keys()
-    return isinstance(value, kind)
+def _is_of_type(value: Any, accepted_type: type[Any]) -> bool:
+    if is_typeddict(accepted_type):
+        return isinstance(value, dict) and accepted_type.__required_keys__ <= value.keys()
+    return isinstance(value, accepted_type)
 
 
-def _error(code: str, response: requests.Response) -> OperationRefused:
+def _refusal(code: str, response: requests.Response) -> OperationRefused:
     error, status = response.headers.get("X-Error"), response.status_code
     if status != requests.codes.service_unavailable:
-        is_failure = status >= requests.codes.server_error
-        return OperationRefused(code, error=error, status=status, outcome_unknown=is_failure)
-    after = response.headers.get("Retry-After", "")
+        is_server_error = status >= requests.codes.server_error
+        return OperationRefused(code, error=error, status=status, outcome_unknown=is_server_error)
+    retry_after = response.headers.get("Retry-After", "")
     return ServerUnavailable(
         code,
         error=error,
         outcome_unknown=response.headers.get("X-Request-Outcome") == "unknown",
-        retry_after_s=float(after) if after.isdecimal() else 1.0,
+        retry_after_s=float(retry_after) if retry_after.isdecimal() else 1.0,
         retry_request_id=response.headers.get("X-Retry-Request-Id"),
     )

@@ -29,7 +29,7 @@ class OperationRefused(ApiError):
         self, code: str, *, error: str | None, status: int, outcome_unknown: bool = False
     ) -> None:
         self.code = code
-        self.parameter, self.reason, self.limits = _parsed(error or "")
+        self.parameter, self.reason, self.limits = _parse_error_header(error or "")
         self.status = status
         self.outcome_unknown = outcome_unknown
         meaning = f"{code} {RESULT_MEANINGS.get(code, '')}"
@@ -38,16 +38,16 @@ class OperationRefused(ApiError):
     def explain(self, *, chinese: bool = False) -> str:
         """Return the parameter and the message of the reason, in English or Chinese."""
         messages = REASON_MESSAGES.get(self.reason)
-        if messages is None:  # the server is newer than the client
+        if messages is None:  # an error reason of a newer server
             return f"{self.parameter}: {self.reason}"
         message = messages[chinese].format_map(self.limits)
         return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
 
 
-def _parsed(header: str) -> tuple[str, str, Mapping[str, str]]:
+def _parse_error_header(header: str) -> tuple[str, str, Mapping[str, str]]:
     """Return parameter, reason and limits of `parameter; reason=token; limit=value`."""
-    parameter, *rest = header.split("; ")
-    values = dict(part.partition("=")[::2] for part in rest)
+    parameter, *fields = header.split("; ")
+    values = dict(field.partition("=")[::2] for field in fields)
     return parameter, values.pop("reason", ""), values
 
 

@@ -259,7 +259,7 @@ class Operations(BaseClient):
 
         userId: phone number, which identifies the user
         password: password with at least one letter and one digit
-        headImage: avatar: the message of the upload response
+        headImage: avatar, the value of `message` in the upload response
         gender: 0 female, 1 male
         nickname: nickname
 
@@ -285,7 +285,7 @@ class Operations(BaseClient):
 
         nickname: nickname
         gender: 0 female, 1 male
-        headImage: avatar: the message of the upload response
+        headImage: avatar, the value of `message` in the upload response
 
         Result codes of errors: 0006 0011 0012
         """
@@ -541,7 +541,7 @@ class Operations(BaseClient):
         """Buy coins.
 
         money: amount in yuan
-        requestId: idempotency key: requests with the same key are executed once
+        requestId: idempotency key; requests with the same key are executed once
 
         Result codes of errors: 0011 0012 0013
         """
@@ -560,7 +560,7 @@ class Operations(BaseClient):
         value: value in coins
         object: phone number of the host
         description: description of the gift
-        requestId: idempotency key: requests with the same key are executed once
+        requestId: idempotency key; requests with the same key are executed once
 
         Result codes of errors: 0011 0012 0013
         """
