@@ -13,7 +13,7 @@ HAS_EMBEDDED_POSTGRES = (
 
 # Requirements of a server. Each upper bound is the next version that may be incompatible. The lock
 # files are in requirements/.
-RUN = [
+SERVER = [
     "alembic>=1.16,<2",
     "bcrypt>=5,<6",
     "click>=8.2,<9",
@@ -74,7 +74,7 @@ BROWSER = [
     "playwright>=1.55,<2",
 ]
 # Profiler, and the competitors that the benchmarks measure.
-BENCH = [
+BENCHMARKS = [
     "asyncpg>=0.30",
     "fastapi>=0.120",
     "greenlet>=3",
@@ -96,7 +96,7 @@ setup(
         "livebackend.migrations",
         "livebackend.migrations.versions",
     ],
-    # The migrations are at the top of the repository, and inside the installed package.
+    # The folder `migrations` of the repository is installed as `livebackend.migrations`.
     package_dir={"livebackend.migrations": "migrations"},
     package_data={
         "livebackend": ["py.typed", "production.ini", "static/*", "static/*/*"],
@@ -104,13 +104,13 @@ setup(
         "livebackend.services": ["common_passwords.txt"],
         "livebackend.migrations": ["script.py.mako"],
     },
-    install_requires=RUN,
+    install_requires=SERVER,
     extras_require={
         "wechat": WECHAT,
         "testing": TESTING,
         "lint": LINT,
         "browser": BROWSER,
-        "bench": BENCH,
+        "bench": BENCHMARKS,
     },
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],

@@ -26,7 +26,7 @@ from tests.support.started_processes import record, started
 for name in [name for name in os.environ if name.startswith("LIVEBACKEND_")]:
     del os.environ[name]
 
-# An example of a state machine sends many requests and exceeds Hypothesis's deadline.
+# A state machine test sends many requests per example and would exceed Hypothesis's deadline.
 settings.register_profile(
     "livebackend",
     deadline=None,
@@ -48,10 +48,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    embedded = EmbeddedPostgres(folder / "postgres", durable=False)
-    embedded.start()
-    yield embedded
-    embedded.close()
+    embedded_postgres = EmbeddedPostgres(folder / "postgres", durable=False)
+    embedded_postgres.start()
+    yield embedded_postgres
+    embedded_postgres.close()
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +107,11 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if app is not None:
         main_services = app.registry.services
-        created = request.getfixturevalue("all_services")
-        others = [services for services in created if services is not main_services]
-        engines: list[Any] = [services.database.engine for services in others]
+        created_services = request.getfixturevalue("all_services")
+        other_services = [
+            services for services in created_services if services is not main_services
+        ]
+        engines: list[Any] = [services.database.engine for services in other_services]
         if sum(engine.pool.checkedin() for engine in engines) > 20:
             for engine in engines:
                 engine.dispose()
@@ -221,10 +223,10 @@ def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterato
 
     `make test-fast` runs only tests that start no process.
     """
-    before = len(started)
+    started_before = len(started)
     yield
     if not any(map(request.node.get_closest_marker, ("processes", "media"))):
-        assert started[before:] == [], "mark this test with pytest.mark.processes"
+        assert started[started_before:] == [], "mark this test with pytest.mark.processes"
 
 
 @pytest.fixture

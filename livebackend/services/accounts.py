@@ -34,7 +34,7 @@ from livebackend.services.code_verifiers import Purpose
 from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
 from livebackend.services.verification_codes import VerificationCodes
-from livebackend.services.verified_phones import forget_phone, is_verified, use_verification
+from livebackend.services.verified_phones import delete_codes, is_verified, use_verification
 
 Gender = Literal["0", "1"]
 
@@ -271,7 +271,7 @@ class Accounts:
                 raise AccountIsLive
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
-            forget_phone(connection, account.phone)
+            delete_codes(connection, account.phone)
             unused_pictures = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
             return unused_pictures

@@ -29,7 +29,7 @@ _ENABLED_ACCOUNT = select(models.Account.id).where(
     models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
 )
 _ANY_ACCOUNT = select(models.Account.id).where(models.Account.phone == bindparam("phone"))
-_INSERT = insert(models.VerificationCode).values(
+_INSERT_CODE = insert(models.VerificationCode).values(
     id=bindparam("id"),
     phone=bindparam("phone"),
     purpose=bindparam("purpose"),
@@ -37,14 +37,14 @@ _INSERT = insert(models.VerificationCode).values(
     expires_at=func.now() + bindparam("ttl", type_=Interval),
 )
 # Each new code deletes up to ten old codes, so that the table stays small.
-_DELETE_OLD = text(
+_DELETE_OLD_CODES = text(
     """
     DELETE FROM verification_codes WHERE id IN (
         SELECT id FROM verification_codes WHERE expires_at < now() - interval '1 day'
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
     """
 )
-_SET_OUTCOME = (
+_SET_SMS_OUTCOME = (
     update(models.VerificationCode)
     .where(
         models.VerificationCode.id == bindparam("code_id"),
@@ -78,7 +78,7 @@ class VerificationCodes:
         self.verify = verifier.verify
 
     def send_registration_code(self, phone: str) -> str:
-        """Send a code for a registration; return the ticket.
+        """Send a code for a registration; return the ticket for its verification.
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
         """
@@ -91,7 +91,7 @@ class VerificationCodes:
         return self._send(phone, Purpose.REGISTER, deliver=True)
 
     def send_password_reset_code(self, phone: str) -> str:
-        """Send a code for a password reset; return the ticket.
+        """Send a code for a password reset; return the ticket for its verification.
 
         Returns a ticket for an unknown phone too, but sends no message. Raises RateLimited and
         MessageNotSent.
@@ -110,27 +110,27 @@ class VerificationCodes:
             "id": code_id,
             "phone": phone,
             "purpose": purpose,
-            # If no message is sent, no code matches the digest, and wrong attempts still count.
+            # For an unknown phone, no code matches the digest, but wrong attempts are counted.
             "digest": self._hasher.hash(code_id, code if deliver else f"not {code}"),
             "ttl": self._ttl,
         }
 
-        def add(connection: Connection) -> None:
-            connection.execute(_DELETE_OLD)
-            connection.execute(_INSERT, row)
+        def insert_code(connection: Connection) -> None:
+            connection.execute(_DELETE_OLD_CODES)
+            connection.execute(_INSERT_CODE, row)
 
-        def set_outcome(outcome: str) -> None:
-            self._database.execute_one(_SET_OUTCOME, code_id=code_id, outcome=outcome)
+        def set_sms_outcome(outcome: str) -> None:
+            self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
 
         # The row is inserted first: a crash must not leave a sent message without a row.
-        self._database.run(add)
+        self._database.run(insert_code)
         try:
             if deliver:
                 self._sms.send(phone, code)
         except SmsFailed:
-            set_outcome("failed")
+            set_sms_outcome("failed")
             raise MessageNotSent from None
-        set_outcome("sent")
+        set_sms_outcome("sent")
         return self._verifier.issue_ticket(code_id, code)
 
     def new_code(self, purpose: Purpose) -> str:

@@ -16,14 +16,16 @@ from sqlalchemy import (
 from livebackend import models
 
 _VERIFICATION_TTL = timedelta(minutes=15)
-_VALID_VERIFICATION = and_(
+_IS_VALID_VERIFICATION = and_(
     models.VerificationCode.phone == bindparam("of_phone"),
     models.VerificationCode.purpose == "register",
     models.VerificationCode.state == "verified",
     models.VerificationCode.verified_at > func.now() - _VERIFICATION_TTL,
 )
-_IS_VERIFIED = select(exists().where(_VALID_VERIFICATION))
-_MARK_USED = update(models.VerificationCode).where(_VALID_VERIFICATION).values(state="used")
+_SELECT_IS_VERIFIED = select(exists().where(_IS_VALID_VERIFICATION))
+_MARK_VERIFICATION_USED = (
+    update(models.VerificationCode).where(_IS_VALID_VERIFICATION).values(state="used")
+)
 _DELETE_CODES = delete(models.VerificationCode).where(
     models.VerificationCode.phone == bindparam("of_phone")
 )
@@ -31,15 +33,17 @@ _DELETE_CODES = delete(models.VerificationCode).where(
 
 def is_verified(connection: Connection, phone: str) -> bool:
     """Return whether the phone has an unused verification."""
-    verified: bool = connection.execute(_IS_VERIFIED, {"of_phone": phone}).scalar_one()
-    return verified
+    is_phone_verified: bool = connection.execute(
+        _SELECT_IS_VERIFIED, {"of_phone": phone}
+    ).scalar_one()
+    return is_phone_verified
 
 
 def use_verification(connection: Connection, phone: str) -> bool:
     """Mark the verification of a phone as used; return False if the phone has none."""
-    return connection.execute(_MARK_USED, {"of_phone": phone}).rowcount > 0
+    return connection.execute(_MARK_VERIFICATION_USED, {"of_phone": phone}).rowcount > 0
 
 
-def forget_phone(connection: Connection, phone: str) -> None:
-    """Delete all codes that were sent to a phone."""
+def delete_codes(connection: Connection, phone: str) -> None:
+    """Delete all verification codes that were sent to a phone."""
     connection.execute(_DELETE_CODES, {"of_phone": phone})

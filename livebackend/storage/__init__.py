@@ -1,1 +1,1 @@
-"""Stored pictures: the protocol, local disk, re-encoding."""
+"""Storage of uploaded pictures, either unchanged or re-encoded."""

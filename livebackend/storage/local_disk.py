@@ -1,4 +1,4 @@
-"""Pictures on the local disk, unchanged."""
+"""Storage of pictures on the local disk, without re-encoding."""
 
 import os
 import re
@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from livebackend.storage.protocol import OnPathAssigned, StorageFailed, StoredPicture
+from livebackend.storage.protocol import OnLocationAssigned, StorageFailed, StoredPicture
 
 # The maximum length of a location in the database.
-_MAX_LOCATION = 255
-# Common file systems allow file names of up to 255 bytes.
+_MAX_LOCATION_LENGTH = 255
+# Less than the limit of common file systems, which is 255 bytes.
 _MAX_NAME_BYTES = 200
-_FOLDER_NAME = re.compile("[0-9a-f]{32}")
+_FOLDER_NAME_PATTERN = re.compile("[0-9a-f]{32}")
 
 # The first bytes of each supported format, and its media type.
 _SIGNATURES = (
@@ -45,27 +45,27 @@ class PictureFiles:
                 file.flush()
                 os.fsync(file.fileno())
             temporary_path.rename(path)
-            _sync(path.parent)
+            _sync_folder(path.parent)
         except OSError as error:
             self.remove(folder)
             raise StorageFailed(str(error)) from error
 
     def _check_free_space(self) -> None:
-        free = shutil.disk_usage(self._root).free
-        if free < self._min_free_bytes:
+        free_bytes = shutil.disk_usage(self._root).free
+        if free_bytes < self._min_free_bytes:
             raise OSError(
-                f"the disk is nearly full: {free} bytes free, {self._min_free_bytes} required"
+                f"the disk is nearly full: {free_bytes} bytes free, {self._min_free_bytes} required"
             )
 
     def remove(self, folder: str) -> None:
         """Delete a picture's folder and file, if they exist."""
-        if _FOLDER_NAME.fullmatch(folder):
+        if _FOLDER_NAME_PATTERN.fullmatch(folder):
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
         """Return the stored picture with this folder and name, or None."""
         path = self._root / folder / name
-        if not _FOLDER_NAME.fullmatch(folder) or name != _base_name(name):
+        if not _FOLDER_NAME_PATTERN.fullmatch(folder) or name != _base_name(name):
             return None
         try:
             with path.open("rb") as file:
@@ -82,19 +82,23 @@ class OriginalPictureStore:
         self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
         self.find = self._files.find
 
-    def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
+    def save(
+        self, filename: str, content: BinaryIO, on_location_assigned: OnLocationAssigned
+    ) -> str:
         folder = new_folder_name()
-        name = self._clean(filename, max_length=_MAX_LOCATION - len(str(self._root / folder)) - 1)
+        name = self._clean_name(
+            filename, max_length=_MAX_LOCATION_LENGTH - len(str(self._root / folder)) - 1
+        )
         location = str(self._root / folder / name)
-        on_path_assigned(location)
+        on_location_assigned(location)
         self._files.write(folder, name, content)
         return location
 
     def remove(self, location: str) -> None:
         self._files.remove(Path(location).parent.name)
 
-    def _clean(self, filename: str, *, max_length: int) -> str:
-        """Return the base name without unsafe characters, shortened before its extension."""
+    def _clean_name(self, filename: str, *, max_length: int) -> str:
+        """Return the base name without unsafe characters; shorten it before its extension."""
         name = _base_name(filename) or "picture"
         stem, dot, extension = name.rpartition(".")
         extension = (dot + extension)[:10] if stem else ""
@@ -111,7 +115,7 @@ def new_folder_name() -> str:
     return secrets.token_hex(16)
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Flush a folder to disk, so that its entries survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -127,9 +131,9 @@ def _base_name(filename: str) -> str:
     return printable.strip().lstrip(".").strip()
 
 
-def media_type(head: bytes) -> str | None:
+def media_type(first_bytes: bytes) -> str | None:
     """Return the media type of a picture by its first 16 bytes, or None."""
     for signature, name in _SIGNATURES:
-        if signature.match(head):
+        if signature.match(first_bytes):
             return name
     return None

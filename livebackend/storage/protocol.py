@@ -14,24 +14,26 @@ class InvalidImage(Exception):
 
 
 class StoredPicture(NamedTuple):
-    """A stored file and its media type; None if the file has no picture format."""
+    """A stored file and its media type, which is None if the file is not a picture."""
 
     path: Path
     media_type: str | None
 
 
-OnPathAssigned = Callable[[str], None]
+OnLocationAssigned = Callable[[str], None]
 
 
 @runtime_checkable
 class PictureStore(Protocol):
     """Storage of uploaded pictures."""
 
-    def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
+    def save(
+        self, filename: str, content: BinaryIO, on_location_assigned: OnLocationAssigned
+    ) -> str:
         """Store a picture; return its location, at most 255 characters.
 
-        `on_path_assigned` is called with the location before a file is written. Raises InvalidImage
-        and StorageFailed.
+        `on_location_assigned` is called with the location before a file is written. Raises
+        InvalidImage and StorageFailed.
         """
 
     def remove(self, location: str) -> None:

@@ -9,12 +9,12 @@ from typing import BinaryIO
 from PIL import Image, ImageCms, ImageOps
 
 from livebackend.storage.local_disk import PictureFiles, new_folder_name
-from livebackend.storage.protocol import InvalidImage, OnPathAssigned, StorageFailed
+from livebackend.storage.protocol import InvalidImage, OnLocationAssigned, StorageFailed
 
 # The formats that Pillow may decode; fewer decoders limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-_MAX_SIDE = 4096
-_STORED_MAX_SIDE = 1024
+_MAX_UPLOADED_SIDE_PX = 4096
+_MAX_STORED_SIDE_PX = 1024
 _JPEG_QUALITY = 85
 # How long an upload waits for other uploads. Pictures are processed one at a time, because decoding
 # a picture needs up to 64 MiB.
@@ -47,14 +47,16 @@ class ReencodingPictureStore:
         min_free_bytes: int,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
-        """Configure the store; an upload waits `queue_timeout_s` for other uploads at most."""
+        """Configure the store; an upload waits at most `queue_timeout_s` for other uploads."""
         self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
         self._public_url = public_url.rstrip("/")
         self._queue_timeout_s = queue_timeout_s
         self._semaphore = BoundedSemaphore(1)
         self.find = self._files.find
 
-    def save(self, filename: str, content: BinaryIO, on_path_assigned: OnPathAssigned) -> str:
+    def save(
+        self, filename: str, content: BinaryIO, on_location_assigned: OnLocationAssigned
+    ) -> str:
         if not self._semaphore.acquire(timeout=self._queue_timeout_s):
             raise StorageFailed(f"too many concurrent uploads: waited {self._queue_timeout_s} s")
         try:
@@ -63,7 +65,7 @@ class ReencodingPictureStore:
             self._semaphore.release()
         folder, name = new_folder_name(), f"picture.{extension}"
         location = f"{self._public_url}/pictures/{folder}/{name}"
-        on_path_assigned(location)
+        on_location_assigned(location)
         self._files.write(folder, name, io.BytesIO(encoded))
         return location
 
@@ -74,64 +76,66 @@ class ReencodingPictureStore:
 def reencode(content: BinaryIO) -> tuple[str, bytes]:
     """Re-encode a picture; return its file name extension and bytes. Raises InvalidImage."""
     try:
-        # Pillow warns about oversized pictures, which are rejected below.
+        # Pillow only warns about oversized pictures; `_decode` rejects them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(content, formats=_FORMATS) as uploaded:
-                return _encoded(_decoded(uploaded))
+                return _encode(_decode(uploaded))
     except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise InvalidImage(f"{type(error).__name__}: {error}") from error
 
 
-def _decoded(uploaded: Image.Image) -> Image.Image:
+def _decode(uploaded: Image.Image) -> Image.Image:
     """Return the picture upright, in sRGB, and reduced to the stored size.
 
-    Raises ValueError before decoding if a side has more than _MAX_SIDE pixels.
+    Raises ValueError before decoding if a side is longer than _MAX_UPLOADED_SIDE_PX.
     """
-    if max(uploaded.size) > _MAX_SIDE:
+    if max(uploaded.size) > _MAX_UPLOADED_SIDE_PX:
         raise ValueError(
             f"the picture has {uploaded.width} × {uploaded.height} pixels;"
-            f" the maximum is {_MAX_SIDE} × {_MAX_SIDE}"
+            f" the maximum is {_MAX_UPLOADED_SIDE_PX} × {_MAX_UPLOADED_SIDE_PX}"
         )
     # The JPEG decoder can reduce the size while decoding, which is much faster.
-    uploaded.draft(None, (2 * _STORED_MAX_SIDE, 2 * _STORED_MAX_SIDE))
+    uploaded.draft(None, (2 * _MAX_STORED_SIDE_PX, 2 * _MAX_STORED_SIDE_PX))
     uploaded.load()
-    # The profile of a CMYK picture is ignored, because Pillow converts CMYK to RGB without it.
+    # The color profile of a CMYK picture is ignored: it is invalid after the conversion to RGB.
     profile = uploaded.info.get("icc_profile") if uploaded.mode != "CMYK" else None
-    picture = _in_8_bits(uploaded)
+    picture = _convert_to_8_bits(uploaded)
     is_transparent = "A" in picture.getbands() or "transparency" in picture.info
     picture = picture.convert("RGBA" if is_transparent else "RGB")
-    picture.thumbnail((_STORED_MAX_SIDE, _STORED_MAX_SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((_MAX_STORED_SIDE_PX, _MAX_STORED_SIDE_PX), Image.Resampling.LANCZOS)
     picture = ImageOps.exif_transpose(picture)
-    return _in_srgb(picture, profile) if profile else picture
+    return _convert_to_srgb(picture, profile) if profile else picture
 
 
-def _in_8_bits(picture: Image.Image) -> Image.Image:
+def _convert_to_8_bits(picture: Image.Image) -> Image.Image:
     """Convert a 16-bit grey picture to 8 bits; return other pictures unchanged."""
     if picture.mode.startswith("I"):
         return picture.convert("I").point(lambda value: value / 256).convert("L")
     return picture
 
 
-def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+def _convert_to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     """Convert a picture from its ICC profile to sRGB; ignore an invalid profile."""
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
+        source_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            picture, source_profile, ImageCms.createProfile("sRGB")
+        )
     except (ImageCms.PyCMSError, OSError):
         return picture
     return converted or picture
 
 
-def _encoded(picture: Image.Image) -> tuple[str, bytes]:
+def _encode(picture: Image.Image) -> tuple[str, bytes]:
     """Return the file name extension and the bytes of a picture."""
-    # Pillow would save the metadata of the upload too, so only the pixels are copied.
-    copy = Image.new(picture.mode, picture.size)
-    copy.paste(picture)
+    # Only the pixels are copied: otherwise, Pillow would also save the metadata of the upload.
+    pixels = Image.new(picture.mode, picture.size)
+    pixels.paste(picture)
     encoded = io.BytesIO()
     is_opaque = picture.mode == "RGB" or picture.getchannel("A").getextrema() == (255, 255)
     if is_opaque:
-        copy.convert("RGB").save(encoded, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+        pixels.convert("RGB").save(encoded, "JPEG", quality=_JPEG_QUALITY, optimize=True)
         return "jpg", encoded.getvalue()
-    copy.save(encoded, "PNG", optimize=True)
+    pixels.save(encoded, "PNG", optimize=True)
     return "png", encoded.getvalue()

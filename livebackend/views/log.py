@@ -45,7 +45,7 @@ class ForgotPassword(Parameters):
 
 class ResetPassword(Parameters):
     userId: Phone
-    # The texts are unchecked, because a malformed code counts as a wrong attempt.
+    # The texts are not validated, because a malformed code must count as a wrong attempt.
     code_v: Annotated[
         UncheckedText,
         documented_field("message of the forgot_password response", "忘记密码接口返回的 message"),

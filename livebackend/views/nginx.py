@@ -8,7 +8,7 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Upload
 from livebackend.api.request import Request, require_method
 
-_MAX_VALUE_LENGTH, _MAX_PUBLISHER_LENGTH = 200, 64
+_MAX_FIELD_LENGTH, _MAX_PUBLISHER_LENGTH = 200, 64
 
 
 @view_config(route_name="nginx")
@@ -19,7 +19,7 @@ def hook(request: Request) -> Response:
     URL. deploy/nginx-rtmp.conf sends `call=watch`.
     """
     _check_caller(request)
-    fields = {name: _text(value) for name, value in request.params.items()}
+    fields = {name: _valid_text(value) for name, value in request.params.items()}
     call, stream_key = fields.get("call"), fields.get("name", "")
     authorization = request.services.publish_authorization
     publisher = fields.get("clientid", "")[:_MAX_PUBLISHER_LENGTH]
@@ -47,12 +47,12 @@ def _check_caller(request: Request) -> None:
     ):
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     require_method(request, "GET", "POST")
-    if not authorization.is_media_server(_text(request.params.get("secret"))):
+    if not authorization.is_media_server(_valid_text(request.params.get("secret"))):
         raise InvalidRequest(403, "secret", ErrorReason.INVALID_SECRET)
 
 
-def _text(value: str | Upload | None) -> str:
+def _valid_text(value: str | Upload | None) -> str:
     """Return a value if the database can store it as text, otherwise ""."""
-    if not isinstance(value, str) or len(value) > _MAX_VALUE_LENGTH or "\0" in value:
+    if not isinstance(value, str) or len(value) > _MAX_FIELD_LENGTH or "\0" in value:
         return ""
     return value

@@ -25,7 +25,8 @@ def page(request: Request) -> Response:
     stored_page = request.registry.pages.get(request.matchdict["page"])
     if stored_page is None:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
-    # RFC 9110 allows gzip without Accept-Encoding, but clients that omit it do not decompress.
+    # RFC 9110 allows gzip for a request without Accept-Encoding, but clients that omit this header
+    # do not decompress the response.
     has_accept_encoding = "Accept-Encoding" in request.headers
     is_zipped = bool(has_accept_encoding and request.accept_encoding.acceptable_offers(["gzip"]))
     response = Response(
@@ -51,7 +52,8 @@ def static_file(request: Request) -> Response:
     if request.path_info.removeprefix("/") not in request.registry.static_paths:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = serve_static(None, request)
-    # The file is read here, because granian blocks a thread while it sends an iterator slowly.
+    # The file is read into memory here, because granian occupies a thread while it sends an
+    # iterator to a slow client.
     response.body = response.body
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

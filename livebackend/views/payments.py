@@ -9,18 +9,18 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request, require_method
 from livebackend.core.errors import PaymentRejected
 
-_MAX_BYTES = 65_536
+_MAX_BODY_BYTES = 65_536
 
 
 @view_config(route_name="payment")
 def notification(request: Request) -> Response:
-    """Credit a payment; the provider retries unless the status is 204."""
+    """Credit the reported payment; the provider retries unless the status is 204."""
     orders = request.services.payment_orders
     if not orders.providers:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     require_method(request, "POST")
-    if (request.content_length or 0) > _MAX_BYTES:
-        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=_MAX_BYTES)
+    if (request.content_length or 0) > _MAX_BODY_BYTES:
+        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=_MAX_BODY_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         orders.receive(headers, request.body)

@@ -17,7 +17,7 @@ def callback(request: Request) -> Response:
     A callback can be late or replayed, so only the current status from Pili counts.
     """
     require_method(request, "POST")
-    body = _body(request)
+    body = _read_body(request)
     is_signed = request.services.stream_callbacks.has_valid_signature(
         request.method, request.path_qs, headers=request.headers, body=body
     )
@@ -30,7 +30,7 @@ def callback(request: Request) -> Response:
     return Response(status=204)
 
 
-def _body(request: Request) -> bytes:
+def _read_body(request: Request) -> bytes:
     """Return the request body, and rewind the body for the form parser."""
     limits = request.registry.request_limits["pili"]
     if (request.content_length or 0) > limits.max_body_bytes:

@@ -41,7 +41,7 @@ class SendCode(Parameters):
 
     @classmethod
     def parse(cls, form: Form, *, phone_pattern: str) -> Self:
-        # Other parameters of `register` show that the client forgot the selector `register`: the
+        # A parameter of `register` shows that the client forgot the selector `register`. Then the
         # phone in `userId` must not receive a code.
         if any(map(form.get, _REGISTER_PARAMETERS)):
             form = {name: value for name, value in form.items() if name != "userId"}
@@ -55,7 +55,7 @@ class SendCode(Parameters):
 
     @property
     def phone(self) -> str:
-        """The phone number in `token` or `userId`; raises InvalidParameter without both."""
+        """The phone number in `token` or `userId`; raises InvalidParameter if both are missing."""
         phone = self.token or self.userId
         if phone is None:
             raise InvalidParameter(None, "token", ErrorReason.MISSING)
@@ -63,7 +63,7 @@ class SendCode(Parameters):
 
 
 class VerifyCode(Parameters):
-    # The texts are unchecked, because a malformed code counts as a wrong attempt.
+    # The texts are not validated, because a malformed code must count as a wrong attempt.
     code_v: Annotated[
         UncheckedText,
         documented_field("message of the send_code response", "发送验证码接口返回的 message"),

@@ -45,18 +45,18 @@ class UploadViews(View):
 def picture(request: Request) -> Response:
     """Serve an uploaded picture; a file that is not an image is sent as a download."""
     require_method(request, "GET", "HEAD")
-    stored = request.services.avatars.find(**request.matchdict)
-    if stored is None:
+    stored_picture = request.services.avatars.find(**request.matchdict)
+    if stored_picture is None:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     response = FileResponse(
-        stored.path,
+        stored_picture.path,
         request=request,
-        content_type=stored.media_type or "application/octet-stream",
+        content_type=stored_picture.media_type or "application/octet-stream",
     )
     # Clients can cache a picture for a year, because a stored picture never changes.
     response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    if stored.media_type is None:
+    if stored_picture.media_type is None:
         response.headers["Content-Disposition"] = "attachment"
     return response

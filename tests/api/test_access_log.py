@@ -63,10 +63,10 @@ class TestAccessLog:
             fields = caplog.records[-1].fields  # type: ignore[attr-defined]
             return str(fields["client_hash"])
 
-        first = client_hash("203.0.113.7")
-        assert first == client_hash("203.0.113.7") != client_hash("203.0.113.8")
-        # Without the key, the hash of an address cannot be computed.
-        assert first != sha256(b"203.0.113.7").hexdigest()[:32]
+        first_hash = client_hash("203.0.113.7")
+        assert first_hash == client_hash("203.0.113.7") != client_hash("203.0.113.8")
+        # The hash has a secret key: otherwise, hashing all addresses would reveal the address.
+        assert first_hash != sha256(b"203.0.113.7").hexdigest()[:32]
 
     def test_request_to_an_unknown_path_is_logged_without_the_path(
         self, api: ApiClient, caplog: pytest.LogCaptureFixture
@@ -77,21 +77,21 @@ class TestAccessLog:
 
 class TestRequestMetrics:
     def test_health_check_is_not_counted(self, app: App) -> None:
-        before = request_counts(app)
+        counts_before = request_counts(app)
         TestApp(app).get("/healthz")
-        assert request_counts(app) == before
+        assert request_counts(app) == counts_before
         assert TestApp(app).post("/healthz", status="*").json["result"] == "0003"
 
     def test_each_request_is_counted_once_by_operation_and_result(
         self, app: App, ann: UserClient
     ) -> None:
-        before = request_counts(app)
+        counts_before = request_counts(app)
         ann.post("/friend", search="1", userId=ann.phone)
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/nowhere")
-        after = request_counts(app)
-        increases = {key: after[key] - before.get(key, 0) for key in after}
+        counts_after = request_counts(app)
+        increases = {key: counts_after[key] - counts_before.get(key, 0) for key in counts_after}
         assert {key: count for key, count in increases.items() if count} == {
             ("search", "0000"): 1,
             ("search", "0007"): 2,
@@ -106,10 +106,10 @@ class TestRequestMetrics:
             registry = app.registry.services.metrics.registry
             return registry.get_sample_value("livebackend_request_errors_total", labels) or 0.0
 
-        before = error_count()
+        count_before = error_count()
         monkeypatch.setattr(type(services.database), "run_autocommit", lambda *_, **__: 1 / 0)
         assert ann.post("/list", friendlist="1").status == 500
-        assert error_count() == before + 1
+        assert error_count() == count_before + 1
 
 
 @pytest.fixture(scope="module")

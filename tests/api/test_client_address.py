@@ -8,9 +8,11 @@ from livebackend.config.settings import Settings
 from tests.support.settings import REQUIRED_SETTINGS
 
 
-def resolver(trusted: str) -> ClientAddressResolver:
+def resolver(trusted_proxies: str) -> ClientAddressResolver:
     return ClientAddressResolver(
-        Settings.load({**REQUIRED_SETTINGS, "http.trusted_proxies": trusted}, {}).trusted_proxies
+        Settings.load(
+            {**REQUIRED_SETTINGS, "http.trusted_proxies": trusted_proxies}, {}
+        ).trusted_proxies
     )
 
 
@@ -21,7 +23,7 @@ def request(peer: str, **headers: str) -> Request:
 
 
 @pytest.mark.parametrize(
-    ("peer", "forwarded", "address"),
+    ("peer", "forwarded_for", "address"),
     [
         ("203.0.113.7", "", "203.0.113.7"),
         ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # the header is forged
@@ -41,9 +43,9 @@ def request(peer: str, **headers: str) -> Request:
     ],
 )
 def test_client_address_is_the_nearest_untrusted_address(
-    peer: str, forwarded: str, address: str
+    peer: str, forwarded_for: str, address: str
 ) -> None:
-    headers = {"X_Forwarded_For": forwarded} if forwarded else {}
+    headers = {"X_Forwarded_For": forwarded_for} if forwarded_for else {}
     assert resolver("10.0.0.0/8").address(request(peer, **headers)) == address
 
 

@@ -52,7 +52,7 @@ def test_domain_error_has_a_declared_result_code_in_every_operation(
 
 
 @pytest.mark.parametrize(
-    ("error", "operation", "code", "header"),
+    ("error", "operation", "code", "x_error"),
     [
         (errors.UnknownUser, "search", "0007", "userId; reason=unknown_user"),
         (errors.UnknownUser, "unfriend", "0006", "userId; reason=unknown_user"),
@@ -69,11 +69,11 @@ def test_result_code_and_parameter_depend_on_the_operation(
     error: type[DomainError],
     operation: str,
     code: str,
-    header: str,
+    x_error: str,
     declared_operations: dict[str, Operation],
 ) -> None:
     outcome = error_outcome(error(), declared_operations[operation])
-    assert (outcome.result_code.code, outcome.detail.header) == (code, header)
+    assert (outcome.result_code.code, outcome.detail.header) == (code, x_error)
 
 
 def test_domain_error_outside_an_operation_has_result_0003() -> None:

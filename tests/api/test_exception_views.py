@@ -14,9 +14,8 @@ from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 
-UNREACHABLE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
-# Path and form of a request of each operation that needs the database, and its default result
-# code.
+UNREACHABLE_DATABASE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
+# Requests that need the database: path, form and default result code of the operation.
 REQUESTS = [
     ("/register", {"token": "13800000009"}, "0002"),
     ("/register", {"code_v": "1234", "code": "1235"}, "0004"),
@@ -51,7 +50,7 @@ class TestDatabaseFailure:
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable_database = Database(UNREACHABLE_URL)
+        unreachable_database = Database(UNREACHABLE_DATABASE_URL)
         monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
         response = ann.post(path, **{"token": ann.token, **form})
         assert (response.status, response.result) == (503, code)
@@ -116,7 +115,7 @@ def test_log_contains_no_phone_number_token_or_password(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unreachable_database = Database(UNREACHABLE_URL)
+    unreachable_database = Database(UNREACHABLE_DATABASE_URL)
     monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
     ann.send_friend_request(ann)

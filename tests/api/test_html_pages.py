@@ -17,7 +17,7 @@ from livebackend.views.pages import serve_static
 from tests.support.api import App
 from tests.support.application import DEVELOPMENT_INI
 
-STATIC = DEVELOPMENT_INI.parent / "livebackend/static"
+STATIC_FILES_FOLDER = DEVELOPMENT_INI.parent / "livebackend/static"
 NOT_FOUND = {"result": "0003", "message": None}
 
 
@@ -31,14 +31,18 @@ def asset_paths(html: str) -> list[str]:
 
 
 @pytest.fixture
-def static_folder(browser: Any) -> str:
+def static_url_path(browser: Any) -> str:
     """The URL path of the static files; it contains a version."""
     return "/" + "/".join(asset_paths(browser.get("/docs").text)[0].split("/")[:2])
 
 
 @pytest.fixture
 def static_files() -> set[str]:
-    return {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(STATIC_FILES_FOLDER).as_posix()
+        for path in STATIC_FILES_FOLDER.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json"])
@@ -63,7 +67,7 @@ def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
 
 
 def test_each_static_file_is_served_with_its_media_type(
-    static_folder: str, static_files: set[str], browser: Any
+    static_url_path: str, static_files: set[str], browser: Any
 ) -> None:
     media_types = {
         ".css": "text/css",
@@ -73,29 +77,31 @@ def test_each_static_file_is_served_with_its_media_type(
         ".woff2": "font/woff2",
     }
     for name in static_files:
-        response = browser.get(f"{static_folder}/{name}")
-        assert response.body == (STATIC / name).read_bytes()
+        response = browser.get(f"{static_url_path}/{name}")
+        assert response.body == (STATIC_FILES_FOLDER / name).read_bytes()
         assert response.content_type == media_types[Path(name).suffix]
         assert response.headers["Content-Length"] == str(len(response.body))
 
 
 def test_static_file_supports_head_and_conditional_requests(
-    static_folder: str, browser: Any
+    static_url_path: str, browser: Any
 ) -> None:
-    path = f"{static_folder}/vendor/hls.js"
+    path = f"{static_url_path}/vendor/hls.js"
     head_response = browser.head(path)
     assert head_response.body == b""
-    assert head_response.headers["Content-Length"] == str((STATIC / "vendor/hls.js").stat().st_size)
-    conditional = {"If-Modified-Since": head_response.headers["Last-Modified"]}
-    response = browser.get(path, headers=conditional, status=304)
+    assert head_response.headers["Content-Length"] == str(
+        (STATIC_FILES_FOLDER / "vendor/hls.js").stat().st_size
+    )
+    conditional_headers = {"If-Modified-Since": head_response.headers["Last-Modified"]}
+    response = browser.get(path, headers=conditional_headers, status=304)
     assert response.body == b""
     assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     browser.get(path, headers={"If-Modified-Since": formatdate(0, usegmt=True)}, status=200)
 
 
-def test_static_file_is_not_sent_in_blocks(static_folder: str, browser: Any) -> None:
+def test_static_file_is_not_sent_in_blocks(static_url_path: str, browser: Any) -> None:
     """The HTTP server occupies a thread while it sends a file in blocks to a slow client."""
-    response = Request.blank(f"{static_folder}/vendor/hls.js").get_response(browser.app)
+    response = Request.blank(f"{static_url_path}/vendor/hls.js").get_response(browser.app)
     assert isinstance(response.app_iter, list)
 
 
@@ -125,17 +131,17 @@ def test_static_file_is_not_sent_in_blocks(static_folder: str, browser: Any) -> 
     ],
 )
 def test_static_path_that_names_no_public_file_is_404(
-    path: str, static_folder: str, browser: Any
+    path: str, static_url_path: str, browser: Any
 ) -> None:
-    response = browser.get(static_folder + path, status=404)
+    response = browser.get(static_url_path + path, status=404)
     assert response.json == NOT_FOUND
     assert response.headers["X-Error"] == "path; reason=unknown_path"
 
 
-def test_unknown_static_paths_are_not_cached(static_folder: str, browser: Any) -> None:
+def test_unknown_static_paths_are_not_cached(static_url_path: str, browser: Any) -> None:
     """Pyramid's static view stores every requested name, so clients could fill the memory."""
     for number in range(10):
-        browser.get(f"{static_folder}/unknown{number}.js", status=404)
+        browser.get(f"{static_url_path}/unknown{number}.js", status=404)
     assert not [name for name in serve_static.filemap if "unknown" in name]
 
 
@@ -186,8 +192,8 @@ def test_page_rejects_post_requests(path: str, browser: Any) -> None:
     assert response.json == {"result": "0003", "message": None}
 
 
-def test_static_file_rejects_post_requests(static_folder: str, browser: Any) -> None:
-    response = browser.post(f"{static_folder}/docs/docs.js", status=405)
+def test_static_file_rejects_post_requests(static_url_path: str, browser: Any) -> None:
+    response = browser.post(f"{static_url_path}/docs/docs.js", status=405)
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json == NOT_FOUND
     assert response.headers["X-Error"] == "method; reason=method_not_allowed"
@@ -202,11 +208,11 @@ def test_production_settings_enable_the_docs_page_and_disable_the_demo_page(
 
 
 def test_settings_can_disable_the_docs_and_demo_pages(
-    new_app: Callable[..., App], static_folder: str
+    new_app: Callable[..., App], static_url_path: str
 ) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
-    for path in ("/docs", "/openapi.json", "/demo", f"{static_folder}/docs/docs.js"):
+    for path in ("/docs", "/openapi.json", "/demo", f"{static_url_path}/docs/docs.js"):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
@@ -224,12 +230,12 @@ def test_openapi_document_is_served_as_it_was_generated(app: App, browser: Any) 
 
 def test_vendored_files_have_the_published_digests_and_licences() -> None:
     """The script .ci/vendor.sh downloads the third-party files and their licences."""
-    vendor = STATIC / "vendor"
+    vendor_folder = STATIC_FILES_FOLDER / "vendor"
     lines = (DEVELOPMENT_INI.parent / ".ci/vendor.sha256").read_text().splitlines()
     digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    file_names = {entry.name for entry in vendor.iterdir()}
+    file_names = {entry.name for entry in vendor_folder.iterdir()}
     assert file_names == digests.keys()
     for name, digest in digests.items():
-        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
+        assert hashlib.sha256((vendor_folder / name).read_bytes()).hexdigest() == digest, name
         if not name.endswith(".txt"):
             assert f"{name.partition('.')[0]}.LICENSE.txt" in file_names

@@ -16,12 +16,12 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 paths = st.sampled_from([f"/{path}" for path in PATHS])
 content_types = st.sampled_from([FORM, MULTIPART, FORM + "; charset=utf-8", "", "text/plain"])
-NAMES = """
+PARAMETER_NAMES = """
     token userId password register gender nickname headImage code_v code img expire_in title live
     leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour
     money refill value object description send_gift requestId balance records ranking before limit
 """
-names = st.sampled_from(NAMES.split())
+parameter_names = st.sampled_from(PARAMETER_NAMES.split())
 # Valid and random values, so that some requests pass validation.
 values = st.one_of(
     st.sampled_from(
@@ -31,7 +31,7 @@ values = st.one_of(
     st.text(alphabet="\0\n\x7f\u0085\u2028\u202e\ud7ff\uffff𐀀１元,，+%", max_size=8),
     st.integers().map(str),
 )
-forms = st.dictionaries(names, values, max_size=8)
+forms = st.dictionaries(parameter_names, values, max_size=8)
 
 
 def send(api: ApiClient, path: str, body: bytes, content_type: str) -> None:
@@ -101,7 +101,7 @@ class TestRandomForms:
         send(api, path, urlencode(form, errors="surrogatepass").encode(), FORM)
 
     @settings(max_examples=500)
-    @given(path=paths, form=forms, selector=names)
+    @given(path=paths, form=forms, selector=parameter_names)
     def test_random_form_with_login_token_gets_an_envelope(
         self, path: str, form: dict[str, str], selector: str, ann: UserClient, ben: UserClient
     ) -> None:

@@ -38,28 +38,36 @@ def test_every_path_lists_the_operations_of_its_route(
     assert set(document["paths"]) == {f"/{path}" for path in PATHS}
     for path, methods in document["paths"].items():
         assert set(methods) == {"post"}
-        names = {
+        operation_names = {
             operation.name
             for operation in declared_operations
             if path.removeprefix("/") in operation.routes
         }
-        assert set(methods["post"]["x-operations"]) == names
+        assert set(methods["post"]["x-operations"]) == operation_names
         for content in methods["post"]["requestBody"]["content"].values():
             refs = [schema["$ref"] for schema in content["schema"]["oneOf"]]
-            assert sorted(refs) == sorted(f"#/components/schemas/{name}.request" for name in names)
+            assert sorted(refs) == sorted(
+                f"#/components/schemas/{name}.request" for name in operation_names
+            )
 
 
 def test_description_of_an_operation_matches_its_declaration(
     document: dict[str, Any], declared_operations: list[Operation]
 ) -> None:
     for operation in declared_operations:
-        entry = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][operation.name]
-        assert f"{entry['summary']} · {entry['x-zh']}" == operation.summary
-        assert entry["x-extension"] is not operation.documented
-        assert entry["results"] == sorted(result.code for result in operation.result_codes)
+        described_operation = document["paths"][f"/{operation.routes[0]}"]["post"]["x-operations"][
+            operation.name
+        ]
+        assert (
+            f"{described_operation['summary']} · {described_operation['x-zh']}" == operation.summary
+        )
+        assert described_operation["x-extension"] is not operation.documented
+        assert described_operation["results"] == sorted(
+            result.code for result in operation.result_codes
+        )
         request = document["components"]["schemas"][f"{operation.name}.request"]
-        names = set(operation.parameters.model_fields) | {operation.selector} - {None}
-        assert set(request["properties"]) == names
+        parameter_names = set(operation.parameters.model_fields) | {operation.selector} - {None}
+        assert set(request["properties"]) == parameter_names
         if operation.selector:
             assert request["properties"][operation.selector] == {"const": "1"}
         required_parameters = {
@@ -74,8 +82,8 @@ def test_chapters_and_operations_have_the_order_of_the_api_document(
     assert [tag["name"] for tag in document["tags"]] == [
         *("Registration", "Login", "Rooms", "Lists", "Friends", "Coins")
     ]
-    names = [name for name in document["components"]["schemas"] if name.endswith(".request")]
-    assert names[:4] == [
+    schema_names = [name for name in document["components"]["schemas"] if name.endswith(".request")]
+    assert schema_names[:4] == [
         *("send_code.request", "verify_code.request", "upload.request", "register.request")
     ]
 

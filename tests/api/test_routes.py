@@ -103,18 +103,18 @@ class TestSelectors:
     @pytest.mark.parametrize("path", PATHS)
     def test_unknown_parameters_are_ignored(self, path: str, ann: UserClient) -> None:
         selector = {SELECTORS[f"/{path}"][0]: "1"} if f"/{path}" in SELECTORS else {}
-        plain_response = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
+        expected_response = ann.post(f"/{path}", **selector, userId=ann.phone, password=PASSWORD)
         response = ann.post(
             f"/{path}", **selector, userId=ann.phone, password=PASSWORD, x="y", 额="外"
         )
-        assert response.result == plain_response.result
+        assert response.result == expected_response.result
 
 
 class TestForms:
     """All paths share one form parser, so most tests use /list."""
 
     @pytest.mark.parametrize(
-        ("content_type", "encoding"),
+        ("content_type", "content_encoding"),
         [
             ("application/json", ""),
             ("text/plain", ""),
@@ -128,10 +128,14 @@ class TestForms:
         ],
     )
     def test_body_that_is_not_a_utf8_form_is_415(
-        self, content_type: str, encoding: str, ann: UserClient, database_state: DatabaseState
+        self,
+        content_type: str,
+        content_encoding: str,
+        ann: UserClient,
+        database_state: DatabaseState,
     ) -> None:
         body = f"token={ann.token}&friendlist=1".encode()
-        headers = {"Content-Encoding": encoding} if encoding else {}
+        headers = {"Content-Encoding": content_encoding} if content_encoding else {}
         with database_state.assert_unchanged():
             response = ann.post_bytes("/list", body, content_type, **headers)
         assert is_rejected(response, 415, "body; reason=unsupported_media_type")
@@ -203,8 +207,8 @@ class TestMultipart:
         return api.post_bytes("/list", body, content_type or "multipart/form-data; boundary=x")
 
     def part(self, name: str, value: str, attributes: str = "") -> bytes:
-        head = f'--x\r\nContent-Disposition: form-data; name="{name}"{attributes}\r\n\r\n'
-        return f"{head}{value}\r\n".encode()
+        part_header = f'--x\r\nContent-Disposition: form-data; name="{name}"{attributes}\r\n\r\n'
+        return f"{part_header}{value}\r\n".encode()
 
     def test_multipart_form_is_accepted(self, ann: UserClient) -> None:
         body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
@@ -256,10 +260,14 @@ class TestMultipart:
         assert self.send(ann, body).status == 400
 
     def test_uploaded_file_is_not_read_as_a_selector_or_token(self, ann: UserClient) -> None:
-        filename = '; filename="1"'
-        body = self.part("friendlist", "1", filename) + b"--x--\r\n"
+        filename_attribute = '; filename="1"'
+        body = self.part("friendlist", "1", filename_attribute) + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 404, "form; reason=no_selector")
-        body = self.part("token", ann.token, filename) + self.part("friendlist", "1") + b"--x--\r\n"
+        body = (
+            self.part("token", ann.token, filename_attribute)
+            + self.part("friendlist", "1")
+            + b"--x--\r\n"
+        )
         assert self.send(ann, body).result == "0012"
 
 

@@ -37,18 +37,20 @@ def test_x_forwarded_proto_of_a_direct_client_is_ignored(api: ApiClient) -> None
 
 
 def test_every_response_has_a_new_request_id(api: ApiClient) -> None:
-    first, second = (send(api).headers["X-Request-Id"] for _ in range(2))
-    assert re.fullmatch("[0-9a-f]{32}", first)
-    assert first != second
+    first_id, second_id = (send(api).headers["X-Request-Id"] for _ in range(2))
+    assert re.fullmatch("[0-9a-f]{32}", first_id)
+    assert first_id != second_id
 
 
 def test_request_id_is_accepted_from_trusted_proxies_only(
     api: ApiClient, proxied_api: ApiClient
 ) -> None:
     assert send(api, X_Request_Id="abc").headers["X-Request-Id"] != "abc"
-    https = {"X_Forwarded_Proto": "https"}
-    assert send(proxied_api, X_Request_Id="abc-1", **https).headers["X-Request-Id"] == "abc-1"
-    assert send(proxied_api, X_Request_Id="a b", **https).headers["X-Request-Id"] != "a b"
+    https_header = {"X_Forwarded_Proto": "https"}
+    assert (
+        send(proxied_api, X_Request_Id="abc-1", **https_header).headers["X-Request-Id"] == "abc-1"
+    )
+    assert send(proxied_api, X_Request_Id="a b", **https_header).headers["X-Request-Id"] != "a b"
 
 
 @pytest.mark.parametrize("path", ["/log", "/no", "/pictures/x"])

@@ -17,7 +17,7 @@ from tests.support.payments import FAKE_PAYMENTS
 Call = Callable[[UserClient, UserClient], ApiResponse]
 
 
-# Operations whose retry writes again, such as another code or another counted attempt.
+# Operations whose retry writes again: it sends another code or counts another attempt.
 NOT_IDEMPOTENT = {"send_code", "forgot_password", "upload", "reset_password"}
 # Operations that send no COMMIT: they only read, run a single statement in autocommit mode,
 # or submit transfers to the ledger's batch writer.
@@ -35,22 +35,26 @@ class ConnectionLoss:
 
     def count_commits(self, call: Callable[[], ApiResponse]) -> int:
         """Send a request and return the number of its COMMITs."""
-        response, commits = self._run(call, lost_commit=0)
+        response, commits = self._run(call, lost_commit_number=0)
         assert response.result == "0000", response
         return commits
 
-    def send_and_disconnect(self, call: Callable[[], ApiResponse], *, commit: int) -> ApiResponse:
+    def send_and_disconnect(
+        self, call: Callable[[], ApiResponse], *, commit_number: int
+    ) -> ApiResponse:
         """Send a request and close its database connection after the COMMIT with this number."""
-        return self._run(call, lost_commit=commit)[0]
+        return self._run(call, lost_commit_number=commit_number)[0]
 
-    def _run(self, call: Callable[[], ApiResponse], *, lost_commit: int) -> tuple[ApiResponse, int]:
+    def _run(
+        self, call: Callable[[], ApiResponse], *, lost_commit_number: int
+    ) -> tuple[ApiResponse, int]:
         original_commit, commits = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
             nonlocal commits
             commits += 1
             original_commit(connection)
-            if commits == lost_commit:
+            if commits == lost_commit_number:
                 connection.driver_connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
@@ -66,7 +70,7 @@ def connection_loss(app: App) -> ConnectionLoss:
     return ConnectionLoss(app)
 
 
-def deal_only_message(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
+def deal_with_only_message(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
     (message,) = ben.messages()
     return ben.deal_message(message, behaviour)
 
@@ -83,7 +87,7 @@ def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
 
 def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
     ann.send_friend_request(ben)
-    return deal_only_message(ann, ben, "accept")
+    return deal_with_only_message(ann, ben, "accept")
 
 
 CODE = "1234"
@@ -163,7 +167,7 @@ COMMIT_CASES: dict[str, tuple[Call | None, Call, str, str]] = {
     ),
     "deal_message": (
         lambda ann, ben: ann.send_friend_request(ben),
-        lambda ann, ben: deal_only_message(ann, ben, "accept"),
+        lambda ann, ben: deal_with_only_message(ann, ben, "accept"),
         "0006",
         "0000",
     ),
@@ -189,8 +193,10 @@ COMMIT_CASES: dict[str, tuple[Call | None, Call, str, str]] = {
 
 
 def test_every_operation_has_a_commit_case_or_is_listed_without_commit(app: App) -> None:
-    names = {name.partition(" ")[0] for name in COMMIT_CASES}
-    assert names | WITHOUT_COMMIT == {operation.name for operation in operations(app.registry)}
+    operation_names = {name.partition(" ")[0] for name in COMMIT_CASES}
+    assert operation_names | WITHOUT_COMMIT == {
+        operation.name for operation in operations(app.registry)
+    }
 
 
 @pytest.mark.parametrize("name", COMMIT_CASES)
@@ -209,12 +215,14 @@ class TestOperationsThatWrite:
             prepare(ann, ben)
         commits = connection_loss.count_commits(lambda: call(ann, ben))
         assert commits
-        for commit in range(1, commits + 1):
+        for commit_number in range(1, commits + 1):
             database_state.empty()
             users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
-            response = connection_loss.send_and_disconnect(partial(call, *users), commit=commit)
+            response = connection_loss.send_and_disconnect(
+                partial(call, *users), commit_number=commit_number
+            )
             assert (response.status, response.result) == (503, default_code)
             assert response.headers["X-Request-Outcome"] == "unknown"
             assert int(response.headers["Retry-After"]) > 0
@@ -236,7 +244,7 @@ class TestOperationsThatWrite:
         ann, ben = api.register_user(ann.phone), api.register_user(ben.phone)
         if prepare:
             prepare(ann, ben)
-        connection_loss.send_and_disconnect(lambda: call(ann, ben), commit=commits)
+        connection_loss.send_and_disconnect(lambda: call(ann, ben), commit_number=commits)
         with nullcontext() if name in NOT_IDEMPOTENT else database_state.assert_unchanged():
             assert call(ann, ben).result == retry_code
 
@@ -246,7 +254,7 @@ def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
     buyer = UserClient(app, ann.default_parameters, ann.phone)
-    response = ConnectionLoss(app).send_and_disconnect(lambda: buyer.refill("10"), commit=1)
+    response = ConnectionLoss(app).send_and_disconnect(lambda: buyer.refill("10"), commit_number=1)
     assert (response.status, response.body) == (503, {"result": "0013", "message": "update failed"})
     assert response.headers["X-Request-Outcome"] == "unknown"
     retry_response = buyer.refill("10", requestId=response.headers["X-Retry-Request-Id"])
@@ -257,11 +265,11 @@ def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
 def test_server_retries_a_request_whose_connection_was_lost_before_the_commit(
     connection_loss: ConnectionLoss, ann: UserClient, ben: UserClient, database: Database
 ) -> None:
-    terminate_backends = (
+    terminate_backends_sql = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     )
     with database.engine.connect() as connection:
-        connection.exec_driver_sql(f"{terminate_backends} AND datname = current_database()")
+        connection.exec_driver_sql(f"{terminate_backends_sql} AND datname = current_database()")
     response = ann.send_friend_request(ben)
     assert (response.status, response.result) == (200, "0000")
     assert "X-Request-Outcome" not in response.headers

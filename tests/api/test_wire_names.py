@@ -41,8 +41,8 @@ def served_operations(app: Any) -> list[tuple[str, set[str], set[str], str]]:
         for name, operation in methods["post"]["x-operations"].items():
             request = document["components"]["schemas"][f"{name}.request"]
             required = set(request["required"])
-            # Some operations are selected by the presence of any of their parameters.
-            required |= {choice["required"][0] for choice in request.get("anyOf", [])}
+            # An operation without a selector is selected by any of the parameters in `anyOf`.
+            required |= {alternative["required"][0] for alternative in request.get("anyOf", [])}
             optional = set(request["properties"]) - required
             operations.append((path, required, optional, " ".join(operation["results"])))
     return operations
@@ -55,9 +55,9 @@ def test_operation_has_the_path_parameters_and_result_codes_of_the_api_document(
     codes: str,
     served_operations: list[tuple[str, set[str], set[str], str]],
 ) -> None:
-    names = parameters.split()
-    required = {name for name in names if not name.startswith("[")}
-    optional = {name.strip("[]") for name in names} - required
+    parameter_names = parameters.split()
+    required = {name for name in parameter_names if not name.startswith("[")}
+    optional = {name.strip("[]") for name in parameter_names} - required
     assert any(
         (path, codes) == (served_path, served_codes)
         and required <= served_required | served_optional
@@ -69,19 +69,19 @@ def test_operation_has_the_path_parameters_and_result_codes_of_the_api_document(
 
 def test_responses_have_the_keys_of_the_api_document(ann: Any, ben: Any) -> None:
     ann.befriend(ben)
-    friends = ann.post("/list", friendlist="1").body
-    assert friends.keys() == {"result", "message"}
-    assert friends["message"].keys() == {"count", "friends"}
-    assert friends["message"]["friends"][0].keys() == {
+    friends_body = ann.post("/list", friendlist="1").body
+    assert friends_body.keys() == {"result", "message"}
+    assert friends_body["message"].keys() == {"count", "friends"}
+    assert friends_body["message"]["friends"][0].keys() == {
         *("userId", "nickname", "gender", "headImage", "liveStatus", "title", "playUrl"),
     }
     (message,) = ann.post("/list", messagelist="1").body["message"]
     assert message.keys() == {
         *("verifyId", "objectId", "userId", "nickname", "gender", "headImage", "flag", "time"),
     }
-    search = ann.post("/friend", search="1", userId=ben.phone).body
-    assert search.keys() == {"result", "message", "flag"}
-    assert search["message"].keys() == {"userId", "nickname", "gender", "headImage"}
+    search_body = ann.post("/friend", search="1", userId=ben.phone).body
+    assert search_body.keys() == {"result", "message", "flag"}
+    assert search_body["message"].keys() == {"userId", "nickname", "gender", "headImage"}
 
 
 def test_failed_coin_operation_has_the_message_of_the_api_document(ann: Any) -> None:

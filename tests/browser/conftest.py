@@ -13,8 +13,8 @@ from livebackend.database.migrations import migrate
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.servers import Server, running_server
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
+CHROMIUM_PATH = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     # Chromium can connect only to 127.0.0.1.
@@ -44,13 +44,14 @@ def server(
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
+    if not Path(CHROMIUM_PATH).exists():
         pytest.exit(
-            f"{CHROMIUM} does not exist: apt-get install chromium fonts-noto-cjk, or set CHROMIUM",
+            f"{CHROMIUM_PATH} does not exist:"
+            " apt-get install chromium fonts-noto-cjk, or set CHROMIUM",
             2,
         )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM_PATH, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -66,21 +67,21 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def scheme() -> str:
+def color_scheme() -> str:
     """Preferred color scheme of the browser: light or dark."""
     return "light"
 
 
 @pytest.fixture
 def context(
-    chromium: Browser, server: Server, size: str, language: str, scheme: str
+    chromium: Browser, server: Server, size: str, language: str, color_scheme: str
 ) -> Iterator[BrowserContext]:
     width, height = VIEWPORTS[size]
     context = chromium.new_context(
         base_url=server.address,
         viewport={"width": width, "height": height},
         locale=LANGUAGES[language],
-        color_scheme="dark" if scheme == "dark" else "light",
+        color_scheme="dark" if color_scheme == "dark" else "light",
         reduced_motion="reduce",
         device_scale_factor=2 if size == "phone" else 1,
     )
@@ -93,13 +94,13 @@ def context(
 def page(context: BrowserContext, server: Server) -> Iterator[Page]:
     """A page that must not send requests to other servers or log errors and warnings."""
     page = context.new_page()
-    other_urls: list[str] = []
+    disallowed_urls: list[str] = []
     console_errors: list[str] = []
 
     def check_url(url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob") and parts.netloc != f"127.0.0.1:{server.port}":
-            other_urls.append(url)
+            disallowed_urls.append(url)
 
     page.on("request", lambda request: check_url(request.url))
     page.on("pageerror", lambda error: console_errors.append(str(error)))
@@ -110,7 +111,7 @@ def page(context: BrowserContext, server: Server) -> Iterator[Page]:
         ),
     )
     yield page
-    assert other_urls == []
+    assert disallowed_urls == []
     assert console_errors == []
 
 

@@ -113,7 +113,7 @@ def test_demo_users_can_befriend_go_live_and_send_gifts(
 
 
 @pytest.mark.parametrize("size", ["desk"])
-@pytest.mark.parametrize("scheme", ["dark"])
+@pytest.mark.parametrize("color_scheme", ["dark"])
 def test_demo_is_accessible_in_dark_mode(page: Page, language: str) -> None:
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
@@ -153,19 +153,19 @@ two-seconds.ts
 @pytest.mark.parametrize("language", ["en"])
 def test_demo_plays_a_stream(page: Page, server: Server) -> None:
     """The test replaces the play URL in the response of /list by a local video."""
-    media = f"{server.address}/media/stream.m3u8"
+    playlist_url = f"{server.address}/media/stream.m3u8"
 
     def replace_play_url(route: Route) -> None:
         response = route.fetch()
         route.fulfill(
             response=response,
-            body=re.sub(r"http://[\w.-]+\.example/[^\"]+\.m3u8", media, response.text()),
+            body=re.sub(r"http://[\w.-]+\.example/[^\"]+\.m3u8", playlist_url, response.text()),
         )
 
     page.route("**/list", replace_play_url)
     page.route("**/media/stream.m3u8", lambda route: route.fulfill(body=PLAYLIST))
-    segment = Path(__file__).with_name("two-seconds.ts").read_bytes()
-    page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=segment))
+    video_segment = Path(__file__).with_name("two-seconds.ts").read_bytes()
+    page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=video_segment))
     page.goto("/demo")
     page.wait_for_selector("body[data-ready]")
     ann, ben = DemoUser(page, "a", LABELS["en"]), DemoUser(page, "b", LABELS["en"])

@@ -37,7 +37,7 @@ def test_docs_forms_send_requests_and_show_responses(
     heading = {"en": "API of the live-streaming app", "zh": "直播应用的后端接口"}[language]
     expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
     save_screenshot(f"docs-{language}-{size}")
-    # Each of the four parameter sets needs its own phone number, because they share a server.
+    # The test runs four times with the same server, so each run registers another phone number.
     phone = f"1380000{['en', 'zh'].index(language)}{['phone', 'desk'].index(size)}01"
     response = send(page, "register", userId=phone, password=PASSWORD, nickname="Ann")
     expect(response.locator(".summary b")).to_have_text("0000")
@@ -80,20 +80,24 @@ def test_docs_list_every_operation_and_result_code(page: Page, server: Server) -
     open_docs(page)
     with urlopen(f"{server.address}/openapi.json") as response:
         document = json.load(response)
-    names = {name for path in document["paths"].values() for name in path["post"]["x-operations"]}
-    shown = page.locator(".operation").evaluate_all("nodes => nodes.map(node => node.id)")
-    assert sorted(shown) == sorted(names)
+    operation_names = {
+        name for path in document["paths"].values() for name in path["post"]["x-operations"]
+    }
+    shown_names = page.locator(".operation").evaluate_all("nodes => nodes.map(node => node.id)")
+    assert sorted(shown_names) == sorted(operation_names)
     assert page.locator("#results-table tbody tr").count() == len(ResultCode)
 
 
 def test_docs_language_choice_survives_a_reload(page: Page, language: str) -> None:
     open_docs(page)
-    other = {"en": "zh-CN", "zh": "en"}[language]
+    other_language = {"en": "zh-CN", "zh": "en"}[language]
     page.locator("#language").click()
-    expect(page.locator("html")).to_have_attribute("lang", other)
+    expect(page.locator("html")).to_have_attribute("lang", other_language)
     open_docs(page)
-    expect(page.locator("html")).to_have_attribute("lang", other)
-    expect(page.locator("#log_in h3")).to_contain_text({"en": "Log in", "zh-CN": "登录"}[other])
+    expect(page.locator("html")).to_have_attribute("lang", other_language)
+    expect(page.locator("#log_in h3")).to_contain_text(
+        {"en": "Log in", "zh-CN": "登录"}[other_language]
+    )
 
 
 def test_docs_work_by_keyboard(page: Page, size: str) -> None:
@@ -108,7 +112,7 @@ def test_docs_work_by_keyboard(page: Page, size: str) -> None:
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
 
 
-@pytest.mark.parametrize("scheme", ["dark"])
+@pytest.mark.parametrize("color_scheme", ["dark"])
 def test_docs_are_accessible_in_dark_mode(page: Page) -> None:
     open_docs(page)
     send(page, "friendlist", token="x")

@@ -9,8 +9,8 @@ import pytest
 from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
 from tests.support.commands import run_command
 
-HOSTS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
-WECHAT = {
+HOST_SETTINGS = "streams.publish_host, streams.rtmp_host, streams.hls_host"
+WECHAT_ENVIRONMENT = {
     "LIVEBACKEND_PAYMENTS_GATEWAY": "livebackend.gateways.payments.wechat.WechatPayments",
     "LIVEBACKEND_WECHAT_APP_ID": "wx0000000000000001",
     "LIVEBACKEND_WECHAT_MERCHANT": "1900000001",
@@ -29,33 +29,35 @@ class TestCheckConfig:
             assert f"  {name}: is missing\n" in result.stderr
 
     @pytest.mark.parametrize(
-        ("gateway", "needs"),
+        ("gateway", "required_settings"),
         [
             ("PiliV1", "qiniu.access_key, qiniu.secret_key"),
-            ("PiliV2", f"qiniu.access_key, qiniu.secret_key, {HOSTS}"),
-            ("NginxRtmpStreams", f"{HOSTS}, streams.hook_secret"),
+            ("PiliV2", f"qiniu.access_key, qiniu.secret_key, {HOST_SETTINGS}"),
+            ("NginxRtmpStreams", f"{HOST_SETTINGS}, streams.hook_secret"),
         ],
     )
-    def test_settings_that_a_gateway_needs_are_reported(self, gateway: str, needs: str) -> None:
+    def test_empty_settings_that_a_gateway_needs_are_reported(
+        self, gateway: str, required_settings: str
+    ) -> None:
         name = f"livebackend.gateways.streams.{gateway}"
         result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_STREAMS_GATEWAY=name)
         assert result.exit_code == 1
         assert (
-            f"streams.gateway: {name} cannot be loaded: required settings are empty: {needs}\n"
-            in result.stderr
+            f"streams.gateway: {name} cannot be loaded:"
+            f" required settings are empty: {required_settings}\n" in result.stderr
         )
 
-    @pytest.mark.parametrize("missing", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
+    @pytest.mark.parametrize("missing_packages", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_reported(
-        self, missing: list[str], monkeypatch: pytest.MonkeyPatch
+        self, missing_packages: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in missing:
+        for name in missing_packages:
             # The value None in sys.modules makes an import of the package fail.
             monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if "payments.wechat" in name]:
             monkeypatch.delitem(sys.modules, name)
         result = run_command(
-            "check-config", DEVELOPMENT_INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT
+            "check-config", DEVELOPMENT_INI, LIVEBACKEND_COINS_REFILL="order", **WECHAT_ENVIRONMENT
         )
         assert result.exit_code == 1
         assert (
@@ -88,9 +90,12 @@ class TestCheckConfig:
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
-        empty = new_database(f"empty_{worker_id}")
+        empty_database_url = new_database(f"empty_{worker_id}")
         for value, exit_code in (("yes", 0), ("True", 0), ("false", 1)):
-            environment = {"LIVEBACKEND_DATABASE_URL": empty, "LIVEBACKEND_DATABASE_MIGRATE": value}
+            environment = {
+                "LIVEBACKEND_DATABASE_URL": empty_database_url,
+                "LIVEBACKEND_DATABASE_MIGRATE": value,
+            }
             assert (
                 run_command("check-config", DEVELOPMENT_INI, **environment).exit_code == exit_code
             )

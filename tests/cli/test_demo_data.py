@@ -102,21 +102,21 @@ def test_demo_data_is_consistent_and_works_with_the_api(
     assert first_user.send_gift(api.log_in(report["last_phone"]), "1").result in ("0000", "0013")
     open_rooms = [row for row in database_state.rows("rooms") if row["state"] == "open"]
     assert 1 <= len(open_rooms) < USERS * 0.05
-    names = {row["nickname"] for row in database_state.rows("accounts")}
-    assert any(name.isascii() for name in names)
-    assert any(not name.isascii() for name in names)
+    nicknames = {row["nickname"] for row in database_state.rows("accounts")}
+    assert any(name.isascii() for name in nicknames)
+    assert any(not name.isascii() for name in nicknames)
     assert all(row["phone"].startswith("120") for row in database_state.rows("accounts"))
 
 
 def test_same_seed_creates_the_same_users(
     operator: Operator, database_state: DatabaseState
 ) -> None:
-    results = []
+    data_of_runs = []
     for seed in ("7", "7", "8"):
         database_state.empty()
         operator.run("demo-data", "--users", "60", "--seed", seed)
-        results.append(comparable_data(database_state))
-    assert results[0] == results[1] != results[2]
+        data_of_runs.append(comparable_data(database_state))
+    assert data_of_runs[0] == data_of_runs[1] != data_of_runs[2]
 
 
 def test_database_with_accounts_is_refused_without_allow_existing(
@@ -174,9 +174,9 @@ def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Pa
             output += chunk
     os.close(terminal)
     assert process.wait(timeout=30) == 0
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
+    visible_output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
     for stage in ("accounts", "friends", "coins", "rooms"):
-        assert re.search(rf"{stage} +━+ 5/5 [0-9,]+/s 0:00:00", shown), shown
+        assert re.search(rf"{stage} +━+ 5/5 [0-9,]+/s 0:00:00", visible_output), visible_output
 
 
 def test_single_user_has_no_friends(operator: Operator, database_state: DatabaseState) -> None:

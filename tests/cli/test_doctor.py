@@ -26,7 +26,7 @@ from tests.support.qiniu_server import (
     response_writer,
 )
 
-CHECKS = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
+CHECK_NAMES = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def qiniu() -> Iterator[QiniuServer]:
 def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: QiniuServer) -> None:
     report = operator.run_json("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
-    assert [result["check"] for result in report["checks"]] == CHECKS
+    assert [result["check"] for result in report["checks"]] == CHECK_NAMES
     assert report["checks"][3]["message"] == "the SMS keys and the SMS template are valid"
     assert report["checks"][5]["message"] == "payments of embedded are credited"
     assert report["checks"][6]["message"] == (
@@ -53,13 +53,13 @@ def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: Qi
 
 
 def test_unreachable_database_is_reported(operator: Operator) -> None:
-    unreachable: dict[str, Any] = {
+    unreachable_database: dict[str, Any] = {
         "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
     }
-    failed = failed_checks(operator.run_json("doctor", code=1, **unreachable))
+    failed = failed_checks(operator.run_json("doctor", code=1, **unreachable_database))
     assert failed.keys() == {"database", "migrations"}
     assert "cannot be reached" in failed["database"]
-    text = operator.run("doctor", code=1, **unreachable).stdout
+    text = operator.run("doctor", code=1, **unreachable_database).stdout
     assert "FAILED database" in text
     assert "Check that PostgreSQL" in text
     assert text.endswith("\n2 of 7 checks failed\n")
@@ -68,12 +68,12 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
 def test_pending_migrations_are_reported(
     operator: Operator, new_database: Callable[[str], str], worker_id: str
 ) -> None:
-    empty: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
-    failed = failed_checks(operator.run_json("doctor", code=1, **empty))
+    empty_database: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
+    failed = failed_checks(operator.run_json("doctor", code=1, **empty_database))
     assert failed == {"migrations": "the database schema is out of date"}
-    assert "Run `livebackend migrate`" in operator.run("doctor", code=1, **empty).stdout
-    operator.run("migrate", **empty)
-    assert failed_checks(operator.run_json("doctor", **empty)) == {}
+    assert "Run `livebackend migrate`" in operator.run("doctor", code=1, **empty_database).stdout
+    operator.run("migrate", **empty_database)
+    assert failed_checks(operator.run_json("doctor", **empty_database)) == {}
 
 
 def test_insufficient_disk_space_is_reported(operator: Operator) -> None:
@@ -91,7 +91,7 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("response", "changed", "message"),
+    ("response", "changed_settings", "message"),
     [
         (SMS_TEMPLATES, {"qiniu_secret_key": "wrong"}, "BadToken"),
         (SMS_TEMPLATES, {"sms_template": "8"}, "template 8 does not exist"),
@@ -107,13 +107,15 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
 )
 def test_sms_gateway_that_cannot_send_is_reported(
     response: ResponseWriter,
-    changed: dict[str, str],
+    changed_settings: dict[str, str],
     message: str,
     operator: Operator,
     qiniu: QiniuServer,
 ) -> None:
     qiniu.responses = [response]
-    failed = failed_checks(operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed)))
+    failed = failed_checks(
+        operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed_settings))
+    )
     assert list(failed) == ["sms"]
     assert message in failed["sms"]
 
@@ -130,8 +132,8 @@ class FailingQueryStreams(DevelopmentStreams):
 
 
 @pytest.fixture
-def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
-    def create(ahead_s: float = 0, streams: StreamGateway | None = None) -> Diagnostics:
+def new_diagnostics(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
+    def create(clock_ahead_s: float = 0, streams: StreamGateway | None = None) -> Diagnostics:
         return Diagnostics(
             database,
             DevelopmentSms(),
@@ -141,32 +143,38 @@ def doctor(database: Database, tmp_path: Path) -> Callable[..., Diagnostics]:
             sms_gateway="DevelopmentSms",
             sms_api_url="",
             count_orders_without_gateway=count_orders_without_gateway,
-            clock=lambda: time.time() + ahead_s,
+            clock=lambda: time.time() + clock_ahead_s,
         )
 
     return create
 
 
-def failed_messages(doctor: Diagnostics) -> dict[str, str]:
-    return {result.check: result.message for result in doctor.run_checks() if not result.passed}
+def failed_messages(diagnostics: Diagnostics) -> dict[str, str]:
+    return {
+        result.check: result.message for result in diagnostics.run_checks() if not result.passed
+    }
 
 
-def test_failing_stream_provider_is_reported(doctor: Callable[..., Diagnostics]) -> None:
-    failed = failed_messages(doctor(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0)))
+def test_failing_stream_provider_is_reported(new_diagnostics: Callable[..., Diagnostics]) -> None:
+    failed = failed_messages(
+        new_diagnostics(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0))
+    )
     assert list(failed) == ["streams"]
     assert "no such hub" in failed["streams"]
 
 
-@pytest.mark.parametrize(("ahead_s", "message"), [(3600, "3,600 s behind"), (-90, "90 s ahead")])
+@pytest.mark.parametrize(
+    ("clock_ahead_s", "message"), [(3600, "3,600 s behind"), (-90, "90 s ahead")]
+)
 def test_wrong_clock_is_reported(
-    ahead_s: float, message: str, doctor: Callable[..., Diagnostics]
+    clock_ahead_s: float, message: str, new_diagnostics: Callable[..., Diagnostics]
 ) -> None:
-    failed = failed_messages(doctor(ahead_s))
+    failed = failed_messages(new_diagnostics(clock_ahead_s))
     assert failed == {"clock": f"compared with this machine's clock, the database is {message}"}
 
 
-@pytest.mark.parametrize("ahead_s", [0, 20, -20])
+@pytest.mark.parametrize("clock_ahead_s", [0, 20, -20])
 def test_clock_difference_of_20_seconds_is_accepted(
-    ahead_s: float, doctor: Callable[..., Diagnostics]
+    clock_ahead_s: float, new_diagnostics: Callable[..., Diagnostics]
 ) -> None:
-    assert failed_messages(doctor(ahead_s)) == {}
+    assert failed_messages(new_diagnostics(clock_ahead_s)) == {}

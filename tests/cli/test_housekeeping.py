@@ -54,7 +54,7 @@ class TestHousekeeping:
         self, ann: UserClient, database_url: str, database_state: DatabaseState
     ) -> None:
         ann.go_live()
-        before = database_state.rows("rooms")
+        rooms_before = database_state.rows("rooms")
         result = self.run_housekeeping(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
@@ -64,7 +64,7 @@ class TestHousekeeping:
         )
         assert result.exit_code == 1
         assert "a provider failed: the next round of housekeeping retries" in result.stderr
-        assert database_state.rows("rooms") == before
+        assert database_state.rows("rooms") == rooms_before
 
     def test_pending_migrations_are_reported(
         self, new_database: Callable[[str], str], worker_id: str

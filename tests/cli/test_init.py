@@ -54,8 +54,10 @@ def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> 
 def test_each_init_creates_new_secrets(tmp_path: Path) -> None:
     run_command("init", tmp_path / "a")
     run_command("init", tmp_path / "b")
-    a, b = (read_environment(tmp_path / name / "livebackend.env") for name in ("a", "b"))
-    assert a["LIVEBACKEND_SECRETS"] != b["LIVEBACKEND_SECRETS"]
+    first_variables, second_variables = (
+        read_environment(tmp_path / name / "livebackend.env") for name in ("a", "b")
+    )
+    assert first_variables["LIVEBACKEND_SECRETS"] != second_variables["LIVEBACKEND_SECRETS"]
 
 
 def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
@@ -75,5 +77,5 @@ def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
 
 
 def test_packaged_production_ini_equals_the_one_in_the_repository() -> None:
-    packaged = DEVELOPMENT_INI.parent / "livebackend" / "production.ini"
-    assert packaged.read_bytes() == PRODUCTION_INI.read_bytes()
+    packaged_ini = DEVELOPMENT_INI.parent / "livebackend" / "production.ini"
+    assert packaged_ini.read_bytes() == PRODUCTION_INI.read_bytes()

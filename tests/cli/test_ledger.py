@@ -104,8 +104,8 @@ class TestShow:
 
 
 class TestReverse:
-    def reverse(self, run: Any, transfer: object, *arguments: str) -> Result:
-        result: Result = run("reverse", str(transfer), "--reason", "by mistake", *arguments)
+    def reverse(self, run: Any, transfer_id: object, *arguments: str) -> Result:
+        result: Result = run("reverse", str(transfer_id), "--reason", "by mistake", *arguments)
         return result
 
     @pytest.fixture
@@ -142,9 +142,9 @@ class TestReverse:
         result = self.reverse(run, 1)
         assert (result.exit_code, result.stderr) == (1, "Error: there is no transfer 1\n")
 
-    @pytest.mark.parametrize("transfer", ["0", "x", "9" * 20])
-    def test_invalid_transfer_number_exits_with_2(self, transfer: str, run: Any) -> None:
-        assert self.reverse(run, transfer).exit_code == 2
+    @pytest.mark.parametrize("transfer_id", ["0", "x", "9" * 20])
+    def test_invalid_transfer_number_exits_with_2(self, transfer_id: str, run: Any) -> None:
+        assert self.reverse(run, transfer_id).exit_code == 2
 
     def test_reversal_needs_a_reason_of_1_to_200_characters(self, run: Any) -> None:
         assert run("reverse", "1").exit_code == 2

@@ -45,7 +45,7 @@ def test_orders_are_listed_with_masked_phones(
 
 
 @pytest.mark.parametrize(
-    ("options", "count"),
+    ("options", "expected_count"),
     [
         (["--state", "pending"], 1),
         (["--state", "paid"], 0),
@@ -55,14 +55,14 @@ def test_orders_are_listed_with_masked_phones(
     ],
 )
 def test_options_of_order_list_filter_the_orders(
-    options: list[str], count: int, operator: Operator, order_id: str
+    options: list[str], expected_count: int, operator: Operator, order_id: str
 ) -> None:
-    assert len(operator.run_json("order list", *options)["orders"]) == count
+    assert len(operator.run_json("order list", *options)["orders"]) == expected_count
 
 
 def test_show_prints_an_order_with_masked_phone(operator: Operator, order_id: str) -> None:
-    shown = operator.run_json("order show", order_id)
-    assert (shown["state"], shown["coins"], shown["query_attempts"]) == ("pending", 10, 0)
+    order = operator.run_json("order show", order_id)
+    assert (order["state"], order["coins"], order["query_attempts"]) == ("pending", 10, 0)
     assert "138****0001" in operator.run("order show", order_id).stdout
 
 
@@ -102,8 +102,8 @@ def test_repeated_refund_reverses_the_coins_once(
 ) -> None:
     operator.run("order settle", order_id)
     for _ in range(2):
-        shown = operator.run_json("order refund", order_id, "--reason", "fraud")
-        assert (shown["state"], shown["refund_reason"]) == ("refunded", "fraud")
+        order = operator.run_json("order refund", order_id, "--reason", "fraud")
+        assert (order["state"], order["refund_reason"]) == ("refunded", "fraud")
     assert database_state.coins(ann) == 0
     assert [row["kind"] for row in database_state.rows("transfers")] == [
         TransferKind.REFILL,
@@ -140,8 +140,8 @@ def test_reconcile_reports_a_bill_that_cannot_be_read(operator: Operator, ann: U
 def test_reconcile_reports_the_other_providers_when_one_bill_cannot_be_read(
     operator: Operator, ann: UserClient
 ) -> None:
-    fakes = "tests.support.fake_gateways"
-    gateways = f"{fakes}.SecondFakePayments {fakes}.PaymentsWithUnknownBillEntry"
+    fakes_module = "tests.support.fake_gateways"
+    gateways = f"{fakes_module}.SecondFakePayments {fakes_module}.PaymentsWithUnknownBillEntry"
     report = operator.run_json("order reconcile", payments_gateway=gateways, code=1)
     assert report["unread"] == {"other": "no bill exists for this date"}
     assert [bill["provider"] for bill in report["reports"]] == ["embedded"]
@@ -189,5 +189,5 @@ def test_doctor_reports_orders_whose_provider_has_no_gateway(
     operator: Operator, order_id: str
 ) -> None:
     report = operator.run_json("doctor", code=1, payments_gateway="")
-    (payments,) = [result for result in report["checks"] if result["check"] == "payments"]
-    assert payments["message"].endswith("the providers of all open orders: 1 at embedded")
+    (payments_check,) = [result for result in report["checks"] if result["check"] == "payments"]
+    assert payments_check["message"].endswith("the providers of all open orders: 1 at embedded")

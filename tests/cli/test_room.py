@@ -43,9 +43,9 @@ def test_closing_a_room_that_is_not_open_is_an_error(operator: Operator, ann: Us
     ann.go_live()
     (room,) = operator.run_json("room list")["rooms"]
     ann.post("/room", leave="1")
-    for number in (str(room["id"]), "987654321"):
-        error = operator.run_json("room close", number, code=1)["error"]
-        assert error == f"room {number} is not open"
+    for room_id in (str(room["id"]), "987654321"):
+        error = operator.run_json("room close", room_id, code=1)["error"]
+        assert error == f"room {room_id} is not open"
     operator.run("room close", "first", code=2)
 
 
@@ -54,7 +54,9 @@ def test_room_closes_even_if_the_provider_fails_and_the_failure_is_reported(
 ) -> None:
     ann.go_live()
     (room,) = operator.run_json("room list")["rooms"]
-    failing: dict[str, Any] = {"streams_gateway": "tests.support.fake_gateways.FailingStreams"}
-    text = operator.run("room close", str(room["id"]), **failing).stdout
+    failing_provider: dict[str, Any] = {
+        "streams_gateway": "tests.support.fake_gateways.FailingStreams"
+    }
+    text = operator.run("room close", str(room["id"]), **failing_provider).stdout
     assert "the provider failed to disable its stream" in text
     assert operator.run_json("room list")["rooms"] == []

@@ -21,20 +21,23 @@ from tests.support.servers import Server, running_server
 
 pytestmark = pytest.mark.processes
 
-FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
-LOG_IN = "userId=13800000001&password=harbour-42"
+FORM_HEADER = "Content-Type: application/x-www-form-urlencoded\r\n"
+LOGIN_FORM = "userId=13800000001&password=harbour-42"
 
 
-def head(path: str, *headers: str, method: str = "POST") -> bytes:
+def request_head(path: str, *headers: str, method: str = "POST") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{''.join(headers)}\r\n".encode()
 
 
-def content_length(size: int) -> str:
-    return f"Content-Length: {size}\r\n"
+def content_length(body_bytes: int) -> str:
+    return f"Content-Length: {body_bytes}\r\n"
 
 
 def post(path: str, form: str) -> bytes:
-    return head(path, FORM, content_length(len(form)), "Connection: close\r\n") + form.encode()
+    return (
+        request_head(path, FORM_HEADER, content_length(len(form)), "Connection: close\r\n")
+        + form.encode()
+    )
 
 
 def read_response(connection: socket.socket) -> tuple[int, dict[str, object] | None, bytes]:
@@ -45,8 +48,10 @@ def read_response(connection: socket.socket) -> tuple[int, dict[str, object] | N
         if separator and headers.startswith(b"HTTP/1.1 100"):
             received = body
             continue
-        size = [line for line in headers.split(b"\r\n") if line.startswith(b"content-length: ")]
-        if separator and len(body) >= int(size[0].split()[1] if size else 0):
+        length_headers = [
+            line for line in headers.split(b"\r\n") if line.startswith(b"content-length: ")
+        ]
+        if separator and len(body) >= int(length_headers[0].split()[1] if length_headers else 0):
             break
         chunk = connection.recv(65_536)
         if not chunk:
@@ -62,14 +67,14 @@ def send_request(server: Server, request: bytes) -> tuple[int, dict[str, object]
         return read_response(connection)
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 20) -> None:
-    deadline = time.monotonic() + limit_s
+def wait_until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def listening_sockets(server: Server) -> int:
+def count_listening_sockets(server: Server) -> int:
     """Return the number of listening sockets; each worker has its own socket."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
@@ -112,17 +117,23 @@ class TestResponses:
             (post("/%ff", ""), 400),
             (post("/list?x=%ff", "friendlist=1"), 400),
             (post("/list", "friendlist=1&friendlist=1"), 400),
-            (head("/list", method="GET"), 405),
-            (head("/list", method="TRACE"), 405),
+            (request_head("/list", method="GET"), 405),
+            (request_head("/list", method="TRACE"), 405),
             (
-                head("/list", "Content-Type: text/plain\r\n", content_length(12)) + b"friendlist=1",
+                request_head("/list", "Content-Type: text/plain\r\n", content_length(12))
+                + b"friendlist=1",
                 415,
             ),
-            (head("/list", content_length(12)) + b"friendlist=1", 415),
+            (request_head("/list", content_length(12)) + b"friendlist=1", 415),
             # The server rejects the next requests before it receives their bodies.
-            (head("/list", FORM, content_length(65_537)), 413),
-            (head("/list", FORM, content_length(65_537), "Expect: 100-continue\r\n"), 413),
-            (head("/upload", FORM, content_length(6_291_457)), 413),
+            (request_head("/list", FORM_HEADER, content_length(65_537)), 413),
+            (
+                request_head(
+                    "/list", FORM_HEADER, content_length(65_537), "Expect: 100-continue\r\n"
+                ),
+                413,
+            ),
+            (request_head("/upload", FORM_HEADER, content_length(6_291_457)), 413),
         ],
     )
     def test_valid_and_invalid_requests_receive_an_envelope(
@@ -134,14 +145,16 @@ class TestResponses:
 
     def test_response_to_head_has_no_body(self, server: Server) -> None:
         with server.connect() as connection:
-            connection.sendall(head("/list", "Connection: close\r\n", method="HEAD"))
+            connection.sendall(request_head("/list", "Connection: close\r\n", method="HEAD"))
             received = b"".join(iter(lambda: connection.recv(65_536), b""))
         assert received.startswith(b"HTTP/1.1 405 ")
         assert received.endswith(b"\r\n\r\n")
 
     def test_expect_100_continue_is_supported(self, server: Server) -> None:
         with server.connect() as connection:
-            connection.sendall(head("/list", FORM, content_length(12), "Expect: 100-continue\r\n"))
+            connection.sendall(
+                request_head("/list", FORM_HEADER, content_length(12), "Expect: 100-continue\r\n")
+            )
             assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
             connection.sendall(b"friendlist=1")
             assert read_response(connection)[1] == {"result": "0012", "message": None}
@@ -149,8 +162,8 @@ class TestResponses:
     @pytest.mark.parametrize(
         ("content_type", "body", "status"),
         [
-            (FORM, b"friendlist=1", 200),
-            (FORM, b"x" * 65_536 + b"&friendlist=1", 413),
+            (FORM_HEADER, b"friendlist=1", 200),
+            (FORM_HEADER, b"x" * 65_536 + b"&friendlist=1", 413),
             ("", b"friendlist=1", 415),
             ("Content-Type: application/json\r\n", b"friendlist=1", 415),
             (
@@ -165,7 +178,7 @@ class TestResponses:
     ) -> None:
         pieces = [body[n : n + 5000] for n in range(0, len(body), 5000)]
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
-        request = head("/list", content_type, "Transfer-Encoding: chunked\r\n") + chunks
+        request = request_head("/list", content_type, "Transfer-Encoding: chunked\r\n") + chunks
         actual_status, envelope, _ = send_request(server, request)
         assert actual_status == status
         assert envelope == {"result": "0012" if status == 200 else "0003", "message": None}
@@ -174,10 +187,10 @@ class TestResponses:
         ("request_", "status"),
         [
             (b"nonsense\r\n\r\n", 400),
-            (head("/list", "Content-Length: -1\r\n"), 400),
-            (head("/list", content_length(1), content_length(2)) + b"xx", 400),
-            (head("/list", f"X: {'y' * 17_000}\r\n"), 431),
-            (head("/list", "X: y\r\n" * 200), 431),
+            (request_head("/list", "Content-Length: -1\r\n"), 400),
+            (request_head("/list", content_length(1), content_length(2)) + b"xx", 400),
+            (request_head("/list", f"X: {'y' * 17_000}\r\n"), 431),
+            (request_head("/list", "X: y\r\n" * 200), 431),
         ],
     )
     def test_malformed_http_request_is_rejected_without_an_envelope(
@@ -194,22 +207,24 @@ class TestResponses:
     def test_one_connection_can_send_several_requests(self, server: Server) -> None:
         with server.connect() as connection:
             for _ in range(3):
-                connection.sendall(head("/list", FORM, content_length(12)) + b"friendlist=1")
+                connection.sendall(
+                    request_head("/list", FORM_HEADER, content_length(12)) + b"friendlist=1"
+                )
                 assert read_response(connection)[0] == 200
 
-    @pytest.mark.parametrize("incomplete", [b"", b"POST /list HTTP/1.1\r\nHost:"])
+    @pytest.mark.parametrize("incomplete_request", [b"", b"POST /list HTTP/1.1\r\nHost:"])
     def test_idle_or_incomplete_connection_is_closed(
-        self, incomplete: bytes, server: Server
+        self, incomplete_request: bytes, server: Server
     ) -> None:
         with server.connect() as connection:
-            connection.sendall(incomplete)
+            connection.sendall(incomplete_request)
             assert connection.recv(1000) == b""
 
 
 def register(server: Server, phone: str) -> str:
     """Register an account; return a login token."""
-    profile = f"register=1&userId={phone}&password=harbour-42"
-    assert send_request(server, post("/register", profile))[1] == {
+    registration_form = f"register=1&userId={phone}&password=harbour-42"
+    assert send_request(server, post("/register", registration_form))[1] == {
         "result": "0000",
         "message": None,
     }
@@ -219,24 +234,24 @@ def register(server: Server, phone: str) -> str:
 
 
 class TestStop:
-    @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
     def test_stop_completes_a_request_in_progress_and_refuses_new_connections(
-        self, signal_: int, settings: dict[str, str], database_url: str, tmp_path: Path
+        self, stop_signal: int, settings: dict[str, str], database_url: str, tmp_path: Path
     ) -> None:
         settings |= {"database.url": database_url, "database.migrate": "false"}
         database = Database(database_url)
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            token = register(server, f"138{signal_:08}")
+            token = register(server, f"138{stop_signal:08}")
             pids = server.workers
-            with server.connect() as connection, database.engine.begin() as locker:
-                locker.exec_driver_sql("LOCK TABLE friendships")
+            with server.connect() as connection, database.engine.begin() as locking_connection:
+                locking_connection.exec_driver_sql("LOCK TABLE friendships")
                 connection.sendall(post("/list", f"friendlist=1&token={token}"))
                 time.sleep(0.5)
-                server.process.send_signal(signal_)
+                server.process.send_signal(stop_signal)
                 time.sleep(1)
                 with pytest.raises(ConnectionRefusedError):
                     server.connect()
-                locker.rollback()
+                locking_connection.rollback()
                 status, body, _ = read_response(connection)
             assert (status, body) == (
                 200,
@@ -250,10 +265,10 @@ class TestStop:
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server, server.connect():
-            start = time.monotonic()
+            stopped_at = time.monotonic()
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
-            assert time.monotonic() - start < 4
+            assert time.monotonic() - stopped_at < 4
 
     def test_worker_with_an_endless_request_is_killed_after_the_shutdown_timeout(
         self, settings: dict[str, str], tmp_path: Path
@@ -264,7 +279,7 @@ class TestStop:
             server.connect() as connection,
         ):
             # The server waits for the request body, which the client never sends.
-            connection.sendall(head("/list", FORM, content_length(12)))
+            connection.sendall(request_head("/list", FORM_HEADER, content_length(12)))
             time.sleep(0.5)
             pids = server.workers
             server.process.terminate()
@@ -281,12 +296,12 @@ class TestStop:
             # Simulates another process that holds the semaphore while it hashes a password.
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
-                    login.sendall(post("/log", LOG_IN))
+                    login.sendall(post("/log", LOGIN_FORM))
                 time.sleep(0.5)
                 server.process.terminate()
                 time.sleep(0.5)
             statuses = sorted(read_response(login)[0] for login in logins)
-            # One login waits for the semaphore and completes. The other logins wait behind it.
+            # One login waits for the semaphore and completes; the logins behind it are rejected.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
             for login in logins:
@@ -296,12 +311,12 @@ class TestStop:
 class TestWorkers:
     def test_killed_worker_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            wait_until(lambda: listening_sockets(server) == 2)
-            first, second = server.workers
-            os.kill(first, signal.SIGKILL)
-            wait_until(lambda: len(server.workers - {first, second}) == 1)
+            wait_until(lambda: count_listening_sockets(server) == 2)
+            first_pid, second_pid = server.workers
+            os.kill(first_pid, signal.SIGKILL)
+            wait_until(lambda: len(server.workers - {first_pid, second_pid}) == 1)
             assert send_request(server, post("/list", "friendlist=1"))[0] == 200
-            assert second in server.workers
+            assert second_pid in server.workers
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
 
@@ -331,11 +346,11 @@ class TestWorkers:
             logins = [server.connect() for _ in range(10)]
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
                 for login in logins:
-                    login.sendall(post("/log", LOG_IN.replace("01&", "02&")))
+                    login.sendall(post("/log", LOGIN_FORM.replace("01&", "02&")))
                 time.sleep(0.5)
                 assert send_request(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
             responses = [read_response(login) for login in logins]
-            # Logins that wait for password hashing can occupy six of the eight threads.
+            # Logins that wait for password hashing can occupy at most six of the eight threads.
             assert sorted(status for status, _, _ in responses) == [200] * 6 + [503] * 4
             assert all(
                 b"\r\nretry-after: " in headers for status, _, headers in responses if status == 503
@@ -346,14 +361,14 @@ class TestWorkers:
     def test_workers_share_one_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "server.workers": "2"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            postgres = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
-            calls = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
-            assert len(set(run_concurrently(*calls))) == 4
+            postgres_pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+            registrations = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
+            assert len(set(run_concurrently(*registrations))) == 4
             os.kill(min(server.workers), signal.SIGKILL)
-            assert not has_exited(postgres)
+            assert not has_exited(postgres_pid)
             server.process.terminate()
             assert server.process.wait(timeout=20) == 0
-            assert has_exited(postgres)
+            assert has_exited(postgres_pid)
 
 
 class TestStart:

@@ -17,11 +17,11 @@ def test_show_prints_all_data_of_an_account(
     ann.befriend(ben)
     ann.refill("50")
     ann.go_live(title="hello")
-    shown = operator.run_json("user show", ann.phone)
-    assert shown["phone"] == ann.phone
-    assert (shown["nickname"], shown["friends"], shown["coins"]) == ("Ann", 1, 50)
-    assert shown["room_id"] is not None
-    assert shown["disabled_at"] is None
+    account = operator.run_json("user show", ann.phone)
+    assert account["phone"] == ann.phone
+    assert (account["nickname"], account["friends"], account["coins"]) == ("Ann", 1, 50)
+    assert account["room_id"] is not None
+    assert account["disabled_at"] is None
     text = operator.run("user show", ann.phone).stdout
     assert re.search(rf"^phone +{ann.phone}$", text, re.MULTILINE)
     assert re.search(r"^coins +50$", text, re.MULTILINE)
@@ -74,10 +74,10 @@ def test_reset_password_prints_a_new_password_that_replaces_the_old_one(
     assert api.post("/log", userId=ann.phone, password="harbour-42").result == "0008"
     response = api.post("/log", userId=ann.phone, password=password)
     assert response.result == "0000"
-    changed = api.post(
+    change_response = api.post(
         "/log", change="1", token=response.message, oldPassword=password, password="harbour-43"
     )
-    assert changed.result == "0000"
+    assert change_response.result == "0000"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -22,15 +22,15 @@ from livebackend.container import make_gateways
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 
 
-@pytest.mark.parametrize("dotted", RENAMED_CLASSES.values())
-def test_class_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
-    module, _, name = dotted.rpartition(".")
+@pytest.mark.parametrize("class_path", RENAMED_CLASSES.values())
+def test_class_that_replaces_a_deprecated_name_exists(class_path: str) -> None:
+    module, _, name = class_path.rpartition(".")
     assert hasattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("dotted", RENAMED_MODULES.values())
-def test_module_that_replaces_a_deprecated_name_exists(dotted: str) -> None:
-    import_module(dotted)
+@pytest.mark.parametrize("module", RENAMED_MODULES.values())
+def test_module_that_replaces_a_deprecated_name_exists(module: str) -> None:
+    import_module(module)
 
 
 @pytest.mark.parametrize("name", [*chain(*RENAMED_LOGGERS.values())])
@@ -54,8 +54,8 @@ def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixtu
         "DevelopmentStreams",
         "DevelopmentPayments",
     ]
-    for dotted in deprecated.values():
-        assert f"class {dotted} is deprecated: use {RENAMED_CLASSES[dotted]}" in caplog.text
+    for class_path in deprecated.values():
+        assert f"class {class_path} is deprecated: use {RENAMED_CLASSES[class_path]}" in caplog.text
 
 
 def test_development_gateway_with_a_deprecated_name_needs_allow_development() -> None:

@@ -12,7 +12,7 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import run_command
 from tests.support.settings import REQUIRED_SETTINGS
 
-DEPRECATED_NAMES = {name: old for old, name in RENAMED_SETTINGS.items()}
+DEPRECATED_NAMES_BY_NAME = {name: old_name for old_name, name in RENAMED_SETTINGS.items()}
 
 
 def test_every_deprecated_name_maps_to_an_existing_setting() -> None:
@@ -26,7 +26,7 @@ def deprecated_ini(tmp_path: Path) -> Path:
     lines = []
     for line in DEVELOPMENT_INI.read_text("utf-8").splitlines():
         name, equals, value = line.partition(" =")
-        lines.append(f"{DEPRECATED_NAMES.get(name, name)}{equals}{value}")
+        lines.append(f"{DEPRECATED_NAMES_BY_NAME.get(name, name)}{equals}{value}")
     path = tmp_path / "old.ini"
     path.write_text(
         "\n".join(lines).replace("pictures.keep = original", "pictures.keep = as_sent"), "utf-8"
@@ -54,29 +54,31 @@ def test_check_config_accepts_an_ini_file_with_deprecated_names(deprecated_ini: 
     assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
 
 
-@pytest.mark.parametrize(("old", "name"), RENAMED_SETTINGS.items())
+@pytest.mark.parametrize(("old_name", "name"), RENAMED_SETTINGS.items())
 def test_environment_variable_with_a_deprecated_name_overrides_the_ini_file(
-    old: str, name: str
+    old_name: str, name: str
 ) -> None:
-    values = Settings.raw_values({name: "from the file"}, {environment_variable(old): "new"})
+    values = Settings.raw_values({name: "from the file"}, {environment_variable(old_name): "new"})
     assert values == {name: "new"}
 
 
-@pytest.mark.parametrize(("old", "name"), RENAMED_SETTINGS.items())
-def test_setting_under_its_deprecated_and_its_new_name_is_an_error(old: str, name: str) -> None:
-    message = f"{old}: {name} is set too; remove {old}"
+@pytest.mark.parametrize(("old_name", "name"), RENAMED_SETTINGS.items())
+def test_setting_under_its_deprecated_and_its_new_name_is_an_error(
+    old_name: str, name: str
+) -> None:
+    message = f"{old_name}: {name} is set too; remove {old_name}"
     with pytest.raises(SettingsError) as in_file:
-        Settings.load({**REQUIRED_SETTINGS, old: "1", name: "1"}, {})
+        Settings.load({**REQUIRED_SETTINGS, old_name: "1", name: "1"}, {})
     assert in_file.value.errors == (message,)
-    variables = {environment_variable(old): "1", environment_variable(name): "1"}
+    variables = {environment_variable(old_name): "1", environment_variable(name): "1"}
     with pytest.raises(SettingsError) as in_environment:
         Settings.load(REQUIRED_SETTINGS, variables)
     assert in_environment.value.errors == (message,)
 
 
-@pytest.mark.parametrize(("old", "mode"), RENAMED_PICTURE_MODES.items())
-def test_deprecated_picture_mode_works(old: str, mode: str) -> None:
-    assert Settings.load({**REQUIRED_SETTINGS, "pictures.mode": old}, {}).pictures_mode == mode
+@pytest.mark.parametrize(("old_mode", "mode"), RENAMED_PICTURE_MODES.items())
+def test_deprecated_picture_mode_works(old_mode: str, mode: str) -> None:
+    assert Settings.load({**REQUIRED_SETTINGS, "pictures.mode": old_mode}, {}).pictures_mode == mode
 
 
 def test_public_url_with_its_deprecated_name_is_not_replaced_by_the_default() -> None:

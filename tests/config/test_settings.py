@@ -104,12 +104,15 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
     ini = REQUIRED_SETTINGS | UNSAFE_SETTINGS
     if name in UNSAFE_SETTINGS:
         del ini[name]
-    before, after = Settings.load(ini, {}), Settings.load(ini, {environment_variable(name): value})
-    assert getattr(before, field) != getattr(after, field)
+    default_settings, changed_settings = (
+        Settings.load(ini, {}),
+        Settings.load(ini, {environment_variable(name): value}),
+    )
+    assert getattr(default_settings, field) != getattr(changed_settings, field)
     assert all(
-        getattr(before, other) == getattr(after, other)
-        for other in Settings.model_fields
-        if other != field
+        getattr(default_settings, other_field) == getattr(changed_settings, other_field)
+        for other_field in Settings.model_fields
+        if other_field != field
     )
 
 
@@ -172,7 +175,7 @@ class TestMain:
             livebackend.main({}, **{"no.such": "1"})
 
     @pytest.mark.parametrize(
-        ("dotted", "message"),
+        ("gateway", "message"),
         [
             ("livebackend.gateways.sms.Nothing", "cannot be loaded"),
             ("no.such.module", "cannot be loaded"),
@@ -181,10 +184,10 @@ class TestMain:
         ],
     )
     def test_gateway_setting_without_a_gateway_class_is_reported(
-        self, dotted: str, message: str, new_app: Any
+        self, gateway: str, message: str, new_app: Any
     ) -> None:
-        with pytest.raises(SystemExit, match=rf"sms\.gateway: {dotted} .*({message})"):
-            new_app(sms__gateway=dotted)
+        with pytest.raises(SystemExit, match=rf"sms\.gateway: {gateway} .*({message})"):
+            new_app(sms__gateway=gateway)
 
     def test_database_with_pending_migrations_is_refused(
         self, new_app: Any, new_database: Any, worker_id: str
@@ -236,7 +239,7 @@ def test_setting_with_both_its_name_and_its_alias_is_an_error() -> None:
 
 
 def test_largest_ledger_writer_number_is_the_last_balance_shard() -> None:
-    largest = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
-    assert Settings.load(largest, {}).ledger_writer == CREDIT_SLOTS - 1
+    settings_with_largest_number = {**REQUIRED_SETTINGS, "ledger.writer": str(CREDIT_SLOTS - 1)}
+    assert Settings.load(settings_with_largest_number, {}).ledger_writer == CREDIT_SLOTS - 1
     with pytest.raises(SettingsError, match=r"ledger\.writer"):
-        Settings.load(largest | {"ledger.writer": str(CREDIT_SLOTS)}, {})
+        Settings.load(settings_with_largest_number | {"ledger.writer": str(CREDIT_SLOTS)}, {})

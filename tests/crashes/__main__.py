@@ -23,6 +23,7 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import EmbeddedPostgres
 from livebackend.ledger.audit import audit
+from livebackend.ledger.transfers import TransferKind
 from livebackend_client import Client
 from tests.crashes.flows import (
     BuyOnce,
@@ -40,7 +41,7 @@ from tests.crashes.server import (
     Crash,
     CrashingServer,
     RemotePayments,
-    count_steps,
+    schedule_crash,
 )
 from tests.support.api import App
 from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
@@ -75,20 +76,20 @@ class Runner:
 
     def __init__(self, server: CrashingServer, folder: Path, runs: int) -> None:
         self._server = server
-        self._record = folder / "steps"
+        self._steps_file = folder / "steps"
         self._runs = runs
         self.errors: list[str] = []
-        self.total = 0
+        self.run_count = 0
 
-    def crash_everywhere(self, name: str, run: Callable[[Crash | None], list[str]]) -> None:
+    def crash_everywhere(self, flow_name: str, run: Callable[[Crash | None], list[str]]) -> None:
         """Run a flow with each possible crash, and print one line per crash."""
         for crash in self._crashes(run):
             errors = [error for _ in range(self._runs) for error in run(crash)]
-            self.total += self._runs
+            self.run_count += self._runs
             result = f"{len(errors)} ERRORS: {errors[0]}" if errors else "ok"
-            position = f"{crash.kind} {crash.name} (step {crash.step})"
-            click.echo(f"{name:32} {position:40} {self._runs:4} runs  {result}")
-            self.errors += [f"{name}, {position}: {error}" for error in errors]
+            crash_text = f"{crash.failure} {crash.step_name} (step {crash.step_number})"
+            click.echo(f"{flow_name:32} {crash_text:40} {self._runs:4} runs  {result}")
+            self.errors += [f"{flow_name}, {crash_text}: {error}" for error in errors]
 
     def flow_runner(
         self, flow: Flow, address: str, session: requests.Session, max_attempts: int
@@ -110,37 +111,38 @@ class Runner:
                 errors = flow.run(client, session)
             finally:
                 self._server.stop()
-            killed = int(crash is not None and crash.kind != "lose connection after")
-            return errors + differences(restarts=(self._server.restarts, killed))
+            expected_restarts = int(crash is not None and crash.failure != "lose connection after")
+            return errors + differences(restarts=(self._server.restart_count, expected_restarts))
 
         return run
 
     def _crashes(self, run: Callable[[Crash | None], list[str]]) -> Iterator[Crash]:
         """Yield all possible crashes of a flow; a run without a crash records its steps."""
-        self._record.write_text("")
-        STEPS.record = self._record
+        self._steps_file.write_text("")
+        STEPS.record_path = self._steps_file
         self.errors += run(None)
-        STEPS.record = None
-        for step, name in enumerate(self._record.read_text().split()):
-            # A kill after a request, or before its response, equals a kill before the request.
-            if name != "response":
-                yield Crash(step, name, "kill before")
-            if name != "request":
-                yield Crash(step, name, "kill after")
-            if name == "COMMIT":
-                yield Crash(step, name, "lose connection after")
+        STEPS.record_path = None
+        for step_number, step_name in enumerate(self._steps_file.read_text().split()):
+            # The application runs in the step "response". A kill between "request" and "response"
+            # has the same result as a kill before "request", and is not tried.
+            if step_name != "response":
+                yield Crash(step_number, step_name, "kill before")
+            if step_name != "request":
+                yield Crash(step_number, step_name, "kill after")
+            if step_name == "COMMIT":
+                yield Crash(step_number, step_name, "lose connection after")
 
 
 def reconciliation(app: App, users: Users, provider: Provider, server: CrashingServer) -> Any:
     """Return a function that reconciles a paid order whose notification was lost."""
     services = app.registry.services
 
-    def in_child(crash: Crash | None) -> bool:
+    def reconcile_in_child(crash: Crash | None) -> bool:
         """Run the reconciliation once in a child process; return whether it was killed."""
         pid = os.fork()
         if not pid:
             try:
-                count_steps(crash)
+                schedule_crash(crash)
                 services.payment_reconciliation.run()
             finally:
                 os._exit(0)
@@ -148,23 +150,23 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
 
     def run(crash: Crash | None) -> list[str]:
         buyer, _ = users.pair(coins=0)
-        record, STEPS.record = STEPS.record, None
+        steps_file, STEPS.record_path = STEPS.record_path, None
         server.start(None)
         client = Client(server.address, token=buyer.token, max_retry_wait_s=0.02)
         call_with_retries(client, Client.refill, money=10)
         server.stop()
-        STEPS.record = record
+        STEPS.record_path = steps_file
         users.make_orders_due()
-        killed = in_child(crash)
-        STEPS.record = None
+        was_killed = reconcile_in_child(crash)
+        STEPS.record_path = None
         users.make_orders_due()
-        in_child(None)
-        state = users.state(buyer, kind=2)
+        reconcile_in_child(None)
+        state = users.state(buyer, transfer_kind=TransferKind.REFILL)
         return differences(
             coins=(state.coins, 10),
             refills=(state.transfers, 1),
             paid=(state.paid, 1),
-            killed=(killed, crash is not None and crash.kind != "lose connection after"),
+            killed=(was_killed, crash is not None and crash.failure != "lose connection after"),
         )
 
     return run
@@ -193,8 +195,8 @@ def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.
 def main(runs: int, only: str | None) -> None:
     """Run each flow with a crash at each step, and print the errors."""
     logging.disable()  # crashes cause many expected errors
-    with tempfile.TemporaryDirectory(prefix="livebackend-crashes-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="livebackend-crashes-") as folder_name:
+        folder = Path(folder_name)
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
         url = postgres.start()
         database = Database(url)
@@ -220,13 +222,13 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
     runner = Runner(server, folder, runs)
     with (
         nginx(folder / "nginx", server) as (nginx_address, nginx_session),
-        requests.Session() as direct,
+        requests.Session() as direct_session,
     ):
         for flow in FLOWS:
             for variant, address, session, max_attempts in (
-                ("directly", server.address, direct, 3),
+                ("directly", server.address, direct_session, 3),
                 # With one attempt, the client does not retry, and the flow retries instead.
-                ("directly, 1 attempt", server.address, direct, 1),
+                ("directly, 1 attempt", server.address, direct_session, 1),
                 ("behind nginx", nginx_address, nginx_session, 3),
             ):
                 if only in (None, flow.__name__):
@@ -237,7 +239,9 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
             runner.crash_everywhere("Reconciliation", run)
     provider.close()
     findings = audit(database, since_checkpoint=False).findings
-    click.echo(f"{runner.total} runs, {len(runner.errors)} errors, {len(findings)} audit findings")
+    click.echo(
+        f"{runner.run_count} runs, {len(runner.errors)} errors, {len(findings)} audit findings"
+    )
     return runner.errors + [f"{finding.check}: {finding.detail}" for finding in findings]
 
 

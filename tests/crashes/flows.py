@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
-from livebackend.ledger.transfers import CoinAccount
+from livebackend.ledger.transfers import CoinAccount, TransferKind
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend_client import ApiError, Client, OperationRefused
 from tests.crashes.server import RemotePayments, payment_of
@@ -22,10 +22,14 @@ from tests.support.ledger_helpers import LedgerFixture
 # Seconds during which a client or the payment provider retries a request.
 RETRY_FOR_S = 30
 
-_ACCOUNT = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
-_BEFRIEND = text("INSERT INTO friendships (account_id, friend_id) VALUES (:a, :b), (:b, :a)")
-_MAKE_DUE = text("UPDATE payment_orders SET next_query_at = now() WHERE state = 'pending'")
-_STATE = text(
+_INSERT_ACCOUNT = text(
+    "INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id"
+)
+_INSERT_FRIENDSHIP = text(
+    "INSERT INTO friendships (account_id, friend_id) VALUES (:a, :b), (:b, :a)"
+)
+_MAKE_ORDERS_DUE = text("UPDATE payment_orders SET next_query_at = now() WHERE state = 'pending'")
+_SELECT_STATE = text(
     """
     SELECT (SELECT sum(amount)::bigint FROM coin_slots WHERE coin_account_id = :coins_id) AS coins,
         (SELECT count(*) FROM transfers WHERE actor_id = :coins_id AND kind = :kind) AS transfers,
@@ -57,25 +61,27 @@ class Users:
     def pair(self, coins: int) -> tuple[User, User]:
         """Create two friends; the first one has the given balance."""
 
-        def work(connection: Connection) -> tuple[User, User]:
-            first, second = self._new(connection), self._new(connection)
-            connection.execute(_BEFRIEND, {"a": first.id, "b": second.id})
-            self._ledger.set_up_balances(connection, {CoinAccount(first.coins_id): {0: coins}})
-            return first, second
+        def create_friends(connection: Connection) -> tuple[User, User]:
+            first_user, second_user = self._create_user(connection), self._create_user(connection)
+            connection.execute(_INSERT_FRIENDSHIP, {"a": first_user.id, "b": second_user.id})
+            self._ledger.set_up_balances(connection, {CoinAccount(first_user.coins_id): {0: coins}})
+            return first_user, second_user
 
-        return self._database.run(work)
+        return self._database.run(create_friends)
 
-    def state(self, user: User, *, kind: int) -> Any:
-        values = {"id": user.id, "coins_id": user.coins_id, "kind": kind}
-        return self._database.run(lambda connection: connection.execute(_STATE, values).one())
+    def state(self, user: User, *, transfer_kind: int) -> Any:
+        values = {"id": user.id, "coins_id": user.coins_id, "kind": int(transfer_kind)}
+        return self._database.run(
+            lambda connection: connection.execute(_SELECT_STATE, values).one()
+        )
 
     def make_orders_due(self) -> None:
-        self._database.run(lambda connection: connection.execute(_MAKE_DUE))
+        self._database.run(lambda connection: connection.execute(_MAKE_ORDERS_DUE))
 
-    def _new(self, connection: Connection) -> User:
+    def _create_user(self, connection: Connection) -> User:
         self._number += 1
         phone = f"{13900000000 + self._number}"
-        account_id = connection.execute(_ACCOUNT, {"phone": phone}).scalar_one()
+        account_id = connection.execute(_INSERT_ACCOUNT, {"phone": phone}).scalar_one()
         token = self._tokens.issue(CurrentUser(account_id, phone, 1), lifetime_s=3600)
         return User(account_id, open_account(connection, account_id), phone, token)
 
@@ -116,16 +122,17 @@ class Provider:
         for order_id in self.orders.keys() - self._acknowledged:
             fen = self.orders[order_id]
             deadline = time.monotonic() + RETRY_FOR_S
-            while not self._is_acknowledged(session, address, order_id, fen):
+            while not self._notify_once(session, address, order_id, fen):
                 assert time.monotonic() < deadline, (
                     f"the server did not acknowledge the notification of order {order_id}"
                 )
                 time.sleep(0.02)
             self._acknowledged.add(order_id)
 
-    def _is_acknowledged(
+    def _notify_once(
         self, session: requests.Session, address: str, order_id: str, fen: int
     ) -> bool:
+        """Send a notification; return whether the server acknowledged it."""
         headers, body = self._signer.notification(payment_of(order_id, fen))
         try:
             response = session.post(f"{address}/payments", data=body, headers=headers, timeout=10)
@@ -146,24 +153,28 @@ def call_with_retries(client: Client, call: Callable[..., object], **parameters:
     the operation succeeded before.
     """
     deadline = time.monotonic() + RETRY_FOR_S
-    is_unknown = False
-    failure: Exception | None = None
+    is_outcome_unknown = False
+    last_error: Exception | None = None
     while time.monotonic() < deadline:
         try:
             call(client, **parameters)
         except ApiError as error:
-            if is_unknown and isinstance(error, OperationRefused) and error.reason == "not_friends":
+            if (
+                is_outcome_unknown
+                and isinstance(error, OperationRefused)
+                and error.reason == "not_friends"
+            ):
                 return
             if type(error) is OperationRefused and error.reason != "ledger_busy":
                 raise
-            failure = error
-            is_unknown = is_unknown or error.outcome_unknown
+            last_error = error
+            is_outcome_unknown = is_outcome_unknown or error.outcome_unknown
             if error.request_id:
                 parameters["requestId"] = error.request_id
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(f"no retry succeeded within {RETRY_FOR_S} s") from failure
+    raise AssertionError(f"no retry succeeded within {RETRY_FOR_S} s") from last_error
 
 
 class Flow:
@@ -186,10 +197,12 @@ class GiveOnce(Flow):
         call_with_retries(
             client(sender), Client.send_gift, value=30, object=host.phone, description="rose"
         )
-        state, received = self.users.state(sender, kind=1), self.users.state(host, kind=1)
-        return differences(coins=(state.coins, 70), gifts=(state.transfers, 1)) + differences(
-            received=(received.coins, 30)
+        sender_state, host_state = (
+            self.users.state(user, transfer_kind=TransferKind.GIFT) for user in (sender, host)
         )
+        return differences(
+            coins=(sender_state.coins, 70), gifts=(sender_state.transfers, 1)
+        ) + differences(received=(host_state.coins, 30))
 
 
 class BuyOnce(Flow):
@@ -200,7 +213,7 @@ class BuyOnce(Flow):
         buyer_client = client(buyer)
         call_with_retries(buyer_client, Client.refill, money=10)
         self.provider.notify(session, buyer_client.address)
-        state = self.users.state(buyer, kind=2)
+        state = self.users.state(buyer, transfer_kind=TransferKind.REFILL)
         return differences(
             coins=(state.coins, 10), refills=(state.transfers, 1), paid=(state.paid, 1)
         )
@@ -212,7 +225,9 @@ class UnfriendOnce(Flow):
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
         user, friend = self.users.pair(coins=0)
         call_with_retries(client(user), Client.unfriend, userId=friend.phone)
-        return differences(friends=(self.users.state(user, kind=1).friends, 0))
+        return differences(
+            friends=(self.users.state(user, transfer_kind=TransferKind.GIFT).friends, 0)
+        )
 
 
 def differences(**values: tuple[object, object]) -> list[str]:

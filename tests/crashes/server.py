@@ -24,47 +24,47 @@ _START_TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Crash:
-    """A failure at the n-th step of a process, counted from 0.
+    """A failure before or after a step of a process; the first step has the number 0.
 
-    `kind` is "kill before" or "kill after"; at a COMMIT also "lose connection after", between the
-    COMMIT and its confirmation.
+    `failure` is "kill before" or "kill after"; at a COMMIT also "lose connection after", between
+    the COMMIT and its confirmation.
     """
 
-    step: int
-    name: str
-    kind: str
+    step_number: int
+    step_name: str
+    failure: str
 
 
 class Steps:
-    """Counts the steps of this process, and fails at one of them."""
+    """Counts requests, COMMITs, provider calls and responses; fails at one of them."""
 
     def __init__(self) -> None:
         self.crash: Crash | None = None
-        self.names: list[str] = []
+        self.step_names: list[str] = []
         # File to which the names of the steps are written, or None.
-        self.record: Path | None = None
+        self.record_path: Path | None = None
         self._lock = threading.Lock()
 
-    def run(self, name: str, step: Callable[[], Any]) -> Any:
+    def run(self, step_name: str, action: Callable[[], Any]) -> Any:
         with self._lock:
-            number = len(self.names)
-            self.names.append(name)
-            if self.record:
-                with self.record.open("a") as record:
-                    record.write(f"{name}\n")
-        kind = self.crash.kind if self.crash and self.crash.step == number else ""
-        if kind == "kill before":
+            step_number = len(self.step_names)
+            self.step_names.append(step_name)
+            if self.record_path:
+                with self.record_path.open("a") as record:
+                    record.write(f"{step_name}\n")
+        failure = self.crash.failure if self.crash and self.crash.step_number == step_number else ""
+        if failure == "kill before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = step()
-        if kind == "kill after":
+        result = action()
+        if failure == "kill after":
             os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "lose connection after":
+        if failure == "lose connection after":
             raise ConnectionLost
         return result
 
 
 class ConnectionLost(Exception):
-    """A step ended at which the database connection must be lost."""
+    """A COMMIT has succeeded, and its database connection must be lost now."""
 
 
 # Each forked child process has its own copy of STEPS.
@@ -103,7 +103,7 @@ class CrashingServer:
             self.port = listener.getsockname()[1]
         self._pid = 0
         self._is_stopped = threading.Event()
-        self.restarts = 0
+        self.restart_count = 0
         self._watcher = threading.Thread()
 
     @property
@@ -112,10 +112,10 @@ class CrashingServer:
 
     def start(self, crash: Crash | None) -> None:
         """Start a worker with this crash; a worker that replaces it does not crash."""
-        self.restarts = 0
+        self.restart_count = 0
         self._is_stopped.clear()
         self._fork(crash)
-        self._watcher = threading.Thread(target=self._restart)
+        self._watcher = threading.Thread(target=self._restart_when_killed)
         self._watcher.start()
 
     def stop(self) -> None:
@@ -123,12 +123,12 @@ class CrashingServer:
         os.kill(self._pid, signal.SIGKILL)
         self._watcher.join()
 
-    def _restart(self) -> None:
+    def _restart_when_killed(self) -> None:
         while True:
             os.waitpid(self._pid, 0)
             if self._is_stopped.is_set():
                 return
-            self.restarts += 1
+            self.restart_count += 1
             self._fork(None)
 
     def _fork(self, crash: Crash | None) -> None:
@@ -151,7 +151,7 @@ class CrashingServer:
 
 def serve(app: App, port: int, crash: Crash | None) -> None:
     """Serve the application; each request, COMMIT, provider call and response is a step."""
-    count_steps(crash)
+    schedule_crash(crash)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         STEPS.run("request", lambda: None)
@@ -160,8 +160,8 @@ def serve(app: App, port: int, crash: Crash | None) -> None:
     waitress.serve(application, host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 
-def count_steps(crash: Crash | None) -> None:
-    """Make every COMMIT of this process a step, and set the crash."""
+def schedule_crash(crash: Crash | None) -> None:
+    """Schedule the crash of this process, and count each COMMIT as a step."""
     STEPS.crash = crash
     commit: Any = DefaultDialect.do_commit
 

@@ -27,11 +27,11 @@ def insert_row(connection: Connection, digest: bytes = b"x") -> None:
 def test_transaction_commits_when_its_function_returns(
     database: Database, database_state: DatabaseState
 ) -> None:
-    def work(connection: Connection) -> str:
+    def transaction(connection: Connection) -> str:
         insert_row(connection)
         return "done"
 
-    assert database.run(work) == "done"
+    assert database.run(transaction) == "done"
     assert len(database_state.rows("code_attempts")) == 1
 
 
@@ -39,17 +39,17 @@ def test_transaction_commits_when_its_function_returns(
 def test_transaction_rolls_back_when_its_function_raises_an_error(
     error: BaseException, database: Database, database_state: DatabaseState
 ) -> None:
-    def work(connection: Connection) -> None:
+    def transaction(connection: Connection) -> None:
         insert_row(connection)
         raise error
 
     with pytest.raises(type(error)):
-        database.run(work)
+        database.run(transaction)
     assert database_state.rows("code_attempts") == []
 
 
 class _DriverError(psycopg2.Error):
-    """A psycopg2 error with an SQLSTATE."""
+    """A psycopg2 error with the given SQLSTATE."""
 
     pgcode = ""
 
@@ -58,20 +58,20 @@ class _DriverError(psycopg2.Error):
         self.pgcode = pgcode
 
 
-@pytest.mark.parametrize("code", ["40P01", "40001", "23505"])
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "23505"])
 def test_transaction_is_retried_after_a_conflict(
-    code: str, database: Database, database_state: DatabaseState
+    sqlstate: str, database: Database, database_state: DatabaseState
 ) -> None:
     attempts = []
 
-    def work(connection: Connection) -> str:
+    def transaction(connection: Connection) -> str:
         attempts.append(1)
         insert_row(connection)
         if len(attempts) < 3:
-            raise DBAPIError("x", {}, _DriverError(code))
+            raise DBAPIError("x", {}, _DriverError(sqlstate))
         return "done"
 
-    assert database.run(work) == "done"
+    assert database.run(transaction) == "done"
     assert len(attempts) == 3
     assert len(database_state.rows("code_attempts")) == 1
 
@@ -81,29 +81,29 @@ def test_transaction_is_run_at_most_three_times(
 ) -> None:
     attempts = []
 
-    def work(connection: Connection) -> None:
+    def transaction(connection: Connection) -> None:
         attempts.append(1)
         insert_row(connection)
         insert_row(connection)
 
     with pytest.raises(DBAPIError):
-        database.run(work)
+        database.run(transaction)
     assert len(attempts) == 3
     assert database_state.rows("code_attempts") == []
 
 
-@pytest.mark.parametrize("code", ["57014", "55P03", "23514", "53300"])
+@pytest.mark.parametrize("sqlstate", ["57014", "55P03", "23514", "53300"])
 def test_transaction_is_not_retried_after_other_database_errors(
-    code: str, database: Database
+    sqlstate: str, database: Database
 ) -> None:
     attempts = []
 
-    def work(connection: Connection) -> None:
+    def transaction(connection: Connection) -> None:
         attempts.append(1)
-        raise DBAPIError("x", {}, _DriverError(code))
+        raise DBAPIError("x", {}, _DriverError(sqlstate))
 
     with pytest.raises(DBAPIError):
-        database.run(work)
+        database.run(transaction)
     assert len(attempts) == 1
 
 
@@ -111,12 +111,12 @@ def test_transaction_is_not_retried_after_other_database_errors(
 def test_connection_that_was_lost_in_the_pool_is_replaced(
     method: str, database: Database, database_url: str, database_state: DatabaseState
 ) -> None:
-    single_connection = Database(database_url, pool_size=1)
-    run = getattr(single_connection, method)
+    single_connection_database = Database(database_url, pool_size=1)
+    run = getattr(single_connection_database, method)
     first_pid = run(backend_pid)
     terminate_backend(first_pid, database)
     assert run(backend_pid) != first_pid
-    single_connection.close()
+    single_connection_database.close()
 
 
 def test_transaction_is_retried_if_its_connection_is_lost_before_the_commit(
@@ -124,14 +124,14 @@ def test_transaction_is_retried_if_its_connection_is_lost_before_the_commit(
 ) -> None:
     attempts = []
 
-    def work(connection: Connection) -> None:
+    def transaction(connection: Connection) -> None:
         attempts.append(1)
         insert_row(connection)
         if len(attempts) == 1:
             terminate_backend(backend_pid(connection), database)
         connection.execute(text("SELECT 1"))
 
-    database.run(work)
+    database.run(transaction)
     assert len(attempts) == 2
     assert len(database_state.rows("code_attempts")) == 1
 
@@ -141,12 +141,12 @@ def test_connection_lost_during_the_commit_raises_commit_outcome_unknown(
 ) -> None:
     attempts = []
 
-    def work(connection: Connection) -> None:
+    def transaction(connection: Connection) -> None:
         attempts.append(1)
         terminate_backend(backend_pid(connection), database)
 
     with pytest.raises(CommitOutcomeUnknown):
-        database.run(work)
+        database.run(transaction)
     assert len(attempts) == 1
 
 
@@ -155,7 +155,7 @@ def test_autocommitted_statements_have_separate_transactions(database: Database)
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
     assert len(database.run_autocommit(transaction_times)) == 2
-    assert len(database.run(transaction_times)) == 1  # no longer in autocommit mode
+    assert len(database.run(transaction_times)) == 1  # autocommit mode has ended
 
 
 def test_both_deadlocked_transactions_succeed_in_the_end(
@@ -164,23 +164,23 @@ def test_both_deadlocked_transactions_succeed_in_the_end(
     for digest in (b"a", b"b"):
         database.run(partial(insert_row, digest=digest))
     both_hold_one_lock = threading.Barrier(2, timeout=5)
-    thread = threading.local()
+    thread_local = threading.local()
 
-    def lock(first: bytes, second: bytes) -> Any:
-        def work(connection: Connection) -> None:
-            for digest in (first, second):
+    def lock_in_order(first_digest: bytes, second_digest: bytes) -> Any:
+        def transaction(connection: Connection) -> None:
+            for digest in (first_digest, second_digest):
                 connection.execute(
                     select(models.CodeAttempts.ticket_digest)
                     .where(models.CodeAttempts.ticket_digest == digest)
                     .with_for_update()
                 )
-                if digest == first and not getattr(thread, "has_waited", False):
-                    thread.has_waited = True
+                if digest == first_digest and not getattr(thread_local, "has_waited", False):
+                    thread_local.has_waited = True
                     both_hold_one_lock.wait()
 
-        return lambda: database.run(work)
+        return lambda: database.run(transaction)
 
-    run_concurrently(lock(b"a", b"b"), lock(b"b", b"a"))
+    run_concurrently(lock_in_order(b"a", b"b"), lock_in_order(b"b", b"a"))
 
 
 def test_statement_pool_and_lock_timeouts_apply(
@@ -197,17 +197,23 @@ def test_statement_pool_and_lock_timeouts_apply(
     with default_timeouts.engine.begin() as connection:
         connection.execute(text("LOCK TABLE verification_codes"))
         with pytest.raises(OperationalError, match="lock timeout"):
-            short_timeouts.run(lambda other: other.execute(text("LOCK TABLE verification_codes")))
+            short_timeouts.run(
+                lambda other_connection: other_connection.execute(
+                    text("LOCK TABLE verification_codes")
+                )
+            )
     for database in (short_timeouts, default_timeouts):
         database.close()
 
 
 def test_session_time_zone_is_utc(database: Database) -> None:
-    zone = database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
-    assert zone == "UTC"
+    time_zone = database.run(
+        lambda connection: connection.execute(text("SHOW timezone")).scalar_one()
+    )
+    assert time_zone == "UTC"
 
 
 def test_postgresql_url_uses_psycopg2(database_url: str) -> None:
-    plain = Database(database_url.replace("postgresql+psycopg2", "postgresql"))
-    assert plain.engine.driver == "psycopg2"
-    plain.close()
+    plain_url_database = Database(database_url.replace("postgresql+psycopg2", "postgresql"))
+    assert plain_url_database.engine.driver == "psycopg2"
+    plain_url_database.close()

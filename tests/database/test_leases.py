@@ -13,20 +13,20 @@ class TestLease:
     def test_lease_has_one_holder_until_it_expires_or_is_released(
         self, database: Database, database_state: DatabaseState
     ) -> None:
-        first, second = Lease("x", "first", 0.3), Lease("x", "second", 0.3)
-        assert database.run(first.acquire) == 0
-        assert 0 < database.run(second.acquire) <= 0.3
-        assert database.run(first.acquire) == 0
+        first_lease, second_lease = Lease("x", "first", 0.3), Lease("x", "second", 0.3)
+        assert database.run(first_lease.acquire) == 0
+        assert 0 < database.run(second_lease.acquire) <= 0.3
+        assert database.run(first_lease.acquire) == 0
         time.sleep(0.35)
-        assert database.run(second.acquire) == 0
-        database.run(first.release)
-        assert database.run(first.acquire) > 0
-        database.run(second.release)
-        assert database.run(first.acquire) == 0
+        assert database.run(second_lease.acquire) == 0
+        database.run(first_lease.release)
+        assert database.run(first_lease.acquire) > 0
+        database.run(second_lease.release)
+        assert database.run(first_lease.acquire) == 0
 
     def test_one_of_twenty_concurrent_processes_acquires_the_lease(
         self, database: Database, database_state: DatabaseState
     ) -> None:
         leases = [Lease("x", f"process {n}", 60) for n in range(20)]
-        waits = run_concurrently(*[partial(database.run, lease.acquire) for lease in leases])
-        assert sorted(wait > 0 for wait in waits) == [False] + [True] * 19
+        wait_times = run_concurrently(*[partial(database.run, lease.acquire) for lease in leases])
+        assert sorted(wait > 0 for wait in wait_times) == [False] + [True] * 19

@@ -30,10 +30,10 @@ def empty_database(new_database: Callable[[str], str], worker_id: str) -> Iterat
 def test_migrating_twice_changes_nothing(empty_database: Database) -> None:
     migrate(empty_database)
     with empty_database.engine.connect() as connection:
-        before = catalog(connection)
+        catalog_before = catalog(connection)
     migrate(empty_database)
     with empty_database.engine.connect() as connection:
-        assert catalog(connection) == before
+        assert catalog(connection) == catalog_before
 
 
 @pytest.mark.processes
@@ -73,13 +73,13 @@ def test_check_migrated_fails_on_a_database_without_migrations(empty_database: D
 
 
 def test_migrations_do_not_import_the_application() -> None:
-    versions = [
+    migration_files = [
         file
         for file in (files("livebackend.migrations") / "versions").iterdir()
         if file.name.endswith(".py")
     ]
-    assert {file.name for file in versions} >= {"1001_initial_schema.py"}
-    for file in versions:
+    assert {file.name for file in migration_files} >= {"1001_initial_schema.py"}
+    for file in migration_files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.module in ("alembic", "sqlalchemy")
@@ -98,10 +98,10 @@ class TestRunner:
         monkeypatch.setattr("livebackend.database.migrations.migrations_folder", lambda: tmp_path)
 
         def write_migration(revision: str, body: str) -> None:
-            previous = f"{int(revision) - 1}" if int(revision) > 1001 else None
+            previous_revision = f"{int(revision) - 1}" if int(revision) > 1001 else None
             (tmp_path / f"versions/{revision}.py").write_text(
                 f'"""Migration {revision}"""\nfrom alembic import op\nrevision = {revision!r}\n'
-                f"down_revision = {previous!r}\ndef upgrade():\n    {body}\n"
+                f"down_revision = {previous_revision!r}\ndef upgrade():\n    {body}\n"
             )
 
         return write_migration
