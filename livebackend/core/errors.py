@@ -121,7 +121,7 @@ class PictureNotStored(DomainError):
 
 
 class UnknownPicture(DomainError):
-    """The picture was not uploaded to this server, or is the avatar of an account."""
+    """The picture is not an unused upload of this server."""
 
 
 class AlreadyFriends(DomainError):

@@ -123,7 +123,7 @@ class Diagnostics:
         if order_counts:
             counts = ", ".join(f"{count} at {provider}" for provider, count in order_counts.items())
             raise CheckFailed(
-                f"payments.gateway does not name the providers of all open orders: {counts}",
+                f"open orders of providers without a gateway in payments.gateway: {counts}",
                 remedy="Append the gateways of these providers to payments.gateway, so that their"
                 " payments are credited.",
             )

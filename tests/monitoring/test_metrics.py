@@ -204,7 +204,7 @@ def test_metrics_folder_of_another_user_is_a_settings_error(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     port = free_port()
     (tmp_path / f"livebackend-metrics-{os.geteuid()}-{port}").symlink_to(tmp_path)
-    with pytest.raises(SettingsError, match="is not a folder of this user"):
+    with pytest.raises(SettingsError, match="is not a folder that the current user owns"):
         MetricsServer(f"127.0.0.1:{port}")
 
 
