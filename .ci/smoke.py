@@ -1,4 +1,4 @@
-"""Build the wheels, install the server like the Docker image, and send a request.
+"""Build the wheels, install the server as the Dockerfile does, and send a request.
 
 Needs `make install`, which provides setuptools and the embedded PostgreSQL.
 """
@@ -99,7 +99,7 @@ def check_serving(serve_command: list[str], environment: dict[str, str], folder:
 def check_without_database(
     pserve_command: list[str], environment: dict[str, str], folder: Path
 ) -> None:
-    """Check that the server exits with one line that tells the operator what to do."""
+    """Check that without a database the server exits with a message, not a traceback."""
     result = subprocess.run(
         pserve_command,
         env=environment,

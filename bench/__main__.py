@@ -43,7 +43,7 @@ _rng = random.Random(1)  # a fixed seed: every run sends the same requests
 
 @dataclass
 class Bench:
-    """The meter, the running servers, and a function that issues login tokens for them."""
+    """The meter, the running servers, and a function that issues a login token."""
 
     meter: Meter
     servers: dict[str, Server]
@@ -201,7 +201,8 @@ def measure_gifts(bench: Bench) -> None:
 
 
 def measure_logins(bench: Bench) -> None:
-    # This name measures the baseline server again: with hash=1, it only hashes the password.
+    # The baseline server is measured a second time, under the name "password hash": with hash=1 in
+    # the form, it only hashes the password.
     bench.servers["password hash"] = replace(bench.servers["baseline"], name="password hash")
     form_template = f"userId={{}}&password={fill_database.PASSWORD}&expire_in=3600"
     forms = {
@@ -218,7 +219,8 @@ def measure_logins(bench: Bench) -> None:
         forms,
         connections=2,
         seconds=2 * SECONDS,
-        # A login takes so long that the count would include statements of background threads.
+        # SQL statements are not counted: a login takes so long that the count would include
+        # statements of background threads.
         are_statements_counted=False,
     )
     bench.meter.notes["login"] = (
@@ -313,7 +315,7 @@ def measure_other_operations(bench: Bench) -> None:
     def call(account: int, method: Callable[..., object], **params: Any) -> Call:
         return Call(method, bench.token("livebackend", account), params)
 
-    # Accounts without a room: fill_database() opens rooms for every 98th account from 2000.
+    # Only accounts without a room: fill_database() opens a room for accounts 2000, 2098, 2196, ….
     hosts = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
     measure(
         "live + leave",
@@ -417,7 +419,7 @@ def measure_user_counts(
 
     measure_database("10 k users", small_database_url)
     measure_database("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
-    # The other benchmarks have registered accounts with ids from 100,001.
+    # The ids start at 110,001, because other benchmarks have registered ids from 100,001 on.
     fill_database.add_users(
         database, first_id=110_001, last_id=1_000_000, password_hash=password_hash
     )
@@ -504,7 +506,7 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     )
     small_database.close()
     meter = Meter(database, folder / "postgres")
-    # The tables are vacuumed already; autovacuum would distort the measurements.
+    # Autovacuum is off, because it would distort the measurements. The tables are already vacuumed.
     meter.configure("autovacuum", "off")
     variables = environment(postgres.url("bench"), folder)
     os.environ.update(variables)

@@ -35,7 +35,7 @@ SECRET = os.environ["LIVEBACKEND_SECRETS"]
 DATABASE_URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
 MAX_CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
-# Signing key of login tokens; itsdangerous derives it from the secret in the same way.
+# Signing key of login tokens, derived from the secret as itsdangerous derives it.
 SIGNING_KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
 PASSWORD_HASHER = PasswordHasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
 PASSWORD_HASH = PASSWORD_HASHER.hash(fill_database.PASSWORD)

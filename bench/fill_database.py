@@ -12,7 +12,7 @@ MESSAGES_PER_ACCOUNT = 50
 ROOM_COUNT = 1000
 # Ids of additional accounts with shorter or longer friend lists, by number of friends.
 ACCOUNT_BY_LIST_SIZE = {10: 1001, 1000: 1002, 5000: 1003}
-# Id of the account that gets all gifts of the benchmark with one host.
+# Id of the account that receives every gift in the benchmark of gifts to one host.
 POPULAR_HOST = 1004
 GIFT_COUNT = 50_000
 

@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
-    """Return functions of the batch writer: to post a gift, and to close the writer."""
+    """Return two functions: one posts a gift by a batch writer, one closes the writer."""
     database = Database(task.url)
     writer = LedgerBatchWriter(database, writer_number=task.process_index)
 
@@ -112,9 +112,9 @@ def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
 
 
 def _open_naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
-    """Return functions of the naive design: to post a gift, and to close the pool.
+    """Return two functions: one posts a gift by SQL, one closes the connection pool.
 
-    Each gift has its own transaction, with two UPDATEs and an INSERT.
+    Each gift is posted in a separate transaction, with two UPDATEs and an INSERT.
     """
     engine = create_engine(
         task.url, pool_size=task.connections, max_overflow=0, pool_timeout=60, pool_use_lifo=True

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True)
 class Task:
-    """Input of a load process, read as JSON from stdin; users are phone numbers."""
+    """Input of a load process, read as JSON from stdin; phones identify users."""
 
     # Ports of the servers; each client holds one connection to one port.
     ports: list[int]

@@ -32,7 +32,7 @@ SECRET = "for-development-only-not-a-secret-0000"
 
 @dataclass
 class Row:
-    """Measurements of one design in one case, over all rounds."""
+    """Measurements of one design in one case, such as the ledger with many hosts."""
 
     design_name: str
     case: str
@@ -101,7 +101,7 @@ class Bench:
     def measure_service(
         self, design_name: str, case: str, *, process_count: int, **task: Any
     ) -> None:
-        """Measure one case at the service layer, without HTTP."""
+        """Measure one case, such as "many hosts", at the service layer, without HTTP."""
         hosts = self.hosts if case == "many hosts" else self.hosts[:1]
         common_input = {
             "url": self.ledger_database.url,
@@ -129,7 +129,7 @@ class Bench:
     def measure_http(
         self, design_name: str, case: str, ports: list[int], tokens: dict[int, str]
     ) -> None:
-        """Measure one case over HTTP."""
+        """Measure one case, such as "many hosts", over HTTP."""
         hosts = self.hosts if case == "many hosts" else self.hosts[:1]
         task = {
             "ports": ports,
@@ -186,8 +186,8 @@ def main(
 ) -> None:
     """Measure gifts per second of the ledger and of the naive design.
 
-    The naive design posts each gift in its own transaction. The ledger is measured at the service
-    layer and over HTTP.
+    The naive design posts each gift in a separate transaction. The ledger is measured at the
+    service layer and over HTTP.
     """
     started_at = time.monotonic()
     with ledger_database(HOST_COUNT + SENDER_COUNT, slow_wal_us=slow_wal_us) as ledger:

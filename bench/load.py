@@ -37,9 +37,9 @@ class LoadResult:
     p50_ms: float
     p99_ms: float
     failed: int
-    # Text of the first error; wrk does not report it.
+    # Text of the first error; empty after a load by wrk, which does not report error texts.
     first_error: str = ""
-    # The `message` of each successful response; wrk does not report it.
+    # The `message` of each successful response; empty after a load by wrk, which reports none.
     messages: list[object] = field(default_factory=list)
 
     @property
@@ -105,7 +105,8 @@ def run_in_order(
 
     def send_sequences() -> None:
         client = Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1)
-        # Otherwise the requests library reads proxy settings from the environment for every call.
+        # With trust_env, the requests library would read proxy settings from the environment for
+        # every call.
         client.session.trust_env = False
         while time.monotonic() < started + seconds:
             with lock:

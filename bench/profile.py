@@ -77,7 +77,10 @@ def main(operation: str) -> None:
 
 
 def print_profile(stacks: str) -> None:
-    """Print the functions with the most own time, and livebackend's with the most total time."""
+    """Print the functions that take most time: first without, then with their callees.
+
+    The second list contains only functions of livebackend.
+    """
     own_time: Counter[str] = Counter()
     total_time: Counter[str] = Counter()
     for line in stacks.splitlines():
@@ -124,7 +127,7 @@ def run_requests(operation: str, seconds: float) -> None:
 def call_repeatedly(app: Any, path: str, bodies: list[bytes], seconds: float) -> int:
     """Call the application in a loop; return the number of calls.
 
-    The profile contains only the samples of this function.
+    print_profile() counts only the samples that were taken during this function.
     """
     count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:

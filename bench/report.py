@@ -24,7 +24,10 @@ _HEAD = (
 
 
 def format_table(rows: list[Row], notes: dict[str, str]) -> str:
-    """Return the rows as Markdown; a ratio compares the CPU of server plus PostgreSQL."""
+    """Return a Markdown table of the rows, followed by the notes.
+
+    A ratio divides the CPU times of two servers; PostgreSQL's CPU time is included in both.
+    """
     lines = [_HEAD]
     for row in rows:
         by_server = {

@@ -64,7 +64,7 @@ def _command(name: str, port: int, workers: int) -> list[str]:
     ini = str(ROOT / "production.ini")
     commands = {
         "livebackend": ["livebackend.cli", "serve", ini, f"--port={port}"],
-        # The same process model as `livebackend serve`.
+        # Granian starts worker processes with 64 threads each, as `livebackend serve` does.
         "baseline": [
             *("granian", "--interface=wsgi", "--http=1", "--no-ws", "--log-level=error"),
             *(f"--workers={workers}", "--blocking-threads=64", "--backpressure=512"),

@@ -7,9 +7,10 @@ from typing import Any
 
 
 def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
-    """Return the WSGI application of an ini section, overridden by the environment.
+    """Return the WSGI application for the settings of an ini section.
 
-    This is the factory that `use = egg:livebackend` in an ini file names.
+    Environment variables override the settings. In an ini file, `use = egg:livebackend` refers to
+    this function.
     """
     # These imports are slow, and most CLI commands do not need the application.
     from livebackend.app import create_app  # noqa: PLC0415
@@ -19,7 +20,10 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module by its deprecated name, which the logging section of an ini file can have."""
+    """Import a module by its deprecated name.
+
+    The logging section of an ini file can contain deprecated names.
+    """
     from livebackend.config.deprecated_names import current_module  # noqa: PLC0415
 
     try:

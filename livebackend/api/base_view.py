@@ -8,7 +8,7 @@ from livebackend.api.responses import OperationResponse
 
 
 class View:
-    """Base class of views; a subclass has the operations of an API path."""
+    """Base class of views; a subclass contains the operations of one API path."""
 
     route: ClassVar[str | tuple[str, ...]]
     # The heading in the documentation, "English · Chinese"; the Chinese part is from the API
@@ -19,7 +19,7 @@ class View:
         self.request = request
 
     class __view_mapper__:  # noqa: N801  # a name that Pyramid defines
-        """Calls the method of an operation with its parameters."""
+        """Calls the view method of an operation with the parameters of the request."""
 
         def __init__(self, **options: Any) -> None:
             self.attr = options["attr"]

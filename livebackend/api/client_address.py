@@ -22,13 +22,13 @@ class ClientAddressResolver:
         self._trusted = trusted_networks
 
     def address(self, request: Request) -> str:
-        """Return the address for rate limits: the nearest one that is not of a trusted proxy.
+        """Return the address for rate limits: the nearest that is not a trusted proxy's.
 
         An IPv6 address is shortened to its /64 network.
         """
         address = _parse_address(request.remote_addr or "")
         hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _MAX_HOPS)
-        # Entries are read from right to left, because the client can forge the left entries.
+        # The header is read from right to left, because the client can forge the left entries.
         while hops and self._is_trusted(address):
             hop = _parse_address(hops.pop().strip())
             if hop is None:

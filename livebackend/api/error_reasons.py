@@ -167,7 +167,7 @@ class ErrorReason(StrEnum):
 
 @dataclass(frozen=True)
 class ErrorDetail:
-    """The wrong parameter, or another part of the request, and the error reason.
+    """The wrong parameter (or another wrong part of the request) and the error reason.
 
     Raises ValueError unless `limits` has exactly the limits that the reason names.
     """

@@ -36,8 +36,8 @@ class Operation:
     # Whether the operation runs in one transaction. An operation that waits for an outside service
     # opens short transactions itself.
     transaction: bool
-    # Whether the operation only reads. It runs in autocommit mode, so its statements do not share a
-    # snapshot.
+    # Whether the operation only reads. If so, it runs in autocommit mode, and its SQL statements do
+    # not share a snapshot.
     read_only: bool
     # Whether the operation's SQL statement also checks the login token; otherwise a separate
     # statement checks it first.

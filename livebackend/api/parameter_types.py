@@ -30,7 +30,10 @@ _UNFIT_FOR_DISPLAY = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 def _converting_validator(
     convert: Callable[[str], object], reason: ErrorReason, **limits: int
 ) -> BeforeValidator:
-    """Return a validator that converts a text; `convert` must raise ValueError if it is invalid."""
+    """Return a validator that converts a text with `convert`.
+
+    `convert` must raise ValueError if the text is invalid.
+    """
 
     def validate(value: object) -> object:
         try:
@@ -94,7 +97,8 @@ def _seconds_or_none(value: object) -> int | None:
     match = re.fullmatch("([+-]?)0*([0-9]+)", value) if isinstance(value, str) else None
     if not match:
         return None
-    # Ten digits already exceed every limit, and int() raises ValueError for thousands of digits.
+    # Only ten digits are read: they already exceed every limit, and int() raises ValueError for
+    # thousands of digits.
     return int(match[1] + match[2][:10])
 
 
@@ -142,7 +146,8 @@ Phone = Annotated[
         format="phone",
     ),
 ]
-# A password of an existing account, which can be older than the rules for new passwords.
+# The password of an existing account. It can violate the rules for new passwords, because the
+# account can be older than the rules.
 PasswordAttempt = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
@@ -181,8 +186,8 @@ HeadImage = Annotated[
 UploadedFile = Annotated[
     Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
 ]
-# A text that only the service checks, so that a malformed text counts as a wrong attempt. A file
-# counts as an empty text.
+# A text that is not validated here: the service checks it, and counts a malformed text as a wrong
+# attempt. A file counts as an empty text.
 UncheckedText = Annotated[str, BeforeValidator(_text_or_empty), WithJsonSchema({"type": "string"})]
 # A number of seconds; any other value counts as an absent parameter.
 Seconds = Annotated[

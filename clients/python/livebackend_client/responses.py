@@ -92,7 +92,7 @@ class Balance(TypedDict):
 
 
 class Record(TypedDict):
-    """A coin transfer, as the user sees it.
+    """A coin transfer to or from the user.
 
     `coins` is negative for outgoing coins, `left` is the balance after the transfer. `nickname` is
     the nickname of the other user, or null.
@@ -109,14 +109,14 @@ class Record(TypedDict):
 
 
 class Records(TypedDict):
-    """A page of transfers; `before` is the parameter of the next page, or null."""
+    """A page of transfers; `before` is the value that requests the next page, or null."""
 
     records: list[Record]
     before: str | None
 
 
 class Giver(TypedDict):
-    """A user who sent gifts to a host, and their total in coins."""
+    """A user who sent gifts to a host, and the total of these gifts in coins."""
 
     nickname: str | None
     headImage: str | None
