@@ -22,9 +22,10 @@ from livebackend.monitoring.health_checks import ReadinessProbe, readiness_check
 
 
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
-    """Return the WSGI application of an ini section, overridden by the environment.
+    """Return the WSGI application for the settings of an ini section.
 
-    Raises SystemExit with one message that names every configuration error.
+    The environment overrides the section. Raises SystemExit with one message that names every
+    configuration error.
     """
     configure_renamed_loggers()
     try:
@@ -51,7 +52,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
-    # Configurator.commit() registers the operations, which the pages describe.
+    # commit() registers the operations. The pages describe the operations, so they are added later.
     config.commit()
     _add_pages(config.registry, settings)
     return config

@@ -53,7 +53,8 @@ from livebackend.storage.local_disk import OriginalPictureStore
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import ReencodingPictureStore
 
-# Health checks and metrics have their own pool, so that they work when the main pool is exhausted.
+# Size of the separate pool for health checks and metrics, which must work when the main pool is
+# exhausted.
 _PROBE_CONNECTIONS = 2
 
 
@@ -63,7 +64,7 @@ class Services:
 
     metrics: Metrics
     database: Database
-    # The same database, with a separate pool for health checks and metrics.
+    # The same database as `database`, with a separate pool for health checks and metrics.
     probe_database: Database
     gateways: Gateways
     ledger_writer: LedgerBatchWriter
@@ -142,7 +143,7 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
 def make_gateways(settings: Settings) -> Gateways:
     """Return the gateways that the settings name.
 
-    Raises SettingsError with every gateway that cannot be used.
+    Raises SettingsError that names every gateway that cannot be used.
     """
     return load_gateways(
         settings,
@@ -303,7 +304,8 @@ def _password_hashing(settings: Settings) -> PasswordHashing:
             settings.data_dir / "hashing",
             settings.passwords_max_concurrent or max(1, (os.cpu_count() or 1) - 1),
         ),
-        # A quarter of the threads stays free for other requests when logins occupy the rest.
+        # Requests that hash a password occupy at most three quarters of the threads, so that the
+        # other threads can process other requests.
         max_callers=settings.server_threads * 3 // 4,
         queue_timeout_s=settings.passwords_queue_timeout_s,
         reject_common=settings.passwords_reject_common,

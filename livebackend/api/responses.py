@@ -31,7 +31,7 @@ def success(message: Any = None, **extra: Any) -> OperationResponse:
 
 def error_response(result_code: ResultCode, detail: ErrorDetail) -> OperationResponse:
     """Return an error response with this result code and error detail."""
-    # The API document (金币系统) specifies this text for the coin operations only.
+    # The API document (金币系统) specifies an error message for the coin operations only.
     message = "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
     return OperationResponse(result_code, message, error=detail)
 

@@ -18,8 +18,8 @@ HOOK_PATH = "/nginx/hook"
 class RequestValidator:
     """Route factory that rejects invalid requests before Pyramid selects a view.
 
-    Raises InvalidRequest: 405 for a method other than POST, 400 for two selected operations, and
-    the errors of `Request.params`.
+    Raises InvalidRequest: 405 for a method other than POST, 400 for a request that selects two
+    operations, and the errors of `Request.params`.
     """
 
     def __init__(self, request: Request) -> None:
@@ -36,7 +36,7 @@ class RequestValidator:
 def request_limits(default: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
     """Return the request limits of each route; `default` is for most API paths."""
     upload = replace(default, max_body_bytes=max_upload_bytes)
-    # Callbacks have query strings; their views check a signature or secret.
+    # Requests to the callbacks can have query strings. The views check a signature or secret.
     callback = replace(default, query_allowed=True)
     return dict.fromkeys(PATHS, default) | {"upload": upload, "pili": callback, "nginx": callback}
 

@@ -1,4 +1,4 @@
-"""Converts results of the services to messages of responses.
+"""Converts results of the services to the field `message` of responses.
 
 Rows of long lists are unpacked by position, because access by name doubles the conversion time.
 """
@@ -72,7 +72,7 @@ def serialize_message(message: Message) -> response_types.Message:
     own_id = format_message_id(own_phone, sent_at_us)
     other_id = format_message_id(phone, sent_at_us)
     return {
-        # verifyId is the id of the recipient's copy of the request, objectId of the sender's copy.
+        # verifyId identifies the recipient's copy of the request; objectId, the sender's copy.
         "verifyId": other_id if is_sender else own_id,
         "objectId": own_id if is_sender else other_id,
         "userId": phone,

@@ -22,8 +22,8 @@ from livebackend.core.request_context import request_id
 from livebackend.monitoring.health_checks import ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
-# The access log has a separate logger: operators can disable the access log by setting it to
-# WARNING.
+# The access log has a separate logger, so that operators can disable it with the log level
+# WARNING of this logger.
 log = logging.getLogger("livebackend.access")
 
 Handler = Callable[[Request], Any]
@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Outermost tween: sets the request id in log and response, and security headers."""
+    """Outermost tween: adds the request id to log and response; sets security headers."""
     resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
@@ -67,7 +67,7 @@ def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
     resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
-        # A media server on the same machine connects without the proxy and without HTTPS.
+        # A media server on the same machine requests the hook directly, not through the proxy.
         is_hook = request.environ["PATH_INFO"] == HOOK_PATH and resolver.is_local(request)
         is_proxied = resolver.is_from_trusted_proxy(request)
         if is_proxied and not _came_by_https(request) and not is_hook:
@@ -125,7 +125,7 @@ def _keyed_hash(key: bytes, text: str) -> str:
 
 
 def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Tween that serves the health checks, for any host and without HTTPS.
+    """Tween that serves the health checks, for any Host header, also without HTTPS.
 
     `/healthz`: 200 while the process runs. `/readyz`: 200, or 503 with the failed checks.
     """
@@ -150,7 +150,7 @@ def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
 def _operation_name(request: Request) -> str:
     if request.operation:
         return request.operation.name
-    # Unknown paths are not logged, because they can hold secrets and would add metric labels.
+    # An unknown path is not used as a name: it can hold secrets and would add a metric label.
     return request.matched_route.name if request.matched_route else "none"
 
 

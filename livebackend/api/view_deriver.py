@@ -55,7 +55,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
 def _confirm_already_done(
     run_view: Callable[[Any, Request], Any], operation: Operation, context: Any, request: Request
 ) -> Any:
-    """Run an operation; wait for replication before an "already done" error.
+    """Run an operation; wait for replication before raising an "already done" error.
 
     A retry that fails with `already_done_reason` tells the client that its first request succeeded.
     So the changes of the first request must be durable.
@@ -84,8 +84,8 @@ def _parse_parameters(
             request.params, phone_pattern=request.registry.phone_pattern
         )
     except InvalidParameter:
-        # The token is checked here, because the operation's own statement does not run. A revoked
-        # token takes precedence over an invalid parameter.
+        # The operation's statement would check the token, but does not run after this error. The
+        # token is checked here, because its error takes precedence over an invalid parameter.
         if operation.authenticates_in_query:
             _authenticate(request, connection)
         raise

@@ -1,4 +1,4 @@
-"""`livebackend housekeeping`: run one round of the housekeeping tasks."""
+"""`livebackend housekeeping`: run each housekeeping task once."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ json_option = click.option(
 
 
 class CommandFailed(click.ClickException):
-    """Ends the command with an error message; the JSON object contains `facts` too."""
+    """Ends the command with an error message; with `--json`, also prints `facts`."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)

@@ -134,8 +134,8 @@ def load_app(
     app = get_app(ini, name="main", options=options)
     services: Services = app.registry.services
     Finalize(services, services.close, exitpriority=0)
-    # Granian installs its own signal handlers later. The wakeup descriptor reports signals to the
-    # thread independently of these handlers.
+    # The thread below learns of signals through the wakeup descriptor, which still works after
+    # Granian has installed its signal handlers.
     signal_reader, signal_writer = socket.socketpair()
     signal_writer.setblocking(False)  # required by set_wakeup_fd
     signal.set_wakeup_fd(signal_writer.detach())
@@ -158,7 +158,8 @@ def _enforce_stop(
     if signal_reader not in wait([signal_reader, *parent_sentinels]):
         os.kill(os.getpid(), signal.SIGTERM)
     services.stop_waiting()
-    # Needed if the parent process was killed: otherwise the parent kills the worker at this time.
+    # The parent kills the worker after this time. If the parent has ended, the worker kills
+    # itself.
     time.sleep(shutdown_timeout_s)
     os.kill(os.getpid(), signal.SIGKILL)
 

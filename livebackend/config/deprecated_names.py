@@ -63,7 +63,7 @@ RENAMED_CLASSES: Mapping[str, str] = {
     ),
 }
 
-# Deprecated modules of classes that logging sections name, with the current modules.
+# Deprecated modules of the formatter classes in logging sections, with the current modules.
 RENAMED_MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
 # Deprecated loggers, with the loggers that replace them. `livebackend.gateways.sms` and
@@ -131,7 +131,7 @@ def configure_renamed_loggers() -> None:
             log.warning("logger %s is deprecated: use %s", old_name, ", ".join(current_names))
             for name in current_names:
                 _copy_configuration(old_logger, logging.getLogger(name))
-            # Without the reset, the next call would copy the configuration again.
+            # Without the reset, the next call of this function would copy the configuration again.
             old_logger.setLevel(logging.NOTSET)
             old_logger.handlers.clear()
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class SettingsError(ValueError):
-    """Settings are missing, unknown or invalid; the message lists each error on a line."""
+    """Settings are missing, unknown or invalid; the message has one line per error."""
 
     heading: ClassVar[str] = "the settings are invalid:"
 

@@ -33,10 +33,10 @@ _MIN_SECRET_LENGTH = 32
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_PREFIXES = ("Development", "Embedded")
-# Minimum of `streams.check_interval_s`. The interval must be longer than the 5 s after which an
-# `opening` room is abandoned, plus the time of a housekeeping round.
+# Minimum of `streams.check_interval_s`. The interval must be longer than 5 s plus the duration of
+# all housekeeping tasks: after 5 s, an `opening` room is abandoned.
 _MIN_CHECK_INTERVAL_S = 10
-# Prefixes of settings that Pyramid reads from the same section.
+# Prefixes of Pyramid's settings, which are in the same ini section as the settings of livebackend.
 _PYRAMID_PREFIXES = ("pyramid.",)
 # Aliases of settings: the deprecated names, and `sqlalchemy.url` of Pyramid's project templates.
 _ALIASES = {"sqlalchemy.url": "database.url", **RENAMED_SETTINGS}
@@ -451,7 +451,7 @@ class Settings(BaseModel):
 
     @property
     def signing_secrets(self) -> list[str]:
-        """The plain secrets: the first signs tokens and codes, all secrets verify them."""
+        """The secrets as text: the first signs tokens and codes, all secrets verify them."""
         return [secret.get_secret_value() for secret in self.secrets]
 
     @property
@@ -474,9 +474,9 @@ class Settings(BaseModel):
 
 
 def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ini section in which `http.public_url` is set.
+    """Return a copy of an ini section, with a default for `http.public_url`.
 
-    The default URL has the host and port of the ini file.
+    The default URL contains the host and port in `defaults`. Without them, there is no default.
     """
     has_public_url = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
     if has_public_url or not {"host", "port"} <= defaults.keys():
@@ -490,7 +490,7 @@ def environment_variable(name: str) -> str:
 
 
 def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace aliases by setting names; raise SettingsError if both names are set."""
+    """Replace each alias by its setting's name; raise SettingsError if both are set."""
     duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= values.keys()]
     if duplicates:
         raise SettingsError(

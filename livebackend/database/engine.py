@@ -110,7 +110,7 @@ class Database:
         self.run(require_replication)
 
     def execute_one(self, statement: Executable, **values: Any) -> Any:
-        """Execute a statement in a transaction of its own; return its row, or None."""
+        """Execute a statement in a separate transaction; return its row, or None."""
 
         def execute(connection: Connection) -> Any:
             result = connection.execute(statement, values)
@@ -119,7 +119,7 @@ class Database:
         return self.run(execute)
 
     def with_own_pool(self, pool_size: int) -> "Database":
-        """Return the same database with a separate connection pool, in autocommit mode."""
+        """Return a Database with the same URL and a separate pool, in autocommit mode."""
         return Database(self.engine.url, pool_size=pool_size, autocommit=True)
 
     def close(self) -> None:
@@ -133,8 +133,8 @@ def require_replication(connection: Connection) -> None:
     """Make the COMMIT of the open transaction wait for the synchronous standby.
 
     A transaction needs this when it writes nothing and its result depends on an earlier commit.
-    The earlier commit can be visible before it is replicated, because its wait for the standby ends
-    early when its backend is terminated or PostgreSQL restarts.
+    The earlier commit can be visible before it is replicated: the wait for the standby ends early
+    when PostgreSQL restarts, or when the backend that waits is terminated.
     PostgreSQL does not wait at the COMMIT of a transaction that wrote no WAL ("Read-only
     transactions and transaction rollbacks need not wait for replies from standby servers":
     PostgreSQL documentation, Synchronous Replication, and synchronous_commit in Write Ahead Log).
@@ -169,8 +169,8 @@ def _result_or_error(work: Callable[[Connection], T], connection: Connection) ->
 
 
 def _run_in_autocommit_mode(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # This sets the attribute of psycopg2, because SQLAlchemy's isolation level AUTOCOMMIT costs a
-    # round trip.
+    # The attribute of psycopg2 is set directly, because SQLAlchemy's isolation level AUTOCOMMIT
+    # costs a round trip.
     driver_connection: Any = connection.connection.dbapi_connection
     previous_autocommit, driver_connection.autocommit = driver_connection.autocommit, True
     try:

@@ -39,7 +39,7 @@ class Lease:
         if connection.execute(_ACQUIRE, values).one_or_none():
             return 0.0
         remaining_s = connection.execute(_REMAINING_S, {"name": self.name}).scalar_one_or_none()
-        # At least 0.1 s: the lease can have expired since the first statement, but 0 means success.
+        # If the lease has expired since the first statement, return 0.1 s, because 0 means success.
         return max(0.1, remaining_s or 0.0)
 
     def release(self, connection: Connection) -> None:

@@ -27,7 +27,7 @@ _TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
 _NO_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
 _TRIES, _RETRY_PAUSE_S = 60, 1.0
-# Ids of the migrations of development versions before the first release; do not reuse the ids.
+# Ids of the migrations before the first release. New migrations must not have these ids.
 _UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
 
 

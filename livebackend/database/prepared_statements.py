@@ -32,7 +32,7 @@ class PreparedStatement:
 
     def __init__(self, statement: Executable) -> None:
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
-        # `text` has psycopg2 placeholders; `constant_values` has the values of literals.
+        # `text` has psycopg2 placeholders; `constant_values` has the values of its literals.
         self.text = str(compiled)
         self.constant_values = {
             name: compiled.params[name]
@@ -46,7 +46,7 @@ class PreparedStatement:
         self._row_type: Any = None
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Execute the statement; return its rows as named tuples, or () without rows."""
+        """Execute the statement; return its rows as named tuples, or () if there are none."""
         pooled_connection: Any = connection.connection
         if not (pooled_connection.dbapi_connection.autocommit or connection.in_transaction()):
             connection.begin()  # otherwise SQLAlchemy would not commit: it does not see the EXECUTE
@@ -100,6 +100,7 @@ class PreparedStatement:
         is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
         if is_stale or dialect.is_disconnect(error, driver_connection, None):
             driver_connection.close()
-            # This SELECT fails: SQLAlchemy detects the closed connection and invalidates the pool.
+            # This SELECT fails. SQLAlchemy then detects the closed connection and invalidates the
+            # pool.
             connection.exec_driver_sql("SELECT 1")
         return DBAPIError.instance(self.text, None, error, psycopg2.Error)

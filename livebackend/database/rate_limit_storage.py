@@ -12,7 +12,7 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 _DELETE_EXPIRED_EVERY = 16
 
-# clock_timestamp() instead of now(): the time of a hit is the time after the wait for the row lock.
+# The time of a hit is the time after the wait for the row lock: clock_timestamp(), not now().
 _ACQUIRE = PreparedStatement(
     text(
         """
@@ -91,7 +91,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         return window.start, window.hits
 
     def now(self) -> float:
-        """Return the time in seconds since 1970, by the clock of PostgreSQL, like the windows."""
+        """Return the time of PostgreSQL's clock, in seconds since 1970."""
         return float(self._run(_NOW)[0])
 
     def get(self, key: str) -> int:

@@ -229,7 +229,7 @@ class DemoData:
             )
 
     def _add_coins(self, connection: Connection, user_numbers: range, rng: Random) -> None:
-        """Refill each user's coins, and send gifts from some, through the ledger."""
+        """Post a refill for each user, and a gift from some of the users."""
         provider = CoinAccount(external_account(connection, _REFILL_PROVIDER), external=True)
         transfers = []
         for number in user_numbers:
