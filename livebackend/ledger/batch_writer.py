@@ -26,8 +26,8 @@ _MAX_BATCH_SIZE = 512
 _MAX_QUEUE_LENGTH = 2048
 # Pause between two attempts to post a batch while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
-# Seconds that `close` waits for the thread. By then, the current batch is committed, or its
-# deadline is over.
+# Seconds that `close` waits for the thread. By then, the current batch is committed, or the
+# deadlines of its transfers are over.
 _CLOSE_TIMEOUT_S = 10
 
 
@@ -37,7 +37,7 @@ class _PendingTransfer:
 
     transfer: Transfer
     deadline: float
-    # True once the COMMIT may have been sent. A failure after that has an unknown outcome.
+    # True from just before the COMMIT is sent. If an error follows, the outcome is unknown.
     commit_sent: bool = False
     outcome: Future[TransferOutcome] = field(default_factory=Future)
 
@@ -59,8 +59,8 @@ class LedgerBatchWriter:
     """Posts transfers in batches, in its own thread and with its own connection.
 
     While one batch is posted and committed, new transfers wait in the queue; they form the next
-    batch. Writers with different numbers credit different balance shards of an account, so that
-    these writers seldom wait for each other's locks.
+    batch. Every writer has a number. Writers with different numbers credit different balance shards
+    of an account, so that these writers seldom wait for each other's locks.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class LedgerBatchWriter:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _withdraw(self, pending: _PendingTransfer) -> TransferOutcome:
-        """Remove a transfer from the queue, and raise LedgerBusy.
+        """Cancel a transfer that is still in the queue, and raise LedgerBusy.
 
         If the transfer is already in a batch, return its outcome or raise ServiceUnavailable.
         """
@@ -148,9 +148,9 @@ class LedgerBatchWriter:
             self._thread = thread
 
     def _post_batches(self) -> None:
-        # The writer has its own pool, because requests that wait for the writer can hold all
-        # connections of the other pool. The lock timeout must fit twice into a transfer's deadline:
-        # first the whole batch waits for locks, then the transfer alone.
+        # The writer has a separate pool, because requests that wait for the writer can hold all
+        # connections of the shared pool. A transfer can wait for locks twice before its deadline,
+        # first in its batch and then alone, so the lock timeout is short.
         database = Database(self._database.engine.url, pool_size=1, lock_timeout_s=1)
         event.listen(database.engine, "connect", _receive_only_warnings)
         while batch := self._next_batch():
@@ -238,11 +238,12 @@ class LedgerBatchWriter:
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            if TransferStatus.REPLAYED not in statuses:  # no outcome reports a posted transfer
+            if TransferStatus.REPLAYED not in statuses:  # no outcome says that coins moved
                 connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
-            # Discards the inserted slots and releases the locks before the COMMIT waits for the
-            # standby. After rollback(), SQLAlchemy would allow no more statements in this block.
+            # ROLLBACK discards the inserted slots and releases the locks before the COMMIT waits
+            # for the standby. After rollback(), SQLAlchemy would allow no more statements in this
+            # block.
             connection.exec_driver_sql("ROLLBACK AND CHAIN")
             require_replication(connection)
         for pending in batch:
@@ -253,7 +254,8 @@ class LedgerBatchWriter:
 def _receive_only_warnings(connection: Any, _record: object) -> None:
     """Make PostgreSQL send no notices below WARNING on a new connection.
 
-    The driver stores notices only as translated text, which does not show their level.
+    Every message that the driver then stores is a warning or an error. The level cannot be read
+    from the stored text, because the text can be translated.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")

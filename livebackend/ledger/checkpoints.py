@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from livebackend.database.engine import Database
 
-# Transfers do not commit in the order of their ids. An INSERT locks the table before it generates
-# an id, so while a transaction has this lock, no other transaction has an uncommitted transfer.
+# Transfers do not commit in the order of their ids. While a transaction holds this lock, no other
+# transaction has an uncommitted transfer, because an INSERT locks the table before it generates an
+# id.
 _BLOCK_INSERTS = text("LOCK TABLE transfers IN SHARE MODE")
 _NEWEST_ID = text("SELECT max(id) FROM transfers")
 # Serializes the creation of checkpoints. No other advisory lock may use the number 5300.
@@ -54,9 +55,10 @@ _INSERT_CHECKPOINT = text(
 
 
 def _with_deltas(statement: str) -> TextClause:
-    """Prefix a statement with the query `deltas`.
+    """Return a statement with the query `deltas` in front of it.
 
-    `deltas` has the change of each coin account by the transfers from :after to :through.
+    `deltas` returns how much the transfers after :after, up to :through, changed the balance of
+    each coin account.
     """
     deltas = """
         WITH moved AS (
@@ -91,7 +93,7 @@ _COUNT_WRONG_BALANCES = _with_deltas(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of the transfers after the previous checkpoint, up to `through_id`."""
+    """Covers the transfers after the previous checkpoint, up to `through_id`."""
 
     id: int
     through_id: int
@@ -104,8 +106,8 @@ class Checkpoint:
 def create_checkpoint(database: Database) -> Checkpoint | None:
     """Create a checkpoint of the transfers since the previous checkpoint.
 
-    Returns None if there are no such transfers. New transfers wait only until the transactions
-    end that have already inserted transfers.
+    Returns None if there are no such transfers. Meanwhile, new transfers wait until the
+    transactions that have already inserted transfers end, but no longer.
     """
 
     def find_newest_id(connection: Connection) -> int | None:
@@ -127,7 +129,8 @@ def checkpoint_errors(
 ) -> Iterator[str]:
     """Yield a description of each error in the checkpoints.
 
-    With `chain_only`, only the chain of hashes is checked, not the transfers.
+    With `chain_only`, it checks that each checkpoint contains the hash of the previous one, but
+    reads no transfers.
     """
     after_id, previous_sha256 = 0, None
     for checkpoint in checkpoints:

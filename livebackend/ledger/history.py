@@ -65,7 +65,7 @@ _GIVERS = text(
 
 
 class HistoryCursor(NamedTuple):
-    """The end of a history page: its last transfer, and the balance before it."""
+    """The last transfer of a history page, and the balance before that transfer."""
 
     transfer_id: int
     balance: int
@@ -138,7 +138,7 @@ class CoinHistory:
         return records, HistoryCursor(records[-1].id, balance) if len(rows) > limit else None
 
     def top_givers(self, connection: Connection, *, host_phone: str) -> list[Giver]:
-        """Return the up to 20 users who gave a host the most coins.
+        """Return the users who gave a host the most coins: at most 20, most coins first.
 
         Only the newest 10,000 gifts of the host count. Raises UnknownUser if no account has
         this phone number.

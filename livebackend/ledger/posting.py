@@ -121,9 +121,9 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
     All writers must lock in the same order to avoid deadlocks: first slot 0 of all actors by
     account, then all other slots in one statement by (account, slot). Missing slots are inserted
-    in between, in the same order. An INSERT waits for a transaction that inserted or updated the
-    same row, but not for a transaction that only locked the row. A writer updates slots only after
-    it has all its locks.
+    between these two steps, also by (account, slot). An INSERT waits for a transaction that
+    inserted or updated the same row, but not for a transaction that only locked the row. A writer
+    updates slots only after it has all its locks.
 
     Raises LookupError for an actor without slot 0, and for a payment order that cannot be settled.
     """
@@ -153,7 +153,8 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     if accepted:
         _update_slots(connection, accepted, insufficient_accounts, amounts, credit_slot)
         posted |= insert_transfers(connection, accepted)
-    # A rejected transfer has no id, even if a later transfer of the batch has its request id.
+    # A rejected transfer has no id. `posted` can contain its request id, because a later transfer
+    # of the batch can have an equal request id and be posted.
     return [
         TransferOutcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
@@ -161,10 +162,10 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
 
 class PostedTransfer(NamedTuple):
-    """The id and content of the earlier transfer with a request id.
+    """The id and content of an earlier transfer, found by actor and request id.
 
-    A payment order reserves its request id too: then `id` is None, and `content` equals the content
-    of no transfer.
+    If a payment order has the request id, `id` is None, and `content` differs from that of every
+    transfer.
     """
 
     id: int | None

@@ -57,18 +57,18 @@ class Reversals:
 
 
 def build_reversal(connection: Connection, transfer_id: int) -> Transfer:
-    """Return the transfer that reverses a transfer.
+    """Return a new transfer that returns the coins of the transfer with this id.
 
-    The request id depends only on the reversed transfer, so that the ledger reverses it once.
-    Raises LookupError if the transfer is unknown or is itself a reversal.
+    The request id depends only on the reversed transfer, so that the ledger cannot reverse it
+    twice. Raises LookupError if the transfer is unknown or is itself a reversal.
     """
     row = connection.execute(_FIND_TRANSFER, {"transfer_id": transfer_id}).one_or_none()
     if row is None:
         raise LookupError(f"there is no transfer {transfer_id}")
     if row.kind == TransferKind.REVERSAL:
         raise LookupError(f"transfer {transfer_id} is a reversal and cannot be reversed")
-    # The actor is the recipient: the reversal debits this account, and posting locks the actor's
-    # account.
+    # The recipient is the actor, because the reversal debits the recipient's account, and a debited
+    # user must be the actor.
     return Transfer(
         kind=TransferKind.REVERSAL,
         actor=row.credit_id,

@@ -37,8 +37,8 @@ class Friendship(Base):
     friend_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    # The primary key is explicit, because the mapper drops key columns whose foreign keys refer to
-    # each other.
+    # The primary key is explicit, because SQLAlchemy's mapper omits key columns whose foreign keys
+    # refer to each other.
     __mapper_args__ = {"primary_key": (account_id, friend_id)}  # noqa: RUF012
 
 
@@ -78,8 +78,9 @@ class FriendRequest(Base):
     applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     state: Mapped[str] = mapped_column(String(8), server_default="open")
-    # When the friend request was sent, in microseconds since 1970 UTC. Both message ids contain
-    # this time, so it must be unique: after a conflict, the operation is retried.
+    # When the friend request was sent, in microseconds since 1970 UTC. The ids of both users'
+    # messages contain this time, so it must be unique: after a conflict, the server retries the
+    # operation.
     sent_at_us: Mapped[int] = mapped_column(
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
@@ -89,5 +90,5 @@ class FriendRequest(Base):
     addressee_visible: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
-# The state is a literal, because a generic plan cannot use a partial index with a parameter.
+# The state is a literal: with a parameter instead, generic plans cannot use the partial index.
 request_is_open = FriendRequest.state == literal_column("'open'")

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
 
-# The number of slots of an account that receive credits: one for each ledger writer number.
+# The number of slots per account that can be credited: one for each ledger writer number.
 CREDIT_SLOTS = 16
 # The largest amount of a slot: with this limit, the sum of all slots of an account fits into a
 # bigint.
@@ -34,8 +34,8 @@ MAX_SLOT_COINS = (2**63 - 1) // (1 + CREDIT_SLOTS)
 class CoinAccount(Base):
     """The coin account of a user or of a payment provider.
 
-    A user's account has slots. Refills debit a provider's account, which has a name, but no slots
-    and no balance limit.
+    A user's account has slots. A provider's account has no slots and no balance limit; refills
+    debit it.
     """
 
     __tablename__ = "coin_accounts"
@@ -51,8 +51,8 @@ class CoinAccount(Base):
 class CoinSlot(Base):
     """A balance shard: a part of a user's balance.
 
-    The balance is the sum of the account's slots. Slots have their own table, because foreign key
-    checks lock the rows of `coin_accounts`.
+    The balance is the sum of the account's slots. Slots are in a separate table, because foreign
+    key checks lock the rows of `coin_accounts`, and updates of balances would wait for these locks.
     """
 
     __tablename__ = "coin_slots"
@@ -64,7 +64,7 @@ class CoinSlot(Base):
     )
 
     coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
-    # Slot 0 is debited. Each ledger writer credits another slot, so that gifts to the same host do
+    # Debits use slot 0. Each ledger writer credits a different slot, so that gifts to one host do
     # not wait for each other.
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     amount: Mapped[int] = mapped_column(server_default=text("0"))
@@ -91,7 +91,7 @@ class Transfer(Base):
     credit_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     amount: Mapped[int]
     # The coin account whose user made the request. The ledger locks this account before it looks up
-    # the request id, so that a request moves coins once.
+    # the request id, so that a request cannot move coins twice.
     actor_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"))
     request_id: Mapped[UUID]
     reverses_id: Mapped[int | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
@@ -105,7 +105,7 @@ class Gift(Base):
 
     transfer_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
     # These columns have no foreign keys, because foreign key checks would lock the rows of the host
-    # and the room, and other transactions that lock these rows must not wait for the ledger.
+    # and the room. Other transactions that lock these rows would then wait for the ledger.
     host_id: Mapped[int]
     room_id: Mapped[int | None]
     description: Mapped[str] = mapped_column(String(200))
@@ -133,7 +133,7 @@ class LedgerCheckpoint(Base):
     __tablename__ = "ledger_checkpoints"
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    # The last transfer of the checkpoint.
+    # The id of the last transfer that the checkpoint covers.
     through_id: Mapped[int] = mapped_column(ForeignKey("transfers.id"), unique=True)
     transfers: Mapped[int]
     amount_sum: Mapped[int]
@@ -145,7 +145,8 @@ class LedgerCheckpoint(Base):
 class CheckpointBalance(Base):
     """The change of an account's balance by the transfers of a checkpoint.
 
-    An audit adds up these changes, and reads only the transfers after the last checkpoint.
+    An audit adds up these changes, so that it needs to read only the transfers after the last
+    checkpoint.
     """
 
     __tablename__ = "checkpoint_balances"

@@ -1,4 +1,4 @@
-"""Payment orders: purchases of coins at a payment provider."""
+"""Payment orders: purchases of coins that users pay for at a payment provider."""
 
 from datetime import datetime
 from uuid import UUID
@@ -19,11 +19,12 @@ from livebackend.models.base import Base
 
 
 class PaymentOrder(Base):
-    """An order of coins, which the user pays at a payment provider."""
+    """An order for coins, which the user pays for at a payment provider."""
 
     __tablename__ = "payment_orders"
     __table_args__ = (
-        # The request id is the first column, because the ledger searches by request id alone.
+        # The request id is the first column of this constraint's index, because the ledger searches
+        # by request id alone.
         UniqueConstraint("request_id", "account_id"),
         # A payment settles at most one order.
         UniqueConstraint("provider", "payment_id"),

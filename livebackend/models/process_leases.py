@@ -16,6 +16,6 @@ class ProcessLease(Base):
     name: Mapped[str] = mapped_column(String(50), primary_key=True)
     # A random id that the process generates at its start.
     holder: Mapped[str] = mapped_column(String(50))
-    # The holder renews the lease before it expires. After a crash of the holder, another process
-    # can acquire the lease at this time.
+    # When the lease expires, unless the holder renews it before. If the holder crashes, another
+    # process can acquire the lease from this time on.
     expires_at: Mapped[datetime]

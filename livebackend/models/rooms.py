@@ -61,19 +61,19 @@ class Room(Base):
     state: Mapped[str] = mapped_column(String(7), server_default="opening")
     stream_key: Mapped[str] = mapped_column(String(100), unique=True)
     publish_key: Mapped[str] = mapped_column(String(100))
-    # The JSON of the stream, as in the response to going live. Only the host can see it, because it
-    # the publish key.
+    # The JSON of the stream, as in the response to going live. Only the host may see it, because it
+    # contains the publish key.
     stream: Mapped[str | None] = mapped_column(String(8000))
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
     play_urls: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # When a publisher was last online, or when the stream was created.
     stream_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # Since when the provider reports no publisher. NULL: a publisher is online.
+    # The time since which the provider reports no publisher; NULL if a publisher is online.
     offline_since: Mapped[datetime | None]
     # When the provider was last queried about this room alone, not in a batch.
     provider_checked_at: Mapped[datetime | None]
-    # The media server's id of the publisher, and since when it publishes.
+    # The media server's id of the publisher, and the time when it began to publish.
     publisher: Mapped[str | None] = mapped_column(String(64))
     published_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]

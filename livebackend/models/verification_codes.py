@@ -12,8 +12,8 @@ from livebackend.models.base import Base
 class VerificationCode(Base):
     """A code that is sent to a phone by SMS.
 
-    States: `unsent`; `sent`, or `failed` if the gateway did not send it; `verified` after a right
-    code for a registration; `used` after that registration, or after a password reset.
+    States: `unsent`; `sent`, or `failed` if the gateway did not send it; `verified` after the
+    client has sent the right registration code; `used` after the registration or password reset.
     """
 
     __tablename__ = "verification_codes"
@@ -42,13 +42,13 @@ class VerificationCode(Base):
     state: Mapped[str] = mapped_column(String(8), server_default="unsent")
     expires_at: Mapped[datetime]
     verified_at: Mapped[datetime | None]
-    # Number of wrong attempts, counted if `codes.reply = ticket`.
+    # Number of wrong attempts; it stays 0 unless `codes.reply = ticket` is set.
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class CodeAttempts(Base):
-    """Recent wrong attempts for one ticket, counted if `codes.reply = plain`."""
+    """Recent wrong attempts for one ticket; used only if `codes.reply = plain` is set."""
 
     __tablename__ = "code_attempts"
     __table_args__ = (
@@ -56,7 +56,7 @@ class CodeAttempts(Base):
         Index("ix_code_attempts_last_attempted_at", "last_attempted_at"),
     )
 
-    # The SHA-256 digest of a client's ticket: a client can send a ticket of any length.
+    # The SHA-256 digest of the ticket is stored, because a client can send a ticket of any length.
     ticket_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     attempted_at: Mapped[list[datetime]]
     last_attempted_at: Mapped[datetime]

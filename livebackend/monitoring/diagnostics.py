@@ -50,20 +50,21 @@ class Diagnostics:
     sms: SmsGateway
     streams: StreamGateway
     _: KW_ONLY
-    # The data folder for pictures, and how many bytes must stay free.
+    # The data folder for pictures, and how many bytes must stay free on its disk.
     data_dir: Path
     min_free_bytes: int
     # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
-    # Returns the number of open orders of each provider that its second argument does not contain.
+    # Called with the known payment providers; returns the number of open orders of each other
+    # provider.
     count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
     clock: Callable[[], float] = time.time
 
     def run_checks(self) -> list[CheckResult]:
-        """Run all checks. The operator must fix failures in the order of the results."""
+        """Run all checks; return the results in the order in which to fix failures."""
         return [
             _run_check(name, check)
             for name, check in (
@@ -104,7 +105,7 @@ class Diagnostics:
 
     def _streams(self) -> str:
         try:
-            # This stream does not exist: the call only tests whether the provider accepts it.
+            # No stream has this key: the call only tests whether the provider accepts calls.
             self.streams.live_publishers(["livebackend-doctor"])
         except StreamFailed as error:
             raise CheckFailed(

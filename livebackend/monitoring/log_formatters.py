@@ -1,7 +1,7 @@
 """Log formatters for text lines and JSON.
 
-They add the request id and mask phones. A record can have an attribute `fields`, a mapping that the
-JSON formatter adds to its object.
+The formatters add the request id and mask phones. A record can have an attribute `fields`, a
+mapping whose items the JSON formatter adds to the JSON object.
 """
 
 import logging
@@ -12,8 +12,8 @@ import orjson
 
 from livebackend.core.request_context import request_id
 
-# Personal data in log messages. PostgreSQL's error messages contain the value of a duplicate key,
-# such as a phone, and the complete row that violates a constraint.
+# These patterns find personal data in log messages. PostgreSQL's error messages contain the value
+# of a duplicate key, such as a phone, and the complete row that violates a constraint.
 _PHONE = re.compile("(?<![0-9])([0-9]{3})[0-9]{4}([0-9]{4})(?![0-9])")
 _FAILING_ROW = re.compile(r"Failing row contains \(.*\)")
 

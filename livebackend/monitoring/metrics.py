@@ -1,6 +1,6 @@
 """Prometheus metrics of the server.
 
-Every label has a small, fixed set of values, and never a phone, a key or a token.
+Every label has a small, fixed set of values. No label contains a phone, a key or a token.
 """
 
 import logging
@@ -87,8 +87,9 @@ class Metrics:
         """Report the maximum size of an engine's pool, and its connections in use."""
         self._pool_size.set(size)
 
-        # The pool's own count is used, because a connection that fails to open causes "checkin"
-        # without "checkout". During "checkin", the count still includes the returned connection.
+        # The gauge shows the pool's count, not the number of events: a connection that fails to
+        # open causes "checkin" without "checkout". During "checkin", the pool still counts the
+        # returned connection.
         def update_gauge(returned: int) -> None:
             pool: Any = engine.pool  # dispose() replaces the pool
             self._in_use.set(max(0, pool.checkedout() - returned))
@@ -147,7 +148,7 @@ class TimedGateway:
 
 
 class LiveRoomsCollector(Collector):
-    """Collects the number of live rooms; no value while the database is unavailable."""
+    """Collects the number of live rooms, or nothing if the database is unavailable."""
 
     def __init__(self, count_rooms: Callable[[], int]) -> None:
         self._count_rooms = count_rooms

@@ -28,7 +28,7 @@ _MAX_PORT = 65_535
 
 
 class MetricsServer:
-    """Serves the summed metrics of all processes with the same metrics address.
+    """Serves the sums of the metrics of all processes that use one metrics address.
 
     Create it before any metric, since it switches prometheus_client to multiprocess mode. Raises
     SettingsError if the folder for the metrics cannot be used.
@@ -44,7 +44,8 @@ class MetricsServer:
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"
         self._folder = Path(tempfile.gettempdir()) / name
         self._lock_file = _lock_folder(self._folder)
-        # prometheus_client reads this variable only on import, so its class is replaced as well.
+        # prometheus_client reads this variable only when it is imported, so the class that stores
+        # metric values is replaced here as well.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
         values.ValueClass = values.MultiProcessValue()
 
@@ -94,7 +95,8 @@ class _LiveProcessCollector(Collector):
 def _lock_folder(folder: Path) -> int:
     """Create and lock the folder of the metrics; return the descriptor of its lock file.
 
-    Processes share the lock. The first process deletes the files of earlier processes.
+    All running processes share the lock. A process that finds the folder unlocked deletes the files
+    of ended processes.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -19,7 +19,7 @@ def folder_errors(folder: Path) -> tuple[str, ...]:
 def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:
     """Return the errors that prevent using the database.
 
-    With `reachable_only`, missing migrations are no error.
+    With `reachable_only`, missing migrations are not reported.
     """
     try:
         database = Database(url, pool_size=1)

@@ -172,7 +172,8 @@ class Accounts:
         phone) and UnknownPicture (if the settings require an uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
-        # The phone is checked before the slow password hash, and again in `_insert_account`.
+        # The phone is checked before the password hash, because hashing is slow. `_insert_account`
+        # checks the phone again, in the transaction that inserts the account.
         self._database.run(partial(self._check_phone, phone=phone))
         account = {
             "phone": phone,

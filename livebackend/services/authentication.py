@@ -47,7 +47,8 @@ class Authentication:
     def log_in(self, *, phone: str, password: str, address: str) -> CurrentUser:
         """Return the account with this phone and password.
 
-        Raises UnknownUser and WrongPassword. Both errors take the same time.
+        Raises UnknownUser and WrongPassword. A login with an unknown phone takes as long as one
+        with a wrong password.
         """
         account = self._authenticate(phone=phone, password=password, address=address)
         if account is None:
@@ -74,7 +75,8 @@ class Authentication:
         )
         new_hash = None
         with self._password_hashing.acquire() as hasher:
-            # The rate limits are checked again, because concurrent attempts were counted meanwhile.
+            # The rate limits are checked again, because other failed attempts can be counted while
+            # this attempt waits for the hasher.
             self._raise_if_limited(keys_by_limit)
             password_matches = hasher.verify(password, row.password_hash if row else None)
             if not password_matches:
