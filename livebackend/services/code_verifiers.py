@@ -56,7 +56,8 @@ class Purpose(StrEnum):
 
     @property
     def state_after_verification(self) -> str:
-        # A registration uses the verification in a later request, a password reset uses it at once.
+        # A password reset uses the verification in the same request that verifies the code.
+        # A registration uses the verification in a later request.
         return "verified" if self is Purpose.REGISTER else "used"
 
     @property
@@ -71,7 +72,7 @@ class Purpose(StrEnum):
 
 
 def mark_verified(connection: Connection, code_ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Set the state of codes that were verified successfully."""
+    """Store that codes were verified: set the state that `purpose` specifies."""
     connection.execute(
         _MARK_VERIFIED, {"ids": code_ids, "new_state": purpose.state_after_verification}
     )

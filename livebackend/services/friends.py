@@ -51,7 +51,8 @@ class SearchResult(NamedTuple):
 class MessageId(NamedTuple):
     """The id of one user's copy of a friend request.
 
-    `phone` is the phone number of that user, `number` is the request's `sent_at_us`.
+    `phone` is the phone number of the user who has the copy, `number` is the request's
+    `sent_at_us`.
     """
 
     phone: str
@@ -217,7 +218,7 @@ class Friends:
         self._friends_max = friends_max
 
     def search(self, connection: Connection, me: CurrentUser, phone: str) -> SearchResult:
-        """Return the user with that phone number. Raises UnknownUser."""
+        """Return the user with the phone number `phone`. Raises UnknownUser."""
         row = _SEARCH.first(connection, {"me": me.id, "phone": phone})
         if row is None:
             raise UnknownUser
@@ -267,7 +268,7 @@ class Friends:
         relationship = _RELATIONSHIP.first(connection, account_ids)
         if request is None:
             request_id = relationship.received_request_id
-            # If no request is open and the two users are friends, this call is a retry.
+            # If no request is open and the users are friends, the request was already accepted.
             state = "open" if request_id is not None else "accepted"
         elif request.applicant_id != account_ids["other"] or request.addressee_id != me.id:
             raise MessageOfAnotherUser
@@ -275,7 +276,7 @@ class Friends:
             request_id, state = request.id, request.state
         if state == "accepted" and relationship.are_friends:
             return
-        # `me` cannot accept the request of a user that `me` blocked, even with the message ids.
+        # `me` cannot accept a request from a user that `me` blocked.
         if state != "open" or request_id is None or relationship.has_blocked_other:
             raise RequestNotOpen
         self._befriend(connection, account_ids, relationship, request_id)
@@ -312,10 +313,10 @@ class Friends:
             raise NotFriends
 
     def block(self, connection: Connection, me: CurrentUser, phone: str) -> None:
-        """Block a user: delete the friendship, and hide their friend requests from now on.
+        """Block a user: delete the friendship, and hide the user's requests from `me`.
 
-        Open requests between the two users are hidden or withdrawn. The other user is not notified.
-        Blocking a blocked user changes nothing.
+        The open request and all later requests of the blocked user are hidden. The open request of
+        `me` is withdrawn. The other user is not notified. Blocking a blocked user changes nothing.
         Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
         """
         account_ids = _lock_different_accounts(connection, me, phone)
@@ -330,7 +331,7 @@ class Friends:
             raise BlockLimitReached(maximum=self._friends_max)
 
     def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
-        """Unblock a user: `me` sees the user's next request; hidden requests stay hidden.
+        """Unblock a user: `me` sees later requests; hidden requests stay hidden.
 
         Raises UnknownUser, OwnAccount and AccountRemoved.
         """
@@ -363,7 +364,7 @@ def _lock_different_accounts(connection: Connection, me: CurrentUser, phone: str
 
 
 def _lock_accounts(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock the account of `me` and the account with that phone number.
+    """Lock the account of `me` and the account with the phone number `phone`.
 
     Returns the two account ids by their SQL parameter names, `me` and `other`.
 

@@ -84,11 +84,11 @@ class Gifts:
         description: str,
         request_id: str | None,
     ) -> None:
-        """Transfer coins to the host with the phone number `host`; a retry moves no coins.
+        """Transfer coins to the host with the phone number `host`.
 
-        The host can be offline. Raises TokenInvalid for a revoked token, UnknownUser, OwnAccount,
-        RequestIdReused, InsufficientCoins, BalanceLimitReached, LedgerBusy, and ServiceUnavailable
-        with the request id for the retry.
+        The host can be offline. A retry of a posted gift moves no coins. Raises TokenInvalid for a
+        revoked token, UnknownUser, OwnAccount, RequestIdReused, InsufficientCoins,
+        BalanceLimitReached, LedgerBusy, and ServiceUnavailable with the request id for the retry.
         """
         retry_id = request_id or new_request_id()
         try:

@@ -29,7 +29,7 @@ class PasswordHasher:
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
         self._cost = cost
-        # A hash of valid format that no password matches: a check against it takes the usual time.
+        # A valid hash that no password matches. A check against this hash takes as long as others.
         self._unmatchable_hash = bcrypt.gensalt(cost).decode() + "." * 31
 
     def hash(self, password: str) -> str:
@@ -38,7 +38,7 @@ class PasswordHasher:
     def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password has this hash.
 
-        If `password_hash` is None, the result is False, and the check takes the same time.
+        If `password_hash` is None, the result is False, after as much time as a check of a hash.
         """
         stored_hash = password_hash or self._unmatchable_hash
         try:
@@ -107,7 +107,7 @@ class PasswordHashing:
         self._queue_timeout_s = queue_timeout_s
         self._reject_common = reject_common
         self._callers = Semaphore(max_callers)
-        # The permits that no thread of this process uses. Another process can hold these permits.
+        # The permits that no thread of this process uses. Other processes can hold some of them.
         self._free_permits: SimpleQueue[int] = SimpleQueue()
         for permit in range(len(semaphore)):
             self._free_permits.put(permit)

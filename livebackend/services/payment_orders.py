@@ -194,9 +194,10 @@ class PaymentOrders:
     def _verify_notification(
         self, headers: Mapping[str, str], body: bytes
     ) -> tuple[str, ProviderPayment] | None:
-        """Verify a notification; return provider and payment, or None without a payment.
+        """Verify a notification; return its provider and payment.
 
-        Raises InvalidNotification if no gateway accepts the signature.
+        Returns None if the notification reports no payment. Raises InvalidNotification if no
+        gateway accepts the signature.
         """
         errors = []
         for provider, gateway in self._gateways.items():
@@ -214,8 +215,8 @@ class PaymentOrders:
     ) -> Row[Any] | None:
         actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
         request_values = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
-        # These queries are no part of the statement that locks: they must see what other
-        # transactions committed while this one waited for the lock.
+        # The queries run after the lock in separate statements, so that they see what other
+        # transactions committed while this transaction waited for the lock.
         transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request_values).one_or_none()
         if transfer:
             if tuple(transfer) != (TransferKind.REFILL, coins):

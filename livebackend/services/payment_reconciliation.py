@@ -16,10 +16,10 @@ from livebackend.services.payment_refunds import PaymentRefunds, RefundRefused
 
 log = logging.getLogger(__name__)
 
-# The limits of one reconciliation round: number of orders, and seconds.
+# The limits of one call of `run`: number of orders, and seconds.
 _MAX_ORDERS = 100
 _MAX_ROUND_S = 2
-# After this many consecutive failures, a provider is not queried again in the same round.
+# After this many consecutive failures, `run` does not query a provider again.
 _MAX_FAILURES = 3
 # An unpaid order is closed after this number of queries. With delays of 30 s, 1 min, 2 min, … 1 h,
 # the queries take about a week. Queries about refunds have no limit.
@@ -57,7 +57,7 @@ _CLOSE_ORDER = text(
 
 
 class ReconciliationResult(NamedTuple):
-    """The number of orders that a round queried, and how many of these queries failed."""
+    """The number of orders that `run` queried, and how many of the queries failed."""
 
     queried: int
     failed: int
@@ -82,7 +82,7 @@ class PaymentReconciliation:
     def run(self) -> ReconciliationResult:
         """Reconcile up to 100 due orders; after 2 s, begin no further order.
 
-        A provider that fails three times in a row is not queried again in this round.
+        After three consecutive failures of a provider, this call does not query it again.
         """
         deadline = time.monotonic() + _MAX_ROUND_S
         failures_by_provider = dict.fromkeys(self._orders.providers, 0)
@@ -130,7 +130,7 @@ class PaymentReconciliation:
             else:
                 self._query_provider(order)
         except (PaymentRejected, RefundRefused) as error:
-            # This is no failure of the provider: an operator must act before a retry can succeed.
+            # The provider did not fail, so `succeeded` stays True. An operator must act.
             log.error("payment order %s: %s", order.order_id, error)
         except (PaymentFailed, ServiceUnavailable) as error:
             log.warning("payment order %s: not reconciled: %s", order.order_id, error)

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 _LEDGER_TIMEOUT_S = 4
 
-# The next query is due after all deadlines of the refund call, so that housekeeping does not resume
-# the refund concurrently.
+# The next query is due in 1 minute. The refund call ends earlier, so housekeeping does not resume
+# the refund while the call still runs.
 _BEGIN_REFUND = text(
     """
     UPDATE payment_orders
@@ -59,7 +59,7 @@ _FINISH_REFUND = text(
 
 
 class RefundRefused(Exception):
-    """The order cannot be refunded, and nothing changed. The message has the reason."""
+    """The order cannot be refunded, and nothing changed. The message is the reason."""
 
 
 class PaymentRefunds:
@@ -93,7 +93,7 @@ class PaymentRefunds:
         return self._resume(self._database.run(begin_refund))
 
     def resume(self, order_id: str) -> bool:
-        """Resume a refund. Returns and raises the same as `refund`."""
+        """Resume a refund. The result and the errors are those of `refund`."""
         return self._resume(
             self._database.run(lambda connection: _find_order(connection, order_id))
         )

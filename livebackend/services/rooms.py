@@ -32,7 +32,7 @@ from livebackend.services.stream_monitor import (
 
 log = logging.getLogger(__name__)
 
-# While another request opens the room, a request polls the room 60 times, for 3 s in total.
+# While another request opens the room, this request queries the room up to 60 times in 3 s.
 _MAX_POLLS, _POLL_INTERVAL_S = 60, 0.05
 # A repeated request to go live checks whether the stream still exists, if the last confirmation by
 # the provider is older than this.
@@ -104,7 +104,7 @@ class _ExistingRoom(NamedTuple):
 
     room_id: int
     stream: str | None
-    # The provider has not confirmed the stream for some time, and may have deleted it.
+    # Whether the provider's last confirmation of the stream is older than _RECHECK_AFTER.
     needs_check: bool
 
 
@@ -178,8 +178,9 @@ class Rooms:
     def _reserve(
         self, account_id: int, *, title: str | None, opening_room_id: int
     ) -> _RoomReservation | _ExistingRoom | None:
-        """Reserve a new room or return the existing room; None after an insert conflict.
+        """Reserve a new room, or return the account's room that is not closed.
 
+        Returns None if a concurrent request inserted a room first.
         Raises StreamNotCreated if another request failed to open the room `opening_room_id`.
         """
 
@@ -273,5 +274,6 @@ class Rooms:
         return row
 
     def _stream_key(self, room_id: int) -> str:
-        # The key is derived with a secret: play URLs contain the key, so it must not be guessable.
+        # The stream key is derived with a secret, so that play URLs, which contain it, cannot be
+        # guessed.
         return hmac.digest(self._stream_name_key, f"stream {room_id}".encode(), "sha256").hex()[:24]

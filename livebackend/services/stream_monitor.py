@@ -18,12 +18,12 @@ from livebackend.gateways.streams import ProviderUnavailable, StreamFailed, Stre
 
 log = logging.getLogger(__name__)
 
-# A room that is `opening` for longer than this was left by a crash, because a call to the provider
-# takes at most 4 s.
+# A call to the provider takes at most 4 s. So a room that has been `opening` for longer than this
+# was left in this state by a crash.
 OPENING_TIMEOUT_S = 5
 # The minimum interval between two queries to the provider about one room.
 _QUERY_INTERVAL = timedelta(seconds=2)
-# A newly authorized publisher can be missing from the media server's list for this time.
+# A newly authorized publisher can be missing from the media server's list for up to this time.
 PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
 # The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
@@ -112,12 +112,12 @@ class RoomStream(NamedTuple):
 
 
 class StreamCheckResult(NamedTuple):
-    """Numbers of checked and closed rooms, and of disabled streams, in one round."""
+    """Numbers of rooms that `check_rooms` checked and closed, and streams it disabled."""
 
     checked: int
     closed: int
     disabled: int
-    # Whether a call to the provider failed. The next round repeats the call.
+    # Whether a call to the provider failed. The next `check_rooms` repeats the call.
     failed: bool
 
 

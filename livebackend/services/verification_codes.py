@@ -110,7 +110,8 @@ class VerificationCodes:
             "id": code_id,
             "phone": phone,
             "purpose": purpose,
-            # For an unknown phone, no code matches the digest, but wrong attempts are counted.
+            # An unknown phone gets a row too, so that wrong attempts are counted. No code matches
+            # the digest of this row.
             "digest": self._hasher.hash(code_id, code if deliver else f"not {code}"),
             "ttl": self._ttl,
         }
@@ -122,7 +123,7 @@ class VerificationCodes:
         def set_sms_outcome(outcome: str) -> None:
             self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
 
-        # The row is inserted first: a crash must not leave a sent message without a row.
+        # The row is inserted first, so that each sent code has a row even after a crash.
         self._database.run(insert_code)
         try:
             if deliver:

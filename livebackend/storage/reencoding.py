@@ -76,7 +76,7 @@ class ReencodingPictureStore:
 def reencode(content: BinaryIO) -> tuple[str, bytes]:
     """Re-encode a picture; return its file name extension and bytes. Raises InvalidImage."""
     try:
-        # Pillow only warns about oversized pictures; `_decode` rejects them.
+        # Pillow's warnings about large pictures are ignored, because `_decode` rejects them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(content, formats=_FORMATS) as uploaded:
@@ -95,10 +95,10 @@ def _decode(uploaded: Image.Image) -> Image.Image:
             f"the picture has {uploaded.width} × {uploaded.height} pixels;"
             f" the maximum is {_MAX_UPLOADED_SIDE_PX} × {_MAX_UPLOADED_SIDE_PX}"
         )
-    # The JPEG decoder can reduce the size while decoding, which is much faster.
+    # The JPEG decoder reduces a large picture while decoding: much faster than resizing it later.
     uploaded.draft(None, (2 * _MAX_STORED_SIDE_PX, 2 * _MAX_STORED_SIDE_PX))
     uploaded.load()
-    # The color profile of a CMYK picture is ignored: it is invalid after the conversion to RGB.
+    # The profile of a CMYK picture is ignored, because a CMYK profile does not apply to RGB pixels.
     profile = uploaded.info.get("icc_profile") if uploaded.mode != "CMYK" else None
     picture = _convert_to_8_bits(uploaded)
     is_transparent = "A" in picture.getbands() or "transparency" in picture.info

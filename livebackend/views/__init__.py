@@ -1,1 +1,1 @@
-"""Views: one module per API path, and callbacks, media server hooks, pages."""
+"""Views of the API paths, provider callbacks, media server hooks, and pages."""
