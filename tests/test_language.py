@@ -1,4 +1,4 @@
-"""Tests that tracked text files contain no unclear or private words."""
+"""Tests that tracked text files contain none of the forbidden words."""
 
 import re
 import subprocess

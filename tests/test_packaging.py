@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from tests.support.application import DEVELOPMENT_INI
 
 LOCK_FOLDER = DEVELOPMENT_INI.parent / "requirements"
-# The extras of setup.py that each lock file includes.
+# The extras of setup.py that a lock file includes, by the name of the lock file.
 EXTRAS = {
     "production": {"wechat"},
     "development": {"testing", "lint"},

@@ -24,7 +24,7 @@ DOCUMENTED_ADDRESS = "http://127.0.0.1:6543"
 
 
 def table_rows(first_header: str) -> list[str]:
-    """Return the rows of the table whose first column has this header."""
+    """Return the rows of the table whose first column has the header `first_header`."""
     text_before, _, text_after = README.partition(f"| {first_header} |")
     assert text_before, f"README.md has no table whose first column is {first_header}"
     table = text_after.partition("\n\n")[0]
@@ -172,7 +172,8 @@ def test_walkthrough_works_in_production(url: str, tmp_path: Path) -> None:
     # The bcrypt cost of production; without this setting, `running_server` sets a lower cost.
     settings = production_overrides(url) | {"passwords.cost": "12"}
     with running_server(PRODUCTION_INI, tmp_path, settings) as server:
-        # production.ini returns no code to the client, but the development SMS gateway logs it.
+        # With production.ini, the response contains no code. The development SMS gateway logs the
+        # code.
         run_walkthrough(
             server,
             CODE=f"$(sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1)",

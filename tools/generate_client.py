@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).parent.parent / "clients" / "python" / "livebackend_cli
 
 # The maximum line length of the formatter.
 _LINE_LENGTH = 100
-# The ledger returns these errors only after it has looked up the request id. They show that no
-# earlier attempt of the same request has moved coins.
+# Before the ledger returns one of these errors, it looks up the request id. Each of these errors
+# therefore shows that no earlier attempt of the same request has moved coins.
 _FINAL_REASONS = (
     ErrorReason.INSUFFICIENT_COINS,
     ErrorReason.BALANCE_LIMIT,
@@ -32,7 +32,7 @@ _FINAL_REASONS = (
 def declared_operations() -> list[Operation]:
     """Return all operations in the order of the API document.
 
-    The function connects to no server and no database.
+    The function opens no connections.
     """
     config = Configurator()
     config.include("livebackend.api.operation_declaration")
@@ -256,7 +256,8 @@ def _method_source(operation: Operation) -> str:
 
 
 def _is_required(operation: Operation, parameter: Parameter) -> bool:
-    # The presence of some parameters selects the operation: the method must always send them.
+    # The server selects the operation by the presence of these parameters, so the method must
+    # always send them.
     return parameter.required or parameter.name in operation.presence_selectors
 
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 HUNDRED_MB = 100 * 1024 * 1024
-# A slow response ends after this time, so that its thread ends soon after the test.
+# A slow response ends after 8 s at the latest, so that its thread ends soon after the test.
 _MAX_RESPONSE_S = 8
 
 
@@ -167,7 +167,7 @@ FAILURE_MODES = [
 
 
 def encode_response(response: FakeResponse) -> bytes:
-    # The response is encoded without `http.server`, whose status codes do not include 612.
+    # `http.server` does not know Qiniu's status code 612, so this function encodes the response.
     lines = [
         f"HTTP/1.1 {response.status}",
         f"Content-Length: {len(response.body)}",

@@ -1,4 +1,4 @@
-"""Housekeeping tasks without effect, for tests of the stream monitor."""
+"""Housekeeping tasks that do nothing, for tests of the stream monitor."""
 
 from livebackend.housekeeping.periodic_tasks import HousekeepingTasks
 from livebackend.services.payment_reconciliation import ReconciliationResult

@@ -1,4 +1,4 @@
-"""Coin accounts for ledger tests, and an audit without code of the application."""
+"""Coin accounts for ledger tests, and an audit that uses no application code."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ class LedgerFixture:
         self.provider_account = CoinAccount(provider_id, external=True)
 
     def open(self, coins: CoinsBySlot | None = None) -> CoinAccount:
-        """Open a coin account of a new user; `coins` maps balance shards to amounts."""
+        """Create a user; return their account. `coins` maps balance shards to amounts."""
 
         def open_in_transaction(connection: Connection) -> CoinAccount:
             owner = connection.execute(_INSERT_OWNER).scalar_one()
@@ -148,7 +148,7 @@ class LedgerFixture:
         return replace(refill, payment=Payment("direct", order_id, f"payment of {order_id}"))
 
     def post(self, *transfers: Transfer, slot: int = 0) -> list[TransferOutcome]:
-        """Post a batch in a new transaction, which is not retried after a conflict."""
+        """Post a batch in one transaction without retries; return the outcomes."""
         with self.database.engine.begin() as connection:
             return post(connection, transfers, slot)
 

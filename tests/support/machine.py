@@ -66,7 +66,7 @@ class Machine:
         self._copy_checkout()
 
     def relocate(self, text: str) -> str:
-        """Replace the documented paths and ports in a text by those of this environment."""
+        """Return `text` with the paths and ports of this environment."""
         for path in RELOCATED_PATHS:
             text = text.replace(path, f"{self.root}{path}")
         for name in ("6543", "6553", "6544"):
@@ -91,7 +91,7 @@ class Machine:
 
     @property
     def nginx_is_running(self) -> bool:
-        # `nginx -t` creates a pid file as well, but an empty one.
+        # An empty pid file does not show that nginx runs: `nginx -t` creates one and exits.
         file = self.root / "nginx/nginx.pid"
         return file.exists() and bool(file.read_text())
 
@@ -144,7 +144,7 @@ class Machine:
 def postgres_binaries() -> Path:
     """Return the directory with the programs of the embedded PostgreSQL.
 
-    Its pg_dump is used, because pg_dump must not be older than the server.
+    The tests use pg_dump from this directory, because pg_dump must not be older than the server.
     """
     wheel_spec = importlib.util.find_spec(WHEEL)
     assert wheel_spec

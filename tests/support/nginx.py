@@ -11,7 +11,7 @@ HOST = "live.example"
 
 
 def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
-    """Start nginx with nginx-site.conf; `replacements` are pairs of old and new text."""
+    """Start nginx; `replacements` are (old, new) texts in nginx-site.conf."""
     site = (machine.checkout / "deploy/nginx-site.conf").read_text()
     for old, new in replacements:
         assert site.count(old) == 1

@@ -6,7 +6,7 @@ from livebackend.database.engine import Database
 
 
 def backend_pid(connection: Connection) -> int:
-    """Return the process id of the connection's backend."""
+    """Return the process id of the backend that serves the connection."""
     return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 

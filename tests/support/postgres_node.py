@@ -63,7 +63,8 @@ class Node:
         account.own(self.socket_folder)
         self._account = account
         self._log = folder / f"{name}.log"
-        # All processes of the server share a lock on this file: it is free when all have exited.
+        # The processes of the server share a lock on this file. The lock is free when all of them
+        # have exited.
         self._lock = folder / f"{name}.node_lock"
         self._lock.touch()
         self._durable = durable
@@ -79,7 +80,7 @@ class Node:
             "max_connections": "200",
             "wal_retrieve_retry_interval": "100ms",
             "fsync": "on" if self._durable else "off",
-            # The standby's application_name, by which synchronous_standby_names selects it.
+            # The name of a standby in the primary's setting synchronous_standby_names.
             "cluster_name": self.name,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
@@ -96,7 +97,8 @@ class Node:
         self._process.wait(WAIT_S)
         self._process = None
         wait_for(self._has_exited, f"{self.name} to exit")
-        # PostgreSQL does not start if another process has the process id in these stale files.
+        # The killed server left these files. PostgreSQL does not start if another process has the
+        # process id in them.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
@@ -154,16 +156,16 @@ class Node:
         assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
 
     def commit_wait(self, *, after: CommitWait | None = None) -> CommitWait | None:
-        """Return the oldest COMMIT that waits for the standby and started after `after`."""
+        """Return the oldest COMMIT that waits for the standby and is newer than `after`."""
         rows = self.query(_WAITING_COMMITS, after.started_at if after else "-infinity")
         return CommitWait(*rows[0]) if rows else None
 
     def terminate(self, wait: CommitWait) -> None:
-        """Terminate the backend of a waiting COMMIT; this node keeps the committed data."""
+        """Terminate a backend that waits for the standby; its commit stays on this node."""
         assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
 
     def cancel(self, wait: CommitWait) -> None:
-        """Cancel the wait of a COMMIT; PostgreSQL then reports success with a warning."""
+        """Cancel the wait for the standby; the COMMIT then succeeds with a warning."""
         assert self.query("SELECT pg_cancel_backend(%s)", wait.pid) == [(True,)]
 
     def _launch(
@@ -178,7 +180,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # In a session of its own, the server does not receive Ctrl-C from the terminal.
+                # Ctrl-C in the terminal does not stop a server that runs in a separate session.
                 start_new_session=True,
                 pass_fds=[lock.fileno()] if lock else [],
             )

@@ -35,8 +35,8 @@ class Cluster:
         self.primary.configure("synchronous_standby_names", "")
         self.standby.kill()
         self.primary.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-        # The copy must not contain `synchronous_standby_names`: otherwise each COMMIT after a
-        # promotion would wait for a standby that does not exist.
+        # The standby also copies the settings. `synchronous_standby_names` is still empty here:
+        # otherwise, each COMMIT after a promotion would wait for a standby that does not exist.
         self.standby.copy_from(self.primary)
         self.standby.start()
         self.primary.configure("synchronous_standby_names", self.standby.name)
@@ -80,7 +80,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a primary with migrated tables; `restore_standby` starts the standby."""
+    """Start only a primary, with migrated tables; `restore_standby` adds the standby."""
     account = create_data_directory(folder / "a")
     with socket_directory() as socket_root:
         nodes = Node("a", folder, socket_root, account), Node("b", folder, socket_root, account)

@@ -50,7 +50,7 @@ class Server:
 
 
 def _is_worker(pid: int) -> bool:
-    # The server has another child process: the resource tracker of Python's multiprocessing.
+    # The server has a child process that is no worker: multiprocessing's resource tracker.
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def start_server(
     port: int, ini: Path, folder: Path, changed_settings: Mapping[str, str], *, pserve: bool = False
 ) -> tuple[Server, subprocess.Popen[bytes]]:
     """Start a server without waiting until it accepts connections."""
-    # bcrypt's lowest cost saves time. Without a metrics port, parallel servers do not conflict.
+    # bcrypt's lowest cost saves time. Parallel servers cannot all listen on one metrics port.
     settings = {
         "passwords.cost": "4",
         "metrics.address": "",
@@ -111,7 +111,7 @@ def start_server(
 
 
 def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server accepts connections; False if it exits or after 30 s."""
+    """Wait up to 30 s until the server accepts connections; return whether it does."""
     for _ in range(600):
         try:
             server.connect().close()

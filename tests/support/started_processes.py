@@ -14,5 +14,8 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def record() -> None:
-    """Record process starts until exit, because Python cannot remove an audit hook."""
+    """Record process starts until the test process exits.
+
+    The recording cannot stop earlier, because Python cannot remove an audit hook.
+    """
     sys.addaudithook(_record)

@@ -16,7 +16,7 @@ Hook = Callable[[Connection, str, Any], str | None]
 
 @contextmanager
 def before_each_statement(hook: Hook) -> Iterator[None]:
-    """Call `hook` before each SQL statement of every engine, prepared or not."""
+    """Call `hook` before each SQL statement during the `with` block."""
     run = PreparedStatement.run
 
     def run_prepared(

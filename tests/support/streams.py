@@ -31,7 +31,7 @@ STREAM_HOSTS = {
 
 
 def provider_settings(url: str) -> dict[str, str]:
-    """Return the settings of every stream provider, with its API at `url`."""
+    """Return settings for all stream providers; `url` is the address of their API."""
     return {
         "qiniu.access_key": ACCESS_KEY,
         "qiniu.secret_key": SECRET_KEY,
@@ -46,7 +46,7 @@ def provider_settings(url: str) -> dict[str, str]:
 
 
 def go_live(user: UserClient) -> str:
-    """Go live; return the key of the stream."""
+    """Let the user go live; return the stream key."""
     response = user.go_live()
     assert response.result == "0000", response
     return str(json.loads(response.message)["title"])

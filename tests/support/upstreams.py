@@ -56,7 +56,7 @@ def stay_silent(handler: Handler) -> None:
 
 
 def respond(response: bytes) -> Behavior:
-    """Return a behavior that sends these bytes and closes the connection."""
+    """Return a behavior that sends `response` and closes the connection."""
 
     def send(handler: Handler) -> None:
         handler.wfile.write(response)

@@ -45,8 +45,8 @@ def new_provider_app(
                 **other_settings,
             )
             settings = Settings.load(ini_settings, {})
-            # A Database object that several applications share would add its connections to the
-            # metrics of each of them.
+            # Each application gets a new Database object: the metrics of an application include all
+            # connections of its Database object.
             database = Database(database_url, pool_size=30)
             services = build_services(settings, database, make_gateways(settings))
             cleanup.callback(services.close)

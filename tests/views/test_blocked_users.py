@@ -23,7 +23,7 @@ def test_friend_request_from_a_blocked_user_succeeds_but_stays_hidden(
     ann: UserClient, ben: UserClient
 ) -> None:
     block(ann, ben)
-    # The response must not reveal the block.
+    # The response must not reveal to Ben that Ann has blocked Ben.
     assert ben.send_friend_request(ann).body == {"result": "0000", "message": None}
     assert ben.send_friend_request(ann).result == "0000"
     assert [message["flag"] for message in ben.messages()] == [2]
@@ -48,7 +48,8 @@ def test_block_ends_the_friendship_and_hides_received_requests(
     block(ann, ben)
     block(ann, cat)
     assert ann.friends() == ben.friends() == []
-    # Ann keeps the message of the accepted request. Cat still sees the open request as sent.
+    # Ann still sees that Ben accepted Ann's request, but no longer sees the request from Cat.
+    # Cat still sees this request as sent.
     assert [message["flag"] for message in ann.messages()] == [3]
     assert [message["flag"] for message in cat.messages()] == [2]
 

@@ -310,7 +310,7 @@ class TestDeleteMessage:
     ) -> None:
         ann.send_friend_request(ben)
         ben.deal_message(ben.messages()[0], "delete")
-        # The applicant is not notified and can send the request again.
+        # Ann still sees the request as sent, although Ben declined it, and can send it again.
         assert [message["flag"] for message in ann.messages()] == [2]
         assert ann.send_friend_request(ben).result == "0000"
         assert [message["flag"] for message in ben.messages()] == [0]

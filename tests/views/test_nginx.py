@@ -307,5 +307,5 @@ class TestHookAccess:
             NginxRtmpStreams, nginx.server.url, http__trusted_proxies="127.0.0.1"
         )
         assert post_hook(app, call="publish", name="x") == 403
-        # Other paths still require HTTPS.
+        # Requests to other paths still require HTTPS.
         assert TestApp(app, LOOPBACK).post("/log", status="*").status_int == 400

@@ -543,7 +543,7 @@ class TestBalanceLimit:
 def notify_payment_by_gateway(
     app: App, gateway: DevelopmentPayments, payment: ProviderPayment
 ) -> int:
-    """Send a notification signed by this gateway; return the status of the response."""
+    """Send a notification signed by `gateway`; return the status of the response."""
     headers, body = gateway.notification(payment)
     return int(post_notification(app, headers, body).status_int)
 

@@ -57,7 +57,7 @@ def post_signed_callback(app: App, **fields: str) -> Any:
 
 
 def allow_status_query(services: Services) -> None:
-    """Move the last status query into the past, so that the server sends another one."""
+    """Set back the time of the last status query, so that the server allows another."""
     with services.database.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE rooms SET provider_checked_at = now() - interval '3 seconds'"
@@ -73,12 +73,12 @@ def test_callback_stores_the_status_that_the_provider_reports(
 ) -> None:
     key = go_live(ann)
     assert database_state.rows("rooms")[0]["offline_since"] is not None
-    # The callback reports "connected", the provider reports no publisher.
+    # The callback reports "connected", but the status query returns no publisher.
     assert post_signed_callback(app, title=key, status="connected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is not None
     provider.start_publishing(key)
     allow_status_query(services)
-    # The callback reports "disconnected", the provider reports a publisher.
+    # The callback reports "disconnected", but the status query returns a publisher.
     assert post_signed_callback(app, title=key, status="disconnected").status_int == 204
     assert database_state.rows("rooms")[0]["offline_since"] is None
     provider.stop_publishing(key)

@@ -239,7 +239,7 @@ class TestPublishKeySecrecy:
         # Ben also went live in this loop; the response contains the key of Ben's room.
         assert any('"publishKey\\' in text for text in response_texts)
         assert [text for text in response_texts if key in text] == []
-        # Except for going live, responses to Ann do not contain the key either.
+        # Ann receives the key only in the response to going live, not in these responses.
         for path, form in [
             ("/list", {"friendlist": "1"}),
             ("/list", {"livelist": "1"}),
