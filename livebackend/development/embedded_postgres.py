@@ -1,7 +1,7 @@
 """Runs PostgreSQL from a Python wheel for development and tests.
 
-The server has no TCP port. Files next to a data folder `postgres`, whose locks the kernel releases
-when the processes end:
+The server has no TCP port. These files are next to a data folder `postgres`; the kernel releases
+their locks when the processes that hold them end:
 
     postgres.users  shared lock of every process that uses the server
     postgres.lock   exclusive lock of the process that starts the server, then of the server
@@ -45,9 +45,9 @@ INITDB_TIMEOUT_S = 180
 # The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
-# Stops the server with pid file $1, socket folder $2 and lock file $3, using the command in the
-# other arguments; waits while a starting server writes its pid file. A server with another socket
-# folder in its pid file has its own watching process, so it is not stopped.
+# Stops the server with pid file $1, socket folder $2 and lock file $3 by running the command in the
+# other arguments. If the server is starting, waits until the pid file is written. Does not stop a
+# server whose pid file names another socket folder: another process watches that server.
 STOP_SCRIPT = """
 pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
@@ -74,8 +74,8 @@ class EmbeddedPostgresMissing(EmbeddedPostgresError):
 class EmbeddedPostgres:
     """A PostgreSQL server for one data folder.
 
-    All processes that use the folder share it, including forked child processes. When the last
-    process closes the server or ends, even by SIGKILL, the server stops: a separate watching
+    All processes that use the folder share the server, including forked child processes. The server
+    stops when the last of these processes closes it or ends, even by SIGKILL: a separate watching
     process waits for the lock on `postgres.users`, then stops the server. Only the owner of the
     folder and root can connect.
     """
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         os.close(self._users_lock)
         self._users_lock = None
         if os.getpid() != self._starting_pid:
-            return  # a fork: the parent or the watching process stops the server
+            return  # In a forked process: the parent or the watching process stops the server.
         if not self._sibling("users").exists():
             return  # The folder was deleted; the server notices this and exits.
         with _opened(self._sibling("users")) as users_file:
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
         self._starting_pid = os.getpid()
         users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
-        # Waits only while the server is stopped by its watching process or by its last user.
+        # Waits only if the server is being stopped by the watching process or by its last user.
         _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop")
         try:
             self._connect()
@@ -176,17 +176,21 @@ class EmbeddedPostgres:
         return None if refused else sockets
 
     def _launch(self, lock: int) -> Path:
-        """Start the server. Its processes inherit `lock` and hold the lock until they end."""
+        """Start the server; return its socket folder.
+
+        The server's processes inherit `lock` and hold the lock until they end.
+        """
         if not (self._folder / "PG_VERSION").exists():
             self._create_folder(lock)
         self._remove_stale_pid_file()
-        # The socket folder is in /tmp, because a socket path is limited to 107 bytes. mkdtemp makes
-        # the folder private, because all users of the machine share /tmp.
+        # The socket folder is in /tmp, because the path of a socket can have at most 107 bytes.
+        # Other users of the machine cannot open a folder that mkdtemp has created.
         self._sockets = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
         self._account.own(self._sockets)
         log = self._sibling("log")
         os.truncate(log, 0)
-        # The watching process starts first: it stops the server even if this process is killed.
+        # The watching process starts before the server, so that the server is stopped even if this
+        # process is killed.
         users = str(self._sibling("users"))
         self._watching_process = _spawn(["flock", "--exclusive", users, *self._stop_command()], log)
         server = self._server = _spawn(self._server_command(), log, inherited=[lock])
@@ -225,7 +229,8 @@ class EmbeddedPostgres:
                 text=True,
                 errors="replace",
                 timeout=INITDB_TIMEOUT_S,
-                # initdb holds the lock, so that no other process uses the data folder meanwhile.
+                # initdb inherits the lock: even if this process is killed, no other process uses
+                # the folder until initdb ends.
                 pass_fds=[lock],
                 check=False,
             )
@@ -239,7 +244,7 @@ class EmbeddedPostgres:
             f"--username={USER}",
             "--auth=trust",  # The permissions of the socket folder protect the server.
             "--encoding=UTF8",
-            # The builtin locale sorts the same on every machine.
+            # The builtin locale sorts text in the same order on every machine.
             "--locale=C",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
@@ -275,7 +280,8 @@ class EmbeddedPostgres:
         """
         lines = self._pid_file()
         if len(lines) > 4:
-            # After a crash, another process can have restarted the server in a new folder.
+            # After a crash of the server, another process can have restarted it with a new socket
+            # folder.
             self._sockets = Path(lines[4])
         if self._sockets is not None:
             _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
@@ -284,7 +290,7 @@ class EmbeddedPostgres:
                 os.killpg(self._watching_process.pid, signal.SIGKILL)
 
     def _remove_stale_pid_file(self) -> None:
-        """Remove the pid file of a killed server if another process has its process id.
+        """Remove a killed server's pid file if another process now has that process id.
 
         PostgreSQL ignores a pid file with an unused process id. But a restarted container reuses
         process ids: PostgreSQL would mistake the other process for a running server and not start.
@@ -367,11 +373,11 @@ def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str
 
     Other users cannot read a checkout under /root, and its permissions must not change. So the
     prefix adds a capability if needed: CAP_DAC_READ_SEARCH, which allows reading all files, or
-    otherwise CAP_DAC_OVERRIDE. In a container, root can lack CAP_DAC_READ_SEARCH; after an
-    installation with umask 077, CAP_DAC_READ_SEARCH is not enough.
+    CAP_DAC_OVERRIDE. CAP_DAC_OVERRIDE is needed in a container whose root lacks
+    CAP_DAC_READ_SEARCH, and after an installation with umask 077.
     """
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    # PostgreSQL's programs check their own path with access(2), so the probe uses `test -x` too.
+    # Each PostgreSQL program checks the path of its executable with access(2), as `test -x` does.
     probe = ["sh", "-c", 'cd -- "$1" && test -x "$2" && exec "$2" --version', "sh"]
     probe += [str(folder), str(program)]
     for capability in (None, "dac_read_search", "dac_override"):
@@ -424,9 +430,10 @@ def find_binaries() -> Path:
 
 @contextmanager
 def _with_safe_path(binaries: Path, account: ServerAccount) -> Iterator[Path]:
-    """Yield the binaries, or a copy if their path contains shell characters.
+    """Yield the folder of the binaries; if its path has shell characters, of a copy.
 
-    initdb runs `postgres` in a shell, and quotes its path only with double quotes.
+    initdb runs `postgres` in a shell and puts the path only in double quotes, inside which the
+    shell still interprets these characters.
     """
     if not set('"$`\\') & set(str(binaries)):
         yield binaries
@@ -449,7 +456,7 @@ class _Process(subprocess.Popen[bytes]):
 
 
 def _spawn(command: list[str], log: Path, inherited: Collection[int] = ()) -> _Process:
-    """Start a command in its own session, where Ctrl-C does not reach it."""
+    """Start a command in a new session, so that Ctrl-C does not reach the command."""
     with log.open("ab") as output:
         return _Process(
             command,

@@ -49,7 +49,7 @@ class DevelopmentPayments:
         self._clock = clock
 
     def place(self, order: Order) -> dict[str, Any]:
-        # Like a real provider, sends the notification after the response to the order.
+        # The thread sends the notification after this method has returned, as a real provider does.
         threading.Thread(target=self._notify, args=[order], daemon=True).start()
         return {"orderId": order.order_id, "fen": order.fen}
 

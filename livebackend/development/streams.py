@@ -40,7 +40,8 @@ class DevelopmentStreams:
         self._hub = hub
         self._clock = clock
         self._url_signer = PublishUrlSigner(clock, lifetime_s=3600)
-        # The stream keys of the last 1000 streams in each state; every other stream is live.
+        # The keys of the last 1000 streams in each of these states. A stream in none of the lists
+        # is live.
         self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._deleted: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
@@ -105,7 +106,7 @@ class DevelopmentStreams:
         self._failure = StreamFailed("the hub does not exist")
 
     def time_out(self) -> None:
-        """Make every call time out immediately until `recover`."""
+        """Make every call fail immediately with a timeout error until `recover`."""
         self._failure = ProviderUnavailable("timeout: no response before the deadline")
 
     def recover(self) -> None:

@@ -9,14 +9,15 @@ CALL_TIMEOUT_S = 4.0
 # Maximum per provider: each call occupies a thread of the worker, and an unresponsive provider must
 # not occupy all threads.
 MAX_CONCURRENT_CALLS = 4
-# A waiting call fails when no call to the provider has started or ended for this long.
+# A call that waits for a permit fails if no other call to the provider has started or ended for
+# this long.
 _STALL_S = 1.0
 # After _MAX_FAILURES consecutive failures, calls fail immediately for _OPEN_S seconds.
 _MAX_FAILURES, _OPEN_S = 3, 10.0
 
 
 class Deadline:
-    """A deadline that several calls share, `timeout_s` from now."""
+    """A deadline `timeout_s` seconds after its creation; several calls can share it."""
 
     def __init__(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._expires_at = time.monotonic() + timeout_s
@@ -60,7 +61,8 @@ class CircuitBreaker:
 class ConcurrencyLimit:
     """A limit on concurrent calls to one provider.
 
-    A call waits for a permit while other calls start and end; it fails after 1 s without progress.
+    A call waits for a permit until its deadline. It fails earlier if no other call has started or
+    ended for 1 s.
     """
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ class ProviderResponse:
 class ProviderClient:
     """HTTP client for the server of one provider.
 
-    Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, also
+    Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, even
     if DNS hangs or the response arrives byte by byte.
     """
 

@@ -11,8 +11,8 @@ from requests.adapters import HTTPAdapter
 class InterruptibleAdapter(HTTPAdapter):
     """A `requests` adapter for one call, whose connection another thread can close.
 
-    Needed because a socket timeout limits only single reads: a response that arrives byte by byte
-    would never time out.
+    A socket timeout is not enough, because it limits each read separately: a response that arrives
+    byte by byte would never time out.
     """
 
     def __init__(self) -> None:

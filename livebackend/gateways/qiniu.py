@@ -90,7 +90,7 @@ class QiniuAuth(AuthBase):
 class QiniuCallbackVerifier:
     """Verifies Qiniu's callbacks; rejects every callback if no keys are set.
 
-    `url` is the server's public URL: Qiniu signs its host and path.
+    `url` is the server's public URL, whose host and path are part of the data that Qiniu signs.
     """
 
     def __init__(self, url: str, *, access_key: str, secret_key: str) -> None:
@@ -103,7 +103,7 @@ class QiniuCallbackVerifier:
     ) -> bool:
         """Return whether Qiniu signed a request.
 
-        `target` is the path and query without the path of the public URL.
+        `target` is the request's path and query after the path of the public URL.
         """
         return self._auth is not None and self._auth.has_valid_signature(
             method, self._prefix + target, host=self._host, headers=headers, body=body
@@ -141,7 +141,10 @@ class QiniuClient:
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
-        """Return the JSON of the response, None for an empty body. Raises QiniuFailed."""
+        """Send a request; return the response's JSON, or None for an empty body.
+
+        Raises QiniuFailed.
+        """
         try:
             response = self._client.call(
                 method,

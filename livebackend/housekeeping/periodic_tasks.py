@@ -32,7 +32,7 @@ class HousekeepingTasks(NamedTuple):
 
 
 class HousekeepingResult(NamedTuple):
-    """The results of one housekeeping round."""
+    """The results of running every housekeeping task once."""
 
     rooms: StreamCheckResult
     orders: ReconciliationResult
@@ -58,9 +58,9 @@ class PeriodicTasks:
         self._database = database
         self._stream_monitor = stream_monitor
         self._tasks = tasks
-        # Seconds between two rounds: less than the period, because a room can become stale just
-        # after a round. The lease expires after the same time: if its holder misses a round,
-        # another worker acquires the lease.
+        # Seconds from one run of all tasks to the next. This is less than `period_s`, because a
+        # room can become stale just after a run. The lease expires after this time too, so that
+        # another worker acquires the lease if the holder misses a run.
         self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_DURATION_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()
@@ -83,7 +83,7 @@ class PeriodicTasks:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
     def run_once(self) -> HousekeepingResult:
-        """Run all tasks once, without the lease. The first exception ends the round."""
+        """Run all tasks once, without the lease. An exception in a task skips the rest."""
         rooms = self._stream_monitor.check_rooms()
         orders = self._tasks.reconcile_orders()
         deleted_pictures = self._tasks.delete_unused_pictures()
@@ -102,7 +102,7 @@ class PeriodicTasks:
             )
 
     def _run_round(self) -> float:
-        """Run all tasks if the lease is acquired; return the seconds until the next round."""
+        """Run all tasks if the lease is acquired; return the seconds until the next run."""
         start = time.monotonic()
         try:
             lease_wait_s = self._database.run(self._lease.acquire)
@@ -115,7 +115,8 @@ class PeriodicTasks:
                 self._run_task(name, task)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
-        # A slow round is followed by a pause too, so that housekeeping does not slow down requests.
+        # Even after a slow run, the thread pauses, so that housekeeping does not slow down
+        # requests.
         return max(0.5, self.interval_s - (time.monotonic() - start))
 
     def _run_task(self, name: str, task: Callable[[], object]) -> None:

@@ -140,8 +140,8 @@ _CHECKS = [
     ),
     _check(
         "paid orders whose coins were reversed by a refund",
-        # A reversal by an operator is no refund: it has a row in reversal_requests, and the order
-        # stays paid.
+        # Reversals by operators are left out: they have a row in reversal_requests, and their
+        # orders stay paid.
         """
         SELECT format('order %s at %s is paid, but transfer %s is reversed: run order refund again',
             order_id, provider, payment_orders.transfer_id)
@@ -153,8 +153,8 @@ _CHECKS = [
     ),
     _check(
         "refunds that the provider has not completed",
-        # The server sends the 30th request about a day after it has reversed the coins. A refund
-        # that takes longer is an error.
+        # The server sends the 30th refund request about a day after it has reversed the coins. A
+        # refund that takes longer is an error.
         """
         SELECT format('order %s at %s: the provider has not completed the refund after %s requests',
             order_id, provider, query_attempts)
@@ -228,9 +228,9 @@ def audit(
 ) -> AuditReport:
     """Run all checks on one snapshot of the ledger, without blocking writers.
 
-    With `since_checkpoint`, only transfers after the newest checkpoint are read, and the
-    checkpoints are trusted. `on_check_started` is called with the name of each check before it
-    runs.
+    With `since_checkpoint`, only transfers after the newest checkpoint are read; for older
+    transfers, the sums in the checkpoints are used. `on_check_started` is called with the name of
+    each check before the check runs.
     """
     with database.engine.connect() as connection, connection.begin():
         connection.execute(_SNAPSHOT)

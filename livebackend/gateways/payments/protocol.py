@@ -35,12 +35,12 @@ class Order:
 
 
 class ProviderPayment(NamedTuple):
-    """A payment of an order. `payment_id` is the provider's id."""
+    """A payment of an order. `payment_id` is the provider's id of the payment."""
 
     order_id: str
     payment_id: str
     fen: int
-    # When the user paid; None if the provider does not report it.
+    # The time of the payment; None if the provider does not report the time.
     paid_at: datetime | None = None
 
 

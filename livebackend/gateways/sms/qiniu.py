@@ -10,7 +10,8 @@ from livebackend.gateways.sms.protocol import SmsFailed
 
 log = logging.getLogger(__name__)
 
-# Qiniu's error codes for account problems: no SMS can be sent until the operator fixes them.
+# Qiniu's error codes for problems of the account. No SMS can be sent until the operator has fixed
+# the problem.
 _ACCOUNT_ERRORS = {
     "AccountBalanceNotEnough",
     "AccountNeedCertified",

@@ -95,8 +95,8 @@ class NginxRtmpStreams:
             raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {key}")
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        # A connected publisher that has sent no data is not live. nginx-rtmp's idle timeout does
-        # not disconnect such a publisher.
+        # A publisher that is connected but has sent no data is not live. The idle timeout of
+        # nginx-rtmp does not disconnect this publisher.
         publishers = {p.key: p for p in self._publishers(Deadline()) if p.is_sending}
         return {key: publishers[key].connection_id for key in keys if key in publishers}
 

@@ -39,7 +39,10 @@ class PiliClient:
     def call(
         self, method: str, path: str, body: Any = None, *, deadline: Deadline | None = None
     ) -> Any:
-        """Return the JSON of the response, None for an empty body. Raises StreamFailed."""
+        """Send a request; return the response's JSON, or None for an empty body.
+
+        Raises StreamFailed.
+        """
         try:
             return self._qiniu.call(method, self._path_prefix + path, body, deadline=deadline)
         except QiniuFailed as error:

@@ -93,7 +93,8 @@ class PiliV1:
     ) -> None:
         self._pili = pili
         self._hub = hub
-        # Pili v1 accepts only "dynamic" and "static"; the hub's own setting can override them.
+        # Pili v1 accepts only "dynamic" and "static". The setting of the hub at Pili can override
+        # this value.
         self._security = security if security == "dynamic" else "static"
         self._url_signer = url_signer
 

@@ -112,8 +112,8 @@ class PiliV2:
         try:
             self._disable(key, deadline)
         except NoSuchStream:
-            # Create the stream and disable it: otherwise a publish URL that is still valid would
-            # create an enabled stream.
+            # A missing stream is created and then disabled. Otherwise, a host with a publish URL
+            # that is still valid could create an enabled stream.
             with suppress(StreamExists):
                 self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
             self._disable(key, deadline)

@@ -35,8 +35,8 @@ class ProviderUnavailable(StreamFailed):
 class Stream:
     """A stream: the JSON for the host's app, and the play URLs for viewers.
 
-    `document` has every key of the API document's example, including the secret `publishKey`.
-    `play_urls` has "rtmp", "hls" and "hdl".
+    `document` has every key of the example in the API document, including the secret `publishKey`.
+    `play_urls` has the keys "rtmp", "hls" and "hdl".
     """
 
     document: dict[str, Any]
@@ -71,7 +71,7 @@ class StreamGateway(Protocol):
         """Disconnect the publisher permanently. Succeeds if the stream no longer exists."""
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """Return the live ones of up to 100 streams, each with the publisher's id or None."""
+        """Return the live streams among up to 100 keys, with the publisher's id or None."""
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         """Return the URL at which the host publishes; the URL can expire."""

@@ -35,7 +35,7 @@ class PublishUrlSigner:
     def url(self, document: Mapping[str, Any]) -> str:
         """Return the publish URL of the stream with this JSON."""
         now = self.clock()
-        # In milliseconds, so that the nonce also increases between two URLs of the same second.
+        # The nonce is in milliseconds, so that it also increases between two URLs of one second.
         validity = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
         target = publish_path(
             document["publishSecurity"],
@@ -55,7 +55,7 @@ def publish_path(
     validity: UrlValidity,
     auth: QiniuAuth | None = None,
 ) -> str:
-    """Return the path and query of a publish URL; `target` can have a query.
+    """Return a publish URL's path and query; `target` is the path, perhaps with a query.
 
     Raises ValueError for an unknown kind, and for "expiry_sk" without `auth`.
     """

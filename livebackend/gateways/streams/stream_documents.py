@@ -13,7 +13,7 @@ _CHINA_TIME = timezone(timedelta(hours=8))
 
 @dataclass(frozen=True)
 class StreamHosts:
-    """The domains of a hub, each with an optional port; empty if the hub has none."""
+    """The domains of a hub, each with an optional port; a missing domain is empty."""
 
     publish: str
     rtmp: str
@@ -91,7 +91,8 @@ def stream_id(hub: str, key: str) -> str:
 def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the play URL of each protocol; None if the stream has no host for it.
 
-    Source: Pili API v1, the stream's `hosts`; the app derives the same URLs from them.
+    Source: Pili API v1, the stream's `hosts`. From these, the app derives the same URLs as this
+    function.
     """
     live_hosts, path = document["hosts"]["live"], f"/{document['hub']}/{document['title']}"
 

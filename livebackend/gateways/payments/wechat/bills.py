@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 _FEN_PER_YUAN = 100
 # The summary at the end of a bill begins with this column name.
 _SUMMARY = "总交易单数"
-# Each amount has two columns: before and after discounts. The first column in the bill is used.
+# The column names of each amount, before and after discounts. If a bill has both columns, the first
+# of these names is used.
 _PAID_YUAN = ("订单金额", "应结订单金额")
 _REFUNDED_YUAN = ("申请退款金额", "退款金额")
 _REFUND_STATES = {"SUCCESS", "PROCESSING"}
@@ -27,9 +28,9 @@ Row = Mapping[str, str]
 def bill_entries(content: bytes, *, merchant: str, app_id: str) -> list[BillEntry]:
     """Return the payments and refunds of a merchant's app.
 
-    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. In a
-    refund, `fen` is the order amount of the row, which WeChat Pay sets to 0.
-    Raises ValueError for a malformed or truncated file.
+    Leaves out revoked payments, failed refunds, and rows of other merchants and apps. For a refund,
+    `fen` is the order amount of the row, which WeChat Pay sets to 0 for refunds. Raises ValueError
+    for a malformed or truncated file.
     """
     rows = _rows(TextIOWrapper(BytesIO(content), "utf-8-sig", newline="\n"))
     return [
@@ -46,7 +47,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Row]:
     for line_number, line in enumerate(lines, 2):
         if line.startswith(_SUMMARY):
             return
-        # Each field starts with a backtick; a product name can contain commas.
+        # Each field starts with a backtick. A comma without a backtick is part of a product name.
         fields = [field.strip() for field in line.strip().removeprefix("`").split(",`")]
         if len(fields) != len(column_names):
             raise ValueError(
@@ -67,7 +68,7 @@ def _check_column_names(column_names: list[str]) -> None:
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
-    """Yield the row's payment or refund; nothing if it was revoked or has failed."""
+    """Yield the row's payment or refund; nothing if it is revoked or failed."""
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
     fen = _fen(row, _PAID_YUAN)
     if state == "SUCCESS":

@@ -12,8 +12,8 @@ from livebackend.gateways.payments.wechat.crypto import PlatformCertificate
 
 log = logging.getLogger(__name__)
 
-# Minimum time between two look-ups. Without the minimum, any client could cause look-ups, by
-# notifications with unknown serial numbers.
+# Minimum time between two look-ups. Without the minimum, any client could cause many look-ups by
+# sending notifications with unknown serial numbers.
 LOOKUP_PERIOD_S = 60.0
 LOOKUP_TIMEOUT_S = 3.0
 
@@ -27,9 +27,9 @@ class CertificateLookupFailed(Exception):
 class PlatformCertificates:
     """The certificates that verify WeChat Pay's signatures. Safe for concurrent use.
 
-    An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. A caller
-    never waits for the look-up of another thread: it rejects the notification, and WeChat Pay sends
-    the notification again. After a failed look-up, the known certificates stay in use.
+    An unknown serial number starts a look-up in the caller's thread, at most once in 60 s. Other
+    threads do not wait for this look-up: they reject their notifications, and WeChat Pay sends
+    these notifications again. After a failed look-up, the known certificates stay in use.
 
     Source: WeChat Pay API v3, "平台证书更新指引".
     """
@@ -80,7 +80,7 @@ class PlatformCertificates:
         return certificate if certificate and certificate.is_valid_at(self._now()) else None
 
     def _claim_lookup(self) -> bool:
-        """Reserve the next look-up for the calling thread, unless one began within 60 s."""
+        """Reserve a look-up for this thread; return False if one began in the last 60 s."""
         with self._lock:
             now_s = self._monotonic()
             if now_s < self._next_lookup_at:

@@ -73,9 +73,9 @@ def payment_failure(message: str) -> PaymentFailed:
 class WechatClient:
     """Client of WeChat Pay's API for one merchant. Safe for concurrent use.
 
-    Verifies signatures with the public key if the response names it, otherwise with the platform
-    certificates. Does not use the client of `wechatpayv3`, which discards its certificates before
-    it downloads new ones, follows redirects, and reads bodies of any size.
+    Verifies signatures with the public key if the response names this key, otherwise with the
+    platform certificates. The client of `wechatpayv3` is not used: it discards its certificates
+    before downloading new ones, follows redirects, and reads bodies of any size.
 
     Source: WeChat Pay API v3, "签名生成", "签名验证", "下载平台证书", "微信支付公钥".
     """
@@ -94,8 +94,8 @@ class WechatClient:
         self._public_key = public_key
         auth = _RequestSigner(key)
         self._api = ProviderClient(API_URL, auth=auth)
-        # Certificate look-ups have their own circuit breaker: any client can cause failed look-ups,
-        # which must not stop payments.
+        # Certificate look-ups have a separate circuit breaker. Any client can cause failed
+        # look-ups, and these must not stop payments.
         self._certificate_api = ProviderClient(API_URL, auth=auth)
         self._download_api = ProviderClient(
             API_URL, auth=auth, max_response_bytes=MAX_DOWNLOAD_BYTES
@@ -126,8 +126,9 @@ class WechatClient:
     ) -> Response:
         """Send a request; return the response, of any HTTP status.
 
-        Takes at most 3 s unless `deadline` is given. Verifies the signature of successful
-        responses only, because WeChat Pay does not sign all others. Raises PaymentFailed.
+        Takes at most 3 s unless `deadline` is given. Verifies the signatures of successful
+        responses only, because WeChat Pay leaves some error responses unsigned. Raises
+        PaymentFailed.
         """
         deadline = deadline or Deadline(REQUEST_TIMEOUT_S)
         body = json.dumps(fields).encode() if fields is not None else None
@@ -254,7 +255,7 @@ class _RequestSigner(AuthBase):
 def _fields(http_response: ProviderResponse) -> Mapping[str, Any]:
     """Return the JSON object of a body; empty for an empty body or an error page.
 
-    Raises PaymentFailed for a successful response with any other body.
+    Raises PaymentFailed if a successful response has a body that is not a JSON object.
     """
     try:
         fields = json.loads(http_response.content) if http_response.content else {}

@@ -57,9 +57,9 @@ _STATE_BY_TRADE_STATE = {
 class WechatPayments:
     """Payment gateway for payments in the WeChat app.
 
-    Verifies WeChat Pay's signatures with its public key, if one is set, or with its platform
-    certificates. It downloads the certificates at startup, and when a message names an unknown
-    certificate.
+    Verifies WeChat Pay's signatures with WeChat Pay's public key, if one is set, or with its
+    platform certificates. The gateway downloads the certificates at startup, and when a message
+    names an unknown certificate.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -137,8 +137,9 @@ class WechatPayments:
     ) -> ProviderPayment | None:
         """Verify a notification; return its payment, or None if it reports no payment.
 
-        A payment that cannot be credited raises InvalidSignature too, so that WeChat Pay sends it
-        again. The app id is not compared, because it can have changed since the order was placed.
+        A payment that cannot be credited raises InvalidSignature too, so that WeChat Pay sends the
+        notification again. The app id is not compared, because it can have changed since the order
+        was placed.
 
         Source: WeChat Pay API v3, "支付成功通知".
         """
@@ -241,8 +242,8 @@ class WechatPayments:
     def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
 
-        Raises PaymentFailed for another order, state or currency than expected. Raises ValueError,
-        KeyError, TypeError or AttributeError for a malformed transaction.
+        Raises PaymentFailed if the order, state or currency is not an expected one. Raises
+        ValueError, KeyError, TypeError or AttributeError for a malformed transaction.
         """
         if transaction.get("out_trade_no") != order.order_id or not self._names_this_merchant(
             transaction
@@ -259,7 +260,7 @@ class WechatPayments:
         return ProviderOrder(state, _payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
-        """Return whether it is 10:00 of the next day or later, when the bill exists."""
+        """Return whether the day's bill exists: it does from 10:00 of the next day."""
         due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
         return self._clock() >= due_at.timestamp()
 
@@ -334,9 +335,10 @@ def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
 
 
 def _bill_path(fields: Mapping[str, Any]) -> str:
-    """Return the path of the download URL. Raises PaymentFailed for another host.
+    """Return the path of the bill's download URL.
 
-    A request to another host would disclose the merchant's signature.
+    Raises PaymentFailed unless the URL has the host of WeChat Pay's API. A request to another host
+    would disclose the merchant's signature.
     """
     url = fields.get("download_url")
     if not isinstance(url, str) or not url.startswith(f"{API_URL}/"):
