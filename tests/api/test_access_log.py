@@ -65,7 +65,8 @@ class TestAccessLog:
 
         first_hash = client_hash("203.0.113.7")
         assert first_hash == client_hash("203.0.113.7") != client_hash("203.0.113.8")
-        # The hash has a secret key: otherwise, hashing all addresses would reveal the address.
+        # The hash has a secret key. Without a key, a reader of the log could hash all addresses and
+        # find the one with this hash.
         assert first_hash != sha256(b"203.0.113.7").hexdigest()[:32]
 
     def test_request_to_an_unknown_path_is_logged_without_the_path(

@@ -14,7 +14,7 @@ from tests.support.api import App
 
 
 def leaf_classes(error_class: type[DomainError]) -> Iterator[type[DomainError]]:
-    """Yield the subclasses that have no subclasses: the server raises only these."""
+    """Yield the error classes that have no subclasses; the server raises only these."""
     subclasses = error_class.__subclasses__()
     if not subclasses and error_class.__module__ == errors.__name__:
         yield error_class

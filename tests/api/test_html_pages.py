@@ -100,7 +100,7 @@ def test_static_file_supports_head_and_conditional_requests(
 
 
 def test_static_file_is_not_sent_in_blocks(static_url_path: str, browser: Any) -> None:
-    """The HTTP server occupies a thread while it sends a file in blocks to a slow client."""
+    """If files were sent in blocks, a slow client would occupy a thread of the server."""
     response = Request.blank(f"{static_url_path}/vendor/hls.js").get_response(browser.app)
     assert isinstance(response.app_iter, list)
 
@@ -139,7 +139,7 @@ def test_static_path_that_names_no_public_file_is_404(
 
 
 def test_unknown_static_paths_are_not_cached(static_url_path: str, browser: Any) -> None:
-    """Pyramid's static view stores every requested name, so clients could fill the memory."""
+    """By default, Pyramid caches unknown names, so clients could fill the memory."""
     for number in range(10):
         browser.get(f"{static_url_path}/unknown{number}.js", status=404)
     assert not [name for name in serve_static.filemap if "unknown" in name]

@@ -17,7 +17,7 @@ from tests.support.payments import FAKE_PAYMENTS
 Call = Callable[[UserClient, UserClient], ApiResponse]
 
 
-# Operations whose retry writes again: it sends another code or counts another attempt.
+# Operations whose retry writes to the database again, for example another verification code.
 NOT_IDEMPOTENT = {"send_code", "forgot_password", "upload", "reset_password"}
 # Operations that send no COMMIT: they only read, run a single statement in autocommit mode,
 # or submit transfers to the ledger's batch writer.
@@ -42,7 +42,7 @@ class ConnectionLoss:
     def send_and_disconnect(
         self, call: Callable[[], ApiResponse], *, commit_number: int
     ) -> ApiResponse:
-        """Send a request and close its database connection after the COMMIT with this number."""
+        """Send a request; close its database connection after COMMIT `commit_number`."""
         return self._run(call, lost_commit_number=commit_number)[0]
 
     def _run(
@@ -77,7 +77,7 @@ def deal_with_only_message(ann: UserClient, ben: UserClient, behaviour: str) -> 
 
 def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
     response = ann.post("/log", forgot="1", userId=ann.phone)
-    # The client adds its default parameters to each later request of this user.
+    # The client adds these parameters to each later request of Ann.
     ann.default_parameters |= {
         "code_v": response.message,
         "code": ann.app.registry.services.gateways.sms.sent[-1].code,

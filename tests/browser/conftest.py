@@ -92,7 +92,10 @@ def context(
 
 @pytest.fixture
 def page(context: BrowserContext, server: Server) -> Iterator[Page]:
-    """A page that must not send requests to other servers or log errors and warnings."""
+    """A browser page.
+
+    The test fails if the page sends a request to another server, or logs an error or a warning.
+    """
     page = context.new_page()
     disallowed_urls: list[str] = []
     console_errors: list[str] = []

@@ -1,4 +1,4 @@
-"""`livebackend housekeeping` runs one round of the housekeeping tasks."""
+"""`livebackend housekeeping` runs each housekeeping task once."""
 
 from collections.abc import Callable
 from pathlib import Path

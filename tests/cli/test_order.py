@@ -13,7 +13,8 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithUnknownBillEntry
 from tests.support.payments import FAKE_PAYMENTS, new_payment_scenario
 
-# Settings of the command. The default gateway of development.ini reports each order as paid.
+# Settings with which a test runs the command. The default gateway of development.ini reports each
+# order as paid.
 GATEWAY_REPORTS_PAID: dict[str, Any] = {}
 GATEWAY_REPORTS_UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
 

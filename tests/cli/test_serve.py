@@ -301,7 +301,7 @@ class TestStop:
                 server.process.terminate()
                 time.sleep(0.5)
             statuses = sorted(read_response(login)[0] for login in logins)
-            # One login waits for the semaphore and completes; the logins behind it are rejected.
+            # The login that waits for the semaphore completes; the server rejects the other three.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
             for login in logins:

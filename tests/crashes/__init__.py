@@ -1,1 +1,1 @@
-"""Crash tests of operations with side effects, with a crash at each step of the server."""
+"""Tests that crash the server at each request, COMMIT, provider call and response."""

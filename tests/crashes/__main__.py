@@ -1,9 +1,9 @@
 """Crash tests of gifts, refills and the end of friendships: `make crash-test`.
 
-The server is killed before and after each step (request, COMMIT, request to the payment provider,
-response), or loses its database connection between a COMMIT and its confirmation. A client that
-follows the documented retry rules must have exactly one gift, one credit, or no friendship at the
-end, whether it connects directly or through nginx. The audit must have no findings.
+The server is killed before or after a step (request, COMMIT, request to the payment provider,
+response), or loses its database connection between a COMMIT and its confirmation. The client
+connects directly or through nginx, and follows the documented retry rules. At the end, there must
+be exactly one gift, exactly one credit, or no friendship. The audit must have no findings.
 """
 
 import logging
@@ -63,7 +63,7 @@ def new_app(url: str, folder: Path) -> App:
         "payments.gateway": "tests.crashes.server.RemotePayments",
     }
     app: App = livebackend.main(ini_settings.global_conf, **settings)
-    # Forked children must not share connections; each opens its own.
+    # Forked child processes must not share connections, so this process closes its connections.
     services = app.registry.services
     services.database.engine.dispose()
     services.probe_database.close()
@@ -72,7 +72,7 @@ def new_app(url: str, folder: Path) -> App:
 
 
 class Runner:
-    """Runs a flow with a crash at each step, and collects the errors."""
+    """Runs flows for each crash point, and collects the errors."""
 
     def __init__(self, server: CrashingServer, folder: Path, runs: int) -> None:
         self._server = server
@@ -82,7 +82,7 @@ class Runner:
         self.run_count = 0
 
     def crash_everywhere(self, flow_name: str, run: Callable[[Crash | None], list[str]]) -> None:
-        """Run a flow with each possible crash, and print one line per crash."""
+        """Run a flow `runs` times for each crash point; print one line per crash point."""
         for crash in self._crashes(run):
             errors = [error for _ in range(self._runs) for error in run(crash)]
             self.run_count += self._runs
@@ -94,7 +94,7 @@ class Runner:
     def flow_runner(
         self, flow: Flow, address: str, session: requests.Session, max_attempts: int
     ) -> Any:
-        """Return a function that runs the flow with a server that crashes."""
+        """Return a function that runs the flow once, while the server has the given crash."""
 
         def client(user: User) -> Client:
             return Client(
@@ -117,14 +117,14 @@ class Runner:
         return run
 
     def _crashes(self, run: Callable[[Crash | None], list[str]]) -> Iterator[Crash]:
-        """Yield all possible crashes of a flow; a run without a crash records its steps."""
+        """Record the steps of the flow in a run without a crash; yield its crash points."""
         self._steps_file.write_text("")
         STEPS.record_path = self._steps_file
         self.errors += run(None)
         STEPS.record_path = None
         for step_number, step_name in enumerate(self._steps_file.read_text().split()):
             # The application runs in the step "response". A kill between "request" and "response"
-            # has the same result as a kill before "request", and is not tried.
+            # has the same result as a kill before "request", so the tests omit it.
             if step_name != "response":
                 yield Crash(step_number, step_name, "kill before")
             if step_name != "request":
@@ -138,7 +138,7 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
     services = app.registry.services
 
     def reconcile_in_child(crash: Crash | None) -> bool:
-        """Run the reconciliation once in a child process; return whether it was killed."""
+        """Reconcile in a child process; return whether the process was killed."""
         pid = os.fork()
         if not pid:
             try:
@@ -174,7 +174,10 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
 
 @contextmanager
 def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.Session]]:
-    """Run nginx with high rate limits in front of the server; yield its address and a session."""
+    """Run nginx with high rate limits in front of the server.
+
+    Yields the address of nginx, and a session that trusts its certificate.
+    """
     with machine(folder) as nginx_machine:
         upstream = f"server 127.0.0.1:{server.port} max_fails=0;\n"
         start_nginx(
@@ -193,7 +196,7 @@ def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.
     "--only", help="run only this flow: GiveOnce, BuyOnce, UnfriendOnce or Reconciliation"
 )
 def main(runs: int, only: str | None) -> None:
-    """Run each flow with a crash at each step, and print the errors."""
+    """Run every flow for each crash point, and print the errors."""
     logging.disable()  # crashes cause many expected errors
     with tempfile.TemporaryDirectory(prefix="livebackend-crashes-") as folder_name:
         folder = Path(folder_name)
@@ -212,7 +215,7 @@ def main(runs: int, only: str | None) -> None:
 
 
 def run_flows(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
-    """Run the flows with all crashes; return the errors and audit findings."""
+    """Run every flow `runs` times for each crash point; return errors and findings."""
     app = new_app(url, folder)
     (gateway,) = app.registry.services.gateways.payments
     assert isinstance(gateway, RemotePayments)
@@ -227,7 +230,7 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
         for flow in FLOWS:
             for variant, address, session, max_attempts in (
                 ("directly", server.address, direct_session, 3),
-                # With one attempt, the client does not retry, and the flow retries instead.
+                # With one attempt, the client does not retry; the flow repeats the call instead.
                 ("directly, 1 attempt", server.address, direct_session, 1),
                 ("behind nginx", nginx_address, nginx_session, 3),
             ):

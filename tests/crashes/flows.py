@@ -50,7 +50,7 @@ class User:
 
 
 class Users:
-    """Creates pairs of users, who are friends, for each run."""
+    """Creates two users, who are friends, for each run."""
 
     def __init__(self, database: Database, secret: str) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class Users:
         self._number = 0
 
     def pair(self, coins: int) -> tuple[User, User]:
-        """Create two friends; the first one has the given balance."""
+        """Create and return two friends; the first one has the balance `coins`."""
 
         def create_friends(connection: Connection) -> tuple[User, User]:
             first_user, second_user = self._create_user(connection), self._create_user(connection)
@@ -149,8 +149,8 @@ class Provider:
 def call_with_retries(client: Client, call: Callable[..., object], **parameters: Any) -> None:
     """Call an operation and retry by the documented rules.
 
-    After an unknown outcome, the retry has the same request id, and "not_friends" means that
-    the operation succeeded before.
+    A retry of a gift or refill has the request id of the first attempt. If "not_friends" follows an
+    unknown outcome, an earlier attempt has already ended the friendship.
     """
     deadline = time.monotonic() + RETRY_FOR_S
     is_outcome_unknown = False
@@ -231,7 +231,7 @@ class UnfriendOnce(Flow):
 
 
 def differences(**values: tuple[object, object]) -> list[str]:
-    """Describe the values, each given as (actual, expected), that differ."""
+    """Return a text for each value whose pair (actual, expected) differs."""
     return [
         f"{name} is {actual} instead of {expected}"
         for name, (actual, expected) in values.items()

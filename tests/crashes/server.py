@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Crash:
-    """A failure before or after a step of a process; the first step has the number 0.
+    """A crash point: a failure before or after a step; the first step has number 0.
 
     `failure` is "kill before" or "kill after"; at a COMMIT also "lose connection after", between
     the COMMIT and its confirmation.
@@ -36,7 +36,7 @@ class Crash:
 
 
 class Steps:
-    """Counts requests, COMMITs, provider calls and responses; fails at one of them."""
+    """Counts requests, COMMITs, provider calls and responses; crashes at one of them."""
 
     def __init__(self) -> None:
         self.crash: Crash | None = None
@@ -64,7 +64,7 @@ class Steps:
 
 
 class ConnectionLost(Exception):
-    """A COMMIT has succeeded, and its database connection must be lost now."""
+    """A COMMIT has succeeded; the caller must now close its database connection."""
 
 
 # Each forked child process has its own copy of STEPS.
@@ -72,7 +72,7 @@ STEPS = Steps()
 
 
 class RemotePayments(DevelopmentPayments):
-    """A payment provider in another process, which survives the server."""
+    """Gateway to a payment provider that does not run in the process of the server."""
 
     address = ""
 
@@ -95,7 +95,7 @@ def payment_of(order_id: str, fen: int) -> ProviderPayment:
 
 
 class CrashingServer:
-    """Runs an application in a child process, and starts it again when it is killed."""
+    """Runs an application in a child process; replaces the process if it is killed."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -36,7 +36,7 @@ _ROWS = text("SELECT version_num FROM alembic_version UNION ALL SELECT name FROM
 
 @pytest.fixture
 def old_database(new_database: Callable[[str], str], worker_id: str) -> Iterator[Database]:
-    """A database at migration 0015; fails if a test changes it."""
+    """A database at migration 0015; a test that changes the database fails."""
     database = Database(new_database(f"old_{worker_id}"))
     with database.engine.begin() as connection:
         connection.execute(

@@ -1,6 +1,6 @@
 """Tests of `livebackend doctor` with a full disk and with a wrong clock.
 
-tests/cli/test_doctor.py tests the checks that need no full disk and no wrong clock.
+tests/cli/test_doctor.py tests the other checks.
 """
 
 import json

@@ -50,7 +50,7 @@ class Nginx:
         self._tls.set_alpn_protocols(["http/1.1"])
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
-        """Open a TLS connection to nginx, with a loopback address as its source."""
+        """Open a TLS connection to nginx from a loopback address."""
         plain = socket.create_connection(
             ("127.0.0.1", self.https_port), timeout=30, source_address=(address, 0)
         )
@@ -98,7 +98,7 @@ def post_head(path: str, length: int, *headers: str) -> bytes:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Read from a connection until the server closes it."""
+    """Read until the server closes the connection; return the received bytes."""
     received = b""
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65_536):
@@ -151,7 +151,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
 def open_connections(
     nginx: Nginx, count: int, request_start: bytes, address: str
 ) -> Iterator[list[socket.socket]]:
-    """Open connections, and send the first bytes of a request on each."""
+    """Open `count` connections, send `request_start` on each, and yield them."""
     with ExitStack() as stack:
         connections = [stack.enter_context(nginx.connect(address)) for _ in range(count)]
         for connection in connections:
@@ -254,7 +254,8 @@ def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer)
             for connection in slow:
                 connection.sendall(b"x")
             assert_served(nginx, "127.0.0.3")
-            # The client address of the slow requests can open more connections.
+            # The address that sends the slow requests is below its connection limit, and is served
+            # as well.
             assert_served(nginx, "127.0.0.2")
             time.sleep(0.5)
         assert nginx.logged_requests() == requests_before + 16
@@ -368,7 +369,7 @@ UNAVAILABLE_ENVELOPES = {
     "/friend": ("0006", None),
     "/golden": ("0013", "update failed"),
 }
-# Headers of every response that nginx itself sends to an API call, except X-Request-Id.
+# Headers of every 503 response that nginx itself generates; X-Request-Id is checked separately.
 UNAVAILABLE_HEADERS = {
     "retry-after": "1",
     "cache-control": "no-store",
@@ -376,7 +377,7 @@ UNAVAILABLE_HEADERS = {
     "x-content-type-options": "nosniff",
     "strict-transport-security": "max-age=31536000",
 }
-# Shortens the read timeout of nginx-site.conf, because tests wait for it.
+# Shortens the read timeout of nginx-site.conf, because tests wait until it expires.
 SHORT_READ_TIMEOUT = ("proxy_read_timeout 35s;", "proxy_read_timeout 300ms;")
 
 

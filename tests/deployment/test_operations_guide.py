@@ -26,7 +26,7 @@ SKIPPED_COMMANDS = {
     "echo 'server other.example": "needs another host",
     "docker": "needs a Docker daemon",
 }
-# These settings replace the empty settings of livebackend.env; the gateways need no keys.
+# These settings replace the empty settings of livebackend.env. Their gateways need no keys.
 SETTINGS = """
 LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
 LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms

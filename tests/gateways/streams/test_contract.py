@@ -175,7 +175,7 @@ def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None
 
 
 def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
-    """Return the failure of a call that ends within 4 s, with a tolerance of 0.5 s."""
+    """Return the StreamFailed that a call raises within 4 s (tolerance: 0.5 s)."""
     start = time.monotonic()
     with pytest.raises(StreamFailed) as caught:
         provider_call()

@@ -51,7 +51,7 @@ def payments(
     clock: Clock,
     wechat: FakeWechatPay,
 ) -> WechatPayments:
-    """A gateway whose next certificate look-up is not delayed by the rate limit."""
+    """A gateway whose next certificate look-up is permitted by the rate limit."""
     payments = new_gateway(certificate_settings, clock=clock, monotonic=clock)
     clock.now_s += LOOKUP_PERIOD_S
     wechat.requests.clear()
@@ -67,7 +67,7 @@ def time_out(wechat: FakeWechatPay) -> None:
 
 
 def list_malformed_entry(malformed_entry: object) -> LookupFailure:
-    """Return a failure: the list has a valid certificate and a malformed entry."""
+    """Return a failure whose list has a valid certificate and a malformed entry."""
 
     def fail(wechat: FakeWechatPay) -> None:
         respond_with(FakeResponse(200, {"data": [Signer.new(3).list_entry(), malformed_entry]}))(
@@ -236,7 +236,7 @@ class TestRateLimit:
         while not wechat.certificate_lookups:
             assert waiting_thread.is_alive()
         assert verify_notification(payments, wechat, clock)
-        # An unknown serial number does not wait either.
+        # A notification with another unknown serial number does not wait for the look-up either.
         assert_unknown_serial(payments, wechat, clock, signing_key_id="123456")
         assert waiting_thread.is_alive()
         wechat.closing.set()

@@ -47,7 +47,7 @@ PAYMENT = ProviderPayment(
 )
 OTHER_KEY = rsa_key(9)
 
-# Unsuccessful responses, whatever the operation of the request.
+# Responses that are failures for every operation of the gateway.
 FAILURE_RESPONSES = [
     FakeResponse(403, {"code": "NO_AUTH", "message": "no permission"}),
     FakeResponse(429, {"code": "FREQUENCY_LIMITED"}),
