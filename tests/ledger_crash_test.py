@@ -3,7 +3,7 @@
 Clients send random gifts and refills over HTTP to two workers. Meanwhile the workers and PostgreSQL
 are killed at random times. If there is no response, a client retries with the same request id. A
 reader continuously checks the sum of all coins. At the end, every confirmed request must have
-exactly one transfer, and every rejected request none.
+exactly one transfer, and a rejected request must have no transfer.
 
 A power failure is not simulated: the operating system still writes the data of killed processes.
 """
@@ -37,7 +37,7 @@ from tests.support.servers import free_port, start_server, wait_until_up
 
 CLIENTS = 32
 USERS = 40
-# Longer than the slowest response: a client must not retry while its request is still processed.
+# Longer than the slowest response: a client must not retry a request that a worker still processes.
 RESPONSE_TIMEOUT_S = 15
 RETRY_FOR_S = 60
 
@@ -202,7 +202,7 @@ class Worker:
 
 
 def kill_at_random(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
-    """Kill random processes until the deadline: each process type at least once."""
+    """Kill random processes until the deadline; kill each process type at least once."""
     rng = random.Random(run.seed)
     types_not_killed = ["worker", "postgres"]
     while time.monotonic() < run.deadline or types_not_killed:

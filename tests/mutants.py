@@ -43,8 +43,9 @@ SAME_ID_TEST = f"{POST_TESTS}::test_request_id_sent_on_eight_connections_moves_c
 LOCK_ORDER_TEST = f"{POST_TESTS}::test_locks_are_acquired_in_order"
 CROSSED_TRANSFERS_TEST = f"{POST_TESTS}::test_opposite_gifts_that_consolidate_slots_do_not_deadlock"
 
-# Removes the lock on the actor's row. Needed because the lock writes WAL: otherwise the COMMIT of a
-# retry waits for the standby even if require_replication() is removed, and the mutant survives.
+# This change removes the lock on the actor's row. The lock writes WAL, so with the lock the COMMIT
+# of a retry would wait for the standby even without require_replication(), and the mutant would
+# survive.
 NO_ACTOR_LOCK = (" FOR NO KEY UPDATE OF coin_slots\n", "\n")
 
 

@@ -67,7 +67,8 @@ def test_timed_out_calls_release_their_threads(server: FakeServer) -> None:
     for _ in range(2):
         failure_of(lambda: client.call("GET", "/", deadline=Deadline(0.2)))
     server.failure_mode = ""
-    # All four threads are free, although the server still sends to the previous connections.
+    # All four threads of the client are free, although the server still sends data on the
+    # connections of the two calls that timed out.
     time.sleep(0.3)
     responses = run_concurrently(*[partial(client.call, "GET", "/")] * 4)
     assert {response.status for response in responses} == {200}

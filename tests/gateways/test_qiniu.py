@@ -1,4 +1,7 @@
-"""Qiniu's signatures, compared with test vectors from its SDKs or computed with them."""
+"""Tests of Qiniu's signatures.
+
+The expected values are test vectors of Qiniu's SDKs, or were computed with these SDKs.
+"""
 
 import base64
 import json

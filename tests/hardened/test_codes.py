@@ -45,7 +45,7 @@ def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_me
 ) -> None:
     ticket, sent_count = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
     filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}
-    # Alone, the parameter `token` would request another code.
+    # A form with only the parameter `token` would request another code; this form must not.
     response = phone_of_ann.post("/register", **filled_form, token="13800000007")
     assert response.result == "0004"
     assert len(phone_of_ann.received_codes) == sent_count

@@ -24,7 +24,7 @@ from tests.support.servers import HARDENED_SECRET, Server, hardened_settings, ru
 
 @contextmanager
 def read_only(database: Database, services: Services) -> Iterator[None]:
-    """Make the database read-only, like a standby server."""
+    """Make the database read-only during the `with` block, like a standby server."""
 
     def alter_database(setting: str) -> None:
         name = database.engine.url.database
@@ -32,7 +32,7 @@ def read_only(database: Database, services: Services) -> Iterator[None]:
             isolation_level="AUTOCOMMIT"
         ).connect() as connection:
             connection.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
-        # The setting applies to new connections only, so close those of both pools.
+        # The setting applies only to new connections, so close the open connections of both pools.
         services.database.engine.dispose()
         services.rate_limits.close()
 
@@ -78,7 +78,7 @@ def locked(database: Database, table: str) -> Iterator[None]:
 
 
 def wait_for_blocked_backends(database: Database) -> list[int]:
-    """Wait until database backends wait for a lock; return their process ids."""
+    """Wait until a lock blocks at least one backend; return the blocked process ids."""
     for _ in range(200):
         with database.engine.connect() as connection:
             rows = connection.exec_driver_sql(

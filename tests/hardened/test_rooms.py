@@ -22,7 +22,7 @@ def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
     leave()
-    # The server created one stream per room and disabled all of them.
+    # The server created one stream per room, and disabled every stream.
     keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
     assert (
         sorted(streams.created[created_count:]) == sorted(streams.disabled[disabled_count:]) == keys

@@ -15,7 +15,7 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
-# The form of a friend request to Ben; send() replaces TOKEN by the login token of a user.
+# The form of a friend request to Ben; send() replaces TOKEN with the login token of a user.
 ADD_FORM = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
 TEXT_OF_20_KB = "y" * 20_000
@@ -187,8 +187,8 @@ def test_invalid_request_returns_0003_without_side_effects(
     ("request_bytes", "status"),
     [
         pytest.param(RawRequest(length="10000000000").encode(), 413, id="content length of 10 GB"),
-        # This request is cut off just above the limit: the server then closes the connection,
-        # and sending more bytes would fail.
+        # The test sends only the first 16,384 bytes, which reach the limit. The server then closes
+        # the connection, so sending further bytes would fail.
         pytest.param(
             RawRequest(headers=(f"X: {TEXT_OF_20_KB}",)).encode()[:16_384], 431, id="large header"
         ),

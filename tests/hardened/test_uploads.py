@@ -25,7 +25,10 @@ def unlimited_api(new_hardened_app: Callable[..., App]) -> ApiClient:
 
 
 def img_form(header_end: bytes, content: bytes = PNG) -> bytes:
-    """Return a multipart form; `header_end` follows `name="img"` in the headers of its part."""
+    """Return a multipart form that has one part.
+
+    In the headers of the part, `header_end` follows `name="img"`.
+    """
     return (
         b'--x\r\nContent-Disposition: form-data; name="img"'
         + header_end
@@ -137,8 +140,8 @@ def test_upload_when_the_pictures_folder_is_unusable_returns_0006(
     unlimited_api: ApiClient, data_dir: Path, assert_no_side_effects: AssertNoSideEffects
 ) -> None:
     folder = data_dir / "pictures"
-    # A file replaces the folder: the server would create a missing folder, and root ignores
-    # file permissions.
+    # The test replaces the folder with a file. It does not delete the folder or change its
+    # permissions: the server creates a missing folder, and root ignores permissions.
     folder.rmdir()
     folder.write_text("not a folder")
     with assert_no_side_effects():

@@ -72,7 +72,8 @@ class TestPeriodicTasks:
             assert time.monotonic() - start < 30
             time.sleep(0.01)
         assert max_running_count == [1]
-        # Eight rounds of one worker take at least this long; three workers must not be faster.
+        # One worker needs at least this time to run the task eight times. Three workers must not
+        # be faster.
         assert time.monotonic() - start > 7 * 0.35
         assert len(database_state.rows("process_leases")) == 1
 

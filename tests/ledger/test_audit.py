@@ -191,9 +191,9 @@ CORRUPTIONS = {
 
 @contextmanager
 def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., set[str]]]:
-    """Change the ledger without triggers and foreign keys, and roll back at the end.
+    """Change the ledger with triggers and foreign keys disabled; roll back at the end.
 
-    Yields a function that returns the names of the checks with findings.
+    Yields a function that returns the names of the checks that have findings.
     """
     with database.engine.connect() as connection:
         for statement in ("SET LOCAL session_replication_role = replica", *statements):

@@ -76,13 +76,13 @@ def submit(writer: LedgerBatchWriter, transfer: Transfer, *, wait_s: float = 20)
 
 
 def submit_all(writer: LedgerBatchWriter, transfers: Sequence[Transfer]) -> list[TransferStatus]:
-    """Submit all transfers concurrently, each in its own thread."""
+    """Submit each transfer in a separate thread; return the statuses in order."""
     outcomes = run_concurrently(*[partial(submit, writer, transfer) for transfer in transfers])
     return [outcome.status for outcome in outcomes]
 
 
 class PausedPosting:
-    """Blocks the writer before it posts a batch, and records the sizes of the batches."""
+    """Blocks the writer before each batch until `resume` is set; records batch sizes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.resume = threading.Event()
@@ -267,7 +267,10 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
 def _post_as_one_batch(
     writer: LedgerBatchWriter, transfers: Sequence[Transfer], ledger: LedgerFixture
 ) -> list[TransferStatus]:
-    """Submit transfers in order while a lock blocks the writer, so that they form one batch."""
+    """Post the transfers as one batch, in order; return their statuses.
+
+    A lock blocks the writer until all transfers are in the queue.
+    """
     blocked_account = ledger.open()
     with ledger.database.engine.begin() as connection:
         lock_statement = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
@@ -424,7 +427,10 @@ def injected_failure(failure: str, index: int, test_engine: Engine) -> Iterator[
 
 
 def _complete_batch(ledger: LedgerFixture) -> tuple[list[Transfer], list[CoinAccount], list[int]]:
-    """Return a batch that executes every posting statement, its accounts and final balances."""
+    """Return a batch, its accounts, and their balances after the batch.
+
+    Posting this batch executes every statement that posting can execute.
+    """
     ann, ben, cat = ledger.open({0: 5, 2: 95}), ledger.open({0: 100}), ledger.open()
     order = ledger.order_refill(cat, 10)
     transfers = [ledger.gift(ann, ben, 60), ledger.gift(ben, cat, 20), ledger.refill(ann, 7), order]
@@ -509,7 +515,7 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
     with first_commit_fails(monkeypatch, commit_and_disconnect) as replaced_commits:
         first_outcome = submit(writer, transfers[0])
         assert replaced_commits
-    # The writer retries the batch and finds the committed transfer.
+    # After the connection was lost, the writer retried the batch and found the committed transfer.
     assert first_outcome.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
     assert ledger.coins(*accounts) == coins
@@ -530,7 +536,7 @@ def test_connection_lost_before_the_commit_posts_the_transfer_once(
 
 
 def commit_later(connection: Any, *, wait_s: float) -> None:
-    """Make PostgreSQL commit later, after the client has closed the connection.
+    """Send a COMMIT that PostgreSQL executes after `wait_s` s; do not wait for it.
 
     The function sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and
     does not read the response.

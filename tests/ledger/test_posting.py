@@ -376,7 +376,8 @@ def test_constraints_reject_invalid_rows(
         "existing": existing_transfer["id"],
     }
     with ledger.database.engine.connect() as connection:
-        # The row is valid before `columns` change it. Closing the connection rolls back the insert.
+        # PostgreSQL accepts the row without the changes in `columns`. Closing the connection rolls
+        # back the insert.
         connection.execute(_insert(table, valid_row), ids)
     with (
         database_state.assert_unchanged(),
@@ -494,7 +495,8 @@ def test_batch_has_the_same_result_as_single_transfers_and_the_model(
     model_statuses = [model.post(transfer) for transfer in transfers]
     assert statuses_of(outcomes) == statuses_of(single_outcomes) == model_statuses
     assert expected[0] == list(model.coins.values())
-    # Except for insufficient coins, each outcome has the id of the transfer with its request id.
+    # Unless the coins are insufficient, an outcome has the id of the transfer that was posted with
+    # the request id.
     for transfer, outcome in zip(transfers, outcomes, strict=True):
         has_id = outcome.status is not INSUFFICIENT_COINS
         assert outcome.transfer_id == (ids[transfer.key] if has_id else None)
@@ -511,7 +513,7 @@ def _new_transfer(
 ) -> Transfer:
     if kind == "gift":
         return ledger.gift(accounts[actor], accounts[recipient], coins, key)
-    # The ledger allows a refill of another user's account.
+    # The actor refills another user's account, which the ledger allows.
     return replace(ledger.refill(accounts[actor], coins, key), credit=accounts[recipient])
 
 
@@ -532,7 +534,7 @@ def _post_in_lockstep(
     """Post batches concurrently; before each statement, the writers wait for each other.
 
     The barrier has a timeout, because a writer that waits for a lock cannot reach the barrier. A
-    deadlock raises an error.
+    deadlock raises an error. Returns the statuses of each batch.
     """
     barrier = threading.Barrier(len(batches))
 
@@ -630,7 +632,8 @@ def _random_batch(
 ) -> list[Transfer]:
     """Return a batch of gifts, refills and retries; many gifts need coins of several slots."""
     batch = []
-    # Batches that share an actor run one after the other; few actors per batch make this rare.
+    # Batches that share an actor run one after the other, not concurrently. With only two actors
+    # per batch, this is rare.
     actors = rng.sample(range(len(accounts)), 2)
     for _ in range(rng.randint(1, 8)):
         actor = rng.choice(actors)
@@ -671,7 +674,10 @@ def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
 
 
 def _post_same_request_ids(ledger: LedgerFixture, *, key_count: int) -> list[list[TransferOutcome]]:
-    """For each key, post eight gifts concurrently, the last one with another amount."""
+    """For each key, post eight gifts concurrently; return the eight outcomes per key.
+
+    The last gift of each key has a different amount.
+    """
     ann, ben = ledger.open({0: 10, 3: 1000}), ledger.open()
     outcomes = []
     for key in range(key_count):
@@ -697,7 +703,10 @@ def test_request_id_sent_on_eight_connections_moves_coins_once(
 
 
 def _spend_concurrently(ledger: LedgerFixture) -> list[TransferStatus]:
-    """Post eight gifts of 40 coins concurrently, from an account with 100 coins."""
+    """Post eight gifts of 40 coins concurrently; return their statuses.
+
+    The account of the giver has 100 coins.
+    """
     ann, ben = ledger.open({0: 60, 2: 40}), ledger.open()
     calls = [partial(ledger.statuses, ledger.gift(ann, ben, 40), slot=slot) for slot in range(8)]
     return [status for (status,) in run_concurrently(*calls)]
@@ -709,7 +718,8 @@ def test_concurrent_gifts_do_not_spend_a_coin_twice(ledger: LedgerFixture) -> No
 
 
 def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFixture) -> None:
-    # If this insert waited for the lock, posting would acquire locks in another order.
+    # Posting inserts slots before it locks slots in a fixed order. An insert that waited for a lock
+    # would break this order, so that a deadlock would be possible.
     ann, ben = ledger.open({0: 10}), ledger.open({1: 1})
     lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     insert_parameters = {"accounts": [ben.id], "slots": [1]}
@@ -723,12 +733,13 @@ def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFix
     assert ledger.slots(ann) == {0: 10}
 
 
-# Each of the following tests removes one safeguard of posting; the resulting error is detected.
+# Each of the following tests removes one safeguard of posting, and checks that the resulting error
+# is detected.
 
 
 @pytest.fixture
 def unchecked_ledger(database: Database) -> LedgerFixture:
-    """A ledger without an audit after the test."""
+    """A ledger that is not audited after the test."""
     return LedgerFixture(database)
 
 

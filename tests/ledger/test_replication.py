@@ -81,7 +81,7 @@ def writers(ledger: LedgerFixture) -> Iterator[list[LedgerBatchWriter]]:
 
 @pytest.fixture(scope="module")
 def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A worker that can connect to both nodes, and runs during all failovers."""
+    """A worker for all tests, which can connect to both nodes and survives failovers."""
     settings = {"database.url": two_nodes.url, "streams.check_interval_s": "0"}
     with running_server(DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), settings) as server:
         yield server
@@ -102,7 +102,10 @@ def submit(
 def commit_wait(
     cluster: Cluster, response: Future[Any], *, after: CommitWait | None = None
 ) -> CommitWait:
-    """Wait until a COMMIT waits for the standby; fail if the response arrives earlier."""
+    """Wait until a COMMIT waits for the standby; return that `CommitWait`.
+
+    Fails if the response arrives before a COMMIT waits.
+    """
 
     def find_new_wait() -> CommitWait | None:
         assert not response.done(), (
@@ -180,7 +183,7 @@ def test_rejected_transfer_does_not_wait_for_the_standby(
 
 
 class Retry(NamedTuple):
-    """A request that the server has already processed, and its expected response."""
+    """The retry of a request that the server has processed, and the expected response."""
 
     send: Callable[[], Any]
     expected: Any
@@ -188,7 +191,10 @@ class Retry(NamedTuple):
 
 @pytest.fixture
 def new_api(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], ApiClient]]:
-    """Function that returns a client of a new application with this `coins.refill`."""
+    """Function that creates an application and returns a client of it.
+
+    The argument is the value of the setting `coins.refill`.
+    """
     apps = []
 
     def create(refill: str) -> ApiClient:
@@ -246,7 +252,10 @@ def retry_of_leave(new_api: Callable[[str], ApiClient]) -> Retry:
 
 
 def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) -> Retry:
-    """Send a request; return its retry, which expects the same message and this error."""
+    """Send a request; return its retry.
+
+    The retry expects the message of the first response, and `error` as the error.
+    """
     first_response = send()
     assert first_response.result == "0000", first_response
 
@@ -340,11 +349,11 @@ class Giver:
             self.retry(uuid4().hex)
 
     def count_transfers(self, database: Database) -> Counter[UUID]:
-        """Count the giver's transfers by request id, including their refill."""
+        """Count the giver's transfers by request id, including the initial refill."""
         return count_transfers_by_request_id(database, self._actor)
 
     def not_posted_once(self, database: Database) -> list[str]:
-        """Return the acknowledged request ids without exactly one transfer."""
+        """Return the acknowledged request ids that have no transfer, or more than one."""
         transfer_counts = self.count_transfers(database)
         return [
             request_id
@@ -416,5 +425,6 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
 
 
 def has_new_acknowledgement(givers: Sequence[Giver], acknowledged_before: int) -> bool:
-    # Each client can have one gift in progress at the failover. Its response does not count.
+    # At the failover, each client can have one gift in progress. The acknowledgements of these
+    # gifts do not count.
     return sum(len(giver.acknowledged) for giver in givers) > acknowledged_before + CLIENTS

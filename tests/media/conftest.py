@@ -159,8 +159,8 @@ def nginx(_check_tools: None, backend: Server, ports: dict[str, int]) -> Iterato
 @contextmanager
 def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
     """Run an nginx that sends its callbacks to the port of the backend."""
-    # If the tests run as root, nginx runs as an unprivileged user, which cannot enter the temporary
-    # directory of pytest.
+    # This folder is not in pytest's temporary directory: if the tests run as root, nginx runs as an
+    # unprivileged user, which cannot enter that directory.
     folder = Path(tempfile.mkdtemp(prefix="livebackend-media-", dir="/tmp"))
     for name in ("logs", "temp", "hls"):
         (folder / name).mkdir()
@@ -224,7 +224,7 @@ class Host:
 
 @pytest.fixture
 def new_host(backend: Server) -> Callable[[], Host]:
-    """Function that registers a new user."""
+    """Function that registers a new user and returns their API client."""
 
     def create() -> Host:
         post = partial(requests.post, timeout=10)

@@ -249,7 +249,7 @@ def test_room_closes_if_the_publisher_sends_no_video(
         5,
         "nginx to drop the publisher",
     )
-    # ffmpeg does not detect the closed connection, because it sends nothing.
+    # ffmpeg sends nothing, so it does not detect that the connection is closed.
     assert not has_exited(silent_publisher)
 
 
@@ -287,8 +287,8 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: nginx.worker_pid() not in (0, worker_pid), 10, "a new nginx worker")
     wait_until(lambda: has_exited(publisher), 10, "ffmpeg to exit")
-    # The killed worker did not report that the publisher left: the backend asks nginx for the live
-    # publishers before it accepts the second one.
+    # The killed nginx worker did not report that the first publisher left. The backend therefore
+    # asks nginx for the live publishers before it accepts the second publisher.
     second_publisher = publish(publish_url(stream))
     took_s = wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live")
     record_time("nginx worker killed → live again", took_s)

@@ -115,7 +115,7 @@ def test_signed_value_without_the_claims_of_a_login_token_is_invalid(
 def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
     """Check that SIGNER has the key and the salt of LoginTokens.
 
-    Otherwise the previous test would pass only because of an invalid signature.
+    With another key or salt, the previous test would pass only because the signature is invalid.
     """
     claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
     assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)

@@ -53,7 +53,7 @@ def test_equal_passwords_have_different_hashes() -> None:
     ids=["73 bytes", "NUL", "Chinese", "empty"],
 )
 def test_every_character_of_a_password_is_hashed(password: str) -> None:
-    # bcrypt ignores bytes after the 72nd and after a NUL; PasswordHasher must not.
+    # bcrypt ignores bytes after the 72nd and after a NUL; PasswordHasher must not ignore them.
     password_hash = new_hasher().hash(password)
     assert new_hasher().verify(password, password_hash)
     assert not new_hasher().verify(password + "x", password_hash)

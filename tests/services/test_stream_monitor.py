@@ -249,7 +249,7 @@ class TestAbandonedRooms:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The period is 10 s; the tasks wait until the lease of a killed worker expires."""
+        """The period is 10 s; the first task starts when a killed worker's lease expires."""
         periodic_tasks = PeriodicTasks(database, monitor, NO_OTHER_TASKS, **TASK_OPTIONS)
         database.run(
             Lease("housekeeping", "killed worker", ttl_s=periodic_tasks.interval_s).acquire

@@ -142,7 +142,7 @@ class PhoneClient(ApiClient):
         assert response.result == "0000", response
 
     def register(self, **profile: str) -> UserClient:
-        """Verify the phone, register and log in."""
+        """Verify the phone and register; return a client with a login token."""
         self.verify()
         return self.register_user(self.number, **profile)
 

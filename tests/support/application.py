@@ -38,7 +38,7 @@ def app_settings(
         "passwords.cost": "4",
         "passwords.max_concurrent": "40",
         "metrics.address": "",
-        # Without housekeeping: its tasks could change rows during a test.
+        # 0 disables housekeeping, whose tasks could change rows during a test.
         "streams.check_interval_s": "0",
     }
     return settings | {name.replace("__", "."): value for name, value in changed_settings.items()}
@@ -55,5 +55,5 @@ def create_app(
 
 
 def replace_services(app: App, monkeypatch: pytest.MonkeyPatch, **replacements: Any) -> None:
-    """Replace services by attribute name until the test ends."""
+    """Replace the services that the keyword arguments name, until the test ends."""
     monkeypatch.setattr(app.registry, "services", replace(app.registry.services, **replacements))

@@ -27,7 +27,7 @@ def _find_loaders(scheme: str, protocols: Sequence[str] | None = None) -> Any:
 
 
 def run_command(*arguments: str | Path, **environment: str) -> Result:
-    """Run a command, then restore the root logger's handlers and level."""
+    """Run a command; restore the root logger's handlers and level; return the result."""
     root_logger = logging.getLogger()
     handlers, level = root_logger.handlers[:], root_logger.level
     try:

@@ -12,8 +12,8 @@ from livebackend.database.engine import Database
 from livebackend.models import Base
 from tests.support.api import UserClient
 
-# Function that returns a context manager, whose `with` block must change no row or file and call
-# no gateway.
+# Function that returns a context manager. Code in its `with` block must change no row and no file,
+# and must call no gateway.
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 
 # All rows except the rate limit counters, which every request may change.
@@ -45,7 +45,8 @@ class DatabaseState:
         statements += [f"DELETE FROM {name}" for name in Base.metadata.tables]
         self._database.run(lambda connection: connection.execute(text("; ".join(statements))))
         pictures = self._data_dir / "pictures"
-        # If the first upload created this directory, `assert_unchanged` would report a change.
+        # This directory is created here, because `assert_unchanged` would report a directory that
+        # an upload creates.
         pictures.mkdir(exist_ok=True)
         for folder in pictures.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
