@@ -359,7 +359,7 @@ def message_parameters(recipient: int) -> dict[str, str]:
 
 
 def measure_registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
-    """Measure registrations; the codes are read from the log of the development SMS gateway."""
+    """Measure registrations, with codes from the log of the development SMS gateway."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
     offset = log.stat().st_size

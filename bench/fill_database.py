@@ -128,7 +128,7 @@ def add_users(database: Database, *, first_id: int, last_id: int, password_hash:
 
 
 def vacuum(database: Database) -> None:
-    """Vacuum and analyze all tables, so that autovacuum has no work during the benchmarks."""
+    """Vacuum and analyze all tables, so that autovacuum has no work in benchmarks."""
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM (ANALYZE, FREEZE)"))

@@ -148,7 +148,10 @@ def phone(account: int) -> str:
 
 @contextmanager
 def servers(ledger: LedgerDatabase, folder: Path, server_count: int) -> Iterator[list[int]]:
-    """Start `server_count` servers, each with more threads than clients; yield their ports."""
+    """Start `server_count` servers, and yield their ports.
+
+    Each server has more threads than the benchmark has clients.
+    """
     ini = folder / "bench.ini"
     ini.write_text(
         DEVELOPMENT_INI.read_text("utf-8").replace("threads = 64", f"threads = {CLIENT_COUNT + 1}")

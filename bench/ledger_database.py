@@ -79,7 +79,7 @@ def ledger_database(user_count: int, *, slow_wal_us: int) -> Iterator[LedgerData
 
 
 def wal_syncs(database: Database) -> int:
-    """Return the number of WAL flushes that the PostgreSQL processes have reported so far."""
+    """Return the number of WAL flushes that PostgreSQL processes have reported so far."""
     with database.engine.connect() as connection:
         syncs: int = connection.execute(_WAL_SYNCS).scalar_one()
         return syncs

@@ -1,4 +1,7 @@
-"""Benchmark of the audit and coin records of a million transfers: `make bench-ledger-scale`."""
+"""Benchmark of the audit and coin records of a million transfers.
+
+Run it with `make bench-ledger-scale`.
+"""
 
 import statistics
 import time
@@ -49,7 +52,7 @@ _CREDIT_HOSTS = text(
 
 
 def insert_gifts(ledger: LedgerDatabase) -> None:
-    """Insert a million gifts in one transaction, and update the balances as the ledger does."""
+    """Insert a million gifts in one transaction; update balances as the ledger does."""
     database = Database(ledger.url, statement_timeout_s=0)
     values = {
         "first": ledger.users[0][0],
@@ -79,7 +82,7 @@ def p99(durations: list[float]) -> float:
 def measure_reads(
     database: Database, ledger: LedgerDatabase, repetitions: int
 ) -> dict[str, list[float]]:
-    """Query records, balances and the ranking; return the durations in seconds by query."""
+    """Query records, balances and the ranking; return durations in seconds by query."""
     hosts = [account for _, account in ledger.users[:HOST_COUNT]]
     users = [account for _, account in ledger.users[HOST_COUNT:]]
     popular_host = hosts[0]
@@ -123,7 +126,7 @@ def measure_reads(
 @click.command()
 @click.option("--reads", default=1000, help="Number of queries of each kind, except the ranking.")
 def main(reads: int) -> None:
-    """Measure the audit, and the records and balances of users and of one popular host."""
+    """Measure the audit, and records and balances of users and of one popular host."""
     with ledger_database(USER_COUNT, slow_wal_us=0) as ledger:
         insert_gifts(ledger)
         database = Database(ledger.url)

@@ -1,4 +1,4 @@
-"""Load generators: wrk for repeatable requests, the Python client for ordered calls."""
+"""Load generators: wrk for repeatable requests, a Python client for ordered calls."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def run_in_order(
     seconds: float,
     clients: int,
 ) -> LoadResult:
-    """Send the calls of each sequence in order; each client processes one sequence at a time."""
+    """Send the calls of each sequence in order; a client runs one sequence at a time."""
     remaining_sequences, lock, results = iter(sequences), threading.Lock(), _Results()
     started = time.monotonic()
 

@@ -42,7 +42,10 @@ def processor_name() -> str:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the third on; None if the process has ended."""
+    """Return the fields of /proc/PID/stat from the third on.
+
+    Returns None if the process has ended.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -96,7 +96,7 @@ class Services:
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
-        """Reject the requests that wait to hash a password, because the process is stopping."""
+        """Reject the requests that wait to hash a password, because the process stops."""
         self.password_hashing.stop()
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class Run:
     sum_checks: int = 0
 
     def run_client(self, client_number: int) -> None:
-        """Send random requests one after the other, and retry each until it has a response."""
+        """Send random requests one by one, and retry each until it has a response."""
         rng = random.Random(self.seed * 1000 + client_number)
         while time.monotonic() < self.deadline:
             request = self.random_request(
@@ -234,7 +234,7 @@ def create_users(database: Database) -> dict[int, str]:
 
 
 def compare_with_ledger(run: Run, database: Database) -> list[str]:
-    """Return the run's errors, audit findings, and responses that contradict the ledger."""
+    """Return run errors, audit findings, and responses that contradict the ledger."""
     errors = list(run.errors)
     with database.engine.connect() as connection:
         actors = {row.owner_id: row.id for row in connection.execute(_ACTORS)}
@@ -286,7 +286,7 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
     "--seed", type=int, help="seed of the random numbers; by default a new one, which is printed"
 )
 def main(seconds: int, seed: int | None) -> None:
-    """Kill workers and PostgreSQL under load, and check every response against the ledger."""
+    """Kill workers and PostgreSQL under load; check every response against the ledger."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     click.echo(f"seed {seed}")
     with (

@@ -392,7 +392,10 @@ def apply_mutant(folder: Path, mutant: Mutant) -> None:
 
 
 def run_tests(folder: Path, *tests: str, timeout_s: float) -> tuple[int | None, str]:
-    """Run tests of the copied sources; return pytest's exit code (None: timeout) and output."""
+    """Run tests of the copied sources; return pytest's exit code and output.
+
+    After a timeout, the exit code is None.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"}
     try:

@@ -1,4 +1,4 @@
-"""Tests that send random sequences of requests and compare the responses with a model."""
+"""Tests that send random request sequences and compare responses with a model."""
 
 from __future__ import annotations
 

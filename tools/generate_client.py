@@ -148,7 +148,10 @@ def _returned_type(operation: Operation) -> Any:
 
 
 def _type_source(value_type: Any) -> str:
-    """Return the source text of a type; a string with JSON has the type of the parsed value."""
+    """Return the source text of a type.
+
+    A string with JSON has the type of the parsed value.
+    """
     if value_type in (None, NoneType):
         return "None"
     if hasattr(value_type, "__metadata__"):
@@ -164,7 +167,7 @@ def _type_source(value_type: Any) -> str:
 
 
 def _accepted_types_source(value_type: Any) -> str:
-    """Return the source text of the tuple of types that the client accepts for a value."""
+    """Return the source text of the tuple of types the client accepts for a value."""
     if hasattr(value_type, "__metadata__"):
         return _accepted_types_source(get_args(value_type)[0])
     value_types = get_args(value_type) if get_origin(value_type) is UnionType else (value_type,)

@@ -94,7 +94,10 @@ def operation(
     message_type: Any = None,
     extra_fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
-    """Declare a view method as an operation; the first line of its docstring is the title."""
+    """Declare a view method as an operation.
+
+    The first line of the method's docstring is the title.
+    """
 
     def decorate(
         method: Callable[[V, P], OperationResponse],
@@ -140,7 +143,7 @@ class Selectors:
 
 
 def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
-    """Register a view for each route and predicate, and an introspectable for the docs."""
+    """Register a view per route and predicate, and an introspectable for the docs."""
     for route in declared.routes:
         selectors = config.registry.selectors.setdefault(route, Selectors())
         selectors.names |= {declared.selector} - {None}

@@ -1,4 +1,4 @@
-"""`livebackend doctor`: check an installation, and print a remedy for each failure."""
+"""`livebackend doctor`: check an installation and print a remedy for each failure."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Statements that are prepared once per connection and executed without SQLAlchemy.
+"""Statements that are prepared once per connection and run without SQLAlchemy.
 
 For a short statement, parsing and planning in PostgreSQL costs more than its execution, and
 SQLAlchemy costs more than psycopg2, which does not support prepared statements. So a statement is

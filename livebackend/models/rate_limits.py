@@ -9,7 +9,7 @@ from livebackend.models.base import Base
 
 
 class RateLimitWindow(Base):
-    """The times of recent requests that one rate limit counted for one client or phone."""
+    """Times of recent requests that one rate limit counted for one client or phone."""
 
     __tablename__ = "rate_limit_windows"
     __table_args__ = (

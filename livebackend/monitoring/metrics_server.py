@@ -93,7 +93,7 @@ class _LiveProcessCollector(Collector):
 
 
 def _lock_folder(folder: Path) -> int:
-    """Create and lock the folder of the metrics; return the descriptor of its lock file.
+    """Create and lock the metrics folder; return the descriptor of its lock file.
 
     All running processes share the lock. A process that finds the folder unlocked deletes the files
     of ended processes.

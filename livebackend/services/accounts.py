@@ -259,7 +259,7 @@ class Accounts:
         return profile
 
     def remove(self, account: CurrentUser) -> None:
-        """Remove an account with its phone number, profile, friends, messages and pictures.
+        """Remove an account and its phone number, profile, friends, messages and pictures.
 
         The account's transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
         """

@@ -129,7 +129,7 @@ class Avatars:
         return list(result.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete the files of pictures; call this after the rows are deleted and committed."""
+        """Delete picture files; call this after the rows are deleted and committed."""
         for location in locations:
             self._store.remove(location)
 

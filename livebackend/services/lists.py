@@ -72,7 +72,7 @@ _FRIENDS = PreparedStatement(
 
 
 def _select_requests(*, sent: bool) -> FromClause:
-    """Select the newest friend requests that the user sent (or received, if not `sent`)."""
+    """Select the newest friend requests the user sent (or received, if not `sent`)."""
     friend_request = models.FriendRequest
     own_id, other_id, is_visible = (
         (friend_request.applicant_id, friend_request.addressee_id, friend_request.applicant_visible)

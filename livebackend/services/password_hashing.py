@@ -24,7 +24,10 @@ _COMMON_PASSWORDS = frozenset(
 
 
 class PasswordHasher:
-    """Hashes and verifies passwords with bcrypt; each increment of `cost` doubles the time."""
+    """Hashes and verifies passwords with bcrypt.
+
+    Each increment of `cost` doubles the time.
+    """
 
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()

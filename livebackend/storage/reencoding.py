@@ -47,7 +47,7 @@ class ReencodingPictureStore:
         min_free_bytes: int,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
-        """Configure the store; an upload waits at most `queue_timeout_s` for other uploads."""
+        """Configure the store; an upload waits up to `queue_timeout_s` for other uploads."""
         self._files = PictureFiles(root, min_free_bytes=min_free_bytes)
         self._public_url = public_url.rstrip("/")
         self._queue_timeout_s = queue_timeout_s

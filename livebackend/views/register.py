@@ -55,7 +55,10 @@ class SendCode(Parameters):
 
     @property
     def phone(self) -> str:
-        """The phone number in `token` or `userId`; raises InvalidParameter if both are missing."""
+        """The phone number in `token` or `userId`.
+
+        Raises InvalidParameter if both are missing.
+        """
         phone = self.token or self.userId
         if phone is None:
             raise InvalidParameter(None, "token", ErrorReason.MISSING)

@@ -1,4 +1,4 @@
-"""Tests of the mapping of domain errors to result codes, parameters and error reasons."""
+"""Mapping of domain errors to result codes, parameters and error reasons."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Tests that the OpenAPI document is valid and matches the declarations of the operations."""
+"""The OpenAPI document is valid and matches the declarations of the operations."""
 
 import json
 from collections.abc import Callable

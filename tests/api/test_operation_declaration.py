@@ -1,4 +1,4 @@
-"""Tests of the declarations of the operations, both documented ones and extensions."""
+"""Tests of the declarations of operations, both documented ones and extensions."""
 
 import pytest
 

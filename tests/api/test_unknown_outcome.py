@@ -28,7 +28,7 @@ WITHOUT_COMMIT = {
 
 
 class ConnectionLoss:
-    """Closes the database connection after a COMMIT, before the application gets the result."""
+    """Closes the database connection after a COMMIT, before the app gets the result."""
 
     def __init__(self, app: App) -> None:
         self._dialect = app.registry.services.database.engine.dialect

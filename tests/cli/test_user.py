@@ -1,4 +1,4 @@
-"""`livebackend user` shows and changes accounts, with immediate effect on the user."""
+"""`livebackend user` shows and changes accounts, with immediate effect on users."""
 
 import re
 

@@ -150,7 +150,7 @@ class CrashingServer:
 
 
 def serve(app: App, port: int, crash: Crash | None) -> None:
-    """Serve the application; each request, COMMIT, provider call and response is a step."""
+    """Serve the application; a step is a request, COMMIT, provider call or response."""
     schedule_crash(crash)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

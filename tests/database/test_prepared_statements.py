@@ -1,4 +1,4 @@
-"""Prepared statements: preparation per connection, transactions, errors and values."""
+"""Prepared statements: preparation per connection, transactions, errors, values."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

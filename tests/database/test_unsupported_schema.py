@@ -1,4 +1,4 @@
-"""A database of a development version before the first release is rejected and not changed."""
+"""A database of a version before the first release is rejected and not changed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

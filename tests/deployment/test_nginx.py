@@ -530,7 +530,10 @@ def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstr
 def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome_header(
     upstreams: NginxWithUpstreams,
 ) -> None:
-    """Without its body folder, nginx fails before it contacts a server, as with a full disk."""
+    """Without its body folder, nginx fails before it contacts a server.
+
+    A full disk has the same effect.
+    """
     moved_folder = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:
         response = upstreams.post("/upload", b"x" * 100_000)

@@ -19,7 +19,7 @@ UNIT_FILES = sorted((ROOT / "deploy/systemd").iterdir())
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """A folder with copies of the units, in which /bin/true replaces the livebackend program."""
+    """A folder with copies of the units, which run /bin/true instead of livebackend."""
     for unit in UNIT_FILES:
         text = unit.read_text().replace("/opt/livebackend/bin/livebackend", "/bin/true")
         (tmp_path / unit.name).write_text(text)

@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_server(open_folder: Path) -> Iterator[StartServer]:
-    """A function that starts a server from this process; the fixture closes the server."""
+    """A function that starts a server from this process; the fixture closes it."""
     with ExitStack() as started:
 
         def start_server(folder: Path, *, durable: bool = False) -> EmbeddedPostgres:
@@ -86,7 +86,7 @@ def start_server(open_folder: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 def start_user_process() -> Iterator[StartUserProcess]:
-    """A function that starts a process that uses a server; the fixture ends the process."""
+    """A function that starts a process using a server; the fixture ends the process."""
     with ExitStack() as started:
 
         def start_user_process(
@@ -134,7 +134,7 @@ def url_of(user: subprocess.Popen[str]) -> str:
 
 
 def end_normally(user: subprocess.Popen[str]) -> str:
-    """Close the standard input of a process, so that it ends; return its standard error."""
+    """Close a process's standard input, so that it ends; return its standard error."""
     return user.communicate(timeout=60)[1].strip()
 
 
@@ -147,7 +147,7 @@ def postmaster(folder: Path) -> int:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Return the commands of processes that run in a data folder or have it as an argument."""
+    """Return the commands of processes that run in a folder or have it as an argument."""
     commands = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

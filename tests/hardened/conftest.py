@@ -35,7 +35,7 @@ def ben(phone_of_ben: PhoneClient) -> UserClient:
 def assert_no_side_effects(
     database_state: DatabaseState, services: Services
 ) -> AssertNoSideEffects:
-    """Check that the code in a `with` block changes no row or file and calls no gateway."""
+    """Check that a `with` block changes no row or file and calls no gateway."""
     sms: Any = services.gateways.sms
     streams: Any = services.gateways.streams
 

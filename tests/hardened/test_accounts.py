@@ -141,7 +141,7 @@ def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
 
 @pytest.fixture
 def limited_app(new_hardened_app: Callable[..., App]) -> App:
-    """An application that has one database connection and hashes one password at a time."""
+    """An application with one database connection that hashes one password at a time."""
     return new_hardened_app(
         passwords__max_concurrent="1", passwords__queue_timeout_s="0.5", database__connections="1"
     )

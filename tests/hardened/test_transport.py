@@ -51,7 +51,10 @@ def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
 def assert_no_side_effects(
     server: Server, database_state: DatabaseState, user: UserClient
 ) -> Iterator[None]:
-    """Check that a `with` block changes no data, sends no SMS and leaves the server working."""
+    """Check that a `with` block changes no data and sends no SMS.
+
+    The server must still work after the block.
+    """
     message_count = server.log.read_text().count("code for")
     with database_state.assert_unchanged():
         yield

@@ -1,4 +1,4 @@
-"""The batch writer: batches, timeouts, failures at each statement, and correct outcomes."""
+"""Batch writer: batches, timeouts, failures at each statement, correct outcomes."""
 
 import os
 import signal
@@ -110,7 +110,7 @@ def paused_posting(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedPosting]:
 
 @contextmanager
 def run_in_background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Run calls in threads during the `with` block; yield the list of their results or errors."""
+    """Run calls in threads during the `with` block; yield their results or errors."""
     results: list[Any] = [None] * len(calls)
 
     def run(index: int, call: Callable[[], Any]) -> None:
@@ -285,7 +285,10 @@ def _post_as_one_batch(
 def _submit_in_thread(
     writer: LedgerBatchWriter, transfer: Transfer
 ) -> Callable[[], TransferStatus]:
-    """Submit a transfer and wait until it is queued; return a function that returns its status."""
+    """Submit a transfer and wait until it is queued.
+
+    Returns a function that returns the transfer's status.
+    """
     length_before, outcomes = writer.queue_length, []
     thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
@@ -481,7 +484,10 @@ REFILL_STATEMENT_COUNT = 6
 def first_commit_fails(
     monkeypatch: pytest.MonkeyPatch, replacement: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """Replace the writer's first COMMIT: call `replacement`, then report a lost connection."""
+    """Replace the writer's first COMMIT with a call of `replacement`.
+
+    After the call, the COMMIT fails with a lost connection.
+    """
     replaced_commits: list[Any] = []
 
     def new_database(*arguments: Any, **options: Any) -> Database:

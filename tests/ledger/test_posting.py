@@ -1,4 +1,7 @@
-"""Posting: effects, request ids, payment orders, constraints, concurrency and lock order."""
+"""Posting: effects, request ids, payment orders, constraints and concurrency.
+
+The tests of concurrency include the lock order.
+"""
 
 import random
 import re
@@ -531,7 +534,7 @@ def empty_accounts(ledger: LedgerFixture) -> tuple[LedgerFixture, list[CoinAccou
 def _post_in_lockstep(
     ledger: LedgerFixture, *batches: tuple[Sequence[Transfer], int]
 ) -> list[list[TransferStatus]]:
-    """Post batches concurrently; before each statement, the writers wait for each other.
+    """Post batches concurrently; writers wait for each other before each statement.
 
     The barrier has a timeout, because a writer that waits for a lock cannot reach the barrier. A
     deadlock raises an error. Returns the statuses of each batch.
@@ -553,7 +556,7 @@ def _post_in_lockstep(
 def _crossed_gifts(
     ledger: LedgerFixture, ann: CoinAccount, ben: CoinAccount
 ) -> list[list[TransferStatus]]:
-    """Post gifts in opposite directions; each consolidates slots that the other gift credits."""
+    """Post gifts in both directions; each consolidates slots that the other credits."""
     return _post_in_lockstep(
         ledger, ([ledger.gift(ann, ben, 60)], 0), ([ledger.gift(ben, ann, 60)], 1)
     )
@@ -630,7 +633,10 @@ def test_three_writers_with_circular_gifts_do_not_deadlock(ledger: LedgerFixture
 def _random_batch(
     ledger: LedgerFixture, accounts: Sequence[CoinAccount], rng: random.Random
 ) -> list[Transfer]:
-    """Return a batch of gifts, refills and retries; many gifts need coins of several slots."""
+    """Return a batch of gifts, refills and retries.
+
+    Many gifts need coins of several slots.
+    """
     batch = []
     # Batches that share an actor run one after the other, not concurrently. With only two actors
     # per batch, this is rare.
@@ -655,7 +661,7 @@ def test_two_random_batches_in_lockstep_do_not_deadlock(seed: int, ledger: Ledge
 
 
 def _post_random_batches(ledger: LedgerFixture, slots: Sequence[int], *, batch_count: int) -> None:
-    """Post random batches among ten accounts, with one concurrent writer per slot number."""
+    """Post random batches among ten accounts, with one concurrent writer per slot."""
     accounts = [ledger.open({0: 20, 1: 30, 2: 30, 5: 20}) for _ in range(10)]
 
     def run(seed: int, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""Re-encoded pictures: accepted and rejected formats, size, metadata, and concurrency."""
+"""Re-encoded pictures: accepted and rejected formats, size, metadata, concurrency."""
 
 import io
 import threading

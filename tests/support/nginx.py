@@ -23,7 +23,7 @@ def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str])
 
 
 class HostAdapter(HTTPAdapter):
-    """HTTP adapter that connects to the URL's address and verifies the certificate of HOST."""
+    """HTTP adapter that connects to the URL's address and verifies HOST's certificate."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)

@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 
 
 def check_page(page: Page) -> None:
-    """Check that a page has no serious accessibility error and no horizontal scroll bar."""
+    """Check that a page has no serious accessibility error or horizontal scroll bar."""
     violations = Axe().run(page).response["violations"]
     serious_violations = [
         (violation["id"], [node["html"][:120] for node in violation["nodes"]])

@@ -29,7 +29,7 @@ def png_chunk(chunk_type: bytes, data: bytes) -> bytes:
 
 
 def one_bit_png(width: int, height: int, *extra_chunks: bytes) -> bytes:
-    """Return a blank PNG with one bit per pixel, a small file even for huge dimensions."""
+    """Return a blank one-bit-per-pixel PNG, a small file even for huge dimensions."""
     header_chunk = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
     final_chunks = png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")

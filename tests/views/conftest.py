@@ -21,7 +21,7 @@ def new_provider_app(
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., App]]:
-    """A function that creates an application for a stream gateway class and a provider URL.
+    """A function that creates an app for a stream gateway class and a provider URL.
 
     Each test gets new services. The tests share the rest of the application, because creating it
     takes 0.1 s.

@@ -176,9 +176,10 @@ def _retry_after_s(operation: OperationSpec[Any], error: ApiError) -> float | No
 
 
 def _read_response(operation: OperationSpec[T], response: requests.Response) -> T:
-    """Return the message of a response; with extra fields, a tuple that starts with the message.
+    """Return the message of a response.
 
-    Raises OperationRefused or InvalidResponse.
+    If the response has extra fields, returns a tuple that starts with the message. Raises
+    OperationRefused or InvalidResponse.
     """
     try:
         body = response.json()

@@ -1,4 +1,4 @@
-"""Stream gateway for Qiniu's Pili v1, whose stream JSON the API document specifies."""
+"""Stream gateway for Qiniu's Pili v1; the API document specifies its stream JSON."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ class _StreamObject(BaseModel):
 
 
 class PiliV1:
-    """Stream gateway for Pili v1, whose JSON has the publish host and `publishSecurity`."""
+    """Stream gateway for Pili v1, whose JSON has a publish host and `publishSecurity`."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

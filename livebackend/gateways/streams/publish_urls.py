@@ -55,9 +55,10 @@ def publish_path(
     validity: UrlValidity,
     auth: QiniuAuth | None = None,
 ) -> str:
-    """Return a publish URL's path and query; `target` is the path, perhaps with a query.
+    """Return a publish URL's path and query.
 
-    Raises ValueError for an unknown kind, and for "expiry_sk" without `auth`.
+    `target` is the path, perhaps with a query. Raises ValueError for an unknown kind, and for
+    "expiry_sk" without `auth`.
     """
     target_parts = urlsplit(target)
     parameters = dict(parse_qsl(target_parts.query, keep_blank_values=True))

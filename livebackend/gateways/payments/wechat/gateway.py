@@ -322,7 +322,7 @@ def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
 
 
 def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
-    """Return the time of a payment, or None if the time is not RFC 3339 with an offset."""
+    """Return a payment's time, or None if the time is not RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
         paid_at = datetime.fromisoformat(str(text))

@@ -1,4 +1,4 @@
-"""WeChat Pay's gateway, with real signatures and encryption, against a fake server."""
+"""WeChat Pay gateway, with real signatures and encryption, against a fake server."""
 
 import time
 from collections.abc import Callable
