@@ -75,8 +75,8 @@ class Bench:
                 connections=connections,
             )
 
-        actions = {self.servers[server]: action for server in forms}
-        for server in actions:  # warm up each server before the measurement
+        action_by_server = {self.servers[server]: action for server in forms}
+        for server in action_by_server:  # warm up each server before the measurement
             run_wrk(
                 server.port,
                 paths[server.name],
@@ -91,7 +91,7 @@ class Bench:
         }
         return self.meter.measure(
             name,
-            actions,
+            action_by_server,
             rounds=ROUNDS,
             counted_posts=counted_posts if are_statements_counted else None,
         )

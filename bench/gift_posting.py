@@ -94,7 +94,7 @@ def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
     def post_gift(sender: int, host: int) -> None:
         transfer = Transfer(
             kind=TransferKind.GIFT,
-            actor=sender,
+            actor_id=sender,
             debit=CoinAccount(sender),
             credit=CoinAccount(host),
             amount=1,

@@ -244,8 +244,8 @@ def compare_with_ledger(run: Run, database: Database) -> list[str]:
             transfer_counts[row.actor_id, row.request_id] += 1
             amounts[row.actor_id, row.request_id] = row.amount
     for request in run.requests:
-        actor = actors[request.account]
-        key = actor, client_request_id(actor, request.request_id)
+        actor_id = actors[request.account]
+        key = actor_id, client_request_id(actor_id, request.request_id)
         transfer_count = transfer_counts.pop(key, 0)
         if transfer_count != (1 if request.result == "0000" else 0):
             errors.append(

@@ -20,8 +20,8 @@ _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The demo shows avatars of any host, and plays streams of the media server; hls.js gives the player
-# its data as a blob.
+# The demo shows avatars from any web server, and plays streams of the media server. hls.js gives
+# the player its data as a blob.
 _DEMO_CONTENT_POLICY = _CONTENT_POLICY.replace(
     "connect-src 'self'", "connect-src 'self' {media}"
 ).replace("img-src 'self'", "media-src 'self' blob: {media}; img-src 'self' http: https:")

@@ -238,7 +238,7 @@ class DemoData:
             transfers.append(
                 Transfer(
                     kind=TransferKind.REFILL,
-                    actor=coin_account_id,
+                    actor_id=coin_account_id,
                     debit=provider,
                     credit=CoinAccount(coin_account_id),
                     amount=refilled_coins,
@@ -257,7 +257,7 @@ class DemoData:
     ) -> Transfer:
         return Transfer(
             kind=TransferKind.GIFT,
-            actor=sender_coin_account_id,
+            actor_id=sender_coin_account_id,
             debit=CoinAccount(sender_coin_account_id),
             credit=CoinAccount(self._coin_account_ids[host_number]),
             amount=amount,

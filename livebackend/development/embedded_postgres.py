@@ -369,12 +369,12 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
 
 
 def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str]:
-    """Return a command prefix that runs a program as a user with access to both paths.
+    """Return a prefix of setpriv that runs a command as another user.
 
-    Other users cannot read a checkout under /root, and its permissions must not change. So the
-    prefix adds a capability if needed: CAP_DAC_READ_SEARCH, which allows reading all files, or
-    CAP_DAC_OVERRIDE. CAP_DAC_OVERRIDE is needed in a container whose root lacks
-    CAP_DAC_READ_SEARCH, and after an installation with umask 077.
+    The user must be able to read `folder` and execute `program`, which can be under /root. So the
+    prefix gives the process the first of these capabilities that is sufficient: none,
+    CAP_DAC_READ_SEARCH (read all files), CAP_DAC_OVERRIDE (ignore all file permissions). The last
+    one is needed if root lacks CAP_DAC_READ_SEARCH, as in some containers.
     """
     become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     # Each PostgreSQL program checks the path of its executable with access(2), as `test -x` does.

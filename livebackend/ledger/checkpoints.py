@@ -44,7 +44,8 @@ _HASH = text(
     WHERE id > :after AND id <= :through
     """
 )
-# Number of transfer ids that one hash statement covers.
+# Each execution of the hash query covers this many transfer ids. Changing the number changes the
+# hashes, so existing checkpoints would no longer match.
 _IDS_PER_HASH = 10_000
 _INSERT_CHECKPOINT = text(
     """

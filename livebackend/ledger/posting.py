@@ -127,7 +127,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
 
     Raises LookupError for an actor without slot 0, and for a payment order that cannot be settled.
     """
-    actors = sorted({transfer.actor for transfer in transfers})
+    actors = sorted({transfer.actor_id for transfer in transfers})
     if not actors:
         return []
     locked_rows = LOCK_ACTORS.run(connection, {"actors": actors})
@@ -178,7 +178,7 @@ PostedTransfers = dict[tuple[int, uuid.UUID], PostedTransfer]
 def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> PostedTransfers:
     """Return the earlier transfers and orders with these actors and request ids."""
     values = {
-        "actors": [transfer.actor for transfer in transfers],
+        "actors": [transfer.actor_id for transfer in transfers],
         "request_ids": [str(transfer.request_id) for transfer in transfers],
     }
     return {
@@ -192,7 +192,7 @@ def _insufficient_accounts(transfers: Sequence[Transfer], spendable: dict[int, i
     debits: Counter[int] = Counter()
     for transfer in transfers:
         if not transfer.debit.external:
-            debits[transfer.actor] += transfer.amount
+            debits[transfer.actor_id] += transfer.amount
     return {account for account, coins in debits.items() if coins > spendable[account]}
 
 
@@ -242,13 +242,13 @@ def _decide_statuses(
         if transfer.key in contents:
             is_retry = contents[transfer.key] == transfer.compared_fields
             statuses.append(TransferStatus.REPLAYED if is_retry else TransferStatus.CONFLICT)
-        elif not transfer.debit.external and spendable[transfer.actor] < transfer.amount:
+        elif not transfer.debit.external and spendable[transfer.actor_id] < transfer.amount:
             statuses.append(TransferStatus.INSUFFICIENT_COINS)
         elif _is_over_limit(transfer, spendable, credited_amounts):
             statuses.append(TransferStatus.BALANCE_LIMIT)
         else:
             if not transfer.debit.external:
-                spendable[transfer.actor] -= transfer.amount
+                spendable[transfer.actor_id] -= transfer.amount
             if not transfer.credit.external:
                 credited_amounts[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
@@ -317,7 +317,7 @@ def insert_transfers(connection: Connection, accepted: Sequence[Transfer]) -> Po
             "debits": [transfer.debit.id for transfer in accepted],
             "credits": [transfer.credit.id for transfer in accepted],
             "amounts": [transfer.amount for transfer in accepted],
-            "actors": [transfer.actor for transfer in accepted],
+            "actors": [transfer.actor_id for transfer in accepted],
             "request_ids": [str(transfer.request_id) for transfer in accepted],
             "reverses": [transfer.reverses_id for transfer in accepted],
         },

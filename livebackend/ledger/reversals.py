@@ -71,7 +71,7 @@ def build_reversal(connection: Connection, transfer_id: int) -> Transfer:
     # user must be the actor.
     return Transfer(
         kind=TransferKind.REVERSAL,
-        actor=row.credit_id,
+        actor_id=row.credit_id,
         debit=CoinAccount(row.credit_id),
         credit=CoinAccount(row.debit_id, external=row.is_external),
         amount=row.amount,

@@ -52,7 +52,7 @@ class Transfer:
     """
 
     kind: TransferKind
-    actor: int
+    actor_id: int
     debit: CoinAccount
     credit: CoinAccount
     amount: int
@@ -63,9 +63,10 @@ class Transfer:
     payment: Payment | None = None
 
     def __post_init__(self) -> None:
-        if not (self.debit.external or self.debit.id == self.actor):
+        if not (self.debit.external or self.debit.id == self.actor_id):
             raise ValueError(
-                f"debit must be external or the actor's account {self.actor}, not {self.debit.id}"
+                "debit must be external or the account of the actor"
+                f" {self.actor_id}, not {self.debit.id}"
             )
         if self.debit.id == self.credit.id:
             raise ValueError(f"debit and credit are the same account {self.debit.id}")
@@ -74,7 +75,7 @@ class Transfer:
 
     @property
     def key(self) -> tuple[int, uuid.UUID]:
-        return self.actor, self.request_id
+        return self.actor_id, self.request_id
 
     @property
     def compared_fields(self) -> tuple[object, ...]:
@@ -108,18 +109,18 @@ class TransferSubmitter(Protocol):
     def submit(self, transfer: Transfer, *, deadline: float) -> TransferOutcome: ...
 
 
-def derive_request_id(source: str, actor: int, retry_key: str) -> uuid.UUID:
+def derive_request_id(source: str, actor_id: int, retry_key: str) -> uuid.UUID:
     """Return the ledger's request id, derived from the three arguments.
 
     `source` is the namespace of `retry_key`: equal keys of a client and of a payment provider give
     different request ids.
     """
-    return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor}:{retry_key}")
+    return uuid.uuid5(_REQUEST_NAMESPACE, f"{source}:{actor_id}:{retry_key}")
 
 
-def client_request_id(actor: int, request_id: str) -> uuid.UUID:
+def client_request_id(actor_id: int, request_id: str) -> uuid.UUID:
     """Return the ledger's request id for the `requestId` that a client sent."""
-    return derive_request_id("client", actor, request_id)
+    return derive_request_id("client", actor_id, request_id)
 
 
 def new_request_id() -> str:

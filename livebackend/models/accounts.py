@@ -37,6 +37,7 @@ class Account(Base):
     # A login token is valid only with the current version: an increment revokes all tokens.
     token_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When an operator disabled the account: its login tokens are revoked, and login fails.
+    # The time at which an operator disabled the account. A disabled account has no valid login
+    # token, and login fails.
     disabled_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]

@@ -118,7 +118,7 @@ class Gifts:
             raise OwnAccount
         transfer = Transfer(
             kind=TransferKind.GIFT,
-            actor=coin_accounts.debit_id,
+            actor_id=coin_accounts.debit_id,
             debit=CoinAccount(coin_accounts.debit_id),
             credit=CoinAccount(coin_accounts.credit_id),
             amount=coins,
@@ -137,7 +137,7 @@ class Gifts:
             raise RequestIdReused
 
     def _was_given_to_removed_host(
-        self, actor: int, key: uuid.UUID, phone: str, coins: int, description: str
+        self, actor_id: int, key: uuid.UUID, phone: str, coins: int, description: str
     ) -> bool:
         """Return whether the same gift was sent to a host whose account is removed.
 
@@ -145,7 +145,7 @@ class Gifts:
         and checks that no account with this phone is older than the gift.
         """
         values = {
-            "actor": actor,
+            "actor": actor_id,
             "request_id": key,
             "phone": phone,
             "coins": coins,

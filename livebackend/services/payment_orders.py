@@ -213,8 +213,11 @@ class PaymentOrders:
     def _find_or_insert_order(
         self, connection: Connection, account_id: int, fen: int, coins: int, request_id: str
     ) -> Row[Any] | None:
-        actor = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
-        request_values = {"actor": actor, "request_id": str(client_request_id(actor, request_id))}
+        actor_id = connection.execute(_LOCK_ACTOR, {"account_id": account_id}).scalar_one()
+        request_values = {
+            "actor": actor_id,
+            "request_id": str(client_request_id(actor_id, request_id)),
+        }
         # The queries run after the lock in separate statements, so that they see what other
         # transactions committed while this transaction waited for the lock.
         transfer = connection.execute(_TRANSFER_BY_REQUEST_ID, request_values).one_or_none()
@@ -290,7 +293,7 @@ def _build_refill(order: _OrderToCredit, provider: str, payment: ProviderPayment
     account = order.row.coin_account_id
     return Transfer(
         kind=TransferKind.REFILL,
-        actor=account,
+        actor_id=account,
         debit=CoinAccount(order.debit_id, external=True),
         credit=CoinAccount(account),
         amount=order.row.coins,

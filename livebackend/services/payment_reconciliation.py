@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # The limits of one call of `run`: number of orders, and seconds.
 _MAX_ORDERS = 100
 _MAX_ROUND_S = 2
-# After this many consecutive failures, `run` does not query a provider again.
+# A call of `run` stops querying a provider after this many consecutive failures. The next call
+# queries the provider again.
 _MAX_FAILURES = 3
 # An unpaid order is closed after this number of queries. With delays of 30 s, 1 min, 2 min, … 1 h,
 # the queries take about a week. Queries about refunds have no limit.

@@ -95,8 +95,10 @@ class Refills:
         """Return whether this request id has a transfer or an order."""
 
         def find_request(connection: Connection) -> bool:
-            actor = connection.execute(_FIND_COIN_ACCOUNT, {"account_id": account_id}).scalar_one()
-            values = {"actor": actor, "request_id": client_request_id(actor, request_id)}
+            actor_id = connection.execute(
+                _FIND_COIN_ACCOUNT, {"account_id": account_id}
+            ).scalar_one()
+            values = {"actor": actor_id, "request_id": client_request_id(actor_id, request_id)}
             return bool(connection.execute(_REQUEST_EXISTS, values).scalar_one())
 
         return self._database.run_autocommit(find_request)
@@ -113,7 +115,7 @@ class Refills:
         account, provider_account = self._database.run(find_accounts)
         transfer = Transfer(
             kind=TransferKind.REFILL,
-            actor=account,
+            actor_id=account,
             debit=CoinAccount(provider_account, external=True),
             credit=CoinAccount(account),
             amount=coins,

@@ -248,7 +248,11 @@ class Rooms:
         except StreamExists:
             return stored_stream
         except StreamFailed as error:
-            log.error("stream %s: not created again: %s", reservation.stream_key, error)
+            log.error(
+                "stream %s: lost by the provider, and its creation failed: %s",
+                reservation.stream_key,
+                error,
+            )
             raise StreamNotCreated from error
         return self._store_stream(_REPLACE_STREAM, reservation, stream)
 

@@ -23,5 +23,8 @@ class StreamCallbacks:
         return self._verifier.has_valid_signature(method, target, headers=headers, body=body)
 
     def receive(self, stream_key: str) -> None:
-        """Query the provider about a stream; ignore an unknown stream."""
+        """Handle a callback about a stream: query the provider for the stream's status.
+
+        The content of the callback is not trusted. A callback about an unknown stream is ignored.
+        """
         self._stream_monitor.refresh_status(stream_key)

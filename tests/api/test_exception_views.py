@@ -39,13 +39,13 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "form", "code"), REQUESTS, ids=str)
+@pytest.mark.parametrize(("path", "form", "expected_result_code"), REQUESTS, ids=str)
 class TestDatabaseFailure:
     def test_unreachable_database_is_503_with_the_default_result_code(
         self,
         path: str,
         form: dict[str, str],
-        code: str,
+        expected_result_code: str,
         ann: UserClient,
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
@@ -53,13 +53,18 @@ class TestDatabaseFailure:
         unreachable_database = Database(UNREACHABLE_DATABASE_URL)
         monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
         response = ann.post(path, **{"token": ann.token, **form})
-        assert (response.status, response.result) == (503, code)
-        assert response.message == ("update failed" if code == "0013" else None)
+        assert (response.status, response.result) == (503, expected_result_code)
+        assert response.message == ("update failed" if expected_result_code == "0013" else None)
         assert int(response.headers["Retry-After"]) > 0
         assert response.error == "request; reason=service_unavailable"
 
     def test_request_succeeds_after_postgresql_terminated_the_connections(
-        self, path: str, form: dict[str, str], code: str, ann: UserClient, services: Services
+        self,
+        path: str,
+        form: dict[str, str],
+        expected_result_code: str,
+        ann: UserClient,
+        services: Services,
     ) -> None:
         with services.database.engine.connect() as connection:
             connection.exec_driver_sql(

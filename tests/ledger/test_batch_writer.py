@@ -604,7 +604,7 @@ def test_invalid_transfer_does_not_fail_the_other_transfers_of_its_batch(
         # The payment order does not exist.
         replace(ledger.refill(ben, 1), payment=Payment("direct", "unknown", "x")),
         # The actor has no coin account.
-        replace(ledger.gift(ann, ben, 1), actor=unknown_account.id, debit=unknown_account),
+        replace(ledger.gift(ann, ben, 1), actor_id=unknown_account.id, debit=unknown_account),
         # The refill would exceed the largest balance.
         ledger.refill(ben, 2**63 - 1),
     ]

@@ -225,7 +225,9 @@ def test_two_actors_can_use_the_same_request_id(ledger: LedgerFixture) -> None:
 
 
 def test_request_keys_of_different_sources_and_actors_differ() -> None:
-    keys = {derive_request_id(source, actor, "1") for source in ("a", "b") for actor in (1, 2, 11)}
+    keys = {
+        derive_request_id(source, actor_id, "1") for source in ("a", "b") for actor_id in (1, 2, 11)
+    }
     assert len(keys) == 6
     assert derive_request_id("a", 1, "x") == derive_request_id("a", 1, "x")
 
@@ -285,7 +287,7 @@ def test_refill_for_an_unknown_or_paid_order_moves_no_coins(
 def test_actor_cannot_spend_coins_of_another_account(ledger: LedgerFixture) -> None:
     ann, ben = ledger.open(), ledger.open()
     with pytest.raises(ValueError, match="debit must be external or the actor's account"):
-        replace(ledger.gift(ann, ben, 1), actor=ben.id)
+        replace(ledger.gift(ann, ben, 1), actor_id=ben.id)
 
 
 @pytest.mark.parametrize("amount", [0, -1])
@@ -308,9 +310,9 @@ def test_actor_without_slot_0_is_rejected(
     ann = ledger.open()
     refill = ledger.refill(ann, 10)
     with database_state.assert_unchanged():
-        for actor in (ledger.provider_account.id, 2**40):
+        for actor_id in (ledger.provider_account.id, 2**40):
             with pytest.raises(LookupError):
-                ledger.post(ledger.refill(ann, 5), replace(refill, actor=actor))
+                ledger.post(ledger.refill(ann, 5), replace(refill, actor_id=actor_id))
         unknown_account = CoinAccount(2**40)
         with pytest.raises(LookupError):
             ledger.post(ledger.gift(unknown_account, ann, 5))
@@ -509,15 +511,15 @@ def _new_transfer(
     ledger: LedgerFixture,
     accounts: Sequence[CoinAccount],
     kind: str,
-    actor: int,
+    actor_id: int,
     recipient: int,
     coins: int,
     key: str | None,
 ) -> Transfer:
     if kind == "gift":
-        return ledger.gift(accounts[actor], accounts[recipient], coins, key)
+        return ledger.gift(accounts[actor_id], accounts[recipient], coins, key)
     # The actor refills another user's account, which the ledger allows.
-    return replace(ledger.refill(accounts[actor], coins, key), credit=accounts[recipient])
+    return replace(ledger.refill(accounts[actor_id], coins, key), credit=accounts[recipient])
 
 
 def _transfer_ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
@@ -642,12 +644,12 @@ def _random_batch(
     # per batch, this is rare.
     actors = rng.sample(range(len(accounts)), 2)
     for _ in range(rng.randint(1, 8)):
-        actor = rng.choice(actors)
-        recipient = rng.choice([n for n in range(len(accounts)) if n != actor])
+        actor_id = rng.choice(actors)
+        recipient = rng.choice([n for n in range(len(accounts)) if n != actor_id])
         kind = rng.choice(["gift"] * 5 + ["refill"])
         key = str(rng.randrange(200)) if rng.random() < 0.3 else None
         batch.append(
-            _new_transfer(ledger, accounts, kind, actor, recipient, rng.randint(1, 60), key)
+            _new_transfer(ledger, accounts, kind, actor_id, recipient, rng.randint(1, 60), key)
         )
     return batch
 

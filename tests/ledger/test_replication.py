@@ -117,12 +117,12 @@ def commit_wait(
 
 
 def times_posted(database: Database, transfer: Transfer) -> int:
-    return count_transfers_by_request_id(database, transfer.actor)[transfer.request_id]
+    return count_transfers_by_request_id(database, transfer.actor_id)[transfer.request_id]
 
 
-def count_transfers_by_request_id(database: Database, actor: int) -> Counter[UUID]:
+def count_transfers_by_request_id(database: Database, actor_id: int) -> Counter[UUID]:
     with database.engine.connect() as connection:
-        return Counter(connection.execute(_REQUEST_IDS, {"actor": actor}).scalars())
+        return Counter(connection.execute(_REQUEST_IDS, {"actor": actor_id}).scalars())
 
 
 def test_retried_gift_waits_for_the_standby(

@@ -118,7 +118,7 @@ class LedgerFixture:
         """Return a gift; gifts with the same `key` have the same request id."""
         return Transfer(
             kind=TransferKind.GIFT,
-            actor=giver.id,
+            actor_id=giver.id,
             debit=giver,
             credit=host,
             amount=coins,
@@ -129,7 +129,7 @@ class LedgerFixture:
     def refill(self, account: CoinAccount, coins: int, key: str | None = None) -> Transfer:
         return Transfer(
             kind=TransferKind.REFILL,
-            actor=account.id,
+            actor_id=account.id,
             debit=self.provider_account,
             credit=account,
             amount=coins,
@@ -179,8 +179,8 @@ def audit_errors(connection: Connection) -> list[str]:
     return list(connection.execute(_AUDIT).scalars())
 
 
-def _request_id(actor: CoinAccount, key: str | None) -> uuid.UUID:
-    return derive_request_id("test", actor.id, key) if key else uuid.uuid4()
+def _request_id(actor_id: CoinAccount, key: str | None) -> uuid.UUID:
+    return derive_request_id("test", actor_id.id, key) if key else uuid.uuid4()
 
 
 def statuses_of(outcomes: Sequence[TransferOutcome]) -> list[TransferStatus]:

@@ -18,8 +18,8 @@ _FEN_PER_YUAN = 100
 _SUMMARY = "总交易单数"
 # The column names of each amount, before and after discounts. If a bill has both columns, the first
 # of these names is used.
-_PAID_YUAN = ("订单金额", "应结订单金额")
-_REFUNDED_YUAN = ("申请退款金额", "退款金额")
+_PAID_AMOUNT_COLUMNS = ("订单金额", "应结订单金额")
+_REFUNDED_AMOUNT_COLUMNS = ("申请退款金额", "退款金额")
 _REFUND_STATES = {"SUCCESS", "PROCESSING"}
 
 Row = Mapping[str, str]
@@ -60,7 +60,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Row]:
 def _check_column_names(column_names: list[str]) -> None:
     required_names = {"商户号", "公众账号ID", "商户订单号", "微信订单号", "交易状态", "退款状态"}
     missing_names = sorted(required_names - set(column_names))
-    for alternative_names in (_PAID_YUAN, _REFUNDED_YUAN):
+    for alternative_names in (_PAID_AMOUNT_COLUMNS, _REFUNDED_AMOUNT_COLUMNS):
         if not set(alternative_names) & set(column_names):
             missing_names.append("/".join(alternative_names))
     if missing_names:
@@ -70,12 +70,12 @@ def _check_column_names(column_names: list[str]) -> None:
 def _entries(row: Row) -> Iterator[BillEntry]:
     """Yield the row's payment or refund; nothing if it is revoked or failed."""
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
-    fen = _fen(row, _PAID_YUAN)
+    fen = _fen(row, _PAID_AMOUNT_COLUMNS)
     if state == "SUCCESS":
         yield BillEntry(order_id, payment_id, fen)
     elif state == "REFUND":
         if row["退款状态"] in _REFUND_STATES:
-            yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_YUAN))
+            yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_AMOUNT_COLUMNS))
         else:
             log.warning(
                 "WeChat Pay: refund of order %s ignored, state %s", order_id, row["退款状态"]
