@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 
-COMMAND = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", "-"]
-totals = json.loads(subprocess.run(COMMAND, check=True, stdout=subprocess.PIPE).stdout)["totals"]
+COVERAGE_COMMAND = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", "-"]
+totals = json.loads(subprocess.run(COVERAGE_COMMAND, check=True, stdout=subprocess.PIPE).stdout)[
+    "totals"
+]
 for name, covered_key, total_key in (
     ("lines", "covered_lines", "num_statements"),
     ("branches", "covered_branches", "num_branches"),

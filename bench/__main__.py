@@ -31,12 +31,12 @@ from livebackend_client import Client
 
 # A measurement has ROUNDS rounds; in each round, every server is under load for SECONDS seconds.
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+ROUND_COUNT = int(os.environ.get("BENCH_ROUNDS", "3"))
 # Workers of each server; more workers than cores do not increase the request rate.
-WORKERS = os.cpu_count() or 1
+WORKER_COUNT = os.cpu_count() or 1
 # Concurrent connections to the measured server, unless a benchmark sets another number.
-CONNECTIONS = 16
-CONCURRENT_LOGINS = 64
+CONNECTION_COUNT = 16
+CONCURRENT_LOGIN_COUNT = 64
 
 _rng = random.Random(1)  # a fixed seed: every run sends the same requests
 
@@ -59,7 +59,7 @@ class Bench:
         paths: dict[str, str],
         forms: dict[str, list[str]],
         *,
-        connections: int = CONNECTIONS,
+        connections: int = CONNECTION_COUNT,
         seconds: float = SECONDS,
         are_statements_counted: bool = True,
     ) -> dict[str, Row]:
@@ -92,7 +92,7 @@ class Bench:
         return self.meter.measure(
             name,
             action_by_server,
-            rounds=ROUNDS,
+            rounds=ROUND_COUNT,
             counted_posts=counted_posts if are_statements_counted else None,
         )
 
@@ -101,7 +101,7 @@ class Bench:
         name: str,
         sequences: dict[str, list[list[Call]]],
         *,
-        clients: int = CONNECTIONS,
+        clients: int = CONNECTION_COUNT,
     ) -> tuple[dict[str, Row], list[Any]]:
         """Measure calls that depend on each other or can be sent only once.
 
@@ -160,25 +160,25 @@ def measure_friend_requests(bench: Bench) -> None:
     The servers do not need valid message ids to accept a friend request. So the benchmark sends
     invented ids, and does not request the message lists first.
     """
-    first_account_by_server = {"livebackend": 2000, "baseline": 12_000}
+    first_account_id_by_server = {"livebackend": 2000, "baseline": 12_000}
     sequences: dict[str, list[list[Call]]] = {}
-    for server, first_account in first_account_by_server.items():
+    for server, first_account_id in first_account_id_by_server.items():
         sequences[server] = []
-        for me in range(first_account, first_account + 3000, 2):
-            addressee = me + 1
+        for applicant_id in range(first_account_id, first_account_id + 3000, 2):
+            addressee_id = applicant_id + 1
             request = Call(
                 Client.add,
-                bench.token(server, me),
-                {"userId": fill_database.phone_number(addressee)},
+                bench.token(server, applicant_id),
+                {"userId": fill_database.phone_number(addressee_id)},
             )
             acceptance_parameters = {
-                "userId": fill_database.phone_number(me),
-                "verifyId": f"{fill_database.phone_number(addressee)},1",
-                "objectId": f"{fill_database.phone_number(me)},1",
+                "userId": fill_database.phone_number(applicant_id),
+                "verifyId": f"{fill_database.phone_number(addressee_id)},1",
+                "objectId": f"{fill_database.phone_number(applicant_id)},1",
                 "behaviour": "accept",
             }
             acceptance = Call(
-                Client.deal_message, bench.token(server, addressee), acceptance_parameters
+                Client.deal_message, bench.token(server, addressee_id), acceptance_parameters
             )
             sequences[server].append([request, acceptance])
     bench.measure_ordered("add + accept", sequences)
@@ -186,14 +186,14 @@ def measure_friend_requests(bench: Bench) -> None:
 
 def measure_gifts(bench: Bench) -> None:
     servers = ("livebackend", "baseline")
-    for title, to_one_host in (("gift, many hosts", False), ("gift, one host", True)):
+    for title, is_to_one_host in (("gift, many hosts", False), ("gift, one host", True)):
         forms = {}
         for server in servers:
             forms[server] = [
                 f"send_gift=1&token={bench.token(server, _rng.randint(2000, 90_000))}&value=1"
                 f"&description=rose&object={fill_database.phone_number(host)}"
                 for host in (
-                    fill_database.POPULAR_HOST if to_one_host else _rng.randint(90_001, 99_000)
+                    fill_database.POPULAR_HOST if is_to_one_host else _rng.randint(90_001, 99_000)
                     for _ in range(20_000)
                 )
             ]
@@ -227,14 +227,14 @@ def measure_logins(bench: Bench) -> None:
         f"{rows['livebackend'].cpu / rows['password hash'].cpu:.3f} × the CPU of the password hash"
         f" alone, which takes {rows['password hash'].cpu:.0f} ms"
     )
-    sequences = {"livebackend": login_sequences(range(2000, 2000 + CONCURRENT_LOGINS))}
+    sequences = {"livebackend": login_sequences(range(2000, 2000 + CONCURRENT_LOGIN_COUNT))}
     rows, _ = bench.measure_ordered(
-        f"login, {CONCURRENT_LOGINS} concurrent", sequences, clients=CONCURRENT_LOGINS
+        f"login, {CONCURRENT_LOGIN_COUNT} concurrent", sequences, clients=CONCURRENT_LOGIN_COUNT
     )
     row = rows["livebackend"]
     bench.meter.notes["concurrent logins"] = (
-        f"{row.failed} of {CONCURRENT_LOGINS} logins failed;"
-        f" all of them together took {1000 * CONCURRENT_LOGINS / row.rate:.0f} ms"
+        f"{row.failed} of {CONCURRENT_LOGIN_COUNT} logins failed;"
+        f" all of them together took {1000 * CONCURRENT_LOGIN_COUNT / row.rate:.0f} ms"
     )
 
 
@@ -252,12 +252,12 @@ def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
 
 
 def measure_lists_during_logins(bench: Bench) -> None:
-    """Measure the friend list during concurrent logins, and with idle connections."""
+    """Compare the friend list during concurrent logins and with idle connections."""
     forms = list_forms(bench, "friendlist", list(range(1, fill_database.LISTED_ACCOUNTS + 1)))
     forms = {"livebackend": forms["livebackend"]}
     port = bench.servers["livebackend"].port
     idle_connections = [
-        socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGINS)
+        socket.create_connection(("127.0.0.1", port)) for _ in range(CONCURRENT_LOGIN_COUNT)
     ]
     rows_with_idle = bench.measure_repeated(
         "friend list, 64 idle connections",
@@ -268,11 +268,11 @@ def measure_lists_during_logins(bench: Bench) -> None:
     for connection in idle_connections:
         connection.close()
     sequences = login_sequences(range(2000, 4000))
-    seconds = ROUNDS * SECONDS + 3
+    seconds = ROUND_COUNT * SECONDS + 3
     login_load = threading.Thread(
         target=run_in_order,
         args=(port, sequences),
-        kwargs={"seconds": seconds, "clients": CONCURRENT_LOGINS},
+        kwargs={"seconds": seconds, "clients": CONCURRENT_LOGIN_COUNT},
     )
     login_load.start()
     time.sleep(1)
@@ -288,21 +288,25 @@ def measure_lists_during_logins(bench: Bench) -> None:
 
 
 def measure_list_sizes(bench: Bench) -> None:
-    cpu_and_bytes = {}
+    cpu_and_bytes_by_size = {}
     server = bench.servers["livebackend"]
-    for size, account in sorted(
+    for friend_count, account in sorted(
         {**fill_database.ACCOUNT_BY_LIST_SIZE, fill_database.FRIENDS_PER_ACCOUNT: 1}.items()
     ):
         forms = {"livebackend": [f"friendlist=1&token={bench.token('livebackend', account)}"]}
         rows = bench.measure_repeated(
-            f"list of {size} friends", same_path("/list", "livebackend"), forms, connections=4
+            f"list of {friend_count} friends",
+            same_path("/list", "livebackend"),
+            forms,
+            connections=4,
         )
         response = post_form(server, "/list", forms["livebackend"][0])
-        cpu_and_bytes[size] = rows["livebackend"].cpu, len(response.content)
-    base_cpu, base_bytes = cpu_and_bytes[fill_database.FRIENDS_PER_ACCOUNT]
+        cpu_and_bytes_by_size[friend_count] = rows["livebackend"].cpu, len(response.content)
+    base_cpu, base_bytes = cpu_and_bytes_by_size[fill_database.FRIENDS_PER_ACCOUNT]
     bench.meter.notes["friend list, relative to 100 friends"] = "; ".join(
-        f"{size} friends: {cpu / base_cpu:.2f} × the CPU, {byte_count / base_bytes:.2f} × the bytes"
-        for size, (cpu, byte_count) in cpu_and_bytes.items()
+        f"{friend_count} friends: {cpu / base_cpu:.2f} × the CPU,"
+        f" {byte_count / base_bytes:.2f} × the bytes"
+        for friend_count, (cpu, byte_count) in cpu_and_bytes_by_size.items()
     )
 
 
@@ -316,12 +320,12 @@ def measure_other_operations(bench: Bench) -> None:
         return Call(method, bench.token("livebackend", account), params)
 
     # Only accounts without a room: fill_database() opens a room for accounts 2000, 2098, 2196, ….
-    hosts = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
+    host_ids = [n for n in range(40_001, 42_000, 3) if (n - 2000) % 98]
     measure(
         "live + leave",
-        [[call(n, Client.live, title="hello"), call(n, Client.leave)] for n in hosts],
+        [[call(n, Client.live, title="hello"), call(n, Client.leave)] for n in host_ids],
     )
-    measure("refill", [[call(n, Client.refill, money="50")] for n in hosts])
+    measure("refill", [[call(n, Client.refill, money="50")] for n in host_ids])
     measure(
         "unfriend",
         [
@@ -336,47 +340,47 @@ def measure_other_operations(bench: Bench) -> None:
             for account in range(1, 800)
         ],
     )
-    picture = BytesIO()
-    Image.effect_noise((640, 480), 50).convert("RGB").save(picture, "JPEG")
-    pictures = [BytesIO(picture.getvalue()) for _ in range(60)]
+    picture_buffer = BytesIO()
+    Image.effect_noise((640, 480), 50).convert("RGB").save(picture_buffer, "JPEG")
+    picture_files = [BytesIO(picture_buffer.getvalue()) for _ in range(60)]
     measure(
         "upload of 640 × 480",
-        [[Call(Client.upload, None, {"img": picture_file})] for picture_file in pictures],
+        [[Call(Client.upload, None, {"img": picture_file})] for picture_file in picture_files],
     )
     measure_registrations(bench, measure)
 
 
-def message_parameters(recipient: int) -> dict[str, str]:
-    """Return the API parameters of a message that fill_database() inserted."""
-    sent_at_us = 1_700_000_000_000_000 + recipient * 1000 + 7
-    applicant = fill_database.phone_number(2000 + (recipient * 50 + 7) % 98_000)
-    phone = fill_database.phone_number(recipient)
+def message_parameters(recipient_id: int) -> dict[str, str]:
+    """Return the parameters for a friend request that fill_database() inserted."""
+    sent_at_us = 1_700_000_000_000_000 + recipient_id * 1000 + 7
+    applicant_phone = fill_database.phone_number(2000 + (recipient_id * 50 + 7) % 98_000)
+    phone = fill_database.phone_number(recipient_id)
     return {
         "userId": phone,
         "verifyId": f"{phone},{sent_at_us}",
-        "objectId": f"{applicant},{sent_at_us}",
+        "objectId": f"{applicant_phone},{sent_at_us}",
     }
 
 
 def measure_registrations(bench: Bench, measure: Callable[..., list[Any]]) -> None:
-    """Measure registrations, with codes from the log of the development SMS gateway."""
+    """Measure registrations; read SMS codes from the log of the development gateway."""
     phones = [f"139{n:08}" for n in range(40)]
     log = bench.folder / "servers.log"
-    offset = log.stat().st_size
+    log_offset = log.stat().st_size
     tickets = measure(
         "send code",
         [[Call(Client.send_code, None, {"token": phone})] for phone in phones],
         clients=1,
     )
     with log.open() as lines:
-        lines.seek(offset)
+        lines.seek(log_offset)
         codes = re.findall(r"code for .*?: (\d+)", lines.read())
-    attempts = [
+    code_parameters = [
         {"code_v": ticket, "code": code} for ticket, code in zip(tickets, codes, strict=True)
     ]
     measure(
         "verify code",
-        [[Call(Client.verify_code, None, attempt)] for attempt in attempts],
+        [[Call(Client.verify_code, None, parameters)] for parameters in code_parameters],
         clients=1,
     )
     other_parameters = {"password": "harbour-42", "nickname": "Ann"}
@@ -391,31 +395,31 @@ def measure_user_counts(
     meter: Meter, folder: Path, small_database_url: str, database: Database, password_hash: str
 ) -> None:
     """Measure the friend list and the search with 10 k, 100 k and 1 M users."""
-    cpu_ms: dict[str, tuple[float, float]] = {}
+    cpu_ms_by_title: dict[str, tuple[float, float]] = {}
 
     def measure_database(title: str, url: str) -> None:
         variables = environment(url, folder)
-        with running_servers(["livebackend"], variables, folder, workers=WORKERS) as servers:
+        with running_servers(["livebackend"], variables, folder, workers=WORKER_COUNT) as servers:
             bench = Bench(meter, servers, folder, new_token_issuer())
             list_rows = bench.measure_repeated(
                 f"friend list, {title}",
                 same_path("/list", "livebackend"),
                 list_forms(bench, "friendlist", list(range(1, 501))),
             )
-            account_pairs = [
+            account_id_pairs = [
                 (_rng.randint(2000, 9000), _rng.randint(2000, 9000)) for _ in range(20_000)
             ]
             forms = {
                 "livebackend": [
-                    f"search=1&token={bench.token('livebackend', me)}"
-                    f"&userId={fill_database.phone_number(other)}"
-                    for me, other in account_pairs
+                    f"search=1&token={bench.token('livebackend', searcher_id)}"
+                    f"&userId={fill_database.phone_number(other_id)}"
+                    for searcher_id, other_id in account_id_pairs
                 ]
             }
             search_rows = bench.measure_repeated(
                 f"search, {title}", same_path("/friend", "livebackend"), forms
             )
-            cpu_ms[title] = list_rows["livebackend"].cpu, search_rows["livebackend"].cpu
+            cpu_ms_by_title[title] = list_rows["livebackend"].cpu, search_rows["livebackend"].cpu
 
     measure_database("10 k users", small_database_url)
     measure_database("100 k users", str(database.engine.url.render_as_string(hide_password=False)))
@@ -427,7 +431,7 @@ def measure_user_counts(
     measure_database("1 M users", str(database.engine.url.render_as_string(hide_password=False)))
     meter.notes["CPU by number of users"] = "; ".join(
         f"{title}: friend list {list_cpu_ms:.3f} ms, search {search_cpu_ms:.3f} ms"
-        for title, (list_cpu_ms, search_cpu_ms) in cpu_ms.items()
+        for title, (list_cpu_ms, search_cpu_ms) in cpu_ms_by_title.items()
     )
 
 
@@ -445,14 +449,14 @@ def measure_memory(bench: Bench) -> None:
             forms,
             folder=bench.folder,
             seconds=seconds / 2,
-            connections=CONNECTIONS,
+            connections=CONNECTION_COUNT,
         )
         memory_samples_mb.append(memory_mb(server.pids))
     bench.meter.notes["memory"] = (
         f"{memory_samples_mb[0]:.0f} MB idle; {memory_samples_mb[1]:.0f} MB after"
         f" {seconds / 2:.0f} s of full load,"
         f" {memory_samples_mb[2]:.0f} MB after {seconds:.0f} s"
-        f" (parent process and {WORKERS} workers; shared pages counted once)"
+        f" (parent process and {WORKER_COUNT} workers; shared pages counted once)"
     )
     print(bench.meter.notes["memory"], flush=True)
 
@@ -523,7 +527,7 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     }
     selected_benchmarks = os.environ.get("ROWS", "").split() or [*benchmarks, "user_counts"]
     with running_servers(
-        ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKERS
+        ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKER_COUNT
     ) as servers:
         bench = Bench(meter, servers, folder, new_token_issuer())
         for name, benchmark in benchmarks.items():

@@ -1,4 +1,4 @@
-"""The benchmarked operations on FastAPI, written as its documentation recommends.
+"""The benchmarked operations, written as the FastAPI documentation recommends.
 
 The server uses uvicorn with uvloop and httptools, SQLAlchemy's asyncio extension with asyncpg,
 mapped classes, one session per request, pydantic models for responses, and PyJWT.

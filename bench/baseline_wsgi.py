@@ -168,11 +168,11 @@ def friendlist(form: dict[str, str]) -> object:
             "nickname": nickname,
             "gender": gender,
             "headImage": head_image,
-            "liveStatus": "on" if urls else "off",
+            "liveStatus": "on" if play_urls else "off",
             "title": title,
-            "playUrl": urls,
+            "playUrl": play_urls,
         }
-        for phone, nickname, gender, head_image, title, urls in rows
+        for phone, nickname, gender, head_image, title, play_urls in rows
         if phone
     ]
     return {"result": "0000", "message": {"count": len(friend_items), "friends": friend_items}}
@@ -196,14 +196,23 @@ def messagelist(form: dict[str, str]) -> object:
                 "userId": phone,
                 "nickname": nickname,
                 "gender": gender,
-                "headImage": image,
-                "flag": 2 * is_sender + accepted,
+                "headImage": head_image,
+                "flag": 2 * is_sender + is_accepted,
                 "time": (EPOCH + timedelta(microseconds=sent_at_us)).isoformat(
                     timespec="microseconds"
                 )
                 + "Z",
             }
-            for own_phone, sent_at_us, is_sender, accepted, phone, nickname, gender, image in rows
+            for (
+                own_phone,
+                sent_at_us,
+                is_sender,
+                is_accepted,
+                phone,
+                nickname,
+                gender,
+                head_image,
+            ) in rows
             if phone
         ],
     }
@@ -211,9 +220,9 @@ def messagelist(form: dict[str, str]) -> object:
 
 def search(form: dict[str, str]) -> object:
     with cursor() as db:
-        me = identify(db, form["token"])
-        apply_rate_limit(db, "search", me)
-        db.execute(FIND_ACCOUNT.text, {"me": me, "phone": form["userId"]})
+        own_id = identify(db, form["token"])
+        apply_rate_limit(db, "search", own_id)
+        db.execute(FIND_ACCOUNT.text, {"me": own_id, "phone": form["userId"]})
         row = db.fetchone()
     if not row:
         raise OperationFailed("0007")
@@ -226,51 +235,51 @@ def search(form: dict[str, str]) -> object:
             "gender": gender,
             "headImage": head_image,
         },
-        "flag": "-1" if other_id == me else "1" if is_friend else "0",
+        "flag": "-1" if other_id == own_id else "1" if is_friend else "0",
     }
 
 
-def lock_accounts(db: "psycopg2.extensions.cursor", me: int, phone: str) -> int:
-    db.execute(LOCK_ACCOUNTS, {"me": me, "phone": phone})
-    return next(account for account, row_phone in db.fetchall() if row_phone == phone)
+def lock_accounts(db: "psycopg2.extensions.cursor", own_id: int, phone: str) -> int:
+    db.execute(LOCK_ACCOUNTS, {"me": own_id, "phone": phone})
+    return next(account_id for account_id, row_phone in db.fetchall() if row_phone == phone)
 
 
-def find_relationship(db: "psycopg2.extensions.cursor", me: int, other_id: int) -> tuple:
-    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": me, "other": other_id})
+def find_relationship(db: "psycopg2.extensions.cursor", own_id: int, other_id: int) -> tuple:
+    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": own_id, "other": other_id})
     return db.fetchone()
 
 
 def add(form: dict[str, str]) -> object:
     with transaction() as db:
-        me = identify(db, form["token"])
+        own_id = identify(db, form["token"])
         with cursor() as limit_db:
-            apply_rate_limit(limit_db, "friend_requests", me)
-        other_id = lock_accounts(db, me, form["userId"])
-        are_friends, own_request, their_request, *_ = find_relationship(db, me, other_id)
+            apply_rate_limit(limit_db, "friend_requests", own_id)
+        other_id = lock_accounts(db, own_id, form["userId"])
+        are_friends, own_request_id, their_request_id, *_ = find_relationship(db, own_id, other_id)
         if are_friends:
             raise OperationFailed("0010")
-        if their_request:
-            db.execute(ACCEPT_REQUEST, (their_request,))
-            db.execute(INSERT_FRIENDSHIPS, (me, other_id, other_id, me))
-        elif not own_request:
-            db.execute(INSERT_REQUEST, (me, other_id))
+        if their_request_id:
+            db.execute(ACCEPT_REQUEST, (their_request_id,))
+            db.execute(INSERT_FRIENDSHIPS, (own_id, other_id, other_id, own_id))
+        elif not own_request_id:
+            db.execute(INSERT_REQUEST, (own_id, other_id))
     return {"result": "0000", "message": None}
 
 
 def deal_message(form: dict[str, str]) -> object:
     with transaction() as db:
-        me = identify(db, form["token"])
-        other_id = lock_accounts(db, me, form["userId"])
+        own_id = identify(db, form["token"])
+        other_id = lock_accounts(db, own_id, form["userId"])
         db.execute(
             REQUESTS_BY_TIME,
             [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")],
         )
         db.fetchall()
-        _, _, their_request, *_ = find_relationship(db, me, other_id)
-        if not their_request:
+        _, _, their_request_id, *_ = find_relationship(db, own_id, other_id)
+        if not their_request_id:
             raise OperationFailed("0006")
-        db.execute(ACCEPT_REQUEST, (their_request,))
-        db.execute(INSERT_FRIENDSHIPS, (me, other_id, other_id, me))
+        db.execute(ACCEPT_REQUEST, (their_request_id,))
+        db.execute(INSERT_FRIENDSHIPS, (own_id, other_id, other_id, own_id))
     return {"result": "0000", "message": None}
 
 
@@ -278,16 +287,22 @@ def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
     with cursor() as db:
         db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "phone": form["object"]})
-        sender_coin_account, host_coin_account, host_id, room_id = db.fetchone()
+        sender_coin_account_id, host_coin_account_id, host_id, room_id = db.fetchone()
     with transaction() as db:
-        db.execute(LOCK_COINS, (sender_coin_account,))
+        db.execute(LOCK_COINS, (sender_coin_account_id,))
         if db.fetchone()[0] < coins:
             raise OperationFailed("0013")
-        db.execute(CREDIT, (host_coin_account, CREDIT_SLOT, coins))
-        db.execute(DEBIT, (coins, sender_coin_account))
+        db.execute(CREDIT, (host_coin_account_id, CREDIT_SLOT, coins))
+        db.execute(DEBIT, (coins, sender_coin_account_id))
         db.execute(
             INSERT_TRANSFER,
-            (sender_coin_account, host_coin_account, coins, sender_coin_account, str(uuid.uuid4())),
+            (
+                sender_coin_account_id,
+                host_coin_account_id,
+                coins,
+                sender_coin_account_id,
+                str(uuid.uuid4()),
+            ),
         )
         (transfer_id,) = db.fetchone()
         db.execute(INSERT_GIFT, (transfer_id, host_id, room_id, form["description"]))
@@ -308,10 +323,16 @@ def hash_only(form: dict[str, str]) -> object:
 def log_in(form: dict[str, str]) -> object:
     with cursor() as db:
         db.execute(LOGIN_ACCOUNT, {"phone": form["userId"]})
-        account, _, version, password_hash, _ = db.fetchone()
+        account, _, token_version, password_hash, _ = db.fetchone()
     check_password(form["password"], password_hash)
     now = int(time.time())
-    token_claims = {"typ": "login", "sub": account, "v": version, "iat": now, "exp": now + 3600}
+    token_claims = {
+        "typ": "login",
+        "sub": account,
+        "v": token_version,
+        "iat": now,
+        "exp": now + 3600,
+    }
     payload = urlsafe_b64encode(
         orjson.dumps({**token_claims, "jti": secrets.token_urlsafe(12)})
     ).rstrip(b"=")

@@ -59,20 +59,20 @@ class Task:
 def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
     post_gift, close = _open_writer(task) if task.design == "writer" else _open_naive(task)
-    latencies: list[list[float]] = [[] for _ in range(task.threads)]
+    latencies_by_thread: list[list[float]] = [[] for _ in range(task.threads)]
 
     def post_gifts(thread_index: int) -> None:
         rng = random.Random(task.process_index * 1000 + thread_index)
         time.sleep(max(0, task.begin_at - time.time()))
-        end = time.perf_counter() + task.seconds
+        ends_at = time.perf_counter() + task.seconds
         started = time.perf_counter()
-        while started < end:
+        while started < ends_at:
             sender, host = rng.choice(task.senders), rng.choice(task.hosts)
             if task.host_spends and thread_index == 0:
                 sender, host = task.hosts[0], rng.choice(task.senders)
             post_gift(sender, host)
             now = time.perf_counter()
-            latencies[thread_index].append(now - started)
+            latencies_by_thread[thread_index].append(now - started)
             started = now
 
     threads = [threading.Thread(target=post_gifts, args=[index]) for index in range(task.threads)]
@@ -82,12 +82,13 @@ def main() -> None:
         thread.join()
     close()
     json.dump(
-        [latency for thread_latencies in latencies for latency in thread_latencies], sys.stdout
+        [latency for thread_latencies in latencies_by_thread for latency in thread_latencies],
+        sys.stdout,
     )
 
 
 def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
-    """Return two functions: one posts a gift by a batch writer, one closes the writer."""
+    """Open a batch writer; return functions that post a gift and close the writer."""
     database = Database(task.url)
     writer = LedgerBatchWriter(database, writer_number=task.process_index)
 
@@ -112,7 +113,7 @@ def _open_writer(task: Task) -> tuple[PostGift, Callable[[], None]]:
 
 
 def _open_naive(task: Task) -> tuple[PostGift, Callable[[], None]]:
-    """Return two functions: one posts a gift by SQL, one closes the connection pool.
+    """Open a connection pool; return functions that post a gift and close the pool.
 
     Each gift is posted in a separate transaction, with two UPDATEs and an INSERT.
     """

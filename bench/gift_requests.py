@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True)
 class Task:
-    """Input of a load process, read as JSON from stdin; phones identify users."""
+    """Input of a load process, read as JSON from stdin; users are phone numbers."""
 
     # Ports of the servers; each client holds one connection to one port.
     ports: list[int]
@@ -60,7 +60,7 @@ class Client:
         self.socket.sendall(head.encode() + body)
 
     def receive(self) -> bool:
-        """Read available data; return whether the response is complete."""
+        """Read the available bytes of the response; return whether it is complete."""
         self._received += self.socket.recv(65536)
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator or len(body) < int(
@@ -82,20 +82,20 @@ def main() -> None:
     ]
     if task.host_token:
         clients.append(Client(task.ports[0], task, task.host_token, -1))
-    selector = selectors.DefaultSelector()
+    socket_selector = selectors.DefaultSelector()
     for client in clients:
-        selector.register(client.socket, selectors.EVENT_READ, client)
+        socket_selector.register(client.socket, selectors.EVENT_READ, client)
     time.sleep(max(0, task.begin_at - time.time()))
-    end = time.perf_counter() + task.seconds
+    ends_at = time.perf_counter() + task.seconds
     for client in clients:
         client.send()
     active_clients = len(clients)
     while active_clients:
-        ready_keys = selector.select(timeout=10)
+        ready_keys = socket_selector.select(timeout=10)
         assert ready_keys, "the server sent no response within 10 s"
         for key, _ in ready_keys:
             if key.data.receive():
-                if time.perf_counter() < end:
+                if time.perf_counter() < ends_at:
                     key.data.send()
                 else:
                     active_clients -= 1

@@ -58,7 +58,10 @@ class LedgerDatabase:
 
 @contextmanager
 def ledger_database(user_count: int, *, slow_wal_us: int) -> Iterator[LedgerDatabase]:
-    """Start PostgreSQL with users; add `slow_wal_us` microseconds to each WAL flush."""
+    """Run a PostgreSQL with users; add `slow_wal_us` microseconds to each WAL flush.
+
+    PostgreSQL stops after the `with` block.
+    """
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as name:
         folder = Path(name)
         # PostgreSQL can run as another system user, which must be able to read slow_wal.so.

@@ -82,41 +82,43 @@ def p99(durations: list[float]) -> float:
 def measure_reads(
     database: Database, ledger: LedgerDatabase, repetitions: int
 ) -> dict[str, list[float]]:
-    """Query records, balances and the ranking; return durations in seconds by query."""
-    hosts = [account for _, account in ledger.users[:HOST_COUNT]]
-    users = [account for _, account in ledger.users[HOST_COUNT:]]
-    popular_host = hosts[0]
+    """Time queries of records, balances and the ranking; return seconds by query."""
+    host_ids = [account_id for _, account_id in ledger.users[:HOST_COUNT]]
+    user_ids = [account_id for _, account_id in ledger.users[HOST_COUNT:]]
+    popular_host_id = host_ids[0]
 
     history = CoinHistory()
 
-    def read_page(account: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
+    def read_page(account_id: int, before: HistoryCursor | None = None) -> HistoryCursor | None:
         _, cursor = database.run(
-            lambda connection: history.records(connection, account, before=before, limit=100)
+            lambda connection: history.records(connection, account_id, before=before, limit=100)
         )
         return cursor
 
-    def time_pages(accounts: list[int]) -> list[float]:
-        return [timed(partial(read_page, accounts[n % len(accounts)])) for n in range(repetitions)]
+    def time_pages(account_ids: list[int]) -> list[float]:
+        return [
+            timed(partial(read_page, account_ids[n % len(account_ids)])) for n in range(repetitions)
+        ]
 
     def time_deep_pages() -> list[float]:
         """Read consecutive pages of the popular host's records; return the durations."""
-        cursor, seconds = None, []
+        cursor, durations = None, []
         for _ in range(repetitions):
             started = time.perf_counter()
-            cursor = read_page(popular_host, cursor)
-            seconds.append(time.perf_counter() - started)
-        return seconds
+            cursor = read_page(popular_host_id, cursor)
+            durations.append(time.perf_counter() - started)
+        return durations
 
     def read_balance() -> int:
-        return database.run(lambda connection: history.balance(connection, popular_host))
+        return database.run(lambda connection: history.balance(connection, popular_host_id))
 
     def read_ranking() -> object:
-        phone = f"{13800000000 + popular_host}"
+        phone = f"{13800000000 + popular_host_id}"
         return database.run(lambda connection: history.top_givers(connection, host_phone=phone))
 
     return {
-        "page": time_pages(users),
-        "host's page": time_pages(hosts),
+        "page": time_pages(user_ids),
+        "host's page": time_pages(host_ids),
         "deep page": time_deep_pages(),
         "balance": [timed(read_balance) for _ in range(repetitions)],
         "ranking": [timed(read_ranking) for _ in range(50)],
@@ -128,7 +130,7 @@ def measure_reads(
     "--reads", default=1000, help="Number of queries of each kind; the gift ranking runs 50 times."
 )
 def main(reads: int) -> None:
-    """Measure the audit, and records and balances of users and of one popular host."""
+    """Measure the audit, and queries of coin records, balances and the gift ranking."""
     with ledger_database(USER_COUNT, slow_wal_us=0) as ledger:
         insert_gifts(ledger)
         database = Database(ledger.url)
@@ -140,7 +142,7 @@ def main(reads: int) -> None:
         ]
         full_audit_s = timed(lambda: check_audit(database))
         database.close()
-    limits = [
+    measurements = [
         ("audit", statistics.median(audit_durations), 5.0),
         ("page of a user's records, p99", p99(read_durations["page"]), 0.010),
         ("page of a host's records, p99", p99(read_durations["host's page"]), 0.010),
@@ -157,7 +159,7 @@ def main(reads: int) -> None:
         ("balance of the popular host, p99", p99(read_durations["balance"]), 0.002),
     ]
     is_limit_missed = False
-    for label, seconds, limit_s in limits:
+    for label, seconds, limit_s in measurements:
         is_limit_missed |= seconds >= limit_s
         line = f"{seconds * 1000:10.2f} ms  (under {limit_s * 1000:.0f})  {label}"
         click.echo(line + "  MISSED" * (seconds >= limit_s))

@@ -6,22 +6,22 @@ from pathlib import Path
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def process_tree(root: int) -> list[int]:
+def process_tree(root_pid: int) -> list[int]:
     """Return the ids of a process and all its descendants."""
-    children: dict[int, list[int]] = {}
+    child_pids_by_pid: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
-            children.setdefault(int(stat[1]), []).append(int(entry.name))
-    pids = [root]
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            child_pids_by_pid.setdefault(int(fields[1]), []).append(int(entry.name))
+    pids = [root_pid]
     for pid in pids:
-        pids += children.get(pid, [])
+        pids += child_pids_by_pid.get(pid, [])
     return pids
 
 
 def cpu_ms(pids: list[int]) -> float:
     """Return the CPU time that the processes have used so far."""
-    stats = filter(None, map(_stat, pids))
-    return sum(int(stat[11]) + int(stat[12]) for stat in stats) * _TICK_MS
+    fields_by_process = filter(None, map(_stat, pids))
+    return sum(int(fields[11]) + int(fields[12]) for fields in fields_by_process) * _TICK_MS
 
 
 def memory_mb(pids: list[int]) -> float:

@@ -62,15 +62,15 @@ class Meter:
         rounds: int = 1,
         counted_posts: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Run each server's action `rounds` times, in turn; return the row of each server."""
-        # Otherwise PostgreSQL could write a checkpoint of earlier data during the measurement.
+        """Run the action of each server once per round; return the table row by server."""
+        # Write a checkpoint now, so that PostgreSQL writes none for earlier data while measuring.
         self._execute("CHECKPOINT")
-        results: dict[Server, list[LoadResult]] = {server: [] for server in actions}
+        results_by_server: dict[Server, list[LoadResult]] = {server: [] for server in actions}
         cpu_by_server = dict.fromkeys(actions, (0.0, 0.0))
         for _ in range(rounds):
             for server, action in actions.items():
                 cpu_before = self._cpu(server)
-                results[server].append(action(server))
+                results_by_server[server].append(action(server))
                 cpu_after = self._cpu(server)
                 cpu_by_server[server] = tuple(  # type: ignore[assignment]
                     total_ms + after_ms - before_ms
@@ -79,18 +79,18 @@ class Meter:
                     )
                 )
         rows = {}
-        for server, server_results in results.items():
-            requests = sum(result.requests for result in server_results)
+        for server, server_results in results_by_server.items():
+            request_count = sum(result.requests for result in server_results)
             rows[server.name] = Row(
                 measurement,
                 server.name,
-                requests / sum(result.seconds for result in server_results),
+                request_count / sum(result.seconds for result in server_results),
                 median(result.p50_ms for result in server_results),
                 median(result.p99_ms for result in server_results),
                 sum(result.failed for result in server_results),
                 next((result.first_error for result in server_results if result.first_error), ""),
-                cpu_by_server[server][0] / requests,
-                cpu_by_server[server][1] / requests,
+                cpu_by_server[server][0] / request_count,
+                cpu_by_server[server][1] / request_count,
                 self._statements_per_request(server, counted_posts[server])
                 if counted_posts
                 else None,
@@ -106,15 +106,15 @@ class Meter:
         """Return the number of SQL statements per request, including BEGIN and COMMIT."""
         posts = posts[:_STATEMENT_SAMPLES]
         with self._statement_log():
-            offset = self._log.stat().st_size
+            log_offset = self._log.stat().st_size
             for path, form in posts:
                 post_form(server, path, form)
             time.sleep(0.1)
             with self._log.open("rb") as log:
-                log.seek(offset)
+                log.seek(log_offset)
                 content = log.read()
-        statements = content.count(b"LOG:  statement: ") + content.count(b"LOG:  execute ")
-        return statements / len(posts)
+        statement_count = content.count(b"LOG:  statement: ") + content.count(b"LOG:  execute ")
+        return statement_count / len(posts)
 
     @contextmanager
     def _statement_log(self) -> Iterator[None]:

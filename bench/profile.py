@@ -24,7 +24,7 @@ from livebackend.services.password_hashing import PasswordHasher
 SECONDS = 6
 _FUNCTIONS_SHOWN = 25
 _TOKEN = "token={token}&"
-# Path and encoded form of each profiled operation.
+# Path and template of the encoded form, by operation.
 OPERATIONS = {
     "friendlist": ("/list", _TOKEN + "friendlist=1"),
     "messagelist": ("/list", _TOKEN + "messagelist=1"),
@@ -77,26 +77,28 @@ def main(operation: str) -> None:
 
 
 def print_profile(stacks: str) -> None:
-    """Print the functions that take most time: first without, then with their callees.
+    """Print the slowest functions: by own time, then by time including callees.
 
     The second list contains only functions of livebackend.
     """
-    own_time: Counter[str] = Counter()
-    total_time: Counter[str] = Counter()
+    own_sample_counts: Counter[str] = Counter()
+    inclusive_sample_counts: Counter[str] = Counter()
     for line in stacks.splitlines():
-        frames, _, samples = line.rpartition(" ")
+        frames, _, sample_count_text = line.rpartition(" ")
         names = [name.rpartition(":")[0] or name for name in frames.split(";")]
         # Count only samples of requests, not of the application's start.
         if any(name.startswith("call_repeatedly ") for name in names):
-            own_time[names[-1]] += int(samples)
-            total_time.update({name: int(samples) for name in set(names) if "(livebackend" in name})
-    total_samples = own_time.total()
-    for title, counts in (
-        ("own time", own_time),
-        ("total time of livebackend functions", total_time),
+            own_sample_counts[names[-1]] += int(sample_count_text)
+            inclusive_sample_counts.update(
+                {name: int(sample_count_text) for name in set(names) if "(livebackend" in name}
+            )
+    total_samples = own_sample_counts.total()
+    for title, sample_counts in (
+        ("own time", own_sample_counts),
+        ("total time of livebackend functions", inclusive_sample_counts),
     ):
         print(f"\n{title}:")
-        for name, sample_count in counts.most_common(_FUNCTIONS_SHOWN):
+        for name, sample_count in sample_counts.most_common(_FUNCTIONS_SHOWN):
             print(f"{100 * sample_count / total_samples:5.1f} %  {name}")
 
 
@@ -129,11 +131,11 @@ def call_repeatedly(app: Any, path: str, bodies: list[bytes], seconds: float) ->
 
     print_profile() counts only the samples that were taken during this function.
     """
-    count, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
-        b"".join(app(environ(path, bodies[count % len(bodies)]), lambda *_: None))
-        count += 1
-    return count
+    call_count, ends_at = 0, time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        b"".join(app(environ(path, bodies[call_count % len(bodies)]), lambda *_: None))
+        call_count += 1
+    return call_count
 
 
 def environ(path: str, body: bytes) -> dict[str, Any]:

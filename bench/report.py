@@ -26,20 +26,21 @@ _HEAD = (
 def format_table(rows: list[Row], notes: dict[str, str]) -> str:
     """Return a Markdown table of the rows, followed by the notes.
 
-    A ratio divides the CPU times of two servers; PostgreSQL's CPU time is included in both.
+    A ratio is livebackend's CPU time divided by that of another server. Both CPU times include
+    PostgreSQL.
     """
     lines = [_HEAD]
     for row in rows:
-        by_server = {
+        row_by_server = {
             other_row.server: other_row
             for other_row in rows
             if other_row.measurement == row.measurement
         }
         ratios = [
-            f"{row.cpu / by_server[reference].cpu:.2f}"
-            if row.server == "livebackend" and reference in by_server
+            f"{row.cpu / row_by_server[reference_server].cpu:.2f}"
+            if row.server == "livebackend" and reference_server in row_by_server
             else ""
-            for reference in ("baseline", "FastAPI")
+            for reference_server in ("baseline", "FastAPI")
         ]
         statements = "" if row.statements is None else f"{row.statements:.1f}"
         cells = [

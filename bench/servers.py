@@ -35,7 +35,7 @@ class Server:
 
 
 def environment(database_url: str, folder: Path) -> dict[str, str]:
-    """Return all servers' environment variables: hardened mode, development gateways."""
+    """Return the environment of the servers: hardened mode with development gateways."""
     settings = {
         "DATABASE_URL": database_url,
         "DATA_DIR": str(folder),

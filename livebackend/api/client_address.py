@@ -22,7 +22,7 @@ class ClientAddressResolver:
         self._trusted = trusted_networks
 
     def address(self, request: Request) -> str:
-        """Return the address for rate limits: the nearest that is not a trusted proxy's.
+        """Return the nearest address that is not a trusted proxy's, for rate limits.
 
         An IPv6 address is shortened to its /64 network.
         """

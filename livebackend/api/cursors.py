@@ -30,7 +30,7 @@ def parse_message_id(text: str) -> MessageId:
 
 
 def format_history_cursor(cursor: history.HistoryCursor) -> str:
-    """Return the value of the parameter `before` that requests the next page."""
+    """Format a cursor as the parameter `before`, which requests the next page."""
     return f"{cursor.transfer_id}-{cursor.balance}"
 
 
@@ -40,7 +40,7 @@ def parse_history_cursor(text: str) -> history.HistoryCursor:
 
 
 def format_room_cursor(cursor: live_room_list.RoomCursor) -> str:
-    """Return the value of the parameter `after` that requests the next page."""
+    """Format a cursor as the parameter `after`, which requests the next page."""
     return f"{(cursor.started_at - _EPOCH) // _MICROSECOND},{cursor.room_id}"
 
 

@@ -14,8 +14,8 @@ class ErrorResponse(NamedTuple):
     """The parts of the response to a domain error."""
 
     reason: ErrorReason
-    # Names of parameters, or of other parts of the request, that can cause the error. The response
-    # has the first name that is a parameter of the operation, otherwise the first name.
+    # Names of parameters or other parts of the request that can cause the error. The response names
+    # the first of them that is a parameter of the operation; if none is, the first of all.
     parameters: tuple[str, ...]
     # The result code, for operations that declare it. Other operations respond with their default
     # error code.

@@ -14,8 +14,8 @@ from livebackend.api.operation_declaration import Operation
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
 
-# The Content-Security-Policy of the pages. It forbids inline scripts and content of other hosts, so
-# that a page cannot run scripts from texts of API responses.
+# The Content-Security-Policy of the pages. It forbids inline scripts and content from other
+# origins: a page must not run scripts that users put into texts of API responses.
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -97,7 +97,8 @@ def build_pages(
 def _demo_policy(hls_host: str) -> str:
     """Return the demo's Content-Security-Policy, which allows media from the HLS host.
 
-    Every host is allowed if no HLS host is configured, because the provider then chooses the host.
+    Without a configured HLS host, media from any server is allowed, because the stream provider
+    chooses the server.
     """
     media_sources = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
     return _DEMO_CONTENT_POLICY.replace("{media}", media_sources)

@@ -134,7 +134,7 @@ def _english_and_chinese(text: str) -> tuple[str, str]:
 
 
 def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the message schema of each operation, and the schemas they refer to."""
+    """Return each operation's message schema, and the schemas that these refer to."""
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
         (operation.name, "validation", TypeAdapter(operation.message_type))
         for operation in operations

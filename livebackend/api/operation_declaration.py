@@ -26,7 +26,7 @@ class Operation:
     routes: tuple[str, ...]
     # The parameter that selects the operation by the value "1".
     selector: str | None
-    # Parameters that select the operation by their presence, with any value.
+    # Names of parameters: a form that has one of them, with any value, selects the operation.
     presence_selectors: tuple[str, ...]
     parameters: type[Parameters]
     # The default result code of errors.

@@ -83,7 +83,7 @@ def _require_match(text: str, pattern: str) -> str:
 
 
 def whole_number(text: str, *, largest: int) -> int:
-    """Parse a number from 1 to `largest`: ASCII digits, no leading zero, optional 元.
+    """Parse 1 to `largest`: ASCII digits, no leading zero, optionally followed by 元.
 
     Raises ValueError.
     """

@@ -26,8 +26,8 @@ class Parameter:
 
     name: str
     required: bool
-    # The JSON Schema has `description` and `x-zh`. A phone number has `"format": "phone"` and no
-    # pattern, because the pattern is a setting.
+    # JSON Schema with an English (`description`) and a Chinese (`x-zh`) description. For a phone
+    # number it has `"format": "phone"`, but no pattern, because the pattern is a setting.
     schema: Mapping[str, Any]
 
 
@@ -112,7 +112,8 @@ def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
     return PydanticCustomError(reason.value, "invalid value", {**limits})
 
 
-# Error reasons by the types of pydantic's errors. The type of a custom error is its reason.
+# Error reasons by pydantic error type. The errors that invalid() creates have the error reason as
+# their type.
 _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "missing": ErrorReason.MISSING,
     "is_instance_of": ErrorReason.NOT_A_FILE,
@@ -120,5 +121,5 @@ _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "string_too_long": ErrorReason.TOO_LONG,
     "string_type": ErrorReason.INVALID_VALUE,
 }
-# Names of limits in error reasons, by the names in pydantic's errors.
+# Limits have one name in pydantic errors (key) and another in error reasons (value).
 _LIMIT_NAMES = {"min_length": "min", "max_length": "max"}

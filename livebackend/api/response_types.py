@@ -159,5 +159,5 @@ class Stream(TypedDict):
 LoginToken = Annotated[str, Field(json_schema_extra={"x-login-token": True})]
 # The API document specifies the stream as JSON inside a string.
 StreamText = Json[Stream]
-# Who the found user is: 1 a friend, 0 another user, -1 the user who searches.
+# The found user: 1 a friend of the searching user, 0 another user, -1 the searching user.
 Flag = Literal["1", "0", "-1"]

@@ -34,7 +34,10 @@ class RequestValidator:
 
 
 def request_limits(default: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
-    """Return the request limits of each route; `default` is for most API paths."""
+    """Return the request limits by route.
+
+    The upload and the callbacks have `default` with one change; the other API paths, `default`.
+    """
     upload = replace(default, max_body_bytes=max_upload_bytes)
     # Requests to the callbacks can have query strings. The views check a signature or secret.
     callback = replace(default, query_allowed=True)

@@ -67,7 +67,8 @@ def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
     resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
-        # A media server on the same machine requests the hook directly, not through the proxy.
+        # A media server on this machine requests the hook without HTTPS and without the proxy, but
+        # its address can be that of a trusted proxy.
         is_hook = request.environ["PATH_INFO"] == HOOK_PATH and resolver.is_local(request)
         is_proxied = resolver.is_from_trusted_proxy(request)
         if is_proxied and not _came_by_https(request) and not is_hook:

@@ -2,6 +2,6 @@
 
 from livebackend.cli import main
 
-# The worker processes of `serve` import this module too.
+# The worker processes of `serve` also import this module, but must not run a command.
 if __name__ == "__main__":
     main(prog_name="livebackend")

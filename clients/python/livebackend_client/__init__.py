@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Client(Operations):
-    """Client of one livebackend server; acts as the user of `token`, if it is set.
+    """Client of one livebackend server; calls it as the user of `token`, if set.
 
     ann.token = ann.log_in(userId="13800000001", password="harbour-42")
     """

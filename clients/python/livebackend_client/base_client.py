@@ -48,7 +48,8 @@ class OperationSpec(Generic[T]):
     idempotent: bool = False
     # If the first request was executed, the server rejects a retry with this error reason.
     already_done_reason: str | None = None
-    # The client creates a `requestId` if the caller passes none.
+    # Whether the operation has the parameter `requestId`. If the caller passes none, the client
+    # creates a value.
     has_request_id: bool = False
 
 
@@ -201,7 +202,7 @@ def _read_response(operation: OperationSpec[T], response: requests.Response) -> 
 
 
 def _checked_type(value: Any, accepted_types: JsonTypes) -> Any:
-    """Return the JSON value if it has one of the types of `accepted_types`. Raises TypeError.
+    """Return the JSON value; raise TypeError unless it has an accepted type.
 
     Checks the type of the value and the keys of an object, but not the values of the object.
     """

@@ -38,7 +38,7 @@ class OperationRefused(ApiError):
     def explain(self, *, chinese: bool = False) -> str:
         """Return the parameter and the message of the reason, in English or Chinese."""
         messages = REASON_MESSAGES.get(self.reason)
-        if messages is None:  # an error reason of a newer server
+        if messages is None:  # unknown to this version of the client
             return f"{self.parameter}: {self.reason}"
         message = messages[chinese].format_map(self.limits)
         return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
