@@ -59,11 +59,13 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
     """Function that creates an empty database and returns its URL."""
 
     def create(name: str) -> str:
-        server = Database(postgres.url("postgres"))
-        with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        server_database = Database(postgres.url("postgres"))
+        with server_database.engine.execution_options(
+            isolation_level="AUTOCOMMIT"
+        ).connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        server.close()
+        server_database.close()
         return postgres.url(name)
 
     return create
@@ -93,7 +95,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_services() -> Iterator[list[Services]]:
-    """Services of every created application; closed at the end of the run."""
+    """The services containers of all created applications, closed after the last test."""
     all_services: list[Services] = []
     yield all_services
     for services in all_services:
@@ -102,7 +104,10 @@ def all_services() -> Iterator[list[Services]]:
 
 @pytest.fixture(autouse=True)
 def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Close idle connections after a test, because PostgreSQL accepts at most 300."""
+    """Close idle database connections of applications other than `app` after a test.
+
+    PostgreSQL accepts at most 300 connections; up to 20 idle connections stay open.
+    """
     app = request.getfixturevalue("app") if "app" in request.fixturenames else None
     yield
     if app is not None:
@@ -119,11 +124,11 @@ def dispose_idle_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_app(database_url: str, data_dir: Path, all_services: list[Services]) -> Callable[..., App]:
-    """Function that creates an application, once per combination of settings."""
+    """Function that returns an application; equal arguments give the same application."""
 
     @cache
-    def create(file: Path = DEVELOPMENT_INI, **changed: str) -> App:
-        app = create_app(database_url, data_dir, file, **changed)
+    def create(file: Path = DEVELOPMENT_INI, **changed_settings: str) -> App:
+        app = create_app(database_url, data_dir, file, **changed_settings)
         all_services.append(app.registry.services)
         return app
 
@@ -143,8 +148,8 @@ def new_hardened_app(new_app: Callable[..., App], database_url: str) -> Callable
         name.replace(".", "__"): value for name, value in hardened_settings(database_url).items()
     }
 
-    def create(**changed: str) -> App:
-        return new_app(PRODUCTION_INI, **{**overrides, **changed})
+    def create(**changed_settings: str) -> App:
+        return new_app(PRODUCTION_INI, **{**overrides, **changed_settings})
 
     return create
 
@@ -190,13 +195,13 @@ def sms(services: Services) -> DevelopmentSms:
 
 @pytest.fixture
 def database_state(database: Database, data_dir: Path) -> DatabaseState:
-    """The tables and files that a request can change."""
+    """Access to the database tables and picture files that a request can change."""
     return DatabaseState(database, data_dir)
 
 
 @pytest.fixture(autouse=True)
 def empty_tables(request: pytest.FixtureRequest) -> None:
-    """Delete the rows, pictures and sent messages of the previous test."""
+    """Delete the rows, pictures and recorded SMS messages of the previous test."""
     if "database_url" in request.fixturenames:
         request.getfixturevalue("database_state").empty()
     for name in {"app", "hardened_app"} & set(request.fixturenames):
@@ -223,10 +228,10 @@ def only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterato
 
     `make test-fast` runs only tests that start no process.
     """
-    started_before = len(started)
+    started_count_before = len(started)
     yield
     if not any(map(request.node.get_closest_marker, ("processes", "media"))):
-        assert started[started_before:] == [], "mark this test with pytest.mark.processes"
+        assert started[started_count_before:] == [], "mark this test with pytest.mark.processes"
 
 
 @pytest.fixture

@@ -34,18 +34,19 @@ ADDED_PARAMETERS = {"userId", "title", "requestId"}
 
 @pytest.fixture(scope="module")
 def served_operations(app: Any) -> list[tuple[str, set[str], set[str], str]]:
-    """Path, required and optional parameters, and result codes of each operation."""
-    document = TestApp(app).get("/openapi.json").json
-    operations = []
-    for path, methods in document["paths"].items():
-        for name, operation in methods["post"]["x-operations"].items():
-            request = document["components"]["schemas"][f"{name}.request"]
+    """Tuples (path, required parameters, optional parameters, result codes)."""
+    openapi_document = TestApp(app).get("/openapi.json").json
+    operation_rows = []
+    for path, operation_by_method in openapi_document["paths"].items():
+        for name, operation in operation_by_method["post"]["x-operations"].items():
+            request = openapi_document["components"]["schemas"][f"{name}.request"]
             required = set(request["required"])
-            # An operation without a selector is selected by any of the parameters in `anyOf`.
+            # An operation without a selector requires one of the parameters in `anyOf`. The test
+            # treats each of them as required.
             required |= {alternative["required"][0] for alternative in request.get("anyOf", [])}
             optional = set(request["properties"]) - required
-            operations.append((path, required, optional, " ".join(operation["results"])))
-    return operations
+            operation_rows.append((path, required, optional, " ".join(operation["results"])))
+    return operation_rows
 
 
 @pytest.mark.parametrize(("path", "parameters", "codes"), OPERATIONS)

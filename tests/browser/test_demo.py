@@ -152,7 +152,7 @@ two-seconds.ts
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
 def test_demo_plays_a_stream(page: Page, server: Server) -> None:
-    """The test puts the URL of a local video into the response of /list."""
+    """The test replaces the play URL in the /list response by that of a local video."""
     playlist_url = f"{server.address}/media/stream.m3u8"
 
     def replace_play_url(route: Route) -> None:

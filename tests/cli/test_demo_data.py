@@ -19,10 +19,10 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
 
-USERS = 700  # more users than one INSERT creates
+USER_COUNT = 700  # more users than one INSERT creates
 
 # Each query returns the rows that violate a rule; consistent data have no such rows.
-INCONSISTENCIES = {
+QUERY_BY_INCONSISTENCY = {
     "a balance differs from the sum of the transfers": """
         SELECT a.id FROM coin_accounts AS a
         LEFT JOIN (SELECT coin_account_id, sum(amount) AS coins FROM coin_slots GROUP BY 1) AS s
@@ -52,9 +52,10 @@ INCONSISTENCIES = {
 
 def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
     """Return the data that the seed determines, with phones instead of account ids."""
-    phones = {row["id"]: row["phone"] for row in database_state.rows("accounts")}
-    phones_by_coin_account = {
-        row["id"]: phones.get(row["owner_id"]) for row in database_state.rows("coin_accounts")
+    phone_by_account_id = {row["id"]: row["phone"] for row in database_state.rows("accounts")}
+    phone_by_coin_account_id = {
+        row["id"]: phone_by_account_id.get(row["owner_id"])
+        for row in database_state.rows("coin_accounts")
     }
     return {
         "accounts": sorted(
@@ -62,23 +63,27 @@ def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
             for row in database_state.rows("accounts")
         ),
         "friends": sorted(
-            (phones[row["account_id"]], phones[row["friend_id"]])
+            (phone_by_account_id[row["account_id"]], phone_by_account_id[row["friend_id"]])
             for row in database_state.rows("friendships")
         ),
         "requests": sorted(
-            (phones[row["applicant_id"]], phones[row["addressee_id"]], row["state"])
+            (
+                phone_by_account_id[row["applicant_id"]],
+                phone_by_account_id[row["addressee_id"]],
+                row["state"],
+            )
             for row in database_state.rows("friend_requests")
         ),
         "transfers": sorted(
             (
-                str(phones_by_coin_account[row["debit_id"]]),
-                str(phones_by_coin_account[row["credit_id"]]),
+                str(phone_by_coin_account_id[row["debit_id"]]),
+                str(phone_by_coin_account_id[row["credit_id"]]),
                 row["amount"],
             )
             for row in database_state.rows("transfers")
         ),
         "rooms": sorted(
-            (phones[row["account_id"]], row["title"], row["state"], row["stream_key"])
+            (phone_by_account_id[row["account_id"]], row["title"], row["state"], row["stream_key"])
             for row in database_state.rows("rooms")
         ),
     }
@@ -87,10 +92,10 @@ def comparable_data(database_state: DatabaseState) -> dict[str, Any]:
 def test_demo_data_is_consistent_and_works_with_the_api(
     operator: Operator, api: ApiClient, database: Database, database_state: DatabaseState
 ) -> None:
-    report = operator.run_json("demo-data", "--users", str(USERS), "--password", "harbour-42")
-    assert report["users"] == len(database_state.rows("accounts")) == USERS
+    report = operator.run_json("demo-data", "--users", str(USER_COUNT), "--password", "harbour-42")
+    assert report["users"] == len(database_state.rows("accounts")) == USER_COUNT
     with database.engine.connect() as connection:
-        for inconsistency, query in INCONSISTENCIES.items():
+        for inconsistency, query in QUERY_BY_INCONSISTENCY.items():
             assert connection.execute(text(query)).all() == [], inconsistency
 
     assert audit(database, since_checkpoint=False).findings == []
@@ -101,7 +106,7 @@ def test_demo_data_is_consistent_and_works_with_the_api(
     assert {message["flag"] for message in first_user.messages()} <= {0, 1, 2, 3}
     assert first_user.send_gift(api.log_in(report["last_phone"]), "1").result in ("0000", "0013")
     open_rooms = [row for row in database_state.rows("rooms") if row["state"] == "open"]
-    assert 1 <= len(open_rooms) < USERS * 0.05
+    assert 1 <= len(open_rooms) < USER_COUNT * 0.05
     nicknames = {row["nickname"] for row in database_state.rows("accounts")}
     assert any(name.isascii() for name in nicknames)
     assert any(not name.isascii() for name in nicknames)
@@ -149,7 +154,7 @@ def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Pa
         "TERM": "xterm",
         "COLUMNS": "100",
     }
-    terminal, child_end = pty.openpty()
+    terminal_fd, child_terminal_fd = pty.openpty()
     command = [
         sys.executable,
         "-m",
@@ -163,16 +168,16 @@ def test_progress_is_drawn_as_bars_on_a_terminal(database_url: str, data_dir: Pa
         command,
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=child_end,
+        stderr=child_terminal_fd,
         cwd=DEVELOPMENT_INI.parent,
     )
-    os.close(child_end)
+    os.close(child_terminal_fd)
     output = b""
     # os.read raises OSError when the command has closed its end of the terminal.
     with suppress(OSError):
-        while chunk := os.read(terminal, 65_536):
+        while chunk := os.read(terminal_fd, 65_536):
             output += chunk
-    os.close(terminal)
+    os.close(terminal_fd)
     assert process.wait(timeout=30) == 0
     visible_output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
     for stage in ("accounts", "friends", "coins", "rooms"):

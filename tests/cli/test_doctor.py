@@ -56,9 +56,11 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
     unreachable_database: dict[str, Any] = {
         "database_url": "postgresql+psycopg2://livebackend@127.0.0.1:1/livebackend"
     }
-    failed = failed_checks(operator.run_json("doctor", code=1, **unreachable_database))
-    assert failed.keys() == {"database", "migrations"}
-    assert "cannot be reached" in failed["database"]
+    message_by_failed_check = failed_checks(
+        operator.run_json("doctor", code=1, **unreachable_database)
+    )
+    assert message_by_failed_check.keys() == {"database", "migrations"}
+    assert "cannot be reached" in message_by_failed_check["database"]
     text = operator.run("doctor", code=1, **unreachable_database).stdout
     assert "FAILED database" in text
     assert "Check that PostgreSQL" in text
@@ -69,25 +71,27 @@ def test_pending_migrations_are_reported(
     operator: Operator, new_database: Callable[[str], str], worker_id: str
 ) -> None:
     empty_database: dict[str, Any] = {"database_url": new_database(f"doctor_{worker_id}")}
-    failed = failed_checks(operator.run_json("doctor", code=1, **empty_database))
-    assert failed == {"migrations": "the database schema is out of date"}
+    message_by_failed_check = failed_checks(operator.run_json("doctor", code=1, **empty_database))
+    assert message_by_failed_check == {"migrations": "the database schema is out of date"}
     assert "Run `livebackend migrate`" in operator.run("doctor", code=1, **empty_database).stdout
     operator.run("migrate", **empty_database)
     assert failed_checks(operator.run_json("doctor", **empty_database)) == {}
 
 
 def test_insufficient_disk_space_is_reported(operator: Operator) -> None:
-    failed = failed_checks(
+    message_by_failed_check = failed_checks(
         operator.run_json("doctor", code=1, pictures_min_free_disk_bytes=str(10**15))
     )
-    assert list(failed) == ["disk"]
-    assert "pictures.min_free_disk_bytes (1,000,000,000,000,000)" in failed["disk"]
+    assert list(message_by_failed_check) == ["disk"]
+    assert "pictures.min_free_disk_bytes (1,000,000,000,000,000)" in message_by_failed_check["disk"]
 
 
 def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    failed = failed_checks(operator.run_json("doctor", code=1, data_dir=str(tmp_path / "file")))
-    assert "Not a directory" in failed["disk"]
+    message_by_failed_check = failed_checks(
+        operator.run_json("doctor", code=1, data_dir=str(tmp_path / "file"))
+    )
+    assert "Not a directory" in message_by_failed_check["disk"]
 
 
 @pytest.mark.parametrize(
@@ -113,11 +117,11 @@ def test_sms_gateway_that_cannot_send_is_reported(
     qiniu: QiniuServer,
 ) -> None:
     qiniu.responses = [response]
-    failed = failed_checks(
+    message_by_failed_check = failed_checks(
         operator.run_json("doctor", code=1, **sms_settings(qiniu, **changed_settings))
     )
-    assert list(failed) == ["sms"]
-    assert message in failed["sms"]
+    assert list(message_by_failed_check) == ["sms"]
+    assert message in message_by_failed_check["sms"]
 
 
 def test_invalid_settings_are_reported_before_any_check_runs(operator: Operator) -> None:
@@ -156,11 +160,11 @@ def failed_messages(diagnostics: Diagnostics) -> dict[str, str]:
 
 
 def test_failing_stream_provider_is_reported(new_diagnostics: Callable[..., Diagnostics]) -> None:
-    failed = failed_messages(
+    message_by_failed_check = failed_messages(
         new_diagnostics(streams=FailingQueryStreams(hub="x", clock=lambda: 0.0))
     )
-    assert list(failed) == ["streams"]
-    assert "no such hub" in failed["streams"]
+    assert list(message_by_failed_check) == ["streams"]
+    assert "no such hub" in message_by_failed_check["streams"]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +173,10 @@ def test_failing_stream_provider_is_reported(new_diagnostics: Callable[..., Diag
 def test_wrong_clock_is_reported(
     clock_ahead_s: float, message: str, new_diagnostics: Callable[..., Diagnostics]
 ) -> None:
-    failed = failed_messages(new_diagnostics(clock_ahead_s))
-    assert failed == {"clock": f"compared with this machine's clock, the database is {message}"}
+    message_by_failed_check = failed_messages(new_diagnostics(clock_ahead_s))
+    assert message_by_failed_check == {
+        "clock": f"compared with this machine's clock, the database is {message}"
+    }
 
 
 @pytest.mark.parametrize("clock_ahead_s", [0, 20, -20])

@@ -11,8 +11,8 @@ from tests.support.commands import run_command
 
 def read_environment(file: Path) -> dict[str, str]:
     lines = file.read_text().splitlines()
-    pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
-    return {name: value.strip('"') for name, value in pairs}
+    name_value_pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+    return {name: value.strip('"') for name, value in name_value_pairs}
 
 
 def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> None:
@@ -21,19 +21,22 @@ def test_init_writes_settings_and_secrets_to_different_files(tmp_path: Path) -> 
         "init", folder, "--url", "https://live.test", "--data-dir", tmp_path / "var"
     )
     assert result.exit_code == 0, result.output
-    ini, secret_file = folder / "production.ini", folder / "livebackend.env"
+    ini_file, secret_file = folder / "production.ini", folder / "livebackend.env"
     assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
     variables = read_environment(secret_file)
-    secret, pepper = variables["LIVEBACKEND_SECRETS"], variables["LIVEBACKEND_PASSWORDS_PEPPER"]
-    assert secret != pepper
-    assert min(len(secret), len(pepper)) >= 43
-    assert secret not in ini.read_text()
-    assert secret not in result.output
-    for name in ("livebackend migrate", "livebackend doctor", str(ini), str(secret_file)):
+    signing_secret, password_pepper = (
+        variables["LIVEBACKEND_SECRETS"],
+        variables["LIVEBACKEND_PASSWORDS_PEPPER"],
+    )
+    assert signing_secret != password_pepper
+    assert min(len(signing_secret), len(password_pepper)) >= 43
+    assert signing_secret not in ini_file.read_text()
+    assert signing_secret not in result.output
+    for name in ("livebackend migrate", "livebackend doctor", str(ini_file), str(secret_file)):
         assert name in result.stdout
 
     parser = RawConfigParser()
-    parser.read(ini)
+    parser.read(ini_file)
     section = {
         name: value
         for name, value in parser["app:main"].items()

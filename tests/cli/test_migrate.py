@@ -30,12 +30,12 @@ class TestMigrate:
         status = run_command("migrate", DEVELOPMENT_INI, "--status", LIVEBACKEND_DATABASE_URL=url)
         assert status.exit_code == 0
         assert {line.split()[1] for line in status.stdout.splitlines()} == {"pending"}
-        sql = run_command("migrate", DEVELOPMENT_INI, "--dry-run", LIVEBACKEND_DATABASE_URL=url)
-        assert "CREATE TABLE transfers" in sql.stdout
-        second_status = run_command(
+        dry_run = run_command("migrate", DEVELOPMENT_INI, "--dry-run", LIVEBACKEND_DATABASE_URL=url)
+        assert "CREATE TABLE transfers" in dry_run.stdout
+        status_after_dry_run = run_command(
             "migrate", DEVELOPMENT_INI, "--status", LIVEBACKEND_DATABASE_URL=url
         )
-        assert second_status.stdout == status.stdout
+        assert status_after_dry_run.stdout == status.stdout
         assert run_command("migrate", DEVELOPMENT_INI, LIVEBACKEND_DATABASE_URL=url).exit_code == 0
         result = run_command(
             "migrate", DEVELOPMENT_INI, "--status", "--json", LIVEBACKEND_DATABASE_URL=url

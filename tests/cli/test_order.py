@@ -13,10 +13,10 @@ from tests.support.database_state import DatabaseState
 from tests.support.fake_gateways import PaymentsWithUnknownBillEntry
 from tests.support.payments import FAKE_PAYMENTS, new_payment_scenario
 
-# Settings with which a test runs the command. The default gateway of development.ini reports each
-# order as paid.
-GATEWAY_REPORTS_PAID: dict[str, Any] = {}
-GATEWAY_REPORTS_UNPAID: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
+# Settings whose payment gateway reports each order as paid (the default of development.ini) or as
+# unpaid.
+SETTINGS_WITH_PAID_ORDERS: dict[str, Any] = {}
+SETTINGS_WITH_UNPAID_ORDERS: dict[str, Any] = {"payments_gateway": FAKE_PAYMENTS}
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_settle_credits_an_order_that_the_provider_reports_as_paid(
 ) -> None:
     for _ in range(2):
         assert (
-            operator.run_json("order settle", order_id, **GATEWAY_REPORTS_PAID)["state"] == "paid"
+            operator.run_json("order settle", order_id, **SETTINGS_WITH_PAID_ORDERS)["state"]
+            == "paid"
         )
     assert database_state.coins(ann) == 10
 
@@ -88,7 +89,7 @@ def test_settle_leaves_an_unpaid_order_pending(
 ) -> None:
     with database_state.assert_unchanged():
         assert (
-            operator.run_json("order settle", order_id, **GATEWAY_REPORTS_UNPAID)["state"]
+            operator.run_json("order settle", order_id, **SETTINGS_WITH_UNPAID_ORDERS)["state"]
             == "pending"
         )
 

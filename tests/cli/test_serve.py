@@ -75,7 +75,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 20) -> None:
 
 
 def count_listening_sockets(server: Server) -> int:
-    """Return the number of listening sockets; each worker has its own socket."""
+    """Return the number of sockets that listen on the server's port, one per worker."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
 
@@ -176,8 +176,10 @@ class TestResponses:
     def test_chunked_request_body_is_supported(
         self, content_type: str, body: bytes, status: int, server: Server
     ) -> None:
-        pieces = [body[n : n + 5000] for n in range(0, len(body), 5000)]
-        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+        body_pieces = [body[n : n + 5000] for n in range(0, len(body), 5000)]
+        chunks = b"".join(
+            b"%x\r\n%s\r\n" % (len(body_piece), body_piece) for body_piece in [*body_pieces, b""]
+        )
         request = request_head("/list", content_type, "Transfer-Encoding: chunked\r\n") + chunks
         actual_status, envelope, _ = send_request(server, request)
         assert actual_status == status
@@ -292,20 +294,22 @@ class TestStop:
         settings |= {"server.workers": "1", "passwords.max_concurrent": "1"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             register(server, "13800000001")
-            logins = [server.connect() for _ in range(4)]
+            login_connections = [server.connect() for _ in range(4)]
             # Simulates another process that holds the semaphore while it hashes a password.
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
-                for login in logins:
-                    login.sendall(post("/log", LOGIN_FORM))
+                for login_connection in login_connections:
+                    login_connection.sendall(post("/log", LOGIN_FORM))
                 time.sleep(0.5)
                 server.process.terminate()
                 time.sleep(0.5)
-            statuses = sorted(read_response(login)[0] for login in logins)
+            statuses = sorted(
+                read_response(login_connection)[0] for login_connection in login_connections
+            )
             # The login that waits for the semaphore completes; the server rejects the other three.
             assert statuses == [200, 503, 503, 503]
             assert server.process.wait(timeout=10) == 0
-            for login in logins:
-                login.close()
+            for login_connection in login_connections:
+                login_connection.close()
 
 
 class TestWorkers:
@@ -334,8 +338,8 @@ class TestWorkers:
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             wait_until(lambda: len(server.workers) == 2)
-            parent_group = os.getpgid(server.pid)
-            wait_until(lambda: all(os.getpgid(pid) != parent_group for pid in server.workers))
+            parent_group_id = os.getpgid(server.pid)
+            wait_until(lambda: all(os.getpgid(pid) != parent_group_id for pid in server.workers))
 
     def test_logins_that_wait_for_password_hashing_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path
@@ -343,27 +347,27 @@ class TestWorkers:
         settings |= {"server.workers": "1", "server.threads": "8", "passwords.max_concurrent": "1"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             token = register(server, "13800000002")
-            logins = [server.connect() for _ in range(10)]
+            login_connections = [server.connect() for _ in range(10)]
             with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
-                for login in logins:
-                    login.sendall(post("/log", LOGIN_FORM.replace("01&", "02&")))
+                for login_connection in login_connections:
+                    login_connection.sendall(post("/log", LOGIN_FORM.replace("01&", "02&")))
                 time.sleep(0.5)
                 assert send_request(server, post("/list", f"friendlist=1&token={token}"))[0] == 200
-            responses = [read_response(login) for login in logins]
+            responses = [read_response(login_connection) for login_connection in login_connections]
             # Logins that wait for password hashing can occupy at most six of the eight threads.
             assert sorted(status for status, _, _ in responses) == [200] * 6 + [503] * 4
             assert all(
                 b"\r\nretry-after: " in headers for status, _, headers in responses if status == 503
             )
-            for login in logins:
-                login.close()
+            for login_connection in login_connections:
+                login_connection.close()
 
     def test_workers_share_one_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "server.workers": "2"}
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             postgres_pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
-            registrations = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
-            assert len(set(run_concurrently(*registrations))) == 4
+            register_calls = [lambda n=n: register(server, f"1380000000{n}") for n in range(4)]
+            assert len(set(run_concurrently(*register_calls))) == 4
             os.kill(min(server.workers), signal.SIGKILL)
             assert not has_exited(postgres_pid)
             server.process.terminate()

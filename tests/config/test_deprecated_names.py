@@ -40,28 +40,28 @@ def test_logger_that_replaces_a_deprecated_name_exists(name: str) -> None:
 
 
 def test_settings_accept_deprecated_gateway_names(caplog: pytest.LogCaptureFixture) -> None:
-    deprecated = {
+    deprecated_settings = {
         "sms.gateway": "livebackend.gateways.sms.EmbeddedSms",
         "streams.gateway": "livebackend.gateways.streams.EmbeddedStreams",
         "payments.gateway": "livebackend.gateways.payments.EmbeddedPayments",
     }
     gateways = make_gateways(
-        Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **deprecated}, {})
+        Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **deprecated_settings}, {})
     )
-    loaded = [gateways.sms, gateways.streams, *gateways.payments]
-    assert [type(gateway).__name__ for gateway in loaded] == [
+    loaded_gateways = [gateways.sms, gateways.streams, *gateways.payments]
+    assert [type(gateway).__name__ for gateway in loaded_gateways] == [
         "DevelopmentSms",
         "DevelopmentStreams",
         "DevelopmentPayments",
     ]
-    for class_path in deprecated.values():
+    for class_path in deprecated_settings.values():
         assert f"class {class_path} is deprecated: use {RENAMED_CLASSES[class_path]}" in caplog.text
 
 
 def test_development_gateway_with_a_deprecated_name_needs_allow_development() -> None:
-    deprecated = {"sms.gateway": "livebackend.gateways.sms.EmbeddedSms"}
+    deprecated_settings = {"sms.gateway": "livebackend.gateways.sms.EmbeddedSms"}
     with pytest.raises(ValueError, match=r"sms\.gateway: is a development gateway"):
-        Settings.load({**REQUIRED_SETTINGS, **deprecated}, {})
+        Settings.load({**REQUIRED_SETTINGS, **deprecated_settings}, {})
 
 
 @pytest.mark.processes
@@ -92,9 +92,12 @@ def test_unknown_attribute_of_the_package_raises_attribute_error() -> None:
 
 @pytest.fixture
 def renamed_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
-    """A logger with a deprecated name and a level, and the logger that replaces it."""
-    deprecated = "livebackend.ledger_writer"
-    loggers = logging.getLogger(deprecated), logging.getLogger(*RENAMED_LOGGERS[deprecated])
+    """Two loggers: one with a deprecated name and level ERROR, one with its new name."""
+    deprecated_name = "livebackend.ledger_writer"
+    loggers = (
+        logging.getLogger(deprecated_name),
+        logging.getLogger(*RENAMED_LOGGERS[deprecated_name]),
+    )
     loggers[0].setLevel(logging.ERROR)
     yield loggers
     for logger in loggers:

@@ -22,11 +22,11 @@ def test_every_deprecated_name_maps_to_an_existing_setting() -> None:
 
 @pytest.fixture
 def deprecated_ini(tmp_path: Path) -> Path:
-    """`development.ini` with deprecated names and values."""
+    """Path of a copy of `development.ini` with deprecated setting names and values."""
     lines = []
     for line in DEVELOPMENT_INI.read_text("utf-8").splitlines():
-        name, equals, value = line.partition(" =")
-        lines.append(f"{DEPRECATED_NAMES_BY_NAME.get(name, name)}{equals}{value}")
+        name, separator, value = line.partition(" =")
+        lines.append(f"{DEPRECATED_NAMES_BY_NAME.get(name, name)}{separator}{value}")
     path = tmp_path / "old.ini"
     path.write_text(
         "\n".join(lines).replace("pictures.keep = original", "pictures.keep = as_sent"), "utf-8"
@@ -37,11 +37,11 @@ def deprecated_ini(tmp_path: Path) -> Path:
 def test_ini_file_with_deprecated_names_has_the_same_settings(
     deprecated_ini: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    section = get_appsettings(str(deprecated_ini), name="main")
+    deprecated_section = get_appsettings(str(deprecated_ini), name="main")
     new_section = get_appsettings(str(DEVELOPMENT_INI), name="main")
     expected = {**new_section, "data.dir": f"{deprecated_ini.parent}/var"}
-    assert Settings.load(section, {}) == Settings.load(expected, {})
-    deprecated_names = RENAMED_SETTINGS.keys() & section.keys()
+    assert Settings.load(deprecated_section, {}) == Settings.load(expected, {})
+    deprecated_names = RENAMED_SETTINGS.keys() & deprecated_section.keys()
     assert len(deprecated_names) > 10
     for name in deprecated_names:
         assert f"setting {name} is deprecated: use {RENAMED_SETTINGS[name]}" in caplog.text

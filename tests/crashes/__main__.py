@@ -83,7 +83,7 @@ class Runner:
 
     def crash_everywhere(self, flow_name: str, run: Callable[[Crash | None], list[str]]) -> None:
         """Run a flow `runs` times for each crash point; print one line per crash point."""
-        for crash in self._crashes(run):
+        for crash in self._find_crash_points(run):
             errors = [error for _ in range(self._runs) for error in run(crash)]
             self.run_count += self._runs
             result = f"{len(errors)} ERRORS: {errors[0]}" if errors else "ok"
@@ -94,7 +94,7 @@ class Runner:
     def flow_runner(
         self, flow: Flow, address: str, session: requests.Session, max_attempts: int
     ) -> Any:
-        """Return a function that runs the flow once, while the server has the given crash."""
+        """Return a function that runs the flow once on a server with a given crash point."""
 
         def client(user: User) -> Client:
             return Client(
@@ -116,7 +116,7 @@ class Runner:
 
         return run
 
-    def _crashes(self, run: Callable[[Crash | None], list[str]]) -> Iterator[Crash]:
+    def _find_crash_points(self, run: Callable[[Crash | None], list[str]]) -> Iterator[Crash]:
         """Record the steps of the flow in a run without a crash; yield its crash points."""
         self._steps_file.write_text("")
         STEPS.record_path = self._steps_file
@@ -228,7 +228,7 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
         requests.Session() as direct_session,
     ):
         for flow in FLOWS:
-            for variant, address, session, max_attempts in (
+            for connection_name, address, session, max_attempts in (
                 ("directly", server.address, direct_session, 3),
                 # With one attempt, the client does not retry; the flow repeats the call instead.
                 ("directly, 1 attempt", server.address, direct_session, 1),
@@ -236,7 +236,7 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
             ):
                 if only in (None, flow.__name__):
                     run = runner.flow_runner(flow(users, provider), address, session, max_attempts)
-                    runner.crash_everywhere(f"{flow.__name__} {variant}", run)
+                    runner.crash_everywhere(f"{flow.__name__} {connection_name}", run)
         if only in (None, "Reconciliation"):
             run = reconciliation(app, users, provider, server)
             runner.crash_everywhere("Reconciliation", run)

@@ -118,7 +118,7 @@ class Provider:
         return {"paid": order_id in self.orders}
 
     def notify(self, session: requests.Session, address: str) -> None:
-        """Notify the server of each new payment until it responds 204."""
+        """Notify the server of each unacknowledged payment; retry until it responds 204."""
         for order_id in self.orders.keys() - self._acknowledged:
             fen = self.orders[order_id]
             deadline = time.monotonic() + RETRY_FOR_S

@@ -45,17 +45,17 @@ class Steps:
         self.record_path: Path | None = None
         self._lock = threading.Lock()
 
-    def run(self, step_name: str, action: Callable[[], Any]) -> Any:
+    def run(self, step_name: str, run_action: Callable[[], Any]) -> Any:
         with self._lock:
             step_number = len(self.step_names)
             self.step_names.append(step_name)
             if self.record_path:
-                with self.record_path.open("a") as record:
-                    record.write(f"{step_name}\n")
+                with self.record_path.open("a") as record_file:
+                    record_file.write(f"{step_name}\n")
         failure = self.crash.failure if self.crash and self.crash.step_number == step_number else ""
         if failure == "kill before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = action()
+        result = run_action()
         if failure == "kill after":
             os.kill(os.getpid(), signal.SIGKILL)
         if failure == "lose connection after":
@@ -67,7 +67,7 @@ class ConnectionLost(Exception):
     """A COMMIT has succeeded; the caller must now close its database connection."""
 
 
-# Each forked child process has its own copy of STEPS.
+# Each forked child process counts only its own steps, because it has its own copy of STEPS.
 STEPS = Steps()
 
 
@@ -85,9 +85,9 @@ class RemotePayments(DevelopmentPayments):
             return ProviderOrder(OrderState.UNPAID)
         return ProviderOrder(OrderState.PAID, payment_of(order.order_id, order.fen))
 
-    def _request(self, action: str, order: Order) -> Any:
+    def _request(self, path: str, order: Order) -> Any:
         fields = {"order_id": order.order_id, "fen": order.fen}
-        return requests.post(f"{self.address}/{action}", json=fields, timeout=5).json()
+        return requests.post(f"{self.address}/{path}", json=fields, timeout=5).json()
 
 
 def payment_of(order_id: str, fen: int) -> ProviderPayment:
@@ -111,7 +111,7 @@ class CrashingServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, crash: Crash | None) -> None:
-        """Start a worker with this crash; a worker that replaces it does not crash."""
+        """Start a worker that crashes at `crash`, if given; its replacement does not."""
         self.restart_count = 0
         self._is_stopped.clear()
         self._fork(crash)
@@ -163,11 +163,11 @@ def serve(app: App, port: int, crash: Crash | None) -> None:
 def schedule_crash(crash: Crash | None) -> None:
     """Schedule the crash of this process, and count each COMMIT as a step."""
     STEPS.crash = crash
-    commit: Any = DefaultDialect.do_commit
+    original_do_commit: Any = DefaultDialect.do_commit
 
     def do_commit(dialect: Any, connection: Any) -> None:
         try:
-            STEPS.run("COMMIT", lambda: commit(dialect, connection))
+            STEPS.run("COMMIT", lambda: original_do_commit(dialect, connection))
         except ConnectionLost:
             connection.driver_connection.close()
             message = "server closed the connection unexpectedly"

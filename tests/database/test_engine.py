@@ -155,7 +155,7 @@ def test_autocommitted_statements_have_separate_transactions(database: Database)
         return {connection.execute(text("SELECT now()")).scalar_one() for _ in range(2)}
 
     assert len(database.run_autocommit(transaction_times)) == 2
-    assert len(database.run(transaction_times)) == 1  # autocommit mode has ended
+    assert len(database.run(transaction_times)) == 1  # the connection has left autocommit mode
 
 
 def test_both_deadlocked_transactions_succeed_in_the_end(
@@ -163,10 +163,10 @@ def test_both_deadlocked_transactions_succeed_in_the_end(
 ) -> None:
     for digest in (b"a", b"b"):
         database.run(partial(insert_row, digest=digest))
-    both_hold_one_lock = threading.Barrier(2, timeout=5)
+    lock_barrier = threading.Barrier(2, timeout=5)
     thread_local = threading.local()
 
-    def lock_in_order(first_digest: bytes, second_digest: bytes) -> Any:
+    def lock_transaction(first_digest: bytes, second_digest: bytes) -> Any:
         def transaction(connection: Connection) -> None:
             for digest in (first_digest, second_digest):
                 connection.execute(
@@ -176,11 +176,11 @@ def test_both_deadlocked_transactions_succeed_in_the_end(
                 )
                 if digest == first_digest and not getattr(thread_local, "has_waited", False):
                     thread_local.has_waited = True
-                    both_hold_one_lock.wait()
+                    lock_barrier.wait()
 
         return lambda: database.run(transaction)
 
-    run_concurrently(lock_in_order(b"a", b"b"), lock_in_order(b"b", b"a"))
+    run_concurrently(lock_transaction(b"a", b"b"), lock_transaction(b"b", b"a"))
 
 
 def test_statement_pool_and_lock_timeouts_apply(

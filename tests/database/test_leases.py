@@ -28,5 +28,7 @@ class TestLease:
         self, database: Database, database_state: DatabaseState
     ) -> None:
         leases = [Lease("x", f"process {n}", 60) for n in range(20)]
-        wait_times = run_concurrently(*[partial(database.run, lease.acquire) for lease in leases])
-        assert sorted(wait > 0 for wait in wait_times) == [False] + [True] * 19
+        wait_durations_s = run_concurrently(
+            *[partial(database.run, lease.acquire) for lease in leases]
+        )
+        assert sorted(wait_s > 0 for wait_s in wait_durations_s) == [False] + [True] * 19

@@ -57,12 +57,12 @@ def test_statement_is_prepared_once_and_executed_with_new_values(
 def test_prepared_statement_runs_in_the_current_transaction(
     method: str, single_connection: Database, database_state: DatabaseState
 ) -> None:
-    insert = PreparedStatement(
+    insert_statement = PreparedStatement(
         text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
     )
 
     def insert_and_fail(connection: Connection) -> None:
-        assert insert.run(connection, {"digest": b"x"}) == ()
+        assert insert_statement.run(connection, {"digest": b"x"}) == ()
         raise LookupError
 
     run: Callable[..., None] = getattr(single_connection, method)
@@ -76,11 +76,11 @@ def test_prepared_statement_runs_in_the_current_transaction(
 def test_prepared_statement_is_committed(
     single_connection: Database, database_state: DatabaseState
 ) -> None:
-    insert = PreparedStatement(
+    insert_statement = PreparedStatement(
         text("INSERT INTO code_attempts VALUES (:digest, ARRAY[now()], now())")
     )
     with single_connection.engine.connect() as connection:
-        insert.run(connection, {"digest": b"x"})
+        insert_statement.run(connection, {"digest": b"x"})
         connection.commit()
     assert len(database_state.rows("code_attempts")) == 1
 
@@ -165,8 +165,8 @@ def test_text_is_sent_unchanged(value: str | None, single_connection: Database) 
 
 
 def test_first_returns_none_without_rows(single_connection: Database) -> None:
-    no_rows = PreparedStatement(text("SELECT 1 WHERE false"))
-    assert single_connection.run(lambda connection: no_rows.first(connection, {})) is None
+    empty_query = PreparedStatement(text("SELECT 1 WHERE false"))
+    assert single_connection.run(lambda connection: empty_query.first(connection, {})) is None
 
 
 def test_parameters_are_numbered_by_their_first_use() -> None:

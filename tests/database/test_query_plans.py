@@ -113,14 +113,14 @@ def request_every_operation(api: ApiClient) -> set[str]:
 
 
 def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database: Database) -> None:
-    statements: dict[str, Any] = {}
+    parameters_by_statement: dict[str, Any] = {}
 
     def record(connection: Connection, statement: str, parameters: Any) -> None:
-        statements.setdefault(statement, parameters)
+        parameters_by_statement.setdefault(statement, parameters)
 
     with before_each_statement(record):
         requested_operations = request_every_operation(ApiClient(app))
-    prepared_statements = {
+    prepared_statement_by_text = {
         statement.text: statement
         for statement in gc.get_objects()
         if isinstance(statement, PreparedStatement)
@@ -130,7 +130,7 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database
     }
     assert documented_operations <= requested_operations
 
-    sequential_scans = {}
+    plan_by_scanning_statement = {}
     with filled_database.engine.connect() as connection:
         large_tables = {
             row.relname
@@ -139,16 +139,16 @@ def test_no_statement_scans_a_large_table_sequentially(app: App, filled_database
             )
         }
         assert {"accounts", "friendships", "friend_requests", "rooms", "transfers"} <= large_tables
-        del statements["ROLLBACK AND CHAIN"]  # EXPLAIN does not support this statement
-        for statement, parameters in statements.items():
+        del parameters_by_statement["ROLLBACK AND CHAIN"]  # EXPLAIN does not support this statement
+        for statement, parameters in parameters_by_statement.items():
             plans = [connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-            if statement in prepared_statements:  # PostgreSQL can also use a generic plan
-                numbered_sql, _ = prepared_statements[statement].numbered_text_and_names
+            if statement in prepared_statement_by_text:  # PostgreSQL can also use a generic plan
+                numbered_sql, _ = prepared_statement_by_text[statement].numbered_text_and_names
                 plans.append(connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered_sql}"))
             for plan in plans:
                 plan_text = "\n".join(row[0] for row in plan)
                 if large_tables & set(re.findall(r"Seq Scan on (\w+)", plan_text)):
-                    sequential_scans[statement] = plan_text
-    assert len(statements) > 65
-    assert len(prepared_statements.keys() & statements.keys()) >= 20
-    assert sequential_scans == {}
+                    plan_by_scanning_statement[statement] = plan_text
+    assert len(parameters_by_statement) > 65
+    assert len(prepared_statement_by_text.keys() & parameters_by_statement.keys()) >= 20
+    assert plan_by_scanning_statement == {}

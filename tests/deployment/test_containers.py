@@ -25,8 +25,8 @@ def instructions(file: Path) -> list[Instruction]:
     """Return the instructions of a Dockerfile as (name, arguments)."""
     text = re.sub(r"^#.*\n", "", file.read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    pairs = (line.partition(" ") for line in lines)
-    return [(name, arguments) for name, _, arguments in pairs if name]
+    line_parts = (line.partition(" ") for line in lines)
+    return [(name, arguments) for name, _, arguments in line_parts if name]
 
 
 DOCKERFILE = instructions(DEPLOY / "Dockerfile")
@@ -50,18 +50,18 @@ def test_dockerfiles_contain_only_known_instructions() -> None:
         *("STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
     }
     for file in (DEPLOY / "Dockerfile", DEPLOY / "nginx.Dockerfile"):
-        names = [name for name, _ in instructions(file)]
-        assert set(names) <= known_instructions
-        assert names[0] == "FROM"
+        instruction_names = [name for name, _ in instructions(file)]
+        assert set(instruction_names) <= known_instructions
+        assert instruction_names[0] == "FROM"
 
 
 def test_final_image_has_no_build_step_and_does_not_run_as_root() -> None:
-    stages = [index for index, (name, _) in enumerate(DOCKERFILE) if name == "FROM"]
-    assert len(stages) == 2
-    final_stage = DOCKERFILE[stages[-1] :]
+    stage_starts = [index for index, (name, _) in enumerate(DOCKERFILE) if name == "FROM"]
+    assert len(stage_starts) == 2
+    final_stage = DOCKERFILE[stage_starts[-1] :]
     assert not any("pip" in arguments for _, arguments in final_stage)
-    names = [name for name, _ in final_stage]
-    assert names.index("USER") < names.index("ENTRYPOINT")
+    instruction_names = [name for name, _ in final_stage]
+    assert instruction_names.index("USER") < instruction_names.index("ENTRYPOINT")
     assert last_arguments("USER").isdecimal()
     assert last_arguments("USER") != "0"
     assert f"--uid {last_arguments('USER')} " in last_arguments("RUN")
@@ -96,11 +96,11 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
 ) -> None:
     source_folder, install_folder = tmp_path / "src", tmp_path / "opt"
     context_patterns = (ROOT / ".dockerignore").read_text().splitlines()
-    names = [line[1:] for line in context_patterns if line.startswith("!")]
+    context_names = [line[1:] for line in context_patterns if line.startswith("!")]
     source_folder.mkdir()
-    for name in [name for name in names if (ROOT / name).exists() and "/" not in name]:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source_folder / name)
+    for name in [name for name in context_names if (ROOT / name).exists() and "/" not in name]:
+        copy_path = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy_path(ROOT / name, source_folder / name)
     for instruction, arguments in DOCKERFILE:
         if instruction == "RUN" and "/opt/livebackend" in arguments:
             build_command = arguments.replace("/opt/livebackend", str(install_folder)).replace(

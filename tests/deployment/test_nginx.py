@@ -86,12 +86,12 @@ class NginxWithServer(Nginx):
         return self.server.log.read_text().count('"logger":"livebackend.access"')
 
 
-def post_head(path: str, length: int, *headers: str) -> bytes:
+def post_head(path: str, body_length: int, *headers: str) -> bytes:
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}",
         "Content-Type: application/x-www-form-urlencoded",
-        f"Content-Length: {length}",
+        f"Content-Length: {body_length}",
         *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -99,21 +99,21 @@ def post_head(path: str, length: int, *headers: str) -> bytes:
 
 def read_all(connection: socket.socket) -> bytes:
     """Read until the server closes the connection; return the received bytes."""
-    received = b""
+    received_bytes = b""
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65_536):
-            received += chunk
-    return received
+            received_bytes += chunk
+    return received_bytes
 
 
 def decode_chunked(body: bytes) -> bytes:
     """Decode a body with chunked transfer coding."""
-    decoded = b""
+    decoded_body = b""
     while body:
-        length, _, body = body.partition(b"\r\n")
-        decoded += body[: int(length, 16)]
-        body = body[int(length, 16) + 2 :]
-    return decoded
+        chunk_length, _, body = body.partition(b"\r\n")
+        decoded_body += body[: int(chunk_length, 16)]
+        body = body[int(chunk_length, 16) + 2 :]
+    return decoded_body
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -149,11 +149,13 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
 
 @contextmanager
 def open_connections(
-    nginx: Nginx, count: int, request_start: bytes, address: str
+    nginx: Nginx, connection_count: int, request_start: bytes, client_address: str
 ) -> Iterator[list[socket.socket]]:
     """Open `count` connections, send `request_start` on each, and yield them."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(nginx.connect(address)) for _ in range(count)]
+        connections = [
+            stack.enter_context(nginx.connect(client_address)) for _ in range(connection_count)
+        ]
         for connection in connections:
             connection.sendall(request_start)
         yield connections
@@ -249,13 +251,13 @@ def test_slow_request_bodies_do_not_block_other_requests(nginx: NginxWithServer)
     requests_before = nginx.logged_requests()
     with open_connections(
         nginx, CONNECTION_LIMIT - 5, post_head("/log", 1000) + b"u", "127.0.0.2"
-    ) as slow:
+    ) as slow_connections:
         for _ in range(8):
-            for connection in slow:
+            for connection in slow_connections:
                 connection.sendall(b"x")
             assert_served(nginx, "127.0.0.3")
-            # The address that sends the slow requests is below its connection limit, and is served
-            # as well.
+            # The client of the slow requests is below the connection limit, so its other requests
+            # are served too.
             assert_served(nginx, "127.0.0.2")
             time.sleep(0.5)
         assert nginx.logged_requests() == requests_before + 16
@@ -285,15 +287,17 @@ def test_idle_connections_block_no_requests_and_are_closed_after_the_timeout(
     nginx: NginxWithServer,
 ) -> None:
     with (
-        open_connections(nginx, 200, b"", "127.0.0.7") as idle,
-        open_connections(nginx, 200, b"POST /log HTTP/1.1\r\nHost: ", "127.0.0.8") as half_sent,
+        open_connections(nginx, 200, b"", "127.0.0.7") as idle_connections,
+        open_connections(
+            nginx, 200, b"POST /log HTTP/1.1\r\nHost: ", "127.0.0.8"
+        ) as half_sent_connections,
     ):
         start = time.monotonic()
         for _ in range(5):
             assert_served(nginx)
-        while not all(map(is_closed, [*idle, *half_sent])):
+        while not all(map(is_closed, [*idle_connections, *half_sent_connections])):
             # Header bytes that arrive slowly must not extend the timeout.
-            for connection in half_sent:
+            for connection in half_sent_connections:
                 with suppress(OSError):
                     connection.sendall(b"x")
             assert time.monotonic() - start < HEADER_TIMEOUT_S + 10
@@ -339,11 +343,13 @@ def test_request_id_in_the_response_is_in_the_server_log(nginx: NginxWithServer)
 
 
 def test_static_script_is_compressed(nginx: NginxWithServer) -> None:
-    docs = nginx.get("/docs").body.decode()
-    script = re.sub("docs/docs.js$", "vendor/hls.js", re.findall('src="(.*?docs.js)"', docs)[0])
-    plain_response = nginx.get(f"/{script}")
+    docs_html = nginx.get("/docs").body.decode()
+    script_path = re.sub(
+        "docs/docs.js$", "vendor/hls.js", re.findall('src="(.*?docs.js)"', docs_html)[0]
+    )
+    plain_response = nginx.get(f"/{script_path}")
     assert "content-encoding" not in plain_response.headers
-    compressed_response = nginx.get(f"/{script}", "Accept-Encoding: gzip")
+    compressed_response = nginx.get(f"/{script_path}", "Accept-Encoding: gzip")
     assert compressed_response.headers["content-encoding"] == "gzip"
     assert (
         compressed_response.headers["vary"] == plain_response.headers["vary"] == "Accept-Encoding"
@@ -390,8 +396,8 @@ class Response:
     body: bytes
 
     @classmethod
-    def parse(cls, received: bytes) -> Self:
-        head, _, body = received.partition(b"\r\n\r\n")
+    def parse(cls, response_bytes: bytes) -> Self:
+        head, _, body = response_bytes.partition(b"\r\n\r\n")
         status, *lines = head.decode().splitlines()
         header_pairs = [line.split(": ", 1) for line in lines]
         headers = {name.lower(): value for name, value in header_pairs}
@@ -435,10 +441,12 @@ class NginxWithUpstreams(Nginx):
 @pytest.fixture(scope="module")
 def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxWithUpstreams]:
     with machine(tmp_path_factory.mktemp("upstreams")) as test_machine:
-        first, second = (Upstream(test_machine.ports[name]) for name in ("6543", "6553"))
+        first_upstream, second_upstream = (
+            Upstream(test_machine.ports[name]) for name in ("6543", "6553")
+        )
         upstream = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text()
         start_nginx(test_machine, upstream, SHORT_READ_TIMEOUT)
-        upstreams = NginxWithUpstreams(test_machine, first, second)
+        upstreams = NginxWithUpstreams(test_machine, first_upstream, second_upstream)
         try:
             yield upstreams
         finally:
@@ -565,8 +573,8 @@ def test_request_over_the_rate_limit_is_rejected_without_an_outcome_header(
     last_request = post_head("/golden", 3, "Connection: close") + b"a=b"
     with upstreams.connect("127.0.0.11") as connection:
         connection.sendall(request * 399 + last_request)
-        received = re.split(rb"(?=HTTP/1\.1 )", read_all(connection))[1:]
-    responses = [Response.parse(response) for response in received]
+        response_texts = re.split(rb"(?=HTTP/1\.1 )", read_all(connection))[1:]
+    responses = [Response.parse(response) for response in response_texts]
     rejected = [response for response in responses if response.status != HTTPStatus.OK]
     assert rejected
     for response in rejected:
@@ -647,7 +655,7 @@ def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams)
     assert error.value.outcome_unknown is True
     assert error.value.code == "0013"
     assert error.value.retry_after_s == 1
-    # The client sent the request twice; nginx must not retry a request itself.
+    # Both requests are from the two attempts of the client; nginx did not retry either.
     first_request, second_request = upstreams.received
     assert first_request.body == second_request.body
     assert b"requestId=" in first_request.body

@@ -26,7 +26,8 @@ SKIPPED_COMMANDS = {
     "echo 'server other.example": "needs another host",
     "docker": "needs a Docker daemon",
 }
-# These settings replace the empty settings of livebackend.env. Their gateways need no keys.
+# These settings replace the settings without a value in livebackend.env. They select gateways that
+# need no access keys.
 SETTINGS = """
 LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
 LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
@@ -49,9 +50,11 @@ def commands() -> list[tuple[str, str]]:
     headed_commands = []
     for section in DOCUMENT.read_text("utf-8").split("\n## ")[1:]:
         heading = section.partition("\n")[0]
-        for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
-            assert all(line.startswith("$ ") for line in block.splitlines()), block
-            headed_commands += [(heading, line.removeprefix("$ ")) for line in block.splitlines()]
+        for console_block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
+            assert all(line.startswith("$ ") for line in console_block.splitlines()), console_block
+            headed_commands += [
+                (heading, line.removeprefix("$ ")) for line in console_block.splitlines()
+            ]
     return headed_commands
 
 
@@ -73,9 +76,18 @@ class Scenario:
 
     def post(self, path: str, **form: str) -> dict[str, object]:
         """Send a request to nginx over HTTPS; return the envelope of the response."""
-        data = [word for name in form for word in ("--data", f"{name}={form[name]}")]
+        curl_arguments = [
+            curl_argument for name in form for curl_argument in ("--data", f"{name}={form[name]}")
+        ]
         completed = subprocess.run(
-            ["curl", "--fail", "--silent", "--show-error", f"https://live.example{path}", *data],
+            [
+                "curl",
+                "--fail",
+                "--silent",
+                "--show-error",
+                f"https://live.example{path}",
+                *curl_arguments,
+            ],
             env={"CURL_HOME": str(self.machine.root), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -90,10 +102,10 @@ class Scenario:
     @contextmanager
     def continuous_requests(self) -> Iterator[None]:
         """Send requests during the `with` block; record each error response."""
-        stop = threading.Event()
+        stop_event = threading.Event()
 
         def send_requests() -> None:
-            while not stop.is_set():
+            while not stop_event.is_set():
                 response = self.post("/friend", search="1", token=self.token, userId=PHONE)
                 self.request_count += 1
                 if response["result"] != "0000":
@@ -105,7 +117,7 @@ class Scenario:
         try:
             yield
         finally:
-            stop.set()
+            stop_event.set()
             thread.join()
 
     def after_init(self) -> None:
@@ -165,19 +177,19 @@ class Scenario:
         assert self.ledger_entries("livebackend_restored") == self.entries_before_restore
         database = Database(self.postgres.url("livebackend_restored"))
         with database.engine.connect() as connection:
-            entry_sum = text("SELECT sum(amount) FROM entries")
-            assert connection.execute(entry_sum).scalar_one() == 0
-            slot_sum = text("SELECT sum(amount)::bigint FROM coin_slots")
-            assert connection.execute(slot_sum).scalar_one() == 50
+            entry_sum_query = text("SELECT sum(amount) FROM entries")
+            assert connection.execute(entry_sum_query).scalar_one() == 0
+            slot_sum_query = text("SELECT sum(amount)::bigint FROM coin_slots")
+            assert connection.execute(slot_sum_query).scalar_one() == 50
         database.close()
         assert (self.machine.root / "var/lib/livebackend/pictures/x/y.png").read_bytes() == b"y"
         assert self.post("/log", userId=PHONE, password=self.password)["result"] == "0000"
 
     def after_rotation(self) -> None:
         """Check that a token is invalid after its signing secret was removed."""
-        settings = (self.machine.root / "etc/livebackend/livebackend.env").read_text()
-        (secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', settings, re.MULTILINE)
-        assert len(secrets.split()) == 1
+        settings_text = (self.machine.root / "etc/livebackend/livebackend.env").read_text()
+        (signing_secrets,) = re.findall('^LIVEBACKEND_SECRETS="(.*)"$', settings_text, re.MULTILINE)
+        assert len(signing_secrets.split()) == 1
         old_token_response = self.post("/friend", search="1", token=self.token, userId=PHONE)
         assert old_token_response["result"] == "0012"
         response = self.post("/log", userId=PHONE, password=self.password)
@@ -234,8 +246,8 @@ def run_document(scenario: Scenario) -> None:
 
 def run_command(scenario: Scenario, heading: str, command: str) -> None:
     code, output = scenario.shell.run(scenario.machine.relocate(command))
-    logs = "".join(file.read_text()[-2000:] for file in scenario.machine.root.glob("run/*.log"))
-    assert code == 0, f"{heading}: {command}\n{output}\n{logs}"
+    log_text = "".join(file.read_text()[-2000:] for file in scenario.machine.root.glob("run/*.log"))
+    assert code == 0, f"{heading}: {command}\n{output}\n{log_text}"
 
 
 def drop_database(postgres: EmbeddedPostgres) -> None:

@@ -73,12 +73,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def start_server(open_folder: Path) -> Iterator[StartServer]:
     """A function that starts a server from this process; the fixture closes it."""
-    with ExitStack() as started:
+    with ExitStack() as exit_stack:
 
         def start_server(folder: Path, *, durable: bool = False) -> EmbeddedPostgres:
             postgres = EmbeddedPostgres(folder, durable=durable)
             postgres.start()
-            started.callback(postgres.close)
+            exit_stack.callback(postgres.close)
             return postgres
 
         yield start_server
@@ -86,13 +86,13 @@ def start_server(open_folder: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 def start_user_process() -> Iterator[StartUserProcess]:
-    """A function that starts a process using a server; the fixture ends the process."""
-    with ExitStack() as started:
+    """A function that runs SCRIPT in a new process; the fixture waits for its end."""
+    with ExitStack() as exit_stack:
 
         def start_user_process(
             folder: Path, *arguments: str, command_prefix: list[str] | None = None
         ) -> subprocess.Popen[str]:
-            return started.enter_context(
+            return exit_stack.enter_context(
                 subprocess.Popen(
                     [
                         *(command_prefix or []),
@@ -128,21 +128,21 @@ def query(url: str, statement: str) -> Any:
         return result.scalar() if result.returns_rows else None
 
 
-def url_of(user: subprocess.Popen[str]) -> str:
-    assert user.stdout
-    return user.stdout.readline().strip()
+def url_of(user_process: subprocess.Popen[str]) -> str:
+    assert user_process.stdout
+    return user_process.stdout.readline().strip()
 
 
-def end_normally(user: subprocess.Popen[str]) -> str:
+def end_normally(user_process: subprocess.Popen[str]) -> str:
     """Close a process's standard input, so that it ends; return its standard error."""
-    return user.communicate(timeout=60)[1].strip()
+    return user_process.communicate(timeout=60)[1].strip()
 
 
-def sockets_of(url: str) -> Path:
+def socket_folder_of(url: str) -> Path:
     return Path(parse_qs(urlsplit(url).query)["host"][0])
 
 
-def postmaster(folder: Path) -> int:
+def postmaster_pid(folder: Path) -> int:
     return int((folder / "postmaster.pid").read_text().split()[0])
 
 
@@ -167,7 +167,7 @@ def becomes_true(condition: Callable[[], object], timeout_s: float = 20) -> bool
 
 
 def has_stopped(folder: Path, url: str) -> bool:
-    if becomes_true(lambda: not processes_of(folder) and not sockets_of(url).exists()):
+    if becomes_true(lambda: not processes_of(folder) and not socket_folder_of(url).exists()):
         return True
     pytest.fail(
         f"running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
@@ -197,9 +197,14 @@ def test_server_listens_on_a_socket_that_only_its_owner_can_reach(
 ) -> None:
     url = start_server(folder).start()
     assert query(url, "SHOW listen_addresses") == ""
-    sockets, data = sockets_of(url).stat(), folder.stat()
-    assert stat.S_IMODE(sockets.st_mode) == stat.S_IMODE(data.st_mode) == 0o700
-    assert sockets.st_uid == data.st_uid == Path(f"/proc/{postmaster(folder)}").stat().st_uid != 0
+    socket_folder_stat, data_stat = socket_folder_of(url).stat(), folder.stat()
+    assert stat.S_IMODE(socket_folder_stat.st_mode) == stat.S_IMODE(data_stat.st_mode) == 0o700
+    assert (
+        socket_folder_stat.st_uid
+        == data_stat.st_uid
+        == Path(f"/proc/{postmaster_pid(folder)}").stat().st_uid
+        != 0
+    )
 
 
 @pytest.mark.parametrize("variable", ["PGPORT", "PGHOST", "PGDATA", "PGUSER", "PGDATABASE"])
@@ -317,14 +322,14 @@ def test_server_runs_until_its_last_user_ends(
     start_server: StartServer, start_user_process: StartUserProcess, folder: Path
 ) -> None:
     postgres = start_server(folder)
-    second_user, third_user = start_user_process(folder), start_user_process(folder)
-    assert url_of(second_user) == url_of(third_user) == (url := postgres.start())
+    second_process, third_process = start_user_process(folder), start_user_process(folder)
+    assert url_of(second_process) == url_of(third_process) == (url := postgres.start())
     postgres.close()
-    second_user.kill()
-    second_user.wait(30)
+    second_process.kill()
+    second_process.wait(30)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    assert end_normally(third_user) == ""
+    assert end_normally(third_process) == ""
     assert has_stopped(folder, url)
 
 
@@ -332,10 +337,10 @@ def test_server_runs_until_its_last_user_ends(
 def test_server_stops_when_a_signal_ends_its_only_user(
     start_user_process: StartUserProcess, folder: Path, signal_name: str
 ) -> None:
-    user = start_user_process(folder)
-    url = url_of(user)
-    user.send_signal(signal.Signals[signal_name])
-    user.wait(30)
+    user_process = start_user_process(folder)
+    url = url_of(user_process)
+    user_process.send_signal(signal.Signals[signal_name])
+    user_process.wait(30)
     assert has_stopped(folder, url)
 
 
@@ -343,44 +348,44 @@ def test_server_can_start_immediately_after_its_user_was_killed(
     start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
     for _ in range(3):
-        user = start_user_process(folder)
-        url_of(user)
-        user.kill()
-        user.wait(30)
+        user_process = start_user_process(folder)
+        url_of(user_process)
+        user_process.kill()
+        user_process.wait(30)
         assert query(start_server(folder).start(), "SELECT 1") == 1
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_server(
     start_server: StartServer, folder: Path
 ) -> None:
-    """PostgreSQL runs in a separate session, and still serves requests in progress."""
+    """PostgreSQL runs in its own session, to which the terminal sends no signal."""
     start_server(folder)
-    assert os.getsid(postmaster(folder)) != os.getsid(0)
+    assert os.getsid(postmaster_pid(folder)) != os.getsid(0)
 
 
 def test_server_runs_while_a_fork_of_a_killed_parent_uses_it(
     start_user_process: StartUserProcess, folder: Path
 ) -> None:
-    user = start_user_process(folder, "fork")
-    url = url_of(user)
-    user.kill()
-    user.wait(30)
+    user_process = start_user_process(folder, "fork")
+    url = url_of(user_process)
+    user_process.kill()
+    user_process.wait(30)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    end_normally(user)
+    end_normally(user_process)
     assert has_stopped(folder, url)
 
 
 def test_server_runs_while_the_parent_of_an_ended_fork_uses_it(
     start_user_process: StartUserProcess, folder: Path
 ) -> None:
-    user = start_user_process(folder, "fork")
-    url = url_of(user)
-    assert user.stdin
-    user.stdin.close()
+    user_process = start_user_process(folder, "fork")
+    url = url_of(user_process)
+    assert user_process.stdin
+    user_process.stdin.close()
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
-    user.terminate()
+    user_process.terminate()
     assert has_stopped(folder, url)
 
 
@@ -389,7 +394,7 @@ def test_killed_server_restarts_with_all_committed_data(
 ) -> None:
     killed_server = start_server(folder, durable=True)
     query(killed_server.start(), "CREATE TABLE kept AS SELECT 7")
-    os.kill(postmaster(folder), signal.SIGKILL)
+    os.kill(postmaster_pid(folder), signal.SIGKILL)
     assert query(start_server(folder).start(), "TABLE kept") == 7
 
 
@@ -409,10 +414,10 @@ def test_start_after_an_interrupted_initdb_runs_initdb_again(
     start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
     new_folder = folder.with_name("postgres.new")
-    user = start_user_process(folder)
+    user_process = start_user_process(folder)
     assert becomes_true((new_folder / "PG_VERSION").exists)
-    user.kill()
-    user.wait(30)
+    user_process.kill()
+    user_process.wait(30)
     assert not folder.exists()
     assert query(start_server(folder).start(), "SELECT 1") == 1
     assert not new_folder.exists()
@@ -430,7 +435,7 @@ def test_failed_start_reports_the_reason_and_leaves_no_process(
     start_server: StartServer, folder: Path
 ) -> None:
     postgres = start_server(folder)
-    sockets = sockets_of(postgres.url("livebackend"))
+    socket_folder = socket_folder_of(postgres.url("livebackend"))
     postgres.close()
     with (folder / "postgresql.conf").open("a") as settings:
         settings.write("nonsense = 1\n")
@@ -439,27 +444,27 @@ def test_failed_start_reports_the_reason_and_leaves_no_process(
     ):
         postgres.start()
     assert not processes_of(folder)
-    assert not sockets_of(postgres.url("livebackend")).exists()
-    assert not sockets.exists()
+    assert not socket_folder_of(postgres.url("livebackend")).exists()
+    assert not socket_folder.exists()
 
 
 def test_users_of_a_deleted_folder_do_not_stop_the_server_of_a_new_one(
     start_user_process: StartUserProcess, start_server: StartServer, folder: Path
 ) -> None:
-    user = start_user_process(folder)
-    old_url = url_of(user)
-    old_server = postmaster(folder)
+    user_process = start_user_process(folder)
+    old_url = url_of(user_process)
+    old_postmaster_pid = postmaster_pid(folder)
     for path in folder.parent.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     url = start_server(folder).start()
     assert url != old_url
-    end_normally(user)
+    end_normally(user_process)
     time.sleep(0.5)
     assert query(url, "SELECT 1") == 1
     # The test ends the old server, because that server can take a minute to notice that its folder
     # was deleted.
     with suppress(ProcessLookupError):
-        os.kill(old_server, signal.SIGQUIT)
+        os.kill(old_postmaster_pid, signal.SIGQUIT)
 
 
 # Linux capabilities: CAP_DAC_OVERRIDE permits reading and writing all files, CAP_DAC_READ_SEARCH
@@ -470,7 +475,7 @@ CAP_DAC_READ_SEARCH = 1 << 2
 
 def server_ids_and_capabilities(folder: Path) -> dict[str, int]:
     """Return the user id, group id and capabilities of the server of a data folder."""
-    lines = Path(f"/proc/{postmaster(folder)}/status").read_text().splitlines()
+    lines = Path(f"/proc/{postmaster_pid(folder)}/status").read_text().splitlines()
     status = {name: value.split() for name, value in (line.split(":", 1) for line in lines)}
     assert len(set(status["Uid"])) == len(set(status["Gid"])) == 1
     return {
@@ -624,21 +629,21 @@ def test_root_and_the_owner_of_a_folder_share_its_server(
     start_server: StartServer, start_user_process: StartUserProcess, open_folder: Path
 ) -> None:
     folder = folder_owned_by(open_folder, "daemon") / "postgres"
-    owner = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
-    url = url_of(owner)
+    owner_process = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
+    url = url_of(owner_process)
     server_of_root = start_server(folder)
     assert server_of_root.start() == url
-    assert end_normally(owner) == ""
+    assert end_normally(owner_process) == ""
     assert query(url, "SELECT 1") == 1
-    # This time, root starts the server before the owner uses it. The server runs until the owner's
-    # process ends, although root has closed it before.
+    # Now root starts the server before the owner's process does. After root closes it, the server
+    # still runs until the owner's process ends.
     server_of_root.close()
     url = server_of_root.start()
     assert server_ids_and_capabilities(folder)["uid"] == ids_of_user("daemon")["uid"]
-    owner = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
-    assert url_of(owner) == url
+    owner_process = start_user_process(folder, command_prefix=command_prefix_for("daemon"))
+    assert url_of(owner_process) == url
     server_of_root.close()
-    assert end_normally(owner) == ""
+    assert end_normally(owner_process) == ""
     assert has_stopped(folder, url)
 
 

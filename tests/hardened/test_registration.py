@@ -100,19 +100,19 @@ class TestTicket:
         self, phone: PhoneClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         compared_codes = []
-        matches = CodeHasher.matches
+        original_matches = CodeHasher.matches
 
         def record_and_compare(self: CodeHasher, *values: object) -> bool:
             compared_codes.append(values)
-            return matches(self, *values)  # type: ignore[arg-type]
+            return original_matches(self, *values)  # type: ignore[arg-type]
 
         monkeypatch.setattr(CodeHasher, "matches", record_and_compare)
         ticket, code = phone.request_code(), phone.received_codes[0]
-        guesses = [
+        verification_calls = [
             partial(phone.post, "/register", code_v=ticket, code=wrong_code(code, nth))
             for nth in range(1, 51)
         ]
-        assert sorted_results(run_concurrently(*guesses)) == ["0004"] * 4 + ["0005"] * 46
+        assert sorted_results(run_concurrently(*verification_calls)) == ["0004"] * 4 + ["0005"] * 46
         assert len(compared_codes) == 5
 
     def test_ticket_expires_after_five_minutes(
@@ -174,8 +174,8 @@ class TestCodeRateLimits:
     def test_twenty_concurrent_code_requests_of_a_phone_send_one_message(
         self, phone: PhoneClient
     ) -> None:
-        calls = [partial(phone.post, "/register", token=phone.number)] * 20
-        assert sorted_results(run_concurrently(*calls)) == ["0000"] + ["0002"] * 19
+        code_request_calls = [partial(phone.post, "/register", token=phone.number)] * 20
+        assert sorted_results(run_concurrently(*code_request_calls)) == ["0000"] + ["0002"] * 19
         assert len(phone.received_codes) == 1
 
     def test_twenty_first_code_request_of_a_client_address_within_an_hour_returns_0002(

@@ -168,27 +168,34 @@ def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None
     first_stream = create_stream(case)
     case.provider.drop_stream(KEY)
     assert not case.gateway.exists(KEY)
-    recreated = create_stream(case)
-    assert (recreated.document["title"], recreated.document["publishKey"]) == (KEY, PUBLISH_KEY)
-    assert recreated.play_urls == first_stream.play_urls
+    recreated_stream = create_stream(case)
+    assert (recreated_stream.document["title"], recreated_stream.document["publishKey"]) == (
+        KEY,
+        PUBLISH_KEY,
+    )
+    assert recreated_stream.play_urls == first_stream.play_urls
     assert case.gateway.exists(KEY)
 
 
 def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
     """Return the StreamFailed that a call raises within 4 s (tolerance: 0.5 s)."""
     start = time.monotonic()
-    with pytest.raises(StreamFailed) as caught:
+    with pytest.raises(StreamFailed) as error_info:
         provider_call()
     assert time.monotonic() - start < 4.5
-    return caught.value
+    return error_info.value
 
 
 @pytest.mark.parametrize("failing_method", ["reject_calls", "time_out"])
 def test_development_gateway_fails_until_it_recovers(failing_method: str) -> None:
     streams = new_gateway(DevelopmentStreams, "")
     getattr(streams, failing_method)()
-    for call in (streams.exists, streams.disable, lambda key: streams.live_publishers([key])):
-        failure_within_4_s(lambda call=call: call(KEY))  # type: ignore[misc]
+    for call_with_key in (
+        streams.exists,
+        streams.disable,
+        lambda key: streams.live_publishers([key]),
+    ):
+        failure_within_4_s(lambda call=call_with_key: call(KEY))  # type: ignore[misc]
     failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
     streams.recover()
     assert streams.create(KEY, PUBLISH_KEY).document["title"] == KEY
@@ -340,7 +347,7 @@ class TestPiliV1:
 
 class TestPiliV2:
     def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
-        """If the stream did not exist, a publish URL that is still valid would create it."""
+        """Otherwise, publishing to a valid publish URL would create an enabled stream."""
         provider = FakePiliV2()
         with running_server(provider.server) as server:
             streams = new_gateway(PiliV2, server.url)

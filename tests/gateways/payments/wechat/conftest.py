@@ -44,7 +44,7 @@ def wechat(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWechatPay]:
 
 @pytest.fixture
 def certificate_settings(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str]:
-    """Settings that verify WeChat Pay's signatures with platform certificates."""
+    """Settings of a gateway that verifies signatures with platform certificates."""
     key_file = tmp_path / "merchant.pem"
     key_file.write_bytes(
         wechat.merchant_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -62,7 +62,7 @@ def certificate_settings(wechat: FakeWechatPay, tmp_path: Path) -> dict[str, str
 def public_key_settings(
     certificate_settings: dict[str, str], wechat: FakeWechatPay, tmp_path: Path
 ) -> dict[str, str]:
-    """Settings that verify WeChat Pay's signatures with the public key."""
+    """Settings of a gateway that verifies signatures with WeChat Pay's public key."""
     key_file = tmp_path / "wechat.pem"
     key = wechat.signer.key.public_key()
     key_file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -22,7 +22,7 @@ from tests.support.wechat_server import (
 )
 
 PLACE_PATH = "/v3/pay/transactions/app"
-UNKNOWN_SERIAL = "ABCDEF"
+UNKNOWN_SERIAL_NUMBER = "ABCDEF"
 CERTIFICATES_PATH = "/v3/certificates"
 
 # A function that makes the fake server fail each look-up of certificates.
@@ -62,12 +62,12 @@ def respond_with(response: FakeResponse) -> LookupFailure:
     return lambda wechat: setattr(wechat, "certificates_response", response)
 
 
-def time_out(wechat: FakeWechatPay) -> None:
+def time_out_lookups(wechat: FakeWechatPay) -> None:
     wechat.delay_s[CERTIFICATES_PATH] = 10
 
 
 def list_malformed_entry(malformed_entry: object) -> LookupFailure:
-    """Return a failure whose list has a valid certificate and a malformed entry."""
+    """Return a failure: the server lists a valid certificate and a malformed entry."""
 
     def fail(wechat: FakeWechatPay) -> None:
         respond_with(FakeResponse(200, {"data": [Signer.new(3).list_entry(), malformed_entry]}))(
@@ -77,14 +77,14 @@ def list_malformed_entry(malformed_entry: object) -> LookupFailure:
     return fail
 
 
-def list_expired(wechat: FakeWechatPay) -> None:
+def list_expired_certificate(wechat: FakeWechatPay) -> None:
     expired_signer = Signer.new(3, valid_until=timedelta(hours=-1))
     respond_with(FakeResponse(200, {"data": [expired_signer.list_entry()]}))(wechat)
 
 
-FAILURES: dict[str, LookupFailure] = {
+FAILURE_BY_NAME: dict[str, LookupFailure] = {
     "500": respond_with(FakeResponse(500, {"code": "SYSTEM_ERROR"})),
-    "timeout": time_out,
+    "timeout": time_out_lookups,
     "invalid JSON": respond_with(FakeResponse(200, b"<html>")),
     "deep JSON": respond_with(FakeResponse(200, b"[" * 100_000)),
     "empty list": respond_with(FakeResponse(200, {"data": []})),
@@ -97,11 +97,11 @@ FAILURES: dict[str, LookupFailure] = {
         {"encrypt_certificate": {"algorithm": "AEAD_AES_256_GCM"}}
     ),
     "other encryption": list_malformed_entry({"encrypt_certificate": {"algorithm": "none"}}),
-    "only an expired certificate": list_expired,
+    "only an expired certificate": list_expired_certificate,
 }
 
 
-@pytest.fixture(params=list(FAILURES))
+@pytest.fixture(params=list(FAILURE_BY_NAME))
 def fail_lookups(
     request: pytest.FixtureRequest, wechat: FakeWechatPay, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
@@ -110,7 +110,7 @@ def fail_lookups(
         monkeypatch.setattr(
             "livebackend.gateways.payments.wechat.certificates.LOOKUP_TIMEOUT_S", 0.3
         )
-    failure = FAILURES[request.param]
+    failure = FAILURE_BY_NAME[request.param]
     return lambda: failure(wechat)
 
 
@@ -138,7 +138,7 @@ class TestFailedLookup:
     ) -> None:
         fail_lookups()
         for _ in range(3):
-            assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
+            assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL_NUMBER)
             assert verify_notification(payments, wechat, clock)
             clock.now_s += LOOKUP_PERIOD_S / 2
             assert verify_notification(payments, wechat, clock)
@@ -154,7 +154,7 @@ class TestFailedLookup:
     ) -> None:
         fail_lookups()
         wechat.responses[PLACE_PATH] = FakeResponse(
-            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL
+            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL_NUMBER
         )
         with pytest.raises(PaymentFailed, match="serial"):
             payments.place(ORDER)
@@ -210,7 +210,7 @@ class TestRateLimit:
         self, payments: WechatPayments, wechat: FakeWechatPay, clock: Clock
     ) -> None:
         wechat.certificates_response = FakeResponse(500)
-        for minute in range(1, 4):
+        for minute_number in range(1, 4):
             with ThreadPoolExecutor(16) as threads:
                 verifications = [
                     threads.submit(
@@ -220,7 +220,7 @@ class TestRateLimit:
                 ]
                 for verification in verifications:
                     verification.result()
-            assert wechat.certificate_lookups == minute
+            assert wechat.certificate_lookups == minute_number
             clock.now_s += LOOKUP_PERIOD_S
 
     def test_known_serial_number_does_not_wait_for_a_lookup_in_progress(
@@ -230,7 +230,7 @@ class TestRateLimit:
         waiting_thread = threading.Thread(
             target=assert_unknown_serial,
             args=[payments, wechat, clock],
-            kwargs={"signing_key_id": UNKNOWN_SERIAL},
+            kwargs={"signing_key_id": UNKNOWN_SERIAL_NUMBER},
         )
         waiting_thread.start()
         while not wechat.certificate_lookups:
@@ -249,7 +249,7 @@ class TestRateLimit:
     ) -> None:
         wechat.delay_s[CERTIFICATES_PATH] = 10
         started = time.monotonic()
-        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL_NUMBER)
         assert 2.5 < time.monotonic() - started < 3.8
 
     def test_lookup_for_a_response_ends_at_the_deadline_of_the_request(
@@ -258,7 +258,7 @@ class TestRateLimit:
         monkeypatch.setattr("livebackend.gateways.payments.wechat.client.REQUEST_TIMEOUT_S", 0.5)
         wechat.delay_s[CERTIFICATES_PATH] = 10
         wechat.responses[PLACE_PATH] = FakeResponse(
-            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL
+            200, {"prepay_id": "1"}, signed_as=UNKNOWN_SERIAL_NUMBER
         )
         started = time.monotonic()
         with pytest.raises(PaymentFailed):
@@ -269,7 +269,7 @@ class TestRateLimit:
         self, payments: WechatPayments, wechat: FakeWechatPay
     ) -> None:
         headers, body = wechat.notification(
-            signing_key_id=UNKNOWN_SERIAL, signed_at=time.time() - 1000
+            signing_key_id=UNKNOWN_SERIAL_NUMBER, signed_at=time.time() - 1000
         )
         with pytest.raises(InvalidSignature, match="time"):
             payments.verify_notification(headers, body)
@@ -328,7 +328,7 @@ class TestPublicKey:
         assert payments.place(ORDER)
         assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)
         assert wechat.certificate_lookups == 0
-        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL)
+        assert_unknown_serial(payments, wechat, clock, signing_key_id=UNKNOWN_SERIAL_NUMBER)
         assert_unknown_serial(payments, wechat, clock, signing_key_id="PUB_KEY_ID_OTHER")
         assert verify_notification(payments, wechat, clock, signing_key_id=public_key_id)
         assert wechat.certificate_lookups == 1
