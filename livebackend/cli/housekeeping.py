@@ -24,7 +24,9 @@ def housekeeping(ini: Path) -> None:
     facts = {**rooms._asdict(), "pictures": deleted_pictures, "orders": orders.queried}
     if rooms.failed or orders.failed:
         raise CommandFailed(
-            "a provider failed: the next round of housekeeping retries the failed tasks", **facts
+            "stream checks or payment reconciliations failed, see the log: the next round of"
+            " housekeeping retries them",
+            **facts,
         )
     print_result(
         f"{rooms.checked} rooms checked, {rooms.closed} closed,"

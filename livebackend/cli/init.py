@@ -60,7 +60,9 @@ def init(folder: Path, url: str, data_dir: str) -> None:
     existing_files = [str(path) for path in (ini, environment) if path.exists()]
     if existing_files:
         raise CommandFailed(
-            f"{', '.join(existing_files)}: already exists; not overwritten", existing=existing_files
+            "existing files are not overwritten: move them or choose another folder:"
+            f" {', '.join(existing_files)}",
+            existing=existing_files,
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -168,7 +168,9 @@ def checkpoint_command(ini: Path) -> None:
     with _opened_database(ini) as database:
         checkpoint = create_checkpoint(database)
     if checkpoint is None:
-        print_result("there are no transfers since the last checkpoint", checkpoint=None)
+        print_result(
+            "no checkpoint created: there are no transfers since the last one", checkpoint=None
+        )
         return
     print_result(
         f"checkpoint {checkpoint.id}: {checkpoint.transfers} transfers of"

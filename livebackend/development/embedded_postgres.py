@@ -208,7 +208,8 @@ class EmbeddedPostgres:
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
             raise EmbeddedPostgresError(
-                f"{self._folder} is not empty and not a PostgreSQL data folder"
+                f"{self._folder} contains files but is not a PostgreSQL data folder: empty it, or"
+                " set data.dir (LIVEBACKEND_DATA_DIR) to another folder"
             )
         new_folder = self._sibling("new")
         if new_folder.exists():

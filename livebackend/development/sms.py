@@ -29,4 +29,4 @@ class DevelopmentSms:
 
     def send(self, phone: str, code: str) -> None:
         self.sent.append(Message(phone, code))
-        log.info("SMS not sent: code for %s: %s", mask_phone(phone), code)
+        log.info("development SMS gateway: verification code for %s: %s", mask_phone(phone), code)

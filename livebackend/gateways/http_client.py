@@ -87,10 +87,12 @@ class ProviderClient:
         deadline = deadline or Deadline()
         if not self._breaker.allows_call():
             raise ProviderCallFailed(
-                "unreachable", "the last calls failed, so the circuit breaker is open"
+                "unreachable", "no request was sent: the circuit breaker is open after failed calls"
             )
         if not self._concurrency_limit.acquire(deadline):
-            raise ProviderCallFailed("unreachable", "the limit of concurrent calls is reached")
+            raise ProviderCallFailed(
+                "unreachable", "no request was sent: the limit of concurrent calls is reached"
+            )
         adapter = InterruptibleAdapter()
         future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
         # The permit is released when the thread ends: a thread that hangs after the timeout still

@@ -98,7 +98,8 @@ class PeriodicTasks:
             self._database.run(self._lease.release)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.warning(
-                "housekeeping: lease not released, it will expire: %s", type(error).__name__
+                "housekeeping: release of the lease failed, the lease will expire: %s",
+                type(error).__name__,
             )
 
     def _run_round(self) -> float:

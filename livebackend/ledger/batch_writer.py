@@ -221,7 +221,8 @@ class LedgerBatchWriter:
                     return outcomes
                 warning = warnings[0].partition("\n")[0]
                 log.warning(
-                    "ledger: COMMIT not confirmed, posting %s transfers again: %s",
+                    "ledger: COMMIT not confirmed, retrying %s transfers with the same"
+                    " request ids: %s",
                     len(batch),
                     warning,
                 )

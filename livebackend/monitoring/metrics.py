@@ -161,7 +161,8 @@ class LiveRoomsCollector(Collector):
             room_count = self._count_rooms()
         except (DBAPIError, PoolTimeout) as error:
             log.warning(
-                "metrics: live rooms not counted, database unavailable: %s", type(error).__name__
+                "metrics: count of live rooms failed, database unavailable: %s",
+                type(error).__name__,
             )
             return
         yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=room_count)

@@ -99,7 +99,7 @@ class Avatars:
         except InvalidImage as error:
             raise InvalidPicture from error
         except StorageFailed as error:
-            log.error("upload: picture not stored: %s", error)
+            log.error("upload: storage of the picture failed: %s", error)
             for location in inserted_locations:
                 self._database.execute_one(_DELETE_PICTURE, location=location)
             raise PictureNotStored from error

@@ -245,7 +245,9 @@ class PaymentOrders:
         try:
             pay = self.gateway(order.provider).place(provider_order(order))
         except PaymentFailed as error:
-            log.error("payment order %s: not accepted by the provider: %s", order.order_id, error)
+            log.error(
+                "payment order %s: placing it at the provider failed: %s", order.order_id, error
+            )
             raise PaymentNotPlaced from error
         # An order that was closed meanwhile is reopened, because the user can now pay it.
         # Reconciliation closes it later if the user does not pay.

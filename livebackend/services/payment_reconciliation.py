@@ -132,14 +132,18 @@ class PaymentReconciliation:
                 self._query_provider(order)
         except (PaymentRejected, RefundRefused) as error:
             # The provider did not fail, so `succeeded` stays True. An operator must act.
-            log.error("payment order %s: %s", order.order_id, error)
+            log.error("payment order %s: an operator must act: %s", order.order_id, error)
         except (PaymentFailed, ServiceUnavailable) as error:
-            log.warning("payment order %s: not reconciled: %s", order.order_id, error)
+            log.warning("payment order %s: reconciliation failed: %s", order.order_id, error)
             succeeded = False
         except SQLAlchemyError:
             raise
         except Exception as error:  # a gateway bug must not block the other orders
-            log.error("payment order %s: not reconciled", order.order_id, exc_info=error)
+            log.error(
+                "payment order %s: reconciliation failed: unexpected exception",
+                order.order_id,
+                exc_info=error,
+            )
             succeeded = False
         if order.query_attempts >= _MAX_ATTEMPTS:
             self._close_order(order, f"not settled after {_MAX_ATTEMPTS} attempts")

@@ -106,6 +106,8 @@ class PublishAuthorization:
                 return False
             self._gateway.disable(stream_key)
         except StreamFailed as error:
-            log.warning("stream %s: publisher status unknown: %s", stream_key, error)
+            log.warning(
+                "stream %s: query or disconnection of its publisher failed: %s", stream_key, error
+            )
             return False
         return True

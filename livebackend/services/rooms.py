@@ -224,7 +224,7 @@ class Rooms:
         try:
             stream = self._gateway.create(reservation.stream_key, reservation.publish_key)
         except StreamFailed as error:
-            log.error("stream %s: not created: %s", reservation.stream_key, error)
+            log.error("stream %s: creation failed: %s", reservation.stream_key, error)
             # The provider may have created the stream despite the error: housekeeping disables it.
             self._close(_CLOSE_OPENING_ROOM, room_id=reservation.room_id, reason="failed")
             raise StreamNotCreated from error
@@ -249,7 +249,7 @@ class Rooms:
             return stored_stream
         except StreamFailed as error:
             log.error(
-                "stream %s: lost by the provider, and its creation failed: %s",
+                "stream %s: deleted by the provider, and its re-creation failed: %s",
                 reservation.stream_key,
                 error,
             )

@@ -139,7 +139,11 @@ class StreamMonitor:
         try:
             self._gateway.disable(room.stream_key)
         except StreamFailed as error:
-            log.error("stream %s: not disabled, will retry: %s", room.stream_key, error)
+            log.error(
+                "stream %s: disabling failed, housekeeping will retry it: %s",
+                room.stream_key,
+                error,
+            )
             self._database.execute_one(_POSTPONE_DISABLE, room_id=room.id)
             return error
         self._database.execute_one(_SET_DISABLED, room_id=room.id)
@@ -156,7 +160,7 @@ class StreamMonitor:
         try:
             closed_rooms = self._check_batch([RoomStream(*room)])
         except StreamFailed as error:
-            log.warning("stream %s: publisher status unknown: %s", stream_key, error)
+            log.warning("stream %s: query of its publisher failed: %s", stream_key, error)
             return
         for closed_room in closed_rooms:
             self.disable(closed_room)

@@ -54,7 +54,8 @@ class PictureFiles:
         free_bytes = shutil.disk_usage(self._root).free
         if free_bytes < self._min_free_bytes:
             raise OSError(
-                f"the disk is nearly full: {free_bytes} bytes free, {self._min_free_bytes} required"
+                f"the disk is nearly full: {free_bytes} bytes free,"
+                f" pictures.min_free_disk_bytes requires {self._min_free_bytes}"
             )
 
     def remove(self, folder: str) -> None:

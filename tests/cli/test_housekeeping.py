@@ -63,7 +63,7 @@ class TestHousekeeping:
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )
         assert result.exit_code == 1
-        assert "a provider failed: the next round of housekeeping retries" in result.stderr
+        assert "failed, see the log: the next round of housekeeping retries them" in result.stderr
         assert database_state.rows("rooms") == rooms_before
 
     def test_pending_migrations_are_reported(

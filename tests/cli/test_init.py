@@ -67,7 +67,7 @@ def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "livebackend.env").write_text("mine")
     result = run_command("init", tmp_path)
     assert result.exit_code == 1
-    assert "already exists; not overwritten" in result.stderr
+    assert "existing files are not overwritten" in result.stderr
     assert (tmp_path / "livebackend.env").read_text() == "mine"
     assert not (tmp_path / "production.ini").exists()
 

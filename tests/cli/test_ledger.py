@@ -165,7 +165,9 @@ class TestCheckpoint:
             f" up to transfer {row['through_id']}\n"
             f"{bytes(row['sha256']).hex()}\n"
         )
-        assert run("checkpoint").stdout == "there are no transfers since the last checkpoint\n"
+        assert run("checkpoint").stdout == (
+            "no checkpoint created: there are no transfers since the last one\n"
+        )
 
     def test_checkpoint_is_printed_as_json(self, run: Any, ann: UserClient) -> None:
         assert json.loads(run("checkpoint", "--json").stdout) == {"checkpoint": None}

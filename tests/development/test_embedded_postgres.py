@@ -426,7 +426,9 @@ def test_start_after_an_interrupted_initdb_runs_initdb_again(
 def test_folder_with_other_files_is_an_error_and_stays_unchanged(folder: Path) -> None:
     folder.mkdir()
     (folder / "diary.txt").write_text("Mine.")
-    with pytest.raises(EmbeddedPostgresError, match="not empty and not a PostgreSQL data folder"):
+    with pytest.raises(
+        EmbeddedPostgresError, match="contains files but is not a PostgreSQL data folder"
+    ):
         EmbeddedPostgres(folder).start()
     assert [path.name for path in folder.iterdir()] == ["diary.txt"]
 

@@ -75,9 +75,9 @@ class QiniuSms:
         templates = response.get("items", []) if isinstance(response, dict) else []
         states = {template.get("id"): template.get("audit_status") for template in templates}
         if len(templates) < _MAX_TEMPLATES and self._template not in states:
-            raise SmsFailed(f"Qiniu's template {self._template} does not exist")
+            raise SmsFailed(f"sms.template: Qiniu's SMS template {self._template} does not exist")
         if states.get(self._template, "passed") != "passed":
             raise SmsFailed(
-                f"Qiniu's template {self._template} has the state {states[self._template]},"
-                " not passed"
+                f"sms.template: Qiniu's SMS template {self._template} has the state"
+                f" {states[self._template]}, but only a template with the state passed can be used"
             )

@@ -71,10 +71,10 @@ def listed_items(response: Any) -> list[dict[str, Any]]:
     Raises StreamFailed for a response without a list, which must not count as "no stream is live".
     """
     if not isinstance(response, dict) or "items" not in response:
-        raise StreamFailed("Pili's response has no list of items")
+        raise StreamFailed("Pili's response has no field `items`")
     entries = response["items"]
     if entries is None:  # some servers encode an empty list as null
         return []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise StreamFailed("Pili's response has no list of items")
+        raise StreamFailed("the field `items` of Pili's response is not a list of objects")
     return entries

@@ -78,7 +78,10 @@ def publish_path(
     if security_kind == "expiry_sk" and auth:
         unsigned_path = with_query(e=validity.expires_at)
         return f"{unsigned_path}&token={auth.token(unsigned_path.encode())}"
-    raise ValueError(f"publishSecurity {security_kind!r} is unknown or needs the account's keys")
+    raise ValueError(
+        f"cannot sign a publish URL: publishSecurity {security_kind!r} is unknown,"
+        " or needs Qiniu's access key and secret key"
+    )
 
 
 def _signed(unsigned_path: str, key: str) -> str:

@@ -78,7 +78,9 @@ def _entries(row: Row) -> Iterator[BillEntry]:
             yield BillEntry(order_id, payment_id, fen, _fen(row, _REFUNDED_AMOUNT_COLUMNS))
         else:
             log.warning(
-                "WeChat Pay: refund of order %s ignored, state %s", order_id, row["退款状态"]
+                "WeChat Pay: bill: refund of order %s skipped, because the refund has the state %s",
+                order_id,
+                row["退款状态"],
             )
     elif state != "REVOKED":
         raise ValueError(f"order {order_id} has the unknown state {state}")

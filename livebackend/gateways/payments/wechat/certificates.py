@@ -91,7 +91,9 @@ class PlatformCertificates:
     def _replace_certificates(self, deadline: Deadline) -> None:
         certificates = self._look_up(deadline)
         if not any(certificate.is_valid_at(self._now()) for certificate in certificates):
-            raise CertificateLookupFailed(f"none of {len(certificates)} certificates is valid")
+            raise CertificateLookupFailed(
+                f"WeChat Pay returned {len(certificates)} certificates, none of them valid now"
+            )
         self._certificates = {certificate.serial: certificate for certificate in certificates}
 
     def _now(self) -> datetime:

@@ -113,7 +113,7 @@ class ApiKey:
     def decrypt(self, encrypted: Mapping[str, Any]) -> str:
         """Decrypt an encrypted JSON object to text. Raises ValueError."""
         if encrypted.get("algorithm") != _ENCRYPTION:
-            raise ValueError(f"the object is not encrypted with {_ENCRYPTION}")
+            raise ValueError(f"WeChat Pay's JSON object is not encrypted with {_ENCRYPTION}")
         try:
             text: str | None = utils.aes_decrypt(
                 nonce=encrypted["nonce"],
@@ -124,7 +124,10 @@ class ApiKey:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"malformed encrypted object: {error!r}") from error
         if text is None:
-            raise ValueError("the object is encrypted with another APIv3 key")
+            raise ValueError(
+                "wechat.api_key cannot decrypt WeChat Pay's JSON object: compare the setting with"
+                " the merchant's APIv3 key"
+            )
         return text
 
 

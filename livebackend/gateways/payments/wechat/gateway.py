@@ -317,7 +317,10 @@ def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
     order_id, payment_id = transaction["out_trade_no"], transaction["transaction_id"]
     fen = transaction["amount"]["total"]
     if type(fen) is not int or not isinstance(order_id, str) or not isinstance(payment_id, str):
-        raise TypeError("out_trade_no, transaction_id or amount.total has the wrong type")
+        raise TypeError(
+            "WeChat Pay's transaction has a wrong type in out_trade_no, transaction_id or"
+            " amount.total"
+        )
     return ProviderPayment(order_id, payment_id, fen, _paid_at(transaction))
 
 
