@@ -242,7 +242,8 @@ class Settings(BaseModel):
         300, ge=30, le=3600, description="seconds until a verification code expires"
     )
     register_verified_phone: Literal["required", "optional"] = Field(
-        "required", description="`required`: users verify their phone before they register"
+        "required",
+        description="`required`: only verified phones can register; `optional`: any phone",
     )
     pictures_mode: Annotated[
         Literal["reencoded", "original"], BeforeValidator(current_picture_mode)
