@@ -286,7 +286,7 @@ def test_refill_for_an_unknown_or_paid_order_moves_no_coins(
 
 def test_actor_cannot_spend_coins_of_another_account(ledger: LedgerFixture) -> None:
     ann, ben = ledger.open(), ledger.open()
-    with pytest.raises(ValueError, match="debit must be external or the actor's account"):
+    with pytest.raises(ValueError, match="debit must be external or the account of the actor"):
         replace(ledger.gift(ann, ben, 1), actor_id=ben.id)
 
 
