@@ -55,7 +55,7 @@ from livebackend.storage.reencoding import ReencodingPictureStore
 
 # Size of the separate pool for health checks and metrics, which must work when the main pool is
 # exhausted.
-_PROBE_CONNECTIONS = 2
+_PROBE_POOL_SIZE = 2
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class Services:
         self.periodic_tasks.start()
 
     def stop_waiting(self) -> None:
-        """Reject the requests that wait to hash a password, because the process stops."""
+        """Reject requests that wait to hash a password; called when the process stops."""
         self.password_hashing.stop()
 
     def close(self) -> None:
-        """Post the transfers that are queued, and release connections and leases."""
+        """Post the queued transfers, release the leases and close the connections."""
         self.periodic_tasks.close()
         self.ledger_writer.close()
         self.rate_limits.close()
@@ -154,7 +154,7 @@ def make_gateways(settings: Settings) -> Gateways:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database of the settings; start an embedded PostgreSQL if necessary.
+    """Return the database of `database.url`; `embedded` starts a PostgreSQL server.
 
     Raises SettingsError if the embedded PostgreSQL cannot start.
     """
@@ -227,7 +227,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     return Services(
         metrics=metrics,
         database=database,
-        probe_database=database.with_own_pool(_PROBE_CONNECTIONS),
+        probe_database=database.with_own_pool(_PROBE_POOL_SIZE),
         gateways=gateways,
         ledger_writer=ledger_writer,
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
@@ -320,13 +320,13 @@ def _verification_codes(
     rng: random.Random,
 ) -> VerificationCodes:
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
-    is_plain = settings.codes_reply == "plain"
+    returns_plain_codes = settings.codes_reply == "plain"
     return VerificationCodes(
         database,
         sms,
         rate_limits,
         PlainCodeVerifier(code_hasher)
-        if is_plain
+        if returns_plain_codes
         else SignedTicketVerifier(settings.signing_secrets, code_hasher),
         code_hasher,
         rng=rng,

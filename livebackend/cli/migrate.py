@@ -21,8 +21,8 @@ from livebackend.database.migrations import migration_status, pending_sql
 def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
     """Run the pending database migrations.
 
-    Each migration has its own transaction. The command waits for another process that migrates.
-    Servers of the previous version can run meanwhile.
+    Each migration has its own transaction. The command waits while another process runs
+    migrations. Servers of the previous version can continue to run.
 
     Example: livebackend migrate production.ini --status
     """

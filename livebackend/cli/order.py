@@ -34,7 +34,7 @@ from livebackend.services.operator_orders import StoredOrder, find_order, list_o
 from livebackend.services.payment_bills import NOT_CREDITED, BillReport, compare_bill
 from livebackend.services.payment_refunds import RefundRefused
 
-_STATES = ("pending", "paid", "closed", "refunding", "refunded")
+_ORDER_STATES = ("pending", "paid", "closed", "refunding", "refunded")
 
 order_argument = click.argument("order_id", metavar="ORDER")
 
@@ -49,7 +49,7 @@ def order() -> None:
 
 @order.command("list")
 @ini_argument
-@click.option("--state", type=click.Choice(_STATES), help="Only orders in this state.")
+@click.option("--state", type=click.Choice(_ORDER_STATES), help="Only orders in this state.")
 @click.option("--phone", help="Only orders of the user with this phone.")
 @click.option(
     "--limit",
@@ -82,8 +82,8 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
         )
         for order_row in orders
     ]
-    header = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
-    text = align_columns([header, *rows]) if rows else "there are no matching orders"
+    column_headings = ("order", "provider", "state", "created (UTC)", "fen", "coins", "phone")
+    text = align_columns([column_headings, *rows]) if rows else "there are no matching orders"
     print_result(text, orders=[_order_facts(order_row) for order_row in orders])
 
 
@@ -105,13 +105,13 @@ def show_command(ini: Path, order_id: str) -> None:
 @order_argument
 @json_option
 def settle_command(ini: Path, order_id: str) -> None:
-    """Query the provider for an order now.
+    """Query the state of an order at its provider now.
 
-    The order is credited if it was paid, and closed if it has expired.
+    If the order was paid, its coins are credited; if the order has expired, it is closed.
 
     Example: livebackend order settle production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
-    with opened_services(ini) as services, _reported_errors(order_id):
+    with opened_services(ini) as services, _report_order_errors(order_id):
         services.payment_reconciliation.reconcile(order_id)
         _print_order(services.database, order_id)
 
@@ -128,14 +128,15 @@ def settle_command(ini: Path, order_id: str) -> None:
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
     """Refund an order and take back its coins.
 
-    A repeated command refunds the order once. The refund is refused if the user has spent the
-    coins. If the provider fails, the order stays in the state refunding, and the servers retry.
+    The provider refunds an order once, even if you repeat the command. The refund is refused if the
+    user has spent the coins. If the provider fails, the order stays in the state refunding, and the
+    servers retry.
 
     Example: livebackend order refund production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778 --reason asked
     """
     if not 1 <= len(reason) <= 200:
         raise click.BadParameter("must have 1 to 200 characters", param_hint="--reason")
-    with opened_services(ini) as services, _reported_errors(order_id):
+    with opened_services(ini) as services, _report_order_errors(order_id):
         services.payment_refunds.refund(order_id, reason=reason)
         _print_order(services.database, order_id)
 
@@ -147,7 +148,7 @@ def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
 )
 @json_option
 def reconcile_command(ini: Path, *, day: datetime | None) -> None:
-    """Compare orders with the bills of a day.
+    """Compare the orders of a day with the bills of the payment providers.
 
     Days are in China Standard Time. The command exits with 1 if there is a difference, or if a bill
     cannot be read. Run it daily after 10:00 China Standard Time, when WeChat provides the bill of
@@ -179,12 +180,12 @@ def reconcile_command(ini: Path, *, day: datetime | None) -> None:
 
 
 def _report_lines(report: BillReport) -> list[str]:
-    totals = (
+    summary_line = (
         f"{report.provider} {report.day}: {report.payments} payments of {report.paid_fen} fen,"
         f" {report.refunds} refunds of {report.refunded_fen} fen,"
         f" {len(report.differences)} differences"
     )
-    return [totals, *map(_with_advice, report.differences)]
+    return [summary_line, *map(_with_advice, report.differences)]
 
 
 def _with_advice(difference: str) -> str:
@@ -203,8 +204,8 @@ def _opened_database(ini: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def _reported_errors(order_id: str) -> Iterator[None]:
-    """End the command with one message if a provider or the ledger reports an error."""
+def _report_order_errors(order_id: str) -> Iterator[None]:
+    """End the command with one error message if an operation on the order fails."""
     try:
         yield
     except PaymentRejected as error:

@@ -33,7 +33,7 @@ json_option = click.option(
 
 
 class CommandFailed(click.ClickException):
-    """Ends the command with an error message; with `--json`, also prints `facts`."""
+    """Ends the command with an error; `--json` prints the message and `facts`."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ def print_and_exit(text: str, *, passed: bool, **facts: Any) -> NoReturn:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """End the command with one message for an error that the operator can fix."""
+    """End the command with one error message instead of a traceback."""
     try:
         yield
     except SettingsError as error:
@@ -80,11 +80,11 @@ def report_errors() -> Iterator[None]:
 
 def align_columns(rows: list[tuple[Any, ...]]) -> str:
     """Return the rows as lines, each column padded to its widest cell."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cell_rows = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cell_rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        for row in cell_rows
     )
 
 

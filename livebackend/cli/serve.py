@@ -148,10 +148,10 @@ def load_app(
 def _enforce_stop(
     services: Services, signal_reader: socket.socket, shutdown_timeout_s: int
 ) -> None:
-    """Stop the worker on a signal, or when its parent process has ended.
+    """Ensure that the worker stops after a signal, or when its parent has ended.
 
-    Requests that wait to hash a password are refused. After `shutdown_timeout_s` the worker is
-    killed.
+    Rejects the requests that wait to hash a password. Kills the worker if it has not ended after
+    `shutdown_timeout_s`.
     """
     parent = multiprocessing.parent_process()
     parent_sentinels = [parent.sentinel] if parent else []

@@ -15,8 +15,8 @@ from livebackend.services.operator_accounts import AccountDetails
 
 # Characters of new passwords. 0, o, 1, i and l are excluded, because they are easily confused when
 # a password is read out.
-_LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
-_GENDERS = {"0": "female", "1": "male"}
+_PASSWORD_LETTERS, _PASSWORD_DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
+_GENDER_NAMES = {"0": "female", "1": "male"}
 
 
 def _check_phone(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -51,7 +51,7 @@ def show(ini: Path, phone: str) -> None:
     """
     with opened_services(ini) as services:
         account = _find_account(services, phone)
-    facts = account._asdict() | {"gender": _GENDERS.get(account.gender or "")}
+    facts = account._asdict() | {"gender": _GENDER_NAMES.get(account.gender or "")}
     print_result(
         align_columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts
     )
@@ -71,7 +71,7 @@ def disable(ini: Path, phone: str) -> None:
     with opened_services(ini) as services:
         account = _find_account(services, phone)
         changed = services.database.run(lambda connection: accounts.disable(connection, phone))
-        # The room is closed after the tokens are revoked, so that the user cannot go live again.
+        # The tokens are revoked before the room is closed, so that the user cannot open a new room.
         if account.room_id:
             services.rooms.leave(account.id, reason="operator")
     _print_state(account.id, "disabled", changed=changed, closed_room=account.room_id)
@@ -116,7 +116,7 @@ def revoke(ini: Path, phone: str) -> None:
 @_phone_argument
 @json_option
 def reset_password(ini: Path, phone: str) -> None:
-    """Set and print a new password.
+    """Set a random new password, and print it.
 
     The login tokens of the account are revoked.
 
@@ -125,8 +125,10 @@ def reset_password(ini: Path, phone: str) -> None:
     password = new_password()
     with opened_services(ini) as services:
         account = _find_account(services, phone)
-        new_hash = services.password_hashing.hash(password)
-        services.database.run(lambda connection: accounts.set_password(connection, phone, new_hash))
+        password_hash = services.password_hashing.hash(password)
+        services.database.run(
+            lambda connection: accounts.set_password(connection, phone, password_hash)
+        )
     print_result(
         f"new password of account {account.id}: {password}\n"
         "Send it to the user confidentially. They should change it at once.",
@@ -136,9 +138,9 @@ def reset_password(ini: Path, phone: str) -> None:
 
 
 def new_password() -> str:
-    """Return a random password of nearly 60 bits that is easy to read out."""
-    letter_groups = ["".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3)]
-    return "-".join([*letter_groups, "".join(secrets.choice(_DIGITS) for _ in range(2))])
+    """Return a random password with 60 bits of entropy that is easy to read out."""
+    letter_groups = ["".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(4)) for _ in range(3)]
+    return "-".join([*letter_groups, "".join(secrets.choice(_PASSWORD_DIGITS) for _ in range(2))])
 
 
 def _print_state(account_id: int, state: str, *, changed: bool, **more_facts: Any) -> None:

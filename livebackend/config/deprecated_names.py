@@ -67,7 +67,7 @@ RENAMED_CLASSES: Mapping[str, str] = {
 RENAMED_MODULES: Mapping[str, str] = {"livebackend.logs": "livebackend.monitoring.log_formatters"}
 
 # Deprecated loggers, with the loggers that replace them. `livebackend.gateways.sms` and
-# `livebackend.gateways.payments` are not deprecated, because packages of these names still log.
+# `livebackend.gateways.payments` are not deprecated: they are the parents of loggers in use.
 RENAMED_LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.calls": ["livebackend.access"],
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
@@ -115,7 +115,10 @@ def current_class(dotted_name: str) -> str:
 
 
 def current_module(dotted_name: str) -> str:
-    """Return the current name of a renamed module; raise KeyError for other modules."""
+    """Return the current name of a deprecated module, and issue a FutureWarning.
+
+    Raises KeyError for other modules.
+    """
     current_name = RENAMED_MODULES[dotted_name]
     warnings.warn(
         f"module {dotted_name} is deprecated: use {current_name}", FutureWarning, stacklevel=2
@@ -140,8 +143,8 @@ def _is_configured(logger: logging.Logger) -> bool:
     return logger.level != logging.NOTSET or bool(logger.handlers)
 
 
-def _copy_configuration(source: logging.Logger, target: logging.Logger) -> None:
-    target.setLevel(source.level)
-    target.propagate = source.propagate
-    for handler in source.handlers:
-        target.addHandler(handler)
+def _copy_configuration(old_logger: logging.Logger, new_logger: logging.Logger) -> None:
+    new_logger.setLevel(old_logger.level)
+    new_logger.propagate = old_logger.propagate
+    for handler in old_logger.handlers:
+        new_logger.addHandler(handler)

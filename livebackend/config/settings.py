@@ -32,14 +32,14 @@ _MIN_SECRET_LENGTH = 32
 # Prefix of the secrets in development.ini, which are published with the source.
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
-_DEVELOPMENT_PREFIXES = ("Development", "Embedded")
+_DEVELOPMENT_CLASS_PREFIXES = ("Development", "Embedded")
 # Minimum of `streams.check_interval_s`. The interval must be longer than 5 s plus the duration of
-# all housekeeping tasks: after 5 s, an `opening` room is abandoned.
+# all housekeeping tasks, because a room that stays `opening` for 5 s is closed as abandoned.
 _MIN_CHECK_INTERVAL_S = 10
 # Prefixes of Pyramid's settings, which are in the same ini section as the settings of livebackend.
 _PYRAMID_PREFIXES = ("pyramid.",)
 # Aliases of settings: the deprecated names, and `sqlalchemy.url` of Pyramid's project templates.
-_ALIASES = {"sqlalchemy.url": "database.url", **RENAMED_SETTINGS}
+_NAME_BY_ALIAS = {"sqlalchemy.url": "database.url", **RENAMED_SETTINGS}
 
 
 def _check_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -82,7 +82,7 @@ def _check_shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 def _check_gateway(value: str, info: ValidationInfo) -> str:
-    if value.rpartition(".")[2].startswith(_DEVELOPMENT_PREFIXES):
+    if value.rpartition(".")[2].startswith(_DEVELOPMENT_CLASS_PREFIXES):
         _require_permission("gateways_allow_development", info, "is a development gateway")
     return value
 
@@ -125,8 +125,8 @@ def _check_regular_expression(value: str) -> str:
     return value
 
 
-def _setting_name(name: str) -> str:
-    return name.replace("_", ".", 1)
+def _setting_name(field_name: str) -> str:
+    return field_name.replace("_", ".", 1)
 
 
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
@@ -275,7 +275,7 @@ class Settings(BaseModel):
     ledger_writer: int = Field(
         -1,
         ge=-1,
-        # 15 is models.CREDIT_SLOTS - 1; this package cannot import the models.
+        # models.CREDIT_SLOTS - 1, repeated here because this package cannot import the models.
         le=15,
         description="balance shard, 0 to 15, that a worker credits; -1: random",
     )
@@ -435,24 +435,24 @@ class Settings(BaseModel):
     @classmethod
     def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the environment variables that override settings, by setting name."""
-        names = {
+        name_by_variable = {
             environment_variable(name): name for name in (*cls.fields_by_name(), *RENAMED_SETTINGS)
         }
         return {
-            names.get(key, key): value
+            name_by_variable.get(key, key): value
             for key, value in environment.items()
             if key.startswith(ENVIRONMENT_PREFIX)
         }
 
     def require(self, *names: str) -> None:
         """Raise ValueError with the names of the settings that are empty."""
-        missing = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
-        if missing:
-            raise ValueError(f"required settings are empty: {', '.join(missing)}")
+        empty_settings = [name for name in names if not getattr(self, name.replace(".", "_", 1))]
+        if empty_settings:
+            raise ValueError(f"required settings are empty: {', '.join(empty_settings)}")
 
     @property
     def signing_secrets(self) -> list[str]:
-        """The secrets as text: the first signs tokens and codes, all secrets verify them."""
+        """The setting `secrets` as text: the first secret signs, all secrets verify."""
         return [secret.get_secret_value() for secret in self.secrets]
 
     @property
@@ -461,7 +461,7 @@ class Settings(BaseModel):
 
     @property
     def rate_limits(self) -> dict[str, str]:
-        """The rule of every rate limit, by its name without the prefix `limits.`."""
+        """The rule of each rate limit, by setting name without the prefix `limits.`."""
         return {
             name.removeprefix("limits_"): value
             for name, value in self
@@ -479,7 +479,7 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
 
     The default URL contains the host and port in `defaults`. Without them, there is no default.
     """
-    has_public_url = "http.public_url" in {_ALIASES.get(name, name) for name in ini}
+    has_public_url = "http.public_url" in {_NAME_BY_ALIAS.get(name, name) for name in ini}
     if has_public_url or not {"host", "port"} <= defaults.keys():
         return dict(ini)
     return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
@@ -492,12 +492,17 @@ def environment_variable(name: str) -> str:
 
 def _without_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
     """Replace each alias by its setting's name; raise SettingsError if both are set."""
-    duplicates = [alias for alias, name in _ALIASES.items() if {alias, name} <= values.keys()]
-    if duplicates:
+    duplicate_aliases = [
+        alias for alias, name in _NAME_BY_ALIAS.items() if {alias, name} <= values.keys()
+    ]
+    if duplicate_aliases:
         raise SettingsError(
-            *(f"{alias}: {_ALIASES[alias]} is set too; remove {alias}" for alias in duplicates)
+            *(
+                f"{alias}: {_NAME_BY_ALIAS[alias]} is set too; remove {alias}"
+                for alias in duplicate_aliases
+            )
         )
-    return {_ALIASES.get(name, name): value for name, value in values.items()}
+    return {_NAME_BY_ALIAS.get(name, name): value for name, value in values.items()}
 
 
 def _error_messages(error: ValidationError) -> list[str]:

@@ -10,7 +10,7 @@ import itsdangerous
 import orjson
 from itsdangerous.encoding import base64_decode, base64_encode
 
-_MAX_SIGNED_LENGTH = 1024
+_MAX_SIGNED_CHARACTERS = 1024
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
@@ -42,7 +42,7 @@ class Signer:
     def read(self, text: object) -> Any:
         """Verify the signature; return the signed value, or None for a wrong signature."""
         # Long texts are rejected before the slow verification, because signed values are short.
-        if not isinstance(text, str) or len(text) > _MAX_SIGNED_LENGTH:
+        if not isinstance(text, str) or len(text) > _MAX_SIGNED_CHARACTERS:
             return None
         try:
             return orjson.loads(base64_decode(self._signer.unsign(text)))

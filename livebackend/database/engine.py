@@ -15,7 +15,7 @@ T = TypeVar("T")
 # Conflicts with a concurrent transaction, which a retry resolves: deadlock, serialization failure,
 # and a unique key that another transaction inserted first.
 _RETRIED_SQLSTATES = {"40P01", "40001", "23505"}
-_WRITE_WAL = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
+_WRITE_EMPTY_WAL_RECORD = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
 
 class Database:
@@ -142,7 +142,7 @@ def require_replication(connection: Connection) -> None:
 
     Without a synchronous standby, the cost is one flush of the WAL.
     """
-    connection.execute(_WRITE_WAL)
+    connection.execute(_WRITE_EMPTY_WAL_RECORD)
 
 
 def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -> bool:
@@ -153,13 +153,13 @@ def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -
     """
     if isinstance(error, PoolTimeout | CommitOutcomeUnknown) or error.connection_invalidated:
         return True
-    cause: Any = error.orig
-    sqlstate = getattr(cause, "pgcode", None)
+    driver_error: Any = error.orig
+    sqlstate = getattr(driver_error, "pgcode", None)
     return sqlstate is None or sqlstate.startswith(("08", "57P"))
 
 
 def _result_or_error(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
-    """Return the result of `work`, or the DomainError whose changes must be committed."""
+    """Return the result of `work`, or its DomainError if `keeps_changes` is true."""
     try:
         return work(connection)
     except DomainError as error:
@@ -191,5 +191,5 @@ def _psycopg2_url(url: str | URL) -> URL:
 
 
 def _is_conflict(error: DBAPIError) -> bool:
-    cause: Any = error.orig
-    return getattr(cause, "pgcode", None) in _RETRIED_SQLSTATES
+    driver_error: Any = error.orig
+    return getattr(driver_error, "pgcode", None) in _RETRIED_SQLSTATES

@@ -13,7 +13,7 @@ _ACQUIRE = text(
     RETURNING true
     """
 )
-_REMAINING_S = text(
+_SELECT_REMAINING_S = text(
     """
     SELECT greatest(0, extract(epoch FROM expires_at - clock_timestamp()))::float8
     FROM process_leases WHERE name = :name
@@ -38,8 +38,11 @@ class Lease:
         values = {"name": self.name, "holder": self.holder, "ttl_s": self.ttl_s}
         if connection.execute(_ACQUIRE, values).one_or_none():
             return 0.0
-        remaining_s = connection.execute(_REMAINING_S, {"name": self.name}).scalar_one_or_none()
-        # If the lease has expired since the first statement, return 0.1 s, because 0 means success.
+        remaining_s = connection.execute(
+            _SELECT_REMAINING_S, {"name": self.name}
+        ).scalar_one_or_none()
+        # The lease can have ended since the first statement. Then the result is 0.1 s, because 0
+        # means success.
         return max(0.1, remaining_s or 0.0)
 
     def release(self, connection: Connection) -> None:

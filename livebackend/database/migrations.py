@@ -20,15 +20,16 @@ from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
 
 # Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543.
-_LOCK_RUNNER = text("SELECT pg_advisory_lock(6543)")
+_LOCK_MIGRATIONS = text("SELECT pg_advisory_lock(6543)")
 # A migration that waits for a table lock blocks all later statements on that table. So it stops
 # waiting after 1 s, before the lock_timeout of those statements (2 s), and is tried again.
-_TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
-_NO_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
+_SET_TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
+_DISABLE_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
-_TRIES, _RETRY_PAUSE_S = 60, 1.0
-# Ids of the migrations before the first release. New migrations must not have these ids.
-_UNRELEASED = frozenset(f"{number:04}" for number in range(1, 16))
+_MAX_TRIES, _RETRY_PAUSE_S = 60, 1.0
+# Ids of the migrations before the first release. A database with one of these ids is rejected, so
+# new migrations must not have these ids.
+_UNRELEASED_REVISIONS = frozenset(f"{number:04}" for number in range(1, 16))
 
 
 class UnsupportedSchema(DatabaseNotReady):
@@ -71,7 +72,7 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     """
     with _database_errors_converted(), database.engine.connect() as connection:
         try:
-            _execute_and_commit(connection, _NO_TIMEOUTS, _LOCK_RUNNER, _TIMEOUTS)
+            _execute_and_commit(connection, _DISABLE_TIMEOUTS, _LOCK_MIGRATIONS, _SET_TIMEOUTS)
             _run_missing_migrations(connection, report)
         finally:
             # Closes the session, which releases the lock and resets the timeouts.
@@ -79,11 +80,11 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
 
 
 def _run_missing_migrations(connection: Connection, report: Callable[[str], None]) -> None:
-    config = _config()
+    config = _alembic_config()
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = _reporter(report)
-    for remaining_tries in reversed(range(_TRIES)):
-        status = _status(connection, config)
+    for remaining_tries in reversed(range(_MAX_TRIES)):
+        status = _read_statuses(connection, config)
         connection.rollback()  # Alembic begins its own transactions
         if all(migration.is_applied for migration in status):
             return
@@ -100,7 +101,7 @@ def _run_missing_migrations(connection: Connection, report: Callable[[str], None
 def migration_status(database: Database) -> list[MigrationStatus]:
     """Return the status of every migration, oldest first. Raises DatabaseNotReady."""
     with _database_errors_converted(), database.engine.connect() as connection:
-        return _status(connection, _config())
+        return _read_statuses(connection, _alembic_config())
 
 
 def pending_sql(database: Database) -> str:
@@ -108,7 +109,7 @@ def pending_sql(database: Database) -> str:
     status = migration_status(database)
     applied_revisions = [migration.revision for migration in status if migration.is_applied]
     sql = StringIO()
-    config = _config()
+    config = _alembic_config()
     config.output_buffer = sql
     command.upgrade(
         config, f"{applied_revisions[-1] if applied_revisions else 'base'}:head", sql=True
@@ -135,7 +136,7 @@ def _database_errors_converted() -> Iterator[None]:
         raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 
 
-def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
+def _read_statuses(connection: Connection, config: Config) -> list[MigrationStatus]:
     """Return the status of this version's migrations, oldest first.
 
     If the database has migrations of a later version, all migrations of this version count as
@@ -143,7 +144,7 @@ def _status(connection: Connection, config: Config) -> list[MigrationStatus]:
     Raises UnsupportedSchema.
     """
     current_revisions = set(MigrationContext.configure(connection).get_current_heads())
-    for revision in current_revisions & _UNRELEASED:
+    for revision in current_revisions & _UNRELEASED_REVISIONS:
         raise UnsupportedSchema(revision)
     scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # newest first
     is_applied = not current_revisions <= {script.revision for script in scripts}
@@ -166,7 +167,7 @@ def migrations_folder() -> Traversable:
         return Path(__file__).parents[2] / "migrations"
 
 
-def _config() -> Config:
+def _alembic_config() -> Config:
     config = Config()
     with as_file(migrations_folder()) as folder:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -184,7 +185,7 @@ def _reporter(report: Callable[[str], None]) -> Callable[..., None]:
     started_at = time.monotonic()
 
     def report_applied(*, step: Any, **_: Any) -> None:
-        seconds = time.monotonic() - started_at
-        report(f"{step.up_revision.revision} {step.up_revision.doc} (after {seconds:.1f} s)")
+        elapsed_s = time.monotonic() - started_at
+        report(f"{step.up_revision.revision} {step.up_revision.doc} (after {elapsed_s:.1f} s)")
 
     return report_applied

@@ -18,8 +18,10 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError
 
 _DIALECT: Any = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-_PARAMETER_TYPES = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
-_PARAMETER = re.compile(r"%\((\w+)\)s")
+_SELECT_PARAMETER_TYPES = (
+    "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
+)
+_PARAMETER_PATTERN = re.compile(r"%\((\w+)\)s")
 
 
 class PreparedStatement:
@@ -70,13 +72,13 @@ class PreparedStatement:
     @property
     def numbered_text_and_names(self) -> tuple[str, list[str]]:
         """The statement with $1, $2, … for PREPARE, and the parameter names in order."""
-        names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
-        text = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", self.text)
+        names = list(dict.fromkeys(_PARAMETER_PATTERN.findall(self.text)))
+        text = _PARAMETER_PATTERN.sub(lambda match: f"${names.index(match[1]) + 1}", self.text)
         return text.replace("%%", "%"), names
 
     def _build_execute(self, cursor: Any) -> str:
         """Return the EXECUTE statement, with psycopg2 placeholders."""
-        cursor.execute(_PARAMETER_TYPES, [self._name])
+        cursor.execute(_SELECT_PARAMETER_TYPES, [self._name])
         (parameter_types,) = cursor.fetchone()
         # psycopg2 sends every list as an array of text, so each value is cast.
         parameters = zip(self.numbered_text_and_names[1], parameter_types, strict=True)
@@ -92,7 +94,10 @@ class PreparedStatement:
         return [self._row_type._make(row) for row in cursor.fetchall()]
 
     def _sqlalchemy_error(self, connection: Connection, error: psycopg2.Error) -> Exception:
-        """Return the SQLAlchemy error for a psycopg2 error."""
+        """Return the SQLAlchemy error for a psycopg2 error.
+
+        If the connection is unusable, closes the connection and raises the SQLAlchemy error.
+        """
         dialect: Any = connection.dialect
         driver_connection: Any = connection.connection.dbapi_connection
         # After a migration has changed the result type, the prepared statement fails until its

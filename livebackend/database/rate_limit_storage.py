@@ -12,7 +12,8 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 _DELETE_EXPIRED_EVERY = 16
 
-# The time of a hit is the time after the wait for the row lock: clock_timestamp(), not now().
+# The statement uses clock_timestamp() instead of now(), so that the wait for the row lock does not
+# make the time of a hit too early.
 _ACQUIRE = PreparedStatement(
     text(
         """
@@ -39,7 +40,7 @@ _SELECT_WINDOW = text(
     WHERE key = :key AND hit > now() - make_interval(secs => :expiry)
     """
 )
-_NOW = text("SELECT extract(epoch FROM now())::float8")
+_SELECT_NOW = text("SELECT extract(epoch FROM now())::float8")
 _SELECT_EXPIRY = text(
     "SELECT extract(epoch FROM expires_at)::float8 FROM rate_limit_windows WHERE key = :key"
 )
@@ -92,7 +93,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
 
     def now(self) -> float:
         """Return the time of PostgreSQL's clock, in seconds since 1970."""
-        return float(self._run(_NOW)[0])
+        return float(self._run(_SELECT_NOW)[0])
 
     def get(self, key: str) -> int:
         raise NotImplementedError("PostgresRateLimitStorage supports only moving windows")

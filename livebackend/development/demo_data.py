@@ -23,11 +23,11 @@ from livebackend.ledger.transfers import (
     derive_request_id,
 )
 
-# China assigns no phone numbers in this range, so no message can reach a real person.
+# China assigns no phone numbers in this range, so no SMS can reach a real person.
 _FIRST_PHONE = 12_000_000_000
 MAX_USERS = 10_000_000
 # Users per transaction: few enough for the statement timeout on a slow machine.
-_BATCH_USERS = 500
+_USERS_PER_BATCH = 500
 # Maximum difference between the user numbers of two friends.
 _MAX_FRIEND_DISTANCE = 200
 # The share of users who are live.
@@ -89,8 +89,8 @@ _INSERT_FRIENDSHIPS = text(
         AS pair (account_id, friend_id)
     """
 )
-# sent_at_us must be unique: the times of a batch are later than those of earlier batches, and
-# earlier than the current time.
+# sent_at_us must be unique: each request has another microsecond, which is later than those of
+# earlier batches and not in the future.
 _INSERT_FRIEND_REQUESTS = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
@@ -157,8 +157,8 @@ class DemoData:
         )
         writers = (self._add_accounts, self._add_friends, self._add_coins, self._add_rooms)
         for stage, write_batch in zip(self.STAGES, writers, strict=True):
-            for batch_start in range(0, self._users, _BATCH_USERS):
-                user_numbers = range(batch_start, min(batch_start + _BATCH_USERS, self._users))
+            for batch_start in range(0, self._users, _USERS_PER_BATCH):
+                user_numbers = range(batch_start, min(batch_start + _USERS_PER_BATCH, self._users))
                 rng = Random(f"{self._seed} {stage} {batch_start}")  # noqa: S311  # not used for secrets
                 self._write(write_batch, user_numbers, rng)
                 yield StageProgress(stage, user_numbers.stop, self._users)
@@ -195,7 +195,7 @@ class DemoData:
 
     def _add_friends(self, connection: Connection, user_numbers: range, rng: Random) -> None:
         """Create about four friend requests per user, most of them accepted."""
-        requests = []
+        friend_requests = []
         for number in user_numbers:
             max_distance = min(_MAX_FRIEND_DISTANCE, self._users - 1 - number)
             for distance in rng.sample(
@@ -204,33 +204,35 @@ class DemoData:
                 account_pair = [self._account_ids[number], self._account_ids[number + distance]]
                 rng.shuffle(account_pair)
                 (state,) = rng.choices(("accepted", "open", "declined"), (85, 12, 3))
-                requests.append((*account_pair, state))
-        if not requests:
+                friend_requests.append((*account_pair, state))
+        if not friend_requests:
             return
-        applicants, addressees, states = map(list, zip(*requests, strict=True))
+        applicants, addressees, states = map(list, zip(*friend_requests, strict=True))
         connection.execute(
             _INSERT_FRIEND_REQUESTS,
             {
                 "applicants": applicants,
                 "addressees": addressees,
                 "states": states,
-                "back_us": len(requests),
+                "back_us": len(friend_requests),
             },
         )
-        friends = [
+        friend_pairs = [
             (applicant_id, addressee_id)
-            for applicant_id, addressee_id, state in requests
+            for applicant_id, addressee_id, state in friend_requests
             if state == "accepted"
         ]
-        if friends:
-            first_ids, second_ids = map(list, zip(*friends, strict=True))
+        if friend_pairs:
+            first_ids, second_ids = map(list, zip(*friend_pairs, strict=True))
             connection.execute(
                 _INSERT_FRIENDSHIPS, {"first_ids": first_ids, "second_ids": second_ids}
             )
 
     def _add_coins(self, connection: Connection, user_numbers: range, rng: Random) -> None:
         """Post a refill for each user, and a gift from some of the users."""
-        provider = CoinAccount(external_account(connection, _REFILL_PROVIDER), external=True)
+        provider_account = CoinAccount(
+            external_account(connection, _REFILL_PROVIDER), external=True
+        )
         transfers = []
         for number in user_numbers:
             refilled_coins = rng.choice((10, 50, 100))
@@ -239,7 +241,7 @@ class DemoData:
                 Transfer(
                     kind=TransferKind.REFILL,
                     actor_id=coin_account_id,
-                    debit=provider,
+                    debit=provider_account,
                     credit=CoinAccount(coin_account_id),
                     amount=refilled_coins,
                     request_id=derive_request_id(_REQUEST_ID_NAMESPACE, coin_account_id, "refill"),
@@ -248,11 +250,13 @@ class DemoData:
             host_number = rng.randrange(self._users)
             if rng.random() < 0.3 and host_number != number:
                 transfers.append(
-                    self._gift(coin_account_id, host_number, rng.randint(1, refilled_coins), rng)
+                    self._gift_transfer(
+                        coin_account_id, host_number, rng.randint(1, refilled_coins), rng
+                    )
                 )
         post(connection, transfers, 0)
 
-    def _gift(
+    def _gift_transfer(
         self, sender_coin_account_id: int, host_number: int, amount: int, rng: Random
     ) -> Transfer:
         return Transfer(

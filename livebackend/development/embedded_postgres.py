@@ -121,14 +121,16 @@ class EmbeddedPostgres:
             return  # In a forked process: the parent or the watching process stops the server.
         if not self._sibling("users").exists():
             return  # The folder was deleted; the server notices this and exits.
-        with _opened(self._sibling("users")) as users_file:
-            if _lock(users_file, fcntl.LOCK_EX):
+        with _opened_file(self._sibling("users")) as users_file:
+            if _try_lock(users_file, fcntl.LOCK_EX):
                 self._stop()
-            elif _lock(users_file, fcntl.LOCK_SH):
+            elif _try_lock(users_file, fcntl.LOCK_SH):
                 return  # Other processes use the server.
             else:  # The watching process is already stopping the server.
                 _wait_for(
-                    lambda: _lock(users_file, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop"
+                    lambda: _try_lock(users_file, fcntl.LOCK_SH),
+                    STOP_TIMEOUT_S,
+                    "PostgreSQL to stop",
                 )
         for process in filter(None, [self._watching_process, self._server]):
             process.wait(STOP_TIMEOUT_S)
@@ -145,7 +147,9 @@ class EmbeddedPostgres:
         users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)
         atexit.register(self.close)
         # Waits only if the server is being stopped by the watching process or by its last user.
-        _wait_for(lambda: _lock(users_lock, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop")
+        _wait_for(
+            lambda: _try_lock(users_lock, fcntl.LOCK_SH), STOP_TIMEOUT_S, "PostgreSQL to stop"
+        )
         try:
             self._connect()
         except psycopg2.OperationalError:
@@ -159,9 +163,9 @@ class EmbeddedPostgres:
         self._create_database()
 
     def _join_or_launch(self) -> Path | None:
-        with _opened(self._sibling("lock")) as lock:
-            if _lock(lock, fcntl.LOCK_EX):
-                return self._launch(lock)
+        with _opened_file(self._sibling("lock")) as lock_descriptor:
+            if _try_lock(lock_descriptor, fcntl.LOCK_EX):
+                return self._launch(lock_descriptor)
         return self._ready_sockets()
 
     def _ready_sockets(self) -> Path | None:
@@ -172,8 +176,8 @@ class EmbeddedPostgres:
         sockets = Path(lines[4])
         with socket.socket(socket.AF_UNIX) as probe_socket:
             # The connection is refused if a killed server has left the socket file.
-            refused = probe_socket.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
-        return None if refused else sockets
+            error_number = probe_socket.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
+        return None if error_number else sockets
 
     def _launch(self, lock: int) -> Path:
         """Start the server; return its socket folder.
@@ -187,23 +191,27 @@ class EmbeddedPostgres:
         # Other users of the machine cannot open a folder that mkdtemp has created.
         self._sockets = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
         self._account.own(self._sockets)
-        log = self._sibling("log")
-        os.truncate(log, 0)
+        log_path = self._sibling("log")
+        os.truncate(log_path, 0)
         # The watching process starts before the server, so that the server is stopped even if this
         # process is killed.
-        users = str(self._sibling("users"))
-        self._watching_process = _spawn(["flock", "--exclusive", users, *self._stop_command()], log)
-        server = self._server = _spawn(self._server_command(), log, inherited=[lock])
+        users_path = str(self._sibling("users"))
+        self._watching_process = _spawn(
+            ["flock", "--exclusive", users_path, *self._stop_command()], log_path
+        )
+        server = self._server = _spawn(self._server_command(), log_path, inherited=[lock])
 
-        def ready() -> Path | None:
+        def find_ready_sockets() -> Path | None:
             if server.poll() is not None:
-                log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
+                log_tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-6:])
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL did not start. {log} ends with:\n{log_tail}"
+                    f"PostgreSQL did not start. {log_path} ends with:\n{log_tail}"
                 )
             return self._ready_sockets()
 
-        return _wait_for(ready, START_TIMEOUT_S, f"PostgreSQL to start; see {log}")
+        return _wait_for(
+            find_ready_sockets, START_TIMEOUT_S, f"PostgreSQL to start; see {log_path}"
+        )
 
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
@@ -281,8 +289,7 @@ class EmbeddedPostgres:
         """
         lines = self._pid_file()
         if len(lines) > 4:
-            # After a crash of the server, another process can have restarted it with a new socket
-            # folder.
+            # Another process can have restarted a crashed server with a new socket folder.
             self._sockets = Path(lines[4])
         if self._sockets is not None:
             _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
@@ -370,7 +377,7 @@ def server_account(folder: Path, binaries: Path) -> ServerAccount:
 
 
 def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str]:
-    """Return a prefix of setpriv that runs a command as another user.
+    """Return a setpriv command prefix that runs a command as the user `uid`.
 
     The user must be able to read `folder` and execute `program`, which can be under /root. So the
     prefix gives the process the first of these capabilities that is sufficient: none,
@@ -398,9 +405,9 @@ def setpriv_command(uid: int, gid: int, folder: Path, program: Path) -> list[str
         )
         if probe_result.returncode == 0:
             return [*become, *options]
-    output = os.fsdecode(probe_result.stderr).strip()
+    probe_errors = os.fsdecode(probe_result.stderr).strip()
     raise EmbeddedPostgresError(
-        f"user {_user_name(uid)} cannot run {program} in {folder}: {output}"
+        f"user {_user_name(uid)} cannot run {program} in {folder}: {probe_errors}"
     )
 
 
@@ -431,7 +438,7 @@ def find_binaries() -> Path:
 
 @contextmanager
 def _with_safe_path(binaries: Path, account: ServerAccount) -> Iterator[Path]:
-    """Yield the folder of the binaries; if its path has shell characters, of a copy.
+    """Yield the folder of the binaries, or a copy if its path has shell characters.
 
     initdb runs `postgres` in a shell and puts the path only in double quotes, inside which the
     shell still interprets these characters.
@@ -472,7 +479,7 @@ def _spawn(command: list[str], log: Path, inherited: Collection[int] = ()) -> _P
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened_file(path: Path) -> Iterator[int]:
     # Child processes inherit the descriptor only through `pass_fds`.
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -481,7 +488,7 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, lock_type: int) -> bool:
+def _try_lock(descriptor: int, lock_type: int) -> bool:
     """Try to lock a file without waiting; return whether the lock was acquired.
 
     A failed attempt also releases the lock that the descriptor had before.

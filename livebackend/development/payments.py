@@ -63,7 +63,7 @@ class DevelopmentPayments:
         return _decode_payment(body)
 
     def query(self, order: Order) -> ProviderOrder:
-        """Return the order as paid."""
+        """Return the state PAID with a payment of the full amount."""
         return ProviderOrder(OrderState.PAID, self._payment(order))
 
     def close(self, order: Order) -> None:
@@ -76,7 +76,7 @@ class DevelopmentPayments:
         raise PaymentFailed("the development gateway has no bills")
 
     def notification(self, payment: ProviderPayment) -> tuple[dict[str, str], bytes]:
-        """Return the headers and body of a validly signed notification."""
+        """Return the headers, with a valid signature, and the body of a notification."""
         fields = {name: value for name, value in payment._asdict().items() if value is not None}
         body, sent_at = orjson.dumps(fields), str(int(self._clock()))
         headers = {

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Message(NamedTuple):
-    """A verification code, which was logged instead of sent by SMS."""
+    """An SMS with a verification code, which was logged instead of sent."""
 
     phone: str
     code: str

@@ -40,8 +40,7 @@ class DevelopmentStreams:
         self._hub = hub
         self._clock = clock
         self._url_signer = PublishUrlSigner(clock, lifetime_s=3600)
-        # The keys of the last 1000 streams in each of these states. A stream in none of the lists
-        # is live.
+        # The last 1000 offline, disabled and deleted streams, by key. All other streams are live.
         self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._deleted: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
@@ -80,14 +79,14 @@ class DevelopmentStreams:
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         self._raise_failure()
-        not_live = {*self._offline, *self._disabled, *self._deleted}
-        return {key: None for key in keys if key not in not_live}
+        not_live_keys = {*self._offline, *self._disabled, *self._deleted}
+        return {key: None for key in keys if key not in not_live_keys}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._url_signer.url(document)
 
     def start_publishing(self, key: str) -> None:
-        """Simulate that the host starts publishing, or resumes."""
+        """Simulate that the host starts or resumes publishing."""
         if key in self._disabled or key in self._deleted:
             raise NoSuchStream(f"stream {key} is disabled or deleted")
         if key in self._offline:

@@ -11,9 +11,9 @@ CALL_TIMEOUT_S = 4.0
 MAX_CONCURRENT_CALLS = 4
 # A call that waits for a permit fails if no other call to the provider has started or ended for
 # this long.
-_STALL_S = 1.0
-# After _MAX_FAILURES consecutive failures, calls fail immediately for _OPEN_S seconds.
-_MAX_FAILURES, _OPEN_S = 3, 10.0
+_STALL_TIMEOUT_S = 1.0
+# After _MAX_FAILURES consecutive failures, calls fail immediately for _OPEN_DURATION_S seconds.
+_MAX_FAILURES, _OPEN_DURATION_S = 3, 10.0
 
 
 class Deadline:
@@ -45,7 +45,7 @@ class CircuitBreaker:
                 return True
             if self._clock() < self._next_attempt_at:
                 return False
-            self._next_attempt_at = self._clock() + _OPEN_S
+            self._next_attempt_at = self._clock() + _OPEN_DURATION_S
             return True
 
     def record_success(self) -> None:
@@ -55,7 +55,7 @@ class CircuitBreaker:
     def record_failure(self) -> None:
         with self._lock:
             self._failures += 1
-            self._next_attempt_at = self._clock() + _OPEN_S
+            self._next_attempt_at = self._clock() + _OPEN_DURATION_S
 
 
 class ConcurrencyLimit:
@@ -70,13 +70,13 @@ class ConcurrencyLimit:
         self._changed_at = time.monotonic()
 
     def acquire(self, deadline: Deadline) -> bool:
-        wait_s = min(self._changed_at + _STALL_S - time.monotonic(), deadline.remaining_s)
-        acquired = self._semaphore.acquire(blocking=False) or (
+        wait_s = min(self._changed_at + _STALL_TIMEOUT_S - time.monotonic(), deadline.remaining_s)
+        is_acquired = self._semaphore.acquire(blocking=False) or (
             wait_s > 0 and self._semaphore.acquire(timeout=wait_s)
         )
-        if acquired:
+        if is_acquired:
             self._changed_at = time.monotonic()
-        return acquired
+        return is_acquired
 
     def release(self) -> None:
         self._changed_at = time.monotonic()

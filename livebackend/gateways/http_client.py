@@ -168,7 +168,8 @@ def _wait_for(future: Future[ProviderResponse], wait_s: float) -> ProviderRespon
     except requests.Timeout as error:
         raise _timeout_error(str(error)) from error
     except requests.RequestException as error:
-        # The connection closed early: the server may have processed the request.
+        # The connection was lost before the end of the response: the server may have processed the
+        # request.
         raise ProviderCallFailed("unreachable", str(error), outcome_unknown=True) from error
 
 

@@ -47,10 +47,10 @@ class ProviderPayment(NamedTuple):
 class OrderState(Enum):
     """State of an order at the provider."""
 
-    # The user has not paid and still can, or the provider does not know the order.
+    # The user can still pay the order, or the provider does not know the order.
     UNPAID = "unpaid"
     PAID = "paid"
-    # The user can no longer pay.
+    # The order is unpaid, and the user can no longer pay it.
     CLOSED = "closed"
     # The provider refunded the payment, in full or in part.
     REFUNDED = "refunded"

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _FEN_PER_YUAN = 100
 # The summary at the end of a bill begins with this column name.
-_SUMMARY = "总交易单数"
+_SUMMARY_START = "总交易单数"
 # The column names of each amount, before and after discounts. If a bill has both columns, the first
 # of these names is used.
 _PAID_AMOUNT_COLUMNS = ("订单金额", "应结订单金额")
@@ -45,7 +45,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Row]:
     column_names = [name.strip().lstrip("`") for name in next(lines, "").split(",")]
     _check_column_names(column_names)
     for line_number, line in enumerate(lines, 2):
-        if line.startswith(_SUMMARY):
+        if line.startswith(_SUMMARY_START):
             return
         # Each field starts with a backtick. A comma without a backtick is part of a product name.
         fields = [field.strip() for field in line.strip().removeprefix("`").split(",`")]
@@ -68,7 +68,7 @@ def _check_column_names(column_names: list[str]) -> None:
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
-    """Yield the row's payment or refund; nothing if it is revoked or failed."""
+    """Yield the payment or refund of a row; nothing for a revoked or failed one."""
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
     fen = _fen(row, _PAID_AMOUNT_COLUMNS)
     if state == "SUCCESS":
@@ -87,7 +87,7 @@ def _entries(row: Row) -> Iterator[BillEntry]:
 
 
 def _fen(row: Row, column_names: tuple[str, ...]) -> int:
-    yuan = next(row[name] for name in column_names if name in row)
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan):
-        raise ValueError(f"order {row['商户订单号']} has the invalid amount {yuan[:20]!r}")
-    return int(Decimal(yuan) * _FEN_PER_YUAN)
+    yuan_text = next(row[name] for name in column_names if name in row)
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?", yuan_text):
+        raise ValueError(f"order {row['商户订单号']} has the invalid amount {yuan_text[:20]!r}")
+    return int(Decimal(yuan_text) * _FEN_PER_YUAN)

@@ -28,7 +28,7 @@ API_URL = "https://api.mch.weixin.qq.com"
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
 REQUEST_TIMEOUT_S = 3.0
-_ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
+_SIGNATURE_ALGORITHM = "WECHATPAY2-SHA256-RSA2048"
 _MAX_MESSAGE_CHARACTERS = 200
 
 
@@ -187,8 +187,8 @@ class WechatClient:
         self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
     ) -> None:
         """Verify the signature. Raises InvalidSignature."""
-        if headers.get("wechatpay-signature-type") != _ALGORITHM:
-            raise InvalidSignature(f"the signature algorithm is not {_ALGORITHM}")
+        if headers.get("wechatpay-signature-type") != _SIGNATURE_ALGORITHM:
+            raise InvalidSignature(f"the signature algorithm is not {_SIGNATURE_ALGORITHM}")
         signature = headers.get("wechatpay-signature", "")
         if not signature:
             raise InvalidSignature("the header Wechatpay-Signature is missing")
@@ -228,8 +228,13 @@ class WechatClient:
             response = Response(http_response.status, _fields(http_response))
             if response.status != 200:
                 raise response.failure()
-            encrypted = [entry["encrypt_certificate"] for entry in response.fields["data"]]
-            return [PlatformCertificate.from_pem(self._api_key.decrypt(item)) for item in encrypted]
+            encrypted_certificates = [
+                entry["encrypt_certificate"] for entry in response.fields["data"]
+            ]
+            return [
+                PlatformCertificate.from_pem(self._api_key.decrypt(encrypted_certificate))
+                for encrypted_certificate in encrypted_certificates
+            ]
         except PaymentFailed as error:
             raise CertificateLookupFailed(str(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _API_KEY_BYTES = 32
-_ENCRYPTION = "AEAD_AES_256_GCM"
+_ENCRYPTION_ALGORITHM = "AEAD_AES_256_GCM"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class MerchantKey:
         return header
 
     def sign(self, *lines: str) -> str:
-        """Return the base64 signature of the lines."""
+        """Return the base64 signature of the lines, each ended with a newline."""
         signature: str = utils.rsa_sign(self.private_key, "".join(f"{line}\n" for line in lines))
         return signature
 
@@ -111,9 +111,9 @@ class ApiKey:
             raise ValueError(f"wechat.api_key must have {_API_KEY_BYTES} bytes")
 
     def decrypt(self, encrypted: Mapping[str, Any]) -> str:
-        """Decrypt an encrypted JSON object to text. Raises ValueError."""
-        if encrypted.get("algorithm") != _ENCRYPTION:
-            raise ValueError(f"WeChat Pay's JSON object is not encrypted with {_ENCRYPTION}")
+        """Return the decrypted text of an encrypted JSON object of WeChat Pay. Raises ValueError."""
+        if encrypted.get("algorithm") != _ENCRYPTION_ALGORITHM:
+            raise ValueError(f"WeChat Pay's JSON object is not encrypted with {_ENCRYPTION_ALGORITHM}")
         try:
             text: str | None = utils.aes_decrypt(
                 nonce=encrypted["nonce"],
